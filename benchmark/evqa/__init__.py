@@ -1,0 +1,1 @@
+"""Evidence-backed video question answering: what the task is, how it is asked, run, scored and shown."""

@@ -1,0 +1,181 @@
+"""Trivial baselines: what a method scores that looks at no video, through the same `score` as every run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evqa import masks
+from evqa.datasets import Dataset
+from evqa.metrics.case import Need
+from evqa.metrics.presets import preset as preset_named
+from evqa.metrics.temporal import merge
+from evqa.schema import LETTERS, RLE, Prediction, Sample, Span, Track
+from evqa.score import Cell, Facts, Scores, score_each, summarise, video_facts
+
+GRID = 20
+"""The constant span is searched in steps of 1/20 of the video."""
+
+ON_SCREEN = "on_screen"
+"""Tag of a sample that says among how many things on the screen the answer is."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method without eyes."""
+
+    name: str
+    gives: frozenset[Need]
+    """The only metrics shown are those that need nothing else."""
+    predict: Callable[[Sample], Prediction]
+
+
+def baselines(
+    dataset: Dataset, train: Dataset | None = None, presets: Sequence[str] = ("strict",)
+) -> list[Scores]:
+    """Scores of every trivial baseline that the data set has gold for, one entry per baseline and preset.
+
+    With `train` given, the most frequent letter and the best constant span are fitted on it; without, the
+    letter is that of the data set itself (an upper bound for any constant letter), and no span is fitted.
+    """
+    found: list[Scores] = []
+    for preset in presets:
+        found += chances(dataset, preset)
+    for baseline in (*_of_answers(dataset, train), *_of_spans(dataset, train), *_of_masks(dataset)):
+        found += score_each(dataset, baseline.predict, presets, name=baseline.name, gives=baseline.gives)
+    return found
+
+
+# Answers
+
+
+def chances(dataset: Dataset, preset: str) -> list[Scores]:
+    """Expected accuracy of guessing, without drawing: among the options, and among what is on the screen."""
+    rules: dict[str, Callable[[Sample], int]] = {
+        "chance": lambda sample: len(sample.options),
+        "chance among what is on the screen": _on_screen,
+    }
+    return [
+        _chance(dataset, preset, name, rule)
+        for name, rule in rules.items()
+        if any(map(rule, dataset.samples))
+    ]
+
+
+def _on_screen(sample: Sample) -> int:
+    written = sample.tags.get(ON_SCREEN, "")
+    return int(written) if written.isascii() and written.isdigit() else 0
+
+
+def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sample], int]) -> Scores:
+    whole = 100.0 if preset_named(preset).metrics["Acc"].unit == "percent" else 1.0
+    cells = [
+        {"Acc": Cell(whole / count if sample.answer is not None and (count := num_choices(sample)) else None)}
+        for sample in dataset.samples
+    ]
+    facts = [Facts("ok")] * len(dataset.samples)
+    return summarise(dataset, cells, facts, name=name, preset=preset)
+
+
+def _of_answers(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
+    answers = Counter(sample.answer for sample in (train or dataset).samples if sample.answer is not None)
+    if not answers or all(sample.answer is None for sample in dataset.samples):
+        return []
+    letter = max(sorted(answers), key=lambda answer: answers[answer])
+    fitted = "of the training set" if train else "of this very set"
+    return [
+        Baseline(
+            f"most frequent letter {fitted} ({LETTERS[letter]})",
+            frozenset[Need]({"answer"}),
+            lambda sample: Prediction(sample=sample.id, status="ok", answer=letter),
+        )
+    ]
+
+
+# Spans
+
+
+def _of_spans(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
+    if all(sample.spans is None for sample in dataset.samples):
+        return []
+    found = [Baseline("the whole video", frozenset[Need]({"spans"}), partial(_part, start=0.0, end=1.0))]
+    if train is not None and any(sample.spans for sample in train.samples):
+        start, end = best_constant_span(train)
+        name = f"constant span fitted on the training set ({start:.2f} to {end:.2f} of the video)"
+        found.append(Baseline(name, frozenset[Need]({"spans"}), partial(_part, start=start, end=end)))
+    return found
+
+
+def _part(sample: Sample, *, start: float, end: float) -> Prediction:
+    duration = video_facts(sample.video).duration
+    return Prediction(sample=sample.id, status="ok", spans=(Span(start * duration, end * duration),))
+
+
+def best_constant_span(train: Dataset) -> tuple[float, float]:
+    """Start and end, as parts of the video, of the span with the best t-mean on a data set, from a grid."""
+    starts, ends = np.array(
+        [(a / GRID, b / GRID) for a in range(GRID) for b in range(a + 1, GRID + 1)], dtype=np.float64
+    ).T  # [G] each
+    total = np.zeros(len(starts))
+    for sample in train.samples:
+        if sample.spans is not None:
+            total += _tmeans(starts, ends, sample, video_facts(sample.video).duration)
+    best = int(np.argmax(total))
+    return float(starts[best]), float(ends[best])
+
+
+def _tmeans(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], sample: Sample, duration: float
+) -> NDArray[np.float64]:
+    """t-mean of each candidate `[G]` on one sample; as `temporal.tmean`, for all candidates at once."""
+    gold = [(start / duration, end / duration) for start, end in merge(sample.spans or ())]
+    shared = np.zeros(len(starts))
+    for start, end in gold:
+        shared += np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0, None)
+    lengths = ends - starts
+    union = lengths + math.fsum(end - start for start, end in gold) - shared
+    return (shared / union + shared / lengths) / 2
+
+
+# Masks
+
+
+def _of_masks(dataset: Dataset) -> list[Baseline]:
+    if all(sample.masks is None and sample.tracks is None for sample in dataset.samples):
+        return []
+    gives = frozenset[Need]({"masks"})
+    found = [Baseline("no pixel", gives, _no_pixel), Baseline("every pixel", gives, _every_pixel)]
+    if any(sample.objects is not None for sample in dataset.samples):
+        found.append(Baseline("every object", gives, _every_object))
+    return found
+
+
+def _no_pixel(sample: Sample) -> Prediction:
+    """An empty mask in every frame: one track without masks."""
+    return _with_track(sample, ())
+
+
+def _every_pixel(sample: Sample) -> Prediction:
+    video = video_facts(sample.video)
+    full = masks.encode(np.ones((video.height, video.width), dtype=np.bool_))
+    return _with_track(sample, ((index, full) for index in range(video.num_frames)))
+
+
+def _every_object(sample: Sample) -> Prediction:
+    """The union of all annotated objects, evidence or not; nothing where the sample has no label maps."""
+    if sample.objects is None:
+        return _no_pixel(sample)
+    files = masks.read_folder(sample.objects)
+    return _with_track(
+        sample, ((index, masks.encode(masks.read_labels(path) > 0)) for index, path in files.items())
+    )
+
+
+def _with_track(sample: Sample, frames: Iterable[tuple[int, RLE]]) -> Prediction:
+    return Prediction(sample=sample.id, status="ok", tracks=(Track(masks=dict(frames)),))

@@ -1,0 +1,116 @@
+"""From runs on disk to scores and pages: finds data set and predictions, scores, writes the results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from evqa import baselines, datasets, report, runner, view
+from evqa import score as scoring
+from evqa.datasets import Dataset
+from evqa.metrics.presets import PRESETS
+from evqa.runner import writing
+from evqa.score import Scores
+
+logger = logging.getLogger(__name__)
+
+SCORES = "scores.json"
+
+MAX_WARNINGS = 5
+
+PresetChoice = Literal["strict", "st-evidence", "both"]
+
+
+def load_dataset(name: str) -> Dataset:
+    """A data set, with a warning for each line of it that is no usable sample."""
+    dataset = datasets.load(name)
+    for line, reason in dataset.rejected[:MAX_WARNINGS]:
+        logger.warning("%s/samples.jsonl:%d is left out: %s", dataset.folder, line, reason)
+    if len(dataset.rejected) > MAX_WARNINGS:
+        logger.warning("%s: %d lines are left out in all", dataset.name, len(dataset.rejected))
+    return dataset
+
+
+def dataset_of(run: Path, data: str | None) -> Dataset:
+    """The data set that a run was made on, or the one that is named, checked to be the one it was made on."""
+    file_of(run)
+    if not (run / runner.RUN).is_file():
+        if data is None:
+            raise ValueError(f"{run} does not say what it was predicted on: name the data set with --data")
+        return load_dataset(data)
+    about = runner.load(run).identity
+    dataset = load_dataset(data or str(about["data"]))
+    if dataset.sha256 != about["data_sha256"]:
+        raise ValueError(
+            f"{run} was made on another version of {about['data']}: {dataset.folder}/samples.jsonl differs; "
+            f"predict again, or name the right data set with --data"
+        )
+    return dataset
+
+
+def file_of(run: Path) -> Path:
+    """The predictions of a run's folder; a file is its own."""
+    path = run / runner.PREDICTIONS if run.is_dir() else run
+    if not path.is_file():
+        raise ValueError(
+            f"{run} holds no predictions: give a folder that `evqa predict` wrote, or a .jsonl file"
+        )
+    return path
+
+
+def score_run(
+    run: Path, dataset: Dataset, choice: PresetChoice, trivial: Sequence[Scores] = ()
+) -> tuple[list[Scores], Path]:
+    """The scores of a run, written beside its predictions together with those of the baselines."""
+    predictions = runner.predictions(file_of(run))
+    scores = scoring.score_presets(dataset, predictions, presets_of(choice), name=name_of(run))
+    path = run / SCORES if run.is_dir() else run.with_name(f"{run.stem}.{SCORES}")
+    with writing(path.parent):
+        scoring.write_scores(path, [*scores, *trivial])
+    return scores, path
+
+
+def write_report(
+    runs: Sequence[Path], dataset: Dataset, trivial: Sequence[Scores], out: Path, *, limit: int | None
+) -> tuple[str, Path]:
+    """The tables of several runs as text, and the page to look at them; both are written into `out`."""
+    names, presets = _distinct(runs), list(PRESETS)
+    predictions = {name: runner.latest(file_of(run)) for name, run in names.items()}
+    scores = {name: scoring.score_presets(dataset, predictions[name], presets, name=name) for name in names}
+    rows = [row for given in scores.values() for row in given]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        shown = {name: (predictions[name], scores[name]) for name in names}
+        page = view.write_page(out, dataset, shown, baselines=trivial, limit=limit)
+        (out / "report.md").write_text(report.report(rows, trivial, "markdown"), encoding="utf-8")
+    return report.report(rows, trivial), page
+
+
+def trivial_scores(dataset: Dataset, train: str | None, choice: PresetChoice) -> list[Scores]:
+    """The baselines that see no video, fitted on the data set `train` where one is named."""
+    return baselines.baselines(dataset, load_dataset(train) if train else None, presets_of(choice))
+
+
+def presets_of(choice: PresetChoice) -> list[str]:
+    """The presets that a choice names."""
+    return list(PRESETS) if choice == "both" else [choice]
+
+
+def name_of(run: Path) -> str:
+    """How a run is called in tables: its folder's or file's name."""
+    path = run.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _distinct(runs: Sequence[Path]) -> dict[str, Path]:
+    """Runs by name; names that are equal are told apart by the folder above."""
+    names = [name_of(run) for run in runs]
+    named = {
+        name if names.count(name) == 1 else f"{run.resolve().parent.name}/{name}": run
+        for name, run in zip(names, runs, strict=True)
+    }
+    if len(named) < len(runs):
+        raise ValueError(f"two of the runs are the same: {', '.join(map(str, runs))}")
+    return named

@@ -1,0 +1,223 @@
+"""A video's facts (frame times, duration, size), its frames, plans of which frames to look at, and writing.
+
+A video is a file, or a folder of images in natural order. Frames are addressed by their 0-based index in the
+order shown; `Video.times` tells when each is shown, so a variable frame rate needs no special care.
+"""
+
+# pyright: reportUnknownMemberType=false
+# PyAV's types leave out what a packet belongs to
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from evqa.images import image_size, open_image
+from evqa.video_file import frames_of, index_of
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """The facts of a video; its frames stay on disk. `N` frames."""
+
+    path: Path
+    """A file or a folder of images."""
+    width: int
+    height: int
+    times: np.ndarray
+    """float64 [N], seconds at which each frame is shown, from the first frame (= 0), strictly ascending."""
+    duration: float
+    """Seconds from the first frame's start to the last frame's end."""
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def fps(self) -> float:
+        """The mean true rate."""
+        return self.num_frames / self.duration
+
+
+def probe(path: Path, folder_fps: float = 6.0) -> Video:
+    """The facts of a video, from its packets without decoding them; a folder of images runs at `folder_fps`.
+
+    Raises a `ValueError` that says what is wrong with the file and what to do.
+    """
+    if path.is_dir():
+        return _probe_folder(path, folder_fps)
+    index = index_of(path)
+    return Video(path, index.shape.width, index.shape.height, index.times, index.duration)
+
+
+def frames(video: Video, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, uint8 RGB [H, W, 3]) in ascending order, each index once, one frame in memory at a time.
+
+    The pixels are those of decoding the whole file, turned upright; oblong pixels stay as stored.
+    """
+    wanted = sorted({int(index) for index in indices})
+    if wanted and not 0 <= wanted[0] <= wanted[-1] < video.num_frames:
+        raise ValueError(
+            f"{video.path} has frames 0 to {video.num_frames - 1}, asked for {wanted[0]} to {wanted[-1]}"
+        )
+    return _folder_frames(video, wanted) if video.path.is_dir() else _file_frames(video, wanted)
+
+
+def load(video: Video, indices: Sequence[int]) -> np.ndarray:
+    """uint8 RGB [T, H, W, 3] of the frames in the order given; an index may come twice."""
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        places.setdefault(int(index), []).append(place)
+    images = np.empty((len(indices), video.height, video.width, 3), dtype=np.uint8)
+    for index, image in frames(video, list(places)):
+        images[places[index]] = image
+    return images
+
+
+# Sampling plans: which frames to look at
+
+
+def uniform(video: Video, num_frames: int) -> list[int]:
+    """At most `num_frames` indices at even distances, both ends included; of one, the middle frame."""
+    count = _at_least_one(num_frames, video)
+    if count == 1:
+        return [(video.num_frames - 1) // 2]
+    return [int(index) for index in np.round(np.arange(count) * ((video.num_frames - 1) / (count - 1)))]
+
+
+def at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
+    """`fps` indices a second, at most `max_frames`, spread evenly: the published scripts' policy."""
+    if not fps > 0:
+        raise ValueError(f"a sampling rate is above 0, got fps={fps}")
+    return uniform(video, max(1, min(int(video.duration * fps + 1e-6), max_frames)))
+
+
+def nearest(video: Video, times: Sequence[float]) -> list[int]:
+    """For each time in seconds the index of the frame shown nearest to it, the earlier one of two."""
+    wanted = np.asarray(times, dtype=np.float64)
+    if not np.all(np.isfinite(wanted)):
+        raise ValueError(f"times are finite seconds, got {list(times)}")
+    after = np.clip(np.searchsorted(video.times, wanted), 0, video.num_frames - 1)
+    before = np.maximum(after - 1, 0)
+    is_before = np.abs(wanted - video.times[before]) <= np.abs(video.times[after] - wanted)
+    return [int(index) for index in np.where(is_before, before, after)]
+
+
+def random_in_bins(video: Video, num_frames: int, rng: np.random.Generator) -> list[int]:
+    """One random index from each of at most `num_frames` equal parts of the video (for training)."""
+    count = _at_least_one(num_frames, video)
+    edges = np.arange(count + 1) * video.num_frames // count
+    return [int(index) for index in rng.integers(edges[:-1], edges[1:])]
+
+
+def _at_least_one(num_frames: int, video: Video) -> int:
+    if num_frames < 1:
+        raise ValueError(f"a plan needs at least 1 frame, got num_frames={num_frames}")
+    return min(num_frames, video.num_frames)
+
+
+# Files
+
+
+def _file_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    index = index_of(video.path)
+    if len(index.ticks) != video.num_frames:
+        raise ValueError(f"{video.path} changed since it was probed: probe it again")
+    return frames_of(index, wanted)
+
+
+# Folders of images
+
+
+def _image_paths(folder: Path) -> list[Path]:
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return sorted(paths, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Numbers inside a name are compared as numbers: frame_2 before frame_10."""
+    parts = re.findall(r"(\d+)|(\D+)", path.name.lower(), flags=re.ASCII)
+    return [(int(digits[:1000]), "") if digits else (-1, text) for digits, text in parts], path.name
+
+
+def _probe_folder(folder: Path, fps: float) -> Video:
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"the frame rate of a folder is above 0, got {fps}")
+    paths = _image_paths(folder)
+    if not paths:
+        raise ValueError(f"{folder} has no .jpg, .jpeg or .png file: give a video file or a folder of frames")
+    height, width = image_size(paths[0])
+    return Video(folder, width, height, np.arange(len(paths)) / fps, len(paths) / fps)
+
+
+def _folder_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    paths = _image_paths(video.path)
+    if len(paths) != video.num_frames:
+        raise ValueError(f"{video.path} changed since it was probed: probe it again")
+    for index in wanted:
+        image = np.asarray(open_image(paths[index]).convert("RGB"))
+        if image.shape[:2] != (video.height, video.width):
+            raise ValueError(
+                f"{paths[index]} is {image.shape[1]} x {image.shape[0]}, the folder's first image "
+                f"{video.width} x {video.height}: frames of one video have one size"
+            )
+        yield index, image
+
+
+# Writing
+
+
+def write_video(path: Path, images: Iterable[np.ndarray], fps: float | Fraction, quality: int = 18) -> None:
+    """Write uint8 RGB [H, W, 3] images as H.264 in MP4: beside the target first, then moved over it.
+
+    `quality` is x264's crf, 0 (best) to 51. The pixel format is yuv420p, which browsers play and which needs
+    even sizes: the last row or column of an odd one is repeated. The same images give the same bytes.
+    """
+    rate = Fraction(fps).limit_denominator(100_000)
+    first, images = _first_of(images)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with av.open(
+            str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
+        ) as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": str(quality), "preset": "fast"}
+            stream.thread_count = 1  # x264's output depends on the number of threads
+            for image in images:
+                container.mux(stream.encode(_even_frame(image, first.shape, stream)))
+            container.mux(stream.encode(None))
+        partial.replace(path)
+    except FFmpegError as error:
+        raise ValueError(f"{path} cannot be written as a video: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _first_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    iterator = iter(images)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("a video needs at least one image, got none")
+    return first, chain([first], iterator)
+
+
+def _even_frame(image: np.ndarray, shape: tuple[int, ...], stream: VideoStream) -> VideoFrame:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != shape:
+        raise ValueError(f"expected uint8 RGB images of one shape {shape}, got {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, stream.height - height), (0, stream.width - width), (0, 0)), mode="edge")
+    return VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")

@@ -1,0 +1,74 @@
+"""Metrics: pure functions of one case (sample and prediction), and the table of them.
+
+A new metric is a function and a row here; counts, intervals, groups and tables follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from evqa.metrics import answer, joint, temporal
+from evqa.metrics.case import Case, Metric, Need
+from evqa.metrics.spatial import MaskScores, Which
+from evqa.schema import Spans
+
+DAVIS = "DAVIS 2016, davis2017-evaluation"
+NEXT_GQA = "NExT-GQA (Xiao et al. 2024)"
+ST_EVIDENCE = "ST-Evidence, with overlapping spans merged"
+OURS = "this benchmark"
+
+
+def in_time(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
+    """A measure of (predicted, gold) spans as a function of a case."""
+    return lambda case: measure(case.predicted_spans, case.gold_spans)
+
+
+def reaches(measure: Callable[[Spans, Spans], float], threshold: float) -> Callable[[Case], float]:
+    """1 where a measure of spans is at least the threshold, else 0."""
+    return lambda case: float(measure(case.predicted_spans, case.gold_spans) >= threshold)
+
+
+def in_space(
+    mean: Callable[[MaskScores, Which], float | None], which: Which
+) -> Callable[[Case], float | None]:
+    """A mean over frames as a function of a case."""
+
+    def value(case: Case) -> float | None:
+        assert case.masks is not None, f"sample {case.sample.id} has no gold masks"
+        return mean(case.masks, which)
+
+    return value
+
+
+def _row(
+    needs: tuple[Need, ...], value: Callable[[Case], float | None], definition: str, source: str
+) -> Metric:
+    return Metric(needs=needs, value=value, unit="fraction", definition=definition, source=source)
+
+
+_time = partial(_row, ("spans",))
+_masks = partial(_row, ("masks",))
+_every, _held = MaskScores.mean, MaskScores.mean_where_gold
+
+METRICS: dict[str, Metric] = {
+    "Acc": _row(("answer",), answer.accuracy, "the chosen option is the right one", ST_EVIDENCE),
+    "mIoU": _time(in_time(temporal.tiou), "seconds in both over seconds in either", ST_EVIDENCE),
+    "mIoP": _time(in_time(temporal.tiop), "share of the predicted seconds that are gold", ST_EVIDENCE),
+    "t-mean": _time(in_time(temporal.tmean), "mean of IoU and IoP", ST_EVIDENCE),
+    "IoU@0.3": _time(reaches(temporal.tiou, 0.3), "IoU is at least 0.3", ST_EVIDENCE),
+    "IoU@0.5": _time(reaches(temporal.tiou, 0.5), "IoU is at least 0.5", ST_EVIDENCE),
+    "IoP@0.3": _time(reaches(temporal.tiop, 0.3), "IoP is at least 0.3", ST_EVIDENCE),
+    "IoP@0.5": _time(reaches(temporal.tiop, 0.5), "IoP is at least 0.5", ST_EVIDENCE),
+    "J": _masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS),
+    "F": _masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS),
+    "J&F": _masks(in_space(_every, "jf"), "mean of J and F", DAVIS),
+    "J held": _masks(in_space(_held, "j"), "J over the frames that hold evidence", OURS),
+    "F held": _masks(in_space(_held, "f"), "F over the frames that hold evidence", OURS),
+    "J&F held": _masks(in_space(_held, "jf"), "J&F over the frames that hold evidence", OURS),
+    "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "right, and IoP at least 0.5", NEXT_GQA),
+    "joint": _row(
+        ("answer", "spans", "masks"), joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS
+    ),
+}
+"""Name (also the title of its column) -> metric of the strict preset."""

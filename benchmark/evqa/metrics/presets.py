@@ -1,0 +1,81 @@
+"""Presets: named protocols. A table of scores always says which one it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evqa.metrics import METRICS, in_space, in_time, reaches
+from evqa.metrics.answer import accuracy
+from evqa.metrics.case import Case, Metric, Need, Preset
+from evqa.metrics.spatial import MaskScores, Which
+from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
+from evqa.schema import Spans
+
+SOURCE = "ST-Evidence, eval_st_evidence.py"
+
+
+def unmerged_tmean(predicted: Spans, gold: Spans) -> float:
+    """Mean of the unmerged IoU and IoP."""
+    return (unmerged_tiou(predicted, gold) + unmerged_tiop(predicted, gold)) / 2
+
+
+def where_computed(scores: MaskScores, which: Which) -> float:
+    """Mean over the frames that were predicted, empty on both sides counting 1."""
+    return scores.mean_where_computed(which)
+
+
+def mask_files(which: Which) -> Callable[[Case], float | None]:
+    """J, F or J&F of the files that the original writes: no object, no file, hence 0."""
+    mean = in_space(where_computed, which)
+    return lambda case: mean(case) if case.prediction.tracks else 0.0
+
+
+def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:
+    def percent(case: Case) -> float | None:
+        fraction = value(case)
+        return None if fraction is None else 100 * fraction
+
+    return Metric(
+        needs=(need,),
+        value=percent,
+        gold_optional=need != "masks",
+        unit="percent",
+        definition=definition,
+        source=SOURCE,
+    )
+
+
+ST_EVIDENCE: dict[str, Metric] = {
+    "Acc": _row("answer", accuracy, "the chosen option is the right one"),
+    "mIoU": _row("spans", in_time(unmerged_tiou), "IoU, overlapping spans not merged"),
+    "mIoP": _row("spans", in_time(unmerged_tiop), "IoP, overlapping spans not merged"),
+    "t-mean": _row("spans", in_time(unmerged_tmean), "mean of IoU and IoP, overlapping spans not merged"),
+    "IoU@0.3": _row("spans", reaches(unmerged_tiou, 0.3), "unmerged IoU is at least 0.3"),
+    "IoU@0.5": _row("spans", reaches(unmerged_tiou, 0.5), "unmerged IoU is at least 0.5"),
+    "IoP@0.3": _row("spans", reaches(unmerged_tiop, 0.3), "unmerged IoP is at least 0.3"),
+    "IoP@0.5": _row("spans", reaches(unmerged_tiop, 0.5), "unmerged IoP is at least 0.5"),
+    "J": _row("masks", mask_files("j"), "region IoU over the predicted frames"),
+    "F": _row("masks", mask_files("f"), "outline F over the predicted frames"),
+    "J&F": _row("masks", mask_files("jf"), "mean of J and F"),
+}
+"""The original's convention, with its defects; for numbers comparable with the paper."""
+
+PRESETS: dict[str, Preset] = {
+    "strict": Preset(
+        metrics=METRICS,
+        about="spans merged; every frame of the video counts, one without prediction as an empty mask; "
+        "a prediction that is missing, failed or unreadable counts 0; masks of another size are resized",
+    ),
+    "st-evidence": Preset(
+        metrics=ST_EVIDENCE,
+        about="the original's convention: spans not merged; only predicted frames count; "
+        "samples without gold masks leave the mean; samples without gold spans count 0",
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; the presets are: {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,82 @@
+"""Evidence in space: J (region) and F (outline) per frame, and their means over the frames of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from evqa.metrics.boundary import Mask, boundary_f
+
+Which = Literal["j", "f", "jf"]
+"""Region J, outline F, or their mean."""
+
+
+def region_j(predicted: Mask, gold: Mask) -> float:
+    """IoU of two masks `[H, W]` of one size: 1 where both are empty, 0 where one is."""
+    union = int(np.count_nonzero(predicted | gold))
+    return int(np.count_nonzero(predicted & gold)) / union if union else 1.0
+
+
+class FrameScore(NamedTuple):
+    """One frame where gold or prediction lists a mask."""
+
+    j: float
+    f: float
+    has_gold: bool
+    """Gold has at least one pixel here."""
+
+    @property
+    def jf(self) -> float:
+        """Mean of J and F."""
+        return (self.j + self.f) / 2
+
+
+BOTH_EMPTY = FrameScore(1.0, 1.0, has_gold=False)
+"""What a frame counts that neither side lists."""
+
+
+def score_frame(predicted: Mask | None, gold: Mask | None) -> FrameScore:
+    """J and F of one frame; None is an empty mask. Both masks have one size."""
+    ours, theirs = predicted is not None and bool(predicted.any()), gold is not None and bool(gold.any())
+    if predicted is None or gold is None or not (ours and theirs):
+        value = float(ours == theirs)
+        return FrameScore(value, value, theirs)
+    return FrameScore(region_j(predicted, gold), boundary_f(predicted, gold), has_gold=True)
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """J and F of one video, frame by frame."""
+
+    frames: dict[int, FrameScore]
+    """Frame index -> score, where gold or prediction lists a mask; other frames are empty on both sides."""
+    num_frames: int
+    """Frames of the video."""
+    computed: frozenset[int] | None = None
+    """Frame indices that masks were predicted for; None = every frame."""
+    num_resized: int = 0
+    """Predicted masks that had another size than gold."""
+    num_beyond: int = 0
+    """Predicted masks on frames that the video does not have; they are left out."""
+
+    def mean(self, which: Which) -> float:
+        """Mean over every frame of the video; a frame without prediction is an empty mask."""
+        listed = sum(float(getattr(score, which)) for score in self.frames.values())
+        return (listed + self.num_frames - len(self.frames)) / self.num_frames
+
+    def mean_where_gold(self, which: Which) -> float | None:
+        """Mean over the frames that hold evidence; None where no frame does."""
+        return self._mean_over(which, [index for index, score in self.frames.items() if score.has_gold])
+
+    def mean_where_computed(self, which: Which) -> float:
+        """Mean over the frames that masks were predicted for, 0 where there is none."""
+        if self.computed is None:
+            return self.mean(which)
+        return self._mean_over(which, self.computed) or 0.0
+
+    def _mean_over(self, which: Which, indices: Collection[int]) -> float | None:
+        values = [float(getattr(self.frames.get(index, BOTH_EMPTY), which)) for index in indices]
+        return sum(values) / len(values) if values else None

@@ -1,0 +1,71 @@
+"""What a chat model is: messages in, one reply out. Every adapter fits `Model`; every method talks to nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from evqa.schema import Track, Usage
+
+
+class ModelError(Exception):
+    """The model did not reply (network, refusal to load the video, out of memory); the only error that a run survives."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video as a part of a message. The model samples it by its own frame policy (see `Model.settings`)."""
+
+    path: Path
+    """A video file or a folder of frames."""
+
+
+Part = str | Clip
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks that came with a reply, one track per `<|seg|>` in order."""
+
+    tracks: tuple[Track, ...]
+    size: tuple[int, int]
+    """(H, W)."""
+    num_frames: int
+    """Frames of the video as decoded."""
+    frames: tuple[int, ...] | None = None
+    """Frame indices that masks were computed for; None = every frame."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said, with the masks it drew where it can draw."""
+
+    text: str
+    masks: Masks | None = None
+    usage: Usage | None = None
+    finish: Literal["stop", "length", "refusal"] = "stop"
+
+
+class Model(Protocol):
+    """A chat model."""
+
+    name: str
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """Frame policy, decoding, revision, seed: what must be equal for two runs to be the same run."""
+        ...
+
+    def generate(self, messages: Sequence[Message]) -> Reply:
+        """The reply to a conversation. Raises `ModelError` where there is none."""
+        ...

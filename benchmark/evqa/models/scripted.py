@@ -1,0 +1,112 @@
+"""A model that says what a file says: for tests, for demonstrations, and to score replies made elsewhere.
+
+The file is a JSON object of replies. A key is found in the question asked, or is the video's file name
+without its ending; the longest key that fits wins, and "*" fits anything. A value is a text, an object
+(`{"text": ..., "tracks": [...], "num_frames": ...}`, see `ScriptedReply`), or a list of these, one a turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import TypeAdapter, ValidationError, model_validator
+
+from evqa import schema
+from evqa.models.base import Clip, Masks, Message, ModelError, Reply
+from evqa.schema import Record, Track, Usage
+
+ANYTHING = "*"
+
+
+class ScriptedReply(Record):
+    """One reply: a text, with masks or without; or an error in place of it."""
+
+    text: str = ""
+    tracks: tuple[Track, ...] | None = None
+    """Masks, one track an object; None = the model draws none."""
+    num_frames: int | None = None
+    """Frames of the video; needed with tracks."""
+    size: tuple[int, int] | None = None
+    """(H, W) of the masks; needed only where no track has one."""
+    mask_frames: tuple[int, ...] | None = None
+    """Frame indices that masks were drawn for; None = every frame."""
+    error: str | None = None
+    """Where given, the model fails with it."""
+
+    @model_validator(mode="after")
+    def _masks_are_whole(self) -> Self:
+        if self.tracks is not None and (self.num_frames is None or not self._sizes()):
+            raise ValueError("tracks need num_frames, and size where no track has a mask")
+        if len(self._sizes()) > 1:
+            raise ValueError(f"masks of one reply have one size, got {sorted(self._sizes())}")
+        return self
+
+    def _sizes(self) -> set[tuple[int, int]]:
+        sizes = {mask.size for track in self.tracks or () for mask in track.masks.values()}
+        return sizes | ({self.size} if self.size else set())
+
+    def masks(self) -> Masks | None:
+        """The masks as a model gives them."""
+        if self.tracks is None or self.num_frames is None:
+            return None
+        (size,) = self._sizes()
+        return Masks(tracks=self.tracks, size=size, num_frames=self.num_frames, frames=self.mask_frames)
+
+
+Turns = tuple[str | ScriptedReply, ...]
+SCRIPT: TypeAdapter[dict[str, str | ScriptedReply | Turns]] = TypeAdapter(
+    dict[str, str | ScriptedReply | Turns]
+)
+
+
+class ScriptedModel:
+    """Replies from a file; the same question always gets the same reply."""
+
+    def __init__(self, *, name: str = "scripted", replies: Path | None = None) -> None:
+        if replies is None:
+            raise ValueError(
+                "the scripted model needs a file of replies: give the path of a .json file as the model"
+            )
+        self.name = name
+        try:
+            content = replies.read_bytes()
+            self._script = {key: _turns(value) for key, value in SCRIPT.validate_json(content).items()}
+        except OSError as error:
+            raise ValueError(f"cannot read the replies in {replies}: {error.strerror}") from error
+        except ValidationError as error:
+            raise ValueError(f"{replies} is no file of replies: {schema.explain(error)}") from error
+        self._sha256 = hashlib.sha256(content).hexdigest()
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        return {"replies": self._sha256}
+
+    def generate(self, messages: Sequence[Message]) -> Reply:
+        turn = sum(message.role == "assistant" for message in messages)
+        key = self._key(messages)
+        turns = self._script[key]
+        if turn >= len(turns):
+            raise ModelError(f"the script has {len(turns)} replies for {key!r}, turn {turn + 1} was asked")
+        reply = turns[turn]
+        if reply.error is not None:
+            raise ModelError(reply.error)
+        usage = Usage(output_tokens=len(reply.text.split()), seconds=0.0)
+        return Reply(text=reply.text, masks=reply.masks(), usage=usage)
+
+    def _key(self, messages: Sequence[Message]) -> str:
+        texts = [part for message in messages for part in message.parts if isinstance(part, str)]
+        stems = {part.path.stem for message in messages for part in message.parts if isinstance(part, Clip)}
+        fits = [key for key in self._script if key in stems or any(key in text for text in texts)]
+        if ANYTHING in self._script:
+            fits.append(ANYTHING)
+        if not fits:
+            raise ModelError(f"the script has no reply for {texts[-1][:200] if texts else 'no text'!r}")
+        return max(fits, key=lambda key: (key != ANYTHING, len(key)))
+
+
+def _turns(value: str | ScriptedReply | Turns) -> tuple[ScriptedReply, ...]:
+    turns = value if isinstance(value, tuple) else (value,)
+    return tuple(ScriptedReply(text=turn) if isinstance(turn, str) else turn for turn in turns)

@@ -1,0 +1,183 @@
+"""A reply's text -> answer, spans, expressions. The only parser: every method and model goes through it.
+
+The last thing that a reply commits to counts. What can be read in two ways is unparsed (None), never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from evqa import literals
+from evqa.choices import MAX_PLACES, read_answer
+from evqa.literals import Cut, Junk, Node
+from evqa.schema import Ask, Span, Spans
+
+MAX_SECONDS = 1e7
+"""A later time is no time in a video."""
+
+MAX_TAIL = 30_000
+"""So many characters from the end are searched for a list that no key announces."""
+
+
+class Parsed(NamedTuple):
+    """What a reply says; None = not asked for, or unparsed."""
+
+    answer: int | None
+    """Index of the chosen option."""
+    spans: Spans | None
+    """() = the reply says that there are none."""
+    expressions: tuple[str, ...] | None
+
+
+def parse(text: str, asks: Sequence[Ask], options: Sequence[str]) -> Parsed:
+    """What a reply says about the things that its prompt asked for."""
+    said = _after_thinking(text)
+    return Parsed(
+        answer=read_answer(said, options) if "answer" in asks else None,
+        spans=read_spans(said) if "spans" in asks else None,
+        expressions=read_expressions(said) if "expressions" in asks else None,
+    )
+
+
+def _after_thinking(text: str) -> str:
+    """The reply without its `<think>` part; a thought that never ends commits to nothing."""
+    said = text.rpartition("</think>")[2]
+    return said.partition("<think>")[0]
+
+
+# Evidence in time
+
+_SPANS_KEY = re.compile(
+    r"""(?<![A-Za-z])(?:temporal[ _]evidence|segments?|spans?|timestamps?|intervals?)
+        ["'*]{0,4}\s{0,3}(?:is|are|:|=|\uff1a)\s{0,8}["'*]{0,2}\s{0,8}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NONE = re.compile(
+    r"(?:none(?! of)|n/a|not applicable|no (?:temporal )?(?:evidence|segments?|spans?))\b", re.IGNORECASE
+)
+_WITHOUT_TIME = re.compile(r"Answer:\s{0,3}\(?[A-Z]\)?\s{0,3}\.\s{0,3}Spatial Evidence:")
+_STARTS = ("start", "start_time", "begin", "from")
+_ENDS = ("end", "end_time", "stop", "to")
+
+
+def read_spans(text: str) -> Spans | None:
+    """Spans that the reply commits to, in its order; () where it says that there are none."""
+    places = deque((match.end() for match in _SPANS_KEY.finditer(text)), maxlen=MAX_PLACES)
+    for place in reversed(places):
+        if text[place : place + 1] in ("[", "{", "("):
+            return _spans_of_literal(text, place)
+        line = text[place : place + 1000].partition("\n")[0]
+        spans = () if _NONE.match(line) else _checked(literals.ranges(line)) or None
+        if spans is not None:
+            return spans
+    return _spans_anywhere(text)
+
+
+def _spans_of_literal(text: str, at: int) -> Spans | None:
+    try:
+        return _spans_of(literals.read(text, at).node)
+    except (Junk, Cut):
+        return None
+
+
+def _spans_anywhere(text: str) -> Spans | None:
+    """The last nested list; else a reply that is one list, or has one pair; else what prose states."""
+    if _NONE.match(text.strip()) or _WITHOUT_TIME.search(text):
+        return ()
+    found = list(deque(literals.lists(text[-MAX_TAIL:]), maxlen=MAX_PLACES))
+    nested = [
+        node
+        for node in found
+        if isinstance(node, list) and any(isinstance(item, list | dict) for item in node)
+    ]
+    if nested:
+        return _spans_of(nested[-1])
+    flat = [node for node in found if isinstance(node, list) and (len(node) == 2 or _is_all(text))]
+    spans = _spans_of(flat[-1]) if flat else None
+    return _checked(literals.ranges(text)) or None if spans is None else spans
+
+
+def _is_all(text: str) -> bool:
+    """Whether the reply is one list, fenced or not, and nothing else."""
+    bare = re.sub(r"^```[A-Za-z]{0,10}|```$", "", text.strip()).strip()
+    return bare.startswith("[") and bare.endswith("]")
+
+
+def _spans_of(node: Node) -> Spans | None:
+    """Spans of a literal: pairs, objects with start and end, ranges in strings, or an even flat list."""
+    if isinstance(node, dict):
+        pair = _pair(node)
+        return _checked([pair]) if pair else None
+    if not isinstance(node, list):
+        return None
+    times = [_time(item) for item in node]
+    if node and all(time is not None for time in times):
+        numbers = [time for time in times if time is not None]
+        return _checked(zip(numbers[::2], numbers[1::2], strict=True)) if len(numbers) % 2 == 0 else None
+    if len(node) == 1 and isinstance(node[0], list) and node[0] and isinstance(node[0][0], list):
+        return _spans_of(node[0])
+    pairs = [_pair(item) for item in node]
+    return None if None in pairs else _checked(pair for pair in pairs if pair is not None)
+
+
+def _pair(node: Node) -> tuple[float, float] | None:
+    ends: list[float | None] = []
+    if isinstance(node, str):
+        found = literals.ranges(node)
+        return found[0] if len(found) == 1 else None
+    if isinstance(node, list):
+        ends = [_time(item) for item in node]
+    if isinstance(node, dict):
+        ends = [_time(next((node[key] for key in keys if key in node), None)) for keys in (_STARTS, _ENDS)]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return None
+    return ends[0], ends[1]
+
+
+def _time(node: Node) -> float | None:
+    if isinstance(node, str):
+        return literals.seconds(node)
+    return node if isinstance(node, float) else None
+
+
+def _checked(pairs: Iterable[tuple[float, float]]) -> Spans | None:
+    """The pairs as spans; one that runs backwards makes the whole unreadable."""
+    spans = tuple(dict.fromkeys(Span(start, end) for start, end in pairs))
+    return spans if all(start <= end <= MAX_SECONDS for start, end in spans) else None
+
+
+# Referring expressions
+
+_EXPRESSIONS_KEY = re.compile(
+    r"(?<![A-Za-z])(?:referring[ _])?expressions?[\"'*]{0,4}\s{0,3}(?::|=|\uff1a)\s{0,8}[\"'*]{0,2}\s{0,8}",
+    re.IGNORECASE,
+)
+
+
+def read_expressions(text: str) -> tuple[str, ...] | None:
+    """Referring expressions that the reply commits to; () where it says that there are none."""
+    places = deque((match.end() for match in _EXPRESSIONS_KEY.finditer(text)), maxlen=MAX_PLACES)
+    for place in reversed(places):
+        if text[place : place + 1] == "[":
+            return _expressions_of_literal(text, place)
+        if _NONE.match(text, place):
+            return ()
+    found = [_strings(node) for node in deque(literals.lists(text[-MAX_TAIL:]), maxlen=MAX_PLACES)]
+    written = [strings for strings in found if strings]
+    return written[-1] if written else next((strings for strings in found if strings is not None), None)
+
+
+def _expressions_of_literal(text: str, at: int) -> tuple[str, ...] | None:
+    try:
+        return _strings(literals.read(text, at).node)
+    except (Junk, Cut):
+        return None
+
+
+def _strings(node: Node) -> tuple[str, ...] | None:
+    if not isinstance(node, list) or not all(isinstance(item, str) for item in node):
+        return None
+    return tuple(item.strip() for item in node if isinstance(item, str) and item.strip())

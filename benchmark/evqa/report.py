@@ -1,0 +1,118 @@
+"""Tables of scores as text: for a terminal with fixed widths, or as Markdown. Values are percent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from evqa.metrics.presets import preset as preset_named
+from evqa.score import Mean, Scores
+
+Style = Literal["text", "markdown"]
+
+COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "joint")
+"""Metrics of the main table; one that a preset does not have is left out."""
+
+NONE = "-"
+
+
+def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
+    """Everything to print: per preset its meaning, the table, the counts, and scores by question type."""
+    parts: list[str] = []
+    for preset in dict.fromkeys(scores.preset for scores in runs):
+        chosen = [scores for scores in runs if scores.preset == preset]
+        trivial = [scores for scores in baselines if scores.preset == preset]
+        parts += [heading(preset, style), main_table([*chosen, *trivial], style)]
+        parts += [counts_line(scores) for scores in chosen]
+        parts += [
+            f"{scores.name}, by question type\n{table}"
+            for scores in chosen
+            if (table := group_table(scores, "question_type", style))
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(preset: str, style: Style = "text") -> str:
+    """The preset's name and what it means."""
+    about = f"preset {preset}: {preset_named(preset).about}"
+    return f"### {about}" if style == "markdown" else about
+
+
+def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[str] = COLUMNS) -> str:
+    """One row per run or baseline of one preset: percent, with the 95 % interval in brackets."""
+    presets = {scores.preset for scores in rows}
+    if len(presets) > 1:
+        raise ValueError(f"one table shows one preset, got rows of {', '.join(sorted(presets))}")
+    shown = [title for title in columns if any(title in scores.metrics for scores in rows)]
+    body = [
+        [scores.name, *(cell(scores.metrics.get(title), scores.preset, title) for title in shown)]
+        for scores in rows
+    ]
+    return table(["", *shown], body, style)
+
+
+def group_table(scores: Scores, axis: str, style: Style = "text", columns: Sequence[str] = COLUMNS) -> str:
+    """One row per value of a group such as `question_type`; empty text where there is no such group."""
+    groups = scores.groups.get(axis, {})
+    shown = [title for title in columns if title in scores.metrics]
+    body = [
+        [value, str(_num_samples(means)), *(cell(means.get(title), scores.preset, title) for title in shown)]
+        for value, means in groups.items()
+    ]
+    return table([axis, "n", *shown], body, style) if groups else ""
+
+
+def cell(mean: Mean | None, preset: str, title: str) -> str:
+    """`45.2 [40.1, 50.3]` in percent; `-` where the metric does not apply."""
+    if mean is None or mean.mean is None:
+        return NONE
+    scale = 1.0 if preset_named(preset).metrics[title].unit == "percent" else 100.0
+    if mean.low is None or mean.high is None:
+        return f"{scale * mean.mean:.1f}"
+    return f"{scale * mean.mean:.1f} [{scale * mean.low:.1f}, {scale * mean.high:.1f}]"
+
+
+def counts_line(scores: Scores) -> str:
+    """What was predicted and what could not be read, in one line."""
+    counts = scores.counts
+    parts = [
+        f"{counts.samples} samples",
+        f"{counts.ok} predicted",
+        f"{counts.failed} failed",
+        f"{counts.missing} missing",
+    ]
+    for title, what in (("Acc", "answers"), ("mIoU", "spans"), ("J", "masks")):
+        if title in scores.metrics and scores.metrics[title].n_unparsed:
+            parts.append(f"{scores.metrics[title].n_unparsed} {what} unparsed")
+    oddities = {
+        "duplicate predictions, the last one counts": counts.duplicates,
+        "predictions for unknown samples": counts.unknown,
+        "masks resized": counts.resized_masks,
+        "masks beyond the video": counts.masks_beyond_video,
+        "predictions with damaged masks": counts.bad_masks,
+    }
+    parts += [f"{number} {what}" for what, number in oddities.items() if number]
+    return f"{scores.name}: {'; '.join(parts)}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
+    """A table; the first column is left-aligned, the others right."""
+    if style == "markdown":
+        lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+        return "\n".join(
+            f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
+        )
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    return "\n".join(_fixed(line, widths) for line in (header, *rows))
+
+
+def _fixed(line: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        line[0].ljust(widths[0]),
+        *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _num_samples(means: dict[str, Mean]) -> int:
+    return max((mean.n_total for mean in means.values()), default=0)

@@ -1,0 +1,291 @@
+"""The records that every stage reads and writes, and the conventions that hold in the whole project.
+
+Conventions
+- Time is in seconds from the start of the video's own clock (presentation time of its first frame = 0).
+- A frame index is 0-based in the original video; `frame` alone is an image.
+- Boxes are `(x0, y0, x1, y1)` in original pixels, x1 and y1 exclusive.
+- Masks are bool `[H, W]` in memory and COCO run lengths on disk; images are uint8 RGB `[H, W, 3]`.
+- A file of records is JSON Lines in UTF-8, one record a line, appended and synced, never rewritten in place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+VERSION = 1
+"""Version of the records below; a file of another version is refused, not guessed."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Option letters in display order."""
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Span(NamedTuple):
+    """A time segment in seconds, `0 <= start <= end`; `[start, end]` in JSON."""
+
+    start: float
+    end: float
+
+
+def check_span(span: Span) -> Span:
+    """The span itself, or a `ValueError` that says what is wrong with it."""
+    start, end = span
+    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
+        raise ValueError(f"a span needs finite 0 <= start <= end, got start={start}, end={end}")
+    return span
+
+
+def check_id(name: str) -> str:
+    """An id that can be a file name on any system: no separators, no control characters, no leading dot."""
+    if (
+        not 0 < len(name) <= 200
+        or name.startswith(".")
+        or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
+    ):
+        raise ValueError(
+            f'an id has 1-200 characters, none of / \\ : * ? " < > | and no leading dot, got {name!r}'
+        )
+    return name
+
+
+Spans = tuple[Annotated[Span, AfterValidator(check_span)], ...]
+Id = Annotated[str, AfterValidator(check_id)]
+
+
+class RLE(Record):
+    """One mask as COCO compressed run lengths (column-major, background first)."""
+
+    size: tuple[int, int]
+    """(H, W) in pixels."""
+    counts: str
+
+
+class Track(Record):
+    """One object through time. A frame that is not listed has no pixel of the object."""
+
+    label: str | None = None
+    """The expression or name of the object, where there is one."""
+    score: float | None = None
+    """The model's confidence in [0, 1], where there is one."""
+    masks: dict[int, RLE]
+    """Frame index -> mask; all of one size."""
+
+
+class Sample(Record):
+    """One question about one video, with the evidence that supports its answer (gold)."""
+
+    version: Literal[1] = VERSION
+    id: Id
+    video_id: str
+    video: Path
+    """Relative to the data set's folder on disk; absolute once `datasets.load` has checked it."""
+    question: str
+    options: tuple[str, ...] = ()
+    answer: int | None = None
+    """Index into `options` of the right one; None where the data set gives none."""
+    spans: Spans | None = None
+    """Evidence in time; None = not annotated, () = annotated as having none."""
+    masks: Path | None = None
+    """Folder of `%05d.png` per frame index, evidence objects merged, non-zero = evidence, absent file = empty mask."""
+    tracks: tuple[Track, ...] | None = None
+    """Evidence per object, where the data set tells objects apart."""
+    objects: Path | None = None
+    """Folder of `%05d.png` label maps of every annotated object, evidence or not (0 = none), for trivial baselines."""
+    expressions: tuple[str, ...] = ()
+    """Referring expressions of the evidence objects, where annotated."""
+    question_type: str | None = None
+    source: str | None = None
+    """The data set that the video comes from."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Anything else to group scores by, such as the difficulty level."""
+
+    @model_validator(mode="after")
+    def _answer_is_an_option(self) -> Self:
+        if self.answer is not None and not 0 <= self.answer < len(self.options):
+            raise ValueError(f"answer {self.answer} is no index into {len(self.options)} options")
+        return self
+
+
+Ask = Literal["answer", "spans", "expressions", "masks"]
+
+
+class Usage(Record):
+    """What one call cost."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    seconds: float
+    """Wall time of the call."""
+
+
+class Turn(Record):
+    """One prompt and the raw reply to it; replies are kept so that a better parser never costs a model call."""
+
+    asks: tuple[Ask, ...]
+    """What the prompt asks for, hence what the parser looks for in the reply."""
+    prompt: str
+    reply: str
+    usage: Usage | None = None
+    finish: Literal["stop", "length", "refusal"] = "stop"
+
+
+class Prediction(Record):
+    """What one method with one model gave for one sample."""
+
+    version: Literal[1] = VERSION
+    sample: Id
+    """The id of the sample."""
+    status: Literal["ok", "failed"]
+    error: str | None = None
+    """Why it failed."""
+    turns: tuple[Turn, ...] = ()
+    answer: int | None = None
+    """Index of the chosen option; None = the reply commits to none (unparsed)."""
+    spans: Spans | None = None
+    """None = unparsed; () = the reply says that there are none."""
+    expressions: tuple[str, ...] | None = None
+    tracks: tuple[Track, ...] | None = None
+    """None = the model gave no masks at all; () = it says that there is no object."""
+    mask_size: tuple[int, int] | None = None
+    """(H, W) of the masks."""
+    num_frames: int | None = None
+    """Frames of the video as the model decoded it."""
+    mask_frames: tuple[int, ...] | None = None
+    """Frame indices that masks were computed for; None = every frame."""
+    seconds: float = 0.0
+    """Wall time spent on the sample."""
+
+    @model_validator(mode="after")
+    def _failure_has_a_reason(self) -> Self:
+        if (self.status == "failed") != (self.error is not None):
+            raise ValueError(
+                f"status {self.status!r} does not fit error {self.error!r}: a failure, and only one, has a reason"
+            )
+        return self
+
+
+class Run(Record):
+    """`run.json`: what makes two runs the same (`identity`), and what else is worth knowing of one."""
+
+    version: Literal[1] = VERSION
+    identity: dict[str, str | int | float | bool | None]
+    """data, data hash, model, method, prompt version, frame policy, decoding, seed: a run resumes only if all are equal."""
+    packages: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages and of this code."""
+    started: str = ""
+    """UTC, ISO 8601."""
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+MAX_LINE_BYTES = 256 * 2**20
+"""A longer line is refused: no honest record comes near."""
+
+
+class BadLine(NamedTuple):
+    """A line that is no record, kept and counted."""
+
+    line: int
+    """1-based."""
+    reason: str
+
+
+def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
+    """The records of a JSON Lines file in order, see `numbered_records`."""
+    return (record for _, record in numbered_records(path, kind, bad))
+
+
+def numbered_records(
+    path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None
+) -> Iterator[tuple[int, AnyRecord]]:
+    """(line number from 1, record) of a JSON Lines file in order.
+
+    A line that is no `kind` raises a `ValueError` that names file, line and field; with `bad` given, it is appended
+    there instead and reading goes on. An unfinished last line (a writer was killed) is always left out.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            if not line.endswith(b"\n"):
+                if len(line) >= MAX_LINE_BYTES:
+                    raise ValueError(
+                        f"{path}:{number} is longer than {MAX_LINE_BYTES} bytes: this is no file of records"
+                    )
+                return
+            if not line.strip():
+                continue
+            try:
+                yield number, kind.model_validate_json(line)
+            except ValidationError as error:
+                if bad is None:
+                    raise ValueError(f"{path}:{number} is no {kind.__name__}: {explain(error)}") from error
+                bad.append(BadLine(number, explain(error)))
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's error in one line: field, what is wrong, what came."""
+    parts: list[str] = []
+    for detail in error.errors(include_url=False):
+        where = ".".join(str(key) for key in detail["loc"]) or "record"
+        parts.append(f"{where}: {detail['msg']}, got {str(detail['input'])[:80]!r}")
+    return "; ".join(parts)
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Append one record as a line and sync it to disk. An unfinished line left by a killed writer is cut off first."""
+    line = record.model_dump_json(exclude_defaults=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        _cut_unfinished_line(file.fileno())
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a whole file of records at once: beside the target first, then moved over it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        for record in records:
+            file.write(record.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON at once: beside the target first, then moved over it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _cut_unfinished_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 2**16)
+        block = os.pread(descriptor, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)

@@ -1,0 +1,231 @@
+"""ST-Evidence as published: a CSV row, a video at 6 fps and masks make a sample.
+
+`read_gen` is for the generative benchmark, `read_instruct` for the training part with generated masks. Files
+may lie in the folder itself, in its `data/`, or in its `gen_mask/`. Each row that cannot be used is a
+`BadLine` with the line of the CSV on which the row starts; a file that is wrong as a whole is a `ValueError`.
+
+Columns that the published files lack are read where present: `question_type`, `source`, `expressions` (a list
+literal), and those of `TAGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from evqa import media
+from evqa.datasets import path_inside
+from evqa.schema import LETTERS, BadLine, Sample, Track, check_id, explain
+from evqa.tasks.evidence_masks import read_tracks
+from evqa.tasks.table import Row, rows, spans, texts
+
+GEN_TABLE = "st_evidence_gen.csv"
+GEN_COLUMNS = ("entry_id", "video_id", "video_path", "question", "candidates", "answer", "segment")
+INSTRUCT_TABLE = "st_evidence.csv"
+INSTRUCT_COLUMNS = ("entry_id", "video_path", "question", "answer", "candidates")
+
+TAGS = ("level", "named", "on_screen")
+"""Columns that become tags of the sample."""
+
+PLACES = ("data", ".", "gen_mask")
+"""Folders below the data set's in which its files may lie."""
+
+
+def read_gen(folder: Path) -> tuple[list[Sample], list[BadLine]]:
+    """The samples of the generative benchmark as published, and the rows that cannot be used."""
+    bad: list[BadLine] = []
+    return list(gen_samples(folder, bad)), bad
+
+
+def read_instruct(folder: Path) -> tuple[list[Sample], list[BadLine]]:
+    """The samples of the training part with masks as published, and the rows that cannot be used."""
+    bad: list[BadLine] = []
+    return list(instruct_samples(folder, bad)), bad
+
+
+def gen_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`read_gen`, one sample at a time."""
+    return _samples(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
+
+
+def instruct_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`read_instruct`, one sample at a time: the tracks of the whole set take gigabytes of memory."""
+    return _samples(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
+
+
+def _samples(
+    folder: Path,
+    table: tuple[str, tuple[str, ...]],
+    read: Callable[[Path, Row], Sample],
+    bad: list[BadLine],
+) -> Iterator[Sample]:
+    lines: dict[str, int] = {}
+    for line, row in rows(_table_path(folder, table[0]), table[1], bad):
+        try:
+            sample = read(folder, row)
+        except ValidationError as error:
+            bad.append(BadLine(line, f"no sample: {explain(error)}"))
+        except ValueError as error:
+            bad.append(BadLine(line, str(error)))
+        else:
+            if sample.id in lines:
+                reason = f"duplicate id: {sample.id} is on line {lines[sample.id]} already"
+                bad.append(BadLine(line, reason))
+                continue
+            lines[sample.id] = line
+            yield sample
+
+
+# The table
+
+
+def _table_path(folder: Path, name: str) -> Path:
+    for place in PLACES:
+        if (path := path_inside(folder, Path(place, name))).is_file():
+            return path
+    raise ValueError(
+        f"{folder} has no {name}, nor has its data/ or gen_mask/: fetch it (see README.md there)"
+    )
+
+
+# A row
+
+
+def _gen_sample(folder: Path, row: Row) -> Sample:
+    entry = check_id(row["entry_id"])
+    video_path = _video_path(row)
+    options, answer = _options(row)
+    masks = _below(folder, ("mask_annos_latest_img", "masks"), PurePosixPath(entry))
+    return Sample(
+        id=entry,
+        video_id=row["video_id"],
+        video=_video_file(folder, video_path),
+        question=_question(row),
+        options=options,
+        answer=answer,
+        spans=spans("segment", row["segment"]),
+        masks=masks,
+        objects=_below(folder, ("objects",), PurePosixPath(video_path.stem)),
+        expressions=_expressions(row),
+        question_type=row.get("question_type") or None,
+        source=_source(row, video_path),
+        tags=_tags(row, has_masks=masks is not None),
+    )
+
+
+def _instruct_sample(folder: Path, row: Row) -> Sample:
+    entry = check_id(row["entry_id"])
+    video_path = _video_path(row)
+    options, answer = _options(row)
+    video = _frame_folder(folder, video_path)
+    tracks = _tracks(folder, entry, video)
+    expressions = tuple(track.label for track in tracks or () if track.label)
+    return Sample(
+        id=entry,
+        video_id=row.get("video_id") or video_path.stem,
+        video=video,
+        question=_question(row),
+        options=options,
+        answer=answer,
+        spans=spans("temporal_evidence", row.get("temporal_evidence", "")),
+        tracks=tracks,
+        expressions=_expressions(row) or expressions,
+        question_type=row.get("question_type") or None,
+        source=_source(row, video_path),
+        tags=_tags(row, has_masks=tracks is not None),
+    )
+
+
+def _question(row: Row) -> str:
+    if not (question := row["question"].strip()):
+        raise ValueError("question is empty: expected text")
+    return question
+
+
+def _video_path(row: Row) -> PurePosixPath:
+    path = PurePosixPath(row["video_path"])
+    if not path.name or len(row["video_path"]) > 1000:
+        raise ValueError(f"video_path is no file name: got {row['video_path'][:80]!r}")
+    path_inside(Path(), path)
+    return path
+
+
+def _options(row: Row) -> tuple[tuple[str, ...], int]:
+    """The option texts, and the index of the one that `answer` (its text) names."""
+    options = texts("candidates", row["candidates"])
+    if not 1 <= len(options) <= len(LETTERS):
+        raise ValueError(
+            f"candidates are too few or too many: expected 1 to {len(LETTERS)}, got {len(options)}"
+        )
+    answer = row["answer"].strip()
+    places = [index for index, option in enumerate(options) if option.strip() == answer]
+    if not places:
+        raise ValueError(f"answer is not among the candidates: {answer[:80]!r} is none of {options}")
+    if len(places) > 1:
+        raise ValueError(f"answer is ambiguous: {answer[:80]!r} is several of {options}")
+    return options, places[0]
+
+
+def _expressions(row: Row) -> tuple[str, ...]:
+    text = row.get("expressions", "")
+    return texts("expressions", text) if text.strip() else ()
+
+
+def _source(row: Row, video_path: PurePosixPath) -> str | None:
+    """The column where there is one, else the folder of the video, as in `videos/<source>/<name>.mp4`."""
+    folder = video_path.parent.name
+    return row.get("source") or (folder if folder != "videos" else None) or None
+
+
+def _tags(row: Row, *, has_masks: bool) -> dict[str, str]:
+    tags = {name: row[name].strip() for name in TAGS if row.get(name, "").strip()}
+    if "on_screen" in tags and not tags["on_screen"].isdecimal():
+        raise ValueError(f"on_screen is no count: got {tags['on_screen'][:80]!r}")
+    return tags if has_masks else tags | {"masks": "missing"}
+
+
+# Files
+
+
+def _below(folder: Path, roots: tuple[str, ...], relative: PurePosixPath) -> Path | None:
+    """The first of `<place>/<root>/<relative>` that exists, relative to the folder."""
+    for place in PLACES:
+        for root in roots:
+            path = Path(place, root, relative)
+            if path_inside(folder, path).exists():
+                return path
+    return None
+
+
+def _video_file(folder: Path, video_path: PurePosixPath) -> Path:
+    """Where the video is; where it belongs if it is nowhere."""
+    return _below(folder, ("videos_6fps", "videos", "."), video_path) or Path("videos_6fps", video_path)
+
+
+def _frame_folder(folder: Path, video_path: PurePosixPath) -> Path:
+    """The folder of frames, else the video file; where the frames belong if neither is there."""
+    for name in (video_path.with_suffix(""), PurePosixPath(video_path.stem)):
+        if found := _below(folder, ("video_frames_6fps",), name):
+            return found
+    frames = Path("video_frames_6fps", video_path.with_suffix(""))
+    return _below(folder, ("videos_6fps", "videos", "."), video_path) or frames
+
+
+def _tracks(folder: Path, entry: str, video: Path) -> tuple[Track, ...] | None:
+    found = _below(folder, ("masks",), PurePosixPath(f"{entry}.json"))
+    if found is None:
+        return None
+    try:
+        facts = media.probe(path_inside(folder, video))
+    except ValueError:
+        facts = (
+            None  # a missing or broken video fails when it is predicted; the masks have a size of their own
+        )
+    try:
+        return read_tracks(path_inside(folder, found), facts)
+    except ValidationError as error:
+        raise ValueError(f"masks cannot be read: {found}: {explain(error)[:500]}") from error
+    except ValueError as error:
+        raise ValueError(f"masks cannot be read: {found}: {error}") from error

@@ -1,0 +1,133 @@
+"""Matplotlib figures as SVG text that takes its colours and font from the page around it."""
+
+# matplotlib's keyword arguments are only partly typed:
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+NUM_RUN_COLOURS = 6
+PLACEHOLDERS = {
+    "#0a0b01": "var(--ink)",
+    "#0a0b02": "var(--quiet)",
+    "#0a0b03": "var(--grid)",
+    "#0a0b04": "var(--baseline)",
+    **{f"#0a0b1{run}": f"var(--run-{run})" for run in range(NUM_RUN_COLOURS)},
+}
+"""Colours that stand for the page's own, so that one SVG serves its light and its dark theme."""
+INK, QUIET, GRID, BASELINE = list(PLACEHOLDERS)[:4]
+
+STYLE: dict[str, object] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "evqa",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": GRID,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+HALF, FULL = 6.0, 12.6
+"""Widths in inches: half a row of the page, and a row."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Within it, figures have the page's style."""
+    return mpl.rc_context(cast("Any", STYLE))
+
+
+def percent_columns(titles: Sequence[str], labels: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    """One column of percent a metric, one labelled line a row, from the top."""
+    figure = Figure(figsize=(FULL, 0.8 + height), layout=ConstrainedLayoutEngine(wspace=0.1))
+    columns = list(figure.subplots(1, len(titles), sharey=True, squeeze=False)[0])
+    for axes, title in zip(columns, titles, strict=True):
+        axes.set_title(title)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xticks([0, 25, 50, 75, 100], ["0", "", "50", "", "100"])
+        axes.set_xlim(-2, 102)
+        axes.grid(axis="x")
+    return figure, columns
+
+
+def run_colour(number: int) -> str:
+    """The placeholder of a run's colour; colours repeat after the last."""
+    return f"#0a0b1{number % NUM_RUN_COLOURS}"
+
+
+def single() -> tuple[Figure, Axes]:
+    """A plot of half a row."""
+    figure = Figure(figsize=(HALF, 2.7), layout="constrained")
+    return figure, figure.subplots()
+
+
+def histogram(axes: Axes, series: Mapping[str, np.ndarray], edges: np.ndarray) -> None:
+    """One tinted outline a run, over shared bins."""
+    for number, values in enumerate(series.values()):
+        counts, _ = np.histogram(values, edges)
+        axes.stairs(counts, edges, fill=True, facecolor=run_colour(number), edgecolor="none", alpha=0.14)
+        axes.stairs(counts, edges, color=run_colour(number), linewidth=1.6)
+    axes.set_ylabel("samples")
+    axes.set_ylim(0, None)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.grid(axis="y")
+
+
+def legend(figure: Figure, names: Sequence[str]) -> None:
+    """The runs' names with their colours, above the plot."""
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=run_colour(n), markersize=6) for n in range(len(names))
+    ]
+    figure.legend(marks, list(names), loc="outside upper left", ncols=min(4, len(names)), handletextpad=0.2)
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as SVG to be put into HTML: no prolog, no ids of groups, the page's colours and font."""
+    file = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    for placeholder, colour in PLACEHOLDERS.items():
+        text = text.replace(placeholder, colour)
+    replacements: Sequence[tuple[str, str]] = (
+        (r'<g id="[^"]*"', "<g"),
+        (r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif"),
+        (r'^<svg ([^>]*?)width="[^"]*"', r'<svg \1aria-hidden="true"'),
+        (r'^<svg ([^>]*?)height="[^"]*"', r"<svg \1"),
+    )
+    for pattern, replacement in replacements:
+        text = re.sub(pattern, replacement, text)
+    return text

@@ -1,0 +1,80 @@
+"""Videos beside the page: linked or copied where browsers play them, else encoded with equal frame times."""
+
+# PyAV is only partly typed:
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+
+from evqa import media
+
+PLAYABLE_SUFFIXES = {".mp4", ".m4v", ".webm"}
+PLAYABLE_CODECS = {"h264", "vp8", "vp9", "av1"}
+TICKS = 90_000
+"""Ticks per second of the videos made here."""
+
+
+def place(video: media.Video, folder: Path) -> Path:
+    """The video as a file in `folder` that a browser plays; made only if it is not there yet."""
+    keep = is_playable(video.path)
+    target = folder / _file_name(video.path, video.path.suffix.lower() if keep else ".mp4")
+    if target.exists():
+        return target
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        _link_or_copy(video.path, partial) if keep else _encode(video, partial)
+    except FFmpegError as error:
+        raise ValueError(f"{video.path} cannot be made H.264 for the page: {error}") from error
+    partial.replace(target)
+    return target
+
+
+def is_playable(path: Path) -> bool:
+    """Whether browsers play the file as it is."""
+    if path.is_dir() or path.suffix.lower() not in PLAYABLE_SUFFIXES:
+        return False
+    with av.open(path) as container:
+        codec = container.streams.video[0].codec_context
+        return codec.codec.canonical_name in PLAYABLE_CODECS and codec.pix_fmt in {"yuv420p", "yuvj420p"}
+
+
+def _file_name(path: Path, suffix: str) -> str:
+    facts = path.stat()
+    key = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60]
+    return f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{suffix}"
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _encode(video: media.Video, target: Path) -> None:
+    """H.264 without B-frames, frame times kept to 1/90000 s; an odd side grows by a pixel, as H.264 needs."""
+    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(max(video.fps, 1)).limit_denominator(1001))
+        stream.width = video.width + video.width % 2
+        stream.height = video.height + video.height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast", "bf": "0"}
+        stream.codec_context.time_base = Fraction(1, TICKS)
+        for index, image in media.frames(video, range(video.num_frames)):
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = round(float(video.times[index]) * TICKS)
+            frame.time_base = Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

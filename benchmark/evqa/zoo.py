@@ -1,0 +1,211 @@
+"""The checkpoints that the project knows: where they come from, where they lie, how they are fetched.
+
+`python -m evqa.zoo NAME` (or `bash scripts/download.sh NAME`) downloads one from the Hugging Face Hub.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from evqa import schema
+
+MODEL_TYPE = "pixel_qwen2_5_vl"
+"""`model_type` in the config.json of every checkpoint that our model loads."""
+
+DOWNLOADED = ["*.safetensors", "*.json", "*.txt"]
+"""Weights, configuration and vocabulary; nothing that runs code when it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One set of weights."""
+
+    folder: str
+    """Folder under the zoo's root."""
+    hub: str | None
+    """Repository on the Hugging Face Hub; None = comes with this repository."""
+    revision: str | None = None
+    """Commit on the hub; None = the newest, and the commit that came is written to source.json."""
+    licence: str
+    note: str = ""
+    """What a user must know before believing an answer of it."""
+
+
+UNSTATED = "see its model card"
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+TINY_NOTE = (
+    "tiny has seen nothing but the drawn shapes of data/shapes: on any other video its answer, spans and "
+    "masks mean nothing. It is there to show and to test the whole path on a CPU."
+)
+
+CHECKPOINTS: dict[str, Checkpoint] = {
+    "tiny": Checkpoint(folder="tiny", hub=None, licence="Apache-2.0", note=TINY_NOTE),
+    "unipixel-3b": Checkpoint(folder="unipixel-3b", hub="PolyU-ChenLab/UniPixel-3B", licence=UNSTATED),
+    "unipixel-7b": Checkpoint(folder="unipixel-7b", hub="PolyU-ChenLab/UniPixel-7B", licence=UNSTATED),
+    "st-evidence-3b": Checkpoint(
+        folder="st-evidence-3b", hub="Salesforce/ST-Evidence-3B", licence=NON_COMMERCIAL
+    ),
+    "st-evidence-7b": Checkpoint(
+        folder="st-evidence-7b", hub="Salesforce/ST-Evidence-7B", licence=NON_COMMERCIAL
+    ),
+    "sam2.1-large": Checkpoint(
+        folder="sam2.1-large",
+        hub="facebook/sam2.1-hiera-large",
+        licence="Apache-2.0",
+        note="a mask decoder alone, for training another checkpoint (python -m unipixel.sft SIZE large)",
+    ),
+}
+
+
+def root() -> Path:
+    """The folder that holds the checkpoints: `EVQA_ZOO`, or model_zoo/ of the current folder."""
+    return Path(os.environ.get("EVQA_ZOO") or "model_zoo")
+
+
+def checkpoint(name: str) -> Checkpoint:
+    """The row of a name, or a `ValueError` that lists the known ones."""
+    if name not in CHECKPOINTS:
+        raise ValueError(f"unknown checkpoint {name!r}; the checkpoints are: {', '.join(CHECKPOINTS)}")
+    return CHECKPOINTS[name]
+
+
+def locate(name: str) -> Path:
+    """The folder of a complete checkpoint: a name of `CHECKPOINTS`, or a path to a folder.
+
+    Raises a `ValueError` that names the missing files and the command that fetches them.
+    """
+    folder = Path(name) if is_folder(name) else root() / checkpoint(name).folder
+    if missing := missing_files(folder):
+        raise ValueError(
+            f"checkpoint {name!r} is not complete: {folder} has no {', '.join(missing)}; {_fetch(name)}"
+        )
+    return folder
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is a path to a checkpoint of our kind: a folder whose config.json says so."""
+    return name not in CHECKPOINTS and _config(Path(name)).get("model_type") == MODEL_TYPE
+
+
+def note(name: str) -> str:
+    """What a user must know of a checkpoint, from its row or from `note` in its config.json; "" = nothing."""
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name].note
+    return str(_config(Path(name)).get("note") or "")
+
+
+def missing_files(folder: Path) -> list[str]:
+    """The files that a checkpoint's folder lacks: config, weights, each shard that the index names."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return missing + [shard for shard in _shards(index) if not (folder / shard).is_file()]
+    weights = ("model.safetensors", "adapter_model.safetensors")
+    if not any((folder / name).is_file() for name in weights):
+        missing.append("model.safetensors")
+    return missing
+
+
+def download(name: str) -> Path:
+    """Fetch a checkpoint from the hub (what is there already is kept) and return its folder."""
+    row = checkpoint(name)
+    if row.hub is None:
+        raise ValueError(f"checkpoint {name!r} is on no hub; {_fetch(name)}")
+    folder = root() / row.folder
+    revision = _snapshot(row, folder)
+    schema.write_json(folder / "source.json", {"hub": row.hub, "revision": revision, "licence": row.licence})
+    return locate(name)
+
+
+def _snapshot(row: Checkpoint, folder: Path) -> str:
+    """Bring the files of a row into a folder; the commit that they are of."""
+    try:
+        hub: Any = importlib.import_module("huggingface_hub")  # only a download needs it
+    except ModuleNotFoundError as error:
+        raise ValueError('a download needs huggingface_hub: pip install "evqa[models]"') from error
+    where = {"repo_id": row.hub, "revision": row.revision, "local_dir": folder, "allow_patterns": DOWNLOADED}
+    try:
+        files = hub.snapshot_download(**where, dry_run=True)
+        _check_space(folder, sum(file.file_size or 0 for file in files if file.will_download))
+        hub.snapshot_download(**where)
+    except hub.errors.HfHubHTTPError.__bases__ as error:  # OSError, and the HTTP library's
+        raise ValueError(
+            f"cannot download {row.hub} ({_first_line(error)}); {_by_hand(row, folder)}"
+        ) from error
+    if not files:
+        raise ValueError(f"{row.hub} has no file like {', '.join(DOWNLOADED)}: the checkpoint is not there")
+    return str(files[0].commit_hash)
+
+
+def _check_space(folder: Path, size_bytes: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        raise ValueError(
+            f"{folder} has {free / 2**30:.1f} GiB free where {size_bytes / 2**30:.1f} GiB are to come: "
+            f"make room, or set EVQA_ZOO to a folder on another disk"
+        )
+
+
+def _config(folder: Path) -> dict[str, object]:
+    """config.json of a folder; {} where there is none or it is no JSON object."""
+    try:
+        config: object = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, object]", config) if isinstance(config, dict) else {}
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is no index of safetensors shards ({error!r}); fetch it again") from error
+    for shard in shards:
+        schema.check_id(shard)
+    return sorted(shards)
+
+
+def _fetch(name: str) -> str:
+    row = CHECKPOINTS.get(name)
+    if row is None:
+        return "the run that wrote it did not end, or files were lost on the way: write or copy it again"
+    if row.hub is None:
+        return f"it comes with the repository: git checkout -- model_zoo/{row.folder}"
+    return f"fetch it: bash scripts/download.sh {name}"
+
+
+def _by_hand(row: Checkpoint, folder: Path) -> str:
+    return (
+        f"check the network and try again (what came is kept), or on a machine with network run "
+        f"`hf download {row.hub} --local-dir {row.folder}` and copy that folder to {folder}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def main() -> int:
+    """Download the checkpoints that the command line names."""
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
+        sys.stderr.write(f"usage: python -m evqa.zoo NAME...   (names: {', '.join(CHECKPOINTS)})\n")
+        return 2
+    for name in sys.argv[1:]:
+        try:
+            sys.stdout.write(f"{name}: {download(name)}\n")
+        except ValueError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evqa import masks, media, schema
+from evqa.__main__ import COMMANDS, main
+from evqa.schema import RLE, Prediction, Sample, Span, Track
+
+NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 6.0
+NUM_SAMPLES = 4
+
+
+def square(frame: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
+    mask[10:30, 3 * frame : 3 * frame + 20] = True
+    return mask
+
+
+def encoded() -> dict[int, RLE]:
+    return {frame: masks.encode(square(frame)) for frame in range(NUM_FRAMES)}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set of one clip of a moving square, and four questions with gold answer, span and masks."""
+    folder = tmp_path / "squares"
+    (folder / "videos").mkdir(parents=True)
+    frames = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 40, dtype=np.uint8)
+    for number in range(NUM_FRAMES):
+        frames[number][square(number)] = (200, 30, 30)
+    media.write_video(folder / "videos" / "clip.mp4", iter(frames), FPS)
+    masks.write_folder(folder / "masks", ((frame, square(frame)) for frame in range(NUM_FRAMES)))
+    samples = [
+        Sample(
+            id=f"s{number}",
+            video_id=f"clip{number}",
+            video=Path("videos/clip.mp4"),
+            question=f"Question {number}?",
+            options=("circle", "square"),
+            answer=1,
+            spans=(Span(0.5, 1.5),),
+            masks=Path("masks"),
+        )
+        for number in range(NUM_SAMPLES)
+    ]
+    schema.write_records(folder / "samples.jsonl", samples)
+    return folder
+
+
+@pytest.fixture
+def replies(tmp_path: Path) -> Path:
+    """A script that answers as the gold does, but for one wrong letter."""
+    track = Track(masks=encoded()).model_dump(mode="json")
+    text = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."
+    script = {"*": {"text": text, "tracks": [track], "num_frames": NUM_FRAMES}}
+    script["Question 3"] = {"text": text.replace("B.", "A."), "tracks": [track], "num_frames": NUM_FRAMES}
+    path = tmp_path / "replies.json"
+    path.write_text(json.dumps(script), encoding="utf-8")
+    return path
+
+
+def evqa(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def in_a_process(program: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_predict_score_and_report_follow_one_another(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, page = tmp_path / "run", tmp_path / "page"
+    assert evqa("predict", data, replies, "--out", run) == 0
+    assert f"{run}: 4 predicted, 0 were there, 0 failed" in capsys.readouterr().out
+    assert evqa("score", run, "--data", data, "--baselines", "--train-data", data) == 0
+    text = capsys.readouterr().out
+    assert "preset strict" in text
+    assert "preset st-evidence" in text
+    assert "the whole video" in text
+    rows = json.loads((run / "scores.json").read_text())
+    means = {
+        (row["preset"], name): value["mean"]
+        for row in rows
+        for name, value in row["metrics"].items()
+        if row["name"] == "run"
+    }
+    assert means["strict", "Acc"] == 0.75
+    assert means["strict", "mIoU"] == pytest.approx(1)
+    assert means["strict", "J&F"] == pytest.approx(1)
+    assert means["strict", "joint"] == 0.75
+    assert means["st-evidence", "Acc"] == 75
+    assert evqa("report", run, "--data", data, "--out", page) == 0
+    assert f"open {page / 'report.html'}" in capsys.readouterr().out
+    assert "75.0" in (page / "report.md").read_text()
+    assert (page / "report.html").stat().st_size > 1000
+
+
+def test_a_run_names_its_data_set_itself_and_a_file_of_predictions_does_not(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    evqa("predict", data, replies, "--out", run)
+    assert evqa("score", run, "--preset", "strict") == 0
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes((run / "predictions.jsonl").read_bytes())
+    capsys.readouterr()
+    assert evqa("score", file) == 2
+    assert "name the data set with --data" in capsys.readouterr().err
+    assert evqa("score", file, "--data", data) == 0
+    assert (tmp_path / "mine.scores.json").exists()
+
+
+def test_a_run_is_not_scored_against_another_data_set(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evqa("predict", data, replies, "--out", tmp_path / "run")
+    samples = data / "samples.jsonl"
+    samples.write_text(samples.read_text().replace("Question 0", "Question 9"))
+    assert evqa("score", tmp_path / "run", "--data", data) == 2
+    assert "another version" in capsys.readouterr().err
+
+
+def test_without_out_a_run_lies_under_the_names_of_data_model_and_method(
+    tmp_path: Path, data: Path, replies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evqa("predict", "squares", replies.name, "--limit", 1) == 0
+    assert (tmp_path / "outputs" / data.name / "replies-single-turn" / "predictions.jsonl").exists()
+
+
+def test_failed_samples_are_counted_and_make_the_exit_code_1(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "fails.json"
+    script.write_text(json.dumps({"*": "Answer: B.", "Question 2": {"error": "no memory"}}))
+    assert evqa("predict", data, script, "--out", tmp_path / "run") == 1
+    out = capsys.readouterr().out
+    assert "3 predicted, 0 were there, 1 failed" in out
+    assert "s2: ModelError: no memory" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("predict", "no-such-set", "tiny"), "no-such-set"),
+        (("predict", "{data}", "no-such-model"), "unknown model 'no-such-model'; the models are: tiny"),
+        (("predict", "{data}", "{replies}", "--method", "twice"), "unknown method 'twice'"),
+        (("predict", "{data}", "{replies}", "--only", "s9"), "no sample s9"),
+        (("predict", "{data}", "scripted"), "needs a file of replies"),
+        (("score", "no-such-run", "--data", "{data}"), "no-such-run holds no predictions"),
+        (("report", "--data", "{data}"), "a report needs at least one run"),
+        (("ask", "no-such.mp4", "What?", "--model", "{replies}"), "no-such.mp4"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_on_stderr_and_exit_code_2(
+    arguments: tuple[str, ...],
+    reason: str,
+    data: Path,
+    replies: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(data.parent)
+    assert evqa(*(argument.format(data=data, replies=replies) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("evqa: ")
+    assert error.count("\n") == 1
+    assert reason in error
+
+
+def test_ask_prints_the_answer_and_writes_the_overlay(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = data / "videos" / "clip.mp4"
+    options = ("--option", "circle", "--option", "square")
+    assert evqa("ask", clip, "What moves?", *options, "--model", replies, "--out", tmp_path / "out") == 0
+    assert "answer:  (B) square" in capsys.readouterr().out
+    assert media.probe(tmp_path / "out" / "overlay.mp4").num_frames == NUM_FRAMES
+
+
+def test_the_tables_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa("list") == 0
+    text = capsys.readouterr().out
+    for name in ("tiny", "st-evidence-7b", "single-turn", "shapes-test", "strict: J&F", "CC-BY-NC-4.0"):
+        assert name in text
+    assert evqa("list", "methods") == 0
+    assert capsys.readouterr().out.startswith("methods\n  single-turn")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evqa(command, "--help")
+    assert stopped.value.code == 0
+    assert f"Example: evqa {command}" in capsys.readouterr().out
+
+
+def test_a_flag_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evqa("doctor", "--no-such-flag")
+    assert stopped.value.code == 2
+
+
+def test_scoring_imports_no_torch(tmp_path: Path, data: Path, replies: Path) -> None:
+    run = tmp_path / "run"
+    evqa("predict", data, replies, "--out", run)
+    arguments = ["score", str(run), "--data", str(data), "--baselines"]
+    program = (
+        f"import sys; from evqa.__main__ import main; code = main({arguments}); "
+        "sys.exit(code or ', '.join({'torch', 'transformers'} & set(sys.modules)) or None)"
+    )
+    result = in_a_process(program)
+    assert result.returncode == 0, result.stderr
+    assert "preset strict" in result.stdout
+
+
+def test_importing_evqa_is_quick() -> None:
+    program = "import time; start = time.process_time(); import evqa; print(time.process_time() - start)"
+    assert min(float(in_a_process(program).stdout) for _ in range(3)) < 0.15
+
+
+def test_every_prediction_of_a_run_is_a_record(tmp_path: Path, data: Path, replies: Path) -> None:
+    evqa("predict", data, replies, "--out", tmp_path / "run")
+    found = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
+    assert [one.answer for one in found] == [1, 1, 1, 0]
+    assert found[0].tracks is not None
+    assert found[0].tracks[0].masks == encoded()

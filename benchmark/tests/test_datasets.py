@@ -1,0 +1,114 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from evqa import datasets
+from evqa.datasets import DATASETS
+from evqa.schema import BadLine
+
+
+def line(name, **fields):
+    return (
+        json.dumps({"id": name, "video_id": "v", "video": "videos/v.mp4", "question": "What?"} | fields)
+        + "\n"
+    )
+
+
+def folder_with(path, *lines):
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "samples.jsonl").write_text("".join(lines))
+    return path
+
+
+def test_a_folder_is_loaded_with_absolute_paths(tmp_path):
+    folder = folder_with(tmp_path / "set", line("a", masks="masks/a", objects="objects/v"), line("b"))
+    (folder / "masks" / "a").mkdir(parents=True)
+    (folder / "objects" / "v").mkdir(parents=True)
+    data = datasets.load(str(folder))
+    first, second = data.samples
+    assert (first.id, second.id) == ("a", "b")
+    assert first.video == folder / "videos" / "v.mp4"
+    assert first.masks == folder / "masks" / "a"
+    assert first.objects == folder / "objects" / "v"
+    assert second.masks is None
+    assert (data.name, data.rejected) == (str(folder), ())
+    assert data.sha256 == hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()
+
+
+def test_a_missing_video_does_not_stop_loading(tmp_path):
+    data = datasets.load(str(folder_with(tmp_path, line("a"))))
+    assert not data.samples[0].video.exists()
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_known_name_is_found_below_the_data_root(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("EVQA_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"has no samples\.jsonl: run `python data/\w+/prepare\.py"):
+        datasets.load(name)
+    folder = folder_with(tmp_path / DATASETS[name].folder, line("a"))
+    assert datasets.load(name).name == name
+    by_folder = datasets.load(str(folder))
+    assert (by_folder.name, by_folder.sha256) == (name, datasets.load(name).sha256)
+
+
+def test_the_data_root_is_the_current_folders_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("EVQA_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    folder_with(tmp_path / "data" / "shapes" / "val", line("a"))
+    assert datasets.load("shapes-val").samples[0].video == tmp_path / "data/shapes/val/videos/v.mp4"
+
+
+def test_each_row_has_a_prepare_script_and_says_its_licence():
+    root = Path(__file__).resolve().parents[2]
+    for row in DATASETS.values():
+        assert (root / row.prepare.split()[1]).is_file()
+        assert row.about
+        assert row.licence
+        assert row.source
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown data set 'st-evidence'.*shapes-train.*st-evidence-gen"):
+        datasets.load("st-evidence")
+
+
+def test_lines_that_cannot_be_used_are_counted_with_their_number(tmp_path):
+    folder = folder_with(
+        tmp_path,
+        line("a"),
+        "\n",
+        "{not json\n",
+        line("a"),
+        line("b", video="../v.mp4"),
+        line("c", masks="masks/c"),
+        line("d", unknown=1),
+        line("e")[:-5],
+    )
+    data = datasets.load(str(folder))
+    assert [sample.id for sample in data.samples] == ["a"]
+    assert [bad.line for bad in data.rejected] == [3, 4, 5, 6, 7, 8]
+    reasons = [bad.reason for bad in data.rejected]
+    for reason, word in zip(
+        reasons,
+        ["JSON", "duplicate id: a is on line 1", "path leaves", "missing", "unknown", "no end"],
+        strict=True,
+    ):
+        assert word in reason
+    assert all(isinstance(bad, BadLine) for bad in data.rejected)
+
+
+def test_a_file_without_any_usable_sample_says_why(tmp_path):
+    with pytest.raises(ValueError, match=r"no usable sample \(line 1: path leaves its folder"):
+        datasets.load(str(folder_with(tmp_path, line("a", video="/etc/passwd"))))
+    with pytest.raises(ValueError, match=r"no usable sample \(the file is empty\)"):
+        datasets.load(str(folder_with(tmp_path, "")))
+
+
+def test_a_link_inside_the_folder_is_followed_and_a_linked_folder_is_one(tmp_path):
+    folder = folder_with(tmp_path / "real", line("a", video="link.mp4"))
+    (folder / "v.mp4").write_bytes(b"")
+    (folder / "link.mp4").symlink_to("v.mp4")
+    (tmp_path / "linked").symlink_to(folder)
+    assert datasets.load(str(tmp_path / "linked")).samples[0].video.resolve() == folder / "v.mp4"

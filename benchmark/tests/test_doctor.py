@@ -1,0 +1,99 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evqa import doctor
+from evqa.doctor import Finding
+
+DIAGNOSE = "from evqa import doctor; print(doctor.report(doctor.diagnose(imports=False)))"
+
+
+def diagnosis(*folders: Path) -> str:
+    """What the doctor says where these folders come first on the path."""
+    path = os.pathsep.join([*map(str, folders), *sys.path])
+    environment = os.environ | {"PYTHONPATH": path}
+    result = subprocess.run(
+        [sys.executable, "-c", DIAGNOSE], capture_output=True, text=True, env=environment, check=True
+    )
+    return result.stdout
+
+
+def install(folder: Path, name: str, version: str, requires: str = "") -> Path:
+    """A package as pip lays it down: its folder and its metadata."""
+    package = folder / name
+    package.mkdir()
+    (package / "__init__.py").touch()
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", requires]
+    (metadata / "METADATA").write_text("\n".join(line for line in lines if line) + "\n")
+    return package
+
+
+def test_a_torchvision_for_cuda_beside_a_torch_without_is_broken_and_says_what_breaks(tmp_path: Path) -> None:
+    install(tmp_path, "torch", "2.13.0+cpu")
+    package = install(tmp_path, "torchvision", "0.28.0", "Requires-Dist: torch (==2.13.0)")
+    (package / "_C.so").write_bytes(b"\x7fELF" + bytes(100) + b"libc10_cuda.so\0libtorch_cuda.so\0")
+    text = diagnosis(tmp_path)
+    assert "broken  torchvision 0.28.0 is built for CUDA beside a torch without it" in text
+    assert "Trainer, Sam2VideoModel" in text
+    assert "pip uninstall -y torchvision" in text
+
+
+def test_the_same_torchvision_beside_a_torch_for_cuda_is_fine(tmp_path: Path) -> None:
+    torch = install(tmp_path, "torch", "2.13.0")
+    (torch / "lib").mkdir()
+    (torch / "lib" / "libtorch_cuda.so").touch()
+    package = install(tmp_path, "torchvision", "0.28.0", "Requires-Dist: torch (==2.13.0)")
+    (package / "_C.so").write_bytes(b"\x7fELF" + b"libtorch_cuda.so\0")
+    assert "ok  torchvision 0.28.0 fits torch" in diagnosis(tmp_path)
+
+
+def test_a_torchvision_for_another_torch_is_broken(tmp_path: Path) -> None:
+    install(tmp_path, "torch", "2.13.0+cpu")
+    package = install(tmp_path, "torchvision", "0.29.2", "Requires-Dist: torch (==2.15.0)")
+    (package / "_C.so").write_bytes(b"\x7fELF libtorch_cpu.so")
+    assert "broken  torchvision 0.29.2 is for torch==2.15.0, not for 2.13.0+cpu" in diagnosis(tmp_path)
+
+
+def test_a_real_library_that_loads_no_cuda_is_told_apart() -> None:
+    torch = pytest.importorskip("torch")
+    if doctor.has_cuda_build():
+        pytest.skip("the torch here is a CUDA build")
+    libraries = sorted((Path(torch.__file__).parent / "lib").glob("libtorch_python*"))
+    assert libraries
+    assert not doctor.needs_cuda(libraries[0])
+
+
+def test_a_version_out_of_range_is_broken(tmp_path: Path) -> None:
+    install(tmp_path, "transformers", "4.40.0")
+    metadata = tmp_path / "evqa-9.dist-info"
+    metadata.mkdir()
+    requires = "Requires-Dist: transformers<5.24,>=5.17; extra == 'models'"
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: evqa\nVersion: 9\n{requires}\n")
+    assert "broken  transformers 4.40.0, where <5.24,>=5.17 is needed" in diagnosis(tmp_path)
+
+
+def test_a_missing_extra_says_what_does_not_work_without_it() -> None:
+    packages, use = doctor.EXTRAS["train"]
+    findings = list(doctor.missing_extras({"train": ((*packages, "no-such-package"), use)}))
+    assert [finding.level for finding in findings] == ["note"]
+    assert "no no-such-package" in findings[0].what
+    assert "fine-tuning" in findings[0].means
+
+
+def test_this_environment_is_diagnosed_and_nothing_in_it_is_broken() -> None:
+    findings = doctor.diagnose(imports=False)
+    whats = " ".join(finding.what for finding in findings)
+    assert [finding.what for finding in findings if finding.level == "broken"] == []
+    for fact in ("Python 3", "core packages", "PyAV", "GiB free", "checkpoints in"):
+        assert fact in whats
+
+
+def test_the_report_counts_what_is_broken_and_shows_the_fix() -> None:
+    broken = Finding(level="broken", what="x", means="no masks", fix="install y")
+    text = doctor.report([broken, Finding(level="ok", what="z")])
+    assert text == "broken  x\n        no masks\n        fix: install y\n    ok  z\n1 thing(s) broken"

@@ -1,0 +1,118 @@
+"""House rules that no linter holds: tables build, folders explain themselves, documents tell the truth."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from evqa import datasets, methods, models, zoo
+from evqa.__main__ import COMMANDS
+from evqa.metrics.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
+DOCUMENTS = sorted(
+    path
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "benchmark/*.md",
+        "train/*.md",
+        "data/*.md",
+        "data/*/README.md",
+        "model_zoo/*.md",
+    )
+    for path in ROOT.glob(pattern)
+)
+PREPARED = sorted(path.parent for path in (ROOT / "data").glob("*/prepare.py"))
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_builds_or_names_what_it_lacks(name: str, tmp_path: Path) -> None:
+    overrides: dict[str, Path] = {}
+    if name == "scripted":
+        (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
+        overrides["replies"] = tmp_path / "replies.json"
+    lacks = ""
+    try:
+        model = models.build(name, **overrides)
+        assert model.name == name
+        assert dict(model.settings)
+    except ValueError as error:
+        lacks = str(error)
+    assert not lacks or re.search(r"pip install|scripts/download\.sh|git checkout", lacks)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_model_with_a_checkpoint_has_it_in_the_zoo(name: str) -> None:
+    checkpoint = models.MODELS[name].arguments.get("checkpoint")
+    assert checkpoint is None or checkpoint in zoo.CHECKPOINTS
+
+
+def test_every_method_says_what_it_does() -> None:
+    for name, method in methods.METHODS.items():
+        assert method.__doc__, name
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
+
+
+def test_every_metric_says_what_it_is_and_where_it_comes_from() -> None:
+    for preset in PRESETS.values():
+        for name, metric in preset.metrics.items():
+            assert metric.definition, name
+            assert metric.source, name
+
+
+@pytest.mark.parametrize("name", datasets.DATASETS)
+def test_every_data_set_loads_or_says_how_it_is_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lacks = ""
+    try:
+        assert datasets.load(name).samples
+    except ValueError as error:
+        lacks = str(error)
+    assert not lacks or datasets.DATASETS[name].prepare in lacks
+
+
+def test_every_data_folder_explains_itself_and_is_made_by_a_script() -> None:
+    folders = [path for path in (ROOT / "data").iterdir() if path.is_dir() and (path / "README.md").exists()]
+    assert folders
+    assert [folder for folder in folders if not (folder / "prepare.py").exists()] == []
+    assert [folder for folder in PREPARED if not (folder / "README.md").exists()] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_short_says_its_use_and_stops_at_errors(script: Path) -> None:
+    lines = script.read_text().splitlines()
+    assert len(lines) <= 15
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert lines[1].startswith("# Usage: ")
+    assert "set -euo pipefail" in lines
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_and_files_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for script in re.findall(r"\bbash (scripts/[\w./]+)", text):
+        assert (ROOT / script).is_file(), script
+    for command in re.findall(r"^\s*(?:\$ )?evqa ([a-z]+)", text, flags=re.MULTILINE):
+        assert command in COMMANDS, command
+    for line in re.findall(r"^\s*(?:\$ )?python (data/[^\s]+\.py.*)$", text, flags=re.MULTILINE):
+        assert (ROOT / shlex.split(line)[0]).is_file(), line
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text):
+        assert (document.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_is_plain_text(document: Path) -> None:
+    assert document.read_text(encoding="utf-8").isascii()
+
+
+def test_no_folder_is_a_junk_drawer() -> None:
+    names = {
+        path.stem
+        for top in ("benchmark", "train")
+        for path in (ROOT / top).rglob("*")
+        if path.suffix in {"", ".py"}
+    }
+    assert names.isdisjoint({"utils", "util", "common", "helpers", "misc"})

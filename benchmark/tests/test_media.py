@@ -1,0 +1,335 @@
+"""Clips are written with PyAV; each frame carries its number as 8 black or white blocks."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from evqa import media
+
+MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "media"
+SHAPE = (48, 128, 3)
+
+
+def numbered(number):
+    """uint8 [48, 128, 3]: bit b of the number is the grey of block b in the upper half; below, noise."""
+    image = np.zeros(SHAPE, dtype=np.uint8)
+    for bit in range(8):
+        image[:24, 16 * bit : 16 * bit + 16] = 235 if number >> bit & 1 else 20
+    noise = np.random.default_rng(number).integers(0, 256, (6, 32, 3)).astype(np.uint8)
+    image[24:] = noise.repeat(4, axis=0).repeat(4, axis=1)
+    return image
+
+
+def number_in(image):
+    return sum(int(image[4:20, 16 * bit + 4 : 16 * bit + 12].mean() > 128) << bit for bit in range(8))
+
+
+def encode(path, ticks, *, time_base=Fraction(1, 30), codec="libx264", options=None, rate=30, **container):
+    """Frame i is shown at `ticks[i] * time_base`."""
+    options = {"crf": "20", "preset": "medium"} | (options or {})
+    with av.open(str(path), "w", **container) as output:
+        stream = output.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = SHAPE[1], SHAPE[0], "yuv420p"
+        stream.codec_context.time_base = time_base
+        stream.options = options
+        for number, tick in enumerate(ticks):
+            frame = VideoFrame.from_ndarray(numbered(number % 256), format="rgb24")
+            frame.pts, frame.time_base = tick, time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def decode_all(path):
+    """(seconds from the first frame, images) by decoding the whole file."""
+    times, images = [], []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            times.append(frame.pts * frame.time_base)
+            images.append(frame.to_ndarray(format="rgb24"))
+    return [float(time - times[0]) for time in times], images
+
+
+def assert_exact(path, plans=(range(10_000),)):
+    """Times, count, and the frames of every plan equal those of decoding the whole file."""
+    times, images = decode_all(path)
+    video = media.probe(path)
+    assert video.num_frames == len(images)
+    assert (video.height, video.width) == images[0].shape[:2]
+    np.testing.assert_allclose(video.times, times, atol=1e-9)
+    for plan in plans:
+        wanted = sorted({index for index in plan if index < len(images)})
+        found = dict(media.frames(video, wanted))
+        assert list(found) == wanted
+        for index, image in found.items():
+            np.testing.assert_array_equal(image, images[index], err_msg=f"{path.name}: frame {index}")
+    return video
+
+
+def sparse_plans(count, seed=0):
+    """Every third frame alone (so each place among three B-frames), random subsets, every third, all."""
+    rng = np.random.default_rng(seed)
+    subsets = [rng.choice(count, size=size, replace=False).tolist() for size in (2, 5, 12)]
+    return [[index] for index in range(0, count, 3)] + subsets + [range(0, count, 3), range(count)]
+
+
+B_FRAMES = {"x264-params": "keyint=24:min-keyint=24:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"}
+CLIPS = {
+    "constant-rate": {"options": {"x264-params": "keyint=30:bframes=0"}},
+    "b-frames": {"options": B_FRAMES},
+    "open-gop": {
+        "options": {"x264-params": "keyint=16:min-keyint=16:scenecut=0:bframes=3:b-adapt=0:open-gop=1"}
+    },
+    "every-frame-a-keyframe": {"options": {"x264-params": "keyint=1"}},
+    "one-keyframe": {"options": {"x264-params": "keyint=infinite:scenecut=0:bframes=5:b-adapt=0"}},
+    "intra-refresh": {"options": {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}},
+    "interlaced": {"options": {"x264-params": "keyint=20:interlaced=1:bframes=2"}},
+    "start-offset": {"options": B_FRAMES, "offset": 75},
+}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
+@pytest.mark.parametrize("name", CLIPS)
+def test_every_frame_of_an_h264_clip_equals_full_decoding(tmp_path, name, suffix):
+    settings = dict(CLIPS[name])
+    offset = settings.pop("offset", 0)
+    path = tmp_path / f"{name}{suffix}"
+    encode(path, [offset + tick for tick in range(60)], **settings)
+    video = assert_exact(path, sparse_plans(60))
+    assert video.num_frames == 60
+    assert video.duration == pytest.approx(2.0, abs=2e-3)
+    assert [number_in(image) for _, image in media.frames(video, [0, 17, 59])] == [0, 17, 59]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "options"),
+    [
+        ("libx265", ".mp4", {"x265-params": "keyint=16:min-keyint=16:open-gop=1:bframes=3:log-level=none"}),
+        (
+            "libx265",
+            ".mkv",
+            {"x265-params": "keyint=16:open-gop=0:bframes=3:temporal-layers=3:log-level=none"},
+        ),
+        (
+            "libvpx-vp9",
+            ".webm",
+            {"g": "16", "deadline": "realtime", "auto-alt-ref": "1", "lag-in-frames": "8"},
+        ),
+        ("libvpx", ".webm", {"g": "16", "deadline": "realtime", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+        ("libsvtav1", ".mp4", {"preset": "12", "g": "16"}),
+        ("mpeg4", ".avi", {"g": "12", "bf": "2"}),
+        ("mpeg4", ".mp4", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_every_frame_of_other_codecs_equals_full_decoding(tmp_path, codec, suffix, options):
+    path = tmp_path / f"clip{suffix}"
+    encode(path, range(40), codec=codec, options=options | {"crf": "30"})
+    video = assert_exact(path, sparse_plans(40)[::5])
+    assert video.num_frames == 40
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path, suffix):
+    gaps = np.random.default_rng(3).choice([20, 40, 120, 700], size=49)
+    ticks = [0, *np.cumsum(gaps).tolist()]
+    path = tmp_path / f"vfr{suffix}"
+    encode(path, ticks, time_base=Fraction(1, 1000), options=B_FRAMES)
+    video = assert_exact(path, sparse_plans(50)[::3])
+    np.testing.assert_allclose(video.times, np.array(ticks) / 1000, atol=1e-9)
+    wanted = [0.0, 1.2345, video.times[30] + 0.001, 1e9, -5.0]
+    assert media.nearest(video, wanted) == [int(np.argmin(np.abs(video.times - time))) for time in wanted]
+
+
+def copy_cut(source, target, start):
+    """A stream copy whose edit list hides what lies between the keyframe before and frame `start`."""
+    with av.open(str(source)) as reader:
+        stream = reader.streams.video[0]
+        cut = start * (1 / Fraction(30)) / stream.time_base
+        reader.seek(int(cut), stream=stream)
+        with av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as writer:
+            copy = writer.add_stream_from_template(stream)
+            for packet in reader.demux(stream):
+                if packet.size:
+                    packet.pts, packet.dts = packet.pts - int(cut), packet.dts - int(cut)
+                    packet.stream = copy
+                    writer.mux(packet)
+
+
+@pytest.mark.parametrize("name", ["b-frames", "open-gop"])
+def test_frames_hidden_by_an_edit_list_are_not_frames(tmp_path, name):
+    encode(tmp_path / "whole.mp4", range(90), options=CLIPS[name]["options"])
+    copy_cut(tmp_path / "whole.mp4", tmp_path / "cut.mp4", start=37)
+    video = assert_exact(tmp_path / "cut.mp4", sparse_plans(53))
+    assert video.num_frames == 53
+    assert [number_in(image) for _, image in media.frames(video, [0, 52])] == [37, 89]
+
+
+def test_pictures_that_cannot_be_decoded_at_the_start_of_a_cut_are_not_frames(tmp_path):
+    encode(tmp_path / "whole.mkv", range(60), options=CLIPS["open-gop"]["options"])
+    with av.open(str(tmp_path / "whole.mkv")) as reader, av.open(str(tmp_path / "cut.mkv"), "w") as writer:
+        copy = writer.add_stream_from_template(reader.streams.video[0])
+        packets = [packet for packet in reader.demux(video=0) if packet.size]
+        second_keyframe = [number for number, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second_keyframe:]:
+            packet.stream = copy
+            writer.mux(packet)
+    assert_exact(tmp_path / "cut.mkv", sparse_plans(40)[::4])
+
+
+def test_a_turned_video_is_read_upright(tmp_path):
+    encode(tmp_path / "flat.mp4", range(5))
+    with av.open(str(tmp_path / "flat.mp4")) as reader, av.open(str(tmp_path / "turned.mp4"), "w") as writer:
+        copy = writer.add_stream_from_template(reader.streams.video[0])
+        copy.set_display_rotation(-90)
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                writer.mux(packet)
+    flat = media.load(media.probe(tmp_path / "flat.mp4"), [3])[0]
+    video = media.probe(tmp_path / "turned.mp4")
+    assert (video.width, video.height) == (48, 128)
+    with av.open(str(tmp_path / "turned.mp4")) as container:
+        assert next(container.decode(video=0)).rotation == -90
+    clockwise = np.rot90(flat, -1)
+    np.testing.assert_array_equal(media.load(video, [3])[0], clockwise)
+
+
+def test_frames_stream_and_a_reader_may_stop_early(tmp_path):
+    media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(20)), fps=6)
+    reading = media.frames(media.probe(tmp_path / "clip.mp4"), range(20))
+    index, image = next(reading)
+    reading.close()
+    assert (index, number_in(image)) == (0, 0)
+
+
+def test_load_keeps_order_and_repeats(tmp_path):
+    media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(20)), fps=6)
+    images = media.load(media.probe(tmp_path / "clip.mp4"), [7, 2, 7, 19])
+    assert images.dtype == np.uint8
+    assert [number_in(image) for image in images] == [7, 2, 7, 19]
+
+
+def test_a_written_video_has_the_frames_rate_and_bytes_asked_for(tmp_path):
+    images = [numbered(number) for number in range(12)]
+    for name in ("a.mp4", "b.mp4"):
+        media.write_video(tmp_path / name, iter(images), fps=6)
+    video = assert_exact(tmp_path / "a.mp4")
+    assert (video.num_frames, video.duration, video.fps) == (12, 2.0, 6.0)
+    assert video.times.tolist() == [number / 6 for number in range(12)]
+    assert np.abs(media.load(video, range(12))[:, :24].astype(int) - np.array(images)[:, :24]).mean() < 3
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert (tmp_path / "a.mp4").read_bytes().find(b"moov") < (tmp_path / "a.mp4").read_bytes().find(b"mdat")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_an_odd_size_is_padded_to_even_by_repeating_the_edge(tmp_path):
+    images = np.full((3, 33, 47, 3), 200, dtype=np.uint8)
+    media.write_video(tmp_path / "odd.mp4", images, fps=5)
+    video = media.probe(tmp_path / "odd.mp4")
+    assert (video.width, video.height) == (48, 34)
+    assert np.abs(media.load(video, [2]).astype(int) - 200).max() <= 3
+
+
+def test_a_video_that_cannot_be_finished_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="one shape"):
+        media.write_video(tmp_path / "clip.mp4", [numbered(0), numbered(1)[:20]], fps=6)
+    with pytest.raises(ValueError, match="at least one image"):
+        media.write_video(tmp_path / "clip.mp4", [], fps=6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_images_is_a_video_in_natural_order(tmp_path):
+    names = ["frame_1.png", "frame_2.PNG", "frame_9.JPEG", "frame_10.jpg"]
+    for number, name in enumerate(names):
+        Image.fromarray(numbered(number)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no frame")
+    (tmp_path / "._frame_3.png").write_text("left by an archive")
+    video = media.probe(tmp_path, folder_fps=2.0)
+    assert (video.num_frames, video.width, video.height, video.fps) == (4, 128, 48, 2.0)
+    assert video.times.tolist() == [0.0, 0.5, 1.0, 1.5]
+    assert [number_in(image) for _, image in media.frames(video, range(4))] == [0, 1, 2, 3]
+    np.testing.assert_array_equal(media.load(video, [1])[0], numbered(1))
+
+
+def test_images_of_another_size_in_a_folder_are_named(tmp_path):
+    Image.fromarray(numbered(0)).save(tmp_path / "0.png")
+    Image.fromarray(numbered(1)[:, :64]).save(tmp_path / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png is 64 x 48"):
+        media.load(media.probe(tmp_path), [0, 1])
+
+
+def clip_of(tmp_path, count, fps=6):
+    media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(count)), fps)
+    return media.probe(tmp_path / "clip.mp4")
+
+
+def test_plans_of_a_single_frame(tmp_path):
+    video = clip_of(tmp_path, 1)
+    assert (video.num_frames, video.times.tolist(), video.fps) == (1, [0.0], 6.0)
+    assert media.uniform(video, 1) == media.uniform(video, 8) == media.at_fps(video, 1.0, 128) == [0]
+    assert media.nearest(video, [0.0, 99.0]) == [0, 0]
+    assert media.random_in_bins(video, 4, np.random.default_rng(0)) == [0]
+    assert number_in(media.load(video, [0])[0]) == 0
+
+
+def test_plans_follow_their_definitions(tmp_path):
+    video = clip_of(tmp_path, 24)
+    assert media.uniform(video, 2) == [0, 23]
+    assert media.uniform(video, 4) == [0, 8, 15, 23]
+    assert media.uniform(video, 1) == [11]
+    assert media.uniform(video, 99) == list(range(24))
+    assert media.at_fps(video, 1.0, 128) == media.uniform(video, 4)
+    assert media.at_fps(video, 6.0, 8) == media.uniform(video, 8)
+    assert media.at_fps(video, 0.01, 8) == media.uniform(video, 1)
+    assert media.nearest(video, [0.0, 0.0833, 0.0834, 2.0]) == [0, 0, 1, 12]
+    rng = np.random.default_rng(0)
+    drawn = np.array([media.random_in_bins(video, 5, rng) for _ in range(500)])
+    edges = np.arange(6) * 24 // 5
+    for place in range(5):
+        assert set(drawn[:, place]) == set(range(edges[place], edges[place + 1]))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda video: media.uniform(video, 0),
+        lambda video: media.at_fps(video, 0, 8),
+        lambda video: media.at_fps(video, float("nan"), 8),
+        lambda video: media.nearest(video, [float("nan")]),
+        lambda video: media.random_in_bins(video, 0, np.random.default_rng(0)),
+        lambda video: media.load(video, [6]),
+        lambda video: media.load(video, [-1]),
+    ],
+)
+def test_a_plan_that_cannot_be_met_says_so(tmp_path, plan):
+    with pytest.raises(ValueError, match=r"at least 1 frame|above 0|finite|has frames 0 to 5"):
+        plan(clip_of(tmp_path, 6))
+
+
+def test_a_file_that_changed_since_it_was_probed_is_refused(tmp_path):
+    video = clip_of(tmp_path, 6)
+    clip_of(tmp_path, 9)
+    os.utime(video.path, ns=(1, 1))
+    with pytest.raises(ValueError, match="changed since it was probed"):
+        media.load(video, [5])
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="the real clips are not here")
+@pytest.mark.parametrize("name", ["01_dog.mp4", "05_default_juggle.mp4"])
+def test_sampled_frames_of_a_real_clip_equal_full_decoding(name):
+    video = media.probe(MEDIA / name)
+    wanted = {*media.uniform(video, 8), *media.random_in_bins(video, 10, np.random.default_rng(1))}
+    found = dict(media.frames(video, sorted(wanted)))
+    with av.open(str(MEDIA / name)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            assert float(
+                (frame.pts - container.streams.video[0].start_time) * frame.time_base
+            ) == pytest.approx(video.times[index], abs=1e-9)
+            if index in wanted:
+                np.testing.assert_array_equal(found[index], frame.to_ndarray(format="rgb24"))
+    assert index == video.num_frames - 1

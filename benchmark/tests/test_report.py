@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from evqa import report
+from evqa.datasets import Dataset
+from evqa.schema import Prediction, Sample, Span
+from evqa.score import Scores, score_presets
+
+SAMPLES = tuple(
+    Sample(
+        id=f"s{number}",
+        video_id=f"v{number}",
+        video=Path(f"/nowhere/v{number}.mp4"),
+        question="?",
+        options=("x", "y"),
+        answer=0,
+        spans=(Span(0, 10),),
+        question_type=("what", "when")[number % 2],
+    )
+    for number in range(4)
+)
+DATASET = Dataset("four", Path("/nowhere"), SAMPLES, (), "0" * 64)
+PREDICTIONS = [
+    Prediction(sample="s0", status="ok", answer=0, spans=(Span(0, 10),)),
+    Prediction(sample="s1", status="ok", answer=1, spans=(Span(0, 5),)),
+    Prediction(sample="s2", status="failed", error="no reply"),
+    Prediction(sample="s2", status="ok", answer=None, spans=None),
+    Prediction(sample="who", status="ok"),
+]
+
+
+@pytest.fixture(scope="module")
+def scores() -> list[Scores]:
+    return score_presets(DATASET, PREDICTIONS, ["strict", "st-evidence"], name="run")
+
+
+def test_a_table_shows_percent_with_its_interval(scores: list[Scores]):
+    lines = report.main_table(scores[:1]).splitlines()
+    assert lines[0].split() == ["Acc", "mIoU", "mIoP", "t-mean"] or lines[0].split()[:4] == [
+        "Acc",
+        "mIoU",
+        "mIoP",
+        "t-mean",
+    ]
+    mean = scores[0].metrics["mIoU"]
+    assert mean.mean == pytest.approx(1.5 / 4)
+    assert mean.low is not None
+    assert mean.high is not None
+    assert f"37.5 [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" in lines[1]
+    assert len({len(line) for line in lines}) <= 2
+
+
+def test_both_presets_show_the_same_scale(scores: list[Scores]):
+    strict, original = (report.cell(entry.metrics["Acc"], entry.preset, "Acc") for entry in scores)
+    assert strict == original
+    assert strict.startswith("25.0 [")
+
+
+def test_a_metric_that_does_not_apply_is_a_dash(scores: list[Scores]):
+    assert report.cell(scores[0].metrics["J"], "strict", "J") == "-"
+    assert report.cell(None, "strict", "J") == "-"
+
+
+def test_the_counts_name_what_went_wrong(scores: list[Scores]):
+    assert report.counts_line(scores[0]) == (
+        "run: 4 samples; 3 predicted; 0 failed; 1 missing; 1 answers unparsed; 1 spans unparsed; "
+        "1 duplicate predictions, the last one counts; 1 predictions for unknown samples"
+    )
+
+
+def test_a_report_names_both_presets_and_the_question_types(scores: list[Scores]):
+    text = report.report(scores)
+    assert "preset strict: spans merged" in text
+    assert "preset st-evidence: the original's convention" in text
+    assert text.index("preset strict") < text.index("preset st-evidence")
+    assert text.count("run, by question type") == 2
+    assert "what" in text
+    assert "when" in text
+    assert text.endswith("\n")
+
+
+def test_question_types_have_their_own_rows(scores: list[Scores]):
+    lines = report.group_table(scores[0], "question_type").splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["what", "2", "50.0"], ["when", "2", "0.0"]]
+    assert report.group_table(scores[0], "no such axis") == ""
+
+
+def test_markdown_has_a_rule_and_escapes_its_bars():
+    assert report.table(["", "n"], [["a|b", "1"]], "markdown") == "|  | n |\n| --- | ---: |\n| a\\|b | 1 |"
+
+
+def test_baselines_stand_below_the_runs_of_their_preset(scores: list[Scores]):
+    trivial = [entry.model_copy(update={"name": f"trivial {entry.preset}"}) for entry in scores]
+    strict = report.report(scores, trivial, "markdown").split("### ")[1]
+    assert strict.index("| run |") < strict.index("| trivial strict |")
+    assert "trivial st-evidence" not in strict
+
+
+def test_one_table_does_not_mix_presets(scores: list[Scores]):
+    with pytest.raises(ValueError, match="one table shows one preset, got rows of st-evidence, strict"):
+        report.main_table(scores)

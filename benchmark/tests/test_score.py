@@ -1,0 +1,295 @@
+"""Scores of a small data set on disk: three videos of frames, masks as files, four questions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evqa import baselines, masks, score
+from evqa.datasets import Dataset
+from evqa.metrics.temporal import tmean
+from evqa.schema import RLE, Prediction, Sample, Span, Track
+from evqa.score import read_scores, score_presets, write_scores
+
+SIZE = (24, 32)
+NUM_FRAMES = 12
+"""At 6 frames a second: videos of 2 seconds."""
+
+
+def evidence(index: int) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[4:12, 2 + index : 10 + index] = True
+    return mask
+
+
+def labels(index: int) -> np.ndarray:
+    """The evidence is object 1; object 2 stands still and is as large."""
+    image = evidence(index).astype(np.uint8)
+    image[14:22, 2:10] = 2
+    return image
+
+
+def make_video(folder: Path, name: str, held: range) -> None:
+    for kind in ("videos", "masks", "objects"):
+        (folder / kind / name).mkdir(parents=True)
+    for index in range(NUM_FRAMES):
+        Image.fromarray(np.full((*SIZE, 3), 20 * index, np.uint8)).save(
+            folder / f"videos/{name}/{index:05d}.png"
+        )
+        Image.fromarray(labels(index)).save(folder / f"objects/{name}/{index:05d}.png")
+    masks.write_folder(folder / "masks" / name, ((index, evidence(index)) for index in held))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """v0 and v1 hold evidence in all frames, v2 in the first half; v1 has two questions."""
+    samples = []
+    for number, (video, answer, kind) in enumerate(
+        [("v0", 0, "what"), ("v1", 1, "what"), ("v1", 1, "when"), ("v2", 1, "when")]
+    ):
+        held = range(NUM_FRAMES // 2 if video == "v2" else NUM_FRAMES)
+        if not (tmp_path / "videos" / video).exists():
+            make_video(tmp_path, video, held)
+        samples.append(
+            Sample(
+                id=f"s{number}",
+                video_id=video,
+                video=tmp_path / "videos" / video,
+                question="Which one?",
+                options=("red", "blue", "green", "none"),
+                answer=answer,
+                spans=(Span(0.0, len(held) / 6),),
+                masks=tmp_path / "masks" / video,
+                objects=tmp_path / "objects" / video,
+                question_type=kind,
+                source="squares",
+                tags={"level": "1", "on_screen": "2", "serial": str(number)},
+            )
+        )
+    return Dataset("squares", tmp_path, tuple(samples), (), "0" * 64)
+
+
+def gold_prediction(sample: Sample, **changes: object) -> Prediction:
+    assert sample.masks is not None
+    frames = {
+        index: masks.encode(masks.read_png(path)) for index, path in masks.read_folder(sample.masks).items()
+    }
+    fields = {
+        "sample": sample.id,
+        "status": "ok",
+        "answer": sample.answer,
+        "spans": sample.spans,
+        "tracks": (Track(masks=frames),),
+        "mask_size": SIZE,
+        "num_frames": NUM_FRAMES,
+        **changes,
+    }
+    return Prediction.model_validate(fields)
+
+
+def gold_predictions(dataset: Dataset, **changes: object) -> list[Prediction]:
+    return [gold_prediction(sample, **changes) for sample in dataset.samples]
+
+
+def test_gold_as_prediction_scores_one_and_one_hundred(dataset: Dataset):
+    strict, original = score_presets(
+        dataset, gold_predictions(dataset), ["strict", "st-evidence"], name="gold"
+    )
+    assert {title: mean.mean for title, mean in strict.metrics.items()} == dict.fromkeys(strict.metrics, 1.0)
+    assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(
+        original.metrics, 100.0
+    )
+    assert all((mean.n_total, mean.n_scored) == (4, 4) for mean in strict.metrics.values())
+    assert (strict.counts.ok, strict.counts.missing, strict.counts.failed) == (4, 0, 0)
+    assert strict.metrics["Acc"].low == strict.metrics["Acc"].high == 1.0
+
+
+def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
+    mute = [Prediction(sample=sample.id, status="ok") for sample in dataset.samples]
+    for scores in score_presets(dataset, mute, ["strict", "st-evidence"]):
+        assert all(mean.mean == 0.0 for mean in scores.metrics.values())
+        assert all(
+            (mean.n_total, mean.n_scored, mean.n_unparsed) == (4, 0, 4) for mean in scores.metrics.values()
+        )
+
+
+def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
+    good = gold_predictions(dataset)
+    failed = good[1].model_copy(update={"status": "failed", "error": "out of memory"})
+    scores = score.score(dataset, [good[0], failed, good[3]])
+    for mean in scores.metrics.values():
+        assert (mean.n_total, mean.n_scored, mean.n_failed, mean.n_missing) == (4, 2, 1, 1)
+        assert mean.mean == 0.5
+    assert [row.status for row in scores.samples.values()] == ["ok", "failed", "missing", "ok"]
+    assert scores.samples["s1"].values["J&F"] == 0.0
+
+
+def test_one_part_that_could_not_be_read_does_not_touch_the_others(dataset: Dataset):
+    scores = score.score(dataset, gold_predictions(dataset, spans=None))
+    assert scores.metrics["mIoU"].mean == 0.0
+    assert scores.metrics["mIoU"].n_unparsed == 4
+    assert scores.metrics["Acc"].mean == scores.metrics["J&F"].mean == 1.0
+    assert scores.metrics["joint"].mean == 0.0
+    assert scores.metrics["joint"].n_unparsed == 4
+
+
+def test_the_last_prediction_for_a_sample_counts_and_strangers_are_counted(dataset: Dataset):
+    good = gold_predictions(dataset)
+    wrong = good[0].model_copy(update={"answer": 3})
+    stranger = good[0].model_copy(update={"sample": "who"})
+    scores = score.score(dataset, [wrong, *good, stranger])
+    assert scores.metrics["Acc"].mean == 1.0
+    assert (scores.counts.duplicates, scores.counts.unknown) == (1, 1)
+    assert score.score(dataset, [*good, wrong]).metrics["Acc"].mean == 0.75
+
+
+def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(dataset: Dataset):
+    few = []
+    for prediction in gold_predictions(dataset):
+        assert prediction.tracks is not None
+        first = Track(masks={0: prediction.tracks[0].masks[0]})
+        few.append(prediction.model_copy(update={"tracks": (first,), "mask_frames": (0,)}))
+    strict, original = score_presets(dataset, few, ["strict", "st-evidence"])
+    assert original.metrics["J&F"].mean == 100.0
+    assert strict.samples["s0"].values["J"] == pytest.approx(1 / 12)
+    assert strict.samples["s3"].values["J"] == pytest.approx(7 / 12)  # the second half is empty on both sides
+    assert strict.samples["s3"].values["J held"] == pytest.approx(1 / 6)
+
+
+def test_the_video_and_not_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
+    honest = score.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),)))
+    boasting = score.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),), num_frames=10**9))
+    assert honest.metrics["J"].mean == boasting.metrics["J"].mean == pytest.approx(0.5 / 4)
+
+
+def test_without_the_video_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
+    absent = dataset.samples[3].model_copy(update={"video": dataset.folder / "absent.mp4"})
+    alone = Dataset("one", dataset.folder, (absent,), (), "")
+    half = score.score(alone, [gold_prediction(absent, tracks=(Track(masks={}),))])
+    assert half.metrics["J"].mean == 0.5
+    with pytest.raises(ValueError, match=r"absent\.mp4 is not here"):
+        score.score(alone, [gold_prediction(absent, num_frames=None)])
+
+
+def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset: Dataset):
+    good = gold_predictions(dataset)
+    large = Track(
+        masks={index: masks.encode(masks.resize(evidence(index), (48, 64))) for index in range(NUM_FRAMES)}
+    )
+    damaged = Track(masks={0: RLE(size=SIZE, counts="oops")})
+    scores = score.score(
+        dataset,
+        [
+            good[0].model_copy(update={"tracks": (large,)}),
+            good[1].model_copy(update={"tracks": (damaged,)}),
+            *good[2:],
+        ],
+    )
+    assert scores.counts.resized_masks == NUM_FRAMES
+    assert scores.counts.bad_masks == 1
+    assert scores.samples["s0"].values["J"] == 1.0
+    assert scores.samples["s1"].values["J"] == 0.0
+    assert scores.metrics["J"].n_unparsed == 1
+    assert scores.metrics["Acc"].n_unparsed == 0
+
+
+def test_samples_without_gold_leave_the_mean_in_strict(dataset: Dataset):
+    bare = dataset.samples[0].model_copy(update={"spans": None, "masks": None})
+    partly = Dataset("partly", dataset.folder, (bare, *dataset.samples[1:]), (), "")
+    strict, original = score_presets(partly, gold_predictions(dataset), ["strict", "st-evidence"])
+    assert (strict.metrics["mIoU"].n_total, strict.metrics["mIoU"].mean) == (3, 1.0)
+    assert (original.metrics["mIoU"].n_total, original.metrics["mIoU"].mean) == (4, 75.0)
+    assert strict.metrics["J"].n_total == original.metrics["J"].n_total == 3
+    assert strict.metrics["joint"].n_total == 3
+    assert strict.samples["s0"].values["mIoU"] is None
+
+
+def test_the_number_of_samples_behind_a_metric_does_not_depend_on_the_predictions(dataset: Dataset):
+    empty = dataset.folder / "masks" / "nothing"
+    empty.mkdir()
+    blank = dataset.samples[0].model_copy(update={"masks": empty})
+    partly = Dataset("partly", dataset.folder, (blank, *dataset.samples[1:]), (), "")
+    for predictions in ([], gold_predictions(dataset)):
+        assert score.score(partly, predictions).metrics["J held"].n_total == 3
+        assert score.score(partly, predictions).metrics["J"].n_total == 4
+
+
+def test_groups_hold_the_scores_of_their_samples(dataset: Dataset):
+    good = gold_predictions(dataset)
+    scores = score.score(dataset, [*good[:2], *(p.model_copy(update={"answer": 3}) for p in good[2:])])
+    kinds = scores.groups["question_type"]
+    assert (kinds["what"]["Acc"].mean, kinds["when"]["Acc"].mean) == (1.0, 0.0)
+    assert kinds["what"]["Acc"].n_total == 2
+    assert scores.groups["source"]["squares"]["Acc"].mean == 0.5
+    assert set(scores.groups) == {"question_type", "source", "level", "on_screen", "serial"}
+
+
+def test_scores_read_back_as_they_were_written(dataset: Dataset, tmp_path: Path):
+    scores = score_presets(dataset, gold_predictions(dataset), ["strict", "st-evidence"])
+    write_scores(tmp_path / "scores.json", scores)
+    assert read_scores(tmp_path / "scores.json") == scores
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["metrics"]["Acc"]["mean"] == 1.0
+    (tmp_path / "scores.json").write_text('[{"name": 3}]')
+    with pytest.raises(ValueError, match=r"is no list of scores.*run `evqa score` again"):
+        read_scores(tmp_path / "scores.json")
+
+
+# Baselines
+
+
+def rows(found: list[score.Scores]) -> dict[str, score.Scores]:
+    return {scores.name: scores for scores in found}
+
+
+def test_trivial_baselines_go_through_the_same_scores(dataset: Dataset):
+    found = rows(baselines.baselines(dataset, train=dataset))
+    assert found["chance"].metrics["Acc"].mean == 0.25
+    assert found["chance among what is on the screen"].metrics["Acc"].mean == 0.5
+    assert found["most frequent letter of the training set (B)"].metrics["Acc"].mean == 0.75
+    assert found["the whole video"].metrics["mIoU"].mean == pytest.approx((3 * 1 + 0.5) / 4)
+    assert found["no pixel"].metrics["J"].mean == pytest.approx(0.5 / 4)
+    assert found["no pixel"].metrics["J held"].mean == 0.0
+    assert found["every pixel"].metrics["J held"].mean == pytest.approx(64 / (24 * 32))
+    assert found["every object"].metrics["J held"].mean == pytest.approx(0.5)
+    assert "Acc" not in found["every pixel"].metrics
+    assert "joint" not in found["every pixel"].metrics
+    in_time = {"mIoU", "mIoP", "t-mean", "IoU@0.3", "IoU@0.5", "IoP@0.3", "IoP@0.5"}
+    assert set(found["the whole video"].metrics) == in_time
+
+
+def test_the_fitted_span_is_the_best_of_the_grid(dataset: Dataset):
+    spans = [Span(0.5, 1.5), Span(0.5, 1.0), Span(0.4, 1.4), Span(0.0, 2.0)]
+    samples = tuple(
+        sample.model_copy(update={"spans": (span,)})
+        for sample, span in zip(dataset.samples, spans, strict=True)
+    )
+    train = Dataset("train", dataset.folder, samples, (), "")
+    start, end = baselines.best_constant_span(train)
+    grid = [(a / 20, b / 20) for a in range(20) for b in range(a + 1, 21)]
+    best = max((sum(tmean((Span(2 * a, 2 * b),), (span,)) for span in spans) / 4, a, b) for a, b in grid)
+    assert (start, end) == best[1:]
+    fitted = next(
+        scores for scores in baselines.baselines(train, train) if scores.name.startswith("constant span")
+    )
+    assert fitted.metrics["t-mean"].mean == pytest.approx(best[0])
+
+
+def test_baselines_without_a_training_set_and_in_percent(dataset: Dataset):
+    found = baselines.baselines(dataset, presets=("strict", "st-evidence"))
+    assert not any("constant span" in scores.name for scores in found)
+    chance = [scores for scores in found if scores.name == "chance"]
+    assert [(scores.preset, scores.metrics["Acc"].mean) for scores in chance] == [
+        ("strict", 0.25),
+        ("st-evidence", 25.0),
+    ]
+    assert any(scores.name == "most frequent letter of this very set (B)" for scores in found)
+
+
+def test_a_data_set_without_gold_has_no_baselines(dataset: Dataset):
+    bare = tuple(
+        sample.model_copy(update={"answer": None, "spans": None, "masks": None, "options": (), "tags": {}})
+        for sample in dataset.samples
+    )
+    assert baselines.baselines(Dataset("bare", dataset.folder, bare, (), "")) == []

@@ -1,0 +1,534 @@
+"""The page of evidence in a real browser: a small real data set, scripted predictions, headless Chromium."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from fractions import Fraction
+from pathlib import Path
+from urllib.parse import quote
+
+import av
+import numpy as np
+import pytest
+
+from evqa import masks, media
+from evqa.datasets import Dataset
+from evqa.schema import Prediction, Sample, Span, Track, Turn
+from evqa.score import score_presets
+from evqa.view import Curve, write_page
+from evqa.view.page import chosen
+
+HEIGHT, WIDTH, SIDE, NUM_FRAMES, FPS = 96, 160, 32, 24, 6
+HOSTILE = (
+    "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> & $x_{1}$ {{index}}"
+)
+COMMAND = ("chromium", "chromium-browser", "google-chrome")
+
+
+# A small world: a light square moves over a dark ground; where it is, is the gold mask
+
+
+def square_at(frame_index: int, row: int = 40) -> np.ndarray:
+    """bool [H, W]"""
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    left = 4 + 5 * frame_index
+    mask[row : row + SIDE, left : left + SIDE] = True
+    return mask
+
+
+def image_of(mask: np.ndarray) -> np.ndarray:
+    image = np.full((HEIGHT, WIDTH, 3), 24, dtype=np.uint8)
+    image[mask] = 235
+    return image
+
+
+def write_uneven_video(path: Path) -> list[float]:
+    """A clip whose frames last differently long and whose first time stamp is 0.5 s; gives the true times."""
+    ticks = 600 * np.cumsum([0.5, *([0.1, 0.3, 0.2] * NUM_FRAMES)])[:NUM_FRAMES]
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(5))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.options = {"crf": "12", "bf": "0"}
+        stream.codec_context.time_base = Fraction(1, 600)
+        for index, tick in enumerate(ticks):
+            frame = av.VideoFrame.from_ndarray(image_of(square_at(index)), format="rgb24")
+            frame.pts, frame.time_base = round(tick), Fraction(1, 600)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return [float(tick - ticks[0]) / 600 for tick in ticks]
+
+
+def make_dataset(folder: Path) -> Dataset:
+    images = [image_of(square_at(index)) for index in range(NUM_FRAMES)]
+    media.write_video(folder / "even.mp4", images, FPS)
+    write_uneven_video(folder / "uneven.mp4")
+    (folder / "frames").mkdir()
+    from PIL import Image
+
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / "frames" / f"{index:05d}.png")
+    masks.write_folder(folder / "masks", ((index, square_at(index)) for index in range(6, 18)))
+    shared = {"options": ("a square", "a circle", "a star"), "answer": 0, "masks": folder / "masks"}
+    samples = (
+        Sample(
+            id="even", video_id="v1", video=folder / "even.mp4", question="Which shape moves to the right?",
+            spans=(Span(1.0, 3.0),), question_type="shape", source="squares", tags={"level": "1"}, **shared,
+        ),
+        Sample(
+            id="uneven 100% [b]", video_id="v2", video=folder / "uneven.mp4", question=HOSTILE,
+            spans=(Span(1.2, 3.4),), question_type="time", source="squares", tags={"level": "2"}, **shared,
+        ),
+        Sample(
+            id="folder", video_id="v3", video=folder / "frames", question="What is in the middle?",
+            spans=(Span(0.5, 1.0), Span(2.0, 3.0)), question_type="shape", tags={"level": "2"}, **shared,
+        ),
+    )  # fmt: skip
+    return Dataset(name="squares", folder=folder, samples=samples, rejected=(), sha256="0" * 64)
+
+
+def track_of(frames: range, row: int) -> Track:
+    return Track(label="the square", masks={index: masks.encode(square_at(index, row)) for index in frames})
+
+
+def tuned_predictions(dataset: Dataset) -> list[Prediction]:
+    """Right answers, gold masks moved down by 8 pixels."""
+    return [
+        Prediction(
+            sample=sample.id, status="ok", answer=0, spans=(Span(1.0, 2.5),), num_frames=NUM_FRAMES,
+            tracks=(track_of(range(6, 18), 48),),
+            turns=(Turn(asks=("answer",), prompt="Which?", reply=f"Answer: A. {HOSTILE}"),),
+        )
+        for sample in dataset.samples
+    ]  # fmt: skip
+
+
+def base_predictions(dataset: Dataset) -> list[Prediction]:
+    """One wrong, one failed, one without a readable answer; masks at every sixth frame only."""
+    first, second, third = (sample.id for sample in dataset.samples)
+    sparse = tuple(range(0, NUM_FRAMES, 6))
+    track = Track(masks={index: masks.encode(square_at(index)) for index in sparse[1:3]})
+    turns = (Turn(asks=("answer",), prompt="Which?", reply="(B)"),)
+    wrong = Prediction(
+        sample=first, status="ok", answer=1, spans=(), tracks=(track,), mask_frames=sparse, turns=turns
+    )
+    return [
+        wrong,
+        Prediction(sample=second, status="failed", error="the server said <b>no</b>"),
+        wrong.model_copy(update={"sample": third, "answer": None, "spans": None}),
+    ]
+
+
+def scored(dataset: Dataset, predictions: list[Prediction]):
+    return predictions, score_presets(dataset, predictions, ("strict", "st-evidence"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Dataset]:
+    dataset = make_dataset(tmp_path_factory.mktemp("squares"))
+    runs = {
+        "base": scored(dataset, base_predictions(dataset)),
+        "tuned <1>": scored(dataset, tuned_predictions(dataset)),
+    }
+    silent = [Prediction(sample=sample.id, status="ok", answer=1) for sample in dataset.samples]
+    page = write_page(
+        tmp_path_factory.mktemp("page") / "out",
+        dataset,
+        runs,
+        baselines=score_presets(dataset, silent, ("strict", "st-evidence"), name="always B"),
+        curves=[Curve("tuned", "loss", [(0, 2.0), (10, 1.0), (20, 0.5)])],
+        title="Squares <base & tuned>",
+    )
+    return page, dataset
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install 'evqa[dev]'"
+    )
+    binary = next(filter(None, map(shutil.which, COMMAND)), None)
+    driver_path = shutil.which("chromedriver")
+    if binary is None or driver_path is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = (
+        "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1400,1000"
+    )
+    for flag in (*flags.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver.set_script_timeout(20)
+    yield driver
+    driver.quit()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def site(written):
+    """The page over http, where a canvas that shows the video may be read back."""
+    handler = functools.partial(QuietHandler, directory=written[0].parent)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/report.html"
+    server.shutdown()
+
+
+# Driving the page
+
+
+def wait_for(browser, condition: str):
+    """Wait until a JavaScript expression is true, and give its value."""
+    script = """
+        const done = arguments[0], end = Date.now() + 15000;
+        const look = () => {
+            let value = false;
+            try { value = (() => (%s))(); } catch (error) { value = false; }
+            if (value || Date.now() > end) done(value);
+            else setTimeout(look, 30);
+        };
+        look();
+    """
+    value = browser.execute_async_script(script % condition)
+    assert value, f"never true: {condition}; console: {browser.get_log('browser')}"
+    return value
+
+
+def open_page(browser, url: str, sample: str | None = None) -> None:
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get(url + (f"#{quote(sample)}" if sample else ""))
+    if sample:
+        wait_for(browser, "state.evidence !== null && state.origin !== null && video.readyState >= 2")
+
+
+def go_to_frame(browser, frame: int) -> None:
+    browser.execute_script("step(arguments[0] - state.frame)", frame)
+    wait_for(browser, f"document.getElementById('overlay-a').dataset.frame === '{frame}' && !video.seeking")
+
+
+def painted(browser, canvas: str) -> np.ndarray:
+    """uint8 [H, W, 4]: a canvas of the page, read at the centres of the mask's pixels."""
+    script = """
+        const copy = document.createElement("canvas"), [height, width] = [arguments[1], arguments[2]];
+        Object.assign(copy, { width, height });
+        const context = copy.getContext("2d", { willReadFrequently: true });
+        context.imageSmoothingEnabled = false;
+        context.drawImage(document.getElementById(arguments[0]), 0, 0, width, height);
+        return [...context.getImageData(0, 0, width, height).data];
+    """
+    values = browser.execute_script(script, canvas, HEIGHT, WIDTH)
+    return np.array(values, dtype=np.uint8).reshape(HEIGHT, WIDTH, 4)
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first & second).sum() / max(1, (first | second).sum()))
+
+
+def console_errors(browser) -> list[str]:
+    return [
+        entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}
+    ]
+
+
+def texts(browser, selector: str) -> list[str]:
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
+def set_value(browser, identity: str, value: str) -> None:
+    script = """
+        const element = document.getElementById(arguments[0]);
+        if (element.type === "checkbox") element.checked = arguments[1] === "on";
+        else element.value = arguments[1];
+        element.dispatchEvent(new Event("input", { bubbles: true }));
+        element.dispatchEvent(new Event("change", { bubbles: true }));
+    """
+    browser.execute_script(script, identity, value)
+
+
+# Tests
+
+
+def test_the_predicted_fill_covers_the_predicted_mask_at_each_frame(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    set_value(browser, "run-a", "1")
+    set_value(browser, "show-gold", "off")
+    for frame in (6, 11, 17):
+        go_to_frame(browser, frame)
+        assert iou(painted(browser, "overlay-a")[..., 3] > 0, square_at(frame, 48)) > 0.97
+    go_to_frame(browser, 20)
+    assert not painted(browser, "overlay-a")[..., 3].any()
+    assert console_errors(browser) == []
+
+
+def test_the_gold_outline_surrounds_the_gold_mask_and_leaves_its_inside_free(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    set_value(browser, "show-predicted", "off")
+    go_to_frame(browser, 9)
+    drawn = painted(browser, "overlay-a")[..., 3] > 0
+    gold = square_at(9)
+    rows, columns = np.nonzero(drawn)
+    gold_rows, gold_columns = np.nonzero(gold)
+    assert drawn.any()
+    assert not (drawn & gold).any()
+    assert abs(rows.min() - gold_rows.min()) <= 1
+    assert abs(columns.max() - gold_columns.max()) <= 1
+
+
+@pytest.mark.parametrize("sample", ["even", "uneven 100% [b]", "folder"])
+def test_video_and_overlay_show_the_same_frame(browser, site, sample):
+    """The light square as the browser decodes it lies where the gold mask of that frame index is.
+
+    Python's server sends no parts of files: the page has to take each video as a whole to seek in it.
+    """
+    open_page(browser, site, sample)
+    wait_for(browser, "video.seekable.end(0) > 1 && state.origin !== null && video.readyState >= 2")
+    for frame in (7, 8, 16, 13):
+        go_to_frame(browser, frame)
+        in_video = painted(browser, "mirror")[..., 0] > 128
+        assert iou(in_video, square_at(frame)) > 0.9, f"frame {frame}"
+    assert console_errors(browser) == []
+
+
+def test_the_video_plays_and_the_overlay_follows(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    browser.execute_script("togglePlay()")
+    first = wait_for(browser, "video.currentTime > 0.5 && state.frame > 2 && state.frame")
+    wait_for(browser, f"state.frame > {first}")
+    browser.execute_script("togglePlay()")
+    assert browser.execute_script("return video.error") is None
+    assert browser.execute_script("return video.paused")
+    assert console_errors(browser) == []
+
+
+def test_video_and_overlay_stay_together_while_playing(browser, site):
+    open_page(browser, site, "even")
+    wait_for(browser, "video.seekable.end(0) > 1 && state.origin !== null && video.readyState >= 2")
+    browser.execute_script("togglePlay()")
+    script = """
+        const done = arguments[0], seen = [], first = paint;
+        paint = () => {
+            first();
+            const copy = document.createElement("canvas");
+            Object.assign(copy, { width: 160, height: 96 });
+            copy.getContext("2d").drawImage(document.getElementById("mirror"), 0, 0, 160, 96);
+            const row = copy.getContext("2d").getImageData(0, 56, 160, 1).data;
+            const bright = [...Array(160).keys()].filter((x) => row[4 * x] > 128);
+            seen.push([Number(document.getElementById("overlay-b").dataset.frame), bright[0]]);
+            if (seen.length === 8) { paint = first; done(seen); }
+        };
+    """
+    for frame, left in browser.execute_async_script(script):
+        assert abs(left - (4 + 5 * frame)) <= 5, f"frame {frame}: the square starts at column {left}"
+    browser.execute_script("togglePlay()")
+
+
+def test_the_timeline_shows_gold_and_predicted_spans_and_a_click_seeks(browser, written):
+    open_page(browser, written[0].as_uri(), "folder")
+    set_value(browser, "run-a", "1")
+    set_value(browser, "run-b", "-1")
+    spans = browser.execute_script(
+        "return [...document.querySelectorAll('.track')].filter(t => !t.matches('.graph'))"
+        ".map(t => [...t.querySelectorAll('.span')].map(s => [+s.dataset.start, +s.dataset.end]))"
+    )
+    assert spans == [[[0.5, 1.0], [2.0, 3.0]], [[1.0, 2.5]]]
+    left, width = browser.execute_script(
+        "const { left, width } = document.querySelectorAll('.span')[1].style;"
+        "return [parseFloat(left), parseFloat(width)]"
+    )
+    assert (left, width) == pytest.approx((50, 25))
+    browser.execute_script("document.querySelectorAll('.span')[1].click()")
+    wait_for(browser, "state.frame === 12")
+    share = browser.execute_script("return parseFloat(document.getElementById('playhead').style.left)")
+    assert share == pytest.approx(50, abs=0.1)
+
+
+def test_keys_step_frames_and_samples_but_not_while_typing(browser, written):
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written[0].as_uri(), "even")
+    body = browser.find_element("tag name", "body")
+    body.send_keys(Keys.ARROW_RIGHT)
+    wait_for(browser, "state.frame === 1")
+    body.send_keys(Keys.ARROW_RIGHT)
+    wait_for(browser, "state.frame === 2")
+    body.send_keys(Keys.ARROW_LEFT)
+    wait_for(browser, "state.frame === 1")
+    body.send_keys("j")
+    wait_for(
+        browser, "state.row.id === 'uneven 100% [b]' && state.evidence && state.evidence.id === state.row.id"
+    )
+    body.send_keys("/")
+    search = browser.find_element("id", "f-text")
+    search.send_keys("jk")
+    assert search.get_attribute("value") == "jk"
+    assert browser.execute_script("return state.row.id") == "uneven 100% [b]"
+
+
+def test_hostile_text_is_shown_and_never_runs(browser, written):
+    open_page(browser, written[0].as_uri(), "uneven 100% [b]")
+    assert texts(browser, "#s-question") == [HOSTILE]
+    assert f"Answer: A. {HOSTILE}" in texts(browser, "pre.raw")
+    assert texts(browser, "h1") == ["Squares <base & tuned>"]
+    assert "Failed: the server said <b>no</b>" in texts(browser, ".reply .notice")
+    assert browser.execute_script(
+        "return window.pwned === undefined && !document.querySelector('#sample img')"
+    )
+    assert console_errors(browser) == []
+
+
+def test_gold_and_chosen_options_are_marked(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    first, second, third = texts(browser, "#s-options li")
+    assert "right answer" in first
+    assert "tuned <1>" in first
+    assert "base" in second
+    assert third == "Ca star"
+
+
+def test_filters_and_order_choose_the_listed_samples(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    listed = lambda: browser.execute_script("return state.shown.map(row => row.id)")  # noqa: E731
+    assert listed() == ["even", "uneven 100% [b]", "folder"]
+    cases = {
+        ("f-result", "right", "1"): ["even", "uneven 100% [b]", "folder"],
+        ("f-result", "wrong", "0"): ["even", "uneven 100% [b]", "folder"],
+        ("f-result", "failed", "0"): ["uneven 100% [b]"],
+        ("f-result", "silent", "0"): ["folder"],
+        ("f-result", "disagree", "0"): ["even", "uneven 100% [b]", "folder"],
+        ("f-type", "shape", "0"): ["even", "folder"],
+        ("f-text", "MIDDLE", "0"): ["folder"],
+    }
+    for (control, value, run), expected in cases.items():
+        set_value(browser, "f-run", run)
+        set_value(browser, control, value)
+        assert listed() == expected, (control, value)
+        browser.execute_script("document.getElementById('reset').click()")
+    browser.execute_script(
+        "const select = document.querySelector('[data-tag=level]'); select.value = '2';"
+        "select.dispatchEvent(new Event('input', { bubbles: true }))"
+    )
+    assert listed() == ["uneven 100% [b]", "folder"]
+    browser.execute_script("document.getElementById('reset').click()")
+    set_value(browser, "f-run", "1")
+    set_value(browser, "f-sort", "worst:mIoU")
+    scores = browser.execute_script("return state.shown.map(row => row.runs[1].scores.mIoU)")
+    assert scores == sorted(scores)
+    assert listed()[0] == "folder"
+    assert texts(browser, "#count") == ["3 samples"]
+
+
+def test_the_score_tables_name_the_preset_and_hold_runs_and_baselines(browser, written):
+    open_page(browser, written[0].as_uri())
+    assert len(texts(browser, ".preset h3")) == 2
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('.preset > .scroll')]"
+        ".map(p => [...p.querySelectorAll('tbody tr')]"
+        ".map(r => [...r.children].map(c => (c.querySelector('b') ?? c).textContent)))"
+    )
+    assert len(rows) == 2
+    for table in rows:
+        assert [row[0] for row in table] == ["base", "tuned <1>", "always B"]
+        assert [row[1] for row in table] == ["0.0", "100.0", "0.0"]
+    assert console_errors(browser) == []
+
+
+def test_plots_take_their_colours_from_the_page(browser, written):
+    open_page(browser, written[0].as_uri())
+    titles = texts(browser, ".plots figcaption b")
+    assert {"Scores", "Scores by question type", "Temporal IoU", "Mask quality", "Training: loss"} <= set(
+        titles
+    )
+    assert "tuned <1>" in texts(browser, ".plots svg text")
+    colour = (
+        "const texts = [...document.querySelectorAll('.plots svg text')];"
+        "return getComputedStyle(texts.find(text => text.textContent === 'base')).fill"
+    )
+    browser.execute_script("setTheme('light')")
+    light = browser.execute_script(colour)
+    browser.execute_script("setTheme('dark')")
+    assert light == "rgb(27, 30, 34)"
+    assert browser.execute_script(colour) == "rgb(232, 234, 237)"
+    assert "#0a0b" not in written[0].read_text()
+
+
+def test_a_mask_held_from_an_earlier_frame_says_so(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    go_to_frame(browser, 8)
+    assert texts(browser, "#panel-a .panel-note") == ["mask of frame 6; none was computed for frame 8"]
+    go_to_frame(browser, 12)
+    assert texts(browser, "#panel-a .panel-note") == [""]
+
+
+def test_a_missing_file_or_unknown_sample_is_said_on_the_page(browser, written, tmp_path):
+    lone = tmp_path / "report.html"
+    shutil.copy(written[0], lone)
+    browser.get(f"{lone.as_uri()}#even")
+    wait_for(
+        browser, "document.getElementById('s-notice').textContent.includes('is missing beside this page')"
+    )
+    open_page(browser, written[0].as_uri())
+    browser.get(f"{written[0].as_uri()}#nowhere")
+    assert texts(browser, "#s-notice") == ["No sample 'nowhere' on this page."]
+
+
+def test_run_lengths_decode_as_the_mask_module_encodes_them(browser, written):
+    open_page(browser, written[0].as_uri())
+    rng = np.random.default_rng(0)
+    for density in (0.0, 0.02, 0.5, 1.0):
+        mask = rng.random((67, 301)) < density
+        runs = browser.execute_script("return decodeCounts(arguments[0])", masks.encode(mask).counts)
+        assert runs == masks.run_lengths(masks.encode(mask)).tolist()
+
+
+def test_writing_again_changes_nothing_and_removes_what_is_stale(tmp_path):
+    dataset = make_dataset(tmp_path)
+    runs = {"tuned": scored(dataset, tuned_predictions(dataset))}
+    files = lambda: {  # noqa: E731
+        path.relative_to(tmp_path / "out"): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    write_page(tmp_path / "out", dataset, runs, title="Twice")
+    first = files()
+    write_page(tmp_path / "out", dataset, runs, title="Twice")
+    assert files() == first
+    assert len(first) == 1 + 3 + 3
+    write_page(tmp_path / "out", dataset, runs, title="Twice", limit=1)
+    assert len(files()) == 1 + 1 + 1
+    assert (tmp_path / "even.mp4").exists()
+
+
+def test_a_broken_video_is_a_note_on_its_sample(tmp_path, browser):
+    dataset = make_dataset(tmp_path)
+    runs = {"tuned": scored(dataset, tuned_predictions(dataset))}
+    (tmp_path / "even.mp4").write_bytes(b"no video")
+    page = write_page(tmp_path / "out", dataset, runs)
+    browser.get(f"{page.as_uri()}#even")
+    wait_for(
+        browser, "document.getElementById('s-notice').textContent.startsWith('The video cannot be shown')"
+    )
+
+
+def test_a_limit_spreads_samples_evenly_and_refuses_less_than_one(tmp_path):
+    samples = make_dataset(tmp_path).samples * 4
+    assert [number for number, _ in chosen(samples, 3)] == [0, 4, 8]
+    assert [number for number, _ in chosen(samples, 50)] == list(range(12))
+    with pytest.raises(ValueError, match="at least one sample, got limit=0"):
+        chosen(samples, 0)
+
+
+def test_a_page_without_runs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs at least one run"):
+        write_page(tmp_path / "out", make_dataset(tmp_path), {})

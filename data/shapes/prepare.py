@@ -1,0 +1,194 @@
+"""Write the synthetic world as video files in the published ST-Evidence layout, then read it back as samples.jsonl.
+
+    python data/shapes/prepare.py                     # every split, about two minutes on two cores
+    python data/shapes/prepare.py --splits test --clips 20
+
+train           Instruct layout: st_evidence.csv, masks/<entry_id>.json (run lengths), video_frames_6fps/, videos/
+val test test2  generative layout: st_evidence_gen.csv, videos_6fps/videos/, masks/<entry_id>/%05d.png, and, for the
+                trivial baselines, objects/<video>/%05d.png (label maps of every object)
+
+Level 1 everywhere but test2 (all level 2) and a quarter of train. Splits draw their scenes from disjoint seed ranges.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from evqa import masks, media
+from evqa.schema import write_records
+from evqa.tasks import st_evidence
+from evqa.tasks.shapes.draw import draw
+from evqa.tasks.shapes.questions import Question, expression, questions
+from evqa.tasks.shapes.scene import FPS, Scene, scene
+from PIL import Image
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+
+Split = Literal["train", "val", "test", "test2"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a split is drawn."""
+
+    first_seed: int
+    """Scene seeds are first_seed, first_seed + 1, ...; ranges of splits are 100,000 apart."""
+    clips: int
+    questions: int
+    """Questions drawn per clip, over all types."""
+    level2: float
+    """Share of level-2 clips."""
+
+
+PLANS: dict[Split, Plan] = {
+    "train": Plan(100_000, 600, 4, 0.25),
+    "val": Plan(200_000, 100, 1, 0.0),
+    "test": Plan(300_000, 120, 1, 0.0),
+    "test2": Plan(400_000, 60, 1, 1.0),
+}
+
+COLUMNS = ("entry_id", "video_id", "video_path", "question", "candidates", "answer")
+EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions")
+"""Columns that the published files lack; readers of those ignore them."""
+
+
+def main(splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2) -> None:
+    """Write the synthetic world below this file's folder.
+
+    Args:
+        splits: Which splits to write; a split that is already complete is left alone.
+        clips: Clips per split instead of the standard number.
+        workers: Processes.
+    """
+    for split in splits:
+        plan = PLANS[split]
+        count = clips or plan.clips
+        folder = HERE / split
+        if _is_complete(folder, count):
+            print(f"data/shapes/{split}: already there")
+            continue
+        _write_split(split, plan, count, workers)
+        print(f"data/shapes/{split}: {count} clips, {sum(1 for _ in (folder / 'samples.jsonl').open())} questions")
+
+
+def _is_complete(folder: Path, clips: int) -> bool:
+    """samples.jsonl is written last, and the number of clips beside it says for what request."""
+    done = folder / "clips.txt"
+    return (folder / "samples.jsonl").is_file() and done.is_file() and done.read_text().strip() == str(clips)
+
+
+def _write_split(split: Split, plan: Plan, clips: int, workers: int) -> None:
+    folder = HERE / f"{split}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [(folder, split, plan, plan.first_seed + index) for index in range(clips)]
+        rows = [row for made in tqdm(pool.map(_write_clip, jobs, chunksize=8), total=clips, desc=split) for row in made]
+    train = split == "train"
+    _write_csv(folder / ("st_evidence.csv" if train else "st_evidence_gen.csv"), rows, train=train)
+    samples, bad = (st_evidence.read_instruct if train else st_evidence.read_gen)(folder)
+    if bad:
+        raise ValueError(f"{folder} does not read back: {bad[:3]}")
+    write_records(folder / "samples.jsonl", samples)
+    (folder / "clips.txt").write_text(f"{clips}\n")
+    shutil.rmtree(HERE / split, ignore_errors=True)
+    folder.rename(HERE / split)
+
+
+def _write_csv(path: Path, rows: Iterable[dict[str, object]], *, train: bool) -> None:
+    times = "temporal_evidence" if train else "segment"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, times, *EXTRA])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({times if key == "spans" else key: value for key, value in row.items()})
+
+
+def _write_clip(job: tuple[Path, Split, Plan, int]) -> list[dict[str, object]]:
+    """One clip with its questions; the rows of the table."""
+    folder, split, plan, seed = job
+    rng = np.random.default_rng((seed, 3))
+    made = scene(seed, 2 if rng.random() < plan.level2 else 1)
+    frames, labels = map(np.stack, zip(*draw(made), strict=True))
+    name = f"shapes_{seed}"
+    root = "videos" if split == "train" else "videos_6fps/videos"
+    path = folder / root / f"{name}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    media.write_video(path, frames, FPS)
+    if split == "train":
+        _write_frames(folder / "video_frames_6fps" / name, path)
+    else:
+        _write_labels(folder / "objects" / name, labels)
+    rows: list[dict[str, object]] = []
+    for index, question in enumerate(_draw_questions(rng, made, plan.questions)):
+        entry = f"{name}_{index}"
+        _write_masks(folder, entry, labels == question.target + 1, train=split == "train")
+        rows.append(_row(entry, name, f"videos/{name}.mp4" if split != "train" else f"{name}.mp4", made, question))
+    return rows
+
+
+def _draw_questions(rng: np.random.Generator, made: Scene, count: int) -> list[Question]:
+    """Question types first, so that each is equally likely, then a question of the type."""
+    asked = questions(made)
+    kinds = sorted({question.kind for question in asked})
+    picked: list[Question] = []
+    for kind in rng.permutation(kinds)[:count]:
+        of_kind = [question for question in asked if question.kind == kind]
+        picked.append(of_kind[int(rng.integers(len(of_kind)))])
+    return picked
+
+
+def _row(entry: str, name: str, video: str, made: Scene, question: Question) -> dict[str, object]:
+    thing = made.things[question.target]
+    return {
+        "entry_id": entry,
+        "video_id": name,
+        "video_path": video,
+        "question": question.text,
+        "candidates": repr(list(question.options)),
+        "answer": question.options[question.answer],
+        "spans": repr([list(span) for span in thing.spans()]),
+        "question_type": question.kind,
+        "source": "shapes",
+        "level": made.level,
+        "named": "named" if question.named else "not named",
+        "on_screen": len(made.things),
+        "expressions": repr([expression(thing)]),
+    }
+
+
+def _write_frames(folder: Path, video: Path) -> None:
+    """The frames of the written file (not of the drawing), as the published training set has them."""
+    folder.mkdir(parents=True)
+    facts = media.probe(video)
+    for index, frame in media.frames(facts, range(facts.num_frames)):
+        Image.fromarray(frame).save(folder / f"frame_{index:04d}.jpg", quality=95)
+
+
+def _write_labels(folder: Path, labels: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for index, label in enumerate(labels):
+        Image.fromarray(label).save(folder / f"{index:05d}.png")
+
+
+def _write_masks(folder: Path, entry: str, evidence: np.ndarray, *, train: bool) -> None:
+    if not train:
+        masks.write_folder(folder / "masks" / entry, enumerate(evidence))
+        return
+    runs = [[masks.encode(mask).model_dump(mode="json")] if mask.any() else [] for mask in evidence]
+    (folder / "masks").mkdir(exist_ok=True)
+    (folder / "masks" / f"{entry}.json").write_text(json.dumps([runs]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Usage: bash scripts/test.sh [PYTEST ARGUMENTS]   (every check of the project, on a fresh machine too)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 ||
+        echo "no chromium to be had: the test of the page will skip" >&2
+fi
+ruff check .
+ruff format --check .
+pyright
+lint-imports
+exec pytest "$@"

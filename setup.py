@@ -1,0 +1,49 @@
+"""One distribution, two import packages: `evqa` (the benchmark) and `unipixel` (the model that we train for it)."""
+
+from setuptools import find_packages, setup
+
+EVQA = ["evqa", *(f"evqa.{name}" for name in find_packages("benchmark/evqa"))]
+UNIPIXEL = ["unipixel", *(f"unipixel.{name}" for name in find_packages("train/unipixel"))]
+
+TORCH = ["torch>=2.6", "transformers>=5.17,<5.24", "safetensors>=0.5"]
+EXTRAS = {
+    "models": [*TORCH, "accelerate>=1.10"],
+    "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19", "tensorboard>=2.19"],
+    "api": ["openai>=2.0", "google-genai>=1.50"],
+    "cluster": ["ray>=2.50"],
+    "rl": ["trl>=1.10"],
+    "dev": [
+        "pytest>=8",
+        "ruff>=0.13",
+        "pyright>=1.1.400",
+        "import-linter>=2.5",
+        "hypothesis>=6",
+        "psutil>=6",
+        "selenium>=4.30",
+    ],
+}
+
+setup(
+    name="evqa",
+    version="0.1.0",
+    description="Evidence-backed video question answering: the answer, when in the video, and which pixels",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=EVQA + UNIPIXEL,
+    package_dir={"evqa": "benchmark/evqa", "unipixel": "train/unipixel"},
+    package_data={"evqa": ["py.typed", "view/*.html", "view/*.js", "view/*.css"]},
+    install_requires=[
+        "numpy>=2.0",
+        "scipy>=1.14",
+        "pydantic>=2.10",
+        "tyro>=0.9",
+        "tqdm>=4.66",
+        "pillow>=11",
+        "av>=18",
+        "pycocotools>=2.0.8",
+        "matplotlib>=3.9",
+        "packaging>=24",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["evqa = evqa.__main__:main"]},
+)

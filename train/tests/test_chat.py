@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from evqa import masks, media
+from evqa.models import build
+from evqa.models.base import Clip, Message
+from unipixel.chat import UniPixelChat
+from unipixel.model import checkpoints
+
+
+@pytest.fixture
+def checkpoint(tiny_model, tokenizer, tmp_path):
+    """A random model that says `<|seg|>` and nothing else, and to whose decoder every object is there."""
+    config = tiny_model.config
+    config.clock = "true"
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    with torch.no_grad():
+        tiny_model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(tiny_model.lm_head.weight))
+        tiny_model.lm_head.weight[config.seg_token_id, 0] = 1.0
+        tiny_model.model.language_model.embed_tokens.weight[:, 0] = 50.0
+        tiny_model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
+    folder = tmp_path / "checkpoint"
+    checkpoints.save(tiny_model, folder, tokenizer)
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Nine frames of a white square that moves over black, 4 a second."""
+    images = np.zeros((9, 48, 64, 3), dtype=np.uint8)
+    for index, image in enumerate(images):
+        image[10:30, 4 * index : 4 * index + 20] = 255
+    path = tmp_path / "square.mp4"
+    media.write_video(path, images, fps=4)
+    return path
+
+
+def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint, video):
+    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
+    reply = chat.generate([Message("user", (Clip(video), "Where is the square?"))])
+    assert reply.text == "<|seg|><|seg|>"
+    assert reply.finish == "length"
+    assert reply.usage.output_tokens == 2
+    assert reply.usage.input_tokens > 4 / 2 * 9
+    assert reply.masks.size == (48, 64)
+    assert reply.masks.num_frames == 9
+    assert reply.masks.frames is None
+    assert len(reply.masks.tracks) == 2
+    for track in reply.masks.tracks:
+        assert 0 <= track.score <= 1
+        assert set(track.masks) <= set(range(9))
+        assert all(masks.decode(rle).shape == (48, 64) for rle in track.masks.values())
+
+
+def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
+    chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4)
+    prompts = torch.randn(3, 2, 64)
+    found = media.probe(video)
+    drawn = chat._draw(prompts, found)
+    squares = list(chat._squares(found))
+    assert len(squares) == 9
+    for index, frame in enumerate(chat.model.segment(prompts, torch.stack(squares), (48, 64))):
+        for track, mask in zip(drawn.tracks, frame.masks, strict=True):
+            kept = masks.decode(track.masks[index]) if index in track.masks else np.zeros((48, 64), dtype=bool)
+            assert np.array_equal(kept, mask.numpy())
+    assert any(track.masks for track in drawn.tracks), "a random model draws something"
+
+
+def test_the_model_is_told_the_true_seconds_of_the_frames_it_sees(checkpoint, video):
+    chat = UniPixelChat(checkpoint=str(checkpoint), fps=2.0, max_frames=3)
+    watched = chat._watch([Message("user", (Clip(video), "?"))])
+    assert watched.indices == [0, 4, 8]
+    assert watched.times == pytest.approx([0.0, 1.0, 2.0])
+    assert watched.patches.grid_thw.tolist()[0] == 2
+    assert chat._watch([Message("user", (Clip(video), "And now?"))]) is watched, "a second question decodes nothing"
+
+
+def test_the_checkpoint_says_how_many_frames_unless_the_user_does(checkpoint, video):
+    assert len(UniPixelChat(checkpoint=str(checkpoint))._watch([Message("user", (Clip(video),))]).indices) == 6
+    with pytest.raises(ValueError, match="not both"):
+        UniPixelChat(checkpoint=str(checkpoint), num_frames=3, fps=1.0)
+
+
+def test_the_settings_tell_two_trainings_apart(checkpoint):
+    first = UniPixelChat(checkpoint=str(checkpoint)).settings
+    json.dumps(dict(first))
+    path = checkpoint / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4:] = b"\x00\x00\x80\x3f"
+    path.write_bytes(content)
+    second = UniPixelChat(checkpoint=str(checkpoint)).settings
+    assert {key for key in first if first[key] != second[key]} == {"weights"}
+    assert first["clock"] == "true"
+    assert first["dtype"] == "float32"
+
+
+def test_a_question_without_a_video_is_answered_without_masks(checkpoint):
+    reply = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=3).generate([Message("user", ("Hello",))])
+    assert reply.masks is None
+    assert reply.text == "<|seg|><|seg|><|seg|>"
+
+
+def test_two_videos_and_a_missing_one_are_refused(checkpoint, video, tmp_path):
+    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=1)
+    with pytest.raises(ValueError, match="one video per conversation"):
+        chat.generate([Message("user", (Clip(video), Clip(tmp_path / "b.mp4")))])
+    with pytest.raises((ValueError, FileNotFoundError), match="gone"):
+        chat.generate([Message("user", (Clip(tmp_path / "gone.mp4"), "?"))])
+
+
+def test_a_dtype_can_be_chosen_and_the_model_is_built_by_its_folder(checkpoint, video):
+    chat = build(str(checkpoint), max_new_tokens=1, dtype="bfloat16")
+    assert chat.settings["dtype"] == "bfloat16"
+    assert chat.generate([Message("user", (Clip(video), "?"))]).usage.output_tokens == 1
+    with pytest.raises(ValueError, match="the types are"):
+        UniPixelChat(checkpoint=str(checkpoint), dtype="int3")
+
+
+def test_a_clip_of_real_life_is_answered(checkpoint, media_folder, tmp_path):
+    source = media.probe(sorted(media_folder.glob("*.mp4"))[0])
+    clip = tmp_path / "clip.mp4"
+    images = np.ascontiguousarray(media.load(source, range(12))[:, ::4, ::4])
+    media.write_video(clip, images, fps=source.fps)
+    chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4, max_new_tokens=1)
+    reply = chat.generate([Message("user", (Clip(clip), "What happens?"))])
+    assert reply.masks.num_frames == 12
+    assert reply.masks.size == images.shape[1:3]

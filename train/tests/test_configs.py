@@ -1,0 +1,100 @@
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from evqa import datasets, zoo
+from unipixel import configs
+from unipixel.configs import DECODERS, RECIPES, SIZES, UNCONVERTED, DataConfig, LoopConfig, OptimizerConfig
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_recipe_gives_a_config_of_every_size_and_decoder(recipe, size, decoder):
+    config = configs.config(recipe, size, decoder)
+    assert (config.recipe, config.size, config.decoder) == (recipe, size, decoder)
+    assert config.weights in zoo.CHECKPOINTS
+
+
+def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
+    named = [*SIZES.values(), *(decoder.checkpoint for decoder in DECODERS.values() if decoder.checkpoint)]
+    assert [name for name in named if name not in zoo.CHECKPOINTS] == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_data_set_of_a_recipe_is_known_or_named_as_lacking_a_converter(recipe):
+    names = [name for name, _ in configs.config(recipe, "3b", "base").data.datasets]
+    assert [name for name in names if name not in datasets.DATASETS and name not in UNCONVERTED] == []
+
+
+def test_the_default_recipe_is_the_published_one():
+    config = configs.st_evidence("3b", "base")
+    assert (config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.scope) == (128, 256, 0.1, "qkvo_all")
+    assert config.modules == ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
+    assert (config.optimizer.lr, config.optimizer.sam2_lr, config.optimizer.weight_decay) == (2e-5, 5e-6, 0)
+    assert (config.optimizer.warmup, config.optimizer.schedule) == (0.03, "cosine")
+    assert (config.loop.batch, config.loop.global_batch, config.loop.epochs, config.loop.bf16) == (4, 32, 1, True)
+    assert (config.data.num_frames, config.data.sampling) == (8, "random")
+    weights = (config.loss.focal, config.loss.dice, config.loss.iou, config.loss.objectness)
+    assert weights == (100, 5, 5, 5)
+    repeats = dict(config.data.datasets)
+    assert repeats["ref-davis17"] == 10
+    assert sum(repeats.values()) == 42
+    assert config.optimizer.clip == 1
+
+
+def test_accumulation_makes_up_the_global_batch_on_any_number_of_devices():
+    config = configs.st_evidence("3b", "base")
+    assert [config.accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
+    with pytest.raises(ValueError, match=r"global_batch 32 is no multiple of batch 4 x 3 processes"):
+        config.accumulation(3)
+
+
+def test_steps_drop_the_incomplete_batch_and_warm_up_rounds_up():
+    config = configs.st_evidence("3b", "base")
+    assert config.steps(1000) == 31
+    assert config.warmup_steps(31) == 1
+    assert config.warmup_steps(1000) == 30
+    fixed = dataclasses.replace(config, loop=LoopConfig(max_steps=7))
+    assert fixed.steps(10**6) == 7
+    with pytest.raises(ValueError, match=r"1.0 epochs of 31 samples fill no batch of 32"):
+        config.steps(31)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DataConfig(datasets=()), "datasets is empty"),
+        (lambda: DataConfig(datasets=(("a", 0.0),)), "a repeat is a number > 0, got 0.0 for a"),
+        (lambda: DataConfig(datasets=(("a", math.nan),)), "a repeat is a number > 0, got nan"),
+        (lambda: DataConfig(datasets=(("a", 1.0), ("a", 2.0))), "every data set can be named once"),
+        (lambda: DataConfig(datasets=(("a", 1.0),), num_frames=0), "num_frames is a number >= 1, got 0"),
+        (lambda: DataConfig(datasets=(("a", 1.0),), mask_frames=9), "mask_frames is at most num_frames=8, got 9"),
+        (lambda: DataConfig(datasets=(("a", 1.0),), max_pixels=1), "max_pixels is at least min_pixels=100352, got 1"),
+        (lambda: OptimizerConfig(lr=-1.0), "lr is a number >= 0, got -1.0"),
+        (lambda: OptimizerConfig(warmup=1.0), "warmup is a share in"),
+        (lambda: LoopConfig(batch=3), "global_batch is a multiple of batch=3, got 32"),
+        (lambda: LoopConfig(epochs=0.0), "epochs is a number > 0 where max_steps is 0, got 0.0"),
+        (lambda: LoopConfig(offload=True), "use it with --zero 1 or 2"),
+        (lambda: configs.config("st_evidence", "3b", "base"), "unknown recipe 'st_evidence'; the recipes are: st-"),
+        (lambda: configs.tiny("300b", "base"), "unknown size '300b'; the sizes are: 3b, 7b, tiny"),
+        (lambda: configs.tiny("3b", "huge"), "unknown decoder 'huge'; the decoders are: base, large"),
+        (
+            lambda: dataclasses.replace(configs.tiny("3b", "base"), modules=("head",)),
+            r"unknown modules \['head'\]; the modules are: embedding",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_came_and_what_is_expected(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_configs_and_mixture_need_no_torch():
+    code = "import sys, unipixel.configs, unipixel.run_folder, unipixel.data.mixture; sys.exit('torch' in sys.modules)"
+    path = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmark")]
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False)
+    assert done.returncode == 0

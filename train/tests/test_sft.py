@@ -1,0 +1,374 @@
+"""Fine-tuning as a user runs it: real processes, a real checkpoint, real videos, on a CPU."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from evqa import datasets
+from evqa.schema import write_records
+from safetensors.torch import load_file
+from unipixel import configs, run_folder, sft
+from unipixel.configs import LoopConfig, OptimizerConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_checkpoint, squares):
+    """A run of a few seconds, as the command line; its folder is left to say."""
+    text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2 --batch 2
+    --global-batch 4 --max-steps {STEPS} --save-steps 2 --log-steps 1 --rank 4 --alpha 8 --dropout 0.1 --lr 0.003
+    --sam2-lr 0.001 --tensorboard False"""
+    return text.split()
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory):
+    """The folder of a run that nothing disturbed."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("finished")
+    assert sft.main([*flags, "--out", str(out)]) == 0
+    return out
+
+
+def process(*arguments, launcher=("-m",)):
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'benchmark'}{os.pathsep}{ROOT / 'train'}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", *launcher[:-1], *launcher[-1:] * (len(launcher) > 1), "unipixel.sft", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def log_of(out, step=STEPS):
+    state = json.loads((out / f"checkpoint-{step}" / "trainer_state.json").read_text())
+    return [row for row in state["log_history"] if "loss" in row]
+
+
+def assert_same_weights(one, other, tolerance=0.0):
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert (weight - second[name]).abs().max() <= tolerance, name
+
+
+# Going on
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(flags, finished, tmp_path):
+    first = process(*flags, "--out", str(tmp_path))
+    wait_for(tmp_path / "checkpoint-2", first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "model").exists()
+    (tmp_path / "partial" / "checkpoint-3").mkdir(parents=True, exist_ok=True)  # as if it was cut off while saving
+    second = process(*flags, "--out", str(tmp_path))
+    output = second.communicate()[0]
+    assert second.returncode == 0, output
+    assert re.search(r"going on from .*checkpoint-[23]\n", output)
+    assert not (tmp_path / "partial").exists()
+    assert_same_weights(finished, tmp_path)
+    assert [row["loss"] for row in log_of(tmp_path)] == [row["loss"] for row in log_of(finished)]
+
+
+def wait_for(path, running):
+    end = time.monotonic() + 240
+    while not path.exists():
+        assert running.poll() is None, running.stdout.read()
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.02)
+
+
+def test_two_processes_learn_what_one_learns_with_accumulation(flags, tmp_path):
+    flags = [*flags, "--dropout", "0", "--max-steps", "2"]
+    both = process(*flags, "--out", str(tmp_path / "two"), launcher=("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"))
+    assert sft.main([*flags, "--out", str(tmp_path / "one")]) == 0
+    output = both.communicate()[0]
+    assert both.returncode == 0, output
+    assert_same_weights(tmp_path / "one", tmp_path / "two", tolerance=1e-4)
+    one, two = (log_of(tmp_path / name, 2) for name in ("one", "two"))
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
+    assert [row["loss_dice"] for row in two] == pytest.approx([row["loss_dice"] for row in one], rel=1e-4)
+
+
+def test_the_same_command_after_the_end_does_nothing(flags, finished, caplog):
+    before = (finished / "model" / "model.safetensors").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        assert sft.main([*flags, "--out", str(finished)]) == 0
+    assert "finished: " in caplog.text
+    assert (finished / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_does_not_go_on_with_other_settings(flags, finished, capsys, tmp_path):
+    out = copy_of_checkpoints(finished, tmp_path)
+    assert sft.main([*flags, "--out", str(out), "--lr", "0.5", "--clock", "legacy", "--log-steps", "7"]) == 2
+    error = capsys.readouterr().err
+    assert "config.optimizer.lr: 0.003 -> 0.5" in error
+    assert "config.clock: true -> legacy" in error
+    assert "log_steps" not in error
+    assert "--from-scratch" in error
+
+
+def test_a_run_does_not_go_on_with_other_data(flags, finished, squares, capsys, tmp_path):
+    out = copy_of_checkpoints(finished, tmp_path)
+    record = run_folder.read_record(out / "checkpoint-4")
+    record["data"][str(squares)]["sha256"] = "0" * 64
+    run_folder.write_record(out / "checkpoint-4", record)
+    assert sft.main([*flags, "--out", str(out)]) == 2
+    assert f"data.{squares}.sha256: {'0' * 64} -> {datasets.load(str(squares)).sha256}" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_from_an_old_checkpoint_beside_newer_ones(flags, finished, capsys, tmp_path):
+    out = copy_of_checkpoints(finished, tmp_path)
+    assert sft.main([*flags, "--out", str(out), "--resume", str(out / "checkpoint-2")]) == 2
+    assert "holds checkpoint-4, later than" in capsys.readouterr().err
+
+
+def test_from_scratch_starts_again_in_the_same_folder(flags, finished, tmp_path):
+    out = copy_of_checkpoints(finished, tmp_path)
+    (out / "checkpoint-9").mkdir()
+    run_folder.write_record(out / "checkpoint-9", run_folder.read_record(out / "checkpoint-4"))
+    assert sft.main([*flags, "--out", str(out), "--max-steps", "1", "--from-scratch"]) == 0
+    assert [folder.name for folder in run_folder.checkpoints(out)] == ["checkpoint-1"]
+    assert log_of(out, 1)[0]["loss"] == log_of(finished)[0]["loss"]
+
+
+def copy_of_checkpoints(finished, tmp_path):
+    for folder in run_folder.checkpoints(finished):
+        (tmp_path / folder.name).mkdir()
+        for file in folder.iterdir():
+            (tmp_path / folder.name / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+# What a run leaves
+
+
+def test_training_lowers_the_loss_and_logs_its_parts(finished):
+    log = log_of(finished)
+    assert len(log) == STEPS
+    assert log[-1]["loss"] < log[0]["loss"] - 0.5
+    for row in log:
+        parts = (row[f"loss_{name}"] for name in ("lm", "focal", "dice", "iou", "objectness"))
+        assert row["loss"] == pytest.approx(sum(w * part for w, part in zip((1, 100, 5, 5, 5), parts, strict=True)), rel=1e-4)
+    assert [row["samples"] for row in log] == [4, 8, 12, 16]
+    assert log[-1]["passes"] == 2
+    assert log[-1]["samples_per_second"] > 0
+
+
+def test_every_checkpoint_says_what_it_was_made_with(finished, squares):
+    assert [folder.name for folder in run_folder.checkpoints(finished)] == ["checkpoint-2", "checkpoint-4"]
+    for folder in (finished / "checkpoint-2", finished / "checkpoint-4", finished / "model"):
+        record = run_folder.read_record(folder)
+        assert record["config"]["optimizer"]["lr"] == 0.003
+        assert record["data"][str(squares)]["samples"] == 8
+        assert record["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    names = {path.name for path in (finished / "checkpoint-4").iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "pytorch_model.safetensors"} < names
+    assert "training_args.bin" not in names
+
+
+def test_the_finished_model_is_the_trained_one_with_its_adapter_merged(flags, finished, squares, tiny_checkpoint):
+    from unipixel import assembly
+    from unipixel.model import checkpoints, lora
+
+    config = sft.parse([*flags, "--out", str(finished)]).config
+    trained = assembly.trainable_model(config, tiny_checkpoint, None)
+    checkpoints.load_trained(trained, finished / "checkpoint-4")
+    merged = checkpoints.load(finished / "model")
+    ids = torch.arange(20, 60)[None]
+    with torch.no_grad():
+        expected = trained.eval()(input_ids=ids).logits
+        assert torch.allclose(merged(input_ids=ids).logits, expected, atol=1e-4)
+    start = checkpoints.load(tiny_checkpoint)
+    assert not torch.equal(start.seg_head[1].weight, merged.seg_head[1].weight)
+    assert torch.equal(start.msk_proj[0].weight, merged.msk_proj[0].weight)
+    assert lora.bare(trained).config.clock == merged.config.clock == "true"
+    assert json.loads((finished / "model" / "config.json").read_text())["use_cache"] is True
+
+
+# What is missing or broken
+
+
+def test_missing_weights_and_data_are_named_before_anything_heavy_is_imported(tmp_path):
+    code = (
+        "import sys; from unipixel import sft; "
+        f"code = sft.main(['3b', 'large', '--recipe', 'st-evidence', '--out', {str(tmp_path / 'out')!r}]); "
+        "sys.exit(code * 10 + ('torch' in sys.modules))"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'benchmark'}{os.pathsep}{ROOT / 'train'}",
+        "EVQA_ZOO": str(tmp_path),
+        "EVQA_DATA": str(tmp_path),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 20, done.stderr
+    assert "bash scripts/download.sh unipixel-3b" in done.stderr
+    assert "bash scripts/download.sh sam2.1-large" in done.stderr
+    assert "data/st_evidence_instruct/prepare.py" in done.stderr
+    assert "revos: no converter yet" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_sample_is_counted_and_the_run_goes_on(flags, squares, tmp_path):
+    data = broken_copy(squares, tmp_path, num_good=7, num_broken=1)
+    arguments = with_data(flags, data)
+    assert sft.main([*arguments, "--out", str(tmp_path / "out"), "--max-steps", "2"]) == 0
+    assert log_of(tmp_path / "out", 2)[-1]["skipped"] == 1
+    rows = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [row["sample"] for row in rows] == ["broken-0"]
+    assert "0.mp4" in rows[0]["reason"]
+
+
+def test_a_batch_without_a_sample_changes_no_weight(flags, squares, tmp_path, tiny_checkpoint):
+    data = broken_copy(squares, tmp_path, num_good=0, num_broken=4)
+    arguments = [*with_data(flags, data), "--max-steps", "1", "--weight-decay", "0"]
+    assert sft.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    start, end = (load_file(folder / "model.safetensors") for folder in (tiny_checkpoint, tmp_path / "out" / "model"))
+    assert all(torch.equal(start[name], end[name]) for name in start)
+
+
+def test_a_run_stops_where_too_many_samples_do_not_load(flags, squares, tmp_path, capsys):
+    data = broken_copy(squares, tmp_path, num_good=2, num_broken=30)
+    arguments = [*with_data(flags, data), "--max-steps", "8", "--out", str(tmp_path / "out")]
+    assert sft.main(arguments) == 2
+    assert re.search(r"error: 2\d of 2\d samples did not load, more than --skip-limit 0.05", capsys.readouterr().err)
+    assert len((tmp_path / "out" / "skipped.jsonl").read_text().splitlines()) > 20
+
+
+def broken_copy(squares, folder, num_good, num_broken):
+    good = list(datasets.load(str(squares)).samples)[:num_good]
+    data = folder / "data"
+    (data / "broken").mkdir(parents=True)
+    for name in ("videos", "masks"):
+        (data / name).mkdir()
+        for path in (squares / name).iterdir():
+            (data / name / path.name).symlink_to(path) if path.is_file() else None
+    rows = []
+    for sample in good:
+        target = data / "videos" / sample.video.name
+        target.unlink(missing_ok=True)
+        target.write_bytes(sample.video.read_bytes())
+        tracks = sample.tracks if sample.tracks is not None else ()
+        rows.append(sample.model_copy(update={"video": Path("videos") / sample.video.name, "masks": None, "tracks": tracks}))
+    template = datasets.load(str(squares)).samples[0]
+    for number in range(num_broken):
+        (data / "broken" / f"{number}.mp4").write_bytes(b"no video")
+        update = {"id": f"broken-{number}", "video": Path("broken") / f"{number}.mp4"}
+        rows.append(template.model_copy(update=update))
+    write_records(data / "samples.jsonl", rows)
+    return data
+
+
+def with_data(flags, data):
+    flags = list(flags)
+    flags[flags.index("--datasets") + 1] = str(data)
+    return flags
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_path):
+    with pytest.raises(FloatingPointError, match="not finite at step"):
+        sft.main([*flags, "--lr", "1e30", "--clip", "0", "--warmup", "0", "--out", str(tmp_path)])
+    assert run_folder.checkpoints(tmp_path) == []
+
+
+def test_a_dry_run_takes_a_step_and_keeps_nothing(flags, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        assert sft.main([*flags, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert "step 1/1" in caplog.text
+    assert re.search(r"one pass of 2 samples a device took .* GiB of memory; the run has 4 steps, 8 passes", caplog.text)
+    assert not (tmp_path / "out").exists()
+
+
+# Command line
+
+
+def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
+    assert sft.main(["3b", "base", "--recipe", "st-evidence", "--lr", "0.1", "--datasets", "a", "2", "b", "0.5", "--print-config"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["optimizer"]["lr"] == 0.1
+    assert printed["data"]["datasets"] == [["a", 2.0], ["b", 0.5]]
+    assert printed["lora"]["rank"] == 128
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a size (3b, 7b, tiny) and a decoder (base, large)"),
+        (["3b"], "name a size"),
+        (["13b", "base"], "unknown size '13b'"),
+        (["3b", "base", "--recipe", "mine"], "unknown recipe 'mine'; the recipes are: st-evidence, evidence-only, tiny"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_right_ones(arguments, message, capsys):
+    assert sft.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_flag_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        sft.main(["3b", "base", "--learning-rate", "1"])
+    assert stop.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_help_tells_every_field_with_its_meaning(capsys):
+    with pytest.raises(SystemExit) as stop:
+        sft.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--datasets", "--mask-frames", "--sam2-lr", "--loss.dice", "--global-batch", "--zero", "--dry-run"):
+        assert flag in text
+    assert "Peak learning rate of SAM 2" in " ".join(text.replace("│", " ").split())
+
+
+# Parts
+
+
+def test_every_weight_is_in_the_group_of_its_part(tiny_model):
+    from unipixel.model import lora
+    from unipixel.trainer import parameter_groups
+
+    model = lora.attach(tiny_model, 4, 8.0, 0.0)
+    lora.set_trainable(model, ("embedding", "seg", "sam2"))
+    config = OptimizerConfig(lr=1.0, lora_lr=2.0, sam2_lr=3.0, sam2_encoder_lr=4.0, weight_decay=0.5)
+    decayed = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    groups = parameter_groups(model, config, decayed)
+    found = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    expected = {
+        "base_model.model.model.language_model.embed_tokens.weight": (1.0, 0.5),
+        "base_model.model.seg_head.1.bias": (1.0, 0.0),
+        "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.default.weight": (2.0, 0.5),
+        "base_model.model.sam2.mask_decoder.iou_token.weight": (3.0, 0.5),
+        "base_model.model.sam2.vision_encoder.backbone.patch_embed.projection.bias": (4.0, 0.0),
+    }
+    parameters = dict(model.named_parameters())
+    assert {name: found[id(parameters[name])] for name in expected} == expected
+    assert len(found) == sum(parameter.requires_grad for parameter in parameters.values())
+
+
+def test_zero_is_off_unless_asked_for():
+    from unipixel.trainer import deepspeed
+
+    assert deepspeed(LoopConfig()) is None
+    config = deepspeed(LoopConfig(zero=2, offload=True))
+    assert config["zero_optimization"]["stage"] == 2
+    assert config["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+    assert "offload_optimizer" not in deepspeed(LoopConfig(zero=1))["zero_optimization"]
+
+
+def test_the_settings_reach_trainer():
+    from unipixel.trainer import arguments
+
+    settings = arguments(configs.evidence_only("3b", "base"), num_steps=1000, processes=1)
+    assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == (4, 8)
+    assert (settings.learning_rate, settings.warmup_steps, settings.max_grad_norm) == (2e-5, 30, 1.0)
+    assert (settings.bf16, settings.activation_checkpointing, settings.max_steps) == (True, True, 1000)

@@ -1,0 +1,367 @@
+"""What a fine-tuning run is made of: sizes, mask decoders, the typed config, and the recipes (size, decoder) -> config.
+
+A recipe is a function that returns a whole config; the command line then replaces single fields. Every field below
+is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is the flag's help.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, get_args
+
+from tyro.conf import OmitArgPrefixes, Suppress
+
+SIZES: dict[str, str] = {
+    "3b": "unipixel-3b",
+    "7b": "unipixel-7b",
+    "tiny": "tiny",
+}
+"""Size of the language model -> checkpoint of the zoo that training starts from."""
+
+
+class Decoder(NamedTuple):
+    """Where a mask decoder comes from."""
+
+    size: str
+    """Its name in `unipixel.model.config.DECODERS`; "" = what the start checkpoint has."""
+    checkpoint: str | None
+    """Checkpoint of the zoo that takes its place there; None = it stays."""
+
+
+DECODERS: dict[str, Decoder] = {
+    "base": Decoder("", None),
+    "large": Decoder("l", "sam2.1-large"),
+}
+"""Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models), `large` puts
+SAM 2.1 Hiera large in its place."""
+
+Module = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2", "llm", "visual"]
+"""Parts that can be trained in full: token embedding and output layer, the vision projector, the referring-prompt
+projections, their encoder, the object-memory projection, the head that makes mask prompts, SAM 2, and (not in the
+published recipe, where they have an adapter) the language model and the vision tower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What the model learns from."""
+
+    datasets: tuple[tuple[str, float], ...]
+    """Names or folders of data sets, each with how often an epoch holds it: 2 = twice, 0.25 = each sample in one of 4."""
+    num_frames: int = 8
+    """Frames of a video that the language model sees; a shorter video gives all that it has."""
+    sampling: Literal["random", "uniform"] = "random"
+    """random: one random frame from each of num-frames equal bins; uniform: evenly spread, both ends included."""
+    mask_frames: int = 0
+    """How many of those frames SAM 2 sees, drawn the same way; 0 is all of them, as published. Fewer cost less."""
+    min_pixels: int = 128 * 28 * 28
+    """Least pixels of a frame for the language model."""
+    max_pixels: int = 256 * 28 * 28
+    """Most pixels of a frame for the language model; a video of fewer frames gets more (as published)."""
+    max_tokens: int = 40960
+    """A sample of more tokens is skipped and counted."""
+    skip_limit: float = 0.05
+    """The run stops once more than this share of its samples failed to load (and more than 20 of them)."""
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise ValueError("datasets is empty: name at least one data set, such as --datasets shapes-train 1")
+        names = [name for name, _ in self.datasets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"every data set can be named once, got {names}: add up the repeats")
+        for name, repeat in self.datasets:
+            if not (math.isfinite(repeat) and repeat > 0):
+                raise ValueError(f"a repeat is a number > 0, got {repeat} for {name}: leave the data set out instead")
+        _check_at_least(1, num_frames=self.num_frames, min_pixels=self.min_pixels, max_tokens=self.max_tokens)
+        _check_at_least(0, mask_frames=self.mask_frames)
+        if self.mask_frames > self.num_frames:
+            raise ValueError(f"mask_frames is at most num_frames={self.num_frames}, got {self.mask_frames}")
+        if self.max_pixels < self.min_pixels:
+            raise ValueError(f"max_pixels is at least min_pixels={self.min_pixels}, got {self.max_pixels}")
+        if not 0 <= self.skip_limit < 1:
+            raise ValueError(f"skip_limit is a share in [0, 1), got {self.skip_limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """The low-rank adapter."""
+
+    rank: int = 128
+    """Rank of the adapter; 0 trains without one."""
+    alpha: float = 256.0
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = 0.1
+    """Dropout at the adapter's input."""
+    scope: Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"] = "qkvo_all"
+    """Layers with an adapter: attention projections or every linear layer, of the language model, the vision tower, both."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, rank=self.rank, alpha=self.alpha, dropout=self.dropout)
+        if self.dropout >= 1:
+            raise ValueError(f"dropout is in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW, learning rates by part, one schedule."""
+
+    lr: float = 2e-5
+    """Peak learning rate of everything that has no rate of its own below."""
+    lora_lr: float | None = None
+    """Peak learning rate of the adapter; None is lr."""
+    sam2_lr: float = 5e-6
+    """Peak learning rate of SAM 2."""
+    sam2_encoder_lr: float | None = None
+    """Peak learning rate of SAM 2's image encoder; None is sam2-lr."""
+    weight_decay: float = 0.0
+    """Weight decay of matrices; biases and norms have none."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    warmup: float = 0.03
+    """Share of the steps in which the rate rises from 0."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """How the rate falls after that."""
+    clip: float = 1.0
+    """Norm that the gradient is clipped to; 0 clips nothing."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, lr=self.lr, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay, clip=self.clip)
+        _check_at_least(0, lora_lr=self.lora_lr or 0, sam2_encoder_lr=self.sam2_encoder_lr or 0)
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share in [0, 1), got {self.warmup}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the parts of the loss (published values)."""
+
+    lm: float = 1.0
+    """Cross-entropy of the reply's tokens."""
+    focal: float = 100.0
+    """Focal loss of the mask's pixels."""
+    dice: float = 5.0
+    """Overlap loss of the mask."""
+    iou: float = 5.0
+    """Error of the overlap that SAM 2 predicts for its own mask."""
+    objectness: float = 5.0
+    """Is the object in the frame at all."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, **asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Steps, precision, processes, checkpoints."""
+
+    batch: int = 4
+    """Samples of one forward pass on one device."""
+    global_batch: int = 32
+    """Samples of one optimizer step on all devices; the gradient accumulates over as many passes as that takes."""
+    epochs: float = 1.0
+    """Passes over the mixture; incomplete last batches are dropped."""
+    max_steps: int = 0
+    """Optimizer steps, instead of epochs; 0 goes by epochs."""
+    bf16: bool = True
+    """Compute in bfloat16 (weights that are trained stay in float32)."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: far less memory, about a third more time."""
+    zero: Literal[0, 1, 2] = 0
+    """DeepSpeed ZeRO stage: 0 is plain data parallelism, 1 shards the optimizer's state, 2 the gradients too."""
+    offload: bool = False
+    """Keep the sharded optimizer's state in main memory (with --zero 1 or 2)."""
+    num_workers: int = 2
+    """Processes a device that load samples; 0 loads in the training process."""
+    num_threads: int = 0
+    """Threads of torch on a CPU; 0 leaves torch's choice. On shared cores 1 is often fastest."""
+    save_steps: int = 500
+    """Optimizer steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept."""
+    log_steps: int = 10
+    """Optimizer steps between log lines."""
+    tensorboard: bool = True
+    """Write TensorBoard events where tensorboard is installed."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, batch=self.batch, global_batch=self.global_batch, save_steps=self.save_steps)
+        _check_at_least(1, keep=self.keep, log_steps=self.log_steps)
+        _check_at_least(0, max_steps=self.max_steps, num_workers=self.num_workers, num_threads=self.num_threads)
+        if self.max_steps == 0 and not (math.isfinite(self.epochs) and self.epochs > 0):
+            raise ValueError(f"epochs is a number > 0 where max_steps is 0, got {self.epochs}")
+        if self.global_batch % self.batch:
+            raise ValueError(f"global_batch is a multiple of batch={self.batch}, got {self.global_batch}")
+        if self.offload and self.zero == 0:
+            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1 or 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """Fine-tune UniPixel on questions that want an answer, when it is seen, and which pixels show it."""
+
+    size: Suppress[str]
+    decoder: Suppress[str]
+    recipe: Suppress[str]
+    weights: str
+    """Weights to start from: a name of the zoo or a folder."""
+    out: Path
+    """Folder of the run: checkpoints, logs, and the finished model in `model/`."""
+    seed: int = 42
+    """Seed of the order of the data, of the frames drawn, and of dropout."""
+    clock: Literal["true", "legacy"] = "true"
+    """What the model is told of time: each frame's true second, or 2 frames a second whatever the truth (as published)."""
+    modules: tuple[Module, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
+    """Parts that are trained in full, beside the adapter."""
+    data: Annotated[DataConfig, OmitArgPrefixes]
+    lora: Annotated[LoraConfig, OmitArgPrefixes] = field(default_factory=LoraConfig)
+    optimizer: Annotated[OptimizerConfig, OmitArgPrefixes] = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    loop: Annotated[LoopConfig, OmitArgPrefixes] = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"unknown decoder {self.decoder!r}; the decoders are: {', '.join(DECODERS)}")
+        unknown = set(self.modules) - set(get_args(Module))
+        if unknown:
+            raise ValueError(f"unknown modules {sorted(unknown)}; the modules are: {', '.join(get_args(Module))}")
+        if not self.modules and self.lora.rank == 0:
+            raise ValueError("nothing is trained: name modules, or give the adapter a rank")
+
+    def accumulation(self, processes: int) -> int:
+        """Forward passes of one device per optimizer step."""
+        together = self.loop.batch * processes
+        if self.loop.global_batch % together:
+            raise ValueError(
+                f"global_batch {self.loop.global_batch} is no multiple of batch {self.loop.batch} x {processes} "
+                f"processes: choose --batch and --global-batch so that it is"
+            )
+        return self.loop.global_batch // together
+
+    def steps(self, num_items: int) -> int:
+        """Optimizer steps of the run over a mixture of `num_items` per epoch."""
+        if self.loop.max_steps:
+            return self.loop.max_steps
+        steps = int(self.loop.epochs * num_items) // self.loop.global_batch
+        if steps == 0:
+            raise ValueError(
+                f"{self.loop.epochs} epochs of {num_items} samples fill no batch of {self.loop.global_batch}: "
+                "lower --global-batch (and --batch), or raise --epochs or the repeats"
+            )
+        return steps
+
+    def warmup_steps(self, num_steps: int) -> int:
+        """Steps in which the learning rate rises."""
+        return math.ceil(self.optimizer.warmup * num_steps)
+
+
+def _check_at_least(least: int, **values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} is a number >= {least}, got {value}")
+
+
+UNCONVERTED: dict[str, str] = {
+    "st-evidence-instruct-qa": "gen_qa/vicas/st_evidence_vicas.csv, and ViCaS's frames and annotations with masks",
+    "revos": "meta_expressions_train_.json, mask_dict.json and the frames of ReVOS",
+    "mevis": "train/meta_expressions.json, train/mask_dict.json and the frames of MeViS",
+    "lvvis": "meta_expressions.json, mask_dict.json and the frames of LV-VIS",
+    "ref-youtube-vos": "meta_expressions/train, mask_dict and the frames of Ref-YouTube-VOS",
+    "ref-davis17": "meta_expressions/train, mask_dict and the frames of Ref-DAVIS17",
+    "ref-sav": "Ref-SAV-Min-Ratio-0.3.json and the SA-V videos with their masklets",
+    "groundmore": "trainval_v2.json and the annotations folder of GroundMoRe",
+    "vicas": "annotations v1.0, splits and video frames of ViCaS",
+    "llava-instruct": "llava_v1_5_mix665k_with_videogpt_plus_576k.json, its images and its videos",
+}
+"""Data sets of the published mixture that this project cannot read yet -> the files that a converter would read."""
+
+
+def st_evidence(size: str, decoder: str) -> SFTConfig:
+    """The published mixture and hyper-parameters of ST-Evidence, with a true clock."""
+    datasets = (
+        ("st-evidence-instruct", 2.0),
+        ("st-evidence-instruct-qa", 2.0),
+        ("revos", 5.0),
+        ("mevis", 5.0),
+        ("lvvis", 3.0),
+        ("ref-youtube-vos", 5.0),
+        ("ref-davis17", 10.0),
+        ("ref-sav", 3.0),
+        ("groundmore", 3.0),
+        ("vicas", 3.0),
+        ("llava-instruct", 1.0),
+    )
+    return _published("st-evidence", size, decoder, datasets)
+
+
+def evidence_only(size: str, decoder: str) -> SFTConfig:
+    """The published hyper-parameters on the one data set of the mixture that can be prepared here."""
+    return _published("evidence-only", size, decoder, (("st-evidence-instruct", 2.0),))
+
+
+def tiny(size: str, decoder: str) -> SFTConfig:
+    """A few minutes on a CPU: the tiny model on the synthetic world."""
+    return SFTConfig(
+        size=size,
+        decoder=decoder,
+        recipe="tiny",
+        weights=_start(size),
+        out=Path("outputs/sft") / f"tiny-{size}-{decoder}",
+        data=DataConfig(
+            datasets=(("shapes-train", 1.0),),
+            num_frames=16,
+            mask_frames=4,
+            min_pixels=84 * 84,
+            max_pixels=84 * 84,
+        ),
+        lora=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
+        optimizer=OptimizerConfig(lr=1e-3, sam2_lr=1e-4, weight_decay=0.01, betas=(0.9, 0.98)),
+        loop=LoopConfig(
+            batch=8,
+            global_batch=8,
+            bf16=False,
+            gradient_checkpointing=False,
+            num_workers=0,
+            num_threads=1,
+            save_steps=100,
+        ),
+    )
+
+
+Recipe = Callable[[str, str], SFTConfig]
+
+RECIPES: dict[str, Recipe] = {"st-evidence": st_evidence, "evidence-only": evidence_only, "tiny": tiny}
+"""Recipes by name."""
+
+
+def config(recipe: str, size: str, decoder: str) -> SFTConfig:
+    """The config of a recipe by name."""
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; the recipes are: {', '.join(RECIPES)}")
+    return RECIPES[recipe](size, decoder)
+
+
+def default_recipe(size: str) -> str:
+    """The recipe of a size where none is named: one whose data can be prepared."""
+    return "tiny" if size == "tiny" else "evidence-only"
+
+
+def _published(
+    name: str, size: str, decoder: str, datasets: tuple[tuple[str, float], ...]
+) -> SFTConfig:
+    """Every default above is the published value; only what depends on the arguments is set."""
+    return SFTConfig(
+        size=size,
+        decoder=decoder,
+        recipe=name,
+        weights=_start(size),
+        out=Path("outputs/sft") / f"{name}-{size}-{decoder}",
+        data=DataConfig(datasets=datasets),
+    )
+
+
+def _start(size: str) -> str:
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
+    return SIZES[size]

@@ -1,0 +1,89 @@
+"""Items -> batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""Label of a token that is not learnt."""
+
+
+class Skipped(NamedTuple):
+    """A sample that did not load. Nothing takes its place."""
+
+    sample: str
+    """Its id."""
+    reason: str
+
+
+class Example(TypedDict):
+    """One sample as tensors. `T` frames of the language model, `M` of SAM 2, `O` objects, `S` its side, `L` tokens."""
+
+    input_ids: Tensor
+    """int64 `[L]`."""
+    labels: Tensor
+    """int64 `[L]`."""
+    pixel_values_videos: Tensor
+    """float32 `[patches, patch size]`."""
+    video_grid_thw: Tensor
+    """int64 `[1, 3]`."""
+    frame_times: list[float]
+    """Seconds of the `T` frames. Python numbers, so that no mixed precision rounds them."""
+    frames: Tensor
+    """float32 `[M, 3, S, S]`."""
+    masks: Tensor
+    """bool `[M, O, S, S]`."""
+
+
+class Batch(TypedDict, total=False):
+    """What the model's forward takes, and what was skipped on the way."""
+
+    input_ids: Tensor
+    """int64 `[B, L]`, padded on the right."""
+    attention_mask: Tensor
+    """int64 `[B, L]`, 1 = token."""
+    labels: Tensor
+    """int64 `[B, L]`."""
+    pixel_values_videos: Tensor
+    """float32 `[all patches, patch size]`."""
+    video_grid_thw: Tensor
+    """int64 `[B, 3]`."""
+    frame_times: list[list[float]]
+    frames: list[Tensor]
+    masks: list[Tensor]
+    skipped: list[Skipped]
+    """Always there; the only field where no sample loaded."""
+
+
+class Collate:
+    """Pads token ids on the right; frames, masks and times stay lists."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, items: Sequence[Example | Skipped]) -> Batch:
+        skipped = [item for item in items if isinstance(item, Skipped)]
+        examples = [item for item in items if not isinstance(item, Skipped)]
+        if not examples:
+            return {"skipped": skipped}
+        lengths = [len(example["input_ids"]) for example in examples]
+        longest = torch.arange(max(lengths))
+        return {
+            "input_ids": self._pad([example["input_ids"] for example in examples], self.pad_token_id),
+            "attention_mask": (longest < torch.tensor(lengths)[:, None]).long(),
+            "labels": self._pad([example["labels"] for example in examples], IGNORED),
+            "pixel_values_videos": torch.cat([example["pixel_values_videos"] for example in examples]),
+            "video_grid_thw": torch.cat([example["video_grid_thw"] for example in examples]),
+            "frame_times": [example["frame_times"] for example in examples],
+            "frames": [example["frames"] for example in examples],
+            "masks": [example["masks"] for example in examples],
+            "skipped": skipped,
+        }
+
+    @staticmethod
+    def _pad(rows: list[Tensor], value: int) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)

@@ -1,0 +1,143 @@
+"""Messages as token ids and labels, in ChatML as Qwen2.5-VL was trained on it.
+
+    <|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n
+    <|im_start|>user\\n<|vision_start|><|video_pad|>...<|vision_end|>question<|im_end|>\\n
+    <|im_start|>assistant\\nanswer<|im_end|>
+
+Learnt are the answers and the `<|im_end|>` that closes each, of every assistant turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from evqa.models.base import Clip, Message
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+SYSTEM = "You are a helpful assistant."
+IGNORE = -100
+"""Label of a token that is not learnt."""
+
+START, END = "<|im_start|>", "<|im_end|>"
+VISION_START, VIDEO, VISION_END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>"
+RESERVED = (START, END, VISION_START, VIDEO, VISION_END, "<|image_pad|>", "<|endoftext|>")
+"""Tokens that give a conversation its structure, and so cannot stand in a message's text."""
+
+NEVER_WRITTEN = (START, VISION_START, VIDEO, VISION_END, "<|image_pad|>", "<|ref|>", "<|mem|>")
+"""Tokens that only a question can hold: a reply that held one could not be quoted in the next turn."""
+
+
+class Encoded(NamedTuple):
+    """A conversation as tokens."""
+
+    input_ids: Tensor
+    """int64 [L]"""
+    labels: Tensor
+    """int64 [L]: the token itself where it is learnt, else -100."""
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    video_tokens: Sequence[int],
+    *,
+    reply: bool = False,
+) -> Encoded:
+    """Tokens of a conversation.
+
+    Args:
+        tokenizer: any that knows ChatML's and Qwen's vision tokens as single tokens.
+        messages: in turn; without a system message first, Qwen's default one is put there.
+        video_tokens: tokens of each clip, in order (see `frames.Patches.num_tokens`).
+        reply: end with an opened assistant turn for the model to fill, instead of with what is there.
+    """
+    if not messages or messages[0].role != "system":
+        messages = [Message("system", (SYSTEM,)), *messages]
+    counts = iter(video_tokens)
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        for piece, is_learnt in _turn(tokenizer, message, counts):
+            ids += piece
+            labels += piece if is_learnt else [IGNORE] * len(piece)
+    if (left := next(counts, None)) is not None:
+        raise ValueError(f"more videos than clips in the messages: one of {left} tokens is left")
+    if reply:
+        ids += _special(tokenizer, START) + _plain(tokenizer, "assistant\n")
+        labels += [IGNORE] * (len(ids) - len(labels))
+    else:
+        newline = len(_plain(tokenizer, "\n"))
+        ids, labels = ids[: len(ids) - newline], labels[: len(labels) - newline]
+    return Encoded(torch.tensor(ids), torch.tensor(labels))
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A `ValueError` that names the tokens which this tokenizer lacks."""
+    vocabulary = tokenizer.get_vocab()
+    if missing := [
+        t for t in (START, END, VISION_START, VIDEO, VISION_END, "<|seg|>") if t not in vocabulary
+    ]:
+        raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it is not one of a UniPixel checkpoint")
+
+
+def known(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
+    """Ids of those special tokens that the tokenizer has."""
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokens if token in vocabulary]
+
+
+def _turn(
+    tokenizer: PreTrainedTokenizerBase, message: Message, counts: Iterator[int]
+) -> Iterator[tuple[list[int], bool]]:
+    """Pieces of one turn with whether they are learnt, up to and with the newline that follows it."""
+    is_answer = message.role == "assistant"
+    header = f"{message.role}\n"
+    yield _special(tokenizer, START), False
+    if is_answer:  # apart from the answer, as in generation
+        yield _plain(tokenizer, header), False
+        header = ""
+    for is_clip, text in _merged(message, header):
+        yield (_video(tokenizer, counts) if is_clip else _plain(tokenizer, text)), is_answer
+    yield _special(tokenizer, END), is_answer
+    yield _plain(tokenizer, "\n"), False
+
+
+def _merged(message: Message, header: str) -> Iterator[tuple[bool, str]]:
+    """Text between clips in one piece each, so that it is cut into tokens as a whole; (True, "") for a clip."""
+    text = header
+    for part in message.parts:
+        if isinstance(part, Clip):
+            if text:
+                yield False, text
+            yield True, ""
+            text = ""
+        else:
+            if found := [token for token in RESERVED if token in part]:
+                raise ValueError(f"a message's text cannot hold {found[0]}, got {part[:80]!r}")
+            text += part
+    if text:
+        yield False, text
+
+
+def _video(tokenizer: PreTrainedTokenizerBase, counts: Iterator[int]) -> list[int]:
+    count = next(counts, None)
+    if count is None:
+        raise ValueError("more clips in the messages than videos")
+    return (
+        _special(tokenizer, VISION_START)
+        + _special(tokenizer, VIDEO) * count
+        + _special(tokenizer, VISION_END)
+    )
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, token: str) -> list[int]:
+    index = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(index, int) and index != tokenizer.unk_token_id, f"{token} is no token of {tokenizer}"
+    return [index]
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]

@@ -1,0 +1,114 @@
+"""Frames as the two halves of the model see them: patches for the language model, squares for the mask decoder.
+
+Legend: T frames, H W original size, p patch side (14), m merge (2), S side of the decoder's square.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATCH = 14
+MERGE = 2
+FRAMES_PER_STEP = 2
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MAX_ASPECT = 200
+
+
+class Patches(NamedTuple):
+    """A video for the language model."""
+
+    pixel_values: Tensor
+    """float32 [t * h * w, 3 * 2 * p * p], in Qwen's order: the four patches of a merged cell stand together."""
+    grid_thw: Tensor
+    """int64 [3]: t grid steps of two frames, h and w patches."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the language model that the video takes."""
+        return int(self.grid_thw.prod()) // MERGE**2
+
+
+def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The size (H, W) nearest in aspect, both sides multiples of 28, between the two numbers of pixels."""
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(
+            f"frames of {width} x {height} are too narrow: the longer side is at most {MAX_ASPECT} times the other"
+        )
+    factor = PATCH * MERGE
+    rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
+    if rows * columns > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(factor, math.floor(s / shrink / factor) * factor) for s in (height, width))
+    elif rows * columns < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(s * grow / factor) * factor for s in (height, width))
+    return rows, columns
+
+
+def pixel_bounds(num_frames: int, sample_frames: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Bounds of a frame's pixels: frames that a short video or an image lacks are spent on the size of those it has."""
+    return min_pixels, max_pixels * max(1, min(sample_frames // max(num_frames, 1), sample_frames))
+
+
+def llm_pixels(frames: np.ndarray, min_pixels: int, max_pixels: int) -> Patches:
+    """uint8 [T, H, W, 3] -> patches; an odd last frame (and so a single image) stands for two."""
+    video = _channels_first(frames)
+    height, width = fit_size(*video.shape[-2:], min_pixels, max_pixels)
+    if video.shape[-2:] != (height, width):
+        video = F.interpolate(video, size=(height, width), mode="bicubic", antialias=True)
+    pixels = _normalise(video, CLIP_MEAN, CLIP_STD)
+    return patchify(pixels)
+
+
+def patchify(pixels: Tensor) -> Patches:
+    """Normalised [T, 3, H, W] with sides that are multiples of 28 -> patches in Qwen's order."""
+    missing = -len(pixels) % FRAMES_PER_STEP
+    pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+    steps, rows, columns = len(pixels) // FRAMES_PER_STEP, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH
+    cells = pixels.view(
+        steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
+    )
+    ordered = cells.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # [t, h/m, w/m, m, m, 3, 2, p, p]
+    return Patches(ordered.flatten(5).flatten(0, 4).contiguous(), torch.tensor([steps, rows, columns]))
+
+
+def decoder_frames(frames: np.ndarray, side: int, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, S, S], stretched to the square; computed on the device."""
+    video = _channels_first(frames).to(device).float() / 255
+    video = F.interpolate(video, size=(side, side), mode="bilinear", antialias=True)
+    return _standardise(video, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def label_masks(masks: np.ndarray | Tensor, side: int) -> Tensor:
+    """bool [T, O, H, W] -> bool [T, O, S, S]: true where an object covers more than half of the pixel's area."""
+    labels = torch.as_tensor(masks).float()
+    return F.interpolate(labels, size=(side, side), mode="bilinear", antialias=True) > 0.5
+
+
+def _channels_first(frames: np.ndarray) -> Tensor:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
+        raise ValueError(f"frames are uint8 [T, H, W, 3] with T > 0, got {frames.dtype} {frames.shape}")
+    writable = frames if frames.flags.writeable else frames.copy()  # torch warns of the others
+    return torch.from_numpy(writable).permute(0, 3, 1, 2)
+
+
+def _normalise(video: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    return _standardise(video.float() / 255, mean, std)
+
+
+def _standardise(video: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    shape = (1, 3, 1, 1)
+    return (video - torch.tensor(mean, device=video.device).view(shape)) / torch.tensor(
+        std, device=video.device
+    ).view(shape)

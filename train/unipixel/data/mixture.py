@@ -1,0 +1,182 @@
+"""Which sample comes when: data sets with repeats, one deterministic order for a whole run.
+
+Nothing here needs torch, so that missing data is reported in a moment. What a sample becomes is `data/example.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from evqa import datasets
+from evqa.schema import Sample
+
+from unipixel.configs import UNCONVERTED, DataConfig
+
+
+class Draw(NamedTuple):
+    """One place in the order of a run."""
+
+    source: int
+    """Index into `Mixture.sources`."""
+    sample: int
+    """Index into its samples."""
+    position: int
+    """0-based place in the whole run; with the seed, it decides every random choice made for the sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set's part in the mixture."""
+
+    name: str
+    repeat: float
+    samples: tuple[Sample, ...]
+    left_out: Counter[str]
+    """Reason -> number of samples that cannot be trained on."""
+    sha256: str
+    """Hash of the data set's file of samples."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Draws of an epoch."""
+        whole, rest = self._split()
+        return whole * len(self.samples) + rest
+
+    def epoch(self, index: int, seed: int) -> np.ndarray:
+        """Sample indices of epoch `index`, not shuffled: int64 `[per_epoch]`.
+
+        The fractional part of the repeat walks through all samples before it comes to one again.
+        """
+        whole, rest = self._split()
+        every = np.tile(np.arange(len(self.samples)), whole)
+        return np.concatenate([every, self._walk(index * rest, rest, seed)])
+
+    def _split(self) -> tuple[int, int]:
+        whole = int(self.repeat)
+        return whole, round((self.repeat - whole) * len(self.samples))
+
+    def _walk(self, start: int, count: int, seed: int) -> np.ndarray:
+        size = len(self.samples)
+        rounds = range(start // size, -(-(start + count) // size))
+        walk = [np.random.default_rng((seed, number)).permutation(size) for number in rounds]
+        first = start - size * (start // size)
+        return np.concatenate([*walk, np.empty(0, dtype=np.int64)])[first : first + count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """The sources of a run and their order."""
+
+    sources: tuple[Source, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        """Draws of an epoch."""
+        return sum(source.per_epoch for source in self.sources)
+
+    def sample(self, draw: Draw) -> Sample:
+        """The sample at a place."""
+        return self.sources[draw.source].samples[draw.sample]
+
+    def order(self, num_draws: int) -> Iterator[Draw]:
+        """The first `num_draws` places of a run: epoch after epoch, each shuffled anew."""
+        position = 0
+        epoch = 0
+        while position < num_draws:
+            for source, sample in self._epoch(epoch):
+                if position == num_draws:
+                    return
+                yield Draw(int(source), int(sample), position)
+                position += 1
+            epoch += 1
+
+    def counts(self) -> dict[str, dict[str, object]]:
+        """What went in, for the record of a run."""
+        return {
+            source.name: {
+                "samples": len(source.samples),
+                "left_out": dict(source.left_out),
+                "repeat": source.repeat,
+                "per_epoch": source.per_epoch,
+                "sha256": source.sha256,
+            }
+            for source in self.sources
+        }
+
+    def _epoch(self, index: int) -> np.ndarray:
+        """(source, sample) of an epoch in order: int64 `[draws, 2]`."""
+        parts = [
+            np.stack([np.full(source.per_epoch, number), source.epoch(index, self.seed)], axis=1)
+            for number, source in enumerate(self.sources)
+        ]
+        draws = np.concatenate(parts)
+        return np.random.default_rng((self.seed, index)).permutation(draws)
+
+
+class RunOrder:
+    """A sampler of torch for a whole run, so that going on in the middle is skipping the first draws."""
+
+    def __init__(self, mixture: Mixture, num_draws: int) -> None:
+        self.mixture = mixture
+        self.num_draws = num_draws
+
+    def __len__(self) -> int:
+        return self.num_draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        return self.mixture.order(self.num_draws)
+
+
+def load(config: DataConfig, seed: int) -> Mixture:
+    """Read every data set of a config.
+
+    Raises one `ValueError` that names all data sets that are missing, and for each what to do.
+    """
+    sources: list[Source] = []
+    problems: list[str] = []
+    for name, repeat in config.datasets:
+        try:
+            sources.append(_source(name, repeat))
+        except ValueError as error:
+            problems.append(f"  {name}: {error}")
+    if problems:
+        head = f"{len(problems)} of {len(config.datasets)} data sets of the mixture cannot be read:"
+        advice = "choose what can be read with --datasets, or a recipe of it such as --recipe evidence-only"
+        raise ValueError("\n".join([head, *problems, advice]))
+    mixture = Mixture(sources=tuple(sources), seed=seed)
+    if len(mixture) == 0:
+        raise ValueError("the repeats are so small that an epoch of the mixture is empty: raise them")
+    return mixture
+
+
+def _source(name: str, repeat: float) -> Source:
+    if name in UNCONVERTED and name not in datasets.DATASETS:
+        script = f"data/{name.replace('-', '_')}/prepare.py"
+        raise ValueError(f"no converter yet; {script} would have to read {UNCONVERTED[name]}")
+    dataset = datasets.load(name)
+    usable, left_out = _usable(dataset.samples)
+    left_out["line is no sample"] += len(dataset.rejected)
+    left_out += Counter()  # drops zero counts
+    if not usable:
+        raise ValueError(f"no sample of {dataset.folder} can be trained on: {dict(left_out)}")
+    return Source(
+        name=name, repeat=repeat, samples=usable, left_out=left_out, sha256=dataset.sha256
+    )
+
+
+def _usable(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], Counter[str]]:
+    """The samples that evidence can be learnt from, and why the others cannot."""
+    kept: list[Sample] = []
+    left_out: Counter[str] = Counter()
+    for sample in samples:
+        if sample.answer is None:
+            left_out["no right answer"] += 1
+        elif sample.masks is None and sample.tracks is None:
+            left_out["no masks"] += 1
+        else:
+            kept.append(sample)
+    return tuple(kept), left_out

@@ -1,0 +1,96 @@
+"""What is trained: a low-rank adapter (PEFT) on the language model and the vision tower, and named parts in full."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from unipixel.model.tracker import NEVER_TRAINED
+from unipixel.model.unipixel import UniPixel
+
+logger = logging.getLogger(__name__)
+
+Scope = Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"]
+"""Layers with an adapter: attention projections (qkvo) or every linear layer of the blocks, of the language model, the
+vision tower or both; never of SAM 2."""
+
+Group = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
+"""Parts that can be trained in full."""
+
+_LLM, _VISUAL = r"model\.language_model\.layers\.\d+\.", r"model\.visual\.blocks\.\d+\."
+_MLP = r"mlp\.(gate|up|down)_proj"
+TARGETS: dict[Scope, str] = {
+    "qkvo_llm": rf"{_LLM}self_attn\.[qkvo]_proj",
+    "qkvo_visual": rf"{_VISUAL}attn\.(qkv|proj)",
+    "qkvo_all": rf"{_LLM}self_attn\.[qkvo]_proj|{_VISUAL}attn\.(qkv|proj)",
+    "linear_llm": rf"{_LLM}(self_attn\.[qkvo]_proj|{_MLP})",
+    "linear_visual": rf"{_VISUAL}(attn\.(qkv|proj)|{_MLP})",
+    "linear_all": rf"{_LLM}(self_attn\.[qkvo]_proj|{_MLP})|{_VISUAL}(attn\.(qkv|proj)|{_MLP})",
+}
+"""Scope -> pattern of the whole names of its modules."""
+
+GROUPS: dict[Group, tuple[str, ...]] = {
+    "embedding": ("model.language_model.embed_tokens.", "lm_head."),
+    "projector": ("model.visual.merger.",),
+    "ref": ("ref_proj_single.", "ref_proj_double.", "ref_proj.", "tem_emb.", "tem_proj."),
+    "ref_enc": ("ref_encoder.",),
+    "msk": ("msk_proj.",),
+    "seg": ("seg_head.",),
+    "sam2": ("sam2.",),
+}
+"""Group -> how the names of its weights begin."""
+
+UNFED: tuple[Group, ...] = ("ref", "ref_enc", "msk")
+"""Groups that no input reaches yet (see `UniPixel.forward`): they stay frozen when asked for."""
+
+
+def attach(model: UniPixel, rank: int, alpha: float, dropout: float, scope: Scope = "qkvo_all") -> PeftModel:
+    """The model with a fresh adapter; everything else is frozen until `set_trainable`."""
+    if scope not in TARGETS:
+        raise ValueError(f"unknown scope {scope!r}; the scopes are: {', '.join(TARGETS)}")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  (a float scales as well)
+        lora_dropout=dropout,
+        target_modules=TARGETS[scope],
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config)
+    assert isinstance(adapted, PeftModel), type(adapted)
+    return adapted
+
+
+def set_trainable(model: nn.Module, groups: Iterable[Group]) -> None:
+    """Train these groups in full and the adapter where there is one; freeze the rest.
+
+    Weights of SAM 2 that prompt vectors never reach stay frozen, as does a group that no input reaches.
+    """
+    groups = tuple(groups)
+    if unknown := set(groups) - set(get_args(Group)):
+        raise ValueError(f"unknown groups {sorted(unknown)}; the groups are: {', '.join(get_args(Group))}")
+    if unfed := [group for group in groups if group in UNFED]:
+        logger.info("no input of this version reaches %s: they stay frozen", ", ".join(unfed))
+    starts = tuple(start for group in groups if group not in UNFED for start in GROUPS[group])
+    never = tuple(f"sam2.{start}" for start in NEVER_TRAINED)
+    for name, parameter in bare(model).named_parameters():
+        is_wanted = name.startswith(starts) and not name.startswith(never)
+        parameter.requires_grad_("lora_" in name or is_wanted)
+
+
+def merge(model: PeftModel) -> UniPixel:
+    """The model with its adapter added into the weights."""
+    merged = model.merge_and_unload()
+    assert isinstance(merged, UniPixel), type(merged)
+    return merged
+
+
+def bare(model: nn.Module) -> UniPixel:
+    """The UniPixel inside an adapted model, or the model itself."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(inner, UniPixel), type(inner)
+    return inner

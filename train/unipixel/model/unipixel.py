@@ -1,0 +1,336 @@
+"""The model: Qwen2.5-VL reads the video and writes; where it writes `<|seg|>`, its state prompts SAM 2, which draws.
+
+    video, text -> language model -> states -> seg_head at <|seg|> -> prompt vectors -> mask tracker -> masks
+
+Legend: B samples, L tokens, D width of the language model, N `<|seg|>` tokens of a batch, O those of one sample, K prompt
+vectors each, C width of SAM 2, T frames, S side of the decoder's square image, H W original size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from unipixel.model import clock, heads, weight_names
+from unipixel.model.config import UniPixelConfig
+from unipixel.model.losses import MaskLoss, average, mask_loss
+from unipixel.model.tracker import Drawn, MaskTracker, decoder_config
+
+
+@dataclass
+class UniPixelOutput(CausalLMOutputWithPast):
+    """Output of `UniPixel.forward`; `loss` = `lm_loss` + the mask loss's total."""
+
+    lm_loss: Tensor | None = None
+    mask_loss: MaskLoss | None = None
+    """Parts of the mask loss, mean over samples; None without masks."""
+    states: Tensor | None = None
+    """[B, L, D] before the language model's last norm."""
+    prompts: list[Tensor] | None = None
+    """Per sample [O, K, C], what its `<|seg|>` tokens tell the mask decoder."""
+    drawn: list[Drawn | None] | None = None
+    """Per sample, what the decoder drew; None where the sample has no frames or no `<|seg|>`."""
+
+
+class Written(NamedTuple):
+    """A generated reply."""
+
+    ids: Tensor
+    """[n] the new tokens."""
+    prompts: Tensor
+    """[O, K, C] one for each `<|seg|>` among them, in order."""
+
+
+class FrameMasks(NamedTuple):
+    """Masks of one frame, on the CPU."""
+
+    masks: Tensor
+    """bool [O, H, W]"""
+    scores: Tensor
+    """[O] in [0, 1]: probability that the object is there, times the estimated IoU of its mask."""
+
+
+class UniPixel(Qwen2_5_VLForConditionalGeneration):
+    """Qwen2.5-VL with a mask tracker. Loads published checkpoints by `from_pretrained`, saves in the same naming."""
+
+    config_class = UniPixelConfig
+    config: UniPixelConfig
+
+    def __init__(self, config: UniPixelConfig) -> None:
+        super().__init__(config)
+        width, decoder, vision = config.text_config.hidden_size, config.mask_decoder, config.vision_config
+        merged_width = vision.hidden_size * vision.spatial_merge_size**2
+        self.sam2 = MaskTracker(decoder_config(decoder, config.sam2_image_size))
+        self.seg_head = heads.mask_prompt_head(width, config.sam2_hidden_tokens, decoder.hidden)
+        self.ref_encoder = heads.PlaceEncoder(decoder.hidden)
+        self.ref_proj_single = nn.Linear(2 * decoder.hidden, 3 * decoder.hidden)
+        self.ref_proj_double = nn.Linear(3 * decoder.hidden, 3 * decoder.hidden)
+        self.ref_proj = heads.place_projector(decoder.hidden, width)
+        self.tem_pe = heads.Fourier(1, decoder.hidden)
+        self.tem_emb = nn.Embedding(1, decoder.hidden)
+        self.tem_proj = nn.Linear(decoder.hidden, 3 * decoder.hidden)
+        self.msk_proj = heads.object_projector(merged_width, width)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        pixel_values_videos: Tensor | None = None,
+        video_grid_thw: Tensor | None = None,
+        frame_times: Sequence[clock.Times] | None = None,
+        frames: Sequence[Tensor | None] | None = None,
+        masks: Sequence[Tensor | None] | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> UniPixelOutput:
+        """Read, and with `frames` draw; with `labels` and `masks` the losses.
+
+        Args:
+            input_ids: [B, L].
+            attention_mask: [B, L], 0 at padding.
+            position_ids: [3, B, L]; left out = by the config's clock.
+            past_key_values: transformers' cache of earlier tokens.
+            inputs_embeds: [B, L, D] instead of embedding `input_ids`.
+            labels: [B, L], -100 where no token is to be learnt. In training mode logits are computed at those only.
+            use_cache: return the cache.
+            pixel_values_videos: [patches, 1176] of all videos (see `unipixel.data.frames.llm_pixels`).
+            video_grid_thw: [videos, 3].
+            frame_times: per video, seconds of its frames [T] from the start, for the clock "true".
+            frames: per sample [T, 3, S, S] for the mask decoder, or None.
+            masks: per sample bool [T, O, S, S] in the order of its `<|seg|>` tokens, or None.
+            logits_to_keep: as in transformers.
+            kwargs: handed to transformers.
+        """
+        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if past_length:
+            pixel_values_videos = None
+        else:
+            self._refuse_pointing(input_ids)
+        if position_ids is None and input_ids is not None:
+            position_ids = self._positions(
+                input_ids, attention_mask, video_grid_thw, frame_times, past_length
+            )
+        with _inputs_of(self.model.language_model.norm) as states:
+            outputs = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                inputs_embeds=inputs_embeds,
+                use_cache=use_cache,
+                pixel_values_videos=pixel_values_videos,
+                video_grid_thw=None if pixel_values_videos is None else video_grid_thw,
+                **kwargs,
+            )
+        result = UniPixelOutput(past_key_values=outputs.past_key_values, states=states[-1])
+        self._write(result, outputs.last_hidden_state, labels, logits_to_keep)
+        if input_ids is not None and not past_length:
+            result.prompts = self._prompts_of(input_ids, states[-1])
+            self._draw(result, frames, masks)
+        return result
+
+    def prompts(self, states: Tensor) -> Tensor:
+        """Prompt vectors [N, K, C] of states [N, D] at positions that predict `<|seg|>`."""
+        return self.seg_head(states).unflatten(-1, (self.config.sam2_hidden_tokens, -1))
+
+    @torch.inference_mode()
+    def write(self, input_ids: Tensor, **inputs: Any) -> Written:
+        """Generate a reply to one conversation [1, L]; `inputs` go to transformers' `generate`.
+
+        A prompt is taken where the emitted token is `<|seg|>`, from the state that predicted it, however it was chosen.
+        """
+        if len(input_ids) != 1:
+            raise ValueError(f"one conversation at a time, got {len(input_ids)}")
+        with _inputs_of(self.model.language_model.norm, last_only=True) as states:
+            output = self.generate(input_ids=input_ids, **inputs)
+        ids = output[0, input_ids.shape[1] :]  # type: ignore[index]
+        predictors = torch.cat(states)[:, -1][: len(ids)]  # [n, D]
+        return Written(ids, self.prompts(predictors[ids == self.config.seg_token_id]))
+
+    @torch.inference_mode()
+    def segment(
+        self,
+        prompt_vectors: Tensor,
+        frames: Iterable[Tensor],
+        size: tuple[int, int],
+        num_frames: int | None = None,
+    ) -> Iterator[FrameMasks]:
+        """Masks of O objects on every frame of one video, in order, in memory that does not grow with its length.
+
+        Args:
+            prompt_vectors: [O, K, C] from `write` or `forward`.
+            frames: [3, S, S] each, or one tensor [T, 3, S, S]; see `unipixel.data.frames.decoder_frames`.
+            size: (H, W) of the masks.
+            num_frames: how many frames will come, where `frames` has no length.
+        """
+        count = num_frames if num_frames is not None else len(frames)  # type: ignore[arg-type]
+        for drawn in self.sam2.stream(frames, prompt_vectors, count):
+            logits, ious = drawn.best()
+            enlarged = F.interpolate(logits[:, None].float(), size=size, mode="bilinear")[:, 0]
+            yield FrameMasks((enlarged > 0).cpu(), (drawn.objectness.sigmoid() * ious).float().cpu())
+
+    def start_new_parts(self) -> None:
+        """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published: Xavier heads, copies of the merger and the prompt encoder."""
+        for part in (self.seg_head, self.ref_proj_single, self.ref_proj_double, self.ref_proj, self.tem_proj):
+            for layer in part.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.tem_emb.weight, std=0.02)
+        self.msk_proj.load_state_dict(self.model.visual.merger.mlp.state_dict())
+        source = self.sam2.prompt_encoder
+        self.ref_encoder.point_embeddings.load_state_dict(source.point_embeddings.state_dict())
+        self.ref_encoder.not_a_point_embed.load_state_dict(source.not_a_point_embed.state_dict())
+        with torch.no_grad():
+            matrix = self.ref_encoder.pe_layer.positional_encoding_gaussian_matrix
+            matrix.copy_(source.shared_embedding.positional_embedding)
+
+    def _positions(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        grids: Tensor | None,
+        times: Sequence[clock.Times] | None,
+        past_length: int,
+    ) -> Tensor:
+        if past_length:
+            steps = torch.arange(past_length, past_length + input_ids.shape[1], device=input_ids.device)
+            return (steps + self.model.rope_deltas).expand(3, -1, -1)
+        placed = clock.positions(self.config, input_ids, attention_mask, grids, times)
+        self.model.rope_deltas = placed.offset
+        return placed.ids
+
+    def _prepare_position_ids_for_generation(
+        self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Called once by `generate`, which counts on from the last position by itself."""
+        return self._positions(
+            model_kwargs.get("input_ids", inputs_tensor),
+            model_kwargs.get("attention_mask"),
+            model_kwargs.get("video_grid_thw"),
+            model_kwargs.get("frame_times"),
+            past_length=0,
+        )
+
+    def _write(
+        self, result: UniPixelOutput, normed: Tensor, labels: Tensor | None, logits_to_keep: int | Tensor
+    ) -> None:
+        """Logits, and the mean cross-entropy of the tokens to be learnt, in fp32."""
+        if labels is None or not self.training:
+            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            result.logits = self.lm_head(normed[:, keep])
+        if labels is not None:
+            is_learnt = labels[:, 1:] != -100
+            logits = self.lm_head(normed[:, :-1][is_learnt])
+            total = F.cross_entropy(logits.float(), labels[:, 1:][is_learnt], reduction="sum")
+            result.lm_loss = total / is_learnt.sum().clamp(min=1) + self._touch_decoder()
+            result.loss = result.lm_loss
+
+    def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
+        """Prompts of the `<|seg|>` tokens in the input, from the states one position before them."""
+        is_predictor = input_ids[:, 1:] == self.config.seg_token_id
+        vectors = self.prompts(states[:, :-1][is_predictor])
+        return list(vectors.split(is_predictor.sum(1).tolist()))
+
+    def _draw(
+        self,
+        result: UniPixelOutput,
+        frames: Sequence[Tensor | None] | None,
+        masks: Sequence[Tensor | None] | None,
+    ) -> None:
+        """Draw the samples that have frames, those of equal length together, and add the loss where masks are given."""
+        vectors = result.prompts
+        if frames is None or vectors is None:
+            return
+        labels = list(masks) if masks is not None else [None] * len(frames)
+        for sample, (label, prompt) in enumerate(zip(labels, vectors, strict=True)):
+            if label is not None and label.shape[1] != len(prompt):
+                raise ValueError(
+                    f"sample {sample} has {len(prompt)} <|seg|> tokens and masks of {label.shape[1]} objects"
+                )
+        vectors, labels = self._sample_objects(vectors, labels)
+        result.drawn = self._track(frames, vectors)
+        losses = [
+            mask_loss(drawn, label)
+            for drawn, label in zip(result.drawn, labels, strict=True)
+            if drawn is not None and label is not None
+        ]
+        if losses:
+            result.mask_loss = average(losses)
+            result.loss = result.mask_loss.total + (0 if result.loss is None else result.loss)
+
+    def _track(self, frames: Sequence[Tensor | None], vectors: Sequence[Tensor]) -> list[Drawn | None]:
+        by_length: dict[int, list[int]] = {}
+        for sample, (video, prompt) in enumerate(zip(frames, vectors, strict=True)):
+            if video is not None and len(prompt):
+                by_length.setdefault(len(video), []).append(sample)
+        result: list[Drawn | None] = [None] * len(frames)
+        for samples in by_length.values():
+            counts = [len(vectors[sample]) for sample in samples]
+            video_index = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts)).to(self.device)
+            videos = torch.stack([video for sample in samples if (video := frames[sample]) is not None])
+            drawn = self.sam2(videos, torch.cat([vectors[sample] for sample in samples]), video_index)
+            parts = zip(*(values.split(counts, dim=1) for values in drawn), strict=True)
+            for sample, part in zip(samples, parts, strict=True):
+                result[sample] = Drawn(*part)
+        return result
+
+    def _sample_objects(
+        self, vectors: list[Tensor], labels: list[Tensor | None]
+    ) -> tuple[list[Tensor], list[Tensor | None]]:
+        """In training, at most `config.sample_objects` random objects of each sample, in order."""
+        limit = self.config.sample_objects
+        if not self.training or limit <= 0:
+            return vectors, labels
+        kept = [torch.randperm(len(v))[:limit].sort().values.to(v.device) for v in vectors]
+        chosen = [
+            label if label is None else label[:, keep] for label, keep in zip(labels, kept, strict=True)
+        ]
+        return [v[keep] for v, keep in zip(vectors, kept, strict=True)], chosen
+
+    def _touch_decoder(self) -> Tensor:
+        """Zero, with a gradient of zero for every decoder weight: processes that train together must agree on which have one."""
+        zero = torch.zeros((), device=self.device)
+        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
+            for part in (self.sam2, self.seg_head):
+                zero = zero + sum(weight.sum() * 0.0 for weight in part.parameters() if weight.requires_grad)
+        return zero
+
+    def _refuse_pointing(self, input_ids: Tensor | None) -> None:
+        tokens = {"<|ref|>": self.config.ref_token_id, "<|mem|>": self.config.mem_token_id}
+        for name, token in tokens.items():
+            if input_ids is not None and bool((input_ids == token).any()):
+                raise ValueError(
+                    f"the input has {name}, which this version cannot feed: describe the object in words"
+                )
+
+
+weight_names.register(MaskTracker.__name__, UniPixel.__name__)
+
+
+@contextmanager
+def _inputs_of(module: nn.Module, *, last_only: bool = False) -> Iterator[list[Tensor]]:
+    """The inputs [B, L, D] of a module while the block runs, one for each of its calls; their last position only if asked."""
+    seen: list[Tensor] = []
+    hook = module.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0][:, -1:].clone() if last_only else inputs[0])
+    )
+    try:
+        yield seen
+    finally:
+        hook.remove()

@@ -1,0 +1,60 @@
+"""A run's progress as lines of text."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from unipixel.configs import LossConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(TrainerCallback):
+    """Logs a line at every log step of Trainer, on the first process only."""
+
+    def __init__(self) -> None:
+        self._began = (0.0, 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock that the remaining time is told by."""
+        self._began = (time.perf_counter(), state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One line; Trainer's last log, its own summary, has no loss and is left out."""
+        if state.is_world_process_zero and logs and "loss" in logs:
+            began, step = self._began
+            seconds_per_step = (time.perf_counter() - began) / max(state.global_step - step, 1)
+            remaining = seconds_per_step * (state.max_steps - state.global_step)
+            logger.info("%s", line(state, logs, remaining))
+
+
+def line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
+    """`step 40/1200  loss 12.31 (lm 1.20 ...)  lr 2.0e-05  gradient 3.1  2.5 samples/s  12 min left`."""
+    names = vars(LossConfig())
+    parts = " ".join(f"{name} {logs[f'loss_{name}']:.3g}" for name in names if f"loss_{name}" in logs)
+    skipped = f"  {logs['skipped']} skipped" if logs.get("skipped") else ""
+    return (
+        f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4g} ({parts})  "
+        f"lr {logs['learning_rate']:.1e}  gradient {logs.get('grad_norm', 0.0):.3g}  "
+        f"{logs['samples_per_second']:.3g} samples/s{skipped}  {duration(remaining)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

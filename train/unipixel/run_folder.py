@@ -1,0 +1,172 @@
+"""A training run on disk: its checkpoints, what each was made with, and whether a run may go on from one.
+
+    out/checkpoint-500/   a complete checkpoint (it is written as partial/checkpoint-500 and then renamed)
+    out/skipped.jsonl     samples that did not load, with the reason
+    out/model/            the finished model, written the same way
+
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evqa import schema
+
+from unipixel.configs import SFTConfig
+
+logger = logging.getLogger(__name__)
+
+RECORD = "sft.json"
+"""What a checkpoint was made with: config, processes, data counts and hashes, package versions."""
+
+MODEL = "model"
+PARTIAL = "partial"
+SKIPPED = "skipped.jsonl"
+
+FREE = frozenset(
+    f"config.{name}"
+    for name in (
+        "out",
+        "data.skip_limit",
+        "loop.num_workers",
+        "loop.num_threads",
+        "loop.gradient_checkpointing",
+        "loop.save_steps",
+        "loop.keep",
+        "loop.log_steps",
+        "loop.tensorboard",
+    )
+)
+"""Settings that may change between two parts of a run: they do not change what is learnt."""
+
+PACKAGES = ("evqa", "torch", "transformers", "peft", "accelerate", "deepspeed", "numpy", "av")
+
+Record = dict[str, Any]
+
+
+def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]]) -> Record:
+    """What a checkpoint is made with, as JSON."""
+    fields = {
+        "config": dataclasses.asdict(config) | {"out": str(config.out)},
+        "processes": processes,
+        "data": data,
+        "packages": versions(),
+    }
+    return json.loads(json.dumps(fields))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a run; a package that is not installed is left out."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [folder for folder in out.glob("checkpoint-*") if (folder / RECORD).is_file() and step_of(folder) >= 0]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name tells; -1 = none."""
+    match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def clean(out: Path) -> None:
+    """Remove what a killed run left half-written."""
+    if (out / PARTIAL).exists():
+        logger.warning("removing %s: a checkpoint that a killed run did not finish", out / PARTIAL)
+        shutil.rmtree(out / PARTIAL)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Move a finished folder to its place, in place of what is there."""
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    partial.parent.rmdir()
+
+
+def keep_newest(out: Path, num_kept: int) -> None:
+    """Remove all complete checkpoints but the newest `num_kept`."""
+    for folder in checkpoints(out)[:-num_kept]:
+        shutil.rmtree(folder)
+
+
+def check_fits(checkpoint: Path, now: Record) -> None:
+    """Raise a `ValueError` with the difference where a run with the record `now` cannot go on from a checkpoint."""
+    saved = read_record(checkpoint)
+    lines = differences(_decisive(saved), _decisive(now))
+    if lines:
+        raise ValueError(
+            "\n".join(
+                [
+                    f"{checkpoint} was made with other settings, so this run cannot go on from it:",
+                    *(f"  {line}" for line in lines),
+                    "use its settings, or another --out, or start again with --from-scratch",
+                ]
+            )
+        )
+    if saved["packages"] != now["packages"]:
+        changes = ", ".join(differences(saved["packages"], now["packages"]))
+        logger.warning("package versions changed since %s: %s", checkpoint, changes)
+
+
+def read_record(checkpoint: Path) -> Record:
+    """The record of a checkpoint."""
+    path = checkpoint / RECORD
+    if not path.is_file():
+        raise ValueError(f"{checkpoint} is no checkpoint of this program: it has no {RECORD}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): use another checkpoint or --from-scratch") from error
+    lacking = [key for key in ("config", "processes", "data", "packages") if not (isinstance(found, dict) and key in found)]
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}: use another checkpoint or --from-scratch")
+    return found
+
+
+def write_record(folder: Path, fields: Record) -> None:
+    """Write the record beside the weights."""
+    schema.write_json(folder / RECORD, fields)
+
+
+def differences(saved: Record, now: Record) -> list[str]:
+    """`name: then -> now` for everything that is not equal."""
+    names = sorted(saved.keys() | now.keys())
+    return [
+        f"{name}: {saved.get(name, 'not set')} -> {now.get(name, 'not set')}"
+        for name in names
+        if saved.get(name) != now.get(name)
+    ]
+
+
+def _decisive(fields: Record) -> Record:
+    flat = _flat({key: fields[key] for key in ("config", "processes", "data")}, "")
+    return {name: value for name, value in flat.items() if name not in FREE}
+
+
+def _flat(fields: Record, prefix: str) -> Record:
+    flat: Record = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+

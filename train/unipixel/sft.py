@@ -1,0 +1,210 @@
+"""Fine-tune: `python -m unipixel.sft SIZE DECODER [--recipe NAME] [--FIELD VALUE ...]`.
+
+The same command goes on where a run was cut off, and does nothing where it is finished. Weights or data that are
+missing are reported, with the command that fetches them, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tyro.conf import FlagConversionOff
+
+from unipixel import run_folder
+from unipixel.configs import DECODERS, RECIPES, SIZES, SFTConfig, default_recipe
+from unipixel.configs import config as config_of
+from unipixel.job import Job, prepare
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the command line asks for."""
+
+    config: SFTConfig
+    from_scratch: bool = False
+    resume: Path | None = None
+    print_config: bool = False
+    dry_run: bool = False
+
+
+USAGE = f"""\
+usage: python -m unipixel.sft SIZE DECODER [--recipe RECIPE] [OPTIONS]     (bash scripts/sft.sh starts it on every GPU)
+
+  SIZE             {", ".join(SIZES)}
+  DECODER          {", ".join(DECODERS)}
+  --recipe NAME    {", ".join(RECIPES)}: sets every option below; an option that is given replaces its value
+  --from-scratch   remove the checkpoints and the model in the run's folder and start again
+  --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
+  --print-config   print the whole config as JSON and stop
+  --dry-run        take one step on one batch a device, print what it costs and stop; nothing is kept
+
+  python -m unipixel.sft tiny base                             a few minutes on a CPU
+  python -m unipixel.sft 3b base --dry-run                     does it run here, and how fast
+  python -m unipixel.sft 3b base --num-frames 16 --out outputs/sft/16-frames
+
+The same command goes on where a run was cut off. The options, with the values of the recipe:
+
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 = done, 2 = it cannot run as asked."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    level = logging.INFO if rank == 0 else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return run(parse(arguments), rank=rank, processes=processes)
+    except ValueError as error:
+        if rank == 0:
+            sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def parse(arguments: list[str]) -> Command:
+    """The command line: size, decoder and recipe give the config, every other flag replaces one field of it."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe")
+    first.add_argument("--resume", type=Path)
+    for flag in ("--from-scratch", "--print-config", "--dry-run"):
+        first.add_argument(flag, action="store_true")
+    known, rest = first.parse_known_args(arguments)
+    names = [rest.pop(0) for _ in range(2) if rest and not rest[0].startswith("-")]
+    if "-h" in rest or "--help" in rest:
+        sys.stdout.write(USAGE)
+        names = names if len(names) == 2 else ["3b", "base"]
+    if len(names) < 2:
+        raise ValueError(f"name a size ({', '.join(SIZES)}) and a decoder ({', '.join(DECODERS)}), got {arguments}")
+    size, decoder = names
+    default = config_of(known.recipe or default_recipe(size), size, decoder)
+    config = tyro.cli(
+        SFTConfig, args=rest, default=default, prog=f"python -m unipixel.sft {size} {decoder}", config=(FlagConversionOff,)
+    )
+    return Command(
+        config=config,
+        from_scratch=known.from_scratch,
+        resume=known.resume,
+        print_config=known.print_config,
+        dry_run=known.dry_run,
+    )
+
+
+def run(command: Command, *, rank: int, processes: int) -> int:
+    """Check that everything is there, then train."""
+    config = command.config
+    if command.print_config:
+        sys.stdout.write(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+        return 0
+    job = prepare(config, processes)
+    if command.dry_run:
+        dry_run(job)
+        return 0
+    model = config.out / run_folder.MODEL
+    if model.exists() and not command.from_scratch:
+        logger.info("finished: %s (start again with --from-scratch, or choose another --out)", model)
+        return 0
+    checkpoint = None if command.from_scratch else checkpoint_of(command, job.record)
+    if rank == 0:
+        config.out.mkdir(parents=True, exist_ok=True)
+        if command.from_scratch:
+            remove_run(config.out)
+        run_folder.clean(config.out)
+        run_folder.write_record(config.out, job.record)
+    train(job, checkpoint)
+    return 0
+
+
+def checkpoint_of(command: Command, record: run_folder.Record) -> Path | None:
+    """The checkpoint to go on from; None = start at the beginning."""
+    out = command.config.out
+    existing = run_folder.checkpoints(out)
+    checkpoint = command.resume or (existing[-1] if existing else None)
+    if checkpoint is None:
+        return None
+    run_folder.check_fits(checkpoint, record)
+    later = [folder.name for folder in existing if run_folder.step_of(folder) > run_folder.step_of(checkpoint)]
+    if later:
+        raise ValueError(
+            f"{out} holds {', '.join(later)}, later than {checkpoint}: move them away, or use another --out"
+        )
+    logger.info("going on from %s", checkpoint)
+    return checkpoint
+
+
+def remove_run(out: Path) -> None:
+    """Remove what an earlier run left in a folder: checkpoints, model, list of skipped samples, logs."""
+    for folder in [*run_folder.checkpoints(out), out / run_folder.MODEL, out / "runs"]:
+        if folder.exists():
+            logger.warning("removing %s", folder)
+            shutil.rmtree(folder)
+    (out / run_folder.SKIPPED).unlink(missing_ok=True)
+
+
+def train(job: Job, checkpoint: Path | None) -> None:
+    """Train to the end and write the finished model."""
+    from unipixel import assembly
+
+    trainer = assembly.assemble(job)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.is_world_process_zero():
+        logger.info("the finished model is %s", assembly.write_finished(trainer, job))
+    trainer.finish()
+
+
+def dry_run(job: Job) -> None:
+    """One optimizer step of one pass a device, in a folder that is thrown away."""
+    from unipixel import assembly
+
+    config = job.config
+    loop = dataclasses.replace(
+        config.loop,
+        global_batch=config.loop.batch * job.processes,
+        max_steps=1,
+        log_steps=1,
+        num_workers=0,
+        tensorboard=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
+        trainer = assembly.assemble(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
+        before = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - before
+    passes = config.accumulation(job.processes) * job.num_steps
+    logger.info(
+        "one pass of %d samples a device took %.1f s and %s; the run has %d steps, %d passes a device",
+        config.loop.batch,
+        seconds,
+        peak_memory(),
+        job.num_steps,
+        passes,
+    )
+    trainer.finish()
+
+
+def peak_memory() -> str:
+    """The most memory that this process held so far."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

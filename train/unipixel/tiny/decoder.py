@@ -1,0 +1,70 @@
+"""Stage 2: the mask decoder learns to draw the object of a color and to follow it, apart from the language model.
+
+Extra labels: one learned prompt per color. Later the language model's `<|seg|>` state is taught to give that prompt
+(`language`), which is far cheaper than to teach it through the decoder.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from evqa.tasks.shapes.draw import background, draw_frame
+from evqa.tasks.shapes.scene import COLORS, scene
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unipixel.data.frames import decoder_frames
+from unipixel.model.losses import mask_loss
+from unipixel.model.unipixel import UniPixel
+from unipixel.tiny.schedule import Schedule
+from unipixel.tiny.vision import SEEDS
+
+logger = logging.getLogger(__name__)
+
+
+class Lesson(NamedTuple):
+    """Clips of one length."""
+
+    num_frames: int
+    batch: int
+    level2: float
+    """Share of level-2 clips."""
+    schedule: Schedule
+
+
+def train(model: UniPixel, lessons: list[Lesson], seed: int) -> Tensor:
+    """Train the mask decoder; the prompts [colors, K, C] that stand for the colors."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng((seed, 2))
+    tracker = model.sam2.train()
+    width, count = model.config.mask_decoder.hidden, model.config.sam2_hidden_tokens
+    prompts = nn.Parameter(torch.randn(len(COLORS), count, width))
+    for lesson in lessons:
+        logger.info("%d frames, %d clips a step", lesson.num_frames, lesson.batch)
+        for step in lesson.schedule.steps([*tracker.parameters(), prompts], logger):
+            frames, masks, colors = _batch(rng, lesson, tracker.side)
+            loss = mask_loss(tracker(frames, prompts[colors], torch.arange(lesson.batch)), masks)
+            for name, part in loss._asdict().items():
+                step.record(name, part.detach())
+            step.minimise(loss.total)
+    return prompts.detach()
+
+
+def _batch(rng: np.random.Generator, lesson: Lesson, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames [V, T, 3, S, S], masks bool [T, V, S, S], colors [V]; one object of each clip."""
+    frames, masks, colors = zip(*(_clip(rng, lesson) for _ in range(lesson.batch)), strict=True)
+    pixels = torch.stack([decoder_frames(clip, side) for clip in frames])
+    return pixels, torch.from_numpy(np.stack(masks, 1)), torch.tensor(colors)
+
+
+def _clip(rng: np.random.Generator, lesson: Lesson) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
+    made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < lesson.level2 else 1)
+    edges = np.linspace(0, made.num_frames, lesson.num_frames + 1).astype(int)
+    empty = background(made)
+    drawn = [draw_frame(made, int(rng.integers(a, b)), empty) for a, b in zip(edges, edges[1:], strict=False)]
+    index = int(rng.integers(len(made.things)))
+    color = list(COLORS).index(made.things[index].color)
+    return np.stack([image for image, _ in drawn]), np.stack([label == index + 1 for _, label in drawn]), color
