@@ -263,9 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"evqa: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "\nevqa: stopped; what is written is safe, and the same command goes on from there\n"
-        )
+        sys.stderr.write("\nevqa: stopped; what is written is safe, and the same command goes on from there\n")
         return 130
 
 

@@ -36,9 +36,7 @@ class Baseline:
     predict: Callable[[Sample], Prediction]
 
 
-def baselines(
-    dataset: Dataset, train: Dataset | None = None, presets: Sequence[str] = ("strict",)
-) -> list[Scores]:
+def baselines(dataset: Dataset, train: Dataset | None = None, presets: Sequence[str] = ("strict",)) -> list[Scores]:
     """Scores of every trivial baseline that the data set has gold for, one entry per baseline and preset.
 
     With `train` given, the most frequent letter and the best constant span are fitted on it; without, the
@@ -61,11 +59,7 @@ def chances(dataset: Dataset, preset: str) -> list[Scores]:
         "chance": lambda sample: len(sample.options),
         "chance among what is on the screen": _on_screen,
     }
-    return [
-        _chance(dataset, preset, name, rule)
-        for name, rule in rules.items()
-        if any(map(rule, dataset.samples))
-    ]
+    return [_chance(dataset, preset, name, rule) for name, rule in rules.items() if any(map(rule, dataset.samples))]
 
 
 def _on_screen(sample: Sample) -> int:
@@ -172,9 +166,7 @@ def _every_object(sample: Sample) -> Prediction:
     if sample.objects is None:
         return _no_pixel(sample)
     files = masks.read_folder(sample.objects)
-    return _with_track(
-        sample, ((index, masks.encode(masks.read_labels(path) > 0)) for index, path in files.items())
-    )
+    return _with_track(sample, ((index, masks.encode(masks.read_labels(path) > 0)) for index, path in files.items()))
 
 
 def _with_track(sample: Sample, frames: Iterable[tuple[int, RLE]]) -> Prediction:

@@ -51,9 +51,7 @@ _JSON_KEY = re.compile(r"""["'](?:answer|segments|referring_expressions)["']\s{0
 """The reply is JSON, whole or broken."""
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']+)")
 """The word behind a letter."""
-_CONNECTIVES = frozenset(
-    ["because", "since", "as", "for", "with", "given", "is", "was", "and", "or", "so", "when"]
-)
+_CONNECTIVES = frozenset(["because", "since", "as", "for", "with", "given", "is", "was", "and", "or", "so", "when"])
 """Words that may follow the letters A and I; before any other word they are an article and a pronoun."""
 _BARE = re.compile(
     r"""[("'\[<]{0,2}(?:(?:the\ )?(?:option|choice|letter|answer)\s{0,3}:?\s{0,3})?["'(\[]{0,2}
@@ -61,9 +59,7 @@ _BARE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """A text that is nothing but a letter."""
-_LABELLED = re.compile(
-    r"[(\[]?([A-Za-z])(?:[)\]:][.:]?|\.(?=\s)|\s[-\u2013\u2014](?=\s))\s{0,4}(\S.*)", re.DOTALL
-)
+_LABELLED = re.compile(r"[(\[]?([A-Za-z])(?:[)\]:][.:]?|\.(?=\s)|\s[-\u2013\u2014](?=\s))\s{0,4}(\S.*)", re.DOTALL)
 """A letter and words behind it: `B) blue ball`."""
 _TRAILING = re.compile(
     r"""(?:[.!?:;,\n\u2026]|\b(?:so|thus|therefore|hence|is|be|it's))\s{0,3}

@@ -86,9 +86,7 @@ def load(name_or_folder: str) -> Dataset:
     samples = tuple(_checked(path, folder.resolve(), rejected))
     sha256, unfinished = _digest(path)
     if unfinished is not None:
-        rejected.append(
-            BadLine(unfinished, "the line has no end: whoever wrote it was stopped; prepare it again")
-        )
+        rejected.append(BadLine(unfinished, "the line has no end: whoever wrote it was stopped; prepare it again"))
     if not samples:
         reasons = "; ".join(f"line {bad.line}: {bad.reason}" for bad in rejected[:3]) or "the file is empty"
         raise ValueError(f"{path} has no usable sample ({reasons}): {_advice(name)}")
@@ -107,9 +105,7 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"path cannot be followed: {text[:200]!r}, {error}") from error
     if not target.is_relative_to(root):
-        raise ValueError(
-            f"path leaves its folder: {text[:200]!r} is a link to {target}; link the whole folder instead"
-        )
+        raise ValueError(f"path leaves its folder: {text[:200]!r} is a link to {target}; link the whole folder instead")
     return root / relative
 
 
@@ -165,9 +161,7 @@ def _folder_inside(folder: Path, relative: Path | None) -> Path | None:
         return None
     path = path_inside(folder, relative)
     if not path.is_dir():
-        raise ValueError(
-            f"folder is missing: {relative} in {folder}; fetch it, or prepare the data set again"
-        )
+        raise ValueError(f"folder is missing: {relative} in {folder}; fetch it, or prepare the data set again")
     return path
 
 

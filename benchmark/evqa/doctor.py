@@ -89,9 +89,7 @@ def _core() -> Iterator[Finding]:
     missing = [name for name in CORE if _version(name) is None]
     if missing:
         means = "evqa itself needs them"
-        yield Finding(
-            level="broken", what=f"missing: {', '.join(missing)}", means=means, fix="pip install -e ."
-        )
+        yield Finding(level="broken", what=f"missing: {', '.join(missing)}", means=means, fix="pip install -e .")
     else:
         yield Finding(level="ok", what="core packages: scoring, reports and video work")
     yield from _declared()
@@ -103,9 +101,7 @@ def _declared() -> Iterator[Finding]:
         declared = importlib.metadata.requires("evqa") or []
     except importlib.metadata.PackageNotFoundError:
         means = "versions are not checked, and there is no command `evqa` (python -m evqa works)"
-        yield Finding(
-            level="note", what="evqa is not installed as a package", means=means, fix="pip install -e ."
-        )
+        yield Finding(level="note", what="evqa is not installed as a package", means=means, fix="pip install -e .")
         return
     wanted = {requirement.name: requirement for requirement in map(Requirement, declared)}
     wrong = [name for name, requirement in wanted.items() if not _satisfied(requirement)]
@@ -267,9 +263,7 @@ def _checkpoints() -> Iterator[Finding]:
     absent = [name for name in zoo.CHECKPOINTS if name not in here]
     yield Finding(level="note", what=f"checkpoints in {zoo.root()}: {', '.join(here) or 'none'}")
     if absent:
-        yield Finding(
-            level="note", what=f"not here: {', '.join(absent)}", fix="bash scripts/download.sh NAME"
-        )
+        yield Finding(level="note", what=f"not here: {', '.join(absent)}", fix="bash scripts/download.sh NAME")
 
 
 def _version(name: str) -> str | None:

@@ -54,9 +54,7 @@ def file_of(run: Path) -> Path:
     """The predictions of a run's folder; a file is its own."""
     path = run / runner.PREDICTIONS if run.is_dir() else run
     if not path.is_file():
-        raise ValueError(
-            f"{run} holds no predictions: give a folder that `evqa predict` wrote, or a .jsonl file"
-        )
+        raise ValueError(f"{run} holds no predictions: give a folder that `evqa predict` wrote, or a .jsonl file")
     return path
 
 

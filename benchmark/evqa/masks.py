@@ -70,9 +70,7 @@ def from_run_lengths(runs: Sequence[int], size: tuple[int, int]) -> RLE:
     _check_size(size)
     height, width = size
     if any(run < 0 for run in runs) or sum(runs) != height * width:
-        raise ValueError(
-            f"run lengths of a {height} x {width} mask add up to {height * width}, got {sum(runs)}"
-        )
+        raise ValueError(f"run lengths of a {height} x {width} mask add up to {height * width}, got {sum(runs)}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.asarray(runs, dtype=np.int64))
     return encode(flat.reshape(width, height).T)
 
@@ -86,9 +84,7 @@ def union(rles: Sequence[RLE]) -> RLE:
         run_lengths(rle)
     if len(rles) == 1:
         return rles[0]
-    coded = coco.merge(
-        [{"size": list(rle.size), "counts": rle.counts.encode()} for rle in rles], intersect=False
-    )
+    coded = coco.merge([{"size": list(rle.size), "counts": rle.counts.encode()} for rle in rles], intersect=False)
     return RLE(size=rles[0].size, counts=_text(coded["counts"]))
 
 
@@ -100,9 +96,7 @@ def area(rle: RLE) -> int:
 def resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A bool mask of size (H, W) by nearest neighbour: each new pixel takes the old one under its centre."""
     _check_mask(mask)
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, mask.shape, strict=True)
-    )
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, mask.shape, strict=True))
     return (mask != 0)[rows[:, None], columns[None, :]]
 
 
@@ -131,9 +125,7 @@ def _parse_counts(counts: str) -> np.ndarray:
     codes = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 32) == 0)
     if codes.min() < 0 or codes.max() > 63 or len(ends) == 0 or ends[-1] != len(codes) - 1:
-        raise ValueError(
-            f"run lengths break off or hold a wrong character: {counts[-20:]!r}: the mask is damaged"
-        )
+        raise ValueError(f"run lengths break off or hold a wrong character: {counts[-20:]!r}: the mask is damaged")
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > MAX_RUN_CHARACTERS:
@@ -175,17 +167,11 @@ def read_folder(folder: Path) -> dict[int, Path]:
         if path.suffix.lower() != ".png" or path.name.startswith("."):
             continue
         if not re.fullmatch(r"[0-9]{1,9}", path.stem):
-            raise ValueError(
-                f"{path}: a mask is named by its frame index, such as 00012.png; rename or remove it"
-            )
+            raise ValueError(f"{path}: a mask is named by its frame index, such as 00012.png; rename or remove it")
         if int(path.stem) in paths:
-            raise ValueError(
-                f"{path} and {paths[int(path.stem)].name} are both frame {int(path.stem)}: remove one"
-            )
+            raise ValueError(f"{path} and {paths[int(path.stem)].name} are both frame {int(path.stem)}: remove one")
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{path} leads out of its folder, to {path.resolve()}: put the file itself there"
-            )
+            raise ValueError(f"{path} leads out of its folder, to {path.resolve()}: put the file itself there")
         paths[int(path.stem)] = path
     return dict(sorted(paths.items()))
 
@@ -253,9 +239,7 @@ def _fill(points: Points, size: tuple[int, int]) -> np.ndarray:
     rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     crossings = x0[edge] + (rows + 0.5 - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
     columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)
-    changes = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1)).reshape(
-        height, width + 1
-    )
+    changes = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1)).reshape(height, width + 1)
     return np.cumsum(changes, axis=1)[:, :width] % 2 == 1
 
 

@@ -69,9 +69,7 @@ def frames(video: Video, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     """
     wanted = sorted({int(index) for index in indices})
     if wanted and not 0 <= wanted[0] <= wanted[-1] < video.num_frames:
-        raise ValueError(
-            f"{video.path} has frames 0 to {video.num_frames - 1}, asked for {wanted[0]} to {wanted[-1]}"
-        )
+        raise ValueError(f"{video.path} has frames 0 to {video.num_frames - 1}, asked for {wanted[0]} to {wanted[-1]}")
     return _folder_frames(video, wanted) if video.path.is_dir() else _file_frames(video, wanted)
 
 
@@ -189,9 +187,7 @@ def write_video(path: Path, images: Iterable[np.ndarray], fps: float | Fraction,
     first, images = _first_of(images)
     partial = path.with_name(path.name + ".partial")
     try:
-        with av.open(
-            str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}
-        ) as container:
+        with av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=rate)
             stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
             stream.pix_fmt = "yuv420p"

@@ -61,9 +61,7 @@ def timeline(width: int, *, duration: float, spans: Sequence[Span], second: floa
     return bar
 
 
-def sheet(
-    frames: Sequence[Frame], seconds: Sequence[float], spans: Sequence[Span], title: str
-) -> Image.Image:
+def sheet(frames: Sequence[Frame], seconds: Sequence[float], spans: Sequence[Span], title: str) -> Image.Image:
     """Frames in rows of four under a title, each with its time; a border marks one inside a span."""
     columns, tile_width, gap, head = min(4, len(frames)), 320, 6, 22
     tile_height = round(frames[0].shape[0] * tile_width / frames[0].shape[1])

@@ -74,9 +74,7 @@ def _clock_lines(duration: float | None, times: Sequence[float] | None) -> str:
 
 
 def _json_request(*, has_options: bool) -> str:
-    answer, example = (
-        ("the letter of the right option", "B") if has_options else ("a short phrase", "a red cup")
-    )
+    answer, example = ("the letter of the right option", "B") if has_options else ("a short phrase", "a red cup")
     return f"""\
 Watch the video, answer the question, and say where in the video the proof of your answer can be seen.
 Reply with one JSON object and nothing else. Its keys:

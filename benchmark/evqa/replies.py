@@ -88,11 +88,7 @@ def _spans_anywhere(text: str) -> Spans | None:
     if _NONE.match(text.strip()) or _WITHOUT_TIME.search(text):
         return ()
     found = list(deque(literals.lists(text[-MAX_TAIL:]), maxlen=MAX_PLACES))
-    nested = [
-        node
-        for node in found
-        if isinstance(node, list) and any(isinstance(item, list | dict) for item in node)
-    ]
+    nested = [node for node in found if isinstance(node, list) and any(isinstance(item, list | dict) for item in node)]
     if nested:
         return _spans_of(nested[-1])
     flat = [node for node in found if isinstance(node, list) and (len(node) == 2 or _is_all(text))]

@@ -45,8 +45,7 @@ def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[
         raise ValueError(f"one table shows one preset, got rows of {', '.join(sorted(presets))}")
     shown = [title for title in columns if any(title in scores.metrics for scores in rows)]
     body = [
-        [scores.name, *(cell(scores.metrics.get(title), scores.preset, title) for title in shown)]
-        for scores in rows
+        [scores.name, *(cell(scores.metrics.get(title), scores.preset, title) for title in shown)] for scores in rows
     ]
     return table(["", *shown], body, style)
 
@@ -99,9 +98,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
     """A table; the first column is left-aligned, the others right."""
     if style == "markdown":
         lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-        return "\n".join(
-            f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
-        )
+        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     return "\n".join(_fixed(line, widths) for line in (header, *rows))
 

@@ -79,9 +79,7 @@ def run(  # noqa: PLR0913  (each is an option of the command)
                 schema.append_record(folder / PREDICTIONS, prediction)
             if prediction.error is not None:
                 failed[sample.id] = prediction.error
-    return RunSummary(
-        folder=folder, done=len(todo) - len(failed), skipped=len(samples) - len(todo), failed=failed
-    )
+    return RunSummary(folder=folder, done=len(todo) - len(failed), skipped=len(samples) - len(todo), failed=failed)
 
 
 def load(folder: Path) -> Run:
@@ -120,9 +118,7 @@ def _chosen(dataset: Dataset, limit: int | None, only: Sequence[str] | None) -> 
     samples = list(dataset.samples)
     if only is not None:
         if unknown := sorted(set(only) - {sample.id for sample in samples}):
-            raise ValueError(
-                f"{dataset.name} has no sample {', '.join(unknown)}; its first is {samples[0].id}"
-            )
+            raise ValueError(f"{dataset.name} has no sample {', '.join(unknown)}; its first is {samples[0].id}")
         samples = [sample for sample in samples if sample.id in set(only)]
     if limit is not None and limit < 1:
         raise ValueError(f"limit is a number of samples, at least 1, got {limit}")
@@ -145,9 +141,7 @@ def _claim(folder: Path, identity: Identity, *, restart: bool) -> None:
     """Make the folder this run's, or find that it is; anything else is a `ValueError`."""
     about = _described(folder)
     if about is None and (folder / PREDICTIONS).exists():
-        raise ValueError(
-            f"{folder} has predictions but no {RUN}, which says what made them: choose another folder"
-        )
+        raise ValueError(f"{folder} has predictions but no {RUN}, which says what made them: choose another folder")
     if about is not None and about.identity == identity and not restart:
         return
     if about is not None and not restart:
@@ -179,9 +173,7 @@ def _done(path: Path) -> set[str]:
     """Ids of the samples whose last record is no failure. Only ids are kept: records with masks are large."""
     status: dict[str, str] = {}
     if path.exists():
-        status = {
-            prediction.sample: prediction.status for prediction in schema.read_records(path, Prediction)
-        }
+        status = {prediction.sample: prediction.status for prediction in schema.read_records(path, Prediction)}
     return {sample for sample, last in status.items() if last == "ok"}
 
 
@@ -196,9 +188,7 @@ def _locked(folder: Path) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = lock.read().strip() or "unknown"
-            raise ValueError(
-                f"another run (process {holder}) is writing to {folder}: wait, or use --out"
-            ) from error
+            raise ValueError(f"another run (process {holder}) is writing to {folder}: wait, or use --out") from error
         with writing(folder):
             lock.truncate()
             lock.write(str(os.getpid()))
@@ -206,13 +196,9 @@ def _locked(folder: Path) -> Generator[None]:
         yield
 
 
-def _with_progress(
-    todo: Sequence[Sample], failed: Mapping[str, str], *, total: int, show: bool
-) -> Generator[Sample]:
+def _with_progress(todo: Sequence[Sample], failed: Mapping[str, str], *, total: int, show: bool) -> Generator[Sample]:
     """The samples, with a bar on stderr: done of all, time left, failures so far."""
-    with tqdm(
-        total=total, initial=total - len(todo), unit="sample", disable=not show, dynamic_ncols=True
-    ) as bar:
+    with tqdm(total=total, initial=total - len(todo), unit="sample", disable=not show, dynamic_ncols=True) as bar:
         for sample in todo:
             yield sample
             bar.set_postfix_str(f"failed={len(failed)}", refresh=False)

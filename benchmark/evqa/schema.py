@@ -49,14 +49,8 @@ def check_span(span: Span) -> Span:
 
 def check_id(name: str) -> str:
     """An id that can be a file name on any system: no separators, no control characters, no leading dot."""
-    if (
-        not 0 < len(name) <= 200
-        or name.startswith(".")
-        or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
-    ):
-        raise ValueError(
-            f'an id has 1-200 characters, none of / \\ : * ? " < > | and no leading dot, got {name!r}'
-        )
+    if not 0 < len(name) <= 200 or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
+        raise ValueError(f'an id has 1-200 characters, none of / \\ : * ? " < > | and no leading dot, got {name!r}')
     return name
 
 

@@ -92,9 +92,7 @@ class Scores(Record):
     counts: Counts
 
 
-def score(
-    dataset: Dataset, predictions: Iterable[Prediction], preset: str = "strict", *, name: str = "run"
-) -> Scores:
+def score(dataset: Dataset, predictions: Iterable[Prediction], preset: str = "strict", *, name: str = "run") -> Scores:
     """Scores of a run under one preset. Of several predictions for a sample the last one counts."""
     return score_presets(dataset, predictions, [preset], name=name)[0]
 
@@ -113,9 +111,7 @@ def score_presets(
             chosen[prediction.sample] = prediction
     found = score_each(dataset, lambda sample: chosen.get(sample.id), presets, name=name)
     counted = {"duplicates": duplicates, "unknown": unknown}
-    return [
-        scores.model_copy(update={"counts": scores.counts.model_copy(update=counted)}) for scores in found
-    ]
+    return [scores.model_copy(update={"counts": scores.counts.model_copy(update=counted)}) for scores in found]
 
 
 def score_each(
@@ -232,9 +228,7 @@ def _num_frames(sample: Sample, prediction: Prediction) -> int:
 def video_facts(path: Path) -> media.Video:
     """`media.probe`, remembered as long as the file does not change."""
     if not path.exists():
-        raise ValueError(
-            f"{path} is not here, and it tells how long the video is: fetch the data set's videos"
-        )
+        raise ValueError(f"{path} is not here, and it tells how long the video is: fetch the data set's videos")
     return _probe(path, path.stat().st_mtime_ns)
 
 
@@ -326,9 +320,7 @@ def _groups(samples: Sequence[Sample]) -> dict[str, dict[str, list[int]]]:
         for axis, value in axes.items():
             if value is not None:
                 groups.setdefault(axis, {}).setdefault(value, []).append(place)
-    return {
-        axis: dict(sorted(values.items())) for axis, values in groups.items() if len(values) <= MAX_GROUPS
-    }
+    return {axis: dict(sorted(values.items())) for axis, values in groups.items() if len(values) <= MAX_GROUPS}
 
 
 def _count(facts: Sequence[Facts]) -> Counts:

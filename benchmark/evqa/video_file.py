@@ -112,9 +112,7 @@ def _failures_named(path: Path) -> Generator[None]:
         yield
     except FFmpegError as error:
         reason = error.strerror or type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read as a video ({reason}): fetch it again, or re-encode it"
-        ) from error
+        raise ValueError(f"{path} cannot be read as a video ({reason}): fetch it again, or re-encode it") from error
 
 
 @contextmanager
@@ -124,14 +122,10 @@ def _opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
         streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
         if not streams:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise ValueError(
-                f"{path} has no video stream, it holds {kinds}: fetch it again, or give another file"
-            )
+            raise ValueError(f"{path} has no video stream, it holds {kinds}: fetch it again, or give another file")
         stream = streams[0]
         check_pixels(path, stream.codec_context.width, stream.codec_context.height)
-        stream.thread_type = (
-            "NONE"  # with threads, the switch for left-out pictures would reach other packets
-        )
+        stream.thread_type = "NONE"  # with threads, the switch for left-out pictures would reach other packets
         stream.codec_context.thread_count = 1
         yield container, stream
 
@@ -174,17 +168,13 @@ def _packet_list(container: InputContainer, stream: VideoStream) -> list[_Packet
 
 
 def _are_timed(packets: Sequence[_PacketFacts]) -> bool:
-    return all(packet.tick is not None for packet in packets) and any(
-        packet.is_keyframe for packet in packets
-    )
+    return all(packet.tick is not None for packet in packets) and any(packet.is_keyframe for packet in packets)
 
 
 def _refuse_cut_file(path: Path, stream: VideoStream, size: int) -> None:
     needed = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     if needed > size:
-        raise ValueError(
-            f"{path} is cut short: its pictures reach to byte {needed}, it ends at {size}; fetch it again"
-        )
+        raise ValueError(f"{path} is cut short: its pictures reach to byte {needed}, it ends at {size}; fetch it again")
 
 
 def _first_frame(path: Path) -> VideoFrame:
@@ -199,9 +189,7 @@ def _index_by_packets(
     path: Path, first: VideoFrame, packets: Sequence[_PacketFacts], time_base: Fraction, rate: Fraction | None
 ) -> Index:
     durations = {
-        p.tick: p.duration
-        for p in packets
-        if p.is_shown and p.tick is not None and p.tick >= (first.pts or 0)
+        p.tick: p.duration for p in packets if p.is_shown and p.tick is not None and p.tick >= (first.pts or 0)
     }
     ticks = np.array(sorted(durations), dtype=np.int64)
     return Index(
@@ -219,9 +207,7 @@ def _index_by_packets(
 def _positions(packets: Sequence[_PacketFacts]) -> dict[int, int]:
     """Presentation time -> position; of packets of the same time, the first that is shown."""
     hidden = {p.tick: place for place, p in enumerate(packets) if p.tick is not None and not p.is_shown}
-    shown = {
-        p.tick: place for place, p in reversed(list(enumerate(packets))) if p.tick is not None and p.is_shown
-    }
+    shown = {p.tick: place for place, p in reversed(list(enumerate(packets))) if p.tick is not None and p.is_shown}
     return hidden | shown
 
 
@@ -233,9 +219,7 @@ def _index_by_counting(path: Path, first: VideoFrame, rate: Fraction | None) -> 
     time_base = first.time_base
     if first.pts is None or time_base is None or bool(np.any(np.diff(ticks) <= 0)):
         if not rate:
-            raise ValueError(
-                f"{path} has neither frame times nor a frame rate: re-encode it, for example to .mp4"
-            )
+            raise ValueError(f"{path} has neither frame times nor a frame rate: re-encode it, for example to .mp4")
         ticks, time_base = np.arange(len(shown), dtype=np.int64), 1 / rate
     return Index(
         path=path,
@@ -252,9 +236,7 @@ def _index_by_counting(path: Path, first: VideoFrame, rate: Fraction | None) -> 
 def _shape(path: Path, first: VideoFrame) -> Shape:
     check_pixels(path, first.width, first.height)
     if first.rotation % 90:
-        raise ValueError(
-            f"{path} is shown turned by {first.rotation} degrees; expected a multiple of 90: re-encode it"
-        )
+        raise ValueError(f"{path} is shown turned by {first.rotation} degrees; expected a multiple of 90: re-encode it")
     quarter_turns = first.rotation // 90 % 4
     height, width = (first.width, first.height) if quarter_turns % 2 else (first.height, first.width)
     return Shape(height, width, quarter_turns)
@@ -339,9 +321,7 @@ def _group_frames(
                 yield pending.pop(), frame
             if not pending:
                 return
-    raise ValueError(
-        f"{index.path}: frame {pending[-1]} cannot be decoded, the file is damaged there; fetch it again"
-    )
+    raise ValueError(f"{index.path}: frame {pending[-1]} cannot be decoded, the file is damaged there; fetch it again")
 
 
 def _starts(index: Index, start: int) -> list[int]:
@@ -383,9 +363,7 @@ def _packets_from(
         yield from _numbered(index, packets, 0, start)
 
 
-def _numbered(
-    index: Index, packets: Iterable[_Packet], position: int, start: int
-) -> Iterator[tuple[int, _Packet]]:
+def _numbered(index: Index, packets: Iterable[_Packet], position: int, start: int) -> Iterator[tuple[int, _Packet]]:
     assert index.packets is not None
     for place, packet in enumerate(packets, start=position):
         if place >= len(index.packets) or packet.pts != index.packets[place]:

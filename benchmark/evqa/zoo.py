@@ -49,12 +49,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     "tiny": Checkpoint(folder="tiny", hub=None, licence="Apache-2.0", note=TINY_NOTE),
     "unipixel-3b": Checkpoint(folder="unipixel-3b", hub="PolyU-ChenLab/UniPixel-3B", licence=UNSTATED),
     "unipixel-7b": Checkpoint(folder="unipixel-7b", hub="PolyU-ChenLab/UniPixel-7B", licence=UNSTATED),
-    "st-evidence-3b": Checkpoint(
-        folder="st-evidence-3b", hub="Salesforce/ST-Evidence-3B", licence=NON_COMMERCIAL
-    ),
-    "st-evidence-7b": Checkpoint(
-        folder="st-evidence-7b", hub="Salesforce/ST-Evidence-7B", licence=NON_COMMERCIAL
-    ),
+    "st-evidence-3b": Checkpoint(folder="st-evidence-3b", hub="Salesforce/ST-Evidence-3B", licence=NON_COMMERCIAL),
+    "st-evidence-7b": Checkpoint(folder="st-evidence-7b", hub="Salesforce/ST-Evidence-7B", licence=NON_COMMERCIAL),
     "sam2.1-large": Checkpoint(
         folder="sam2.1-large",
         hub="facebook/sam2.1-hiera-large",
@@ -83,9 +79,7 @@ def locate(name: str) -> Path:
     """
     folder = Path(name) if is_folder(name) else root() / checkpoint(name).folder
     if missing := missing_files(folder):
-        raise ValueError(
-            f"checkpoint {name!r} is not complete: {folder} has no {', '.join(missing)}; {_fetch(name)}"
-        )
+        raise ValueError(f"checkpoint {name!r} is not complete: {folder} has no {', '.join(missing)}; {_fetch(name)}")
     return folder
 
 
@@ -136,9 +130,7 @@ def _snapshot(row: Checkpoint, folder: Path) -> str:
         _check_space(folder, sum(file.file_size or 0 for file in files if file.will_download))
         hub.snapshot_download(**where)
     except hub.errors.HfHubHTTPError.__bases__ as error:  # OSError, and the HTTP library's
-        raise ValueError(
-            f"cannot download {row.hub} ({_first_line(error)}); {_by_hand(row, folder)}"
-        ) from error
+        raise ValueError(f"cannot download {row.hub} ({_first_line(error)}); {_by_hand(row, folder)}") from error
     if not files:
         raise ValueError(f"{row.hub} has no file like {', '.join(DOWNLOADED)}: the checkpoint is not there")
     return str(files[0].commit_hash)

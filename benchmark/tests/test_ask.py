@@ -43,9 +43,7 @@ def answered(tmp_path: Path, video: Path) -> Answer:
     return ask(video, "Which shape moves?", ("circle", "square"), replies(tmp_path), tmp_path / "out")
 
 
-def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(
-    tmp_path: Path, video: Path
-) -> None:
+def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(tmp_path: Path, video: Path) -> None:
     text = answered(tmp_path, video).text()
     assert "answer:  (B) square" in text
     assert "when:    0.5-1.5 s" in text
@@ -57,9 +55,7 @@ def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(
     assert (record.sample, record.answer, record.spans) == ("clip_one", 1, (Span(0.5, 1.5),))
 
 
-def test_the_overlay_plays_as_long_as_the_clip_with_the_masks_on_its_frames(
-    tmp_path: Path, video: Path
-) -> None:
+def test_the_overlay_plays_as_long_as_the_clip_with_the_masks_on_its_frames(tmp_path: Path, video: Path) -> None:
     answer = answered(tmp_path, video)
     assert answer.overlay is not None
     film = media.probe(answer.overlay)
@@ -89,9 +85,7 @@ def test_a_timeline_keeps_spans_and_seconds_past_the_end_inside() -> None:
     bar = overlay.timeline(100, duration=2.0, spans=(Span(1.0, 50.0),), second=9.0)
     assert bar.shape[1] == 100
     assert (bar[bar.shape[0] // 2, 60:97] == overlay.SPAN_COLOUR).all()
-    assert (
-        overlay.timeline(100, duration=0.0, spans=(Span(0, 0),), second=0.0)[0, 50] == overlay.BAR_COLOUR
-    ).all()
+    assert (overlay.timeline(100, duration=0.0, spans=(Span(0, 0),), second=0.0)[0, 50] == overlay.BAR_COLOUR).all()
 
 
 def test_a_contour_is_the_edge_of_the_mask_inside_it() -> None:
@@ -200,9 +194,7 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
     left = np.zeros((1080, 1920), dtype=np.bool_)
     left[:, :960] = True
     track = Track(masks={0: masks.encode(left), 1: masks.encode(left)})
-    write_overlay(
-        tmp_path / "film.mp4", media.probe(path), Prediction(sample="x", status="ok", tracks=(track,))
-    )
+    write_overlay(tmp_path / "film.mp4", media.probe(path), Prediction(sample="x", status="ok", tracks=(track,)))
     image = media.load(media.probe(tmp_path / "film.mp4"), [1])[0].astype(int)
     assert image.shape[1] == 960
     assert np.abs(image[270, 20:460] - GREY).max(axis=1).min() > 20
@@ -212,9 +204,7 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="no real clips beside the repository")
 def test_a_sheet_of_a_real_clip_shows_its_frames_at_their_times(tmp_path: Path) -> None:
     video = media.probe(min(MEDIA.glob("*.mp4"), key=lambda path: path.stat().st_size))
-    write_sheet(
-        tmp_path / "sheet.png", video, Prediction(sample="x", status="ok", spans=(Span(0, 1),)), "A\nB"
-    )
+    write_sheet(tmp_path / "sheet.png", video, Prediction(sample="x", status="ok", spans=(Span(0, 1),)), "A\nB")
     page = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     size = (320, round(320 * video.height / video.width))
     first = np.asarray(Image.fromarray(media.load(video, [0])[0]).resize(size)).astype(int)

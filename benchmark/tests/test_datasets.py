@@ -10,10 +10,7 @@ from evqa.schema import BadLine
 
 
 def line(name, **fields):
-    return (
-        json.dumps({"id": name, "video_id": "v", "video": "videos/v.mp4", "question": "What?"} | fields)
-        + "\n"
-    )
+    return json.dumps({"id": name, "video_id": "v", "video": "videos/v.mp4", "question": "What?"} | fields) + "\n"
 
 
 def folder_with(path, *lines):

@@ -76,9 +76,7 @@ def sound_only(path):
 def noise_for_pictures(path):
     content = bytearray(path.read_bytes())
     start = content.find(b"mdat") + 4
-    content[start:] = (
-        np.random.default_rng(0).integers(0, 256, len(content) - start).astype(np.uint8).tobytes()
-    )
+    content[start:] = np.random.default_rng(0).integers(0, 256, len(content) - start).astype(np.uint8).tobytes()
     path.write_bytes(bytes(content))
 
 
@@ -195,9 +193,7 @@ def png_bomb():
     """A PNG of a few kilobytes that says it has 60000 x 60000 pixels."""
 
     def chunk(name, content):
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
     data = zlib.compress(bytes(1_000_000))

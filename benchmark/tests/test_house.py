@@ -110,9 +110,6 @@ def test_a_document_is_plain_text(document: Path) -> None:
 
 def test_no_folder_is_a_junk_drawer() -> None:
     names = {
-        path.stem
-        for top in ("benchmark", "train")
-        for path in (ROOT / top).rglob("*")
-        if path.suffix in {"", ".py"}
+        path.stem for top in ("benchmark", "train") for path in (ROOT / top).rglob("*") if path.suffix in {"", ".py"}
     }
     assert names.isdisjoint({"utils", "util", "common", "helpers", "misc"})

@@ -120,9 +120,7 @@ def test_png_of_every_kind_is_read_by_value_not_by_colour(tmp_path):
     labels = np.zeros((6, 8), dtype=np.uint8)
     labels[1:4, 2:5], labels[4:, 6:] = 1, 2
     palette = Image.fromarray(labels).convert("P")
-    palette.putpalette(
-        [9, 9, 9, 0, 0, 0, 255, 0, 0]
-    )  # the colour of object 1 is black, that of the background is not
+    palette.putpalette([9, 9, 9, 0, 0, 0, 255, 0, 0])  # the colour of object 1 is black, that of the background is not
     palette.putdata(labels.ravel().tolist())
     coloured = np.zeros((6, 8, 3), dtype=np.uint8)
     coloured[labels > 0] = (0, 0, 1)

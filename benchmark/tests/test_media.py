@@ -82,9 +82,7 @@ B_FRAMES = {"x264-params": "keyint=24:min-keyint=24:scenecut=0:bframes=3:b-adapt
 CLIPS = {
     "constant-rate": {"options": {"x264-params": "keyint=30:bframes=0"}},
     "b-frames": {"options": B_FRAMES},
-    "open-gop": {
-        "options": {"x264-params": "keyint=16:min-keyint=16:scenecut=0:bframes=3:b-adapt=0:open-gop=1"}
-    },
+    "open-gop": {"options": {"x264-params": "keyint=16:min-keyint=16:scenecut=0:bframes=3:b-adapt=0:open-gop=1"}},
     "every-frame-a-keyframe": {"options": {"x264-params": "keyint=1"}},
     "one-keyframe": {"options": {"x264-params": "keyint=infinite:scenecut=0:bframes=5:b-adapt=0"}},
     "intra-refresh": {"options": {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}},
@@ -327,9 +325,9 @@ def test_sampled_frames_of_a_real_clip_equal_full_decoding(name):
     found = dict(media.frames(video, sorted(wanted)))
     with av.open(str(MEDIA / name)) as container:
         for index, frame in enumerate(container.decode(video=0)):
-            assert float(
-                (frame.pts - container.streams.video[0].start_time) * frame.time_base
-            ) == pytest.approx(video.times[index], abs=1e-9)
+            assert float((frame.pts - container.streams.video[0].start_time) * frame.time_base) == pytest.approx(
+                video.times[index], abs=1e-9
+            )
             if index in wanted:
                 np.testing.assert_array_equal(found[index], frame.to_ndarray(format="rgb24"))
     assert index == video.num_frames - 1

@@ -122,9 +122,7 @@ def test_a_question_that_the_script_does_not_know_gets_no_reply(tmp_path: Path) 
         ([], "should be an object"),
     ],
 )
-def test_a_file_that_is_no_script_is_refused_with_the_reason(
-    tmp_path: Path, script: object, reason: str
-) -> None:
+def test_a_file_that_is_no_script_is_refused_with_the_reason(tmp_path: Path, script: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         scripted(tmp_path, script)
 
@@ -163,15 +161,11 @@ def test_a_checkpoint_that_is_not_here_names_its_files_and_what_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
-    with pytest.raises(
-        ValueError, match=r"no config.json, model.safetensors; .* scripts/download.sh unipixel-3b"
-    ):
+    with pytest.raises(ValueError, match=r"no config.json, model.safetensors; .* scripts/download.sh unipixel-3b"):
         zoo.locate("unipixel-3b")
 
 
-def test_a_sharded_checkpoint_names_the_shard_that_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
     folder = tmp_path / "st-evidence-3b"
     folder.mkdir()

@@ -83,8 +83,7 @@ def test_merged_spans_stay_between_0_and_1_and_agree_with_unmerged_ones_where_no
     rng = np.random.default_rng(5)
     for _ in range(300):
         predicted, gold = (
-            spans(*(sorted(pair) for pair in rng.uniform(0, 20, size=(rng.integers(1, 5), 2))))
-            for _ in range(2)
+            spans(*(sorted(pair) for pair in rng.uniform(0, 20, size=(rng.integers(1, 5), 2)))) for _ in range(2)
         )
         assert 0 <= temporal.tiou(predicted, gold) <= temporal.tiop(predicted, gold) + 1e-12
         assert temporal.tiop(predicted, gold) <= 1
@@ -262,9 +261,7 @@ def test_f_equals_its_definition_bit_for_bit():
     for height, width in [(1, 1), (1, 40), (40, 1), (2, 2), (33, 47), (150, 200), (300, 260)]:
         for share in (0.002, 0.02, 0.5, 0.98):
             pair = rng.random((2, height, width)) < share
-            blobs = np.stack(
-                [np.kron(rng.random((-(-height // 9), -(-width // 9))) < share, np.ones((9, 9))) > 0] * 1
-            )
+            blobs = np.stack([np.kron(rng.random((-(-height // 9), -(-width // 9))) < share, np.ones((9, 9))) > 0] * 1)
             blob = blobs[0][:height, :width]
             for predicted, gold in [(pair[0], pair[1]), (blob, pair[0]), (blob, np.roll(blob, 3, axis=0))]:
                 assert boundary.boundary_f(predicted, gold) == slow_boundary_f(predicted, gold)
@@ -279,8 +276,7 @@ def test_j_and_f_agree_with_the_davis_evaluator_on_small_masks():
     j_key, f_key = (next(key for key in keys if key.split("_")[0] == name) for name in ("J", "F"))
     for row in rows:
         predicted, gold = (
-            np.array([[pixel == "1" for pixel in line] for line in row[key]])
-            for key in ("pred_rows", "gt_rows")
+            np.array([[pixel == "1" for pixel in line] for line in row[key]]) for key in ("pred_rows", "gt_rows")
         )
         assert spatial.region_j(predicted, gold) == pytest.approx(row[j_key], abs=1e-12)
         assert boundary.boundary_f(predicted, gold) == pytest.approx(row[f_key], abs=1e-12)
@@ -294,9 +290,7 @@ def test_j_and_f_agree_with_the_davis_evaluator_on_network_masks(sequence: str):
     files = sorted((folder / "gt" / sequence).glob("*.png"))[1:-1]
     scores = []
     for file in files:
-        predicted, gold = (
-            np.array(Image.open(path)) > 0 for path in (folder / "pred" / sequence / file.name, file)
-        )
+        predicted, gold = (np.array(Image.open(path)) > 0 for path in (folder / "pred" / sequence / file.name, file))
         scores.append(spatial.score_frame(predicted, gold))
     assert len(files) == expected["frames"] - 2
     assert float(np.mean([score.j for score in scores])) == pytest.approx(expected["J"][0], abs=1e-6)
@@ -304,9 +298,7 @@ def test_j_and_f_agree_with_the_davis_evaluator_on_network_masks(sequence: str):
 
 
 def test_frames_that_neither_side_lists_count_1_and_the_others_what_they_are():
-    scores = spatial.MaskScores(
-        {3: spatial.FrameScore(0.5, 0.25, True), 4: spatial.FrameScore(0, 0, False)}, 10
-    )
+    scores = spatial.MaskScores({3: spatial.FrameScore(0.5, 0.25, True), 4: spatial.FrameScore(0, 0, False)}, 10)
     assert scores.mean("j") == (0.5 + 0 + 8) / 10
     assert scores.mean("jf") == (0.375 + 0 + 8) / 10
     assert scores.mean_where_gold("f") == 0.25
@@ -333,9 +325,7 @@ def test_gold_is_read_from_a_folder_or_from_tracks(tmp_path: Path):
     masks.write_folder(tmp_path / "m", frames.items())
     base = {"id": "s", "video_id": "v", "video": Path("v"), "question": "?"}
     from_folder = gold_masks(Sample(**base, masks=tmp_path / "m"))
-    from_tracks = gold_masks(
-        Sample(**base, tracks=(track({0: frames[0]}), track({2: frames[2], 0: frames[0]})))
-    )
+    from_tracks = gold_masks(Sample(**base, tracks=(track({0: frames[0]}), track({2: frames[2], 0: frames[0]}))))
     assert from_folder is not None
     assert from_tracks is not None
     for index, mask in frames.items():
@@ -354,9 +344,7 @@ def test_a_predicted_mask_of_another_size_is_resized_and_counted():
 
 def test_tracks_are_merged_and_masks_beyond_the_video_are_left_out():
     gold = {0: lambda: square(0, 0, 4) | square(20, 20, 4)}
-    scores = compare(
-        gold, predicted(track({0: square(0, 0, 4)}), track({0: square(20, 20, 4), 9: square(0, 0, 4)})), 5
-    )
+    scores = compare(gold, predicted(track({0: square(0, 0, 4)}), track({0: square(20, 20, 4), 9: square(0, 0, 4)})), 5)
     assert scores.mean("j") == 1.0
     assert scores.num_beyond == 1
 

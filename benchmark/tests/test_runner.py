@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evqa.datasets import Dataset
 
 from evqa import datasets, masks, media, models, runner, schema
+from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
 from evqa.schema import Prediction, Sample
 
@@ -146,9 +146,7 @@ def test_only_the_named_samples_run_and_an_unknown_name_is_an_error(
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_below_one_is_an_error(
-    data: Dataset, model: models.Model, tmp_path: Path, limit: int
-) -> None:
+def test_a_limit_below_one_is_an_error(data: Dataset, model: models.Model, tmp_path: Path, limit: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         run(model, data, tmp_path / "run", limit=limit)
 
@@ -161,9 +159,7 @@ def test_a_folder_of_another_run_is_refused_with_the_differences(
     with pytest.raises(ValueError, match=r"another run \(seed was 0, now 7\): .*--restart"):
         run(model, data, tmp_path / "run", seed=7)
     other = models.build(str(write_replies(tmp_path / "other.json", 3)))
-    with pytest.raises(
-        ValueError, match=r"model was .*replies\.json', now .*other\.json'; model\.replies was"
-    ):
+    with pytest.raises(ValueError, match=r"model was .*replies\.json', now .*other\.json'; model\.replies was"):
         run(other, data, tmp_path / "run")
     assert (tmp_path / "run" / PREDICTIONS).read_bytes() == before
 
@@ -185,9 +181,7 @@ def test_restart_begins_anew(data: Dataset, model: models.Model, tmp_path: Path)
     assert runner.load(tmp_path / "run").identity["seed"] == 7
 
 
-def test_predictions_that_no_run_describes_are_left_alone(
-    data: Dataset, model: models.Model, tmp_path: Path
-) -> None:
+def test_predictions_that_no_run_describes_are_left_alone(data: Dataset, model: models.Model, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / PREDICTIONS).write_text("mine\n")
     with pytest.raises(ValueError, match=r"no run\.json"):
@@ -216,9 +210,7 @@ def test_a_record_damaged_in_the_middle_is_an_error_with_its_line(
         run(model, data, tmp_path / "run")
 
 
-def test_a_damaged_description_of_a_run_is_an_error(
-    data: Dataset, model: models.Model, tmp_path: Path
-) -> None:
+def test_a_damaged_description_of_a_run_is_an_error(data: Dataset, model: models.Model, tmp_path: Path) -> None:
     run(model, data, tmp_path / "run")
     (tmp_path / "run" / RUN).write_text("{")
     with pytest.raises(ValueError, match=r"run\.json describes no run"):
@@ -273,9 +265,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     assert (out / PREDICTIONS).stat().st_size == room
     kept = records(out)
     assert 0 < len(kept) < 12
-    again = subprocess.run(
-        command(data, replies, out), env=environment(), capture_output=True, text=True, check=False
-    )
+    again = subprocess.run(command(data, replies, out), env=environment(), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert records(out)[: len(kept)] == kept
     assert [one.sample for one in records(out)] == [f"s{number:03d}" for number in range(12)]

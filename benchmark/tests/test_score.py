@@ -35,9 +35,7 @@ def make_video(folder: Path, name: str, held: range) -> None:
     for kind in ("videos", "masks", "objects"):
         (folder / kind / name).mkdir(parents=True)
     for index in range(NUM_FRAMES):
-        Image.fromarray(np.full((*SIZE, 3), 20 * index, np.uint8)).save(
-            folder / f"videos/{name}/{index:05d}.png"
-        )
+        Image.fromarray(np.full((*SIZE, 3), 20 * index, np.uint8)).save(folder / f"videos/{name}/{index:05d}.png")
         Image.fromarray(labels(index)).save(folder / f"objects/{name}/{index:05d}.png")
     masks.write_folder(folder / "masks" / name, ((index, evidence(index)) for index in held))
 
@@ -73,9 +71,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def gold_prediction(sample: Sample, **changes: object) -> Prediction:
     assert sample.masks is not None
-    frames = {
-        index: masks.encode(masks.read_png(path)) for index, path in masks.read_folder(sample.masks).items()
-    }
+    frames = {index: masks.encode(masks.read_png(path)) for index, path in masks.read_folder(sample.masks).items()}
     fields = {
         "sample": sample.id,
         "status": "ok",
@@ -94,13 +90,9 @@ def gold_predictions(dataset: Dataset, **changes: object) -> list[Prediction]:
 
 
 def test_gold_as_prediction_scores_one_and_one_hundred(dataset: Dataset):
-    strict, original = score_presets(
-        dataset, gold_predictions(dataset), ["strict", "st-evidence"], name="gold"
-    )
+    strict, original = score_presets(dataset, gold_predictions(dataset), ["strict", "st-evidence"], name="gold")
     assert {title: mean.mean for title, mean in strict.metrics.items()} == dict.fromkeys(strict.metrics, 1.0)
-    assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(
-        original.metrics, 100.0
-    )
+    assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(original.metrics, 100.0)
     assert all((mean.n_total, mean.n_scored) == (4, 4) for mean in strict.metrics.values())
     assert (strict.counts.ok, strict.counts.missing, strict.counts.failed) == (4, 0, 0)
     assert strict.metrics["Acc"].low == strict.metrics["Acc"].high == 1.0
@@ -110,9 +102,7 @@ def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
     mute = [Prediction(sample=sample.id, status="ok") for sample in dataset.samples]
     for scores in score_presets(dataset, mute, ["strict", "st-evidence"]):
         assert all(mean.mean == 0.0 for mean in scores.metrics.values())
-        assert all(
-            (mean.n_total, mean.n_scored, mean.n_unparsed) == (4, 0, 4) for mean in scores.metrics.values()
-        )
+        assert all((mean.n_total, mean.n_scored, mean.n_unparsed) == (4, 0, 4) for mean in scores.metrics.values())
 
 
 def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
@@ -175,9 +165,7 @@ def test_without_the_video_the_prediction_says_how_many_frames_there_are(dataset
 
 def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset: Dataset):
     good = gold_predictions(dataset)
-    large = Track(
-        masks={index: masks.encode(masks.resize(evidence(index), (48, 64))) for index in range(NUM_FRAMES)}
-    )
+    large = Track(masks={index: masks.encode(masks.resize(evidence(index), (48, 64))) for index in range(NUM_FRAMES)})
     damaged = Track(masks={0: RLE(size=SIZE, counts="oops")})
     scores = score.score(
         dataset,
@@ -262,17 +250,14 @@ def test_trivial_baselines_go_through_the_same_scores(dataset: Dataset):
 def test_the_fitted_span_is_the_best_of_the_grid(dataset: Dataset):
     spans = [Span(0.5, 1.5), Span(0.5, 1.0), Span(0.4, 1.4), Span(0.0, 2.0)]
     samples = tuple(
-        sample.model_copy(update={"spans": (span,)})
-        for sample, span in zip(dataset.samples, spans, strict=True)
+        sample.model_copy(update={"spans": (span,)}) for sample, span in zip(dataset.samples, spans, strict=True)
     )
     train = Dataset("train", dataset.folder, samples, (), "")
     start, end = baselines.best_constant_span(train)
     grid = [(a / 20, b / 20) for a in range(20) for b in range(a + 1, 21)]
     best = max((sum(tmean((Span(2 * a, 2 * b),), (span,)) for span in spans) / 4, a, b) for a, b in grid)
     assert (start, end) == best[1:]
-    fitted = next(
-        scores for scores in baselines.baselines(train, train) if scores.name.startswith("constant span")
-    )
+    fitted = next(scores for scores in baselines.baselines(train, train) if scores.name.startswith("constant span"))
     assert fitted.metrics["t-mean"].mean == pytest.approx(best[0])
 
 

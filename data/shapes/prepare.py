@@ -23,14 +23,15 @@ from typing import Literal
 
 import numpy as np
 import tyro
+from PIL import Image
+from tqdm import tqdm
+
 from evqa import masks, media
 from evqa.schema import write_records
 from evqa.tasks import st_evidence
 from evqa.tasks.shapes.draw import draw
 from evqa.tasks.shapes.questions import Question, expression, questions
 from evqa.tasks.shapes.scene import FPS, Scene, scene
-from PIL import Image
-from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 
@@ -62,7 +63,9 @@ EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions"
 """Columns that the published files lack; readers of those ignore them."""
 
 
-def main(splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2) -> None:
+def main(
+    splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2
+) -> None:
     """Write the synthetic world below this file's folder.
 
     Args:

@@ -136,7 +136,7 @@ def make_tiny_config(tokenizer):
 
 @pytest.fixture
 def tiny_model(tiny_config):
-    """A random model of that config; its decoder starts with torch's own weights, so that its masks are not flat."""
+    """A random model of that config; its decoder has torch's own weights, so that its masks are not flat."""
     return make_tiny_model(tiny_config)
 
 
@@ -162,8 +162,9 @@ def make_tiny_model(tiny_config):
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
-    """A data set of eight clips in which a red and a blue square drift; the evidence is one of them, as tracks or PNGs."""
+    """Eight clips in which a red and a blue square drift; evidence is one of them, as track or PNG files."""
     import numpy as np
+
     from evqa import masks, media
     from evqa.schema import Sample, Span, Track, write_records
 

@@ -148,7 +148,14 @@ def test_unknown_decoders_and_sizes_are_refused():
 
 @pytest.mark.parametrize(
     ("scope", "expected"),
-    [("qkvo_llm", 8), ("qkvo_visual", 4), ("qkvo_all", 12), ("linear_llm", 14), ("linear_visual", 10), ("linear_all", 24)],
+    [
+        ("qkvo_llm", 8),
+        ("qkvo_visual", 4),
+        ("qkvo_all", 12),
+        ("linear_llm", 14),
+        ("linear_visual", 10),
+        ("linear_all", 24),
+    ],
 )
 def test_an_adapter_sits_on_the_layers_of_its_scope(tiny_model, scope, expected):
     adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0, scope=scope)
@@ -163,7 +170,9 @@ def test_only_the_adapter_and_the_named_groups_are_trained(tiny_model):
     trained = {name for name, p in lora.bare(adapted).named_parameters() if p.requires_grad}
     tops = {name.split(".")[0] for name in trained if "lora_" not in name}
     assert tops == {"seg_head", "sam2", "model"}
-    assert {n for n in trained if n.startswith("model.") and "lora_" not in n} == {"model.language_model.embed_tokens.weight"}
+    assert {n for n in trained if n.startswith("model.") and "lora_" not in n} == {
+        "model.language_model.embed_tokens.weight"
+    }
     assert not any(name.startswith(tuple("sam2." + start for start in NEVER_TRAINED)) for name in trained)
     with pytest.raises(ValueError, match="unknown groups"):
         lora.set_trainable(adapted, ["sam3"])
@@ -184,7 +193,9 @@ def test_what_was_trained_goes_to_disk_and_back(tiny_model, tmp_path):
         "adapter_model.safetensors",
         "pytorch_model.safetensors",
     ]
-    assert any(name.startswith("sam2.image_encoder.trunk.") for name in load_file(tmp_path / "pytorch_model.safetensors"))
+    assert any(
+        name.startswith("sam2.image_encoder.trunk.") for name in load_file(tmp_path / "pytorch_model.safetensors")
+    )
     adapted.load_state_dict(before)
     checkpoints.load_trained(adapted, tmp_path)
     assert all(torch.equal(adapted.state_dict()[name], weight) for name, weight in after.items())
@@ -215,7 +226,9 @@ def test_another_decoder_takes_the_place_of_the_one_that_is_there(tiny_model, tm
     other.save_pretrained(tmp_path)
     checkpoints.replace_decoder(tiny_model, "tiny", tmp_path)
     assert torch.equal(tiny_model.sam2.mask_decoder.iou_token.weight, other.mask_decoder.iou_token.weight)
-    assert torch.equal(tiny_model.sam2.prompt_encoder.point_embeddings[2].weight[0], other.prompt_encoder.point_embed.weight[2])
+    assert torch.equal(
+        tiny_model.sam2.prompt_encoder.point_embeddings[2].weight[0],
+        other.prompt_encoder.point_embed.weight[2],
+    )
     with pytest.raises(ValueError, match="width 256"):
         checkpoints.replace_decoder(tiny_model, "l", tmp_path)
-

@@ -3,8 +3,10 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+
 from evqa import datasets, zoo
 from unipixel import configs
 from unipixel.configs import DECODERS, RECIPES, SIZES, UNCONVERTED, DataConfig, LoopConfig, OptimizerConfig
@@ -30,13 +32,31 @@ def test_every_data_set_of_a_recipe_is_known_or_named_as_lacking_a_converter(rec
     assert [name for name in names if name not in datasets.DATASETS and name not in UNCONVERTED] == []
 
 
-def test_the_default_recipe_is_the_published_one():
+def test_modules_and_scopes_are_those_of_the_model():
+    from unipixel.model import config, lora
+
+    assert get_args(configs.Module) == get_args(lora.Group)
+    assert get_type_hints(configs.LoraConfig)["scope"] == lora.Scope
+    assert {decoder.size for decoder in DECODERS.values()} <= {"", *config.DECODERS}
+
+
+def test_the_recipe_of_the_paper_has_its_values():
     config = configs.st_evidence("3b", "base")
-    assert (config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.scope) == (128, 256, 0.1, "qkvo_all")
+    assert (config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.scope) == (
+        128,
+        256,
+        0.1,
+        "qkvo_all",
+    )
     assert config.modules == ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
     assert (config.optimizer.lr, config.optimizer.sam2_lr, config.optimizer.weight_decay) == (2e-5, 5e-6, 0)
     assert (config.optimizer.warmup, config.optimizer.schedule) == (0.03, "cosine")
-    assert (config.loop.batch, config.loop.global_batch, config.loop.epochs, config.loop.bf16) == (4, 32, 1, True)
+    assert (config.loop.batch, config.loop.global_batch, config.loop.epochs, config.loop.bf16) == (
+        4,
+        32,
+        1,
+        True,
+    )
     assert (config.data.num_frames, config.data.sampling) == (8, "random")
     weights = (config.loss.focal, config.loss.dice, config.loss.iou, config.loss.objectness)
     assert weights == (100, 5, 5, 5)
@@ -72,14 +92,23 @@ def test_steps_drop_the_incomplete_batch_and_warm_up_rounds_up():
         (lambda: DataConfig(datasets=(("a", math.nan),)), "a repeat is a number > 0, got nan"),
         (lambda: DataConfig(datasets=(("a", 1.0), ("a", 2.0))), "every data set can be named once"),
         (lambda: DataConfig(datasets=(("a", 1.0),), num_frames=0), "num_frames is a number >= 1, got 0"),
-        (lambda: DataConfig(datasets=(("a", 1.0),), mask_frames=9), "mask_frames is at most num_frames=8, got 9"),
-        (lambda: DataConfig(datasets=(("a", 1.0),), max_pixels=1), "max_pixels is at least min_pixels=100352, got 1"),
+        (
+            lambda: DataConfig(datasets=(("a", 1.0),), mask_frames=9),
+            "mask_frames is at most num_frames=8, got 9",
+        ),
+        (
+            lambda: DataConfig(datasets=(("a", 1.0),), max_pixels=1),
+            "max_pixels is at least min_pixels=100352, got 1",
+        ),
         (lambda: OptimizerConfig(lr=-1.0), "lr is a number >= 0, got -1.0"),
         (lambda: OptimizerConfig(warmup=1.0), "warmup is a share in"),
         (lambda: LoopConfig(batch=3), "global_batch is a multiple of batch=3, got 32"),
         (lambda: LoopConfig(epochs=0.0), "epochs is a number > 0 where max_steps is 0, got 0.0"),
         (lambda: LoopConfig(offload=True), "use it with --zero 1 or 2"),
-        (lambda: configs.config("st_evidence", "3b", "base"), "unknown recipe 'st_evidence'; the recipes are: st-"),
+        (
+            lambda: configs.config("st_evidence", "3b", "base"),
+            "unknown recipe 'st_evidence'; the recipes are: st-",
+        ),
         (lambda: configs.tiny("300b", "base"), "unknown size '300b'; the sizes are: 3b, 7b, tiny"),
         (lambda: configs.tiny("3b", "huge"), "unknown decoder 'huge'; the decoders are: base, large"),
         (
@@ -94,7 +123,7 @@ def test_a_wrong_value_is_refused_with_what_came_and_what_is_expected(build, mes
 
 
 def test_configs_and_mixture_need_no_torch():
-    code = "import sys, unipixel.configs, unipixel.run_folder, unipixel.data.mixture; sys.exit('torch' in sys.modules)"
+    code = "import sys, unipixel.job, unipixel.data.mixture; sys.exit('torch' in sys.modules)"
     path = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmark")]
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False)
     assert done.returncode == 0

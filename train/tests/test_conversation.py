@@ -77,7 +77,8 @@ def test_pieces_equal_what_a_published_tokenizer_makes_of_the_whole(oracle):
     encoded = conversation.encode(tokenizer, messages, [2])
     whole = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-        "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>What is here?\nOptions:\n(A) a dog<|im_end|>\n"
+        "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>What is here?\n"
+        "Options:\n(A) a dog<|im_end|>\n"
         "<|im_start|>assistant\nAnswer: A. Spatial Evidence: <|seg|>.<|im_end|>"
     )
     assert encoded.input_ids.tolist() == tokenizer(whole, add_special_tokens=False)["input_ids"]

@@ -42,7 +42,9 @@ def test_two_frames_share_a_step_and_an_odd_last_one_stands_for_two():
     ours = frames.llm_pixels(video, 56 * 56, 56 * 56)
     assert ours.grid_thw.tolist() == [2, 4, 4]
     parts = ours.pixel_values.view(2, 16, 3, 2, 14, 14)
-    single = [frames.llm_pixels(video[i : i + 1], 56 * 56, 56 * 56).pixel_values.view(16, 3, 2, 14, 14) for i in range(3)]
+    single = [
+        frames.llm_pixels(video[i : i + 1], 56 * 56, 56 * 56).pixel_values.view(16, 3, 2, 14, 14) for i in range(3)
+    ]
     for step, place, source in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 2)):
         assert torch.equal(parts[step, :, :, place], single[source][:, :, 0])
 

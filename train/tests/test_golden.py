@@ -1,5 +1,6 @@
 """Against tensors of the upstream implementation (random tiny model, fp32)."""
 
+import copy
 import json
 
 import pytest
@@ -95,3 +96,18 @@ def test_seg_tokens_in_the_prompt_are_drawn_as_upstream_draws_them(oracle, oracl
     torch.testing.assert_close(out.logits, golden["pre.logits_lm"], rtol=0, atol=1e-4)
     drawn = list(model.segment(out.prompts[0], golden["gen.frames"], (168, 224)))
     assert torch.equal(torch.stack([frame.masks for frame in drawn], dim=1)[0], golden["pre.seg0"][0])
+
+
+def test_in_bfloat16_the_loss_is_off_by_thousandths_and_frequencies_are_exact(oracle, oracle_model):
+    case = load_file(oracle / "train_seg_2obj_4f.safetensors")
+    exact = {name: buffer for name, buffer in oracle_model.named_buffers() if name.endswith("inv_freq")}
+    half = copy.deepcopy(oracle_model).bfloat16()
+    with torch.no_grad():
+        out = forward(half, case)
+    assert out.loss.item() == pytest.approx(27.055950, abs=0.03)
+    assert {name.rpartition(".")[0] for name in exact} == {
+        "model.visual.rotary_pos_emb",
+        "model.language_model.rotary_emb",
+        "sam2.memory_attention.rotary_emb",
+    }
+    assert all(torch.equal(dict(half.named_buffers())[name], buffer) for name, buffer in exact.items())

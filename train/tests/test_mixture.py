@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from evqa import datasets, masks, media
 from evqa.schema import Sample, write_records
-from torch.utils.data import DataLoader
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
 from unipixel.data.collate import IGNORED, Collate, Skipped
@@ -17,7 +18,8 @@ from unipixel.data.mixture import Draw, Mixture, RunOrder, Source
 
 def source(num_samples, repeat, name="a"):
     samples = tuple(
-        Sample(id=f"{name}{i}", video_id="v", video="v.mp4", question="?", options=("x",), answer=0) for i in range(num_samples)
+        Sample(id=f"{name}{i}", video_id="v", video="v.mp4", question="?", options=("x",), answer=0)
+        for i in range(num_samples)
     )
     return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="")
 
@@ -56,7 +58,7 @@ def test_a_fraction_walks_through_all_samples_before_one_comes_again():
     drawn = [part.epoch(index, seed=1) for index in range(10)]
     assert [len(epoch) for epoch in drawn] == [3] * 10
     assert Counter(np.concatenate(drawn).tolist()) == dict.fromkeys(range(10), 3)
-    assert sorted(np.concatenate(drawn[:3]).tolist() + [drawn[3][0]]) == list(range(10))
+    assert sorted([*np.concatenate(drawn[:3]).tolist(), drawn[3][0]]) == list(range(10))
 
 
 def test_a_mixed_repeat_is_the_whole_part_and_the_fraction():
@@ -161,7 +163,10 @@ def test_sam_2_can_see_fewer_frames_than_the_language_model(squares, tokenizer):
 def test_a_short_video_gives_all_frames_and_larger_ones(squares, tokenizer):
     example = examples(squares, tokenizer, num_frames=32, max_pixels=84 * 84)[Draw(0, 0, 0)]
     assert len(example["frame_times"]) == 10
-    assert example["video_grid_thw"].tolist()[0][1:] > [6, 6]  # three times the pixels for a third of the frames
+    assert example["video_grid_thw"].tolist()[0][1:] > [
+        6,
+        6,
+    ]  # three times the pixels for a third of the frames
 
 
 def test_a_place_in_the_run_gives_the_same_example_in_any_process(squares, tokenizer):
@@ -211,7 +216,10 @@ def test_objects_of_one_sample_are_merged_into_one_mask(squares, tokenizer):
     first, second = data.mixture.sources[0].samples[:2]
     both = first.model_copy(update={"tracks": first.tracks + second.tracks})
     example = data.example(both, np.random.default_rng(0))
-    alone = [data.example(one, np.random.default_rng(0))["masks"] for one in (first, first.model_copy(update={"tracks": second.tracks}))]
+    alone = [
+        data.example(one, np.random.default_rng(0))["masks"]
+        for one in (first, first.model_copy(update={"tracks": second.tracks}))
+    ]
     assert torch.equal(example["masks"], alone[0] | alone[1])
 
 

@@ -25,7 +25,11 @@ def tracker():
     with torch.no_grad():
         for layer in model.memory_encoder.memory_fuser.layers:
             layer.scale.fill_(0.5)
-        for name in ("no_object_pointer", "occlusion_spatial_embedding_parameter", "memory_temporal_positional_encoding"):
+        for name in (
+            "no_object_pointer",
+            "occlusion_spatial_embedding_parameter",
+            "memory_temporal_positional_encoding",
+        ):
             getattr(model, name).normal_(std=0.5)
         head = model.mask_decoder.pred_obj_score_head.proj_out
         head.weight.mul_(40)
@@ -64,7 +68,7 @@ def test_videos_together_equal_videos_one_by_one(tracker):
 
 @torch.no_grad()
 def test_streaming_draws_what_tracking_draws_but_nothing_of_absent_objects(tracker):
-    """The memory of an absent object differs by design, so the two are compared while every object is there."""
+    """An absent object is remembered otherwise by design: they are compared while every object is there."""
     frames, prompts = a_case(20, 3)
     with torch.no_grad():
         tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1000.0)
@@ -159,7 +163,7 @@ def test_a_frame_of_another_size_is_refused(tracker):
 
 @torch.no_grad()
 def test_what_a_frame_reads_equals_transformers_own_account_of_a_long_video(tracker):
-    """transformers gathers memories for one object from a session; past 7 maps and 16 pointers the two must still agree."""
+    """transformers gathers the memories of one object; past 7 maps and 16 pointers both must agree."""
     frames, prompts = a_case(24, 1, seed=5)
     pyramid = tracker.encode(frames)
     sine = tracker.vision_encoder(frames[:1]).fpn_position_encoding[-1].flatten(2).permute(2, 0, 1)

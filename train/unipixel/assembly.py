@@ -1,14 +1,16 @@
-"""A run's parts put together: start weights, adapter, what is trained, data, Trainer; and the finished model."""
+"""A run's parts put together: start weights, adapter, what is trained, data, Trainer; the finished model."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from torch import nn
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from unipixel import run_folder
 from unipixel.configs import DECODERS, SFTConfig
@@ -29,14 +31,18 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
     if config.loop.num_threads:
         torch.set_num_threads(config.loop.num_threads)
     settings = arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
+    if settings.process_index > 0:
+        disable_progress_bar()
     tokenizer = checkpoints.load_tokenizer(job.start)
     model = trainable_model(config, job.start, job.decoder)
     examples = Examples(
-        mixture=job.mixture, config=config.data, tokenizer=tokenizer, side=lora.bare(model).config.sam2_image_size
+        mixture=job.mixture,
+        config=config.data,
+        tokenizer=tokenizer,
+        side=lora.bare(model).config.sam2_image_size,
     )
     pad = tokenizer.pad_token_id
-    if pad is None:
-        raise ValueError(f"the tokenizer in {job.start} has no padding token: its files are not complete")
+    assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
     log_trainable(model)
     return SFTTrainer(
         config=config,
@@ -45,7 +51,7 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
         model=model,
         args=settings,
         train_dataset=examples,
-        data_collator=Collate(int(pad)),
+        data_collator=Collate(pad),
     )
 
 
@@ -58,7 +64,9 @@ def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> Uni
     model.config.clock = config.clock
     model.config.min_pixels, model.config.max_pixels = config.data.min_pixels, config.data.max_pixels
     size = config.lora
-    adapted = model if size.rank == 0 else lora.attach(model, size.rank, size.alpha, size.dropout, size.scope)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers has renamed
+        adapted = model if size.rank == 0 else lora.attach(model, size.rank, size.alpha, size.dropout, size.scope)
     lora.set_trainable(adapted, config.modules)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
@@ -68,7 +76,7 @@ def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> Uni
 
 def write_finished(trainer: SFTTrainer, job: Job) -> Path:
     """Merge the adapter and write a full checkpoint in the published naming: complete, or not there."""
-    model = trainer.model
+    model = trainer.trained
     merged = lora.merge(model) if isinstance(model, PeftModel) else model
     assert isinstance(merged, UniPixel), type(merged)
     merged.config.use_cache = True  # Trainer turns it off; the setting goes into config.json

@@ -1,4 +1,4 @@
-"""UniPixel as a chat model of `evqa`: it watches sampled frames, answers, and its `<|seg|>` become masks on every frame."""
+"""UniPixel as a chat model of `evqa`: it sees sampled frames; its `<|seg|>` become masks on all frames."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Watched(NamedTuple):
 
 
 class UniPixelChat:
-    """A checkpoint that replies with text and masks; greedy, so that the same question gets the same reply."""
+    """A checkpoint that replies with text and masks, greedily: the same question gets the same reply."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         checkpoint: str,
@@ -60,7 +60,7 @@ class UniPixelChat:
         Args:
             checkpoint: a name of the zoo or a folder.
             name: what the model is called in results.
-            num_frames: frames that the language model sees, spread evenly; with neither this nor `fps`, the checkpoint's.
+            num_frames: frames for the language model, evenly spread; None (and no `fps`) = the checkpoint's.
             fps: frames a second instead, `max_frames` at most.
             max_frames: see `fps`.
             min_pixels: fewest pixels of a frame for the language model; None = the checkpoint's.
@@ -89,7 +89,11 @@ class UniPixelChat:
             pad_token_id=self.ends[-1],
             suppress_tokens=conversation.known(self.tokenizer, conversation.NEVER_WRITTEN),
         )
-        self._identity = {"checkpoint": checkpoint, "weights": _fingerprint(folder), "revision": _revision(folder)}
+        self._identity = {
+            "checkpoint": checkpoint,
+            "weights": _fingerprint(folder),
+            "revision": _revision(folder),
+        }
         self._watched: Watched | None = None
 
     @property
@@ -115,19 +119,21 @@ class UniPixelChat:
             return self._reply(messages, start)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise ModelError(f"out of memory on {self.device}: fewer frames or fewer pixels need less ({error})") from error
+            raise ModelError(f"out of memory on {self.device}, fewer frames or pixels need less: {error}") from error
 
     def _reply(self, messages: Sequence[Message], start: float) -> Reply:
         watched = self._watch(messages)
         tokens = [] if watched is None else [watched.patches.num_tokens] * _num_clips(messages)
-        input_ids = conversation.encode(self.tokenizer, messages, tokens, reply=True).input_ids[None].to(self.device)
+        encoded = conversation.encode(self.tokenizer, messages, tokens, reply=True)
+        input_ids = encoded.input_ids[None].to(self.device)
         written = self._write(input_ids, watched, len(tokens))
         masks = None if watched is None else self._draw(written.prompts, watched.video)
         ids = written.ids.tolist()
         has_ended = bool(ids) and ids[-1] in self.ends
         text = self.tokenizer.decode(ids[:-1] if has_ended else ids, clean_up_tokenization_spaces=False)
         assert isinstance(text, str), text
-        usage = Usage(input_tokens=input_ids.shape[1], output_tokens=len(ids), seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        usage = Usage(input_tokens=input_ids.shape[1], output_tokens=len(ids), seconds=seconds)
         return Reply(text, masks, usage, "stop" if has_ended else "length")
 
     def _watch(self, messages: Sequence[Message]) -> Watched | None:
@@ -173,11 +179,8 @@ class UniPixelChat:
                 for track, mask in zip(tracks, frame.masks, strict=True):
                     if mask.any():
                         track[index] = rle.encode(mask.numpy())
-        return Masks(
-            tuple(Track(score=min(float(s), 1.0), masks=track) for s, track in zip(scores, tracks, strict=True)),
-            size,
-            video.num_frames,
-        )
+        scored = zip(scores.clamp(max=1.0).tolist(), tracks, strict=True)
+        return Masks(tuple(Track(score=score, masks=track) for score, track in scored), size, video.num_frames)
 
     def _squares(self, video: media.Video) -> Iterator[Tensor]:
         for _, image in media.frames(video, range(video.num_frames)):
@@ -206,7 +209,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _fingerprint(folder: Path, num_blocks: int = 16, block: int = 2**16) -> str:
-    """A hash of samples from the weights: two trainings of one model differ in it, and 16 GB need not be read."""
+    """A hash of samples from the weights: tells two trainings of a model apart without reading 16 GB."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size

@@ -1,7 +1,8 @@
-"""What a fine-tuning run is made of: sizes, mask decoders, the typed config, and the recipes (size, decoder) -> config.
+"""What a fine-tuning run is made of: sizes, mask decoders, the typed config, and the recipes that fill it in.
 
-A recipe is a function that returns a whole config; the command line then replaces single fields. Every field below
-is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is the flag's help.
+A recipe is a function (size, decoder) -> config; the command line then replaces single fields. Every field of
+a config is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is the flag's
+help.
 """
 
 from __future__ import annotations
@@ -35,13 +36,12 @@ DECODERS: dict[str, Decoder] = {
     "base": Decoder("", None),
     "large": Decoder("l", "sam2.1-large"),
 }
-"""Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models), `large` puts
-SAM 2.1 Hiera large in its place."""
+"""Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models),
+`large` puts SAM 2.1 Hiera large in its place."""
 
-Module = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2", "llm", "visual"]
-"""Parts that can be trained in full: token embedding and output layer, the vision projector, the referring-prompt
-projections, their encoder, the object-memory projection, the head that makes mask prompts, SAM 2, and (not in the
-published recipe, where they have an adapter) the language model and the vision tower."""
+Module = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
+"""Parts that can be trained in full: token embedding and output layer, vision projector, projections of
+referring prompts, their encoder, the object-memory projection, the head that makes mask prompts, SAM 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,13 @@ class DataConfig:
     """What the model learns from."""
 
     datasets: tuple[tuple[str, float], ...]
-    """Names or folders of data sets, each with how often an epoch holds it: 2 = twice, 0.25 = each sample in one of 4."""
+    """Names or folders of data sets, each with how often an epoch holds it: 2 is twice, 0.25 a quarter."""
     num_frames: int = 8
     """Frames of a video that the language model sees; a shorter video gives all that it has."""
     sampling: Literal["random", "uniform"] = "random"
-    """random: one random frame from each of num-frames equal bins; uniform: evenly spread, both ends included."""
+    """random: a random frame of each of num-frames equal bins; uniform: evenly spread, with both ends."""
     mask_frames: int = 0
-    """How many of those frames SAM 2 sees, drawn the same way; 0 is all of them, as published. Fewer cost less."""
+    """How many of those frames SAM 2 sees, drawn the same way; 0 is all, as published. Fewer cost less."""
     min_pixels: int = 128 * 28 * 28
     """Least pixels of a frame for the language model."""
     max_pixels: int = 256 * 28 * 28
@@ -95,7 +95,7 @@ class LoraConfig:
     dropout: float = 0.1
     """Dropout at the adapter's input."""
     scope: Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"] = "qkvo_all"
-    """Layers with an adapter: attention projections or every linear layer, of the language model, the vision tower, both."""
+    """Layers with an adapter: attention projections, or every linear layer; never of SAM 2."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, rank=self.rank, alpha=self.alpha, dropout=self.dropout)
@@ -159,7 +159,7 @@ class LoopConfig:
     batch: int = 4
     """Samples of one forward pass on one device."""
     global_batch: int = 32
-    """Samples of one optimizer step on all devices; the gradient accumulates over as many passes as that takes."""
+    """Samples of one optimizer step on all devices; gradients add up over as many passes as that takes."""
     epochs: float = 1.0
     """Passes over the mixture; incomplete last batches are dropped."""
     max_steps: int = 0
@@ -169,7 +169,7 @@ class LoopConfig:
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: far less memory, about a third more time."""
     zero: Literal[0, 1, 2] = 0
-    """DeepSpeed ZeRO stage: 0 is plain data parallelism, 1 shards the optimizer's state, 2 the gradients too."""
+    """ZeRO stage of DeepSpeed: 0 is plain data parallelism, 1 shards the optimizer, 2 the gradients too."""
     offload: bool = False
     """Keep the sharded optimizer's state in main memory (with --zero 1 or 2)."""
     num_workers: int = 2
@@ -211,7 +211,7 @@ class SFTConfig:
     seed: int = 42
     """Seed of the order of the data, of the frames drawn, and of dropout."""
     clock: Literal["true", "legacy"] = "true"
-    """What the model is told of time: each frame's true second, or 2 frames a second whatever the truth (as published)."""
+    """What the model is told of time: true seconds, or as published that any video has 2 frames a second."""
     modules: tuple[Module, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
     """Parts that are trained in full, beside the adapter."""
     data: Annotated[DataConfig, OmitArgPrefixes]
@@ -234,8 +234,8 @@ class SFTConfig:
         together = self.loop.batch * processes
         if self.loop.global_batch % together:
             raise ValueError(
-                f"global_batch {self.loop.global_batch} is no multiple of batch {self.loop.batch} x {processes} "
-                f"processes: choose --batch and --global-batch so that it is"
+                f"global_batch {self.loop.global_batch} is no multiple of batch {self.loop.batch} x "
+                f"{processes} processes: choose --batch and --global-batch so that it is"
             )
         return self.loop.global_batch // together
 
@@ -246,8 +246,8 @@ class SFTConfig:
         steps = int(self.loop.epochs * num_items) // self.loop.global_batch
         if steps == 0:
             raise ValueError(
-                f"{self.loop.epochs} epochs of {num_items} samples fill no batch of {self.loop.global_batch}: "
-                "lower --global-batch (and --batch), or raise --epochs or the repeats"
+                f"{self.loop.epochs} epochs of {num_items} samples fill no batch of "
+                f"{self.loop.global_batch}: lower --global-batch (and --batch), or raise --epochs or repeats"
             )
         return steps
 
@@ -263,7 +263,7 @@ def _check_at_least(least: int, **values: float) -> None:
 
 
 UNCONVERTED: dict[str, str] = {
-    "st-evidence-instruct-qa": "gen_qa/vicas/st_evidence_vicas.csv, and ViCaS's frames and annotations with masks",
+    "st-evidence-instruct-qa": "gen_qa/vicas/st_evidence_vicas.csv, frames and annotated masks of ViCaS",
     "revos": "meta_expressions_train_.json, mask_dict.json and the frames of ReVOS",
     "mevis": "train/meta_expressions.json, train/mask_dict.json and the frames of MeViS",
     "lvvis": "meta_expressions.json, mask_dict.json and the frames of LV-VIS",
@@ -274,7 +274,7 @@ UNCONVERTED: dict[str, str] = {
     "vicas": "annotations v1.0, splits and video frames of ViCaS",
     "llava-instruct": "llava_v1_5_mix665k_with_videogpt_plus_576k.json, its images and its videos",
 }
-"""Data sets of the published mixture that this project cannot read yet -> the files that a converter would read."""
+"""Data sets of the published mixture without a converter here -> the files that one would read."""
 
 
 def st_evidence(size: str, decoder: str) -> SFTConfig:
@@ -322,7 +322,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             global_batch=8,
             bf16=False,
             gradient_checkpointing=False,
-            num_workers=0,
+            num_workers=1,
             num_threads=1,
             save_steps=100,
         ),
@@ -347,9 +347,7 @@ def default_recipe(size: str) -> str:
     return "tiny" if size == "tiny" else "evidence-only"
 
 
-def _published(
-    name: str, size: str, decoder: str, datasets: tuple[tuple[str, float], ...]
-) -> SFTConfig:
+def _published(name: str, size: str, decoder: str, datasets: tuple[tuple[str, float], ...]) -> SFTConfig:
     """Every default above is the published value; only what depends on the arguments is set."""
     return SFTConfig(
         size=size,

@@ -1,4 +1,4 @@
-"""A run of which everything that it needs was found: weights, data, the number of steps. Nothing here needs torch."""
+"""A run for which weights and data were found, and the number of its steps. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evqa import zoo
-
 from unipixel import run_folder
 from unipixel.configs import DECODERS, SFTConfig
 from unipixel.data import mixture

@@ -9,17 +9,19 @@ Nothing here needs torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from evqa import schema
-
 from unipixel.configs import SFTConfig
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,18 @@ def clean(out: Path) -> None:
         shutil.rmtree(out / PARTIAL)
 
 
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Make the folder of a run and hold it: a second process that wants it is told so."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned loaders
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(f"another process trains in {out}: wait for it, or choose another --out") from error
+        yield
+
+
 def publish(partial: Path, final: Path) -> None:
     """Move a finished folder to its place, in place of what is there."""
     if final.exists():
@@ -108,7 +122,7 @@ def keep_newest(out: Path, num_kept: int) -> None:
 
 
 def check_fits(checkpoint: Path, now: Record) -> None:
-    """Raise a `ValueError` with the difference where a run with the record `now` cannot go on from a checkpoint."""
+    """A `ValueError` with the differences where a run of record `now` cannot go on from a checkpoint."""
     saved = read_record(checkpoint)
     lines = differences(_decisive(saved), _decisive(now))
     if lines:
@@ -135,7 +149,9 @@ def read_record(checkpoint: Path) -> Record:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): use another checkpoint or --from-scratch") from error
-    lacking = [key for key in ("config", "processes", "data", "packages") if not (isinstance(found, dict) and key in found)]
+    lacking = [
+        key for key in ("config", "processes", "data", "packages") if not (isinstance(found, dict) and key in found)
+    ]
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: use another checkpoint or --from-scratch")
     return found
@@ -169,4 +185,3 @@ def _flat(fields: Record, prefix: str) -> Record:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-

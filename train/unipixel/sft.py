@@ -1,12 +1,13 @@
 """Fine-tune: `python -m unipixel.sft SIZE DECODER [--recipe NAME] [--FIELD VALUE ...]`.
 
-The same command goes on where a run was cut off, and does nothing where it is finished. Weights or data that are
-missing are reported, with the command that fetches them, before anything heavy is imported.
+The same command goes on where a run was cut off, and does nothing where it is finished. Missing weights or
+data are reported, with the command that fetches them, before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -42,11 +43,11 @@ class Command:
 
 
 USAGE = f"""\
-usage: python -m unipixel.sft SIZE DECODER [--recipe RECIPE] [OPTIONS]     (bash scripts/sft.sh starts it on every GPU)
+usage: python -m unipixel.sft SIZE DECODER [OPTIONS]     (bash scripts/sft.sh SIZE DECODER: on every GPU)
 
   SIZE             {", ".join(SIZES)}
   DECODER          {", ".join(DECODERS)}
-  --recipe NAME    {", ".join(RECIPES)}: sets every option below; an option that is given replaces its value
+  --recipe NAME    {", ".join(RECIPES)}: sets every option below; one that is given replaces its value
   --from-scratch   remove the checkpoints and the model in the run's folder and start again
   --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
   --print-config   print the whole config as JSON and stop
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str]) -> Command:
-    """The command line: size, decoder and recipe give the config, every other flag replaces one field of it."""
+    """The command line: size, decoder and recipe give a config, every other flag replaces one field of it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe")
     first.add_argument("--resume", type=Path)
@@ -92,7 +93,11 @@ def parse(arguments: list[str]) -> Command:
     size, decoder = names
     default = config_of(known.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
-        SFTConfig, args=rest, default=default, prog=f"python -m unipixel.sft {size} {decoder}", config=(FlagConversionOff,)
+        SFTConfig,
+        args=rest,
+        default=default,
+        prog=f"python -m unipixel.sft {size} {decoder}",
+        config=(FlagConversionOff,),
     )
     return Command(
         config=config,
@@ -112,24 +117,30 @@ def run(command: Command, *, rank: int, processes: int) -> int:
     job = prepare(config, processes)
     if command.dry_run:
         dry_run(job)
-        return 0
-    model = config.out / run_folder.MODEL
-    if model.exists() and not command.from_scratch:
-        logger.info("finished: %s (start again with --from-scratch, or choose another --out)", model)
-        return 0
-    checkpoint = None if command.from_scratch else checkpoint_of(command, job.record)
-    if rank == 0:
-        config.out.mkdir(parents=True, exist_ok=True)
-        if command.from_scratch:
-            remove_run(config.out)
-        run_folder.clean(config.out)
-        run_folder.write_record(config.out, job.record)
-    train(job, checkpoint)
+    elif is_finished(command, job.record):
+        logger.info("finished: %s (--from-scratch starts again)", config.out / run_folder.MODEL)
+    else:
+        checkpoint = checkpoint_of(command, job.record)
+        with run_folder.held(config.out) if rank == 0 else contextlib.nullcontext():
+            if rank == 0:
+                tidy(command, job.record)
+            train(job, checkpoint)
     return 0
+
+
+def is_finished(command: Command, record: run_folder.Record) -> bool:
+    """Whether the run's model is there; a `ValueError` where it was made with other settings."""
+    model = command.config.out / run_folder.MODEL
+    if command.from_scratch or not model.exists():
+        return False
+    run_folder.check_fits(model, record)
+    return True
 
 
 def checkpoint_of(command: Command, record: run_folder.Record) -> Path | None:
     """The checkpoint to go on from; None = start at the beginning."""
+    if command.from_scratch:
+        return None
     out = command.config.out
     existing = run_folder.checkpoints(out)
     checkpoint = command.resume or (existing[-1] if existing else None)
@@ -143,6 +154,15 @@ def checkpoint_of(command: Command, record: run_folder.Record) -> Path | None:
         )
     logger.info("going on from %s", checkpoint)
     return checkpoint
+
+
+def tidy(command: Command, record: run_folder.Record) -> None:
+    """Make the run's folder ready: nothing half-written, nothing of an earlier run with --from-scratch."""
+    out = command.config.out
+    if command.from_scratch:
+        remove_run(out)
+    run_folder.clean(out)
+    run_folder.write_record(out, record)
 
 
 def remove_run(out: Path) -> None:

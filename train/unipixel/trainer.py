@@ -1,9 +1,12 @@
-"""transformers' Trainer with what fine-tuning UniPixel needs on top: learning rates by part, the parts of the loss,
-samples that do not load, an order that goes on exactly, and checkpoints that are either complete or not there.
+"""transformers' Trainer with what fine-tuning UniPixel needs on top.
 
-A checkpoint holds our weights as safetensors (`adapter_model.safetensors`, `pytorch_model.safetensors`, as published)
-and what Trainer needs to go on: optimizer, schedule and random state. Those are torch files; Trainer reads them with
-`weights_only=True`, DeepSpeed (--zero) with pickle. Go on from checkpoints of your own only.
+That is: learning rates by part, the parts of the loss in the log, samples that do not load, an order of the
+data that goes on exactly where it was cut off, and checkpoints that are either complete or not there.
+
+A checkpoint holds weights as safetensors (`adapter_model.safetensors`, `pytorch_model.safetensors`, as
+published) and what Trainer needs to go on: optimizer, schedule and random state. Those are torch files;
+Trainer reads them with `weights_only=True`, DeepSpeed (--zero) with pickle. Go on from checkpoints of your
+own only.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evqa import schema
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
-from transformers.integrations import is_tensorboard_available
+from transformers.integrations.integration_utils import is_tensorboard_available
 
+from evqa import schema
 from unipixel import run_folder
 from unipixel.configs import LoopConfig, LossConfig, OptimizerConfig, SFTConfig
 from unipixel.data.collate import Skipped
@@ -34,18 +37,30 @@ LEAST_SKIPPED = 20
 """So many samples may fail before their share counts."""
 
 PUBLISHED = LossConfig()
+PARTS = tuple(vars(PUBLISHED))
+"""Names of the loss's parts."""
 
 
 class SFTTrainer(Trainer):
-    """Trains on a `RunOrder` that holds the whole run, so one Trainer epoch is the run and skipping goes on in it."""
+    """Trains on the order of a whole run as one epoch, so that going on is skipping what came before."""
 
-    def __init__(self, *, config: SFTConfig, order: RunOrder, record: run_folder.Record, **kwargs: Any) -> None:
-        super().__init__(callbacks=[Progress()], **kwargs)
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        config: SFTConfig,
+        order: RunOrder,
+        record: run_folder.Record,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model=model, callbacks=[Progress()], **kwargs)
         self.remove_callback(PrinterCallback)
+        self.trained = model
+        """The model that nothing is wrapped around."""
         self.config = config
         self.order = order
         self.record = record
-        self.model_accepts_loss_kwargs = False  # a forward pass gives the mean over its own tokens, as published
+        self.model_accepts_loss_kwargs = False  # a pass gives the mean over its own tokens, as published
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
         self._clock = (0.0, 0)
         self._num_loaded = 0
@@ -58,14 +73,17 @@ class SFTTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with the learning rates of the config."""
-        model = self.model if model is None else model
         if self.optimizer is None:
-            groups = parameter_groups(model, self.config.optimizer, set(self.get_decay_parameter_names(model)))
-            name, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = name(groups, **options)
+            model = self.trained if model is None else model
+            decayed = set(self.get_decay_parameter_names(model))
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(parameter_groups(model, self.config.optimizer, decayed), **options)
+        assert isinstance(self.optimizer, torch.optim.Optimizer), self.optimizer
         return self.optimizer
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    def train(  # type: ignore[override]
+        self, resume_from_checkpoint: str | None = None, **kwargs: Any
+    ) -> Any:
         """Trainer's, with the clock of the throughput set."""
         step = run_folder.step_of(Path(resume_from_checkpoint)) if resume_from_checkpoint else 0
         self._clock = (time.perf_counter(), step * self.config.loop.global_batch)
@@ -104,8 +122,8 @@ class SFTTrainer(Trainer):
         if "loss" in logs:
             if not all(map(_is_finite, (logs["loss"], logs.get("grad_norm", 0.0)))):
                 raise FloatingPointError(
-                    f"the loss or its gradient is not finite at step {self.state.global_step}: {logs}; go on from the "
-                    f"last checkpoint in {self.config.out} with a lower --lr, or with --bf16 False"
+                    f"the loss or its gradient is not finite at step {self.state.global_step}: {logs}; "
+                    f"start again with a lower --lr, or with --bf16 False"
                 )
             logs |= self._means() | self._throughput()
         super().log(logs, start_time)
@@ -127,7 +145,7 @@ class SFTTrainer(Trainer):
         if not self._last_batch:
             raise ValueError("not one sample of this process's first batch loaded: see skipped.jsonl")
         with self.compute_loss_context_manager():
-            loss = 0.0 * super().compute_loss(model, self._prepare_inputs(dict(self._last_batch)))
+            loss = 0.0 * model(**self._prepare_inputs(dict(self._last_batch))).loss
         self.accelerator.backward(loss)
         return loss.detach()
 
@@ -142,21 +160,25 @@ class SFTTrainer(Trainer):
         share = self._num_skipped / (self._num_skipped + self._num_loaded)
         if share > self.config.data.skip_limit and self._num_skipped > LEAST_SKIPPED:
             raise ValueError(
-                f"{self._num_skipped} of {self._num_skipped + self._num_loaded} samples did not load, more than "
-                f"--skip-limit {self.config.data.skip_limit}; see {self.config.out / 'skipped.jsonl'}"
+                f"{self._num_skipped} of {self._num_skipped + self._num_loaded} samples did not load, "
+                f"more than --skip-limit {self.config.data.skip_limit}; "
+                f"see {self.config.out / run_folder.SKIPPED}"
             )
 
     # Log
 
     def _means(self) -> dict[str, float]:
-        """Each part's mean since the last log, over all processes."""
-        means = {name: torch.stack(values).mean() for name, values in sorted(self._parts.items())}
-        self._parts.clear()
+        """Each part's mean since the last log, over all passes of all processes that had it."""
+        sums = torch.zeros(len(PARTS), 2, device=self.args.device)  # of values, of passes
+        for row, name in zip(sums, PARTS, strict=True):
+            if values := self._parts.pop(name, None):
+                row[0], row[1] = torch.stack(values).sum(), len(values)
         if self.args.world_size > 1:
-            gathered = self.accelerator.reduce(means, reduction="mean")
-            assert isinstance(gathered, dict), gathered
-            means = gathered
-        return {f"loss_{name}": float(value) for name, value in means.items()}
+            sums = self.accelerator.reduce(sums, reduction="sum")
+            assert isinstance(sums, Tensor), sums
+        return {
+            f"loss_{name}": value / count for name, (value, count) in zip(PARTS, sums.tolist(), strict=True) if count
+        }
 
     def _throughput(self) -> dict[str, float]:
         now, samples = time.perf_counter(), self.state.global_step * self.config.loop.global_batch
@@ -164,7 +186,12 @@ class SFTTrainer(Trainer):
         self._clock = (now, samples)
         rate = (samples - samples_then) / (now - then)
         passes = samples / len(self.order.mixture)
-        return {"samples": samples, "passes": passes, "skipped": self._num_skipped, "samples_per_second": rate}
+        return {
+            "samples": samples,
+            "passes": passes,
+            "skipped": self._num_skipped,
+            "samples_per_second": rate,
+        }
 
     # Checkpoints
 
@@ -174,7 +201,7 @@ class SFTTrainer(Trainer):
         return str(self.config.out / run_folder.PARTIAL)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        """A checkpoint folder that is complete once it has its name (all processes share the folder of the run)."""
+        """A folder that is complete once it has its name. All processes share the file system of the run."""
         if not _is_finite(self._tr_loss.item()):
             raise FloatingPointError(f"the loss is not finite at step {self.state.global_step}: nothing is saved")
         super()._save_checkpoint(model, trial)  # type: ignore[arg-type]
@@ -190,15 +217,15 @@ class SFTTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Adapter and other trained weights, by their published names."""
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
-            checkpoints.save_trained(self.model, folder, state_dict)
+            assert output_dir is not None, "every checkpoint has its folder"
+            checkpoints.save_trained(self.trained, Path(output_dir), state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        checkpoints.load_trained(self.model if model is None else model, Path(resume_from_checkpoint))
+        checkpoints.load_trained(self.trained if model is None else model, Path(resume_from_checkpoint))
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig, decayed: set[str]) -> list[dict[str, Any]]:
-    """{decayed, not} x {adapter, SAM 2's image encoder, the rest of SAM 2, everything else}; empty groups are left out.
+    """Groups by part and decay: adapter, SAM 2's image encoder, the rest of SAM 2, all else; no empty ones.
 
     Args:
         model: Whose parameters that require a gradient are trained.
@@ -270,7 +297,7 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
 
 
 def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed's settings for ZeRO 1 or 2; None is plain data parallelism. Trainer fills in what says "auto"."""
+    """DeepSpeed's settings for ZeRO 1 or 2, else None. Trainer fills in what is "auto"."""
     if config.zero == 0:
         return None
     zero: dict[str, Any] = {"stage": config.zero, "overlap_comm": True, "contiguous_gradients": True}

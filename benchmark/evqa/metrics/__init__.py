@@ -29,9 +29,7 @@ def reaches(measure: Callable[[Spans, Spans], float], threshold: float) -> Calla
     return lambda case: float(measure(case.predicted_spans, case.gold_spans) >= threshold)
 
 
-def in_space(
-    mean: Callable[[MaskScores, Which], float | None], which: Which
-) -> Callable[[Case], float | None]:
+def in_space(mean: Callable[[MaskScores, Which], float | None], which: Which) -> Callable[[Case], float | None]:
     """A mean over frames as a function of a case."""
 
     def value(case: Case) -> float | None:
@@ -41,9 +39,7 @@ def in_space(
     return value
 
 
-def _row(
-    needs: tuple[Need, ...], value: Callable[[Case], float | None], definition: str, source: str
-) -> Metric:
+def _row(needs: tuple[Need, ...], value: Callable[[Case], float | None], definition: str, source: str) -> Metric:
     return Metric(needs=needs, value=value, unit="fraction", definition=definition, source=source)
 
 
@@ -67,8 +63,6 @@ METRICS: dict[str, Metric] = {
     "F held": _masks(in_space(_held, "f"), "F over the frames that hold evidence", OURS),
     "J&F held": _masks(in_space(_held, "jf"), "J&F over the frames that hold evidence", OURS),
     "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "right, and IoP at least 0.5", NEXT_GQA),
-    "joint": _row(
-        ("answer", "spans", "masks"), joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS
-    ),
+    "joint": _row(("answer", "spans", "masks"), joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS),
 }
 """Name (also the title of its column) -> metric of the strict preset."""

@@ -71,8 +71,6 @@ def _union_box(first: Mask, second: Mask) -> tuple[slice, slice] | None:
 def _num_met(points: NDArray[np.intp], others: NDArray[np.intp], radius: int) -> int:
     """How many of `points` `[n, 2]` have one of `others` `[m, 2]` within `radius`, both ends included."""
     tree = KDTree(others, balanced_tree=False, compact_nodes=False)
-    between = math.sqrt(
-        radius**2 + 0.5
-    )  # squared distances are integers: none lies between radius^2 and this squared
+    between = math.sqrt(radius**2 + 0.5)  # squared distances are integers: none lies between radius^2 and this squared
     distance = cast("NDArray[np.float64]", tree.query(points, distance_upper_bound=between)[0])
     return int(np.isfinite(distance).sum())

@@ -23,9 +23,7 @@ class BadMask(ValueError):
 def gold_masks(sample: Sample) -> dict[int, Read] | None:
     """Frame index -> the merged evidence of that frame; None where the sample has no gold masks."""
     if sample.masks is not None:
-        return {
-            index: partial(masks.read_png, path) for index, path in masks.read_folder(sample.masks).items()
-        }
+        return {index: partial(masks.read_png, path) for index, path in masks.read_folder(sample.masks).items()}
     return None if sample.tracks is None else merged_tracks(sample.tracks)
 
 

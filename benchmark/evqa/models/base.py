@@ -11,7 +11,7 @@ from evqa.schema import Track, Usage
 
 
 class ModelError(Exception):
-    """The model did not reply (network, refusal to load the video, out of memory); the only error that a run survives."""
+    """The model did not reply (network, out of memory); a run survives it, and makes a failed record of it."""
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,7 @@ class ScriptedReply(Record):
 
 
 Turns = tuple[str | ScriptedReply, ...]
-SCRIPT: TypeAdapter[dict[str, str | ScriptedReply | Turns]] = TypeAdapter(
-    dict[str, str | ScriptedReply | Turns]
-)
+SCRIPT: TypeAdapter[dict[str, str | ScriptedReply | Turns]] = TypeAdapter(dict[str, str | ScriptedReply | Turns])
 
 
 class ScriptedModel:
@@ -67,9 +65,7 @@ class ScriptedModel:
 
     def __init__(self, *, name: str = "scripted", replies: Path | None = None) -> None:
         if replies is None:
-            raise ValueError(
-                "the scripted model needs a file of replies: give the path of a .json file as the model"
-            )
+            raise ValueError("the scripted model needs a file of replies: give the path of a .json file as the model")
         self.name = name
         try:
             content = replies.read_bytes()

@@ -94,17 +94,14 @@ def _drawn(content: Polygons, size: tuple[int, int] | None) -> tuple[Track, ...]
         raise ValueError("width and height are missing, and the video, which could tell them, cannot be read")
     scale = (1.0, 1.0) if own is None else (size[1] / own[1], size[0] / own[0])
     return tuple(
-        Track(label=thing.ref_expression or None, masks=_draw(thing.masks or [], size, scale))
-        for thing in objects
+        Track(label=thing.ref_expression or None, masks=_draw(thing.masks or [], size, scale)) for thing in objects
     )
 
 
 def _draw(frames: Sequence[FrameMask], size: tuple[int, int], scale: tuple[float, float]) -> dict[int, RLE]:
     regions: dict[int, list[Region]] = {}
     for frame in frames:
-        regions.setdefault(frame.frame, []).extend(
-            [frame.mask] if isinstance(frame.mask, Region) else frame.mask
-        )
+        regions.setdefault(frame.frame, []).extend([frame.mask] if isinstance(frame.mask, Region) else frame.mask)
     return _filled({index: _union(regions[index], size, scale) for index in sorted(regions)})
 
 
@@ -121,12 +118,8 @@ def _union(regions: Sequence[Region], size: tuple[int, int], scale: tuple[float,
 def _coded(content: RunLists, size: tuple[int, int] | None) -> tuple[Track, ...]:
     tracks: list[Track] = []
     for frames in content:
-        parts = {
-            index: [part] if isinstance(part, Runs) else part for index, part in enumerate(frames) if part
-        }
-        tracks.append(
-            Track(masks=_filled({i: masks.union([_rle(p) for p in of]) for i, of in parts.items()}))
-        )
+        parts = {index: [part] if isinstance(part, Runs) else part for index, part in enumerate(frames) if part}
+        tracks.append(Track(masks=_filled({i: masks.union([_rle(p) for p in of]) for i, of in parts.items()})))
     sizes = {rle.size for track in tracks for rle in track.masks.values()}
     if len(sizes) > 1:
         raise ValueError(f"masks of one entry have one size, got {sorted(sizes)}")

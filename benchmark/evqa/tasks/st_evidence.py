@@ -85,9 +85,7 @@ def _table_path(folder: Path, name: str) -> Path:
     for place in PLACES:
         if (path := path_inside(folder, Path(place, name))).is_file():
             return path
-    raise ValueError(
-        f"{folder} has no {name}, nor has its data/ or gen_mask/: fetch it (see README.md there)"
-    )
+    raise ValueError(f"{folder} has no {name}, nor has its data/ or gen_mask/: fetch it (see README.md there)")
 
 
 # A row
@@ -156,9 +154,7 @@ def _options(row: Row) -> tuple[tuple[str, ...], int]:
     """The option texts, and the index of the one that `answer` (its text) names."""
     options = texts("candidates", row["candidates"])
     if not 1 <= len(options) <= len(LETTERS):
-        raise ValueError(
-            f"candidates are too few or too many: expected 1 to {len(LETTERS)}, got {len(options)}"
-        )
+        raise ValueError(f"candidates are too few or too many: expected 1 to {len(LETTERS)}, got {len(options)}")
     answer = row["answer"].strip()
     places = [index for index, option in enumerate(options) if option.strip() == answer]
     if not places:
@@ -220,9 +216,7 @@ def _tracks(folder: Path, entry: str, video: Path) -> tuple[Track, ...] | None:
     try:
         facts = media.probe(path_inside(folder, video))
     except ValueError:
-        facts = (
-            None  # a missing or broken video fails when it is predicted; the masks have a size of their own
-        )
+        facts = None  # a missing or broken video fails when it is predicted; the masks have a size of their own
     try:
         return read_tracks(path_inside(folder, found), facts)
     except ValidationError as error:

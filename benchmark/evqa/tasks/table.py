@@ -35,9 +35,7 @@ def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tu
             header = _header(path, reader, needed)
             yield from _rows(reader, header, bad)
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8"
-        ) from error
+        raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
 
 
 def texts(column: str, cell: str) -> tuple[str, ...]:
@@ -82,9 +80,7 @@ def _header(path: Path, reader: Reader, needed: tuple[str, ...]) -> list[str]:
     header = [name.strip() for name in first or ()]
     found = ", ".join(header)[:500] or "none, the file is empty"
     if missing := [name for name in needed if name not in header]:
-        raise ValueError(
-            f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {found}"
-        )
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {found}")
     if len(set(header)) != len(header):
         raise ValueError(f"{path} has a column twice: found {found}")
     return header
@@ -93,15 +89,11 @@ def _header(path: Path, reader: Reader, needed: tuple[str, ...]) -> list[str]:
 def _literal(column: str, cell: str) -> object:
     """A Python literal; nothing is evaluated."""
     if len(cell) > MAX_LITERAL_CHARACTERS:
-        raise ValueError(
-            f"{column} is too long: expected at most {MAX_LITERAL_CHARACTERS} characters, got {len(cell)}"
-        )
+        raise ValueError(f"{column} is too long: expected at most {MAX_LITERAL_CHARACTERS} characters, got {len(cell)}")
     try:
         return ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(
-            f"{column} is no list literal: got {cell[:80]!r} ({type(error).__name__})"
-        ) from error
+        raise ValueError(f"{column} is no list literal: got {cell[:80]!r} ({type(error).__name__})") from error
 
 
 def _items(value: object) -> list[object] | None:

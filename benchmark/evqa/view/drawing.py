@@ -107,9 +107,7 @@ def histogram(axes: Axes, series: Mapping[str, np.ndarray], edges: np.ndarray) -
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
     """The runs' names with their colours, above the plot."""
-    marks = [
-        Line2D([], [], marker="o", linestyle="", color=run_colour(n), markersize=6) for n in range(len(names))
-    ]
+    marks = [Line2D([], [], marker="o", linestyle="", color=run_colour(n), markersize=6) for n in range(len(names))]
     figure.legend(marks, list(names), loc="outside upper left", ncols=min(4, len(names)), handletextpad=0.2)
 
 

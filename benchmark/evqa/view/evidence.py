@@ -130,9 +130,7 @@ def _mask_data(found: Masks | None, computed: Sequence[int] | None) -> Json | No
     }
 
 
-def _run_data(
-    run: RunOfSample, gold: Masks | None, video: media.Video | None, notes: list[str]
-) -> Json | None:
+def _run_data(run: RunOfSample, gold: Masks | None, video: media.Video | None, notes: list[str]) -> Json | None:
     prediction = run.prediction
     if prediction is None:
         return None
@@ -144,12 +142,9 @@ def _run_data(
         "error": prediction.error,
         "answer": prediction.answer,
         "spans": prediction.spans,
-        "expressions": prediction.expressions
-        or [track.label for track in prediction.tracks or () if track.label],
+        "expressions": prediction.expressions or [track.label for track in prediction.tracks or () if track.label],
         "masks": _mask_data(predicted, prediction.mask_frames),
-        "j": overlap_by_frame(predicted, gold, prediction.mask_frames)
-        if predicted is not None and gold
-        else None,
+        "j": overlap_by_frame(predicted, gold, prediction.mask_frames) if predicted is not None and gold else None,
         "turns": [{"prompt": t.prompt, "reply": t.reply, "finish": t.finish} for t in prediction.turns],
         "scores": {name: value for name, value in run.scores.items() if value is not None},
         "seconds": prediction.seconds,

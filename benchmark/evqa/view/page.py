@@ -55,8 +55,7 @@ class Contents:
         scores = next((entry for entry in self.scores[self.preset] if entry.name == run), None)
         found = scores.samples[sample].values if scores and sample in scores.samples else {}
         return {
-            key: None if value is None else percent_of(self.preset, key, value) / 100
-            for key, value in found.items()
+            key: None if value is None else percent_of(self.preset, key, value) / 100 for key, value in found.items()
         }
 
 
@@ -219,9 +218,7 @@ def _index(contents: Contents, samples: Sequence[tuple[int, Sample]]) -> Json:
         "subtitle": f"{contents.dataset.name} ({contents.dataset.sha256[:12]}): {part}{rejected}",
         "runs": list(contents.predictions),
         "metrics": _glossary(),
-        "sorts": [
-            key for key in SORTS if any(_applies(entry, key) for entry in contents.scores[contents.preset])
-        ],
+        "sorts": [key for key in SORTS if any(_applies(entry, key) for entry in contents.scores[contents.preset])],
         "presets": [_preset_table(name, contents) for name in contents.scores],
         "samples": [_listed(number, sample, contents) for number, sample in samples],
     }
@@ -232,9 +229,7 @@ def _glossary() -> Json:
     found: dict[str, Json] = {}
     for preset in PRESETS.values():
         for name, metric in preset.metrics.items():
-            found.setdefault(
-                name, {"label": name, "one": SINGULAR.get(name, name), "help": metric.definition}
-            )
+            found.setdefault(name, {"label": name, "one": SINGULAR.get(name, name), "help": metric.definition})
     return found
 
 
@@ -263,9 +258,7 @@ def _cell(scores: Scores, metric: str) -> Json | None:
     found = scores.metrics.get(metric)
     if found is None or found.mean is None:
         return None
-    ends = [
-        None if end is None else percent_of(scores.preset, metric, end) for end in (found.low, found.high)
-    ]
+    ends = [None if end is None else percent_of(scores.preset, metric, end) for end in (found.low, found.high)]
     mean = percent_of(scores.preset, metric, found.mean)
     return {"mean": mean, "low": ends[0], "high": ends[1], "count": found.n_total}
 

@@ -74,10 +74,7 @@ def all_plots(
             _distribution(runs, "J&F", "Mask quality", "J&F of a sample"),
             _errors("Start of the evidence", starts),
             _errors("End of the evidence", ends),
-            *(
-                _curve_plot(quantity, curves)
-                for quantity in dict.fromkeys(curve.quantity for curve in curves)
-            ),
+            *(_curve_plot(quantity, curves) for quantity in dict.fromkeys(curve.quantity for curve in curves)),
         ]
     return [plot for plot in made if plot is not None]
 
@@ -126,18 +123,14 @@ def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
             is_run = place < len(runs)
             colour, marker = (run_colour(place), "o") if is_run else (BASELINE, "d")
             _mark(axes, row, row.metrics.get(name), Mark(name, place, colour, marker, 6))
-    note = (
-        "Percent, with 95 % intervals. Circles are runs, diamonds trivial baselines, which look at no video."
-    )
+    note = "Percent, with 95 % intervals. Circles are runs, diamonds trivial baselines, which look at no video."
     return Plot("Scores", note, svg_of(figure), is_wide=True)
 
 
 def _by_type(runs: Sequence[Scores]) -> Plot | None:
     names = _present(runs, ("Acc", "t-mean", "J&F"))
     groups = runs[0].groups.get("question_type", {})
-    counts = {
-        kind: max((mean.n_total for mean in means.values()), default=0) for kind, means in groups.items()
-    }
+    counts = {kind: max((mean.n_total for mean in means.values()), default=0) for kind, means in groups.items()}
     kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))[:MAX_GROUPS]
     if not names or len(counts) < 2:
         return None
@@ -179,9 +172,7 @@ def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: Mark) -> None:
 
 def _present(rows: Sequence[Scores], names: Sequence[str]) -> list[str]:
     """The metrics that apply somewhere."""
-    return [
-        name for name in names if any(name in r.metrics and r.metrics[name].mean is not None for r in rows)
-    ]
+    return [name for name in names if any(name in r.metrics and r.metrics[name].mean is not None for r in rows)]
 
 
 def _distribution(runs: Sequence[Scores], metric: str, title: str, label: str) -> Plot | None:
@@ -212,9 +203,7 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
     histogram(axes, clipped, np.linspace(-reach, reach, 22))
     axes.axvline(0, color=QUIET, linewidth=1)
     axes.set_xlabel("predicted less gold (s)")
-    note = (
-        "Negative is too early. Samples with spans on both sides; errors beyond the axis are in its last bar."
-    )
+    note = "Negative is too early. Samples with spans on both sides; errors beyond the axis are in its last bar."
     return _finish(figure, Plot(title, note, ""), list(errors))
 
 
@@ -226,9 +215,7 @@ def _curve_plot(quantity: str, curves: Sequence[Curve]) -> Plot:
         axes.plot(steps, values, color=run_colour(number), linewidth=1.6)
     axes.set_xlabel(chosen[0].against)
     axes.grid(axis="both")
-    return _finish(
-        figure, Plot(f"Training: {quantity}", "From the training log.", ""), [c.name for c in chosen]
-    )
+    return _finish(figure, Plot(f"Training: {quantity}", "From the training log.", ""), [c.name for c in chosen])
 
 
 def _finish(figure: Figure, plot: Plot, names: Sequence[str]) -> Plot:

@@ -21,7 +21,7 @@ class Skipped(NamedTuple):
 
 
 class Example(TypedDict):
-    """One sample as tensors. `T` frames of the language model, `M` of SAM 2, `O` objects, `S` its side, `L` tokens."""
+    """One sample: `L` tokens, `T` frames of the language model, `M` of SAM 2 with side `S`, `O` objects."""
 
     input_ids: Tensor
     """int64 `[L]`."""

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from evqa.models.base import Clip, Message
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from evqa.models.base import Clip, Message
 
 SYSTEM = "You are a helpful assistant."
 IGNORE = -100
@@ -77,9 +78,7 @@ def encode(
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """A `ValueError` that names the tokens which this tokenizer lacks."""
     vocabulary = tokenizer.get_vocab()
-    if missing := [
-        t for t in (START, END, VISION_START, VIDEO, VISION_END, "<|seg|>") if t not in vocabulary
-    ]:
+    if missing := [t for t in (START, END, VISION_START, VIDEO, VISION_END, "<|seg|>") if t not in vocabulary]:
         raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it is not one of a UniPixel checkpoint")
 
 
@@ -106,7 +105,7 @@ def _turn(
 
 
 def _merged(message: Message, header: str) -> Iterator[tuple[bool, str]]:
-    """Text between clips in one piece each, so that it is cut into tokens as a whole; (True, "") for a clip."""
+    """Text between clips in one piece, so that it is cut into tokens as a whole; (True, "") for a clip."""
     text = header
     for part in message.parts:
         if isinstance(part, Clip):
@@ -126,16 +125,13 @@ def _video(tokenizer: PreTrainedTokenizerBase, counts: Iterator[int]) -> list[in
     count = next(counts, None)
     if count is None:
         raise ValueError("more clips in the messages than videos")
-    return (
-        _special(tokenizer, VISION_START)
-        + _special(tokenizer, VIDEO) * count
-        + _special(tokenizer, VISION_END)
-    )
+    return _special(tokenizer, VISION_START) + _special(tokenizer, VIDEO) * count + _special(tokenizer, VISION_END)
 
 
 def _special(tokenizer: PreTrainedTokenizerBase, token: str) -> list[int]:
     index = tokenizer.convert_tokens_to_ids(token)
-    assert isinstance(index, int) and index != tokenizer.unk_token_id, f"{token} is no token of {tokenizer}"
+    assert isinstance(index, int), index
+    assert index != tokenizer.unk_token_id, f"{token} is no token of {tokenizer}"
     return [index]
 
 

@@ -1,8 +1,8 @@
-"""A sample as tensors: a draw of frames, decoded once for the language model and for SAM 2, question and reply.
+"""A sample as tensors: frames (decoded once for the language model and for SAM 2), question, reply, masks.
 
 The reply has one `<|seg|>`, whose mask is the union of the evidence objects (as published).
 
-Legend: T frames of the language model, M of SAM 2, O = 1 object, H W size of the masks, S side of SAM 2's square.
+Legend: T frames of the language model, M of SAM 2, H W size of the masks, S side of SAM 2's square.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from evqa import masks, media, prompts
-from evqa.models.base import Clip, Message
-from evqa.schema import Sample
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from evqa import masks, media, prompts
+from evqa.models.base import Clip, Message
+from evqa.schema import Sample
 from unipixel.configs import DataConfig
 from unipixel.data import conversation, frames
 from unipixel.data.collate import Example, Skipped
@@ -62,7 +62,7 @@ class Examples:
             "pixel_values_videos": patches.pixel_values,
             "video_grid_thw": patches.grid_thw[None],
             "frame_times": video.times[indices].tolist(),
-            "frames": frames.decoder_frames(images[drawn], self.side),
+            "frames": frames.decoder_frames(images if len(drawn) == len(images) else images[drawn], self.side),
             "masks": evidence_masks(sample, [indices[place] for place in drawn], self.side),
         }
 
@@ -88,26 +88,26 @@ def evidence_masks(sample: Sample, indices: Sequence[int], side: int) -> Tensor:
     """Union of the evidence objects in frames of the video: bool [M, 1, S, S]."""
     found = _from_tracks(sample, indices) if sample.tracks is not None else _from_folder(sample, indices)
     labels = torch.zeros(len(indices), 1, side, side, dtype=torch.bool)
-    for place, mask in found:
-        labels[place] = frames.label_masks(mask[None, None], side)[0]
+    if found:
+        labels[list(found)] = frames.label_masks(np.stack(list(found.values()))[:, None], side)
     return labels
 
 
-def _from_tracks(sample: Sample, indices: Sequence[int]) -> list[tuple[int, np.ndarray]]:
-    """(place in `indices`, bool [H, W]) where an object is in the frame."""
+def _from_tracks(sample: Sample, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Place in `indices` -> bool [H, W], where an object is in the frame."""
     assert sample.tracks is not None
-    found: list[tuple[int, np.ndarray]] = []
+    found: dict[int, np.ndarray] = {}
     for place, index in enumerate(indices):
         parts = [track.masks[index] for track in sample.tracks if index in track.masks]
         if parts:
-            found.append((place, masks.decode(masks.union(parts))))
+            found[place] = masks.decode(masks.union(parts))
     return found
 
 
-def _from_folder(sample: Sample, indices: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def _from_folder(sample: Sample, indices: Sequence[int]) -> dict[int, np.ndarray]:
     assert sample.masks is not None
     paths = masks.read_folder(sample.masks)
-    return [(place, masks.read_png(paths[index])) for place, index in enumerate(indices) if index in paths]
+    return {place: masks.read_png(paths[index]) for place, index in enumerate(indices) if index in paths}
 
 
 def _spread(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[int]:

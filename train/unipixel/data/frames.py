@@ -1,4 +1,4 @@
-"""Frames as the two halves of the model see them: patches for the language model, squares for the mask decoder.
+"""Frames as the halves of the model see them: patches for the language model, squares for the mask decoder.
 
 Legend: T frames, H W original size, p patch side (14), m merge (2), S side of the decoder's square.
 """
@@ -29,7 +29,7 @@ class Patches(NamedTuple):
     """A video for the language model."""
 
     pixel_values: Tensor
-    """float32 [t * h * w, 3 * 2 * p * p], in Qwen's order: the four patches of a merged cell stand together."""
+    """float32 [t * h * w, 3 * 2 * p * p] in Qwen's order: the four patches of a merged cell together."""
     grid_thw: Tensor
     """int64 [3]: t grid steps of two frames, h and w patches."""
 
@@ -43,7 +43,7 @@ def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple
     """The size (H, W) nearest in aspect, both sides multiples of 28, between the two numbers of pixels."""
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ValueError(
-            f"frames of {width} x {height} are too narrow: the longer side is at most {MAX_ASPECT} times the other"
+            f"frames of {width} x {height} are too narrow: one side is at most {MAX_ASPECT} times the other"
         )
     factor = PATCH * MERGE
     rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
@@ -57,14 +57,14 @@ def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple
 
 
 def pixel_bounds(num_frames: int, sample_frames: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Bounds of a frame's pixels: frames that a short video or an image lacks are spent on the size of those it has."""
+    """Bounds of a frame's pixels; the frames that a short video or an image lacks enlarge those it has."""
     return min_pixels, max_pixels * max(1, min(sample_frames // max(num_frames, 1), sample_frames))
 
 
 def llm_pixels(frames: np.ndarray, min_pixels: int, max_pixels: int) -> Patches:
     """uint8 [T, H, W, 3] -> patches; an odd last frame (and so a single image) stands for two."""
     video = _channels_first(frames)
-    height, width = fit_size(*video.shape[-2:], min_pixels, max_pixels)
+    height, width = fit_size(video.shape[2], video.shape[3], min_pixels, max_pixels)
     if video.shape[-2:] != (height, width):
         video = F.interpolate(video, size=(height, width), mode="bicubic", antialias=True)
     pixels = _normalise(video, CLIP_MEAN, CLIP_STD)
@@ -76,9 +76,7 @@ def patchify(pixels: Tensor) -> Patches:
     missing = -len(pixels) % FRAMES_PER_STEP
     pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     steps, rows, columns = len(pixels) // FRAMES_PER_STEP, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH
-    cells = pixels.view(
-        steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
-    )
+    cells = pixels.view(steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
     ordered = cells.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # [t, h/m, w/m, m, m, 3, 2, p, p]
     return Patches(ordered.flatten(5).flatten(0, 4).contiguous(), torch.tensor([steps, rows, columns]))
 
@@ -91,7 +89,7 @@ def decoder_frames(frames: np.ndarray, side: int, device: torch.device | str = "
 
 
 def label_masks(masks: np.ndarray | Tensor, side: int) -> Tensor:
-    """bool [T, O, H, W] -> bool [T, O, S, S]: true where an object covers more than half of the pixel's area."""
+    """Masks [T, O, H, W] -> bool [T, O, S, S]: true where an object covers more than half of a pixel."""
     labels = torch.as_tensor(masks).float()
     return F.interpolate(labels, size=(side, side), mode="bilinear", antialias=True) > 0.5
 
@@ -109,6 +107,6 @@ def _normalise(video: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 def _standardise(video: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     shape = (1, 3, 1, 1)
-    return (video - torch.tensor(mean, device=video.device).view(shape)) / torch.tensor(
-        std, device=video.device
-    ).view(shape)
+    return (video - torch.tensor(mean, device=video.device).view(shape)) / torch.tensor(std, device=video.device).view(
+        shape
+    )

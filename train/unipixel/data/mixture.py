@@ -1,6 +1,7 @@
 """Which sample comes when: data sets with repeats, one deterministic order for a whole run.
 
-Nothing here needs torch, so that missing data is reported in a moment. What a sample becomes is `data/example.py`.
+Nothing here needs torch, so that missing data is reported in a moment. What a sample becomes is
+`data/example.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from evqa import datasets
 from evqa.schema import Sample
-
 from unipixel.configs import UNCONVERTED, DataConfig
 
 
@@ -145,8 +146,9 @@ def load(config: DataConfig, seed: int) -> Mixture:
             problems.append(f"  {name}: {error}")
     if problems:
         head = f"{len(problems)} of {len(config.datasets)} data sets of the mixture cannot be read:"
-        advice = "choose what can be read with --datasets, or a recipe of it such as --recipe evidence-only"
-        raise ValueError("\n".join([head, *problems, advice]))
+        is_lacking = any(name in UNCONVERTED for name, _ in config.datasets)
+        advice = ["without a converter: --recipe evidence-only leaves those sets out"] if is_lacking else []
+        raise ValueError("\n".join([head, *problems, *advice]))
     mixture = Mixture(sources=tuple(sources), seed=seed)
     if len(mixture) == 0:
         raise ValueError("the repeats are so small that an epoch of the mixture is empty: raise them")
@@ -163,9 +165,7 @@ def _source(name: str, repeat: float) -> Source:
     left_out += Counter()  # drops zero counts
     if not usable:
         raise ValueError(f"no sample of {dataset.folder} can be trained on: {dict(left_out)}")
-    return Source(
-        name=name, repeat=repeat, samples=usable, left_out=left_out, sha256=dataset.sha256
-    )
+    return Source(name=name, repeat=repeat, samples=usable, left_out=left_out, sha256=dataset.sha256)
 
 
 def _usable(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], Counter[str]]:

@@ -1,6 +1,7 @@
 """UniPixel: Qwen2.5-VL that writes `<|seg|>` where it means an object, and SAM 2 that draws and tracks it.
 
-`import unipixel.model` makes transformers' AutoConfig know `model_type: pixel_qwen2_5_vl`; torch is not imported here.
+`import unipixel.model` makes transformers' AutoConfig know `model_type: pixel_qwen2_5_vl`; the model itself is
+in `unipixel.model.unipixel`.
 """
 
 from transformers import AutoConfig

@@ -1,8 +1,8 @@
 """Checkpoints on disk: safetensors in the published names, never pickle.
 
-A full checkpoint holds config.json, model.safetensors (or shards with their index) and the tokenizer. A checkpoint of a
-run in training holds what is trained: adapter_model.safetensors with its config, and pytorch_model.safetensors (the name
-is the published one; it is no pickle) with the other trained weights.
+A full checkpoint holds config.json, model.safetensors (or shards with their index) and the tokenizer. A
+checkpoint of a run in training holds what is trained: adapter_model.safetensors with its config, and
+pytorch_model.safetensors (the name is the published one; it is no pickle) with the other trained weights.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from unipixel.data.conversation import check_tokenizer
 from unipixel.model import weight_names
 from unipixel.model.config import DECODERS, UniPixelConfig
-from unipixel.model.lora import bare
 from unipixel.model.tracker import MaskTracker, decoder_config
 from unipixel.model.unipixel import UniPixel
 
@@ -52,14 +50,14 @@ def load(
         folder: config.json and safetensors weights.
         dtype: type of the weights; "auto" = as saved.
         device: where they go.
-        attention: implementation for the language model and the vision tower; None = flash attention where it is installed
-            and the weights are 16 bits on a GPU, else torch's own.
+        attention: implementation for language model and vision tower; None = flash attention where it is
+            installed and the weights are 16 bits on a GPU, else torch's own.
         config: instead of the folder's config.json.
     """
     check(folder)
     config = UniPixelConfig.from_pretrained(folder) if config is None else config
     wanted = config.dtype if dtype == "auto" else dtype
-    model, info = UniPixel.from_pretrained(
+    model, info = UniPixel.from_pretrained(  # type: ignore[misc]
         folder,
         config=config,
         dtype=torch.float32 if wanted is None else wanted,
@@ -100,6 +98,8 @@ def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
 
     `state` are all weights by the names of `model`, where the model's own are sharded.
     """
+    from peft import PeftModel, get_peft_model_state_dict  # with the extra "train", which loading does without
+
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "base_model.model." if isinstance(model, PeftModel) else ""
     if isinstance(model, PeftModel):
@@ -109,7 +109,7 @@ def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
     weights = {name.removeprefix(prefix): tensor for name, tensor in (state or model.state_dict()).items()}
     trained = {
         weight_names.published_name(name): weights[name]
-        for name, parameter in bare(model).named_parameters()
+        for name, parameter in _inside(model).named_parameters()
         if parameter.requires_grad and "lora_" not in name
     }
     if trained:
@@ -118,6 +118,8 @@ def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
 
 def load_trained(model: nn.Module, folder: Path) -> None:
     """Read what `save_trained` wrote into a model that has the same adapter."""
+    from peft import PeftModel, set_peft_model_state_dict
+
     if isinstance(model, PeftModel):
         result = set_peft_model_state_dict(model, load_file(_existing(folder, ADAPTER)))
         if result.unexpected_keys:
@@ -127,7 +129,7 @@ def load_trained(model: nn.Module, folder: Path) -> None:
     path = folder / TRAINED
     if not path.is_file():
         return
-    parameters = dict(bare(model).named_parameters())
+    parameters = dict(_inside(model).named_parameters())
     for name, tensor in load_file(path).items():
         parameter = parameters.get(weight_names.module_name(name))
         if parameter is None or parameter.shape != tensor.shape:
@@ -137,7 +139,7 @@ def load_trained(model: nn.Module, folder: Path) -> None:
 
 
 def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
-    """Put another SAM 2.1 in the model: `name` of `DECODERS`, weights as transformers publishes them (`Sam2VideoModel`).
+    """Put another SAM 2.1 in the model: `name` of `DECODERS`, weights in the layout of `Sam2VideoModel`.
 
     The prompts that the model writes were learnt for the decoder it had: train seg and sam2 afterwards.
     """
@@ -150,7 +152,7 @@ def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
     weights.pop("shared_image_embedding.positional_embedding", None)
     tracker = MaskTracker(decoder_config(size, model.config.sam2_image_size))
     tracker.load_state_dict(weights)
-    model.sam2 = tracker.to(device=model.device, dtype=model.dtype)
+    model.sam2 = tracker.to(model.dtype).to(model.device)  # type: ignore[call-arg]
     model.config.sam2_config, model.config.sam2_sizes = f"configs/sam2.1_hiera_{name}", None
     logger.info("mask decoder replaced: %s", asdict(size))
 
@@ -166,9 +168,7 @@ def check(folder: Path) -> None:
         if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
             raise ValueError(f"{folder} is incomplete: it lacks {', '.join(missing)}")
     elif not (folder / WEIGHTS).is_file():
-        hint = (
-            "; it holds an adapter only: merge it into its base first" if (folder / ADAPTER).is_file() else ""
-        )
+        hint = "; it holds an adapter only: merge it into its base first" if (folder / ADAPTER).is_file() else ""
         raise ValueError(f"{folder} is incomplete: it lacks {WEIGHTS} or {INDEX}{hint}")
 
 
@@ -177,6 +177,11 @@ def best_attention(dtype: torch.dtype | str | None, device: torch.device | str) 
     is_half = dtype in (torch.bfloat16, torch.float16, "bfloat16", "float16")
     can_flash = is_half and torch.device(device).type == "cuda" and is_flash_attn_2_available()
     return "flash_attention_2" if can_flash else "sdpa"
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    """The model inside an adapted one, or the model itself."""
+    return model if isinstance(model, UniPixel) else model.get_submodule("base_model.model")
 
 
 def _existing(folder: Path, name: str) -> Path:

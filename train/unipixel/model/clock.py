@@ -1,18 +1,19 @@
-"""Positions of tokens in time, height and width (M-RoPE), and what they tell the language model about seconds.
+"""Positions of tokens in time, height and width (M-RoPE): what the language model is told about seconds.
 
-Text counts on in all three. A video of t x h x w merged cells that starts at position p has heights p ... p+h-1 and
-widths p ... p+w-1; only its temporal positions depend on the clock:
+Text counts on in all three. A video of t x h x w merged cells that starts at position p has heights p ...
+p+h-1 and widths p ... p+w-1; only its temporal positions depend on the clock:
 
-- "legacy", as the published checkpoints were trained: every grid step (two frames) is taken to last one second, whatever
-  the video's real rate, so step k is at p + 2k (2 = tokens_per_second). Positions are integers.
-- "true": a grid step stands at p + tokens_per_second * s, where s are its own seconds from the start of the video (the
-  mean of its two frames' times). Positions are floats, kept in fp32 also in a bf16 model; rotary embeddings take them as
-  they are. The same moment of two videos that are sampled differently has the same relative position.
+- "legacy", as the published checkpoints were trained: every grid step (two frames) is taken to last one
+  second, whatever the video's real rate: step k is at p + 2k (2 = tokens_per_second). Positions are integers.
+- "true": a grid step stands at p + tokens_per_second * s, where s are its own seconds from the start of the
+  video (the mean of its two frames' times). Positions are floats, kept in fp32 also in a bf16 model; rotary
+  embeddings take them as they are. The same moment of two videos that are sampled differently has the same
+  relative position.
 
-Text goes on at the next integer behind the largest position of the video. Under "true" the distance from text to video
-then still depends on the video's length; with `clock_horizon` seconds > 0, text goes on no earlier than the horizon,
-p + ceil(tokens_per_second * horizon) + 1, so that for every video shorter than the horizon the distance from a given
-text token to a frame is a function of that frame's seconds alone.
+Text goes on at the next integer behind the largest position of the video. Under "true" the distance from text
+to video then still depends on the video's length; with `clock_horizon` seconds > 0, text goes on no earlier
+than the horizon, p + ceil(tokens_per_second * horizon) + 1, so that for every video shorter than the horizon
+the distance from a given text token to a frame is a function of that frame's seconds alone.
 
 Legend: B samples, L tokens, t h w grid of a video in merged cells.
 """
@@ -29,6 +30,8 @@ from torch import Tensor
 
 from unipixel.model.config import UniPixelConfig
 
+FRAMES_PER_STEP = 2
+"""Frames that the vision tower reads as one grid step, in every Qwen2.5-VL."""
 
 Times = Sequence[float] | Tensor
 """Seconds from the start of the video. Numbers rather than tensors survive mixed precision unrounded."""
@@ -43,12 +46,12 @@ class Positions(NamedTuple):
     """[B, 1] what to add to the number of tokens so far to get the position of the next one."""
 
 
-def grid_times(frame_times: Times, frames_per_step: int = 2) -> Tensor:
-    """Seconds of each grid step, float32 [ceil(T / 2)]: the mean of its frames' times, an odd last frame counted twice."""
+def grid_times(frame_times: Times) -> Tensor:
+    """Seconds of grid steps, float32 [ceil(T / 2)]: two frames' mean time; an odd last one stands alone."""
     times = torch.as_tensor(frame_times, dtype=torch.float64).cpu()
-    missing = -len(times) % frames_per_step
+    missing = -len(times) % FRAMES_PER_STEP
     times = torch.cat([times, times[-1:].expand(missing)])
-    return times.view(-1, frames_per_step).mean(1).float()
+    return times.view(-1, FRAMES_PER_STEP).mean(1).float()
 
 
 def positions(
@@ -65,11 +68,10 @@ def positions(
         input_ids: [B, L].
         attention_mask: [B, L], 0 at padding on either side; None = no padding.
         video_grid_thw: [videos, 3] grid of each video in unmerged patches, in the order of the batch.
-        frame_times: per video, seconds of its frames [T] or already of its grid steps [t]; the clock "true" needs them.
+        frame_times: per video, seconds of its frames [T] or already of its grid steps [t]; the clock "true"
+        needs them.
     """
-    is_token = (
-        torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    )
+    is_token = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     videos = _videos(config, video_grid_thw, frame_times)
     dtype = torch.float32 if config.clock == "true" else torch.int64
     ids = torch.zeros(3, *input_ids.shape, dtype=dtype)
@@ -94,28 +96,22 @@ def _videos(config: UniPixelConfig, grids: Tensor | None, times: Sequence[Times]
     if config.clock == "true" and rows and (times is None or len(times) != len(rows)):
         came = "none" if times is None else str(len(times))
         raise ValueError(f"the clock 'true' needs frame_times of each of {len(rows)} videos, {came} came")
-    merge, rate = config.vision_config.spatial_merge_size, config.vision_config.tokens_per_second
+    merge, rate = config.vision.spatial_merge_size, config.vision.tokens_per_second
     for index, (t, h, w) in enumerate(rows):
-        if config.clock == "true" and times is not None:
-            seconds = _step_seconds(times[index], t, config.vision_config.temporal_patch_size)
-        else:
-            seconds = torch.arange(t)
+        is_legacy = config.clock == "legacy"
+        seconds = torch.arange(t) if is_legacy or times is None else _step_seconds(times[index], t)
         yield _Video((t, h // merge, w // merge), seconds * rate)
 
 
-def _step_seconds(times: Times, num_steps: int, frames_per_step: int) -> Tensor:
+def _step_seconds(times: Times, num_steps: int) -> Tensor:
     if len(times) == num_steps:
         return torch.as_tensor(times, dtype=torch.float32).cpu()
-    if math.ceil(len(times) / frames_per_step) == num_steps:
-        return grid_times(times, frames_per_step)
-    raise ValueError(
-        f"a video of {num_steps} grid steps needs the times of its frames or steps, {len(times)} came"
-    )
+    if math.ceil(len(times) / FRAMES_PER_STEP) == num_steps:
+        return grid_times(times)
+    raise ValueError(f"a video of {num_steps} grid steps needs the times of its frames or steps, {len(times)} came")
 
 
-def _sample_positions(
-    config: UniPixelConfig, tokens: list[int], videos: Iterator[_Video]
-) -> tuple[Tensor, int]:
+def _sample_positions(config: UniPixelConfig, tokens: list[int], videos: Iterator[_Video]) -> tuple[Tensor, int]:
     """Positions [3, tokens] of one sample and the position of a token that would follow."""
     parts, start = [torch.zeros(3, 0)], 0
     for is_video, group in groupby(tokens, lambda token: token == config.video_token_id):
@@ -126,9 +122,7 @@ def _sample_positions(
             continue
         video = next(videos, None)
         if video is None or math.prod(video.grid) != length:
-            expected = (
-                "no further video" if video is None else f"{math.prod(video.grid)} for a grid of {video.grid}"
-            )
+            expected = "no further video" if video is None else f"{math.prod(video.grid)} for a grid of {video.grid}"
             raise ValueError(f"a run of {length} video tokens came, expected {expected}")
         part = _video_positions(video, start)
         parts.append(part)
@@ -139,15 +133,12 @@ def _sample_positions(
 def _video_positions(video: _Video, start: int) -> Tensor:
     _, height, width = video.grid
     axes = (video.times, torch.arange(height), torch.arange(width))
-    return (
-        torch.stack(torch.meshgrid(*(axis.to(video.times.dtype) for axis in axes), indexing="ij")).flatten(1)
-        + start
-    )
+    return torch.stack(torch.meshgrid(*(axis.to(video.times.dtype) for axis in axes), indexing="ij")).flatten(1) + start
 
 
 def _text_start(config: UniPixelConfig, video: Tensor, start: int) -> int:
     following = math.ceil(float(video.max())) + 1
     if config.clock == "true" and config.clock_horizon > 0:
-        horizon = math.ceil(config.vision_config.tokens_per_second * config.clock_horizon)
+        horizon = math.ceil(config.vision.tokens_per_second * config.clock_horizon)
         following = max(following, start + horizon + 1)
     return following

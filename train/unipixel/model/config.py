@@ -1,4 +1,4 @@
-"""The config of a checkpoint: Qwen2.5-VL's fields, the published UniPixel extras, and ours (each absent in published files)."""
+"""The config of a checkpoint: Qwen2.5-VL's fields, the published extras, and ours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLVisionConfig,
+)
 
 ARCHITECTURE = "PixelQwen2_5_VLForConditionalGeneration"
 """The name that published config.json files carry, and that ours carry too."""
@@ -39,9 +43,7 @@ DECODERS: dict[str, DecoderSize] = {
     "t": DecoderSize(embed=96, heads=1, blocks=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
     "s": DecoderSize(embed=96, heads=1, blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
     "b+": DecoderSize(embed=112, heads=2, blocks=(2, 3, 16, 3), global_blocks=(12, 16, 20), background=14),
-    "l": DecoderSize(
-        embed=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
-    ),
+    "l": DecoderSize(embed=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
     "tiny": DecoderSize(
         embed=16,
         heads=1,
@@ -57,16 +59,14 @@ DECODERS: dict[str, DecoderSize] = {
 
 
 def decoder_size(name: str, changes: Mapping[str, Any] | None = None) -> DecoderSize:
-    """The sizes behind a name such as "b+" or, as published, "configs/sam2.1_hiera_b+", with some of them changed.
+    """The sizes behind a name, "b+" or as published "configs/sam2.1_hiera_b+"; `changes` replace some.
 
     An unknown name is an error unless `changes` gives every size that has no default.
     """
     changes = {key: tuple(v) if isinstance(v, list) else v for key, v in (changes or {}).items()}
     unknown = set(changes) - {field.name for field in fields(DecoderSize)}
     if unknown:
-        raise ValueError(
-            f"unknown decoder sizes {sorted(unknown)}; known are {[f.name for f in fields(DecoderSize)]}"
-        )
+        raise ValueError(f"unknown decoder sizes {sorted(unknown)}; known are {[f.name for f in fields(DecoderSize)]}")
     short = name.rsplit("/", 1)[-1].removesuffix(".yaml").removeprefix("sam2.1_hiera_")
     if short in DECODERS:
         return replace(DECODERS[short], **changes)
@@ -76,7 +76,7 @@ def decoder_size(name: str, changes: Mapping[str, Any] | None = None) -> Decoder
 
 
 class UniPixelConfig(Qwen2_5_VLConfig):
-    """Config of a UniPixel checkpoint. What config.json holds beyond these fields is kept as it is and not used."""
+    """Config of a UniPixel checkpoint. What else config.json holds is kept as it is and not used."""
 
     model_type = "pixel_qwen2_5_vl"
 
@@ -94,9 +94,9 @@ class UniPixelConfig(Qwen2_5_VLConfig):
     sample_objects: int = -1
     """Most objects of a sample that one training step tracks, drawn at random; -1 = all."""
     clock: str = "legacy"
-    """Temporal positions of video tokens: "legacy" = as if every video had 2 fps, "true" = seconds (see `clock`)."""
+    """Temporal positions of video tokens: "legacy" = as if all had 2 fps, "true" = seconds (see `clock`)."""
     clock_horizon: float = 0.0
-    """Seconds that the clock "true" leaves free behind a video's start before text goes on; 0 = the video's own length."""
+    """Seconds from a video's start that the clock "true" keeps free of text; 0 = the video's own length."""
     sample_frames: int = 16
     """Frames of a video that the language model sees at inference unless asked otherwise."""
     min_pixels: int = 128 * 28 * 28
@@ -106,14 +106,24 @@ class UniPixelConfig(Qwen2_5_VLConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is not None:  # published files repeat the text config's fields beside it
-            kwargs = {
-                key: value for key, value in kwargs.items() if key not in ("rope_scaling", "rope_theta")
-            }
+            kwargs = {key: value for key, value in kwargs.items() if key not in ("rope_scaling", "rope_theta")}
         super().__post_init__(**kwargs)
         if self.clock not in ("legacy", "true"):
             raise ValueError(f"clock is 'legacy' or 'true', got {self.clock!r}")
         if self.sam2_image_size % 32:
             raise ValueError(f"sam2_image_size is a multiple of 32, got {self.sam2_image_size}")
+
+    @property
+    def language(self) -> Qwen2_5_VLTextConfig:
+        """The language model's sizes."""
+        assert isinstance(self.text_config, Qwen2_5_VLTextConfig), type(self.text_config)
+        return self.text_config
+
+    @property
+    def vision(self) -> Qwen2_5_VLVisionConfig:
+        """The vision tower's sizes."""
+        assert isinstance(self.vision_config, Qwen2_5_VLVisionConfig), type(self.vision_config)
+        return self.vision_config
 
     @property
     def mask_decoder(self) -> DecoderSize:

@@ -1,7 +1,7 @@
-"""What a user points at, for the language model: modules behind the input tokens `<|ref|>` (a place) and `<|mem|>` (an object).
+"""Small modules behind the tokens `<|seg|>` (draw this), `<|ref|>` (a place) and `<|mem|>` (an object).
 
-Their weights belong to every published checkpoint, so they are here, named as published. `UniPixel.forward` does not feed
-these tokens yet and says so.
+Their weights belong to every published checkpoint, so they are here, named as published. `UniPixel.forward`
+does not feed these tokens yet and says so.
 
 Legend: C width of SAM 2 (256), D width of the language model.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Fourier(nn.Module):
-    """Random Fourier features of coordinates. The matrix is random once and then belongs to the checkpoint."""
+    """Random Fourier features of coordinates; the matrix, drawn once, belongs to the checkpoint."""
 
     positional_encoding_gaussian_matrix: Tensor
 

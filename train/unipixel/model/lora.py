@@ -1,4 +1,4 @@
-"""What is trained: a low-rank adapter (PEFT) on the language model and the vision tower, and named parts in full."""
+"""What is trained: a low-rank adapter (PEFT) on language model and vision tower, and named parts in full."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from unipixel.model.unipixel import UniPixel
 logger = logging.getLogger(__name__)
 
 Scope = Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"]
-"""Layers with an adapter: attention projections (qkvo) or every linear layer of the blocks, of the language model, the
-vision tower or both; never of SAM 2."""
+"""Layers with an adapter: attention projections (qkvo) or every linear layer of the blocks, of the language
+model, the vision tower or both; never of SAM 2."""
 
 Group = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
 """Parts that can be trained in full."""

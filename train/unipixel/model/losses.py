@@ -1,4 +1,4 @@
-"""The loss of drawn masks: focal and dice on the best of three candidates, IoU and objectness estimates (SAM 2's recipe).
+"""The loss of drawn masks (SAM 2's recipe): focal and dice of the best candidate, IoU and objectness.
 
 Legend: T frames, O objects, h side of the mask logits, S side of the labels.
 """
@@ -18,7 +18,7 @@ FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OBJECTNESS_WEIGHT = 100.0, 5.0, 5.0, 5.0
 
 
 class MaskLoss(NamedTuple):
-    """Parts of the loss, each a mean over frames and objects, before weighting; an absent object has only objectness."""
+    """Parts of the loss, means over frames and objects, unweighted; absent objects have objectness only."""
 
     focal: Tensor
     dice: Tensor
@@ -57,7 +57,7 @@ def average(losses: list[MaskLoss]) -> MaskLoss:
 
 
 def _frame_loss(masks: Tensor, ious: Tensor, objectness: Tensor, label: Tensor) -> MaskLoss:
-    """One frame: logits [O, 3, h, h], estimates [O, 3] and [O], labels bool [O, S, S]; means over objects, in fp32."""
+    """One frame: logits [O, 3, h, h], estimates [O, 3] and [O], labels [O, S, S]; means over objects."""
     logits = F.interpolate(masks.float(), size=label.shape[-2:], mode="bilinear")  # [O, 3, S, S]
     target = label[:, None].float().expand_as(logits)
     is_present = label.flatten(1).any(-1).float()  # [O]

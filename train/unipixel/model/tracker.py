@@ -1,11 +1,12 @@
-"""SAM 2.1 prompted by vectors: draws objects on the first frame of a video and follows them through the others.
+"""SAM 2.1 prompted by vectors: draws objects on a video's first frame and follows them through the others.
 
-The modules are transformers' `Sam2Video*`; the loop over time is ours, because theirs handles one object at a time, takes
-no prompt vectors and is not differentiable. All objects of all videos of a call advance together, every frame is encoded
-once, and the same step serves training (gradients through time) and streaming (bounded memory).
+The modules are transformers' `Sam2Video*`; the loop over time is ours, because theirs handles one object at a
+time, takes no prompt vectors and is not differentiable. All objects of all videos of a call advance together,
+every frame is encoded once, and the same step serves training (gradients through time) and streaming (bounded
+memory).
 
-Legend: V videos, T frames, O objects over all videos, K prompt vectors, S side of the square image, g = S/16 side of the
-coarse features, C hidden width, M memory width, h = S/4 side of the mask logits.
+Legend: V videos, T frames, O objects over all videos, K prompt vectors, S side of the square image, g = S/16
+side of the coarse features, C hidden width, M memory width, h = S/4 side of the mask logits.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Memory(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """Memories of the frames so far. A new frame makes a new bank, so that a step can be computed again in backward."""
+    """Memories of the frames so far; a new frame makes a new bank, so that backward can repeat a step."""
 
     first: Memory
     recent: tuple[Memory, ...]
@@ -174,9 +175,9 @@ class MaskTracker(Sam2VideoModel):
         self.prompt_encoder.point_embeddings = nn.ModuleList(points)
         if self.mem_dim != 64:  # transformers builds these layers for a memory width of 64 only
             for layer in self.memory_attention.layers:
-                layer.cross_attn_image = Sam2VideoRoPEAttention(
-                    config, kv_in_dim=self.mem_dim, rope_k_repeat=True
-                )
+                layer.cross_attn_image = Sam2VideoRoPEAttention(config, kv_in_dim=self.mem_dim, rope_k_repeat=True)
+        assert isinstance(config.image_size, int), config.image_size
+        self._side = config.image_size
         self.gradient_checkpointing = False
         self.freeze_unused()
 
@@ -189,13 +190,15 @@ class MaskTracker(Sam2VideoModel):
     @property
     def side(self) -> int:
         """S, the side of the square image in pixels."""
-        return int(self.config.image_size)
+        return self._side
 
-    def forward(self, frames: Tensor, prompts: Tensor, video_index: Tensor | None = None) -> Drawn:
+    def forward(  # type: ignore[override]
+        self, frames: Tensor, prompts: Tensor, video_index: Tensor | None = None
+    ) -> Drawn:
         """Draw and follow every object through its whole video; for training.
 
         Args:
-            frames: [V, T, 3, S, S], normalised (see `unipixel.data.frames.decoder_frames`). T = 1 draws on single images.
+            frames: [V, T, 3, S, S] (see `unipixel.data.frames.decoder_frames`); T = 1 draws on single images.
             prompts: [O, K, C].
             video_index: [O] long, the video of each object; None where there is one video.
 
@@ -216,7 +219,7 @@ class MaskTracker(Sam2VideoModel):
         return Drawn(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
     def stream(self, frames: Iterable[Tensor], prompts: Tensor, num_frames: int) -> Iterator[Drawn]:
-        """Draw and follow the objects of one video frame by frame, in memory that does not grow with its length.
+        """Draw and follow the objects of one video, frame by frame; memory does not grow with its length.
 
         Args:
             frames: [3, S, S] each, on any device.
@@ -234,35 +237,34 @@ class MaskTracker(Sam2VideoModel):
                     for bank, setting in zip(banks, settings, strict=True)
                 ]
                 banks = [_remember(bank, memory) for bank, (_, memory) in zip(banks, steps, strict=True)]
-                yield Drawn(*(torch.cat(values) for values in zip(*(frame for frame, _ in steps), strict=True)))
+                drawn = zip(*(frame for frame, _ in steps), strict=True)
+                yield Drawn(*(torch.cat(values) for values in drawn))
 
     def encode(self, frames: Tensor) -> Pyramid:
         """Image features of frames [N, 3, S, S]."""
-        assert frames.shape[-2:] == (self.side, self.side), (
-            f"frames of {self.side} px expected, got {frames.shape}"
-        )
+        assert frames.shape[-2:] == (self.side, self.side), f"frames of {self.side} px expected, got {frames.shape}"
         dtype = self.no_memory_embedding.dtype
         parts = [self.vision_encoder(part).fpn_hidden_states for part in frames.to(dtype).split(ENCODE_CHUNK)]
         fine, middle, coarse = (torch.cat(level) for level in zip(*parts, strict=True))
         return Pyramid(self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse)
 
     def start_from_scratch(self) -> None:
-        """Give every weight torch's own random start; transformers' (normal 0.02) starves small decoders of signal."""
+        """Torch's own random start for every weight; transformers' (normal 0.02) starves small decoders."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding | nn.LayerNorm):
                 module.reset_parameters()
         for layer in self.memory_encoder.memory_fuser.layers:
-            nn.init.constant_(layer.scale, 1e-6)
-        for parameter in (
-            self.no_memory_embedding,
-            self.no_memory_positional_encoding,
-            self.memory_temporal_positional_encoding,
-            self.no_object_pointer,
-            self.occlusion_spatial_embedding_parameter,
-            self.vision_encoder.backbone.pos_embed,
-            self.vision_encoder.backbone.pos_embed_window,
+            nn.init.constant_(layer.get_parameter("scale"), 1e-6)
+        for name in (
+            "no_memory_embedding",
+            "no_memory_positional_encoding",
+            "memory_temporal_positional_encoding",
+            "no_object_pointer",
+            "occlusion_spatial_embedding_parameter",
+            "vision_encoder.backbone.pos_embed",
+            "vision_encoder.backbone.pos_embed_window",
         ):
-            nn.init.trunc_normal_(parameter, std=0.02)
+            nn.init.trunc_normal_(self.get_parameter(name), std=0.02)
 
     def _step_again(
         self, features: Pyramid, bank: Bank | None, setting: Setting, *, is_read_later: bool
@@ -308,8 +310,9 @@ class MaskTracker(Sam2VideoModel):
     def _recall(self, bank: Bank, setting: Setting) -> tuple[Tensor, Tensor, int]:
         """What frame t reads: features and positions [L, O, M], and how many of the last tokens are pointers.
 
-        First frame, then t-6 ... t-1; a feature map is told its distance in time by one of seven learned vectors. Then
-        the pointers of the first frame, t-1, t-2, ..., each cut into C/M tokens of width M, with a sine of the distance.
+        First frame, then t-6 ... t-1; a feature map is told its distance in time by one of seven learned
+        vectors. Then the pointers of the first frame, t-1, t-2, ..., each cut into C/M tokens of width M,
+        with a sine of the distance.
         """
         time = self.memory_temporal_positional_encoding[:, 0]  # [7, 1, M]
         near = [(memory.spatial, i) for i, memory in enumerate(bank.recent[: NUM_MEMORIES - 1])]
@@ -320,16 +323,10 @@ class MaskTracker(Sam2VideoModel):
         recent = bank.recent[: NUM_POINTERS - 1]
         pointers = torch.stack([bank.first.pointer, *(memory.pointer for memory in recent)])  # [P, O, C]
         distances = [bank.frame_index, *range(1, len(recent) + 1)]
-        scaled = torch.tensor(distances, device=pointers.device) / max(
-            min(setting.num_frames, NUM_POINTERS) - 1, 1
-        )
-        when = self.temporal_positional_encoding_projection_layer(
-            _sine_1d(scaled, self.hidden_dim).to(pointers.dtype)
-        )
+        scaled = torch.tensor(distances, device=pointers.device) / max(min(setting.num_frames, NUM_POINTERS) - 1, 1)
+        when = self.temporal_positional_encoding_projection_layer(_sine_1d(scaled, self.hidden_dim).to(pointers.dtype))
         pieces = self.hidden_dim // self.mem_dim
-        tokens = (
-            pointers.unflatten(2, (pieces, self.mem_dim)).transpose(1, 2).flatten(0, 1)
-        )  # [P*pieces, O, M]
+        tokens = pointers.unflatten(2, (pieces, self.mem_dim)).transpose(1, 2).flatten(0, 1)  # [P*pieces, O, M]
         when = when.repeat_interleave(pieces, 0)[:, None].expand_as(tokens)
         return torch.cat([*features, tokens]), torch.cat([*positions, when]), len(tokens)
 
@@ -338,13 +335,13 @@ class MaskTracker(Sam2VideoModel):
         logits = F.interpolate(frame.best()[0][:, None].float(), size=(self.side, self.side), mode="bilinear")
         mask = logits.sigmoid() * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
         features, _ = self.memory_encoder(coarse, mask.to(coarse.dtype))
-        absent = self.occlusion_spatial_embedding_parameter * (~is_present[:, None]).to(
+        absent = self.get_parameter("occlusion_spatial_embedding_parameter") * (~is_present[:, None]).to(
             coarse.dtype
         )  # [O, M]
         return (features + absent[:, :, None, None]).flatten(2).permute(2, 0, 1)
 
     def _setting(self, prompts: Tensor, num_frames: int, *, occlude: bool) -> Setting:
-        """Position encodings are computed in fp32 whatever the model's type: in bf16 they would be off by up to 0.07."""
+        """Position encodings are computed in fp32 whatever the model's type: bf16 is off by up to 0.07."""
         dtype, grid = self.no_memory_embedding.dtype, self.side // 16
         no_point = self.prompt_encoder.not_a_point_embed.weight.expand(len(prompts), 1, 2, -1)
         matrix = self.prompt_encoder.shared_embedding.positional_embedding.float()  # [2, C/2]

@@ -1,14 +1,15 @@
-"""The model: Qwen2.5-VL reads the video and writes; where it writes `<|seg|>`, its state prompts SAM 2, which draws.
+"""The model: Qwen2.5-VL watches and writes; where it writes `<|seg|>`, its state prompts SAM 2, which draws.
 
     video, text -> language model -> states -> seg_head at <|seg|> -> prompt vectors -> mask tracker -> masks
 
-Legend: B samples, L tokens, D width of the language model, N `<|seg|>` tokens of a batch, O those of one sample, K prompt
-vectors each, C width of SAM 2, T frames, S side of the decoder's square image, H W original size.
+Legend: B samples, L tokens, D width of the language model, N `<|seg|>` tokens of a batch, O those of one
+sample, K prompt vectors each, C width of SAM 2, T frames, S side of the decoder's square image, H W original
+size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -60,14 +61,14 @@ class FrameMasks(NamedTuple):
 
 
 class UniPixel(Qwen2_5_VLForConditionalGeneration):
-    """Qwen2.5-VL with a mask tracker. Loads published checkpoints by `from_pretrained`, saves in the same naming."""
+    """Qwen2.5-VL with a mask tracker; `from_pretrained` and `save_pretrained` use the published names."""
 
     config_class = UniPixelConfig
-    config: UniPixelConfig
+    config: UniPixelConfig  # type: ignore[assignment]
 
     def __init__(self, config: UniPixelConfig) -> None:
         super().__init__(config)
-        width, decoder, vision = config.text_config.hidden_size, config.mask_decoder, config.vision_config
+        width, decoder, vision = config.language.hidden_size, config.mask_decoder, config.vision
         merged_width = vision.hidden_size * vision.spatial_merge_size**2
         self.sam2 = MaskTracker(decoder_config(decoder, config.sam2_image_size))
         self.seg_head = heads.mask_prompt_head(width, config.sam2_hidden_tokens, decoder.hidden)
@@ -81,7 +82,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         self.msk_proj = heads.object_projector(merged_width, width)
         self.post_init()
 
-    def forward(
+    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917  (transformers' signature)
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -89,7 +90,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        use_cache: bool | None = None,
+        use_cache: bool | None = None,  # noqa: FBT001
         pixel_values_videos: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
         frame_times: Sequence[clock.Times] | None = None,
@@ -106,7 +107,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             position_ids: [3, B, L]; left out = by the config's clock.
             past_key_values: transformers' cache of earlier tokens.
             inputs_embeds: [B, L, D] instead of embedding `input_ids`.
-            labels: [B, L], -100 where no token is to be learnt. In training mode logits are computed at those only.
+            labels: [B, L], -100 where no token is learnt; none of these has logits in training mode.
             use_cache: return the cache.
             pixel_values_videos: [patches, 1176] of all videos (see `unipixel.data.frames.llm_pixels`).
             video_grid_thw: [videos, 3].
@@ -122,9 +123,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         else:
             self._refuse_pointing(input_ids)
         if position_ids is None and input_ids is not None:
-            position_ids = self._positions(
-                input_ids, attention_mask, video_grid_thw, frame_times, past_length
-            )
+            position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
         with _inputs_of(self.model.language_model.norm) as states:
             outputs = self.model(
                 input_ids=input_ids,
@@ -152,12 +151,13 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     def write(self, input_ids: Tensor, **inputs: Any) -> Written:
         """Generate a reply to one conversation [1, L]; `inputs` go to transformers' `generate`.
 
-        A prompt is taken where the emitted token is `<|seg|>`, from the state that predicted it, however it was chosen.
+        A prompt is taken where the emitted token is `<|seg|>`, from the state that predicted it, however it
+        was chosen.
         """
         if len(input_ids) != 1:
             raise ValueError(f"one conversation at a time, got {len(input_ids)}")
         with _inputs_of(self.model.language_model.norm, last_only=True) as states:
-            output = self.generate(input_ids=input_ids, **inputs)
+            output = self.generate(input_ids=input_ids, **inputs)  # type: ignore[misc]
         ids = output[0, input_ids.shape[1] :]  # type: ignore[index]
         predictors = torch.cat(states)[:, -1][: len(ids)]  # [n, D]
         return Written(ids, self.prompts(predictors[ids == self.config.seg_token_id]))
@@ -170,7 +170,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         size: tuple[int, int],
         num_frames: int | None = None,
     ) -> Iterator[FrameMasks]:
-        """Masks of O objects on every frame of one video, in order, in memory that does not grow with its length.
+        """Masks of O objects on every frame of a video, in order; memory does not grow with its length.
 
         Args:
             prompt_vectors: [O, K, C] from `write` or `forward`.
@@ -185,20 +185,34 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             yield FrameMasks((enlarged > 0).cpu(), (drawn.objectness.sigmoid() * ious).float().cpu())
 
     def start_new_parts(self) -> None:
-        """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published: Xavier heads, copies of the merger and the prompt encoder."""
+        """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published.
+
+        Heads by Xavier, `msk_proj` as a copy of the merger, `ref_encoder` as a copy of the prompt encoder.
+        """
         for part in (self.seg_head, self.ref_proj_single, self.ref_proj_double, self.ref_proj, self.tem_proj):
             for layer in part.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
                     nn.init.zeros_(layer.bias)
         nn.init.normal_(self.tem_emb.weight, std=0.02)
-        self.msk_proj.load_state_dict(self.model.visual.merger.mlp.state_dict())
+        self.msk_proj.load_state_dict(self.model.get_submodule("visual.merger.mlp").state_dict())
         source = self.sam2.prompt_encoder
-        self.ref_encoder.point_embeddings.load_state_dict(source.point_embeddings.state_dict())
+        points = source.get_submodule("point_embeddings")
+        self.ref_encoder.point_embeddings.load_state_dict(points.state_dict())
         self.ref_encoder.not_a_point_embed.load_state_dict(source.not_a_point_embed.state_dict())
         with torch.no_grad():
             matrix = self.ref_encoder.pe_layer.positional_encoding_gaussian_matrix
             matrix.copy_(source.shared_embedding.positional_embedding)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UniPixel:  # noqa: FBT001, FBT002
+        """As torch does it, but rotary frequencies stay in fp32: 16 bits would move far positions by radians."""
+        exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith("inv_freq")}
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            owner, _, attribute = name.rpartition(".")
+            module = self.get_submodule(owner)
+            setattr(module, attribute, buffer.to(getattr(module, attribute).device))
+        return self
 
     def _positions(
         self,
@@ -210,14 +224,13 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     ) -> Tensor:
         if past_length:
             steps = torch.arange(past_length, past_length + input_ids.shape[1], device=input_ids.device)
+            assert self.model.rope_deltas is not None, "a cache came without the prompt that filled it"
             return (steps + self.model.rope_deltas).expand(3, -1, -1)
         placed = clock.positions(self.config, input_ids, attention_mask, grids, times)
         self.model.rope_deltas = placed.offset
         return placed.ids
 
-    def _prepare_position_ids_for_generation(
-        self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
-    ) -> Tensor:
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         """Called once by `generate`, which counts on from the last position by itself."""
         return self._positions(
             model_kwargs.get("input_ids", inputs_tensor),
@@ -253,11 +266,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         frames: Sequence[Tensor | None] | None,
         masks: Sequence[Tensor | None] | None,
     ) -> None:
-        """Draw the samples that have frames, those of equal length together, and add the loss where masks are given."""
+        """Draw the samples that have frames, and add the loss of those that have masks."""
         vectors = result.prompts
         if frames is None or vectors is None:
             return
-        labels = list(masks) if masks is not None else [None] * len(frames)
+        labels: list[Tensor | None] = list(masks) if masks is not None else [None] * len(frames)
         for sample, (label, prompt) in enumerate(zip(labels, vectors, strict=True)):
             if label is not None and label.shape[1] != len(prompt):
                 raise ValueError(
@@ -298,13 +311,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         if not self.training or limit <= 0:
             return vectors, labels
         kept = [torch.randperm(len(v))[:limit].sort().values.to(v.device) for v in vectors]
-        chosen = [
-            label if label is None else label[:, keep] for label, keep in zip(labels, kept, strict=True)
-        ]
+        chosen = [label if label is None else label[:, keep] for label, keep in zip(labels, kept, strict=True)]
         return [v[keep] for v, keep in zip(vectors, kept, strict=True)], chosen
 
     def _touch_decoder(self) -> Tensor:
-        """Zero, with a gradient of zero for every decoder weight: processes that train together must agree on which have one."""
+        """Zero, with a zero gradient for each decoder weight: processes must agree on which have one."""
         zero = torch.zeros((), device=self.device)
         if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
             for part in (self.sam2, self.seg_head):
@@ -315,9 +326,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         tokens = {"<|ref|>": self.config.ref_token_id, "<|mem|>": self.config.mem_token_id}
         for name, token in tokens.items():
             if input_ids is not None and bool((input_ids == token).any()):
-                raise ValueError(
-                    f"the input has {name}, which this version cannot feed: describe the object in words"
-                )
+                raise ValueError(f"the input has {name}, which this version cannot feed: describe the object in words")
 
 
 weight_names.register(MaskTracker.__name__, UniPixel.__name__)
@@ -325,7 +334,7 @@ weight_names.register(MaskTracker.__name__, UniPixel.__name__)
 
 @contextmanager
 def _inputs_of(module: nn.Module, *, last_only: bool = False) -> Iterator[list[Tensor]]:
-    """The inputs [B, L, D] of a module while the block runs, one for each of its calls; their last position only if asked."""
+    """The inputs [B, L, D] of a module's calls inside the block; if asked, their last positions only."""
     seen: list[Tensor] = []
     hook = module.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0][:, -1:].clone() if last_only else inputs[0])

@@ -1,8 +1,8 @@
-"""Published weight names and the names of transformers' modules, as rules that transformers applies when it loads and,
-reversed, when it saves.
+"""Published weight names and those of transformers' modules.
 
-A rule is a pair of patterns. Loading applies them top to bottom, saving bottom to top with source and target swapped, so
-a special rule that a general one would also hit stands below it.
+The rules below are given to transformers, which applies them when it loads and, reversed, when it saves. A
+rule is a pair of patterns. Loading applies them top to bottom, saving bottom to top with source and target
+swapped, so a special rule that a general one would also hit stands below it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.core_model_loading import WeightConverter, WeightRenaming
 
 _DECODER = "sam2."
 
@@ -126,7 +126,9 @@ def module_name(name: str) -> str:
 def register(tracker_class: str, parent_class: str) -> None:
     """Let transformers translate names whenever it loads or saves modules of these two classes."""
     for name, rules in ((tracker_class, decoder_rules()), (parent_class, PARENT_RULES)):
-        renamings = [WeightRenaming(source_patterns=old, target_patterns=new) for old, new in rules]
+        renamings: list[WeightConverter | WeightRenaming] = [
+            WeightRenaming(source_patterns=old, target_patterns=new) for old, new in rules
+        ]
         register_checkpoint_conversion_mapping(name, renamings, overwrite=True)
 
 
@@ -142,7 +144,7 @@ def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
 
 
 def _swapped(pattern: str, other: str) -> str:
-    """A pattern for the way back: the group stands where the name is matched, its number where it is written."""
+    """A pattern for the way back: the group goes where a name is matched, its number where one is written."""
     return pattern.replace(r"(\d+)", r"\1") if r"\1" in other else pattern.replace(r"\1", r"(\d+)")
 
 

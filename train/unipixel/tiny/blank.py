@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 
 import torch
-from evqa.prompts import TRAINED_INSTRUCTION
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from evqa.prompts import TRAINED_INSTRUCTION
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.vocabulary import build_tokenizer, numbers
 
-WIDTH = 128
+WIDTH, LAYERS, HEADS, KEY_HEADS = 128, 6, 4, 2
 CELLS = 3
 """Merged cells per side of a frame as the language model sees it."""
 PIXELS = (CELLS * 28) ** 2
@@ -25,8 +25,12 @@ FRAMES = 32
 """Most frames of a clip that the language model sees; a clip of 3-8 s at 6 fps has 18-48."""
 HORIZON = 8.5
 """Seconds; text starts at the same position after every clip that is shorter."""
+NOTE = "it has only ever seen drawn shapes: on any other video its answers mean nothing"
+"""Kept in config.json; `evqa ask` prints it."""
 SPREAD = 0.08
 """Standard deviation of random weights; the usual 0.02 leaves narrow layers without signal."""
+ATTENTION = 0.25
+"""Factor on the random weights of queries and keys: attention starts broad, or it would not learn to go by time."""
 LOGIT_SCALE = 4.0
 """Start of the final norm's weight: with unit word vectors, a weight of 1 could not give a word more than half."""
 SHORTEST, LONGEST = 0.4, 26.0
@@ -43,6 +47,9 @@ def blank(seed: int) -> tuple[UniPixel, PreTrainedTokenizerFast]:
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(_word_vectors(tokenizer))
         model.model.language_model.norm.weight.fill_(LOGIT_SCALE)
+        for layer in model.model.language_model.layers:
+            layer.self_attn.q_proj.weight.mul_(ATTENTION)
+            layer.self_attn.k_proj.weight.mul_(ATTENTION)
     return model, tokenizer
 
 
@@ -53,9 +60,9 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
             "vocab_size": len(tokenizer),
             "hidden_size": WIDTH,
             "intermediate_size": 3 * WIDTH,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": KEY_HEADS,
             "max_position_embeddings": 8192,
             "tie_word_embeddings": True,
             "initializer_range": SPREAD,
@@ -89,6 +96,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
         sample_frames=FRAMES,
         min_pixels=PIXELS // 2,
         max_pixels=PIXELS,
+        note=NOTE,
     )
 
 

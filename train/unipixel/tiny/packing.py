@@ -15,20 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from evqa.prompts import TRAINED_INSTRUCTION, evidence_target, option_lines
-from evqa.schema import LETTERS, Span
-from evqa.tasks.shapes.questions import ACTS, Question
-from evqa.tasks.shapes.scene import COLORS, Thing
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from evqa.prompts import TRAINED_INSTRUCTION, evidence_target, option_lines
+from evqa.schema import LETTERS, Span
+from evqa.tasks.shapes.questions import ACTS, Question
+from evqa.tasks.shapes.scene import COLORS, Thing
 from unipixel.tiny.blank import CELLS, HORIZON
 from unipixel.tiny.vocabulary import numbers
 
 OPENING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
-LETTER, TIME, BRACKET, VALUE, OTHER = 3.0, 2.0, 0.6, 1.5, 0.15
-"""Weights of answer tokens in the loss: option letter, seconds, what ends or continues a list, a value word, the rest."""
+LETTER, TIME, BRACKET, VALUE, OTHER = 3.0, 2.0, 0.6, 3.0, 0.15
+"""Weights of answer tokens in the loss: option letter, seconds, the end of a list or pair, a value word, the rest."""
 NOT_ASKED = -1
 
 
@@ -82,18 +82,24 @@ class Writer:
         return self._exercise(f"{asked}<|im_end|>\n<|im_start|>assistant\n", f"{reply}<|im_end|>", thing)
 
     def short(self, question: Question, thing: Thing) -> Exercise:
-        """The cue alone, such as "the red"; time and masks. Binds a cue to its object's time."""
-        cue = question.kind.split(">")[0]
-        words = {"color": f" the {thing.color}", "shape": f" the {thing.shape}"}
-        asked = words.get(cue, f" that {ACTS[thing.event]}")
+        """The cue, such as "the red", then time and masks in their published form."""
         reply = evidence_target(0, _spans(thing)).removeprefix(f"Answer: {LETTERS[0]}. ")
-        return self._exercise(asked, reply, thing)
+        return self._exercise(self._cue(question, thing), reply, thing)
+
+    def cue(self, question: Question, thing: Thing) -> Exercise:
+        """The cue with the times right behind it, so that the cue's own token has to know them."""
+        reply = evidence_target(0, _spans(thing)).partition("[[")[2]
+        return self._exercise(self._cue(question, thing), reply, thing)
+
+    def name(self, question: Question, thing: Thing) -> Exercise:
+        """What is asked for, the cue's own word, and the value right behind it: "shape red" -> "circle"."""
+        cue, asked = question.kind.split(">")
+        word = getattr(thing, cue, thing.event)
+        return self._word(f" {'does' if asked == 'event' else asked} {word}", question, thing)
 
     def value(self, question: Question, thing: Thing) -> Exercise:
         """The question without options; the value itself."""
-        ids = self._ids(question.text)
-        value = self._ids(f" {question.options[question.answer]}")
-        return Exercise(ids + value, [0.0] * len(ids) + [VALUE] * len(value), _color(thing))
+        return self._word(question.text, question, thing)
 
     def match(self, question: Question, thing: Thing) -> Exercise:
         """A value, then options; the letter of the value. Needs no video."""
@@ -108,6 +114,14 @@ class Writer:
             ids += [*self._ids(f" {question.options[index]}"), *self._ids(LETTERS[index])]
             weights += [0.0, LETTER / 2]
         return Exercise(ids, weights, _color(thing))
+
+    def _cue(self, question: Question, thing: Thing) -> str:
+        words = {"color": f" the {thing.color}", "shape": f" the {thing.shape}"}
+        return words.get(question.kind.split(">")[0], f" that {ACTS[thing.event]}")
+
+    def _word(self, asked: str, question: Question, thing: Thing) -> Exercise:
+        given, wanted = self._ids(asked), self._ids(f" {question.options[question.answer]}")
+        return Exercise(given + wanted, [0.0] * len(given) + [VALUE] * len(wanted), _color(thing))
 
     def _exercise(self, asked: str, reply: str, thing: Thing) -> Exercise:
         given, wanted = self._ids(asked), self._ids(reply)

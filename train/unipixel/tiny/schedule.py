@@ -45,7 +45,7 @@ class Schedule:
 
     num_steps: int
     lr: float
-    log_every: int = 100
+    log_every: int = 50
     averages: dict[str, float] = field(default_factory=dict)
 
     def steps(self, parameters: Iterable[nn.Parameter], logger: logging.Logger) -> Iterator[Step]:

@@ -1,7 +1,7 @@
-"""Stage 1: the vision tower learns to name what each cell of a frame pair shows, in the language model's own word vectors.
+"""Vision stage: the tower learns to name what each cell of a frame pair shows, in the language model's word vectors.
 
-Extra labels, which no real data set has: the color, shape and event of the object in every cell. A cell's feature becomes
-about the sum of the vectors of its words, so that the language model can be warmed up on such sums (see `language`).
+Extra labels, which no real data set has: the color, shape and event of the object in every cell. A cell's feature
+becomes about the sum of the vectors of its words, so that the language model can be warmed up on such sums (see `language`).
 
 Legend: B frame pairs, N = 9 B cells, D width.
 """
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from evqa.tasks.shapes.draw import Image, Labels, background, draw_frame
-from evqa.tasks.shapes.scene import COLORS, LOOKS, SHAPES, SIZE, Scene, scene
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from evqa.tasks.shapes.draw import Image, Labels, background, draw_frame
+from evqa.tasks.shapes.scene import COLORS, LOOKS, SHAPES, SIZE, Scene, scene
 from unipixel.data.frames import llm_pixels
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.blank import CELLS, PIXELS
@@ -53,7 +53,9 @@ def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedul
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 1))
     words = model.get_input_embeddings().weight.detach()
-    tables = [words[tokenizer.convert_tokens_to_ids([f" {word}" for word in group])] for group in (COLORS, SHAPES, LOOKS)]
+    tables = [
+        words[tokenizer.convert_tokens_to_ids([f" {word}" for word in group])] for group in (COLORS, SHAPES, LOOKS)
+    ]
     none = torch.nn.Parameter(torch.randn(2, words.shape[1]) * words.shape[1] ** -0.5)  # nothing here, no event
     parameters = [*model.model.visual.parameters(), none]
     for step in schedule.steps(parameters, logger):

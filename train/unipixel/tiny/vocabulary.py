@@ -6,9 +6,10 @@ exactly, because a token keeps the space in front of it.
 
 from __future__ import annotations
 
-from evqa.tasks.shapes.questions import ACTS, VALUES
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from evqa.tasks.shapes.questions import ACTS, VALUES
 
 SPECIAL = (
     "<|endoftext|>",
@@ -24,13 +25,26 @@ SPECIAL = (
 )
 """Names as in Qwen2.5-VL and UniPixel."""
 
-PHRASES = ("Answer: ", "Temporal Evidence: [[", "Spatial Evidence: ", "]]. ", "], [", ", ", ". ", "(A)", "(B)", "(C)", "(D)", "(E)")
+PHRASES = (
+    "Answer: ",
+    "Temporal Evidence: [[",
+    "Spatial Evidence: ",
+    "]]. ",
+    "], [",
+    ", ",
+    ". ",
+    "(A)",
+    "(B)",
+    "(C)",
+    "(D)",
+    "(E)",
+)
 """Fixed pieces of the answer format that are one token each."""
 
 WORDS = (
-    "system user assistant You are a helpful assistant What does the object do is color shape that acts first last "
-    "Options Answer with temporal evidence start1 end1 and spatial evidence masks in seconds Please segment It one "
-    "moved while stood still video this"
+    "system user assistant You are a helpful assistant What does the object do is color shape that acts first "
+    "last Options Answer with temporal evidence start1 end1 and spatial evidence masks in seconds Please segment It "
+    "one moved while stood still video this"
 )
 MAX_SECONDS = 12.0
 

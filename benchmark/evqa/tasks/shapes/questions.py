@@ -1,7 +1,7 @@
 """Multiple-choice questions about a scene, each with the object that is its evidence.
 
-A question is `named` when it gives a colour or shape of the evidence object; otherwise the object has to be found by what
-it does. Options: the right value, the values of the other two objects, two values that are nowhere in the scene.
+A question is `named` when it gives a color or shape of the evidence object; otherwise the object has to be found by
+what it does. Options: the right value, the values of the other two objects, two values that are nowhere in the scene.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def _order(scene: Scene, thing: Thing) -> str | None:
     return None
 
 
-def _options(
-    rng: np.random.Generator, scene: Scene, target: int, attribute: str
-) -> tuple[tuple[str, ...], int]:
+def _options(rng: np.random.Generator, scene: Scene, target: int, attribute: str) -> tuple[tuple[str, ...], int]:
     seen = [str(getattr(thing, attribute)) for thing in scene.things]
     absent = [value for value in VALUES[attribute] if value not in seen]
     if scene.level == 1:

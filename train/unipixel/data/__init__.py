@@ -1,0 +1,1 @@
+"""What the model learns from: which sample comes when, and what it becomes as tensors."""

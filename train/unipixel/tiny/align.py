@@ -1,0 +1,40 @@
+"""Last stage: `<|seg|>` states learn to be the decoder's color prompts, by regression; both sides stay as they are."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unipixel.model.unipixel import UniPixel
+from unipixel.tiny.clips import Clips
+from unipixel.tiny.language import Student, sequence
+from unipixel.tiny.packing import NOT_ASKED, Writer, pack
+from unipixel.tiny.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+BATCH = 16
+
+
+def train(model: UniPixel, student: Student, clips: Clips, writer: Writer, prompts: Tensor, schedule: Schedule) -> None:
+    """Train `seg_head` towards `prompts` [colors, K, C]."""
+    rng = np.random.default_rng(6)
+    student.eval()
+    for step in schedule.steps(model.seg_head.parameters(), logger):
+        chosen = [clips[int(index)] for index in rng.integers(len(clips), size=BATCH)]
+        packed = pack(
+            [sequence(clip, "all", {"full": 4, "short": 2}, writer, rng) for clip in chosen],
+            writer,
+            clips.ticks,
+        )
+        with torch.no_grad():
+            _, states = student(packed)
+        drawn = packed.colors != NOT_ASKED
+        given, wanted = model.prompts(states[drawn]), prompts[packed.colors[drawn]]
+        nearest = torch.cdist(given.flatten(1), prompts.flatten(1)).argmin(1)
+        step.record("nearest is right", (nearest == packed.colors[drawn]).float().mean())
+        step.minimise(F.mse_loss(given, wanted))

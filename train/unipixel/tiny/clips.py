@@ -1,0 +1,129 @@
+"""Clips as the language model meets them in the warm-ups: features of cells, when, and what each shows.
+
+Legend: P frame pairs of a clip, 9 cells each, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from evqa.tasks.shapes.draw import background, draw_frame
+from evqa.tasks.shapes.questions import Question, questions
+from evqa.tasks.shapes.scene import FPS, SIZE, Scene, scene
+from unipixel.data.frames import llm_pixels
+from unipixel.model.unipixel import UniPixel
+from unipixel.tiny.blank import CELLS, FRAMES, PIXELS
+from unipixel.tiny.packing import Shown
+from unipixel.tiny.vision import NOTHING, SEEDS, cell_labels
+
+NOISE = 0.05
+"""Standard deviation of noise on sums of word vectors."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip."""
+
+    scene: Scene
+    questions: list[Question]
+    features: NDArray[np.float16]
+    """[P, 9, D]"""
+    seconds: NDArray[np.float32]
+    """[P], mean time of the pair's frames."""
+    thing: NDArray[np.int8]
+    """[P, 9] index of the object in the cell, or NOTHING."""
+
+    def shown(self, view: Literal["target", "objects", "all"], target: int | None, rng: np.random.Generator) -> Shown:
+        """All cells, or one cell of each object (or of the target) per pair, drawn where it fills several."""
+        if view == "all":
+            pairs, cells = np.indices(self.thing.shape).reshape(2, -1)
+        else:
+            wanted = range(len(self.scene.things)) if target is None else [target]
+            picked = sorted(place for pair in range(len(self.thing)) for place in self._one_each(pair, wanted, rng))
+            pairs, cells = np.array(picked, np.int64).reshape(-1, 2).T
+        return Shown(self.features[pairs, cells].astype(np.float32), self.seconds[pairs], cells)
+
+    def _one_each(self, pair: int, wanted: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
+        where = [np.flatnonzero(self.thing[pair] == index) for index in wanted]
+        return [(pair, int(cells[rng.integers(len(cells))])) for cells in where if len(cells)]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A set of clips and the clock's temporal positions per second."""
+
+    clips: list[Clip]
+    ticks: float
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self.clips[index]
+
+
+def imagined(model: UniPixel, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> Clips:
+    """Level-1 clips that are never drawn: a cell's feature is the sum of its object's word vectors, and noise."""
+    words = model.get_input_embeddings().weight.detach().numpy()
+    rng = np.random.default_rng((seed, 4))
+    nothing = rng.normal(0, words.shape[1] ** -0.5, words.shape[1])
+
+    def vector(word: str) -> NDArray[np.float32]:
+        return words[tokenizer.convert_tokens_to_ids(f" {word}")]
+
+    clips = []
+    for _ in range(count):
+        made = scene(int(rng.integers(*SEEDS)), 1)
+        pairs = frame_pairs(made)
+        features = np.tile(nothing, (len(pairs), CELLS**2, 1))
+        owner = np.full(features.shape[:2], NOTHING, np.int8)
+        for index, thing in enumerate(made.things):
+            looks = vector(thing.color) + vector(thing.shape)
+            for pair, frames in enumerate(pairs):
+                x, y = (min(CELLS - 1, int(v * CELLS / SIZE)) for v in thing.position(frames[0], made.num_frames))
+                active = np.mean([thing.active(frame) for frame in frames])
+                features[pair, y * CELLS + x] = looks + active * vector(thing.event)
+                owner[pair, y * CELLS + x] = index
+        features += rng.normal(0, NOISE, features.shape)
+        clips.append(Clip(made, questions(made), features.astype(np.float16), _seconds(pairs), owner))
+    return Clips(clips, model.config.vision_config.tokens_per_second)
+
+
+@torch.no_grad()
+def watched(model: UniPixel, count: int, seed: int, level2: float) -> Clips:
+    """Drawn clips through the vision tower, computed once."""
+    rng = np.random.default_rng((seed, 5))
+    clips = []
+    for _ in tqdm(range(count), desc="clips through the vision tower"):
+        made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < level2 else 1)
+        pairs, empty = frame_pairs(made), background(made)
+        drawn = [draw_frame(made, frame, empty) for pair in pairs for frame in pair]
+        patches = llm_pixels(np.stack([image for image, _ in drawn]), PIXELS // 2, PIXELS)
+        features: Tensor = model.model.visual(patches.pixel_values, grid_thw=patches.grid_thw[None]).pooler_output
+        labels = np.stack([label for _, label in drawn]).reshape(len(pairs), 2, SIZE, SIZE)
+        owner = np.stack([cell_labels(pair).thing for pair in labels]).astype(np.int8)
+        cells = features.unflatten(0, (len(pairs), CELLS**2)).numpy().astype(np.float16)
+        clips.append(Clip(made, questions(made), cells, _seconds(pairs), owner))
+    return Clips(clips, model.config.vision_config.tokens_per_second)
+
+
+def frame_pairs(made: Scene) -> list[tuple[int, int]]:
+    """Frames that the language model sees, as it samples them: uniform, both ends, in pairs, the last one repeated."""
+    count = min(FRAMES, made.num_frames)
+    frames = [round(index) for index in np.linspace(0, made.num_frames - 1, count).tolist()]
+    if count % 2:
+        frames.append(frames[-1])
+    return list(zip(frames[::2], frames[1::2], strict=True))
+
+
+def _seconds(pairs: list[tuple[int, int]]) -> NDArray[np.float32]:
+    return np.array([np.mean(pair) / FPS for pair in pairs], np.float32)

@@ -1,0 +1,147 @@
+"""Make the tiny base model from random weights: `python -m unipixel.tiny.make`.
+
+Stages run in order, each saved when it ends, so that the same command goes on where it was stopped. The result is
+a checkpoint in the published naming, in half precision, with its tokenizer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import tyro
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from evqa.tasks.shapes.scene import COLORS
+from unipixel.model import checkpoints
+from unipixel.tiny import align, clips, decoder, language, vision
+from unipixel.tiny.blank import blank
+from unipixel.tiny.language import Student
+from unipixel.tiny.packing import Writer
+from unipixel.tiny.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+SEEING = Schedule(num_steps=4000, lr=3e-3)
+DRAWING = [
+    decoder.Lesson(1, 16, 0.0, Schedule(num_steps=600, lr=2e-3)),
+    decoder.Lesson(2, 16, 0.0, Schedule(num_steps=700, lr=2e-3)),
+    decoder.Lesson(4, 8, 0.3, Schedule(num_steps=600, lr=1e-3)),
+]
+TIMING = language.Lesson(
+    view="target", tasks={"cue": 8, "name": 3}, schedule=Schedule(num_steps=300, lr=2e-3), batch=24
+)
+LETTERS = language.Lesson(
+    view="target", tasks={"match": 4, "recall": 5, "cue": 3, "name": 2}, schedule=Schedule(num_steps=320, lr=2e-3)
+)
+BINDING = language.Lesson(
+    view="objects",
+    tasks={"cue": 7, "name": 5, "value": 2, "short": 2, "recall": 1},
+    schedule=Schedule(num_steps=450, lr=2e-3),
+    batch=20,
+)
+CHOOSING = language.Lesson(
+    view="objects",
+    tasks={"full": 4, "match": 1, "recall": 1, "cue": 3, "value": 2},
+    schedule=Schedule(num_steps=300, lr=1.5e-3),
+)
+WATCHING = language.Lesson(
+    view="all",
+    tasks={"full": 4, "short": 3, "cue": 3, "value": 2, "name": 2, "match": 1, "recall": 1},
+    schedule=Schedule(num_steps=200, lr=1e-3),
+    easier=("objects", 0.25),
+)
+ALIGNING = Schedule(num_steps=150, lr=2e-3)
+IMAGINED_CLIPS = 4000
+WATCHED_CLIPS, WATCHED_LEVEL2 = 1200, 0.15
+
+StageName = Literal["vision", "drawing", "timing", "letters", "binding", "choosing", "watching", "aligning"]
+
+
+def main(
+    out: Path = Path("model_zoo/tiny"),
+    work: Path = Path("outputs/tiny-base"),
+    stages: tuple[StageName, ...] = get_args(StageName),
+    seed: int = 0,
+) -> None:
+    """Make the tiny base model.
+
+    Args:
+        out: Folder of the finished checkpoint.
+        work: Folder of the stages' results and logs; delete it to start again.
+        stages: Which stages to run or load; the checkpoint is written after the last one, `aligning`. Two processes can
+            share the work: `vision drawing` in one, `timing letters binding choosing` in the other, then all.
+        seed: Of weights and of every stage's clips.
+    """
+    torch.set_num_threads(1)
+    work.mkdir(parents=True, exist_ok=True)
+    handlers = [logging.StreamHandler(), logging.FileHandler(work / f"{'-'.join(stages)[:60]}.log")]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
+    school = School(seed)
+    for name in stages:
+        school.stage(name, work / f"{name}.safetensors")
+    if "aligning" in stages:
+        checkpoints.save(school.model.half(), out, school.tokenizer)
+        logger.info("written to %s", out)
+
+
+class School:
+    """The model and what its stages hand on. A stage trains one part; the others it leaves as they are."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.model, self.tokenizer = blank(seed)
+        self.student, self.writer = Student(self.model), Writer(self.tokenizer)
+        self.prompts = nn.Parameter(torch.zeros(len(COLORS), *decoder.prompt_size(self.model)))
+        drawing = nn.ModuleDict({"tracker": self.model.sam2, "prompts": nn.ParameterList([self.prompts])})
+        self._stages: dict[StageName, tuple[nn.Module, Callable[[], None]]] = {
+            "vision": (
+                self.model.model.visual,
+                lambda: vision.train(self.model, self.tokenizer, SEEING, seed),
+            ),
+            "drawing": (drawing, lambda: decoder.train(self.model, self.prompts, DRAWING, seed)),
+            "timing": (self.student, lambda: self._listen(TIMING)),
+            "letters": (self.student, lambda: self._listen(LETTERS)),
+            "binding": (self.student, lambda: self._listen(BINDING)),
+            "choosing": (self.student, lambda: self._listen(CHOOSING)),
+            "watching": (self.student, lambda: self._watch(WATCHING)),
+            "aligning": (self.model.seg_head, self._align),
+        }
+
+    def stage(self, name: StageName, path: Path) -> None:
+        """Run a stage and save its part, or load that where the stage ran before."""
+        part, run = self._stages[name]
+        if path.is_file():
+            part.load_state_dict(load_file(path))
+            logger.info("stage %s: loaded from %s", name, path)
+            return
+        started = time.process_time()
+        run()
+        logger.info("stage %s: %.1f CPU-minutes", name, (time.process_time() - started) / 60)
+        partial = path.with_name(path.name + ".partial")
+        save_file({key: value.clone().contiguous() for key, value in part.state_dict().items()}, partial)
+        partial.replace(path)
+
+    def _listen(self, lesson: language.Lesson) -> None:
+        imagined = clips.imagined(self.model, self.tokenizer, IMAGINED_CLIPS, self.seed)
+        language.train(self.student, imagined, lesson, self.writer, self.seed)
+
+    def _watch(self, lesson: language.Lesson) -> None:
+        language.train(self.student, self._watched, lesson, self.writer, self.seed)
+
+    def _align(self) -> None:
+        align.train(self.model, self.student, self._watched, self.writer, self.prompts.detach(), ALIGNING)
+
+    @cached_property
+    def _watched(self) -> clips.Clips:
+        return clips.watched(self.model, WATCHED_CLIPS, self.seed, WATCHED_LEVEL2)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
