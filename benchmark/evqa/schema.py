@@ -175,7 +175,7 @@ class Run(Record):
 
     version: Literal[1] = VERSION
     identity: dict[str, str | int | float | bool | None]
-    """data, data hash, model, method, prompt version, frame policy, decoding, seed: a run resumes only if all are equal."""
+    """data and its hash, model, method, prompt version, settings, seed: a run resumes only if all are equal."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages and of this code."""
     started: str = ""

@@ -54,8 +54,8 @@ class Plan:
 PLANS: dict[Split, Plan] = {
     "train": Plan(100_000, 600, 4, 0.25),
     "val": Plan(200_000, 100, 1, 0.0),
-    "test": Plan(300_000, 120, 1, 0.0),
-    "test2": Plan(400_000, 60, 1, 1.0),
+    "test": Plan(300_000, 100, 1, 0.0),
+    "test2": Plan(400_000, 50, 1, 1.0),
 }
 
 COLUMNS = ("entry_id", "video_id", "video_path", "question", "candidates", "answer")

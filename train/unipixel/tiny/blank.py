@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from evqa.prompts import TRAINED_INSTRUCTION
+from evqa.zoo import TINY_NOTE
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.vocabulary import build_tokenizer, numbers
@@ -25,8 +26,8 @@ FRAMES = 32
 """Most frames of a clip that the language model sees; a clip of 3-8 s at 6 fps has 18-48."""
 HORIZON = 8.5
 """Seconds; text starts at the same position after every clip that is shorter."""
-NOTE = "it has only ever seen drawn shapes: on any other video its answers mean nothing"
-"""Kept in config.json; `evqa ask` prints it."""
+WORDS = "model.language_model.embed_tokens.weight"
+"""The word vectors among the parameters."""
 SPREAD = 0.08
 """Standard deviation of random weights; the usual 0.02 leaves narrow layers without signal."""
 ATTENTION = 0.25
@@ -45,17 +46,19 @@ def blank(seed: int) -> tuple[UniPixel, PreTrainedTokenizerFast]:
     model.start_new_parts()
     model.sam2.start_from_scratch()
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(_word_vectors(tokenizer))
-        model.model.language_model.norm.weight.fill_(LOGIT_SCALE)
-        for layer in model.model.language_model.layers:
-            layer.self_attn.q_proj.weight.mul_(ATTENTION)
-            layer.self_attn.k_proj.weight.mul_(ATTENTION)
+        model.get_parameter(WORDS).copy_(_word_vectors(tokenizer))
+        model.get_parameter("model.language_model.norm.weight").fill_(LOGIT_SCALE)
+        for name, weight in model.named_parameters():
+            if name.startswith("model.language_model.") and name.endswith(("q_proj.weight", "k_proj.weight")):
+                weight.mul_(ATTENTION)
     return model, tokenizer
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
-    token = tokenizer.convert_tokens_to_ids
-    return UniPixelConfig(
+    def token(name: str) -> int:
+        return tokenizer.encode(name, add_special_tokens=False)[0]
+
+    config = UniPixelConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": WIDTH,
@@ -96,8 +99,9 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
         sample_frames=FRAMES,
         min_pixels=PIXELS // 2,
         max_pixels=PIXELS,
-        note=NOTE,
     )
+    config.note = TINY_NOTE  # type: ignore[attr-defined]  (config.json keeps what it does not know)
+    return config
 
 
 def _word_vectors(tokenizer: PreTrainedTokenizerFast) -> Tensor:

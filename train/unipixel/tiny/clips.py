@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -21,9 +20,9 @@ from evqa.tasks.shapes.questions import Question, questions
 from evqa.tasks.shapes.scene import FPS, SIZE, Scene, scene
 from unipixel.data.frames import llm_pixels
 from unipixel.model.unipixel import UniPixel
-from unipixel.tiny.blank import CELLS, FRAMES, PIXELS
+from unipixel.tiny.blank import CELLS, FRAMES, PIXELS, WORDS
 from unipixel.tiny.packing import Shown
-from unipixel.tiny.vision import NOTHING, SEEDS, cell_labels
+from unipixel.tiny.vision import NOTHING, SEEDS, cell_labels, see
 
 NOISE = 0.05
 """Standard deviation of noise on sums of word vectors."""
@@ -73,7 +72,7 @@ class Clips:
 
 def imagined(model: UniPixel, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> Clips:
     """Level-1 clips that are never drawn: a cell's feature is the sum of its object's word vectors, and noise."""
-    words = model.get_input_embeddings().weight.detach().numpy()
+    words = model.get_parameter(WORDS).detach().numpy()
     rng = np.random.default_rng((seed, 4))
     nothing = rng.normal(0, words.shape[1] ** -0.5, words.shape[1])
 
@@ -95,7 +94,7 @@ def imagined(model: UniPixel, tokenizer: PreTrainedTokenizerFast, count: int, se
                 owner[pair, y * CELLS + x] = index
         features += rng.normal(0, NOISE, features.shape)
         clips.append(Clip(made, questions(made), features.astype(np.float16), _seconds(pairs), owner))
-    return Clips(clips, model.config.vision_config.tokens_per_second)
+    return Clips(clips, model.config.vision.tokens_per_second)
 
 
 @torch.no_grad()
@@ -108,12 +107,12 @@ def watched(model: UniPixel, count: int, seed: int, level2: float) -> Clips:
         pairs, empty = frame_pairs(made), background(made)
         drawn = [draw_frame(made, frame, empty) for pair in pairs for frame in pair]
         patches = llm_pixels(np.stack([image for image, _ in drawn]), PIXELS // 2, PIXELS)
-        features: Tensor = model.model.visual(patches.pixel_values, grid_thw=patches.grid_thw[None]).pooler_output
+        features = see(model, patches.pixel_values, patches.grid_thw[None])
         labels = np.stack([label for _, label in drawn]).reshape(len(pairs), 2, SIZE, SIZE)
         owner = np.stack([cell_labels(pair).thing for pair in labels]).astype(np.int8)
         cells = features.unflatten(0, (len(pairs), CELLS**2)).numpy().astype(np.float16)
         clips.append(Clip(made, questions(made), cells, _seconds(pairs), owner))
-    return Clips(clips, model.config.vision_config.tokens_per_second)
+    return Clips(clips, model.config.vision.tokens_per_second)
 
 
 def frame_pairs(made: Scene) -> list[tuple[int, int]]:

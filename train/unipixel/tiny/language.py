@@ -62,7 +62,7 @@ class Student(nn.Module):
     def __init__(self, model: UniPixel) -> None:
         super().__init__()
         self.language = model.model.language_model
-        self.color = nn.Linear(model.config.text_config.hidden_size, len(COLORS))
+        self.color = nn.Linear(model.config.language.hidden_size, len(COLORS))
 
     def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
         """States [B, L, D] after and before the last norm."""
@@ -83,7 +83,7 @@ def train(student: Student, clips: Clips, lesson: Lesson, writer: Writer, seed: 
     """One lesson."""
     rng = np.random.default_rng((seed, 3))
     student.train()
-    words = student.language.embed_tokens.weight.requires_grad_(requires_grad=False)
+    words = student.language.embed_tokens.requires_grad_(requires_grad=False).weight
     order = _order(len(clips), rng)
     for step in lesson.schedule.steps(student.parameters(), logger):
         view = lesson.easier[0] if rng.random() < lesson.easier[1] else lesson.view

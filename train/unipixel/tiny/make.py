@@ -28,7 +28,7 @@ from unipixel.tiny.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
-SEEING = Schedule(num_steps=4000, lr=3e-3)
+SEEING = Schedule(num_steps=3000, lr=3e-3)
 DRAWING = [
     decoder.Lesson(1, 16, 0.0, Schedule(num_steps=600, lr=2e-3)),
     decoder.Lesson(2, 16, 0.0, Schedule(num_steps=700, lr=2e-3)),
@@ -51,17 +51,31 @@ CHOOSING = language.Lesson(
     tasks={"full": 4, "match": 1, "recall": 1, "cue": 3, "value": 2},
     schedule=Schedule(num_steps=300, lr=1.5e-3),
 )
+ANSWERING = language.Lesson(
+    view="objects",
+    tasks={"full": 6, "recall": 1, "match": 1, "value": 2, "cue": 1},
+    schedule=Schedule(num_steps=220, lr=2e-3),
+    easier=("target", 0.6),
+)
+GLANCING = language.Lesson(
+    view="objects",
+    tasks={"full": 5, "recall": 1, "value": 2, "cue": 3},
+    schedule=Schedule(num_steps=100, lr=1.5e-3),
+    easier=("target", 0.3),
+)
 WATCHING = language.Lesson(
     view="all",
-    tasks={"full": 4, "short": 3, "cue": 3, "value": 2, "name": 2, "match": 1, "recall": 1},
-    schedule=Schedule(num_steps=200, lr=1e-3),
-    easier=("objects", 0.25),
+    tasks={"full": 3, "short": 1, "cue": 4, "value": 1, "name": 2},
+    schedule=Schedule(num_steps=300, lr=1.5e-3),
+    easier=("objects", 0.4),
 )
 ALIGNING = Schedule(num_steps=150, lr=2e-3)
 IMAGINED_CLIPS = 4000
 WATCHED_CLIPS, WATCHED_LEVEL2 = 1200, 0.15
 
-StageName = Literal["vision", "drawing", "timing", "letters", "binding", "choosing", "watching", "aligning"]
+StageName = Literal[
+    "vision", "drawing", "timing", "letters", "binding", "choosing", "answering", "glancing", "watching", "aligning"
+]
 
 
 def main(
@@ -76,7 +90,7 @@ def main(
         out: Folder of the finished checkpoint.
         work: Folder of the stages' results and logs; delete it to start again.
         stages: Which stages to run or load; the checkpoint is written after the last one, `aligning`. Two processes can
-            share the work: `vision drawing` in one, `timing letters binding choosing` in the other, then all.
+            share the work: `vision drawing` in one, `timing letters binding choosing answering` in the other, then all.
         seed: Of weights and of every stage's clips.
     """
     torch.set_num_threads(1)
@@ -110,6 +124,8 @@ class School:
             "letters": (self.student, lambda: self._listen(LETTERS)),
             "binding": (self.student, lambda: self._listen(BINDING)),
             "choosing": (self.student, lambda: self._listen(CHOOSING)),
+            "answering": (self.student, lambda: self._listen(ANSWERING)),
+            "glancing": (self.student, lambda: self._watch(GLANCING)),
             "watching": (self.student, lambda: self._watch(WATCHING)),
             "aligning": (self.model.seg_head, self._align),
         }

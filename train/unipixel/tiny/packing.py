@@ -70,7 +70,7 @@ class Writer:
         self.pad = int(self._ids("<|endoftext|>")[0])
         self.seg = self._ids("<|seg|>")[0]
         letters = {self._ids(letter)[0] for letter in LETTERS[:5]}
-        self.times = set(tokenizer.convert_tokens_to_ids(numbers()))
+        self.times = {self._ids(number)[0] for number in numbers()}
         brackets = {*self._ids("]]. "), *self._ids("], [")}
         self._weight = dict.fromkeys(letters, LETTER) | dict.fromkeys(self.times, TIME)
         self._weight |= dict.fromkeys(brackets, BRACKET)

@@ -1,7 +1,7 @@
 """Vision stage: the tower learns to name what each cell of a frame pair shows, in the language model's word vectors.
 
 Extra labels, which no real data set has: the color, shape and event of the object in every cell. A cell's feature
-becomes about the sum of the vectors of its words, so that the language model can be warmed up on such sums (see `language`).
+becomes about the sum of the vectors of its words, so that the language model can be warmed up on such sums.
 
 Legend: B frame pairs, N = 9 B cells, D width.
 """
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from evqa.tasks.shapes.draw import Image, Labels, background, draw_frame
 from evqa.tasks.shapes.scene import COLORS, LOOKS, SHAPES, SIZE, Scene, scene
 from unipixel.data.frames import llm_pixels
 from unipixel.model.unipixel import UniPixel
-from unipixel.tiny.blank import CELLS, PIXELS
+from unipixel.tiny.blank import CELLS, PIXELS, WORDS
 from unipixel.tiny.schedule import Schedule
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedul
     """Train the vision tower; word vectors stay fixed."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 1))
-    words = model.get_input_embeddings().weight.detach()
+    words = model.get_parameter(WORDS).detach()
     tables = [
         words[tokenizer.convert_tokens_to_ids([f" {word}" for word in group])] for group in (COLORS, SHAPES, LOOKS)
     ]
@@ -60,7 +60,7 @@ def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedul
     parameters = [*model.model.visual.parameters(), none]
     for step in schedule.steps(parameters, logger):
         pixels, grid, labels, is_main = _batch(rng)
-        features = model.model.visual(pixels, grid_thw=grid).pooler_output  # [N, D]
+        features = see(model, pixels, grid)
         weight = torch.where(is_main, SEEN, torch.where(labels[0][:, -1] < 1, PARTLY_SEEN, EMPTY))
         losses = []
         for table, blank, label in zip(tables, none[[0, 0, 1]], labels, strict=True):
@@ -69,6 +69,12 @@ def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedul
             right = logits.argmax(1) == label.argmax(1)
             step.record(f"right {len(losses)}", right[is_main].float().mean())
         step.minimise(torch.stack(losses).sum())
+
+
+def see(model: UniPixel, pixels: Tensor, grid: Tensor) -> Tensor:
+    """Features [N, D] of merged cells, for patches in Qwen's order and grids [B, 3]."""
+    tower: nn.Module = model.get_submodule("model.visual")
+    return tower(pixels, grid_thw=grid).pooler_output
 
 
 def cell_labels(labels: NDArray[np.uint8], num_things: int = 3) -> CellLabels:

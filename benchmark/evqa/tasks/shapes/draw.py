@@ -39,10 +39,11 @@ def background(scene: Scene) -> Image:
     rng = np.random.default_rng((scene.seed, 7))
     low, high = rng.uniform(60, 110, 3), rng.uniform(110, 160, 3)
     angle = rng.uniform(0, 2 * np.pi)
-    ramp = ((_X - SIZE / 2) * np.cos(angle) + (_Y - SIZE / 2) * np.sin(angle)) / SIZE + 0.5
-    image = low + (high - low) * np.clip(ramp, 0, 1)[..., None]
+    ramp: NDArray[np.float64] = ((_X - SIZE / 2) * np.cos(angle) + (_Y - SIZE / 2) * np.sin(angle)) / SIZE + 0.5
     coarse = rng.normal(0, 8, (16, 16, 1)).repeat(8, 0).repeat(8, 1)
-    return np.clip(image + coarse + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    fine = rng.normal(0, 4, (SIZE, SIZE, 3))
+    image = low + (high - low) * ramp.clip(0, 1)[..., None] + coarse + fine
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def _draw_thing(image: Image, labels: Labels, thing: Thing, when: tuple[int, int], label: int) -> None:

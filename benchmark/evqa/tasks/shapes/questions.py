@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evqa.tasks.shapes.scene import COLORS, LOOKS, PATHS, SHAPES, Scene, Thing
+from evqa.tasks.shapes.scene import COLORS, LOOKS, PATHS, SHAPES, Scene, Thing, shuffled
 
 VALUES = {"color": tuple(COLORS), "shape": SHAPES, "event": (*LOOKS, *PATHS)}
 
@@ -95,8 +95,5 @@ def _options(rng: np.random.Generator, scene: Scene, target: int, attribute: str
     absent = [value for value in VALUES[attribute] if value not in seen]
     if scene.level == 1:
         absent = [value for value in absent if value not in PATHS]
-    drawn = [absent[i] for i in rng.permutation(len(absent))[:2]]
-    options = [*seen, *drawn]
-    order = rng.permutation(len(options))
-    shuffled = tuple(options[i] for i in order)
-    return shuffled, shuffled.index(seen[target])
+    shown = shuffled(rng, [*seen, *shuffled(rng, absent)[:2]])
+    return tuple(shown), shown.index(seen[target])

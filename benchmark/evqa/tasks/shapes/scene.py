@@ -6,6 +6,7 @@ Level 2: objects also enter late, vanish or move across, and a grey pillar may s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,15 +96,13 @@ def scene(seed: int, level: Level = 1) -> Scene:
     """The scene of a seed: 18-48 frames (3-8 s); events last 15-35 % of the clip, at least 3 frames."""
     rng = np.random.default_rng((seed, level))
     num_frames = int(rng.integers(18, 49))
-    names = list(COLORS)
-    colors = rng.permutation(len(names))[:3]
-    shapes = rng.permutation(len(SHAPES))[:3]
+    colors, shapes = shuffled(rng, COLORS), shuffled(rng, SHAPES)
     kinds = _events(rng, level)
     centers = _centers(rng)
     things = tuple(
         Thing(
-            color=names[colors[i]],
-            shape=SHAPES[shapes[i]],
+            color=colors[i],
+            shape=shapes[i],
             event=kinds[i],
             events=_ranges(rng, num_frames, twice=kinds[i] in LOOKS and rng.random() < 0.2),
             center=centers[i],
@@ -119,10 +118,16 @@ def scene(seed: int, level: Level = 1) -> Scene:
     return Scene(seed, level, num_frames, things, pillar)
 
 
+def shuffled(rng: np.random.Generator, words: Iterable[str]) -> list[str]:
+    """The words in an order drawn from `rng`."""
+    listed = list(words)
+    return [listed[int(index)] for index in rng.permutation(len(listed))]
+
+
 def _events(rng: np.random.Generator, level: Level) -> list[str]:
-    kinds = [LOOKS[i] for i in rng.permutation(len(LOOKS))[:3]]
+    kinds = shuffled(rng, LOOKS)[:3]
     if level == 2:
-        kinds[int(rng.integers(3))] = str(rng.choice(PATHS))
+        kinds[int(rng.integers(3))] = PATHS[int(rng.integers(len(PATHS)))]
     return kinds
 
 
@@ -142,15 +147,14 @@ def _ranges(rng: np.random.Generator, num_frames: int, *, twice: bool) -> tuple[
 def _centers(rng: np.random.Generator) -> list[tuple[float, float]]:
     """Three points at least 47 px apart, 26 px from the border, by rejection."""
     points: list[tuple[float, float]] = []
+    tries = 0
     while len(points) < 3:
-        if len(points) == 0:
-            tries = 0
-        point = (float(rng.uniform(26, SIZE - 26)), float(rng.uniform(26, SIZE - 26)))
         tries += 1
+        point = (float(rng.uniform(26, SIZE - 26)), float(rng.uniform(26, SIZE - 26)))
         if all(np.hypot(point[0] - x, point[1] - y) >= 47 for x, y in points):
             points.append(point)
         elif tries > 60:
-            points = []
+            points, tries = [], 0
     return points
 
 

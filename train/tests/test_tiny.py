@@ -1,0 +1,111 @@
+"""The tiny base model: its tokenizer, the packed exercises of its warm-ups, and the committed checkpoint."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evqa import media, prompts
+from evqa.models.base import Clip, Message
+from evqa.schema import Span
+from evqa.tasks.shapes.draw import draw
+from evqa.tasks.shapes.questions import questions
+from evqa.tasks.shapes.scene import FPS, scene
+from unipixel.chat import UniPixelChat
+from unipixel.tiny.blank import blank
+from unipixel.tiny.clips import imagined
+from unipixel.tiny.language import Student, sequence
+from unipixel.tiny.packing import Writer, pack
+from unipixel.tiny.vision import NOTHING, cell_labels
+from unipixel.tiny.vocabulary import build_tokenizer, numbers
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "model_zoo" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return blank(0)
+
+
+def test_the_tokenizer_gives_every_prompt_and_reply_of_the_world_back():
+    tokenizer = build_tokenizer(prompts.TRAINED_INSTRUCTION)
+    unknown = tokenizer.unk_token_id
+    for seed in range(30):
+        for question in questions(scene(seed, 1 + seed % 2)):
+            lines = prompts.option_lines(question.options)
+            reply = prompts.evidence_target(question.answer, (Span(0.2, 1.5), Span(2.0, 8.0)))
+            text = f"{question.text}\nOptions:\n{lines}\n{prompts.TRAINED_INSTRUCTION}<|im_end|>\n{reply}"
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            assert unknown not in ids
+            assert tokenizer.decode(ids) == text
+
+
+def test_a_tenth_of_a_second_is_one_token():
+    tokenizer = build_tokenizer(prompts.TRAINED_INSTRUCTION)
+    assert all(len(tokenizer.encode(number, add_special_tokens=False)) == 1 for number in numbers())
+
+
+def test_packed_exercises_are_answered_as_if_each_stood_alone(untrained):
+    model, tokenizer = untrained
+    student, writer = Student(model).eval(), Writer(tokenizer)
+    clips = imagined(model, tokenizer, 1, 0)
+    rng = np.random.default_rng(0)
+    shown, exercises = sequence(clips[0], "objects", {"full": 2, "cue": 2, "value": 1}, writer, rng)
+    with torch.no_grad():
+        together, _ = student(pack([(shown, exercises)], writer, clips.ticks))
+        at = together.shape[1]
+        for exercise in reversed(exercises):
+            alone, _ = student(pack([(shown, [exercise])], writer, clips.ticks))
+            length = len(exercise.ids)
+            torch.testing.assert_close(alone[0, -length:], together[0, at - length : at], atol=1e-4, rtol=1e-4)
+            at -= length
+
+
+def test_packed_positions_are_the_clock_of_the_model(untrained):
+    """The warm-ups compute positions on their own; they have to be those that the model computes for a real prompt."""
+    from unipixel.model import clock
+
+    model, tokenizer = untrained
+    writer, clips = Writer(tokenizer), imagined(model, tokenizer, 1, 0)
+    shown, exercises = sequence(clips[0], "all", {"full": 1}, writer, np.random.default_rng(0))
+    packed = pack([(shown, exercises)], writer, clips.ticks)
+    pairs = len(set(shown.seconds.tolist()))
+    ids = packed.ids.clone()
+    ids[0, len(writer.opening) : len(writer.opening) + len(shown.cells)] = model.config.video_token_id
+    grid = torch.tensor([[pairs, 6, 6]])
+    times = [torch.from_numpy(np.unique(shown.seconds))]
+    wanted = clock.positions(model.config, ids, torch.ones_like(ids), grid, times).ids
+    torch.testing.assert_close(packed.positions, wanted.to(packed.positions.dtype), atol=1e-4, rtol=0)
+
+
+def test_a_cell_belongs_to_the_object_that_fills_it():
+    labels = np.zeros((2, 128, 128), np.uint8)
+    labels[:, 5:40, 5:40] = 1
+    labels[:, 60:70, 100:128] = 3
+    found = cell_labels(labels)
+    assert found.thing.tolist() == [0, NOTHING, NOTHING, NOTHING, NOTHING, 2, NOTHING, NOTHING, NOTHING]
+    assert found.is_main.tolist() == [True, *[False] * 4, True, *[False] * 3]
+
+
+def test_the_committed_model_answers_a_drawn_clip_in_the_trained_form(tmp_path):
+    made = scene(4_711, 1)
+    media.write_video(tmp_path / "clip.mp4", (image for image, _ in draw(made)), FPS)
+    model = UniPixelChat(checkpoint=str(TINY), max_new_tokens=40)
+    question = questions(made)[0]
+    text = f"{question.text}\nOptions:\n{prompts.option_lines(question.options)}\n{prompts.TRAINED_INSTRUCTION}"
+    reply = model.generate([Message("user", (Clip(tmp_path / "clip.mp4"), text))])
+    assert reply.text.startswith("Answer: ")
+    assert reply.masks is not None
+    assert reply.masks.num_frames == made.num_frames
+    assert len(reply.masks.tracks) == reply.text.count("<|seg|>")
+
+
+def test_the_committed_model_says_that_it_knows_shapes_only():
+    assert "shapes" in json.loads((TINY / "config.json").read_text())["note"]
+
+
+def test_the_committed_model_is_a_few_megabytes():
+    assert sum(path.stat().st_size for path in TINY.iterdir()) < 10 * 2**20
