@@ -57,24 +57,18 @@ ANSWERING = language.Lesson(
     schedule=Schedule(num_steps=220, lr=2e-3),
     easier=("target", 0.6),
 )
-GLANCING = language.Lesson(
-    view="objects",
-    tasks={"full": 5, "recall": 1, "value": 2, "cue": 3},
-    schedule=Schedule(num_steps=100, lr=1.5e-3),
-    easier=("target", 0.3),
-)
 WATCHING = language.Lesson(
     view="all",
     tasks={"full": 3, "short": 1, "cue": 4, "value": 1, "name": 2},
-    schedule=Schedule(num_steps=300, lr=1.5e-3),
-    easier=("objects", 0.4),
+    schedule=Schedule(num_steps=180, lr=1.5e-3),
+    easier=("objects", 0.2),
 )
 ALIGNING = Schedule(num_steps=150, lr=2e-3)
 IMAGINED_CLIPS = 4000
-WATCHED_CLIPS, WATCHED_LEVEL2 = 1200, 0.15
+WATCHED_CLIPS, WATCHED_LEVEL2 = 900, 0.15
 
 StageName = Literal[
-    "vision", "drawing", "timing", "letters", "binding", "choosing", "answering", "glancing", "watching", "aligning"
+    "vision", "drawing", "timing", "letters", "binding", "choosing", "answering", "watching", "aligning"
 ]
 
 
@@ -125,7 +119,6 @@ class School:
             "binding": (self.student, lambda: self._listen(BINDING)),
             "choosing": (self.student, lambda: self._listen(CHOOSING)),
             "answering": (self.student, lambda: self._listen(ANSWERING)),
-            "glancing": (self.student, lambda: self._watch(GLANCING)),
             "watching": (self.student, lambda: self._watch(WATCHING)),
             "aligning": (self.model.seg_head, self._align),
         }
