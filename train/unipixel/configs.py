@@ -316,7 +316,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             max_pixels=84 * 84,
         ),
         lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),
-        optimizer=OptimizerConfig(lr=1e-3, sam2_lr=3e-4, weight_decay=0.01, betas=(0.9, 0.98)),
+        optimizer=OptimizerConfig(lr=4e-4, sam2_lr=5e-5, weight_decay=0.01, betas=(0.9, 0.98)),
         loss=LossConfig(focal=20.0, dice=1.0, iou=1.0, objectness=1.0),
         loop=LoopConfig(
             batch=8,
