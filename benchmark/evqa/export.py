@@ -23,7 +23,8 @@ from evqa import masks
 from evqa.datasets import Dataset
 from evqa.inputs import Predictions
 from evqa.legacy.original import CHOICES, NUM_LETTERS, gold_choice
-from evqa.metrics.boundary import drawn, size_of
+from evqa.masks import drawn
+from evqa.metrics.boundary import size_of
 from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.schema import LETTERS, Prediction, Sample, write_json
 from evqa.score import video_facts

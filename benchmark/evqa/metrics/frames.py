@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from evqa import masks
-from evqa.metrics.boundary import FrameMask, drawn, size_of
+from evqa.masks import drawn
+from evqa.metrics.boundary import size_of
 from evqa.metrics.spatial import FrameScore, MaskScores, score_frame
-from evqa.native import BadRunsError, Runs
+from evqa.native import BadRunsError, FrameMask, Runs
 from evqa.schema import RLE, Prediction, Sample, Track
 
 Read = Callable[[], FrameMask]
@@ -23,7 +24,7 @@ class BadMask(ValueError):
 def gold_masks(sample: Sample) -> dict[int, Read] | None:
     """Frame index -> the merged evidence of that frame; None where the sample has no gold masks."""
     if sample.masks is not None:
-        return {index: partial(masks.read_pixels, path) for index, path in masks.read_folder(sample.masks).items()}
+        return {index: partial(masks.read_mask, path) for index, path in masks.read_folder(sample.masks).items()}
     return None if sample.tracks is None else merged_tracks(sample.tracks)
 
 
