@@ -14,9 +14,12 @@ from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
 from evqa.metrics.case import Metric, Need
+from evqa.metrics.means import Cell
 from evqa.metrics.presets import preset as preset_named
+from evqa.outcomes import Cells, video_facts
 from evqa.schema import LETTERS, RLE, Prediction, Sample, Span, Track
-from evqa.score import Cell, Facts, Row, Scores, score_each, summarise, video_facts
+from evqa.score import Row, score_cells, score_each
+from evqa.scores import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +109,11 @@ def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sam
         for title, row in preset_named(preset).metrics.items()
         if len(row.needs) == 1 and row.needs[0] in CHOICES
     }
-    cells = [
-        {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
-        for sample in dataset.samples
-    ]
-    facts = [Facts("ok")] * len(dataset.samples)
-    return summarise(dataset, cells, facts, name=name, preset=preset)
+
+    def cells(sample: Sample) -> Cells:
+        return {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
+
+    return score_cells(dataset, cells, name=name, preset=preset)
 
 
 def _guessed(sample: Sample, row: Metric, count: int) -> float | None:

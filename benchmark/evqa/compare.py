@@ -9,7 +9,7 @@ from evqa import score as scoring
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
 from evqa.report import NONE, table
-from evqa.score import Scores
+from evqa.scores import Scores
 
 
 def compare(first: Path, second: Path, data: str | None, preset: str) -> str:

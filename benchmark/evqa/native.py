@@ -68,7 +68,7 @@ class Packed(NamedTuple):
     """Of `H * (W + 1)` bits; a word more can be read."""
 
     def pixels(self) -> NDArray[np.bool_]:
-        """`[H, W]`"""
+        """The mask `[H, W]`."""
         height, width = self.size
         bits = np.unpackbits(self.words.view(np.uint8), count=height * (width + 1), bitorder="little")
         return bits.reshape(height, width + 1)[:, 1:].view(np.bool_)

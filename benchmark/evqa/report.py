@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evqa.metrics.joint import surface
+from evqa.metrics.means import Mean
 from evqa.metrics.presets import OWN
 from evqa.metrics.presets import preset as preset_named
-from evqa.score import Mean, Scores
+from evqa.scores import Scores
 
 Style = Literal["text", "rich", "markdown", "latex"]
 """rich = drawn for a terminal; text = the same in plain characters."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.metrics.presets import preset as preset_named
-from evqa.score import Scores
+from evqa.scores import Scores
 
 COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source")
 

@@ -17,7 +17,7 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset, load
 from evqa.evaluate import scores_of
 from evqa.schema import Prediction, Sample, Span, Track, write_records
-from evqa.score import Scores
+from evqa.scores import Scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 4

@@ -5,7 +5,8 @@ import pytest
 from evqa import report
 from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Span
-from evqa.score import Scores, score_presets
+from evqa.score import score_presets
+from evqa.scores import Scores
 
 SAMPLES = tuple(
     Sample(

@@ -92,7 +92,7 @@ def schema(record: Annotated[RecordName, Positional]) -> int:
     from pydantic import TypeAdapter
 
     from evqa.schema import Prediction, Run, Sample
-    from evqa.score import Scores
+    from evqa.scores import Scores
 
     kinds: dict[RecordName, TypeAdapter[Any]] = {
         "sample": TypeAdapter(Sample),

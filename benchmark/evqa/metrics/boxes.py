@@ -6,6 +6,7 @@ A box is `(x0, y0, x1, y1)` in any one unit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 Box = tuple[float, float, float, float]
 
 Boxes = Sequence[Box]
+
+Moment = TypeVar("Moment", int, float)
+"""A frame index, or a second."""
 
 
 def box_iou(first: Box, second: Box) -> float:
@@ -54,7 +58,7 @@ def share_reaching(values: Sequence[float], threshold: float) -> float:
     return sum(value >= threshold for value in values) / len(values) if values else 0.0
 
 
-def tube_iou(predicted: Mapping[float, Box], gold: Mapping[float, Box]) -> float:
+def tube_iou(predicted: Mapping[Moment, Box], gold: Mapping[Moment, Box]) -> float:
     """Tube IoU (vIoU): box IoU summed over the moments of both, over the number of moments of either.
 
     VidSTG (Zhang et al. 2020) and HC-STVG. 0 where neither has a moment.
@@ -62,6 +66,11 @@ def tube_iou(predicted: Mapping[float, Box], gold: Mapping[float, Box]) -> float
     either = predicted.keys() | gold.keys()
     both = predicted.keys() & gold.keys()
     return sum(box_iou(predicted[moment], gold[moment]) for moment in both) / len(either) if either else 0.0
+
+
+def at_each(predicted: Mapping[Moment, Box], gold: Mapping[Moment, Box]) -> list[float]:
+    """Box IoU at each moment of gold, 0 where there is no prediction."""
+    return [box_iou(predicted[moment], box) if moment in predicted else 0.0 for moment, box in gold.items()]
 
 
 def _area(box: Box) -> float:

@@ -50,7 +50,7 @@ def where_computed(scores: MaskScores, which: Which) -> float:
 def mask_files(which: Which) -> Callable[[Case], float | None]:
     """J, F or J&F of the files that the original writes: no object, no file, hence 0."""
     mean = in_space(where_computed, which)
-    return lambda case: mean(case) if case.prediction.tracks else 0.0
+    return lambda case: mean(case) if case.prediction.tracks or case.prediction.mask_folder is not None else 0.0
 
 
 def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:
