@@ -65,14 +65,15 @@ def baselines(
 
 def _has_videos(dataset: Dataset) -> bool:
     """Whether every video is here to tell how long and how large it is; says so where one is not."""
-    absent = [sample.video for sample in dataset.samples if not sample.video.exists()]
-    if absent:
+    absent = (sample.video for sample in dataset.samples if not sample.video.exists())
+    first = next(absent, None)
+    if first is not None:
         logger.warning(
             "no baselines in time and space: %d videos, such as %s, are not here to tell how long they are",
-            len(absent),
-            absent[0],
+            1 + sum(1 for _ in absent),
+            first,
         )
-    return not absent
+    return first is None
 
 
 # Answers

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +21,7 @@ from evqa import masks
 from evqa.datasets import Dataset, path_inside
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.schema import MAX_LINE_BYTES, Prediction, Sample, Track, explain
+from evqa.schema import MAX_LINE_BYTES, Prediction, Sample, Track, explain, lines
 
 Form = Literal["records", "original-gen", "original-mcq"]
 
@@ -165,15 +165,6 @@ def form_of(path: Path) -> Form:
 # Our records
 
 
-class _Line(NamedTuple):
-    number: int
-    """From 1."""
-    place: int
-    """First byte in the file."""
-    content: bytes | None
-    """None where it is too long."""
-
-
 class _Head(BaseModel):
     sample: str
 
@@ -184,7 +175,7 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
     broken: dict[str, str] = {}
     problems = Problems()
     total = duplicates = unknown = 0
-    for line in _lines(path):
+    for line in lines(path):
         total += 1
         try:
             prediction = _prediction(line.content)
@@ -210,22 +201,6 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
         unknown=unknown,
         problems=problems,
     )
-
-
-def _lines(path: Path) -> Iterator[_Line]:
-    """The lines that are not blank. The last one may lack its end; whether it is whole shows when it is read."""
-    with path.open("rb") as file:
-        number = place = 0
-        while line := file.readline(MAX_LINE_BYTES):
-            number += 1
-            start, place = place, place + len(line)
-            is_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
-            while is_long and (rest := file.readline(MAX_LINE_BYTES)):
-                place += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-            if line.strip():
-                yield _Line(number, start, None if is_long else line)
 
 
 def _prediction(line: bytes | None) -> Prediction:

@@ -64,8 +64,7 @@ def means_table(scores: Scores, style: Style = "text") -> str:
 
 def derived_line(scores: Scores) -> str:
     """Numbers of a preset that are made of means; empty text where it has none."""
-    means = {title: mean.mean for title, mean in scores.metrics.items() if mean.mean is not None}
-    numbers = {name: of(means) for name, of in preset_named(scores.preset).derived.items()}
+    numbers = {name: of(scores.metrics) for name, of in preset_named(scores.preset).derived.items()}
     shown = [f"{name} {100 * number:.1f}" for name, number in numbers.items() if number is not None]
     return f"{scores.name}: {', '.join(shown)}" if shown else ""
 

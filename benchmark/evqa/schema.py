@@ -330,6 +330,35 @@ class BadLine(NamedTuple):
     reason: str
 
 
+class Line(NamedTuple):
+    """One line of a file that may hold anything."""
+
+    number: int
+    """From 1."""
+    place: int
+    """Its first byte in the file."""
+    end: int
+    """The byte behind its last one."""
+    content: bytes | None
+    """None where it is too long."""
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The lines that are not blank. The last one may lack its end; whether it is whole shows when it is read."""
+    with path.open("rb") as file:
+        number = end = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            start, end = end, end + len(line)
+            is_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
+            while is_long and (rest := file.readline(MAX_LINE_BYTES)):
+                end += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            if line.strip():
+                yield Line(number, start, end, None if is_long else line)
+
+
 def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
     """The records of a JSON Lines file in order, see `numbered_records`."""
     return (record for _, record in numbered_records(path, kind, bad))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from evqa import processes
 from evqa.datasets import Dataset
 from evqa.metrics.case import Metric, Need, gold_has
-from evqa.metrics.means import Column, Mean, mean_of_column, numbered
+from evqa.metrics.means import DOES_NOT_APPLY, Column, Mean, mean_of_column, numbered
 from evqa.metrics.presets import preset as preset_named
 from evqa.outcomes import Cells, Facts, outcomes
 from evqa.schema import Prediction, Sample
@@ -141,13 +141,15 @@ class _Columns:
 
     def __init__(self, length: int) -> None:
         self.by_title: dict[str, Column] = {}
-        self._length = length
+        self._length, self._empty = length, Column.empty(length)
 
     def put(self, place: int, cells: Cells) -> None:
         for title, cell in cells.items():
-            if title not in self.by_title:
-                self.by_title[title] = Column.of_length(self._length)
-            self.by_title[title].put(place, cell)
+            column = self.by_title.setdefault(title, self._empty)
+            if column is self._empty and cell != DOES_NOT_APPLY:
+                column = self.by_title[title] = Column.of_length(self._length)
+            if column is not self._empty:
+                column.put(place, cell)
 
     def means(self, videos: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> dict[str, Mean]:
         if places is None:

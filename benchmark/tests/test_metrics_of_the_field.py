@@ -330,8 +330,9 @@ def test_presets_keep_to_their_conventions():
 
 def test_lgm_is_made_of_means():
     lgm = PRESETS["v-star"].derived["LGM"]
-    assert lgm({"Acc": 0.5, "m_tIoU": 0.5, "m_vIoU": 0.5}) == pytest.approx(math.log(2))
-    assert lgm({"Acc": 0.5}) is None
+    half = mean_of([("v", Cell(1.0)), ("w", Cell(0.0))])
+    assert lgm({"Acc": half, "m_tIoU": half, "m_vIoU": half}) == pytest.approx(math.log(2))
+    assert lgm({"Acc": half}) is None
 
 
 # Means, and two runs

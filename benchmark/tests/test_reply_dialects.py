@@ -372,12 +372,27 @@ def test_stored_replies_are_parsed_again_and_the_old_file_is_kept(tmp_path, caps
     assert {path.name for path in run.iterdir()} == names
 
 
-def test_a_broken_record_stops_parsing_again_and_nothing_is_written(tmp_path, capsys):
+def test_a_broken_record_is_named_kept_as_it_is_and_costs_nothing_else(tmp_path, capsys):
+    run, stored = make_run(tmp_path)
+    path = run / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    wrong, noise = json.dumps({"sample": "s1", "status": "fine"}).encode() + b"\n", b"\xff\xfe no record\n"
+    path.write_bytes(b"".join([lines[0], wrong, *lines[1:], noise]))
+    assert main(["reparse", str(run)]) == 1
+    text = capsys.readouterr().out
+    assert "4 records, 2 without a reply to parse" in text
+    assert "predictions.jsonl:2 is no Prediction: status" in text
+    assert "predictions.jsonl:6 is no Prediction" in text
+    again = path.read_bytes().splitlines(keepends=True)
+    assert (again[1], again[5], len(again)) == (wrong, noise, 6)
+    assert Prediction.model_validate_json(again[2]).answer == 3
+    assert Prediction.model_validate_json(again[4]) == stored[3]
+
+
+def test_a_last_line_without_its_end_is_parsed_again_if_it_is_whole(tmp_path, capsys):
     run, _ = make_run(tmp_path)
-    with (run / "predictions.jsonl").open("ab") as file:
-        file.write(json.dumps({"sample": "s1", "status": "fine"}).encode() + b"\n")
-    before = (run / "predictions.jsonl").read_bytes()
-    assert main(["reparse", str(run)]) == 2
-    assert "predictions.jsonl:5 is no Prediction: status" in capsys.readouterr().err
-    assert (run / "predictions.jsonl").read_bytes() == before
-    assert not (run / "predictions.before-reparse-1.jsonl").exists()
+    path = run / "predictions.jsonl"
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert main(["reparse", str(run)]) == 0
+    assert "4 records" in capsys.readouterr().out
+    assert len(list(read_records(path, Prediction))) == 4

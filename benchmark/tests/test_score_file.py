@@ -126,6 +126,26 @@ def test_tvqa_plus_joins_answer_and_span(tmp_path: Path):
     assert means(scored(tmp_path, "tvqa-plus", {"ts_answer": predictions}, gold)) == means(scores)
 
 
+def test_tvqa_plus_boxes_are_met_once_per_label_and_image(tmp_path: Path):
+    """Raj: hit, miss (the box is taken), hit, of 2 gold boxes: AP = (1 + 2/3) / 2. Penny is never drawn: 0."""
+    raj, far = {"label": "Raj", "left": 10, "top": 10, "width": 100, "height": 50}, [300, 200, 400, 300]
+    penny = {"label": "Penny", "left": 300, "top": 200, "width": 100, "height": 100}
+    images = {"1": [raj, penny], "4": [raj], "7": []}
+    gold = [{"qid": 3, "vid_name": "v", "ts": [0, 10], "answer_idx": 2, "bbox": images}]
+    box = [10, 10, 110, 60]
+    drawn = {
+        "v_3_00001": [["raj", 0.9, box], ["raj", 0.8, box], ["leonard", 0.95, far]],
+        "v_3_00004": [["raj", 0.7, [12, 10, 110, 60]]],
+        "v_3_00007": [["raj", 1.0, box]],
+    }
+    submission = {"ts_answer": {"3": [[0, 5], 2]}, "bbox": drawn}
+    scores = scored(tmp_path, "tvqa-plus", submission, gold)
+    assert scores.official("Grd. mAP") == pytest.approx((1 + 2 / 3) / 2 / 2)
+    assert scores.official("Grd. mAP of the whole frame") == 0.0
+    known = scored(tmp_path, "tvqa-plus", submission, gold, {"raj": 7})
+    assert known.official("Grd. mAP") == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_qvhighlights_meets_each_gold_window_once_and_ranks_clips(tmp_path: Path):
     gold = [
         {

@@ -9,7 +9,7 @@ from typing import Literal
 
 from evqa.metrics.boxes import at_each, mean_over_gold, tube_iou
 from evqa.metrics.frames import frames_of, objects_of
-from evqa.metrics.means import State
+from evqa.metrics.means import Mean, State
 from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
 from evqa.schema import Prediction, Sample, Span, Spans
@@ -91,10 +91,10 @@ class Preset:
 
     metrics: dict[str, Metric] = field(repr=False)
     about: str
-    derived: dict[str, Callable[[Mapping[str, float]], float | None]] = field(
-        default_factory=dict[str, Callable[[Mapping[str, float]], float | None]], repr=False
+    derived: dict[str, Callable[[Mapping[str, Mean]], float | None]] = field(
+        default_factory=dict[str, Callable[[Mapping[str, Mean]], float | None]], repr=False
     )
-    """Numbers that are made of means and are no mean themselves: name -> function of title -> mean."""
+    """Numbers that are made of means and are no mean themselves, as fractions: name -> function of title -> mean."""
 
 
 def gold_has(sample: Sample, need: Need) -> bool:

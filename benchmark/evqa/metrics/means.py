@@ -26,6 +26,9 @@ class Cell(NamedTuple):
     state: State = "scored"
 
 
+DOES_NOT_APPLY = Cell(None)
+
+
 class Column(NamedTuple):
     """One metric on many questions: 9 bytes each, however many there are."""
 
@@ -36,13 +39,18 @@ class Column(NamedTuple):
 
     @classmethod
     def of_length(cls, length: int) -> Column:
-        """With no question in it yet."""
+        """That applies to no question yet."""
         return cls(np.full(length, np.nan), np.full(length, ABSENT, np.uint8))
+
+    @classmethod
+    def empty(cls, length: int) -> Column:
+        """That applies to no question, in no memory; nothing can be put into it."""
+        return cls(np.broadcast_to(np.float64(np.nan), length), np.broadcast_to(np.uint8(ABSENT), length))
 
     def put(self, place: int, cell: Cell) -> None:
         """Set one question's cell."""
         self.values[place] = np.nan if cell.value is None else cell.value
-        self.states[place] = ABSENT if cell == (None, "scored") else STATES.index(cell.state)
+        self.states[place] = ABSENT if cell == DOES_NOT_APPLY else STATES.index(cell.state)
 
     def value(self, place: int) -> float | None:
         """The value of one question."""

@@ -15,7 +15,7 @@ from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case, Metric, Need, Preset
 from evqa.metrics.grounded_qa import arithmetic_mean, log_geometric_mean, mean_reached
 from evqa.metrics.joint import both
-from evqa.metrics.means import State
+from evqa.metrics.means import Mean, State
 from evqa.metrics.spatial import MaskScores
 from evqa.metrics.temporal import first_to_best, hull_iop, hull_iou, tiou
 from evqa.schema import Spans
@@ -183,11 +183,11 @@ V_STAR = {
 }
 
 
-def lgm(means: Mapping[str, float]) -> float | None:
+def lgm(means: Mapping[str, Mean]) -> float | None:
     """LGM of the means of the preset v-star; None where one of them is absent."""
-    parts = [means.get(title) for title in ("Acc", "m_tIoU", "m_vIoU")]
-    known = [part for part in parts if part is not None]
-    return log_geometric_mean(*known) if len(known) == len(parts) else None
+    titles = ("Acc", "m_tIoU", "m_vIoU")
+    known = [mean for title in titles if title in means and (mean := means[title].mean) is not None]
+    return log_geometric_mean(*known) if len(known) == len(titles) else None
 
 
 _zero = partial(_metric, "VideoZeroBench, masks for boxes")
