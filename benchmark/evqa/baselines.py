@@ -17,7 +17,7 @@ from evqa.metrics.case import Metric, Need
 from evqa.metrics.means import Cell
 from evqa.metrics.presets import preset as preset_named
 from evqa.outcomes import Cells, video_facts
-from evqa.schema import LETTERS, RLE, Prediction, Sample, Span, Track
+from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
 from evqa.score import Row, score_cells, score_each
 from evqa.scores import Scores
 
@@ -58,7 +58,7 @@ def baselines(
         found += chances(dataset, preset)
     trivial = _of_answers(dataset, train)
     if _has_videos(dataset):
-        trivial += [*_of_spans(dataset, train), *(_of_masks(dataset) if with_masks else ())]
+        trivial += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
     rows = [Row(baseline.name, baseline.predict, baseline.gives) for baseline in trivial]
     return found + (score_each(dataset, rows, presets, workers=workers) if rows else [])
 
@@ -176,6 +176,21 @@ def best_constant_span(train: Dataset) -> tuple[float, float]:
     return trivial.best_constant_span(
         (sample.spans, video_facts(sample.video).duration) for sample in train.samples if sample.spans is not None
     )
+
+
+# Boxes
+
+
+def _of_boxes(dataset: Dataset) -> list[Baseline]:
+    if all(sample.boxes is None for sample in dataset.samples):
+        return []
+    return [Baseline("a box around every frame", frozenset[Need]({"boxes"}), _every_box)]
+
+
+def _every_box(sample: Sample) -> Prediction:
+    video = video_facts(sample.video)
+    whole = Box(0.0, 0.0, float(video.width), float(video.height))
+    return Prediction(sample=sample.id, status="ok", boxes=dict.fromkeys(range(video.num_frames), whole))
 
 
 # Masks

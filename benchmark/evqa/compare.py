@@ -8,7 +8,7 @@ from evqa import evaluate, runner
 from evqa import score as scoring
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
-from evqa.report import NONE, table
+from evqa.report import NONE, counts_table, table
 from evqa.scores import Scores
 
 
@@ -21,7 +21,8 @@ def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
         scoring.score(dataset, runner.predictions(evaluate.file_of(run)), preset, name=name)
         for run, name in ((first, "A"), (second, "B"))
     )
-    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}"
+    counts = counts_table({"A": one.metrics, "B": two.metrics}, list(one.metrics))
+    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}\n\nover how many samples\n{counts}"
 
 
 def about(preset: str) -> str:
