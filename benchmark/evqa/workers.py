@@ -44,7 +44,6 @@ class Recipe:
 
     model: str
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    work: Work
 
     def num_gpus(self) -> int:
         """GPUs that hold one copy of the model."""
@@ -53,7 +52,7 @@ class Recipe:
 
 
 class Worker:
-    """Becomes a Ray actor: a model, loaded once, and what it does with a sample."""
+    """Becomes a Ray actor: a model, loaded once, and what it does with samples."""
 
     def __init__(self, folder: str, zoo_root: str) -> None:
         self._folder, self._zoo_root = folder, zoo_root
@@ -67,8 +66,12 @@ class Worker:
             )
         os.chdir(self._folder)
         os.environ["EVQA_ZOO"] = self._zoo_root
-        self._model, self._work = models.build(recipe.model, **recipe.overrides), recipe.work
+        self._model = models.build(recipe.model, **recipe.overrides)
         return dict(self._model.settings)
+
+    def learn(self, work: Work) -> None:
+        """What to do with the samples that come now."""
+        self._work = work
 
     def predict(self, sample: Sample) -> Prediction:
         """The method's prediction; a failure of the model or of a file is a failed one."""
@@ -106,12 +109,15 @@ def hired(recipe: Recipe, count: int, *, cluster: str | None = None) -> Generato
 class Workers:
     """A crew (see `runner.Crew`) of Ray actors."""
 
+    prices = None
+    """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
+
     def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int) -> None:
         self.name, self.size = recipe.model, count
         self._ray, self._recipe, self._gpus = ray, recipe, gpus
         self._settings: Settings | None = None
         self._jobs: dict[Any, _Job] = {}
-        self._idle: list[Any] = []
+        self._idle: list[_Hired] = []
         self._deaths = 0
         for _ in range(count):
             self._hire()
@@ -128,13 +134,13 @@ class Workers:
             for job, result in self._finished():
                 self._settle(job, result)
 
-    def predict(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
         queue, tries = deque(samples), Counter[str]()
         num_left = len(queue)
+        sent = self._ray.put(work)
         while num_left:
-            while queue and self._idle:
-                self._give(self._idle.pop(), queue.popleft())
+            self._hand_out(queue, work, sent)
             for job, result in self._finished():
                 prediction = self._settle(job, result)
                 if isinstance(result, Exception) and job.sample is not None:
@@ -149,8 +155,8 @@ class Workers:
 
     def dismiss(self) -> None:
         """End all of them, whatever they do."""
-        for actor in [*self._idle, *(job.actor for job in self._jobs.values())]:
-            self._ray.kill(actor)
+        for hired in [*self._idle, *(job.hired for job in self._jobs.values())]:
+            self._ray.kill(hired.actor)
         self._idle.clear()
         self._jobs.clear()
 
@@ -160,13 +166,20 @@ class Workers:
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
             .remote(str(Path.cwd()), str(zoo.root().resolve()))
         )
-        self._jobs[actor.load.remote(self._recipe)] = _Job(actor, None)
+        self._jobs[actor.load.remote(self._recipe)] = _Job(_Hired(actor), None)
 
-    def _give(self, actor: Any, sample: Sample) -> None:
-        self._jobs[actor.predict.remote(sample)] = _Job(actor, sample)
+    def _hand_out(self, queue: deque[Sample], work: Work, sent: Any) -> None:
+        """A sample to each idle worker that knows the work; the others learn it first (`sent`: its reference)."""
+        for hired in [one for one in self._idle if one.work is not work]:
+            self._idle.remove(hired)
+            hired.work = work
+            self._jobs[hired.actor.learn.remote(sent)] = _Job(hired, None)
+        while queue and self._idle:
+            hired, sample = self._idle.pop(), queue.popleft()
+            self._jobs[hired.actor.predict.remote(sample)] = _Job(hired, sample)
 
     def _finished(self) -> list[tuple[_Job, object]]:
-        """At least one job that has ended, with what it gave: settings, a prediction, or the error that ended it."""
+        """Jobs that have ended, with what they gave: settings, nothing, a prediction, or the error that ended it."""
         ready, _ = self._ray.wait(list(self._jobs), num_returns=1)
         ended: list[tuple[_Job, object]] = []
         for reference in ready:
@@ -182,12 +195,12 @@ class Workers:
         if isinstance(result, Exception):
             self._bury(job, result)
             return None
-        self._idle.append(job.actor)
+        self._idle.append(job.hired)
         if isinstance(result, Prediction):
             self._deaths = 0
             return result
-        assert isinstance(result, dict), result
-        self._agree(cast("Settings", result))
+        if isinstance(result, dict):
+            self._agree(cast("Settings", result))
         return None
 
     def _agree(self, settings: Settings) -> None:
@@ -209,15 +222,22 @@ class Workers:
                 f"{self._deaths} workers in a row died without a prediction; what is written is safe. "
                 f"The last one died of: {_reason(error)}"
             )
-        self._ray.kill(job.actor)
+        self._ray.kill(job.hired.actor)
         self._hire()
+
+
+@dataclass(eq=False)
+class _Hired:
+    actor: Any
+    work: Work | None = None
+    """What it has learnt to do, or is learning."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    actor: Any
+    hired: _Hired
     sample: Sample | None
-    """None = to load the model."""
+    """None = to load the model, or to learn the work."""
 
 
 def _ray() -> Any:

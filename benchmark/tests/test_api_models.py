@@ -19,7 +19,6 @@ from evqa.__main__ import main
 from evqa.methods import single_turn
 from evqa.models import frames, structured
 from evqa.models.base import Clip, Message, Model, ModelError, ModelStop
-from evqa.models.openai_api import OpenAIChat
 from evqa.schema import Prediction, Sample
 
 pytest.importorskip("openai")
@@ -91,7 +90,7 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
 
 
 def run(model: Model, data: datasets.Dataset, folder: Path) -> runner.RunSummary:
-    return runner.run(pool.Threads(model, single_turn), "single-turn", data, folder, progress=False)
+    return runner.run(pool.Threads(model), single_turn, "single-turn", data, folder, progress=False)
 
 
 def question(clip: Path, text: str = "Question number 0001?") -> tuple[Message, ...]:
@@ -429,10 +428,13 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_LOG": "debug"}
     result = subprocess.run([*command, *settings], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "6 replies, 900 tokens, $0.0036 (prices: as given)" in result.stdout
+    assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
     assert "6 predicted, 0 were there, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
-    identity = runner.load(tmp_path / "run").identity
+    about = runner.load(tmp_path / "run")
+    identity = about.identity
+    assert (about.spent.replies, about.spent.input_tokens, about.spent.output_tokens) == (6, 720, 180)
+    assert about.spent.cost == pytest.approx(0.0036)
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.max_side"]) == (1.0, 32, 512)
 
 
@@ -496,9 +498,9 @@ def test_requests_a_minute_are_spread_over_all_threads(server: FaultServer, clip
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
     (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
     model = models.build(str(tmp_path / "replies.json"))
-    assert pool.Threads(model, single_turn).size == 1
+    assert pool.Threads(model).size == 1
     with pytest.raises(ValueError, match="answers one question at a time"):
-        pool.Threads(model, single_turn, 4)
+        pool.Threads(model, 4)
 
 
 def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> None:
@@ -512,9 +514,9 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
         return Prediction(sample=sample.id, status="ok")
 
     samples = [Sample(id=f"s{n}", video_id="v", video=Path("v.mp4"), question="?") for n in range(100)]
-    model = OpenAIChat(name="m", model_id="m", api="compatible", base_url="http://localhost:1")
+    model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")
     with pytest.raises(ZeroDivisionError):
-        list(pool.Threads(model, breaks, 4).predict(samples))
+        list(pool.Threads(model, 4).predict(samples, breaks))
     time.sleep(0.05)
     assert len(asked) < 20
     assert threading.active_count() < 20

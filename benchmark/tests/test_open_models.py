@@ -314,9 +314,9 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = pool.Threads(model, single_turn)
+    crew = pool.Threads(model)
     assert crew.size == 8
-    summary = runner.run(crew, "single-turn", data, tmp_path / "run", progress=False)
+    summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
     records = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]

@@ -87,9 +87,11 @@ def run(
     shard: Shard | None = None,
     **options: bool | int,
 ) -> runner.RunSummary:
-    crew = pool.Threads(model, methods.method("single-turn"))
+    work = methods.method("single-turn")
     selection = Selection(limit=limit, only=only, shard=shard)
-    return runner.run(crew, "single-turn", data, folder, selection=selection, progress=False, **options)
+    return runner.run(
+        pool.Threads(model), work, "single-turn", data, folder, selection=selection, progress=False, **options
+    )
 
 
 def records(folder: Path) -> list[Prediction]:

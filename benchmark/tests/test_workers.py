@@ -111,9 +111,9 @@ def environment() -> dict[str, str]:
 
 
 def run(replies: Path, data: Dataset, folder: Path, count: int, work: Work | None = None) -> runner.RunSummary:
-    recipe = workers.Recipe(model=str(replies), work=work or methods.method("single-turn"))
-    with workers.hired(recipe, count) as crew:
-        return runner.run(crew, "single-turn", data, folder, selection=Selection(), progress=False)
+    work = work or methods.method("single-turn")
+    with workers.hired(workers.Recipe(model=str(replies)), count) as crew:
+        return runner.run(crew, work, "single-turn", data, folder, selection=Selection(), progress=False)
 
 
 def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
@@ -192,11 +192,11 @@ def test_workers_that_die_whatever_the_sample_end_the_run_with_the_reason(
 
 
 def test_a_model_that_cannot_be_built_is_the_same_error_as_in_one_process(joined: str, tmp_path: Path) -> None:
-    recipe = workers.Recipe(model=str(tmp_path / "no.json"), work=methods.method("single-turn"))
+    recipe = workers.Recipe(model=str(tmp_path / "no.json"))
     with pytest.raises(ValueError, match="unknown model"), workers.hired(recipe, 1):
         pass
     (tmp_path / "bad.json").write_text("[]")
-    recipe = workers.Recipe(model=str(tmp_path / "bad.json"), work=methods.method("single-turn"))
+    recipe = workers.Recipe(model=str(tmp_path / "bad.json"))
     with pytest.raises(ValueError, match=r"^\S*bad\.json is no file of replies"), workers.hired(recipe, 1):
         pass
 
