@@ -140,10 +140,14 @@ def test_each_model_has_its_own_token_and_temperature_rules(server: FaultServer,
     here = {"api": "compatible", "base_url": f"{server.url}/v1"}
     for name in ("gpt-4o", "gpt-5", "gpt-5-mini", "o3"):
         models.build(name, **here).generate(question(clip))
+    models.build("azure-gpt-5", base_url=server.url, model_id="azure").generate(question(clip))
+    ark = models.build("doubao-seed-1.6-vision", base_url=f"{server.url}/api/v3", model_id="ark")
+    ark.generate(question(clip))
     bodies = {request["body"]["model"]: request["body"] for request in server.stats()["requests"]}
     assert (bodies["gpt-4o"]["max_tokens"], bodies["gpt-4o"]["temperature"]) == (4096, 0.0)
     assert "max_completion_tokens" not in bodies["gpt-4o"]
-    for name in ("gpt-5", "gpt-5-mini", "o3"):
+    assert (bodies["ark"]["max_tokens"], bodies["ark"]["temperature"]) == (16384, 0.0)
+    for name in ("gpt-5", "gpt-5-mini", "o3", "azure"):
         assert bodies[name]["max_completion_tokens"] == 16384
         assert not {"max_tokens", "temperature"} & set(bodies[name])
 
@@ -262,6 +266,9 @@ def test_a_filter_of_the_provider_is_a_refusal(server: FaultServer, clip: Path) 
     server.plan("filter", "content_filter")
     model = compatible(server.url)
     assert [model.generate(question(clip)).finish for _ in range(2)] == ["refusal", "refusal"]
+    azure = models.build("azure-gpt-4o", base_url=server.url, model_id="mine")
+    server.plan("filter")
+    assert azure.generate(question(clip)).finish == "refusal"
     server.plan("blocked")
     blocked = gemini(server.url).generate(question(clip))
     assert (blocked.finish, blocked.text) == ("refusal", "blocked: PROHIBITED_CONTENT")
@@ -454,6 +461,26 @@ def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(
     assert main([*arguments, "--max-cost", "1.5"]) == 0
     assert "12 replies" in capsys.readouterr().out
     assert len(server.stats()["requests"]) == 12
+
+
+@pytest.mark.parametrize("concurrency", ["1", "3"])
+def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
+    concurrency: str, server: FaultServer, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", clip, 3)
+    arguments = ["predict", str(data), "openai-compatible", "--method", "multi-turn", "--out", str(tmp_path / "run")]
+    arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
+    arguments += ["--concurrency", concurrency]
+    assert main([*arguments, "--max-cost", "0.3"]) == 2, "a reply costs 0.12: two of three turns"
+    spent = runner.load(tmp_path / "run").spent
+    assert (spent.replies, spent.cost) == (2, pytest.approx(0.24))
+    asked = len(server.stats()["requests"])
+    assert asked == 2
+    assert main([*arguments, "--max-cost", "0.3"]) == 2
+    assert len(server.stats()["requests"]) == asked, "nothing is left to spend"
+    capsys.readouterr()
+    assert main([*arguments, "--max-cost", "5"]) == 0
+    assert "11 replies" in capsys.readouterr().out
 
 
 def test_a_budget_of_tokens_is_kept_too(server: FaultServer, clip: Path, tmp_path: Path) -> None:
