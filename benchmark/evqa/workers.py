@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from evqa import models, zoo
 from evqa.models import Setting
+from evqa.models.budget import Prices
 from evqa.runner import Work
 from evqa.schema import Prediction, Sample
 
@@ -109,7 +110,7 @@ def hired(recipe: Recipe, count: int, *, cluster: str | None = None) -> Generato
 class Workers:
     """A crew (see `runner.Crew`) of Ray actors."""
 
-    prices = None
+    prices: Prices | None = None
     """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
 
     def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int) -> None:

@@ -75,7 +75,6 @@ class OpenAIChat:
         reasoning_effort: str | None = None,
         structured: Structured = "schema",
         jpeg_quality: int = 90,
-        detail: str | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
@@ -93,7 +92,6 @@ class OpenAIChat:
             reasoning_effort: None = the provider's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
             jpeg_quality: of the frames, 1 to 95.
-            detail: "low", "high" or "auto", where the provider has it.
         """
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
@@ -102,7 +100,7 @@ class OpenAIChat:
         self._key = keys.of_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
-        self._frames, self._quality, self._detail = frames, jpeg_quality, detail
+        self._frames, self._quality = frames, jpeg_quality
         self._api, self._model, self._structured = api, model_id, structured
         self._decoding: dict[str, str | int | float] = {token_field: max_tokens}
         if temperature is not None:
@@ -112,7 +110,7 @@ class OpenAIChat:
         self._caller = Caller(calling, self._key)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        self._content = ChatContent(frames, jpeg_quality, detail)
+        self._content = ChatContent(frames, jpeg_quality)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -124,7 +122,6 @@ class OpenAIChat:
             "api_version": self._version,
             **self._frames.settings(),
             "jpeg_quality": self._quality,
-            "detail": self._detail,
             "structured": self._structured,
             **self._decoding,
         }
