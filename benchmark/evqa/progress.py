@@ -31,7 +31,7 @@ class Progress:
 
     def __init__(self, samples: Mapping[str, Sample], *, show: bool) -> None:
         """`samples`: all that the run is to have, by id."""
-        self._samples = samples if show else {}
+        self._samples: Mapping[str, Sample] = samples if show else {}
         self._values: dict[str, dict[str, float] | None] = {}
         self._costs: Mapping[str, float] = {}
         self._started, self._spent, self._left = time.monotonic(), 0.0, 0.0
