@@ -35,6 +35,9 @@ STORE_BYTES = 256 * 2**20
 """Shared memory of a local Ray; predictions with their masks are far below it."""
 
 
+NOT_STARTED = "Ray did not start on this machine"
+"""Begins the error."""
+
 QUIET_AND_PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "90000"}
 """Environment of a Ray that is started here: nothing is reported, and a machine under load has time to start it."""
 
@@ -253,12 +256,16 @@ def _connect(ray: Any, count: int, address: str | None) -> None:
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=max(count, os.cpu_count() or 1),
-            object_store_memory=STORE_BYTES,
-            **quiet,
-        )
+        own = {"num_cpus": max(count, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
+        try:
+            ray.init(address="local", **own, **quiet)
+        except Exception as error:
+            if type(error) is not Exception:  # nothing narrower is raised where Ray's own 30 s have passed
+                raise
+            fix = (
+                "try again when less runs on this machine, or start one with `ray start --head` and give --cluster auto"
+            )
+            raise ValueError(f"{NOT_STARTED} ({error}): {fix}") from error
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

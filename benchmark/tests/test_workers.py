@@ -260,6 +260,8 @@ def test_a_driver_with_a_ray_of_its_own_is_killed_and_goes_on() -> None:
     result = subprocess.run(
         [sys.executable, script, *few], env=environment(), capture_output=True, text=True, check=False
     )
+    if result.returncode and workers.NOT_STARTED in result.stderr:
+        pytest.skip("Ray itself does not start on this machine in its 30 seconds")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert (found["exactly_once"], found["equal"]) == (24, True)

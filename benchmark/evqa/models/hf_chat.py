@@ -1,6 +1,7 @@
 """Open models of transformers' "image-text-to-text" kind: a video is shown as frames, each after its time.
 
-torchvision is needed only for `video="file"`, where frames go through the model's own video processor.
+torchvision is needed only for `video="file"`, where frames go through the model's own video processor: of those,
+unlike of image processors, transformers (5.23, `video_processing_utils.py`) has no version without it.
 """
 
 from __future__ import annotations
