@@ -219,7 +219,8 @@ def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], .
     if as_list(fields.get("segments")) is None:
         return None
     spans = read_segments(fields).spans
-    return tuple(map(tuple, spans)) if all(math.isfinite(end) for span in spans for end in span) else ()
+    is_finite = all(math.isfinite(end) for span in spans for end in span)
+    return tuple((start, end) for start, end in spans) if is_finite else ()
 
 
 def _segment(item: object) -> Span | None:
