@@ -163,7 +163,7 @@ DATASETS: dict[str, DatasetRow] = {
 }
 
 
-LARGE = 2**26
+LARGE = 2**24
 """Bytes of samples.jsonl from which on samples stay in the file; in memory they take six times as much."""
 
 

@@ -357,7 +357,9 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
     text = capsys.readouterr().out
     assert r"my\_model & 100.0 [100.0, 100.0] & " in text
     assert r"J\&F" in text
-    assert text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == 4  # scores, more, counts, grid
+    assert (
+        text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == 6
+    )  # scores, counts, every mean, grid, types, counts
 
 
 def test_a_terminal_gets_a_drawn_table_with_the_same_cells():

@@ -267,6 +267,20 @@ def test_genai_bench_reads_verdicts_and_ties(tmp_path: Path):
     )
 
 
+def test_a_judge_may_give_its_verdict_in_numbers(tmp_path: Path):
+    """Of four pairs: right, a tie where people prefer, right about a tie, and one that is no whole verdict."""
+    humans = [
+        {"idx": str(n), "human_vote": vote} for n, vote in enumerate(["leftvote", "rightvote", "tievote", "leftvote"])
+    ]
+    said = ["TA=1, MQ=2, VQ=1, OA=1", "<Answer>TA: 1, MQ: 2, VQ: 0, OA: 0</Answer>", "ta=0 mq=0 vq=0 oa=0", "OA=1"]
+    replies = [{"idx": str(n), "response": text} for n, text in enumerate(said)]
+    scores = scored(tmp_path, "genai-bench", replies, humans)
+    assert scores.official("accuracy") == 0.5  # a tie of no kind agrees with either kind
+    assert scores.official("tau") == 0.5
+    assert scores.official("diff") == pytest.approx(1 / 3)
+    assert scores.tables[0].metrics["tau"].n_unparsed == 1
+
+
 def test_preferences_with_and_without_ties(tmp_path: Path):
     pairs = [{"human": human, "model": margin} for human, margin in ((1, 0.9), (-1, -0.8), (0, 0.1), (1, -0.05))]
     scores = scored(tmp_path, "preference", pairs)
