@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evqa import evaluate, runner
-from evqa import score as scoring
+from evqa import evaluate, inputs
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
 from evqa.report import NONE, counts_table, table
@@ -18,7 +17,7 @@ def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
     dataset = evaluate.dataset_of(first, data)
     evaluate.dataset_of(second, data or dataset.name)
     one, two = (
-        scoring.score(dataset, runner.predictions(evaluate.file_of(run)), preset, name=name)
+        evaluate.scores_of(inputs.predictions(evaluate.file_of(run), dataset), dataset, [preset], name)[0]
         for run, name in ((first, "A"), (second, "B"))
     )
     counts = counts_table({"A": one.metrics, "B": two.metrics}, list(one.metrics))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from evqa import compare, masks, report
+from evqa import baselines, compare, masks, report
 from evqa.__main__ import main
 from evqa.datasets import Dataset, load
 from evqa.metrics import METRICS, boxes, grounded_qa, joint, preference, ranked, sequence, temporal, trivial
@@ -149,6 +150,19 @@ def test_boxes_of_our_own_records_are_scored_frame_by_frame(tmp_path, capsys):
     assert strict[1].metrics["vIoU@0.3 box"].mean == pytest.approx(2 / 3)
     assert strict[0].metrics["vIoU box"].n_missing == 1
     assert "J obj" not in strict[0].metrics
+
+
+def test_a_box_around_every_frame_stands_beside_scores_of_boxes(tmp_path):
+    """Of 4 frames of 20 x 10 pixels gold holds the left half of two."""
+    (tmp_path / "v").mkdir()
+    for index in range(4):
+        Image.new("RGB", (20, 10)).save(tmp_path / "v" / f"{index:05d}.png")
+    gold = {index: Box(0, 0, 10, 10) for index in range(2)}
+    write_records(tmp_path / "samples.jsonl", [Sample(id="s", video_id="v", video=Path("v"), question="?", boxes=gold)])
+    found = {scores.name: scores.metrics for scores in baselines.baselines(load(str(tmp_path)))}
+    row = found["a box around every frame"]
+    assert (row["m_vIoU box"].mean, row["vIoU box"].mean) == (0.5, 2 * 0.5 / 4)
+    assert set(row) == {"m_vIoU box", "vIoU box"}
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 0, 3, 4], [0, 0, float("inf"), 1], [0, 0, 1]])

@@ -96,7 +96,7 @@ def compare(
     Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
 
     Args:
-        first: folder of a run, or a .jsonl file of predictions.
+        first: folder of a run, or any file of predictions that evqa score takes.
         second: another one, of the same data set.
         data: data set that was predicted; the one that the first run names, where none is given.
         preset: whose metrics (evqa list presets).
