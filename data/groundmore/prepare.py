@@ -1,4 +1,4 @@
-"""Turn the published files of GroundMoRe in this folder into samples.jsonl, and print what was kept and dropped.
+"""GroundMoRe: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/groundmore/prepare.py
     python data/groundmore/prepare.py --folder /where/they/lie

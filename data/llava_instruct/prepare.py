@@ -1,4 +1,4 @@
-"""Turn the published files of LLaVA-665k and VideoGPT+ 576k in this folder into samples.jsonl, and print what was kept and dropped.
+"""LLaVA-665k and VideoGPT+ 576k: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/llava_instruct/prepare.py
     python data/llava_instruct/prepare.py --folder /where/they/lie

@@ -1,4 +1,4 @@
-"""Turn the published files of LV-VIS in this folder into samples.jsonl, and print what was kept and dropped.
+"""LV-VIS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/lvvis/prepare.py
     python data/lvvis/prepare.py --folder /where/they/lie

@@ -1,4 +1,4 @@
-"""Turn the published files of MeViS in this folder into samples.jsonl, and print what was kept and dropped.
+"""MeViS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/mevis/prepare.py
     python data/mevis/prepare.py --folder /where/they/lie

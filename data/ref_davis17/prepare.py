@@ -1,4 +1,4 @@
-"""Turn the published files of Ref-DAVIS17 in this folder into samples.jsonl, and print what was kept and dropped.
+"""Ref-DAVIS17: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/ref_davis17/prepare.py
     python data/ref_davis17/prepare.py --folder /where/they/lie

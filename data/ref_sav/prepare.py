@@ -1,4 +1,4 @@
-"""Turn the published files of Ref-SAV in this folder into samples.jsonl, and print what was kept and dropped.
+"""Ref-SAV: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/ref_sav/prepare.py
     python data/ref_sav/prepare.py --folder /where/they/lie

@@ -1,4 +1,4 @@
-"""Turn the published files of Ref-YouTube-VOS in this folder into samples.jsonl, and print what was kept and dropped.
+"""Ref-YouTube-VOS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/ref_youtube_vos/prepare.py
     python data/ref_youtube_vos/prepare.py --folder /where/they/lie

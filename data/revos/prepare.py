@@ -1,4 +1,4 @@
-"""Turn the published files of ReVOS in this folder into samples.jsonl, and print what was kept and dropped.
+"""ReVOS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/revos/prepare.py
     python data/revos/prepare.py --folder /where/they/lie

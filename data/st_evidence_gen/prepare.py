@@ -1,4 +1,4 @@
-"""Turn the published files of ST-Evidence (generative) in this folder into samples.jsonl, and print what was kept and dropped.
+"""ST-Evidence (generative): turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/st_evidence_gen/prepare.py
     python data/st_evidence_gen/prepare.py --folder /where/they/lie

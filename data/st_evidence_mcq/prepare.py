@@ -1,4 +1,4 @@
-"""Turn the published files of ST-Evidence (multiple choice) in this folder into samples.jsonl, and print what was kept and dropped.
+"""ST-Evidence (multiple choice): turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/st_evidence_mcq/prepare.py
     python data/st_evidence_mcq/prepare.py --folder /where/they/lie

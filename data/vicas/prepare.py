@@ -1,4 +1,4 @@
-"""Turn the published files of ViCaS in this folder into samples.jsonl, and print what was kept and dropped.
+"""ViCaS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/vicas/prepare.py
     python data/vicas/prepare.py --folder /where/they/lie

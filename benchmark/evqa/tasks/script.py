@@ -31,9 +31,7 @@ def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str]
     given = parser.parse_args(arguments)
     wanted: list[str] = given.sets if len(names) > 1 else list(names)
     try:
-        if not wanted or set(wanted) - set(names):
-            raise ValueError(f"expected names of sets, got {wanted}; the sets are: {', '.join(names)}")
-        for name in wanted:
+        for name in _known(wanted, names):
             sys.stdout.write(f"{prepare(name, given.folder).summary()}\n")
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -44,6 +42,12 @@ def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str]
 def sets_of(folder: str) -> tuple[str, ...]:
     """Names of the data sets that share a folder below the data root."""
     return tuple(name for name, row in DATASETS.items() if row.folder == folder)
+
+
+def _known(wanted: list[str], names: Sequence[str]) -> list[str]:
+    if not wanted or set(wanted) - set(names):
+        raise ValueError(f"expected names of sets, got {wanted}; the sets are: {', '.join(names)}")
+    return wanted
 
 
 def _listed(names: Sequence[str]) -> str:
