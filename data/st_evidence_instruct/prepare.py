@@ -1,4 +1,4 @@
-"""ST-Evidence-Instruct (generated masks): turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""ST-Evidence-Instruct (masks): turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/st_evidence_instruct/prepare.py
     python data/st_evidence_instruct/prepare.py --folder /where/they/lie

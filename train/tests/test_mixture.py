@@ -21,7 +21,8 @@ def source(num_samples, repeat, name="a"):
         Sample(id=f"{name}{i}", video_id="v", video="v.mp4", question="?", options=("x",), answer=0)
         for i in range(num_samples)
     )
-    return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="")
+    sizes = np.zeros((num_samples, 2), dtype=np.int64)
+    return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
 
 
 def data_config(folder, **fields):
@@ -231,6 +232,31 @@ def test_frames_without_evidence_have_empty_masks(squares, tokenizer):
     example = data.example(sample.model_copy(update={"tracks": (track,)}), np.random.default_rng(0))
     assert [bool(mask.any()) for mask in example["masks"]] == [False, True]
     assert example["masks"][1, 0].sum() == pytest.approx(masks.area(track.masks[9]) * 0.8, rel=0.1)
+
+
+def test_with_evidence_sampling_a_frame_of_each_span_is_always_seen(squares, tokenizer):
+    sample = datasets.load(str(squares)).samples[0]  # ten frames, five a second
+    late = sample.model_copy(update={"spans": ((0.39, 0.41), (1.75, 1.85))})  # frames 2 and 9
+    data = examples(squares, tokenizer, num_frames=3, sampling="evidence")
+    by_chance = examples(squares, tokenizer, num_frames=3)
+    seen = [
+        [data.example(late, np.random.default_rng(seed))["frame_times"] for seed in range(20)]
+        for data in (data, by_chance)
+    ]
+    assert all(len(times) == 3 and {0.4, 1.8} <= set(times) for times in seen[0])
+    assert len({tuple(times) for times in seen[0]}) > 3
+    assert not all({0.4, 1.8} <= set(times) for times in seen[1])
+
+
+def test_without_spans_evidence_sampling_shows_each_object(squares, tokenizer):
+    sample = datasets.load(str(squares)).samples[0]
+    track = sample.tracks[0].model_copy(update={"masks": {7: sample.tracks[0].masks[7]}})
+    brief = sample.model_copy(update={"spans": None, "tracks": (track,)})
+    data = examples(squares, tokenizer, num_frames=2, sampling="evidence")
+    for seed in range(10):
+        item = data.example(brief, np.random.default_rng(seed))
+        assert [bool(mask.any()) for mask in item["masks"]].count(True) == 1
+        assert 1.4 in item["frame_times"]
 
 
 # Batches
