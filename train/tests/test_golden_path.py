@@ -12,10 +12,10 @@ for the golden batch's, and is compared in its own way first:
 
 import json
 
-import numpy as np
 import published_layouts as published
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from test_golden import places_of
@@ -49,20 +49,15 @@ def pictures_of(case):
 
 
 def masks_of(case):
-    """bool [T, O, H, W]: each pixel as the label that it lies in."""
-    height, width = (side * 14 for side in case["in.video_grid_thw"][0, 1:].tolist())
-    rows, columns = (((np.arange(side) + 0.5) * SIDE / side).astype(int) for side in (height, width))
-    return case["in.label_mask.0"].numpy()[:, :, rows][..., columns]
+    """bool [T, O, H, W]: masks of the pictures' size whose labels are the golden ones (which the test checks)."""
+    size = [side * 14 for side in case["in.video_grid_thw"][0, 1:].tolist()]
+    return (F.interpolate(case["in.label_mask.0"].float(), size=size, mode="bilinear") > 0.45).numpy()
 
 
 def write_pictures(folder, pictures, names):
     folder.mkdir(parents=True)
     for name, picture in zip(names, pictures, strict=True):
         Image.fromarray(picture).save(folder / f"{name}.png")
-
-
-def coded(found):
-    return published.coded(found)
 
 
 NAMES = [f"{frame:05d}" for frame in range(4)]
@@ -73,14 +68,14 @@ def mevis(folder, pictures, found):
     published.write_json(
         folder / "train" / "meta_expressions.json", published.meta_expressions("a", NAMES, **{"0": moving})
     )
-    published.write_json(folder / "train" / "mask_dict.json", {"7": [coded(frame[0]) for frame in found]})
+    published.write_json(folder / "train" / "mask_dict.json", {"7": [published.coded(frame[0]) for frame in found]})
     write_pictures(folder / "train" / "JPEGImages" / "a", pictures, NAMES)
     return prepare("mevis", folder).path
 
 
 def refcoco(folder, pictures, found):
     root = folder / "refer_seg"
-    about = published.coco_file("12.png", {1: coded(found[0, 0])}, {1: "a"})
+    about = published.coco_file("12.png", {1: published.coded(found[0, 0])}, {1: "a"})
     about["images"][0] |= {"height": pictures.shape[1], "width": pictures.shape[2]}
     published.write_json(root / "refcoco" / "instances.json", about)
     sentence = {"sent_id": 0, "sent": "object 0", "tokens": ["object", "0"]}
@@ -107,7 +102,7 @@ def videorefer(folder, pictures, found):
     question = "There are two objects: <object0><region>, <object1><region>.\nWhich one is faster?"
     entry = published.refers(question, "<object0>.", [range(4), range(4)]) | {"video": "pool"}
     published.write_json(root / "videorefer-qa-75k-wo-masks.json", [entry])
-    lists = [[[coded(mask)] for mask in one] for one in found.swapaxes(0, 1)]
+    lists = [[[published.coded(mask)] for mask in one] for one in found.swapaxes(0, 1)]
     published.write_json(root / "masks_qa" / "0.json", lists)
     write_pictures(root / "videos" / "pool", pictures, NAMES)
     return prepare("videorefer-qa-mem", folder).path

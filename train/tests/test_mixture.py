@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from accelerate import skip_first_batches
 from torch.utils.data import DataLoader
 
 from evqa import datasets, masks, media
@@ -180,6 +181,20 @@ def test_a_place_in_the_run_gives_the_same_example_in_any_process(squares, token
     assert equal(alone, together)
     assert equal(data[Draw(0, 2, 9)], pickle.loads(pickle.dumps(data))[Draw(0, 2, 9)])
     assert not equal(data[Draw(0, 2, 9)], data[Draw(0, 2, 10)])
+
+
+def test_going_on_in_the_middle_of_an_epoch_gives_the_batches_that_were_left(squares, tokenizer):
+    """As Trainer does it: the first batches are skipped, by the order alone."""
+    data = examples(squares, tokenizer, seed=5)
+    data = dataclasses.replace(data, mixture=dataclasses.replace(data.mixture, unit=4))
+    loader = DataLoader(
+        data,
+        batch_size=2,
+        sampler=RunOrder(data.mixture, 14),  # an epoch has eight draws
+        collate_fn=Collate(tokenizer.pad_token_id),
+        num_workers=2,
+    )
+    assert equal(list(skip_first_batches(loader, 5)), list(loader)[5:])
 
 
 def test_a_sample_that_does_not_load_is_skipped_with_its_reason(tmp_path, squares, tokenizer):

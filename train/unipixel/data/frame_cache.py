@@ -10,6 +10,7 @@ longest ago go first. Folders of pictures are read as they are, since that costs
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -112,7 +113,8 @@ class FrameCache:
         except OSError as error:
             self._is_writable = False
             logger.warning("the frame cache in %s takes nothing more, frames are decoded: %s", self.folder, error)
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
     def _count(self, size: int) -> None:
         self._unseen = None if self._unseen is None else self._unseen + size
