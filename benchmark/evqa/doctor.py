@@ -27,7 +27,8 @@ Extras = dict[str, tuple[tuple[str, ...], str]]
 EXTRAS: Extras = {
     "models": (("torch", "transformers", "safetensors"), "our model: predict, ask (tiny, unipixel-*, ...)"),
     "api": (("openai", "google-genai"), "models behind APIs: gpt-4o, gemini-2.5-pro, openai-compatible, ..."),
-    "train": (("accelerate", "peft", "deepspeed", "tensorboard"), "fine-tuning: python -m unipixel.sft"),
+    "train": (("accelerate", "peft", "deepspeed", "tensorboard"), "fine-tuning: bash scripts/sft.sh"),
+    "cluster": (("ray",), "predicting with several processes or machines: evqa predict --workers"),
 }
 """Extra -> its packages, and what does not work without them."""
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from evqa import masks, media, schema
-from evqa.__main__ import COMMANDS, main
+from evqa.__main__ import main
+from evqa.commands import COMMANDS
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 6.0

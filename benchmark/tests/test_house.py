@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evqa import datasets, methods, models, zoo
-from evqa.__main__ import COMMANDS
+from evqa.commands import COMMANDS
 from evqa.metrics.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]

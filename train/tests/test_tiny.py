@@ -14,6 +14,7 @@ from evqa.tasks.shapes.draw import draw
 from evqa.tasks.shapes.questions import questions
 from evqa.tasks.shapes.scene import FPS, scene
 from unipixel.chat import UniPixelChat
+from unipixel.model import clock
 from unipixel.tiny.blank import blank
 from unipixel.tiny.clips import imagined
 from unipixel.tiny.language import Lesson, Student, sequence
@@ -60,24 +61,24 @@ def test_packed_exercises_are_answered_as_if_each_stood_alone(untrained):
     rng = np.random.default_rng(0)
     shown, exercises = sequence(clips[0], "objects", _lesson(full=2, cue=2, value=1), writer, rng)
     with torch.no_grad():
-        together, _ = student(pack([(shown, exercises)], writer, clips.ticks))
+        together, _ = student(pack([(shown, exercises)], writer, clips.clock))
         at = together.shape[1]
         for exercise in reversed(exercises):
-            alone, _ = student(pack([(shown, [exercise])], writer, clips.ticks))
+            alone, _ = student(pack([(shown, [exercise])], writer, clips.clock))
             length = len(exercise.ids)
             torch.testing.assert_close(alone[0, -length:], together[0, at - length : at], atol=1e-4, rtol=1e-4)
             at -= length
 
 
-def test_packed_positions_are_the_clock_of_the_model(untrained):
+@pytest.mark.parametrize("told", ["true", "legacy"])
+def test_packed_positions_are_the_clock_of_the_model(told):
     """The warm-ups compute positions on their own; they have to be those that the model computes for a real prompt."""
-    from unipixel.model import clock
-
-    model, tokenizer = untrained
+    model, tokenizer = blank(0, told)
     writer, clips = Writer(tokenizer), imagined(model, tokenizer, 1, 0)
     shown, exercises = sequence(clips[0], "all", _lesson(full=1), writer, np.random.default_rng(0))
-    packed = pack([(shown, exercises)], writer, clips.ticks)
+    packed = pack([(shown, exercises)], writer, clips.clock)
     pairs = len(set(shown.seconds.tolist()))
+    assert (shown.seconds == np.arange(pairs)[np.repeat(np.arange(pairs), 9)]).all() == (told == "legacy")
     ids = packed.ids.clone()
     ids[0, len(writer.opening) : len(writer.opening) + len(shown.cells)] = model.config.video_token_id
     grid = torch.tensor([[pairs, 6, 6]])

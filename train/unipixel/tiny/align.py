@@ -28,7 +28,7 @@ def train(model: UniPixel, student: Student, clips: Clips, writer: Writer, promp
         packed = pack(
             [sequence(clip, lesson.view, lesson, writer, rng) for clip in chosen],
             writer,
-            clips.ticks,
+            clips.clock,
         )
         with torch.no_grad():
             _, states = student(packed)

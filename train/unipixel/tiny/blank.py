@@ -38,11 +38,11 @@ SHORTEST, LONGEST = 0.4, 26.0
 """Wavelengths in seconds of the vectors of times."""
 
 
-def blank(seed: int) -> tuple[UniPixel, PreTrainedTokenizerFast]:
-    """The untrained model and its tokenizer."""
+def blank(seed: int, clock: str = "true") -> tuple[UniPixel, PreTrainedTokenizerFast]:
+    """The untrained model, with a clock of `UniPixelConfig.clock`, and its tokenizer."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(TRAINED_INSTRUCTION)
-    model = UniPixel(_config(tokenizer))
+    model = UniPixel(_config(tokenizer, clock))
     model.start_new_parts()
     model.sam2.start_from_scratch()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def blank(seed: int) -> tuple[UniPixel, PreTrainedTokenizerFast]:
     return model, tokenizer
 
 
-def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
+def _config(tokenizer: PreTrainedTokenizerFast, clock: str) -> UniPixelConfig:
     def token(name: str) -> int:
         return tokenizer.encode(name, add_special_tokens=False)[0]
 
@@ -94,7 +94,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> UniPixelConfig:
         mem_token_id=token("<|mem|>"),
         sam2_config="tiny",
         sam2_image_size=128,
-        clock="true",
+        clock=clock,
         clock_horizon=HORIZON,
         sample_frames=FRAMES,
         min_pixels=PIXELS // 2,

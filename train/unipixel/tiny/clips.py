@@ -21,7 +21,7 @@ from evqa.tasks.shapes.scene import FPS, SIZE, Scene, scene
 from unipixel.data.frames import llm_pixels
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.blank import CELLS, FRAMES, PIXELS, WORDS
-from unipixel.tiny.packing import Shown
+from unipixel.tiny.packing import Clock, Shown
 from unipixel.tiny.vision import IMAGINATION, NOTHING, SEEDS, cell_labels, empty_cell, see
 
 NOISE = 0.05
@@ -37,7 +37,7 @@ class Clip:
     features: NDArray[np.float16]
     """[P, 9, D]"""
     seconds: NDArray[np.float32]
-    """[P], mean time of the pair's frames."""
+    """[P], mean time of the pair's frames; the pair's number by the legacy clock."""
     thing: NDArray[np.int8]
     """[P, 9] index of the object in the cell, or NOTHING."""
 
@@ -49,7 +49,8 @@ class Clip:
             wanted = range(len(self.scene.things)) if target is None else [target]
             picked = sorted(place for pair in range(len(self.thing)) for place in self._one_each(pair, wanted, rng))
             pairs, cells = np.array(picked, np.int64).reshape(-1, 2).T
-        return Shown(self.features[pairs, cells].astype(np.float32), self.seconds[pairs], cells)
+        features, end = self.features[pairs, cells].astype(np.float32), float(self.seconds[-1])
+        return Shown(features, self.seconds[pairs], cells, end)
 
     def _one_each(self, pair: int, wanted: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
         where = [np.flatnonzero(self.thing[pair] == index) for index in wanted]
@@ -58,10 +59,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Clips:
-    """A set of clips and the clock's temporal positions per second."""
+    """A set of clips and what tells the model their times."""
 
     clips: list[Clip]
-    ticks: float
+    clock: Clock
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -72,7 +73,7 @@ class Clips:
 
 def imagined(model: UniPixel, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> Clips:
     """Level-1 clips that are never drawn: a cell's feature is the sum of its object's word vectors, and noise."""
-    words = model.get_parameter(WORDS).detach().numpy()
+    words, clock = model.get_parameter(WORDS).detach().numpy(), Clock.of(model.config)
     rng = np.random.default_rng((seed, IMAGINATION))
     nothing = empty_cell(rng, words.shape[1])
 
@@ -93,15 +94,15 @@ def imagined(model: UniPixel, tokenizer: PreTrainedTokenizerFast, count: int, se
                 features[pair, y * CELLS + x] = looks + active * vector(thing.event)
                 owner[pair, y * CELLS + x] = index
         features += rng.normal(0, NOISE, features.shape)
-        clips.append(Clip(made, questions(made), features.astype(np.float16), _seconds(pairs), owner))
-    return Clips(clips, model.config.vision.tokens_per_second)
+        clips.append(Clip(made, questions(made), features.astype(np.float16), _seconds(pairs, clock), owner))
+    return Clips(clips, clock)
 
 
 @torch.no_grad()
 def watched(model: UniPixel, count: int, seed: int, level2: float) -> Clips:
     """Drawn clips through the vision tower, computed once."""
-    rng = np.random.default_rng((seed, 5))
-    clips = []
+    rng, clock = np.random.default_rng((seed, 5)), Clock.of(model.config)
+    clips: list[Clip] = []
     for _ in tqdm(range(count), desc="clips through the vision tower"):
         made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < level2 else 1)
         pairs, empty = frame_pairs(made), background(made)
@@ -111,8 +112,8 @@ def watched(model: UniPixel, count: int, seed: int, level2: float) -> Clips:
         labels = np.stack([label for _, label in drawn]).reshape(len(pairs), 2, SIZE, SIZE)
         owner = np.stack([cell_labels(pair).thing for pair in labels]).astype(np.int8)
         cells = features.unflatten(0, (len(pairs), CELLS**2)).numpy().astype(np.float16)
-        clips.append(Clip(made, questions(made), cells, _seconds(pairs), owner))
-    return Clips(clips, model.config.vision.tokens_per_second)
+        clips.append(Clip(made, questions(made), cells, _seconds(pairs, clock), owner))
+    return Clips(clips, clock)
 
 
 def frame_pairs(made: Scene) -> list[tuple[int, int]]:
@@ -124,5 +125,7 @@ def frame_pairs(made: Scene) -> list[tuple[int, int]]:
     return list(zip(frames[::2], frames[1::2], strict=True))
 
 
-def _seconds(pairs: list[tuple[int, int]]) -> NDArray[np.float32]:
+def _seconds(pairs: list[tuple[int, int]], clock: Clock) -> NDArray[np.float32]:
+    if clock.is_legacy:
+        return np.arange(len(pairs), dtype=np.float32)
     return np.array([np.mean(pair) / FPS for pair in pairs], np.float32)

@@ -91,7 +91,7 @@ def train(student: Student, clips: Clips, lesson: Lesson, writer: Writer, seed: 
         view = lesson.easier[0] if rng.random() < lesson.easier[1] else lesson.view
         chosen = [clips[next(order)] for _ in range(lesson.batch)]
         sequences = [sequence(clip, view, lesson, writer, rng) for clip in chosen]
-        packed = pack(sequences, writer, clips.ticks)
+        packed = pack(sequences, writer, clips.clock)
         step.minimise(_loss(student, packed, words, writer, step))
 
 

@@ -72,6 +72,7 @@ def main(
     work: Path = Path("outputs/tiny-base"),
     stages: tuple[StageName, ...] = get_args(StageName),
     seed: int = 0,
+    clock: Literal["true", "legacy"] = "true",
 ) -> None:
     """Make the tiny base model.
 
@@ -81,12 +82,13 @@ def main(
         stages: Which stages to run or load; the checkpoint is written after the last one, `aligning`. Two processes can
             share the work: `vision drawing` in one, `timing letters binding answering` in the other, then all.
         seed: Of weights and of every stage's clips.
+        clock: What the model is told of time; `vision` and `drawing` are the same under both.
     """
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
     handlers = [logging.StreamHandler(), logging.FileHandler(work / f"{'-'.join(stages)[:60]}.log")]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
-    school = School(seed)
+    school = School(seed, clock)
     for name in stages:
         school.stage(name, work / f"{name}.safetensors")
     if "aligning" in stages:
@@ -97,9 +99,9 @@ def main(
 class School:
     """The model and what its stages hand on. A stage trains one part; the others it leaves as they are."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, clock: str = "true") -> None:
         self.seed = seed
-        self.model, self.tokenizer = blank(seed)
+        self.model, self.tokenizer = blank(seed, clock)
         self.student, self.writer = Student(self.model), Writer(self.tokenizer)
         self.prompts = nn.Parameter(torch.zeros(len(COLORS), *decoder.prompt_size(self.model)))
         drawing = nn.ModuleDict({"tracker": self.model.sam2, "prompts": nn.ParameterList([self.prompts])})

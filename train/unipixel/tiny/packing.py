@@ -23,7 +23,8 @@ from evqa.prompts import TRAINED_INSTRUCTION, evidence_target, option_lines
 from evqa.schema import LETTERS, Span
 from evqa.tasks.shapes.questions import Question
 from evqa.tasks.shapes.scene import COLORS, Thing
-from unipixel.tiny.blank import CELLS, HORIZON
+from unipixel.model.config import UniPixelConfig
+from unipixel.tiny.blank import CELLS
 from unipixel.tiny.vocabulary import numbers
 
 OPENING = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
@@ -145,24 +146,46 @@ class Shown(NamedTuple):
     """[C]"""
     cells: NDArray[np.int64]
     """[C] 0 ... 8"""
+    end: float
+    """Seconds of the clip's last frame pair, shown or not."""
 
 
-def pack(clips: Sequence[tuple[Shown, list[Exercise]]], writer: Writer, ticks: float) -> Packed:
-    """One sequence per clip, padded to the longest; `ticks` temporal positions per second."""
+class Clock(NamedTuple):
+    """Where cells and text stand in time, as `unipixel.model.clock` has it."""
+
+    ticks: float
+    """Temporal positions per second."""
+    horizon: float
+    """Seconds; text starts no earlier."""
+    is_legacy: bool
+
+    @classmethod
+    def of(cls, config: UniPixelConfig) -> Clock:
+        """The clock of a model."""
+        is_legacy = config.clock == "legacy"
+        return cls(config.vision.tokens_per_second, 0.0 if is_legacy else config.clock_horizon, is_legacy)
+
+    def text_start(self, end: float) -> int:
+        """Positions from the start of a clip that lasts until `end` to the text behind it."""
+        return math.ceil(self.ticks * max(end, self.horizon)) + 1
+
+
+def pack(clips: Sequence[tuple[Shown, list[Exercise]]], writer: Writer, clock: Clock) -> Packed:
+    """One sequence per clip, padded to the longest."""
     opening = len(writer.opening)
     lengths = [opening + len(shown.cells) + 1 + sum(len(e.ids) for e in exercises) for shown, exercises in clips]
     size = (len(clips), max(lengths))
     ids, group = np.full(size, writer.pad), np.full(size, -1)
     weights, colors = np.zeros(size, np.float32), np.full(size, NOT_ASKED)
     positions = np.zeros((3, *size), np.float32)
-    text = opening + math.ceil(ticks * HORIZON) + 1
     rows: list[NDArray[np.int64]] = []
     columns: list[NDArray[np.int64]] = []
     for row, (shown, exercises) in enumerate(clips):
         end = opening + len(shown.cells)
         ids[row, :opening], group[row, : end + 1] = writer.opening, 0
         positions[:, row, :opening] = np.arange(opening)
-        place = np.stack([shown.seconds * ticks, shown.cells // CELLS, shown.cells % CELLS])
+        text = opening + clock.text_start(shown.end)
+        place = np.stack([shown.seconds * clock.ticks, shown.cells // CELLS, shown.cells % CELLS])
         positions[:, row, opening:end] = opening + place
         ids[row, end], positions[:, row, end] = writer.closing, text
         rows.append(np.full(len(shown.cells), row))

@@ -1,0 +1,87 @@
+"""Commands on one video: ask about it, follow objects in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from evqa.commands.arguments import Folder
+from evqa.commands.telling import say
+
+
+def ask(
+    video: Positional[Annotated[Path, arg(metavar="VIDEO")]],
+    question: Positional[Annotated[str, arg(metavar="QUESTION")]],
+    *,
+    option: UseAppendAction[tuple[str, ...]] = (),
+    model: str = "tiny",
+    out: Folder = None,
+) -> int:
+    """Ask one question about one video; see the answer, when it is seen, and the pixels that show it.
+
+    Example: evqa ask clip.mp4 "Which shape glows?" --option circle --option square --model tiny
+
+    Args:
+        video: a video file, or a folder of frames.
+        question: what to ask.
+        option: something to choose from; repeat it for each. Without, the reply itself is the answer.
+        model: name of a model (evqa list models), or a folder with a checkpoint.
+        out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
+    """
+    from evqa.ask import ask as answer_to
+    from evqa.shards import plain
+
+    answer = answer_to(video, question, option, model, out or Path("outputs") / "ask" / plain(video.stem))
+    say(answer.text())
+    return 1 if answer.prediction.status == "failed" else 0
+
+
+def track(  # noqa: PLR0913  (each is an option of the command)
+    video: Positional[Annotated[Path, arg(metavar="VIDEO")]],
+    *,
+    point: UseAppendAction[tuple[str, ...]] = (),
+    box: UseAppendAction[tuple[str, ...]] = (),
+    mask: UseAppendAction[tuple[Path, ...]] = (),
+    frame: int = 0,
+    weights: str = "sam2.1-tiny",
+    side: int = 1024,
+    device: str = "auto",
+    out: Folder = None,
+) -> int:
+    """Follow objects that you point at through a video with SAM 2.1, forwards and backwards from one frame.
+
+    Weights come by: bash scripts/download.sh sam2.1-tiny (-small, -base-plus, -large).
+
+    Example: evqa track clip.mp4 --point 320,180 --box 40,60,200,300 --frame 12
+
+    Args:
+        video: a video file, or a folder of frames.
+        point: x,y in pixels; repeat it for each object. "320,180 300,200 not:90,90" is three clicks for one.
+        box: x0,y0,x1,y1 in pixels; repeat it for each object.
+        mask: an image of the frame's size, non-zero = the object; repeat it for each object.
+        frame: index of the frame that they are on.
+        weights: name of a checkpoint, a .pt of Meta's, a .safetensors, or a folder with one.
+        side: side in pixels of the square that the model sees; official weights were trained at 1024.
+        device: cpu, cuda, or auto = a GPU where there is one.
+        out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/track/VIDEO where none is given.
+    """
+    from evqa.models import adapter
+    from evqa.shards import plain
+
+    follow = adapter("unipixel.track:track", needed_by="evqa track", extra="models")
+    folder = out or Path("outputs") / "track" / plain(video.stem)
+    found = follow(
+        video,
+        points=point,
+        boxes=box,
+        mask_files=mask,
+        frame=frame,
+        weights=weights,
+        side=side,
+        device=device,
+        out=folder,
+    )
+    say(found.text())
+    return 0

@@ -1,0 +1,152 @@
+"""Commands that make a run: predict, segment, merge, and all steps of a benchmark.
+
+A command imports what it needs when it is called, so that `evqa --help` imports little; so in all of these modules.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from evqa.commands.arguments import DataName, Folder, ModeChoice, ModelName, Name, Number, RunPath
+from evqa.commands.scores import score
+from evqa.commands.telling import say, say_failed, tell
+from evqa.hands import Hands
+from evqa.models.options import ModelOptions
+
+
+def predict(  # noqa: PLR0913  (each is an option of the command)
+    data: DataName,
+    model: ModelName,
+    *,
+    method: Name = None,
+    out: Folder = None,
+    times: bool = True,
+    seed: int = 0,
+    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
+    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
+) -> int:
+    """Put a model on a data set: one prediction a sample, into a folder that describes itself.
+
+    The same command again goes on where the last one stopped and tries failed samples again.
+
+    Example: evqa predict shapes-test tiny --limit 20
+
+    Args:
+        data: name of a data set (evqa list datasets), or its folder.
+        model: name of a model (evqa list models), a folder with a checkpoint, or a .json file of replies.
+        method: how the model is asked (evqa list methods); what data and model are made for, where none is named.
+        out: folder of the run; outputs/DATA/MODEL-METHOD where none is given.
+        times: tell the model the duration and the seconds of its frames; --no-times is what was published.
+        seed: part of what makes two runs the same; our models are greedy and draw nothing at random.
+        hands: which samples, and who predicts them.
+        options: settings of the model in place of those of its row.
+    """
+    from evqa.pipeline import Asking
+    from evqa.pipeline import predict as ask_for_each
+
+    asking = Asking(data=data, model=model, method=method, times=times, seed=seed, overrides=options.overrides())
+    summary = ask_for_each(asking, hands, out)
+    return tell(summary, f"evqa merge {summary.folder.parent}" if hands.shard else f"evqa score {summary.folder}")
+
+
+def segment(  # noqa: PLR0913
+    run: RunPath,
+    *,
+    model: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
+    mode: ModeChoice = "both",
+    fps: Annotated[float | None, arg(metavar="X")] = None,
+    every: Number = None,
+    num_frames: Number = None,
+    data: Name = None,
+    out: Folder = None,
+    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
+) -> int:
+    """Turn the referring expressions of a run's predictions into masks: a run with masks beside it.
+
+    The same command again goes on where the last one stopped, also when the first run has grown since.
+
+    Example: evqa segment outputs/st-evidence-gen/gpt-4o-single-turn --with unipixel-3b --mode concat
+
+    Args:
+        run: folder of a run whose predictions have referring expressions, or a file as the original writes it.
+        model: a model that draws masks.
+        mode: one prompt an expression, one for all of a sample's, or both; the published numbers are of concat.
+        fps: frames a second that the model looks at; masks are on every frame.
+        every: it looks at every N-th frame instead.
+        num_frames: it looks at so many frames, evenly spread, instead.
+        data: data set that was predicted; the one that the run names, where none is given.
+        out: the folders are called this and the mode; where none is given, RUN and the mode.
+        hands: which samples, and who predicts them.
+    """
+    from evqa import pipeline
+
+    policy = {"fps": fps, "every": every, "num_frames": num_frames}
+    given = {name: value for name, value in policy.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"give one of --fps, --every and --num-frames, got {len(given)}")
+    overrides = {**dict.fromkeys(policy), **given} if given else {}
+    drawing = pipeline.Drawing(model=model, overrides=overrides, mode=mode)
+    summaries = pipeline.draw(run, drawing, hands, out, data)
+    nexts = "merge {}" if hands.shard else "score {}"
+    return max(tell(one, f"evqa {nexts.format(one.folder.parent if hands.shard else one.folder)}") for one in summaries)
+
+
+def merge(run: RunPath) -> int:
+    """Join the shards of a run (evqa predict ... --shard I/N) into one file of predictions.
+
+    What is missing is told; evqa predict without --shard fills it. Exits with 1 where anything is missing or failed.
+
+    Example: evqa merge outputs/st-evidence-gen/st-evidence-3b-single-turn
+
+    Args:
+        run: the folder that holds shard-0-of-N and so on.
+    """
+    from evqa import pipeline
+
+    merged = pipeline.join(run)
+    say(
+        f"{run}: {merged.num_shards} shards, {merged.num_ok} predicted, {len(merged.failed)} failed, "
+        f"{len(merged.missing)} missing"
+    )
+    say_failed(merged.failed)
+    return 1 if merged.failed or merged.missing else 0
+
+
+def benchmark(  # noqa: PLR0913
+    data: DataName,
+    model: ModelName,
+    *,
+    method: Name = None,
+    segmenter: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
+    mode: ModeChoice = "concat",
+    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
+    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
+) -> int:
+    """All steps of a benchmark: predict, masks for expressions where the model draws none, score.
+
+    Example: evqa benchmark st-evidence-gen gpt-4o --with unipixel-3b
+
+    Args:
+        data: name of a data set (evqa list datasets), or its folder.
+        model: name of a model (evqa list models), a folder with a checkpoint, or a .json file of replies.
+        method: see evqa predict.
+        segmenter: the model that draws masks for expressions.
+        mode: see evqa segment.
+        hands: which samples, and who predicts them.
+        options: settings of the model in place of those of its row.
+    """
+    from evqa import pipeline
+
+    if hands.shard:
+        raise ValueError("a shard is no benchmark: evqa predict ... --shard I/N on each machine, then evqa merge")
+    asking = pipeline.Asking(data=data, model=model, method=method, overrides=options.overrides())
+    summaries = [pipeline.predict(asking, hands, None)]
+    if pipeline.needs_masks(summaries[0].folder):
+        drawing = pipeline.Drawing(model=segmenter, mode=mode)
+        summaries += pipeline.draw(summaries[0].folder, drawing, hands, None)
+    code = max(tell(summary, "") for summary in summaries)
+    for summary in summaries[1:] or summaries:
+        score(summary.folder)
+    return code

@@ -1,0 +1,139 @@
+"""Commands that score and compare runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from evqa.commands.arguments import Folder, Name, Number, RunPath
+from evqa.commands.telling import say
+
+BaselineChoice = Literal["all", "fast", "none"]
+TableStyle = Literal["text", "markdown", "latex"]
+
+
+def score(  # noqa: PLR0913  (each is an option of the command)
+    run: RunPath,
+    *,
+    data: Name = None,
+    preset: Annotated[str, arg(metavar="PRESET")] = "both",
+    masks: Folder = None,
+    train_data: Name = None,
+    baselines: BaselineChoice = "all",
+    workers: int = 1,
+    samples: Annotated[Path | None, arg(metavar="FILE")] = None,
+    format: TableStyle = "text",
+) -> int:
+    """Score any file of predictions: a table with 95 % intervals, and scores.json beside it. Needs no model.
+
+    What can be scored; the command finds out which it is, and says so:
+
+      a folder that `evqa predict` wrote, or a .jsonl file with one record a line, such as
+      {"sample": "ID", "status": "ok", "answer": 1, "spans": [[3.0, 7.5]], "mask_folder": "ID/masks"}
+      (answer: index of the option, from 0; spans: seconds; masks: run lengths in "tracks", or a folder of 00000.png
+      and so on; leave out what you do not have; `evqa schema prediction` has every field)
+
+      a .json file as the original's scripts write it, generative or multiple-choice, with the masks beside it in
+      FILE/ENTRY/masks/00000.png or FILE/concat/ENTRY/masks/00000.png
+
+    How to read the table, in percent, with the 95 % interval over videos in brackets:
+
+      Acc: right answers. mIoU, mIoP, t-mean: evidence in time. J, F, J&F: evidence in space. joint: all three right.
+
+      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0, and the
+      line below the table says how many. What cannot be read is named by file, line or key, and field.
+
+    Trivial baselines, which see no video, stand below: a score that does not beat them is none.
+
+    More: `evqa list metrics` defines each metric, benchmark/README.md argues the protocol.
+
+    Example: evqa score outputs/shapes-test/tiny-single-turn --train-data shapes-train
+
+      evqa score qwen_st_evidence_1fps.json --data st-evidence-gen --samples per_sample.csv
+
+      evqa score mine.jsonl --data st-evidence-gen --preset st-evidence --format latex
+
+    Args:
+        run: folder of a run, or a file of predictions.
+        data: data set that was predicted; the one that the run names, where none is given.
+        preset: strict (ours: right by default), st-evidence (the published convention, with its defects), both of
+            these, or that of another benchmark (evqa list presets).
+        masks: folder with ENTRY/masks/00000.png, where an original's file does not have it beside it.
+        train_data: data set to fit the trivial baselines on (their constant span, their letter).
+        baselines: all trivial baselines; fast leaves out those of masks, which read all gold masks again; or none.
+        workers: processes that compare masks, at most one a core; the scores are the same with any number.
+        samples: write the scores of each sample there too, as .csv or .jsonl.
+        format: of the table: text, markdown or latex.
+    """
+    from evqa import evaluate
+    from evqa import report as tables
+
+    dataset = evaluate.dataset_of(run, data)
+    trivial = evaluate.trivial_scores(dataset, train_data, preset, baselines, workers=workers)
+    scores, path = evaluate.score_run(run, dataset, preset, trivial, masks, workers=workers)
+    style = "rich" if format == "text" and sys.stdout.isatty() else format
+    say(f"{scores[0].source}\n\n{tables.report(scores, trivial, style)}\nwritten to {path}")
+    if samples is not None:
+        evaluate.write_samples(samples, scores, dataset)
+        say(f"each sample is in {samples}")
+    return 0
+
+
+def compare(
+    first: Positional[Annotated[Path, arg(metavar="A")]],
+    second: Positional[Annotated[Path, arg(metavar="B")]],
+    *,
+    data: Name = None,
+    preset: Annotated[str, arg(metavar="PRESET")] = "strict",
+) -> int:
+    """Is B better than A? Both on the same samples: differences with 95 % intervals over videos, and p.
+
+    Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
+
+    Args:
+        first: folder of a run, or a .jsonl file of predictions.
+        second: another one, of the same data set.
+        data: data set that was predicted; the one that the first run names, where none is given.
+        preset: whose metrics (evqa list presets).
+    """
+    from evqa import compare as paired
+
+    say(paired.compare(first, second, data, preset))
+    return 0
+
+
+def report(
+    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN...")]],
+    *,
+    out: Path = Path("outputs/report"),
+    data: Name = None,
+    train_data: Name = None,
+    training: tuple[Path, ...] = (),
+    limit: Number = None,
+) -> int:
+    """Compare runs on one data set with the trivial baselines: tables, plots, and a page of every sample.
+
+    Example: evqa report outputs/shapes-test/* --train-data shapes-train
+
+    Args:
+        runs: folders of runs, or .jsonl files of predictions, all of one data set.
+        out: folder for report.html and report.md.
+        data: data set that was predicted; the one that the first run names, where none is given.
+        train_data: data set to fit the trivial baselines on.
+        training: folders of training runs, whose losses are drawn on the page.
+        limit: show at most so many samples on the page, at even distances; scores are of all.
+    """
+    from evqa import evaluate
+
+    if not runs:
+        raise ValueError("a report needs at least one run: evqa report outputs/DATA/MODEL-METHOD")
+    dataset = evaluate.dataset_of(runs[0], data)
+    for run in runs[1:]:
+        evaluate.dataset_of(run, data or dataset.name)
+    trivial = evaluate.trivial_scores(dataset, train_data, "both")
+    text, page = evaluate.write_report(runs, dataset, trivial, out, limit=limit, training=training)
+    say(f"{text}\nopen {page}")
+    return 0
