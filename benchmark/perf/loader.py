@@ -27,7 +27,7 @@ from evqa import masks, media
 from evqa.schema import Sample, Span, Track
 from unipixel import assembly, configs
 from unipixel.configs import DataConfig
-from unipixel.data import grouping, mixture
+from unipixel.data import frames, grouping, mixture
 from unipixel.data.collate import Collate, Skipped
 from unipixel.data.example import Examples
 from unipixel.data.mixture import Draw, Mixture, Source
@@ -102,16 +102,6 @@ def step(batches: int = 4) -> None:
     print(f"one loader process feeds {train / load:.1f} training processes of its own speed")
 
 
-def padding(datasets: Positional[tuple[str, ...]], batch: int = 4, epochs: int = 1) -> None:
-    """Share of a mixture's tokens that is padding, by estimated lengths, with and without grouping."""
-    config = DataConfig(datasets=tuple((name, 1.0) for name in datasets))
-    for name, unit in (("none", 1), ("batch", batch)):
-        data = mixture.load(config, 0, unit)
-        lengths = np.array([data.sources[draw.source].sizes[draw.sample, 1] for draw in data.order(epochs * len(data))])
-        whole = lengths[: len(lengths) // batch * batch].reshape(-1, batch)
-        print(f"grouping {name}: {1 - whole.sum() / (whole.max(1) * batch).sum():.1%} of the tokens are padding")
-
-
 def _source(clips: Sequence[Path], config: DataConfig) -> Source:
     samples = [_sample(number, path) for number, path in enumerate(clips)]
     sizes = np.array([grouping.size_of(sample, config) for sample in samples])
@@ -137,8 +127,6 @@ def _sample(number: int, path: Path) -> Sample:
 
 def _prepared(examples: Examples, images: np.ndarray) -> None:
     """What is done with frames once they are decoded."""
-    from unipixel.data import frames
-
     frames.llm_pixels(images, examples.config.min_pixels, examples.config.max_pixels)
     frames.decoder_frames(images, examples.side)
 
@@ -160,7 +148,7 @@ def _cpu_of(run: Callable[[], None]) -> float:
 def main() -> None:
     """Run one subcommand."""
     torch.set_num_threads(1)
-    tyro.extras.subcommand_cli_from_dict({"decode": decode, "step": step, "padding": padding})
+    tyro.extras.subcommand_cli_from_dict({"decode": decode, "step": step})
 
 
 if __name__ == "__main__":
