@@ -31,7 +31,7 @@ from unipixel.data import frames, grouping, mixture
 from unipixel.data.collate import Collate, Skipped
 from unipixel.data.example import Examples
 from unipixel.data.mixture import Draw, Mixture, Source
-from unipixel.model import checkpoints
+from unipixel.model import checkpoints, lora
 
 SIDE = 768
 """Of the published mask decoder's square."""
@@ -84,7 +84,7 @@ def step(batches: int = 4) -> None:
     model = assembly.trainable_model(config, start, None).train()
     tokenizer = checkpoints.load_tokenizer(start)
     data = mixture.load(config.data, config.seed)
-    side = model.get_base_model().config.sam2_image_size
+    side = lora.bare(model).config.sam2_image_size
     examples = Examples(mixture=data, config=config.data, tokenizer=tokenizer, side=side)
     order = list(data.order(batches * config.loop.batch))
     loading, training = [], []
