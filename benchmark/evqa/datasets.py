@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
@@ -185,6 +186,10 @@ def load(name_or_folder: str) -> Dataset:
     return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256)
 
 
+PATHS = ("video", "masks", "objects", "track_file", "label_map")
+"""Fields of `Sample` that are one path."""
+
+
 @dataclass(frozen=True)
 class Catalogue(Sequence[Sample]):
     """The samples of a data set that is too large for memory: each is read when it is asked for.
@@ -223,9 +228,13 @@ class Catalogue(Sequence[Sample]):
         with self.path.open("rb") as file:
             return self._read(file, self.offsets[index])
 
+    @cached_property
+    def _root(self) -> Path:
+        return self.path.parent.resolve()
+
     def _read(self, file: BinaryIO, offset: int) -> Sample:
         file.seek(offset)
-        sample = _with_paths(Sample.model_validate_json(file.readline()), self.path.parent.resolve())
+        sample = _joined(Sample.model_validate_json(file.readline()), self._root)
         return track_files.with_tracks(sample) if self.has_tracks_inside else sample
 
 
@@ -366,6 +375,14 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
             "mask_options": tuple(path_inside(folder, path) for path in sample.mask_options),
         }
     )
+
+
+def _joined(sample: Sample, root: Path) -> Sample:
+    """As `_with_paths`, for a sample whose paths were checked before."""
+    paths = {name: root / path for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
+    if sample.mask_options:
+        paths["mask_options"] = tuple(root / path for path in sample.mask_options)
+    return sample.model_copy(update=paths)
 
 
 def _file_inside(folder: Path, relative: Path | None) -> Path | None:
