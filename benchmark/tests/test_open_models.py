@@ -233,7 +233,7 @@ def test_each_architecture_takes_a_clip_by_its_own_video_processor(
     inputs = model._inputs([model._prepare(question(clip, "What?"))])
     assert written in model._processor.tokenizer.decode(inputs["input_ids"][0])
     is_told = architecture.startswith(("Qwen3", "VideoLlama3"))
-    assert list(model.shown(clip)) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
+    assert list(model.shown(Clip(clip))) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
 
 
 def add_video_processor(folder: Path, placeholder: str) -> None:

@@ -8,7 +8,8 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from unipixel.model import checkpoints, lora, weight_names
 from unipixel.model.config import UniPixelConfig, decoder_size
-from unipixel.model.tracker import NEVER_TRAINED, MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import NEVER_TRAINED, MaskTracker
 from unipixel.model.unipixel import UniPixel
 
 LLM = {

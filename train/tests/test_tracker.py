@@ -13,11 +13,12 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from unipixel.model import losses
 from unipixel.model.config import DECODERS
+from unipixel.model.drawn import ABSENT, Drawn, Pyramid
 from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import average, batch_loss, mask_loss
 from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, opening
 from unipixel.model.streaming import Footage, follow, follow_all
-from unipixel.model.tracker import ABSENT, Drawn, MaskTracker, Pyramid
+from unipixel.model.tracker import MaskTracker
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 
@@ -261,8 +262,6 @@ def test_every_weight_that_is_not_frozen_gets_a_gradient_from_a_video(tracker):
 
 
 def test_the_loss_falls_to_near_nothing_for_masks_that_are_right():
-    from unipixel.model.tracker import Drawn
-
     labels = torch.zeros(1, 2, 64, 64, dtype=torch.bool)
     labels[0, 0, 16:48, 16:48] = True  # the second object is absent
     logits = torch.where(labels[:, :, None].expand(1, 2, 3, 64, 64), 20.0, -20.0)
