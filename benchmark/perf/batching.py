@@ -42,9 +42,8 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     print(f"replies that differ: {sum(one.turns[0].reply != other.turns[0].reply for one, other in pairs)}")
     print(f"largest difference of a letter's log-probability: {max(letters(*pair) for pair in pairs):.1e}")
     print(f"largest difference of a mask's score: {max(scores(*pair) for pair in pairs):.1e}")
-    print(
-        f"masks that differ: {sum(masks(*pair) for pair in pairs)} of {sum(number_of_masks(one) for one, _ in pairs)}"
-    )
+    number = sum(len(track.masks) for one, _ in pairs for track in one.tracks or ())
+    print(f"masks that differ: {sum(masks(*pair) for pair in pairs)} of {number}")
 
 
 def predicted(crew: pool.Threads, samples: Sequence[Sample]) -> dict[str, Prediction]:
@@ -71,11 +70,6 @@ def masks(one: Prediction, other: Prediction) -> int:
     """How many masks are not the same to the last pixel."""
     pairs = zip(one.tracks or (), other.tracks or (), strict=True)
     return sum(a.masks.get(index) != b.masks.get(index) for a, b in pairs for index in a.masks.keys() | b.masks.keys())
-
-
-def number_of_masks(one: Prediction) -> int:
-    """Over all tracks."""
-    return sum(len(track.masks) for track in one.tracks or ())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ A training step is that of the recipe `st-evidence`: LoRA on language model and 
 head and SAM 2 in full, activations computed again in backward, 8 frames, one sample, AdamW. An inference reads 8
 frames, writes 32 tokens and follows the objects of two `<|seg|>` through them.
 
-Printed are rows for docs/measurements.md: seconds (median of some repeats behind a first that is not counted), peak
-memory, and FLOP as torch counts them, over seconds and over the device's peak. What is computed again in backward is
-timed but not counted, so the share is the model FLOP utilisation.
+Printed are rows for docs/measurements.md: seconds (median of some repeats behind a first that is not counted; on a CPU
+those of the process), peak memory, and FLOP as torch counts them, over seconds and over the device's peak. What is
+computed again in backward is timed but not counted, so the share is the model FLOP utilisation.
 """
 
 from __future__ import annotations
@@ -220,13 +220,13 @@ def measured(work: Callable[[], None], tflop: float, setting: Setting) -> Measur
     work()
     if is_gpu:
         torch.cuda.reset_peak_memory_stats()
-    seconds = []
+    clock, seconds = time.perf_counter if is_gpu else time.process_time, []
     for _ in range(setting.repeats):
-        start = time.perf_counter()
+        start = clock()
         work()
         if is_gpu:
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     peak = torch.cuda.max_memory_allocated() if is_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(seconds=statistics.median(seconds), peak_gb=peak / 1e9, tflop=tflop)
 
