@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evqa import masks, media
 from evqa.media import Video
-from evqa.models.base import WORDS_ONLY, Clip, Message, Model, Part, Place, Pointable, Reply, Sampling
+from evqa.models.base import WORDS_ONLY, Clip, Message, Model, ModelError, Part, Place, Pointable, Reply, Sampling
 from evqa.schema import Track
 
 Numbers = tuple[float, ...]
@@ -42,33 +42,27 @@ class Pointing:
         return bool(self.points or self.boxes or self.masks)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pointed:
     """A model that sees what is pointed at in a clip wherever the clip is shown to it."""
 
-    model: Model
-    clip: Clip
-    question: str
-    """As the model is to be asked."""
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self.model.name
+    def __init__(self, model: Model, clip: Clip, question: str) -> None:
+        """`question`: as the model is to be asked."""
+        self.name, self.clip, self.question = model.name, clip, question
+        self._model = model
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
         """The model's."""
-        return self.model.settings
+        return self._model.settings
 
     def shown(self, clip: Clip) -> Sequence[float]:
         """Seconds of the frames that the model is shown; none where it tells them itself."""
         assert clip.path == self.clip.path, (clip.path, self.clip.path)
-        return self.model.shown(self.clip) if isinstance(self.model, Sampling) else ()
+        return self._model.shown(self.clip) if isinstance(self._model, Sampling) else ()
 
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The model's reply."""
-        return self.model.generate([replace(one, parts=tuple(map(self._seen, one.parts))) for one in messages])
+        return self._model.generate([replace(one, parts=tuple(map(self._seen, one.parts))) for one in messages])
 
     def _seen(self, part: Part) -> Part:
         return self.clip if isinstance(part, Clip) else part
@@ -86,11 +80,14 @@ def pointed(model: Model, video: Video, question: str, pointing: Pointing) -> Po
     given = [region(text, video) for text in pointing.masks]
     if pointing.one_pass:
         clip = Clip(video.path, places=places, regions=tuple(given))
-        return Pointed(model=model, clip=clip, question=_with_places(question, len(places)))
-    found = model.find(Clip(video.path, places=places)).tracks if places else ()
+        return Pointed(model, clip, _with_places(question, len(places)))
+    try:
+        found = model.find(Clip(video.path, places=places)).tracks if places else ()
+    except ModelError as error:
+        raise ValueError(f"model {model.name!r} could not follow what is pointed at: {error}") from error
     if missed := [number for number, track in enumerate(found, start=1) if not track.masks]:
         raise ValueError(f"the model sees no object where [{missed[0]}] points: point elsewhere, or in another frame")
-    return Pointed(model=model, clip=Clip(video.path, regions=(*found, *given)), question=question)
+    return Pointed(model, Clip(video.path, regions=(*found, *given)), question)
 
 
 def places_of(video: Video, pointing: Pointing) -> tuple[Place, ...]:
