@@ -5,6 +5,8 @@ Legend: B conversations, L tokens, T sampled frames, O objects.
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +47,11 @@ class Asked(NamedTuple):
     places: list[referring.Place]
     regions: list[Tensor | None]
     """One for each of `seen`."""
+
+    def digest(self, seed: int) -> int:
+        """A number that follows from a seed and what is asked of which pixels."""
+        parts = [self.input_ids, *(one.patches.pixel_values for one in self.seen)]
+        return functools.reduce(lambda so_far, part: zlib.crc32(part.numpy().data, so_far), parts, seed)
 
 
 class Reader:

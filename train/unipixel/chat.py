@@ -81,7 +81,7 @@ class UniPixelChat:
             mask_fps: frames a second that the mask decoder draws.
             mask_margin: seconds around the reply's spans that it draws.
             temperature: of sampling; 0 = the likeliest token each time.
-            seed: of sampling; every reply starts from it.
+            seed: of sampling; the same question about the same pixels draws the same.
             batch_size: questions in one pass.
             compile: compile the mask decoder's image encoder (torch.compile): the first clip takes minutes longer.
             device: "auto" = a GPU where there is one.
@@ -200,14 +200,16 @@ class UniPixelChat:
         """Write all replies in one batch, then draw all their objects in one."""
         start = time.perf_counter()
         with self._computing():
-            written = self.model.write_all(**self.reader.together(asked), logits_processor=self._noise())
+            written = self.model.write_all(**self.reader.together(asked), logits_processor=self._noise(asked))
             masks = self._draw(asked, written)
             letters = [self._letters(one) for one in written]
         seconds = (time.perf_counter() - start) / len(asked)
         return [self._reply(*row, seconds) for row in zip(asked, written, masks, letters, strict=True)]
 
-    def _noise(self) -> list[Sampling]:
-        return [Sampling(self.temperature, self.seed)] if self.temperature else []
+    def _noise(self, asked: Sequence[Asked]) -> list[Sampling]:
+        if not self.temperature:
+            return []
+        return [Sampling(self.temperature, [one.digest(self.seed) for one in asked])]
 
     def _reply(
         self, asked: Asked, written: Written, masks: Masks | None, letters: dict[str, float] | None, seconds: float
