@@ -22,8 +22,8 @@ def speaking(tiny_model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares, temperature):
-    samples = datasets.load(str(squares)).samples
-    settings = {"num_frames": 4, "max_new_tokens": 8, "temperature": temperature, "fps": None}
+    samples = datasets.load(str(squares)).samples[:5]
+    settings = {"num_frames": 4, "max_new_tokens": 6, "temperature": temperature, "fps": None}
     found, passes = {}, []
     for size in (1, 4):
         chat = models.build(str(speaking), batch_size=size, **settings)
@@ -34,9 +34,9 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         crew = pool.Threads(chat, methods.METHODS["single-turn"])
         assert crew.size == (8 if size > 1 else 1)
         found[size] = {one.sample: one for one in crew.predict(samples)}
-    assert passes[:8] == [1] * 8
-    assert max(passes[8:]) == 4, "batches are filled"
-    assert sum(passes[8:]) == 8
+    assert passes[:5] == [1] * 5
+    assert max(passes[5:]) == 4, "batches are filled"
+    assert sum(passes[5:]) == 5
     assert len({one.turns[0].reply for one in found[1].values()}) > 1 or not temperature
     assert any(one.tracks for one in found[1].values()) or temperature
     for sample in samples:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession, Sam2VideoRoPEAttention
 
 from unipixel.model import losses
 from unipixel.model.config import DECODERS
@@ -235,6 +235,26 @@ def test_the_lean_encoder_gives_the_features_of_transformers_bit_for_bit(tracker
         assert torch.equal(ours, expected)
     sine = theirs.fpn_position_encoding[-1][:1].flatten(2).permute(2, 0, 1)
     torch.testing.assert_close(tracker.setting(occlude=True).sine, sine, **EXACT)
+
+
+@pytest.mark.parametrize("num_maps", [1, 3])
+def test_the_attention_with_rotary_positions_is_transformers_own(tracker, num_maps):
+    """To itself, and to maps and tokens without a place; with its gradients."""
+    ours = tracker.memory_attention.layers[0].cross_attn_image
+    theirs = copy.deepcopy(ours)
+    theirs.__class__ = Sam2VideoRoPEAttention
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(2, 1, 64, 64, generator=generator)
+    key, value = (torch.randn(2, 1, num_maps * 64 + 5, 64, generator=generator) for _ in range(2))
+    memory = tracker.memory_attention
+    places = memory.rotary_emb(query, memory.position_ids)
+    found = []
+    for attention in (ours, theirs):
+        inputs = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
+        out = attention(*inputs, position_embeddings=places, num_k_exclude_rope=5)[0]
+        found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_recomputed_step_gives_the_same_gradients(tracker):

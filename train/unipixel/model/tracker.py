@@ -26,6 +26,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoRoPEAtte
 from unipixel.model.drawn import ABSENT, Decoded, Drawn, Pyramid, Setting
 from unipixel.model.encoder import make_lean
 from unipixel.model.memory import NUM_POINTERS, Bank, Memory, opening, sine_1d, sine_2d
+from unipixel.model.rotary import use_rotary
 
 ENCODE_CHUNK = 16
 """Images that go through the image encoder at once."""
@@ -54,6 +55,7 @@ class MaskTracker(Sam2VideoModel):
             for layer in self.memory_attention.layers:
                 layer.cross_attn_image = Sam2VideoRoPEAttention(config, kv_in_dim=self.mem_dim, rope_k_repeat=True)
         make_lean(self.vision_encoder)
+        use_rotary(self.memory_attention)
         assert isinstance(config.image_size, int), config.image_size
         self._side = config.image_size
         self.gradient_checkpointing = False
