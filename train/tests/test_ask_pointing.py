@@ -8,6 +8,7 @@ from PIL import Image
 from evqa import masks, media
 from evqa.__main__ import main
 from evqa.ask import ask
+from evqa.models import build
 from evqa.pointing import Pointing, pointed
 from evqa.schema import Prediction, read_records
 from unipixel.chat import UniPixelChat
@@ -54,7 +55,7 @@ def read_text(chat, shown):
 
 
 def test_in_two_passes_the_question_is_asked_of_what_was_found(checkpoint, clip, square):
-    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
+    chat = build(str(checkpoint), max_new_tokens=2, num_frames=4, fps=None)
     pointing = Pointing(points=("20,20@0.25",), boxes=("10,5,40,30@1.0",), masks=(f"{square}@1.0",))
     shown = pointed(chat, media.probe(clip), "Does [1] or [2] meet [3]?", pointing)
     assert shown.question == "Does [1] or [2] meet [3]?"
@@ -71,7 +72,7 @@ def test_in_two_passes_the_question_is_asked_of_what_was_found(checkpoint, clip,
 
 
 def test_in_one_pass_points_and_boxes_stand_in_the_question(checkpoint, clip, square):
-    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
+    chat = build(str(checkpoint), max_new_tokens=2, num_frames=4, fps=None)
     pointing = Pointing(points=("20,20",), boxes=("10,5,40,30@1.0",), masks=(str(square),), one_pass=True)
     shown = pointed(chat, media.probe(clip), "Does [1] or [2] meet [3]?", pointing)
     assert shown.question == "Does <|ref|> or <|ref|> meet [1]?"
