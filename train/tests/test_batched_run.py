@@ -31,9 +31,9 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         chat.model.write_all = lambda write=write_all, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
-        crew = pool.Threads(chat, methods.METHODS["single-turn"])
+        crew = pool.Threads(chat)
         assert crew.size == (8 if size > 1 else 1)
-        found[size] = {one.sample: one for one in crew.predict(samples)}
+        found[size] = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
     assert max(passes[5:]) == 4, "batches are filled"
     assert sum(passes[5:]) == 5
