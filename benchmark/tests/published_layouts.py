@@ -107,8 +107,10 @@ def write_gen_mask(folder):
     write_frames(folder / "video_frames_6fps" / "clevrer" / "video_1", [f"frame_{i:04d}" for i in range(FRAMES)])
     regions = [{"frame": i, "mask": {"exterior": square(5 + 2 * i, 4, 10), "holes": []}} for i in range(FRAMES)]
     regions[2]["mask"]["holes"] = [square(11, 6, 4)]
-    thing = {"ref_expression": "the red square", "masks": regions}
-    about = {"entry_id": "clevrer_1", "fps": 6.0, "width": SIZE[1], "height": SIZE[0]}
+    prompt = {"timestamp": 0.0, "bbox_norm": [83, 100, 250, 350], "frame": 0, "confidence": 0.9}
+    thing = {"ref_expression": "the red square", "prompts": [prompt], "masks": regions}
+    about = {"entry_id": "clevrer_1", "video_path": "clevrer/video_1.mp4", "fps": 6.0}
+    about |= {"width": SIZE[1], "height": SIZE[0]}
     write_json(folder / "masks" / "clevrer_1.json", about | {"evidence_objects": [thing]})
 
 
@@ -116,14 +118,14 @@ def square(x, y, side):
     return [[x, y], [x + side, y], [x + side, y + side], [x, y + side]]
 
 
-def write_gen_mask_meta(folder):
-    """The same as a pickle with run lengths of all objects together."""
+def write_gen_mask_meta(folder, ending=""):
+    """The same as a pickle with run lengths of all objects together; the answers may end with a token."""
     entry = {
         "entry_id": "clevrer_1",
         "video_name": "clevrer/video_1",
         "total_frames": FRAMES,
         "question_with_options": "Which objects are there?\nOptions:\n(A) none\n(B) two squares",
-        "answer_with_evidence": "Answer: B. Temporal Evidence: [[0.0, 1.0], [2.0, 3.5]]. Spatial Evidence:",
+        "answer_with_evidence": "Answer: B. Temporal Evidence: [[0.0, 1.0], [2.0, 3.5]]. Spatial Evidence:" + ending,
         "mask_rle_path": "data/st-evidence-instruct/gen_mask/masks_rle/clevrer_1.json",
     }
     write_pickle(folder / "st_evidence_meta.pkl", [entry])

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -135,6 +136,20 @@ def test_every_data_folder_explains_itself_and_is_made_by_a_script() -> None:
     assert folders
     assert [folder for folder in folders if not (folder / "prepare.py").exists()] == []
     assert [folder for folder in PREPARED if not (folder / "README.md").exists()] == []
+
+
+@pytest.mark.parametrize("folder", PREPARED, ids=lambda path: path.name)
+def test_a_prepare_script_says_how_it_is_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["prepare.py", "--help"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(folder / "prepare.py"), run_name="__main__")
+    assert done.value.code == 0
+    told = capsys.readouterr().out
+    if folder.name != "shapes":  # its help is that of its own options
+        assert f"python data/{folder.name}/prepare.py" in told
+        assert re.search(r"files from: .*https://.*\nlicence: .+\n", told)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,10 @@ def test_gen_mask_polygons_have_their_holes_spans_and_options(tmp_path):
         np.testing.assert_array_equal(found[frame], mask(1, frame) & ~hole if frame == 2 else mask(1, frame))
 
 
-def test_gen_mask_comes_from_its_pickle_where_there_is_no_table(tmp_path):
-    samples, done = prepared("st-evidence-instruct", tmp_path, writer=published.write_gen_mask_meta)
+@pytest.mark.parametrize("ending", ["", " ", " <|seg|>."])
+def test_gen_mask_comes_from_its_pickle_where_there_is_no_table(tmp_path, ending):
+    writer = partial(published.write_gen_mask_meta, ending=ending)
+    samples, done = prepared("st-evidence-instruct", tmp_path, writer=writer)
     sample = samples["clevrer_1"]
     assert (sample.question, sample.options, sample.answer) == ("Which objects are there?", ("none", "two squares"), 1)
     assert sample.spans == (Span(0.0, 1.0), Span(2.0, 3.5))

@@ -1,30 +1,15 @@
-"""Turn the published files in this folder into samples.jsonl, and print what was kept and dropped.
+"""ReVOS: turn the published files in this folder into samples.jsonl, and say what was dropped.
 
     python data/revos/prepare.py
+    python data/revos/prepare.py --folder /where/they/lie
 
 README.md says where the files come from and how they lie.
 """
 
+import sys
 from pathlib import Path
 
-import tyro
-
-from evqa.tasks import prepare
-
-HERE = Path(__file__).resolve().parent
-
-
-def main(folder: Path = HERE) -> None:
-    """Write samples.jsonl.
-
-    Args:
-        folder: Where the published files are, and where samples.jsonl goes.
-    """
-    try:
-        print(prepare("revos", folder).summary())
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
-
+from evqa.tasks import script
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(script.run(__doc__, ["revos"], Path(__file__).resolve().parent))

@@ -1,30 +1,15 @@
-"""Turn the published files in the folder of ViCaS into st_evidence_qa.jsonl, and print what was kept and dropped.
+"""Turn ST-Evidence-Instruct (generated questions) in the folder of ViCaS into st_evidence_qa.jsonl, with counts.
 
     python data/st_evidence_instruct_qa/prepare.py
+    python data/st_evidence_instruct_qa/prepare.py --folder /where/vicas/lies
 
 README.md says where the files come from and how they lie.
 """
 
+import sys
 from pathlib import Path
 
-import tyro
-
-from evqa.tasks import prepare
-
-VICAS = Path(__file__).resolve().parent.parent / "vicas"
-
-
-def main(folder: Path = VICAS) -> None:
-    """Write st_evidence_qa.jsonl.
-
-    Args:
-        folder: Where the published files are, and where st_evidence_qa.jsonl goes; the folder of ViCaS.
-    """
-    try:
-        print(prepare("st-evidence-instruct-qa", folder).summary())
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
-
+from evqa.tasks import script
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(script.run(__doc__, ["st-evidence-instruct-qa"], Path(__file__).resolve().parents[1] / "vicas"))

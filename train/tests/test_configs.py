@@ -73,9 +73,9 @@ def test_accumulation_makes_up_the_global_batch_on_any_number_of_devices():
         config.accumulation(3)
 
 
-def test_steps_drop_the_incomplete_batch_and_warm_up_rounds_up():
+def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
     config = configs.st_evidence("3b", "base")
-    assert config.steps(1000) == 31
+    assert (config.steps(1000), config.steps(1024), config.steps(1025)) == (32, 32, 33)
     assert config.warmup_steps(31) == 1
     assert config.warmup_steps(1000) == 30
     fixed = dataclasses.replace(config, loop=LoopConfig(max_steps=7))

@@ -5,7 +5,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from unipixel.data import frames
+from unipixel.data import frames, resolution
 
 LEAST, MOST = 128 * 28 * 28, 256 * 28 * 28
 
@@ -68,7 +68,7 @@ def test_patches_have_the_layout_of_the_golden_batch(oracle):
     [((480, 640), (364, 504)), ((84, 84), (336, 336)), ((720, 1280), (336, 588)), ((28, 2800), (56, 3192))],
 )
 def test_sizes_stay_between_the_bounds_in_multiples_of_28(size, expected):
-    rows, columns = frames.fit_size(*size, LEAST, MOST)
+    rows, columns = resolution.fit_size(*size, LEAST, MOST)
     assert (rows, columns) == expected
     assert rows % 28 == columns % 28 == 0
     assert LEAST <= rows * columns <= MOST
@@ -76,14 +76,14 @@ def test_sizes_stay_between_the_bounds_in_multiples_of_28(size, expected):
 
 def test_a_thread_of_pixels_is_refused():
     with pytest.raises(ValueError, match="too narrow"):
-        frames.fit_size(10, 2010, LEAST, MOST)
+        resolution.fit_size(10, 2010, LEAST, MOST)
 
 
 def test_few_frames_get_the_pixels_of_those_that_are_missing():
-    assert frames.pixel_bounds(1, 8, 100, 200) == (100, 1600)
-    assert frames.pixel_bounds(3, 8, 100, 200) == (100, 400)
-    assert frames.pixel_bounds(8, 8, 100, 200) == (100, 200)
-    assert frames.pixel_bounds(99, 8, 100, 200) == (100, 200)
+    assert resolution.pixel_bounds(1, 8, 100, 200) == (100, 1600)
+    assert resolution.pixel_bounds(3, 8, 100, 200) == (100, 400)
+    assert resolution.pixel_bounds(8, 8, 100, 200) == (100, 200)
+    assert resolution.pixel_bounds(99, 8, 100, 200) == (100, 200)
 
 
 def test_decoder_frames_are_a_stretched_normalised_square():

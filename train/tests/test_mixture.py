@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from accelerate import skip_first_batches
 from torch.utils.data import DataLoader
 
 from evqa import datasets, masks, media
@@ -21,7 +22,8 @@ def source(num_samples, repeat, name="a"):
         Sample(id=f"{name}{i}", video_id="v", video="v.mp4", question="?", options=("x",), answer=0)
         for i in range(num_samples)
     )
-    return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="")
+    sizes = np.zeros((num_samples, 2), dtype=np.int64)
+    return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
 
 
 def data_config(folder, **fields):
@@ -181,6 +183,20 @@ def test_a_place_in_the_run_gives_the_same_example_in_any_process(squares, token
     assert not equal(data[Draw(0, 2, 9)], data[Draw(0, 2, 10)])
 
 
+def test_going_on_in_the_middle_of_an_epoch_gives_the_batches_that_were_left(squares, tokenizer):
+    """As Trainer does it: the first batches are skipped, by the order alone."""
+    data = examples(squares, tokenizer, seed=5)
+    data = dataclasses.replace(data, mixture=dataclasses.replace(data.mixture, unit=4))
+    loader = DataLoader(
+        data,
+        batch_size=2,
+        sampler=RunOrder(data.mixture, 14),  # an epoch has eight draws
+        collate_fn=Collate(tokenizer.pad_token_id),
+        num_workers=2,
+    )
+    assert equal(list(skip_first_batches(loader, 5)), list(loader)[5:])
+
+
 def test_a_sample_that_does_not_load_is_skipped_with_its_reason(tmp_path, squares, tokenizer):
     rows = [
         sample.model_copy(update={"video": f"{place}.mp4", "masks": None})
@@ -231,6 +247,31 @@ def test_frames_without_evidence_have_empty_masks(squares, tokenizer):
     example = data.example(sample.model_copy(update={"tracks": (track,)}), np.random.default_rng(0))
     assert [bool(mask.any()) for mask in example["masks"]] == [False, True]
     assert example["masks"][1, 0].sum() == pytest.approx(masks.area(track.masks[9]) * 0.8, rel=0.1)
+
+
+def test_with_evidence_sampling_a_frame_of_each_span_is_always_seen(squares, tokenizer):
+    sample = datasets.load(str(squares)).samples[0]  # ten frames, five a second
+    late = sample.model_copy(update={"spans": ((0.39, 0.41), (1.75, 1.85))})  # frames 2 and 9
+    data = examples(squares, tokenizer, num_frames=3, sampling="evidence")
+    by_chance = examples(squares, tokenizer, num_frames=3)
+    seen = [
+        [data.example(late, np.random.default_rng(seed))["frame_times"] for seed in range(20)]
+        for data in (data, by_chance)
+    ]
+    assert all(len(times) == 3 and {0.4, 1.8} <= set(times) for times in seen[0])
+    assert len({tuple(times) for times in seen[0]}) > 3
+    assert not all({0.4, 1.8} <= set(times) for times in seen[1])
+
+
+def test_without_spans_evidence_sampling_shows_each_object(squares, tokenizer):
+    sample = datasets.load(str(squares)).samples[0]
+    track = sample.tracks[0].model_copy(update={"masks": {7: sample.tracks[0].masks[7]}})
+    brief = sample.model_copy(update={"spans": None, "tracks": (track,)})
+    data = examples(squares, tokenizer, num_frames=2, sampling="evidence")
+    for seed in range(10):
+        item = data.example(brief, np.random.default_rng(seed))
+        assert [bool(mask.any()) for mask in item["masks"]].count(True) == 1
+        assert 1.4 in item["frame_times"]
 
 
 # Batches

@@ -1,5 +1,6 @@
 """The published mixture over folders in the published layouts: proportions, words, masks, batches."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -98,6 +99,40 @@ def test_an_epoch_touches_each_sample_exactly_repeat_times(whole):
         shares = Counter(names[draw.source] for draw in epoch)
         assert shares == {name: REPEATS[name] * SAMPLES[name] for name in REPEATS}
     assert draws[: len(whole)] != draws[len(whole) :]
+
+
+@pytest.mark.parametrize("unit", [4, 32])
+def test_groups_are_of_one_kind_and_no_draw_is_lost(whole, unit):
+    """An epoch of 85 draws is no whole number of groups."""
+    names = [source.name for source in whole.sources]
+    kinds = np.concatenate([source.sizes[:, 0] for source in whole.sources])
+    first = np.cumsum([0, *(len(source.samples) for source in whole.sources)])
+    together = dataclasses.replace(whole, unit=unit)
+    draws = list(together.order(3 * len(whole)))
+    for start in range(0, len(draws), len(whole)):
+        counts = Counter((names[draw.source], draw.sample) for draw in draws[start : start + len(whole)])
+        assert counts == {(name, place): REPEATS[name] for name in REPEATS for place in range(SAMPLES[name])}
+    assert draws == list(together.order(4 * len(whole)))[: len(draws)]
+    assert [draw.position for draw in draws] == list(range(len(draws)))
+
+    def mixed(order):
+        groups = [order[start : start + unit] for start in range(0, len(order), unit)]
+        return sum(len({kinds[first[draw.source] + draw.sample] for draw in group}) > 1 for group in groups)
+
+    assert mixed(draws) < mixed(list(whole.order(3 * len(whole)))) or unit == 32
+    if unit == 4:
+        assert mixed(draws) <= 15  # in each epoch: at the border of each two kinds, and at both ends
+
+
+def test_kinds_are_told_from_the_record_alone(whole):
+    found = {source.name: source.sizes[:, 0].tolist() for source in whole.sources}
+    words, picture, video, masked_video = 0, 2, 4, 5
+    assert found["llava-instruct"] == [picture, video, words]
+    assert set(found["mevis"]) == set(found["st-evidence-instruct-qa"]) == {masked_video}
+    tokens = {source.name: source.sizes[:, 1].tolist() for source in whole.sources}
+    image, clip, said = tokens["llava-instruct"]
+    assert said < 10 < clip < image <= 8 * 256 + 30  # an image has the pixels of eight frames, in one grid step
+    assert 3 * 256 < tokens["mevis"][0] < 3 * 256 + 30  # six frames
 
 
 def test_the_counts_of_a_run_tell_what_each_set_gave(whole):
@@ -317,7 +352,7 @@ def test_what_a_record_tells_to_be_no_use_is_left_out_and_counted(tmp_path):
     assert found.left_out == {
         "video of too many frames": 1,
         "reply too long": 1,
-        "marked objects are not taught yet": 1,
+        "no marked objects": 1,
         "no turns": 1,
         "no masks": 1,
         "video too long": 1,

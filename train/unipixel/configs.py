@@ -52,8 +52,9 @@ class DataConfig:
     """Names or folders of data sets, each with how often an epoch holds it: 2 is twice, 0.25 a quarter."""
     num_frames: int = 8
     """Frames of a video that the language model sees; a shorter video gives all that it has."""
-    sampling: Literal["random", "uniform"] = "random"
-    """random: a random frame of each of num-frames equal bins; uniform: evenly spread, with both ends."""
+    sampling: Literal["random", "uniform", "evidence"] = "random"
+    """random: a random frame of each of num-frames equal bins; uniform: evenly spread, with both ends; evidence: as
+    random, but one frame at least is from each span of the evidence (without spans: shows each object)."""
     mask_frames: int = 0
     """How many of those frames SAM 2 sees, drawn the same way; 0 is all, as published. Fewer cost less."""
     min_pixels: int = 128 * 28 * 28
@@ -70,6 +71,13 @@ class DataConfig:
     """A video of more frames, as its data set counts them, is left out; 0 leaves none out."""
     max_video_seconds: float = 300.0
     """A video that its data set says is longer is left out; 0 leaves none out."""
+    grouping: Literal["none", "batch", "step"] = "step"
+    """Samples of one kind and like length come together: in a forward pass of one device (batch), in a whole optimizer
+    step (step, as published), or as chance has it (none)."""
+    frame_cache: Path | None = None
+    """Folder that keeps decoded frames of video files for later epochs and runs; None decodes each time anew."""
+    frame_cache_gb: float = 50.0
+    """Gigabytes (10^9 bytes) that the frame cache may take; frames used longest ago are removed."""
     skip_limit: float = 0.05
     """The run stops once more than this share of its samples failed to load (and more than 20 of them)."""
 
@@ -83,7 +91,7 @@ class DataConfig:
             if not (math.isfinite(repeat) and repeat > 0):
                 raise ValueError(f"a repeat is a number > 0, got {repeat} for {name}: leave the data set out instead")
         _check_at_least(1, num_frames=self.num_frames, min_pixels=self.min_pixels, max_tokens=self.max_tokens)
-        _check_at_least(1, max_turns=self.max_turns)
+        _check_at_least(1, max_turns=self.max_turns, frame_cache_gb=self.frame_cache_gb)
         _check_at_least(0, mask_frames=self.mask_frames, max_words=self.max_words)
         _check_at_least(0, max_video_frames=self.max_video_frames, max_video_seconds=self.max_video_seconds)
         if self.mask_frames > self.num_frames:
@@ -171,7 +179,7 @@ class LoopConfig:
     global_batch: int = 32
     """Samples of one optimizer step on all devices; gradients add up over as many passes as that takes."""
     epochs: float = 1.0
-    """Passes over the mixture; incomplete last batches are dropped."""
+    """Passes over the mixture; the last batch is filled up with the first samples of the pass that would follow."""
     max_steps: int = 0
     """Optimizer steps, instead of epochs; 0 goes by epochs."""
     bf16: bool = True
@@ -253,13 +261,17 @@ class SFTConfig:
         """Optimizer steps of the run over a mixture of `num_items` per epoch."""
         if self.loop.max_steps:
             return self.loop.max_steps
-        steps = int(self.loop.epochs * num_items) // self.loop.global_batch
+        steps, rest = divmod(int(self.loop.epochs * num_items), self.loop.global_batch)
         if steps == 0:
             raise ValueError(
                 f"{self.loop.epochs} epochs of {num_items} samples fill no batch of "
                 f"{self.loop.global_batch}: lower --global-batch (and --batch), or raise --epochs or repeats"
             )
-        return steps
+        return steps + (rest > 0)
+
+    def group_size(self) -> int:
+        """Consecutive samples of the order that are of one kind and like length (see `data.grouping`)."""
+        return {"none": 1, "batch": self.loop.batch, "step": self.loop.global_batch}[self.data.grouping]
 
     def warmup_steps(self, num_steps: int) -> int:
         """Steps in which the learning rate rises."""
@@ -314,6 +326,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             mask_frames=2,
             min_pixels=84 * 84 // 2,
             max_pixels=84 * 84,
+            grouping="none",
         ),
         lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),
         optimizer=OptimizerConfig(lr=5e-5, lora_lr=1e-3, sam2_lr=1e-5, weight_decay=0.01, betas=(0.9, 0.98)),

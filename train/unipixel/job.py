@@ -36,7 +36,7 @@ def prepare(config: SFTConfig, processes: int) -> Job:
     other_decoder = DECODERS[config.decoder].checkpoint
     decoder = None if other_decoder is None else _located(other_decoder, problems)
     try:
-        data = mixture.load(config.data, config.seed)
+        data = mixture.load(config.data, config.seed, config.group_size())
     except ValueError as error:
         raise ValueError("\n".join([*problems, str(error)])) from error
     if start is None or problems:

@@ -38,6 +38,8 @@ FREE = frozenset(
     for name in (
         "out",
         "data.skip_limit",
+        "data.frame_cache",
+        "data.frame_cache_gb",
         "loop.num_workers",
         "loop.num_threads",
         "loop.gradient_checkpointing",
@@ -57,12 +59,12 @@ Record = dict[str, Any]
 def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]]) -> Record:
     """What a checkpoint is made with, as JSON."""
     fields = {
-        "config": dataclasses.asdict(config) | {"out": str(config.out)},
+        "config": dataclasses.asdict(config),
         "processes": processes,
         "data": data,
         "packages": versions(),
     }
-    return json.loads(json.dumps(fields))
+    return json.loads(json.dumps(fields, default=str))  # paths as text
 
 
 def versions() -> dict[str, str]:

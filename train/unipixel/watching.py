@@ -5,6 +5,7 @@ Legend: T sampled frames, t grid steps of two frames, h w merged cells, S side o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from evqa import masks, media
 from evqa.models.base import Clip, Place
-from unipixel.data import conversation, frames
+from unipixel.data import conversation, frames, resolution
 from unipixel.model import referring
 
 
@@ -40,13 +41,7 @@ class Look:
             sampled = media.at_fps(video, self.fps, self.max_frames)
         else:
             sampled = media.uniform(video, self.num_frames or 1)
-        found = set(sampled)
-        for index in sorted(set(needed) - found):
-            free = found - set(needed)
-            if free:
-                found.remove(min(free, key=lambda other: abs(other - index)))
-            found.add(index)
-        return sorted(found) if needed else sampled
+        return frames.including(sampled, needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,7 @@ class Watched:
     def size(self) -> tuple[int, int, int]:
         """(t, h, w)."""
         steps, height, width = self.patches.grid_thw.tolist()
-        return steps, height // frames.MERGE, width // frames.MERGE
+        return steps, height // resolution.MERGE, width // resolution.MERGE
 
     def place(self, place: Place, side: int) -> referring.Place:
         """A place in the mask decoder's pixels, with its frame's number among the sampled ones."""
@@ -94,19 +89,19 @@ class Watched:
                     drawn[at, number] = torch.from_numpy(mask)
         return referring.region_cells(drawn, self.size)
 
-    def region_note(self, cells: Tensor | None) -> str:
+    def region_note(self, cells: Tensor | None, labels: Sequence[str | None] | None = None) -> str:
         """What the question says of its regions; see `conversation.region_note`."""
         if cells is None:
             return ""
         present = cells.flatten(2).any(-1).T.tolist()  # [O][t]
-        return conversation.region_note(present, is_image=self.video.num_frames == 1)
+        return conversation.region_note(present, is_image=self.video.num_frames == 1, labels=labels)
 
 
 def look(clip: Clip, plan: Look) -> Watched:
     """Read a clip; frames that its places and regions lie in are among those that are seen."""
     video = media.probe(clip.path)
     indices = chosen(clip, video, plan)
-    bounds = frames.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
+    bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
     return Watched(video=video, indices=indices, patches=frames.llm_pixels(media.load(video, indices), *bounds))
 
 

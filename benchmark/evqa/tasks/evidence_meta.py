@@ -4,7 +4,8 @@
                               "answer_with_evidence", "mask_rle_path"}, ...]
 
 The pickle is a digest of the table: `question_with_options` has the options as lines `(A) text`,
-`answer_with_evidence` is `Answer: B. Temporal Evidence: [[0.0, 14.5]]. Spatial Evidence:`. It is read by
+`answer_with_evidence` is `Answer: B. Temporal Evidence: [[0.0, 14.5]]. Spatial Evidence:`, with or without the
+`<|seg|>.` that training ends it with. It is read by
 `evqa.tasks.pickled`, which knows nothing but containers.
 """
 
@@ -30,7 +31,9 @@ from evqa.tasks.table import spans
 META = "st_evidence_meta.pkl"
 FPS = 6.0
 _OPTION = re.compile(r"\(([A-Z])\) ?(.*)")
-_ANSWER = re.compile(r"Answer: ([A-Z])\.(?: Temporal Evidence: (\[.*\])\.)? Spatial Evidence:\s*", re.ASCII)
+_ANSWER = re.compile(
+    r"Answer: ([A-Z])\.(?: Temporal Evidence: (\[.*\])\.)? Spatial Evidence:\s*(?:<\|seg\|>\.?\s*)?", re.ASCII
+)
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:

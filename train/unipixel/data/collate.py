@@ -8,6 +8,8 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
+from unipixel.model.referring import Place
+
 IGNORED = -100
 """Label of a token that is not learnt."""
 
@@ -33,6 +35,10 @@ class Example(TypedDict):
     """int64 `[1, 3]`."""
     frame_times: list[float] | None
     """Seconds of the `T` frames. Python numbers, so that no mixed precision rounds them."""
+    places: list[Place]
+    """What the `<|ref|>` of its questions stand for, in order."""
+    regions: Tensor | None
+    """bool `[t, O, h, w]` in merged cells, what its `<|mem|>` stand for."""
     frames: Tensor | None
     """float32 `[M, 3, S, S]`; None in a sample that teaches no masks."""
     masks: Tensor | None
@@ -54,6 +60,10 @@ class Batch(TypedDict, total=False):
     """int64 `[V, 3]`, one for each of the `V` samples with a video."""
     frame_times: list[list[float]]
     """`V` of them."""
+    places: list[Place]
+    """One for each `<|ref|>` of the batch, in order; left out where there is none."""
+    regions: list[Tensor | None]
+    """`V` of them; left out where no video has one."""
     frames: list[Tensor | None]
     masks: list[Tensor | None]
     skipped: list[Skipped]
@@ -84,11 +94,16 @@ class Collate:
             "masks": [example["masks"] for example in examples],
             "skipped": skipped,
         }
+        if places := [place for example in examples for place in example["places"]]:
+            batch["places"] = places
         if pixels := [part for example in examples if (part := example["pixel_values_videos"]) is not None]:
             batch["pixel_values_videos"] = torch.cat(pixels)
             grids = [grid for example in examples if (grid := example["video_grid_thw"]) is not None]
             batch["video_grid_thw"] = torch.cat(grids)
             batch["frame_times"] = [times for example in examples if (times := example["frame_times"]) is not None]
+            regions = [example["regions"] for example in examples if example["pixel_values_videos"] is not None]
+            if any(region is not None for region in regions):
+                batch["regions"] = regions
         return batch
 
     @staticmethod

@@ -86,21 +86,25 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it is not one of a UniPixel checkpoint")
 
 
-def region_note(present: Sequence[Sequence[bool]], *, is_image: bool) -> str:
+def region_note(
+    present: Sequence[Sequence[bool]], *, is_image: bool, labels: Sequence[str | None] | None = None
+) -> str:
     """What a question says of its regions: which `<|mem|>` shows which object when, as published models learnt it.
 
     Args:
         present: per object, whether it is there in each grid step [t]; steps are two frames, counted from 1.
         is_image: the clip is a single image.
+        labels: what the conversation calls each object, in square brackets; None = "1", "2", ...
     """
     if not present:
         return ""
+    names = [str(number) for number in range(1, len(present) + 1)] if labels is None else labels
     shown = [[step for step, is_there in enumerate(steps) if is_there] for steps in present]
-    if missing := [number for number, steps in enumerate(shown, start=1) if not steps]:
+    if missing := [name for name, steps in zip(names, shown, strict=True) if not steps]:
         raise ValueError(f"region [{missing[0]}] has no pixel in the frames that the model sees")
     if is_image:
         head = "Here is an image with the following highlighted regions:"
-        lines = [f"[{number}]: <|mem|>" for number in range(1, len(shown) + 1)]
+        lines = [f"[{name}]: <|mem|>" for name in names]
     else:
         frames = 2 * len(present[0])
         head = (
@@ -108,8 +112,8 @@ def region_note(present: Sequence[Sequence[bool]], *, is_image: bool) -> str:
             f"The highlighted regions are as follows:"
         )
         lines = [
-            f"[{number}]: {' '.join(f'<{2 * step + 1}>-<{2 * step + 2}> <|mem|>' for step in steps)}"
-            for number, steps in enumerate(shown, start=1)
+            f"[{name}]: {' '.join(f'<{2 * step + 1}>-<{2 * step + 2}> <|mem|>' for step in steps)}"
+            for name, steps in zip(names, shown, strict=True)
         ]
     return "\n".join([head, *lines, ""])
 

@@ -9,7 +9,8 @@ Legend: T frames of the language model, M of SAM 2, H W size of the masks, S sid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,13 +21,12 @@ from evqa import masks, media
 from evqa.schema import RLE, Sample
 from evqa.track_files import tracks_of
 from unipixel.configs import DataConfig
-from unipixel.data import conversation, frames, lessons
+from unipixel.data import conversation, frames, lessons, marks, plan, resolution
 from unipixel.data.collate import Example, Skipped
+from unipixel.data.frame_cache import FrameCache
 from unipixel.data.mixture import Draw, Mixture
 from unipixel.model import clock
-
-CONVERSATION_FPS = 2.0
-"""Frames a second of the videos of conversations (as published), at most `DataConfig.num_frames`."""
+from unipixel.watching import Watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +58,34 @@ class Examples:
         if not sample.has_video:
             return self._of_words(lessons.lesson(sample, rng, self.config.max_turns))
         video = media.probe(sample.video, *(() if sample.fps is None else (sample.fps,)))
-        indices = self._plan(sample, video, rng)
-        images = media.load(video, indices)  # [T, H, W, 3]
+        indices = plan.frame_indices(sample, video, self.config, rng)
+        images = self._images(video, indices)  # [T, H, W, 3]
         patches = frames.llm_pixels(images, *self._pixel_bounds(len(images)))
+        watched = Watched(video=video, indices=indices, patches=patches)
         lesson = lessons.lesson(sample, rng, self.config.max_turns)
-        times = video.times[indices].tolist()
-        example = self._of_words(lesson, [patches.num_tokens], [clock.time_marks(self.clock, times)])
+        marked = marks.marks_of(sample, lesson, watched, self.side, rng)
+        note = clock.time_marks(self.clock, watched.times) + marked.note
+        example = self._of_words(lesson, [patches.num_tokens], [note])
         example["pixel_values_videos"], example["video_grid_thw"] = patches.pixel_values, patches.grid_thw[None]
-        example["frame_times"] = times
+        example["frame_times"] = watched.times
+        example["places"], example["regions"] = marked.places, marked.regions
         if lesson.masks:
-            drawn = _spread(len(indices), self.config.mask_frames, rng)
+            drawn = plan.spread(len(indices), self.config.mask_frames, rng)
             seen = images if len(drawn) == len(images) else images[drawn]
             example["frames"] = frames.decoder_frames(seen, self.side)
             shown = [indices[place] for place in drawn]
             objects = [gold_mask(sample, targets, shown, self.side) for targets in lesson.masks]
             example["masks"] = torch.cat(objects, dim=1)  # [M, O, S, S]
         return example
+
+    @cached_property
+    def cache(self) -> FrameCache | None:
+        """Decoded frames on disk; None where the config names no folder."""
+        folder = self.config.frame_cache
+        return None if folder is None else FrameCache(folder, round(self.config.frame_cache_gb * 1e9))
+
+    def _images(self, video: media.Video, indices: Sequence[int]) -> np.ndarray:
+        return media.load(video, indices) if self.cache is None else self.cache.load(video, indices)
 
     def _of_words(self, lesson: lessons.Lesson, video_tokens: Sequence[int] = (), notes: Sequence[str] = ()) -> Example:
         encoded = conversation.encode(self.tokenizer, lesson.messages, video_tokens, notes=notes)
@@ -85,29 +97,15 @@ class Examples:
             "pixel_values_videos": None,
             "video_grid_thw": None,
             "frame_times": None,
+            "places": [],
+            "regions": None,
             "frames": None,
             "masks": None,
         }
 
-    def _plan(self, sample: Sample, video: media.Video, rng: np.random.Generator) -> list[int]:
-        """Frame indices, out of those that the sample is about."""
-        if sample.frames is None:
-            return self._places(sample, video, rng)
-        if sample.frames[-1] >= video.num_frames:
-            raise ValueError(f"{video.path} has {video.num_frames} frames, the sample names frame {sample.frames[-1]}")
-        part = replace(video, times=video.times[list(sample.frames)])
-        return [sample.frames[place] for place in self._places(sample, part, rng)]
-
-    def _places(self, sample: Sample, video: media.Video, rng: np.random.Generator) -> list[int]:
-        if sample.form == "conversation":
-            return media.at_fps(video, CONVERSATION_FPS, self.config.num_frames)
-        if self.config.sampling == "uniform":
-            return media.uniform(video, self.config.num_frames)
-        return media.random_in_bins(video, self.config.num_frames, rng)
-
     def _pixel_bounds(self, num_frames: int) -> tuple[int, int]:
         config = self.config
-        return frames.pixel_bounds(num_frames, config.num_frames, config.min_pixels, config.max_pixels)
+        return resolution.pixel_bounds(num_frames, config.num_frames, config.min_pixels, config.max_pixels)
 
 
 def gold_mask(sample: Sample, targets: lessons.Targets, indices: Sequence[int], side: int) -> Tensor:
@@ -146,11 +144,3 @@ def _from_label_map(sample: Sample, targets: lessons.Targets, indices: Sequence[
     labels = masks.read_labels(sample.label_map)
     mask = labels > 0 if targets is None else np.isin(labels, targets)
     return {place: mask for place, index in enumerate(indices) if index == 0 and mask.any()}
-
-
-def _spread(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[int]:
-    """One random place from each of `num_chosen` equal parts of `num_frames`; 0 = all places."""
-    if num_chosen == 0 or num_chosen >= num_frames:
-        return list(range(num_frames))
-    edges = np.arange(num_chosen + 1) * num_frames // num_chosen
-    return [int(place) for place in rng.integers(edges[:-1], edges[1:])]

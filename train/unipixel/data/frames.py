@@ -5,7 +5,7 @@ Legend: T frames, H W original size, p patch side (14), m merge (2), S side of t
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,16 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PATCH = 14
-MERGE = 2
-FRAMES_PER_STEP = 2
+from unipixel.data.resolution import FRAMES_PER_STEP, MERGE, PATCH, fit_size
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-MAX_ASPECT = 200
 
 
 class Patches(NamedTuple):
@@ -39,26 +35,15 @@ class Patches(NamedTuple):
         return int(self.grid_thw.prod()) // MERGE**2
 
 
-def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size (H, W) nearest in aspect, both sides multiples of 28, between the two numbers of pixels."""
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise ValueError(
-            f"frames of {width} x {height} are too narrow: one side is at most {MAX_ASPECT} times the other"
-        )
-    factor = PATCH * MERGE
-    rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
-    if rows * columns > max_pixels:
-        shrink = math.sqrt(height * width / max_pixels)
-        rows, columns = (max(factor, math.floor(s / shrink / factor) * factor) for s in (height, width))
-    elif rows * columns < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        rows, columns = (math.ceil(s * grow / factor) * factor for s in (height, width))
-    return rows, columns
-
-
-def pixel_bounds(num_frames: int, sample_frames: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Bounds of a frame's pixels; the frames that a short video or an image lacks enlarge those it has."""
-    return min_pixels, max_pixels * max(1, min(sample_frames // max(num_frames, 1), sample_frames))
+def including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
+    """Frame indices with the needed ones, ascending: each takes the place of the sampled frame nearest to it."""
+    found = set(sampled)
+    for index in sorted(set(needed) - found):
+        free = found - set(needed)
+        if free:
+            found.remove(min(free, key=lambda other: (abs(other - index), other)))
+        found.add(index)
+    return sorted(found) if needed else list(sampled)
 
 
 def llm_pixels(frames: np.ndarray, min_pixels: int, max_pixels: int) -> Patches:

@@ -1,11 +1,17 @@
-"""What a sample teaches: a conversation, and for each `<|seg|>` in its replies which objects the mask joins.
+"""What a sample teaches: a conversation, and which objects its `<|seg|>`, `<|ref|>` and `<|mem|>` stand for.
 
 Which form of sample becomes which words is spec'd by `evqa.schema.Form`; of a sample of several turns that ask
-for masks, some are drawn. Conversations teach words alone, all of them.
+for masks, some are drawn. Conversations teach words alone, all of them. Samples about marked objects call them
+`[K]`, where K is the label of a track:
+
+    region    the objects are listed before the question, each with its `<|mem|>` (`conversation.region_note`)
+    memory    `[K] <|ref|>` where an object is first named; the reply is `[K] <|seg|>` for each, and no words
+    pointing  `<|ref|>` in place of `[K]`
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,21 +19,23 @@ import numpy as np
 
 from evqa import media, prompts
 from evqa.models.base import Clip, Message
-from evqa.schema import Exchange, Sample
+from evqa.schema import LETTERS, Exchange, Sample
 from unipixel.data import phrasings
 
-SEG = "<|seg|>"
-POINTERS = (SEG, "<|ref|>", "<|mem|>")
+SEG, REF = "<|seg|>", "<|ref|>"
+POINTERS = (SEG, REF, "<|mem|>")
 """Tokens that stand for an object, and so cannot come with the words of a data set."""
 
 Targets = tuple[int, ...] | None
 """As `Sample.targets`."""
 
-PIXEL_FORMS = frozenset({"evidence", *phrasings.TABLES})
+PIXEL_FORMS = frozenset({"evidence", "memory", *phrasings.TABLES})
 """Forms that teach masks."""
 
-UNFED = frozenset({"region", "memory", "pointing"})
-"""Forms about marked objects, whose marks training does not feed to the model yet."""
+MARKED_FORMS = frozenset({"region", "memory", "pointing"})
+"""Forms about marked objects."""
+
+_MARK_ALONE = re.compile(r"\[\d+\]")
 
 
 class Lesson(NamedTuple):
@@ -36,12 +44,16 @@ class Lesson(NamedTuple):
     messages: list[Message]
     masks: list[Targets]
     """One for each `<|seg|>` of the replies, in order; empty = words alone."""
+    pointed: tuple[int, ...] = ()
+    """Which track each `<|ref|>` of the questions stands for, in order."""
+    are_listed: bool = False
+    """All tracks of the sample are listed as regions before the first question."""
 
 
 def lesson(sample: Sample, rng: np.random.Generator, max_turns: int) -> Lesson:
     """The lesson of a sample, in the words that `rng` draws; of masks at most `max_turns` turns."""
-    if sample.form in UNFED:
-        raise ValueError(f"samples of form {sample.form} are not taught yet")
+    if sample.form in MARKED_FORMS:
+        return _about_marks(sample, rng)
     if sample.form == "conversation":
         return Lesson(_messages(sample, [_as_written(turn) for turn in sample.turns]), [])
     if sample.form == "evidence":
@@ -56,13 +68,13 @@ def lesson(sample: Sample, rng: np.random.Generator, max_turns: int) -> Lesson:
 
 def why_untaught(sample: Sample) -> str | None:
     """Why nothing can be learnt from a sample; None = something can."""
-    if sample.form in UNFED:
-        return "marked objects are not taught yet"
+    if sample.form in MARKED_FORMS and not sample.tracks:
+        return "no marked objects"
     if sample.form == "evidence" and sample.answer is None:
         return "no right answer"
     if sample.form in PIXEL_FORMS and not sample.has_masks:
         return "no masks"
-    if sample.form == "conversation" and not sample.turns:
+    if (sample.form == "conversation" or sample.form in MARKED_FORMS) and not sample.turns:
         return "no turns"
     return None
 
@@ -110,6 +122,58 @@ def _mask_reply(sample: Sample, turn: Exchange, rng: np.random.Generator) -> str
         return f"{answer} {SEG}."
     reply = phrasings.MASK_REPLIES[rng.integers(len(phrasings.MASK_REPLIES))]
     return f"{reply} {answer}" if sample.form == "explanatory" else reply
+
+
+# Marked objects
+
+
+def _about_marks(sample: Sample, rng: np.random.Generator) -> Lesson:
+    turns = [_as_written(turn) for turn in sample.turns]
+    if sample.form == "region":
+        asked = [(_in_detail(question, rng), reply) for question, reply in turns]
+        return Lesson(_messages(sample, asked), [], are_listed=True)
+    if len(turns) != 1:
+        raise ValueError(f"a sample of form {sample.form} has one turn, got {len(turns)}")
+    return (_memory if sample.form == "memory" else _pointing)(sample, *turns[0], rng)
+
+
+def _in_detail(question: str, rng: np.random.Generator) -> str:
+    """The question; a mark alone asks for a description in detail."""
+    if not _MARK_ALONE.fullmatch(question):
+        return question
+    return phrasings.IN_DETAIL[rng.integers(len(phrasings.IN_DETAIL))].replace("{}", question)
+
+
+def _memory(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> Lesson:
+    """The answer stands there as an option, as published, since it may name objects that the question does not."""
+    words = f"{question} ({LETTERS[rng.integers(4)]}) {answer}"
+    order = _named(sample, words)
+    for label in order:
+        words = words.replace(f"[{label}]", f"[{label}] {REF}", 1)
+    template = phrasings.MEMORY[rng.integers(len(phrasings.MEMORY))]
+    reply = " ".join(f"[{label}] {SEG}" for label in order)
+    asked = phrasings.filled(template, words, "video")
+    tracks = tuple(order.values())
+    return Lesson(_messages(sample, [(asked, reply)]), [(track,) for track in tracks], pointed=tracks)
+
+
+def _pointing(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> Lesson:
+    order = _named(sample, question)
+    if _MARK_ALONE.fullmatch(question):
+        question = phrasings.POINTED[rng.integers(len(phrasings.POINTED))].replace("{}", question)
+    for label in order:
+        if question.count(f"[{label}]") != 1:
+            raise ValueError(f"a question points at an object once, got {question[:80]!r}")
+        question = question.replace(f"[{label}]", REF)
+    return Lesson(_messages(sample, [(question, answer)]), [], pointed=tuple(order.values()))
+
+
+def _named(sample: Sample, words: str) -> dict[str | None, int]:
+    """Label -> place of every track, in the order in which the words name them first."""
+    places = {track.label: place for place, track in enumerate(sample.tracks or ())}
+    if missing := [label for label in places if f"[{label}]" not in words]:
+        raise ValueError(f"the words name no object [{missing[0]}], which is marked: {words[:80]!r}")
+    return dict(sorted(places.items(), key=lambda item: words.index(f"[{item[0]}]")))
 
 
 def _checked(words: str) -> str:

@@ -1,7 +1,7 @@
 """Which sample comes when: data sets with repeats, one deterministic order for a whole run.
 
-Nothing here needs torch, so that missing data is reported in a moment. What a sample becomes is
-`data/example.py`.
+What a sample becomes is `data/example.py`, and which draws come together `data/grouping.py`. Nothing here needs
+torch, so that missing data is reported in a moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from evqa import datasets
 from evqa.schema import Sample
 from unipixel.configs import DataConfig
-from unipixel.data import lessons
+from unipixel.data import grouping, lessons
 
 
 class Draw(NamedTuple):
@@ -42,6 +42,8 @@ class Source:
     """Reason -> number of samples that cannot be trained on."""
     sha256: str
     """Hash of the data set's file of samples."""
+    sizes: np.ndarray
+    """int64 `[samples, 2]`, kind and tokens of each (see `grouping.size_of`)."""
 
     @property
     def per_epoch(self) -> int:
@@ -76,6 +78,8 @@ class Mixture:
 
     sources: tuple[Source, ...]
     seed: int
+    unit: int = 1
+    """Consecutive draws that are of one kind and like length, counted from the start of the run."""
 
     def __len__(self) -> int:
         """Draws of an epoch."""
@@ -111,13 +115,18 @@ class Mixture:
         }
 
     def _epoch(self, index: int) -> np.ndarray:
-        """(source, sample) of an epoch in order: int64 `[draws, 2]`."""
+        """(source, sample) of an epoch in order: int64 `[draws, 2]`, each draw once, whatever the unit."""
         parts = [
             np.stack([np.full(source.per_epoch, number), source.epoch(index, self.seed)], axis=1)
             for number, source in enumerate(self.sources)
         ]
-        draws = np.concatenate(parts)
-        return np.random.default_rng((self.seed, index)).permutation(draws)
+        rng = np.random.default_rng((self.seed, index))
+        draws = rng.permutation(np.concatenate(parts))
+        sizes = np.concatenate([source.sizes for source in self.sources])
+        first = np.cumsum([0, *(len(source.samples) for source in self.sources)])
+        lead = -index * len(draws) % self.unit
+        order = grouping.grouped(sizes[first[draws[:, 0]] + draws[:, 1]], self.unit, lead, rng)
+        return draws[order]
 
 
 class RunOrder:
@@ -134,8 +143,8 @@ class RunOrder:
         return self.mixture.order(self.num_draws)
 
 
-def load(config: DataConfig, seed: int) -> Mixture:
-    """Read every data set of a config.
+def load(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
+    """Read every data set of a config, for an order in groups of `unit`.
 
     Raises one `ValueError` that names all data sets that are missing, and for each what to do.
     """
@@ -150,16 +159,27 @@ def load(config: DataConfig, seed: int) -> Mixture:
         head = f"{len(problems)} of {len(config.datasets)} data sets of the mixture cannot be read:"
         advice = "name those that are there by --datasets, or take --recipe evidence-only"
         raise ValueError("\n".join([head, *problems, *([advice] if len(config.datasets) > 1 else [])]))
-    mixture = Mixture(sources=tuple(sources), seed=seed)
+    mixture = Mixture(sources=tuple(sources), seed=seed, unit=unit)
     if len(mixture) == 0:
         raise ValueError("the repeats are so small that an epoch of the mixture is empty: raise them")
     return mixture
 
 
 def _source(name: str, repeat: float, config: DataConfig) -> Source:
-    found = datasets.catalogue(name, lambda sample: why_left_out(sample, config))
+    sizes: list[tuple[int, int]] = []
+
+    def unusable(sample: Sample) -> str | None:
+        reason = why_left_out(sample, config)
+        if reason is None:
+            sizes.append(grouping.size_of(sample, config))
+        return reason
+
+    found = datasets.catalogue(name, unusable)
     left_out = found.left_out + Counter({"line is no sample": len(found.rejected)})
-    return Source(name=name, repeat=repeat, samples=found, left_out=left_out, sha256=found.sha256)
+    assert len(sizes) == len(found), (name, len(sizes), len(found))
+    return Source(
+        name=name, repeat=repeat, samples=found, left_out=left_out, sha256=found.sha256, sizes=np.array(sizes)
+    )
 
 
 def why_left_out(sample: Sample, config: DataConfig) -> str | None:

@@ -53,6 +53,50 @@ DESCRIPTION = (
 )
 """Asks for what several sentences describe."""
 
+POINTED = tuple(
+    f"{opening} {ending}"
+    for opening in ("What is", "Say what is", "Name what is", "In a few words, what is")
+    for ending in (
+        "at {}?",
+        "shown at {}?",
+        "to be seen at {}?",
+        "pointed at by {}?",
+        "under the mark {}?",
+        "the object at {}?",
+    )
+)
+"""Asks for a short description of what is pointed at."""
+
+IN_DETAIL = tuple(
+    f"{opening} {ending}"
+    for opening in (
+        "Describe {} in detail:",
+        "Look closely at {} and say",
+        "Tell all about {}:",
+        "Explain",
+        "Write down",
+    )
+    for ending in (
+        "how does {} look, and what is around it?",
+        "what can be seen of {}?",
+        "which shape, colour and state has {}?",
+        "what is {}, where is it, and what happens to it?",
+        "what stands out about {}?",
+        "all that the picture tells of {}.",
+    )
+)
+"""Asks for a long description of a marked object."""
+
+MEMORY = (
+    "{} First find the objects that are pointed at, by their numbers.",
+    "{} Show where each of the numbered objects is.",
+    "{} Give the mask of each object with its number.",
+    "{} Which pixels are the numbered objects? Do not answer yet.",
+    "{} Segment every object that has a number.",
+    "{} Locate the numbered objects through the whole clip.",
+)
+"""Asks to find pointed-at objects again, of which a question will follow."""
+
 MASK_REPLIES = (
     "The target is <|seg|>.",
     "It is <|seg|>.",

@@ -11,7 +11,8 @@ t h w grid of a video in merged cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from unipixel.model.unipixel import UniPixel
 
 
-class Place(NamedTuple):
-    """A point or a box in one of a video's frames. Numbers rather than tensors survive mixed precision unrounded."""
+@dataclass(frozen=True)
+class Place:
+    """A point or a box in one of a video's frames.
+
+    Numbers rather than tensors survive mixed precision unrounded; no tuple, since Trainer rebuilds those.
+    """
 
     points: tuple[tuple[float, float], ...]
     """One (x, y), or the two corners of a box, in pixels of the mask decoder's square."""

@@ -37,6 +37,7 @@ DRAWING = [
     decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=600, lr=1e-3)),
 ]
 TELLING = [
+    decoder.Lesson(1, 16, 0.0, 0.2, Schedule(num_steps=220, lr=2e-3), pair=("blue", "purple")),
     decoder.Lesson(4, 8, 0.1, 0.2, Schedule(num_steps=250, lr=1.5e-3), pair=("blue", "purple")),
     decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=150, lr=7e-4), pair=("blue", "purple")),
 ]
@@ -61,8 +62,8 @@ ANSWERING = language.Lesson(
 )
 WATCHING = language.Lesson(
     view="all",
-    tasks={"full": 3, "pick": 1, "short": 1, "cue": 4, "name": 2},
-    schedule=Schedule(num_steps=240, lr=1.5e-3),
+    tasks={"full": 1, "pick": 1, "short": 2, "cue": 4, "name": 2},
+    schedule=Schedule(num_steps=90, lr=1.5e-3),
     easier=("objects", 0.2),
     held_back="acts last",
 )
