@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from unipixel.model import checkpoints, lora, weight_names
 from unipixel.model.config import UniPixelConfig, decoder_size
-from unipixel.model.tracker import NEVER_TRAINED, MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import NEVER_TRAINED, MaskTracker
 from unipixel.model.unipixel import UniPixel
 
 LLM = {
@@ -142,6 +144,11 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="no safetensors file of its folder"):
         checkpoints.load(tmp_path)
+
+
+def test_the_readme_explains_every_field_of_the_config():
+    table = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    assert [name for name in UniPixelConfig.__annotations__ if f"`{name}`" not in table] == []
 
 
 def test_unknown_decoders_and_sizes_are_refused():

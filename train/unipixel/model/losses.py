@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unipixel.model.tracker import Drawn
+from unipixel.model.drawn import Drawn
 
 KEPT_PIXELS = 2**22
 """Logits at the labels' size that are kept for backward, some ten times over: about 200 MB."""
