@@ -28,7 +28,8 @@ EXTRAS = {
 
 NATIVE = Extension(
     "evqa._native",
-    sources=["benchmark/evqa/native.c"],
+    sources=["benchmark/evqa/native.c", "benchmark/evqa/native_png.c"],
+    depends=["benchmark/evqa/native.h"],
     extra_compile_args=["-O3", "-fvisibility=hidden"],
     py_limited_api=True,
     optional=True,  # without a compiler the same is computed in numpy

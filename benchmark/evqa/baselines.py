@@ -14,9 +14,12 @@ from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
 from evqa.metrics.case import Metric, Need
+from evqa.metrics.means import Cell
 from evqa.metrics.presets import preset as preset_named
-from evqa.schema import LETTERS, RLE, Prediction, Sample, Span, Track
-from evqa.score import Cell, Facts, Row, Scores, score_each, summarise, video_facts
+from evqa.outcomes import Cells, video_facts
+from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
+from evqa.score import Row, score_cells, score_each
+from evqa.scores import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -55,21 +58,22 @@ def baselines(
         found += chances(dataset, preset)
     trivial = _of_answers(dataset, train)
     if _has_videos(dataset):
-        trivial += [*_of_spans(dataset, train), *(_of_masks(dataset) if with_masks else ())]
+        trivial += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
     rows = [Row(baseline.name, baseline.predict, baseline.gives) for baseline in trivial]
     return found + (score_each(dataset, rows, presets, workers=workers) if rows else [])
 
 
 def _has_videos(dataset: Dataset) -> bool:
     """Whether every video is here to tell how long and how large it is; says so where one is not."""
-    absent = [sample.video for sample in dataset.samples if not sample.video.exists()]
-    if absent:
+    absent = (sample.video for sample in dataset.samples if not sample.video.exists())
+    first = next(absent, None)
+    if first is not None:
         logger.warning(
             "no baselines in time and space: %d videos, such as %s, are not here to tell how long they are",
-            len(absent),
-            absent[0],
+            1 + sum(1 for _ in absent),
+            first,
         )
-    return not absent
+    return first is None
 
 
 # Answers
@@ -106,12 +110,11 @@ def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sam
         for title, row in preset_named(preset).metrics.items()
         if len(row.needs) == 1 and row.needs[0] in CHOICES
     }
-    cells = [
-        {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
-        for sample in dataset.samples
-    ]
-    facts = [Facts("ok")] * len(dataset.samples)
-    return summarise(dataset, cells, facts, name=name, preset=preset)
+
+    def cells(sample: Sample) -> Cells:
+        return {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
+
+    return score_cells(dataset, cells, name=name, preset=preset)
 
 
 def _guessed(sample: Sample, row: Metric, count: int) -> float | None:
@@ -173,6 +176,21 @@ def best_constant_span(train: Dataset) -> tuple[float, float]:
     return trivial.best_constant_span(
         (sample.spans, video_facts(sample.video).duration) for sample in train.samples if sample.spans is not None
     )
+
+
+# Boxes
+
+
+def _of_boxes(dataset: Dataset) -> list[Baseline]:
+    if all(sample.boxes is None for sample in dataset.samples):
+        return []
+    return [Baseline("a box around every frame", frozenset[Need]({"boxes"}), _every_box)]
+
+
+def _every_box(sample: Sample) -> Prediction:
+    video = video_facts(sample.video)
+    whole = Box(0.0, 0.0, float(video.width), float(video.height))
+    return Prediction(sample=sample.id, status="ok", boxes=dict.fromkeys(range(video.num_frames), whole))
 
 
 # Masks

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evqa import evaluate, runner
-from evqa import score as scoring
+from evqa import evaluate, inputs
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
-from evqa.report import NONE, table
-from evqa.score import Scores
+from evqa.report import NONE, counts_table, table
+from evqa.scores import Scores
 
 
 def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
@@ -18,10 +17,11 @@ def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
     dataset = evaluate.dataset_of(first, data)
     evaluate.dataset_of(second, data or dataset.name)
     one, two = (
-        scoring.score(dataset, runner.predictions(evaluate.file_of(run)), preset, name=name)
+        evaluate.scores_of(inputs.predictions(evaluate.file_of(run), dataset), dataset, [preset], name)[0]
         for run, name in ((first, "A"), (second, "B"))
     )
-    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}"
+    counts = counts_table({"A": one.metrics, "B": two.metrics}, list(one.metrics))
+    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}\n\nover how many samples\n{counts}"
 
 
 def about(preset: str) -> str:

@@ -11,9 +11,9 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import overload
+from typing import BinaryIO, overload
 
 from evqa import track_files
 from evqa.schema import NO_VIDEO, BadLine, Sample, numbered_records
@@ -42,8 +42,8 @@ class Dataset:
     name: str
     """The key in `DATASETS`, else the folder as it was given; `load(name)` gives the data set again."""
     folder: Path
-    samples: tuple[Sample, ...]
-    """In the order of the file, paths absolute and inside the folder."""
+    samples: Sequence[Sample]
+    """In the order of the file, paths absolute and inside the folder; those of a large file are read when asked for."""
     rejected: tuple[BadLine, ...]
     """Lines of samples.jsonl that are no usable sample."""
     sha256: str
@@ -163,11 +163,19 @@ DATASETS: dict[str, DatasetRow] = {
 }
 
 
+LARGE = 2**24
+"""Bytes of samples.jsonl from which on samples stay in the file; in memory they take six times as much."""
+
+
 def load(name_or_folder: str) -> Dataset:
     """The data set of a name in `DATASETS`, or in any folder with a samples.jsonl."""
     name, path = _find(name_or_folder)
     folder = path.parent
     rejected: list[BadLine] = []
+    if path.stat().st_size > LARGE:
+        found = catalogue(name_or_folder, _cannot_be_inlined(rejected))
+        read = replace(found, has_tracks_inside=True)
+        return Dataset(name, folder, read, tuple(sorted([*rejected, *found.rejected])), found.sha256)
     samples = tuple(_inline(_checked(path, folder.resolve(), rejected), rejected))
     sha256, unfinished = _digest(path)
     if unfinished is not None:
@@ -181,7 +189,8 @@ def load(name_or_folder: str) -> Dataset:
 class Catalogue(Sequence[Sample]):
     """The samples of a data set that is too large for memory: each is read when it is asked for.
 
-    Their tracks stay in `Sample.track_file` where they are (see `track_files.tracks_of`).
+    Their tracks stay in `Sample.track_file` where they are (see `track_files.tracks_of`), unless they are
+    wanted inside.
     """
 
     path: Path
@@ -192,9 +201,15 @@ class Catalogue(Sequence[Sample]):
     left_out: Counter[str]
     """Reason -> number of samples that the caller has no use for."""
     sha256: str
+    has_tracks_inside: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def __iter__(self) -> Iterator[Sample]:
+        with self.path.open("rb") as file:
+            for offset in self.offsets:
+                yield self._read(file, offset)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -206,9 +221,12 @@ class Catalogue(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         with self.path.open("rb") as file:
-            file.seek(self.offsets[index])
-            sample = Sample.model_validate_json(file.readline())
-        return _with_paths(sample, self.path.parent.resolve())
+            return self._read(file, self.offsets[index])
+
+    def _read(self, file: BinaryIO, offset: int) -> Sample:
+        file.seek(offset)
+        sample = _with_paths(Sample.model_validate_json(file.readline()), self.path.parent.resolve())
+        return track_files.with_tracks(sample) if self.has_tracks_inside else sample
 
 
 def catalogue(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> Catalogue:
@@ -309,6 +327,15 @@ def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Samp
             yield track_files.with_tracks(sample)
         except ValueError as error:
             rejected.append(BadLine(0, f"sample {sample.id}: {error}"))
+
+
+def _cannot_be_inlined(rejected: list[BadLine]) -> Callable[[Sample], str | None]:
+    """As `_inline`, for a catalogue: says why a sample is of no use, and rejects it."""
+
+    def reason(sample: Sample) -> str | None:
+        return None if next(_inline(iter([sample]), rejected), None) else "its tracks cannot be read"
+
+    return reason
 
 
 def _line_starts(path: Path) -> Iterator[tuple[int, int]]:

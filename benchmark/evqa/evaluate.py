@@ -14,7 +14,7 @@ from evqa.export import Exported, export
 from evqa.metrics.presets import OWN, OWN_CHOICES
 from evqa.metrics.presets import preset as preset_named
 from evqa.runner import writing
-from evqa.score import Scores
+from evqa.scores import Scores, write_scores
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def score_run(
     scores = scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers)
     path = run / SCORES if run.is_dir() else run.with_name(f"{run.stem}.{SCORES}")
     with writing(path.parent):
-        scoring.write_scores(path, [*scores, *trivial])
+        write_scores(path, [*scores, *trivial])
     return scores, path
 
 
@@ -91,8 +91,10 @@ def scores_of(
     found: inputs.Predictions, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
     """The scores of a file of predictions, with what of it could not be read."""
-    rows = scoring.score_presets(dataset, found.all(dataset), presets, name=name, workers=workers)
+    rows = scoring.score_with(dataset, found.get, presets, name=name, workers=workers)
     problems = found.problems
+    for damaged in rows[0].problems:
+        problems.add(f"{found.path}: key {damaged}")
     for problem in inputs.named(problems.first, problems.count, MAX_WARNINGS):
         logger.warning("%s", problem)
     counted = {"duplicates": found.duplicates, "unknown": found.unknown, "malformed": problems.count}

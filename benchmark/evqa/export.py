@@ -22,11 +22,13 @@ import numpy as np
 from evqa import masks
 from evqa.datasets import Dataset
 from evqa.inputs import Predictions
-from evqa.legacy.original import CHOICES, NUM_LETTERS, gold_choice
-from evqa.metrics.boundary import drawn, size_of
-from evqa.metrics.frames import Read, gold_masks, merged_tracks
+from evqa.legacy.original import CHOICES, gold_choice
+from evqa.masks import drawn
+from evqa.metrics.answer import NUM_LETTERS
+from evqa.metrics.boundary import size_of
+from evqa.metrics.frames import Frames, Read, drawn_by, gold_masks
+from evqa.outcomes import video_facts
 from evqa.schema import LETTERS, Prediction, Sample, write_json
-from evqa.score import video_facts
 
 Format = Literal["original"]
 
@@ -114,12 +116,11 @@ def _choices(sample: Sample, prediction: Prediction) -> dict[str, object]:
 
 def _write_masks(folder: Path, sample: Sample, prediction: Prediction) -> bool:
     """Write the merged masks of a prediction; False where it has no object."""
-    if prediction.status == "failed" or not prediction.tracks:
+    if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
-    ours = merged_tracks(prediction.tracks)
-    num_frames = _num_frames(sample, prediction, gold)
-    indices = range(num_frames) if prediction.mask_frames is None else prediction.mask_frames
+    ours, said, computed = drawn_by(prediction)
+    indices = range(_num_frames(sample, said, gold)) if computed is None else sorted(computed)
     size = _size(gold.values()) or prediction.mask_size or _size(ours.values())
     if size is None:
         video = video_facts(sample.video)
@@ -128,7 +129,7 @@ def _write_masks(folder: Path, sample: Sample, prediction: Prediction) -> bool:
     return True
 
 
-def _frames(ours: dict[int, Read], indices: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def _frames(ours: Frames, indices: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     empty = np.zeros(size, dtype=np.bool_)
     for index in indices:
         mask = drawn(ours[index]()) if index in ours else empty
@@ -142,9 +143,9 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
     return size_of(first())
 
 
-def _num_frames(sample: Sample, prediction: Prediction, gold: dict[int, Read]) -> int:
+def _num_frames(sample: Sample, said: int | None, gold: Frames) -> int:
     """As scoring counts: what the video has; what the prediction says where the file is not there."""
     last = max(gold, default=-1) + 1
-    if prediction.num_frames is not None and not sample.video.exists():
-        return max(prediction.num_frames, last)
+    if said is not None and not sample.video.exists():
+        return max(said, last)
     return max(video_facts(sample.video).num_frames, last)

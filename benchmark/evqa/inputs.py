@@ -8,11 +8,12 @@ nothing else: its sample counts as failed, unless another record of it is whole.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +21,7 @@ from evqa import masks
 from evqa.datasets import Dataset, path_inside
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.schema import MAX_LINE_BYTES, Prediction, Sample, Track, explain
+from evqa.schema import MAX_LINE_BYTES, Prediction, Sample, Track, explain, lines
 
 Form = Literal["records", "original-gen", "original-mcq"]
 
@@ -29,6 +30,9 @@ FORMS: dict[Form, str] = {
     "original-gen": "the original's generative form",
     "original-mcq": "the original's multiple-choice form",
 }
+
+NOWHERE = -1
+"""In place of the first byte of a record that the file does not have."""
 
 MAX_PROBLEMS = 1000
 """So many are kept by name; all are counted."""
@@ -71,15 +75,43 @@ class Predictions:
     problems: Problems
 
     def get(self, sample: Sample) -> Prediction | None:
-        """The prediction of a sample, with the masks that lie beside the file."""
+        """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
         prediction = self.read(sample)
         if prediction is None or prediction.tracks is not None or prediction.status == "failed":
             return prediction
-        return self._with_masks(prediction)
+        try:
+            folder = self._mask_folder(prediction)
+            has_masks = folder is not None and folder.is_dir() and bool(masks.read_folder(folder))
+        except ValueError as error:
+            return self._without_masks(prediction, error)
+        return prediction.model_copy(update={"mask_folder": folder if has_masks else None})
+
+    def get_whole(self, sample: Sample) -> Prediction | None:
+        """As `get`, with the masks of a folder as one track."""
+        prediction = self.get(sample)
+        if prediction is None or prediction.mask_folder is None:
+            return prediction
+        try:
+            frames = {
+                index: masks.encode(masks.read_png(path))
+                for index, path in masks.read_folder(prediction.mask_folder).items()
+            }
+        except ValueError as error:
+            return self._without_masks(prediction, error)
+        sizes = {rle.size for rle in frames.values()}
+        return prediction.model_copy(
+            update={
+                "mask_folder": None,
+                "tracks": (Track(masks={index: rle for index, rle in frames.items() if masks.area(rle)}),),
+                "mask_size": sizes.pop() if len(sizes) == 1 else None,
+                "mask_frames": tuple(frames),
+                "num_frames": prediction.num_frames or max(frames) + 1,
+            }
+        )
 
     def all(self, dataset: Dataset) -> Iterator[Prediction]:
-        """The prediction of every sample that has one, in the order of the data set."""
-        return (found for sample in dataset.samples if (found := self.get(sample)) is not None)
+        """The whole prediction of every sample that has one, in the order of the data set."""
+        return (found for sample in dataset.samples if (found := self.get_whole(sample)) is not None)
 
     def about(self) -> str:
         """What the file was found to be, in a line."""
@@ -91,27 +123,9 @@ class Predictions:
             return path_inside(self.path.parent, prediction.mask_folder)
         return None if self.masks is None else path_inside(self.masks, Path(prediction.sample, "masks"))
 
-    def _with_masks(self, prediction: Prediction) -> Prediction:
-        """With the images of a folder as one track; without, where there is none or one of them is damaged."""
-        plain = prediction.model_copy(update={"mask_folder": None})
-        try:
-            folder = self._mask_folder(prediction)
-            files = masks.read_folder(folder) if folder is not None and folder.is_dir() else {}
-            if not files:
-                return plain
-            frames = {index: masks.encode(masks.read_png(path)) for index, path in files.items()}
-        except ValueError as error:
-            self.problems.add(f"{self.path}: key {prediction.sample}: masks: {error}")
-            return plain
-        sizes = {rle.size for rle in frames.values()}
-        return plain.model_copy(
-            update={
-                "tracks": (Track(masks={index: rle for index, rle in frames.items() if masks.area(rle)}),),
-                "mask_size": sizes.pop() if len(sizes) == 1 else None,
-                "mask_frames": tuple(frames),
-                "num_frames": prediction.num_frames or max(frames) + 1,
-            }
-        )
+    def _without_masks(self, prediction: Prediction, error: ValueError) -> Prediction:
+        self.problems.add(f"{self.path}: key {prediction.sample}: masks: {error}")
+        return prediction.model_copy(update={"mask_folder": None})
 
 
 def predictions(path: Path, dataset: Dataset, masks_in: Path | None = None) -> Predictions:
@@ -151,65 +165,42 @@ def form_of(path: Path) -> Form:
 # Our records
 
 
-class _Line(NamedTuple):
-    number: int
-    """From 1."""
-    place: int
-    """First byte in the file."""
-    content: bytes | None
-    """None where it is too long."""
-
-
 class _Head(BaseModel):
     sample: str
 
 
 def _records(path: Path, dataset: Dataset) -> Predictions:
-    known = {sample.id for sample in dataset.samples}
-    places: dict[str, int] = {}
+    places = {sample.id: place for place, sample in enumerate(dataset.samples)}
+    starts = array("q", [NOWHERE]) * len(places)
     broken: dict[str, str] = {}
     problems = Problems()
     total = duplicates = unknown = 0
-    for line in _lines(path):
+    for line in lines(path):
         total += 1
         try:
             prediction = _prediction(line.content)
         except ValueError as error:
             reason = f"{path}:{line.number}: {explain(error) if isinstance(error, ValidationError) else error}"
             problems.add(reason)
-            if (name := _name_in(line.content)) in known:
+            if (name := _name_in(line.content)) in places:
                 broken[name] = reason[:1000]
             continue
-        duplicates += prediction.sample in places
-        unknown += prediction.sample not in known
-        if prediction.sample in known:
-            places[prediction.sample] = line.place
+        place = places.get(prediction.sample)
+        if place is None:
+            unknown += 1
+            continue
+        duplicates += starts[place] != NOWHERE
+        starts[place] = line.place
     return Predictions(
         path=path,
         form="records",
         masks=None,
-        read=partial(_read_record, path, places, broken),
+        read=partial(_read_record, path, places, starts, broken),
         num_records=total,
         duplicates=duplicates,
         unknown=unknown,
         problems=problems,
     )
-
-
-def _lines(path: Path) -> Iterator[_Line]:
-    """The lines that are not blank. The last one may lack its end; whether it is whole shows when it is read."""
-    with path.open("rb") as file:
-        number = place = 0
-        while line := file.readline(MAX_LINE_BYTES):
-            number += 1
-            start, place = place, place + len(line)
-            is_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
-            while is_long and (rest := file.readline(MAX_LINE_BYTES)):
-                place += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-            if line.strip():
-                yield _Line(number, start, None if is_long else line)
 
 
 def _prediction(line: bytes | None) -> Prediction:
@@ -229,13 +220,15 @@ def _name_in(line: bytes | None) -> str:
         return ""
 
 
-def _read_record(path: Path, places: dict[str, int], broken: dict[str, str], sample: Sample) -> Prediction | None:
-    place = places.get(sample.id)
-    if place is None:
+def _read_record(
+    path: Path, places: dict[str, int], starts: array[int], broken: dict[str, str], sample: Sample
+) -> Prediction | None:
+    start = starts[places[sample.id]]
+    if start == NOWHERE:
         reason = broken.get(sample.id)
         return None if reason is None else Prediction(sample=sample.id, status="failed", error=reason)
     with path.open("rb") as file:
-        file.seek(place)
+        file.seek(start)
         return Prediction.model_validate_json(file.readline())
 
 

@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from evqa import png
 from evqa.images import MAX_PIXELS, open_image
-from evqa.native import Pixels, Runs
+from evqa.native import FrameMask, Packed, Runs
 from evqa.schema import RLE
 
 MAX_RUN_CHARACTERS = 6
@@ -93,18 +93,22 @@ def union(rles: Sequence[RLE]) -> RLE:
 
 def joined(rles: Sequence[RLE]) -> Runs:
     """Masks of one frame, at least one, as one: unlike `union` it reads no run length, so it checks none."""
-    if len({rle.size for rle in rles}) != 1:
+    if any(rle.size != rles[0].size for rle in rles):
         raise ValueError(f"the masks of one frame need one size, got {sorted({rle.size for rle in rles})}")
     _check_size(rles[0].size)
     return Runs(rles[0].size, [rle.counts for rle in rles])
 
 
-def draw(runs: Runs) -> np.ndarray:
-    """The pixels that are in any of the masks as bool [H, W], after the checks of `decode`."""
-    mask = np.zeros(runs.size, dtype=np.bool_)
-    for counts in runs.counts:
-        mask |= decode(RLE(size=runs.size, counts=counts))
-    return mask
+def drawn(mask: FrameMask) -> np.ndarray:
+    """A mask of any form as bool [H, W]; a `ValueError` for run lengths that do not fit their size."""
+    if isinstance(mask, Packed):
+        return mask.pixels()
+    if not isinstance(mask, Runs):
+        return mask != 0
+    pixels = np.zeros(mask.size, dtype=np.bool_)
+    for counts in mask.counts:
+        pixels |= decode(RLE(size=mask.size, counts=counts))
+    return pixels
 
 
 def area(rle: RLE) -> int:
@@ -164,14 +168,14 @@ def _parse_counts(counts: str) -> np.ndarray:
 
 def read_png(path: Path) -> np.ndarray:
     """The mask as bool [H, W]: any non-zero palette index, grey value, or R, G or B is foreground."""
-    return read_pixels(path) != 0
+    return drawn(read_mask(path))
 
 
-def read_pixels(path: Path) -> Pixels:
-    """As `read_png`, with non-zero for foreground: nothing is compared that need not be."""
-    values = png.read(path)
-    if values is not None:
-        return values
+def read_mask(path: Path) -> FrameMask:
+    """As `read_png`, in whichever form is read fastest."""
+    mask = png.read_mask(path)
+    if mask is not None:
+        return mask
     image = open_image(path)
     if image.mode in {"RGB", "RGBA"}:
         return np.any(np.asarray(image)[..., :3] != 0, axis=2)

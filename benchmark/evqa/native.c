@@ -1,4 +1,4 @@
-/* Masks compared without being drawn: the integers of J and F from run lengths or pixels, and PNG's row filters.
+/* Masks compared without being drawn: the integers of J and F from run lengths or pixels.
 
    Plain C without Python's headers: setup.py compiles it where there is a compiler, evqa/native.py loads it, and
    evqa/metrics/boundary.py says the same in numpy. Nothing here trusts its input: run lengths are checked before
@@ -9,31 +9,15 @@
    transposition. Words lie in memory line after line for one place on the line, then for the next place: so what is
    done to one word is done to the same place of many lines at once, which compilers turn into vector code. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "native.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 
-/* The same code a second time for processors with AVX2, chosen when it is loaded. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && !defined(EVQA_PLAIN)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define NO_OVERLAP _Pragma("GCC ivdep")
-#else
-#define INLINE static inline
-#define NO_OVERLAP
-#endif
-
-enum { VERSION = 1 };           /* of the functions below; evqa/native.py asks for it */
 enum { MAX_RADIUS = 128 };      /* beyond it, numpy: frames with a diagonal above 16,000 pixels */
 enum { MAX_PARTS = 5 };         /* words around a word that a window of MAX_RADIUS meets */
+enum { BLOCK = 8 };             /* lines that are looked at together */
 enum { MAX_PROBE = 31 };        /* radius up to which a row of the disk fits a word */
 enum { MAX_RUN_CHARACTERS = 6 };
 static const int64_t MAX_AREA = 1 << 26;  /* pixels; evqa.images.MAX_PIXELS */
@@ -41,12 +25,15 @@ static const int64_t MAX_WORDS = 1 << 22; /* of one bitmap */
 
 enum { DONE = 0, BAD_FIRST = 1, BAD_SECOND = 2, NO_MEMORY = 3, NOT_COVERED = 4 };
 
+enum { RUNS = 0, BYTES = 1, BITS = 2 };
+
+/* One side of a comparison. */
 typedef struct {
-    const char *text;      /* run lengths of `num_masks` masks, a space between; or NULL: */
-    int64_t length;
+    int64_t form;     /* RUNS, BYTES or BITS */
+    const void *data; /* run lengths of `num_masks` masks, a space between; rows of bytes, not 0 = foreground; or a bit
+                         for each, rows without a gap, each with one bit before it, and a word behind the last */
+    int64_t size;     /* characters of run lengths; bytes from row to row of bytes */
     int64_t num_masks;
-    const uint8_t *pixels; /* rows of bytes, not 0 = foreground */
-    int64_t stride;        /* bytes from row to row */
 } Source;
 
 typedef struct { uint32_t start, end; } Run; /* foreground, end excluded, counted down the columns */
@@ -61,8 +48,6 @@ typedef struct {
     int64_t frame_lines, frame_bits;
 } Field;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int lowest_bit(uint64_t word) {
 #if defined(__GNUC__)
     return __builtin_ctzll(word);
@@ -131,7 +116,7 @@ static int64_t read_runs(const char *text, int64_t length, int64_t area, Run *ru
 
 /* The runs of all masks of a source, one after the other; -1 where one is damaged or their number is another. */
 static int64_t read_masks(const Source *source, int64_t area, Run *runs) {
-    const char *text = source->text, *end = source->text + source->length;
+    const char *text = source->data, *end = text + source->size;
     int64_t num_runs = 0, num_masks = 0;
     for (;;) {
         const char *stop = memchr(text, ' ', (size_t)(end - text));
@@ -227,25 +212,33 @@ INLINE uint64_t pack_64(const uint8_t *pixels) {
 #endif
 }
 
-/* Rows of bytes as bits, a row a line, and the box of what is set. `seen` has room for a line. */
+/* Keep word `word` of line `row`, and what it says of the box. */
+INLINE void keep(const Bits *bits, uint64_t *seen, uint64_t *any, int64_t row, int64_t word, uint64_t packed) {
+    column(bits, word)[row] = packed;
+    seen[word] |= packed;
+    *any |= packed;
+}
+
+/* Rows of bytes or of bits as lines, and the box of what is set. `seen` has room for a line. */
 FOR_EACH_PROCESSOR
 static void pack_rows(
     const Source *source, int64_t height, int64_t width, const Bits *bits, uint64_t *seen, Box *box) {
     int64_t whole = width / 64, rest = width % 64;
     memset(seen, 0, (size_t)(whole + 1) * 8);
     for (int64_t row = 0; row < height; row++) {
-        const uint8_t *pixels = source->pixels + row * source->stride;
         uint64_t any = 0;
-        for (int64_t word = 0; word < whole; word++) {
-            uint64_t packed = pack_64(pixels + 64 * word);
-            column(bits, word)[row] = packed;
-            seen[word] |= packed;
-            any |= packed;
+        if (source->form == BYTES) {
+            const uint8_t *pixels = (const uint8_t *)source->data + row * source->size;
+            for (int64_t word = 0; word < whole; word++)
+                keep(bits, seen, &any, row, word, pack_64(pixels + 64 * word));
+            keep(bits, seen, &any, row, whole, pack_up_to_64(pixels + 64 * whole, rest));
+        } else {
+            int64_t start = row * (width + 1) + 1;
+            for (int64_t word = 0; word < whole; word++)
+                keep(bits, seen, &any, row, word, bits_at(source->data, start + 64 * word));
+            keep(bits, seen, &any, row, whole, rest ? bits_at(source->data, start + 64 * whole) << (64 - rest) >> (64 - rest) : 0);
         }
-        uint64_t packed = pack_up_to_64(pixels + 64 * whole, rest);
-        column(bits, whole)[row] = packed;
-        seen[whole] |= packed;
-        if (any | packed) {
+        if (any) {
             box->first_line = least(box->first_line, row);
             box->last_line = most(box->last_line, row);
         }
@@ -289,10 +282,10 @@ static void turn(const Bits *rows, int64_t height, const Field *field, const Bit
 
 FOR_EACH_PROCESSOR
 static void count_pixels(const Field *field, const Bits masks[2], int64_t counts[3]) {
-    int64_t both = 0, in_first = 0, in_second = 0;
+    int64_t both = 0, in_first = 0, in_second = 0, number = field->num_lines;
     for (int64_t word = 0; word < field->num_words; word++) {
         const uint64_t *first = column(&masks[0], word), *second = column(&masks[1], word);
-        for (int64_t i = 0; i < field->num_lines; i++) {
+        for (int64_t i = 0; i < number; i++) {
             both += count_bits(first[i] & second[i]);
             in_first += count_bits(first[i]);
             in_second += count_bits(second[i]);
@@ -320,17 +313,17 @@ static void repeat_last(const Field *field, const Bits *mask) {
    neighbour on the next line, or from the one diagonally ahead (`seg2bmap` of DAVIS). */
 FOR_EACH_PROCESSOR
 static int64_t draw_outline(const Field *field, const Bits *mask, const Bits *outline) {
-    int64_t count = 0, beyond = field->frame_bits - 64 * field->first_word;
+    int64_t count = 0, beyond = field->frame_bits - 64 * field->first_word, number = field->num_lines;
     for (int64_t word = 0; word < field->num_words; word++) {
         const uint64_t *here = column(mask, word), *more = column(mask, word + 1);
         uint64_t *edge = column(outline, word), inside = ~(uint64_t)0;
         if (beyond - 64 * word < 64) inside = beyond > 64 * word ? inside >> (64 - (beyond - 64 * word)) : 0;
         NO_OVERLAP
-        for (int64_t i = 0; i < field->num_lines; i++) {
+        for (int64_t i = 0; i < number; i++) {
             uint64_t ahead = here[i] >> 1 | more[i] << 63, across = here[i + 1] >> 1 | more[i + 1] << 63;
             edge[i] = ((here[i] ^ ahead) | (here[i] ^ here[i + 1]) | (here[i] ^ across)) & inside;
         }
-        for (int64_t i = 0; i < field->num_lines; i++) count += count_bits(edge[i]);
+        for (int64_t i = 0; i < number; i++) count += count_bits(edge[i]);
     }
     return count;
 }
@@ -438,11 +431,66 @@ static void make_disk(Disk *disk, int radius) {
     }
 }
 
+/* How many of these bits of a word of a line have none of `other` in the disk around them, looked at one by one. */
+INLINE int64_t count_far(const Bits *other, int64_t line, int64_t word, uint64_t doubtful, const Disk *disk) {
+    int64_t count = 0;
+    for (; doubtful; doubtful &= doubtful - 1)
+        count += !is_met(other, line, 64 * word + lowest_bit(doubtful), disk->radius, disk->half, disk->rows);
+    return count;
+}
+
+/* For each bit of BLOCK words, whether there is a bit within `reach` (1 to MAX_PROBE) of it on its line. */
+INLINE void near_by(uint64_t *low, const uint64_t *before, const uint64_t *here, const uint64_t *after, int reach) {
+    uint64_t high[BLOCK];
+    int window = 2 * reach + 1, far = 64 - reach;
+    for (int k = 0; k < BLOCK; k++) {
+        low[k] = here[k] << reach | before[k] >> far;
+        high[k] = after[k] << reach | here[k] >> far;
+    }
+    for (int done = 1; done < window;) {
+        int step = (int)least(done, window - done);
+        for (int k = 0; k < BLOCK; k++) {
+            low[k] |= low[k] >> step | high[k] << (64 - step);
+            high[k] |= high[k] >> step;
+        }
+        done += step;
+    }
+}
+
 /* How many pixels of `outline` have none of `other` in the disk around them. Those with one in the square inside the
    disk are met, those with none in the square around it are not; the others are looked at one by one.
    Line i of `joined` is lines i - radius to i - radius + 2 * inner of `other`. */
 FOR_EACH_PROCESSOR
 static int64_t count_missed(
+    const Field *field, const Bits *outline, const Bits *other, const Bits *joined, const Disk *disk) {
+    int64_t missed = 0, shift = disk->radius - disk->inner, number = field->num_lines;
+    for (int64_t word = 0; word < field->num_words; word++) {
+        const uint64_t *edges = column(outline, word), *here = column(joined, word);
+        const uint64_t *before = column(joined, word - 1), *after = column(joined, word + 1);
+        for (int64_t i = 0; i < number; i += BLOCK) { /* behind the last line, BLOCK empty ones can be read */
+            uint64_t left[BLOCK], met[BLOCK], around[3][BLOCK], any = 0;
+            for (int k = 0; k < BLOCK; k++) any |= edges[i + k];
+            if (!any) continue;
+            near_by(met, before + i + shift, here + i + shift, after + i + shift, disk->inner);
+            any = 0;
+            for (int k = 0; k < BLOCK; k++) any |= left[k] = edges[i + k] & ~met[k];
+            if (!any) continue;
+            for (int k = 0; k < BLOCK; k++) {
+                around[0][k] = before[i + k] | before[i + k + shift] | before[i + k + 2 * shift];
+                around[1][k] = here[i + k] | here[i + k + shift] | here[i + k + 2 * shift];
+                around[2][k] = after[i + k] | after[i + k + shift] | after[i + k + 2 * shift];
+            }
+            near_by(met, around[0], around[1], around[2], disk->radius);
+            for (int k = 0; k < BLOCK; k++)
+                if (left[k]) missed += count_bits(left[k] & ~met[k]) + count_far(other, i + k, word, left[k] & met[k], disk);
+        }
+    }
+    return missed;
+}
+
+/* As `count_missed`, with a disk of any radius. `parts` has room for MAX_PARTS + 1 words a line. */
+FOR_EACH_PROCESSOR
+static int64_t count_missed_far(
     const Field *field, const Bits *outline, const Bits *other, const Bits *joined, const Disk *disk, uint64_t *parts) {
     int64_t missed = 0, number = field->num_lines, shift = disk->radius - disk->inner;
     uint64_t *left = parts + MAX_PARTS * number;
@@ -468,9 +516,7 @@ static int64_t count_missed(
         spread(parts, number, disk->radius);
         for (int64_t i = 0; i < number; i++) {
             if (!left[i]) continue;
-            missed += count_bits(left[i] & ~parts[i]);
-            for (uint64_t doubtful = left[i] & parts[i]; doubtful; doubtful &= doubtful - 1)
-                missed += !is_met(other, i, 64 * word + lowest_bit(doubtful), disk->radius, disk->half, disk->rows);
+            missed += count_bits(left[i] & ~parts[i]) + count_far(other, i, word, left[i] & parts[i], disk);
         }
     }
     return missed;
@@ -497,7 +543,7 @@ static void release(Memory *memory) {
 
 /* counts[3..6]: outline pixels of either mask, and how many of these are met. */
 static int measure_outlines(const Field *field, const Bits masks[2], int radius, Memory *memory, int64_t counts[7]) {
-    int64_t lines = field->num_lines + 2 * radius, stride = stride_for(lines), pads = (radius + 63) / 64;
+    int64_t lines = field->num_lines + 2 * radius, stride = stride_for(lines + BLOCK), pads = (radius + 63) / 64;
     int64_t size = (field->num_words + 2 * pads) * stride;
     Bits outlines[2], joined, inner[2];
     Disk disk;
@@ -517,8 +563,9 @@ static int measure_outlines(const Field *field, const Bits masks[2], int radius,
     joined.words = memory->outlines + 2 * size + pads * stride;
     for (int side = 0; side < 2; side++) {
         join_lines(&outlines[1 - side], field->num_words, lines, 2 * disk.inner + 1, &joined);
-        int64_t missed = count_missed(
-            field, &inner[side], &inner[1 - side], &joined, &disk, memory->outlines + 3 * size);
+        int64_t missed = disk.inner && radius <= MAX_PROBE
+            ? count_missed(field, &inner[side], &inner[1 - side], &joined, &disk)
+            : count_missed_far(field, &inner[side], &inner[1 - side], &joined, &disk, memory->outlines + 3 * size);
         counts[5 + side] = counts[3 + side] - missed;
     }
     return DONE;
@@ -529,13 +576,13 @@ static int read_source(
     const Source *source, int64_t height, int64_t width, Run **runs, int64_t *num_runs, Bits *packed, Box *box) {
     Box empty = {INT64_MAX, -1, INT64_MAX, -1};
     *box = empty;
-    if (!source->text) {
+    if (source->form != RUNS) {
         uint64_t *seen = packed->words + (width / 64 + 2) * packed->stride;
         memset(column(packed, width / 64 + 1), 0, (size_t)packed->stride * 8);
         pack_rows(source, height, width, packed, seen, box);
         return DONE;
     }
-    *runs = malloc((size_t)(source->length / 2 + 1) * sizeof(Run));
+    *runs = malloc((size_t)(source->size / 2 + 1) * sizeof(Run));
     if (!*runs) return NO_MEMORY;
     *num_runs = read_masks(source, height * width, *runs);
     if (*num_runs < 0) return BAD_FIRST;
@@ -561,7 +608,7 @@ static Box swapped(Box box) {
 
 static int compare(
     const Source sources[2], int64_t height, int64_t width, int radius, Memory *memory, int64_t counts[7]) {
-    int num_packed = !sources[0].text + !sources[1].text, in_rows = num_packed == 2;
+    int num_packed = (sources[0].form != RUNS) + (sources[1].form != RUNS), in_rows = num_packed == 2;
     int64_t row_stride = stride_for(height + 1), num_runs[2] = {0, 0};
     int64_t packed_size = (width / 64 + 2) * row_stride + width / 64 + 1; /* a word more than the line, and `seen` */
     Bits packed[2], masks[2];
@@ -574,7 +621,7 @@ static int compare(
         int state = read_source(
             &sources[side], height, width, &memory->runs[side], &num_runs[side], &packed[side], &boxes[side]);
         if (state != DONE) return state == BAD_FIRST && side ? BAD_SECOND : state;
-        if (!in_rows && !sources[side].text) boxes[side] = swapped(boxes[side]);
+        if (!in_rows && sources[side].form != RUNS) boxes[side] = swapped(boxes[side]);
     }
 
     Box both = boxes[0];
@@ -595,31 +642,22 @@ static int compare(
         }
         masks[side].stride = stride;
         masks[side].words = memory->drawn + side * size;
-        if (sources[side].text) draw_runs(&field, &masks[side], memory->runs[side], num_runs[side]);
+        if (sources[side].form == RUNS) draw_runs(&field, &masks[side], memory->runs[side], num_runs[side]);
         else if (boxes[side].last_line >= 0) turn(&packed[side], height, &field, &masks[side], &boxes[side]);
     }
     count_pixels(&field, masks, counts);
     return counts[1] && counts[2] ? measure_outlines(&field, masks, radius, memory, counts) : DONE;
 }
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#elif defined(__GNUC__)
-#define EXPORT __attribute__((visibility("default")))
-#else
-#define EXPORT
-#endif
-
 EXPORT int64_t evqa_version(void) { return VERSION; }
 
 /* Counts of a pair of masks of one size: pixels in both, in the first, in the second; outline pixels of the first,
-   of the second; and how many of these have one of the other's within `radius`. Each side is text or pixels. */
+   of the second; and how many of these have one of the other's within `radius`. Each side is a `Source`. */
 EXPORT int64_t evqa_compare(
-    int64_t height, int64_t width, int64_t radius, const char *first_text, int64_t first_length, int64_t first_masks,
-    const uint8_t *first_pixels, int64_t first_stride, const char *second_text, int64_t second_length,
-    int64_t second_masks, const uint8_t *second_pixels, int64_t second_stride, int64_t counts[7]) {
-    Source sources[2] = {{first_text, first_length, first_masks, first_pixels, first_stride},
-                         {second_text, second_length, second_masks, second_pixels, second_stride}};
+    int64_t height, int64_t width, int64_t radius, int64_t first_form, const void *first, int64_t first_size,
+    int64_t first_masks, int64_t second_form, const void *second, int64_t second_size, int64_t second_masks,
+    int64_t counts[7]) {
+    Source sources[2] = {{first_form, first, first_size, first_masks}, {second_form, second, second_size, second_masks}};
     Memory memory = {{NULL, NULL}, NULL, NULL, NULL};
     int state;
     memset(counts, 0, 7 * sizeof(int64_t));
@@ -629,43 +667,4 @@ EXPORT int64_t evqa_compare(
     state = compare(sources, height, width, (int)radius, &memory, counts);
     release(&memory);
     return state;
-}
-
-/* PNG */
-
-INLINE uint8_t paeth(int left, int up, int corner) {
-    int by_left = up - corner, by_up = left - corner, by_corner = by_left + by_up;
-    by_left = by_left < 0 ? -by_left : by_left;
-    by_up = by_up < 0 ? -by_up : by_up;
-    by_corner = by_corner < 0 ? -by_corner : by_corner;
-    if (by_left <= by_up && by_left <= by_corner) return (uint8_t)left;
-    return (uint8_t)(by_up <= by_corner ? up : corner);
-}
-
-/* Undo the row filters of PNG for one byte a pixel or less (PNG specification, section 9).
-   `data` is `height` rows of a filter's number and `width` bytes; `out` gets the bytes alone. 0: done. */
-FOR_EACH_PROCESSOR
-static int64_t unfilter(const uint8_t *data, int64_t height, int64_t width, uint8_t *out) {
-    for (int64_t row = 0; row < height; row++, data += width + 1, out += width) {
-        const uint8_t *in = data + 1, *up = row ? out - width : NULL;
-        uint8_t left = 0, corner = 0;
-        int filter = data[0];
-        if (!row && filter == 2) filter = 0; /* above the first row all is 0 */
-        if (!row && filter == 4) filter = 1;
-        if (filter == 0) memcpy(out, in, (size_t)width);
-        else if (filter == 1) for (int64_t i = 0; i < width; i++) out[i] = left = (uint8_t)(in[i] + left);
-        else if (filter == 2) for (int64_t i = 0; i < width; i++) out[i] = (uint8_t)(in[i] + up[i]);
-        else if (filter == 3) for (int64_t i = 0; i < width; i++) out[i] = left = (uint8_t)(in[i] + (left + (row ? up[i] : 0)) / 2);
-        else if (filter == 4)
-            for (int64_t i = 0; i < width; i++) {
-                out[i] = left = (uint8_t)(in[i] + paeth(left, up[i], corner));
-                corner = up[i];
-            }
-        else return 1;
-    }
-    return 0;
-}
-
-EXPORT int64_t evqa_unfilter(const uint8_t *data, int64_t height, int64_t width, uint8_t *out) {
-    return unfilter(data, height, width, out);
 }

@@ -1,4 +1,4 @@
-"""The compiled part of evqa (`native.c`), found and loaded where it was built; None where it was not.
+"""The compiled part of evqa (`native.c`, `native_png.c`), found and loaded where it was built; None where it was not.
 
 `pip install` compiles it if there is a C compiler and goes on without it if there is none: then the same is
 computed in numpy and Pillow, slower, to the same digit. `EVQA_NO_C=1` in the environment leaves it out.
@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
-"""Of the functions in `native.c`; a library of another version is left out."""
+VERSION = 2
+"""Of the functions in both (`native.h`); a library of another version is left out."""
 
 SWITCH = "EVQA_NO_C"
 
@@ -29,7 +29,9 @@ State = Literal["compiled", "switched off", "not built", "outdated", "cannot be 
 
 _DONE, _BAD_FIRST, _BAD_SECOND, _NO_MEMORY, _NOT_COVERED = range(5)
 
-_SIDE = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+_RUNS, _BYTES, _BITS = range(3)
+_SIDE = (ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_COUNTS = ctypes.c_int64 * 7
 
 
 class Counts(NamedTuple):
@@ -57,6 +59,25 @@ class Runs(NamedTuple):
     """COCO's compressed run lengths, one text a mask, at least one."""
 
 
+class Packed(NamedTuple):
+    """A mask as bits, as a PNG holds it: rows without a gap, each with one bit before its pixels, lowest bits first."""
+
+    size: tuple[int, int]
+    """(H, W)."""
+    words: NDArray[np.uint64]
+    """Of `H * (W + 1)` bits; a word more can be read."""
+
+    def pixels(self) -> NDArray[np.bool_]:
+        """The mask `[H, W]`."""
+        height, width = self.size
+        bits = np.unpackbits(self.words.view(np.uint8), count=height * (width + 1), bitorder="little")
+        return bits.reshape(height, width + 1)[:, 1:].view(np.bool_)
+
+
+FrameMask = Pixels | Runs | Packed
+"""A mask of one frame: pixels, the run lengths of the masks that it joins, or bits."""
+
+
 class BadRunsError(ValueError):
     """Run lengths that do not fit their size; `first` says of which mask."""
 
@@ -70,7 +91,7 @@ def state() -> State:
     return "compiled" if isinstance(found := _found(), ctypes.CDLL) else found
 
 
-def compare(first: Runs | Pixels, second: Runs | Pixels, size: tuple[int, int], radius: int) -> Counts | None:
+def compare(first: FrameMask, second: FrameMask, size: tuple[int, int], radius: int) -> Counts | None:
     """The counts of two masks of `size` (H, W); None where this has to be done without the compiled part.
 
     That is: it is not built, or the radius is above 128 pixels, or the frame is millions of pixels long and a
@@ -80,7 +101,7 @@ def compare(first: Runs | Pixels, second: Runs | Pixels, size: tuple[int, int], 
     if not isinstance(library, ctypes.CDLL):
         return None
     first, second = _laid_out(first), _laid_out(second)
-    counts = (ctypes.c_int64 * 7)()
+    counts = _COUNTS()
     done = library.evqa_compare(*size, radius, *_side(first, size), *_side(second, size), counts)
     if done == _DONE:
         return Counts(*counts)
@@ -106,19 +127,38 @@ def unfilter(data: bytearray, height: int, width: int) -> NDArray[np.uint8] | No
     return rows
 
 
-def _side(mask: Runs | Pixels, size: tuple[int, int]) -> tuple[bytes | None, int, int, int | None, int]:
-    """The five arguments of one mask: text, its length, number of masks; pixels, bytes from row to row."""
-    if isinstance(mask, Runs):
-        assert mask.size == size, (mask.size, size)
-        text = " ".join(mask.counts).encode("utf-8", "surrogatepass")  # what is not ASCII is refused there
-        return text, len(text), len(mask.counts), None, 0
-    assert mask.shape == size, (mask.shape, size)
-    return None, 0, 0, _address(mask), mask.strides[0]
+def inflate_bits(packed: bytes, height: int, width: int) -> Packed | None:
+    """Which pixels of a PNG of one byte each are not 0, from its zlib stream of rows.
+
+    None where that takes a reader of bytes: a row is filtered, the stream is not one of this size, or it is not
+    compiled. The stream's own checksum, which is of bytes, is not looked at.
+    """
+    library = _found()
+    if not isinstance(library, ctypes.CDLL):
+        return None
+    words = np.empty(height * (width + 1) // 64 + 2, np.uint64)
+    if library.evqa_inflate_bits(packed, len(packed), height, width, _address(words)):
+        return None
+    return Packed((height, width), words)
 
 
-def _laid_out(mask: Runs | Pixels) -> Runs | Pixels:
+def _side(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int, int]:
+    """The four arguments of one mask: form, data, its size, number of masks."""
+    if isinstance(mask, np.ndarray):
+        assert mask.shape == size, (mask.shape, size)
+        return _BYTES, _address(mask), mask.strides[0], 1
+    assert mask.size == size, (mask.size, size)
+    if isinstance(mask, Packed):
+        return _BITS, _address(mask.words), 0, 1
+    text = " ".join(mask.counts).encode("utf-8", "surrogatepass")  # what is not ASCII is refused there
+    return _RUNS, text, len(text), len(mask.counts)
+
+
+def _laid_out(mask: FrameMask) -> FrameMask:
     """Pixels of one byte, side by side in a row, rows in order; copied only if they are not."""
-    if isinstance(mask, Runs) or (mask.itemsize == 1 and mask.strides[1] == 1 and mask.strides[0] >= mask.shape[1]):
+    if not isinstance(mask, np.ndarray):
+        return mask
+    if mask.itemsize == 1 and mask.strides[1] == 1 and mask.strides[0] >= mask.shape[1]:
         return mask
     return np.ascontiguousarray(mask != 0)
 
@@ -143,6 +183,8 @@ def _found() -> ctypes.CDLL | State:
         library.evqa_compare.argtypes = (*(ctypes.c_int64,) * 3, *_SIDE, *_SIDE, ctypes.c_void_p)
         library.evqa_unfilter.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         library.evqa_unfilter.restype = ctypes.c_int64
+        library.evqa_inflate_bits.argtypes = (ctypes.c_char_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p)
+        library.evqa_inflate_bits.restype = ctypes.c_int64
     except (OSError, AttributeError):
         return "cannot be loaded"
     return library

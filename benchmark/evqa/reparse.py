@@ -1,23 +1,30 @@
 """Stored replies through the parser again: a better parser never costs a model call.
 
 `predictions.jsonl` is written anew beside itself and then put in its place, and the old file is kept as
-`predictions.before-reparse-1.jsonl` and so on. Masks, costs, failures and replies stay as they are.
+`predictions.before-reparse-1.jsonl` and so on. Masks, costs, failures and replies stay as they are, and so does, byte
+for byte, a line that is no record: it is named.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
 
 from evqa import replies, runner, schema
 from evqa.datasets import Dataset
-from evqa.schema import Prediction, Sample
+from evqa.schema import Line, Prediction, Sample
 
 FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
 """What the parser reads."""
+
+
+MAX_NAMED = 20
+"""So many broken lines are shown."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Reparsed:
     """that cannot be read any more."""
     left: int
     """Records left as they are: failed ones, ones without a reply, samples that the data set does not have."""
+    broken: tuple[str, ...]
+    """Lines that are no records, by file, line and field."""
 
     def summary(self) -> str:
         """Counts, one line a field."""
@@ -45,6 +54,9 @@ class Reparsed:
             f"{self.lost.get(field, 0)} cannot any more)"
             for field, count in self.changed.items()
         ]
+        lines += [f"  {problem}; the line stays as it is" for problem in self.broken[:MAX_NAMED]]
+        if len(self.broken) > MAX_NAMED:
+            lines.append(f"  ... and {len(self.broken) - MAX_NAMED} more lines that are no records")
         lines.append(f"the old file is {self.kept}" if self.kept else "nothing changed, and nothing was written")
         return "\n".join(lines)
 
@@ -56,9 +68,19 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
         raise ValueError(f"{folder} holds no run with {runner.PREDICTIONS}: give a folder that `evqa predict` wrote")
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
+    broken: list[str] = []
     with runner.locked(folder), runner.writing(folder):
         fresh = path.with_name(f"{path.name}.reparsed")
-        schema.write_records(fresh, _again(path, samples, counts))
+        with path.open("rb") as old, schema.rewritten(fresh) as new:
+            for line in schema.lines(path):
+                try:
+                    prediction = _record(line)
+                except ValueError as error:
+                    reason = schema.explain(error) if isinstance(error, ValidationError) else str(error)
+                    broken.append(f"{path}:{line.number} is no Prediction: {reason}"[:1000])
+                    _copy(old, line, new)
+                else:
+                    new.write(_again(prediction, samples, counts).model_dump_json().encode() + b"\n")
         has_changed = any(kind == "changed" for kind, _ in counts)
         kept = _keep(path, fresh) if has_changed else None
         fresh.unlink(missing_ok=True)
@@ -70,6 +92,7 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
         gained=_of("gained", counts),
         lost=_of("lost", counts),
         left=counts["left", ""],
+        broken=tuple(broken),
     )
 
 
@@ -80,22 +103,38 @@ def parsed_again(prediction: Prediction, sample: Sample) -> Prediction:
     return prediction.model_copy(update={field: found[field] for field in FIELDS if field in asked})
 
 
-def _again(path: Path, samples: dict[str, Sample], counts: Counter[tuple[str, str]]) -> Iterator[Prediction]:
-    for prediction in schema.read_records(path, Prediction):
-        counts["records", ""] += 1
-        sample = samples.get(prediction.sample)
-        if sample is None or prediction.status == "failed" or not prediction.turns:
-            counts["left", ""] += 1
-            yield prediction
-            continue
-        again = parsed_again(prediction, sample)
-        for field in FIELDS:
-            before, now = getattr(prediction, field), getattr(again, field)
-            if before != now:
-                counts["changed", field] += 1
-                counts["gained", field] += before is None
-                counts["lost", field] += now is None
-        yield again
+def _record(line: Line) -> Prediction:
+    if line.content is None:
+        raise ValueError(f"the line is longer than {schema.MAX_LINE_BYTES} bytes")
+    return Prediction.model_validate_json(line.content)
+
+
+def _copy(old: BinaryIO, line: Line, new: BinaryIO) -> None:
+    """A line as it is, a block at a time; the last one gets its end."""
+    old.seek(line.place)
+    left, block = line.end - line.place, b""
+    while left > 0:
+        block = old.read(min(left, 2**20))
+        left -= len(block)
+        new.write(block)
+    if not block.endswith(b"\n"):
+        new.write(b"\n")
+
+
+def _again(prediction: Prediction, samples: dict[str, Sample], counts: Counter[tuple[str, str]]) -> Prediction:
+    counts["records", ""] += 1
+    sample = samples.get(prediction.sample)
+    if sample is None or prediction.status == "failed" or not prediction.turns:
+        counts["left", ""] += 1
+        return prediction
+    again = parsed_again(prediction, sample)
+    for field in FIELDS:
+        before, now = getattr(prediction, field), getattr(again, field)
+        if before != now:
+            counts["changed", field] += 1
+            counts["gained", field] += before is None
+            counts["lost", field] += now is None
+    return again
 
 
 def _of(kind: str, counts: Counter[tuple[str, str]]) -> dict[str, int]:

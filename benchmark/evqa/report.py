@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from evqa.metrics.joint import surface
+from evqa.metrics.means import Mean
 from evqa.metrics.presets import OWN
 from evqa.metrics.presets import preset as preset_named
-from evqa.score import Mean, Scores
+from evqa.scores import Scores
 
 Style = Literal["text", "rich", "markdown", "latex"]
 """rich = drawn for a terminal; text = the same in plain characters."""
 
-COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "joint")
+COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "m_vIoU box", "joint")
 """Metrics of the main table; one that a preset does not have is left out."""
 
 NONE = "-"
+
+COUNTS = ("n_total", "n_scored", "n_missing", "n_failed", "n_unparsed")
+"""Fields of `Mean` that stand beside it."""
 
 
 def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
@@ -26,7 +30,9 @@ def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Styl
     for preset in dict.fromkeys(scores.preset for scores in runs):
         chosen = [scores for scores in runs if scores.preset == preset]
         trivial = [scores for scores in baselines if scores.preset == preset]
+        rows = {scores.name: scores.metrics for scores in [*chosen, *trivial]}
         parts += [heading(preset, style), main_table([*chosen, *trivial], style)]
+        parts.append(f"over how many samples\n{counts_table(rows, columns_of(preset), style)}")
         parts += [counts_line(scores) for scores in chosen]
         parts += [part for scores in chosen for part in details(scores, style)]
     return "\n\n".join(parts) + "\n"
@@ -43,28 +49,38 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
         )
     for axis, about in (("question_type", "question type"), ("source", "source")):
         if groups := group_table(scores, axis, style):
-            parts.append(f"{scores.name}, by {about}\n{groups}")
+            counts = counts_table(scores.groups[axis], columns_of(scores.preset), style)
+            parts += [f"{scores.name}, by {about}\n{groups}", f"over how many samples\n{counts}"]
     return parts
+
+
+def counts_table(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
+    """Over how many samples each mean of a table is; the metrics of a row that share their counts share a line."""
+    body: list[list[str]] = []
+    for name, means in rows.items():
+        shared: dict[tuple[int, ...], list[str]] = {}
+        for title in titles:
+            if title in means and means[title].n_total:
+                shared.setdefault(_counts(means[title]), []).append(title)
+        body += [[name, ", ".join(same), *map(str, counts)] for counts, same in shared.items()]
+    return table(["", "means", *COUNTS], body, style)
+
+
+def _counts(mean: Mean) -> tuple[int, ...]:
+    return tuple(getattr(mean, name) for name in COUNTS)
 
 
 def means_table(scores: Scores, style: Style = "text") -> str:
     """One row per metric: percent, the 95 % interval, and over what the mean is."""
     body = [
-        [
-            title,
-            cell(mean, scores.preset, title),
-            *map(str, (mean.n_total, mean.n_scored, mean.n_missing, mean.n_failed, mean.n_unparsed)),
-        ]
-        for title, mean in scores.metrics.items()
+        [title, cell(mean, scores.preset, title), *map(str, _counts(mean))] for title, mean in scores.metrics.items()
     ]
-    header = ["metric", "mean", "n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
-    return table(header, body, style)
+    return table(["metric", "mean", *COUNTS], body, style)
 
 
 def derived_line(scores: Scores) -> str:
     """Numbers of a preset that are made of means; empty text where it has none."""
-    means = {title: mean.mean for title, mean in scores.metrics.items() if mean.mean is not None}
-    numbers = {name: of(means) for name, of in preset_named(scores.preset).derived.items()}
+    numbers = {name: of(scores.metrics) for name, of in preset_named(scores.preset).derived.items()}
     shown = [f"{name} {100 * number:.1f}" for name, number in numbers.items() if number is not None]
     return f"{scores.name}: {', '.join(shown)}" if shown else ""
 

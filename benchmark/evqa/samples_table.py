@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.metrics.presets import preset as preset_named
-from evqa.score import Scores
+from evqa.schema import rewritten
+from evqa.scores import Scores
 
 COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source")
 
@@ -20,19 +22,19 @@ Row = dict[str, str | float | None]
 
 def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
     """The rows, metrics in percent; None where a metric does not apply to a sample."""
-    gold = {sample.id: sample for sample in dataset.samples}
+    about = [(sample.question_type, sample.source) for sample in dataset.samples]
     for run in scores:
         metrics = preset_named(run.preset).metrics
         scale = {title: 1.0 if metrics[title].unit == "percent" else 100.0 for title in run.metrics}
-        for name, sample in run.samples.items():
+        for (name, sample), (question_type, source) in zip(run.samples.rows(), about, strict=True):
             row: Row = {
                 "run": run.name,
                 "preset": run.preset,
                 "sample": name,
                 "video": sample.video_id,
                 "status": sample.status,
-                "question_type": gold[name].question_type,
-                "source": gold[name].source,
+                "question_type": question_type,
+                "source": source,
             }
             for title, value in sample.values.items():
                 row[title] = None if value is None else scale[title] * value
@@ -44,13 +46,13 @@ def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a table of samples is a {' or '.join(SUFFIXES)} file, got {path.name!r}")
     titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with rewritten(path) as file:
         if path.suffix == ".csv":
-            writer = csv.DictWriter(file, titles)
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, titles)
             writer.writeheader()
             writer.writerows(rows(scores, dataset))
+            text.detach()
         else:
             for row in rows(scores, dataset):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    partial.replace(path)
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, BinaryIO, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -54,6 +55,24 @@ def check_id(name: str) -> str:
     return name
 
 
+class Box(NamedTuple):
+    """A rectangle in original pixels, x1 and y1 exclusive; `[x0, y0, x1, y1]` in JSON."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def check_box(box: Box) -> Box:
+    """The box itself, or a `ValueError` that says what is wrong with it."""
+    if not (all(map(math.isfinite, box)) and box.x0 < box.x1 and box.y0 < box.y1):
+        raise ValueError(f"a box needs finite x0 < x1 and y0 < y1, got {list(box)}")
+    return box
+
+
+Tube = dict[int, Annotated[Box, AfterValidator(check_box)]]
+"""One object through time: frame index -> box. A frame that is not listed does not show it."""
 Spans = tuple[Annotated[Span, AfterValidator(check_span)], ...]
 Id = Annotated[str, AfterValidator(check_id)]
 
@@ -134,6 +153,8 @@ class Sample(Record):
     """In place of `tracks`: a file with one `Track` a line, shared by the samples of a video; paths as `video`."""
     label_map: Path | None = None
     """In place of tracks, of a picture: a PNG of labels, whose values `targets` names; paths as `video`."""
+    boxes: Tube | None = None
+    """Evidence in space as a box a frame, beside masks or in place of them; None = not annotated."""
     targets: tuple[int, ...] | None = None
     """Which of the tracks (by place) or of the labels (by value) are the gold mask, joined; None = all tracks."""
     objects: Path | None = None
@@ -289,6 +310,8 @@ class Prediction(Record):
     """Frame indices that masks were computed for; None = every frame."""
     mask_folder: Path | None = None
     """Folder of `%05d.png` per frame index in place of `tracks`, relative to the file of predictions."""
+    boxes: Tube | None = None
+    """Evidence in space as a box a frame; None = the model gave none at all."""
     time_choice: int | None = None
     """Index of the chosen `time_options`; None = the reply commits to none."""
     mask_choice: int | None = None
@@ -335,6 +358,35 @@ class BadLine(NamedTuple):
     line: int
     """1-based."""
     reason: str
+
+
+class Line(NamedTuple):
+    """One line of a file that may hold anything."""
+
+    number: int
+    """From 1."""
+    place: int
+    """Its first byte in the file."""
+    end: int
+    """The byte behind its last one."""
+    content: bytes | None
+    """None where it is too long."""
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The lines that are not blank. The last one may lack its end; whether it is whole shows when it is read."""
+    with path.open("rb") as file:
+        number = end = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            start, end = end, end + len(line)
+            is_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
+            while is_long and (rest := file.readline(MAX_LINE_BYTES)):
+                end += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            if line.strip():
+                yield Line(number, start, end, None if is_long else line)
 
 
 def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
@@ -411,26 +463,28 @@ def append_record(path: Path, record: Record) -> None:
         os.fsync(file.fileno())
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write a whole file of records at once: beside the target first, then moved over it."""
+@contextmanager
+def rewritten(path: Path) -> Generator[BinaryIO]:
+    """A file to write at once: beside the target first, synced, then moved over it."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        for record in records:
-            file.write(record.model_dump_json().encode() + b"\n")
+        yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a whole file of records at once."""
+    with rewritten(path) as file:
+        for record in records:
+            file.write(record.model_dump_json().encode() + b"\n")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON at once: beside the target first, then moved over it."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Write JSON at once."""
+    with rewritten(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
 def _cut_unfinished_line(descriptor: int) -> None:

@@ -160,7 +160,7 @@ def _ours_from_json(predicted: str, gold: str) -> Scores:
 
 
 def _ours_from_files(predicted: Path, gold: Path) -> Scores:
-    return _ours(masks.read_pixels(predicted), masks.read_pixels(gold))
+    return _ours(masks.read_mask(predicted), masks.read_mask(gold))
 
 
 def _theirs_from_json(predicted: str, gold: str) -> Scores:

@@ -248,6 +248,11 @@ def test_two_files_of_predictions_are_compared_and_scored_by_another_protocol(
     assert lines["Acc"][1:4] == ["0.0", "75.0", "+75.0"]
     assert lines["Acc"][-3:] == ["0", "3", "0.2500"]
     assert lines["mIoU"][1:4] == ["37.5", "37.5", "+0.0"]
+    entries = {f"s{number}": {"parsed_response": {"answer": "B", "segments": [[0.5, 1.0]]}} for number in range(3)}
+    (tmp_path / "b.json").write_text(json.dumps(entries))
+    assert evqa("compare", tmp_path / "a.jsonl", tmp_path / "b.json", "--data", data) == 0
+    again = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert (again["Acc"], again["mIoU"]) == (lines["Acc"], lines["mIoU"])
     assert evqa("score", tmp_path / "b.jsonl", "--data", data, "--preset", "nextgqa") == 0
     text = capsys.readouterr().out
     assert "preset nextgqa" in text

@@ -6,7 +6,8 @@ import pytest
 
 from evqa import datasets
 from evqa.datasets import DATASETS
-from evqa.schema import BadLine
+from evqa.schema import BadLine, Prediction
+from evqa.score import score_presets
 
 
 def line(name, **fields):
@@ -111,3 +112,24 @@ def test_a_link_inside_the_folder_is_followed_and_a_linked_folder_is_one(tmp_pat
     (folder / "link.mp4").symlink_to("v.mp4")
     (tmp_path / "linked").symlink_to(folder)
     assert datasets.load(str(tmp_path / "linked")).samples[0].video.resolve() == folder / "v.mp4"
+
+
+def test_a_large_file_of_samples_is_read_when_it_is_asked_for_and_scores_the_same(tmp_path, monkeypatch):
+    folder = folder_with(
+        tmp_path,
+        *(line(f"s{n}", options=["x", "y"], answer=n % 2, question_type="ab"[n % 2]) for n in range(20)),
+        line("s3"),
+        line("away", masks="../out"),
+    )
+    small = datasets.load(str(folder))
+    monkeypatch.setattr(datasets, "LARGE", 0)
+    large = datasets.load(str(folder))
+    assert isinstance(large.samples, datasets.Catalogue)
+    assert list(large.samples) == list(small.samples)
+    assert large.samples[7] == small.samples[7]
+    assert large.samples[2:4] == list(small.samples[2:4])
+    assert (large.rejected, large.sha256) == (small.rejected, small.sha256)
+    predictions = [Prediction(sample=f"s{n}", status="ok", answer=0) for n in range(15)]
+    one, other = (score_presets(data, predictions, ["strict"])[0] for data in (small, large))
+    assert one == other
+    assert one.metrics["Acc"].mean == 8 / 20

@@ -17,7 +17,7 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset, load
 from evqa.evaluate import scores_of
 from evqa.schema import Prediction, Sample, Span, Track, write_records
-from evqa.score import Scores
+from evqa.scores import Scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 4
@@ -149,6 +149,7 @@ def test_a_line_of_fifty_megabytes_costs_only_itself(tmp_path, dataset):
 
 def test_a_line_that_is_too_long_costs_only_itself(tmp_path, dataset, monkeypatch):
     monkeypatch.setattr(inputs, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(schema, "MAX_LINE_BYTES", 200)
     row = scored(written(tmp_path, line("e0"), "x" * 1000, line("e2")), dataset)
     assert [row.samples[name].status for name in IDS] == ["ok", "missing", "ok"]
     assert row.problems == (f"{tmp_path / 'mine.jsonl'}:2: the line is longer than 200 bytes",)
@@ -175,9 +176,11 @@ def test_a_hundred_megabytes_of_nested_json_are_one_named_record(tmp_path, datas
     ],
 )
 def test_run_lengths_that_do_not_fit_count_as_bad_masks(tmp_path, dataset, track):
-    row = scored(written(tmp_path, line("e0", tracks=[track])), dataset)
+    path = written(tmp_path, line("e0", tracks=[track]))
+    row = scored(path, dataset)
     assert (row.samples["e0"].values["J"], row.samples["e0"].values["mIoU"]) == (0.0, 1.0)
-    assert row.counts.bad_masks == 1
+    assert (row.counts.bad_masks, row.counts.malformed, row.metrics["J"].n_unparsed) == (1, 1, 1)
+    assert row.problems[0].startswith(f"{path}: key e0: masks: frame 0: ")
 
 
 def bomb() -> bytes:
@@ -196,6 +199,60 @@ def test_a_bomb_among_the_images_is_named_and_costs_only_its_masks(tmp_path, dat
     assert (row.samples["e0"].values["J"], row.samples["e0"].values["mIoU"]) == (0.0, 1.0)
     assert "00000.png" in row.problems[0]
     assert "60000" in row.problems[0] or "too large" in row.problems[0]
+
+
+HOSTILE: dict[str, bytes] = {
+    "an id that climbs": line("../../evil").encode(),
+    "an absolute id": line("/tmp/evil").encode(),
+    "a folder of masks above": line("e0", mask_folder="../gold").encode(),
+    "an absolute folder of masks": line("e0", mask_folder="/etc").encode(),
+    "a folder of masks that is a link": line("e0", mask_folder="link/masks").encode(),
+    "a bomb": line("e0", mask_folder="drawn").encode(),
+    "wrong run lengths": line("e0", tracks=[{"masks": {"0": {"size": [24, 32], "counts": "1000"}}}]).encode(),
+    "a run of 2^31 pixels": line("e0", tracks=[{"masks": {"0": {"size": [24, 32], "counts": "ooooooo1"}}}]).encode(),
+    "times that are none": line("e0", spans=[[0.0, 3.0]]).replace("3.0", "NaN").encode(),
+    "times to infinity": line("e0", spans=[[0.0, 3.0]]).replace("3.0", "Infinity").encode(),
+    "a time below 0": line("e0", spans=[[-3.0, 3.0]]).encode(),
+    "a time that runs backwards": line("e0", spans=[[5.0, 3.0]]).encode(),
+    "not UTF-8": b'{"sample": "e0", "status": "failed", "error": "\xff\xfe"}',
+    "a long line": b'{"sample": "e0", "status": "' + b"x" * 5_000_000,
+    "an original's ids that climb": b'{"../../evil": {"parsed_response": {"answer": "A", "mask_folder": "../.."}}}',
+    "an original's folder of masks": b'{"e0": {"parsed_response": {"answer": "A"}, "mask_folder": "/etc"}}',
+    "an original's times": b'{"e0": {"parsed_response": {"answer": "A", "segments": [[NaN, 1e999], [-5, -9]]}}}',
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_is_counted_and_nothing_is_written_but_beside_it(tmp_path, dataset, content):
+    """The folder of the file may get scores.json and the export that is asked for; no other place changes."""
+    inside, outside = tmp_path / "mine", tmp_path / "outside"
+    (outside / "masks").mkdir(parents=True)
+    (outside / "masks" / "00000.png").write_bytes(b"untouched")
+    inside.mkdir()
+    (inside / "link").symlink_to(outside)
+    (inside / "drawn").mkdir()
+    (inside / "drawn" / "00000.png").write_bytes(bomb())
+    is_original = content.startswith(b'{"e0": {"p') or content.startswith(b'{"../')
+    path = inside / ("p.json" if is_original else "p.jsonl")
+    path.write_bytes(content + b"\n")
+    before = tree(tmp_path)
+    assert main(["score", str(path), "--data", str(dataset.folder), "--baselines", "none"]) == 0
+    counts = json.loads((inside / "p.scores.json").read_text())[0]["counts"]
+    assert counts["malformed"] + counts["unknown"] == 1
+    assert main(["export", str(path), "--data", str(dataset.folder), "--out", str(inside / "out")]) == 0
+    after = tree(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith(("mine/p.scores.json", "mine/out")) for name in after.keys() - before.keys())
+    exported = [name for name in after if name.startswith("mine/out/")]
+    assert not [name for name in exported if "evil" in name]
+
+
+def tree(folder):
+    """Every file below a folder, links not followed."""
+    return {
+        str(path.relative_to(folder)): b"" if path.is_symlink() or path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"{}"])
@@ -300,7 +357,9 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
     text = capsys.readouterr().out
     assert r"my\_model & 100.0 [100.0, 100.0] & " in text
     assert r"J\&F" in text
-    assert text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == 4  # scores, more, counts, grid
+    assert (
+        text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == 6
+    )  # scores, counts, every mean, grid, types, counts
 
 
 def test_a_terminal_gets_a_drawn_table_with_the_same_cells():

@@ -16,7 +16,7 @@ from evqa.metrics.case import Case
 from evqa.metrics.frames import BadMask, compare, gold_masks
 from evqa.metrics.intervals import cluster_interval
 from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
-from evqa.schema import RLE, Prediction, Sample, Span, Track
+from evqa.schema import RLE, Box, Prediction, Sample, Span, Track
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
 needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason=f"no data with known results in {ORACLES}")
@@ -365,6 +365,8 @@ def test_a_damaged_mask_says_where():
 
 # Whole cases
 
+TUBE = {index: Box(2.0 * index, 3.0, 2.0 * index + 9, 12.5) for index in range(6)}
+
 
 def case(
     *,
@@ -384,13 +386,15 @@ def case(
         answer=1,
         spans=gold_spans,
         tracks=(gold,),
+        boxes=TUBE,
         time_options=(spans((0, 1)), spans((2, 5))),
         time_answer=1,
         mask_options=(Path("a.png"), Path("b.png")),
         mask_answer=1,
     )
     prediction = predicted(answer=answer, spans=predicted_spans, time_choice=answer, mask_choice=answer)
-    prediction = prediction.model_copy(update={"tracks": (gold,) if tracks is None else tracks})
+    drawn = {"tracks": (gold,) if tracks is None else tracks, "boxes": TUBE if tracks is None else {}}
+    prediction = prediction.model_copy(update=drawn)
     masks_of_gold = gold_masks(sample)
     assert masks_of_gold is not None
     return Case(sample, prediction, compare(masks_of_gold, prediction, 6))

@@ -7,20 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from evqa import compare, masks, report
-from evqa.datasets import Dataset
+from evqa import baselines, compare, masks, report
+from evqa.__main__ import main
+from evqa.datasets import Dataset, load
 from evqa.metrics import METRICS, boxes, grounded_qa, joint, preference, ranked, sequence, temporal, trivial
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare as compare_frames
-from evqa.metrics.frames import gold_masks
+from evqa.metrics.frames import frames_of, gold_masks
 from evqa.metrics.intervals import mcnemar, paired_difference
 from evqa.metrics.means import Cell, mean_of
-from evqa.metrics.objects import mean_over_objects, object_scores
+from evqa.metrics.objects import mean_over_objects
+from evqa.metrics.objects import object_scores as scores_of_objects
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.spatial import FrameScore, MaskScores
-from evqa.schema import Prediction, Sample, Span, Track
+from evqa.schema import Box, Prediction, Sample, Span, Track, write_records
 from evqa.score import score_presets
+from evqa.scores import read_scores
 
 
 def spans(*pairs: tuple[float, float]) -> tuple[Span, ...]:
@@ -119,6 +123,52 @@ def test_tubes_divide_by_the_moments_of_either_side():
     assert boxes.tube_iou({0: box, 1: half}, {0: box, 1: box}) == 0.75
     assert boxes.tube_iou({0: box, 5: box}, {0: box, 1: box}) == pytest.approx(1 / 3)
     assert boxes.tube_iou({}, {}) == 0.0
+
+
+def test_boxes_of_our_own_records_are_scored_frame_by_frame(tmp_path, capsys):
+    """Gold at 0 to 3; the prediction is right at 0, half right at 1, nowhere at 2, and one frame late at 4."""
+    gold = {index: Box(0, 0, 10, 10) for index in range(4)}
+    said = {0: Box(0, 0, 10, 10), 1: Box(0, 0, 10, 5), 3: Box(20, 20, 30, 30), 4: Box(0, 0, 10, 10)}
+    samples = [
+        Sample(id=name, video_id=name, video=Path("v.mp4"), question="?", boxes=gold)
+        for name in ("right", "so-so", "mute")
+    ]
+    write_records(tmp_path / "samples.jsonl", samples)
+    predictions = [
+        Prediction(sample="right", status="ok", boxes=gold),
+        Prediction(sample="so-so", status="ok", boxes=said),
+    ]
+    write_records(tmp_path / "mine.jsonl", predictions)
+    for preset in ("strict", "hc-stvg", "v-star"):
+        assert main(["score", str(tmp_path / "mine.jsonl"), "--data", str(tmp_path), "--preset", preset]) == 0
+    assert "m_vIoU box" in capsys.readouterr().out
+    found = read_scores(tmp_path / "mine.scores.json")[0]
+    assert found.samples["so-so"].values["m_vIoU box"] == (1 + 0.5 + 0 + 0) / 4
+    assert found.metrics["m_vIoU box"].mean == pytest.approx((1 + 1.5 / 4 + 0) / 3)
+    strict = score_presets(load(str(tmp_path)), predictions, ["strict", "hc-stvg"])
+    assert strict[0].samples["so-so"].values["vIoU box"] == (1 + 0.5) / 5
+    assert strict[1].metrics["vIoU@0.3 box"].mean == pytest.approx(2 / 3)
+    assert strict[0].metrics["vIoU box"].n_missing == 1
+    assert "J obj" not in strict[0].metrics
+
+
+def test_a_box_around_every_frame_stands_beside_scores_of_boxes(tmp_path):
+    """Of 4 frames of 20 x 10 pixels gold holds the left half of two."""
+    (tmp_path / "v").mkdir()
+    for index in range(4):
+        Image.new("RGB", (20, 10)).save(tmp_path / "v" / f"{index:05d}.png")
+    gold = {index: Box(0, 0, 10, 10) for index in range(2)}
+    write_records(tmp_path / "samples.jsonl", [Sample(id="s", video_id="v", video=Path("v"), question="?", boxes=gold)])
+    found = {scores.name: scores.metrics for scores in baselines.baselines(load(str(tmp_path)))}
+    row = found["a box around every frame"]
+    assert (row["m_vIoU box"].mean, row["vIoU box"].mean) == (0.5, 2 * 0.5 / 4)
+    assert set(row) == {"m_vIoU box", "vIoU box"}
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 0, 3, 4], [0, 0, float("inf"), 1], [0, 0, 1]])
+def test_a_box_without_area_is_refused(box):
+    with pytest.raises(ValueError, match="boxes"):
+        Prediction.model_validate({"sample": "s", "status": "ok", "boxes": {"0": box}})
 
 
 def test_tubes_of_masks_agree_with_tubes_of_boxes():
@@ -228,6 +278,10 @@ def track(frames: dict[int, np.ndarray]) -> Track:
     return Track(masks={index: masks.encode(mask) for index, mask in frames.items()})
 
 
+def object_scores(gold, predicted, num_frames):
+    return scores_of_objects([frames_of(one) for one in gold], [frames_of(one) for one in predicted], num_frames)
+
+
 def test_objects_are_matched_whatever_their_order():
     one, two = (track({index: square(2, left + index) for index in range(4)}) for left in (2, 25))
     right = object_scores((one, two), (two, one), 4)
@@ -290,8 +344,9 @@ def test_presets_keep_to_their_conventions():
 
 def test_lgm_is_made_of_means():
     lgm = PRESETS["v-star"].derived["LGM"]
-    assert lgm({"Acc": 0.5, "m_tIoU": 0.5, "m_vIoU": 0.5}) == pytest.approx(math.log(2))
-    assert lgm({"Acc": 0.5}) is None
+    half = mean_of([("v", Cell(1.0)), ("w", Cell(0.0))])
+    assert lgm({"Acc": half, "m_tIoU": half, "m_vIoU": half}) == pytest.approx(math.log(2))
+    assert lgm({"Acc": half}) is None
 
 
 # Means, and two runs

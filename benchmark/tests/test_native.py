@@ -152,14 +152,14 @@ def test_run_lengths_are_refused_exactly_where_they_cannot_be_drawn(cut: int, no
     counts = COUNTS[:cut] + noise + COUNTS[cut + skip :]
     mask, whole = Runs((9, 14), [counts]), Runs((9, 14), [COUNTS])
     try:
-        drawn = masks.draw(mask)
+        drawn = masks.drawn(mask)
     except ValueError:
         for number, pair in enumerate([(mask, whole), (whole, mask)]):
             with pytest.raises(BadRunsError) as caught:
                 boundary.compare(*pair)
             assert caught.value.first == (number == 0)
     else:
-        assert boundary.compare(mask, whole) == boundary.compare(drawn, masks.draw(whole))
+        assert boundary.compare(mask, whole) == boundary.compare(drawn, masks.drawn(whole))
 
 
 @pytest.mark.parametrize("counts", [["0"], [""], [f"{COUNTS} {COUNTS}"], [COUNTS, ""], ["`" * 9], ["o" * 5, COUNTS]])

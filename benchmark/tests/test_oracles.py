@@ -222,6 +222,26 @@ def test_tvqa_plus(unpack: Callable[[str], Path]):
     assert scores.tables[0].metrics["ASA"].n_total == truth["n"]
 
 
+def test_tvqa_plus_gold_boxes_as_predictions_are_all_met(unpack: Callable[[str], Path], tmp_path: Path):
+    path = unpack("tvqa_plus_val/gt_slim.json.gz")
+    gold = json.loads(path.read_text())[:300]
+    drawn = {
+        f"{row['vid_name']}_{row['qid']}_{int(frame):05d}": [
+            [label, 1 - place / 100, [left, top, left + width, top + height]]
+            for place, (label, left, top, width, height) in enumerate(boxes)
+        ]
+        for row in gold
+        for frame, boxes in row["bbox"].items()
+    }
+    answers = {str(row["qid"]): [row["ts"], row["answer_idx"]] for row in gold}
+    (tmp_path / "gold.json").write_text(json.dumps(gold))
+    (tmp_path / "mine.json").write_text(json.dumps({"ts_answer": answers, "bbox": drawn}))
+    scores = score_file("tvqa-plus", Files(tmp_path / "mine.json", tmp_path / "gold.json", None))
+    assert scores.official("Grd. mAP") > 0.99  # a box that is there twice is met once
+    assert scores.official("ASA") == 1.0
+    assert 0.0 < scores.official("Grd. mAP of the whole frame") < 0.1
+
+
 # Answers
 
 

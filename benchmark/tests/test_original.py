@@ -467,13 +467,14 @@ def test_choices_survive_the_way_out_and_in(tmp_path):
     assert inputs.predictions(done.path, dataset).get(dataset.samples[0]) == prediction
 
 
-def test_choices_are_scored_in_our_convention_and_in_the_original_s(tmp_path):
+def test_choices_are_scored_in_our_convention_and_in_the_original_s(tmp_path, capsys):
     one = choice_dataset(tmp_path).samples[0]
     named = tuple(one.model_copy(update={"id": f"e{number}"}) for number in range(4))
     dataset = Dataset("choices", tmp_path, named, (), "0" * 64)
     wrong = ALL | {"evidence_t": "A", "evidence_s": "D"}
     file = write_gen(tmp_path, {"e0": ALL | {"evidence_s": "D"}, "e1": wrong, "e2": ALL}, "m_all_1fps")
     assert main(["score", str(file), "--data", str(written_dataset(dataset))]) == 0
+    assert "m_all_1fps: overall 77.8" in capsys.readouterr().out  # 7 of 9 questions, pooled
     rows = json.loads((tmp_path / "m_all_1fps.scores.json").read_text())
     shown = {
         (row["name"], row["preset"]): {title: mean["mean"] for title, mean in row["metrics"].items()} for row in rows

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evqa import masks, native, png
+from evqa.metrics import boundary
 
 LABELS = (np.arange(23 * 31).reshape(23, 31) // 40 % 5).astype(np.uint8)
 
@@ -66,12 +67,79 @@ def test_files_that_pillow_writes_are_read_as_pillow_reads_them(mode: str, tmp_p
         image = image.point([255 * (value > 0) for value in range(256)]).convert(mode)
     path = tmp_path / "00000.png"
     image.save(path)
-    assert (png.read(path) is None) == (mode not in {"P", "L"} or (mode == "L" and native.state() != "compiled"))
+    is_covered = mode in {"P", "palette of 2", "1"} or (mode == "L" and native.state() == "compiled")
+    assert (png.read(path) is not None) == is_covered
     expected = np.array(Image.open(path))
     expected = expected[..., 0] if expected.ndim == 3 else expected
     np.testing.assert_array_equal(masks.read_png(path), expected != 0)
     if mode in {"P", "L", "palette of 2", "1", "I;16"}:
         np.testing.assert_array_equal(masks.read_labels(path), expected)
+
+
+STRATEGIES = [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED]
+
+
+def deflated(data: bytes, level: int, strategy: int, memory: int = 8) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, 15, memory, strategy)
+    return packer.compress(data) + packer.flush()
+
+
+def drawn(kind: str, height: int, width: int, seed: int) -> np.ndarray:
+    """Labels as masks have them, and as they do not: single pixels, any bytes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    blob = np.hypot(y - rng.uniform(0, height), x - rng.uniform(0, width)) < rng.uniform(0, height)
+    labels = rng.integers(1, 256, (height, width))
+    pixels = {"blob": blob * 255, "sparse": labels * (rng.random((height, width)) < 0.02), "any": labels - 1}[kind]
+    return pixels.astype(np.uint8)
+
+
+@pytest.mark.skipif(native.state() != "compiled", reason=f"the compiled part is {native.state()}")
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["blob", "sparse", "any"]),
+    st.integers(1, 130),
+    st.integers(1, 200),
+    st.integers(0, 2**32),
+    st.integers(1, 9),
+    st.sampled_from(STRATEGIES),
+)
+def test_bits_straight_from_the_stream_are_the_pixels_that_are_not_0(kind, height, width, seed, level, strategy):
+    pixels = drawn(kind, height, width, seed)
+    packed = deflated(filtered(pixels, [0]), level, strategy, memory=1 + seed % 9)
+    found = native.inflate_bits(packed, height, width)
+    if found is None:
+        assert kind == "any" or height * width < 600  # a block that the compressor stored as it is
+        return
+    np.testing.assert_array_equal(found.pixels(), pixels != 0)
+    whole = pixels == pixels
+    assert boundary.compare(found, whole) == boundary.compare(pixels, whole)
+    assert boundary.compare(whole, found) == boundary.compare(whole, pixels)
+    runs = masks.joined([masks.encode(np.roll(pixels, 3, 0))])
+    assert boundary.compare(found, runs) == boundary.compare(pixels, runs)
+    assert boundary.compare(found, found) == boundary.compare(pixels, pixels)
+
+
+@pytest.mark.skipif(native.state() != "compiled", reason=f"the compiled part is {native.state()}")
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_stream_gives_no_bits_or_bits_of_the_announced_size(data):
+    packed = bytearray(deflated(filtered(LABELS, [0]), 6, data.draw(st.sampled_from(STRATEGIES))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    found = native.inflate_bits(bytes(packed[: data.draw(st.integers(0, len(packed)))]), *LABELS.shape)
+    assert found is None or found.pixels().shape == LABELS.shape
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1"])
+def test_a_mask_is_read_in_its_fastest_form_to_the_same_pixels(mode: str, tmp_path: Path):
+    image = Image.fromarray(drawn("blob", 120, 160, 3)).convert(mode)
+    image.save(tmp_path / "00000.png")
+    mask = masks.read_mask(tmp_path / "00000.png")
+    assert isinstance(mask, native.Packed) == (mode == "P" and native.state() == "compiled")
+    np.testing.assert_array_equal(masks.drawn(mask), np.array(image) != 0)
+    assert masks.drawn(mask).any()
+    assert boundary.compare(mask, mask).both == np.count_nonzero(np.array(image))
 
 
 def test_pixels_in_several_chunks_with_notes_between_header_and_pixels(tmp_path: Path):

@@ -7,6 +7,7 @@ import pytest
 from evqa import replies
 from evqa.__main__ import main
 from evqa.schema import Prediction, Run, Sample, Span, Turn, read_records, write_json, write_records
+from evqa.verdicts import read_verdict
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 
@@ -216,6 +217,30 @@ EXPRESSIONS = [
     ('referring_expressions: none', ()),
 ]
 
+VERDICTS = [
+    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
+    ("<Answer>ta=1, vq=1, mq=0, oa=1</Answer>", (1, 0, 1, 1)),
+    ("<Answer>TA: 1, VQ: 1, MQ: 0, OA: 1</Answer>", (1, 0, 1, 1)),
+    ("<answer>TA = 2\nMQ = 2\nVQ = 1\nOA = 2</answer>", (2, 2, 1, 2)),
+    ("<final answer>TA=1, VQ=1, MQ=0, OA=1</final answer>", (1, 0, 1, 1)),
+    ("**TA**: 1, **MQ**: 2, **VQ**: 0, **OA**: 2", (1, 2, 0, 2)),
+    ('{"TA": 1, "MQ": 2, "VQ": 0, "OA": 2}', (1, 2, 0, 2)),
+    ("<Answer>TA=1, VQ=1, MQ=0, OA=1", (1, 0, 1, 1)),
+    ("<Answer>OA=1</Answer>", None),
+    ("<Answer>TA=12, VQ=1, MQ=0, OA=1</Answer>", None),
+    ("<Answer>TA=1, VQ=1, MQ=7, OA=1</Answer>", None),
+    ("<Answer>TA=1, VQ=1, MQ=0, OA=-1</Answer>", None),
+    ("<Answer>TA=1.5, VQ=1, MQ=0, OA=1</Answer>", None),
+    ("<Answer>DATA=2, VQ=1, MQ=0, OA=1</Answer>", None),
+    ("<Answer>TA=1, TA=2, VQ=1, MQ=0, OA=1</Answer>", None),
+    ("<Answer>TA=1, TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
+    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer> so far. <tool_call>{}</tool_call>", None),
+    ("<tool_call>{}</tool_call><Answer>TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
+    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer> No: <Answer>TA=2, VQ=2, MQ=0, OA=2</Answer>", (2, 0, 2, 2)),
+    ("<think>TA=1, VQ=1, MQ=0, OA=1</think>I cannot say.", None),
+    ("", None),
+]
+
 TIME_OPTIONS = (((0.0, 1.0),), ((1.0, 2.0), (4.0, 6.0)), ((2.0, 3.0),), ((3.0, 4.0),))
 TIME_CHOICES = [
     ("B", 1),
@@ -232,7 +257,7 @@ TIME_CHOICES = [
 
 
 def test_the_table_is_as_long_as_it_should_be():
-    assert len({text for text, _ in ANSWERS + SPANS + EXPRESSIONS + TIME_CHOICES}) >= 120
+    assert len({text for text, _ in ANSWERS + SPANS + EXPRESSIONS + VERDICTS}) >= 120
 
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS)
@@ -249,6 +274,12 @@ def test_evidence_in_time_is_read_in_every_dialect(text, expected):
 @pytest.mark.parametrize(("text", "expected"), EXPRESSIONS)
 def test_objects_are_read_in_every_dialect(text, expected):
     assert replies.parse(text, ["expressions"], ()).expressions == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), VERDICTS)
+def test_a_verdict_is_whole_or_none(text, expected):
+    found = read_verdict(text)
+    assert found == (None if expected is None else dict(zip(("TA", "MQ", "VQ", "OA"), expected, strict=True)))
 
 
 @pytest.mark.parametrize(("text", "expected"), TIME_CHOICES)
@@ -341,12 +372,27 @@ def test_stored_replies_are_parsed_again_and_the_old_file_is_kept(tmp_path, caps
     assert {path.name for path in run.iterdir()} == names
 
 
-def test_a_broken_record_stops_parsing_again_and_nothing_is_written(tmp_path, capsys):
+def test_a_broken_record_is_named_kept_as_it_is_and_costs_nothing_else(tmp_path, capsys):
+    run, stored = make_run(tmp_path)
+    path = run / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    wrong, noise = json.dumps({"sample": "s1", "status": "fine"}).encode() + b"\n", b"\xff\xfe no record\n"
+    path.write_bytes(b"".join([lines[0], wrong, *lines[1:], noise]))
+    assert main(["reparse", str(run)]) == 1
+    text = capsys.readouterr().out
+    assert "4 records, 2 without a reply to parse" in text
+    assert "predictions.jsonl:2 is no Prediction: status" in text
+    assert "predictions.jsonl:6 is no Prediction" in text
+    again = path.read_bytes().splitlines(keepends=True)
+    assert (again[1], again[5], len(again)) == (wrong, noise, 6)
+    assert Prediction.model_validate_json(again[2]).answer == 3
+    assert Prediction.model_validate_json(again[4]) == stored[3]
+
+
+def test_a_last_line_without_its_end_is_parsed_again_if_it_is_whole(tmp_path, capsys):
     run, _ = make_run(tmp_path)
-    with (run / "predictions.jsonl").open("ab") as file:
-        file.write(json.dumps({"sample": "s1", "status": "fine"}).encode() + b"\n")
-    before = (run / "predictions.jsonl").read_bytes()
-    assert main(["reparse", str(run)]) == 2
-    assert "predictions.jsonl:5 is no Prediction: status" in capsys.readouterr().err
-    assert (run / "predictions.jsonl").read_bytes() == before
-    assert not (run / "predictions.before-reparse-1.jsonl").exists()
+    path = run / "predictions.jsonl"
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert main(["reparse", str(run)]) == 0
+    assert "4 records" in capsys.readouterr().out
+    assert len(list(read_records(path, Prediction))) == 4

@@ -5,7 +5,8 @@ import pytest
 from evqa import report
 from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Span
-from evqa.score import Scores, score_presets
+from evqa.score import score_presets
+from evqa.scores import Scores
 
 SAMPLES = tuple(
     Sample(
@@ -84,6 +85,31 @@ def test_question_types_have_their_own_rows(scores: list[Scores]):
     lines = report.group_table(scores[0], "question_type").splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [["what", "2", "50.0"], ["when", "2", "0.0"]]
     assert report.group_table(scores[0], "no such axis") == ""
+
+
+def test_every_mean_of_a_table_has_its_counts(scores: list[Scores]):
+    """Of 'what' (s0, s2) one reply is unreadable; of 'when' (s1, s3) one sample has no prediction."""
+    tables = dict.fromkeys(("run", "baseline"), scores[0].metrics) | scores[0].groups["question_type"]
+    lines = [line.split() for line in report.counts_table(tables, report.COLUMNS).splitlines()]
+    assert lines[0] == ["means", "n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
+    titles = ["Acc,", "mIoU,", "mIoP,", "t-mean"]
+    assert lines[1:] == [
+        ["run", *titles, "4", "2", "1", "0", "1"],
+        ["baseline", *titles, "4", "2", "1", "0", "1"],
+        ["what", *titles, "2", "1", "0", "0", "1"],
+        ["when", *titles, "2", "1", "1", "0", "0"],
+    ]
+    assert report.report(scores).count("over how many samples") == 4
+
+
+def test_metrics_whose_counts_differ_have_lines_of_their_own():
+    predictions = [*PREDICTIONS[:2], PREDICTIONS[3].model_copy(update={"answer": 1})]
+    found = score_presets(DATASET, predictions, ["strict"], name="run")[0]
+    lines = report.counts_table({"run": found.metrics}, ("Acc", "mIoU", "J")).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["run", "Acc", "4", "3", "1", "0", "0"],
+        ["run", "mIoU", "4", "2", "1", "0", "1"],
+    ]
 
 
 def test_markdown_has_a_rule_and_escapes_its_bars():

@@ -11,7 +11,8 @@ from evqa import baselines, masks, score
 from evqa.datasets import Dataset
 from evqa.metrics.temporal import tmean
 from evqa.schema import RLE, Prediction, Sample, Span, Track
-from evqa.score import read_scores, score_presets, write_scores
+from evqa.score import score_presets
+from evqa.scores import read_scores, write_scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 12

@@ -126,6 +126,26 @@ def test_tvqa_plus_joins_answer_and_span(tmp_path: Path):
     assert means(scored(tmp_path, "tvqa-plus", {"ts_answer": predictions}, gold)) == means(scores)
 
 
+def test_tvqa_plus_boxes_are_met_once_per_label_and_image(tmp_path: Path):
+    """Raj: hit, miss (the box is taken), hit, of 2 gold boxes: AP = (1 + 2/3) / 2. Penny is never drawn: 0."""
+    raj, far = {"label": "Raj", "left": 10, "top": 10, "width": 100, "height": 50}, [300, 200, 400, 300]
+    penny = {"label": "Penny", "left": 300, "top": 200, "width": 100, "height": 100}
+    images = {"1": [raj, penny], "4": [raj], "7": []}
+    gold = [{"qid": 3, "vid_name": "v", "ts": [0, 10], "answer_idx": 2, "bbox": images}]
+    box = [10, 10, 110, 60]
+    drawn = {
+        "v_3_00001": [["raj", 0.9, box], ["raj", 0.8, box], ["leonard", 0.95, far]],
+        "v_3_00004": [["raj", 0.7, [12, 10, 110, 60]]],
+        "v_3_00007": [["raj", 1.0, box]],
+    }
+    submission = {"ts_answer": {"3": [[0, 5], 2]}, "bbox": drawn}
+    scores = scored(tmp_path, "tvqa-plus", submission, gold)
+    assert scores.official("Grd. mAP") == pytest.approx((1 + 2 / 3) / 2 / 2)
+    assert scores.official("Grd. mAP of the whole frame") == 0.0
+    known = scored(tmp_path, "tvqa-plus", submission, gold, {"raj": 7})
+    assert known.official("Grd. mAP") == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_qvhighlights_meets_each_gold_window_once_and_ranks_clips(tmp_path: Path):
     gold = [
         {
@@ -245,6 +265,20 @@ def test_genai_bench_reads_verdicts_and_ties(tmp_path: Path):
     assert always == dict.fromkeys(
         [f"always {label}" for label in ("[[A>B]]", "[[B>A]]", "[[A=B=Good]]", "[[A=B=Bad]]")], 0.25
     )
+
+
+def test_a_judge_may_give_its_verdict_in_numbers(tmp_path: Path):
+    """Of four pairs: right, a tie where people prefer, right about a tie, and one that is no whole verdict."""
+    humans = [
+        {"idx": str(n), "human_vote": vote} for n, vote in enumerate(["leftvote", "rightvote", "tievote", "leftvote"])
+    ]
+    said = ["TA=1, MQ=2, VQ=1, OA=1", "<Answer>TA: 1, MQ: 2, VQ: 0, OA: 0</Answer>", "ta=0 mq=0 vq=0 oa=0", "OA=1"]
+    replies = [{"idx": str(n), "response": text} for n, text in enumerate(said)]
+    scores = scored(tmp_path, "genai-bench", replies, humans)
+    assert scores.official("accuracy") == 0.5  # a tie of no kind agrees with either kind
+    assert scores.official("tau") == 0.5
+    assert scores.official("diff") == pytest.approx(1 / 3)
+    assert scores.tables[0].metrics["tau"].n_unparsed == 1
 
 
 def test_preferences_with_and_without_ties(tmp_path: Path):

@@ -54,7 +54,7 @@ def reparse(run: RunPath, *, data: Name = None) -> int:
     say(done.summary())
     if done.kept:
         say(f"next: evqa score {run}")
-    return 0
+    return 1 if done.broken else 0
 
 
 def export(run: RunPath, *, data: Name = None, out: Folder = None, format: Literal["original"] = "original") -> int:
@@ -92,7 +92,7 @@ def schema(record: Annotated[RecordName, Positional]) -> int:
     from pydantic import TypeAdapter
 
     from evqa.schema import Prediction, Run, Sample
-    from evqa.score import Scores
+    from evqa.scores import Scores
 
     kinds: dict[RecordName, TypeAdapter[Any]] = {
         "sample": TypeAdapter(Sample),

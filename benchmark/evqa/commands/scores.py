@@ -34,7 +34,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
       a folder that `evqa predict` wrote, or a .jsonl file with one record a line, such as
       {"sample": "ID", "status": "ok", "answer": 1, "spans": [[3.0, 7.5]], "mask_folder": "ID/masks"}
       (answer: index of the option, from 0; spans: seconds; masks: run lengths in "tracks", or a folder of 00000.png
-      and so on; leave out what you do not have; `evqa schema prediction` has every field)
+      and so on; boxes: {"12": [x0, y0, x1, y1]} by frame index, in pixels; leave out what you do not have;
+      `evqa schema prediction` has every field)
 
       a .json file as the original's scripts write it, generative or multiple-choice, with the masks beside it in
       FILE/ENTRY/masks/00000.png or FILE/concat/ENTRY/masks/00000.png
@@ -43,8 +44,9 @@ def score(  # noqa: PLR0913  (each is an option of the command)
 
       Acc: right answers. mIoU, mIoP, t-mean: evidence in time. J, F, J&F: evidence in space. joint: all three right.
 
-      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0, and the
-      line below the table says how many. What cannot be read is named by file, line or key, and field.
+      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0, and each
+      table is followed by one that says over how many samples its means are, and how many of these are missing,
+      failed or unparsed. What cannot be read is named by file, line or key, and field.
 
     Trivial baselines, which see no video, stand below: a score that does not beat them is none.
 
@@ -94,7 +96,7 @@ def compare(
     Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
 
     Args:
-        first: folder of a run, or a .jsonl file of predictions.
+        first: folder of a run, or any file of predictions that evqa score takes.
         second: another one, of the same data set.
         data: data set that was predicted; the one that the first run names, where none is given.
         preset: whose metrics (evqa list presets).

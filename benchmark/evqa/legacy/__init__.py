@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evqa.legacy import choices, davis, grounded, pairs, retrieval, st_evidence, tubes
+from evqa.legacy import choices, davis, grounded, pairs, retrieval, st_evidence, tubes, tvqa
 from evqa.legacy.scores import Files, FileScores
 
 
@@ -29,7 +29,7 @@ FORMATS: dict[str, Format] = {
     "nextgqa": Format(score=grounded.nextgqa, source="NExT-GQA, eval_ground.py"),
     "rextime": Format(score=grounded.rextime, source="ReXTime, rextime_eval.py"),
     "cg-bench": Format(score=grounded.cg_bench, source="CG-Bench, stat_with_key"),
-    "tvqa-plus": Format(score=grounded.tvqa_plus, source="TVQA+, compute_temporal_metrics"),
+    "tvqa-plus": Format(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics"),
     "v-star": Format(score=tubes.v_star, source="V-STaR, eval.py"),
     "video-zero-bench": Format(score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py"),
     "omtg": Format(score=tubes.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit"),

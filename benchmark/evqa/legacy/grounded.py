@@ -1,9 +1,8 @@
-"""Answers with evidence in time: NExT-GQA, ReXTime, CG-Bench, TVQA+."""
+"""Answers with evidence in time: NExT-GQA, ReXTime, CG-Bench."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from pydantic import Field
 
@@ -30,9 +29,6 @@ from evqa.schema import Span
 first_iou, first_iop = first_to_best(hull_iou), first_to_best(hull_iop)
 MISSING: frozenset[State] = frozenset({"missing"})
 NOTHING: frozenset[State] = frozenset()
-
-TVQA_THRESHOLDS = tuple(round(0.1 * step, 2) for step in range(1, 10))
-"""IoU thresholds of TVQA+'s temporal recall."""
 
 
 def right(question: Question, reply: Reply) -> float:
@@ -290,43 +286,3 @@ def _recovery(rows: Sequence[Judged]) -> dict[str, float | None]:
         for title in ("long_acc", "clue_acc")
     )
     return {"CRR": None if long is None or clue is None else recovery(long, clue)}
-
-
-# TVQA+
-
-
-class _TvqaGold(Foreign):
-    qid: str
-    vid_name: str
-    ts: tuple[float, float]
-    answer_idx: int
-
-
-class _TvqaReply(Foreign):
-    ts_answer: tuple[tuple[float, float], int]
-
-
-def tvqa_plus(files: Files) -> FileScores:
-    """`{QID: [[start, end], answer]}`, the `ts_answer` part of a submission, with `tvqa_plus_val.json`."""
-    notes: list[str] = []
-    questions = [
-        Question(id=row.qid, video=row.vid_name, windows=(Span(*row.ts),), answer=str(row.answer_idx), num_choices=5)
-        for row in read_all(files.the_gold(), _TvqaGold, notes)
-    ]
-    entries = read_keyed(files.predictions)
-    if isinstance(entries.get("ts_answer"), dict):
-        entries = cast("dict[str, object]", entries["ts_answer"])
-    replies: dict[str, Reply] = {}
-    for key, entry in entries.items():
-        row = checked({"ts_answer": entry}, _TvqaReply, f"{files.predictions.name} {key}", notes)
-        replies[key] = (
-            Reply() if row is None else Reply(windows=windows_of(row.ts_answer[:1]), answer=str(row.ts_answer[1]))
-        )
-    measures = {
-        "QA Acc": Measure(right, ("answer",)),
-        "mIoU": Measure(iou, ("windows",)),
-        **{f"R@{t:.2f}": Measure(at_least(iou, t), ("windows",)) for t in TVQA_THRESHOLDS},
-        "ASA": Measure(both(right, at_least(iou, 0.5)), ("answer", "windows")),
-    }
-    about = "official: hull as union, thresholds by >="
-    return judge("tvqa-plus", Records(questions, replies, notes), [Convention(about=about, measures=measures)])

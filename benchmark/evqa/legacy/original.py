@@ -21,8 +21,10 @@ from typing import Literal, NamedTuple, TypeVar, cast
 
 from evqa.choices import read_answer
 from evqa.datasets import path_inside
+from evqa.legacy.records import as_list, as_object
+from evqa.metrics.answer import NUM_LETTERS
 from evqa.replies import spans_of_json
-from evqa.schema import LETTERS, Prediction, Sample, Spans, Written
+from evqa.schema import LETTERS, Prediction, Sample, Span, Spans, Written
 
 Question = Literal["answer", "time_choice", "mask_choice"]
 """One question of the multiple-choice task, by the field of `Prediction` that answers it."""
@@ -40,12 +42,7 @@ FILE_NAMES: dict[str, Question] = {"time_evidence": "time_choice", "spatial_evid
 MASK_FOLDERS = ("concat", ".", "seperate")
 """Where masks lie below the folder named like the file; the original's evaluator looks in the first."""
 
-NUM_LETTERS = 6
-"""The original's evaluator reads A to F as letters, anything else as an option's text."""
-
 Value = TypeVar("Value")
-
-STARTS, ENDS = ("start", "start_time"), ("end", "end_time")
 
 
 class Reading(NamedTuple):
@@ -88,7 +85,7 @@ def mask_root(path: Path, ids: Sequence[str]) -> Path | None:
 
 def generative(sample: Sample, entry: object) -> Reading:
     """An entry of a generative file; its masks are read from their folder when they are needed."""
-    fields = _object(entry)
+    fields = as_object(entry)
     if fields is None:
         return _failed(sample, f"entry: expected an object, got {str(entry)[:80]!r}")
     folder, refused = _mask_folder(fields)
@@ -99,7 +96,7 @@ def generative(sample: Sample, entry: object) -> Reading:
             prediction = Prediction(sample=sample.id, status="failed", error=_plain(error))
             return Reading(prediction, refused)
         return Reading(Prediction(sample=sample.id, status="ok", mask_folder=folder), refused)
-    parsed = _object(response)
+    parsed = as_object(response)
     if parsed is None:
         return _failed(sample, f"parsed_response: expected an object, got {str(response)[:80]!r}")
     problems: list[str] = [*refused]
@@ -179,47 +176,67 @@ def _mask_folder(fields: dict[str, object]) -> tuple[Path | None, tuple[str, ...
 
 def _written(fields: dict[str, object], sample: Sample) -> Written | None:
     """The entry as the original's evaluator takes it, where our reading may differ from that."""
-    answer, segments = fields.get("answer"), loose_segments(fields.get("segments"))
+    answer, segments = fields.get("answer"), _written_segments(fields)
     text = _plain(answer).strip() if isinstance(answer, str) else None
     is_letter = text is None or text in list(LETTERS[: min(NUM_LETTERS, len(sample.options))])
     is_plain = spans_of_json(fields.get("segments")) == segments
     return None if is_letter and is_plain else Written(answer=text, segments=segments)
 
 
-def loose_segments(value: object) -> tuple[tuple[float, float], ...] | None:
-    """Segments as the original's evaluator takes them: pairs, a flat list, or objects; what is neither is skipped.
+class Segments(NamedTuple):
+    """The segments of an entry as the original's evaluator takes them, and what it counts as wrong with them."""
+
+    spans: Spans
+    """In any order of their ends, negative and not finite ones too."""
+    problem: str | None = None
+    """`none_responses`, `parse_errors`, `empty_segments` or `malformed_segments`."""
+
+
+def read_segments(parsed: object) -> Segments:
+    """Segments of a `parsed_response`: pairs, a flat list of numbers in pairs, or objects with start and end.
+
+    Elements that are none of these are skipped, and the entry counts as malformed once.
+    """
+    if parsed is None:
+        return Segments((), "none_responses")
+    items = as_list((as_object(parsed) or {}).get("segments"))
+    if items is None:
+        return Segments((), "parse_errors")
+    if not items:
+        return Segments((), "empty_segments")
+    numbers = [number for item in items if (number := _number(item)) is not None]
+    if len(numbers) == len(items):
+        return Segments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
+    kept = tuple(span for item in items if (span := _segment(item)) is not None)
+    return Segments(kept, "malformed_segments" if len(kept) < len(items) else None)
+
+
+def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], ...] | None:
+    """As `read_segments`, None where there is no list of them.
 
     A pair that is not finite makes the lengths infinite or undefined, and the scores 0: then there are none.
     """
-    items = cast("list[object]", value) if isinstance(value, list) else None
-    if items is None:
+    if as_list(fields.get("segments")) is None:
         return None
-    if items and all(_number(item) is not None for item in items):
-        items = _pairs(items)
-    pairs = [pair for item in items if (pair := _loose_pair(item)) is not None]
-    return tuple(pairs) if all(math.isfinite(end) for pair in pairs for end in pair) else ()
+    spans = read_segments(fields).spans
+    is_finite = all(math.isfinite(end) for span in spans for end in span)
+    return tuple((start, end) for start, end in spans) if is_finite else ()
 
 
-def _pairs(numbers: list[object]) -> list[object]:
-    """A flat list two by two; an odd one at the end is lost."""
-    return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)]
-
-
-def _loose_pair(item: object) -> tuple[float, float] | None:
-    ends: list[object] = []
-    if isinstance(item, list):
-        ends = list(cast("list[object]", item)[:2])
-    elif isinstance(item, dict):
-        fields = cast("dict[str, object]", item)
-        ends = [next((fields[key] for key in keys if key in fields), None) for keys in (STARTS, ENDS)]
+def _segment(item: object) -> Span | None:
+    ends = (as_list(item) or [])[:2]
+    fields = as_object(item) or {}
+    for names in (("start", "end"), ("start_time", "end_time")):
+        if not ends and all(name in fields for name in names):
+            ends = [fields[name] for name in names]
     numbers = [number for end in ends if (number := _number(end)) is not None]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
+    return Span(*numbers) if len(numbers) == 2 else None
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < 1e300 or not math.isfinite(value) else math.inf
+    return float(value) if isinstance(value, float) or abs(value) < 1e300 else math.inf
 
 
 # Multiple choice
@@ -227,7 +244,7 @@ def _number(value: object) -> float | None:
 
 def multiple_choice(sample: Sample, entry: object, alone: Question) -> Reading:
     """An entry of a multiple-choice file; `alone` is the question of a file that has only one."""
-    fields = _object(entry)
+    fields = as_object(entry)
     if fields is None:
         return _failed(sample, f"entry: expected an object, got {str(entry)[:80]!r}")
     is_alone = not any(key in fields for question in ("time_choice", "mask_choice") for key in CHOICES[question])
@@ -271,10 +288,6 @@ def gold_choice(sample: Sample, question: Question) -> tuple[int | None, int]:
 
 def _failed(sample: Sample, reason: str) -> Reading:
     return Reading(Prediction(sample=sample.id, status="failed", error=reason), (reason,))
-
-
-def _object(value: object) -> dict[str, object] | None:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def _plain(value: object) -> str:

@@ -11,6 +11,7 @@ from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows
 from evqa.metrics import preference
 from evqa.metrics.means import Cell, State
 from evqa.metrics.preference import Vote
+from evqa.verdicts import read_verdict
 
 HUMAN: dict[str, Vote] = {
     "leftvote": "first",
@@ -41,6 +42,17 @@ def read_vote(reply: str) -> str | None:
     return match.group() if match else None
 
 
+OVERALL: dict[int, Vote] = {1: "first", 2: "second", 0: "tie"}
+"""A judge's overall verdict in numbers (VR-Thinker) -> vote."""
+
+
+def vote_of(reply: str) -> Vote | None:
+    """The vote that a reply commits to: a label in brackets, else the `OA` of a whole verdict in numbers."""
+    label = read_vote(reply)
+    verdict = read_verdict(reply) if label is None else None
+    return LABELS.get(label or "") if verdict is None else OVERALL[verdict["OA"]]
+
+
 class _Pair(Foreign):
     idx: str
     human_vote: str | None = None
@@ -49,7 +61,10 @@ class _Pair(Foreign):
 
 
 def genai_bench(files: Files) -> FileScores:
-    """`{idx, human_vote, model_vote}` a line, or `{idx, response}` with a second file of human votes."""
+    """`{idx, human_vote, model_vote}` a line, or `{idx, response}` with a second file of human votes.
+
+    A response gives its verdict as `[[A>B]]`, or in numbers (`TA=1, MQ=0, VQ=1, OA=1`), of which OA counts.
+    """
     notes: list[str] = []
     pairs = read_all(files.predictions, _Pair, notes)
     humans = _humans(files, pairs, notes)
@@ -61,8 +76,8 @@ def genai_bench(files: Files) -> FileScores:
             notes.append(f"pair {pair.idx} has no known human vote and is left out")
             continue
         turns[pair.idx] += 1
-        label = pair.model_vote if pair.response is None else read_vote(pair.response)
-        rows.append(Judged(id=f"{pair.idx}#{turns[pair.idx]}", video=pair.idx, cells=_vote_cells(label, human)))
+        vote = LABELS.get(pair.model_vote or "") if pair.response is None else vote_of(pair.response)
+        rows.append(Judged(id=f"{pair.idx}#{turns[pair.idx]}", video=pair.idx, cells=_vote_cells(vote, human)))
     twice = sum(turns.values()) - len(turns)
     if twice:
         notes.append(f"{twice} votes are for pairs that have one already; all of them count")
@@ -76,8 +91,7 @@ def _humans(files: Files, pairs: Sequence[_Pair], notes: list[str]) -> dict[str,
     return {pair.idx: HUMAN[pair.human_vote] for pair in voters if pair.human_vote in HUMAN}
 
 
-def _vote_cells(label: str | None, human: Vote) -> dict[str, Cell]:
-    vote = LABELS.get(label or "")
+def _vote_cells(vote: Vote | None, human: Vote) -> dict[str, Cell]:
     state: State = "unparsed" if vote is None else "scored"
     diff = preference.same_preference(vote, human)
     return {
@@ -93,9 +107,9 @@ def _constant_votes(rows: Sequence[Judged], humans: Mapping[str, Vote]) -> list[
         Rows(
             convention=OFFICIAL,
             name=f"always {label}",
-            rows=[Judged(id=row.id, video=row.video, cells=_vote_cells(label, humans[row.video])) for row in rows],
+            rows=[Judged(id=row.id, video=row.video, cells=_vote_cells(vote, humans[row.video])) for row in rows],
         )
-        for label in LABELS
+        for label, vote in LABELS.items()
         if label != "[[A=B]]"
     ]
 

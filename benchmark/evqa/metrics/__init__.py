@@ -55,6 +55,7 @@ def _row(needs: tuple[Need, ...], value: Callable[[Case], float | None], definit
 _time = partial(_row, ("spans",))
 _masks = partial(_row, ("masks",))
 _objects = partial(_row, ("masks", "objects"))
+_boxes = partial(_row, ("boxes",))
 _all = partial(_row, ("answer", "spans", "masks"))
 _every, _held = MaskScores.mean, MaskScores.mean_where_gold
 
@@ -81,6 +82,10 @@ METRICS: dict[str, Metric] = {
         "J summed over frames that both have, over frames that either has",
         HC_STVG,
     ),
+    "vIoU box": _boxes(
+        lambda case: case.tube_iou, "box IoU summed over the frames of both, over those of either", HC_STVG
+    ),
+    "m_vIoU box": _boxes(lambda case: case.box_iou, "box IoU, mean over the frames that gold has a box in", V_STAR),
     "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "right, and IoP at least 0.5", NEXT_GQA),
     "Acc@IoU0.5": _row(("answer", "spans"), joint.right_in_time, "right, and IoU at least 0.5", "ReXTime, TVQA+ (ASA)"),
     "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evqa.metrics.case import Case
+from evqa.schema import LETTERS
+
+NUM_LETTERS = 6
+"""ST-Evidence's evaluator reads A to F as letters, anything else as an option's text."""
 
 
 def accuracy(case: Case) -> float:
@@ -11,3 +17,14 @@ def accuracy(case: Case) -> float:
     if chosen is None or right is None or not 0 <= chosen < len(options):
         return 0.0
     return float(chosen == right or options[chosen].strip() == options[right].strip())
+
+
+def reads_as_right(text: str, options: Sequence[str], right: str) -> bool:
+    """Whether an answer is the right option as ST-Evidence's evaluator takes it.
+
+    That is a bare letter, or the option's text, character for character.
+    """
+    said = text.strip()
+    place = LETTERS[:NUM_LETTERS].find(said) if len(said) == 1 else -1
+    meant = options[place].strip() if 0 <= place < len(options) else said
+    return bool(meant) and meant == right.strip()

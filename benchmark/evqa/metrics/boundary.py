@@ -7,19 +7,18 @@ the shares met on either side. Only integers are compared, so the values are tho
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa import masks, native
-from evqa.native import Counts, Pixels, Runs
+from evqa import native
+from evqa.masks import drawn
+from evqa.native import Counts, FrameMask
 
 Mask = NDArray[np.bool_]
 """bool `[H, W]`"""
-
-FrameMask = Pixels | Runs
-"""A mask of one frame: pixels, or the run lengths of the masks that it joins."""
 
 TOLERANCE = 0.008
 """Tolerance as a share of the frame's diagonal; DAVIS' `bound_th`."""
@@ -68,7 +67,7 @@ def boundary_f(predicted: FrameMask, gold: FrameMask) -> float:
 
 def size_of(mask: FrameMask) -> tuple[int, int]:
     """(H, W)."""
-    return mask.size if isinstance(mask, Runs) else (mask.shape[0], mask.shape[1])
+    return (mask.shape[0], mask.shape[1]) if isinstance(mask, np.ndarray) else mask.size
 
 
 def outline(mask: Mask) -> Mask:
@@ -85,14 +84,10 @@ def outline(mask: Mask) -> Mask:
     return edge
 
 
+@functools.lru_cache(maxsize=64)
 def tolerance(height: int, width: int) -> int:
     """Pixels that an outline may be off, rounded up."""
     return math.ceil(TOLERANCE * math.sqrt(height**2 + width**2))
-
-
-def drawn(mask: FrameMask) -> Mask:
-    """The mask as bool `[H, W]`; a `ValueError` for run lengths that do not fit their size."""
-    return masks.draw(mask) if isinstance(mask, Runs) else mask != 0
 
 
 def _drawn_pair(predicted: FrameMask, gold: FrameMask) -> tuple[Mask, Mask]:

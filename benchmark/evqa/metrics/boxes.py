@@ -5,14 +5,21 @@ A box is `(x0, y0, x1, y1)` in any one unit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evqa.metrics.ranked import voc_ap
+
 Box = tuple[float, float, float, float]
 
 Boxes = Sequence[Box]
+
+Moment = TypeVar("Moment", int, float)
+"""A frame index, or a second."""
 
 
 def box_iou(first: Box, second: Box) -> float:
@@ -54,7 +61,7 @@ def share_reaching(values: Sequence[float], threshold: float) -> float:
     return sum(value >= threshold for value in values) / len(values) if values else 0.0
 
 
-def tube_iou(predicted: Mapping[float, Box], gold: Mapping[float, Box]) -> float:
+def tube_iou(predicted: Mapping[Moment, Box], gold: Mapping[Moment, Box]) -> float:
     """Tube IoU (vIoU): box IoU summed over the moments of both, over the number of moments of either.
 
     VidSTG (Zhang et al. 2020) and HC-STVG. 0 where neither has a moment.
@@ -62,6 +69,59 @@ def tube_iou(predicted: Mapping[float, Box], gold: Mapping[float, Box]) -> float
     either = predicted.keys() | gold.keys()
     both = predicted.keys() & gold.keys()
     return sum(box_iou(predicted[moment], gold[moment]) for moment in both) / len(either) if either else 0.0
+
+
+def at_each(predicted: Mapping[Moment, Box], gold: Mapping[Moment, Box]) -> list[float]:
+    """Box IoU at each moment of gold, 0 where there is no prediction."""
+    return [box_iou(predicted[moment], box) if moment in predicted else 0.0 for moment, box in gold.items()]
+
+
+class Detection(NamedTuple):
+    """A box that a method draws."""
+
+    label: str
+    score: float
+    """Its confidence, of any scale."""
+    box: Box
+
+
+Labelled = tuple[str, Box]
+
+
+def detection_ap(
+    images: Sequence[tuple[Sequence[Detection], Sequence[Labelled]]], threshold: float, margin: float = 0.0
+) -> dict[str, float]:
+    """Label -> AP over images given as (predicted, gold), for the labels that gold has (PASCAL VOC 2010).
+
+    A prediction meets the gold box of its label that fits it best if the IoU is at least the threshold; one that
+    meets a box again is a miss. `margin` is added to the far sides of all boxes: evaluators that take them as the
+    last pixel, as TVQA+'s does, have 1 or 2.
+    """
+    number: Counter[str] = Counter(label for _, gold in images for label, _ in gold)
+    ranked: dict[str, list[tuple[float, bool]]] = {label: [] for label in number}
+    for predicted, gold in images:
+        met: set[int] = set()
+        for guess in sorted(predicted, key=lambda guess: -guess.score):
+            if guess.label not in ranked:
+                continue
+            ious = {
+                place: box_iou(_widened(guess.box, margin), _widened(box, margin))
+                for place, (label, box) in enumerate(gold)
+                if label == guess.label
+            }
+            best = max(ious, key=lambda place: ious[place], default=None)
+            is_hit = best is not None and ious[best] >= threshold and best not in met
+            if best is not None and ious[best] >= threshold:
+                met.add(best)
+            ranked[guess.label].append((guess.score, is_hit))
+    return {
+        label: voc_ap([hit for _, hit in sorted(found, key=lambda pair: -pair[0])], number[label])
+        for label, found in ranked.items()
+    }
+
+
+def _widened(box: Box, margin: float) -> Box:
+    return box[0], box[1], box[2] + margin, box[3] + margin
 
 
 def _area(box: Box) -> float:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from evqa.metrics.means import State
+from evqa.metrics.boxes import at_each, mean_over_gold, tube_iou
+from evqa.metrics.frames import frames_of, objects_of
+from evqa.metrics.means import Mean, State
 from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
 from evqa.schema import Prediction, Sample, Span, Spans
 
-Need = Literal["answer", "spans", "masks", "objects", "time_choice", "mask_choice"]
+Need = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice"]
 """A part of gold and prediction that a metric compares; `objects` are masks that tell objects apart, and the last two
 are choices of the multiple-choice task."""
 
@@ -43,7 +45,18 @@ class Case:
         """Masks per gold object; None where gold does not tell objects apart."""
         if self.sample.tracks is None or self.masks is None:
             return None
-        return object_scores(self.sample.tracks, self.prediction.tracks or (), self.masks.num_frames)
+        gold = [frames_of(track) for track in self.sample.tracks]
+        return object_scores(gold, objects_of(self.prediction), self.masks.num_frames)
+
+    @property
+    def tube_iou(self) -> float | None:
+        """Tube IoU (vIoU) of the boxes; None where gold has no box."""
+        return tube_iou(self.prediction.boxes or {}, self.sample.boxes) if self.sample.boxes else None
+
+    @property
+    def box_iou(self) -> float | None:
+        """Mean box IoU over the frames that gold has a box in; None where it has none."""
+        return mean_over_gold(at_each(self.prediction.boxes or {}, self.sample.boxes)) if self.sample.boxes else None
 
     @property
     def written_spans(self) -> Spans:
@@ -78,10 +91,10 @@ class Preset:
 
     metrics: dict[str, Metric] = field(repr=False)
     about: str
-    derived: dict[str, Callable[[Mapping[str, float]], float | None]] = field(
-        default_factory=dict[str, Callable[[Mapping[str, float]], float | None]], repr=False
+    derived: dict[str, Callable[[Mapping[str, Mean]], float | None]] = field(
+        default_factory=dict[str, Callable[[Mapping[str, Mean]], float | None]], repr=False
     )
-    """Numbers that are made of means and are no mean themselves: name -> function of title -> mean."""
+    """Numbers that are made of means and are no mean themselves, as fractions: name -> function of title -> mean."""
 
 
 def gold_has(sample: Sample, need: Need) -> bool:
@@ -90,6 +103,8 @@ def gold_has(sample: Sample, need: Need) -> bool:
         return sample.masks is not None or sample.tracks is not None
     if need == "objects":
         return sample.tracks is not None
+    if need == "boxes":
+        return sample.boxes is not None
     if need in {"time_choice", "mask_choice"}:
         return (sample.time_answer if need == "time_choice" else sample.mask_answer) is not None
     return (sample.answer if need == "answer" else sample.spans) is not None
@@ -98,7 +113,9 @@ def gold_has(sample: Sample, need: Need) -> bool:
 def prediction_has(prediction: Prediction, need: Need) -> bool:
     """Whether this part of the prediction could be read from the model's reply."""
     if need in {"masks", "objects"}:
-        return prediction.tracks is not None
+        return prediction.tracks is not None or prediction.mask_folder is not None
+    if need == "boxes":
+        return prediction.boxes is not None
     if need in {"time_choice", "mask_choice"}:
         return (prediction.time_choice if need == "time_choice" else prediction.mask_choice) is not None
     return (prediction.answer if need == "answer" else prediction.spans) is not None

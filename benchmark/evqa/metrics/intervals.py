@@ -27,8 +27,12 @@ class Interval(NamedTuple):
     high: float
 
 
+Clusters = Sequence[str] | NDArray[np.int64]
+"""Which video each question belongs to, by name or by number."""
+
+
 def cluster_interval(
-    values: Sequence[float], clusters: Sequence[str], replicates: int = REPLICATES, seed: int = SEED
+    values: Sequence[float] | NDArray[np.float64], clusters: Clusters, replicates: int = REPLICATES, seed: int = SEED
 ) -> Interval | None:
     """95 % interval of the mean of `values`, drawing whole clusters (videos) with replacement.
 
@@ -36,12 +40,11 @@ def cluster_interval(
     None with fewer than two clusters: there is nothing to draw from.
     """
     assert len(values) == len(clusters), (len(values), len(clusters))
-    names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
-    if len(names) < 2:
+    member = _members(clusters)
+    if not len(member) or not member.any():
         return None
-    member = np.array([names[name] for name in clusters])
-    sums = np.bincount(member, weights=values, minlength=len(names)).astype(np.float64)  # [C]
-    counts = np.bincount(member, minlength=len(names))  # [C]
+    sums = np.bincount(member, weights=values).astype(np.float64)  # [C]
+    counts = np.bincount(member)  # [C]
     means = _replicate_means(sums, counts, replicates, seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
@@ -61,7 +64,7 @@ class Difference(NamedTuple):
 def paired_difference(
     first: Sequence[float],
     second: Sequence[float],
-    clusters: Sequence[str],
+    clusters: Clusters,
     replicates: int = REPLICATES,
     seed: int = SEED,
 ) -> Difference:
@@ -72,12 +75,11 @@ def paired_difference(
     """
     assert len(first) == len(second) == len(clusters) > 0, (len(first), len(second), len(clusters))
     gains = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
-    names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
-    if len(names) < 2:
+    member = _members(clusters)
+    if not member.any():
         return Difference(float(gains.mean()), None, None, None)
-    member = np.array([names[name] for name in clusters])
-    sums = np.bincount(member, weights=gains, minlength=len(names)).astype(np.float64)  # [C]
-    counts = np.bincount(member, minlength=len(names))  # [C]
+    sums = np.bincount(member, weights=gains).astype(np.float64)  # [C]
+    counts = np.bincount(member)  # [C]
     means = _replicate_means(sums, counts, replicates, seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     share = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
@@ -95,6 +97,14 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, 
     num, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(num, count) for count in range(fewer + 1))
     return only_first, only_second, min(1.0, 2 * tail / 2**num)
+
+
+def _members(clusters: Clusters) -> NDArray[np.int64]:
+    """The cluster of each value as a number from 0, in the order in which they come first."""
+    _, first, member = np.unique(np.asarray(clusters), return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[member]
 
 
 def _replicate_means(

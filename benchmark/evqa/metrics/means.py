@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evqa.metrics.intervals import cluster_interval
 from evqa.schema import Record
 
 State = Literal["scored", "missing", "failed", "unparsed"]
+STATES: tuple[State, ...] = get_args(State)
+
+ABSENT = 255
+"""In place of a state: the metric does not apply to the question."""
 
 
 class Cell(NamedTuple):
@@ -17,6 +24,42 @@ class Cell(NamedTuple):
     value: float | None
     """None = not in the mean: the metric does not apply, or its convention leaves out what is in this state."""
     state: State = "scored"
+
+
+DOES_NOT_APPLY = Cell(None)
+
+
+class Column(NamedTuple):
+    """One metric on many questions: 9 bytes each, however many there are."""
+
+    values: NDArray[np.float64]
+    """NaN where a `Cell` has None."""
+    states: NDArray[np.uint8]
+    """Place in `STATES`, or `ABSENT`."""
+
+    @classmethod
+    def of_length(cls, length: int) -> Column:
+        """That applies to no question yet."""
+        return cls(np.full(length, np.nan), np.full(length, ABSENT, np.uint8))
+
+    @classmethod
+    def empty(cls, length: int) -> Column:
+        """That applies to no question, in no memory; nothing can be put into it."""
+        return cls(np.broadcast_to(np.float64(np.nan), length), np.broadcast_to(np.uint8(ABSENT), length))
+
+    def put(self, place: int, cell: Cell) -> None:
+        """Set one question's cell."""
+        self.values[place] = np.nan if cell.value is None else cell.value
+        self.states[place] = ABSENT if cell == DOES_NOT_APPLY else STATES.index(cell.state)
+
+    def value(self, place: int) -> float | None:
+        """The value of one question."""
+        value = float(self.values[place])
+        return None if value != value else value
+
+    def take(self, places: NDArray[np.int64]) -> Column:
+        """The column of some of the questions."""
+        return Column(self.values[places], self.states[places])
 
 
 class Mean(Record):
@@ -41,17 +84,31 @@ class Mean(Record):
 
 def mean_of(rows: Sequence[tuple[str, Cell]]) -> Mean:
     """The mean of (video, cell) with its 95 % interval over videos and its counts."""
-    counted = [(video, cell.value) for video, cell in rows if cell.value is not None]
-    states = [cell.state for _, cell in rows if cell.value is not None or cell.state != "scored"]
-    values = [value for _, value in counted]
-    interval = cluster_interval(values, [video for video, _ in counted])
+    column = Column.of_length(len(rows))
+    for place, (_, cell) in enumerate(rows):
+        column.put(place, cell)
+    return mean_of_column(column, numbered([video for video, _ in rows]))
+
+
+def numbered(names: Sequence[str]) -> NDArray[np.int64]:
+    """Each name as a number, the same for the same name."""
+    numbers: dict[str, int] = {}
+    return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
+
+
+def mean_of_column(column: Column, videos: NDArray[np.int64]) -> Mean:
+    """As `mean_of`; `videos`: the number of each question's video."""
+    is_counted = ~np.isnan(column.values)
+    values = column.values[is_counted]
+    interval = cluster_interval(values, videos[is_counted])
+    counts = dict(zip(STATES, np.bincount(column.states, minlength=ABSENT + 1)[: len(STATES)].tolist(), strict=True))
     return Mean(
-        mean=sum(values) / len(values) if values else None,
+        mean=sum(values.tolist()) / len(values) if len(values) else None,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
-        n_total=len(states),
-        n_scored=states.count("scored"),
-        n_missing=states.count("missing"),
-        n_failed=states.count("failed"),
-        n_unparsed=states.count("unparsed"),
+        n_total=sum(counts.values()),
+        n_scored=counts["scored"],
+        n_missing=counts["missing"],
+        n_failed=counts["failed"],
+        n_unparsed=counts["unparsed"],
     )

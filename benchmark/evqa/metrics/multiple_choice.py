@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case, Metric, Need, Preset
-from evqa.metrics.means import State
+from evqa.metrics.means import Mean, State
 
 ALL: tuple[Need, ...] = ("answer", "time_choice", "mask_choice")
 OURS = "this benchmark"
@@ -50,6 +50,13 @@ def _row(
     )
 
 
+def pooled(means: Mapping[str, Mean]) -> float | None:
+    """The original's overall accuracy: what is right in all three tasks over all that has gold in them."""
+    counted = [(mean.mean, mean.n_total - mean.n_missing) for mean in means.values() if mean.mean is not None]
+    total = sum(number for _, number in counted)
+    return sum(percent * number for percent, number in counted) / (100 * total) if total else None
+
+
 NOT_IN_FILE: frozenset[State] = frozenset({"missing"})
 
 CHOICE_PRESETS: dict[str, Preset] = {
@@ -68,7 +75,9 @@ CHOICE_PRESETS: dict[str, Preset] = {
             "Acc time": _row(("time_choice",), time_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
             "Acc space": _row(("mask_choice",), space_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
         },
-        about="the original's convention for multiple choice: samples that the file does not have leave the mean",
+        about="the original's convention for multiple choice: samples that the file does not have leave the mean; "
+        "overall is pooled over the three tasks",
+        derived={"overall": pooled},
     ),
 }
 """Presets of the multiple-choice task."""

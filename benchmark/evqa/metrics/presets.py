@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evqa.metrics import METRICS, in_space
-from evqa.metrics.answer import accuracy
+from evqa.metrics.answer import accuracy, reads_as_right
 from evqa.metrics.case import Case, Metric, Need, Preset
 from evqa.metrics.multiple_choice import CHOICE_PRESETS
 from evqa.metrics.published import PUBLISHED
@@ -26,10 +26,8 @@ def answer_as_written(case: Case) -> float:
     written, right = case.prediction.written, case.sample.answer
     if written is None or right is None:
         return accuracy(case)
-    options, text = case.sample.options, (written.answer or "").strip()
-    place = "ABCDEF".find(text) if len(text) == 1 else -1
-    meant = options[place].strip() if 0 <= place < len(options) else text
-    return float(meant == options[right].strip())
+    options = case.sample.options
+    return float(reads_as_right(written.answer or "", options, options[right]))
 
 
 def as_written(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
@@ -50,7 +48,7 @@ def where_computed(scores: MaskScores, which: Which) -> float:
 def mask_files(which: Which) -> Callable[[Case], float | None]:
     """J, F or J&F of the files that the original writes: no object, no file, hence 0."""
     mean = in_space(where_computed, which)
-    return lambda case: mean(case) if case.prediction.tracks else 0.0
+    return lambda case: mean(case) if case.prediction.tracks or case.prediction.mask_folder is not None else 0.0
 
 
 def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:

@@ -1,7 +1,8 @@
 """Presets of other benchmarks: their metrics, thresholds and conventions, on our samples and predictions.
 
-Where a benchmark takes one span and a prediction holds several, the first one counts; where it takes boxes,
-masks stand for them. Prediction files in a benchmark's own form are scored by `evqa score-file`.
+Where a benchmark takes one span and a prediction holds several, the first one counts; where it takes boxes, those
+of the prediction are scored (`box`) where gold has boxes, and masks stand for them where gold has masks.
+Prediction files in a benchmark's own form are scored by `evqa score-file`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case, Metric, Need, Preset
 from evqa.metrics.grounded_qa import arithmetic_mean, log_geometric_mean, mean_reached
 from evqa.metrics.joint import both
-from evqa.metrics.means import State
+from evqa.metrics.means import Mean, State
 from evqa.metrics.spatial import MaskScores
 from evqa.metrics.temporal import first_to_best, hull_iop, hull_iou, tiou
 from evqa.schema import Spans
@@ -30,6 +31,7 @@ NOTHING: frozenset[State] = frozenset()
 ANSWER: tuple[Need, ...] = ("answer",)
 SPANS: tuple[Need, ...] = ("spans",)
 MASKS: tuple[Need, ...] = ("masks",)
+BOXES: tuple[Need, ...] = ("boxes",)
 ANSWER_SPANS: tuple[Need, ...] = ("answer", "spans")
 ALL: tuple[Need, ...] = ("answer", "spans", "masks")
 
@@ -60,6 +62,16 @@ tube = in_space(lambda masks, _: masks.tube(), "j")
 """vIoU of the masks through time."""
 held_j = in_space(MaskScores.mean_where_gold, "j")
 """J over the frames that hold evidence."""
+
+
+def tube_of_boxes(case: Case) -> float | None:
+    """Tube IoU (vIoU) of the boxes."""
+    return case.tube_iou
+
+
+def held_boxes(case: Case) -> float | None:
+    """Box IoU over the frames that gold has a box in."""
+    return case.box_iou
 
 
 # Answer and time
@@ -159,6 +171,7 @@ V_STAR = {
     "m_tIoU": _vstar(SPANS, first_iou, "IoU of the first span"),
     "R1@0.3": _vstar(SPANS, at_least(first_iou, 0.3), "IoU at least 0.3"),
     "m_vIoU": _vstar(MASKS, held_j, "J over the frames that hold evidence"),
+    "m_vIoU box": _vstar(BOXES, held_boxes, "box IoU over the frames that gold has a box in"),
     "AM": _vstar(ALL, v_star_mean, "mean of Acc, IoU and J over the frames that hold evidence"),
     "Acc & tIoU": _vstar(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.3)), "right, and tIoU at least 0.3"),
     "Acc & vIoU": _vstar(("answer", "masks"), both(accuracy, at_least(held_j, 0.1)), "right, and vIoU at least 0.1"),
@@ -170,11 +183,11 @@ V_STAR = {
 }
 
 
-def lgm(means: Mapping[str, float]) -> float | None:
+def lgm(means: Mapping[str, Mean]) -> float | None:
     """LGM of the means of the preset v-star; None where one of them is absent."""
-    parts = [means.get(title) for title in ("Acc", "m_tIoU", "m_vIoU")]
-    known = [part for part in parts if part is not None]
-    return log_geometric_mean(*known) if len(known) == len(parts) else None
+    titles = ("Acc", "m_tIoU", "m_vIoU")
+    known = [mean for title in titles if title in means and (mean := means[title].mean) is not None]
+    return log_geometric_mean(*known) if len(known) == len(titles) else None
 
 
 _zero = partial(_metric, "VideoZeroBench, masks for boxes")
@@ -184,8 +197,11 @@ VIDEO_ZERO_BENCH = {
     "L5": _zero(ALL, both(accuracy, above(set_iou, 0.3), above(held_j, 0.3)), "right, tIoU and vIoU above 0.3"),
 }
 
-_stvg = partial(_metric, "VidSTG (Zhang et al. 2020), HC-STVG (Tang et al. 2021), masks for boxes")
+_stvg = partial(_metric, "VidSTG (Zhang et al. 2020), HC-STVG (Tang et al. 2021)")
 HC_STVG = {
+    "m_vIoU box": _stvg(BOXES, tube_of_boxes, "box IoU summed over the frames of both, over the frames of either"),
+    "vIoU@0.3 box": _stvg(BOXES, at_least(tube_of_boxes, 0.3), "vIoU of boxes at least 0.3"),
+    "vIoU@0.5 box": _stvg(BOXES, at_least(tube_of_boxes, 0.5), "vIoU of boxes at least 0.5"),
     "m_vIoU": _stvg(MASKS, tube, "J summed over the frames of both, over the frames of either"),
     "vIoU@0.3": _stvg(MASKS, at_least(tube, 0.3), "vIoU at least 0.3"),
     "vIoU@0.5": _stvg(MASKS, at_least(tube, 0.5), "vIoU at least 0.5"),
@@ -208,5 +224,7 @@ PUBLISHED: dict[str, Preset] = {
     "video-zero-bench": Preset(
         metrics=VIDEO_ZERO_BENCH, about="VideoZeroBench: merged sets of spans, masks for boxes, thresholds by >"
     ),
-    "hc-stvg": Preset(metrics=HC_STVG, about="VidSTG and HC-STVG: masks for boxes, frames of either side count"),
+    "hc-stvg": Preset(
+        metrics=HC_STVG, about="VidSTG and HC-STVG: boxes, or masks in their place; frames of either side count"
+    ),
 }

@@ -55,17 +55,22 @@ def mean_average_precision(ranked: Sequence[Ranked], gold: Spans, thresholds: Se
 def _average_precision(ious: Sequence[Sequence[float]], num_gold: int, threshold: float) -> float:
     """AP from the IoU of each guess, best first, with each gold window."""
     met: set[int] = set()
-    precision: list[float] = []
-    """At each guess that meets a gold window: the only ones where recall grows."""
-    for rank, row in enumerate(ious, start=1):
+    is_hit: list[bool] = []
+    for row in ious:
         free = [place for place in range(num_gold) if row[place] >= threshold and place not in met]
+        is_hit.append(bool(free))
         if free:
             met.add(max(free, key=lambda place: row[place]))
-            precision.append(len(met) / rank)
+    return voc_ap(is_hit, num_gold)
+
+
+def voc_ap(is_hit: Sequence[bool], num_gold: int) -> float:
+    """AP of guesses, best first: the area under precision over recall, the precision being the best from there on."""
+    precision = [found / rank for rank, found in enumerate(np.cumsum(is_hit).tolist(), start=1)]
     total, best = 0.0, 0.0
-    for value in reversed(precision):
-        best = max(best, value)
-        total += best
+    for value, hit in zip(reversed(precision), reversed(is_hit), strict=True):
+        best = max(best, value) if hit else best
+        total += best * hit
     return total / num_gold if num_gold else 0.0
 
 

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from evqa import masks
-from evqa.metrics.boundary import FrameMask, compare, f_measure, size_of
-from evqa.native import Counts, Runs
+from evqa.metrics.boundary import compare, f_measure, size_of
+from evqa.native import Counts, FrameMask, Runs
 
 Which = Literal["j", "f", "jf"]
 """Region J, outline F, or their mean."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa import masks, media
-from evqa.metrics.boundary import drawn
+from evqa.masks import drawn
 from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.metrics.spatial import region_j
 from evqa.schema import RLE, Prediction, Sample

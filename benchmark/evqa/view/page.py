@@ -16,7 +16,7 @@ from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.report import COLUMNS, counts_line
 from evqa.schema import Prediction, Sample
-from evqa.score import Scores
+from evqa.scores import Scores
 from evqa.view import plots
 from evqa.view.evidence import Json, RunOfSample, evidence
 from evqa.view.plots import Curve, Plot, percent_of

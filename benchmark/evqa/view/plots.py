@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evqa.metrics.means import Mean
 from evqa.metrics.presets import PRESETS
 from evqa.schema import Prediction, Sample
-from evqa.score import Mean, Scores
+from evqa.scores import Scores
 from evqa.view.drawing import (
     BASELINE,
     QUIET,
