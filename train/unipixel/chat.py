@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from evqa import media, replies, zoo
 from evqa.images import open_image
@@ -29,7 +29,7 @@ from evqa.schema import LETTERS, Span, Usage
 from unipixel import visits
 from unipixel.data import conversation, frames
 from unipixel.model import checkpoints, clock, referring
-from unipixel.model.unipixel import Written
+from unipixel.model.unipixel import UniPixel, Written
 from unipixel.watching import Look, Watched, look
 
 TRAINED_FRAMES = 8
@@ -62,6 +62,13 @@ class Asked(NamedTuple):
     """One for each of `seen`."""
 
 
+class Loaded(NamedTuple):
+    """A model that is in memory already."""
+
+    model: UniPixel
+    tokenizer: PreTrainedTokenizerBase
+
+
 class UniPixelChat:
     """A checkpoint that replies with text and masks: the same question gets the same reply."""
 
@@ -84,6 +91,7 @@ class UniPixelChat:
         seed: int = 0,
         device: str = "auto",
         dtype: str = "auto",
+        loaded: Loaded | None = None,
     ) -> None:
         """Load a checkpoint.
 
@@ -105,6 +113,7 @@ class UniPixelChat:
             seed: of sampling; every call starts from it.
             device: "auto" = a GPU where there is one.
             dtype: "float32", "bfloat16" or "float16"; "auto" = bfloat16 on a GPU, float32 on a CPU.
+            loaded: the model to use, which `checkpoint` then only names; it stays where and as it is.
         """
         if sum(policy is not None for policy in (num_frames, fps, every)) > 1:
             raise ValueError(f"give one of num_frames={num_frames}, fps={fps} and every={every}")
@@ -114,10 +123,15 @@ class UniPixelChat:
             raise ValueError(f"mask_fps is above 0 and mask_margin not below, got {mask_fps} and {mask_margin}")
         self.name = name
         self.prompt_frame, self.mask_fps, self.mask_margin = prompt_frame, mask_fps, mask_margin
-        folder = zoo.locate(checkpoint)
-        self.device = torch.device(_device(device))
-        self.model = checkpoints.load(folder, dtype=_dtype(dtype, self.device), device=self.device)
-        self.tokenizer = checkpoints.load_tokenizer(folder)
+        self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
+        if loaded is None:
+            folder = zoo.locate(checkpoint)
+            place = torch.device(_device(device))
+            model = checkpoints.load(folder, dtype=_dtype(dtype, place), device=place)
+            loaded = Loaded(model, checkpoints.load_tokenizer(folder))
+            self._identity |= {"weights": zoo.fingerprint(folder), "revision": zoo.revision(folder)}
+        self.model, self.tokenizer = loaded
+        self.device = self.model.device
         config = self.model.config
         by_count = num_frames is None and fps is None and every is None
         self.plan = Look(
@@ -140,11 +154,6 @@ class UniPixelChat:
             pad_token_id=self.ends[-1],
             suppress_tokens=conversation.known(self.tokenizer, conversation.NEVER_WRITTEN),
         )
-        self._identity = {
-            "checkpoint": checkpoint,
-            "weights": zoo.fingerprint(folder),
-            "revision": zoo.revision(folder),
-        }
         self._watched: tuple[Clip, Watched] | None = None
 
     @property

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from unipixel.model import clock, heads, referring, streaming, weight_names
+from unipixel.model import clock, company, heads, referring, streaming, weight_names
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.losses import MaskLoss, batch_loss
 from unipixel.model.streaming import Footage, FrameMasks
@@ -33,11 +32,13 @@ EXACT = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.po
 
 @dataclass
 class UniPixelOutput(CausalLMOutputWithPast):
-    """Output of `UniPixel.forward`; `loss` = `lm_loss` + the mask loss's total."""
+    """Output of `UniPixel.forward`; `loss` = `lm_loss` + `mask_share` times the mask loss's total."""
 
     lm_loss: Tensor | None = None
     mask_loss: MaskLoss | None = None
-    """Parts of the mask loss, mean over samples; None without masks."""
+    """Parts of the mask loss, mean over the samples that have masks; None without any."""
+    mask_share: float = 0.0
+    """Share of the batch's samples that have masks: a sample's masks weigh the same whatever it is batched with."""
     states: Tensor | None = None
     """[B, L, D] before the language model's last norm."""
     prompts: list[Tensor] | None = None
@@ -123,6 +124,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             logits_to_keep: as in transformers.
             kwargs: handed to transformers.
         """
+        untouched = company.untouched(self) if company.has_company(self) else 0.0
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
@@ -147,6 +149,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         if input_ids is not None and not past_length:
             result.prompts = self._prompts_of(input_ids, states[-1])
             self._draw(result, frames, masks)
+        if result.loss is not None and result.prompts is not None and company.has_company(self):
+            result.loss = result.loss + untouched + sum(each.sum() * 0.0 for each in result.prompts)
         return result
 
     def prompts(self, states: Tensor) -> Tensor:
@@ -269,6 +273,10 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
             if regions:
                 remembered = referring.region_embeddings(self, cells[0], grids, regions)
+        elif company.has_company(self):
+            embeds = embeds + company.glance(self).to(embeds)
+        if not regions and company.has_company(self):
+            embeds = embeds + company.no_regions(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
     def _point(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.Place]) -> Tensor:
@@ -314,7 +322,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             is_learnt = labels[:, 1:] != -100
             logits = self.lm_head(normed[:, :-1][is_learnt])
             total = F.cross_entropy(logits.float(), labels[:, 1:][is_learnt], reduction="sum")
-            result.lm_loss = total / is_learnt.sum().clamp(min=1) + self._touch_sometimes_used()
+            result.lm_loss = total / is_learnt.sum().clamp(min=1)
             result.loss = result.lm_loss
 
     def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
@@ -348,7 +356,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         ]
         if pairs:
             result.mask_loss = batch_loss([drawn for drawn, _ in pairs], [label for _, label in pairs])
-            result.loss = result.mask_loss.total + (0 if result.loss is None else result.loss)
+            result.mask_share = len(pairs) / len(frames)
+            result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 
     def _track(self, frames: Sequence[Tensor | None], vectors: Sequence[Tensor]) -> list[Drawn | None]:
         by_length: dict[int, list[int]] = {}
@@ -376,15 +385,6 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         kept = [torch.randperm(len(v))[:limit].sort().values.to(v.device) for v in vectors]
         chosen = [label if label is None else label[:, keep] for label, keep in zip(labels, kept, strict=True)]
         return [v[keep] for v, keep in zip(vectors, kept, strict=True)], chosen
-
-    def _touch_sometimes_used(self) -> Tensor:
-        """Zero, with a zero gradient for each weight that some batches do not use: processes must agree on them."""
-        zero = torch.zeros((), device=self.device)
-        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
-            pointers = (self.ref_encoder, self.ref_proj_single, self.ref_proj_double, self.ref_proj)
-            for part in (self.sam2, self.seg_head, *pointers, self.tem_emb, self.tem_proj, self.msk_proj):
-                zero = zero + sum(weight.sum() * 0.0 for weight in part.parameters() if weight.requires_grad)
-        return zero
 
 
 def _put(embeds: Tensor, is_here: Tensor, vectors: Tensor, token: str) -> Tensor:
