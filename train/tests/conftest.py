@@ -194,9 +194,9 @@ def make_checkpoint(tokenizer, tmp_path_factory):
     """Writes that model to disk, with as many rows of the embedding as are asked for."""
     from unipixel.model import checkpoints
 
-    def make(vocab_size=len(tokenizer)) -> Path:
+    def make(vocab_size=None) -> Path:
         config = make_tiny_config(tokenizer)
-        config.language.vocab_size = vocab_size
+        config.language.vocab_size = vocab_size or len(tokenizer)
         folder = tmp_path_factory.mktemp("checkpoint")
         checkpoints.save(make_tiny_model(config), folder, tokenizer)
         return folder

@@ -4,18 +4,18 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from evqa import datasets
-from evqa.schema import Exchange, Sample, Track, write_records
+from evqa.schema import NO_VIDEO, Exchange, Sample, Track, write_records
 from unipixel import sft
 from unipixel.arguments import KEPT_WHOLE
 from unipixel.configs import DataConfig
@@ -34,7 +34,8 @@ def words_and_masks(squares, tmp_path_factory):
         tracks = tuple(Track(label=track.label, masks=track.masks) for track in sample.tracks)
         samples.append(sample.model_copy(update={"video": Path("videos") / sample.video.name, "tracks": tracks}))
         turns = (Exchange(question=f"What is {number} + 1?", response=f"It is {number + 1}."),)
-        samples.append(Sample(id=f"words-{number}", video_id="", question="", form="conversation", turns=turns))
+        told = {"video_id": "none", "video": NO_VIDEO, "question": "", "form": "conversation"}
+        samples.append(Sample(id=f"words-{number}", turns=turns, **told))
     shutil.copytree(squares / "videos", folder / "videos")
     write_records(folder / "samples.jsonl", samples)
     return folder
@@ -68,7 +69,6 @@ def processes(arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -97,8 +97,7 @@ def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_
     killed_at = random.Random(time.time_ns()).randint(1, STEPS - 2)
     first = processes(deepspeed)
     wait_for(tmp_path / "two" / f"checkpoint-{killed_at}", first)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    kill_all(first)
     assert not (tmp_path / "two" / "model").exists()
     second = processes(deepspeed)
     assert sft.main([*arguments, "--out", str(tmp_path / "one")]) == 0
@@ -118,6 +117,16 @@ def test_zero_3_shards_the_language_model_and_learns_what_one_process_learns(
     output = sharded.communicate()[0]
     assert sharded.returncode == 0, output
     assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def kill_all(running):
+    """SIGKILL to the launcher and to every process that trains; these would live on without it."""
+    family = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family)
+    running.wait()
 
 
 def wait_for(path, running):

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from evqa import datasets
 from unipixel import run_folder, sft
+from unipixel.configs import SFTConfig
+from unipixel.job import prepare
 
 TRAIN = "unipixel.sft"
 FIRST_PORT, NUM_PORTS = 20000, 10000
@@ -51,11 +53,11 @@ def main() -> int:
             sys.stdout.write(f"{__doc__}\n")
         return sft.main(rest)
     try:
-        found = machines(os.environ, known.processes or count_gpus() or 1, known.hostfile)
+        wanted = max(1, count_gpus()) if known.processes is None else known.processes
+        found = machines(os.environ, wanted, known.hostfile)
         config = sft.parse(rest).config
         data = None if "--dry-run" in rest else config.evaluation.benchmark
-        if data is not None:
-            datasets.load(data)  # better known before days of training than after
+        check(config, found, data)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -87,6 +89,18 @@ def machines(environment: Mapping[str, str], processes: int, hostfile: Path | No
         node=int(environment["SLURM_NODEID"]),
         meeting=f"{first.stdout.split()[0]}:{port}",
     )
+
+
+def check(config: SFTConfig, found: Machines, data: str | None) -> None:
+    """A `ValueError` for what is missing: better known before days of training than after, and once, not by all."""
+    if found.hostfile is None and found.nodes * found.processes > 1:
+        prepare(config, found.nodes * found.processes)
+    if data is None:
+        return
+    try:
+        datasets.load(data)
+    except ValueError as error:
+        raise ValueError(f"{error} (or end without a benchmark: --benchmark None)") from error
 
 
 def training(found: Machines, arguments: Sequence[str]) -> list[str]:

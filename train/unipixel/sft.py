@@ -70,14 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         return run(parse(arguments), rank=rank, processes=processes)
-    except ValueError as error:
-        if rank == 0:
-            sys.stderr.write(f"error: {error}\n")
-        return 2
-    except FloatingPointError as error:
-        if rank == 0:
-            sys.stderr.write(f"error: {error}\n")
-        return 3
+    except (ValueError, FloatingPointError) as error:
+        where = "" if rank == 0 else f" in process {rank}"
+        sys.stderr.write(f"error{where}: {error}\n")
+        return 3 if isinstance(error, FloatingPointError) else 2
 
 
 def parse(arguments: list[str]) -> Command:
@@ -88,6 +84,8 @@ def parse(arguments: list[str]) -> Command:
     for flag in ("--from-scratch", "--print-config", "--dry-run"):
         first.add_argument(flag, action="store_true")
     known, rest = first.parse_known_args(arguments)
+    if known.resume is not None and known.from_scratch:
+        raise ValueError(f"give one of --resume {known.resume} and --from-scratch")
     names = [rest.pop(0) for _ in range(2) if rest and not rest[0].startswith("-")]
     if "-h" in rest or "--help" in rest:
         sys.stdout.write(USAGE)

@@ -228,4 +228,5 @@ def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
 
 
 def _is_finite(weight: nn.Parameter) -> bool:
-    return not weight.requires_grad or bool(torch.isfinite(weight).all())
+    """Of a weight that is trained; of one that ZeRO 3 shards, the part that lies here."""
+    return not weight.requires_grad or bool(torch.isfinite(getattr(weight, "ds_tensor", weight)).all())

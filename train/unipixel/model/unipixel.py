@@ -37,7 +37,7 @@ class UniPixelOutput(CausalLMOutputWithPast):
     lm_loss: Tensor | None = None
     mask_loss: MaskLoss | None = None
     """Parts of the mask loss, mean over the samples that have masks; None without any."""
-    mask_share: float = 0.0
+    mask_share: float | None = None
     """Share of the batch's samples that have masks: a sample's masks weigh the same whatever it is batched with."""
     states: Tensor | None = None
     """[B, L, D] before the language model's last norm."""
