@@ -80,7 +80,7 @@ def log_of(out):
 def assert_same_run(one, two):
     for name in ("loss", "loss_lm", "grad_norm"):
         assert [row[name] for row in log_of(two)] == pytest.approx([row[name] for row in log_of(one)], rel=1e-4), name
-    dice = [[row.get("loss_dice") for row in log_of(run)] for run in (one, two)]
+    dice = [[row.get("loss_dice", 0.0) for row in log_of(run)] for run in (one, two)]
     assert dice[1] == pytest.approx(dice[0], rel=1e-4)
     first, second = (load_file(run / "model" / "model.safetensors") for run in (one, two))
     assert first.keys() == second.keys()
@@ -112,6 +112,7 @@ def test_zero_3_shards_the_language_model_and_learns_what_one_process_learns(
 ):
     wide = make_checkpoint(vocab_size=KEPT_WHOLE // 64 + 100)  # its embedding is larger than what stays whole
     arguments = flags(wide, words_and_masks)
+    arguments += ["--save-steps", str(STEPS)]
     sharded = processes([*arguments, "--zero", "3", "--out", str(tmp_path / "two")])
     assert sft.main([*arguments, "--out", str(tmp_path / "one")]) == 0
     output = sharded.communicate()[0]
