@@ -22,7 +22,7 @@ from unipixel.configs import DataConfig
 from unipixel.data import mixture
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ video, without masks or without places therefore adds zeros that depend on the w
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,9 +35,10 @@ def untouched(model: UniPixel) -> Tensor:
 
 def glance(model: UniPixel) -> Tensor:
     """Zero, through the whole vision tower: a batch without a video sees one blank cell."""
-    vision = model.config.vision
-    side = vision.spatial_merge_size
-    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    side = model.config.vision.spatial_merge_size
+    patches = model.get_submodule("model.visual.patch_embed.proj")
+    assert isinstance(patches, nn.Conv3d), patches
+    width = patches.in_channels * math.prod(patches.kernel_size)
     blank = torch.zeros(side * side, width, device=model.device)
     grid = torch.tensor([[1, side, side]], device=model.device)
     seen = model.model.get_video_features(blank, grid, return_dict=True).pooler_output  # type: ignore[call-arg]

@@ -97,7 +97,7 @@ def fuse(model: UniPixel) -> None:
     if not torch.cuda.is_available():
         raise ValueError("--liger True needs a GPU: the kernels are written in Triton")
     try:
-        from liger_kernel.transformers import apply_liger_kernel_to_qwen2_5_vl
+        from liger_kernel.transformers import apply_liger_kernel_to_qwen2_5_vl  # type: ignore[import-not-found]
     except ImportError as error:
         raise ValueError("--liger True needs the package liger-kernel: pip install liger-kernel") from error
     apply_liger_kernel_to_qwen2_5_vl(rope=False, fused_linear_cross_entropy=False, model=model)
