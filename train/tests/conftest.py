@@ -184,24 +184,13 @@ def tiny_model(tiny_config):
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(make_checkpoint) -> Path:
+def tiny_checkpoint(tokenizer, tmp_path_factory) -> Path:
     """That model on disk."""
-    return make_checkpoint()
-
-
-@pytest.fixture(scope="session")
-def make_checkpoint(tokenizer, tmp_path_factory):
-    """Writes that model to disk, with as many rows of the embedding as are asked for."""
     from unipixel.model import checkpoints
 
-    def make(vocab_size=None) -> Path:
-        config = make_tiny_config(tokenizer)
-        config.language.vocab_size = vocab_size or len(tokenizer)
-        folder = tmp_path_factory.mktemp("checkpoint")
-        checkpoints.save(make_tiny_model(config), folder, tokenizer)
-        return folder
-
-    return make
+    folder = tmp_path_factory.mktemp("checkpoint")
+    checkpoints.save(make_tiny_model(make_tiny_config(tokenizer)), folder, tokenizer)
+    return folder
 
 
 def make_tiny_model(tiny_config):

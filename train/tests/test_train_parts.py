@@ -16,19 +16,18 @@ from unipixel.launch import Machines
 
 
 @pytest.mark.parametrize("offload", [False, True])
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2])
 def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     if offload and not stage:
-        with pytest.raises(ValueError, match="use it with --zero 1, 2 or 3"):
+        with pytest.raises(ValueError, match="use it with --zero 1 or 2"):
             LoopConfig(zero=0, offload=True)
         return
     settings = deepspeed(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
+    assert set(settings) <= set(DeepSpeedZeroConfig.model_fields)
     read = DeepSpeedZeroConfig(**settings)
-    assert set(settings) <= {field.alias or name for name, field in DeepSpeedZeroConfig.model_fields.items()}
-    assert (read.stage, read.gather_16bit_weights_on_model_save) == (stage, stage == 3)
-    assert (read.offload_optimizer is not None, read.offload_param is not None) == (offload, offload and stage == 3)
+    assert (read.stage, read.offload_optimizer is not None) == (stage, offload)
 
 
 def test_without_a_stage_there_is_no_deepspeed():
@@ -74,7 +73,7 @@ def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
     assert plain == (900 * 2 + 100 * 4, 400, 800, 0)
     two = footprint(100, 1000, LoopConfig(zero=2), 8)
     assert two == (2000, 25, 150, 0)
-    assert footprint(100, 1000, LoopConfig(zero=3, bf16=False), 4) == (1000, 100, 200, 0)
+    assert footprint(100, 1000, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
     assert footprint(100, 1000, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
     assert "GiB a device" in str(two)
 

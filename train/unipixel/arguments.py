@@ -13,10 +13,6 @@ from transformers.integrations.integration_utils import is_tensorboard_available
 
 from unipixel.configs import LoopConfig, OptimizerConfig, SFTConfig
 
-KEPT_WHOLE = 10**7
-"""ZeRO 3 shards weights of more numbers than this: the matrices of a language model of 3 B and more. Others, those
-of the vision tower and of SAM 2, are whole everywhere, so a process may use them more often than another."""
-
 
 def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: bool = True) -> TrainingArguments:
     """Trainer's arguments for a config."""
@@ -71,15 +67,14 @@ def trackers(config: LoopConfig) -> list[str]:
 
 
 def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed's settings for a ZeRO stage of 0 to 3; None = without DeepSpeed. Trainer fills in what is "auto".
-
-    Under stage 3 no weights are fetched ahead: how far ahead depends on what a batch used before, and processes
-    whose batches are of other kinds would wait for each other for ever.
-    """
+    """DeepSpeed's settings for a ZeRO stage of 0 to 2; None = without DeepSpeed. Trainer fills in what is "auto"."""
     if config.zero is None:
         return None
+    zero: dict[str, Any] = {"stage": config.zero, "overlap_comm": True, "contiguous_gradients": True}
+    if config.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
-        "zero_optimization": _zero(config.zero) | (_offloaded(config.zero) if config.offload else {}),
+        "zero_optimization": zero,
         "bf16": {"enabled": "auto"},
         "gradient_clipping": "auto",
         "gradient_accumulation_steps": "auto",
@@ -88,25 +83,6 @@ def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
-
-
-def _zero(stage: int) -> dict[str, Any]:
-    settings: dict[str, Any] = {"stage": stage, "contiguous_gradients": True}
-    if stage < 3:
-        return settings | {"overlap_comm": True}
-    return settings | {
-        "overlap_comm": False,
-        "stage3_param_persistence_threshold": KEPT_WHOLE,
-        "stage3_prefetch_bucket_size": 0,
-        "stage3_max_live_parameters": 0,
-        "stage3_max_reuse_distance": 0,
-        "stage3_gather_16bit_weights_on_model_save": True,
-    }
-
-
-def _offloaded(stage: int) -> dict[str, Any]:
-    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {"offload_optimizer": place} | ({"offload_param": place} if stage == 3 else {})
 
 
 def build_nothing() -> None:

@@ -181,11 +181,11 @@ class LoopConfig:
     """Compute in bfloat16 (weights that are trained stay in float32)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: far less memory, about a third more time."""
-    zero: Literal[0, 1, 2, 3] | None = None
-    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too, 3 the language model's
-    matrices too. None is torch's own data parallelism."""
+    zero: Literal[0, 1, 2] | None = None
+    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too. None is torch's
+    own data parallelism."""
     offload: bool = False
-    """Keep the sharded optimizer's state in main memory (with --zero 1, 2 or 3; with 3 the sharded weights too)."""
+    """Keep the sharded optimizer's state in main memory (with --zero 1 or 2)."""
     liger: bool = False
     """Use the fused kernels of liger-kernel in the language model (a GPU and `pip install liger-kernel`)."""
     num_workers: int = 2
@@ -212,7 +212,7 @@ class LoopConfig:
         if self.global_batch % self.batch:
             raise ValueError(f"global_batch is a multiple of batch={self.batch}, got {self.global_batch}")
         if self.offload and not self.zero:
-            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1, 2 or 3")
+            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1 or 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +266,6 @@ class SFTConfig:
             raise ValueError(f"unknown decoder {self.decoder!r}; the decoders are: {', '.join(DECODERS)}")
         if self.decoder == "tiny" and self.size != "tiny":
             raise ValueError(f"the decoder tiny belongs to the size tiny: take base or large with {self.size}")
-        if self.loop.zero == 3 and self.evaluation.eval_data is not None:
-            raise ValueError(
-                f"a model that is sharded by --zero 3 cannot answer while it learns: take --zero 2, or --eval-data "
-                f"None instead of {self.evaluation.eval_data}"
-            )
         unknown = set(self.modules) - set(get_args(Module))
         if unknown:
             raise ValueError(f"unknown modules {sorted(unknown)}; the modules are: {', '.join(get_args(Module))}")

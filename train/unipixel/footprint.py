@@ -31,7 +31,7 @@ def footprint(trained: int, total: int, loop: LoopConfig, processes: int) -> Foo
     """Memory of a run.
 
     Trained weights are in fp32 without DeepSpeed; with it, all are as they compute, and the optimizer keeps a copy in
-    fp32 where that is bf16. A stage of ZeRO shards the optimizer (1), gradients (2) and weights (3).
+    fp32 where that is bf16. A stage of ZeRO shards the optimizer (1) and gradients (2).
 
     Args:
         trained: numbers that are trained.
@@ -40,13 +40,9 @@ def footprint(trained: int, total: int, loop: LoopConfig, processes: int) -> Foo
         processes: devices that share what is sharded.
     """
     computing = 2 if loop.bf16 else 4
-    stage = loop.zero or 0
-    share = [1 / processes if stage >= level else 1.0 for level in (1, 2, 3)]
     if loop.zero is None:
         return Footprint((total - trained) * computing + trained * 4, trained * 4, trained * 8)
-    optimizer = trained * (12 if loop.bf16 else 8) * share[0]
-    weights, gradients = total * computing * share[2], trained * computing * share[1]
-    if not loop.offload:
-        return Footprint(weights, gradients, optimizer)
-    moved = optimizer + (weights if stage == 3 else 0)
-    return Footprint(weights if stage < 3 else 0, gradients, 0, moved)
+    optimizer = trained * (12 if loop.bf16 else 8) / (processes if loop.zero >= 1 else 1)
+    gradients = trained * computing / (processes if loop.zero == 2 else 1)
+    kept, moved = (0.0, optimizer) if loop.offload else (optimizer, 0.0)
+    return Footprint(total * computing, gradients, kept, moved)

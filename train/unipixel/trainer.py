@@ -66,7 +66,6 @@ class SFTTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a pass gives the mean over its own tokens, as published
         self.books = Books(order, config.loop.global_batch)
         self.divergence = Divergence(config.optimizer.max_rise)
-        self._is_gathered = config.loop.zero != 3
         self._num_loaded = 0
         self._num_skipped = 0
 
@@ -100,7 +99,6 @@ class SFTTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """One forward and backward pass. A batch of which no sample loaded adds nothing to the gradient."""
-        self._gather()
         self._count(inputs.pop("skipped"), num_loaded=len(inputs.get("frames", ())))
         if inputs:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -139,6 +137,7 @@ class SFTTrainer(Trainer):
         metrics = self.looks.look(lora.bare(self.trained), self.accelerator, self.state.global_step)
         if metrics:
             self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _stopped(self, trouble: str) -> str:
@@ -162,14 +161,6 @@ class SFTTrainer(Trainer):
         """Wait for the other processes and leave their group."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-
-    def _gather(self) -> None:
-        """Before the first pass, what ZeRO 3 keeps whole is made whole everywhere: DeepSpeed does so after each step."""
-        if self._is_gathered:
-            return
-        whole = self.deepspeed.optimizer.persistent_parameters  # type: ignore[union-attr]
-        whole[0].all_gather(whole)
-        self._is_gathered = True
 
     def _idle_step(self, model: nn.Module) -> Tensor:
         """A step that learns nothing but takes part where other processes wait for this one's gradient."""
@@ -238,5 +229,4 @@ def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
 
 
 def _is_finite(weight: nn.Parameter) -> bool:
-    """Of a weight that is trained; of one that ZeRO 3 shards, the part that lies here."""
-    return not weight.requires_grad or bool(torch.isfinite(getattr(weight, "ds_tensor", weight)).all())
+    return not weight.requires_grad or bool(torch.isfinite(weight).all())

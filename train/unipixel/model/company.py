@@ -28,7 +28,7 @@ def untouched(model: UniPixel) -> Tensor:
     pointers = (model.ref_encoder, model.ref_proj_single, model.ref_proj_double, model.ref_proj)
     for part in (model.sam2, model.seg_head, model.msk_proj, *pointers, model.tem_emb, model.tem_proj):
         for weight in part.parameters():
-            if weight.requires_grad and getattr(weight, "ds_persist", True):  # ZeRO 3 gathers the others when called
+            if weight.requires_grad:
                 zero = zero + weight.sum() * 0.0
     return zero
 
@@ -43,10 +43,3 @@ def glance(model: UniPixel) -> Tensor:
     grid = torch.tensor([[1, side, side]], device=model.device)
     seen = model.model.get_video_features(blank, grid, return_dict=True).pooler_output  # type: ignore[call-arg]
     return torch.cat(list(seen)).sum() * 0.0
-
-
-def no_regions(model: UniPixel) -> Tensor:
-    """Zero, through `msk_proj`: a batch without regions projects none."""
-    first = model.msk_proj.get_submodule("0")
-    assert isinstance(first, nn.Linear), first
-    return model.msk_proj(first.weight.new_zeros(0, first.in_features)).sum() * 0.0

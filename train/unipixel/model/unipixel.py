@@ -149,8 +149,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         if input_ids is not None and not past_length:
             result.prompts = self._prompts_of(input_ids, states[-1])
             self._draw(result, frames, masks)
-        if result.loss is not None and result.prompts is not None and company.has_company(self):
-            result.loss = result.loss + untouched + sum(each.sum() * 0.0 for each in result.prompts)
+        if result.loss is not None and company.has_company(self):
+            result.loss = result.loss + untouched
         return result
 
     def prompts(self, states: Tensor) -> Tensor:
@@ -275,8 +275,6 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
                 remembered = referring.region_embeddings(self, cells[0], grids, regions)
         elif company.has_company(self):
             embeds = embeds + company.glance(self).to(embeds)
-        if not regions and company.has_company(self):
-            embeds = embeds + company.no_regions(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
     def _point(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.Place]) -> Tensor:
