@@ -289,7 +289,7 @@ def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Samp
 
 def _numbered(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple[int, Sample]]:
     lines: dict[str, int] = {}
-    for line, sample in numbered_records(path, Sample, rejected):
+    for line, _, sample in numbered_records(path, Sample, rejected):
         if sample.id in lines:
             rejected.append(BadLine(line, f"duplicate id: {sample.id} is on line {lines[sample.id]} already"))
             continue

@@ -1,8 +1,9 @@
 """Fetch what is named: a checkpoint into the zoo, or the published files of a data set into its folder.
 
-`python -m evqa.fetch NAME...` (or `bash scripts/download.sh NAME...`). A data set's files come from the Hugging
-Face Hub; their hashes are compared with the hub's, archives are unpacked (`evqa.unpack`), and what is there
-already is kept. A set that is published elsewhere is an error that says where.
+`python -m evqa.fetch NAME...` (or `bash scripts/download.sh NAME...`); `NAME@COMMIT` is a certain revision of a
+checkpoint, `--check NAME` compares one that is here with its hashes, without network. A data set's files come from
+the Hugging Face Hub; their hashes are compared with the hub's, archives are unpacked (`evqa.unpack`), and what is
+there already is kept. A set that is published elsewhere is an error that says where.
 """
 
 from __future__ import annotations
@@ -89,15 +90,18 @@ def _use(folder: Path, relative: str, expected: str | None) -> None:
 
 
 def main() -> int:
-    """Fetch what the command line names."""
-    names = sys.argv[1:]
+    """Fetch what the command line names, or compare the checkpoints that it names with their hashes."""
+    is_check = sys.argv[1:2] == ["--check"]
+    names = sys.argv[2:] if is_check else sys.argv[1:]
     if not names or names[0].startswith("-"):
         known = f"checkpoints: {', '.join(zoo.CHECKPOINTS)}; data sets: {', '.join(HUB)}"
-        sys.stderr.write(f"usage: python -m evqa.fetch NAME...   ({known})\n")
+        sys.stderr.write(f"usage: python -m evqa.fetch [--check] NAME[@COMMIT]...   ({known})\n")
         return 2
     for name in names:
+        is_checkpoint = name.partition("@")[0] in zoo.CHECKPOINTS
         try:
-            sys.stdout.write(f"{name}: {zoo.download(name) if name in zoo.CHECKPOINTS else fetch(name)}\n")
+            found = zoo.verify(name) if is_check else zoo.download(name) if is_checkpoint else fetch(name)
+            sys.stdout.write(f"{name}: {found}\n")
         except ValueError as error:
             sys.stderr.write(f"{error}\n")
             return 2

@@ -16,7 +16,7 @@ from evqa.shards import Selection, Shard
 
 if TYPE_CHECKING:
     from evqa.models import Setting
-    from evqa.runner import Crew, Work
+    from evqa.runner import Crew
 
     Overrides = Mapping[str, Setting]
 
@@ -48,14 +48,14 @@ class Hands:
         return Selection(only=self.only or None, shard=shard, limit=self.limit)
 
     @contextmanager
-    def crew(self, model: str, overrides: Overrides, work: Work) -> Generator[Crew]:
+    def crew(self, model: str, overrides: Overrides) -> Generator[Crew]:
         """Who predicts."""
         if self.workers is None:
             if self.cluster is not None:
                 raise ValueError(f"--cluster {self.cluster} needs to know how many: give --workers N")
             from evqa import models, pool
 
-            yield pool.Threads(models.build(model, **overrides), work, self.concurrency)
+            yield pool.Threads(models.build(model, **overrides), self.concurrency)
             return
         if self.concurrency is not None:
             raise ValueError(
@@ -67,6 +67,6 @@ class Hands:
             )
         from evqa import workers
 
-        recipe = workers.Recipe(model=model, overrides=overrides, work=work)
+        recipe = workers.Recipe(model=model, overrides=overrides)
         with workers.hired(recipe, self.workers, cluster=self.cluster) as crew:
             yield crew

@@ -1,20 +1,22 @@
 """The shards of a run become one file of predictions.
 
 Whatever the shards hold by now is merged; what they lack is told, and `evqa predict` without a shard fills it.
-One record is in memory at a time.
+The records stand in the order of the data set; one is in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from evqa import runner, schema
 from evqa.datasets import Dataset
+from evqa.models.budget import Prices, usages
 from evqa.runner import PREDICTIONS, RUN, writing
-from evqa.schema import Prediction, Run
+from evqa.schema import Prediction, Run, Spending
 from evqa.shards import shards_of
 
 
@@ -35,8 +37,11 @@ class _Place(NamedTuple):
     """Where the record of a sample lies."""
 
     path: Path
-    line: int
+    offset: int
     error: str | None
+
+    def read(self) -> Prediction:
+        return schema.record_at(self.path, self.offset, Prediction)
 
 
 def described(folder: Path) -> Run:
@@ -62,39 +67,40 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
     run, shards = described(folder), shards_of(folder)
     with runner.locked(folder):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
-        places = _last_of_each([path for path in files if path.is_file()])
+        places, spent = _last_of_each([path for path in files if path.is_file()])
         missing, unknown = _compared(places, dataset)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
         with writing(folder):
-            schema.write_records(folder / PREDICTIONS, _records(files, set(places.values())))
-            schema.write_json(folder / RUN, run.model_dump(mode="json"))
+            ordered = (places[sample.id].read() for sample in dataset.samples if sample.id in places)
+            schema.write_records(folder / PREDICTIONS, ordered)
+            runner.describe(folder, run.model_copy(update={"spent": spent}))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
     return Merged(
         folder=folder, num_shards=len(shards), num_ok=len(places) - len(failed), failed=failed, missing=missing
     )
 
 
-def _last_of_each(files: Sequence[Path]) -> dict[str, _Place]:
-    """Sample id -> its last record that is no failure, or else its last."""
+def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], Spending]:
+    """(sample id -> its last record that is no failure, or else its last; what all records took).
+
+    A record that an earlier merge copied from a shard is counted once.
+    """
     found: dict[str, _Place] = {}
+    spent, counted = Spending(), set[int]()
     for path in files:
-        for line, prediction in schema.numbered_records(path, Prediction):
-            place = _Place(path, line, prediction.error)
+        for _, offset, prediction in schema.numbered_records(path, Prediction):
+            place = _Place(path, offset, prediction.error)
             before = found.get(prediction.sample)
             if before is None or place.error is None or before.error is not None:
                 found[prediction.sample] = place
-    return found
+            if (content := hash(prediction.model_dump_json())) not in counted:
+                counted.add(content)
+                spent = functools.reduce(Spending.plus, usages(prediction, Prices()), spent)
+    return found, spent
 
 
 def _compared(places: Mapping[str, _Place], dataset: Dataset) -> tuple[tuple[str, ...], list[str]]:
     """Samples without a record, and records without a sample."""
     ids = {sample.id: None for sample in dataset.samples}
     return tuple(sample for sample in ids if sample not in places), sorted(set(places) - set(ids))
-
-
-def _records(files: Sequence[Path], places: set[_Place]) -> Iterator[Prediction]:
-    for path in files:
-        for line, prediction in schema.numbered_records(path, Prediction) if path.is_file() else ():
-            if _Place(path, line, prediction.error) in places:
-                yield prediction

@@ -43,9 +43,10 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
     overrides = dict(asking.overrides)
     if not asking.times and models.has_setting(asking.model, "time_marks"):
         overrides["time_marks"] = False
-    with hands.crew(asking.model, overrides, work) as crew:
+    with hands.crew(asking.model, overrides) as crew:
         return runner.run(
             crew,
+            work,
             name,
             dataset,
             folder,
@@ -69,23 +70,24 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
     """Masks for the expressions of a run's predictions, as a run a mode beside it (or beside `out`)."""
     dataset = evaluate.dataset_of(run, data)
     sources = segment.sources_of(inputs.predictions(evaluate.file_of(run), dataset).all(dataset))
+    selection = hands.selection()
+    known = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
     summaries: list[RunSummary] = []
-    for mode in MODES if drawing.mode == "both" else (drawing.mode,):
-        work = Segmenting(mode, sources)
-        selection = hands.selection()
-        known = [sample for sample in selection.of(dataset) if sample.id in sources]
-        folder = segment.folder_of(out or run, mode)
-        with hands.crew(drawing.model, drawing.overrides, work) as crew:
+    with hands.crew(drawing.model, drawing.overrides) as crew:
+        for mode in MODES if drawing.mode == "both" else (drawing.mode,):
+            work = Segmenting(mode, sources)
+            folder = segment.folder_of(out or run, mode)
             summary = runner.fill(
                 crew,
+                work,
                 dataset,
                 selection.shard.folder(folder) if selection.shard else folder,
                 segment.identity_of(run, dataset, crew, mode),
-                selection=Selection(only=[sample.id for sample in known]),
+                selection=known,
                 restart=hands.restart,
                 is_done=work.is_done,
             )
-        summaries.append(summary)
+            summaries.append(summary)
     return summaries
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from evqa import schema
 from evqa.models.base import Concurrent, Model, ModelStop
-from evqa.models.budget import Metered, usages
+from evqa.models.budget import Metered
 from evqa.runner import Work
-from evqa.schema import Prediction, Sample
+from evqa.schema import Prediction, Sample, Usage
 
 
 class Threads:
     """A crew (see `runner.Crew`) of threads that ask one model."""
 
-    def __init__(self, model: Model, work: Work, wanted: int | None = None) -> None:
+    def __init__(self, model: Model, wanted: int | None = None) -> None:
         """`wanted`: how many; None = as many as the model has use for.
 
         `ValueError`: the model answers one question at a time, and more threads are wanted.
@@ -29,49 +27,39 @@ class Threads:
             raise ValueError(f"model {model.name!r} answers one question at a time: leave --concurrency {wanted} out")
         self.name, self.settings = model.name, model.settings
         self.size = wanted or (model.concurrency if isinstance(model, Concurrent) else 1)
-        self._model, self._work = model, work
+        self.prices = model.prices if isinstance(model, Metered) else None
+        self._model = model
 
-    def predict(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; with one thread in the order of the samples.
 
         `ModelStop` of the model ends it: no new sample is begun, those under way are waited for and given first.
         """
         size = min(self.size, len(samples))
         if size <= 1:
-            yield from (self._work(self._model, sample) for sample in samples)
+            yield from _one_by_one(work, self._model, samples)
             return
         queued = _Queue(samples)
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         for _ in range(size):
-            threading.Thread(target=_ask, args=(self._work, self._model, queued, results), daemon=True).start()
+            threading.Thread(target=_ask, args=(work, self._model, queued, results), daemon=True).start()
         try:
             yield from _gather(results, queued, size)
         finally:
             queued.stop()
 
-    def carry_over(self, path: Path) -> None:
-        """Tell a model that is paid for what the run in `path` (predictions.jsonl) has cost so far."""
-        if isinstance(self._model, Metered) and path.exists():
-            self._model.budget.carry_over(usages(schema.read_records(path, Prediction), self._model.prices))
-
-    def bill(self) -> str | None:
-        """What the run has cost, in a line; None where nothing is paid for."""
-        if not isinstance(self._model, Metered):
-            return None
-        spent, prices = self._model.budget.spent, self._model.prices
-        line = f"{spent.replies} replies, {spent.tokens} tokens"
-        if spent.replies and spent.replies == spent.unknown:
-            return f"{line}, cost not known: give --price-in and --price-out in US dollars a million tokens"
-        source = f" (prices: {prices.source})" if prices.source else ""
-        unknown = f", {spent.unknown} replies of unknown cost" if spent.unknown else ""
-        return f"{line}, ${spent.cost:.4f}{unknown}{source}"
+    def carry_over(self, earlier: Iterable[Usage]) -> None:
+        """Tell a model that is paid for what the run has cost so far."""
+        if isinstance(self._model, Metered):
+            self._model.budget.carry_over(earlier)
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What a thread brings: a prediction, the error that ended it, or neither at its end."""
+    """What a thread brings: a prediction, where there is one; at its end, what ended it (None = no more samples)."""
 
     prediction: Prediction | None = None
+    is_end: bool = False
     error: BaseException | None = None
 
 
@@ -92,16 +80,28 @@ class _Queue:
             self._stopped = True
 
 
+def _one_by_one(work: Work, model: Model, samples: Iterable[Sample]) -> Iterator[Prediction]:
+    """The predictions; where the model stops the run, what was begun comes before its error."""
+    for sample in samples:
+        try:
+            prediction = work(model, sample)
+        except ModelStop as stop:
+            if stop.begun is not None:
+                yield stop.begun
+            raise
+        yield prediction
+
+
 def _ask(work: Work, model: Model, queued: _Queue, results: queue.SimpleQueue[_Result]) -> None:
     """One thread. Whatever ends it is brought to the driver, which raises it."""
     try:
-        while (sample := queued.next()) is not None:
-            results.put(_Result(work(model, sample)))
+        for prediction in _one_by_one(work, model, iter(queued.next, None)):
+            results.put(_Result(prediction))
     except BaseException as error:  # noqa: BLE001  (raised again by the driver)
         queued.stop()
-        results.put(_Result(error=error))
+        results.put(_Result(error=error, is_end=True))
     else:
-        results.put(_Result())
+        results.put(_Result(is_end=True))
 
 
 def _gather(results: queue.SimpleQueue[_Result], queued: _Queue, threads: int) -> Iterator[Prediction]:
@@ -110,8 +110,7 @@ def _gather(results: queue.SimpleQueue[_Result], queued: _Queue, threads: int) -
         result = results.get()
         if result.prediction is not None:
             yield result.prediction
-            continue
-        threads -= 1
+        threads -= result.is_end
         if result.error is not None:
             error = error if isinstance(error, ModelStop) and isinstance(result.error, ModelStop) else result.error
             if not isinstance(error, ModelStop):

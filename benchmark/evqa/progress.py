@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +12,18 @@ from tqdm import tqdm
 
 from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case
+from evqa.metrics.frames import BadMask, compare, gold_masks
+from evqa.metrics.spatial import BOTH_EMPTY
 from evqa.metrics.temporal import tiou
-from evqa.schema import Prediction, Sample
+from evqa.schema import Prediction, Sample, Track
 
 FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 QUIET_SECONDS = 30.0
 """Between two lines where stderr is a file."""
+
+LIVE_FRAMES = 8
+"""Of a sample, evenly spread, on which masks are compared while a run goes on; `evqa score` compares all."""
 
 
 class Progress:
@@ -26,7 +31,7 @@ class Progress:
 
     def __init__(self, samples: Mapping[str, Sample], *, show: bool) -> None:
         """`samples`: all that the run is to have, by id."""
-        self._samples = samples
+        self._samples: Mapping[str, Sample] = samples if show else {}
         self._values: dict[str, dict[str, float] | None] = {}
         self._costs: Mapping[str, float] = {}
         self._started, self._spent, self._left = time.monotonic(), 0.0, 0.0
@@ -61,7 +66,7 @@ class Progress:
         self._bar.update()
 
     def text(self) -> str:
-        """`left 1:20, Acc 61.2, IoU 40.3, failed 2`."""
+        """`left 1:20, Acc 61.2, IoU 40.3, J&F 55.0, failed 2`."""
         failed = sum(values is None for values in self._values.values())
         parts = [f"{name} {100 * mean:.1f}" for name, mean in self.means().items()]
         if self._spent > 0:
@@ -79,7 +84,7 @@ class Progress:
 
 
 def live_values(sample: Sample, prediction: Prediction) -> dict[str, float] | None:
-    """Scores in [0, 1] that cost nothing, of the parts that were asked for and have gold; None = failed."""
+    """Scores in [0, 1] that cost little, of the parts that were asked for and have gold; None = failed."""
     if prediction.status == "failed":
         return None
     asked = {ask for turn in prediction.turns for ask in turn.asks}
@@ -92,4 +97,27 @@ def live_values(sample: Sample, prediction: Prediction) -> dict[str, float] | No
         values["time"] = float(prediction.time_choice == sample.time_answer)
     if "mask_choice" in asked and sample.mask_answer is not None:
         values["space"] = float(prediction.mask_choice == sample.mask_answer)
+    if "masks" in asked and (space := _space(sample, prediction)) is not None:
+        values["J&F"] = space
     return values
+
+
+def _space(sample: Sample, prediction: Prediction) -> float | None:
+    """Mean J&F of a few frames; 0 for masks that cannot be read, None where gold has none that can."""
+    try:
+        gold = gold_masks(sample)
+        if gold is None or prediction.tracks is None:
+            return None if gold is None else 0.0
+        num_frames = max(prediction.num_frames or sample.num_frames or 1, max(gold, default=0) + 1)
+        seen = {round(place * (num_frames - 1) / (LIVE_FRAMES - 1)) for place in range(LIVE_FRAMES)}
+        thinned = prediction.model_copy(update={"tracks": tuple(_only(track, seen) for track in prediction.tracks)})
+        scores = compare({index: gold[index] for index in seen & gold.keys()}, thinned, num_frames)
+    except BadMask:
+        return 0.0
+    except ValueError:  # of gold: `evqa score` names it
+        return None
+    return sum(scores.frames.get(index, BOTH_EMPTY).jf for index in seen) / len(seen)
+
+
+def _only(track: Track, seen: Collection[int]) -> Track:
+    return track.model_copy(update={"masks": {index: track.masks[index] for index in seen if index in track.masks}})

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from pydantic import ValidationError
 from evqa import prompts, schedule, schema
 from evqa.datasets import Dataset
 from evqa.models.base import Model, ModelStop
+from evqa.models.budget import Prices, usages
 from evqa.progress import Progress
-from evqa.schema import Prediction, Run, Sample
+from evqa.schema import Prediction, Run, Sample, Spending, Usage
 from evqa.shards import Selection
 
 RUN = "run.json"
@@ -54,8 +56,10 @@ class RunSummary:
     """Samples that an earlier call had done."""
     failed: Mapping[str, str]
     """Sample id -> reason, of the samples asked for now."""
-    bill: str | None = None
-    """What the run has cost so far, in a line; None where nothing is paid for."""
+    spent: Spending
+    """Of the run so far, earlier calls included."""
+    prices: Prices | None = None
+    """By which replies are paid for; None where nothing is."""
 
 
 class Crew(Protocol):
@@ -66,12 +70,15 @@ class Crew(Protocol):
     size: int
     """How many samples it works on at once."""
 
+    prices: Prices | None
+    """By which its replies are paid for; None where nothing is."""
+
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
         """The model's."""
         ...
 
-    def predict(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
         ...
 
@@ -80,17 +87,14 @@ class Crew(Protocol):
 class Paid(Protocol):
     """A crew whose work may cost money."""
 
-    def carry_over(self, path: Path) -> None:
-        """Count what the predictions in a file have cost."""
-        ...
-
-    def bill(self) -> str | None:
-        """What the run has cost, in a line; None where nothing is paid for."""
+    def carry_over(self, earlier: Iterable[Usage]) -> None:
+        """Count what earlier calls of the run spent."""
         ...
 
 
 def run(  # noqa: PLR0913  (each is an option of the command)
     crew: Crew,
+    work: Work,
     method_name: str,
     dataset: Dataset,
     folder: Path,
@@ -107,11 +111,12 @@ def run(  # noqa: PLR0913  (each is an option of the command)
     """
     identity = identity_of(crew, method_name, dataset, seed=seed, times=times)
     place = selection.shard.folder(folder) if selection.shard else folder
-    return fill(crew, dataset, place, identity, selection=selection, restart=restart, progress=progress)
+    return fill(crew, work, dataset, place, identity, selection=selection, restart=restart, progress=progress)
 
 
 def fill(  # noqa: PLR0913
     crew: Crew,
+    work: Work,
     dataset: Dataset,
     folder: Path,
     identity: Identity,
@@ -126,25 +131,59 @@ def fill(  # noqa: PLR0913
     failed: dict[str, str] = {}
     with locked(folder), Progress(samples, show=progress) as bar:
         _claim(folder, identity, restart=restart)
-        done = _done(folder / PREDICTIONS, is_done, bar)
+        account = Account(folder, crew.prices)
+        done = _done(folder / PREDICTIONS, is_done, bar, account)
         todo = [sample for sample in samples.values() if sample.id not in done]
         costs = schedule.costs(todo) if crew.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
         bar.begin(len(samples) - len(todo), costs)
         if isinstance(crew, Paid):
-            crew.carry_over(folder / PREDICTIONS)
-        for prediction in _until_stopped(crew.predict(schedule.longest_first(todo, costs)), folder):
-            with writing(folder):
-                schema.append_record(folder / PREDICTIONS, prediction)
-            bar.add(prediction)
-            if prediction.error is not None:
-                failed[prediction.sample] = prediction.error
+            crew.carry_over(account.earlier)
+        with account.closed():
+            for prediction in _until_stopped(crew.predict(schedule.longest_first(todo, costs), work), folder):
+                with writing(folder):
+                    schema.append_record(folder / PREDICTIONS, prediction)
+                account.add(prediction)
+                bar.add(prediction)
+                if prediction.error is not None:
+                    failed[prediction.sample] = prediction.error
     return RunSummary(
         folder=folder,
         done=len(todo) - len(failed),
         skipped=len(samples) - len(todo),
         failed=failed,
-        bill=crew.bill() if isinstance(crew, Paid) else None,
+        spent=account.spent,
+        prices=crew.prices,
     )
+
+
+class Account:
+    """What a run has spent: counted from its records, and written into its description when the run is left."""
+
+    def __init__(self, folder: Path, prices: Prices | None) -> None:
+        self.earlier: list[Usage] = []
+        """What earlier calls spent, a reply each."""
+        self.spent = Spending()
+        self._folder, self._prices = folder, prices or Prices()
+
+    def recall(self, prediction: Prediction) -> None:
+        """A record of an earlier call."""
+        self.earlier += usages(prediction, self._prices)
+        self.add(prediction)
+
+    def add(self, prediction: Prediction) -> None:
+        """One more record."""
+        self.spent = functools.reduce(Spending.plus, usages(prediction, self._prices), self.spent)
+
+    @contextmanager
+    def closed(self) -> Generator[None]:
+        """While records are added; however that ends, the description tells what is spent."""
+        try:
+            yield
+        finally:
+            about = load(self._folder)
+            if about.spent != self.spent:
+                with writing(self._folder):
+                    describe(self._folder, about.model_copy(update={"spent": self.spent}))
 
 
 def _until_stopped(predicted: Iterator[Prediction], folder: Path) -> Generator[Prediction]:
@@ -175,6 +214,11 @@ def load(folder: Path) -> Run:
     if about is None:
         raise ValueError(f"{folder} is no run: it has no {RUN}; `evqa predict` makes one")
     return about
+
+
+def describe(folder: Path, about: Run) -> None:
+    """Write what a run's folder says of itself."""
+    schema.write_json(folder / RUN, about.model_dump(mode="json"))
 
 
 def predictions(path: Path) -> Iterator[Prediction]:
@@ -213,8 +257,7 @@ def _claim(folder: Path, identity: Identity, *, restart: bool) -> None:
     with writing(folder):
         (folder / PREDICTIONS).unlink(missing_ok=True)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        new = Run(identity=identity, packages=_packages(), started=started)
-        schema.write_json(folder / RUN, new.model_dump(mode="json"))
+        describe(folder, Run(identity=identity, packages=_packages(), started=started))
 
 
 def _described(folder: Path) -> Run | None:
@@ -237,11 +280,12 @@ def changes(old: Identity, new: Identity) -> str:
     return "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys)
 
 
-def _done(path: Path, is_done: Callable[[Prediction], bool], bar: Progress) -> set[str]:
+def _done(path: Path, is_done: Callable[[Prediction], bool], bar: Progress, account: Account) -> set[str]:
     """Ids of the samples whose last record is to stay. Only ids are kept: records with masks are large."""
     status: dict[str, bool] = {}
     for prediction in schema.read_records(path, Prediction) if path.exists() else ():
         status[prediction.sample] = is_done(prediction)
+        account.recall(prediction)
         bar.recall(prediction)
     return {sample for sample, stays in status.items() if stays}
 

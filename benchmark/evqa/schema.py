@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -215,6 +215,34 @@ class Usage(Record):
     """The version of the model that the server says it ran."""
 
 
+class Spending(Record):
+    """What the replies of a run took, those of failed samples and of repeated tries included."""
+
+    replies: int = 0
+    input_tokens: int = 0
+    """Of prompts, as far as they were counted."""
+    output_tokens: int = 0
+    cost: float = 0.0
+    """US dollars, of the replies whose cost is known."""
+    unpriced: int = 0
+    """Replies whose cost is not known."""
+
+    @property
+    def tokens(self) -> int:
+        """Of prompts and replies."""
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, usage: Usage) -> Spending:
+        """The sum with one more reply."""
+        return Spending(
+            replies=self.replies + 1,
+            input_tokens=self.input_tokens + (usage.input_tokens or 0),
+            output_tokens=self.output_tokens + (usage.output_tokens or 0),
+            cost=self.cost + (usage.cost or 0.0),
+            unpriced=self.unpriced + (usage.cost is None),
+        )
+
+
 class Turn(Record):
     """One prompt and the raw reply to it; replies are kept so that a better parser never costs a model call."""
 
@@ -291,6 +319,8 @@ class Run(Record):
     """Versions of the packages and of this code."""
     started: str = ""
     """UTC, ISO 8601."""
+    spent: Spending = Spending()
+    """Of all records, when the run was last left; a run that was killed is counted anew by the next call."""
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -309,21 +339,31 @@ class BadLine(NamedTuple):
 
 def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
     """The records of a JSON Lines file in order, see `numbered_records`."""
-    return (record for _, record in numbered_records(path, kind, bad))
+    return (found.record for found in numbered_records(path, kind, bad))
+
+
+class Numbered(NamedTuple, Generic[AnyRecord]):
+    """A record, and where it lies in its file."""
+
+    line: int
+    """1-based."""
+    offset: int
+    """Bytes before it."""
+    record: AnyRecord
 
 
 def numbered_records(
     path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None
-) -> Iterator[tuple[int, AnyRecord]]:
-    """(line number from 1, record) of a JSON Lines file in order.
+) -> Iterator[Numbered[AnyRecord]]:
+    """The records of a JSON Lines file in order, with their places.
 
     A line that is no `kind` raises a `ValueError` that names file, line and field; with `bad` given, it is appended
     there instead and reading goes on. An unfinished last line (a writer was killed) is always left out.
     """
     with path.open("rb") as file:
-        number = 0
+        number = offset = end = 0
         while line := file.readline(MAX_LINE_BYTES):
-            number += 1
+            number, offset, end = number + 1, end, end + len(line)
             if not line.endswith(b"\n"):
                 if len(line) >= MAX_LINE_BYTES:
                     raise ValueError(
@@ -333,11 +373,18 @@ def numbered_records(
             if not line.strip():
                 continue
             try:
-                yield number, kind.model_validate_json(line)
+                yield Numbered(number, offset, kind.model_validate_json(line))
             except ValidationError as error:
                 if bad is None:
                     raise ValueError(f"{path}:{number} is no {kind.__name__}: {explain(error)}") from error
                 bad.append(BadLine(number, explain(error)))
+
+
+def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
+    """The record at a place that `numbered_records` gave."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return kind.model_validate_json(file.readline(MAX_LINE_BYTES))
 
 
 def explain(error: ValidationError) -> str:

@@ -66,12 +66,20 @@ class Drawing(NamedTuple):
 
 
 def sources_of(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
-    """Predictions by sample, without masks. `ValueError`: none of them has expressions."""
-    masks = ("tracks", "mask_size", "num_frames", "mask_frames", "mask_folder")
-    found = {one.sample: one.model_copy(update=dict.fromkeys(masks)) for one in predictions}
+    """Predictions by sample, without masks and without what they took, which is of another run.
+
+    `ValueError`: none of them has expressions.
+    """
+    found = {one.sample: _source(one) for one in predictions}
     if not any(source.expressions for source in found.values()):
         raise ValueError("there are no referring expressions to segment: the predictions are masks, or choices")
     return found
+
+
+def _source(prediction: Prediction) -> Prediction:
+    masks = ("tracks", "mask_size", "num_frames", "mask_frames", "mask_folder")
+    turns = tuple(turn.model_copy(update={"usage": None}) for turn in prediction.turns)
+    return prediction.model_copy(update=dict.fromkeys(masks) | {"turns": turns})
 
 
 def identity_of(run: Path, dataset: Dataset, crew: Crew, mode: Mode) -> Identity:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from evqa import models, zoo
 from evqa.models import Setting
+from evqa.models.budget import Prices
 from evqa.runner import Work
 from evqa.schema import Prediction, Sample
 
@@ -34,6 +35,9 @@ STORE_BYTES = 256 * 2**20
 """Shared memory of a local Ray; predictions with their masks are far below it."""
 
 
+NOT_STARTED = "Ray did not start on this machine"
+"""Begins the error."""
+
 QUIET_AND_PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "90000"}
 """Environment of a Ray that is started here: nothing is reported, and a machine under load has time to start it."""
 
@@ -44,7 +48,6 @@ class Recipe:
 
     model: str
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    work: Work
 
     def num_gpus(self) -> int:
         """GPUs that hold one copy of the model."""
@@ -53,7 +56,7 @@ class Recipe:
 
 
 class Worker:
-    """Becomes a Ray actor: a model, loaded once, and what it does with a sample."""
+    """Becomes a Ray actor: a model, loaded once, and what it does with samples."""
 
     def __init__(self, folder: str, zoo_root: str) -> None:
         self._folder, self._zoo_root = folder, zoo_root
@@ -67,8 +70,12 @@ class Worker:
             )
         os.chdir(self._folder)
         os.environ["EVQA_ZOO"] = self._zoo_root
-        self._model, self._work = models.build(recipe.model, **recipe.overrides), recipe.work
+        self._model = models.build(recipe.model, **recipe.overrides)
         return dict(self._model.settings)
+
+    def learn(self, work: Work) -> None:
+        """What to do with the samples that come now."""
+        self._work = work
 
     def predict(self, sample: Sample) -> Prediction:
         """The method's prediction; a failure of the model or of a file is a failed one."""
@@ -106,12 +113,15 @@ def hired(recipe: Recipe, count: int, *, cluster: str | None = None) -> Generato
 class Workers:
     """A crew (see `runner.Crew`) of Ray actors."""
 
+    prices: Prices | None = None
+    """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
+
     def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int) -> None:
         self.name, self.size = recipe.model, count
         self._ray, self._recipe, self._gpus = ray, recipe, gpus
         self._settings: Settings | None = None
         self._jobs: dict[Any, _Job] = {}
-        self._idle: list[Any] = []
+        self._idle: list[_Hired] = []
         self._deaths = 0
         for _ in range(count):
             self._hire()
@@ -128,13 +138,13 @@ class Workers:
             for job, result in self._finished():
                 self._settle(job, result)
 
-    def predict(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
         queue, tries = deque(samples), Counter[str]()
         num_left = len(queue)
+        sent = self._ray.put(work)
         while num_left:
-            while queue and self._idle:
-                self._give(self._idle.pop(), queue.popleft())
+            self._hand_out(queue, work, sent)
             for job, result in self._finished():
                 prediction = self._settle(job, result)
                 if isinstance(result, Exception) and job.sample is not None:
@@ -149,8 +159,8 @@ class Workers:
 
     def dismiss(self) -> None:
         """End all of them, whatever they do."""
-        for actor in [*self._idle, *(job.actor for job in self._jobs.values())]:
-            self._ray.kill(actor)
+        for hired in [*self._idle, *(job.hired for job in self._jobs.values())]:
+            self._ray.kill(hired.actor)
         self._idle.clear()
         self._jobs.clear()
 
@@ -160,13 +170,20 @@ class Workers:
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
             .remote(str(Path.cwd()), str(zoo.root().resolve()))
         )
-        self._jobs[actor.load.remote(self._recipe)] = _Job(actor, None)
+        self._jobs[actor.load.remote(self._recipe)] = _Job(_Hired(actor), None)
 
-    def _give(self, actor: Any, sample: Sample) -> None:
-        self._jobs[actor.predict.remote(sample)] = _Job(actor, sample)
+    def _hand_out(self, queue: deque[Sample], work: Work, sent: Any) -> None:
+        """A sample to each idle worker that knows the work; the others learn it first (`sent`: its reference)."""
+        for hired in [one for one in self._idle if one.work is not work]:
+            self._idle.remove(hired)
+            hired.work = work
+            self._jobs[hired.actor.learn.remote(sent)] = _Job(hired, None)
+        while queue and self._idle:
+            hired, sample = self._idle.pop(), queue.popleft()
+            self._jobs[hired.actor.predict.remote(sample)] = _Job(hired, sample)
 
     def _finished(self) -> list[tuple[_Job, object]]:
-        """At least one job that has ended, with what it gave: settings, a prediction, or the error that ended it."""
+        """Jobs that have ended, with what they gave: settings, nothing, a prediction, or the error that ended it."""
         ready, _ = self._ray.wait(list(self._jobs), num_returns=1)
         ended: list[tuple[_Job, object]] = []
         for reference in ready:
@@ -182,12 +199,12 @@ class Workers:
         if isinstance(result, Exception):
             self._bury(job, result)
             return None
-        self._idle.append(job.actor)
+        self._idle.append(job.hired)
         if isinstance(result, Prediction):
             self._deaths = 0
             return result
-        assert isinstance(result, dict), result
-        self._agree(cast("Settings", result))
+        if isinstance(result, dict):
+            self._agree(cast("Settings", result))
         return None
 
     def _agree(self, settings: Settings) -> None:
@@ -209,15 +226,22 @@ class Workers:
                 f"{self._deaths} workers in a row died without a prediction; what is written is safe. "
                 f"The last one died of: {_reason(error)}"
             )
-        self._ray.kill(job.actor)
+        self._ray.kill(job.hired.actor)
         self._hire()
+
+
+@dataclass(eq=False)
+class _Hired:
+    actor: Any
+    work: Work | None = None
+    """What it has learnt to do, or is learning."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    actor: Any
+    hired: _Hired
     sample: Sample | None
-    """None = to load the model."""
+    """None = to load the model, or to learn the work."""
 
 
 def _ray() -> Any:
@@ -232,12 +256,16 @@ def _connect(ray: Any, count: int, address: str | None) -> None:
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=max(count, os.cpu_count() or 1),
-            object_store_memory=STORE_BYTES,
-            **quiet,
-        )
+        own = {"num_cpus": max(count, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
+        try:
+            ray.init(address="local", **own, **quiet)
+        except Exception as error:
+            if type(error) is not Exception:  # nothing narrower is raised where Ray's own 30 s have passed
+                raise
+            fix = (
+                "try again when less runs on this machine, or start one with `ray start --head` and give --cluster auto"
+            )
+            raise ValueError(f"{NOT_STARTED} ({error}): {fix}") from error
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

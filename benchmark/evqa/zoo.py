@@ -1,8 +1,7 @@
 """The checkpoints that the project knows: where they come from, where they lie, how they are fetched.
 
-`python -m evqa.zoo NAME` (or `bash scripts/download.sh NAME`) downloads one from the Hugging Face Hub, `NAME@COMMIT`
-a certain revision of it. Weights are compared with the hub's hashes as they come; `--check NAME` compares them with
-the same hashes later, without network.
+Weights are compared with the hub's hashes as they come (`download`), and with the same hashes later, without network
+(`verify`); `evqa.fetch` is the command for both.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -318,24 +316,3 @@ def _by_hand(row: Checkpoint, folder: Path) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def main() -> int:
-    """Download the checkpoints that the command line names, or compare what is here with its hashes."""
-    is_check = sys.argv[1:2] == ["--check"]
-    names = sys.argv[2:] if is_check else sys.argv[1:]
-    if not names or names[0].startswith("-"):
-        known = ", ".join(CHECKPOINTS)
-        sys.stderr.write(f"usage: python -m evqa.zoo [--check] NAME[@COMMIT]...   (names: {known})\n")
-        return 2
-    for name in names:
-        try:
-            sys.stdout.write(f"{name}: {verify(name) if is_check else download(name)}\n")
-        except ValueError as error:
-            sys.stderr.write(f"{error}\n")
-            return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -59,9 +59,11 @@ class Bench:
         self, model: models.Model, data: Dataset, folder: Path, *, shard: Shard | None = None, seed: int = 0
     ) -> runner.RunSummary:
         """In this process."""
-        crew = pool.Threads(model, methods.method("single-turn"))
+        work = methods.method("single-turn")
         selection = Selection(shard=shard)
-        return runner.run(crew, "single-turn", data, folder, selection=selection, seed=seed, progress=False)
+        return runner.run(
+            pool.Threads(model), work, "single-turn", data, folder, selection=selection, seed=seed, progress=False
+        )
 
     def records(self, folder: Path) -> list[Prediction]:
         return list(schema.read_records(folder / PREDICTIONS, Prediction))

@@ -19,7 +19,6 @@ from evqa.__main__ import main
 from evqa.methods import single_turn
 from evqa.models import frames, structured
 from evqa.models.base import Clip, Message, Model, ModelError, ModelStop
-from evqa.models.openai_api import OpenAIChat
 from evqa.schema import Prediction, Sample
 
 pytest.importorskip("openai")
@@ -91,7 +90,7 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
 
 
 def run(model: Model, data: datasets.Dataset, folder: Path) -> runner.RunSummary:
-    return runner.run(pool.Threads(model, single_turn), "single-turn", data, folder, progress=False)
+    return runner.run(pool.Threads(model), single_turn, "single-turn", data, folder, progress=False)
 
 
 def question(clip: Path, text: str = "Question number 0001?") -> tuple[Message, ...]:
@@ -141,10 +140,14 @@ def test_each_model_has_its_own_token_and_temperature_rules(server: FaultServer,
     here = {"api": "compatible", "base_url": f"{server.url}/v1"}
     for name in ("gpt-4o", "gpt-5", "gpt-5-mini", "o3"):
         models.build(name, **here).generate(question(clip))
+    models.build("azure-gpt-5", base_url=server.url, model_id="azure").generate(question(clip))
+    ark = models.build("doubao-seed-1.6-vision", base_url=f"{server.url}/api/v3", model_id="ark")
+    ark.generate(question(clip))
     bodies = {request["body"]["model"]: request["body"] for request in server.stats()["requests"]}
     assert (bodies["gpt-4o"]["max_tokens"], bodies["gpt-4o"]["temperature"]) == (4096, 0.0)
     assert "max_completion_tokens" not in bodies["gpt-4o"]
-    for name in ("gpt-5", "gpt-5-mini", "o3"):
+    assert (bodies["ark"]["max_tokens"], bodies["ark"]["temperature"]) == (16384, 0.0)
+    for name in ("gpt-5", "gpt-5-mini", "o3", "azure"):
         assert bodies[name]["max_completion_tokens"] == 16384
         assert not {"max_tokens", "temperature"} & set(bodies[name])
 
@@ -263,6 +266,9 @@ def test_a_filter_of_the_provider_is_a_refusal(server: FaultServer, clip: Path) 
     server.plan("filter", "content_filter")
     model = compatible(server.url)
     assert [model.generate(question(clip)).finish for _ in range(2)] == ["refusal", "refusal"]
+    azure = models.build("azure-gpt-4o", base_url=server.url, model_id="mine")
+    server.plan("filter")
+    assert azure.generate(question(clip)).finish == "refusal"
     server.plan("blocked")
     blocked = gemini(server.url).generate(question(clip))
     assert (blocked.finish, blocked.text) == ("refusal", "blocked: PROHIBITED_CONTENT")
@@ -429,10 +435,13 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_LOG": "debug"}
     result = subprocess.run([*command, *settings], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "6 replies, 900 tokens, $0.0036 (prices: as given)" in result.stdout
+    assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
     assert "6 predicted, 0 were there, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
-    identity = runner.load(tmp_path / "run").identity
+    about = runner.load(tmp_path / "run")
+    identity = about.identity
+    assert (about.spent.replies, about.spent.input_tokens, about.spent.output_tokens) == (6, 720, 180)
+    assert about.spent.cost == pytest.approx(0.0036)
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.max_side"]) == (1.0, 32, 512)
 
 
@@ -452,6 +461,26 @@ def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(
     assert main([*arguments, "--max-cost", "1.5"]) == 0
     assert "12 replies" in capsys.readouterr().out
     assert len(server.stats()["requests"]) == 12
+
+
+@pytest.mark.parametrize("concurrency", ["1", "3"])
+def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
+    concurrency: str, server: FaultServer, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", clip, 3)
+    arguments = ["predict", str(data), "openai-compatible", "--method", "multi-turn", "--out", str(tmp_path / "run")]
+    arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
+    arguments += ["--concurrency", concurrency]
+    assert main([*arguments, "--max-cost", "0.3"]) == 2, "a reply costs 0.12: two of three turns"
+    spent = runner.load(tmp_path / "run").spent
+    assert (spent.replies, spent.cost) == (2, pytest.approx(0.24))
+    asked = len(server.stats()["requests"])
+    assert asked == 2
+    assert main([*arguments, "--max-cost", "0.3"]) == 2
+    assert len(server.stats()["requests"]) == asked, "nothing is left to spend"
+    capsys.readouterr()
+    assert main([*arguments, "--max-cost", "5"]) == 0
+    assert "11 replies" in capsys.readouterr().out
 
 
 def test_a_budget_of_tokens_is_kept_too(server: FaultServer, clip: Path, tmp_path: Path) -> None:
@@ -496,9 +525,9 @@ def test_requests_a_minute_are_spread_over_all_threads(server: FaultServer, clip
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
     (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
     model = models.build(str(tmp_path / "replies.json"))
-    assert pool.Threads(model, single_turn).size == 1
+    assert pool.Threads(model).size == 1
     with pytest.raises(ValueError, match="answers one question at a time"):
-        pool.Threads(model, single_turn, 4)
+        pool.Threads(model, 4)
 
 
 def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> None:
@@ -512,9 +541,9 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
         return Prediction(sample=sample.id, status="ok")
 
     samples = [Sample(id=f"s{n}", video_id="v", video=Path("v.mp4"), question="?") for n in range(100)]
-    model = OpenAIChat(name="m", model_id="m", api="compatible", base_url="http://localhost:1")
+    model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")
     with pytest.raises(ZeroDivisionError):
-        list(pool.Threads(model, breaks, 4).predict(samples))
+        list(pool.Threads(model, 4).predict(samples, breaks))
     time.sleep(0.05)
     assert len(asked) < 20
     assert threading.active_count() < 20

@@ -1,7 +1,11 @@
 """House rules that no linter holds: tables build, folders explain themselves, documents tell the truth."""
 
+import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +33,55 @@ LACKS = (
     r"pip install|scripts/download\.sh|git checkout|set the environment variable [A-Z_]+|give --|--trust-remote-code"
 )
 """How an error names what a model lacks: a package, weights, a key, a setting, a permission."""
+KEYS = {"openai": "OPENAI_API_KEY", "azure": "AZURE_OPENAI_API_KEY", "ark": "ARK_API_KEY"}
 PREPARED = sorted(path.parent for path in (ROOT / "data").glob("*/prepare.py"))
+
+
+PACKAGES = {"models": ("torch", "transformers"), "vllm": ("vllm",), "api": ("openai", "google")}
+"""Extra -> the packages of it that adapters import."""
+
+
+def test_without_the_extras_each_model_names_the_package_and_the_extra_that_it_needs() -> None:
+    hidden = [package for packages in PACKAGES.values() for package in packages]
+    program = f"import sys; sys.modules.update(dict.fromkeys({hidden})); sys.argv = ['', *{list(models.MODELS)}]\n"
+    program += "from evqa import models\nfor name in sys.argv[1:]:\n"
+    program += "    try: models.build(name); print('built')\n    except ValueError as error: print(error)\n"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    for (name, row), said in zip(models.MODELS.items(), result.stdout.splitlines(), strict=True):
+        if row.extra is None:
+            assert "needs a file of replies" in said, name
+        else:
+            assert f'pip install "evqa[{row.extra}]"' in said, name
+            assert any(f"needs the package {package}" in said for package in PACKAGES[row.extra]), (name, said)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_without_keys_and_weights_each_model_names_the_one_that_it_needs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = models.MODELS[name]
+    if row.extra is None:
+        pytest.skip("needs neither")
+    monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
+    for variable in (*KEYS.values(), "GEMINI_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    missing = (
+        {"model_id": "mine", "base_url": "http://localhost:1"} if row.arguments.get("model_id", "") is None else {}
+    )
+    checkpoint = row.arguments.get("checkpoint")
+    fetch = "git checkout -- model_zoo/tiny" if checkpoint == "tiny" else f"bash scripts/download.sh {checkpoint}"
+    key = KEYS.get(str(row.arguments.get("api")), "GEMINI_API_KEY")
+    wanted = f"set the environment variable {key} " if row.extra == "api" else fetch
+    if row.extra == "vllm" and importlib.util.find_spec("vllm") is None:
+        wanted = 'needs the package vllm: pip install "evqa[vllm]"'
+    if name == "openai-compatible":
+        assert models.build(name, **missing).name == name
+        return
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        models.build(name, **missing)
 
 
 @pytest.mark.parametrize("name", models.MODELS)

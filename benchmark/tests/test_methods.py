@@ -202,7 +202,7 @@ def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
         "EVQA_ZOO": str(tmp_path),
         "HF_ENDPOINT": "http://127.0.0.1:9",
     }
-    command = [sys.executable, "-m", "evqa.zoo", "unipixel-3b"]
+    command = [sys.executable, "-m", "evqa.fetch", "unipixel-3b"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1

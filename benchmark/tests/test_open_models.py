@@ -91,6 +91,16 @@ def qwen3_vl(words: Any) -> tuple[Any, Any, str]:
     return config, qwen_images(16), "<|vision_start|><|image_pad|><|vision_end|>"
 
 
+def qwen3_vl_moe(words: Any) -> tuple[Any, Any, str]:
+    dense, images, placeholder = qwen3_vl(words)
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
+    text = TEXT | {"head_dim": 16, "rope_parameters": MROPE} | ends(words) | experts
+    config = transformers.Qwen3VLMoeConfig(
+        text_config=text, vision_config=dense.vision_config.to_dict(), **qwen_ids(words)
+    )
+    return config, images, placeholder
+
+
 def qwen_images(patch: int) -> Any:
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -132,6 +142,7 @@ Maker = Callable[[Any], tuple[Any, Any, str]]
 ARCHITECTURES: dict[str, tuple[Maker, dict[str, str]]] = {
     "Qwen2_5_VLForConditionalGeneration": (qwen2_5_vl, QWEN_SPECIAL),
     "Qwen3VLForConditionalGeneration": (qwen3_vl, QWEN_SPECIAL),
+    "Qwen3VLMoeForConditionalGeneration": (qwen3_vl_moe, QWEN_SPECIAL),
     "InternVLForConditionalGeneration": (internvl, INTERNVL_SPECIAL),
     "VideoLlama3ForConditionalGeneration": (video_llama_3, QWEN_SPECIAL),
 }
@@ -314,9 +325,9 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = pool.Threads(model, single_turn)
+    crew = pool.Threads(model)
     assert crew.size == 8
-    summary = runner.run(crew, "single-turn", data, tmp_path / "run", progress=False)
+    summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
     records = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]

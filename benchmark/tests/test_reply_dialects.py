@@ -7,7 +7,6 @@ import pytest
 from evqa import replies
 from evqa.__main__ import main
 from evqa.schema import Prediction, Run, Sample, Span, Turn, read_records, write_json, write_records
-from evqa.verdicts import read_verdict
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 
@@ -217,30 +216,6 @@ EXPRESSIONS = [
     ('referring_expressions: none', ()),
 ]
 
-VERDICTS = [
-    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
-    ("<Answer>ta=1, vq=1, mq=0, oa=1</Answer>", (1, 0, 1, 1)),
-    ("<Answer>TA: 1, VQ: 1, MQ: 0, OA: 1</Answer>", (1, 0, 1, 1)),
-    ("<answer>TA = 2\nMQ = 2\nVQ = 1\nOA = 2</answer>", (2, 2, 1, 2)),
-    ("<final answer>TA=1, VQ=1, MQ=0, OA=1</final answer>", (1, 0, 1, 1)),
-    ("**TA**: 1, **MQ**: 2, **VQ**: 0, **OA**: 2", (1, 2, 0, 2)),
-    ('{"TA": 1, "MQ": 2, "VQ": 0, "OA": 2}', (1, 2, 0, 2)),
-    ("<Answer>TA=1, VQ=1, MQ=0, OA=1", (1, 0, 1, 1)),
-    ("<Answer>OA=1</Answer>", None),
-    ("<Answer>TA=12, VQ=1, MQ=0, OA=1</Answer>", None),
-    ("<Answer>TA=1, VQ=1, MQ=7, OA=1</Answer>", None),
-    ("<Answer>TA=1, VQ=1, MQ=0, OA=-1</Answer>", None),
-    ("<Answer>TA=1.5, VQ=1, MQ=0, OA=1</Answer>", None),
-    ("<Answer>DATA=2, VQ=1, MQ=0, OA=1</Answer>", None),
-    ("<Answer>TA=1, TA=2, VQ=1, MQ=0, OA=1</Answer>", None),
-    ("<Answer>TA=1, TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
-    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer> so far. <tool_call>{}</tool_call>", None),
-    ("<tool_call>{}</tool_call><Answer>TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
-    ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer> No: <Answer>TA=2, VQ=2, MQ=0, OA=2</Answer>", (2, 0, 2, 2)),
-    ("<think>TA=1, VQ=1, MQ=0, OA=1</think>I cannot say.", None),
-    ("", None),
-]
-
 TIME_OPTIONS = (((0.0, 1.0),), ((1.0, 2.0), (4.0, 6.0)), ((2.0, 3.0),), ((3.0, 4.0),))
 TIME_CHOICES = [
     ("B", 1),
@@ -257,7 +232,7 @@ TIME_CHOICES = [
 
 
 def test_the_table_is_as_long_as_it_should_be():
-    assert len({text for text, _ in ANSWERS + SPANS + EXPRESSIONS + VERDICTS}) >= 120
+    assert len({text for text, _ in ANSWERS + SPANS + EXPRESSIONS + TIME_CHOICES}) >= 120
 
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS)
@@ -274,12 +249,6 @@ def test_evidence_in_time_is_read_in_every_dialect(text, expected):
 @pytest.mark.parametrize(("text", "expected"), EXPRESSIONS)
 def test_objects_are_read_in_every_dialect(text, expected):
     assert replies.parse(text, ["expressions"], ()).expressions == expected
-
-
-@pytest.mark.parametrize(("text", "expected"), VERDICTS)
-def test_a_verdict_is_whole_or_none(text, expected):
-    found = read_verdict(text)
-    assert found == (None if expected is None else dict(zip(("TA", "MQ", "VQ", "OA"), expected, strict=True)))
 
 
 @pytest.mark.parametrize(("text", "expected"), TIME_CHOICES)

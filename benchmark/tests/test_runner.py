@@ -14,7 +14,7 @@ import pytest
 from evqa import datasets, masks, media, methods, models, pool, runner, schema
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
-from evqa.schema import Prediction, Sample
+from evqa.schema import Prediction, Sample, Turn, Usage
 from evqa.shards import Selection, Shard
 
 REPLY = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."
@@ -87,9 +87,11 @@ def run(
     shard: Shard | None = None,
     **options: bool | int,
 ) -> runner.RunSummary:
-    crew = pool.Threads(model, methods.method("single-turn"))
+    work = methods.method("single-turn")
     selection = Selection(limit=limit, only=only, shard=shard)
-    return runner.run(crew, "single-turn", data, folder, selection=selection, progress=False, **options)
+    return runner.run(
+        pool.Threads(model), work, "single-turn", data, folder, selection=selection, progress=False, **options
+    )
 
 
 def records(folder: Path) -> list[Prediction]:
@@ -120,6 +122,26 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
     assert about.identity["method"] == "single-turn"
     assert about.identity["model.replies"] == model.settings["replies"]
     assert about.packages["numpy"] == np.__version__
+
+
+def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(tmp_path: Path) -> None:
+    data = datasets.load(str(write_dataset(tmp_path / "data", 2)))
+    script = json.loads(write_replies(tmp_path / "replies.json", 2).read_text())
+    model = models.build(str(tmp_path / "replies.json"))
+    run(model, data, tmp_path / "run", limit=1)
+    once = runner.load(tmp_path / "run").spent
+    words = len(script["Question number 000?"]["text"].split())
+    assert (once.replies, once.output_tokens, once.unpriced, once.cost) == (1, words, 1, 0.0)
+    schema.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
+    summary = run(model, data, tmp_path / "run")
+    assert summary.spent == runner.load(tmp_path / "run").spent
+    assert (summary.spent.replies, summary.spent.input_tokens, summary.spent.cost) == (3, 100, 0.5)
+
+
+def failed_after_a_reply(sample: str) -> Prediction:
+    usage = Usage(input_tokens=100, output_tokens=10, seconds=1.0, cost=0.5)
+    turn = Turn(asks=("answer",), prompt="?", reply="B", usage=usage)
+    return Prediction(sample=sample, status="failed", error="ModelError: cut", turns=(turn,))
 
 
 def test_the_same_run_again_skips_what_is_done(data: Dataset, model: models.Model, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import masks, runner, schema
+from evqa import masks, models, runner, schema
 from evqa.__main__ import main
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Span
@@ -87,6 +87,27 @@ def test_each_expression_has_its_objects_and_they_keep_its_text(
     assert apart["s001"].tracks == (), "no expression, no object"
     assert (apart["s002"].status, apart["s002"].tracks) == ("ok", None)
     assert apart["s003"].error == "ModelError: timed out"
+
+
+def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = models.build
+
+    def counted(name: str, **settings: models.Setting) -> models.Model:
+        built.append(name)
+        return build(name, **settings)
+
+    monkeypatch.setattr(models, "build", counted)
+    segment(first, SEGMENTER, "--mode", "both")
+    assert len(built) == 1
+    assert len(found(first.with_name("run-separate"))) == len(found(first.with_name("run-concat"))) == 4
+
+
+def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> None:
+    segment(first, SEGMENTER, "--mode", "separate")
+    assert runner.load(first).spent.replies == 3, "the fourth one failed"
+    spent = runner.load(first.with_name("run-separate")).spent
+    assert (spent.replies, spent.output_tokens) == (2, 2), "one drawing an expression"
 
 
 def test_objects_of_a_joint_prompt_that_do_not_match_in_number_carry_all_its_expressions(first: Path) -> None:

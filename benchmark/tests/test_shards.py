@@ -64,7 +64,12 @@ def test_shards_are_merged_into_what_an_unbroken_run_gives(
     assert main(["merge", str(folder)]) == 0
     assert "3 shards, 7 predicted, 0 failed, 0 missing" in capsys.readouterr().out
     assert bench.latest(folder) == bench.latest(tmp_path / "unbroken")
-    assert len(bench.records(folder)) == 7
+    order = [one.sample for one in bench.records(folder)]
+    assert order == [sample.id for sample in data.samples], "in the order of the data set"
+    spent = runner.load(folder).spent
+    assert spent == runner.load(tmp_path / "unbroken").spent
+    assert main(["merge", str(folder)]) == 0
+    assert runner.load(folder).spent == spent, "what was merged before is not counted again"
     assert runner.load(folder).identity == runner.load(tmp_path / "unbroken").identity
     assert bench.run(model, data, folder).skipped == 7
 

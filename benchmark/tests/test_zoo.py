@@ -99,7 +99,7 @@ def fetch(folder: Path, hub: str, *arguments: str) -> subprocess.CompletedProces
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "evqa.zoo", *arguments]
+    command = [sys.executable, "-m", "evqa.fetch", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

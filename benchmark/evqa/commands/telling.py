@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evqa.models.budget import Prices
     from evqa.runner import RunSummary
+    from evqa.schema import Spending
 
 
 def say(text: str) -> None:
@@ -17,8 +19,8 @@ def say(text: str) -> None:
 
 def tell(summary: RunSummary, command: str) -> int:
     """Say what a run did and what comes next; the exit code."""
-    if summary.bill:
-        say(summary.bill)
+    if summary.spent.replies:
+        say(bill(summary.spent, summary.prices))
     say(f"{summary.folder}: {summary.done} predicted, {summary.skipped} were there, {len(summary.failed)} failed")
     say_failed(summary.failed)
     if summary.failed:
@@ -26,6 +28,18 @@ def tell(summary: RunSummary, command: str) -> int:
     elif command:
         say(f"next: {command}")
     return 1 if summary.failed else 0
+
+
+def bill(spent: Spending, prices: Prices | None) -> str:
+    """What a run took, earlier calls included; `prices`: None where nothing is paid for."""
+    line = f"{spent.replies} replies, {spent.input_tokens} tokens in, {spent.output_tokens} out"
+    if prices is None:
+        return line
+    if spent.replies == spent.unpriced:
+        return f"{line}, cost not known: give --price-in and --price-out in US dollars a million tokens"
+    source = f" (prices: {prices.source})" if prices.source else ""
+    unpriced = f", {spent.unpriced} replies of unknown cost" if spent.unpriced else ""
+    return f"{line}, ${spent.cost:.4f}{unpriced}{source}"
 
 
 def say_failed(failed: Mapping[str, str]) -> None:

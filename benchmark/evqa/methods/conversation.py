@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from evqa import media, replies
-from evqa.models.base import Clip, Masks, Message, Model, ModelError, Part, Reply, Sampling, Still
+from evqa.models.base import Clip, Masks, Message, Model, ModelError, ModelStop, Part, Reply, Sampling, Still
 from evqa.replies import Parsed
 from evqa.schema import LETTERS, Ask, Prediction, Sample, Turn
 
@@ -61,7 +61,7 @@ class Conversation:
         """Wall time since the beginning."""
         return round(time.perf_counter() - self._started, 3)
 
-    def failed(self, error: ModelError | ValueError) -> Prediction:
+    def failed(self, error: ModelError | ModelStop | ValueError) -> Prediction:
         """The record of a failure, with the turns that came before it."""
         reason = f"{type(error).__name__}: {error}"
         return Prediction(
@@ -100,3 +100,7 @@ def held(model: Model, sample: Sample, talk: Callable[[Conversation], Prediction
         return talk(conversation)
     except (ModelError, ValueError) as error:
         return conversation.failed(error)
+    except ModelStop as stop:
+        if conversation.turns:
+            stop.begun = conversation.failed(stop)
+        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ from evqa.models.row import ModelRow as ModelRow
 from evqa.models.row import Setting as Setting
 
 UNIPIXEL = "unipixel.chat:UniPixelChat"
+
+SHARED = {"frames": "evqa.models.frames:FramePolicy", "calling": "evqa.models.api:Calling"}
+"""Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""
 
 OURS = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
@@ -81,13 +84,31 @@ def build(name: str, **overrides: Setting) -> Model:
     """Make a model; `overrides` replace arguments of its row. `ValueError`: what is unknown or missing."""
     found = row(name)
     make = _adapter(name, found)
+    shared = _shared(make)
     _check(name, make, overrides)
-    return cast("Model", make(name=name, **{**found.arguments, **overrides}))
+    given: dict[str, Any] = {**found.arguments, **overrides}
+    for parameter, record in shared.items():
+        own = [field.name for field in fields(record) if field.name in given]
+        given[parameter] = record(**{setting: given.pop(setting) for setting in own})
+    return cast("Model", make(name=name, **given))
 
 
 def has_setting(name: str, setting: str) -> bool:
     """Whether a model can be built with a setting."""
-    return setting in inspect.signature(_adapter(name, row(name))).parameters
+    return setting in _settings(_adapter(name, row(name)))
+
+
+def _settings(make: Callable[..., object]) -> list[str]:
+    """The settings of an adapter: its parameters, with those of the records that it shares with others."""
+    shared = _shared(make)
+    own = [name for name in inspect.signature(make).parameters if name != "name" and name not in shared]
+    return [*own, *(field.name for record in shared.values() for field in fields(record))]
+
+
+def _shared(make: Callable[..., object]) -> dict[str, type[Any]]:
+    """The records of shared settings that an adapter takes."""
+    taken = [parameter for parameter in SHARED if parameter in inspect.signature(make).parameters]
+    return {one: cast("type[Any]", adapter(SHARED[one], needed_by="a model", extra=None)) for one in taken}
 
 
 def _adapter(name: str, found: ModelRow) -> Callable[..., Any]:
@@ -110,7 +131,7 @@ def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., 
 
 def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setting]) -> None:
     """A setting that a model does not have is an error, not ignored."""
-    known = [key for key in inspect.signature(make).parameters if key != "name"]
+    known = _settings(make)
     if unknown := [key for key in overrides if key not in known]:
         raise ValueError(f"model {name!r} has no {_flags(unknown)}; it has: {_flags(known)}")
 

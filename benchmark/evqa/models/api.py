@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from evqa.models import retry
@@ -13,7 +14,33 @@ from evqa.models.keys import Key
 from evqa.models.retry import RetryPolicy
 from evqa.schema import Usage
 
-DEFAULT_CONCURRENCY = 8
+
+@dataclass(frozen=True, kw_only=True)
+class Calling:
+    """Settings of every model behind an API that decide when and at which price a reply comes, and never which."""
+
+    timeout: float = 180.0
+    """Seconds for one request."""
+    tries: int = 6
+    """Requests for one reply, at most."""
+    first_wait: float = 1.0
+    """Seconds before the second of them."""
+    concurrency: int = 8
+    """Requests at once."""
+    rpm: float | None = None
+    """Requests a minute, at most."""
+    max_cost: float | None = None
+    """US dollars for the run, at most."""
+    max_total_tokens: int | None = None
+    """Tokens for the run, at most."""
+    price_in: float | None = None
+    """US dollars a million tokens of prompt; None = not known."""
+    price_out: float | None = None
+    """US dollars a million tokens of reply, with the reasoning before it; None = not known."""
+    price_source: str | None = None
+    """Where the prices were read, and when."""
+    largest_prompt: int | None = None
+    """Tokens of a prompt up to which the prices hold."""
 
 
 class Answer(NamedTuple):
@@ -29,32 +56,40 @@ class Answer(NamedTuple):
 class Caller:
     """Sends requests within a budget, and again where that may help."""
 
-    def __init__(self, *, budget: Budget, prices: Prices, policy: RetryPolicy, key: Key) -> None:
-        if budget.max_cost is not None and (prices.price_in is None or prices.price_out is None):
+    def __init__(self, calling: Calling, key: Key) -> None:
+        self.prices = prices = Prices(
+            price_in=calling.price_in,
+            price_out=calling.price_out,
+            source=calling.price_source,
+            largest_prompt=calling.largest_prompt,
+        )
+        self.budget = Budget(max_cost=calling.max_cost, max_total_tokens=calling.max_total_tokens, rpm=calling.rpm)
+        self.retries = RetryPolicy(tries=calling.tries, first_wait=calling.first_wait)
+        if calling.max_cost is not None and (prices.price_in is None or prices.price_out is None):
             raise ValueError(
                 "--max-cost needs the prices of the model, and its row has none: give --price-in and "
                 "--price-out in US dollars a million tokens"
             )
-        self._budget, self._prices, self._policy, self._key = budget, prices, policy, key
+        self._key = key
 
     def reply(self, messages: Sequence[Message], request: Callable[[], Answer]) -> Reply:
         """The reply to a conversation, with what it took; the key is hidden in its text."""
         started = time.perf_counter()
 
         def attempt() -> tuple[Answer, float | None]:
-            self._budget.admit()
+            self.budget.admit()
             usage: Usage | None = None
             try:
                 answer = request()
-                cost = self._prices.cost(answer.input_tokens, answer.output_tokens)
+                cost = self.prices.cost(answer.input_tokens, answer.output_tokens)
                 usage = Usage(
                     input_tokens=answer.input_tokens, output_tokens=answer.output_tokens, seconds=0.0, cost=cost
                 )
                 return answer, cost
             finally:
-                self._budget.settle(usage)
+                self.budget.settle(usage)
 
-        (answer, cost), tries = retry.call(attempt, self._policy, seed=_seed(messages))
+        (answer, cost), tries = retry.call(attempt, self.retries, seed=_seed(messages))
         usage = Usage(
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,

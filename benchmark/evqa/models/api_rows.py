@@ -46,6 +46,7 @@ def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelRow:
         "max_side": 512,
         "temperature": 0.1,
         "max_tokens": 9218,
+        "timeout": 300.0,
     }
     return ModelRow(adapter=GEMINI, arguments=settings | arguments, extra="api", dialect="json", about=about)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from evqa.schema import Ask, Track, Usage
+from evqa.schema import Ask, Prediction, Track, Usage
 
 
 class ModelError(Exception):
@@ -16,6 +16,9 @@ class ModelError(Exception):
 
 class ModelStop(Exception):
     """No further call can succeed (the key is refused, the budget spent); a run ends, and what is done stays."""
+
+    begun: Prediction | None = None
+    """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from evqa.models.base import ModelStop
-from evqa.schema import Prediction, Usage
+from evqa.schema import Prediction, Spending, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,36 +32,15 @@ class Prices:
         return (input_tokens * self.price_in + output_tokens * self.price_out) / 1e6
 
 
-@dataclass(frozen=True)
-class Spending:
-    """What replies have cost so far."""
-
-    replies: int = 0
-    tokens: int = 0
-    """Of prompts and replies, as far as they were counted."""
-    cost: float = 0.0
-    """Dollars, of the replies whose cost is known."""
-    unknown: int = 0
-    """Replies whose cost is not known."""
-
-    def plus(self, usage: Usage) -> Spending:
-        """The sum with one more reply."""
-        return Spending(
-            self.replies + 1,
-            self.tokens + (usage.input_tokens or 0) + (usage.output_tokens or 0),
-            self.cost + (usage.cost or 0.0),
-            self.unknown + (usage.cost is None),
-        )
-
-
-def usages(predictions: Iterable[Prediction], prices: Prices) -> Iterator[Usage]:
-    """What the replies of predictions took, every record counted: a sample that was tried again was paid twice.
-
-    A reply that was recorded without a cost is counted by `prices`.
-    """
-    for usage in (turn.usage for one in predictions for turn in one.turns if turn.usage is not None):
-        cost = prices.cost(usage.input_tokens, usage.output_tokens) if usage.cost is None else usage.cost
-        yield usage.model_copy(update={"cost": cost})
+def usages(prediction: Prediction, prices: Prices) -> list[Usage]:
+    """What the replies of a prediction took; one that was recorded without a cost is counted by `prices`."""
+    found = [turn.usage for turn in prediction.turns if turn.usage is not None]
+    return [
+        usage.model_copy(update={"cost": prices.cost(usage.input_tokens, usage.output_tokens)})
+        if usage.cost is None
+        else usage
+        for usage in found
+    ]
 
 
 class Budget:
@@ -84,8 +63,8 @@ class Budget:
         self._clock, self._sleep = clock, sleep
         self._free = threading.Condition()
         self._spent = Spending()
-        self._largest = Spending()
-        """The dearest reply so far: what the next one is taken to cost."""
+        self._largest_cost, self._largest_tokens = 0.0, 0
+        """Of the dearest reply so far: what the next one is taken to cost."""
         self._in_flight = 0
         self._next_slot = float("-inf")
 
@@ -127,28 +106,29 @@ class Budget:
             self._free.notify_all()
 
     def _count(self, usage: Usage) -> None:
-        self._spent = self._spent.plus(usage)
         one = Spending().plus(usage)
-        self._largest = Spending(1, max(self._largest.tokens, one.tokens), max(self._largest.cost, one.cost))
+        self._spent = self._spent.plus(usage)
+        self._largest_cost = max(self._largest_cost, one.cost)
+        self._largest_tokens = max(self._largest_tokens, one.tokens)
 
     def _is_first_under_way(self) -> bool:
-        return (self.max_cost is not None or self._max_tokens is not None) and not self._largest.replies
+        return (self.max_cost is not None or self._max_tokens is not None) and not self._spent.replies
 
     def _excess(self) -> str | None:
         """Why another request might exceed the budget; None = it does not."""
-        coming, spent, largest = self._in_flight + 1, self._spent, self._largest
+        coming, spent, largest = self._in_flight + 1, self._spent, self._largest_cost
         if self.max_cost is not None:
-            if spent.unknown and not largest.cost:
+            if spent.unpriced and not largest:
                 return "no reply says what it cost, so that --max-cost cannot be kept: run without it"
-            if spent.cost + (coming + spent.unknown) * largest.cost > self.max_cost or spent.cost >= self.max_cost:
+            if spent.cost + (coming + spent.unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
                 return (
                     f"the next reply may exceed --max-cost {self.max_cost:g}: ${spent.cost:.4f} is spent, a reply "
-                    f"costs up to ${largest.cost:.4f}; the same command with a higher --max-cost goes on"
+                    f"costs up to ${largest:.4f}; the same command with a higher --max-cost goes on"
                 )
-        if self._max_tokens is not None and spent.tokens + coming * max(largest.tokens, 1) > self._max_tokens:
+        if self._max_tokens is not None and spent.tokens + coming * max(self._largest_tokens, 1) > self._max_tokens:
             return (
                 f"the next reply may exceed --max-total-tokens {self._max_tokens}: {spent.tokens} are spent, a "
-                f"reply takes up to {largest.tokens}; the same command with a higher number goes on"
+                f"reply takes up to {self._largest_tokens}; the same command with a higher number goes on"
             )
         return None
 

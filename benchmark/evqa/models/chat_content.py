@@ -13,9 +13,9 @@ Json = dict[str, object]
 class ChatContent:
     """Writes messages; a clip becomes frames, each after its time, as data URLs."""
 
-    def __init__(self, policy: FramePolicy, quality: int, detail: str | None = None) -> None:
-        """`quality` of the JPEG files, 1 to 95; `detail` as OpenAI has it ("low", "high"), None = not said."""
-        self._policy, self._quality, self._detail = policy, quality, detail
+    def __init__(self, policy: FramePolicy, quality: int) -> None:
+        """`quality` of the JPEG files, 1 to 95."""
+        self._policy, self._quality = policy, quality
         self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(lambda path: jpegs(path, policy, quality))
 
     def messages(self, messages: Sequence[Message]) -> list[Json]:
@@ -41,5 +41,4 @@ class ChatContent:
         return pieces
 
     def _picture(self, picture: Jpeg) -> Json:
-        url: Json = {"url": picture.data_url}
-        return {"type": "image_url", "image_url": url | ({"detail": self._detail} if self._detail else {})}
+        return {"type": "image_url", "image_url": {"url": picture.data_url}}

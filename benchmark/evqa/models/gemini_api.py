@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -15,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from evqa.models import keys, retry, wire
-from evqa.models.api import DEFAULT_CONCURRENCY, Answer, Caller
+from evqa.models.api import Answer, Caller, Calling
 from evqa.models.base import Message, ModelError, ModelStop, Part, Reply, Still
-from evqa.models.budget import Budget, Prices
 from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, mark, still_jpeg
-from evqa.models.retry import RetryPolicy, TemporaryError
+from evqa.models.retry import TemporaryError
 from evqa.models.structured import json_schema
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -53,6 +53,8 @@ class GeminiChat:
         self,
         *,
         name: str,
+        frames: FramePolicy,
+        calling: Calling,
         model_id: str,
         base_url: str | None = None,
         video: Literal["file", "frames"] = "file",
@@ -60,65 +62,34 @@ class GeminiChat:
         temperature: float | None = 0.1,
         thinking_budget: int | None = None,
         structured: Literal["schema", "object", "none"] = "schema",
-        fps: float = 1.0,
-        max_frames: int = 32,
-        max_side: int | None = 512,
-        time_marks: bool = True,
         jpeg_quality: int = 90,
         inline_bytes: int = INLINE_BYTES,
-        timeout: float = 300.0,
-        tries: int = 6,
-        first_wait: float = 1.0,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        rpm: float | None = None,
-        max_cost: float | None = None,
-        max_total_tokens: int | None = None,
-        price_in: float | None = None,
-        price_out: float | None = None,
-        price_source: str | None = None,
-        largest_prompt: int | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
         Args:
             name: what the model is called in results.
+            frames: what it sees of a video; with `video="file"` their rate alone.
+            calling: how it is asked.
             model_id: what Google calls it.
             base_url: another address of the same protocol.
-            video: "file" = the video itself, at `fps` frames a second; "frames" = by `FramePolicy`.
+            video: "file" = the video itself, of which the server takes frames; "frames" = pictures.
             max_tokens: where a reply is cut; its thinking counts.
             temperature: None = the model's default.
             thinking_budget: tokens to think; None = the model's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON, "none" = not held.
-            fps: frames a second.
-            max_frames: see `FramePolicy`; for "frames", as the next two.
-            max_side: see `FramePolicy`.
-            time_marks: see `FramePolicy`.
             jpeg_quality: of the frames, 1 to 95.
             inline_bytes: a larger video is uploaded before it is asked about.
-            timeout: seconds for one request.
-            tries: requests for one reply, at most.
-            first_wait: seconds before the second of them.
-            concurrency: requests at once.
-            rpm: requests a minute, at most.
-            max_cost: US dollars for the run, at most.
-            max_total_tokens: tokens for the run, at most.
-            price_in: US dollars a million tokens of prompt; None = not known.
-            price_out: US dollars a million tokens of reply, its thinking included; None = not known.
-            price_source: where the prices were read, and when.
-            largest_prompt: tokens of a prompt up to which the prices hold.
         """
-        self.name, self.concurrency = name, concurrency
+        self.name, self.concurrency = name, calling.concurrency
         self._key = keys.of_environment(KEY, name)
         self._url = wire.plain_url(base_url or GOOGLE)
         self._model, self._video, self._structured = model_id, video, structured
-        self._policy = FramePolicy(fps=fps, max_frames=max_frames, max_side=max_side, time_marks=time_marks)
-        self._quality, self._inline_bytes = jpeg_quality, inline_bytes
+        self._policy, self._quality, self._inline_bytes = frames, jpeg_quality, inline_bytes
         self._max_tokens, self._temperature, self._thinking = max_tokens, temperature, thinking_budget
-        self.prices = Prices(price_in=price_in, price_out=price_out, source=price_source, largest_prompt=largest_prompt)
-        self.budget = Budget(max_cost=max_cost, max_total_tokens=max_total_tokens, rpm=rpm)
-        self._retries = RetryPolicy(tries=tries, first_wait=first_wait)
-        self._caller = Caller(budget=self.budget, prices=self.prices, policy=self._retries, key=self._key)
-        self._client = self._connect(timeout)
+        self._caller = Caller(calling, self._key)
+        self.budget, self.prices = self._caller.budget, self._caller.prices
+        self._client = self._connect(calling.timeout)
         self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(lambda path: jpegs(path, self._policy, self._quality))
         self._uploads: ClipCache[_Upload] = ClipCache(self._upload)
 
@@ -204,13 +175,14 @@ class GeminiChat:
     def _upload(self, path: Path) -> _Upload:
         """Give the server a video, and wait until it is ready."""
         config = types.UploadFileConfig(mime_type=_mime_type(path), display_name=path.name)
-        file, _ = retry.call(lambda: self._sent(path, config), self._retries, seed=str(path))
+        file, _ = retry.call(lambda: self._sent(path, config), self._caller.retries, seed=str(path))
         deadline = time.monotonic() + UPLOAD_SECONDS
         while file.state == types.FileState.PROCESSING:
             if time.monotonic() > deadline:
                 raise ModelError(f"{self._url} has not made {path.name} ready in {UPLOAD_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
-            file, _ = retry.call(lambda name=str(file.name): self._state(name), self._retries, seed=str(path))
+            ask = partial(self._state, str(file.name))
+            file, _ = retry.call(ask, self._caller.retries, seed=str(path))
         if file.state != types.FileState.ACTIVE or not file.uri:
             raise ModelError(f"{self._url} cannot use the video {path.name}: {file.error or file.state}")
         return _Upload(file.uri, file.mime_type or _mime_type(path))

@@ -1,6 +1,7 @@
 """Open models of transformers' "image-text-to-text" kind: a video is shown as frames, each after its time.
 
-torchvision is needed only for `video="file"`, where frames go through the model's own video processor.
+torchvision is needed only for `video="file"`, where frames go through the model's own video processor: of those,
+unlike of image processors, transformers (5.23, `video_processing_utils.py`) has no version without it.
 """
 
 from __future__ import annotations
@@ -50,12 +51,9 @@ class HFChat:
         self,
         *,
         name: str,
+        frames: FramePolicy,
         checkpoint: str,
         video: Literal["file", "frames"] = "frames",
-        fps: float = 1.0,
-        max_frames: int = 128,
-        max_side: int | None = 448,
-        time_marks: bool = True,
         max_tokens: int = 2048,
         batch_size: int = 1,
         device_map: str = "auto",
@@ -67,12 +65,9 @@ class HFChat:
 
         Args:
             name: what the model is called in results.
+            frames: what it sees of a video; with "file" the model's own processor tells times, where it does.
             checkpoint: a name of the zoo, or a folder.
             video: "frames" = pictures in the text, each after its time; "file" = one video, as the model was trained.
-            fps: see `FramePolicy`, as the next three.
-            max_frames: see `FramePolicy`.
-            max_side: see `FramePolicy`.
-            time_marks: see `FramePolicy`; with "file" the model's own processor tells times, where it does.
             max_tokens: where a reply is cut.
             batch_size: questions in one pass.
             device_map: "auto" = over all GPUs, else the CPU; or a device.
@@ -88,8 +83,7 @@ class HFChat:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
         self.name = name
         self.concurrency = 2 * batch_size if batch_size > 1 else 1
-        self._policy = FramePolicy(fps=fps, max_frames=max_frames, max_side=max_side, time_marks=time_marks)
-        self._video, self._max_tokens = video, max_tokens
+        self._policy, self._video, self._max_tokens = frames, video, max_tokens
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         self._ends = _ends(self._model, self._processor.tokenizer)

@@ -14,12 +14,11 @@ import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from evqa.models import keys, retry, wire
-from evqa.models.api import DEFAULT_CONCURRENCY, Answer, Caller
+from evqa.models.api import Answer, Caller, Calling
 from evqa.models.base import Message, ModelError, ModelStop, Reply
-from evqa.models.budget import Budget, Prices
 from evqa.models.chat_content import ChatContent, Json
 from evqa.models.frames import FramePolicy
-from evqa.models.retry import RetryPolicy, TemporaryError
+from evqa.models.retry import TemporaryError
 from evqa.models.structured import json_schema
 
 Api = Literal["openai", "azure", "ark", "compatible"]
@@ -64,6 +63,8 @@ class OpenAIChat:
         self,
         *,
         name: str,
+        frames: FramePolicy,
+        calling: Calling,
         model_id: str | None,
         api: Api,
         base_url: str | None = None,
@@ -73,27 +74,14 @@ class OpenAIChat:
         temperature: float | None = None,
         reasoning_effort: str | None = None,
         structured: Structured = "schema",
-        fps: float = 1.0,
-        max_frames: int = 32,
-        max_side: int | None = 512,
-        time_marks: bool = True,
         jpeg_quality: int = 90,
-        detail: str | None = None,
-        timeout: float = 180.0,
-        tries: int = 6,
-        first_wait: float = 1.0,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        rpm: float | None = None,
-        max_cost: float | None = None,
-        max_total_tokens: int | None = None,
-        price_in: float | None = None,
-        price_out: float | None = None,
-        price_source: str | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
         Args:
             name: what the model is called in results.
+            frames: what it sees of a video.
+            calling: how it is asked.
             model_id: what the provider calls it; with Azure the name of the deployment.
             api: which provider; decides address, key and form of the path.
             base_url: address of the server, for Azure, a compatible server, or another region of Ark.
@@ -103,44 +91,26 @@ class OpenAIChat:
             temperature: None = not sent; a reasoning model refuses it.
             reasoning_effort: None = the provider's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
-            fps: see `FramePolicy`, as the next three.
-            max_frames: see `FramePolicy`.
-            max_side: see `FramePolicy`.
-            time_marks: see `FramePolicy`.
             jpeg_quality: of the frames, 1 to 95.
-            detail: "low", "high" or "auto", where the provider has it.
-            timeout: seconds for one request.
-            tries: requests for one reply, at most.
-            first_wait: seconds before the second of them.
-            concurrency: requests at once.
-            rpm: requests a minute, at most.
-            max_cost: US dollars for the run, at most.
-            max_total_tokens: tokens for the run, at most.
-            price_in: US dollars a million tokens of prompt; None = not known.
-            price_out: US dollars a million tokens of reply; None = not known.
-            price_source: where the prices were read, and when.
         """
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
         provider = PROVIDERS[api]
-        self.name, self.concurrency = name, concurrency
+        self.name, self.concurrency = name, calling.concurrency
         self._key = keys.of_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
-        self._policy = FramePolicy(fps=fps, max_frames=max_frames, max_side=max_side, time_marks=time_marks)
-        self._quality, self._detail = jpeg_quality, detail
+        self._frames, self._quality = frames, jpeg_quality
         self._api, self._model, self._structured = api, model_id, structured
         self._decoding: dict[str, str | int | float] = {token_field: max_tokens}
         if temperature is not None:
             self._decoding["temperature"] = temperature
         if reasoning_effort is not None:
             self._decoding["reasoning_effort"] = reasoning_effort
-        self.prices = Prices(price_in=price_in, price_out=price_out, source=price_source)
-        self.budget = Budget(max_cost=max_cost, max_total_tokens=max_total_tokens, rpm=rpm)
-        policy = RetryPolicy(tries=tries, first_wait=first_wait)
-        self._caller = Caller(budget=self.budget, prices=self.prices, policy=policy, key=self._key)
-        self._client = self._connect(timeout)
-        self._content = ChatContent(self._policy, jpeg_quality, detail)
+        self._caller = Caller(calling, self._key)
+        self.budget, self.prices = self._caller.budget, self._caller.prices
+        self._client = self._connect(calling.timeout)
+        self._content = ChatContent(frames, jpeg_quality)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -150,9 +120,8 @@ class OpenAIChat:
             "id": self._model,
             "endpoint": self._url,
             "api_version": self._version,
-            **self._policy.settings(),
+            **self._frames.settings(),
             "jpeg_quality": self._quality,
-            "detail": self._detail,
             "structured": self._structured,
             **self._decoding,
         }

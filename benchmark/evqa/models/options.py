@@ -36,6 +36,10 @@ class ModelOptions:
     """whether the model gets the video itself, or its frames."""
     max_tokens: Whole = None
     """tokens of a reply, at most."""
+    reasoning_effort: Word = None
+    """how long a reasoning model of OpenAI's protocol thinks: minimal, low, medium, high."""
+    thinking_budget: Whole = None
+    """tokens that Gemini may think, at most; 0 = it does not."""
     structured: Literal["schema", "object", "none"] | None = None
     """whether the server holds the model to a JSON schema, to any JSON object, or not."""
     timeout: Amount = None

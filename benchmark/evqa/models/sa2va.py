@@ -11,6 +11,7 @@ import inspect
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,12 @@ END = ("<|im_end|>", "<|end|>", "</s>")
 class Sa2VAChat:
     """A Sa2VA checkpoint."""
 
-    def __init__(  # noqa: PLR0913  (each is a setting of a row)
+    def __init__(
         self,
         *,
         name: str,
+        frames: FramePolicy,
         checkpoint: str,
-        fps: float = 1.0,
-        max_frames: int = 16,
-        max_side: int | None = 512,
         device_map: str = "auto",
         dtype: str = "auto",
         trust_remote_code: bool = False,
@@ -51,10 +50,8 @@ class Sa2VAChat:
 
         Args:
             name: what the model is called in results.
+            frames: those that masks are drawn on; their times are not told, masks are brought back to the video's size.
             checkpoint: a name of the zoo, or a folder.
-            fps: frames a second that masks are drawn on, at most `max_frames`.
-            max_frames: see `fps`.
-            max_side: pixels of the longer side, at most; masks are brought back to the video's size.
             device_map: "auto" = over all GPUs, else the CPU; or a device.
             dtype: "auto" = as the weights are stored.
             trust_remote_code: whether the code that comes with the weights may run; without, there is no model.
@@ -62,7 +59,7 @@ class Sa2VAChat:
         folder = zoo.locate(checkpoint)
         zoo.trusted(checkpoint, folder, trust=trust_remote_code)
         self.name = name
-        self._policy = FramePolicy(fps=fps, max_frames=max_frames, max_side=max_side, time_marks=False)
+        self._policy = replace(frames, time_marks=False)
         self._model = load_model(folder, "AutoModel", device_map, dtype, trust=True)
         self._words = _words(self._model, folder)
         self._lock = threading.Lock()

@@ -31,11 +31,8 @@ class VllmChat:
         self,
         *,
         name: str,
+        frames: FramePolicy,
         checkpoint: str,
-        fps: float = 1.0,
-        max_frames: int = 128,
-        max_side: int | None = 448,
-        time_marks: bool = True,
         jpeg_quality: int = 95,
         max_tokens: int = 4096,
         batch_size: int = 16,
@@ -46,11 +43,8 @@ class VllmChat:
 
         Args:
             name: what the model is called in results.
+            frames: what it sees of a video.
             checkpoint: a name of the zoo, or a folder.
-            fps: see `FramePolicy`, as the next three.
-            max_frames: see `FramePolicy`.
-            max_side: see `FramePolicy`.
-            time_marks: see `FramePolicy`.
             jpeg_quality: of the frames, 1 to 95.
             max_tokens: where a reply is cut.
             batch_size: questions in one pass.
@@ -59,13 +53,12 @@ class VllmChat:
         """
         folder = zoo.locate(checkpoint)
         self.name, self.concurrency = name, 2 * batch_size
-        self._policy = FramePolicy(fps=fps, max_frames=max_frames, max_side=max_side, time_marks=time_marks)
-        self._content = ChatContent(self._policy, jpeg_quality)
+        self._frames, self._content = frames, ChatContent(frames, jpeg_quality)
         self._engine: Any = vllm.LLM(
             model=str(folder),
             tensor_parallel_size=tensor_parallel,
             dtype=dtype,
-            limit_mm_per_prompt={"image": max_frames + OTHER_PICTURES},
+            limit_mm_per_prompt={"image": frames.max_frames + OTHER_PICTURES},
             seed=0,
         )
         self._sampling: Any = vllm.SamplingParams(temperature=0.0, max_tokens=max_tokens)
@@ -82,7 +75,7 @@ class VllmChat:
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
         """What decides a reply, apart from the question."""
-        return {**self._identity, **self._policy.settings(), "engine": "vllm", "decoding": "greedy"}
+        return {**self._identity, **self._frames.settings(), "engine": "vllm", "decoding": "greedy"}
 
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The reply; it is computed together with what other threads ask meanwhile."""

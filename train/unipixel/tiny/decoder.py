@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evqa.tasks.shapes.draw import background, draw_frame
-from evqa.tasks.shapes.scene import COLORS, scene
+from evqa.tasks.shapes.scene import COLORS, Scene, scene
 from unipixel.data.frames import decoder_frames
 from unipixel.model.losses import MaskLoss, average, mask_loss
 from unipixel.model.tracker import Drawn
@@ -37,6 +37,8 @@ class Lesson(NamedTuple):
     noise: float
     """Standard deviation of noise on the prompts (at first of unit variance): no `<|seg|>` state gives one exactly."""
     schedule: Schedule
+    pair: tuple[str, str] | None = None
+    """Two colors that are mixed up: every second clip shows both, and one of them is asked for."""
 
 
 def prompt_size(model: UniPixel) -> tuple[int, int]:
@@ -44,12 +46,9 @@ def prompt_size(model: UniPixel) -> tuple[int, int]:
     return model.config.sam2_hidden_tokens, model.config.mask_decoder.hidden
 
 
-def train(model: UniPixel, prompts: nn.Parameter, lessons: list[Lesson], seed: int) -> None:
+def train(model: UniPixel, prompts: nn.Parameter, lessons: list[Lesson], rng: np.random.Generator) -> None:
     """Train the mask decoder and the prompts [colors, K, C] that stand for the colors."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng((seed, 2))
     tracker = model.sam2.train()
-    nn.init.normal_(prompts)
     for lesson in lessons:
         logger.info("%d frames, %d clips a step", lesson.num_frames, lesson.batch)
         for step in lesson.schedule.steps([*tracker.parameters(), prompts], logger):
@@ -83,14 +82,23 @@ def _batch(rng: np.random.Generator, lesson: Lesson, side: int) -> tuple[Tensor,
 
 
 def _clip(rng: np.random.Generator, lesson: Lesson) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
-    made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < lesson.level2 else 1)
+    made, choice = _scene(rng, lesson)
     edges = np.linspace(0, made.num_frames, lesson.num_frames + 1).astype(int)
     empty = background(made)
     drawn = [draw_frame(made, int(rng.integers(a, b)), empty) for a, b in itertools.pairwise(edges)]
-    index = int(rng.integers(len(made.things)))
-    color = list(COLORS).index(made.things[index].color)
+    index = choice[int(rng.integers(len(choice)))]
     return (
         np.stack([image for image, _ in drawn]),
         np.stack([label == index + 1 for _, label in drawn]),
-        color,
+        list(COLORS).index(made.things[index].color),
     )
+
+
+def _scene(rng: np.random.Generator, lesson: Lesson) -> tuple[Scene, list[int]]:
+    """A scene and the objects in it that may be asked for."""
+    pair = lesson.pair if lesson.pair and rng.random() < 0.5 else ()
+    while True:
+        made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < lesson.level2 else 1)
+        choice = [index for index, thing in enumerate(made.things) if not pair or thing.color in pair]
+        if len(choice) >= len(pair):
+            return made, choice

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import tyro
 from safetensors.torch import load_file, save_file
@@ -35,6 +36,11 @@ DRAWING = [
     decoder.Lesson(4, 8, 0.3, 0.2, Schedule(num_steps=700, lr=1e-3)),
     decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=600, lr=1e-3)),
 ]
+TELLING = [
+    decoder.Lesson(4, 8, 0.1, 0.2, Schedule(num_steps=250, lr=1.5e-3), pair=("blue", "purple")),
+    decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=150, lr=7e-4), pair=("blue", "purple")),
+]
+"""After `DRAWING` nothing is mixed up but these two."""
 TIMING = language.Lesson(
     view="target", tasks={"cue": 8, "name": 3}, schedule=Schedule(num_steps=300, lr=2e-3), batch=24
 )
@@ -64,7 +70,7 @@ ALIGNING = language.Lesson(view="all", tasks={"full": 4, "short": 2}, schedule=S
 IMAGINED_CLIPS = 4000
 WATCHED_CLIPS, WATCHED_LEVEL2 = 900, 0.15
 
-StageName = Literal["vision", "drawing", "timing", "letters", "binding", "answering", "watching", "aligning"]
+StageName = Literal["vision", "drawing", "telling", "timing", "letters", "binding", "answering", "watching", "aligning"]
 
 
 def main(
@@ -80,7 +86,7 @@ def main(
         out: Folder of the finished checkpoint.
         work: Folder of the stages' results and logs; delete it to start again.
         stages: Which stages to run or load; the checkpoint is written after the last one, `aligning`. Two processes can
-            share the work: `vision drawing` in one, `timing letters binding answering` in the other, then all.
+            share the work: `vision drawing telling` in one, `timing letters binding answering` in the other, then all.
         seed: Of weights and of every stage's clips.
         clock: What the model is told of time; `vision` and `drawing` are the same under both.
     """
@@ -110,7 +116,8 @@ class School:
                 self.model.model.visual,
                 lambda: vision.train(self.model, self.tokenizer, SEEING, seed),
             ),
-            "drawing": (drawing, lambda: decoder.train(self.model, self.prompts, DRAWING, seed)),
+            "drawing": (drawing, self._draw),
+            "telling": (drawing, lambda: self._follow(TELLING, 7)),
             "timing": (self.student, lambda: self._listen(TIMING)),
             "letters": (self.student, lambda: self._listen(LETTERS)),
             "binding": (self.student, lambda: self._listen(BINDING)),
@@ -132,6 +139,14 @@ class School:
         partial = path.with_name(path.name + ".partial")
         save_file({key: value.clone().contiguous() for key, value in part.state_dict().items()}, partial)
         partial.replace(path)
+
+    def _draw(self) -> None:
+        torch.manual_seed(self.seed)
+        nn.init.normal_(self.prompts)
+        self._follow(DRAWING, 2)
+
+    def _follow(self, lessons: list[decoder.Lesson], stream: int) -> None:
+        decoder.train(self.model, self.prompts, lessons, np.random.default_rng((self.seed, stream)))
 
     def _listen(self, lesson: language.Lesson) -> None:
         language.train(self.student, self._imagined, lesson, self.writer, self.seed)
