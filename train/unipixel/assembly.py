@@ -34,7 +34,7 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
         disable_progress_bar()
     if config.loop.zero is not None and not torch.cuda.is_available():
         build_nothing()
-    model = trainable_model(config, job.start, job.decoder)  # whole; ZeRO 3, which arguments switch on, shards it later
+    model = trainable_model(config, job.start, job.decoder)
     settings = arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
     tokenizer = checkpoints.load_tokenizer(job.start)
     examples = Examples(
