@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from evqa import media, zoo
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
@@ -29,6 +30,7 @@ from unipixel.asking import Asked, Reader
 from unipixel.data import conversation
 from unipixel.model import checkpoints
 from unipixel.model.output import Written
+from unipixel.model.unipixel import UniPixel
 from unipixel.sampling import Sampling
 from unipixel.tracks import Scene, all_tracks
 from unipixel.visits import Visits
@@ -38,6 +40,13 @@ TRAINED_FRAMES = 8
 """Frames of a video in published training; a clip with fewer gets more pixels per frame, as it did there."""
 
 WORDS_OF_FIND = "Please segment the objects that are pointed at: {places}."
+
+
+class Loaded(NamedTuple):
+    """A model that is in memory already."""
+
+    model: UniPixel
+    tokenizer: PreTrainedTokenizerBase
 
 
 class UniPixelChat:
@@ -64,6 +73,7 @@ class UniPixelChat:
         compile: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        loaded: Loaded | None = None,
     ) -> None:
         """Load a checkpoint.
 
@@ -86,6 +96,7 @@ class UniPixelChat:
             compile: compile the mask decoder's image encoder (torch.compile): the first clip takes minutes longer.
             device: "auto" = a GPU where there is one.
             dtype: "float32", "bfloat16" or "float16"; "auto" = bfloat16 on a GPU, float32 on a CPU.
+            loaded: the model to use, which `checkpoint` then only names; it stays where and as it is.
         """
         if sum(policy is not None for policy in (num_frames, fps, every)) > 1:
             raise ValueError(f"give one of num_frames={num_frames}, fps={fps} and every={every}")
@@ -95,12 +106,17 @@ class UniPixelChat:
         self.concurrency = 2 * batch_size if batch_size > 1 else 1
         self._batcher: Batcher[Asked, Reply] = Batcher(self._replies, batch_size)
         self._lock = threading.Lock()
-        folder = zoo.locate(checkpoint)
-        self.device = torch.device(_device(device))
-        self.model = checkpoints.load(folder, dtype=_dtype(dtype, self.device), device=self.device)
+        self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
+        if loaded is None:
+            folder = zoo.locate(checkpoint)
+            place = torch.device(_device(device))
+            model = checkpoints.load(folder, dtype=_dtype(dtype, place), device=place)
+            loaded = Loaded(model, checkpoints.load_tokenizer(folder))
+            self._identity |= {"weights": zoo.fingerprint(folder), "revision": zoo.revision(folder)}
+        self.model, self.tokenizer = loaded
+        self.device = self.model.device
         if compile:
             self.model.sam2.vision_encoder.compile()
-        self.tokenizer = checkpoints.load_tokenizer(folder)
         config = self.model.config
         by_count = num_frames is None and fps is None and every is None
         plan = Look(
@@ -121,11 +137,6 @@ class UniPixelChat:
             pad_token_id=self.ends[-1],
             suppress_tokens=conversation.known(self.tokenizer, conversation.NEVER_WRITTEN),
         )
-        self._identity = {
-            "checkpoint": checkpoint,
-            "weights": zoo.fingerprint(folder),
-            "revision": zoo.revision(folder),
-        }
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:

@@ -57,7 +57,9 @@ def each_sample(tracker: MaskTracker, frames: Sequence[Tensor | None], vectors: 
     return result
 
 
-def loss_of(drawn: Sequence[Drawn | None], labels: Sequence[Tensor | None]) -> MaskLoss | None:
-    """Mean loss of the samples that are drawn and have masks; None where none is."""
+def loss_of(drawn: Sequence[Drawn | None], labels: Sequence[Tensor | None]) -> tuple[MaskLoss, float] | None:
+    """(mean loss of the samples that are drawn and have masks, their share of all); None where none is."""
     pairs = [(d, label) for d, label in zip(drawn, labels, strict=True) if d is not None and label is not None]
-    return batch_loss([d for d, _ in pairs], [label for _, label in pairs]) if pairs else None
+    if not pairs:
+        return None
+    return batch_loss([d for d, _ in pairs], [label for _, label in pairs]), len(pairs) / len(drawn)

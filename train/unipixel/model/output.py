@@ -18,11 +18,13 @@ from unipixel.model.losses import MaskLoss
 
 @dataclass
 class UniPixelOutput(CausalLMOutputWithPast):
-    """Output of `UniPixel.forward`; `loss` = `lm_loss` + the mask loss's total."""
+    """Output of `UniPixel.forward`; `loss` = `lm_loss` + `mask_share` times the mask loss's total."""
 
     lm_loss: Tensor | None = None
     mask_loss: MaskLoss | None = None
-    """Parts of the mask loss, mean over samples; None without masks."""
+    """Parts of the mask loss, mean over the samples that have masks; None without any."""
+    mask_share: float | None = None
+    """Share of the batch's samples that have masks: a sample's masks weigh the same whatever it is batched with."""
     states: Tensor | None = None
     """[B, L, D] before the language model's last norm."""
     prompts: list[Tensor] | None = None

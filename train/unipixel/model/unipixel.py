@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from unipixel.model import clock, drawing, heads, referring, streaming, weight_names
+from unipixel.model import clock, company, drawing, heads, referring, streaming, weight_names
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.encoder import decoder_config
 from unipixel.model.output import UniPixelOutput, Written
@@ -96,6 +95,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             logits_to_keep: as in transformers.
             kwargs: handed to transformers.
         """
+        untouched = company.untouched(self) if company.has_company(self) else 0.0
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
@@ -121,6 +121,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             result.prompts = self._prompts_of(input_ids, states[-1])
             if frames is not None:
                 self._draw(result, frames, masks)
+        if result.loss is not None and company.has_company(self):
+            result.loss = result.loss + untouched
         return result
 
     def prompts(self, states: Tensor) -> Tensor:
@@ -232,6 +234,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
             if regions:
                 remembered = referring.region_embeddings(self, cells[0], grids, regions)
+        elif company.has_company(self):
+            embeds = embeds + company.glance(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
     def _point(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.Place]) -> Tensor:
@@ -277,7 +281,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             is_learnt = labels[:, 1:] != -100
             logits = self.lm_head(normed[:, :-1][is_learnt])
             total = F.cross_entropy(logits.float(), labels[:, 1:][is_learnt], reduction="sum")
-            result.lm_loss = total / is_learnt.sum().clamp(min=1) + self._touch_sometimes_used()
+            result.lm_loss = total / is_learnt.sum().clamp(min=1)
             result.loss = result.lm_loss
 
     def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
@@ -299,18 +303,9 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         limit = self.config.sample_objects if self.training else -1
         vectors, labels = drawing.some_objects(result.prompts, labels, limit)
         result.drawn = drawing.each_sample(self.sam2, frames, vectors)
-        result.mask_loss = drawing.loss_of(result.drawn, labels)
-        if result.mask_loss is not None:
-            result.loss = result.mask_loss.total + (0 if result.loss is None else result.loss)
-
-    def _touch_sometimes_used(self) -> Tensor:
-        """Zero, with a zero gradient for each weight that some batches do not use: processes must agree on them."""
-        zero = torch.zeros((), device=self.device)
-        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
-            pointers = (self.ref_encoder, self.ref_proj_single, self.ref_proj_double, self.ref_proj)
-            for part in (self.sam2, self.seg_head, *pointers, self.tem_emb, self.tem_proj, self.msk_proj):
-                zero = zero + sum(weight.sum() * 0.0 for weight in part.parameters() if weight.requires_grad)
-        return zero
+        if (found := drawing.loss_of(result.drawn, labels)) is not None:
+            result.mask_loss, result.mask_share = found
+            result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 
 
 def _put(embeds: Tensor, is_here: Tensor, vectors: Tensor, token: str) -> Tensor:
