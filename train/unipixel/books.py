@@ -41,7 +41,7 @@ class Books:
     def add(self, outputs: Any, inputs: Mapping[str, Any]) -> None:
         """Note a pass: its mean over tokens, and its means over those samples that have masks."""
         self._values["lm"].append((outputs.lm_loss.detach(), 1.0))
-        num_drawn = (outputs.mask_share) * len(inputs["input_ids"])
+        num_drawn = (outputs.mask_share or 0.0) * len(inputs["input_ids"])
         for name, value in loss_parts(outputs).items():
             if name != "lm":
                 self._values[name].append((value.detach(), num_drawn))
