@@ -117,7 +117,7 @@ def kill_all(running):
 
 
 def wait_for(path, running):
-    end = time.monotonic() + 400
+    end = time.monotonic() + 900
     while not path.exists():
         assert running.poll() is None, running.stdout.read()
         assert time.monotonic() < end, f"no {path}"
