@@ -14,7 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,15 +92,24 @@ def machines(environment: Mapping[str, str], processes: int, hostfile: Path | No
 
 
 def check(config: SFTConfig, found: Machines, data: str | None) -> None:
-    """A `ValueError` for what is missing: better known before days of training than after, and once, not by all."""
-    if found.hostfile is None and found.nodes * found.processes > 1:
-        prepare(config, found.nodes * found.processes)
-    if data is None:
-        return
+    """A `ValueError` for all that is missing: better known before days of training than after, and once, not by all."""
+    missing = [] if data is None else list(_missing(data))
+    is_shared = found.hostfile is None and found.nodes * found.processes > 1
+    if missing or is_shared:
+        try:
+            prepare(config, found.nodes * found.processes)
+        except ValueError as error:
+            missing.insert(0, str(error))
+    if missing:
+        raise ValueError("\n".join(missing))
+
+
+def _missing(data: str) -> Iterator[str]:
+    """Why the benchmark cannot be run on a data set."""
     try:
         datasets.load(data)
     except ValueError as error:
-        raise ValueError(f"{error} (or end without a benchmark: --benchmark None)") from error
+        yield f"the benchmark at the end: {error} (or end without it: --benchmark None)"
 
 
 def training(found: Machines, arguments: Sequence[str]) -> list[str]:

@@ -162,8 +162,8 @@ def recipe(name: str, size: str, decoder: str) -> SFTConfig:
 
 
 def default_recipe(size: str) -> str:
-    """The recipe of a size where none is named: one whose data can be prepared."""
-    return "tiny" if size == "tiny" else "evidence-only"
+    """The recipe of a size where none is named."""
+    return "tiny" if size == "tiny" else "st-evidence"
 
 
 def _published(name: str, size: str, decoder: str, datasets: Datasets, **changes: Any) -> SFTConfig:
