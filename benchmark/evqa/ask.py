@@ -19,6 +19,7 @@ from evqa import masks, media, methods, models, overlay, schema, zoo
 from evqa.media import Video
 from evqa.models.base import Model
 from evqa.overlay import Frame, Mask
+from evqa.pointing import Pointing, pointed
 from evqa.schema import LETTERS, Prediction, Sample, Span
 
 MAX_FPS = 30.0
@@ -28,6 +29,8 @@ MAX_SIDE = 960
 """A larger frame is drawn smaller, to this longest side, in pixels."""
 
 SHEET_FRAMES = 12
+
+NOTHING = Pointing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +67,34 @@ class Answer:
         ]
 
 
-def ask(video: Path, question: str, options: Sequence[str], model: str | Model, out: Path) -> Answer:
-    """Ask a model (a name, a path, or one that is built) and draw what it shows as evidence into `out`."""
+def ask(
+    video: Path,
+    question: str,
+    options: Sequence[str],
+    model: str | Model,
+    out: Path,
+    *,
+    pointing: Pointing = NOTHING,
+) -> Answer:
+    """Ask a model (a name, a path, or one that is built) and draw what it shows as evidence into `out`.
+
+    The question calls what is pointed at [1], [2], and so on.
+    """
     facts = media.probe(video)
     if not question.strip():
         raise ValueError("the question is empty")
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
     asked = models.build(model) if isinstance(model, str) else model
+    shown = pointed(asked, media.probe(video.resolve()), question, pointing) if pointing else None
     sample = Sample(
-        id=_id(video), video_id=video.stem, video=video.resolve(), question=question, options=tuple(options)
+        id=_id(video),
+        video_id=video.stem,
+        video=video.resolve(),
+        question=shown.question if shown else question,
+        options=tuple(options),
     )
-    prediction = methods.METHODS["single-turn"](asked, sample)
+    prediction = methods.METHODS["single-turn"](shown or asked, sample)
     try:
         return _written(sample, prediction, facts, out, note=_note(asked.name))
     except OSError as error:

@@ -65,6 +65,11 @@ class Hands:
             raise ValueError(
                 f"{', '.join(budget)} hold for one process: leave --workers out, --concurrency N is for APIs"
             )
+        if overrides.get("batch_size", 1) != 1:
+            raise ValueError(
+                "--batch-size joins what one process asks, a worker is asked one sample at a time: "
+                "for batches on several GPUs start a process on each, with --shard I/N"
+            )
         from evqa import workers
 
         recipe = workers.Recipe(model=model, overrides=overrides)

@@ -43,6 +43,8 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
     overrides = dict(asking.overrides)
     if not asking.times and models.has_setting(asking.model, "time_marks"):
         overrides["time_marks"] = False
+    if models.has_setting(asking.model, "seed"):
+        overrides["seed"] = asking.seed
     with hands.crew(asking.model, overrides) as crew:
         return runner.run(
             crew,

@@ -318,12 +318,13 @@ def _packages() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    if commit := _commit():
-        versions["commit"] = commit
+    if found := commit():
+        versions["commit"] = found
     return versions
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit of this code where git knows it, with "-dirty" where files differ from it."""
     command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*")
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -25,7 +25,7 @@ from tyro.conf import Positional
 
 from evqa import masks, media
 from evqa.schema import Sample, Span, Track
-from unipixel import assembly, configs
+from unipixel import assembly, recipes
 from unipixel.configs import DataConfig
 from unipixel.data import frames, grouping, mixture
 from unipixel.data.collate import Collate, Skipped
@@ -79,7 +79,7 @@ def decode(clips: Positional[tuple[Path, ...]], rounds: int = 3, num_frames: int
 
 def step(batches: int = 4) -> None:
     """The tiny recipe on its own data: CPU seconds a sample of loading and of the training step, in turn."""
-    config = configs.config("tiny", "tiny", "base")
+    config = recipes.recipe("tiny", "tiny", "base")
     start = Path("model_zoo/tiny")
     model = assembly.trainable_model(config, start, None).train()
     tokenizer = checkpoints.load_tokenizer(start)

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from evqa import datasets, media, models, pool, runner, schema, zoo
 from evqa.methods import single_turn
-from evqa.models.base import Clip, Message, Still
+from evqa.models.base import Clip, Message, ModelError, Still
 from evqa.models.batching import Batcher
 from evqa.schema import Prediction, Sample
 
@@ -244,7 +245,7 @@ def test_each_architecture_takes_a_clip_by_its_own_video_processor(
     inputs = model._inputs([model._prepare(question(clip, "What?"))])
     assert written in model._processor.tokenizer.decode(inputs["input_ids"][0])
     is_told = architecture.startswith(("Qwen3", "VideoLlama3"))
-    assert list(model.shown(clip)) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
+    assert list(model.shown(Clip(clip))) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
 
 
 def add_video_processor(folder: Path, placeholder: str) -> None:
@@ -346,6 +347,28 @@ def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
     with pytest.raises(ValueError, match="bad"):
         batcher.result("bad")
     assert batcher.result("b") == "B"
+
+
+def test_a_batch_that_fails_is_computed_in_halves_until_one_alone_fails() -> None:
+    """As where memory does not suffice for all at once, or one of them cannot be answered."""
+    sizes: list[int] = []
+
+    def compute(batch: Any) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise ModelError("out of memory")
+        if "bad" in batch:
+            raise ValueError("bad")
+        return [one.upper() for one in batch]
+
+    batcher = Batcher(compute, 4)
+    items = ["a", "bad", "c", "d"]
+    with futures.ThreadPoolExecutor(4) as threads, batcher.preparing():
+        asked = [threads.submit(batcher.result, one) for one in items]
+        found = [each.exception() or each.result() for each in asked]
+    assert str(found.pop(items.index("bad"))) == "bad"
+    assert found == ["A", "C", "D"]
+    assert sizes[0] == 4
 
 
 def test_a_model_of_the_zoo_that_is_not_here_names_its_download(

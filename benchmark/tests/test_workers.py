@@ -286,7 +286,11 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(("--workers", "0"), "at least 1 worker"), (("--cluster", "127.0.0.1:1"), "give --workers N")],
+    [
+        (("--workers", "0"), "at least 1 worker"),
+        (("--cluster", "127.0.0.1:1"), "give --workers N"),
+        (("--workers", "2", "--batch-size", "4"), "with --shard I/N"),
+    ],
 )
 def test_numbers_of_workers_that_make_no_sense_are_refused(
     tmp_path: Path, bench: Bench, options: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]

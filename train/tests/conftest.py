@@ -34,6 +34,27 @@ SPECIAL = [
 ]
 
 
+LLM = {
+    "3B": {
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+    },
+    "7B": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
+}
+"""Sizes of the published language models."""
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
@@ -71,6 +92,28 @@ def oracle_model(oracle, oracle_config, tmp_path_factory):
     (folder / "model.safetensors").symlink_to(oracle / "weights_tiny.safetensors")
     oracle_config.save_pretrained(folder)
     return checkpoints.load(folder)
+
+
+@pytest.fixture(scope="session")
+def published_config():
+    """The config of a published size."""
+    from unipixel.model.config import UniPixelConfig
+
+    def config(size):
+        is_tied = size == "3B"
+        return UniPixelConfig(
+            text_config=LLM[size] | {"tie_word_embeddings": is_tied},
+            vision_config={
+                "hidden_size": 1280,
+                "intermediate_size": 3420,
+                "out_hidden_size": LLM[size]["hidden_size"],
+                "tokens_per_second": 2,
+            },
+            sam2_config="configs/sam2.1_hiera_b+",
+            tie_word_embeddings=is_tied,
+        )
+
+    return config
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import torch
 
 from evqa.models.base import Clip, Message
 from unipixel.data import conversation, frames
+from unipixel.sampling import Sampling
 
 
 def a_question(tokenizer, text, num_frames, side, seed):
@@ -88,3 +89,15 @@ def test_a_cache_goes_on_where_a_padded_prompt_ended(tiny_model, tokenizer):
         later = tiny_model(after, attention_mask=whole, past_key_values=first.past_key_values)
         alone = tiny_model(torch.cat([short, after[0]])[None])
     torch.testing.assert_close(later.states[0, 0], alone.states[0, -1], rtol=0, atol=1e-4)
+
+
+def test_sampling_draws_from_the_softmax_and_every_row_from_a_stream_of_its_own():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -torch.inf]])
+    alone, together = Sampling(0.5, [4]), Sampling(0.5, [5, 4, 4])
+    draws = torch.tensor([int(alone(torch.empty(1, 0), logits).argmax()) for _ in range(4000)])
+    rows = torch.stack([together(torch.empty(3, 0), logits.repeat(3, 1)).argmax(-1) for _ in range(50)])
+    assert torch.equal(rows[:, 1], draws[:50])
+    assert torch.equal(rows[:, 2], draws[:50]), "a batch changes nothing"
+    assert not torch.equal(rows[:, 0], draws[:50])
+    found = torch.bincount(draws, minlength=4) / len(draws)
+    torch.testing.assert_close(found, (logits[0] / 0.5).softmax(-1), rtol=0, atol=0.02)

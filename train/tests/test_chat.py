@@ -10,6 +10,7 @@ from evqa.models.base import Clip, Message
 from unipixel.chat import UniPixelChat
 from unipixel.data.frames import decoder_frames
 from unipixel.model import checkpoints
+from unipixel.tracks import Scene, tracks
 
 
 @pytest.fixture
@@ -60,26 +61,28 @@ def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4)
     prompts = torch.randn(3, 2, 64)
     found = media.probe(video)
-    drawn = chat._draw(prompts, found, chat._visits(found, "Answer: A."))
+    drawn = tracks(chat.model.sam2, Scene(found, chat.policy.visits(found, "Answer: A."), prompts))
     squares = decoder_frames(media.load(found, range(9)), chat.model.sam2.side)
     for index, frame in enumerate(chat.model.segment(prompts, squares, (48, 64))):
-        for track, mask in zip(drawn.tracks, frame.masks, strict=True):
+        for track, mask in zip(drawn, frame.masks, strict=True):
             kept = masks.decode(track.masks[index]) if index in track.masks else np.zeros((48, 64), dtype=bool)
             assert np.array_equal(kept, mask.numpy())
-    assert any(track.masks for track in drawn.tracks), "a random model draws something"
+    assert any(track.masks for track in drawn), "a random model draws something"
 
 
 def test_the_model_is_told_the_true_seconds_of_the_frames_it_sees(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), fps=2.0, max_frames=3)
-    watched = chat._watch([Message("user", (Clip(video), "?"))])
+    watched = chat.reader.watch([Message("user", (Clip(video), "?"))])
     assert watched.indices == [0, 4, 8]
     assert watched.times == pytest.approx([0.0, 1.0, 2.0])
     assert watched.patches.grid_thw.tolist()[0] == 2
-    assert chat._watch([Message("user", (Clip(video), "And now?"))]) is watched, "a second question decodes nothing"
+    assert chat.reader.watch([Message("user", (Clip(video), "And now?"))]) is watched, (
+        "a second question decodes nothing"
+    )
 
 
 def test_the_checkpoint_says_how_many_frames_unless_the_user_does(checkpoint, video):
-    assert len(UniPixelChat(checkpoint=str(checkpoint))._watch([Message("user", (Clip(video),))]).indices) == 6
+    assert len(UniPixelChat(checkpoint=str(checkpoint)).reader.watch([Message("user", (Clip(video),))]).indices) == 6
     with pytest.raises(ValueError, match=r"give one of num_frames=3, fps=1\.0"):
         UniPixelChat(checkpoint=str(checkpoint), num_frames=3, fps=1.0)
 

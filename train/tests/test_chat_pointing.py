@@ -62,27 +62,29 @@ def asked(clip, text="Where?"):
 
 
 def read_text(chat, messages):
-    return chat.tokenizer.decode(chat._ask(messages).input_ids)
+    return chat.tokenizer.decode(chat.reader.read(messages).input_ids)
 
 
 def test_a_place_takes_its_frame_into_view_and_keeps_its_pixel_and_moment(speaker, video):
     chat = speaker("#")
     clip = Clip(video, places=(Place((32, 24), second=0.25), Place((0, 0, 64, 48), second=2.0)))
-    found = chat._ask(asked(clip, "Are <|ref|> and <|ref|> one?"))
+    found = chat.reader.read(asked(clip, "Are <|ref|> and <|ref|> one?"))
     assert found.watched.indices == [1, 3, 5, 8], "frame 1 (0.25 s) stands in for the first of 0, 3, 5, 8"
     point, box = found.places
     assert point.points == ((64.0, 64.0),)
     assert point.moment == pytest.approx(0 / 3)
     assert box.points == ((0.0, 0.0), (128.0, 128.0))
     assert box.moment == pytest.approx(3 / 3)
-    other = chat._ask(asked(Clip(video, places=(Place((33, 24), second=0.25), *clip.places[1:])), "<|ref|> <|ref|>"))
+    other = chat.reader.read(
+        asked(Clip(video, places=(Place((33, 24), second=0.25), *clip.places[1:])), "<|ref|> <|ref|>")
+    )
     assert other.places[0] != point
     assert chat.generate(asked(clip, "Are <|ref|> and <|ref|> one?")).text == "<|seg|><|seg|>"
 
 
 def test_places_and_their_tokens_must_match_and_lie_in_the_frame(speaker, video):
     chat = speaker("#")
-    with pytest.raises(ValueError, match=r"has 1 <\|ref\|> tokens, and 0 came"):
+    with pytest.raises(ValueError, match=r"has 1 <\|ref\|> tokens, and 0 places came"):
         chat.generate(asked(Clip(video), "Who is <|ref|>?"))
     with pytest.raises(ValueError, match="in the frame of 64 x 48 pixels"):
         chat.generate(asked(Clip(video, places=(Place((65, 3)),)), "Who is <|ref|>?"))
@@ -102,21 +104,21 @@ def test_a_region_is_told_behind_its_clip_and_shown_where_it_is(speaker, video, 
         "[1]: <1>-<2> <|mem|> <3>-<4> <|mem|>\n[2]: <3>-<4> <|mem|>\nDoes [1] meet [2]?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    (cells,) = chat._ask(asked(clip)).regions
+    (cells,) = chat.reader.read(asked(clip)).regions
     assert cells.shape == (2, 2, 3, 4)
     assert not cells[0, 1].any()
     assert cells[0, 0].any()
     assert chat.generate(asked(clip, "Does [1] meet [2]?")).text == "<|seg|><|seg|>"
     with torch.inference_mode():
-        other = chat.model(chat._ask(asked(clip)).input_ids[None], **chat._inputs([chat._ask(asked(clip))])).states
-        moved = chat._ask(asked(Clip(video, regions=(late, square))))
-        assert not torch.equal(chat.model(moved.input_ids[None], **chat._inputs([moved])).states, other)
+        other = chat.model(**chat.reader.together([chat.reader.read(asked(clip))])).states
+        moved = chat.reader.read(asked(Clip(video, regions=(late, square))))
+        assert not torch.equal(chat.model(**chat.reader.together([moved])).states, other)
 
 
 def test_a_region_that_no_sampled_frame_shows_brings_its_own_frame(speaker, video, square):
     chat = speaker("#")
     brief = Track(masks={4: square.masks[4]})
-    found = chat._ask(asked(Clip(video, regions=(brief,))))
+    found = chat.reader.read(asked(Clip(video, regions=(brief,))))
     assert found.watched.indices == [0, 4, 5, 8]
     with pytest.raises(ValueError, match=r"region \[1\] has no pixel"):
         chat.generate(asked(Clip(video, regions=(Track(masks={}),))))
@@ -170,10 +172,9 @@ def test_the_letter_of_an_answer_comes_with_the_probability_of_every_letter(spea
     assert sum(math.exp(value) for value in letters.values()) <= 1 + 1e-5
     assert max(letters, key=letters.get) == "B"
     assert sorted(letters, key=letters.get)[-2] == "C"
-    state = chat.model.write(
-        chat._ask(asked(Clip(video))).input_ids[None], **chat._inputs([chat._ask(asked(Clip(video)))])
-    )
-    wanted = chat.model.log_probabilities(state.states[:1])[0, chat.tokenizer.convert_tokens_to_ids("B")]
+    with torch.no_grad():
+        state = chat.model.write(**chat.reader.together([chat.reader.read(asked(Clip(video)))]))
+        wanted = chat.model.log_probabilities(state.states[:1])[0, chat.tokenizer.convert_tokens_to_ids("B")]
     assert letters["B"] == pytest.approx(float(wanted), abs=1e-5)
     assert speaker("#").generate(asked(Clip(video))).letters is None
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,46 +9,16 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from unipixel.model import checkpoints, lora, weight_names
 from unipixel.model.config import UniPixelConfig, decoder_size
-from unipixel.model.tracker import NEVER_TRAINED, MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import NEVER_TRAINED, MaskTracker
 from unipixel.model.unipixel import UniPixel
-
-LLM = {
-    "3B": {
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-    },
-    "7B": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    },
-}
 
 
 @pytest.mark.parametrize("size", ["3B", "7B"])
-def test_names_and_shapes_are_those_of_the_published_models(oracle, size):
+def test_names_and_shapes_are_those_of_the_published_models(oracle, published_config, size):
     golden = json.loads((oracle.parent / "unipixel-state-dict.json").read_text())[size]
-    is_tied = size == "3B"
-    config = UniPixelConfig(
-        text_config=LLM[size] | {"tie_word_embeddings": is_tied},
-        vision_config={
-            "hidden_size": 1280,
-            "intermediate_size": 3420,
-            "out_hidden_size": LLM[size]["hidden_size"],
-            "tokens_per_second": 2,
-        },
-        sam2_config="configs/sam2.1_hiera_b+",
-        tie_word_embeddings=is_tied,
-    )
     with torch.device("meta"):
-        model = UniPixel(config)
+        model = UniPixel(published_config(size))
     ours = {weight_names.published_name(name): list(weight.shape) for name, weight in model.state_dict().items()}
     theirs = {entry["disk"]: entry["shape"] for entry in golden["keys"].values()}
     assert ours == theirs
@@ -142,6 +113,11 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="no safetensors file of its folder"):
         checkpoints.load(tmp_path)
+
+
+def test_the_readme_explains_every_field_of_the_config():
+    table = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    assert [name for name in UniPixelConfig.__annotations__ if f"`{name}`" not in table] == []
 
 
 def test_unknown_decoders_and_sizes_are_refused():

@@ -8,17 +8,18 @@ from typing import get_args, get_type_hints
 import pytest
 
 from evqa import datasets, zoo
-from unipixel import configs
-from unipixel.configs import DECODERS, RECIPES, SIZES, DataConfig, LoopConfig, OptimizerConfig
+from unipixel import configs, recipes
+from unipixel.configs import DECODERS, SIZES, DataConfig, LoopConfig, OptimizerConfig
+from unipixel.recipes import RECIPES, STARTS
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", ["base", "large"])
 def test_every_recipe_gives_a_config_of_every_size_and_decoder(recipe, size, decoder):
-    config = configs.config(recipe, size, decoder)
+    config = recipes.recipe(recipe, size, decoder)
     assert (config.recipe, config.size, config.decoder) == (recipe, size, decoder)
-    assert config.weights in zoo.CHECKPOINTS
+    assert config.weights in zoo.CHECKPOINTS or recipe in STARTS
 
 
 def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
@@ -28,7 +29,7 @@ def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_data_set_of_a_recipe_is_known(recipe):
-    names = [name for name, _ in configs.config(recipe, "3b", "base").data.datasets]
+    names = [name for name, _ in recipes.recipe(recipe, "3b", "base").data.datasets]
     assert [name for name in names if name not in datasets.DATASETS] == []
 
 
@@ -41,7 +42,7 @@ def test_modules_and_scopes_are_those_of_the_model():
 
 
 def test_the_recipe_of_the_paper_has_its_values():
-    config = configs.st_evidence("3b", "base")
+    config = recipes.st_evidence("3b", "base")
     assert (config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.scope) == (
         128,
         256,
@@ -66,15 +67,26 @@ def test_the_recipe_of_the_paper_has_its_values():
     assert config.optimizer.clip == 1
 
 
+def test_the_stages_of_unipixel_have_their_values_and_follow_each_other():
+    first, second, third = (RECIPES[f"stage-{number}"]("7b", "base") for number in (1, 2, 3))
+    for stage, module in ((first, "ref"), (second, "seg")):
+        assert (stage.modules, stage.lora.rank) == ((module,), 0)
+        assert (stage.optimizer.lr, stage.loop.global_batch) == (1e-3, 256)
+    assert (len(third.data.datasets), sum(repeat for _, repeat in third.data.datasets)) == (27, 139)
+    assert (third.lora.rank, third.optimizer.lr, third.loop.global_batch, third.sample_objects) == (128, 2e-5, 32, 5)
+    assert (third.loop.zero, third.loop.offload) == (2, True)
+    assert [second.weights, third.weights] == [str(stage.out / "model") for stage in (first, second)]
+
+
 def test_accumulation_makes_up_the_global_batch_on_any_number_of_devices():
-    config = configs.st_evidence("3b", "base")
+    config = recipes.st_evidence("3b", "base")
     assert [config.accumulation(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
     with pytest.raises(ValueError, match=r"global_batch 32 is no multiple of batch 4 x 3 processes"):
         config.accumulation(3)
 
 
 def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
-    config = configs.st_evidence("3b", "base")
+    config = recipes.st_evidence("3b", "base")
     assert (config.steps(1000), config.steps(1024), config.steps(1025)) == (32, 32, 33)
     assert config.warmup_steps(31) == 1
     assert config.warmup_steps(1000) == 30
@@ -106,13 +118,15 @@ def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
         (lambda: LoopConfig(epochs=0.0), "epochs is a number > 0 where max_steps is 0, got 0.0"),
         (lambda: LoopConfig(offload=True), "use it with --zero 1 or 2"),
         (
-            lambda: configs.config("st_evidence", "3b", "base"),
+            lambda: recipes.recipe("st_evidence", "3b", "base"),
             "unknown recipe 'st_evidence'; the recipes are: st-",
         ),
-        (lambda: configs.tiny("300b", "base"), "unknown size '300b'; the sizes are: 3b, 7b, tiny"),
-        (lambda: configs.tiny("3b", "huge"), "unknown decoder 'huge'; the decoders are: base, large"),
+        (lambda: recipes.tiny("300b", "base"), "unknown size '300b'; the sizes are: 3b, 7b, tiny"),
+        (lambda: recipes.tiny("3b", "huge"), "unknown decoder 'huge'; the decoders are: base, large, tiny"),
+        (lambda: recipes.tiny("3b", "tiny"), "the decoder tiny belongs to the size tiny"),
+        (lambda: OptimizerConfig(max_rise=0.5), "max_rise is a number >= 1, got 0.5"),
         (
-            lambda: dataclasses.replace(configs.tiny("3b", "base"), modules=("head",)),
+            lambda: dataclasses.replace(recipes.tiny("3b", "base"), modules=("head",)),
             r"unknown modules \['head'\]; the modules are: embedding",
         ),
     ],

@@ -13,7 +13,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from unipixel.convert import Conversion, convert
 from unipixel.model import checkpoints, decoder_weights, lora, weight_names
 from unipixel.model.config import DECODERS
-from unipixel.model.tracker import MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import MaskTracker
 
 
 def meta_names(tracker):

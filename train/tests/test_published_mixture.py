@@ -11,7 +11,7 @@ import torch
 from evqa import datasets
 from evqa.schema import Exchange, Sample, write_records
 from evqa.tasks import prepare
-from unipixel import configs
+from unipixel import recipes
 from unipixel.configs import DataConfig
 from unipixel.data import frames, lessons, mixture, phrasings
 from unipixel.data.collate import IGNORED, Collate, Skipped
@@ -65,7 +65,7 @@ def data_root(tmp_path_factory):
 def whole(data_root, monkeypatch):
     """The mixture of the recipe."""
     monkeypatch.setenv("EVQA_DATA", str(data_root))
-    return mixture.load(configs.st_evidence("3b", "base").data, seed=7)
+    return mixture.load(recipes.st_evidence("3b", "base").data, seed=7)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def places(whole):
 
 
 def test_the_recipe_names_all_eleven_sets_with_the_published_repeats():
-    assert dict(configs.st_evidence("3b", "base").data.datasets) == REPEATS
+    assert dict(recipes.st_evidence("3b", "base").data.datasets) == REPEATS
     assert set(REPEATS) == set(published.WRITERS)
 
 

@@ -14,6 +14,7 @@ from unipixel.model import decoder_weights, pointing
 from unipixel.model.config import DECODERS
 from unipixel.model.encoder import decoder_config
 from unipixel.model.tracker import MaskTracker
+from unipixel.tracks import Scene, tracks
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
     video = media.probe(clip)
     clicks = pointing.Clicks(((30 / 80, 0.5), (70 / 80, 50 / 60)), (pointing.OBJECT, pointing.BACKGROUND))
     signs = [clicks, pointing.box(18 / 80, 18 / 60, 42 / 80, 42 / 60), torch.from_numpy(mask > 0)]
-    expected = visits.tracks(tracker, video, visits.plan(video, prompt_frame=4), signs)
+    expected = tracks(tracker, Scene(video, visits.plan(video, prompt_frame=4), signs))
     assert [list(track.masks) for track in prediction.tracks] == [list(track.masks) for track in expected]
     assert [track.masks for track in prediction.tracks] == [track.masks for track in expected]
     assert media.probe(tmp_path / "out" / "overlay.mp4").num_frames == 9

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession, Sam2VideoRoPEAttention
 
 from unipixel.model import losses
 from unipixel.model.config import DECODERS
+from unipixel.model.drawn import ABSENT, Drawn, Pyramid
 from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import average, batch_loss, mask_loss
 from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, opening
 from unipixel.model.streaming import Footage, follow, follow_all
-from unipixel.model.tracker import ABSENT, Drawn, MaskTracker, Pyramid
+from unipixel.model.tracker import MaskTracker
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 
@@ -236,6 +237,26 @@ def test_the_lean_encoder_gives_the_features_of_transformers_bit_for_bit(tracker
     torch.testing.assert_close(tracker.setting(occlude=True).sine, sine, **EXACT)
 
 
+@pytest.mark.parametrize("num_maps", [1, 3])
+def test_the_attention_with_rotary_positions_is_transformers_own(tracker, num_maps):
+    """To itself, and to maps and tokens without a place; with its gradients."""
+    ours = tracker.memory_attention.layers[0].cross_attn_image
+    theirs = copy.deepcopy(ours)
+    theirs.__class__ = Sam2VideoRoPEAttention
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(2, 1, 64, 64, generator=generator)
+    key, value = (torch.randn(2, 1, num_maps * 64 + 5, 64, generator=generator) for _ in range(2))
+    memory = tracker.memory_attention
+    places = memory.rotary_emb(query, memory.position_ids)
+    found = []
+    for attention in (ours, theirs):
+        inputs = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
+        out = attention(*inputs, position_embeddings=places, num_k_exclude_rope=5)[0]
+        found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_recomputed_step_gives_the_same_gradients(tracker):
     frames, prompts = a_case(4, 2)
     labels = torch.rand(4, 2, 128, 128) > 0.7
@@ -261,8 +282,6 @@ def test_every_weight_that_is_not_frozen_gets_a_gradient_from_a_video(tracker):
 
 
 def test_the_loss_falls_to_near_nothing_for_masks_that_are_right():
-    from unipixel.model.tracker import Drawn
-
     labels = torch.zeros(1, 2, 64, 64, dtype=torch.bool)
     labels[0, 0, 16:48, 16:48] = True  # the second object is absent
     logits = torch.where(labels[:, :, None].expand(1, 2, 3, 64, 64), 20.0, -20.0)

@@ -65,7 +65,8 @@ def test_a_padded_batch_of_unlike_samples_equals_each_alone(tiny_model, tokenize
     counts = torch.tensor([(sample["labels"] != -100).sum() for sample in samples])
     mean = (torch.stack([out.lm_loss for out in alone]) * counts).sum() / counts.sum()
     torch.testing.assert_close(batch.lm_loss, mean, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(batch.loss, batch.lm_loss + batch.mask_loss.total)
+    torch.testing.assert_close(batch.loss, batch.lm_loss + batch.mask_share * batch.mask_loss.total)
+    assert batch.mask_share == len(losses) / len(alone)
 
 
 def test_training_computes_the_same_loss_from_fewer_logits(tiny_model, tokenizer):

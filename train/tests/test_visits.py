@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from evqa import media
+from evqa.masks import decode, encode
 from evqa.schema import Span
-from unipixel import visits
+from unipixel import between, visits
 from unipixel.chat import UniPixelChat
+from unipixel.data.frames import decoder_frames
+from unipixel.model.drawn import Drawn
 from unipixel.model.streaming import Seen
-from unipixel.model.tracker import Drawn
+from unipixel.tracks import Scene, all_tracks, tracks
 
 
 def a_video(num_frames, fps=10.0):
@@ -54,7 +57,7 @@ def a_square(left, top, side=64, width=16):
 
 def test_between_two_visits_a_moving_object_lies_between_its_two_places():
     one, other = Seen(a_square(8, 20), torch.tensor([0.8])), Seen(a_square(32, 20), torch.tensor([0.4]))
-    halfway = visits.moved(one, other, 0.5)
+    halfway = between.moved(one, other, 0.5)
     expected = a_square(20, 20) > 0
     assert ((halfway.logits > 0) == expected).float().mean() > 0.99
     assert halfway.scores.item() == pytest.approx(0.6)
@@ -62,14 +65,15 @@ def test_between_two_visits_a_moving_object_lies_between_its_two_places():
 
 def test_an_object_that_is_in_one_of_two_visits_only_is_taken_from_the_nearer():
     there, gone = Seen(a_square(8, 8), torch.ones(1)), Seen(torch.full((1, 64, 64), -1024.0), torch.zeros(1))
-    assert torch.equal(visits.moved(there, gone, 0.25).logits, there.logits)
-    assert torch.equal(visits.moved(there, gone, 0.75).logits, gone.logits)
+    assert torch.equal(between.moved(there, gone, 0.25).logits, there.logits)
+    assert torch.equal(between.moved(there, gone, 0.75).logits, gone.logits)
 
 
 def test_frames_between_visits_are_filled_in_on_both_sides_of_the_prompted_one():
     planned = visits.plan(a_video(12), prompt_frame=4, fps=3.3)
     drawn = [Drawn(a_square(index * 3, 8)[:, None], torch.ones(1, 1), torch.full((1,), 9.0)) for index in planned.order]
-    found = dict(visits.filled(planned, drawn))
+    filling = between.Filling(planned)
+    found = dict(pair for one in drawn for pair in filling.add(one))
     assert sorted(found) == list(range(12))
     for index, seen in found.items():
         assert (seen.logits > 0)[0].float().mean(0).argmax().item() == pytest.approx(index * 3, abs=1), index
@@ -92,30 +96,34 @@ def chat(tiny_checkpoint):
 SAID = "Answer: A. Temporal Evidence: [[1.0, 2.0]]. Spatial Evidence: <|seg|>"
 
 
-def drawn_with(chat, clip, **settings):
-    for name, value in settings.items():
-        setattr(chat, name, value)
+def drawn_with(chat, clip, **policy):
+    """Tracks, and the frames that they cover."""
+    planned = visits.Policy(**policy).visits(clip, SAID)
     prompts = torch.randn(2, 2, 64, generator=torch.Generator().manual_seed(0))
-    return chat._draw(prompts, clip, chat._visits(clip, SAID))
+    return tracks(chat.model.sam2, Scene(clip, planned, prompts)), planned.covered
 
 
 def test_upstreams_protocol_is_the_default_and_draws_what_segment_draws(chat, clip):
-    masks = drawn_with(chat, clip)
-    assert masks.frames is None
-    assert masks.num_frames == 24
+    found, covered = drawn_with(chat, clip)
+    assert covered == list(range(24))
     prompts = torch.randn(2, 2, 64, generator=torch.Generator().manual_seed(0))
-    frames = torch.cat([visits.decoder_frames(image[None], 128) for _, image in media.frames(clip, range(24))])
+    frames = torch.cat([decoder_frames(image[None], 128) for _, image in media.frames(clip, range(24))])
     for index, frame in enumerate(chat.model.segment(prompts, frames, (48, 64))):
-        for track, mask in zip(masks.tracks, frame.masks, strict=True):
+        for track, mask in zip(found, frame.masks, strict=True):
             assert (index in track.masks) == bool(mask.any())
             if index in track.masks:
-                assert np.array_equal(visits.encode(mask.numpy()).counts, track.masks[index].counts)
+                assert np.array_equal(encode(mask.numpy()).counts, track.masks[index].counts)
 
 
 def test_the_settings_choose_frames_and_are_part_of_a_runs_identity(chat, clip, tiny_checkpoint):
-    assert drawn_with(chat, clip, mask_margin=0.25).frames == (0, *range(6, 19))
-    assert drawn_with(chat, clip, prompt_frame="evidence").frames == tuple(range(6, 19))
-    assert drawn_with(chat, clip, mask_margin=None, mask_fps=2.0).frames is None
+    for policy, expected in (
+        ({"margin": 0.25}, [0, *range(6, 19)]),
+        ({"margin": 0.25, "prompt_frame": "evidence"}, [*range(6, 19)]),
+        ({"fps": 2.0}, [*range(24)]),
+    ):
+        found, covered = drawn_with(chat, clip, **policy)
+        assert covered == expected
+        assert all(set(track.masks) <= set(expected) for track in found)
     assert {"prompt_frame", "mask_fps", "mask_margin"} <= chat.settings.keys()
     for wrong in ({"prompt_frame": "last"}, {"mask_fps": 0.0}, {"mask_margin": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -127,3 +135,26 @@ def test_frames_before_the_prompted_one_are_read_in_blocks_and_in_order(clip):
     expected = media.load(clip, list(range(24)))
     for index, image in zip(planned.order, visits.images(clip, planned), strict=True):
         assert np.array_equal(image, expected[index])
+
+
+def test_scenes_side_by_side_give_the_tracks_of_each_alone(chat, clip):
+    """One without objects between them, one that is prompted late and visits fewer frames."""
+    chat.model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.data.fill_(20.0)
+    generator = torch.Generator().manual_seed(3)
+    scenes = [
+        Scene(clip, planned, torch.randn(count, 2, 64, generator=generator))
+        for planned, count in (
+            (visits.plan(clip), 2),
+            (visits.plan(clip), 0),
+            (visits.plan(clip, prompt_frame=9, fps=2.0, spans=[Span(0.5, 2.0)]), 1),
+        )
+    ]
+    together = all_tracks(chat.model.sam2, scenes)
+    assert [len(found) for found in together] == [2, 0, 1]
+    assert any(track.masks for found in together for track in found)
+    for found, scene in zip(together, scenes, strict=True):
+        for one, other in zip(found, tracks(chat.model.sam2, scene), strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+            assert one.masks.keys() == other.masks.keys()
+            differing = sum(int((decode(one.masks[i]) != decode(other.masks[i])).sum()) for i in one.masks)
+            assert differing <= 2, "a pixel whose logit is rounding"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from unipixel import run_folder
+from unipixel.arguments import arguments, build_nothing
 from unipixel.configs import DECODERS, SFTConfig
 from unipixel.data.collate import Collate
 from unipixel.data.example import Examples
 from unipixel.data.mixture import RunOrder
 from unipixel.job import Job
+from unipixel.looks import Looks
 from unipixel.model import checkpoints, lora
 from unipixel.model.unipixel import UniPixel
-from unipixel.trainer import SFTTrainer, arguments
-
-logger = logging.getLogger(__name__)
+from unipixel.trainer import SFTTrainer
 
 
 def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
@@ -30,11 +30,13 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
     config = job.config
     if config.loop.num_threads:
         torch.set_num_threads(config.loop.num_threads)
-    settings = arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
-    if settings.process_index > 0:
+    if os.environ.get("RANK", "0") != "0":
         disable_progress_bar()
-    tokenizer = checkpoints.load_tokenizer(job.start)
+    if config.loop.zero is not None and not torch.cuda.is_available():
+        build_nothing()
     model = trainable_model(config, job.start, job.decoder)
+    settings = arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
+    tokenizer = checkpoints.load_tokenizer(job.start)
     examples = Examples(
         mixture=job.mixture,
         config=config.data,
@@ -44,11 +46,12 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
     )
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
-    log_trainable(model)
+    looked_at = job.looked_at
     return SFTTrainer(
         config=config,
         order=RunOrder(job.mixture, job.num_steps * config.loop.global_batch),
         record=job.record,
+        looks=None if looked_at is None else Looks(looked_at, tokenizer, config.out / run_folder.LOOKS),
         model=model,
         args=settings,
         train_dataset=examples,
@@ -59,11 +62,9 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
 def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel | PeftModel:
     """The start weights with an adapter; what is trained is in float32, the rest as it computes."""
     set_seed(config.seed)
-    model = checkpoints.load(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
-    if decoder is not None:
-        checkpoints.replace_decoder(model, DECODERS[config.decoder].size, decoder)
-    model.config.clock = config.clock
-    model.config.min_pixels, model.config.max_pixels = config.data.min_pixels, config.data.max_pixels
+    model = whole_model(config, start, decoder)
+    if config.loop.liger:
+        lora.fuse(model)
     size = config.lora
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers has renamed
@@ -75,25 +76,31 @@ def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> Uni
     return adapted
 
 
-def write_finished(trainer: SFTTrainer, job: Job) -> Path:
-    """Merge the adapter and write a full checkpoint in the published naming: complete, or not there."""
-    model = trainer.trained
-    merged = lora.merge(model) if isinstance(model, PeftModel) else model
-    assert isinstance(merged, UniPixel), type(merged)
-    merged.config.use_cache = True  # Trainer turns it off; the setting goes into config.json
-    if job.config.loop.bf16:
-        for parameter in merged.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
-    partial = job.config.out / run_folder.PARTIAL / run_folder.MODEL
-    checkpoints.save(merged, partial, checkpoints.load_tokenizer(job.start))
+def whole_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel:
+    """The start weights, with the mask decoder and the settings of the config."""
+    model = checkpoints.load(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
+    if decoder is not None:
+        checkpoints.replace_decoder(model, DECODERS[config.decoder].size, decoder)
+    model.config.clock = config.clock
+    model.config.min_pixels, model.config.max_pixels = config.data.min_pixels, config.data.max_pixels
+    model.config.sample_objects = config.sample_objects
+    return model
+
+
+def write_finished(job: Job) -> Path:
+    """Merge the last checkpoint into the start weights, in the published naming: complete, or not there."""
+    out = job.config.out
+    model = whole_model(job.config, job.start, job.decoder)
+    checkpoints.add_trained(model, run_folder.checkpoints(out)[-1])
+    partial = out / run_folder.PARTIAL / run_folder.MODEL
+    checkpoints.save(model, partial, checkpoints.load_tokenizer(job.start))
     run_folder.write_record(partial, job.record)
-    final = job.config.out / run_folder.MODEL
+    final = out / run_folder.MODEL
     run_folder.publish(partial, final)
     return final
 
 
-def log_trainable(model: nn.Module) -> None:
-    """Say how much is trained."""
+def num_trained(model: nn.Module) -> tuple[int, int]:
+    """How many numbers are trained, and how many there are."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    trained, total = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
-    logger.info("training %s of %s weights", f"{trained:,}", f"{total:,}")
+    return sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)

@@ -1,14 +1,12 @@
-"""What a fine-tuning run is made of: sizes, mask decoders, the typed config, and the recipes that fill it in.
+"""What a fine-tuning run is made of: sizes, mask decoders, and the typed config that a recipe fills in (`recipes`).
 
-A recipe is a function (size, decoder) -> config; the command line then replaces single fields. Every field of
-a config is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is the flag's
-help.
+Every field of a config is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is
+the flag's help.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -35,9 +33,10 @@ class Decoder(NamedTuple):
 DECODERS: dict[str, Decoder] = {
     "base": Decoder("", None),
     "large": Decoder("l", "sam2.1-large"),
+    "tiny": Decoder("", None),
 }
 """Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models),
-`large` puts SAM 2.1 Hiera large in its place."""
+`large` puts SAM 2.1 Hiera large in its place, `tiny` is what the checkpoint of size tiny has."""
 
 Module = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
 """Parts that can be trained in full: token embedding and output layer, vision projector, projections of
@@ -143,12 +142,16 @@ class OptimizerConfig:
     """How the rate falls after that."""
     clip: float = 1.0
     """Norm that the gradient is clipped to; 0 clips nothing."""
+    max_rise: float = 4.0
+    """The run stops where the loss, averaged over some fifty steps, is so many times the lowest it was; 0 = never."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, lr=self.lr, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay, clip=self.clip)
         _check_at_least(0, lora_lr=self.lora_lr or 0, sam2_encoder_lr=self.sam2_encoder_lr or 0)
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share in [0, 1), got {self.warmup}")
+        if self.max_rise != 0:
+            _check_at_least(1, max_rise=self.max_rise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +189,13 @@ class LoopConfig:
     """Compute in bfloat16 (weights that are trained stay in float32)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: far less memory, about a third more time."""
-    zero: Literal[0, 1, 2] = 0
-    """ZeRO stage of DeepSpeed: 0 is plain data parallelism, 1 shards the optimizer, 2 the gradients too."""
+    zero: Literal[0, 1, 2] | None = None
+    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too. None is torch's
+    own data parallelism."""
     offload: bool = False
     """Keep the sharded optimizer's state in main memory (with --zero 1 or 2)."""
+    liger: bool = False
+    """Use the fused kernels of liger-kernel in the language model (a GPU and `pip install liger-kernel`)."""
     num_workers: int = 2
     """Processes a device that load samples; 0 loads in the training process."""
     num_threads: int = 0
@@ -202,6 +208,8 @@ class LoopConfig:
     """Optimizer steps between log lines."""
     tensorboard: bool = True
     """Write TensorBoard events where tensorboard is installed."""
+    wandb: bool = False
+    """Log to Weights & Biases (`pip install wandb`, and its own environment variables)."""
 
     def __post_init__(self) -> None:
         _check_at_least(1, batch=self.batch, global_batch=self.global_batch, save_steps=self.save_steps)
@@ -211,8 +219,26 @@ class LoopConfig:
             raise ValueError(f"epochs is a number > 0 where max_steps is 0, got {self.epochs}")
         if self.global_batch % self.batch:
             raise ValueError(f"global_batch is a multiple of batch={self.batch}, got {self.global_batch}")
-        if self.offload and self.zero == 0:
+        if self.offload and not self.zero:
             raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1 or 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Looking at the model while it learns and when it is done."""
+
+    eval_data: str | None = None
+    """Data set with gold that is predicted and scored while training; None = none is."""
+    eval_steps: int = 500
+    """Optimizer steps between two such looks; there is one at the end as well."""
+    eval_samples: int = 32
+    """Samples of it, evenly spread; 0 = all."""
+    benchmark: str | None = None
+    """Data set that `scripts/sft.sh` puts the finished model on; None = none."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, eval_steps=self.eval_steps)
+        _check_at_least(0, eval_samples=self.eval_samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,15 +258,22 @@ class SFTConfig:
     """What the model is told of time: true seconds, or as published that any video has 2 frames a second."""
     modules: tuple[Module, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
     """Parts that are trained in full, beside the adapter."""
+    sample_objects: int = 5
+    """Of a sample with more objects, SAM 2 follows so many of them in a step, drawn at random; -1 = all."""
     data: Annotated[DataConfig, OmitArgPrefixes]
     lora: Annotated[LoraConfig, OmitArgPrefixes] = field(default_factory=LoraConfig)
     optimizer: Annotated[OptimizerConfig, OmitArgPrefixes] = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     loop: Annotated[LoopConfig, OmitArgPrefixes] = field(default_factory=LoopConfig)
+    evaluation: Annotated[EvaluationConfig, OmitArgPrefixes] = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; the sizes are: {', '.join(SIZES)}")
         if self.decoder not in DECODERS:
             raise ValueError(f"unknown decoder {self.decoder!r}; the decoders are: {', '.join(DECODERS)}")
+        if self.decoder == "tiny" and self.size != "tiny":
+            raise ValueError(f"the decoder tiny belongs to the size tiny: take base or large with {self.size}")
         unknown = set(self.modules) - set(get_args(Module))
         if unknown:
             raise ValueError(f"unknown modules {sorted(unknown)}; the modules are: {', '.join(get_args(Module))}")
@@ -282,99 +315,3 @@ def _check_at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} is a number >= {least}, got {value}")
-
-
-def st_evidence(size: str, decoder: str) -> SFTConfig:
-    """The published mixture and hyper-parameters of ST-Evidence, with a true clock."""
-    datasets = (
-        ("st-evidence-instruct", 2.0),
-        ("st-evidence-instruct-qa", 2.0),
-        ("revos", 5.0),
-        ("mevis", 5.0),
-        ("lvvis", 3.0),
-        ("ref-youtube-vos", 5.0),
-        ("ref-davis17", 10.0),
-        ("ref-sav", 3.0),
-        ("groundmore", 3.0),
-        ("vicas", 3.0),
-        ("llava-instruct", 1.0),
-    )
-    return _published("st-evidence", size, decoder, datasets)
-
-
-def evidence_only(size: str, decoder: str) -> SFTConfig:
-    """The published hyper-parameters on the generated masks of ST-Evidence-Instruct alone."""
-    return _published("evidence-only", size, decoder, (("st-evidence-instruct", 2.0),))
-
-
-def tiny(size: str, decoder: str) -> SFTConfig:
-    """A few minutes on a CPU, on the synthetic world.
-
-    The adapter learns fast, what is trained in full slowly, and masks weigh little. SAM 2 stays as it is: the base
-    draws well what is asked for, what there is to learn is which object is meant, and one seed in three undid drawing.
-    """
-    return SFTConfig(
-        size=size,
-        decoder=decoder,
-        recipe="tiny",
-        weights=_start(size),
-        modules=("embedding", "seg"),
-        out=Path("outputs/sft") / f"tiny-{size}-{decoder}",
-        data=DataConfig(
-            datasets=(("shapes-train", 1.0),),
-            num_frames=32,
-            mask_frames=2,
-            min_pixels=84 * 84 // 2,
-            max_pixels=84 * 84,
-            grouping="none",
-        ),
-        lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),
-        optimizer=OptimizerConfig(lr=5e-5, lora_lr=1e-3, sam2_lr=1e-5, weight_decay=0.01, betas=(0.9, 0.98)),
-        loss=LossConfig(focal=4.0, dice=0.2, iou=0.2, objectness=0.2),
-        loop=LoopConfig(
-            batch=8,
-            global_batch=8,
-            max_steps=300,
-            bf16=False,
-            gradient_checkpointing=False,
-            num_workers=1,
-            num_threads=1,
-            save_steps=50,
-        ),
-    )
-
-
-Recipe = Callable[[str, str], SFTConfig]
-
-RECIPES: dict[str, Recipe] = {"st-evidence": st_evidence, "evidence-only": evidence_only, "tiny": tiny}
-"""Recipes by name."""
-
-
-def config(recipe: str, size: str, decoder: str) -> SFTConfig:
-    """The config of a recipe by name."""
-    if recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}; the recipes are: {', '.join(RECIPES)}")
-    return RECIPES[recipe](size, decoder)
-
-
-def default_recipe(size: str) -> str:
-    """The recipe of a size where none is named: one whose data can be prepared."""
-    return "tiny" if size == "tiny" else "evidence-only"
-
-
-def _published(name: str, size: str, decoder: str, datasets: tuple[tuple[str, float], ...]) -> SFTConfig:
-    """Every default above is the published value; only what depends on the arguments is set."""
-    return SFTConfig(
-        size=size,
-        decoder=decoder,
-        recipe=name,
-        weights=_start(size),
-        out=Path("outputs/sft") / f"{name}-{size}-{decoder}",
-        data=DataConfig(datasets=datasets),
-    )
-
-
-def _start(size: str) -> str:
-    if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
-    return SIZES[size]

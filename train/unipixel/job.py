@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evqa import zoo
+from evqa import datasets, zoo
+from evqa.datasets import Dataset
 from unipixel import run_folder
-from unipixel.configs import DECODERS, SFTConfig
+from unipixel.configs import DECODERS, EvaluationConfig, SFTConfig
 from unipixel.data import mixture
 from unipixel.data.mixture import Mixture
+from unipixel.recipes import STARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class Job:
     decoder: Path | None
     """Folder of the mask decoder that replaces theirs."""
     mixture: Mixture
+    looked_at: Dataset | None
+    """What the model is scored on while it learns."""
     num_steps: int
     processes: int
     record: run_folder.Record
@@ -32,13 +36,14 @@ def prepare(config: SFTConfig, processes: int) -> Job:
     """Find weights and data; one `ValueError` names everything that is missing and what fetches it."""
     config.accumulation(processes)
     problems: list[str] = []
-    start = _located(config.weights, problems)
+    start = _located(config.weights, problems, STARTS.get(config.recipe, ""))
     other_decoder = DECODERS[config.decoder].checkpoint
     decoder = None if other_decoder is None else _located(other_decoder, problems)
     try:
         data = mixture.load(config.data, config.seed, config.group_size())
     except ValueError as error:
         raise ValueError("\n".join([*problems, str(error)])) from error
+    looked_at = _looked_at(config.evaluation, problems)
     if start is None or problems:
         raise ValueError("\n".join(problems))
     return Job(
@@ -46,15 +51,30 @@ def prepare(config: SFTConfig, processes: int) -> Job:
         start=start,
         decoder=decoder,
         mixture=data,
+        looked_at=looked_at,
         num_steps=config.steps(len(data)),
         processes=processes,
         record=run_folder.record(config, processes=processes, data=data.counts()),
     )
 
 
-def _located(name: str, problems: list[str]) -> Path | None:
+def _looked_at(config: EvaluationConfig, problems: list[str]) -> Dataset | None:
+    """The samples of `eval_data` that are looked at, evenly spread over it."""
+    if config.eval_data is None:
+        return None
+    try:
+        found = datasets.load(config.eval_data)
+    except ValueError as error:
+        problems.append(f"{error} (or look at nothing while training: --eval-data None)")
+        return None
+    step = max(1, len(found.samples) // config.eval_samples) if config.eval_samples else 1
+    return replace(found, samples=found.samples[::step][: config.eval_samples or None])
+
+
+def _located(name: str, problems: list[str], made_by: str = "") -> Path | None:
     try:
         return zoo.locate(name)
     except ValueError as error:
-        problems.append(str(error))
+        is_of_zoo = name in zoo.CHECKPOINTS or not made_by
+        problems.append(str(error) if is_of_zoo else f"{name} is no checkpoint to start from; what makes it: {made_by}")
         return None

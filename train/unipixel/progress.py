@@ -33,8 +33,13 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One line; Trainer's last log, its own summary, has no loss and is left out."""
-        if state.is_world_process_zero and logs and "loss" in logs:
+        """One line; Trainer's last log, its own summary, is left out."""
+        if not (state.is_world_process_zero and logs):
+            return
+        if any(name.startswith("eval_") for name in logs):
+            found = "  ".join(f"{name.removeprefix('eval_')} {logs[name]:.3g}" for name in logs if "eval_" in name)
+            logger.info("look at step %d: %s", state.global_step, found)
+        if "loss" in logs:
             began, step = self._began
             seconds_per_step = (time.perf_counter() - began) / max(state.global_step - step, 1)
             remaining = seconds_per_step * (state.max_steps - state.global_step)

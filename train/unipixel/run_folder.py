@@ -2,6 +2,7 @@
 
     out/checkpoint-500/   a complete checkpoint (it is written as partial/checkpoint-500 and then renamed)
     out/skipped.jsonl     samples that did not load, with the reason
+    out/looks/            predictions and scores of the samples that are looked at while training
     out/model/            the finished model, written the same way
 
 Nothing here needs torch.
@@ -21,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evqa import schema
+from evqa import runner, schema
 from unipixel.configs import SFTConfig
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 RECORD = "sft.json"
 """What a checkpoint was made with: config, processes, data counts and hashes, package versions."""
 
+LOOKS = "looks"
 MODEL = "model"
 PARTIAL = "partial"
 SKIPPED = "skipped.jsonl"
@@ -47,6 +49,12 @@ FREE = frozenset(
         "loop.keep",
         "loop.log_steps",
         "loop.tensorboard",
+        "loop.wandb",
+        "optimizer.max_rise",
+        "evaluation.eval_data",
+        "evaluation.eval_steps",
+        "evaluation.eval_samples",
+        "evaluation.benchmark",
     )
 )
 """Settings that may change between two parts of a run: they do not change what is learnt."""
@@ -68,8 +76,10 @@ def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, objec
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a run; a package that is not installed is left out."""
+    """Versions of the packages that decide a run, and the commit of this code where git knows it."""
     found: dict[str, str] = {}
+    if commit := runner.commit():
+        found["commit"] = commit
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
@@ -88,6 +98,12 @@ def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint's name tells; -1 = none."""
     match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
     return int(match[1]) if match else -1
+
+
+def history(checkpoint: Path) -> list[dict[str, Any]]:
+    """The lines of the log that Trainer kept in a checkpoint."""
+    path = checkpoint / "trainer_state.json"
+    return json.loads(path.read_text(encoding="utf-8"))["log_history"] if path.is_file() else []
 
 
 def clean(out: Path) -> None:

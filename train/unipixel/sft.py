@@ -12,7 +12,6 @@ import dataclasses
 import json
 import logging
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -24,9 +23,10 @@ import tyro
 from tyro.conf import FlagConversionOff
 
 from unipixel import run_folder
-from unipixel.configs import DECODERS, RECIPES, SIZES, SFTConfig, default_recipe
-from unipixel.configs import config as config_of
+from unipixel.configs import DECODERS, SIZES, SFTConfig
+from unipixel.footprint import footprint
 from unipixel.job import Job, prepare
+from unipixel.recipes import RECIPES, default_recipe, recipe
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ usage: python -m unipixel.sft SIZE DECODER [OPTIONS]     (bash scripts/sft.sh SI
   --from-scratch   remove the checkpoints and the model in the run's folder and start again
   --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
   --print-config   print the whole config as JSON and stop
-  --dry-run        take one step on one batch a device, print what it costs and stop; nothing is kept
+  --dry-run        estimate the memory, take one step on one batch a device, print what it costs; nothing is kept
 
   python -m unipixel.sft tiny base                             a few minutes on a CPU
   python -m unipixel.sft 3b base --dry-run                     does it run here, and how fast
@@ -63,17 +63,17 @@ The same command goes on where a run was cut off. The options, with the values o
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 = done, 2 = it cannot run as asked."""
+    """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     level = logging.INFO if rank == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         return run(parse(arguments), rank=rank, processes=processes)
-    except ValueError as error:
-        if rank == 0:
-            sys.stderr.write(f"error: {error}\n")
-        return 2
+    except (ValueError, FloatingPointError) as error:
+        where = "" if rank == 0 else f" in process {rank}"
+        sys.stderr.write(f"error{where}: {error}\n")
+        return 3 if isinstance(error, FloatingPointError) else 2
 
 
 def parse(arguments: list[str]) -> Command:
@@ -84,6 +84,8 @@ def parse(arguments: list[str]) -> Command:
     for flag in ("--from-scratch", "--print-config", "--dry-run"):
         first.add_argument(flag, action="store_true")
     known, rest = first.parse_known_args(arguments)
+    if known.resume is not None and known.from_scratch:
+        raise ValueError(f"give one of --resume {known.resume} and --from-scratch")
     names = [rest.pop(0) for _ in range(2) if rest and not rest[0].startswith("-")]
     if "-h" in rest or "--help" in rest:
         sys.stdout.write(USAGE)
@@ -91,7 +93,7 @@ def parse(arguments: list[str]) -> Command:
     if len(names) < 2:
         raise ValueError(f"name a size ({', '.join(SIZES)}) and a decoder ({', '.join(DECODERS)}), got {arguments}")
     size, decoder = names
-    default = config_of(known.recipe or default_recipe(size), size, decoder)
+    default = recipe(known.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
         SFTConfig,
         args=rest,
@@ -167,7 +169,8 @@ def tidy(command: Command, record: run_folder.Record) -> None:
 
 def remove_run(out: Path) -> None:
     """Remove what an earlier run left in a folder: checkpoints, model, list of skipped samples, logs."""
-    for folder in [*run_folder.checkpoints(out), out / run_folder.MODEL, out / "runs"]:
+    parts = [out / name for name in (run_folder.MODEL, run_folder.LOOKS, "runs")]
+    for folder in [*run_folder.checkpoints(out), *parts]:
         if folder.exists():
             logger.warning("removing %s", folder)
             shutil.rmtree(folder)
@@ -179,15 +182,17 @@ def train(job: Job, checkpoint: Path | None) -> None:
     from unipixel import assembly
 
     trainer = assembly.assemble(job)
+    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.num_trained(trainer.trained)))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
-        logger.info("the finished model is %s", assembly.write_finished(trainer, job))
+        logger.info("the finished model is %s", assembly.write_finished(job))
     trainer.finish()
 
 
 def dry_run(job: Job) -> None:
-    """One optimizer step of one pass a device, in a folder that is thrown away."""
+    """The memory of the weights by arithmetic, then one optimizer step of one pass a device, which is thrown away."""
     from unipixel import assembly
+    from unipixel.books import peak_memory
 
     config = job.config
     loop = dataclasses.replace(
@@ -197,33 +202,30 @@ def dry_run(job: Job) -> None:
         log_steps=1,
         num_workers=0,
         tensorboard=False,
+        wandb=False,
     )
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
         trainer = assembly.assemble(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
+        trained, total = assembly.num_trained(trainer.trained)
+        logger.info("training %s of %s weights: %s", f"{trained:,}", f"{total:,}", _estimate(job, trained, total))
         before = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - before
-    passes = config.accumulation(job.processes) * job.num_steps
     logger.info(
-        "one pass of %d samples a device took %.1f s and %s; the run has %d steps, %d passes a device",
+        "one pass of %d samples a device took %.1f s and %.1f GiB of %s; the run has %d steps, %d passes a device",
         config.loop.batch,
         seconds,
         peak_memory(),
+        "GPU memory" if trainer.args.device.type == "cuda" else "memory",
         job.num_steps,
-        passes,
+        config.accumulation(job.processes) * job.num_steps,
     )
     trainer.finish()
 
 
-def peak_memory() -> str:
-    """The most memory that this process held so far."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory"
+def _estimate(job: Job, trained: int, total: int) -> str:
+    return str(footprint(trained, total, job.config.loop, job.processes))
 
 
 if __name__ == "__main__":

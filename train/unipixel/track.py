@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from evqa import ask, masks, media, schema, zoo
+from evqa import ask, media, pointing, schema, zoo
 from evqa.schema import Prediction, Track
 from unipixel import visits
-from unipixel.model import decoder_weights, pointing
-from unipixel.model.pointing import BACKGROUND, OBJECT, Clicks, Sign
+from unipixel.model import decoder_weights
+from unipixel.model.pointing import BACKGROUND, OBJECT, Clicks, Sign, box
+from unipixel.tracks import Scene, tracks
 
 NOT = "not:"
 """Before a place that does not belong to the object."""
@@ -76,7 +76,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     tracker = decoder_weights.load_tracker(_weights(weights), side)[1].eval().to(torch.device(name))  # type: ignore[arg-type]
     planned = visits.plan(video, prompt_frame=frame)
-    prediction = _prediction(video, visits.tracks(tracker, video, planned, signs))
+    prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))
     try:
         return _written(prediction, video, out)
     except OSError as error:
@@ -87,7 +87,7 @@ def signs_of(video: media.Video, points: Sequence[str], boxes: Sequence[str], ma
     """What to follow, in the order points, boxes, masks."""
     signs: list[Sign] = [_clicks(text, video) for text in points]
     signs += [_box(text, video) for text in boxes]
-    signs += [_mask(file, video) for file in mask_files]
+    signs += [torch.from_numpy(pointing.mask(file, video)) for file in mask_files]
     if not signs:
         raise ValueError("nothing to track: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE")
     return signs
@@ -95,7 +95,7 @@ def signs_of(video: media.Video, points: Sequence[str], boxes: Sequence[str], ma
 
 def _clicks(text: str, video: media.Video) -> Clicks:
     words = text.split()
-    places = [_numbers(word.removeprefix(NOT), 2, video) for word in words]
+    places = [pointing.point(word.removeprefix(NOT), video) for word in words]
     labels = [BACKGROUND if word.startswith(NOT) else OBJECT for word in words]
     if OBJECT not in labels:
         raise ValueError(f"a point says where an object is, 'x,y', and may go on with '{NOT}x,y'; got {text!r}")
@@ -103,42 +103,19 @@ def _clicks(text: str, video: media.Video) -> Clicks:
 
 
 def _box(text: str, video: media.Video) -> Clicks:
-    x0, y0, x1, y1 = _numbers(text, 4, video)
-    if not (x0 < x1 and y0 < y1):
-        raise ValueError(f"a box is x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}")
-    return pointing.box(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
-
-
-def _mask(file: Path, video: media.Video) -> Tensor:
-    mask = masks.read_png(file)
-    if mask.shape != (video.height, video.width):
-        height, width = mask.shape
-        raise ValueError(f"{file} is {width} x {height}, the video {video.width} x {video.height}: they must be equal")
-    if not mask.any():
-        raise ValueError(f"{file} is empty: a mask shows the object on the frame")
-    return torch.from_numpy(mask)
-
-
-def _numbers(text: str, count: int, video: media.Video) -> list[float]:
-    """Coordinates x,y,... inside the frame."""
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?(,\d{1,9}(\.\d{1,9})?)*", text) or text.count(",") + 1 != count:
-        raise ValueError(f"expected {count} numbers with commas between, in pixels, got {text!r}")
-    numbers = [float(number) for number in text.split(",")]
-    sides = [video.width, video.height] * (count // 2)
-    if any(number > side for number, side in zip(numbers, sides, strict=True)):
-        raise ValueError(f"{text!r} lies outside of the frame, which is {video.width} x {video.height} pixels")
-    return numbers
+    x0, y0, x1, y1 = pointing.box(text, video)
+    return box(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
 
 
 def _weights(name: str) -> Path:
     return zoo.locate(name) if name in zoo.CHECKPOINTS else Path(name)
 
 
-def _prediction(video: media.Video, tracks: Sequence[Track]) -> Prediction:
+def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
     return Prediction(
         sample=re.sub(r"[^\w.-]", "_", video.path.stem).lstrip(".")[:200] or "video",
         status="ok",
-        tracks=tuple(tracks),
+        tracks=tuple(found),
         mask_size=(video.height, video.width),
         num_frames=video.num_frames,
     )

@@ -1,32 +1,27 @@
-"""Which frames of a video the mask decoder visits, in which order, and masks for the frames between two visits.
+"""Which frames of a video the mask decoder visits, and in which order.
 
 By default it is prompted on frame 0 and visits every frame, as upstream does. Fewer visits cost less and follow
 fast objects less well; docs/measurements.md has what each saving costs in J&F.
-
-Legend: O objects, h side of the mask logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from evqa import media
-from evqa.masks import encode
+from evqa import media, replies
 from evqa.media import Video
-from evqa.schema import RLE, Span, Track
-from unipixel.data.frames import decoder_frames
-from unipixel.model.streaming import Footage, Prompts, Seen, follow, masks_of, seen_in
-from unipixel.model.tracker import Drawn, MaskTracker
+from evqa.schema import Span
 
 BLOCK = 16
 """Frames that are read at once where they are wanted backwards."""
+
+
+PROMPT_FRAMES = ("first", "evidence")
 
 
 class Visits(NamedTuple):
@@ -58,6 +53,33 @@ class Visits(NamedTuple):
         return [(one, other) for one, other in pairs if other - one <= self.stride]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How the visits of a video are chosen; the default is upstream's."""
+
+    prompt_frame: str = "first"
+    """Where objects are drawn first: "first" = the first frame, "evidence" = the middle of the reply's longest span,
+    from where they are tracked both ways."""
+    fps: float | None = None
+    """Visits a second, masks between are interpolated; None = every frame."""
+    margin: float | None = None
+    """Visit only the reply's spans and so many seconds around them; None = everything."""
+
+    def __post_init__(self) -> None:
+        if self.prompt_frame not in PROMPT_FRAMES:
+            raise ValueError(f"prompt_frame is one of {', '.join(PROMPT_FRAMES)}, got {self.prompt_frame!r}")
+        if (self.fps is not None and not self.fps > 0) or (self.margin is not None and not self.margin >= 0):
+            raise ValueError(f"mask_fps is above 0 and mask_margin not below, got {self.fps} and {self.margin}")
+
+    def visits(self, video: Video, reply: str) -> Visits:
+        """The visits of a video in the light of what a reply says of time."""
+        spans = replies.read_spans(reply) or ()
+        margin = self.margin
+        around = None if margin is None else [Span(max(0.0, s.start - margin), s.end + margin) for s in spans]
+        start = middle(video, spans) if self.prompt_frame == "evidence" else 0
+        return plan(video, prompt_frame=start, fps=self.fps, spans=around or None)
+
+
 def plan(
     video: Video, *, prompt_frame: int = 0, fps: float | None = None, spans: Sequence[Span] | None = None
 ) -> Visits:
@@ -83,37 +105,7 @@ def middle(video: Video, spans: Sequence[Span]) -> int:
     if not spans:
         return 0
     longest = max(spans, key=lambda span: span.end - span.start)
-    times = torch.from_numpy(video.times)
-    return int((times - (longest.start + longest.end) / 2).abs().argmin())
-
-
-def filled(visits: Visits, drawn: Iterable[Drawn]) -> Iterator[tuple[int, Seen]]:
-    """(frame index, what it shows) of every covered frame, in the order of the visits."""
-    last: tuple[int, Seen] | None = None
-    start: tuple[int, Seen] | None = None
-    for index, frame in zip(visits.order, drawn, strict=True):
-        seen = seen_in(frame)
-        start = start or (index, seen)
-        last = start if last is not None and index < start[0] <= last[0] else last
-        if last is not None and 1 < abs(index - last[0]) <= visits.stride:
-            yield from _between(last, (index, seen))
-        yield index, seen
-        last = (index, seen)
-
-
-def moved(one: Seen, other: Seen, part: float) -> Seen:
-    """A frame between two others, `part` of the way from one to the other, in (0, 1).
-
-    Each object's logits are pushed along the straight line between the two masks' centres, and mixed; one that
-    is in only one of the frames is taken from the nearer frame.
-    """
-    near = one if part < 0.5 else other
-    masses = [(seen.logits > 0).flatten(1).any(1) for seen in (one, other)]
-    is_in_both = masses[0] & masses[1]  # [O]
-    way = torch.where(is_in_both[:, None], _centres(other.logits) - _centres(one.logits), 0.0)  # [O, 2]
-    mixed = (1 - part) * _pushed(one.logits, way * part) + part * _pushed(other.logits, way * (part - 1))
-    logits = torch.where(is_in_both[:, None, None], mixed, near.logits)
-    return Seen(logits, (1 - part) * one.scores + part * other.scores)
+    return int(np.abs(video.times - (longest.start + longest.end) / 2).argmin())
 
 
 def images(video: Video, visits: Visits) -> Iterator[np.ndarray]:
@@ -122,28 +114,6 @@ def images(video: Video, visits: Visits) -> Iterator[np.ndarray]:
         yield image
     for start in range(0, len(visits.before), BLOCK):
         yield from media.load(video, visits.before[start : start + BLOCK])
-
-
-def tracks(tracker: MaskTracker, video: Video, visits: Visits, prompts: Prompts) -> list[Track]:
-    """Follow the objects through the frames to be visited; an empty mask is left out of its track.
-
-    Frames go from the file to the decoder and masks into run lengths one by one, so any length fits in memory.
-    """
-    if not len(prompts):
-        return []
-    size, covered = (video.height, video.width), visits.covered
-    found: list[dict[int, RLE]] = [{} for _ in prompts]
-    scores = torch.zeros(len(prompts))
-    squares = (decoder_frames(image[None], tracker.side, tracker.device)[0] for image in images(video, visits))
-    footage = Footage(squares, prompts, len(visits.order), len(visits.before))
-    for index, seen in filled(visits, follow(tracker, footage)):
-        frame = masks_of(seen, size)
-        scores += frame.scores / len(covered)
-        for masks, mask in zip(found, frame.masks, strict=True):
-            if mask.any():
-                masks[index] = encode(mask.numpy())
-    scored = zip(scores.clamp(max=1.0).tolist(), found, strict=True)
-    return [Track(score=score, masks=dict(sorted(masks.items()))) for score, masks in scored]
 
 
 def _inside(video: Video, spans: Sequence[Span]) -> list[int]:
@@ -163,26 +133,3 @@ def _thinned(indices: Sequence[int], start: int, stride: int) -> list[int]:
             kept.append(index)
             last = index
     return kept
-
-
-def _between(last: tuple[int, Seen], now: tuple[int, Seen]) -> Iterator[tuple[int, Seen]]:
-    step = 1 if now[0] > last[0] else -1
-    for index in range(last[0] + step, now[0], step):
-        yield index, moved(last[1], now[1], (index - last[0]) / (now[0] - last[0]))
-
-
-def _centres(logits: Tensor) -> Tensor:
-    """Centres (x, y) of the masks [O, h, h], in parts of the side."""
-    inside = (logits > 0).float()
-    side = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
-    mass = inside.sum((1, 2)).clamp(min=1)
-    return torch.stack([inside.sum(1) @ side / mass, inside.sum(2) @ side / mass], dim=1)
-
-
-def _pushed(logits: Tensor, way: Tensor) -> Tensor:
-    """Logits [O, h, h] pushed by (x, y) parts of the side; what comes in over the edge repeats the edge."""
-    shift = torch.zeros(len(logits), 2, 3, device=logits.device)
-    shift[:, 0, 0] = shift[:, 1, 1] = 1
-    shift[:, :, 2] = -2 * way
-    grid = F.affine_grid(shift, [len(logits), 1, *logits.shape[-2:]], align_corners=True)
-    return F.grid_sample(logits[:, None], grid, padding_mode="border", align_corners=True)[:, 0]

@@ -100,11 +100,17 @@ class Watched:
 def look(clip: Clip, plan: Look) -> Watched:
     """Read a clip; frames that its places and regions lie in are among those that are seen."""
     video = media.probe(clip.path)
+    indices = chosen(clip, video, plan)
+    bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
+    return Watched(video=video, indices=indices, patches=frames.llm_pixels(media.load(video, indices), *bounds))
+
+
+def chosen(clip: Clip, video: media.Video, plan: Look) -> list[int]:
+    """Indices of the frames of a clip that are looked at."""
     pointed = media.nearest(video, [place.second for place in clip.places]) if clip.places else []
     indices = plan.indices(video, pointed)
     unseen = [track for track in clip.regions if track.masks and not any(index in track.masks for index in indices)]
     if unseen:
         middles = [sorted(track.masks)[len(track.masks) // 2] for track in unseen]
         indices = plan.indices(video, [*pointed, *(index for index in middles if index < video.num_frames)])
-    bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
-    return Watched(video=video, indices=indices, patches=frames.llm_pixels(media.load(video, indices), *bounds))
+    return indices

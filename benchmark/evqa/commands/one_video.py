@@ -11,29 +11,44 @@ from evqa.commands.arguments import Folder
 from evqa.commands.telling import say
 
 
-def ask(
+def ask(  # noqa: PLR0913  (each is an option of the command)
     video: Positional[Annotated[Path, arg(metavar="VIDEO")]],
     question: Positional[Annotated[str, arg(metavar="QUESTION")]],
     *,
     option: UseAppendAction[tuple[str, ...]] = (),
+    point: UseAppendAction[tuple[str, ...]] = (),
+    box: UseAppendAction[tuple[str, ...]] = (),
+    mask: UseAppendAction[tuple[str, ...]] = (),
+    one_pass: bool = False,
     model: str = "tiny",
     out: Folder = None,
 ) -> int:
     """Ask one question about one video; see the answer, when it is seen, and the pixels that show it.
 
+    The question calls objects that you point at [1], [2], ... in the order points, boxes, masks.
+
     Example: evqa ask clip.mp4 "Which shape glows?" --option circle --option square --model tiny
+
+      evqa ask clip.mp4 "What does [1] hand to [2]?" --point 320,180@2.5 --box 40,60,200,300 --model unipixel-3b
 
     Args:
         video: a video file, or a folder of frames.
         question: what to ask.
         option: something to choose from; repeat it for each. Without, the reply itself is the answer.
+        point: x,y in pixels, and @SECOND where it is not in the first frame; repeat it for each object.
+        box: x0,y0,x1,y1 in pixels, and @SECOND; repeat it for each object.
+        mask: an image of the frame's size, non-zero = the object, and @SECOND; repeat it for each object.
+        one_pass: tell the model points and boxes as they are, instead of following the objects there first.
         model: name of a model (evqa list models), or a folder with a checkpoint.
         out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
     """
     from evqa.ask import ask as answer_to
+    from evqa.pointing import Pointing
     from evqa.shards import plain
 
-    answer = answer_to(video, question, option, model, out or Path("outputs") / "ask" / plain(video.stem))
+    folder = out or Path("outputs") / "ask" / plain(video.stem)
+    pointing = Pointing(points=point, boxes=box, masks=mask, one_pass=one_pass)
+    answer = answer_to(video, question, option, model, folder, pointing=pointing)
     say(answer.text())
     return 1 if answer.prediction.status == "failed" else 0
 

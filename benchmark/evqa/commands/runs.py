@@ -39,7 +39,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         method: how the model is asked (evqa list methods); what data and model are made for, where none is named.
         out: folder of the run; outputs/DATA/MODEL-METHOD where none is given.
         times: tell the model the duration and the seconds of its frames; --no-times is what was published.
-        seed: part of what makes two runs the same; our models are greedy and draw nothing at random.
+        seed: part of what makes two runs the same; with --temperature our models start from it.
         hands: which samples, and who predicts them.
         options: settings of the model in place of those of its row.
     """

@@ -29,7 +29,7 @@ class Conversation:
         video = media.probe(self.sample.video)
         if not self._tells_times:
             return None, None
-        shown = self._model.shown(self.sample.video) if isinstance(self._model, Sampling) else None
+        shown = self._model.shown(Clip(self.sample.video)) if isinstance(self._model, Sampling) else None
         return video.duration, shown
 
     def ask(self, prompt: str, asks: tuple[Ask, ...], *, stills: Sequence[Still] = (), is_json: bool = False) -> Parsed:

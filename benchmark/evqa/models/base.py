@@ -21,6 +21,12 @@ class ModelStop(Exception):
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
 
+WORDS_ONLY = (
+    "takes words only, and is pointed at objects: describe them, or ask one that can be pointed at (unipixel-3b)"
+)
+"""What to say of a model that has no use for a clip's places and regions."""
+
+
 @dataclass(frozen=True)
 class Place:
     """An object that is pointed at in one frame of a clip."""
@@ -48,6 +54,12 @@ class Clip:
     """What the `<|ref|>` in the text behind the clip stand for, in order."""
     regions: tuple[Track, ...] = ()
     """Objects by their masks; the text behind the clip calls them [1], [2], ..."""
+
+    def in_words(self) -> Path:
+        """The path, for a model that takes words only; a `ValueError` where the clip points at objects."""
+        if self.places or self.regions:
+            raise ValueError(f"this model {WORDS_ONLY}")
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -106,11 +118,20 @@ class Concurrent(Protocol):
 
 
 @runtime_checkable
+class Pointable(Protocol):
+    """A model that takes the places and regions of a clip."""
+
+    def find(self, clip: Clip) -> Masks:
+        """The objects that a clip's places point at, followed through every frame: one track each."""
+        ...
+
+
+@runtime_checkable
 class Sampling(Protocol):
     """A model that does not tell itself which moments its frames show, so that the prompt has to."""
 
-    def shown(self, video: Path) -> Sequence[float]:
-        """Seconds of the frames that it is shown of a video."""
+    def shown(self, clip: Clip) -> Sequence[float]:
+        """Seconds of the frames that it is shown of a clip."""
         ...
 
 

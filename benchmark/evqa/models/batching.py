@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from evqa.models.base import ModelError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,7 +19,11 @@ LINGER = 0.02
 
 
 class Batcher(Generic[Item, Result]):
-    """Hands items to `compute` in batches of at most `size`, in order."""
+    """Hands items to `compute` in batches of at most `size`, in order.
+
+    A batch that fails is computed again in halves, so that what is wrong with one item, or too much memory for all
+    of them, fails no other.
+    """
 
     def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]], size: int) -> None:
         if size < 1:
@@ -53,15 +59,27 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self) -> None:
         while True:
-            batch = self._next()
-            try:
-                results = self._compute([item for item, _ in batch])
-            except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
-                for _, future in batch:
-                    future.set_exception(error)
-            else:
-                for (_, future), result in zip(batch, results, strict=True):
-                    future.set_result(result)
+            self._settle(self._next())
+
+    def _settle(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+        if not self._is_settled(batch):
+            half = len(batch) // 2
+            self._settle(batch[:half])
+            self._settle(batch[half:])
+
+    def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
+        """Compute a batch; False where it failed as its halves may not."""
+        try:
+            results = self._compute([item for item, _ in batch])
+        except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
+            if len(batch) > 1 and isinstance(error, ModelError | ValueError):
+                return False
+            for _, future in batch:
+                future.set_exception(error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                future.set_result(result)
+        return True
 
     def _next(self) -> list[tuple[Item, Future[Result]]]:
         with self._changed:

@@ -34,7 +34,7 @@ class ChatContent:
         if isinstance(part, Still):
             return [self._picture(still_jpeg(part.path, self._policy, self._quality))]
         pieces: list[Json] = []
-        for frame in self._frames.get(part.path):
+        for frame in self._frames.get(part.in_words()):
             if self._policy.time_marks:
                 pieces.append({"type": "text", "text": mark(frame.second)})
             pieces.append(self._picture(frame))

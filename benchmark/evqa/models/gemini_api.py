@@ -151,9 +151,9 @@ class GeminiChat:
                 picture = still_jpeg(part.path, self._policy, self._quality)
                 yield {"inline_data": {"mime_type": "image/jpeg", "data": picture.content}}
             elif self._video == "file":
-                yield self._file(part.path)
+                yield self._file(part.in_words())
             else:
-                yield from self._pictures(part.path)
+                yield from self._pictures(part.in_words())
 
     def _pictures(self, path: Path) -> Iterator[dict[str, Any]]:
         for frame in self._frames.get(path):

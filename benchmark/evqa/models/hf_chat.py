@@ -110,10 +110,10 @@ class HFChat:
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 
-    def shown(self, video: Path) -> Sequence[float]:
+    def shown(self, clip: Clip) -> Sequence[float]:
         """Seconds of the frames, for the prompt to tell: with "file", where the model's own processor does not."""
         tells = self._video == "frames" or self._model.config.model_type in TELLS_TIMES
-        return () if tells else [picture.second for picture in self._pictures.get(video)]
+        return () if tells else [picture.second for picture in self._pictures.get(clip.in_words())]
 
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The reply; it is computed together with what other threads ask meanwhile."""
@@ -142,7 +142,7 @@ class HFChat:
             videos.append(self._shown(part))
             return [{"type": "video"}]
         pieces: Chat = []
-        for picture in self._pictures.get(part.path):
+        for picture in self._pictures.get(part.in_words()):
             if self._policy.time_marks:
                 pieces.append({"type": "text", "text": mark(picture.second)})
             pieces.append({"type": "image"})
@@ -151,7 +151,7 @@ class HFChat:
 
     def _shown(self, clip: Clip) -> Shown:
         """The clip's frames, with the times that processors write out: index / fps."""
-        video = media.probe(clip.path)
+        video = media.probe(clip.in_words())
         seen = self._pictures.get(clip.path)
         metadata = {
             "total_num_frames": video.num_frames,
@@ -164,15 +164,11 @@ class HFChat:
         return Shown([picture.image for picture in seen], metadata)
 
     def _replies(self, batch: Sequence[Prepared]) -> list[Reply]:
-        """Replies to a batch; where memory does not suffice for it, to its halves."""
         try:
             return self._pass(batch)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            if len(batch) == 1:
-                raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
-        half = len(batch) // 2
-        return self._replies(batch[:half]) + self._replies(batch[half:])
+            raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
 
     def _pass(self, batch: Sequence[Prepared]) -> list[Reply]:
         start = time.perf_counter()

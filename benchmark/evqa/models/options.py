@@ -58,6 +58,16 @@ class ModelOptions:
     """US dollars a million tokens of reply."""
     batch_size: Whole = None
     """questions that an open model answers in one pass."""
+    temperature: Amount = None
+    """of sampling, for a model that can; 0 = the likeliest token each time."""
+    prompt_frame: Literal["first", "evidence"] | None = None
+    """where our models draw objects first: as upstream, or in the middle of the longest span that the reply names."""
+    mask_fps: Amount = None
+    """frames a second that the mask decoder of our models draws; masks between are interpolated."""
+    mask_margin: Amount = None
+    """seconds around the spans of the reply that it draws; none: everything."""
+    compile: bool = False
+    """compile the image encoder of our models' mask decoder (torch.compile): minutes once, then faster on a GPU."""
     device_map: Word = None
     """where an open model lies: auto (all GPUs), cpu, cuda:0."""
     dtype: Word = None

@@ -81,7 +81,7 @@ class Sa2VAChat:
         clips = [part for message in messages for part in message.parts if isinstance(part, Clip)]
         if not clips:
             raise ModelError("Sa2VA is asked about a video, got none")
-        video, seen = media.probe(clips[0].path), tuple(pictures(clips[0].path, self._policy))
+        video, seen = media.probe(clips[0].in_words()), tuple(pictures(clips[0].path, self._policy))
         try:
             with self._lock, torch.inference_mode():
                 said = self._model.predict_forward(

@@ -96,7 +96,7 @@ class ScriptedModel:
 
     def _key(self, messages: Sequence[Message]) -> str:
         texts = [part for message in messages for part in message.parts if isinstance(part, str)]
-        stems = {part.path.stem for message in messages for part in message.parts if isinstance(part, Clip)}
+        stems = {part.in_words().stem for message in messages for part in message.parts if isinstance(part, Clip)}
         fits = [key for key in self._script if key in stems or any(key in text for text in texts)]
         if ANYTHING in self._script:
             fits.append(ANYTHING)

@@ -18,6 +18,9 @@ DRAWN = {
     "loss_dice": ("losses of the masks", " dice"),
     "loss_iou": ("losses of the masks", " IoU"),
     "loss_objectness": ("losses of the masks", " objectness"),
+    "eval_acc": ("percent on the samples that are looked at", " Acc"),
+    "eval_t_mean": ("percent on the samples that are looked at", " t-mean"),
+    "eval_jf": ("percent on the samples that are looked at", " J&F"),
 }
 """Key in the log -> the plot that it stands in, and what follows the run's name there."""
 

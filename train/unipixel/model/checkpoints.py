@@ -27,7 +27,8 @@ from unipixel.data.conversation import check_tokenizer
 from unipixel.model import adapter, decoder_weights, weight_names
 from unipixel.model.adapter import ADAPTER
 from unipixel.model.config import DECODERS, UniPixelConfig
-from unipixel.model.tracker import MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import MaskTracker
 from unipixel.model.unipixel import EXACT, UniPixel
 
 logger = logging.getLogger(__name__)

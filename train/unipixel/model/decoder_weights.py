@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from unipixel.model import weight_names
 from unipixel.model.config import DECODERS, DecoderSize
-from unipixel.model.tracker import MaskTracker, decoder_config
+from unipixel.model.encoder import decoder_config
+from unipixel.model.tracker import MaskTracker
 
 FOLDER_FILE = "model.safetensors"
 """The weights in a folder of transformers' layout."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
@@ -89,3 +90,14 @@ def bare(model: nn.Module) -> UniPixel:
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, UniPixel), type(inner)
     return inner
+
+
+def fuse(model: UniPixel) -> None:
+    """Put liger-kernel's fused norms and gated layers in the place of the language model's (not run on a GPU yet)."""
+    if not torch.cuda.is_available():
+        raise ValueError("--liger True needs a GPU: the kernels are written in Triton")
+    try:
+        from liger_kernel.transformers import apply_liger_kernel_to_qwen2_5_vl  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError("--liger True needs the package liger-kernel: pip install liger-kernel") from error
+    apply_liger_kernel_to_qwen2_5_vl(rope=False, fused_linear_cross_entropy=False, model=model)

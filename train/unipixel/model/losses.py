@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unipixel.model.tracker import Drawn
+from unipixel.model.drawn import Drawn
 
 KEPT_PIXELS = 2**22
 """Logits at the labels' size that are kept for backward, some ten times over: about 200 MB."""
@@ -22,7 +22,11 @@ FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OBJECTNESS_WEIGHT = 100.0, 5.0, 5.0, 5.0
 
 
 class MaskLoss(NamedTuple):
-    """Parts of the loss, means over frames and objects, unweighted; absent objects have objectness only."""
+    """Parts of the loss, means over frames and objects, unweighted; absent objects have objectness only.
+
+    Upstream divides a sample's sum by a number of objects that is averaged over the processes. Each sample's own
+    mean needs nothing of other processes, and one process gets the loss that several get.
+    """
 
     focal: Tensor
     dice: Tensor

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unipixel.model.drawn import Decoded, Drawn, Pyramid, Setting
 from unipixel.model.memory import Memory
-from unipixel.model.tracker import Decoded, Drawn, MaskTracker, Pyramid, Setting
+from unipixel.model.tracker import MaskTracker
 
 BACKGROUND, OBJECT, BOX_START, BOX_END = range(4)
 """Labels of a place; the last two are the corners of a box."""

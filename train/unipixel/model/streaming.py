@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unipixel.model import pointing
+from unipixel.model.drawn import Drawn, Pyramid, Setting
 from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, Bank, Memory, nearest, opening, parts, together
-from unipixel.model.tracker import ENCODE_CHUNK, Drawn, MaskTracker, Pyramid, Setting
+from unipixel.model.tracker import ENCODE_CHUNK, MaskTracker
 
 OBJECTS_AT_ONCE = 16
 """Objects that advance together; more of them take turns on each frame."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +23,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoRoPEAttention
 
-from unipixel.model.encoder import decoder_config, make_lean
-from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, Bank, Memory, opening, sine_1d, sine_2d
-
-__all__ = ["NUM_MEMORIES", "NUM_POINTERS", "Drawn", "MaskTracker", "Pyramid", "Setting", "decoder_config"]
-
-ABSENT = -1024.0
-"""Mask logit of an object that the decoder says is not in the frame (inference only)."""
+from unipixel.model.drawn import ABSENT, Decoded, Drawn, Pyramid, Setting
+from unipixel.model.encoder import make_lean
+from unipixel.model.memory import NUM_POINTERS, Bank, Memory, opening, sine_1d, sine_2d
+from unipixel.model.rotary import use_rotary
 
 ENCODE_CHUNK = 16
 """Images that go through the image encoder at once."""
@@ -42,59 +38,6 @@ NEVER_TRAINED = (
     "no_memory_positional_encoding",
 )
 """Weights that prompts by vectors never use; they are kept for clicks and masks, and frozen."""
-
-
-class Pyramid(NamedTuple):
-    """Image features of N frames."""
-
-    fine: Tensor
-    """[N, C/8, 4g, 4g]"""
-    middle: Tensor
-    """[N, C/4, 2g, 2g]"""
-    coarse: Tensor
-    """[N, C, g, g]"""
-
-
-class Drawn(NamedTuple):
-    """What the decoder draws; one frame, or all with a leading T."""
-
-    masks: Tensor
-    """[(T,) O, candidates, h, h] logits; three candidates, or one where the prompt says which."""
-    ious: Tensor
-    """[(T,) O, candidates] the decoder's own estimate of each candidate's IoU, in [0, 1]."""
-    objectness: Tensor
-    """[(T,) O] logit of "the object is in the frame"."""
-
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Logits [(T,) O, h, h] and estimated IoU [(T,) O] of the candidate with the highest estimate."""
-        index = self.ious.argmax(-1, keepdim=True)  # [(T,) O, 1]
-        masks = self.masks.take_along_dim(index[..., None, None], dim=-3).squeeze(-3)
-        return masks, self.ious.take_along_dim(index, dim=-1).squeeze(-1)
-
-
-class Setting(NamedTuple):
-    """What is the same in all frames and for all objects of a call."""
-
-    no_point: Tensor
-    """[1, 1, 2, C]"""
-    no_mask: Tensor
-    """[1, C, 1, 1]"""
-    place: Tensor
-    """[1, C, g, g] Fourier encoding of the cells, for the decoder."""
-    sine: Tensor
-    """[g*g, 1, C] sine encoding of the cells, for the frame that reads."""
-    memory_sine: Tensor
-    """[g*g, 1, M] the same for the memory that is read."""
-    occlude: bool
-    """Erase the mask of an object that is said to be absent, as inference does and training does not."""
-
-
-class Decoded(NamedTuple):
-    """The mask decoder's answer for one frame."""
-
-    drawn: Drawn
-    tokens: Tensor
-    """[O, candidates, C]"""
 
 
 class MaskTracker(Sam2VideoModel):
@@ -112,6 +55,7 @@ class MaskTracker(Sam2VideoModel):
             for layer in self.memory_attention.layers:
                 layer.cross_attn_image = Sam2VideoRoPEAttention(config, kv_in_dim=self.mem_dim, rope_k_repeat=True)
         make_lean(self.vision_encoder)
+        use_rotary(self.memory_attention)
         assert isinstance(config.image_size, int), config.image_size
         self._side = config.image_size
         self.gradient_checkpointing = False

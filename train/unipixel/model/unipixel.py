@@ -11,50 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from unipixel.model import clock, heads, referring, streaming, weight_names
+from unipixel.model import clock, company, drawing, heads, referring, streaming, weight_names
 from unipixel.model.config import UniPixelConfig
-from unipixel.model.losses import MaskLoss, batch_loss
+from unipixel.model.encoder import decoder_config
+from unipixel.model.output import UniPixelOutput, Written
 from unipixel.model.streaming import Footage, FrameMasks
-from unipixel.model.tracker import Drawn, MaskTracker, decoder_config
+from unipixel.model.tracker import MaskTracker
 
 EXACT = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding")
 """How the names of buffers end that hold frequencies of positions; they are fp32 in a 16-bit model too."""
-
-
-@dataclass
-class UniPixelOutput(CausalLMOutputWithPast):
-    """Output of `UniPixel.forward`; `loss` = `lm_loss` + the mask loss's total."""
-
-    lm_loss: Tensor | None = None
-    mask_loss: MaskLoss | None = None
-    """Parts of the mask loss, mean over samples; None without masks."""
-    states: Tensor | None = None
-    """[B, L, D] before the language model's last norm."""
-    prompts: list[Tensor] | None = None
-    """Per sample [O, K, C], what its `<|seg|>` tokens tell the mask decoder."""
-    drawn: list[Drawn | None] | None = None
-    """Per sample, what the decoder drew; None where the sample has no frames or no `<|seg|>`."""
-
-
-class Written(NamedTuple):
-    """A generated reply."""
-
-    ids: Tensor
-    """[n] the new tokens."""
-    prompts: Tensor
-    """[O, K, C] one for each `<|seg|>` among them, in order."""
-    states: Tensor
-    """[n, D] the state that predicted each token, for `UniPixel.log_probabilities`."""
 
 
 class UniPixel(Qwen2_5_VLForConditionalGeneration):
@@ -123,6 +95,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             logits_to_keep: as in transformers.
             kwargs: handed to transformers.
         """
+        untouched = company.untouched(self) if company.has_company(self) else 0.0
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
@@ -146,7 +119,10 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         self._write(result, outputs.last_hidden_state, labels, logits_to_keep)
         if input_ids is not None and not past_length:
             result.prompts = self._prompts_of(input_ids, states[-1])
-            self._draw(result, frames, masks)
+            if frames is not None:
+                self._draw(result, frames, masks)
+        if result.loss is not None and company.has_company(self):
+            result.loss = result.loss + untouched
         return result
 
     def prompts(self, states: Tensor) -> Tensor:
@@ -211,17 +187,6 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         for drawn in streaming.follow(self.sam2, Footage(frames, prompt_vectors, count, num_before)):
             yield streaming.masks_of(streaming.seen_in(drawn), size)
 
-    @torch.inference_mode()
-    def segment_all(
-        self, videos: Sequence[Footage], sizes: Sequence[tuple[int, int]]
-    ) -> Iterator[list[FrameMasks | None]]:
-        """`segment` for several videos side by side, each in its own (H, W); None = that video is over."""
-        for drawn in streaming.follow_all(self.sam2, videos):
-            yield [
-                None if frame is None else streaming.masks_of(streaming.seen_in(frame), size)
-                for frame, size in zip(drawn, sizes, strict=True)
-            ]
-
     def start_new_parts(self) -> None:
         """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published.
 
@@ -269,6 +234,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
             if regions:
                 remembered = referring.region_embeddings(self, cells[0], grids, regions)
+        elif company.has_company(self):
+            embeds = embeds + company.glance(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
     def _point(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.Place]) -> Tensor:
@@ -314,7 +281,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             is_learnt = labels[:, 1:] != -100
             logits = self.lm_head(normed[:, :-1][is_learnt])
             total = F.cross_entropy(logits.float(), labels[:, 1:][is_learnt], reduction="sum")
-            result.lm_loss = total / is_learnt.sum().clamp(min=1) + self._touch_sometimes_used()
+            result.lm_loss = total / is_learnt.sum().clamp(min=1)
             result.loss = result.lm_loss
 
     def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
@@ -326,65 +293,19 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     def _draw(
         self,
         result: UniPixelOutput,
-        frames: Sequence[Tensor | None] | None,
+        frames: Sequence[Tensor | None],
         masks: Sequence[Tensor | None] | None,
     ) -> None:
         """Draw the samples that have frames, and add the loss of those that have masks."""
-        vectors = result.prompts
-        if frames is None or vectors is None:
-            return
-        labels: list[Tensor | None] = list(masks) if masks is not None else [None] * len(frames)
-        for sample, (label, prompt) in enumerate(zip(labels, vectors, strict=True)):
-            if label is not None and label.shape[1] != len(prompt):
-                raise ValueError(
-                    f"sample {sample} has {len(prompt)} <|seg|> tokens and masks of {label.shape[1]} objects"
-                )
-        vectors, labels = self._sample_objects(vectors, labels)
-        result.drawn = self._track(frames, vectors)
-        pairs = [
-            (drawn, label)
-            for drawn, label in zip(result.drawn, labels, strict=True)
-            if drawn is not None and label is not None
-        ]
-        if pairs:
-            result.mask_loss = batch_loss([drawn for drawn, _ in pairs], [label for _, label in pairs])
-            result.loss = result.mask_loss.total + (0 if result.loss is None else result.loss)
-
-    def _track(self, frames: Sequence[Tensor | None], vectors: Sequence[Tensor]) -> list[Drawn | None]:
-        by_length: dict[int, list[int]] = {}
-        for sample, (video, prompt) in enumerate(zip(frames, vectors, strict=True)):
-            if video is not None and len(prompt):
-                by_length.setdefault(len(video), []).append(sample)
-        result: list[Drawn | None] = [None] * len(frames)
-        for samples in by_length.values():
-            counts = [len(vectors[sample]) for sample in samples]
-            video_index = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts)).to(self.device)
-            videos = torch.stack([video for sample in samples if (video := frames[sample]) is not None])
-            drawn = self.sam2(videos, torch.cat([vectors[sample] for sample in samples]), video_index)
-            parts = zip(*(values.split(counts, dim=1) for values in drawn), strict=True)
-            for sample, part in zip(samples, parts, strict=True):
-                result[sample] = Drawn(*part)
-        return result
-
-    def _sample_objects(
-        self, vectors: list[Tensor], labels: list[Tensor | None]
-    ) -> tuple[list[Tensor], list[Tensor | None]]:
-        """In training, at most `config.sample_objects` random objects of each sample, in order."""
-        limit = self.config.sample_objects
-        if not self.training or limit <= 0:
-            return vectors, labels
-        kept = [torch.randperm(len(v))[:limit].sort().values.to(v.device) for v in vectors]
-        chosen = [label if label is None else label[:, keep] for label, keep in zip(labels, kept, strict=True)]
-        return [v[keep] for v, keep in zip(vectors, kept, strict=True)], chosen
-
-    def _touch_sometimes_used(self) -> Tensor:
-        """Zero, with a zero gradient for each weight that some batches do not use: processes must agree on them."""
-        zero = torch.zeros((), device=self.device)
-        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
-            pointers = (self.ref_encoder, self.ref_proj_single, self.ref_proj_double, self.ref_proj)
-            for part in (self.sam2, self.seg_head, *pointers, self.tem_emb, self.tem_proj, self.msk_proj):
-                zero = zero + sum(weight.sum() * 0.0 for weight in part.parameters() if weight.requires_grad)
-        return zero
+        assert result.prompts is not None, "prompts come before drawing"
+        labels = [None] * len(frames) if masks is None else masks
+        drawing.check_counts(result.prompts, labels)
+        limit = self.config.sample_objects if self.training else -1
+        vectors, labels = drawing.some_objects(result.prompts, labels, limit)
+        result.drawn = drawing.each_sample(self.sam2, frames, vectors)
+        if (found := drawing.loss_of(result.drawn, labels)) is not None:
+            result.mask_loss, result.mask_share = found
+            result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 
 
 def _put(embeds: Tensor, is_here: Tensor, vectors: Tensor, token: str) -> Tensor:

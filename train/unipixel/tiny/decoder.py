@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from evqa.tasks.shapes.draw import background, draw_frame
 from evqa.tasks.shapes.scene import COLORS, Scene, scene
 from unipixel.data.frames import decoder_frames
+from unipixel.model.drawn import Drawn
 from unipixel.model.losses import MaskLoss, average, mask_loss
-from unipixel.model.tracker import Drawn
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.schedule import Schedule
 from unipixel.tiny.vision import SEEDS

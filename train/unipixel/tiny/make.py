@@ -39,7 +39,7 @@ DRAWING = [
 TELLING = [
     decoder.Lesson(1, 16, 0.0, 0.2, Schedule(num_steps=220, lr=2e-3), pair=("blue", "purple")),
     decoder.Lesson(4, 8, 0.1, 0.2, Schedule(num_steps=250, lr=1.5e-3), pair=("blue", "purple")),
-    decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=150, lr=7e-4), pair=("blue", "purple")),
+    decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=500, lr=1e-3), pair=("blue", "purple")),
 ]
 """After `DRAWING` nothing is mixed up but these two."""
 TIMING = language.Lesson(

@@ -1,0 +1,170 @@
+"""What a user points at in a video: points, boxes and masks, given as text.
+
+    320,180        a point              320,180@2.5        at second 2.5; without, at the start
+    10,20,90,200   a box                mask.png@2.5       an image of the frame's size, non-zero = the object
+
+A question calls them [1], [2], ... in the order points, boxes, masks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evqa import masks, media
+from evqa.media import Video
+from evqa.models.base import WORDS_ONLY, Clip, Message, Model, ModelError, Part, Place, Pointable, Reply, Sampling
+from evqa.schema import Track
+
+Numbers = tuple[float, ...]
+
+NUMBER = re.compile(r"\[([1-9]\d?)\]")
+"""How a question names what is pointed at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointing:
+    """What is pointed at, and how the model is told."""
+
+    points: Sequence[str] = ()
+    boxes: Sequence[str] = ()
+    masks: Sequence[str] = ()
+    one_pass: bool = False
+    """Points and boxes are told as such (`<|ref|>`), instead of by what they show, followed everywhere (`<|mem|>`)."""
+
+    def __bool__(self) -> bool:
+        return bool(self.points or self.boxes or self.masks)
+
+
+class Pointed:
+    """A model that sees what is pointed at in a clip wherever the clip is shown to it."""
+
+    def __init__(self, model: Model, clip: Clip, question: str) -> None:
+        """`question`: as the model is to be asked."""
+        self.name, self.clip, self.question = model.name, clip, question
+        self._model = model
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """The model's."""
+        return self._model.settings
+
+    def shown(self, clip: Clip) -> Sequence[float]:
+        """Seconds of the frames that the model is shown; none where it tells them itself."""
+        assert clip.path == self.clip.path, (clip.path, self.clip.path)
+        return self._model.shown(self.clip) if isinstance(self._model, Sampling) else ()
+
+    def generate(self, messages: Sequence[Message]) -> Reply:
+        """The model's reply."""
+        return self._model.generate([replace(one, parts=tuple(map(self._seen, one.parts))) for one in messages])
+
+    def _seen(self, part: Part) -> Part:
+        return self.clip if isinstance(part, Clip) else part
+
+
+def pointed(model: Model, video: Video, question: str, pointing: Pointing) -> Pointed:
+    """The model with its eyes on what is pointed at. `ValueError`: it takes words only, or no object is there.
+
+    In two passes, as the published models were trained: the objects at points and boxes are followed first, and the
+    question is asked of their masks.
+    """
+    if not isinstance(model, Pointable):
+        raise ValueError(f"model {model.name!r} {WORDS_ONLY}")  # noqa: TRY004  (the user's choice)
+    places = places_of(video, pointing)
+    given = [region(text, video) for text in pointing.masks]
+    if pointing.one_pass:
+        clip = Clip(video.path, places=places, regions=tuple(given))
+        return Pointed(model, clip, _with_places(question, len(places)))
+    try:
+        found = model.find(Clip(video.path, places=places)).tracks if places else ()
+    except ModelError as error:
+        raise ValueError(f"model {model.name!r} could not follow what is pointed at: {error}") from error
+    if missed := [number for number, track in enumerate(found, start=1) if not track.masks]:
+        raise ValueError(f"the model sees no object where [{missed[0]}] points: point elsewhere, or in another frame")
+    return Pointed(model, Clip(video.path, regions=(*found, *given)), question)
+
+
+def places_of(video: Video, pointing: Pointing) -> tuple[Place, ...]:
+    """Points, then boxes."""
+    places: list[Place] = []
+    for texts, read in ((pointing.points, point), (pointing.boxes, box)):
+        for text in texts:
+            where, second = _at(text, video)
+            places.append(Place(read(where, video), second))
+    return tuple(places)
+
+
+def point(text: str, video: Video) -> Numbers:
+    """(x, y) in pixels."""
+    return _numbers(text, 2, video)
+
+
+def box(text: str, video: Video) -> Numbers:
+    """(x0, y0, x1, y1) in pixels."""
+    x0, y0, x1, y1 = _numbers(text, 4, video)
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"a box is x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}")
+    return x0, y0, x1, y1
+
+
+def mask(file: Path, video: Video) -> NDArray[np.bool_]:
+    """An image of the frame's size as bool [H, W]."""
+    drawn = masks.read_png(file)
+    if drawn.shape != (video.height, video.width):
+        height, width = drawn.shape
+        raise ValueError(f"{file} is {width} x {height}, the video {video.width} x {video.height}: they must be equal")
+    if not drawn.any():
+        raise ValueError(f"{file} is empty: a mask shows the object on the frame")
+    return drawn
+
+
+def region(text: str, video: Video) -> Track:
+    """The object of a mask "FILE@SECOND", in that frame."""
+    file, second = _at(text, video)
+    (index,) = media.nearest(video, [second])
+    return Track(masks={index: masks.encode(mask(Path(file), video))})
+
+
+def _at(text: str, video: Video) -> tuple[str, float]:
+    """What is given, and the second behind its last @; 0 without one."""
+    where, mark, when = text.rpartition("@")
+    if not mark:
+        return text, 0.0
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", when):
+        raise ValueError(f"behind @ stands a second of the video, such as 320,180@2.5, got {text!r}")
+    if float(when) > math.ceil(video.duration):
+        raise ValueError(f"{text!r} lies behind the end of the video, which lasts {video.duration:.1f} s")
+    return where, float(when)
+
+
+def _numbers(text: str, count: int, video: Video) -> Numbers:
+    """Coordinates x,y,... inside the frame."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?(,\d{1,9}(\.\d{1,9})?)*", text) or text.count(",") + 1 != count:
+        raise ValueError(f"expected {count} numbers with commas between, in pixels, got {text!r}")
+    numbers = tuple(float(number) for number in text.split(","))
+    sides = [video.width, video.height] * (count // 2)
+    if any(number > side for number, side in zip(numbers, sides, strict=True)):
+        raise ValueError(f"{text!r} lies outside of the frame, which is {video.width} x {video.height} pixels")
+    return numbers
+
+
+def _with_places(question: str, num_places: int) -> str:
+    """The question with `<|ref|>` for each place, which it must name once and in order; regions count on from [1]."""
+    named = [int(number) for number in NUMBER.findall(question)]
+    if [number for number in named if number <= num_places] != list(range(1, num_places + 1)):
+        raise ValueError(
+            f"in one pass the question names each point and box once and in order, [1] to [{num_places}], "
+            f"got {question!r}"
+        )
+
+    def name(match: re.Match[str]) -> str:
+        number = int(match[1]) - num_places
+        return f"[{number}]" if number > 0 else "<|ref|>"
+
+    return NUMBER.sub(name, question)

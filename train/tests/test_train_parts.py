@@ -1,0 +1,171 @@
+"""Parts of training that need no run: settings, counts, estimates, launchers, when a run is given up."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from unipixel import launch, recipes
+from unipixel.arguments import deepspeed, parameter_groups, part_of
+from unipixel.configs import LoopConfig
+from unipixel.divergence import Divergence
+from unipixel.footprint import footprint
+from unipixel.launch import Machines
+
+# DeepSpeed
+
+
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    if offload and not stage:
+        with pytest.raises(ValueError, match="use it with --zero 1 or 2"):
+            LoopConfig(zero=0, offload=True)
+        return
+    settings = deepspeed(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
+    assert set(settings) <= set(DeepSpeedZeroConfig.model_fields)
+    read = DeepSpeedZeroConfig(**settings)
+    assert (read.stage, read.offload_optimizer is not None) == (stage, offload)
+
+
+def test_without_a_stage_there_is_no_deepspeed():
+    assert deepspeed(LoopConfig()) is None
+
+
+# Counts
+
+
+@pytest.mark.parametrize(("size", "modules", "adapter"), [("3B", 208, 90.4), ("7B", 176, 112.2)])
+def test_what_is_trained_has_the_published_size(size, modules, adapter, published_config):
+    """UniPixel's third stage by the shapes of its published weights (millions of numbers)."""
+    from unipixel.model import lora
+    from unipixel.model.unipixel import UniPixel
+
+    config = recipes.stage_3(size.lower(), "base")
+    with torch.device("meta"):
+        model = lora.attach(
+            UniPixel(published_config(size)), config.lora.rank, config.lora.alpha, 0.1, config.lora.scope
+        )
+    lora.set_trainable(model, config.modules)
+    assert sum(name.endswith("lora_A.default") for name, _ in model.named_modules()) == modules
+    decayed = {name for name, weight in model.named_parameters() if weight.ndim > 1 and "norm" not in name}
+    groups = parameter_groups(model, config.optimizer, decayed)
+    counts = Counter()
+    for name, weight in model.named_parameters():
+        counts[part_of(name)] += weight.numel() * weight.requires_grad
+    assert counts["lora"] / 1e6 == pytest.approx(adapter, abs=0.05)
+    assert counts["sam2_encoder"] / 1e6 == pytest.approx(69.1, abs=0.1)
+    assert counts["sam2"] / 1e6 == pytest.approx(11.7, abs=0.1)
+    if size == "3B":
+        assert counts["base"] / 1e6 == pytest.approx(357.5, abs=0.1)
+    assert len(groups) == 7  # of eight: an adapter without biases has no weight that does not decay
+    assert sum(weight.numel() for group in groups for weight in group["params"]) == counts.total()
+    assert sorted({group["lr"] for group in groups}) == [5e-6, 2e-5]
+
+
+# Memory
+
+
+def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
+    plain = footprint(100, 1000, LoopConfig(), 8)
+    assert plain == (900 * 2 + 100 * 4, 400, 800, 0)
+    two = footprint(100, 1000, LoopConfig(zero=2), 8)
+    assert two == (2000, 25, 150, 0)
+    assert footprint(100, 1000, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
+    assert footprint(100, 1000, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
+    assert "GiB a device" in str(two)
+
+
+# Giving up
+
+
+def lines(losses, norms=None):
+    norms = norms or [1.0] * len(losses)
+    return [
+        {"loss": loss, "grad_norm": norm, "step": step}
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), 1)
+    ]
+
+
+def first_trouble(rows, watch):
+    return next(((row["step"], trouble) for row in rows if (trouble := watch.see(row, row["step"]))), None)
+
+
+def test_a_run_whose_loss_explodes_is_given_up_and_one_of_mixed_batches_is_not():
+    mixed = [20.0 if step % 4 else 0.5 for step in range(400)]
+    assert first_trouble(lines(mixed), Divergence(4.0)) is None
+    step, trouble = first_trouble(lines(mixed + [500.0] * 40), Divergence(4.0))
+    assert 400 < step < 415
+    assert trouble.startswith("loss rose to ")
+
+
+def test_a_gradient_that_explodes_ends_a_run_whose_loss_does_not_show_it_yet():
+    norms = [2.0] * 100 + [1e4] * 30
+    step, trouble = first_trouble(lines([1.0] * 130, norms), Divergence(4.0))
+    assert step == 101
+    assert trouble.startswith("grad_norm rose to ")
+
+
+def test_a_run_that_goes_on_is_watched_as_if_it_had_not_been_cut_off():
+    rows = lines([10.0] * 60 + [1.0] * 200 + [9.0] * 100)
+    whole = first_trouble(rows, Divergence(4.0))
+    assert whole is not None
+    assert first_trouble(rows[265:], Divergence(4.0, rows[:265])) == whole
+    assert first_trouble(rows, Divergence(0.0)) is None
+
+
+# Launchers
+
+
+def test_one_process_runs_as_it_is_and_several_under_torchrun():
+    assert launch.training(Machines(processes=1), ["3b", "base"])[1:] == ["-m", "unipixel.sft", "3b", "base"]
+    assert launch.training(Machines(processes=8), ["3b"])[2:] == [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "8",
+        "-m",
+        "unipixel.sft",
+        "3b",
+    ]
+
+
+def test_a_job_of_slurm_meets_at_its_first_node(tmp_path, monkeypatch):
+    program = tmp_path / "scontrol"
+    program.write_text('#!/bin/sh\n[ "$*" = "show hostnames gpu[3-4]" ] && printf "gpu3\\ngpu4\\n"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    environment = {
+        "SLURM_STEP_NUM_NODES": "2",
+        "SLURM_STEP_NODELIST": "gpu[3-4]",
+        "SLURM_JOB_ID": "123456",
+        "SLURM_NODEID": "1",
+    }
+    found = launch.machines(environment, 8, None)
+    assert found == Machines(processes=8, nodes=2, node=1, meeting="gpu3:23456")
+    command = " ".join(launch.training(found, ["3b", "base"]))
+    assert "--nnodes 2 --node-rank 1 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint gpu3:23456" in command
+
+
+def test_the_hosts_of_a_file_are_left_to_deepspeed(tmp_path):
+    from deepspeed.launcher.runner import fetch_hostfile, parse_args
+
+    file = tmp_path / "hosts"
+    file.write_text("gpu3 slots=8\ngpu4 slots=8\n")
+    command = launch.training(launch.machines({}, 8, file), ["3b", "base", "--lr", "1"])
+    assert command[1:3] == ["-m", "deepspeed.launcher.runner"]
+    read = parse_args(command[3:])
+    assert dict(fetch_hostfile(read.hostfile)) == {"gpu3": 8, "gpu4": 8}
+    assert (read.module, read.no_local_rank, read.user_script) == (True, True, "unipixel.sft")
+    assert read.user_args == ["3b", "base", "--lr", "1"]
+    with pytest.raises(ValueError, match="no hostfile at"):
+        launch.machines({}, 8, tmp_path / "none")
+
+
+def test_the_finished_model_goes_to_the_benchmark(tmp_path):
+    command = launch.benchmark("shapes-test", tmp_path / "model", gpus=4)
+    assert command[1:] == ["-m", "evqa", "benchmark", "shapes-test", str(tmp_path / "model"), "--workers", "4"]
+    assert recipes.tiny("tiny", "tiny").evaluation.benchmark == "shapes-test"
+    assert recipes.st_evidence("3b", "base").evaluation.benchmark == "st-evidence-gen"

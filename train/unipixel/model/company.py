@@ -1,0 +1,45 @@
+"""Training with other processes: each calls every part once a pass, whatever its batch holds.
+
+The others wait for a gradient of every trained weight, and DeepSpeed for all of them in one order. A batch without a
+video, without masks or without places therefore adds zeros that depend on the weights it does not use.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from unipixel.model.unipixel import UniPixel
+
+
+def has_company(model: nn.Module) -> bool:
+    """Whether the model is trained in a group of processes."""
+    return model.training and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def untouched(model: UniPixel) -> Tensor:
+    """Zero, of the weights that some batches do not use. Made before all else, their gradients are complete last."""
+    zero = torch.zeros((), device=model.device)
+    pointers = (model.ref_encoder, model.ref_proj_single, model.ref_proj_double, model.ref_proj)
+    for part in (model.sam2, model.seg_head, model.msk_proj, *pointers, model.tem_emb, model.tem_proj):
+        for weight in part.parameters():
+            if weight.requires_grad:
+                zero = zero + weight.sum() * 0.0
+    return zero
+
+
+def glance(model: UniPixel) -> Tensor:
+    """Zero, through the whole vision tower: a batch without a video sees one blank cell."""
+    side = model.config.vision.spatial_merge_size
+    patches = model.get_submodule("model.visual.patch_embed.proj")
+    assert isinstance(patches, nn.Conv3d), patches
+    width = patches.in_channels * math.prod(patches.kernel_size)
+    blank = torch.zeros(side * side, width, device=model.device)
+    grid = torch.tensor([[1, side, side]], device=model.device)
+    seen = model.model.get_video_features(blank, grid, return_dict=True).pooler_output  # type: ignore[call-arg]
+    return torch.cat(list(seen)).sum() * 0.0

@@ -1,0 +1,206 @@
+"""Recipes: functions (size, decoder) -> config; the command line then replaces single fields.
+
+The published ones are ST-Evidence's fine-tuning of UniPixel (`scripts/sft.sh` there) and the three stages by which
+UniPixel itself was made of a plain Qwen2.5-VL and SAM 2.1 (`launch_3b.sh`, `launch_7b.sh` there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unipixel.configs import (
+    SIZES,
+    DataConfig,
+    EvaluationConfig,
+    LoopConfig,
+    LoraConfig,
+    LossConfig,
+    OptimizerConfig,
+    SFTConfig,
+)
+
+Datasets = tuple[tuple[str, float], ...]
+
+RUNS = Path("outputs/sft")
+
+
+def st_evidence(size: str, decoder: str) -> SFTConfig:
+    """The published mixture and hyper-parameters of ST-Evidence, with a true clock."""
+    datasets = (
+        ("st-evidence-instruct", 2.0),
+        ("st-evidence-instruct-qa", 2.0),
+        ("revos", 5.0),
+        ("mevis", 5.0),
+        ("lvvis", 3.0),
+        ("ref-youtube-vos", 5.0),
+        ("ref-davis17", 10.0),
+        ("ref-sav", 3.0),
+        ("groundmore", 3.0),
+        ("vicas", 3.0),
+        ("llava-instruct", 1.0),
+    )
+    return _published("st-evidence", size, decoder, datasets, evaluation=EvaluationConfig(benchmark="st-evidence-gen"))
+
+
+def evidence_only(size: str, decoder: str) -> SFTConfig:
+    """The published hyper-parameters on the generated masks of ST-Evidence-Instruct alone."""
+    datasets = (("st-evidence-instruct", 2.0),)
+    return _published(
+        "evidence-only", size, decoder, datasets, evaluation=EvaluationConfig(benchmark="st-evidence-gen")
+    )
+
+
+def stage_1(size: str, decoder: str) -> SFTConfig:
+    """UniPixel's first stage: the projections of referring prompts learn from captions; no masks."""
+    datasets = (("videorefer-short-caption", 1.0), ("inst-it-image", 1.0))
+    return _stage("stage-1", size, decoder, datasets, _new(size), "ref")
+
+
+def stage_2(size: str, decoder: str) -> SFTConfig:
+    """UniPixel's second stage: the head that makes mask prompts learns; SAM 2 draws and stays as it is."""
+    datasets = (
+        *((name, 5.0) for name in ("refcoco", "refcoco+", "refcocog", "refclef")),
+        ("ref-youtube-vos", 3.0),
+    )
+    return _stage("stage-2", size, decoder, datasets, str(_folder("stage-1", size, decoder) / "model"), "seg")
+
+
+def stage_3(size: str, decoder: str) -> SFTConfig:
+    """UniPixel's third stage: everything jointly, with an adapter, on 27 data sets."""
+    datasets = (
+        ("revos", 5.0),
+        ("mevis", 5.0),
+        ("lvvis", 3.0),
+        ("ref-youtube-vos", 5.0),
+        ("ref-davis17", 10.0),
+        *((name, 3.0) for name in ("ref-sav", "groundmore", "vicas")),
+        ("reason-seg", 10.0),
+        *((name, 3.0) for name in ("ade20k", "cocostuff", "mapillary", "paco-lvis", "pascal-part")),
+        *((name, 10.0) for name in ("refcoco", "refcoco+", "refcocog", "refclef")),
+        *((name, 5.0) for name in ("videorefer-detailed-caption", "videorefer-qa", "inst-it-video-qa")),
+        *((f"osprey-{name}", 5.0) for name in ("conversation", "detail-description", "pos-neg")),
+        *((name, 3.0) for name in ("videorefer-qa-mem", "inst-it-video-qa-mem")),
+        ("llava-instruct", 1.0),
+    )
+    return _published(
+        "stage-3",
+        size,
+        decoder,
+        datasets,
+        weights=str(_folder("stage-2", size, decoder) / "model"),
+        loop=LoopConfig(batch=1, zero=2, offload=size == "7b", save_steps=1000),
+    )
+
+
+def tiny(size: str, decoder: str) -> SFTConfig:
+    """A few minutes on a CPU, on the synthetic world.
+
+    The adapter learns fast, what is trained in full slowly, and masks weigh little. SAM 2 stays as it is: the base
+    draws well what is asked for, what there is to learn is which object is meant, and one seed in three undid drawing.
+    """
+    return SFTConfig(
+        size=size,
+        decoder=decoder,
+        recipe="tiny",
+        weights=_start(size),
+        modules=("embedding", "seg"),
+        out=_folder("tiny", size, decoder),
+        data=DataConfig(
+            datasets=(("shapes-train", 1.0),),
+            num_frames=32,
+            mask_frames=2,
+            min_pixels=84 * 84 // 2,
+            max_pixels=84 * 84,
+            grouping="none",
+        ),
+        lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),
+        optimizer=OptimizerConfig(lr=5e-5, lora_lr=1e-3, sam2_lr=1e-5, weight_decay=0.01, betas=(0.9, 0.98)),
+        loss=LossConfig(focal=4.0, dice=0.2, iou=0.2, objectness=0.2),
+        loop=LoopConfig(
+            batch=8,
+            global_batch=8,
+            max_steps=300,
+            bf16=False,
+            gradient_checkpointing=False,
+            num_workers=1,
+            num_threads=1,
+            save_steps=50,
+        ),
+        evaluation=EvaluationConfig(eval_data="shapes-val", eval_steps=100, eval_samples=16, benchmark="shapes-test"),
+    )
+
+
+Recipe = Callable[[str, str], SFTConfig]
+
+RECIPES: dict[str, Recipe] = {
+    "st-evidence": st_evidence,
+    "evidence-only": evidence_only,
+    "stage-1": stage_1,
+    "stage-2": stage_2,
+    "stage-3": stage_3,
+    "tiny": tiny,
+}
+"""Recipes by name."""
+
+
+STARTS = {
+    "stage-1": "python -m unipixel.convert model_zoo/new-3b --base Qwen2.5-VL-3B-Instruct "
+    "--decoder sam2.1_hiera_base_plus.pt (or 7b, 7B)",
+    "stage-2": "bash scripts/sft.sh SIZE DECODER --recipe stage-1",
+    "stage-3": "bash scripts/sft.sh SIZE DECODER --recipe stage-2",
+}
+"""Recipe -> the command that makes the weights it starts from, where they are in no zoo."""
+
+
+def recipe(name: str, size: str, decoder: str) -> SFTConfig:
+    """The config of a recipe by name."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; the recipes are: {', '.join(RECIPES)}")
+    return RECIPES[name](size, decoder)
+
+
+def default_recipe(size: str) -> str:
+    """The recipe of a size where none is named."""
+    return "tiny" if size == "tiny" else "st-evidence"
+
+
+def _published(name: str, size: str, decoder: str, datasets: Datasets, **changes: Any) -> SFTConfig:
+    """The published values, which every field has by default; only what depends on the arguments is set."""
+    fields: dict[str, Any] = {
+        "weights": _start(size),
+        "out": _folder(name, size, decoder),
+        "data": DataConfig(datasets=datasets),
+    }
+    return SFTConfig(size=size, decoder=decoder, recipe=name, **fields | changes)
+
+
+def _stage(name: str, size: str, decoder: str, datasets: Datasets, weights: str, module: str) -> SFTConfig:
+    """One of the first two stages: one module alone, at a high rate, in large batches."""
+    return _published(
+        name,
+        size,
+        decoder,
+        datasets,
+        weights=weights,
+        modules=(module,),
+        lora=LoraConfig(rank=0),
+        optimizer=OptimizerConfig(lr=1e-3),
+        loop=LoopConfig(batch=1, global_batch=256, zero=2, save_steps=1000),
+    )
+
+
+def _folder(name: str, size: str, decoder: str) -> Path:
+    return RUNS / f"{name}-{size}-{decoder}"
+
+
+def _start(size: str) -> str:
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
+    return SIZES[size]
+
+
+def _new(size: str) -> str:
+    """A model that `unipixel.convert` has made of a plain Qwen2.5-VL and SAM 2.1."""
+    return _start(size) if size == "tiny" else f"model_zoo/new-{size}"

@@ -1,0 +1,83 @@
+"""Objects of videos followed through the frames to be visited, as tracks of run lengths.
+
+Frames go from the file to the decoder and masks into run lengths one by one, so any length fits in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evqa.masks import encode
+from evqa.media import Video
+from evqa.schema import RLE, Track
+from unipixel import visits
+from unipixel.between import Filling
+from unipixel.data.frames import decoder_frames
+from unipixel.model.drawn import Drawn
+from unipixel.model.streaming import Footage, Prompts, follow_all, masks_of
+from unipixel.model.tracker import MaskTracker
+from unipixel.visits import Visits
+
+
+class Scene(NamedTuple):
+    """What is to be followed in a video."""
+
+    video: Video
+    visits: Visits
+    prompts: Prompts
+
+
+def tracks(tracker: MaskTracker, scene: Scene) -> list[Track]:
+    """One track for each object; an empty mask is left out of its track."""
+    return all_tracks(tracker, [scene])[0]
+
+
+def all_tracks(tracker: MaskTracker, scenes: Sequence[Scene]) -> list[list[Track]]:
+    """`tracks` of several scenes, which advance side by side; each is as if it were alone."""
+    recorders = [_Recorder(scene) for scene in scenes]
+    busy = [recorder for recorder in recorders if len(recorder.scene.prompts)]
+    for row in follow_all(tracker, [_footage(tracker, recorder.scene) for recorder in busy]):
+        for recorder, drawn in zip(busy, row, strict=True):
+            if drawn is not None:
+                recorder.add(drawn)
+    return [recorder.tracks() for recorder in recorders]
+
+
+class _Recorder:
+    """Keeps the masks of a scene as they are drawn."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._filling = Filling(scene.visits)
+        self._num_covered = len(scene.visits.covered)
+        self._found: list[dict[int, RLE]] = [{} for _ in scene.prompts]
+        self._scores = torch.zeros(len(scene.prompts))
+
+    def add(self, drawn: Drawn) -> None:
+        """Note what is drawn on the next visit, and what that means for the frames since the last one."""
+        size = (self.scene.video.height, self.scene.video.width)
+        for index, seen in self._filling.add(drawn):
+            frame = masks_of(seen, size)
+            self._scores += frame.scores / self._num_covered
+            for found, mask in zip(self._found, frame.masks, strict=True):
+                if mask.any():
+                    found[index] = encode(mask.numpy())
+
+    def tracks(self) -> list[Track]:
+        """One for each object, in the order of the prompts."""
+        scored = zip(self._scores.clamp(max=1.0).tolist(), self._found, strict=True)
+        return [Track(score=score, masks=dict(sorted(found.items()))) for score, found in scored]
+
+
+def _footage(tracker: MaskTracker, scene: Scene) -> Footage:
+    planned = scene.visits
+    return Footage(_squares(tracker, scene), scene.prompts, len(planned.order), len(planned.before))
+
+
+def _squares(tracker: MaskTracker, scene: Scene) -> Iterator[Tensor]:
+    for image in visits.images(scene.video, scene.visits):
+        yield decoder_frames(image[None], tracker.side, tracker.device)[0]
