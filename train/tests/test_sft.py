@@ -148,6 +148,16 @@ def test_a_run_does_not_go_on_with_other_data(flags, finished, squares, capsys, 
     assert f"data.{squares}.sha256: {'0' * 64} -> {datasets.load(str(squares)).sha256}" in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_from_other_weights_of_the_same_name(flags, finished, capsys, tmp_path):
+    out = copy_of_checkpoints(finished, tmp_path)
+    record = run_folder.read_record(out / "checkpoint-4")
+    started_from = record["weights"]["start"]
+    record["weights"]["start"] = "0" * 16
+    run_folder.write_record(out / "checkpoint-4", record)
+    assert sft.main([*flags, "--out", str(out)]) == 2
+    assert f"weights.start: {'0' * 16} -> {started_from}" in capsys.readouterr().err
+
+
 def test_a_run_does_not_go_on_from_an_old_checkpoint_beside_newer_ones(flags, finished, capsys, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
     assert sft.main([*flags, "--out", str(out), "--resume", str(out / "checkpoint-2")]) == 2

@@ -46,6 +46,7 @@ def prepare(config: SFTConfig, processes: int) -> Job:
     looked_at = _looked_at(config.evaluation, problems)
     if start is None or problems:
         raise ValueError("\n".join(problems))
+    parts = {"start": zoo.fingerprint(start)} | ({} if decoder is None else {"decoder": zoo.fingerprint(decoder)})
     return Job(
         config=config,
         start=start,
@@ -54,7 +55,7 @@ def prepare(config: SFTConfig, processes: int) -> Job:
         looked_at=looked_at,
         num_steps=config.steps(len(data)),
         processes=processes,
-        record=run_folder.record(config, processes=processes, data=data.counts()),
+        record=run_folder.record(config, processes=processes, data=data.counts(), weights=parts),
     )
 
 

@@ -64,12 +64,13 @@ PACKAGES = ("evqa", "torch", "transformers", "peft", "accelerate", "deepspeed", 
 Record = dict[str, Any]
 
 
-def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]]) -> Record:
-    """What a checkpoint is made with, as JSON."""
+def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]], weights: dict[str, str]) -> Record:
+    """What a checkpoint is made with, as JSON; `weights`: part -> fingerprint of what training starts from."""
     fields = {
         "config": dataclasses.asdict(config),
         "processes": processes,
         "data": data,
+        "weights": weights,
         "packages": versions(),
     }
     return json.loads(json.dumps(fields, default=str))  # paths as text
@@ -191,7 +192,7 @@ def differences(saved: Record, now: Record) -> list[str]:
 
 
 def _decisive(fields: Record) -> Record:
-    flat = _flat({key: fields[key] for key in ("config", "processes", "data")}, "")
+    flat = _flat({key: fields.get(key, {}) for key in ("config", "processes", "data", "weights")}, "")
     return {name: value for name, value in flat.items() if name not in FREE}
 
 
