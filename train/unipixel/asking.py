@@ -60,7 +60,7 @@ class Reader:
     def __init__(self, model: UniPixel, tokenizer: PreTrainedTokenizerBase, plan: Look) -> None:
         self.plan = plan
         self._model, self._tokenizer = model, tokenizer
-        self._padding = conversation.known(tokenizer, (conversation.END, "<|endoftext|>"))[-1]
+        self._padding = conversation.ends(tokenizer)[-1]
         self._clips: ClipCache[Watched] = ClipCache(lambda path: look(Clip(path), plan), kept=KEPT_CLIPS)
 
     def read(self, messages: Sequence[Message], *, is_open: bool = True) -> Asked:

@@ -129,7 +129,7 @@ class UniPixelChat:
             max_pixels=config.max_pixels if max_pixels is None else max_pixels,
         )
         self.reader = Reader(self.model, self.tokenizer, plan)
-        self.ends = conversation.known(self.tokenizer, (conversation.END, "<|endoftext|>"))
+        self.ends = conversation.ends(self.tokenizer)
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,

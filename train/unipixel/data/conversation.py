@@ -118,6 +118,11 @@ def region_note(
     return "\n".join([head, *lines, ""])
 
 
+def ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a reply; the last of them also pads."""
+    return known(tokenizer, (END, "<|endoftext|>"))
+
+
 def known(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
     """Ids of those special tokens that the tokenizer has."""
     vocabulary = tokenizer.get_vocab()
