@@ -2,9 +2,10 @@
 
     python fault_server.py [--share 0.2] [--seed 1] [--slow 2.0]
 
-prints its address. A share of the requests fails in one of the ways of FAULTS; POST /plan {"faults": [...]} says what
-happens to the next ones instead. GET /stats gives what was asked and what was delivered. The answer is decided by
-the question ("Question number 012?"), so that a mixed-up reply is seen.
+prints its address. A share of the requests fails in one of the ways of FAULTS: which ones is decided by the seed, the
+question and how often it was asked, so that the order in which threads come changes nothing; POST /plan
+{"faults": [...]} says what happens to the next ones instead. GET /stats gives what was asked and what was delivered.
+The answer is decided by the question ("Question number 012?"), so that a mixed-up reply is seen.
 """
 
 import argparse
@@ -24,7 +25,8 @@ MIB = b" " * 2**20
 class State:
     def __init__(self, share: float, seed: int, slow: float) -> None:
         self.lock = threading.Lock()
-        self.random, self.share, self.slow = random.Random(seed), share, slow
+        self.seed, self.share, self.slow = seed, share, slow
+        self.asked: Counter[str] = Counter()
         self.plan: list[str] = []
         self.faults: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
@@ -33,12 +35,14 @@ class State:
         self.polls: Counter[str] = Counter()
         self.active = self.most_active = 0
 
-    def fault(self) -> str:
+    def fault(self, question: str = "") -> str:
         with self.lock:
+            self.asked[question] += 1
+            dice = random.Random(f"{self.seed} {question} {self.asked[question]}")
             if self.plan:
                 fault = self.plan.pop(0)
-            elif self.random.random() < self.share:
-                fault = self.random.choices(FAULTS, [0.2 if one == "slow" else 1.0 for one in FAULTS])[0]
+            elif dice.random() < self.share:
+                fault = dice.choices(FAULTS, [0.2 if one == "slow" else 1.0 for one in FAULTS])[0]
             else:
                 fault = "ok"
             self.faults[fault] += 1
@@ -98,8 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         kept = {"path": self.path, "body": without_pictures(body), "has_key": bool(key)}
         with self.state.lock:
             self.state.requests.append(kept)
-        fault = self.state.fault()
         question = (re.findall(r"Question number (\d+)\?", json.dumps(body)) or ["0"])[-1]
+        fault = self.state.fault(question)
         if not self.fail(fault, key.removeprefix("Bearer "), is_gemini=is_gemini):
             text = json.dumps(
                 {
