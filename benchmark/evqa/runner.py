@@ -67,11 +67,13 @@ class Crew(Protocol):
 
     name: str
     """The model's."""
-    size: int
-    """How many samples it works on at once."""
-
     prices: Prices | None
     """By which its replies are paid for; None where nothing is."""
+
+    @property
+    def size(self) -> int:
+        """How many samples it works on at once."""
+        ...
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:

@@ -25,9 +25,9 @@ import psutil
 import tyro
 
 from evqa import masks, media, schema
+from evqa.cluster import NOT_STARTED
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Sample
-from evqa.workers import NOT_STARTED
 
 SIZE = (32, 48)
 FRAMES = (6, 12)

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from evqa import datasets, methods, models, runner, workers
+from evqa import cluster as ray_cluster
+from evqa import datasets, methods, models, pool, runner, workers, zoo
 from evqa.datasets import Dataset
 from evqa.models.base import Model
 from evqa.runner import PREDICTIONS, Work
@@ -63,7 +64,7 @@ def started() -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="evqa-ray-", dir="/tmp") as folder:  # a socket's path is short
             process = subprocess.Popen(
                 [*start, f"--temp-dir={folder}"],
-                env=environment() | workers.QUIET_AND_PATIENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
+                env=environment() | ray_cluster.QUIET_AND_PATIENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -260,12 +261,87 @@ def test_a_driver_with_a_ray_of_its_own_is_killed_and_goes_on() -> None:
     result = subprocess.run(
         [sys.executable, script, *few], env=environment(), capture_output=True, text=True, check=False
     )
-    if result.returncode and workers.NOT_STARTED in result.stderr:
+    if result.returncode and ray_cluster.NOT_STARTED in result.stderr:
         pytest.skip("Ray itself does not start on this machine in its 30 seconds")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert (found["exactly_once"], found["equal"]) == (24, True)
     assert (found["killed"].count("driver"), found["killed"].count("worker")) == (2, 1)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+AT_ONCE = 4
+"""Samples that a model of these tests is asked at once."""
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait, but not for ever."""
+    for _ in range(6000):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
+    tmp_path: Path, joined: str, bench: Bench
+) -> None:
+    never_asked = {"base_url": "http://127.0.0.1:9", "model_id": "m", "concurrency": AT_ONCE}
+    recipe = workers.Recipe(model="openai-compatible", overrides=never_asked)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def deadly(model: Model, sample: Sample) -> Prediction:
+        is_again = (marks / f"begun-{sample.id}").exists()
+        here = marks / f"here-{sample.id}-{os.getpid()}"
+        for mark in (here, marks / f"begun-{sample.id}"):
+            mark.touch()
+        company = [path for path in marks.glob(f"here-*-{os.getpid()}") if path != here]
+        if sample.id == "s001":
+            until(lambda: is_again or len(list(marks.glob("begun-*"))) == AT_ONCE)
+            (marks / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        until((marks / "killed").exists)
+        if is_again:
+            time.sleep(0.1)  # for company that should not come
+            company += [path for path in marks.glob(f"here-*-{os.getpid()}") if path != here]
+        here.unlink()
+        return Prediction(sample=sample.id, status="failed", error="alone" if is_again and not company else "")
+
+    data = datasets.load(str(bench.data(tmp_path / "data", 6)))
+    with workers.hired(recipe, 1) as crew:
+        assert crew.size == AT_ONCE
+        found = {one.sample: one.error for one in crew.predict(data.samples, deadly)}
+    assert sorted(found) == [f"s{number:03d}" for number in range(6)]
+    assert (found.pop("s001") or "").startswith("2 workers died on it, the last: ")
+    assert found == {f"s{number:03d}": "alone" if number < AT_ONCE else "" for number in (0, 2, 3, 4, 5)}
+
+
+def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path, joined: str, bench: Bench) -> None:
+    if zoo.missing_files(ROOT / "model_zoo" / "tiny"):
+        pytest.skip("model_zoo/tiny has no weights: git checkout model_zoo")
+    data = datasets.load(str(bench.data(tmp_path / "data", 10, frames=(6, 9))))
+    in_pairs = workers.Recipe(model="tiny", overrides={"batch_size": AT_ONCE // 2})
+    work = methods.method("single-turn")
+    alone = {one.sample: one for one in pool.Threads(models.build("tiny")).predict(data.samples, work)}
+    with workers.hired(in_pairs, 1) as crew:
+        assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
+        predicted = crew.predict(data.samples, work)
+        first = next(predicted)
+        for worker in working():
+            worker.kill()
+        together = {one.sample: one for one in (first, *predicted)}
+        settings = dict(crew.settings)
+    assert settings == models.build("tiny").settings
+    assert together.keys() == alone.keys()
+    for sample, one in together.items():
+        other = alone[sample]
+        assert (one.status, one.error, one.answer, one.spans) == ("ok", None, other.answer, other.spans)
+        assert [turn.reply for turn in one.turns] == [turn.reply for turn in other.turns]
+        assert one.tracks is not None
+        assert other.tracks is not None
+        assert [track.masks for track in one.tracks] == [track.masks for track in other.tracks]
 
 
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
@@ -289,7 +365,7 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
     [
         (("--workers", "0"), "at least 1 worker"),
         (("--cluster", "127.0.0.1:1"), "give --workers N"),
-        (("--workers", "2", "--batch-size", "4"), "with --shard I/N"),
+        (("--workers", "2", "--concurrency", "4"), "give one"),
     ],
 )
 def test_numbers_of_workers_that_make_no_sense_are_refused(
@@ -300,3 +376,11 @@ def test_numbers_of_workers_that_make_no_sense_are_refused(
     data, replies = bench.data(tmp_path / "data", 1), bench.replies(tmp_path / "replies.json", 1)
     assert main(["predict", str(data), str(replies), "--out", str(tmp_path / "run"), *options]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_model_behind_an_api_has_no_workers(tmp_path: Path, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    from evqa.__main__ import main
+
+    server = ("openai-compatible", "--base-url", "http://127.0.0.1:9", "--model-id", "m")
+    assert main(["predict", str(bench.data(tmp_path / "data", 1)), *server, "--workers", "2"]) == 2
+    assert "leave --workers out, --concurrency N asks N questions at once" in capsys.readouterr().err

@@ -98,6 +98,11 @@ def has_setting(name: str, setting: str) -> bool:
     return setting in _settings(_adapter(name, row(name)))
 
 
+def is_behind_api(name: str) -> bool:
+    """Whether a server computes a model's replies."""
+    return "calling" in _shared(_adapter(name, row(name)))
+
+
 def _settings(make: Callable[..., object]) -> list[str]:
     """The settings of an adapter: its parameters, with those of the records that it shares with others."""
     shared = _shared(make)

@@ -117,6 +117,11 @@ class Concurrent(Protocol):
     """How many calls at once are worth while."""
 
 
+def at_once(model: object) -> int:
+    """How many samples a model is asked at once."""
+    return model.concurrency if isinstance(model, Concurrent) else 1
+
+
 @runtime_checkable
 class Pointable(Protocol):
     """A model that takes the places and regions of a clip."""
