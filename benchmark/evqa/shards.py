@@ -71,5 +71,5 @@ def shards_of(run: Path) -> dict[Shard, Path]:
 
 
 def plain(name: str) -> str:
-    """A name as one part of a path: of a path the last two parts, joined."""
-    return "-".join(part for part in Path(name).with_suffix("").parts[-2:] if part not in {"/", "..", "."})
+    """A name as one part of a path: of a path the last two parts, joined, without the ending of a file of replies."""
+    return "-".join(part for part in Path(name.removesuffix(".json")).parts[-2:] if part not in {"/", "..", "."})

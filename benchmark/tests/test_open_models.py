@@ -349,6 +349,13 @@ def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
     assert batcher.result("b") == "B"
 
 
+def test_a_pass_that_forgets_a_question_is_an_error_and_no_one_waits_for_ever() -> None:
+    batcher: Batcher[str, str] = Batcher(lambda batch: [], 1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="shorter"):
+            batcher.result("a")
+
+
 def test_a_batch_that_fails_is_computed_in_halves_until_one_alone_fails() -> None:
     """As where memory does not suffice for all at once, or one of them cannot be answered."""
     sizes: list[int] = []

@@ -51,6 +51,12 @@ def test_what_is_no_shard_is_refused_with_the_form(text: str) -> None:
 def test_a_name_becomes_one_part_of_a_path() -> None:
     assert plain("outputs/shapes/model.json") == "shapes-model"
     assert plain("st-evidence-3b") == "st-evidence-3b"
+    assert plain("data/set-1.0") == "data-set-1.0"
+
+
+def test_no_two_models_share_a_folder() -> None:
+    assert len({plain(name) for name in models.MODELS}) == len(models.MODELS)
+    assert plain("qwen2.5-vl-7b") == "qwen2.5-vl-7b"
 
 
 def test_shards_are_merged_into_what_an_unbroken_run_gives(

@@ -70,14 +70,14 @@ class Batcher(Generic[Item, Result]):
     def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
         """Compute a batch; False where it failed as its halves may not."""
         try:
-            results = self._compute([item for item, _ in batch])
+            results = list(zip(batch, self._compute([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
             if len(batch) > 1 and isinstance(error, ModelError | ValueError):
                 return False
             for _, future in batch:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in results:
                 future.set_result(result)
         return True
 
