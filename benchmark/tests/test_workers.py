@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,36 +211,47 @@ def test_a_run_whose_workers_and_driver_are_killed_ends_as_an_unbroken_one(
     replies = bench.replies(tmp_path / "replies.json", count)
     bench.run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
     whole = (tmp_path / "unbroken" / PREDICTIONS).stat().st_size
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "evqa", "predict", str(data), str(replies), "--out", str(out)]
+    command = [sys.executable, "-m", "evqa", "predict", str(data), str(replies)]
     command += ["--workers", "4", "--cluster", cluster]
     plan = ["worker", "worker", "driver", "worker", "driver", "worker"]
     marks = [whole * (step + chance.random() / 2) / (len(plan) + 1) for step in range(1, len(plan) + 1)]
-    driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-    for victim, mark in zip(plan, marks, strict=True):
-        wait_for(out / PREDICTIONS, mark, driver)
-        if victim == "worker":
-            chance.choice(working()).kill()
-        else:
-            driver.kill()
-            driver.communicate()
-            driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-    said = driver.communicate()[1]
-    while driver.returncode == 1:  # two workers died on one sample: the same command tries it again
-        driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-        said = driver.communicate()[1]
-    assert driver.returncode == 0, said
+    folders = (tmp_path / f"run{attempt}" for attempt in range(10))
+    out = next(out for out in folders if is_broken([*command, "--out", str(out)], out, zip(plan, marks, strict=True)))
     done = [one.sample for one in bench.records(out) if one.status == "ok"]
     assert sorted(done) == [f"s{number:03d}" for number in range(count)], "each sample exactly once"
     assert bench.latest(out) == bench.latest(tmp_path / "unbroken")
     assert runner.load(out).identity == runner.load(tmp_path / "unbroken").identity
 
 
-def wait_for(path: Path, size_bytes: float, driver: subprocess.Popen[str]) -> None:
-    """Until a file has grown to a size, and there are workers."""
-    while not path.exists() or path.stat().st_size < size_bytes or not working():
-        assert driver.poll() is None, driver.communicate()[1]
-        time.sleep(0.01)
+def is_broken(command: list[str], out: Path, plan: Iterable[tuple[str, float]]) -> bool:
+    """Run a command to its end, with a kill at each size of its file; False where it ended before the last one."""
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+    driver, chance, is_in_time = start(), random.Random(0), True
+    for victim, mark in plan:
+        while driver.poll() is None and not (has_grown(out / PREDICTIONS, mark) and working()):
+            time.sleep(0.01)
+        is_in_time = is_in_time and driver.poll() is None
+        if not is_in_time:
+            break
+        if victim == "worker":
+            chance.choice(working()).kill()
+        else:
+            driver.kill()
+            driver.communicate()
+            driver = start()
+    said = driver.communicate()[1]
+    while driver.returncode == 1:  # two workers died on one sample: the same command tries it again
+        driver = start()
+        said = driver.communicate()[1]
+    assert driver.returncode == 0, said
+    return is_in_time
+
+
+def has_grown(path: Path, size_bytes: float) -> bool:
+    return path.exists() and path.stat().st_size >= size_bytes
 
 
 def working() -> list[psutil.Process]:
