@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import datasets, media, models, pool, runner, schema, zoo
+from evqa import datasets, media, methods, models, pool, runner, schema, zoo
 from evqa.methods import single_turn
 from evqa.models.base import Clip, Message, ModelError, Still
 from evqa.models.batching import Batcher
-from evqa.schema import Prediction, Sample
+from evqa.schema import Prediction, Sample, Span
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -334,6 +334,32 @@ def test_a_run_with_batches_predicts_every_sample_once(
     assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]
     identity = runner.load(tmp_path / "run").identity
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
+
+
+@pytest.fixture(scope="module")
+def tiny_chat(checkpoints: dict[str, Path]) -> models.Model:
+    return models.build(str(checkpoints["Qwen2_5_VLForConditionalGeneration"]), max_tokens=2, max_side=28)
+
+
+@pytest.mark.parametrize("task", ["gen", "mcq"])
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_every_method_runs_on_every_task_with_a_random_open_model(
+    tiny_chat: models.Model, name: str, task: str, clip: Path, tmp_path: Path
+) -> None:
+    sample = Sample(id="one", video_id="clip", video=clip, question="What?", options=("circle", "square"), answer=0)
+    if task == "mcq":
+        pictures = tuple(tmp_path / f"{letter}.png" for letter in "abcd")
+        for path in pictures:
+            media_frame(path)
+        times = tuple((Span(start, start + 0.5),) for start in (0.0, 0.5, 1.0, 1.5))
+        sample = sample.model_copy(update={"time_options": times, "mask_options": pictures})
+    prediction = methods.METHODS[name](tiny_chat, sample)
+    assert prediction.status == "ok", prediction.error
+    num_turns = {"multi-turn": 3, "grounded-turns": 3, "choose": 3, "choose-chat": 3}.get(name, 1)
+    if task == "gen" and name.startswith("choose"):
+        num_turns = 0 if name in {"choose-time", "choose-space"} else 1
+    assert len(prediction.turns) == num_turns
+    assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
 
 
 def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
