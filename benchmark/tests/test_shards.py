@@ -127,6 +127,32 @@ def test_shards_of_different_runs_are_not_merged(
     assert "shards of different counts" in capsys.readouterr().err
 
 
+def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
+    tmp_path: Path, data: Dataset, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["predict", str(data.folder), str(bench.replies(tmp_path / "replies.json", 7)), "--out", str(out)]
+    for options, done, skipped in (
+        (("--only", "s005", "s002"), 2, 0),
+        (("--only", "s005", "s001", "s002", "--limit", "2"), 1, 1),
+        (("--limit", "4"), 2, 2),
+        ((), 2, 5),
+    ):
+        assert main([*command, *options]) == 0
+        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
+    for options, done, skipped in (
+        (("--shard", "1/2", "--only", "s002", "s004"), 1, 0),
+        (("--shard", "1/2", "--limit", "4"), 2, 0),
+        (("--shard", "1/2"), 1, 2),
+        (("--shard", "0/2"), 4, 0),
+    ):
+        assert main([*command, *options]) == 0
+        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+    assert main(["merge", str(out)]) == 0
+    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
+
+
 def test_a_folder_without_shards_says_how_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(tmp_path)]) == 2
     assert "evqa predict ... --shard I/N" in capsys.readouterr().err

@@ -32,6 +32,9 @@ pytestmark = pytest.mark.skipif(
 Bench = Any
 """The fixture of conftest.py."""
 
+Disk = Any
+"""The fixture of conftest.py: a folder on a file system of its own, and what mounts that anew."""
+
 GPUS = ("3", "5", "6", "7")
 """Numbers of the GPUs that the cluster may use; it is told of them, and no code here needs them to be there."""
 
@@ -353,6 +356,30 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
         assert one.tracks is not None
         assert other.tracks is not None
         assert [track.masks for track in one.tracks] == [track.masks for track in other.tracks]
+
+
+def test_a_disk_that_is_full_or_read_only_ends_a_run_of_workers_and_loses_nothing(
+    tmp_path: Path, joined: str, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evqa.__main__ import main
+
+    place, mount = disk
+    data, replies = bench.data(tmp_path / "data", 120), bench.replies(tmp_path / "replies.json", 120)
+    bench.run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
+    command = ["predict", str(data), str(replies), "--out", str(place / "run"), "--workers", "2"]
+    for options, reason in (("", "No space left on device"), ("remount,ro,size=64k", "Read-only file system")):
+        if options:
+            mount(options)
+        assert main(command) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(f"evqa: cannot write to {place / 'run'}: {reason}; the predictions in it are safe")
+    kept = bench.records(place / "run")
+    assert 10 < len(kept) < 120
+    mount("remount,rw,size=8m")
+    assert main(command) == 0
+    assert bench.records(place / "run")[: len(kept)] == kept
+    assert len(bench.records(place / "run")) == 120
+    assert bench.latest(place / "run") == bench.latest(tmp_path / "unbroken")
 
 
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
