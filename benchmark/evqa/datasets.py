@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
 from evqa import track_files
-from evqa.schema import NO_VIDEO, BadLine, Sample, numbered_records
+from evqa.jsonl import BadLine, numbered_records
+from evqa.schema import NO_VIDEO, Sample
 
 
 @dataclass(frozen=True)

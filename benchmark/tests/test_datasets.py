@@ -6,7 +6,8 @@ import pytest
 
 from evqa import datasets
 from evqa.datasets import DATASETS
-from evqa.schema import BadLine, Prediction
+from evqa.jsonl import BadLine
+from evqa.schema import Prediction
 from evqa.score import score_presets
 
 

@@ -209,7 +209,8 @@ def squares(tmp_path_factory):
     import numpy as np
 
     from evqa import masks, media
-    from evqa.schema import Sample, Span, Track, write_records
+    from evqa.jsonl import write_records
+    from evqa.schema import Sample, Span, Track
 
     folder = tmp_path_factory.mktemp("squares")
     (folder / "videos").mkdir()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from evqa import datasets
-from evqa.schema import Exchange, Sample, write_records
+from evqa.jsonl import write_records
+from evqa.schema import Exchange, Sample
 from evqa.tasks import prepare
 from unipixel import recipes
 from unipixel.configs import DataConfig

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from evqa import datasets, score
-from evqa.schema import Prediction, read_records, write_records
+from evqa.jsonl import read_records, write_records
+from evqa.schema import Prediction
 from unipixel import configs, recipes, run_folder, sft
 from unipixel.configs import OptimizerConfig
 from unipixel.data import mixture
