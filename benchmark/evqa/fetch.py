@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evqa import jsonl, unpack, zoo
-from evqa.datasets import DATASETS, path_inside
+from evqa.dataset_rows import DATASETS
+from evqa.datasets import path_inside
 
 
 class Published(NamedTuple):
