@@ -60,9 +60,10 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
             f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least\n{grid}"
         )
     for axis, about in (("question_type", "question type"), ("source", "source")):
-        if groups := group_table(scores, axis, style):
-            counts = counted(scores.groups[axis], columns_of(scores.preset), style)
-            parts += [f"{scores.name}, by {about}\n{groups}", counts]
+        groups = scores.groups.get(axis, {})
+        if len(groups) > 1:
+            counts = counted(groups, columns_of(scores.preset), style)
+            parts += [f"{scores.name}, by {about}\n{group_table(scores, axis, style)}", counts]
     return parts
 
 
