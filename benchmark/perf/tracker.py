@@ -91,7 +91,7 @@ def cost(
         )
 
 
-def memory(  # noqa: PLR0913
+def memory(
     frames: tuple[int, ...] = (500, 4000),
     objects: int = 2,
     prompt_part: float = 0.0,
