@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import masks, models, runner, schema
+from evqa import jsonl, masks, models, runner
 from evqa.__main__ import main
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Span
@@ -137,7 +137,7 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     changed = found(first)["s000"]
     turn = changed.turns[0].model_copy(update={"reply": "another reply"})
     changed = changed.model_copy(update={"turns": (turn,), "expressions": ("a dog",)})
-    schema.append_record(first / PREDICTIONS, changed)
+    jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
     assert "1 predicted, 2 were there, 1 failed" in capsys.readouterr().out
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
@@ -150,12 +150,12 @@ def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: 
     main(["merge", str(drawn)])
     assert columns(found(drawn)["s000"]) == {"the red ball": [4], "a dog": [5]}
     changed = found(first)["s000"].model_copy(update={"expressions": ("a dog",)})
-    schema.append_record(first / PREDICTIONS, changed)
+    jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
     main(["merge", str(drawn)])
     assert columns(found(drawn)["s000"]) == {"a dog": [2, 3]}
     again = found(first)["s000"].model_copy(update={"expressions": ("the red ball",)})
-    schema.append_record(first / PREDICTIONS, again)
+    jsonl.append_record(first / PREDICTIONS, again)
     segment(first, SEGMENTER, "--mode", "concat", "--shard", "0/2")
     main(["merge", str(drawn)])
     assert columns(found(drawn)["s000"]) == {"the red ball": [1]}

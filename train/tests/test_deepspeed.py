@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from evqa import datasets
-from evqa.schema import NO_VIDEO, Exchange, Sample, Track, write_records
+from evqa.jsonl import write_records
+from evqa.schema import NO_VIDEO, Exchange, Sample, Track
 from unipixel import sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
