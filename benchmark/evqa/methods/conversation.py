@@ -60,7 +60,7 @@ class Conversation:
         )
         self.turns.append(turn)
         self.masks = reply.masks or self.masks
-        return replies.parse(reply.text, asks, self.sample.options)
+        return replies.parse_for(reply.text, asks, self.sample)
 
     def seconds(self) -> float:
         """Wall time since the beginning."""
