@@ -52,9 +52,10 @@ class Selection:
         """The samples in the data set's order."""
         samples = list(dataset.samples)
         if self.only is not None:
-            if unknown := sorted(set(self.only) - {sample.id for sample in samples}):
+            wanted = set(self.only)
+            if unknown := sorted(wanted - {sample.id for sample in samples}):
                 raise ValueError(f"{dataset.name} has no sample {', '.join(unknown)}; its first is {samples[0].id}")
-            samples = [sample for sample in samples if sample.id in set(self.only)]
+            samples = [sample for sample in samples if sample.id in wanted]
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is a number of samples, at least 1, got {self.limit}")
         samples = samples[: self.limit]

@@ -358,6 +358,11 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_into_a_record(server: 
         ("o3", {"max_cost": 1.0}, "needs the prices of the model"),
         ("gpt-4o", {"max_cost": -1.0}, "max_cost is above 0"),
         ("gpt-4o", {"tries": 0}, "at least 1"),
+        ("gpt-4o", {"max_side": 0}, "--max-side is at least 1, got 0"),
+        ("gpt-4o", {"max_frames": -3}, "--max-frames is at least 1, got -3"),
+        ("gpt-4o", {"max_tokens": 0}, "--max-tokens is at least 1, got 0"),
+        ("gpt-4o", {"fps": 0.0}, "--fps is a number of frames a second, above 0, got 0.0"),
+        ("gpt-4o", {"fps": float("nan")}, "above 0, got nan"),
         ("scripted", {"rpm": 3.0}, "has no --rpm; it has: --replies"),
     ],
 )

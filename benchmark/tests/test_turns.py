@@ -1,5 +1,6 @@
 """Methods that take several turns, and methods for multiple choice."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import masks, media, methods, models, replies
+from evqa import masks, media, methods, models, prompts, replies
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import Sample, Span
 
@@ -113,6 +114,22 @@ def test_the_trained_prompt_never_varies(tmp_path: Path, sample: Sample) -> None
         "What moves?\nOptions:\n(A) circle\n(B) square\n"
         "Answer with temporal evidence [[start1, end1], ...] and spatial evidence masks."
     }
+
+
+PROMPTS = {2: "d011a032911650e974e4892e2aa8c08232bbe1adf022bcf8cdb93ce287c81fa2"}
+"""Version of the prompts -> SHA-256 of all of them, of one sample."""
+
+
+def test_prompts_change_only_with_their_version(tmp_path: Path, choice: Sample) -> None:
+    """The version is a part of a run's identity: two runs of one version were asked the same."""
+    model = scripted(tmp_path, {"*": ["B"] * 3})
+    samples = (choice, choice.model_copy(update={"options": (), "answer": None}))
+    asked = [
+        turn.prompt for name in methods.METHODS for one in samples for turn in methods.METHODS[name](model, one).turns
+    ]
+    asked += [prompts.segment_request(("a", "b", "c")[:number]) for number in (1, 2, 3)]
+    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()
+    assert digest == PROMPTS[prompts.PROMPT_VERSION], "raise PROMPT_VERSION, and add its digest"
 
 
 def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None:

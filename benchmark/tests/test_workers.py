@@ -130,7 +130,9 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     summary = run(replies, data, tmp_path / "run", 2)
     assert (summary.done, summary.skipped, summary.failed) == (alone.done, alone.skipped, alone.failed)
     assert bench.latest(tmp_path / "run") == bench.latest(tmp_path / "alone")
-    assert runner.load(tmp_path / "run").identity == runner.load(tmp_path / "alone").identity
+    for part in ("identity", "spent"):
+        assert getattr(runner.load(tmp_path / "run"), part) == getattr(runner.load(tmp_path / "alone"), part)
+    assert runner.load(tmp_path / "run").spent.replies == 9
     order = [one.sample for one in bench.records(tmp_path / "run")]
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
