@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, media, models, pool, runner
+from evqa import datasets, jsonl, masks, media, models, pipeline, pool, runner
 from evqa.__main__ import main
+from evqa.hands import Hands
 from evqa.methods import single_turn
 from evqa.models import frames, structured
 from evqa.models.base import Clip, Message, Model, ModelError, ModelStop
@@ -453,6 +454,29 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     assert (about.spent.replies, about.spent.input_tokens, about.spent.output_tokens) == (6, 720, 180)
     assert about.spent.cost == pytest.approx(0.0036)
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.max_side"]) == (1.0, 32, 512)
+
+
+def test_a_benchmark_asks_the_server_at_once_and_draws_with_another_model(
+    server: FaultServer, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "data", clip, 3)
+    track = {"masks": {0: masks.encode(np.ones((64, 128), dtype=np.bool_)).model_dump()}}
+    drawn = {"text": "<|seg|>", "tracks": [track], "num_frames": 18}
+    (tmp_path / "drawing.json").write_text(json.dumps({"Please segment": drawn}))
+    command = ["benchmark", "data", "openai-compatible", "--base-url", f"{server.url}/v1", "--model-id", "served"]
+    assert main([*command, "--concurrency", "3", "--with", "drawing.json"]) == 0
+    folder = tmp_path / "outputs" / "data" / "openai-compatible-single-turn-concat"
+    found = list(jsonl.read_records(folder / "predictions.jsonl", Prediction))
+    assert [one.tracks is not None and one.tracks[0].label for one in found] == [f"object 000{n}" for n in range(3)]
+
+
+def test_where_a_server_asks_the_workers_of_a_benchmark_draw() -> None:
+    hands = Hands(workers=8, cluster="auto", concurrency=16, limit=5)
+    asks, draws = pipeline.hands_of_steps("openai-compatible", hands)
+    assert asks == Hands(concurrency=16, limit=5)
+    assert draws == Hands(workers=8, cluster="auto", limit=5)
+    assert pipeline.hands_of_steps("scripted", hands) == (hands, hands)
 
 
 def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(

@@ -1,9 +1,12 @@
 """Open models: a tiny random model of each architecture, through its own processor, on the CPU."""
 
+import gc
 import importlib.util
 import json
 import shutil
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -375,6 +378,20 @@ def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
     assert batcher.result("b") == "B"
 
 
+def test_a_model_that_is_not_needed_any_more_leaves_the_memory(checkpoints: dict[str, Path], clip: Path) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model = models.build(folder, max_tokens=1, max_side=28, batch_size=2)
+    assert model.generate(question(clip, "What?")).usage is not None
+    gone = weakref.ref(model)
+    del model
+    for _ in range(1000):
+        gc.collect()
+        if gone() is None:
+            return
+        time.sleep(0.01)  # until its thread has found nothing to do
+    raise AssertionError("it is still held")
+
+
 def test_a_pass_that_forgets_a_question_is_an_error_and_no_one_waits_for_ever() -> None:
     batcher: Batcher[str, str] = Batcher(lambda batch: [], 1)
     for _ in range(2):
@@ -466,6 +483,14 @@ def test_code_of_a_checkpoint_does_not_run_unasked_nor_at_an_unknown_commit(draw
         models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
     with pytest.raises(ValueError, match="name the commit that you have read"):
         zoo.download("sa2va-qwen2.5-vl-7b")
+
+
+def test_a_package_that_the_code_of_a_checkpoint_needs_is_named(drawing: Path) -> None:
+    (drawing / "source.json").write_text(json.dumps({"revision": "a" * 40}))
+    code = drawing / "modeling_drawing.py"
+    code.write_text(f"import no_such_kernels\n{code.read_text()}")
+    with pytest.raises(ValueError, match=r"cannot load the model in .*no_such_kernels"):
+        models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
 
 
 def test_sa2va_answers_and_draws_by_its_published_code(drawing: Path, clip: Path) -> None:
