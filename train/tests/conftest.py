@@ -1,5 +1,7 @@
 """Small models and the golden tensors that the tests share."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,39 +22,21 @@ ORACLE_SIZES = {
 }
 """The golden model's decoder (sam2_tiny.json): its config.json names a size that only exists there."""
 
-SPECIAL = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|ref|>",
-    "<|seg|>",
-    "<|mem|>",
-]
+PERF = Path(__file__).resolve().parents[2] / "benchmark" / "perf"
 
 
-LLM = {
-    "3B": {
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-    },
-    "7B": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    },
-}
-"""Sizes of the published language models."""
+@pytest.fixture(scope="session")
+def perf():
+    """Gives a module of benchmark/perf, which is no package."""
+    return _perf_module
+
+
+def _perf_module(name):
+    spec = importlib.util.spec_from_file_location(name, PERF / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)
@@ -95,18 +79,20 @@ def oracle_model(oracle, oracle_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def published_config():
+def published_config(perf):
     """The config of a published size."""
     from unipixel.model.config import UniPixelConfig
+
+    sizes = perf("gpu").TEXT
 
     def config(size):
         is_tied = size == "3B"
         return UniPixelConfig(
-            text_config=LLM[size] | {"tie_word_embeddings": is_tied},
+            text_config=sizes[size.lower()] | {"tie_word_embeddings": is_tied},
             vision_config={
                 "hidden_size": 1280,
                 "intermediate_size": 3420,
-                "out_hidden_size": LLM[size]["hidden_size"],
+                "out_hidden_size": sizes[size.lower()]["hidden_size"],
                 "tokens_per_second": 2,
             },
             sam2_config="configs/sam2.1_hiera_b+",
@@ -121,6 +107,8 @@ def tokenizer():
     """A tokenizer of single characters with the special tokens of the published one."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+
+    from unipixel.tiny.vocabulary import SPECIAL
 
     characters = [chr(code) for code in range(32, 127)] + ["\n"]
     vocabulary = {text: index for index, text in enumerate([*SPECIAL, *characters])}
