@@ -27,9 +27,11 @@ STEPS = 3
 TOGETHER = 4
 
 FORKS = """
-import json, os, sys
+import json, os, shutil, sys
 from unipixel import assembly, sft
-for port, arguments in json.loads(sys.argv[1]):
+for port, lost, arguments in json.loads(sys.argv[1]):
+    for folder in lost:
+        shutil.rmtree(folder)
     ranks = []
     for rank in ("0", "1"):
         if not (child := os.fork()):
@@ -123,8 +125,8 @@ def log_of(out):
     return [row for row in state["log_history"] if "loss" in row]
 
 
-def assert_same_run(one, two):
-    for name in ("loss", "loss_lm", "grad_norm"):
+def assert_same_run(one, two, norm="grad_norm"):
+    for name in ("loss", "loss_lm", norm):
         assert [row[name] for row in log_of(two)] == pytest.approx([row[name] for row in log_of(one)], rel=1e-4), name
     dice = [[row.get("loss_dice", 0.0) for row in log_of(run)] for run in (one, two)]
     assert dice[1] == pytest.approx(dice[0], rel=1e-4)
@@ -134,23 +136,22 @@ def assert_same_run(one, two):
         assert torch.allclose(weight, second[name], atol=1e-4), name
 
 
-def test_every_stage_learns_what_one_process_learns(arguments, alone, mixed, tmp_path):
-    """Stage 3 goes on from its second checkpoint, and answers samples while it learns."""
-    stages = {
-        "0": ["--zero", "0"],
-        "1-offload": ["--zero", "1", "--offload", "True"],
-        "3": ["--zero", "3", "--eval-data", str(mixed), "--eval-steps", "2", "--eval-samples", "3"],
-        "3-offload": ["--zero", "3", "--offload", "True"],
-    }
-    runs = [[*arguments, *flags, "--out", str(tmp_path / name)] for name, flags in stages.items()]
+def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, tmp_path):
+    """Stage 3 also answers a sample while it learns, one process alone, and goes on from a checkpoint."""
+    stages = {"0": ["--zero", "0"], "1": ["--zero", "1", "--offload", "True"], "3": ["--zero", "3"]}
+    runs = [[free_port(), [], [*arguments, *flags, "--out", str(tmp_path / name)]] for name, flags in stages.items()]
+    lost = [str(tmp_path / "3" / name) for name in ("model", "checkpoint-2", "checkpoint-3")]
+    again = [free_port(), lost, list(runs[-1][-1])]
+    runs[-1][-1] += ["--eval-data", str(squares), "--eval-steps", "2", "--eval-samples", "1"]
     script = tmp_path / "forks.py"
     script.write_text(FORKS)
-    ports = [(free_port(), run) for run in runs]
-    running = python(str(script), json.dumps(ports))
+    running = python(str(script), json.dumps([*runs, again]))
     output = running.communicate()[0]
     assert running.returncode == 0, output
+    assert "going on from" in output
+    assert (tmp_path / "3" / "looks" / "step-2.scores.json").is_file()
     for name in stages:
-        assert_same_run(alone, tmp_path / name)
+        assert_same_run(alone, tmp_path / name, norm="grad_norm" if name != "0" else "loss")  # 0 tells none in fp32
 
 
 def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_process(arguments, alone, tmp_path):

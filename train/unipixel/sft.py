@@ -182,7 +182,7 @@ def train(job: Job, checkpoint: Path | None) -> None:
     from unipixel import assembly
 
     trainer = assembly.assemble(job)
-    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.num_trained(trainer.trained)))
+    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.counts(trainer.trained)[:2]))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
         logger.info("the finished model is %s", assembly.write_finished(job))
@@ -207,8 +207,9 @@ def dry_run(job: Job) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
         trainer = assembly.assemble(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
-        trained, total = assembly.num_trained(trainer.trained)
-        logger.info("training %s of %s weights: %s", f"{trained:,}", f"{total:,}", _estimate(job, trained, total))
+        counts = assembly.counts(trainer.trained)
+        estimate = footprint(counts, config.loop, job.processes)
+        logger.info("training %s of %s weights: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
         before = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - before
@@ -222,10 +223,6 @@ def dry_run(job: Job) -> None:
         config.accumulation(job.processes) * job.num_steps,
     )
     trainer.finish()
-
-
-def _estimate(job: Job, trained: int, total: int) -> str:
-    return str(footprint(trained, total, job.config.loop, job.processes))
 
 
 if __name__ == "__main__":
