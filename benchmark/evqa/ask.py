@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evqa import masks, media, methods, models, overlay, schema, zoo
+from evqa import jsonl, masks, media, methods, models, overlay, zoo
 from evqa.media import Video
 from evqa.models.base import Model
 from evqa.overlay import Frame, Mask
@@ -105,7 +105,7 @@ def ask(
 def _written(sample: Sample, prediction: Prediction, video: Video, out: Path, *, note: str) -> Answer:
     out.mkdir(parents=True, exist_ok=True)
     record = out / "prediction.jsonl"
-    schema.write_records(record, [prediction])
+    jsonl.write_records(record, [prediction])
     film = sheet = None
     if prediction.status == "ok":
         film, sheet = out / "overlay.mp4", out / "sheet.png"

@@ -7,7 +7,7 @@ from pathlib import Path
 from evqa import evaluate, inputs
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
-from evqa.report import NONE, counts_table, table
+from evqa.report import NONE, counted, table
 from evqa.scores import Scores
 
 
@@ -20,8 +20,8 @@ def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
         evaluate.scores_of(inputs.predictions(evaluate.file_of(run), dataset), dataset, [preset], name)[0]
         for run, name in ((first, "A"), (second, "B"))
     )
-    counts = counts_table({"A": one.metrics, "B": two.metrics}, list(one.metrics))
-    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}\n\nover how many samples\n{counts}"
+    counts = counted({"A": one.metrics, "B": two.metrics}, list(one.metrics))
+    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}\n\n{counts}"
 
 
 def about(preset: str) -> str:

@@ -17,23 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
 from evqa import track_files
-from evqa.schema import NO_VIDEO, BadLine, Sample, numbered_records
-
-
-@dataclass(frozen=True)
-class DatasetRow:
-    """Where a data set comes from."""
-
-    folder: str
-    """Below the data root (`data/`, or `EVQA_DATA` if set)."""
-    about: str
-    source: str
-    """Where the published files are; the command that fetches or makes them is in the folder's README."""
-    licence: str
-    prepare: str
-    """The command that writes its samples."""
-    file: str = "samples.jsonl"
-    """The file of samples in the folder; data sets that share a folder have one each."""
+from evqa.dataset_rows import DATASETS
+from evqa.jsonl import BadLine, numbered_records
+from evqa.schema import NO_VIDEO, Sample
 
 
 @dataclass(frozen=True)
@@ -49,119 +35,6 @@ class Dataset:
     """Lines of samples.jsonl that are no usable sample."""
     sha256: str
     """Of samples.jsonl."""
-
-
-def _shapes(split: str, about: str) -> DatasetRow:
-    return DatasetRow(
-        folder=f"shapes/{split}",
-        about=about,
-        source="made by the command itself",
-        licence="Apache-2.0",
-        prepare=f"python data/shapes/prepare.py --splits {split}",
-    )
-
-
-UNIPIXEL_DATA = "https://huggingface.co/datasets/PolyU-ChenLab/UniPixel-SFT-1M"
-"""Where the authors of UniPixel gathered what they trained on."""
-SHARED_FOLDERS = {
-    "lisa": "https://github.com/dvlab-research/LISA (its README names the source of each set)",
-    "videorefer": f"VideoRefer-700K, as in {UNIPIXEL_DATA}",
-    "inst_it": f"Inst-IT-Dataset, as in {UNIPIXEL_DATA}",
-    "osprey": f"Osprey-724K, as in {UNIPIXEL_DATA}",
-}
-"""Folder of several data sets -> where the published files are."""
-UNSTATED = "of its authors (see README.md in its folder)"
-RESEARCH_ONLY = "research, not for commercial use"
-
-
-def _trained(
-    folder: str, about: str, source: str, licence: str = UNSTATED, *, prepare: str = "", file: str = "samples.jsonl"
-) -> DatasetRow:
-    """A set of the training mixture."""
-    script = f"python data/{prepare or folder}/prepare.py"
-    return DatasetRow(folder=folder, about=about, source=source, licence=licence, prepare=script, file=file)
-
-
-def _sharing(folder: str, name: str, about: str) -> DatasetRow:
-    """One of the sets that share a folder."""
-    file = f"{name.replace('-', '_')}.jsonl"
-    script = f"python data/{folder}/prepare.py {name}"
-    source = SHARED_FOLDERS[folder]
-    return DatasetRow(folder=folder, about=about, source=source, licence=UNSTATED, prepare=script, file=file)
-
-
-DATASETS: dict[str, DatasetRow] = {
-    "shapes-train": _shapes("train", "synthetic world, training split (levels 1 and 2)"),
-    "shapes-val": _shapes("val", "synthetic world, validation split (level 1)"),
-    "shapes-test": _shapes("test", "synthetic world, test split (level 1)"),
-    "shapes2-test": _shapes("test2", "synthetic world, harder test split (level 2)"),
-    "st-evidence-gen": DatasetRow(
-        folder="st_evidence_gen",
-        about="ST-Evidence, generative: answer, evidence in time, evidence masks",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_gen/prepare.py",
-    ),
-    "st-evidence-mcq": DatasetRow(
-        folder="st_evidence_mcq",
-        about="ST-Evidence, multiple choice: answer, evidence in time, evidence in space",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_mcq/prepare.py",
-    ),
-    "st-evidence-instruct": DatasetRow(
-        folder="st_evidence_instruct",
-        about="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Instruct",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_instruct/prepare.py",
-    ),
-    "st-evidence-instruct-qa": _trained(
-        "vicas",
-        "ST-Evidence-Instruct, generated questions on the videos and masks of ViCaS (gen_qa)",
-        "https://huggingface.co/datasets/Salesforce/ST-Evidence-Instruct",
-        "CC-BY-NC-4.0",
-        prepare="st_evidence_instruct_qa",
-        file="st_evidence_qa.jsonl",
-    ),
-    "vicas": _trained("vicas", "objects of videos by sentences", "https://github.com/Ali2500/ViCaS", RESEARCH_ONLY),
-    "revos": _trained("revos", "objects of videos by reasoning", f"{UNIPIXEL_DATA}, and the authors of ReVOS"),
-    "mevis": _trained("mevis", "objects of videos by motion", f"{UNIPIXEL_DATA}, and the authors of MeViS"),
-    "lvvis": _trained("lvvis", "objects of videos by category", f"{UNIPIXEL_DATA}, and the authors of LV-VIS"),
-    "ref-youtube-vos": _trained("ref_youtube_vos", "objects of videos by expressions", UNIPIXEL_DATA),
-    "ref-davis17": _trained("ref_davis17", "objects of videos by expressions", UNIPIXEL_DATA),
-    "ref-sav": _trained("ref_sav", "objects of SA-V by descriptions", f"{UNIPIXEL_DATA}, videos of SA-V from Meta"),
-    "groundmore": _trained("groundmore", "questions on motion, with word and mask", UNIPIXEL_DATA),
-    "llava-instruct": _trained("llava_instruct", "conversations: LLaVA-665k, VideoGPT+ 576k", UNIPIXEL_DATA),
-    "reason-seg": _sharing("lisa", "reason-seg", "targets of pictures by reasoning"),
-    "ade20k": _sharing("lisa", "ade20k", "classes of pictures"),
-    "cocostuff": _sharing("lisa", "cocostuff", "classes of pictures, things and stuff"),
-    "mapillary": _sharing("lisa", "mapillary", "classes of street scenes"),
-    "paco-lvis": _sharing("lisa", "paco-lvis", "objects of pictures and their parts"),
-    "pascal-part": _sharing("lisa", "pascal-part", "objects of pictures and their parts"),
-    "refcoco": _sharing("lisa", "refcoco", "objects of pictures by expressions"),
-    "refcoco+": _sharing("lisa", "refcoco+", "objects of pictures by expressions without places"),
-    "refcocog": _sharing("lisa", "refcocog", "objects of pictures by longer expressions"),
-    "refclef": _sharing("lisa", "refclef", "objects of pictures by expressions"),
-    "videorefer-short-caption": _sharing(
-        "videorefer", "videorefer-short-caption", "short descriptions of an object that is pointed at"
-    ),
-    "videorefer-detailed-caption": _sharing(
-        "videorefer", "videorefer-detailed-caption", "long descriptions of a marked object"
-    ),
-    "videorefer-qa": _sharing("videorefer", "videorefer-qa", "questions about marked objects"),
-    "videorefer-qa-mem": _sharing(
-        "videorefer", "videorefer-qa-mem", "the same questions, whose objects are to be found again"
-    ),
-    "inst-it-image": _sharing("inst_it", "inst-it-image", "short descriptions of an object that is pointed at"),
-    "inst-it-video-qa": _sharing("inst_it", "inst-it-video-qa", "questions about marked objects"),
-    "inst-it-video-qa-mem": _sharing(
-        "inst_it", "inst-it-video-qa-mem", "the same questions, whose objects are to be found again"
-    ),
-    "osprey-conversation": _sharing("osprey", "osprey-conversation", "conversations about marked regions"),
-    "osprey-pos-neg": _sharing("osprey", "osprey-pos-neg", "is a marked region of a category"),
-    "osprey-detail-description": _sharing("osprey", "osprey-detail-description", "long descriptions of marked regions"),
-}
 
 
 LARGE = 2**24

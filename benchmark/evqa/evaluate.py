@@ -136,7 +136,7 @@ def write_report(
     limit: int | None,
     training: Sequence[Path] = (),
 ) -> tuple[str, Path]:
-    """The tables of several runs as text, and the page to look at them; both are written into `out`."""
+    """The main tables of several runs as text, and the page to look at them; `out` gets the page and all tables."""
     curves = [curve for folder in training for curve in view.training_curves(folder)]
     names, presets = _distinct(runs), list(OWN)
     found = {name: inputs.predictions(file_of(run), dataset) for name, run in names.items()}
@@ -148,7 +148,7 @@ def write_report(
         shown = {name: (predictions[name], scores[name]) for name in names}
         page = view.write_page(out, dataset, shown, baselines=trivial, curves=curves, limit=limit)
         (out / "report.md").write_text(report.report(rows, trivial, "markdown"), encoding="utf-8")
-    return report.report(rows, trivial), page
+    return report.summary(rows, trivial), page
 
 
 def trivial_scores(

@@ -22,13 +22,14 @@ import numpy as np
 from evqa import masks
 from evqa.datasets import Dataset
 from evqa.inputs import Predictions
+from evqa.jsonl import write_json
 from evqa.legacy.original import CHOICES, gold_choice
 from evqa.masks import drawn
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.metrics.boundary import size_of
 from evqa.metrics.frames import Frames, Read, drawn_by, gold_masks
 from evqa.outcomes import video_facts
-from evqa.schema import LETTERS, Prediction, Sample, write_json
+from evqa.schema import LETTERS, Prediction, Sample
 
 Format = Literal["original"]
 

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evqa import schema, unpack, zoo
-from evqa.datasets import DATASETS, path_inside
+from evqa import jsonl, unpack, zoo
+from evqa.dataset_rows import DATASETS
+from evqa.datasets import path_inside
 
 
 class Published(NamedTuple):
@@ -51,7 +52,7 @@ def fetch(name: str) -> Path:
     for relative, expected in hashes.items():
         _use(folder, relative, expected)
     about = {"hub": HUB[name].repository, "revision": revision, "licence": row.licence, "sha256": hashes}
-    schema.write_json(folder / f"source-{name}.json", about)
+    jsonl.write_json(folder / f"source-{name}.json", about)
     return folder
 
 

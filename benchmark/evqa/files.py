@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evqa.jsonl import write_json
 from evqa.legacy import score_file
 from evqa.legacy.scores import Files, FileScores, FileTable
 from evqa.metrics.means import Mean
 from evqa.report import NONE, table
-from evqa.schema import write_json
 
 MAX_NOTES = 10
 

@@ -19,9 +19,10 @@ from pydantic import BaseModel, ValidationError
 
 from evqa import masks
 from evqa.datasets import Dataset, path_inside
+from evqa.jsonl import MAX_LINE_BYTES, explain, lines
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.schema import MAX_LINE_BYTES, Prediction, Sample, Track, explain, lines
+from evqa.schema import Prediction, Sample, Track
 
 Form = Literal["records", "original-gen", "original-mcq"]
 

@@ -94,11 +94,19 @@ def load(video: Video, indices: Sequence[int]) -> np.ndarray:
 
 
 def uniform(video: Video, num_frames: int) -> list[int]:
-    """At most `num_frames` indices at even distances, both ends included; of one, the middle frame."""
+    """At most `num_frames` indices at even distances in time, both ends included; of one, the middle frame.
+
+    Where the rate is constant these are even distances in frames. Where it varies, a frame that is shown for long
+    stands for all moments that are nearest to it, so fewer indices may come.
+    """
     count = _at_least_one(num_frames, video)
+    if count == video.num_frames:
+        return list(range(count))
+    first, last = video.times[0], video.times[-1]
     if count == 1:
-        return [(video.num_frames - 1) // 2]
-    return [int(index) for index in np.round(np.arange(count) * ((video.num_frames - 1) / (count - 1)))]
+        return [int(_places(video, np.array([(first + last) / 2]))[0])]
+    places = _places(video, first + (last - first) * np.arange(count) / (count - 1))
+    return list(dict.fromkeys(int(place) for place in np.round(places)))
 
 
 def at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
@@ -127,10 +135,28 @@ def nearest(video: Video, times: Sequence[float]) -> list[int]:
 
 
 def random_in_bins(video: Video, num_frames: int, rng: np.random.Generator) -> list[int]:
-    """One random index from each of at most `num_frames` equal parts of the video (for training)."""
+    """One random index from each of at most `num_frames` equal parts of the video's time (for training).
+
+    A part during which no other frame begins to be shown has the one that is, which comes once.
+    """
     count = _at_least_one(num_frames, video)
-    edges = np.arange(count + 1) * video.num_frames // count
-    return [int(index) for index in rng.integers(edges[:-1], edges[1:])]
+    edges = np.append(_starts_of_parts(video, count), video.num_frames)
+    return sorted({int(index) for index in rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))})
+
+
+def _starts_of_parts(video: Video, count: int) -> np.ndarray:
+    """The frame that is shown at the beginning of each of so many equal parts of the video's time; int64 [count]."""
+    if count == video.num_frames:
+        return np.arange(count)
+    end = video.times[-1] + np.median(np.diff(video.times))
+    seconds = video.times[0] + (end - video.times[0]) * np.arange(count) / count
+    return _places(video, seconds).astype(np.int64)
+
+
+def _places(video: Video, seconds: np.ndarray) -> np.ndarray:
+    """Moments as indices with fractions: half way between two frames in time is half way between their indices."""
+    places = np.interp(seconds, video.times, np.arange(video.num_frames))
+    return np.round(places, 6)  # so that rounding in seconds moves no place from one frame to the next
 
 
 def _at_least_one(num_frames: int, video: Video) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from evqa import runner, schema
+from evqa import jsonl, runner
 from evqa.datasets import Dataset
 from evqa.models.budget import Prices, usages
 from evqa.runner import PREDICTIONS, RUN, writing
@@ -41,7 +41,7 @@ class _Place(NamedTuple):
     error: str | None
 
     def read(self) -> Prediction:
-        return schema.record_at(self.path, self.offset, Prediction)
+        return jsonl.record_at(self.path, self.offset, Prediction)
 
 
 def described(folder: Path) -> Run:
@@ -73,7 +73,7 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
         with writing(folder):
             ordered = (places[sample.id].read() for sample in dataset.samples if sample.id in places)
-            schema.write_records(folder / PREDICTIONS, ordered)
+            jsonl.write_records(folder / PREDICTIONS, ordered)
             runner.describe(folder, run.model_copy(update={"spent": spent}))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
     return Merged(
@@ -89,7 +89,7 @@ def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], Spending]:
     found: dict[str, _Place] = {}
     spent, counted = Spending(), set[int]()
     for path in files:
-        for _, offset, prediction in schema.numbered_records(path, Prediction):
+        for _, offset, prediction in jsonl.numbered_records(path, Prediction):
             place = _Place(path, offset, prediction.error)
             before = found.get(prediction.sample)
             if before is None or place.error is None or before.error is not None:

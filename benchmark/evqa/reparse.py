@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from evqa import replies, runner, schema
+from evqa import jsonl, replies, runner
 from evqa.datasets import Dataset
-from evqa.schema import Line, Prediction, Sample
+from evqa.jsonl import Line
+from evqa.schema import Prediction, Sample
 
 FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
 """What the parser reads."""
@@ -71,12 +72,12 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
     broken: list[str] = []
     with runner.locked(folder), runner.writing(folder):
         fresh = path.with_name(f"{path.name}.reparsed")
-        with path.open("rb") as old, schema.rewritten(fresh) as new:
-            for line in schema.lines(path):
+        with path.open("rb") as old, jsonl.rewritten(fresh) as new:
+            for line in jsonl.lines(path):
                 try:
                     prediction = _record(line)
                 except ValueError as error:
-                    reason = schema.explain(error) if isinstance(error, ValidationError) else str(error)
+                    reason = jsonl.explain(error) if isinstance(error, ValidationError) else str(error)
                     broken.append(f"{path}:{line.number} is no Prediction: {reason}"[:1000])
                     _copy(old, line, new)
                 else:
@@ -105,7 +106,7 @@ def parsed_again(prediction: Prediction, sample: Sample) -> Prediction:
 
 def _record(line: Line) -> Prediction:
     if line.content is None:
-        raise ValueError(f"the line is longer than {schema.MAX_LINE_BYTES} bytes")
+        raise ValueError(f"the line is longer than {jsonl.MAX_LINE_BYTES} bytes")
     return Prediction.model_validate_json(line.content)
 
 

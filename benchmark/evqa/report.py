@@ -25,17 +25,29 @@ COUNTS = ("n_total", "n_scored", "n_missing", "n_failed", "n_unparsed")
 
 
 def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
-    """Everything to print: per preset its meaning, the table, the counts, and scores by question type."""
+    """Everything: per preset its meaning, the table, over what its means are, and what stands behind each run's row."""
     parts: list[str] = []
-    for preset in dict.fromkeys(scores.preset for scores in runs):
-        chosen = [scores for scores in runs if scores.preset == preset]
-        trivial = [scores for scores in baselines if scores.preset == preset]
-        rows = {scores.name: scores.metrics for scores in [*chosen, *trivial]}
-        parts += [heading(preset, style), main_table([*chosen, *trivial], style)]
-        parts.append(f"over how many samples\n{counts_table(rows, columns_of(preset), style)}")
-        parts += [counts_line(scores) for scores in chosen]
-        parts += [part for scores in chosen for part in details(scores, style)]
+    for preset in _presets(runs):
+        parts += _of_preset(preset, runs, baselines, style)
+        parts += [part for scores in runs if scores.preset == preset for part in details(scores, style)]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
+    """The main tables alone."""
+    parts = [part for preset in _presets(runs) for part in _of_preset(preset, runs, baselines, style)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _presets(runs: Sequence[Scores]) -> list[str]:
+    return list(dict.fromkeys(scores.preset for scores in runs))
+
+
+def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores], style: Style) -> list[str]:
+    chosen = [scores for scores in runs if scores.preset == preset]
+    rows = [*chosen, *(scores for scores in baselines if scores.preset == preset)]
+    counts = counted({scores.name: scores.metrics for scores in rows}, columns_of(preset), style)
+    return [heading(preset, style), main_table(rows, style), counts, *(counts_line(scores) for scores in chosen)]
 
 
 def details(scores: Scores, style: Style = "text") -> list[str]:
@@ -48,22 +60,40 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
             f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least\n{grid}"
         )
     for axis, about in (("question_type", "question type"), ("source", "source")):
-        if groups := group_table(scores, axis, style):
-            counts = counts_table(scores.groups[axis], columns_of(scores.preset), style)
-            parts += [f"{scores.name}, by {about}\n{groups}", f"over how many samples\n{counts}"]
+        groups = scores.groups.get(axis, {})
+        if len(groups) > 1:
+            counts = counted(groups, columns_of(scores.preset), style)
+            parts += [f"{scores.name}, by {about}\n{group_table(scores, axis, style)}", counts]
     return parts
 
 
-def counts_table(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
-    """Over how many samples each mean of a table is; the metrics of a row that share their counts share a line."""
+def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
+    """Over how many samples the means of a table are: in words where all could be scored, the others in a table.
+
+    Metrics of a row that share their counts share a line.
+    """
     body: list[list[str]] = []
+    whole: set[int] = set()
     for name, means in rows.items():
         shared: dict[tuple[int, ...], list[str]] = {}
         for title in titles:
             if title in means and means[title].n_total:
                 shared.setdefault(_counts(means[title]), []).append(title)
-        body += [[name, ", ".join(same), *map(str, counts)] for counts, same in shared.items()]
-    return table(["", "means", *COUNTS], body, style)
+        for counts, same in shared.items():
+            if counts[0] == counts[1]:
+                whole.add(counts[0])
+            else:
+                body.append([name, ", ".join(same), *map(str, counts)])
+    words = f"over {_numbers(whole)} samples, none of them missing, failed or unparsed" if whole else ""
+    if not body:
+        return words
+    rest = f"\n\nevery other mean: {words}" if words else ""
+    return f"over how many samples\n{table(['', 'means', *COUNTS], body, style)}{rest}"
+
+
+def _numbers(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _counts(mean: Mean) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
-from evqa import prompts, schedule, schema
+from evqa import jsonl, prompts, schedule
 from evqa.datasets import Dataset
 from evqa.models.base import Model, ModelStop
 from evqa.models.budget import Prices, usages
@@ -141,7 +141,7 @@ def fill(  # noqa: PLR0913
         with account.closed():
             for prediction in _until_stopped(crew.predict(schedule.longest_first(todo, costs), work), folder):
                 with writing(folder):
-                    schema.append_record(folder / PREDICTIONS, prediction)
+                    jsonl.append_record(folder / PREDICTIONS, prediction)
                 account.add(prediction)
                 bar.add(prediction)
                 if prediction.error is not None:
@@ -218,14 +218,14 @@ def load(folder: Path) -> Run:
 
 def describe(folder: Path, about: Run) -> None:
     """Write what a run's folder says of itself."""
-    schema.write_json(folder / RUN, about.model_dump(mode="json"))
+    jsonl.write_json(folder / RUN, about.model_dump(mode="json"))
 
 
 def predictions(path: Path) -> Iterator[Prediction]:
     """The predictions of a file in order; a sample that was tried again has several."""
     if not path.is_file():
         raise ValueError(f"{path} is no file of predictions: nothing is there")
-    return schema.read_records(path, Prediction)
+    return jsonl.read_records(path, Prediction)
 
 
 def latest(path: Path) -> list[Prediction]:
@@ -267,7 +267,7 @@ def _described(folder: Path) -> Run | None:
     try:
         return Run.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} describes no run: {schema.explain(error)}") from error
+        raise ValueError(f"{path} describes no run: {jsonl.explain(error)}") from error
 
 
 def _refusal(folder: Path, old: Identity, new: Identity) -> str:
@@ -283,7 +283,7 @@ def changes(old: Identity, new: Identity) -> str:
 def _done(path: Path, is_done: Callable[[Prediction], bool], bar: Progress, account: Account) -> set[str]:
     """Ids of the samples whose last record is to stay. Only ids are kept: records with masks are large."""
     status: dict[str, bool] = {}
-    for prediction in schema.read_records(path, Prediction) if path.exists() else ():
+    for prediction in jsonl.read_records(path, Prediction) if path.exists() else ():
         status[prediction.sample] = is_done(prediction)
         account.recall(prediction)
         bar.recall(prediction)

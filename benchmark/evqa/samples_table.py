@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
+from evqa.jsonl import rewritten
 from evqa.metrics.presets import preset as preset_named
-from evqa.schema import rewritten
 from evqa.scores import Scores
 
 COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source")

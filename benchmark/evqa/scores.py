@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from evqa.jsonl import explain, rewritten
 from evqa.metrics.means import Cell, Column, Mean
-from evqa.schema import VERSION, Record, explain, rewritten
+from evqa.schema import VERSION, Record
 
 Status = Literal["ok", "missing", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")

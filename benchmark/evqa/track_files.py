@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evqa.schema import MAX_LINE_BYTES, Sample, Track, explain, write_records
+from evqa.jsonl import MAX_LINE_BYTES, explain, write_records
+from evqa.schema import Sample, Track
 
 
 def write(path: Path, tracks: Iterable[Track]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from evqa import schema
+from evqa import jsonl, schema
 
 MODEL_TYPE = "pixel_qwen2_5_vl"
 """`model_type` in the config.json of every checkpoint that our model loads."""
@@ -173,7 +173,7 @@ def download(name: str) -> Path:
     revision, hashes = _snapshot(replace(row, revision=commit or row.revision), folder)
     _compare(folder, hashes)
     about = {"hub": row.hub, "revision": revision, "licence": row.licence, "sha256": hashes}
-    schema.write_json(folder / SOURCE, about)
+    jsonl.write_json(folder / SOURCE, about)
     return locate(name)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import tyro
 
-from evqa import masks, media, schema
+from evqa import jsonl, masks, media
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Sample
 from evqa.workers import NOT_STARTED
@@ -78,7 +78,7 @@ def drawn_data(folder: Path, count: int) -> Path:
         question, video = f"Question number {number:04d}?", Path(f"videos/{clip}.mp4")
         sample = Sample(id=f"s{number:04d}", video_id=clip, video=video, question=question, options=("a", "b"))
         samples.append(sample)
-    schema.write_records(folder / "samples.jsonl", samples)
+    jsonl.write_records(folder / "samples.jsonl", samples)
     return folder
 
 
@@ -162,10 +162,10 @@ def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def compared(unbroken: Path, broken: Path) -> dict[str, int | bool]:
     """What two files of predictions have in common, wall times left out."""
-    records = list(schema.read_records(broken, Prediction))
+    records = list(jsonl.read_records(broken, Prediction))
     done = [one.sample for one in records if one.status == "ok"]
     texts = {one.sample: one.model_dump_json(exclude={"seconds"}) for one in records}
-    wanted = {one.sample: one.model_dump_json(exclude={"seconds"}) for one in schema.read_records(unbroken, Prediction)}
+    wanted = {one.sample: one.model_dump_json(exclude={"seconds"}) for one in jsonl.read_records(unbroken, Prediction)}
     return {
         "records": len(records),
         "failed_and_tried_again": len(records) - len(done),

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evqa import masks, native
-from evqa.schema import Prediction, Sample, Span, Track, write_records
+from evqa.jsonl import write_records
+from evqa.schema import Prediction, Sample, Span, Track
 
 HEIGHT, WIDTH = 480, 854
 NUM_MASKS = 100

@@ -3,6 +3,7 @@
     python benchmark/perf/tracker.py cost                                   # hiera-tiny, 256 px, 8 frames
     python benchmark/perf/tracker.py cost --size b+ --side 768 --objects 3 --repeats 1
     python benchmark/perf/tracker.py memory                                 # peak memory at 500 and 4000 frames
+    python benchmark/perf/tracker.py memory --size t --side 768 --objects 1 --frames 20 60
     python benchmark/perf/tracker.py step                                   # a training step and its parts
     python benchmark/perf/tracker.py savings                                # J&F against fewer visits, tiny model
 
@@ -90,18 +91,24 @@ def cost(
         )
 
 
-def memory(frames: tuple[int, ...] = (500, 4000), objects: int = 2, prompt_part: float = 0.0) -> None:
-    """Peak memory of a process that reads, tracks and encodes a video of so many frames (tiny decoder, 128 px)."""
+def memory(
+    frames: tuple[int, ...] = (500, 4000),
+    objects: int = 2,
+    prompt_part: float = 0.0,
+    size: str = "tiny",
+    side: int = 128,
+) -> None:
+    """Peak memory of a process that reads, tracks and encodes a video of so many frames."""
     for count in frames:
         command = [sys.executable, __file__, "one-length", "--frames", str(count), "--objects", str(objects)]
-        command += ["--prompt-part", str(prompt_part)]
+        command += ["--prompt-part", str(prompt_part), "--size", size, "--side", str(side)]
         print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="", flush=True)
 
 
-def one_length(frames: int, objects: int, prompt_part: float) -> None:
+def one_length(frames: int, objects: int, prompt_part: float, size: str, side: int) -> None:
     """One row of `memory`."""
     torch.set_num_threads(1)
-    tracker = _tracker("tiny", 128)
+    tracker = _tracker(size, side)
     rng = np.random.default_rng(0)
     ground = rng.integers(0, 255, (90, 160, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +117,7 @@ def one_length(frames: int, objects: int, prompt_part: float) -> None:
         video = media.probe(path)
         before = _peak_mb()
         planned = visits.plan(video, prompt_frame=int(prompt_part * (frames - 1)))
-        found = tracks(tracker, Scene(video, planned, torch.randn(objects, 2, 64)))
+        found = tracks(tracker, Scene(video, planned, torch.randn(objects, 2, tracker.hidden_dim)))
     masks = sum(len(track.masks) for track in found)
     print(f"{frames} frames, {objects} objects: peak {_peak_mb():.0f} MB ({before:.0f} before), {masks} masks")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import masks, media, methods, models, pool, runner, schema
+from evqa import jsonl, masks, media, methods, models, pool, runner
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Sample
@@ -36,7 +36,7 @@ class Bench:
             )
             for number in range(num_samples)
         ]
-        schema.write_records(folder / "samples.jsonl", samples)
+        jsonl.write_records(folder / "samples.jsonl", samples)
         return folder
 
     def replies(self, path: Path, num_samples: int) -> Path:
@@ -66,7 +66,7 @@ class Bench:
         )
 
     def records(self, folder: Path) -> list[Prediction]:
-        return list(schema.read_records(folder / PREDICTIONS, Prediction))
+        return list(jsonl.read_records(folder / PREDICTIONS, Prediction))
 
     def latest(self, folder: Path) -> dict[str, dict[str, object]]:
         """Sample -> its last record without the wall time."""

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import masks, media
+from evqa.dataset_rows import DATASETS
 
 FRAMES = 6
 SIZE = (40, 60)
@@ -315,9 +316,9 @@ WRITERS = {
 
 
 def write_all(root: Path, datasets) -> None:
-    """Every set of the mixture where `datasets.DATASETS` expects it below a data root."""
+    """Every set of the mixture where `DATASETS` expects it below a data root."""
     for name, writer in WRITERS.items():
-        writer(root / datasets.DATASETS[name].folder)
+        writer(root / DATASETS[name].folder)
 
 
 # Image sets

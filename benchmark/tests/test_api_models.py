@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import datasets, media, models, pool, runner, schema
+from evqa import datasets, jsonl, media, models, pool, runner
 from evqa.__main__ import main
 from evqa.methods import single_turn
 from evqa.models import frames, structured
@@ -85,7 +85,7 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
         )
         for number in range(num_samples)
     ]
-    schema.write_records(folder / "samples.jsonl", samples)
+    jsonl.write_records(folder / "samples.jsonl", samples)
     return folder
 
 
@@ -394,7 +394,7 @@ def test_a_thousand_requests_with_a_fifth_of_faults_lose_and_double_nothing(clip
     summary = run(model, data, tmp_path / "run")
     stats = server.stats()
     server.stop()
-    records = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
+    records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert (summary.done, summary.failed) == (1000, {})
     assert sorted(record.sample for record in records) == [f"s{number:04d}" for number in range(1000)]
     assert all(record.answer == int(record.sample[1:]) % 2 for record in records)
@@ -453,7 +453,7 @@ def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(
     arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
     assert main([*arguments, "--max-cost", "0.6"]) == 2
     assert "--max-cost 0.6" in capsys.readouterr().err
-    paid = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
+    paid = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert len(paid) == 5
     assert len(server.stats()["requests"]) == 5
     assert main([*arguments, "--max-cost", "0.7"]) == 2

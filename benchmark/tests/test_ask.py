@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import masks, media, models, overlay, schema
+from evqa import jsonl, masks, media, models, overlay
 from evqa.ask import Answer, ask, write_overlay, write_sheet
 from evqa.schema import Prediction, Span, Track
 
@@ -51,7 +51,7 @@ def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(tmp_pa
     for name in ("overlay.mp4", "sheet.png", "prediction.jsonl"):
         assert str(tmp_path / "out" / name) in text
         assert (tmp_path / "out" / name).stat().st_size > 0
-    (record,) = schema.read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
+    (record,) = jsonl.read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
     assert (record.sample, record.answer, record.spans) == ("clip_one", 1, (Span(0.5, 1.5),))
 
 

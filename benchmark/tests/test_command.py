@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import masks, media, schema
+from evqa import jsonl, masks, media
 from evqa.__main__ import main
 from evqa.commands import COMMANDS
 from evqa.schema import RLE, Prediction, Sample, Span, Track
@@ -49,7 +49,7 @@ def data(tmp_path: Path) -> Path:
         )
         for number in range(NUM_SAMPLES)
     ]
-    schema.write_records(folder / "samples.jsonl", samples)
+    jsonl.write_records(folder / "samples.jsonl", samples)
     return folder
 
 
@@ -229,7 +229,7 @@ def test_importing_evqa_is_quick() -> None:
 
 def test_every_prediction_of_a_run_is_a_record(tmp_path: Path, data: Path, replies: Path) -> None:
     evqa("predict", data, replies, "--out", tmp_path / "run")
-    found = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
+    found = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert [one.answer for one in found] == [1, 1, 1, 0]
     assert found[0].tracks is not None
     assert found[0].tracks[0].masks == encoded()
@@ -242,7 +242,7 @@ def test_two_files_of_predictions_are_compared_and_scored_by_another_protocol(
         rows = [
             Prediction(sample=f"s{number}", status="ok", answer=answer, spans=(Span(0.5, 1.0),)) for number in range(3)
         ]
-        schema.write_records(tmp_path / f"{name}.jsonl", rows)
+        jsonl.write_records(tmp_path / f"{name}.jsonl", rows)
     assert evqa("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--data", data) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
     assert lines["Acc"][1:4] == ["0.0", "75.0", "+75.0"]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from evqa import datasets
-from evqa.datasets import DATASETS
-from evqa.schema import BadLine, Prediction
+from evqa.dataset_rows import DATASETS
+from evqa.jsonl import BadLine
+from evqa.schema import Prediction
 from evqa.score import score_presets
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from evqa import datasets, methods, models, zoo
 from evqa.commands import COMMANDS
+from evqa.dataset_rows import DATASETS
 from evqa.metrics.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ def test_every_metric_says_what_it_is_and_where_it_comes_from() -> None:
             assert metric.source, name
 
 
-@pytest.mark.parametrize("name", datasets.DATASETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_loads_or_says_how_it_is_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     lacks = ""
@@ -128,7 +129,7 @@ def test_every_data_set_loads_or_says_how_it_is_made(name: str, monkeypatch: pyt
         assert datasets.load(name).samples
     except ValueError as error:
         lacks = str(error)
-    assert not lacks or datasets.DATASETS[name].prepare in lacks
+    assert not lacks or DATASETS[name].prepare in lacks
 
 
 def test_every_data_folder_explains_itself_and_is_made_by_a_script() -> None:

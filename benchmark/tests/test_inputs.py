@@ -16,7 +16,8 @@ from evqa import inputs, masks, report, schema
 from evqa.__main__ import main
 from evqa.datasets import Dataset, load
 from evqa.evaluate import scores_of
-from evqa.schema import Prediction, Sample, Span, Track, write_records
+from evqa.jsonl import write_records
+from evqa.schema import Prediction, Sample, Span, Track
 from evqa.scores import Scores
 
 SIZE = (24, 32)

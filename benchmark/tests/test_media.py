@@ -292,6 +292,28 @@ def test_plans_follow_their_definitions(tmp_path):
         assert set(drawn[:, place]) == set(range(edges[place], edges[place + 1]))
 
 
+def test_plans_go_by_time_where_the_rate_varies():
+    """Ten frames in the first second, one a second until second 10; then one that is shown from 12 to 20."""
+    times = np.array([*np.arange(10) / 10, *range(1, 11), 12.0, 20.0])
+    video = media.Video(Path("clip.mp4"), 64, 48, times, 21.0)
+    assert [times[index] for index in media.uniform(video, 6)] == [0, 4, 8, 12, 20], "16 is as near to 12 as to 20"
+    assert times[media.uniform(video, 1)] == [10]
+    assert media.uniform(video, 22) == list(range(22))
+    rng = np.random.default_rng(0)
+    drawn = [media.random_in_bins(video, 4, rng) for _ in range(500)]
+    usual = np.median(np.diff(times))
+    starts = (20 + usual) / 4 * np.arange(5)
+    for indices in drawn:
+        assert len(indices) == len(set(indices)) <= 4
+        for index in indices:
+            assert 0 <= index < 22
+    seen = {index for indices in drawn for index in indices}
+    assert seen == set(range(22)), "every frame may be drawn"
+    firsts = [times[indices[0]] for indices in drawn]
+    assert max(firsts) < starts[1], "the first part has its own frame, however many frames lie in it"
+    assert np.mean([index < 10 for indices in drawn for index in indices]) < 0.25, "no crowd of frames is preferred"
+
+
 @pytest.mark.parametrize(
     "plan",
     [

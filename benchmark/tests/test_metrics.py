@@ -447,6 +447,19 @@ def test_joint_metrics_need_every_part():
     assert joint.all_three(case(tracks=())) == 0.0
 
 
+def test_no_mask_at_all_passes_for_right_in_space_only_where_most_frames_are_empty():
+    """Evidence in one of six frames: without any mask, J&F is 5 / 6 over all frames, and 0 over the one that counts."""
+    gold = track({0: square(0, 0, 9)})
+    sample = case().sample.model_copy(update={"tracks": (gold,)})
+    mute = case(tracks=()).prediction
+    scored = Case(sample, mute, compare(gold_masks(sample) or {}, mute, 6))
+    assert joint.all_three(scored) == 1.0
+    assert joint.all_three_held(scored) == 0.0
+    assert joint.all_three_held(case()) == 1.0
+    empty = Case(sample, mute, compare({}, mute, 6))
+    assert joint.all_three_held(empty) is None
+
+
 def test_the_original_scores_predicted_frames_only():
     first = track({0: square(0, 0, 9)})
     sparse = case(tracks=(first,))

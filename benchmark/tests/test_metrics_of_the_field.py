@@ -12,6 +12,7 @@ from PIL import Image
 from evqa import baselines, compare, masks, report
 from evqa.__main__ import main
 from evqa.datasets import Dataset, load
+from evqa.jsonl import write_records
 from evqa.metrics import METRICS, boxes, grounded_qa, joint, preference, ranked, sequence, temporal, trivial
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare as compare_frames
@@ -22,7 +23,7 @@ from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.objects import object_scores as scores_of_objects
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.spatial import FrameScore, MaskScores
-from evqa.schema import Box, Prediction, Sample, Span, Track, write_records
+from evqa.schema import Box, Prediction, Sample, Span, Track
 from evqa.score import score_presets
 from evqa.scores import read_scores
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import datasets, media, models, pool, runner, schema, zoo
+from evqa import datasets, jsonl, media, models, pool, runner, zoo
 from evqa.methods import single_turn
 from evqa.models.base import Clip, Message, ModelError, Still
 from evqa.models.batching import Batcher
@@ -322,7 +322,7 @@ def test_a_run_with_batches_predicts_every_sample_once(
         )
         for number in range(9)
     ]
-    schema.write_records(tmp_path / "data" / "samples.jsonl", samples)
+    jsonl.write_records(tmp_path / "data" / "samples.jsonl", samples)
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
@@ -330,7 +330,7 @@ def test_a_run_with_batches_predicts_every_sample_once(
     assert crew.size == 8
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
-    records = list(schema.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
+    records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]
     identity = runner.load(tmp_path / "run").identity
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")

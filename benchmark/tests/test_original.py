@@ -17,7 +17,8 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.evaluate import scores_of
 from evqa.export import export
-from evqa.schema import RLE, Prediction, Sample, Span, Track, write_records
+from evqa.jsonl import write_records
+from evqa.schema import RLE, Prediction, Sample, Span, Track
 
 SIZE = (24, 32)
 NUM_FRAMES = 6

@@ -123,7 +123,7 @@ MANY = """
 import resource, sys
 from pathlib import Path
 from evqa.datasets import Dataset
-from evqa.schema import Prediction, Sample, Track
+from evqa.schema import (Prediction, Sample, Track)
 from evqa import masks
 from evqa.score import score_presets
 sys.path.insert(0, {tests!r})

@@ -6,7 +6,8 @@ import pytest
 
 from evqa import replies
 from evqa.__main__ import main
-from evqa.schema import Prediction, Run, Sample, Span, Turn, read_records, write_json, write_records
+from evqa.jsonl import read_records, write_json, write_records
+from evqa.schema import Prediction, Run, Sample, Span, Turn
 from evqa.verdicts import read_verdict
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")

@@ -90,7 +90,7 @@ def test_question_types_have_their_own_rows(scores: list[Scores]):
 def test_every_mean_of_a_table_has_its_counts(scores: list[Scores]):
     """Of 'what' (s0, s2) one reply is unreadable; of 'when' (s1, s3) one sample has no prediction."""
     tables = dict.fromkeys(("run", "baseline"), scores[0].metrics) | scores[0].groups["question_type"]
-    lines = [line.split() for line in report.counts_table(tables, report.COLUMNS).splitlines()]
+    lines = [line.split() for line in report.counted(tables, report.COLUMNS).splitlines()[1:]]
     assert lines[0] == ["means", "n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
     titles = ["Acc,", "mIoU,", "mIoP,", "t-mean"]
     assert lines[1:] == [
@@ -105,11 +105,34 @@ def test_every_mean_of_a_table_has_its_counts(scores: list[Scores]):
 def test_metrics_whose_counts_differ_have_lines_of_their_own():
     predictions = [*PREDICTIONS[:2], PREDICTIONS[3].model_copy(update={"answer": 1})]
     found = score_presets(DATASET, predictions, ["strict"], name="run")[0]
-    lines = report.counts_table({"run": found.metrics}, ("Acc", "mIoU", "J")).splitlines()
-    assert [line.split() for line in lines[1:]] == [
+    lines = report.counted({"run": found.metrics}, ("Acc", "mIoU", "J")).splitlines()
+    assert [line.split() for line in lines[2:]] == [
         ["run", "Acc", "4", "3", "1", "0", "0"],
         ["run", "mIoU", "4", "2", "1", "0", "1"],
     ]
+
+
+def test_counts_are_words_where_every_sample_was_scored():
+    right = PREDICTIONS[0].model_copy(update={"answer": 1, "spans": ((0.0, 1.0),)})
+    every = [right.model_copy(update={"sample": sample.id}) for sample in DATASET.samples]
+    (whole,) = score_presets(DATASET, every, ["strict"], name="whole")
+    (broken,) = score_presets(DATASET, PREDICTIONS, ["strict"], name="broken")
+    words = "over 4 samples, none of them missing, failed or unparsed"
+    assert report.counted({"whole": whole.metrics}, report.COLUMNS) == words
+    assert report.counted(whole.groups["question_type"], report.COLUMNS) == words.replace("4", "2")
+    mixed = report.counted({"whole": whole.metrics, "broken": broken.metrics}, report.COLUMNS)
+    assert mixed.endswith(f"\n\nevery other mean: {words}")
+    assert "broken" in mixed
+    assert "whole" not in mixed
+    parts = {"two": whole.groups["question_type"]["what"], "four": whole.metrics}
+    assert report.counted(parts, report.COLUMNS) == words.replace("4", "2 to 4")
+
+
+def test_a_summary_has_the_main_tables_and_no_details(scores: list[Scores]):
+    text = report.summary(scores)
+    assert report.main_table(scores[:1]) in text
+    assert "by question type" not in text
+    assert "every mean" not in text
 
 
 def test_markdown_has_a_rule_and_escapes_its_bars():

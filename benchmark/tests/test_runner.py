@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import datasets, masks, media, methods, models, pool, runner, schema
+from evqa import datasets, jsonl, masks, media, methods, models, pool, runner
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
 from evqa.schema import Prediction, Sample, Turn, Usage
@@ -49,7 +49,7 @@ def write_dataset(folder: Path, num_samples: int) -> Path:
         )
         for number in range(num_samples)
     ]
-    schema.write_records(folder / "samples.jsonl", samples)
+    jsonl.write_records(folder / "samples.jsonl", samples)
     return folder
 
 
@@ -95,7 +95,7 @@ def run(
 
 
 def records(folder: Path) -> list[Prediction]:
-    return list(schema.read_records(folder / PREDICTIONS, Prediction))
+    return list(jsonl.read_records(folder / PREDICTIONS, Prediction))
 
 
 def without_times(predictions: list[Prediction]) -> dict[str, dict[str, object]]:
@@ -132,7 +132,7 @@ def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(tmp_pat
     once = runner.load(tmp_path / "run").spent
     words = len(script["Question number 000?"]["text"].split())
     assert (once.replies, once.output_tokens, once.unpriced, once.cost) == (1, words, 1, 0.0)
-    schema.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
+    jsonl.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
     summary = run(model, data, tmp_path / "run")
     assert summary.spent == runner.load(tmp_path / "run").spent
     assert (summary.spent.replies, summary.spent.input_tokens, summary.spent.cost) == (3, 100, 0.5)

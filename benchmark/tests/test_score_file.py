@@ -353,6 +353,15 @@ def test_moments_of_one_query(tmp_path: Path):
     assert strict["EtF1"] == 1.0
 
 
+def test_a_constant_moment_stands_beside_moments(tmp_path: Path):
+    """Gold is [0, 4] and [4.5, 10] of at most 10 s: of all spans in steps of 0.5 s, all of it covers most."""
+    found = scored(tmp_path, "omtg", [{"pred": [[0, 4]], "gt": [[0, 4], [4.5, 10]]}]).tables[-1]
+    assert found.name == "constant moment fitted on this very set (0.0 to 10.0 s)"
+    assert found.metrics["tIoU"].mean == pytest.approx(0.95)
+    empty = scored(tmp_path, "omtg", [{"pred": [[0, 4]], "gt": []}]).tables[-1]
+    assert empty.name == "no moment"
+
+
 def labels(folder: Path, sequence: str, frames: list[np.ndarray]) -> None:
     (folder / sequence).mkdir(parents=True)
     for place, frame in enumerate(frames):
@@ -374,6 +383,22 @@ def test_davis_leaves_out_the_ends_and_tells_objects_apart(tmp_path: Path):
     assert many.samples["run/1"]["J-Mean"] == many.samples["run/2"]["J-Mean"] == 0.5
     assert many.samples["run/1"]["J-Decay"] == 1.0
     assert "sequence walk has no prediction" in one.notes[0]
+
+
+def test_davis_has_baselines_that_track_nothing(tmp_path: Path):
+    """A square of 4 x 4 that moves by 2 pixels a frame: after one step 8 of 24 pixels are shared, after two none."""
+    frames = []
+    for step in range(4):
+        frame = np.zeros((10, 20), np.uint8)
+        frame[2:6, 2 * step : 2 * step + 4] = 1
+        frames.append(frame)
+    labels(tmp_path / "gold", "slide", frames)
+    labels(tmp_path / "ours", "slide", frames)
+    scores = score_file("davis-2017", Files(tmp_path / "ours", tmp_path / "gold", None))
+    found = {table.name: table.metrics["J-Mean"].mean for table in scores.tables}
+    assert found["predictions"] == 1.0
+    assert found["the first frame's masks, unmoved"] == pytest.approx((8 / 24 + 0) / 2)
+    assert found["every pixel"] == pytest.approx(16 / 200)
 
 
 # Broken files

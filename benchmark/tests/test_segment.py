@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import masks, models, runner, schema
+from evqa import jsonl, masks, models, runner
 from evqa.__main__ import main
 from evqa.runner import PREDICTIONS
 from evqa.schema import Prediction, Span
@@ -137,7 +137,7 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     changed = found(first)["s000"]
     turn = changed.turns[0].model_copy(update={"reply": "another reply"})
     changed = changed.model_copy(update={"turns": (turn,), "expressions": ("a dog",)})
-    schema.append_record(first / PREDICTIONS, changed)
+    jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
     assert "1 predicted, 2 were there, 1 failed" in capsys.readouterr().out
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from evqa import datasets, masks, media
-from evqa.schema import Sample, read_records
+from evqa.jsonl import read_records
+from evqa.schema import Sample
 from evqa.tasks import prepare
 from evqa.tasks.st_evidence import read_gen, read_instruct
 

@@ -15,6 +15,7 @@ import pytest
 from published_layouts import FRAMES, mask, rle, rles, union, write_json
 
 from evqa import datasets, masks, media
+from evqa.dataset_rows import DATASETS
 from evqa.schema import NO_VIDEO, Exchange, Span
 from evqa.tasks import TASKS, json_items, pickled, prepare
 
@@ -432,11 +433,11 @@ def test_tracks_that_cannot_be_read_reject_their_samples(tmp_path):
 @pytest.mark.parametrize("name", published.WRITERS)
 def test_the_prepare_script_of_each_set_prints_its_counts(tmp_path, name):
     published.WRITERS[name](tmp_path)
-    script = ROOT / datasets.DATASETS[name].prepare.split()[1]
+    script = ROOT / DATASETS[name].prepare.split()[1]
     command = [sys.executable, str(script), "--folder", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmark")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d samples kept, 0 rows dropped", done.stdout)
-    assert (tmp_path / datasets.DATASETS[name].file).is_file()
-    assert TASKS[name].file == datasets.DATASETS[name].file
+    assert (tmp_path / DATASETS[name].file).is_file()
+    assert TASKS[name].file == DATASETS[name].file

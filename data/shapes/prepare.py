@@ -28,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from evqa import masks, media
-from evqa.schema import write_records
+from evqa.jsonl import write_records
 from evqa.tasks import st_evidence
 from evqa.tasks.shapes import draw as drawing
 from evqa.tasks.shapes import questions as asking

@@ -1,5 +1,7 @@
 """Small models and the golden tensors that the tests share."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,39 +22,21 @@ ORACLE_SIZES = {
 }
 """The golden model's decoder (sam2_tiny.json): its config.json names a size that only exists there."""
 
-SPECIAL = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|ref|>",
-    "<|seg|>",
-    "<|mem|>",
-]
+PERF = Path(__file__).resolve().parents[2] / "benchmark" / "perf"
 
 
-LLM = {
-    "3B": {
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-    },
-    "7B": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    },
-}
-"""Sizes of the published language models."""
+@pytest.fixture(scope="session")
+def perf():
+    """Gives a module of benchmark/perf, which is no package."""
+    return _perf_module
+
+
+def _perf_module(name):
+    spec = importlib.util.spec_from_file_location(name, PERF / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)
@@ -95,18 +79,20 @@ def oracle_model(oracle, oracle_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def published_config():
+def published_config(perf):
     """The config of a published size."""
     from unipixel.model.config import UniPixelConfig
+
+    sizes = perf("gpu").TEXT
 
     def config(size):
         is_tied = size == "3B"
         return UniPixelConfig(
-            text_config=LLM[size] | {"tie_word_embeddings": is_tied},
+            text_config=sizes[size.lower()] | {"tie_word_embeddings": is_tied},
             vision_config={
                 "hidden_size": 1280,
                 "intermediate_size": 3420,
-                "out_hidden_size": LLM[size]["hidden_size"],
+                "out_hidden_size": sizes[size.lower()]["hidden_size"],
                 "tokens_per_second": 2,
             },
             sam2_config="configs/sam2.1_hiera_b+",
@@ -121,6 +107,8 @@ def tokenizer():
     """A tokenizer of single characters with the special tokens of the published one."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+
+    from unipixel.tiny.vocabulary import SPECIAL
 
     characters = [chr(code) for code in range(32, 127)] + ["\n"]
     vocabulary = {text: index for index, text in enumerate([*SPECIAL, *characters])}
@@ -209,7 +197,8 @@ def squares(tmp_path_factory):
     import numpy as np
 
     from evqa import masks, media
-    from evqa.schema import Sample, Span, Track, write_records
+    from evqa.jsonl import write_records
+    from evqa.schema import Sample, Span, Track
 
     folder = tmp_path_factory.mktemp("squares")
     (folder / "videos").mkdir()
@@ -245,3 +234,57 @@ def squares(tmp_path_factory):
         )
     write_records(folder / "samples.jsonl", samples)
     return folder
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Nine frames of a white square that moves over black, 4 a second."""
+    import numpy as np
+
+    from evqa import media
+
+    images = np.zeros((9, 48, 64, 3), dtype=np.uint8)
+    for index, image in enumerate(images):
+        image[10:30, 4 * index : 4 * index + 20] = 255
+    path = tmp_path / "square.mp4"
+    media.write_video(path, images, fps=4)
+    return path
+
+
+@pytest.fixture
+def square():
+    """The square of the video by its masks."""
+    import numpy as np
+
+    from evqa import masks
+    from evqa.schema import Track
+
+    drawn = np.zeros((9, 48, 64), dtype=bool)
+    for index, mask in enumerate(drawn):
+        mask[10:30, 4 * index : 4 * index + 20] = True
+    return Track(masks={index: masks.encode(mask) for index, mask in enumerate(drawn)})
+
+
+@pytest.fixture
+def speaker(tiny_model, tokenizer, tmp_path):
+    """Makes a chat model that writes the same text after any question, whose objects are always there."""
+    from unipixel.chat import UniPixelChat
+    from unipixel.model import checkpoints
+
+    def make(text, **arguments):
+        model = tiny_model
+        config = model.config
+        config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+        ids = [tokenizer.convert_tokens_to_ids("<|seg|>") if c == "#" else tokenizer(c)["input_ids"][0] for c in text]
+        with torch.no_grad():
+            model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
+            model.model.language_model.embed_tokens.weight[:, :2] = 0.0
+            for number, token in enumerate(ids):
+                model.lm_head.weight[token, 0] = 1.0 / (number + 1)
+            model.model.language_model.embed_tokens.weight[:, 0] = 50.0
+            model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
+        folder = tmp_path / "checkpoint"
+        checkpoints.save(model, folder, tokenizer)
+        return UniPixelChat(checkpoint=str(folder), **{"max_new_tokens": 2, "num_frames": 4, **arguments})
+
+    return make

@@ -8,9 +8,10 @@ from PIL import Image
 from evqa import masks, media
 from evqa.__main__ import main
 from evqa.ask import ask
+from evqa.jsonl import read_records
 from evqa.models import build
 from evqa.pointing import Pointing, pointed
-from evqa.schema import Prediction, read_records
+from evqa.schema import Prediction
 from unipixel.chat import UniPixelChat
 from unipixel.model import checkpoints
 

@@ -5,7 +5,8 @@ import torch
 
 from evqa import datasets, masks, methods, models, pool, runner
 from evqa.__main__ import main
-from evqa.schema import Prediction, read_records
+from evqa.jsonl import read_records
+from evqa.schema import Prediction
 from unipixel.model import checkpoints
 
 

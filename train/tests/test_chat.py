@@ -29,17 +29,6 @@ def checkpoint(tiny_model, tokenizer, tmp_path):
     return folder
 
 
-@pytest.fixture
-def video(tmp_path):
-    """Nine frames of a white square that moves over black, 4 a second."""
-    images = np.zeros((9, 48, 64, 3), dtype=np.uint8)
-    for index, image in enumerate(images):
-        image[10:30, 4 * index : 4 * index + 20] = 255
-    path = tmp_path / "square.mp4"
-    media.write_video(path, images, fps=4)
-    return path
-
-
 def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
     reply = chat.generate([Message("user", (Clip(video), "Where is the square?"))])

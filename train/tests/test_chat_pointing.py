@@ -9,52 +9,7 @@ import torch
 from evqa import masks, media
 from evqa.models.base import Clip, Message, Place
 from evqa.schema import LETTERS, Track
-from unipixel.chat import UniPixelChat
-from unipixel.model import checkpoints
 from unipixel.watching import Look
-
-
-@pytest.fixture
-def video(tmp_path):
-    """Nine frames of a white square that moves over black, 4 a second."""
-    images = np.zeros((9, 48, 64, 3), dtype=np.uint8)
-    for index, image in enumerate(images):
-        image[10:30, 4 * index : 4 * index + 20] = 255
-    path = tmp_path / "square.mp4"
-    media.write_video(path, images, fps=4)
-    return path
-
-
-@pytest.fixture
-def square():
-    """The square of the video by its masks."""
-    drawn = np.zeros((9, 48, 64), dtype=bool)
-    for index, mask in enumerate(drawn):
-        mask[10:30, 4 * index : 4 * index + 20] = True
-    return Track(masks={index: masks.encode(mask) for index, mask in enumerate(drawn)})
-
-
-@pytest.fixture
-def speaker(tiny_model, tokenizer, tmp_path):
-    """Makes a chat model that writes the same text after any question, whose objects are always there."""
-
-    def make(text, **arguments):
-        model = tiny_model
-        config = model.config
-        config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
-        ids = [tokenizer.convert_tokens_to_ids("<|seg|>") if c == "#" else tokenizer(c)["input_ids"][0] for c in text]
-        with torch.no_grad():
-            model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
-            model.model.language_model.embed_tokens.weight[:, :2] = 0.0
-            for number, token in enumerate(ids):
-                model.lm_head.weight[token, 0] = 1.0 / (number + 1)
-            model.model.language_model.embed_tokens.weight[:, 0] = 50.0
-            model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
-        folder = tmp_path / "checkpoint"
-        checkpoints.save(model, folder, tokenizer)
-        return UniPixelChat(checkpoint=str(folder), **{"max_new_tokens": 2, "num_frames": 4, **arguments})
-
-    return make
 
 
 def asked(clip, text="Where?"):

@@ -7,7 +7,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from evqa import datasets, zoo
+from evqa import zoo
+from evqa.dataset_rows import DATASETS
 from unipixel import configs, recipes
 from unipixel.configs import DECODERS, SIZES, DataConfig, LoopConfig, OptimizerConfig
 from unipixel.recipes import RECIPES, STARTS
@@ -30,7 +31,7 @@ def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_data_set_of_a_recipe_is_known(recipe):
     names = [name for name, _ in recipes.recipe(recipe, "3b", "base").data.datasets]
-    assert [name for name in names if name not in datasets.DATASETS] == []
+    assert [name for name in names if name not in DATASETS] == []
 
 
 def test_modules_and_scopes_are_those_of_the_model():

@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from evqa import datasets, media
-from evqa.schema import NO_VIDEO, Exchange, Sample, Track, write_records
+from evqa.jsonl import write_records
+from evqa.schema import NO_VIDEO, Exchange, Sample, Track
 from unipixel import sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
@@ -137,19 +138,19 @@ def assert_same_run(one, two, norm="grad_norm"):
 
 
 def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, tmp_path):
-    """Stage 3 also answers a sample while it learns, one process alone, and goes on from a checkpoint."""
+    """Stage 3 also answers a sample before it learns, one process alone, and goes on from a checkpoint."""
     stages = {"0": ["--zero", "0"], "1": ["--zero", "1", "--offload", "True"], "3": ["--zero", "3"]}
     runs = [[free_port(), [], [*arguments, *flags, "--out", str(tmp_path / name)]] for name, flags in stages.items()]
     lost = [str(tmp_path / "3" / name) for name in ("model", "checkpoint-2", "checkpoint-3")]
     again = [free_port(), lost, list(runs[-1][-1])]
-    runs[-1][-1] += ["--eval-data", str(squares), "--eval-steps", "2", "--eval-samples", "1"]
+    runs[-1][-1] += ["--eval-data", str(squares), "--eval-steps", str(STEPS), "--eval-samples", "1"]
     script = tmp_path / "forks.py"
     script.write_text(FORKS)
     running = python(str(script), json.dumps([*runs, again]))
     output = running.communicate()[0]
     assert running.returncode == 0, output
     assert "going on from" in output
-    assert (tmp_path / "3" / "looks" / "step-2.scores.json").is_file()
+    assert (tmp_path / "3" / "looks" / "step-0.scores.json").is_file()
     for name in stages:
         assert_same_run(alone, tmp_path / name, norm="grad_norm" if name != "0" else "loss")  # 0 tells none in fp32
 

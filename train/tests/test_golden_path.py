@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from test_golden import places_of
 
 from evqa import masks
+from evqa.jsonl import write_records
 from evqa.models.base import Clip, Message
-from evqa.schema import Exchange, Sample, Track, write_records
+from evqa.schema import Exchange, Sample, Track
 from evqa.tasks import prepare
 from unipixel.configs import DataConfig
 from unipixel.data import conversation, mixture

@@ -9,7 +9,8 @@ from accelerate import skip_first_batches
 from torch.utils.data import DataLoader
 
 from evqa import datasets, masks, media
-from evqa.schema import Sample, write_records
+from evqa.jsonl import write_records
+from evqa.schema import Sample
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
 from unipixel.data.collate import IGNORED, Collate, Skipped

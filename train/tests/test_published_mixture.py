@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from evqa import datasets
-from evqa.schema import Exchange, Sample, write_records
+from evqa.dataset_rows import DATASETS
+from evqa.jsonl import write_records
+from evqa.schema import Exchange, Sample
 from evqa.tasks import prepare
 from unipixel import recipes
 from unipixel.configs import DataConfig
@@ -57,7 +59,7 @@ def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     published.write_all(root, datasets)
     for name in published.WRITERS:
-        prepare(name, root / datasets.DATASETS[name].folder)
+        prepare(name, root / DATASETS[name].folder)
     return root
 
 

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from evqa import masks, media
 from evqa.__main__ import main
-from evqa.schema import Prediction, read_records
+from evqa.jsonl import read_records
+from evqa.schema import Prediction
 from unipixel import visits
 from unipixel.model import decoder_weights, pointing
 from unipixel.model.config import DECODERS

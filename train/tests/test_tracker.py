@@ -2,9 +2,7 @@
 
 import copy
 import gc
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,15 +19,6 @@ from unipixel.model.streaming import Footage, follow, follow_all
 from unipixel.model.tracker import MaskTracker
 
 EXACT = {"rtol": 0, "atol": 1e-5}
-
-
-def one_by_one():
-    """benchmark/perf/one_by_one.py: upstream's protocol, an object at a time, in code of its own."""
-    path = Path(__file__).resolve().parents[2] / "benchmark" / "perf" / "one_by_one.py"
-    spec = importlib.util.spec_from_file_location("one_by_one", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -85,13 +74,13 @@ def assert_same(drawn, expected):
 
 @torch.no_grad()
 @pytest.mark.parametrize("is_streamed", [False, True])
-def test_objects_together_equal_a_plain_restatement_of_each_alone_over_twenty_frames(exact, is_streamed):
+def test_objects_together_equal_a_plain_restatement_of_each_alone_over_twenty_frames(exact, perf, is_streamed):
     """More than 7 memories and 16 pointers are there to choose from, and objects come and go."""
     frames, prompts = a_case(dtype=torch.float64)
     drawn = stacked(follow(exact, footage(frames, prompts)[0])) if is_streamed else exact(frames[None], prompts)
     absent = (drawn.objectness <= 0).double().mean()
     assert 0.1 < absent < 0.9, "the case must have frames with and without the objects"
-    alone = one_by_one().each_object(exact, frames, prompts, occlude=is_streamed)
+    alone = perf("one_by_one").each_object(exact, frames, prompts, occlude=is_streamed)
     for index, frames_of_one in enumerate(alone):
         assert_same(
             Drawn(*(values[:, index] for values in drawn)),

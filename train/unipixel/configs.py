@@ -230,7 +230,7 @@ class EvaluationConfig:
     eval_data: str | None = None
     """Data set with gold that is predicted and scored while training; None = none is."""
     eval_steps: int = 500
-    """Optimizer steps between two such looks; there is one at the end as well."""
+    """Optimizer steps between two such looks; there is one at the start and one at the end as well."""
     eval_samples: int = 32
     """Samples of it, evenly spread; 0 = all."""
     benchmark: str | None = None

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
-from evqa import methods, schema, score, scores
+from evqa import jsonl, methods, score, scores
 from evqa.datasets import Dataset
 from evqa.metrics.means import Mean
 from evqa.schema import Prediction
@@ -48,7 +48,7 @@ class Looks:
     def _scored(self, found: list[str], step: int) -> dict[str, float]:
         predictions = [Prediction.model_validate_json(line) for line in found]
         self.folder.mkdir(parents=True, exist_ok=True)
-        schema.write_records(self.folder / f"step-{step}.jsonl", predictions)
+        jsonl.write_records(self.folder / f"step-{step}.jsonl", predictions)
         result = score.score(self.dataset, predictions, name=f"step {step}")
         scores.write_scores(self.folder / f"step-{step}.scores.json", [result])
         for one in predictions:

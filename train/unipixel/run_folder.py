@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evqa import runner, schema
+from evqa import jsonl, runner
 from unipixel.configs import SFTConfig
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def read_record(checkpoint: Path) -> Record:
 
 def write_record(folder: Path, fields: Record) -> None:
     """Write the record beside the weights."""
-    schema.write_json(folder / RECORD, fields)
+    jsonl.write_json(folder / RECORD, fields)
 
 
 def differences(saved: Record, now: Record) -> list[str]:

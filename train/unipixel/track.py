@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from evqa import ask, media, pointing, schema, zoo
+from evqa import ask, jsonl, media, pointing, zoo
 from evqa.schema import Prediction, Track
 from unipixel import visits
 from unipixel.model import decoder_weights
@@ -124,7 +124,7 @@ def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
 def _written(prediction: Prediction, video: media.Video, out: Path) -> Tracked:
     out.mkdir(parents=True, exist_ok=True)
     record, film, sheet = out / "prediction.jsonl", out / "overlay.mp4", out / "sheet.png"
-    schema.write_records(record, [prediction])
+    jsonl.write_records(record, [prediction])
     ask.write_overlay(film, video, prediction)
     ask.write_sheet(sheet, video, prediction, f"{len(prediction.tracks or ())} object(s) of {video.path.name}")
     return Tracked(prediction=prediction, record=record, overlay=film, sheet=sheet)

@@ -11,6 +11,7 @@ own only.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from evqa import schema
 from unipixel import run_folder
 from unipixel.arguments import parameter_groups
 from unipixel.books import Books, loss_parts
@@ -92,7 +92,8 @@ class SFTTrainer(Trainer):
     def train(  # type: ignore[override]
         self, resume_from_checkpoint: str | None = None, **kwargs: Any
     ) -> Any:
-        """Trainer's, with the books begun where the run goes on."""
+        """Trainer's, with the books begun where the run goes on; a run that starts is looked at before it learns."""
+        self.args.eval_on_start = self.looks is not None and resume_from_checkpoint is None
         if resume_from_checkpoint is None:
             self.books.begin(0)
         else:
@@ -247,7 +248,7 @@ def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for sample, reason in skipped:
-            file.write(schema.json.dumps({"step": step, "sample": sample, "reason": reason}) + "\n")
+            file.write(json.dumps({"step": step, "sample": sample, "reason": reason}) + "\n")
 
 
 def _is_finite(weight: nn.Parameter) -> bool:

@@ -44,9 +44,9 @@ def score(  # noqa: PLR0913  (each is an option of the command)
 
       Acc: right answers. mIoU, mIoP, t-mean: evidence in time. J, F, J&F: evidence in space. joint: all three right.
 
-      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0, and each
-      table is followed by one that says over how many samples its means are, and how many of these are missing,
-      failed or unparsed. What cannot be read is named by file, line or key, and field.
+      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0; below each
+      table stands over how many samples its means are, and how many of these are missing, failed or
+      unparsed. What cannot be read is named by file, line or key, and field.
 
     Trivial baselines, which see no video, stand below: a score that does not beat them is none.
 
@@ -118,6 +118,8 @@ def report(
 ) -> int:
     """Compare runs on one data set with the trivial baselines: tables, plots, and a page of every sample.
 
+    The main tables are printed; report.md has all of them, by question type and with every metric.
+
     Example: evqa report outputs/shapes-test/* --train-data shapes-train
 
     Args:
@@ -137,5 +139,5 @@ def report(
         evaluate.dataset_of(run, data or dataset.name)
     trivial = evaluate.trivial_scores(dataset, train_data, "both")
     text, page = evaluate.write_report(runs, dataset, trivial, out, limit=limit, training=training)
-    say(f"{text}\nopen {page}")
+    say(f"{text}\nall tables: {out / 'report.md'}\nopen {page}")
     return 0

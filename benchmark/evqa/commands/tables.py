@@ -54,7 +54,7 @@ def _methods() -> Rows:
 
 
 def _datasets() -> Rows:
-    from evqa.datasets import DATASETS
+    from evqa.dataset_rows import DATASETS
 
     return [(name, row.about) for name, row in DATASETS.items()]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evqa.legacy import choices, davis, grounded, pairs, retrieval, st_evidence, tubes, tvqa
+from evqa.legacy import choices, davis, grounded, moments, pairs, retrieval, st_evidence, tubes, tvqa
 from evqa.legacy.scores import Files, FileScores
 
 
@@ -32,7 +32,7 @@ FORMATS: dict[str, Format] = {
     "tvqa-plus": Format(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics"),
     "v-star": Format(score=tubes.v_star, source="V-STaR, eval.py"),
     "video-zero-bench": Format(score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py"),
-    "omtg": Format(score=tubes.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit"),
+    "omtg": Format(score=moments.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit"),
     "qvhighlights": Format(score=retrieval.qvhighlights, source="QVHighlights, moment_detr standalone_eval"),
     "ego4d-nlq": Format(score=retrieval.ego4d_nlq, source="Ego4D, evaluate_ego4d_nlq.py"),
     "charades-sta": Format(score=retrieval.charades_sta, source="Charades-STA"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from evqa.jsonl import BadLine
 from evqa.legacy.questions import Convention, Measure, Question, Records, Reply, gather, judge
 from evqa.legacy.records import Foreign, checked, read_all, read_keyed
 from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
 from evqa.metrics.means import Cell, State
-from evqa.schema import BadLine
 from evqa.tasks import table
 
 

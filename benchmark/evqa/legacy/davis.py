@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,25 +25,53 @@ def davis_2017(files: Files) -> FileScores:
     return _davis("davis-2017", files, per_object=True)
 
 
+PREDICTIONS = "predictions"
+
+STILL = "the first frame's masks, unmoved"
+EVERYTHING = "every pixel"
+BASELINES = (STILL, EVERYTHING)
+"""What needs no tracking: the first frame is given to whoever takes part."""
+
+
+class _Object(NamedTuple):
+    """One object of one sequence."""
+
+    key: str
+    sequence: str
+    state: State
+    """Whether the sequence was predicted at all."""
+    frames: dict[str, list[FrameScore]]
+    """Who drew it -> the frames that count."""
+
+
 def _davis(name: str, files: Files, *, per_object: bool) -> FileScores:
     notes: list[str] = []
-    judged = list(_sequences(files, notes, per_object=per_object))
+    objects = list(_objects(files, notes, per_object=per_object))
     about = {
         OFFICIAL: "official: mean over frames but the first and the last; decay with frame numbers kept in 8 bits",
         STRICT: "strict: as official, with the decay of all frames, however long the sequence",
     }
     tables = [
-        Rows(
-            convention=convention,
-            name="predictions",
-            rows=[
-                Judged(id=key, video=sequence, cells=_cells(frames, of, state))
-                for key, sequence, frames, state in judged
-            ],
-        )
+        _rows(objects, PREDICTIONS, convention, of)
         for convention, of in {OFFICIAL: statistics_as_shipped, STRICT: statistics}.items()
     ]
+    tables += [_rows(objects, baseline, OFFICIAL, statistics_as_shipped) for baseline in BASELINES]
     return file_scores(name, about, tables, notes)
+
+
+def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[float]], Statistics]) -> Rows:
+    return Rows(
+        convention=convention,
+        name=who,
+        rows=[
+            Judged(
+                id=one.key,
+                video=one.sequence,
+                cells=_cells(one.frames[who], of, one.state if who == PREDICTIONS else "scored"),
+            )
+            for one in objects
+        ],
+    )
 
 
 def _cells(frames: list[FrameScore], of: Callable[[list[float]], Statistics], state: State) -> dict[str, Cell]:
@@ -56,10 +85,8 @@ def _cells(frames: list[FrameScore], of: Callable[[list[float]], Statistics], st
     return cells
 
 
-def _sequences(
-    files: Files, notes: list[str], *, per_object: bool
-) -> Iterator[tuple[str, str, list[FrameScore], State]]:
-    """(object, sequence, its frames, whether it was predicted at all) of each object in gold."""
+def _objects(files: Files, notes: list[str], *, per_object: bool) -> Iterator[_Object]:
+    """Each object in gold, drawn by the predictions and by each baseline."""
     folders = sorted(path for path in files.the_gold().iterdir() if path.is_dir())
     if not folders:
         raise ValueError(f"{files.the_gold()} has no folder for a sequence: expected SEQUENCE/00000.png")
@@ -69,11 +96,9 @@ def _sequences(
         predicted = masks.read_folder(ours) if ours.is_dir() else {}
         if not predicted:
             notes.append(f"sequence {folder.name} has no prediction and counts 0 where gold has an object")
-        counted = sorted(gold)[1:-1]
         for label in _labels(gold) if per_object else [None]:
-            frames = [_frame(predicted.get(index), gold[index], label) for index in counted]
             key = folder.name if label is None else f"{folder.name}/{label}"
-            yield key, folder.name, frames, "scored" if predicted else "missing"
+            yield _Object(key, folder.name, "scored" if predicted else "missing", _frames(gold, predicted, label))
 
 
 def _labels(gold: dict[int, Path]) -> list[int]:
@@ -85,12 +110,23 @@ def _labels(gold: dict[int, Path]) -> list[int]:
     return []
 
 
-def _frame(predicted: Path | None, gold: Path, label: int | None) -> FrameScore:
-    theirs = masks.read_labels(gold)
-    ours = None if predicted is None else masks.read_labels(predicted)
-    if label is None:
-        return _score(None if ours is None else ours > 0, theirs > 0)
-    return _score(None if ours is None else ours == label, theirs == label)
+def _frames(gold: dict[int, Path], predicted: dict[int, Path], label: int | None) -> dict[str, list[FrameScore]]:
+    """One object, as each of those who draw has it, in every frame of gold but the first and the last."""
+    first, *counted = sorted(gold)
+    still = _mask(gold[first], label)
+    found: dict[str, list[FrameScore]] = {who: [] for who in (PREDICTIONS, *BASELINES)}
+    for index in counted[:-1]:
+        theirs = _mask(gold[index], label)
+        ours = _mask(predicted[index], label) if index in predicted else None
+        for who, mask in {PREDICTIONS: ours, STILL: still, EVERYTHING: np.ones_like(theirs)}.items():
+            found[who].append(_score(mask, theirs))
+    return found
+
+
+def _mask(path: Path, label: int | None) -> np.ndarray:
+    """The pixels of an object; None = of any."""
+    labels = masks.read_labels(path)
+    return labels > 0 if label is None else labels == label
 
 
 def _score(predicted: np.ndarray | None, gold: np.ndarray) -> FrameScore:

@@ -135,17 +135,17 @@ def _note_strangers(records: Records) -> None:
         records.notes.append(f"{len(strangers)} predictions are for unknown questions, such as {min(strangers)!r}")
 
 
+def _judged(question: Question, cells: dict[str, Cell]) -> Judged:
+    return Judged(id=question.id, video=question.video, group=question.group, cells=cells)
+
+
 def _rows(
     name: str, convention: Convention, questions: Sequence[Question], reply_to: Callable[[str], Reply | None]
 ) -> Rows:
     rows = [
-        Judged(
-            id=question.id,
-            video=question.video,
-            group=question.group,
-            cells={
-                title: _cell(measure, question, reply_to(question.id)) for title, measure in convention.measures.items()
-            },
+        _judged(
+            question,
+            {title: _cell(measure, question, reply_to(question.id)) for title, measure in convention.measures.items()},
         )
         for question in questions
     ]
@@ -204,11 +204,9 @@ def _constant(name: str, part: tuple[float, float], convention: Convention, ques
 def _chance(convention: Convention, questions: Sequence[Question]) -> Rows:
     """The expected accuracy of guessing, without drawing."""
     rows = [
-        Judged(
-            id=question.id,
-            video=question.video,
-            group=question.group,
-            cells={
+        _judged(
+            question,
+            {
                 title: Cell(1 / question.num_choices if measure.value(question, Reply()) is not None else None)
                 for title, measure in convention.measures.items()
             },

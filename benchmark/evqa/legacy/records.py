@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evqa.schema import MAX_LINE_BYTES, explain
+from evqa.jsonl import MAX_LINE_BYTES, explain
 
 MAX_FILE_BYTES = 2**31
 """A prediction file that is read at once is smaller."""

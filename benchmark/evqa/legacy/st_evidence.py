@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
+from evqa.jsonl import BadLine
 from evqa.legacy.json_entries import entries
 from evqa.legacy.original import Segments, read_segments
 from evqa.legacy.records import as_object
@@ -18,7 +19,7 @@ from evqa.legacy.scores import OFFICIAL, Files, FileScores, Judged, Rows, file_s
 from evqa.metrics.answer import reads_as_right
 from evqa.metrics.means import Cell, State
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
-from evqa.schema import BadLine, Span, Spans
+from evqa.schema import Span, Spans
 from evqa.tasks import table
 
 COLUMNS = ("entry_id", "candidates", "answer", "segment")

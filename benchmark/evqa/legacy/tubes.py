@@ -1,4 +1,4 @@
-"""Answers with evidence in time and boxes: V-STaR and VideoZeroBench; several moments of one query: OMTG."""
+"""Answers with evidence in time and boxes: V-STaR and VideoZeroBench."""
 
 from __future__ import annotations
 
@@ -325,53 +325,3 @@ def _zero_boxes(reply: str | None) -> Mapping[float, list[Box]]:
 
 def _thousandths(box: Box) -> Box:
     return box[0] / 1000, box[1] / 1000, box[2] / 1000, box[3] / 1000
-
-
-# OMTG
-
-
-class _Moments(Foreign):
-    pred: tuple[tuple[float, float], ...]
-    gt: tuple[tuple[float, float], ...]
-    id: str | None = None
-    video: str | None = None
-
-
-def omtg(files: Files) -> FileScores:
-    """`{pred: [[start, end], ...], gt: [[start, end], ...]}` a line (One-to-Many Temporal Grounding)."""
-    notes: list[str] = []
-    records = read_all(files.predictions, _Moments, notes)
-    about = {
-        OFFICIAL: "official: VLMEvalKit's code, whose merging changes what is matched afterwards",
-        STRICT: "strict: moments are matched as they are",
-    }
-    measures = {OFFICIAL: grounded_qa.one_to_many_as_shipped, STRICT: grounded_qa.one_to_many}
-    tables = [
-        Rows(
-            convention=convention,
-            name="predictions",
-            rows=[
-                Judged(
-                    id=f"{record.id or place}",
-                    video=record.video or str(place),
-                    cells=_moment_cells(measure(_spans(record.pred), _spans(record.gt))),
-                )
-                for place, record in enumerate(records)
-            ],
-        )
-        for convention, measure in measures.items()
-    ]
-    return file_scores("omtg", about, tables, notes)
-
-
-def _spans(pairs: Sequence[tuple[float, float]]) -> Spans:
-    return tuple(Span(*pair) for pair in pairs)
-
-
-def _moment_cells(found: grounded_qa.OneToMany) -> dict[str, Cell]:
-    cells = {"C-Acc": Cell(found.right_count), "tIoU": Cell(found.tiou), "EtF1": Cell(found.effective_f1)}
-    for place, threshold in enumerate(grounded_qa.OMTG_THRESHOLDS):
-        cells[f"tP@{threshold}"] = Cell(found.precision[place])
-        cells[f"tR@{threshold}"] = Cell(found.recall[place])
-        cells[f"tF1@{threshold}"] = Cell(found.f1[place])
-    return cells

@@ -91,6 +91,7 @@ METRICS: dict[str, Metric] = {
     "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS),
     "joint@0.3": _all(partial(joint.all_three, threshold=0.3), "right, and IoU and J&F at least 0.3 each", OURS),
     "joint@0.7": _all(partial(joint.all_three, threshold=0.7), "right, and IoU and J&F at least 0.7 each", OURS),
+    "joint held": _all(joint.all_three_held, "as joint, J&F over the frames that hold evidence", OURS),
     "joint area": _all(joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", OURS),
     "AM": _all(joint.v_star_mean, "mean of Acc, IoU and J held", V_STAR),
 }

@@ -31,6 +31,18 @@ def all_three(case: Case, threshold: float = 0.5) -> float:
     return accuracy(case) * in_time * (_masks(case).mean("jf") >= threshold)
 
 
+def all_three_held(case: Case, threshold: float = 0.5) -> float | None:
+    """As `all_three`, with J&F over the frames that hold evidence; None where no frame does.
+
+    Over all frames an empty mask has the share of frames without evidence for its J&F, which may reach the threshold.
+    """
+    in_space = _masks(case).mean_where_gold("jf")
+    if in_space is None:
+        return None
+    in_time = tiou(case.predicted_spans, case.gold_spans) >= threshold
+    return accuracy(case) * in_time * (in_space >= threshold)
+
+
 def area(case: Case) -> float:
     """Accuracy times tIoU times J&F: what one sample adds to the volume under the joint surface.
 

@@ -67,7 +67,8 @@ class ModelOptions:
     mask_margin: Amount = None
     """seconds around the spans of the reply that it draws; none: everything."""
     compile: bool = False
-    """compile the image encoder of our models' mask decoder (torch.compile): minutes once, then faster on a GPU."""
+    """compile the image encoder of our models' mask decoder (torch.compile): minutes once; what it gains on a GPU is
+    not measured yet."""
     device_map: Word = None
     """where an open model lies: auto (all GPUs), cpu, cuda:0."""
     dtype: Word = None

@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 
-from evqa import schema
+from evqa import jsonl
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.schema import Record, Track, Usage
 
@@ -75,7 +75,7 @@ class ScriptedModel:
         except OSError as error:
             raise ValueError(f"cannot read the replies in {replies}: {error.strerror}") from error
         except ValidationError as error:
-            raise ValueError(f"{replies} is no file of replies: {schema.explain(error)}") from error
+            raise ValueError(f"{replies} is no file of replies: {jsonl.explain(error)}") from error
         self._sha256 = hashlib.sha256(content).hexdigest()
 
     @property

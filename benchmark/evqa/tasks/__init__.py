@@ -10,7 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from evqa.schema import BadLine, Sample, write_records
+from evqa.jsonl import BadLine, write_records
+from evqa.schema import Sample
 
 Reader = Callable[[Path, list[BadLine]], Iterator[Sample]]
 """Folder -> samples one by one; rows that cannot be used are appended to the list."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from evqa.schema import NO_VIDEO, BadLine, Exchange, Sample
+from evqa.jsonl import BadLine
+from evqa.schema import NO_VIDEO, Exchange, Sample
 from evqa.tasks import json_items
 from evqa.tasks.entries import below, each, needed, place_of
 from evqa.tasks.json_items import array, mapping, text

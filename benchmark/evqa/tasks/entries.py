@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.schema import BadLine, check_id, explain
+from evqa.jsonl import BadLine, explain
+from evqa.schema import check_id
 from evqa.tasks.json_items import array, text
 
 Item = TypeVar("Item")

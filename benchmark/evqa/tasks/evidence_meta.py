@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.schema import LETTERS, BadLine, Sample, Track, check_id, explain
+from evqa.jsonl import BadLine, explain
+from evqa.schema import LETTERS, Sample, Track, check_id
 from evqa.tasks import pickled
 from evqa.tasks.entries import below, each, place_of
 from evqa.tasks.evidence_masks import read_tracks

@@ -20,7 +20,8 @@ import numpy as np
 
 from evqa import masks, media, track_files
 from evqa.datasets import path_inside
-from evqa.schema import RLE, BadLine, Sample, Span, Track, check_span
+from evqa.jsonl import BadLine
+from evqa.schema import RLE, Sample, Span, Track, check_span
 from evqa.tasks import json_items
 from evqa.tasks.entries import Frames, below, by_key, each, entry_id, frames_in, needed
 from evqa.tasks.json_items import mapping, text

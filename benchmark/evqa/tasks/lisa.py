@@ -23,7 +23,8 @@ import numpy as np
 from evqa import masks
 from evqa.datasets import path_inside
 from evqa.images import image_size
-from evqa.schema import BadLine, Exchange, Form, Sample, Track
+from evqa.jsonl import BadLine
+from evqa.schema import Exchange, Form, Sample, Track
 from evqa.tasks import coco_json, json_items, pickled
 from evqa.tasks.coco_json import CocoFile, Picture, mask_of
 from evqa.tasks.entries import below, each, entry_id, needed

@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.schema import RLE, BadLine, Exchange, Form, Sample, Track
+from evqa.jsonl import BadLine
+from evqa.schema import RLE, Exchange, Form, Sample, Track
 from evqa.tasks import json_items
 from evqa.tasks.entries import below, each, entry_id, needed
 from evqa.tasks.json_items import array, integer, mapping, text

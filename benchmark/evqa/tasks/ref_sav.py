@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from evqa import track_files
 from evqa.datasets import path_inside
-from evqa.schema import BadLine, Sample, Track
+from evqa.jsonl import BadLine
+from evqa.schema import Sample, Track
 from evqa.tasks import json_items
 from evqa.tasks.entries import below, by_key, each, entry_id, needed, place_of
 from evqa.tasks.json_items import array, integer, mapping, text

@@ -21,7 +21,8 @@ import numpy as np
 
 from evqa import masks, track_files
 from evqa.datasets import path_inside
-from evqa.schema import RLE, BadLine, Form, Sample, Track
+from evqa.jsonl import BadLine
+from evqa.schema import RLE, Form, Sample, Track
 from evqa.tasks import json_items, pickled
 from evqa.tasks.entries import Frames, below, each, entry_id, frame_names, frames_in, needed, place_of
 from evqa.tasks.json_items import array, integer, mapping, text

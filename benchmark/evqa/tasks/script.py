@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evqa.datasets import DATASETS
+from evqa.dataset_rows import DATASETS
 from evqa.tasks import TASKS, prepare
 
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.schema import LETTERS, BadLine, Sample, Track, check_id, explain
+from evqa.jsonl import BadLine, explain
+from evqa.schema import LETTERS, Sample, Track, check_id
 from evqa.tasks.evidence_masks import read_tracks
 from evqa.tasks.table import Row, rows, spans, texts
 

@@ -24,7 +24,8 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from evqa.datasets import path_inside
-from evqa.schema import LETTERS, BadLine, Sample, Spans, check_id, explain
+from evqa.jsonl import BadLine, explain
+from evqa.schema import LETTERS, Sample, Spans, check_id
 from evqa.tasks.st_evidence import (
     PLACES,
     choice_of,

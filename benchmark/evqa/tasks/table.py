@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
-from evqa.schema import BadLine, Span, check_span
+from evqa.jsonl import BadLine
+from evqa.schema import Span, check_span
 
 if TYPE_CHECKING:
     from _csv import Reader

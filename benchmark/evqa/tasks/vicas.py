@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from evqa import track_files
 from evqa.datasets import path_inside
-from evqa.schema import RLE, BadLine, Sample, Track, check_id
+from evqa.jsonl import BadLine
+from evqa.schema import RLE, Sample, Track, check_id
 from evqa.tasks import json_items
 from evqa.tasks.entries import Frames, each, entry_id, frame_names, frames_in, needed
 from evqa.tasks.json_items import array, integer, mapping, text

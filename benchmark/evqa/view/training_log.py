@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from evqa.schema import explain
+from evqa.jsonl import explain
 from evqa.view.plots import Curve
 
 STATE = "trainer_state.json"

@@ -1,0 +1,169 @@
+"""Files of records: JSON Lines in UTF-8, one record a line, appended and synced, never rewritten in place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Generic, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from evqa.schema import Record
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+MAX_LINE_BYTES = 256 * 2**20
+"""A longer line is refused: no honest record comes near."""
+
+
+class BadLine(NamedTuple):
+    """A line that is no record, kept and counted."""
+
+    line: int
+    """1-based."""
+    reason: str
+
+
+class Line(NamedTuple):
+    """One line of a file that may hold anything."""
+
+    number: int
+    """From 1."""
+    place: int
+    """Its first byte in the file."""
+    end: int
+    """The byte behind its last one."""
+    content: bytes | None
+    """None where it is too long."""
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The lines that are not blank. The last one may lack its end; whether it is whole shows when it is read."""
+    with path.open("rb") as file:
+        number = end = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            start, end = end, end + len(line)
+            is_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
+            while is_long and (rest := file.readline(MAX_LINE_BYTES)):
+                end += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            if line.strip():
+                yield Line(number, start, end, None if is_long else line)
+
+
+def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
+    """The records of a JSON Lines file in order, see `numbered_records`."""
+    return (found.record for found in numbered_records(path, kind, bad))
+
+
+class Numbered(NamedTuple, Generic[AnyRecord]):
+    """A record, and where it lies in its file."""
+
+    line: int
+    """1-based."""
+    offset: int
+    """Bytes before it."""
+    record: AnyRecord
+
+
+def numbered_records(
+    path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None
+) -> Iterator[Numbered[AnyRecord]]:
+    """The records of a JSON Lines file in order, with their places.
+
+    A line that is no `kind` raises a `ValueError` that names file, line and field; with `bad` given, it is appended
+    there instead and reading goes on. An unfinished last line (a writer was killed) is always left out.
+    """
+    with path.open("rb") as file:
+        number = offset = end = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number, offset, end = number + 1, end, end + len(line)
+            if not line.endswith(b"\n"):
+                if len(line) >= MAX_LINE_BYTES:
+                    raise ValueError(
+                        f"{path}:{number} is longer than {MAX_LINE_BYTES} bytes: this is no file of records"
+                    )
+                return
+            if not line.strip():
+                continue
+            try:
+                yield Numbered(number, offset, kind.model_validate_json(line))
+            except ValidationError as error:
+                if bad is None:
+                    raise ValueError(f"{path}:{number} is no {kind.__name__}: {explain(error)}") from error
+                bad.append(BadLine(number, explain(error)))
+
+
+def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
+    """The record at a place that `numbered_records` gave."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return kind.model_validate_json(file.readline(MAX_LINE_BYTES))
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's error in one line: field, what is wrong, what came."""
+    parts: list[str] = []
+    for detail in error.errors(include_url=False):
+        where = ".".join(str(key) for key in detail["loc"]) or "record"
+        parts.append(f"{where}: {detail['msg']}, got {_start_of(detail['input'])!r}")
+    return "; ".join(parts)
+
+
+def _start_of(value: object) -> str:
+    """The first characters of a value, which may be huge."""
+    return str(value[:80] if isinstance(value, str | bytes) else value)[:80]
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Append one record as a line and sync it to disk. An unfinished line left by a killed writer is cut off first."""
+    line = record.model_dump_json(exclude_defaults=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        _cut_unfinished_line(file.fileno())
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def rewritten(path: Path) -> Generator[BinaryIO]:
+    """A file to write at once: beside the target first, synced, then moved over it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a whole file of records at once."""
+    with rewritten(path) as file:
+        for record in records:
+            file.write(record.model_dump_json().encode() + b"\n")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON at once."""
+    with rewritten(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _cut_unfinished_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 2**16)
+        block = os.pread(descriptor, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)

@@ -1,0 +1,114 @@
+"""A learning curve: what a model scores while it is trained, beside what needs no eyes.
+
+    bash scripts/sft.sh tiny base --eval-samples 0 --eval-steps 50 --out outputs/curve/true
+    bash scripts/sft.sh tiny base --eval-samples 0 --eval-steps 50 --clock legacy --out outputs/curve/legacy
+    python benchmark/perf/learning.py outputs/curve/true outputs/curve/legacy --out docs/learning_curve.png
+
+draws Acc, t-mean and J&F (preset strict) of the looks that each run took, with 95 % intervals over videos and the
+best trivial baseline of each metric, and prints them as a table. The results are in docs/learning_curve.md.
+"""
+
+# matplotlib's keyword arguments are only partly typed:
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tyro.conf import Positional
+
+from evqa import datasets, evaluate, report, scores
+from evqa.scores import Scores
+
+METRICS = ("Acc", "t-mean", "J&F")
+COLOURS = ("#1f6feb", "#d1570a", "#2a9d55", "#8957e5")
+BASELINE = "#767676"
+
+
+def main(
+    runs: Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")]],
+    *,
+    data: str = "shapes-val",
+    train_data: str = "shapes-train",
+    out: Path = Path("outputs/learning_curve.png"),
+) -> int:
+    """Draw and print the learning curves of some training runs.
+
+    Args:
+        runs: folders of training runs that looked at `data` (--eval-data, --eval-samples 0).
+        data: what they looked at, for the baselines.
+        train_data: what the baselines are fitted on.
+        out: the picture.
+    """
+    curves = {run.name: looks(run) for run in runs}
+    trivial = evaluate.trivial_scores(datasets.load(data), train_data, "strict")
+    best = {metric: best_of(trivial, metric) for metric in METRICS}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn(curves, best).savefig(out, dpi=150)
+    print(table(curves, best))
+    return 0
+
+
+def looks(run: Path) -> dict[int, Scores]:
+    """Step -> scores of the look at it."""
+    found: dict[int, Scores] = {}
+    for path in run.glob("looks/step-*.scores.json"):
+        if name := re.fullmatch(r"step-(\d+)\.scores\.json", path.name):
+            (found[int(name[1])],) = scores.read_scores(path)
+    if not found:
+        raise ValueError(f"{run} has no looks/step-*.scores.json: name a training run that was given --eval-data")
+    return dict(sorted(found.items()))
+
+
+def best_of(trivial: Sequence[Scores], metric: str) -> tuple[str, float]:
+    """The baseline with the highest mean, and that in percent."""
+    means = {one.name: one.metrics[metric].mean for one in trivial if metric in one.metrics}
+    found = {name: mean for name, mean in means.items() if mean is not None}
+    name = max(found, key=found.__getitem__)
+    return name, 100 * found[name]
+
+
+def drawn(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[str, float]]) -> Figure:
+    """One plot a metric, percent over optimizer steps."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    plots: Sequence[Axes] = list(figure.subplots(1, len(METRICS), sharey=True))
+    for axes, metric in zip(plots, METRICS, strict=True):
+        for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+            means = {step: one.metrics[metric] for step, one in curve.items()}
+            axes.plot(list(means), [100 * (mean.mean or 0) for mean in means.values()], "o-", color=colour, label=name)
+            lows, highs = ([100 * (end or 0) for end in ends] for ends in zip(*map(_ends, means.values()), strict=True))
+            axes.fill_between(list(means), lows, highs, color=colour, alpha=0.12, linewidth=0)
+        name, value = best[metric]
+        axes.axhline(value, color=BASELINE, linestyle="--", linewidth=1.2, label=name)
+        axes.set_title(metric)
+        axes.set_xlabel("optimizer step")
+        axes.set_ylim(0, 100)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+    plots[0].set_ylabel("percent")
+    return figure
+
+
+def _ends(mean: scores.Mean) -> tuple[float | None, float | None]:
+    return mean.low, mean.high
+
+
+def table(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[str, float]]) -> str:
+    """One row per run and step, the baselines below."""
+    rows = [
+        [name, str(step), *(report.cell(one.metrics.get(metric), one.preset, metric) for metric in METRICS)]
+        for name, curve in curves.items()
+        for step, one in curve.items()
+    ]
+    rows.append(["best baseline", "", *(f"{value:.1f} ({name})" for name, value in best.values())])
+    return report.table(["run", "step", *METRICS], rows, "markdown")
+
+
+if __name__ == "__main__":
+    raise SystemExit(tyro.cli(main))
