@@ -22,7 +22,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import FlagConversionOff
 
-from unipixel import run_folder
+from unipixel import orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
 from unipixel.job import Job, prepare
@@ -65,6 +65,8 @@ The same command goes on where a run was cut off. The options, with the values o
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
+        orphans.end_with(os.getppid())
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     level = logging.INFO if rank == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
