@@ -64,6 +64,8 @@ class DataConfig:
     """A sample of more tokens is skipped and counted."""
     max_turns: int = 3
     """Of a sample that asks for several masks in turn, so many turns are drawn."""
+    vary_prompt: bool = True
+    """Ask for evidence in one of five wordings, drawn each time, as published; False: as at test time, always."""
     max_words: int = 200
     """A conversation whose first reply has more words is left out; 0 leaves none out."""
     max_video_frames: int = 500

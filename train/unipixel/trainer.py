@@ -70,8 +70,6 @@ class SFTTrainer(Trainer):
         self.books = Books(order, config.loop.global_batch)
         self.divergence = Divergence(config.optimizer.max_rise)
         self.shards = Shards(model, self.args) if config.loop.zero == 3 else None
-        self._num_loaded = 0
-        self._num_skipped = 0
 
     def _get_train_sampler(self, train_dataset: object = None) -> RunOrder:  # type: ignore[override]
         del train_dataset
@@ -98,8 +96,9 @@ class SFTTrainer(Trainer):
             self.books.begin(0)
         else:
             folder = Path(resume_from_checkpoint)
-            self.books.begin(run_folder.step_of(folder))
-            self.divergence = Divergence(self.config.optimizer.max_rise, run_folder.history(folder))
+            history = run_folder.history(folder)
+            self.books.begin(run_folder.step_of(folder), max((line.get("skipped", 0) for line in history), default=0))
+            self.divergence = Divergence(self.config.optimizer.max_rise, history)
         result = super().train(resume_from_checkpoint, **kwargs)
         unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
         return result
@@ -139,7 +138,8 @@ class SFTTrainer(Trainer):
             step = self.state.global_step
             if (trouble := self.divergence.see(logs, step)) is not None:
                 raise FloatingPointError(self._stopped(trouble))
-            logs |= self.books.close(self.accelerator, step) | {"skipped": self._num_skipped}
+            logs |= self.books.close(self.accelerator, step)
+            self._check_skipped()
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
@@ -186,18 +186,19 @@ class SFTTrainer(Trainer):
         return loss.detach()
 
     def _count(self, skipped: list[Skipped], *, num_loaded: int) -> None:
-        self._num_loaded += num_loaded
-        self._num_skipped += len(skipped)
+        self.books.count(skipped=len(skipped), loaded=num_loaded)
         for sample, reason in skipped:
             logger.warning("skipped sample %s: %s", sample, reason)
-        if not skipped:
-            return
-        write_skipped(self.config.out / run_folder.SKIPPED, skipped, self.state.global_step)
-        share = self._num_skipped / (self._num_skipped + self._num_loaded)
-        if share > self.config.data.skip_limit and self._num_skipped > LEAST_SKIPPED:
+        if skipped:
+            write_skipped(self.config.out / run_folder.SKIPPED, skipped, self.state.global_step)
+
+    def _check_skipped(self) -> None:
+        """Stop all processes at once, by what all of them counted, where too many samples do not load."""
+        num_skipped, limit = self.books.num_skipped, self.config.data.skip_limit
+        num_drawn = num_skipped + self.books.num_loaded
+        if num_skipped > max(LEAST_SKIPPED, limit * num_drawn):
             raise ValueError(
-                f"{self._num_skipped} of {self._num_skipped + self._num_loaded} samples did not load, "
-                f"more than --skip-limit {self.config.data.skip_limit}; "
+                f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit}; "
                 f"see {self.config.out / run_folder.SKIPPED}"
             )
 
@@ -235,12 +236,13 @@ class SFTTrainer(Trainer):
 def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
     """A weight that no pass of a step used has a gradient of zero, as it has where processes share a step.
 
-    Adam goes on by what it remembers then, and leaves a weight without a gradient alone.
+    Adam goes on by what it remembers then, and leaves a weight without a gradient alone. Where no weight has one, no
+    sample of the step did load, and nothing is learnt.
     """
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    unused = [weight for weight in weights if weight.grad is None]
+    for weight in unused if len(unused) < len(weights) else ():
+        weight.grad = torch.zeros_like(weight)
 
 
 def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
