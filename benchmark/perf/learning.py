@@ -60,7 +60,7 @@ def looks(run: Path) -> dict[int, Scores]:
     found: dict[int, Scores] = {}
     for path in run.glob("looks/step-*.scores.json"):
         if name := re.fullmatch(r"step-(\d+)\.scores\.json", path.name):
-            (found[int(name[1])],) = scores.read_scores(path)
+            found[int(name[1])] = scores.read_scores(path)[0]
     if not found:
         raise ValueError(f"{run} has no looks/step-*.scores.json: name a training run that was given --eval-data")
     return dict(sorted(found.items()))
@@ -85,13 +85,23 @@ def drawn(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
             lows, highs = ([100 * (end or 0) for end in ends] for ends in zip(*map(_ends, means.values()), strict=True))
             axes.fill_between(list(means), lows, highs, color=colour, alpha=0.12, linewidth=0)
         name, value = best[metric]
-        axes.axhline(value, color=BASELINE, linestyle="--", linewidth=1.2, label=name)
+        axes.axhline(value, color=BASELINE, linestyle="--", linewidth=1.2)
+        axes.text(
+            0.99,
+            value - 1,
+            name.split(" (")[0],
+            color=BASELINE,
+            fontsize=8,
+            ha="right",
+            va="top",
+            transform=axes.get_yaxis_transform(),
+        )
         axes.set_title(metric)
         axes.set_xlabel("optimizer step")
         axes.set_ylim(0, 100)
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(loc="lower right", fontsize=8)
     plots[0].set_ylabel("percent")
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False)
     return figure
 
 

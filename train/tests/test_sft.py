@@ -462,4 +462,6 @@ def test_the_settings_reach_trainer():
     settings = arguments(recipes.evidence_only("3b", "base"), num_steps=1000, processes=1)
     assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == (4, 8)
     assert (settings.learning_rate, settings.warmup_steps, settings.max_grad_norm) == (2e-5, 30, 1.0)
-    assert (settings.bf16, settings.activation_checkpointing, settings.max_steps) == (True, True, 1000)
+    assert (settings.bf16, settings.max_steps) == (True, 1000)
+    names = ("activation_checkpointing", "gradient_checkpointing")  # the first is that of transformers 5.23
+    assert next(getattr(settings, name) for name in names if hasattr(settings, name)) is True

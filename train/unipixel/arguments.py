@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,8 +35,7 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
         max_grad_norm=optimizer.clip,
         bf16=loop.bf16,
         tf32=None if is_cpu else True,
-        activation_checkpointing=loop.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if loop.gradient_checkpointing else None,
+        **_checkpointing(is_on=loop.gradient_checkpointing),
         use_cpu=is_cpu,
         ddp_backend="gloo" if is_cpu and processes > 1 else None,
         ddp_find_unused_parameters=False,  # the model gives every trained weight a gradient
@@ -54,6 +54,13 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
         save_strategy="steps" if is_saving else "no",
         save_steps=loop.save_steps,
     )
+
+
+def _checkpointing(*, is_on: bool) -> dict[str, Any]:
+    """Activations computed again in backward; 5.23 of transformers has another name for it."""
+    names = {field.name for field in fields(TrainingArguments)}
+    name = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
+    return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
 
 
 def trackers(config: LoopConfig) -> list[str]:
