@@ -110,14 +110,31 @@ def _ends(mean: scores.Mean) -> tuple[float | None, float | None]:
 
 
 def table(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[str, float]]) -> str:
-    """One row per run and step, the baselines below."""
+    """One row per metric and run: percent at each step, and the interval of the last; then the best baselines."""
+    steps = sorted({step for curve in curves.values() for step in curve})
     rows = [
-        [name, str(step), *(report.cell(one.metrics.get(metric), one.preset, metric) for metric in METRICS)]
+        [
+            metric,
+            name,
+            *(_percent(curve.get(step), metric) for step in steps),
+            _interval(list(curve.values())[-1], metric),
+        ]
+        for metric in METRICS
         for name, curve in curves.items()
-        for step, one in curve.items()
     ]
-    rows.append(["best baseline", "", *(f"{value:.1f} ({name})" for name, value in best.values())])
-    return report.table(["run", "step", *METRICS], rows, "markdown")
+    lines = [f"best baseline of {metric}: {name}, {value:.1f}" for metric, (name, value) in best.items()]
+    header = ["metric", "run", *map(str, steps), "95 % interval of the last"]
+    return "\n".join([report.table(header, rows, "markdown"), "", *lines])
+
+
+def _percent(one: Scores | None, metric: str) -> str:
+    mean = None if one is None else one.metrics[metric].mean
+    return report.NONE if mean is None else f"{100 * mean:.1f}"
+
+
+def _interval(one: Scores, metric: str) -> str:
+    low, high = _ends(one.metrics[metric])
+    return report.NONE if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
         (lambda: OptimizerConfig(warmup=1.0), "warmup is a share in"),
         (lambda: LoopConfig(batch=3), "global_batch is a multiple of batch=3, got 32"),
         (lambda: LoopConfig(epochs=0.0), "epochs is a number > 0 where max_steps is 0, got 0.0"),
-        (lambda: LoopConfig(offload=True), "use it with --zero 1 or 2"),
+        (lambda: LoopConfig(offload=True), "use it with --zero 1, 2 or 3"),
         (
             lambda: recipes.recipe("st_evidence", "3b", "base"),
             "unknown recipe 'st_evidence'; the recipes are: st-",

@@ -1,9 +1,10 @@
-"""Training through DeepSpeed as a user starts it: two processes over gloo, batches of other kinds, a kill."""
+"""Training through DeepSpeed: two processes over gloo whose batches are of other kinds, every stage, a kill."""
 
 import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -12,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from evqa import datasets
+from evqa import datasets, media
 from evqa.jsonl import write_records
 from evqa.schema import NO_VIDEO, Exchange, Sample, Track
 from unipixel import sft
@@ -22,54 +24,101 @@ from unipixel.configs import DataConfig
 from unipixel.data import mixture
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 4
+STEPS = 3
+TOGETHER = 4
+
+FORKS = """
+import json, os, shutil, sys
+from unipixel import assembly, sft
+for port, lost, arguments in json.loads(sys.argv[1]):
+    for folder in lost:
+        shutil.rmtree(folder)
+    ranks = []
+    for rank in ("0", "1"):
+        if not (child := os.fork()):
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ.update(place, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2")
+            code = sft.main(arguments)
+            sys.stderr.flush()
+            os._exit(code)
+        ranks.append(child)
+    if any([os.waitpid(child, 0)[1] for child in ranks]):
+        sys.exit(f"failed: {arguments}")
+"""
+"""Runs of two processes, one after the other. All are forks of one that has imported what takes ten seconds."""
 
 
 @pytest.fixture(scope="module")
-def words_and_masks(squares, tmp_path_factory):
-    """Six samples with a video and masks, six of words alone."""
-    folder = tmp_path_factory.mktemp("words_and_masks")
+def mixed(squares, tmp_path_factory):
+    """Six videos and six pictures with masks, six samples of words alone."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shutil.copytree(squares / "videos", folder / "videos")
     samples = []
     for number, sample in enumerate(datasets.load(str(squares)).samples[:6]):
-        tracks = tuple(Track(label=track.label, masks=track.masks) for track in sample.tracks)
+        (track,) = sample.tracks
+        tracks = (Track(label=track.label, masks=track.masks),)
         samples.append(sample.model_copy(update={"video": Path("videos") / sample.video.name, "tracks": tracks}))
+        picture, first = Path(f"{number}.png"), (Track(label=track.label, masks={0: track.masks[0]}),)
+        Image.fromarray(media.load(media.probe(sample.video), [0])[0]).save(folder / picture)
+        asked = {"question": f"the {track.label} square", "form": "query", "tracks": first}
+        samples.append(Sample(id=f"picture-{number}", video_id=picture.name, video=picture, **asked))
         turns = (Exchange(question=f"What is {number} + 1?", response=f"It is {number + 1}."),)
         told = {"video_id": "none", "video": NO_VIDEO, "question": "", "form": "conversation"}
         samples.append(Sample(id=f"words-{number}", turns=turns, **told))
-    shutil.copytree(squares / "videos", folder / "videos")
     write_records(folder / "samples.jsonl", samples)
     return folder
 
 
-def flags(checkpoint, data, *more):
-    text = f"""tiny tiny --weights {checkpoint} --datasets {data} 1 --num-frames 4 --mask-frames 2 --batch 1
-    --global-batch 2 --max-steps {STEPS} --save-steps 1 --log-steps 1 --rank 4 --alpha 8 --dropout 0 --lr 0.002
-    --lora-lr 0.002 --sam2-lr 0.0005 --modules embedding projector ref seg msk sam2 --tensorboard False
-    --eval-data None --num-workers 0 --seed {seed_of_mixed_batches(data)}"""
-    return [*text.split(), *more]
+@pytest.fixture(scope="module")
+def arguments(tiny_checkpoint, mixed):
+    text = f"""tiny tiny --weights {tiny_checkpoint} --datasets {mixed} 1 --num-frames 4 --mask-frames 2 --batch 1
+    --global-batch {TOGETHER} --max-steps {STEPS} --save-steps 1 --keep 5 --log-steps 1 --rank 4 --alpha 8 --dropout 0
+    --lr 0.002 --lora-lr 0.002 --sam2-lr 0.0005 --modules embedding projector ref seg msk sam2 --tensorboard False
+    --eval-data None --num-workers 0 --gradient-checkpointing True --seed {seed_of_mixed_passes(mixed)}"""
+    return text.split()
 
 
-def seed_of_mixed_batches(data):
-    """A seed by which the two processes have samples of different kinds, each its turn, in the first steps."""
-    for seed in range(1000):
+@pytest.fixture(scope="module")
+def alone(arguments, tmp_path_factory):
+    """The run of one process without DeepSpeed, which all others have to be like."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("alone")
+    assert sft.main([*arguments, "--out", str(out)]) == 0
+    return out
+
+
+def seed_of_mixed_passes(data):
+    """A seed by which the two processes pass samples of different kinds at a time: each pair of kinds comes."""
+    pairs = {frozenset(pair) for pair in (("video", "words"), ("video", "picture"), ("picture", "words"))}
+    for seed in range(10000):
         loaded = mixture.load(DataConfig(datasets=((str(data), 1.0),)), seed)
-        kinds = [loaded.sample(draw).has_video for draw in loaded.order(4)]
-        if kinds == [True, False, False, True]:
+        kinds = [kind_of(loaded.sample(draw)) for draw in loaded.order(STEPS * TOGETHER)]
+        passes = [frozenset(pair) for pair in zip(kinds[::2], kinds[1::2], strict=True)]
+        if pairs <= set(passes[: TOGETHER // 2 * (STEPS - 1)]):
             return seed
     raise AssertionError("no seed found")
 
 
-def processes(arguments):
+def kind_of(sample):
+    return sample.id.partition("-")[0] if sample.form != "evidence" else "video"
+
+
+def torchrun(*command):
+    return python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
+
+
+def python(*command):
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'benchmark'}{os.pathsep}{ROOT / 'train'}"}
     environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft"]
     return subprocess.Popen(
-        [sys.executable, *launcher, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def log_of(out):
@@ -77,8 +126,8 @@ def log_of(out):
     return [row for row in state["log_history"] if "loss" in row]
 
 
-def assert_same_run(one, two):
-    for name in ("loss", "loss_lm", "grad_norm"):
+def assert_same_run(one, two, norm="grad_norm"):
+    for name in ("loss", "loss_lm", norm):
         assert [row[name] for row in log_of(two)] == pytest.approx([row[name] for row in log_of(one)], rel=1e-4), name
     dice = [[row.get("loss_dice", 0.0) for row in log_of(run)] for run in (one, two)]
     assert dice[1] == pytest.approx(dice[0], rel=1e-4)
@@ -88,33 +137,45 @@ def assert_same_run(one, two):
         assert torch.allclose(weight, second[name], atol=1e-4), name
 
 
-def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_process(
-    tiny_checkpoint, words_and_masks, tmp_path
-):
-    """Words alone in one process, masks in the other; no sample of the two kinds shares a batch."""
-    arguments = flags(tiny_checkpoint, words_and_masks)
-    deepspeed = [*arguments, "--zero", "2", "--out", str(tmp_path / "two")]
-    killed_at = random.Random(time.time_ns()).randint(1, STEPS - 2)
-    first = processes(deepspeed)
+def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, tmp_path):
+    """Stage 3 also answers a sample before it learns, one process alone, and goes on from a checkpoint."""
+    stages = {"0": ["--zero", "0"], "1": ["--zero", "1", "--offload", "True"], "3": ["--zero", "3"]}
+    runs = [[free_port(), [], [*arguments, *flags, "--out", str(tmp_path / name)]] for name, flags in stages.items()]
+    lost = [str(tmp_path / "3" / name) for name in ("model", "checkpoint-2", "checkpoint-3")]
+    again = [free_port(), lost, list(runs[-1][-1])]
+    runs[-1][-1] += ["--eval-data", str(squares), "--eval-steps", str(STEPS), "--eval-samples", "1"]
+    script = tmp_path / "forks.py"
+    script.write_text(FORKS)
+    running = python(str(script), json.dumps([*runs, again]))
+    output = running.communicate()[0]
+    assert running.returncode == 0, output
+    assert "going on from" in output
+    assert (tmp_path / "3" / "looks" / "step-0.scores.json").is_file()
+    for name in stages:
+        assert_same_run(alone, tmp_path / name, norm="grad_norm" if name != "0" else "loss")  # 0 tells none in fp32
+
+
+def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_process(arguments, alone, tmp_path):
+    deepspeed = ["-m", "unipixel.sft", *arguments, "--zero", "2", "--out", str(tmp_path / "two")]
+    killed_at = random.Random(time.time_ns()).randint(1, STEPS - 1)
+    first = torchrun(*deepspeed)
     wait_for(tmp_path / "two" / f"checkpoint-{killed_at}", first)
-    kill_all(first)
+    kill_the_launcher(first)
     assert not (tmp_path / "two" / "model").exists()
-    second = processes(deepspeed)
-    assert sft.main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    second = torchrun(*deepspeed)
     output = second.communicate()[0]
     assert second.returncode == 0, output
     assert "going on from" in output, killed_at
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert_same_run(alone, tmp_path / "two")
 
 
-def kill_all(running):
-    """SIGKILL to the launcher and to every process that trains; these would live on without it."""
+def kill_the_launcher(running):
+    """SIGKILL to torchrun alone: the processes that train end with it."""
     family = psutil.Process(running.pid).children(recursive=True)
+    assert len(family) >= 2, family
     running.kill()
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family)
     running.wait()
+    assert not psutil.wait_procs(family, timeout=60)[1]
 
 
 def wait_for(path, running):

@@ -1,6 +1,7 @@
 """The published mixture over folders in the published layouts: proportions, words, masks, batches."""
 
 import dataclasses
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import published_layouts as published
 import pytest
 import torch
 
-from evqa import datasets
+from evqa import datasets, prompts
 from evqa.dataset_rows import DATASETS
 from evqa.jsonl import write_records
 from evqa.schema import Exchange, Sample
@@ -190,6 +191,24 @@ def test_an_expression_is_asked_for_in_every_phrasing_of_its_form(examples, toke
         answered.add(reply.removesuffix("<|im_end|>"))
     assert asked == {phrasings.filled(template, words, "video") for template in phrasings.TABLES[form]}
     assert answered == set(phrasings.MASK_REPLIES)
+
+
+def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_test_time(whole):
+    source = whole.sources[places(whole)["st-evidence-instruct"]]
+    varied, tiny = recipes.st_evidence("3b", "base").data, recipes.tiny("tiny", "tiny").data
+
+    def asked(config):
+        lesson = [lessons.lesson(source.samples[0], np.random.default_rng(n), config) for n in range(60)]
+        assert len({one.messages[1] for one in lesson}) == 1  # the reply has one form
+        return {one.messages[0].parts[-1] for one in lesson}
+
+    question = prompts.question_lines(source.samples[0])
+    assert asked(varied) == {f"{question}\n{words}" for words in phrasings.EVIDENCE}
+    assert asked(tiny) == {prompts.evidence_prompt(source.samples[0], "trained")}
+    assert len(phrasings.EVIDENCE) == 5
+    for words in phrasings.EVIDENCE:
+        assert "[[start1, end1], ...]" in words
+        assert re.search("answer|option", words, re.IGNORECASE)
 
 
 def test_a_question_is_answered_in_words_and_by_a_mask(whole, examples, tokenizer):

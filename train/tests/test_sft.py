@@ -106,8 +106,9 @@ def test_two_processes_learn_what_one_learns_with_accumulation(flags, squares, t
     assert both.returncode == 0, output
     assert_same_weights(tmp_path / "one", tmp_path / "two", tolerance=1e-4)
     one, two = (log_of(tmp_path / name, 3) for name in ("one", "two"))
-    for name in ("loss", "loss_lm", "loss_dice", "grad_norm"):
+    for name in ("loss", "loss_lm", "loss_dice", "grad_norm", "skipped"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)
+    assert two[-1]["skipped"] == 1
     for name in ("one", "two"):
         assert len((tmp_path / name / "skipped.jsonl").read_text().splitlines()) == 1
 

@@ -9,25 +9,27 @@ from unipixel import launch, recipes
 from unipixel.arguments import deepspeed, parameter_groups, part_of
 from unipixel.configs import LoopConfig
 from unipixel.divergence import Divergence
-from unipixel.footprint import footprint
+from unipixel.footprint import Counts, footprint
 from unipixel.launch import Machines
+from unipixel.sharding import is_sharded
 
 # DeepSpeed
 
 
 @pytest.mark.parametrize("offload", [False, True])
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     if offload and not stage:
-        with pytest.raises(ValueError, match="use it with --zero 1 or 2"):
+        with pytest.raises(ValueError, match="use it with --zero 1, 2 or 3"):
             LoopConfig(zero=0, offload=True)
         return
     settings = deepspeed(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
-    assert set(settings) <= set(DeepSpeedZeroConfig.model_fields)
+    assert set(settings) <= {field.alias or name for name, field in DeepSpeedZeroConfig.model_fields.items()}
     read = DeepSpeedZeroConfig(**settings)
-    assert (read.stage, read.offload_optimizer is not None) == (stage, offload)
+    assert (read.stage, read.gather_16bit_weights_on_model_save) == (stage, stage == 3)
+    assert (read.offload_optimizer is not None, read.offload_param is not None) == (offload, offload and stage == 3)
 
 
 def test_without_a_stage_there_is_no_deepspeed():
@@ -60,6 +62,9 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
     assert counts["sam2"] / 1e6 == pytest.approx(11.7, abs=0.1)
     if size == "3B":
         assert counts["base"] / 1e6 == pytest.approx(357.5, abs=0.1)
+    assert sum(weight.numel() for name, weight in lora.bare(model).named_parameters() if is_sharded(name, weight)) > (
+        0.95 * sum(weight.numel() for weight in model.parameters()) - counts["lora"]
+    )
     assert len(groups) == 7  # of eight: an adapter without biases has no weight that does not decay
     assert sum(weight.numel() for group in groups for weight in group["params"]) == counts.total()
     assert sorted({group["lr"] for group in groups}) == [5e-6, 2e-5]
@@ -69,12 +74,15 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
 
 
 def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
-    plain = footprint(100, 1000, LoopConfig(), 8)
+    counts = Counts(trained=100, total=1000, sharded=800)
+    plain = footprint(counts, LoopConfig(), 8)
     assert plain == (900 * 2 + 100 * 4, 400, 800, 0)
-    two = footprint(100, 1000, LoopConfig(zero=2), 8)
+    two = footprint(counts, LoopConfig(zero=2), 8)
     assert two == (2000, 25, 150, 0)
-    assert footprint(100, 1000, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
-    assert footprint(100, 1000, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
+    assert footprint(counts, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
+    assert footprint(counts, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
+    assert footprint(counts, LoopConfig(zero=3), 8) == (400 + 200, 25, 150, 0)
+    assert footprint(counts, LoopConfig(zero=3, offload=True), 8) == (400, 25, 0, 150 + 200)
     assert "GiB a device" in str(two)
 
 

@@ -74,14 +74,11 @@ def trackers(config: LoopConfig) -> list[str]:
 
 
 def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed's settings for a ZeRO stage of 0 to 2; None = without DeepSpeed. Trainer fills in what is "auto"."""
+    """DeepSpeed's settings for a ZeRO stage of 0 to 3; None = without DeepSpeed. Trainer fills in what is "auto"."""
     if config.zero is None:
         return None
-    zero: dict[str, Any] = {"stage": config.zero, "overlap_comm": True, "contiguous_gradients": True}
-    if config.offload:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
-        "zero_optimization": zero,
+        "zero_optimization": _zero(config.zero) | (_offloaded(config.zero) if config.offload else {}),
         "bf16": {"enabled": "auto"},
         "gradient_clipping": "auto",
         "gradient_accumulation_steps": "auto",
@@ -90,6 +87,22 @@ def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+
+
+def _zero(stage: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {"stage": stage, "overlap_comm": stage < 3, "contiguous_gradients": True}
+    if stage < 3:
+        return settings
+    return settings | {
+        "stage3_param_persistence_threshold": 0,  # `unipixel.sharding` keeps whole what has to be
+        "stage3_prefetch_bucket_size": 0,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+
+
+def _offloaded(stage: int) -> dict[str, Any]:
+    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {"offload_optimizer": place} | ({"offload_param": place} if stage == 3 else {})
 
 
 def build_nothing() -> None:

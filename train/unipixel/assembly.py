@@ -12,12 +12,13 @@ from torch import nn
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from unipixel import run_folder
+from unipixel import run_folder, sharding
 from unipixel.arguments import arguments, build_nothing
 from unipixel.configs import DECODERS, SFTConfig
 from unipixel.data.collate import Collate
 from unipixel.data.example import Examples
 from unipixel.data.mixture import RunOrder
+from unipixel.footprint import Counts
 from unipixel.job import Job
 from unipixel.looks import Looks
 from unipixel.model import checkpoints, lora
@@ -100,7 +101,11 @@ def write_finished(job: Job) -> Path:
     return final
 
 
-def num_trained(model: nn.Module) -> tuple[int, int]:
-    """How many numbers are trained, and how many there are."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
+def counts(model: nn.Module) -> Counts:
+    """How many numbers are trained, how many there are, and how many ZeRO 3 shards."""
+    named = [(name, weight, weight.numel()) for name, weight in lora.bare(model).named_parameters()]
+    return Counts(
+        trained=sum(size for _, weight, size in named if weight.requires_grad),
+        total=sum(size for _, _, size in named),
+        sharded=sum(size for name, weight, size in named if sharding.is_sharded(name, weight)),
+    )

@@ -64,6 +64,8 @@ class DataConfig:
     """A sample of more tokens is skipped and counted."""
     max_turns: int = 3
     """Of a sample that asks for several masks in turn, so many turns are drawn."""
+    vary_prompt: bool = True
+    """Ask for evidence in one of five wordings, drawn each time, as published; False: as at test time, always."""
     max_words: int = 200
     """A conversation whose first reply has more words is left out; 0 leaves none out."""
     max_video_frames: int = 500
@@ -189,11 +191,11 @@ class LoopConfig:
     """Compute in bfloat16 (weights that are trained stay in float32)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: far less memory, about a third more time."""
-    zero: Literal[0, 1, 2] | None = None
-    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too. None is torch's
-    own data parallelism."""
+    zero: Literal[0, 1, 2, 3] | None = None
+    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too, 3 the matrices of language model
+    and vision tower too. None is torch's own data parallelism."""
     offload: bool = False
-    """Keep the sharded optimizer's state in main memory (with --zero 1 or 2)."""
+    """Keep the sharded optimizer's state in main memory (with --zero 1, 2 or 3; with 3 the sharded matrices too)."""
     liger: bool = False
     """Use the fused kernels of liger-kernel in the language model (a GPU and `pip install liger-kernel`)."""
     num_workers: int = 2
@@ -220,7 +222,7 @@ class LoopConfig:
         if self.global_batch % self.batch:
             raise ValueError(f"global_batch is a multiple of batch={self.batch}, got {self.global_batch}")
         if self.offload and not self.zero:
-            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1 or 2")
+            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1, 2 or 3")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,15 @@ from unipixel.configs import LoopConfig
 GIB = 2**30
 
 
+class Counts(NamedTuple):
+    """Numbers of a model."""
+
+    trained: int
+    total: int
+    sharded: int
+    """Those that ZeRO 3 shards (see `unipixel.sharding`)."""
+
+
 class Footprint(NamedTuple):
     """Bytes on one device, and in main memory where something is offloaded."""
 
@@ -27,22 +36,25 @@ class Footprint(NamedTuple):
         return f"{parts} = {sum(self[:3]) / GIB:.2f} GiB a device, before activations"
 
 
-def footprint(trained: int, total: int, loop: LoopConfig, processes: int) -> Footprint:
+def footprint(counts: Counts, loop: LoopConfig, processes: int) -> Footprint:
     """Memory of a run.
 
     Trained weights are in fp32 without DeepSpeed; with it, all are as they compute, and the optimizer keeps a copy in
-    fp32 where that is bf16. A stage of ZeRO shards the optimizer (1) and gradients (2).
+    fp32 where that is bf16. A stage of ZeRO shards the optimizer (1), the gradients (2), and matrices (3).
 
     Args:
-        trained: numbers that are trained.
-        total: numbers of the model.
+        counts: numbers of the model.
         loop: precision, ZeRO stage, offload.
         processes: devices that share what is sharded.
     """
     computing = 2 if loop.bf16 else 4
+    trained, total, sharded = counts
     if loop.zero is None:
         return Footprint((total - trained) * computing + trained * 4, trained * 4, trained * 8)
     optimizer = trained * (12 if loop.bf16 else 8) / (processes if loop.zero >= 1 else 1)
-    gradients = trained * computing / (processes if loop.zero == 2 else 1)
-    kept, moved = (0.0, optimizer) if loop.offload else (optimizer, 0.0)
-    return Footprint(total * computing, gradients, kept, moved)
+    gradients = trained * computing / (processes if loop.zero >= 2 else 1)
+    whole = (total - (sharded if loop.zero == 3 else 0)) * computing
+    share = sharded * computing / processes if loop.zero == 3 else 0.0
+    if loop.offload:
+        return Footprint(whole, gradients, 0.0, optimizer + share)
+    return Footprint(whole + share, gradients, optimizer)

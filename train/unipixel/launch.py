@@ -16,10 +16,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evqa import datasets
-from unipixel import run_folder, sft
+from unipixel import orphans, run_folder, sft
 from unipixel.configs import SFTConfig
 from unipixel.job import prepare
 
@@ -146,7 +147,7 @@ def _meeting(place: str) -> list[str]:
 
 def _run(command: Sequence[str]) -> int:
     sys.stderr.write(f"$ {shlex.join(command)}\n")
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, preexec_fn=partial(orphans.end_with, os.getpid())).returncode
 
 
 if __name__ == "__main__":

@@ -51,9 +51,10 @@ def line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
     names = vars(LossConfig())
     parts = " ".join(f"{name} {logs[f'loss_{name}']:.3g}" for name in names if f"loss_{name}" in logs)
     skipped = f"  {logs['skipped']} skipped" if logs.get("skipped") else ""
+    gradient = f"  gradient {logs['grad_norm']:.3g}" if "grad_norm" in logs else ""  # ZeRO 0 tells none in fp32
     return (
         f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4g} ({parts})  "
-        f"lr {logs['learning_rate']:.1e}  gradient {logs.get('grad_norm', 0.0):.3g}  "
+        f"lr {logs['learning_rate']:.1e}{gradient}  "
         f"{logs['samples_per_second']:.3g} samples/s{skipped}  {duration(remaining)} left"
     )
 

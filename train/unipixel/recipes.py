@@ -113,6 +113,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             mask_frames=2,
             min_pixels=84 * 84 // 2,
             max_pixels=84 * 84,
+            vary_prompt=False,
             grouping="none",
         ),
         lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),

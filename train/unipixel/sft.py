@@ -22,7 +22,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import FlagConversionOff
 
-from unipixel import run_folder
+from unipixel import orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
 from unipixel.job import Job, prepare
@@ -65,6 +65,8 @@ The same command goes on where a run was cut off. The options, with the values o
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
+        orphans.end_with(os.getppid())
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     level = logging.INFO if rank == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -182,7 +184,7 @@ def train(job: Job, checkpoint: Path | None) -> None:
     from unipixel import assembly
 
     trainer = assembly.assemble(job)
-    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.num_trained(trainer.trained)))
+    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.counts(trainer.trained)[:2]))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
         logger.info("the finished model is %s", assembly.write_finished(job))
@@ -207,8 +209,9 @@ def dry_run(job: Job) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
         trainer = assembly.assemble(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
-        trained, total = assembly.num_trained(trainer.trained)
-        logger.info("training %s of %s weights: %s", f"{trained:,}", f"{total:,}", _estimate(job, trained, total))
+        counts = assembly.counts(trainer.trained)
+        estimate = footprint(counts, config.loop, job.processes)
+        logger.info("training %s of %s weights: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
         before = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - before
@@ -222,10 +225,6 @@ def dry_run(job: Job) -> None:
         config.accumulation(job.processes) * job.num_steps,
     )
     trainer.finish()
-
-
-def _estimate(job: Job, trained: int, total: int) -> str:
-    return str(footprint(trained, total, job.config.loop, job.processes))
 
 
 if __name__ == "__main__":

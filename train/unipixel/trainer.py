@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from unipixel import run_folder
 from unipixel.arguments import parameter_groups
@@ -32,6 +34,7 @@ from unipixel.divergence import Divergence
 from unipixel.looks import Looks
 from unipixel.model import checkpoints, lora
 from unipixel.progress import Progress
+from unipixel.sharding import Shards
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +69,7 @@ class SFTTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a pass gives the mean over its own tokens, as published
         self.books = Books(order, config.loop.global_batch)
         self.divergence = Divergence(config.optimizer.max_rise)
-        self._num_loaded = 0
-        self._num_skipped = 0
+        self.shards = Shards(model, self.args) if config.loop.zero == 3 else None
 
     def _get_train_sampler(self, train_dataset: object = None) -> RunOrder:  # type: ignore[override]
         del train_dataset
@@ -80,6 +82,8 @@ class SFTTrainer(Trainer):
             decayed = set(self.get_decay_parameter_names(model))
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(parameter_groups(model, self.config.optimizer, decayed), **options)
+            if self.config.loop.zero is None:
+                self.optimizer.register_step_pre_hook(fill_gradients)
         assert isinstance(self.optimizer, torch.optim.Optimizer), self.optimizer
         return self.optimizer
 
@@ -92,14 +96,19 @@ class SFTTrainer(Trainer):
             self.books.begin(0)
         else:
             folder = Path(resume_from_checkpoint)
-            self.books.begin(run_folder.step_of(folder))
-            self.divergence = Divergence(self.config.optimizer.max_rise, run_folder.history(folder))
-        return super().train(resume_from_checkpoint, **kwargs)
+            history = run_folder.history(folder)
+            self.books.begin(run_folder.step_of(folder), max((line.get("skipped", 0) for line in history), default=0))
+            self.divergence = Divergence(self.config.optimizer.max_rise, history)
+        result = super().train(resume_from_checkpoint, **kwargs)
+        unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
+        return result
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """One forward and backward pass. A batch of which no sample loaded adds nothing to the gradient."""
+        if self.shards is not None:
+            self.shards.before_pass(self.deepspeed)
         self._count(inputs.pop("skipped"), num_loaded=len(inputs.get("frames", ())))
         if inputs:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -129,13 +138,15 @@ class SFTTrainer(Trainer):
             step = self.state.global_step
             if (trouble := self.divergence.see(logs, step)) is not None:
                 raise FloatingPointError(self._stopped(trouble))
-            logs |= self.books.close(self.accelerator, step) | {"skipped": self._num_skipped}
+            logs |= self.books.close(self.accelerator, step)
+            self._check_skipped()
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """The benchmark's metrics on the samples that are looked at."""
         assert self.looks is not None, "Trainer looks where arguments say so, and they do where there is something"
-        metrics = self.looks.look(lora.bare(self.trained), self.accelerator, self.state.global_step)
+        with nullcontext() if self.shards is None else self.shards.gathered(self.deepspeed):
+            metrics = self.looks.look(lora.bare(self.trained), self.accelerator, self.state.global_step)
         if metrics:
             self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -175,18 +186,19 @@ class SFTTrainer(Trainer):
         return loss.detach()
 
     def _count(self, skipped: list[Skipped], *, num_loaded: int) -> None:
-        self._num_loaded += num_loaded
-        self._num_skipped += len(skipped)
+        self.books.count(skipped=len(skipped), loaded=num_loaded)
         for sample, reason in skipped:
             logger.warning("skipped sample %s: %s", sample, reason)
-        if not skipped:
-            return
-        write_skipped(self.config.out / run_folder.SKIPPED, skipped, self.state.global_step)
-        share = self._num_skipped / (self._num_skipped + self._num_loaded)
-        if share > self.config.data.skip_limit and self._num_skipped > LEAST_SKIPPED:
+        if skipped:
+            write_skipped(self.config.out / run_folder.SKIPPED, skipped, self.state.global_step)
+
+    def _check_skipped(self) -> None:
+        """Stop all processes at once, by what all of them counted, where too many samples do not load."""
+        num_skipped, limit = self.books.num_skipped, self.config.data.skip_limit
+        num_drawn = num_skipped + self.books.num_loaded
+        if num_skipped > max(LEAST_SKIPPED, limit * num_drawn):
             raise ValueError(
-                f"{self._num_skipped} of {self._num_skipped + self._num_loaded} samples did not load, "
-                f"more than --skip-limit {self.config.data.skip_limit}; "
+                f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit}; "
                 f"see {self.config.out / run_folder.SKIPPED}"
             )
 
@@ -221,6 +233,18 @@ class SFTTrainer(Trainer):
         checkpoints.load_trained(self.trained if model is None else model, Path(resume_from_checkpoint))
 
 
+def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """A weight that no pass of a step used has a gradient of zero, as it has where processes share a step.
+
+    Adam goes on by what it remembers then, and leaves a weight without a gradient alone. Where no weight has one, no
+    sample of the step did load, and nothing is learnt.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    unused = [weight for weight in weights if weight.grad is None]
+    for weight in unused if len(unused) < len(weights) else ():
+        weight.grad = torch.zeros_like(weight)
+
+
 def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
     """Append what was skipped; whole lines, so that processes may share the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,4 +254,5 @@ def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
 
 
 def _is_finite(weight: nn.Parameter) -> bool:
-    return not weight.requires_grad or bool(torch.isfinite(weight).all())
+    """Of a weight that is trained; of one that ZeRO 3 shards, the part that lies here."""
+    return not weight.requires_grad or bool(torch.isfinite(getattr(weight, "ds_tensor", weight)).all())

@@ -56,13 +56,13 @@ class Examples:
     def example(self, sample: Sample, rng: np.random.Generator) -> Example:
         """A sample with the frames and the words that `rng` draws."""
         if not sample.has_video:
-            return self._of_words(lessons.lesson(sample, rng, self.config.max_turns))
+            return self._of_words(lessons.lesson(sample, rng, self.config))
         video = media.probe(sample.video, *(() if sample.fps is None else (sample.fps,)))
         indices = plan.frame_indices(sample, video, self.config, rng)
         images = self._images(video, indices)  # [T, H, W, 3]
         patches = frames.llm_pixels(images, *self._pixel_bounds(len(images)))
         watched = Watched(video=video, indices=indices, patches=patches)
-        lesson = lessons.lesson(sample, rng, self.config.max_turns)
+        lesson = lessons.lesson(sample, rng, self.config)
         marked = marks.marks_of(sample, lesson, watched, self.side, rng)
         note = clock.time_marks(self.clock, watched.times) + marked.note
         example = self._of_words(lesson, [patches.num_tokens], [note])

@@ -20,6 +20,7 @@ import numpy as np
 from evqa import media, prompts
 from evqa.models.base import Clip, Message
 from evqa.schema import LETTERS, Exchange, Sample
+from unipixel.configs import DataConfig
 from unipixel.data import phrasings
 
 SEG, REF = "<|seg|>", "<|ref|>"
@@ -50,8 +51,8 @@ class Lesson(NamedTuple):
     """All tracks of the sample are listed as regions before the first question."""
 
 
-def lesson(sample: Sample, rng: np.random.Generator, max_turns: int) -> Lesson:
-    """The lesson of a sample, in the words that `rng` draws; of masks at most `max_turns` turns."""
+def lesson(sample: Sample, rng: np.random.Generator, config: DataConfig) -> Lesson:
+    """The lesson of a sample, in the words that `rng` draws; of masks at most `max_turns` of the config."""
     if sample.form in MARKED_FORMS:
         return _about_marks(sample, rng)
     if sample.form == "conversation":
@@ -59,9 +60,10 @@ def lesson(sample: Sample, rng: np.random.Generator, max_turns: int) -> Lesson:
     if sample.form == "evidence":
         assert sample.answer is not None, sample.id
         reply = prompts.evidence_target(sample.answer, sample.spans or ())
-        question = _checked(prompts.evidence_prompt(sample, "trained"))
+        asked = phrasings.EVIDENCE[rng.integers(len(phrasings.EVIDENCE)) if config.vary_prompt else 0]
+        question = _checked(f"{prompts.question_lines(sample)}\n{asked}")
         return Lesson(_messages(sample, [(question, reply)]), [sample.targets])
-    turns = _drawn(sample, rng, max_turns)
+    turns = _drawn(sample, rng, config.max_turns)
     words = [_asked(sample, turn, rng) for turn in turns]
     return Lesson(_messages(sample, words), [turn.targets for turn in turns])
 

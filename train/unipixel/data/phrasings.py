@@ -6,6 +6,17 @@ of each kind of question is also the one to ask at test time.
 
 from __future__ import annotations
 
+from evqa.prompts import TRAINED_INSTRUCTION
+
+EVIDENCE = (
+    TRAINED_INSTRUCTION,
+    "Which is right? Give the answer, the times [[start1, end1], ...] that show it, and masks of what it is seen by.",
+    "Reply with the option, its evidence in time as [[start1, end1], ...], and its evidence in space as masks.",
+    "Say the answer, then when it can be seen, [[start1, end1], ...], and segment the objects that prove it.",
+    "Choose an answer and back it: stretches of time [[start1, end1], ...] in seconds, and masks of the objects.",
+)
+"""Asks for an answer with its evidence; it comes after the question, and the reply has one form."""
+
 QUERY = (
     "Please segment the {} in this {media}.",
     "Could you segment the {} in this {media}?",
