@@ -61,17 +61,13 @@ class Hands:
             raise ValueError(
                 "--concurrency asks one model from many threads; with --workers each has a model: give one"
             )
-        if budget := sorted({"rpm", "max_cost", "max_total_tokens"} & set(overrides)):
-            raise ValueError(
-                f"{', '.join(budget)} hold for one process: leave --workers out, --concurrency N is for APIs"
-            )
-        if overrides.get("batch_size", 1) != 1:
-            raise ValueError(
-                "--batch-size joins what one process asks, a worker is asked one sample at a time: "
-                "for batches on several GPUs start a process on each, with --shard I/N"
-            )
-        from evqa import workers
+        from evqa import models, workers
 
+        if models.is_behind_api(model):
+            raise ValueError(
+                f"{model} is computed by its server, so that a worker here has nothing to do, and the budget of a run "
+                f"holds for one process: leave --workers out, --concurrency N asks N questions at once"
+            )
         recipe = workers.Recipe(model=model, overrides=overrides)
-        with workers.hired(recipe, self.workers, cluster=self.cluster) as crew:
+        with workers.hired(recipe, self.workers, address=self.cluster) as crew:
             yield crew

@@ -67,7 +67,8 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
     run, shards = described(folder), shards_of(folder)
     with runner.locked(folder):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
-        places, spent = _last_of_each([path for path in files if path.is_file()])
+        written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+        places, spent = _last_of_each(written)
         missing, unknown = _compared(places, dataset)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
@@ -84,7 +85,8 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
 def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], Spending]:
     """(sample id -> its last record that is no failure, or else its last; what all records took).
 
-    A record that an earlier merge copied from a shard is counted once.
+    The file that was written last has the last word: masks may have been drawn anew since. A record that an earlier
+    merge copied from a shard is counted once.
     """
     found: dict[str, _Place] = {}
     spent, counted = Spending(), set[int]()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -91,6 +92,23 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
             )
             summaries.append(summary)
     return summaries
+
+
+def predict_and_draw(asking: Asking, drawing: Drawing, hands: Hands) -> list[RunSummary]:
+    """Put a model on a data set, and draw masks for its expressions where it has drawn none."""
+    asks, draws = hands_of_steps(asking.model, hands)
+    summaries = [predict(asking, asks, None)]
+    if needs_masks(summaries[0].folder):
+        gc.collect()  # the first model is in no one's hands any more: the second one gets its memory
+        summaries += draw(summaries[0].folder, drawing, draws, None)
+    return summaries
+
+
+def hands_of_steps(model: str, hands: Hands) -> tuple[Hands, Hands]:
+    """Who predicts and who draws: a model behind an API needs no workers, and is asked by threads of its own number."""
+    if not models.is_behind_api(model):
+        return hands, hands
+    return replace(hands, workers=None, cluster=None), replace(hands, concurrency=None)
 
 
 def join(folder: Path) -> merge.Merged:

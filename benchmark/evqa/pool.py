@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from evqa.models.base import Concurrent, Model, ModelStop
+from evqa.models.base import Concurrent, Model, ModelStop, at_once
 from evqa.models.budget import Metered
 from evqa.runner import Work
 from evqa.schema import Prediction, Sample, Usage
@@ -26,7 +26,7 @@ class Threads:
         if wanted is not None and wanted > 1 and not isinstance(model, Concurrent):
             raise ValueError(f"model {model.name!r} answers one question at a time: leave --concurrency {wanted} out")
         self.name, self.settings = model.name, model.settings
-        self.size = wanted or (model.concurrency if isinstance(model, Concurrent) else 1)
+        self.size = wanted or at_once(model)
         self.prices = model.prices if isinstance(model, Metered) else None
         self._model = model
 

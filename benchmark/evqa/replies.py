@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from evqa import literals
 from evqa.choices import MAX_PLACES, read_answer
 from evqa.literals import Cut, Junk, Node
-from evqa.schema import Ask, Sample, Span, Spans, Turn
+from evqa.schema import LETTERS, Ask, Sample, Span, Spans, Turn
 
 MAX_SECONDS = 1e7
 """A later time is no time in a video."""
@@ -50,10 +50,10 @@ def parse(text: str, asks: Sequence[Ask], options: Sequence[str]) -> Parsed:
 def parse_for(text: str, asks: Sequence[Ask], sample: Sample) -> Parsed:
     """As `parse`, with the choices of the multiple-choice task, whose options the sample has."""
     said = _after_thinking(text)
-    letters_only = ("",) * len(sample.mask_options)
+    pictures = [f"picture {letter}" for letter in LETTERS[: len(sample.mask_options)]]
     return parse(text, asks, sample.options)._replace(
         time_choice=read_time_choice(said, sample.time_options) if "time_choice" in asks else None,
-        mask_choice=read_answer(said, letters_only) if "mask_choice" in asks else None,
+        mask_choice=read_answer(said, pictures) if "mask_choice" in asks else None,
     )
 
 
@@ -70,10 +70,15 @@ def read_time_choice(text: str, options: Sequence[Spans]) -> int | None:
     """Index of the chosen set of spans, by its letter or its times; None where the two disagree."""
     letter = read_answer(text, ("",) * len(options))
     spans = read_spans(text)
-    named = [index for index, option in enumerate(options) if spans and sorted(option) == sorted(spans)]
+    named = [index for index, option in enumerate(options) if spans and _as_told(option) == _as_told(spans)]
     if letter is None:
         return named[0] if len(named) == 1 else None
     return letter if not named or letter in named else None
+
+
+def _as_told(spans: Spans) -> list[tuple[float, float]]:
+    """Spans as a prompt tells them: with one decimal, and in any order."""
+    return sorted((round(start, 1), round(end, 1)) for start, end in spans)
 
 
 def _after_thinking(text: str) -> str:

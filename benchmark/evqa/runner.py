@@ -67,11 +67,13 @@ class Crew(Protocol):
 
     name: str
     """The model's."""
-    size: int
-    """How many samples it works on at once."""
-
     prices: Prices | None
     """By which its replies are paid for; None where nothing is."""
+
+    @property
+    def size(self) -> int:
+        """How many samples it works on at once."""
+        ...
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -88,7 +90,7 @@ class Paid(Protocol):
     """A crew whose work may cost money."""
 
     def carry_over(self, earlier: Iterable[Usage]) -> None:
-        """Count what earlier calls of the run spent."""
+        """Count what earlier calls of the run spent; may be called several times."""
         ...
 
 
@@ -131,13 +133,11 @@ def fill(  # noqa: PLR0913
     failed: dict[str, str] = {}
     with locked(folder), Progress(samples, show=progress) as bar:
         _claim(folder, identity, restart=restart)
-        account = Account(folder, crew.prices)
+        account = Account(folder, crew)
         done = _done(folder / PREDICTIONS, is_done, bar, account)
         todo = [sample for sample in samples.values() if sample.id not in done]
         costs = schedule.costs(todo) if crew.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
         bar.begin(len(samples) - len(todo), costs)
-        if isinstance(crew, Paid):
-            crew.carry_over(account.earlier)
         with account.closed():
             for prediction in _until_stopped(crew.predict(schedule.longest_first(todo, costs), work), folder):
                 with writing(folder):
@@ -159,15 +159,14 @@ def fill(  # noqa: PLR0913
 class Account:
     """What a run has spent: counted from its records, and written into its description when the run is left."""
 
-    def __init__(self, folder: Path, prices: Prices | None) -> None:
-        self.earlier: list[Usage] = []
-        """What earlier calls spent, a reply each."""
+    def __init__(self, folder: Path, crew: Crew) -> None:
         self.spent = Spending()
-        self._folder, self._prices = folder, prices or Prices()
+        self._folder, self._crew, self._prices = folder, crew, crew.prices or Prices()
 
     def recall(self, prediction: Prediction) -> None:
-        """A record of an earlier call."""
-        self.earlier += usages(prediction, self._prices)
+        """A record of an earlier call, which the crew's budget counts too."""
+        if isinstance(self._crew, Paid):
+            self._crew.carry_over(usages(prediction, self._prices))
         self.add(prediction)
 
     def add(self, prediction: Prediction) -> None:
@@ -302,6 +301,10 @@ def locked(folder: Path) -> Generator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise ValueError(f"another run (process {holder}) is writing to {folder}: wait, or use --out") from error
+        except OSError as error:  # a network's file system may have no locks
+            raise ValueError(
+                f"cannot lock {folder} ({error.strerror}): choose a folder elsewhere with --out"
+            ) from error
         with writing(folder):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -52,9 +52,10 @@ class Selection:
         """The samples in the data set's order."""
         samples = list(dataset.samples)
         if self.only is not None:
-            if unknown := sorted(set(self.only) - {sample.id for sample in samples}):
+            wanted = set(self.only)
+            if unknown := sorted(wanted - {sample.id for sample in samples}):
                 raise ValueError(f"{dataset.name} has no sample {', '.join(unknown)}; its first is {samples[0].id}")
-            samples = [sample for sample in samples if sample.id in set(self.only)]
+            samples = [sample for sample in samples if sample.id in wanted]
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is a number of samples, at least 1, got {self.limit}")
         samples = samples[: self.limit]
@@ -71,5 +72,5 @@ def shards_of(run: Path) -> dict[Shard, Path]:
 
 
 def plain(name: str) -> str:
-    """A name as one part of a path: of a path the last two parts, joined."""
-    return "-".join(part for part in Path(name).with_suffix("").parts[-2:] if part not in {"/", "..", "."})
+    """A name as one part of a path: of a path the last two parts, joined, without the ending of a file of replies."""
+    return "-".join(part for part in Path(name.removesuffix(".json")).parts[-2:] if part not in {"/", "..", "."})

@@ -1,24 +1,26 @@
 """Workers in processes of their own, on the GPUs of one machine or of a cluster (Ray): one model each.
 
-Each worker has one sample at a time, and gets the next one as soon as it is done. A worker that dies (killed,
-out of memory, a machine lost, an error of the GPU) is replaced and its sample tried once more; a sample on
-which two die is a failed record. All that a worker does goes back to the driver, which alone writes.
+A worker has as many samples at a time as its model takes at once (one, or what fills its batches), and gets the
+next one as soon as one is done. A worker that dies (killed, out of memory, a machine lost, an error of the GPU) is
+replaced, and each sample that it had is tried once more, alone, so that no sample fails for another's sake; one on
+which two workers die is a failed record. All that a worker does goes back to the driver, which alone writes.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
+import asyncio
 import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-from evqa import models, zoo
+from evqa import cluster, models, zoo
 from evqa.models import Setting
+from evqa.models.base import at_once
 from evqa.models.budget import Prices
 from evqa.runner import Work
 from evqa.schema import Prediction, Sample
@@ -30,16 +32,6 @@ MAX_TRIES = 2
 
 MAX_DEATHS_IN_A_ROW = 4
 """With no prediction in between, and for each worker: then it is not the samples that are at fault."""
-
-STORE_BYTES = 256 * 2**20
-"""Shared memory of a local Ray; predictions with their masks are far below it."""
-
-
-NOT_STARTED = "Ray did not start on this machine"
-"""Begins the error."""
-
-QUIET_AND_PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "90000"}
-"""Environment of a Ray that is started here: nothing is reported, and a machine under load has time to start it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +47,22 @@ class Recipe:
         return count if isinstance(count, int) else 1
 
 
+class Ready(NamedTuple):
+    """What a worker reports once it has its model."""
+
+    settings: Settings
+    at_once: int
+    """Samples that it takes at a time."""
+
+
 class Worker:
-    """Becomes a Ray actor: a model, loaded once, and what it does with samples."""
+    """Becomes a Ray actor: a model, loaded once, and threads that ask it, as many as it has use for."""
 
     def __init__(self, folder: str, zoo_root: str) -> None:
         self._folder, self._zoo_root = folder, zoo_root
 
-    def load(self, recipe: Recipe) -> Settings:
-        """Build the model where the driver stands, so that paths mean the same; its settings."""
+    async def load(self, recipe: Recipe) -> Ready:
+        """Build the model where the driver stands, so that paths mean the same."""
         if not Path(self._folder).is_dir():
             raise ValueError(
                 f"a worker on {os.uname().nodename} has no folder {self._folder}: the machines of a cluster "
@@ -71,43 +71,37 @@ class Worker:
         os.chdir(self._folder)
         os.environ["EVQA_ZOO"] = self._zoo_root
         self._model = models.build(recipe.model, **recipe.overrides)
-        return dict(self._model.settings)
+        self._threads = ThreadPoolExecutor(at_once(self._model))
+        return Ready(dict(self._model.settings), at_once(self._model))
 
-    def learn(self, work: Work) -> None:
+    async def learn(self, work: Work) -> None:
         """What to do with the samples that come now."""
         self._work = work
 
-    def predict(self, sample: Sample) -> Prediction:
+    async def predict(self, sample: Sample) -> Prediction:
         """The method's prediction; a failure of the model or of a file is a failed one."""
-        return self._work(self._model, sample)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._work, self._model, sample)
 
 
 @contextmanager
-def hired(recipe: Recipe, count: int, *, cluster: str | None = None) -> Generator[Workers]:
+def hired(recipe: Recipe, count: int, *, address: str | None = None) -> Generator[Workers]:
     """`count` workers, at least one of which has its model; they are dismissed at the end.
 
     Args:
         recipe: what they do.
         count: of workers; each has a GPU of its own where there are any (`CUDA_VISIBLE_DEVICES` holds).
-        cluster: address of a running Ray to join ("auto" = the one on this machine); else `RAY_ADDRESS`;
-            else Ray is started here and ended with the run.
+        address: see `cluster.connected`.
     """
     if count < 1:
         raise ValueError(f"a run has at least 1 worker, got {count}")
-    ray = _ray()
-    has_started = not ray.is_initialized()
-    if has_started:
-        _connect(ray, count, cluster or os.environ.get("RAY_ADDRESS"))
-    try:
-        workers = Workers(ray, recipe, count, _gpus_each(ray, count, recipe.num_gpus()))
+    with cluster.connected(count, address) as ray:
+        workers = Workers(ray, recipe, count, cluster.gpus_each(ray, count, recipe.num_gpus()))
         try:
             workers.wait_for_one()
             yield workers
         finally:
             workers.dismiss()
-    finally:
-        if has_started:
-            ray.shutdown()
 
 
 class Workers:
@@ -117,11 +111,11 @@ class Workers:
     """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
 
     def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int) -> None:
-        self.name, self.size = recipe.model, count
+        self.name = recipe.model
         self._ray, self._recipe, self._gpus = ray, recipe, gpus
-        self._settings: Settings | None = None
+        self._ready: Ready | None = None
+        self._hired: list[_Hired] = []
         self._jobs: dict[Any, _Job] = {}
-        self._idle: list[_Hired] = []
         self._deaths = 0
         for _ in range(count):
             self._hire()
@@ -129,39 +123,47 @@ class Workers:
     @property
     def settings(self) -> Settings:
         """The model's, as the first worker that was ready reports them; those of all others are equal."""
-        assert self._settings is not None, "no worker is ready"
-        return self._settings
+        assert self._ready is not None, "no worker is ready"
+        return self._ready.settings
+
+    @property
+    def size(self) -> int:
+        """Samples that all of them take at a time."""
+        return len(self._hired) * (self._ready.at_once if self._ready is not None else 1)
 
     def wait_for_one(self) -> None:
         """Until a worker has its model. `ValueError`: it cannot be built, or workers die of it."""
-        while self._settings is None:
-            for job, result in self._finished():
+        while self._ready is None:
+            job, result = self._ended()
+            if isinstance(result, Exception):
+                self._bury(job, result)
+            else:
                 self._settle(job, result)
 
     def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
-        queue, tries = deque(samples), Counter[str]()
-        num_left = len(queue)
+        queue, again, tries = deque(samples), deque[Sample](), Counter[str]()
         sent = self._ray.put(work)
-        while num_left:
-            self._hand_out(queue, work, sent)
-            for job, result in self._finished():
-                prediction = self._settle(job, result)
-                if isinstance(result, Exception) and job.sample is not None:
-                    tries[job.sample.id] += 1
-                    if tries[job.sample.id] < MAX_TRIES:
-                        queue.appendleft(job.sample)
-                        continue
-                    prediction = _lost(job.sample, _reason(result))
-                if prediction is not None:
-                    num_left -= 1
+        while queue or again or any(job.sample is not None for job in self._jobs.values()):
+            self._teach(work, sent)
+            self._hand_out(queue, again, work)
+            job, result = self._ended()
+            if not isinstance(result, Exception):
+                if (prediction := self._settle(job, result)) is not None:
                     yield prediction
+                continue
+            for sample in self._bury(job, result):
+                tries[sample.id] += 1
+                if tries[sample.id] < MAX_TRIES:
+                    again.append(sample)
+                else:
+                    yield _lost(sample, _reason(result))
 
     def dismiss(self) -> None:
         """End all of them, whatever they do."""
-        for hired in [*self._idle, *(job.hired for job in self._jobs.values())]:
-            self._ray.kill(hired.actor)
-        self._idle.clear()
+        for one in self._hired:
+            self._ray.kill(one.actor)
+        self._hired.clear()
         self._jobs.clear()
 
     def _hire(self) -> None:
@@ -170,121 +172,109 @@ class Workers:
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
             .remote(str(Path.cwd()), str(zoo.root().resolve()))
         )
-        self._jobs[actor.load.remote(self._recipe)] = _Job(_Hired(actor), None)
+        self._hired.append(_Hired(actor))
+        self._begin(actor.load.remote(self._recipe), _Job(self._hired[-1]))
 
-    def _hand_out(self, queue: deque[Sample], work: Work, sent: Any) -> None:
-        """A sample to each idle worker that knows the work; the others learn it first (`sent`: its reference)."""
-        for hired in [one for one in self._idle if one.work is not work]:
-            self._idle.remove(hired)
-            hired.work = work
-            self._jobs[hired.actor.learn.remote(sent)] = _Job(hired, None)
-        while queue and self._idle:
-            hired, sample = self._idle.pop(), queue.popleft()
-            self._jobs[hired.actor.predict.remote(sample)] = _Job(hired, sample)
+    def _begin(self, reference: Any, job: _Job) -> None:
+        self._jobs[reference] = job
+        job.hired.num_jobs += 1
 
-    def _finished(self) -> list[tuple[_Job, object]]:
-        """Jobs that have ended, with what they gave: settings, nothing, a prediction, or the error that ended it."""
-        ready, _ = self._ray.wait(list(self._jobs), num_returns=1)
-        ended: list[tuple[_Job, object]] = []
-        for reference in ready:
-            try:
-                result = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                result = error
-            ended.append((self._jobs.pop(reference), result))
-        return ended
+    def _teach(self, work: Work, sent: Any) -> None:
+        """Workers that have nothing to do learn the work that they do not know (`sent`: its reference)."""
+        for one in self._hired:
+            if one.ready is not None and one.num_jobs == 0 and one.work is not work:
+                self._begin(one.actor.learn.remote(sent), _Job(one, work=work))
+
+    def _hand_out(self, queue: deque[Sample], again: deque[Sample], work: Work) -> None:
+        """Samples to workers that have room; one that cost a worker already to a worker that has nothing else."""
+        while again and (one := self._freest(work)) is not None and one.num_jobs == 0:
+            one.is_alone = True
+            self._ask(one, again.popleft())
+        while queue and (one := self._freest(work)) is not None:
+            self._ask(one, queue.popleft())
+
+    def _freest(self, work: Work) -> _Hired | None:
+        """The worker with the fewest samples of those that know the work and take one more."""
+        free = [one for one in self._hired if one.work is work and one.takes_more()]
+        return min(free, key=lambda one: one.num_jobs, default=None)
+
+    def _ask(self, one: _Hired, sample: Sample) -> None:
+        self._begin(one.actor.predict.remote(sample), _Job(one, sample=sample))
+
+    def _ended(self) -> tuple[_Job, object]:
+        """A job that has ended, with what it gave, or the error that ended it."""
+        (reference,), _ = self._ray.wait(list(self._jobs), num_returns=1)
+        job = self._jobs.pop(reference)
+        job.hired.num_jobs -= 1
+        try:
+            return job, self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return job, error
 
     def _settle(self, job: _Job, result: object) -> Prediction | None:
-        """The prediction of a job, if it is one; its worker is idle again, or replaced where it died."""
-        if isinstance(result, Exception):
-            self._bury(job, result)
-            return None
-        self._idle.append(job.hired)
+        """The prediction of a job that went well, if it was for one."""
+        one = job.hired
         if isinstance(result, Prediction):
-            self._deaths = 0
+            self._deaths, one.is_alone = 0, False
             return result
-        if isinstance(result, dict):
-            self._agree(cast("Settings", result))
+        if isinstance(result, Ready):
+            self._agree(result)
+            one.ready = result
+        else:
+            one.work = job.work
         return None
 
-    def _agree(self, settings: Settings) -> None:
-        if self._settings is None:
-            self._settings = settings
-        if self._settings != settings:
-            changed = [key for key in {**self._settings, **settings} if self._settings.get(key) != settings.get(key)]
+    def _agree(self, ready: Ready) -> None:
+        first = self._ready = self._ready or ready
+        keys = {**first.settings, **ready.settings}
+        if changed := [key for key in keys if first.settings.get(key) != ready.settings.get(key)]:
             raise ValueError(
                 f"the workers do not have the same model: {', '.join(changed)} differ; the machines of a cluster need "
                 f"the same weights and GPUs of one kind"
             )
 
-    def _bury(self, job: _Job, error: Exception) -> None:
+    def _bury(self, job: _Job, error: Exception) -> list[Sample]:
+        """Replace the worker whose job ended with an error; the samples that it had."""
         if job.sample is None and isinstance(error, ValueError):
             raise ValueError(_reason(error)) from error
         self._deaths += 1
-        if self._deaths >= MAX_DEATHS_IN_A_ROW * self.size:
+        if self._deaths >= MAX_DEATHS_IN_A_ROW * len(self._hired):
             raise ValueError(
                 f"{self._deaths} workers in a row died without a prediction; what is written is safe. "
                 f"The last one died of: {_reason(error)}"
             )
+        lost = [job, *(other for other in self._jobs.values() if other.hired is job.hired)]
+        self._jobs = {reference: other for reference, other in self._jobs.items() if other.hired is not job.hired}
         self._ray.kill(job.hired.actor)
+        self._hired.remove(job.hired)
         self._hire()
+        return [one.sample for one in lost if one.sample is not None]
 
 
 @dataclass(eq=False)
 class _Hired:
     actor: Any
+    ready: Ready | None = None
+    """None = it has no model yet."""
     work: Work | None = None
-    """What it has learnt to do, or is learning."""
+    """What it has learnt to do."""
+    num_jobs: int = 0
+    """That it is at."""
+    is_alone: bool = False
+    """Whether its sample is to have no company."""
+
+    def takes_more(self) -> bool:
+        """Whether it has room for one more sample."""
+        return self.ready is not None and not self.is_alone and self.num_jobs < self.ready.at_once
 
 
 @dataclass(frozen=True)
 class _Job:
+    """To predict a sample, or to learn a work, or else to load the model."""
+
     hired: _Hired
-    sample: Sample | None
-    """None = to load the model, or to learn the work."""
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise ValueError('--workers needs the package ray: pip install "evqa[cluster]"') from error
-
-
-def _connect(ray: Any, count: int, address: str | None) -> None:
-    for name, value in QUIET_AND_PATIENT.items():
-        os.environ.setdefault(name, value)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if address is None:
-        own = {"num_cpus": max(count, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
-        try:
-            ray.init(address="local", **own, **quiet)
-        except Exception as error:
-            if type(error) is not Exception:  # nothing narrower is raised where Ray's own 30 s have passed
-                raise
-            fix = (
-                "try again when less runs on this machine, or start one with `ray start --head` and give --cluster auto"
-            )
-            raise ValueError(f"{NOT_STARTED} ({error}): {fix}") from error
-        return
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        fix = "start one with `ray start --head`; if it is there, it may want its token: set RAY_AUTH_MODE=token"
-        raise ValueError(f"no Ray cluster answers at {address!r} ({error}): {fix}") from error
-
-
-def _gpus_each(ray: Any, count: int, wanted: int) -> int:
-    """`wanted` where there are GPUs, else 0; a `ValueError` where there are too few of anything."""
-    there = ray.cluster_resources()
-    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
-    if gpus and count * wanted > gpus:
-        raise ValueError(
-            f"{count} workers need {count * wanted} GPUs, there are {gpus}: at most --workers {gpus // wanted}"
-        )
-    if count > cpus:
-        raise ValueError(f"{count} workers need a core each, there are {cpus}: at most --workers {cpus}")
-    return wanted if gpus else 0
+    sample: Sample | None = None
+    work: Work | None = None
 
 
 def _lost(sample: Sample, reason: str) -> Prediction:

@@ -20,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 FAULTS = ("429", "429-date", "500", "503", "slow", "cut", "malformed", "oversized", "empty", "echo")
 INPUT_TOKENS, OUTPUT_TOKENS = 120, 30
 MIB = b" " * 2**20
+MEETING = 4
+"""Requests that wait for one another where the fault is "meet"."""
 
 
 class State:
@@ -104,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
             self.state.requests.append(kept)
         question = (re.findall(r"Question number (\d+)\?", json.dumps(body)) or ["0"])[-1]
         fault = self.state.fault(question)
+        if fault == "meet":
+            self.meet()
         if not self.fail(fault, key.removeprefix("Bearer "), is_gemini=is_gemini):
             text = json.dumps(
                 {
@@ -117,6 +121,12 @@ class Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.delivered[question] += 1
             self.answer(200, (gemini if is_gemini else openai)(text, fault))
+
+    def meet(self) -> None:
+        """Wait until as many requests are under way as are to meet."""
+        until = time.monotonic() + 60
+        while self.state.most_active < MEETING and time.monotonic() < until:
+            time.sleep(0.01)
 
     def fail(self, fault: str, key: str, *, is_gemini: bool) -> bool:
         """Fail in the way that is named; False where it is none."""

@@ -1,7 +1,7 @@
 """A disk that is full, and one that is read-only: a real file system of a few pages, mounted for the test."""
 
-import subprocess
-from collections.abc import Callable, Iterator
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +10,17 @@ import pytest
 from evqa import datasets, models
 from evqa.__main__ import main
 from evqa.runner import PREDICTIONS, RUN
+from evqa.schema import Prediction
 
 Bench = Any
 """The fixture of conftest.py."""
 
-Mount = Callable[[str], None]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    """(a file system of 64 KiB, what mounts it again with other options)."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True, capture_output=True)
-
-    try:
-        mount("size=64k")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a file system needs root")
-    yield place, mount
-    subprocess.run(["umount", str(place)], check=True)
+Disk = Any
+"""The fixture of conftest.py: a folder on a file system of its own, and what mounts that anew."""
 
 
 def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(
-    tmp_path: Path, bench: Bench, disk: tuple[Path, Mount], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, mount = disk
     data, replies = bench.data(tmp_path / "data", 120), bench.replies(tmp_path / "replies.json", 120)
@@ -63,7 +48,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_half_run(
-    tmp_path: Path, bench: Bench, disk: tuple[Path, Mount], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, mount = disk
     with pytest.raises(OSError, match="No space left"):
@@ -79,7 +64,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_half_run(
 
 
 def test_shards_are_merged_or_left_as_they_are(
-    tmp_path: Path, bench: Bench, disk: tuple[Path, Mount], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, mount = disk
     mount("remount,size=8m")
@@ -95,3 +80,36 @@ def test_shards_are_merged_or_left_as_they_are(
     mount("remount,size=8m")
     assert main(["merge", str(place / "run")]) == 0
     assert len(bench.records(place / "run")) == 40
+
+
+def test_masks_of_the_second_step_are_drawn_to_the_end_once_there_is_room(
+    tmp_path: Path, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, mount = disk
+    data, segmenter = bench.data(tmp_path / "data", 40), tmp_path / "segmenter.json"
+    drawing = next(iter(json.loads(bench.replies(tmp_path / "replies.json", 1).read_text()).values()))
+    segmenter.write_text(json.dumps({"Please segment": drawing}))
+    general = tmp_path / "general.json"
+    general.write_text('{"*": "{\\"answer\\": \\"B\\", \\"referring_expressions\\": [\\"the square\\"]}"}')
+    assert main(["predict", str(data), str(general), "--method", "json", "--out", str(tmp_path / "first")]) == 0
+    command = ["segment", str(tmp_path / "first"), "--with", str(segmenter), "--mode", "both"]
+    assert main([*command, "--out", str(tmp_path / "unbroken")]) == 0
+    broken = [*command, "--out", str(place / "drawn")]
+    assert main(broken) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(f"evqa: cannot write to {place}/drawn-(separate|concat): No space left on device; the pred", error)
+    kept = sum(path.read_bytes().count(b"\n") for path in place.rglob(PREDICTIONS))
+    assert 10 < kept < 80
+    mount("remount,ro,size=64k")
+    assert main(broken) == 2
+    assert "Read-only file system" in capsys.readouterr().err
+    mount("remount,rw,size=8m")
+    assert main(broken) == 0
+    for mode in ("separate", "concat"):
+        drawn, whole = place / f"drawn-{mode}", tmp_path / f"unbroken-{mode}"
+        assert len(bench.records(drawn)) == 40
+        assert without_seconds(bench.records(drawn)) == without_seconds(bench.records(whole))
+
+
+def without_seconds(records: list[Prediction]) -> list[Prediction]:
+    return [one.model_copy(update={"seconds": 0.0}) for one in records]

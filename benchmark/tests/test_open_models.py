@@ -1,9 +1,12 @@
 """Open models: a tiny random model of each architecture, through its own processor, on the CPU."""
 
+import gc
 import importlib.util
 import json
 import shutil
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -12,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, media, models, pool, runner, zoo
+from evqa import datasets, jsonl, media, methods, models, pool, runner, zoo
 from evqa.methods import single_turn
 from evqa.models.base import Clip, Message, ModelError, Still
 from evqa.models.batching import Batcher
-from evqa.schema import Prediction, Sample
+from evqa.schema import Prediction, Sample, Span
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -336,6 +339,32 @@ def test_a_run_with_batches_predicts_every_sample_once(
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
 
 
+@pytest.fixture(scope="module")
+def tiny_chat(checkpoints: dict[str, Path]) -> models.Model:
+    return models.build(str(checkpoints["Qwen2_5_VLForConditionalGeneration"]), max_tokens=2, max_side=28)
+
+
+@pytest.mark.parametrize("task", ["gen", "mcq"])
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_every_method_runs_on_every_task_with_a_random_open_model(
+    tiny_chat: models.Model, name: str, task: str, clip: Path, tmp_path: Path
+) -> None:
+    sample = Sample(id="one", video_id="clip", video=clip, question="What?", options=("circle", "square"), answer=0)
+    if task == "mcq":
+        pictures = tuple(tmp_path / f"{letter}.png" for letter in "abcd")
+        for path in pictures:
+            media_frame(path)
+        times = tuple((Span(start, start + 0.5),) for start in (0.0, 0.5, 1.0, 1.5))
+        sample = sample.model_copy(update={"time_options": times, "mask_options": pictures})
+    prediction = methods.METHODS[name](tiny_chat, sample)
+    assert prediction.status == "ok", prediction.error
+    num_turns = {"multi-turn": 3, "grounded-turns": 3, "choose": 3, "choose-chat": 3}.get(name, 1)
+    if task == "gen" and name.startswith("choose"):
+        num_turns = 0 if name in {"choose-time", "choose-space"} else 1
+    assert len(prediction.turns) == num_turns
+    assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
+
+
 def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
     def compute(batch: Any) -> Any:
         if "bad" in batch:
@@ -347,6 +376,27 @@ def test_a_batch_that_fails_fails_those_who_asked_and_no_others() -> None:
     with pytest.raises(ValueError, match="bad"):
         batcher.result("bad")
     assert batcher.result("b") == "B"
+
+
+def test_a_model_that_is_not_needed_any_more_leaves_the_memory(checkpoints: dict[str, Path], clip: Path) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model = models.build(folder, max_tokens=1, max_side=28, batch_size=2)
+    assert model.generate(question(clip, "What?")).usage is not None
+    gone = weakref.ref(model)
+    del model
+    for _ in range(1000):
+        gc.collect()
+        if gone() is None:
+            return
+        time.sleep(0.01)  # until its thread has found nothing to do
+    raise AssertionError("it is still held")
+
+
+def test_a_pass_that_forgets_a_question_is_an_error_and_no_one_waits_for_ever() -> None:
+    batcher: Batcher[str, str] = Batcher(lambda batch: [], 1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="shorter"):
+            batcher.result("a")
 
 
 def test_a_batch_that_fails_is_computed_in_halves_until_one_alone_fails() -> None:
@@ -433,6 +483,14 @@ def test_code_of_a_checkpoint_does_not_run_unasked_nor_at_an_unknown_commit(draw
         models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
     with pytest.raises(ValueError, match="name the commit that you have read"):
         zoo.download("sa2va-qwen2.5-vl-7b")
+
+
+def test_a_package_that_the_code_of_a_checkpoint_needs_is_named(drawing: Path) -> None:
+    (drawing / "source.json").write_text(json.dumps({"revision": "a" * 40}))
+    code = drawing / "modeling_drawing.py"
+    code.write_text(f"import no_such_kernels\n{code.read_text()}")
+    with pytest.raises(ValueError, match=r"cannot load the model in .*no_such_kernels"):
+        models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
 
 
 def test_sa2va_answers_and_draws_by_its_published_code(drawing: Path, clip: Path) -> None:

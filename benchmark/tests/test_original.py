@@ -546,6 +546,45 @@ def test_an_exported_run_gets_the_preset_s_numbers_from_the_original_s_evaluator
     )
 
 
+PARTS = {"Acc": "answer", "Acc time": "evidence_t", "Acc space": "evidence_s"}
+"""Title here -> key there."""
+
+
+def original_choices(entries):
+    """`eval_st_evidence_mcq.py` as it is described: shares of the entries with a gold letter, and all pooled."""
+    counts = {}
+    for title, key in PARTS.items():
+        asked = [one for one in entries.values() if one.get(f"gt_{key}") not in (None, "", "None")]
+        counts[title] = (sum(one.get(key) == one[f"gt_{key}"] for one in asked), len(asked))
+    shares = {title: 100 * right / total for title, (right, total) in counts.items()}
+    rights, totals = zip(*counts.values(), strict=True)
+    return shares, 100 * sum(rights) / sum(totals)
+
+
+def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator(tmp_path, capsys):
+    one = choice_dataset(tmp_path).samples[0]
+    named = [one.model_copy(update={"id": f"e{number}", "answer": number % 5}) for number in range(7)]
+    named[2] = named[2].model_copy(update={"mask_options": (), "mask_answer": None})
+    dataset = Dataset("choices", tmp_path, tuple(named), (), "0" * 64)
+    folder = written_dataset(dataset)
+    chosen = [(0, 2, 3), (0, 2, None), (2, 1, None), (None, None, 1), (4, 2, 3)]
+    said = [
+        Prediction(sample=f"e{number}", status="ok", answer=answer, time_choice=when, mask_choice=where)
+        for number, (answer, when, where) in enumerate(chosen)
+    ]
+    write_records(tmp_path / "mine.jsonl", [*said, Prediction(sample="e5", status="failed", error="no memory")])
+    assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
+    (file,) = (tmp_path / "out").glob("*.json")
+    shares, overall = original_choices(json.loads(file.read_text()))
+    assert shares == pytest.approx({"Acc": 50.0, "Acc time": 50.0, "Acc space": 40.0})
+    for path in (tmp_path / "mine.jsonl", file):
+        capsys.readouterr()
+        assert main(["score", str(path), "--data", str(folder), "--preset", "st-evidence-mcq"]) == 0
+        assert f"overall {overall:.1f}" in capsys.readouterr().out
+        rows = json.loads(path.with_name(f"{path.stem}.scores.json").read_text())
+        assert mean_values(next(row for row in rows if row["name"] == path.stem)) == pytest.approx(shares)
+
+
 def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_path, dataset):
     broken = Track(masks={1: RLE(size=SIZE, counts="x?")})
     damaged = Prediction(sample="e1", status="ok", answer=1, tracks=(broken,))

@@ -143,6 +143,24 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
+def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: Path) -> None:
+    for shard in ("0/2", "1/2"):
+        segment(first, SEGMENTER, "--mode", "concat", "--shard", shard)
+    drawn = first.with_name("run-concat")
+    main(["merge", str(drawn)])
+    assert columns(found(drawn)["s000"]) == {"the red ball": [4], "a dog": [5]}
+    changed = found(first)["s000"].model_copy(update={"expressions": ("a dog",)})
+    jsonl.append_record(first / PREDICTIONS, changed)
+    segment(first, SEGMENTER, "--mode", "concat")
+    main(["merge", str(drawn)])
+    assert columns(found(drawn)["s000"]) == {"a dog": [2, 3]}
+    again = found(first)["s000"].model_copy(update={"expressions": ("the red ball",)})
+    jsonl.append_record(first / PREDICTIONS, again)
+    segment(first, SEGMENTER, "--mode", "concat", "--shard", "0/2")
+    main(["merge", str(drawn)])
+    assert columns(found(drawn)["s000"]) == {"the red ball": [1]}
+
+
 def test_what_was_segmented_scores_as_a_run(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
     segment(first, SEGMENTER, "--mode", "concat")
     assert main(["score", str(first.with_name("run-concat")), "--preset", "strict"]) == 0

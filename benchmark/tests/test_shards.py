@@ -51,6 +51,12 @@ def test_what_is_no_shard_is_refused_with_the_form(text: str) -> None:
 def test_a_name_becomes_one_part_of_a_path() -> None:
     assert plain("outputs/shapes/model.json") == "shapes-model"
     assert plain("st-evidence-3b") == "st-evidence-3b"
+    assert plain("data/set-1.0") == "data-set-1.0"
+
+
+def test_no_two_models_share_a_folder() -> None:
+    assert len({plain(name) for name in models.MODELS}) == len(models.MODELS)
+    assert plain("qwen2.5-vl-7b") == "qwen2.5-vl-7b"
 
 
 def test_shards_are_merged_into_what_an_unbroken_run_gives(
@@ -119,6 +125,32 @@ def test_shards_of_different_runs_are_not_merged(
     bench.run(model, data, tmp_path / "run", shard=Shard(1, 3))
     assert main(["merge", str(tmp_path / "run")]) == 2
     assert "shards of different counts" in capsys.readouterr().err
+
+
+def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
+    tmp_path: Path, data: Dataset, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["predict", str(data.folder), str(bench.replies(tmp_path / "replies.json", 7)), "--out", str(out)]
+    for options, done, skipped in (
+        (("--only", "s005", "s002"), 2, 0),
+        (("--only", "s005", "s001", "s002", "--limit", "2"), 1, 1),
+        (("--limit", "4"), 2, 2),
+        ((), 2, 5),
+    ):
+        assert main([*command, *options]) == 0
+        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
+    for options, done, skipped in (
+        (("--shard", "1/2", "--only", "s002", "s004"), 1, 0),
+        (("--shard", "1/2", "--limit", "4"), 2, 0),
+        (("--shard", "1/2"), 1, 2),
+        (("--shard", "0/2"), 4, 0),
+    ):
+        assert main([*command, *options]) == 0
+        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+    assert main(["merge", str(out)]) == 0
+    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
 
 
 def test_a_folder_without_shards_says_how_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

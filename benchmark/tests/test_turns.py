@@ -1,5 +1,6 @@
 """Methods that take several turns, and methods for multiple choice."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import masks, media, methods, models
+from evqa import masks, media, methods, models, prompts, replies
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import Sample, Span
 
@@ -115,6 +116,22 @@ def test_the_trained_prompt_never_varies(tmp_path: Path, sample: Sample) -> None
     }
 
 
+PROMPTS = {2: "d011a032911650e974e4892e2aa8c08232bbe1adf022bcf8cdb93ce287c81fa2"}
+"""Version of the prompts -> SHA-256 of all of them, of one sample."""
+
+
+def test_prompts_change_only_with_their_version(tmp_path: Path, choice: Sample) -> None:
+    """The version is a part of a run's identity: two runs of one version were asked the same."""
+    model = scripted(tmp_path, {"*": ["B"] * 3})
+    samples = (choice, choice.model_copy(update={"options": (), "answer": None}))
+    asked = [
+        turn.prompt for name in methods.METHODS for one in samples for turn in methods.METHODS[name](model, one).turns
+    ]
+    asked += [prompts.segment_request(("a", "b", "c")[:number]) for number in (1, 2, 3)]
+    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()
+    assert digest == PROMPTS[prompts.PROMPT_VERSION], "raise PROMPT_VERSION, and add its digest"
+
+
 def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None:
     script = {
         "right option": "B",
@@ -132,6 +149,41 @@ def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None
 def test_a_letter_that_no_option_has_chooses_nothing(tmp_path: Path, choice: Sample) -> None:
     found = methods.METHODS["choose"](scripted(tmp_path, {"*": "E"}), choice)
     assert (found.status, found.answer, found.time_choice, found.mask_choice) == ("ok", None, None, None)
+
+
+SAID = (
+    "B",
+    "The evidence is at [[1.0, 1.5], [1.6, 2.0]].",
+    "I'd say 1.0s - 1.5s and 1.6s - 2.0s.",
+    "Picture D",
+    "<think>C?</think> Answer: picture B",
+    "A or B",
+    "a square",
+    '{"answer": "B", "segments": [[0, 1]], "referring_expressions": ["the red square"]}',
+    "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>.",
+)
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES])
+def test_what_a_method_reads_is_what_the_one_parser_reads_of_its_stored_replies(
+    tmp_path: Path, choice: Sample, name: str, said: str
+) -> None:
+    found = methods.METHODS[name](scripted(tmp_path, {"*": [said] * 3}), choice)
+    again = replies.parse_turns(found.turns, choice)
+    parts = ("answer", "spans", "expressions", "time_choice", "mask_choice")
+    assert [getattr(found, part) for part in parts] == [getattr(again, part) for part in parts]
+    if name == "choose-time" and "1.6" in said:
+        assert found.time_choice == 1, "the times of an option choose it"
+    if name == "choose-space" and "icture" in said:
+        assert found.mask_choice == (3 if "D" in said else 1)
+
+
+def test_times_choose_an_option_as_the_prompt_tells_them(tmp_path: Path, choice: Sample) -> None:
+    exact = choice.model_copy(update={"time_options": ((Span(0.04, 1.26),), (Span(1.31, 1.96),)), "time_answer": 1})
+    found = methods.METHODS["choose-time"](scripted(tmp_path, {"*": "[1.3s, 2.0s]"}), exact)
+    assert "(B) [1.3s, 2.0s]" in found.turns[0].prompt
+    assert found.time_choice == 1
 
 
 def test_choices_in_one_conversation_are_turns_of_it(tmp_path: Path, choice: Sample) -> None:

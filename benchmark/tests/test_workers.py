@@ -10,14 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from evqa import datasets, methods, models, runner, workers
+from evqa import cluster as ray_cluster
+from evqa import datasets, masks, methods, models, pool, runner, workers, zoo
 from evqa.datasets import Dataset
 from evqa.models.base import Model
 from evqa.runner import PREDICTIONS, Work
@@ -30,6 +31,9 @@ pytestmark = pytest.mark.skipif(
 
 Bench = Any
 """The fixture of conftest.py."""
+
+Disk = Any
+"""The fixture of conftest.py: a folder on a file system of its own, and what mounts that anew."""
 
 GPUS = ("3", "5", "6", "7")
 """Numbers of the GPUs that the cluster may use; it is told of them, and no code here needs them to be there."""
@@ -63,7 +67,7 @@ def started() -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="evqa-ray-", dir="/tmp") as folder:  # a socket's path is short
             process = subprocess.Popen(
                 [*start, f"--temp-dir={folder}"],
-                env=environment() | workers.QUIET_AND_PATIENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
+                env=environment() | ray_cluster.QUIET_AND_PATIENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -126,7 +130,9 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     summary = run(replies, data, tmp_path / "run", 2)
     assert (summary.done, summary.skipped, summary.failed) == (alone.done, alone.skipped, alone.failed)
     assert bench.latest(tmp_path / "run") == bench.latest(tmp_path / "alone")
-    assert runner.load(tmp_path / "run").identity == runner.load(tmp_path / "alone").identity
+    for part in ("identity", "spent"):
+        assert getattr(runner.load(tmp_path / "run"), part) == getattr(runner.load(tmp_path / "alone"), part)
+    assert runner.load(tmp_path / "run").spent.replies == 9
     order = [one.sample for one in bench.records(tmp_path / "run")]
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
@@ -210,36 +216,47 @@ def test_a_run_whose_workers_and_driver_are_killed_ends_as_an_unbroken_one(
     replies = bench.replies(tmp_path / "replies.json", count)
     bench.run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
     whole = (tmp_path / "unbroken" / PREDICTIONS).stat().st_size
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "evqa", "predict", str(data), str(replies), "--out", str(out)]
+    command = [sys.executable, "-m", "evqa", "predict", str(data), str(replies)]
     command += ["--workers", "4", "--cluster", cluster]
     plan = ["worker", "worker", "driver", "worker", "driver", "worker"]
     marks = [whole * (step + chance.random() / 2) / (len(plan) + 1) for step in range(1, len(plan) + 1)]
-    driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-    for victim, mark in zip(plan, marks, strict=True):
-        wait_for(out / PREDICTIONS, mark, driver)
-        if victim == "worker":
-            chance.choice(working()).kill()
-        else:
-            driver.kill()
-            driver.communicate()
-            driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-    said = driver.communicate()[1]
-    while driver.returncode == 1:  # two workers died on one sample: the same command tries it again
-        driver = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-        said = driver.communicate()[1]
-    assert driver.returncode == 0, said
+    folders = (tmp_path / f"run{attempt}" for attempt in range(10))
+    out = next(out for out in folders if is_broken([*command, "--out", str(out)], out, zip(plan, marks, strict=True)))
     done = [one.sample for one in bench.records(out) if one.status == "ok"]
     assert sorted(done) == [f"s{number:03d}" for number in range(count)], "each sample exactly once"
     assert bench.latest(out) == bench.latest(tmp_path / "unbroken")
     assert runner.load(out).identity == runner.load(tmp_path / "unbroken").identity
 
 
-def wait_for(path: Path, size_bytes: float, driver: subprocess.Popen[str]) -> None:
-    """Until a file has grown to a size, and there are workers."""
-    while not path.exists() or path.stat().st_size < size_bytes or not working():
-        assert driver.poll() is None, driver.communicate()[1]
-        time.sleep(0.01)
+def is_broken(command: list[str], out: Path, plan: Iterable[tuple[str, float]]) -> bool:
+    """Run a command to its end, with a kill at each size of its file; False where it ended before the last one."""
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+    driver, chance, is_in_time = start(), random.Random(0), True
+    for victim, mark in plan:
+        while driver.poll() is None and not (has_grown(out / PREDICTIONS, mark) and working()):
+            time.sleep(0.01)
+        is_in_time = is_in_time and driver.poll() is None
+        if not is_in_time:
+            break
+        if victim == "worker":
+            chance.choice(working()).kill()
+        else:
+            driver.kill()
+            driver.communicate()
+            driver = start()
+    said = driver.communicate()[1]
+    while driver.returncode == 1:  # two workers died on one sample: the same command tries it again
+        driver = start()
+        said = driver.communicate()[1]
+    assert driver.returncode == 0, said
+    return is_in_time
+
+
+def has_grown(path: Path, size_bytes: float) -> bool:
+    return path.exists() and path.stat().st_size >= size_bytes
 
 
 def working() -> list[psutil.Process]:
@@ -260,12 +277,113 @@ def test_a_driver_with_a_ray_of_its_own_is_killed_and_goes_on() -> None:
     result = subprocess.run(
         [sys.executable, script, *few], env=environment(), capture_output=True, text=True, check=False
     )
-    if result.returncode and workers.NOT_STARTED in result.stderr:
+    if result.returncode and ray_cluster.NOT_STARTED in result.stderr:
         pytest.skip("Ray itself does not start on this machine in its 30 seconds")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert (found["exactly_once"], found["equal"]) == (24, True)
     assert (found["killed"].count("driver"), found["killed"].count("worker")) == (2, 1)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+AT_ONCE = 4
+"""Samples that a model of these tests is asked at once."""
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait, but not for ever."""
+    for _ in range(6000):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
+    tmp_path: Path, joined: str, bench: Bench
+) -> None:
+    never_asked = {"base_url": "http://127.0.0.1:9", "model_id": "m", "concurrency": AT_ONCE}
+    recipe = workers.Recipe(model="openai-compatible", overrides=never_asked)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def deadly(model: Model, sample: Sample) -> Prediction:
+        is_again = (marks / f"begun-{sample.id}").exists()
+        here = marks / f"here-{sample.id}-{os.getpid()}"
+        for mark in (here, marks / f"begun-{sample.id}"):
+            mark.touch()
+        company = [path for path in marks.glob(f"here-*-{os.getpid()}") if path != here]
+        if sample.id == "s001":
+            until(lambda: is_again or len(list(marks.glob("begun-*"))) == AT_ONCE)
+            (marks / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        until((marks / "killed").exists)
+        if is_again:
+            time.sleep(0.1)  # for company that should not come
+            company += [path for path in marks.glob(f"here-*-{os.getpid()}") if path != here]
+        here.unlink()
+        return Prediction(sample=sample.id, status="failed", error="alone" if is_again and not company else "")
+
+    data = datasets.load(str(bench.data(tmp_path / "data", 6)))
+    with workers.hired(recipe, 1) as crew:
+        assert crew.size == AT_ONCE
+        found = {one.sample: one.error for one in crew.predict(data.samples, deadly)}
+    assert sorted(found) == [f"s{number:03d}" for number in range(6)]
+    assert (found.pop("s001") or "").startswith("2 workers died on it, the last: ")
+    assert found == {f"s{number:03d}": "alone" if number < AT_ONCE else "" for number in (0, 2, 3, 4, 5)}
+
+
+def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path, joined: str, bench: Bench) -> None:
+    if zoo.missing_files(ROOT / "model_zoo" / "tiny"):
+        pytest.skip("model_zoo/tiny has no weights: git checkout model_zoo")
+    data = datasets.load(str(bench.data(tmp_path / "data", 10, frames=(6, 9))))
+    in_pairs = workers.Recipe(model="tiny", overrides={"batch_size": AT_ONCE // 2})
+    work = methods.method("single-turn")
+    alone = {one.sample: one for one in pool.Threads(models.build("tiny")).predict(data.samples, work)}
+    with workers.hired(in_pairs, 1) as crew:
+        assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
+        predicted = crew.predict(data.samples, work)
+        first = next(predicted)
+        for worker in working():
+            worker.kill()
+        together = {one.sample: one for one in (first, *predicted)}
+        settings = dict(crew.settings)
+    assert settings == models.build("tiny").settings
+    assert together.keys() == alone.keys()
+    for sample, one in together.items():
+        other = alone[sample]
+        assert (one.status, one.error, one.answer, one.spans) == ("ok", None, other.answer, other.spans)
+        assert [turn.reply for turn in one.turns] == [turn.reply for turn in other.turns]
+        for mine, yours in zip(one.tracks or (), other.tracks or (), strict=True):
+            frames = mine.masks.keys() & yours.masks.keys()
+            assert len(mine.masks.keys() ^ yours.masks.keys()) <= 1
+            differ = [masks.decode(mine.masks[frame]) != masks.decode(yours.masks[frame]) for frame in frames]
+            assert all(pixels.sum() <= 2 for pixels in differ), "but for pixels whose logit is rounding"
+
+
+def test_a_disk_that_is_full_or_read_only_ends_a_run_of_workers_and_loses_nothing(
+    tmp_path: Path, joined: str, bench: Bench, disk: Disk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evqa.__main__ import main
+
+    place, mount = disk
+    data, replies = bench.data(tmp_path / "data", 120), bench.replies(tmp_path / "replies.json", 120)
+    bench.run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
+    command = ["predict", str(data), str(replies), "--out", str(place / "run"), "--workers", "2"]
+    for options, reason in (("", "No space left on device"), ("remount,ro,size=64k", "Read-only file system")):
+        if options:
+            mount(options)
+        assert main(command) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(f"evqa: cannot write to {place / 'run'}: {reason}; the predictions in it are safe")
+    kept = bench.records(place / "run")
+    assert 10 < len(kept) < 120
+    mount("remount,rw,size=8m")
+    assert main(command) == 0
+    assert bench.records(place / "run")[: len(kept)] == kept
+    assert len(bench.records(place / "run")) == 120
+    assert bench.latest(place / "run") == bench.latest(tmp_path / "unbroken")
 
 
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
@@ -289,7 +407,7 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
     [
         (("--workers", "0"), "at least 1 worker"),
         (("--cluster", "127.0.0.1:1"), "give --workers N"),
-        (("--workers", "2", "--batch-size", "4"), "with --shard I/N"),
+        (("--workers", "2", "--concurrency", "4"), "give one"),
     ],
 )
 def test_numbers_of_workers_that_make_no_sense_are_refused(
@@ -300,3 +418,11 @@ def test_numbers_of_workers_that_make_no_sense_are_refused(
     data, replies = bench.data(tmp_path / "data", 1), bench.replies(tmp_path / "replies.json", 1)
     assert main(["predict", str(data), str(replies), "--out", str(tmp_path / "run"), *options]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_model_behind_an_api_has_no_workers(tmp_path: Path, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    from evqa.__main__ import main
+
+    server = ("openai-compatible", "--base-url", "http://127.0.0.1:9", "--model-id", "m")
+    assert main(["predict", str(bench.data(tmp_path / "data", 1)), *server, "--workers", "2"]) == 2
+    assert "leave --workers out, --concurrency N asks N questions at once" in capsys.readouterr().err

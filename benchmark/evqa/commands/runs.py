@@ -134,7 +134,7 @@ def benchmark(  # noqa: PLR0913
         method: see evqa predict.
         segmenter: the model that draws masks for expressions.
         mode: see evqa segment.
-        hands: which samples, and who predicts them.
+        hands: which samples, and who predicts them; where a server does, --workers draw.
         options: settings of the model in place of those of its row.
     """
     from evqa import pipeline
@@ -142,10 +142,7 @@ def benchmark(  # noqa: PLR0913
     if hands.shard:
         raise ValueError("a shard is no benchmark: evqa predict ... --shard I/N on each machine, then evqa merge")
     asking = pipeline.Asking(data=data, model=model, method=method, overrides=options.overrides())
-    summaries = [pipeline.predict(asking, hands, None)]
-    if pipeline.needs_masks(summaries[0].folder):
-        drawing = pipeline.Drawing(model=segmenter, mode=mode)
-        summaries += pipeline.draw(summaries[0].folder, drawing, hands, None)
+    summaries = pipeline.predict_and_draw(asking, pipeline.Drawing(model=segmenter, mode=mode), hands)
     code = max(tell(summary, "") for summary in summaries)
     for summary in summaries[1:] or summaries:
         score(summary.folder)

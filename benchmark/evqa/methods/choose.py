@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from evqa import prompts, replies
+from evqa import prompts
 from evqa.methods.conversation import Conversation, held
 from evqa.models.base import Model, Still
-from evqa.schema import LETTERS, Prediction, Sample
+from evqa.replies import Parsed
+from evqa.schema import Prediction, Sample
 
 Choice = Literal["answer", "time_choice", "mask_choice"]
 
@@ -47,36 +48,26 @@ def choose_space(model: Model, sample: Sample, *, times: bool = True) -> Predict
 def _chosen(conversation: Conversation, choices: Sequence[Choice], *, chat: bool) -> Prediction:
     sample = conversation.sample
     clock = prompts.clock_lines(*conversation.clock())
-    chosen: dict[Choice, int | None] = {}
+    said: dict[Choice, int | None] = dict.fromkeys(CHOICES)
+    has_begun = False
     for choice in choices:
-        options = _options(sample, choice)
+        options, prompt, stills = _question(sample, choice)
         if not options:
             continue
         if not chat:
             conversation.back_to(0)
-        is_first = not (chat and chosen)
-        prompt = "\n\n".join(part for part in (clock if is_first else "", _prompt(sample, choice)) if part)
-        stills = [Still(path) for path in sample.mask_options] if choice == "mask_choice" else []
-        conversation.ask(prompt, (choice,), stills=stills)
-        chosen[choice] = replies.parse(conversation.turns[-1].reply, ("answer",), options).answer
-    return conversation.prediction(replies.Parsed(chosen.get("answer"), None, None)).model_copy(
-        update={name: chosen.get(name) for name in ("time_choice", "mask_choice")}
+        told = f"{clock}\n\n{prompt}" if clock and not (chat and has_begun) else prompt
+        said[choice] = getattr(conversation.ask(told, (choice,), stills=stills), choice)
+        has_begun = True
+    return conversation.prediction(Parsed(said["answer"], None, None)).model_copy(
+        update={name: said[name] for name in ("time_choice", "mask_choice")}
     )
 
 
-def _options(sample: Sample, choice: Choice) -> Sequence[str]:
-    """What the letters stand for, as text."""
+def _question(sample: Sample, choice: Choice) -> tuple[Sequence[object], str, Sequence[Still]]:
+    """(what there is to choose from, the question, the pictures behind it)."""
     if choice == "answer":
-        return sample.options
+        return sample.options, prompts.choose_answer(sample), ()
     if choice == "time_choice":
-        return prompts.time_options(sample)
-    return [f"picture {letter}" for letter in LETTERS[: len(sample.mask_options)]]
-
-
-def _prompt(sample: Sample, choice: Choice) -> str:
-    write = {
-        "answer": prompts.choose_answer,
-        "time_choice": prompts.choose_time,
-        "mask_choice": prompts.choose_space,
-    }
-    return write[choice](sample)
+        return sample.time_options, prompts.choose_time(sample), ()
+    return sample.mask_options, prompts.choose_space(sample), [Still(path) for path in sample.mask_options]

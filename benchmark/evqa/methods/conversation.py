@@ -36,7 +36,12 @@ class Conversation:
         """Ask as the next turn of the thread; what the reply says. Raises `ModelError` where there is none."""
         clip: tuple[Part, ...] = () if self._thread else (Clip(self.sample.video),)
         message = Message("user", (*clip, prompt, *stills), asks if is_json else ())
-        reply = self._model.generate((*self._thread, message))
+        try:
+            reply = self._model.generate((*self._thread, message))
+        except (ModelError, ModelStop) as error:
+            if error.usage is not None:
+                self.turns.append(Turn(asks=asks, prompt=prompt, reply="", usage=error.usage))
+            raise
         self._thread += [message, Message("assistant", (reply.text,))]
         return self._heard(prompt, asks, reply)
 
@@ -55,7 +60,7 @@ class Conversation:
         )
         self.turns.append(turn)
         self.masks = reply.masks or self.masks
-        return replies.parse(reply.text, asks, self.sample.options)
+        return replies.parse_for(reply.text, asks, self.sample)
 
     def seconds(self) -> float:
         """Wall time since the beginning."""

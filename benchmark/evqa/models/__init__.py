@@ -22,6 +22,15 @@ UNIPIXEL = "unipixel.chat:UniPixelChat"
 SHARED = {"frames": "evqa.models.frames:FramePolicy", "calling": "evqa.models.api:Calling"}
 """Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""
 
+COUNTS = (
+    *("max_frames", "max_side", "num_frames", "every"),
+    *("max_tokens", "max_new_tokens", "batch_size", "tensor_parallel", "concurrency"),
+)
+"""Settings that are numbers of something, at least 1."""
+
+RATES = ("fps", "mask_fps")
+"""Settings that are numbers a second, above 0."""
+
 OURS = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
 
@@ -98,6 +107,11 @@ def has_setting(name: str, setting: str) -> bool:
     return setting in _settings(_adapter(name, row(name)))
 
 
+def is_behind_api(name: str) -> bool:
+    """Whether a server computes a model's replies."""
+    return "calling" in _shared(_adapter(name, row(name)))
+
+
 def _settings(make: Callable[..., object]) -> list[str]:
     """The settings of an adapter: its parameters, with those of the records that it shares with others."""
     shared = _shared(make)
@@ -130,10 +144,15 @@ def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., 
 
 
 def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setting]) -> None:
-    """A setting that a model does not have is an error, not ignored."""
+    """A setting that a model does not have, or that cannot be, is an error, not ignored."""
     known = _settings(make)
     if unknown := [key for key in overrides if key not in known]:
         raise ValueError(f"model {name!r} has no {_flags(unknown)}; it has: {_flags(known)}")
+    for key, value in overrides.items():
+        if key in COUNTS and isinstance(value, int) and value < 1:
+            raise ValueError(f"{_flags([key])} is at least 1, got {value}")
+        if key in RATES and isinstance(value, int | float) and not 0 < value < float("inf"):
+            raise ValueError(f"{_flags([key])} is a number of frames a second, above 0, got {value}")
 
 
 def _flags(names: list[str]) -> str:

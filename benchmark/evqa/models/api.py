@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from evqa.models import retry
-from evqa.models.base import Message, Reply
+from evqa.models.base import Message, ModelError, ModelStop, Reply
 from evqa.models.budget import Budget, Prices
 from evqa.models.keys import Key
-from evqa.models.retry import RetryPolicy
+from evqa.models.retry import RetryPolicy, TemporaryError
 from evqa.schema import Usage
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,32 +75,57 @@ class Caller:
         self._key = key
 
     def reply(self, messages: Sequence[Message], request: Callable[[], Answer]) -> Reply:
-        """The reply to a conversation, with what it took; the key is hidden in its text."""
+        """The reply to a conversation, with what it took; the key is hidden in its text.
+
+        What empty replies before it took is part of that; where none says anything, it is in the error's `usage`.
+        """
         started = time.perf_counter()
-
-        def attempt() -> tuple[Answer, float | None]:
-            self.budget.admit()
-            usage: Usage | None = None
-            try:
-                answer = request()
-                cost = self.prices.cost(answer.input_tokens, answer.output_tokens)
-                usage = Usage(
-                    input_tokens=answer.input_tokens, output_tokens=answer.output_tokens, seconds=0.0, cost=cost
-                )
-                return answer, cost
-            finally:
-                self.budget.settle(usage)
-
-        (answer, cost), tries = retry.call(attempt, self.retries, seed=_seed(messages))
-        usage = Usage(
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            seconds=round(time.perf_counter() - started, 3),
-            cost=cost,
-            tries=tries,
-            served=answer.served,
-        )
+        paid: list[Usage] = []
+        try:
+            answer, tries = retry.call(lambda: self._attempt(request, paid), self.retries, seed=_seed(messages))
+        except (ModelError, ModelStop) as error:
+            error.usage = _together(paid) if paid else None
+            raise
+        seconds = round(time.perf_counter() - started, 3)
+        usage = _together(paid).model_copy(update={"seconds": seconds, "tries": tries, "served": answer.served})
         return Reply(self._key.hide(answer.reply.text), usage=usage, finish=answer.reply.finish)
+
+    def _attempt(self, request: Callable[[], Answer], paid: list[Usage]) -> Answer:
+        """One request, once the budget allows it; what it took is appended to `paid`."""
+        self.budget.admit()
+        tokens: tuple[int | None, int | None] | None = None
+        try:
+            answer = request()
+            tokens = (answer.input_tokens, answer.output_tokens)
+        except TemporaryError as error:
+            tokens = error.tokens
+            raise
+        finally:
+            usage = self._usage(*tokens) if tokens is not None else None
+            paid += [usage] if usage is not None else []
+            self.budget.settle(usage)
+        return answer
+
+    def _usage(self, input_tokens: int | None, output_tokens: int | None) -> Usage:
+        cost = self.prices.cost(input_tokens, output_tokens)
+        return Usage(input_tokens=input_tokens, output_tokens=output_tokens, seconds=0.0, cost=cost)
+
+
+def _together(paid: Sequence[Usage]) -> Usage:
+    """What several requests took."""
+    return Usage(
+        input_tokens=_total([one.input_tokens for one in paid]),
+        output_tokens=_total([one.output_tokens for one in paid]),
+        seconds=0.0,
+        cost=_total([one.cost for one in paid]),
+        tries=len(paid),
+    )
+
+
+def _total(numbers: Sequence[Number | None]) -> Number | None:
+    """The sum; None where one of them is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], known[0]) if known and len(known) == len(numbers) else None
 
 
 def _seed(messages: Sequence[Message]) -> str:

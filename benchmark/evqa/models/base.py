@@ -13,10 +13,15 @@ from evqa.schema import Ask, Prediction, Track, Usage
 class ModelError(Exception):
     """The model did not reply (network, out of memory); a run survives it, and makes a failed record of it."""
 
+    usage: Usage | None = None
+    """What was paid for all the same: replies that said nothing."""
+
 
 class ModelStop(Exception):
     """No further call can succeed (the key is refused, the budget spent); a run ends, and what is done stays."""
 
+    usage: Usage | None = None
+    """See `ModelError`."""
     begun: Prediction | None = None
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
@@ -115,6 +120,11 @@ class Concurrent(Protocol):
 
     concurrency: int
     """How many calls at once are worth while."""
+
+
+def at_once(model: object) -> int:
+    """How many samples a model is asked at once."""
+    return model.concurrency if isinstance(model, Concurrent) else 1
 
 
 @runtime_checkable

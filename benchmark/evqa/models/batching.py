@@ -1,4 +1,7 @@
-"""Many threads ask, one thread computes: what they ask at about the same time is computed in one pass."""
+"""Many threads ask, one thread computes: what they ask at about the same time is computed in one pass.
+
+That thread lives while something waits, so that it does not keep a model in memory that is not needed any more.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Batcher(Generic[Item, Result]):
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Item, Future[Result]]] = deque()
         self._preparing = 0
-        self._thread: threading.Thread | None = None
+        self._is_computing = False
 
     @contextmanager
     def preparing(self) -> Generator[None]:
@@ -50,16 +53,16 @@ class Batcher(Generic[Item, Result]):
         """What `compute` gives for an item; its errors are raised here."""
         future: Future[Result] = Future()
         with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
             self._waiting.append((item, future))
             self._changed.notify_all()
+            if not self._is_computing:
+                self._is_computing = True
+                threading.Thread(target=self._run, daemon=True).start()
         return future.result()
 
     def _run(self) -> None:
-        while True:
-            self._settle(self._next())
+        while batch := self._next():
+            self._settle(batch)
 
     def _settle(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         if not self._is_settled(batch):
@@ -70,20 +73,23 @@ class Batcher(Generic[Item, Result]):
     def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
         """Compute a batch; False where it failed as its halves may not."""
         try:
-            results = self._compute([item for item, _ in batch])
+            results = list(zip(batch, self._compute([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
             if len(batch) > 1 and isinstance(error, ModelError | ValueError):
                 return False
             for _, future in batch:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in results:
                 future.set_result(result)
         return True
 
     def _next(self) -> list[tuple[Item, Future[Result]]]:
+        """The next batch; empty where nothing waits."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._waiting))
+            if not self._waiting:
+                self._is_computing = False
+                return []
             self._changed.wait_for(self._is_full, LINGER)
             self._changed.wait_for(lambda: self._is_full() or not self._preparing)
             return [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]

@@ -309,7 +309,7 @@ def read(content: str) -> Answer:
         reply = Reply(f"blocked: {response.prompt_feedback.block_reason}", finish="refusal")
         return Answer(reply, tokens.prompt_token_count, written or 0, response.model_version)
     if not response.candidates:
-        raise TemporaryError("the response has no candidate")
+        raise TemporaryError("the response has no candidate", tokens=counts)
     candidate = response.candidates[0]
     text = "".join(piece.text for piece in candidate.content.parts if not piece.thought)
     if candidate.finish_reason in REFUSED:
@@ -319,5 +319,5 @@ def read(content: str) -> Answer:
     elif candidate.finish_reason == "STOP" and text.strip():
         reply = Reply(text)
     else:
-        raise TemporaryError(f"the reply is empty or broken off ({candidate.finish_reason})")
+        raise TemporaryError(f"the reply is empty or broken off ({candidate.finish_reason})", tokens=counts)
     return Answer(reply, *counts, response.model_version)

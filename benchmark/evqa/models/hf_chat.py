@@ -218,7 +218,7 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
         return loader.from_pretrained(
             folder, device_map=device, dtype=dtype, trust_remote_code=trust, local_files_only=True
         ).eval()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:  # the last: what the weights' own code needs
         raise ValueError(f"cannot load the model in {folder}: {' '.join(str(error).split())[:400]}") from error
 
 

@@ -245,9 +245,9 @@ def read(content: bytes) -> Answer:
     elif choice.finish_reason == "content_filter" or choice.message.refusal:
         finish = "refusal"
     text = choice.message.content or choice.message.refusal or ""
-    if not text.strip() and finish == "stop":
-        raise TemporaryError("the reply is empty")
     counts = (tokens.prompt_tokens, tokens.completion_tokens) if tokens else (None, None)
+    if not text.strip() and finish == "stop":
+        raise TemporaryError("the reply is empty", tokens=counts)
     return Answer(Reply(text, finish=finish), *counts, completion.model)
 
 

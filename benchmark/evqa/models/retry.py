@@ -20,10 +20,14 @@ RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 class TemporaryError(Exception):
     """A request that failed and may succeed when it is sent again."""
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, after: float | None = None, *, tokens: tuple[int | None, int | None] | None = None
+    ) -> None:
         super().__init__(reason)
         self.after = after
         """Seconds that the server asks to wait, where it does."""
+        self.tokens = tokens
+        """(in, out) of a reply that came, is charged, and says nothing; None = no reply came."""
 
 
 @dataclass(frozen=True, kw_only=True)

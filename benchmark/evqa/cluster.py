@@ -1,0 +1,93 @@
+"""Ray, which runs processes on the GPUs of one machine or of a cluster: started here, or joined by its address."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+STORE_BYTES = 256 * 2**20
+"""Shared memory of a local Ray; predictions with their masks are far below it."""
+
+NOT_STARTED = "Ray did not start on this machine"
+"""Begins the error."""
+
+QUIET_AND_PATIENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "90000",
+    "RAY_worker_niceness": "0",
+}
+"""Environment of a Ray that is started here: nothing is reported, a machine under load has time to start it, and its
+workers are as urgent as the command (Ray's own choice is nice 15)."""
+
+
+@contextmanager
+def connected(num_cpus: int, address: str | None) -> Generator[Any]:
+    """Ray's module, with a cluster behind it: the one that this process is in, else a new one while it is needed.
+
+    Args:
+        num_cpus: cores that a Ray which is started here has at least.
+        address: of a running Ray to join ("auto" = the one on this machine); else `RAY_ADDRESS`; else Ray is
+            started here and ended with the run.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    for name, value in QUIET_AND_PATIENT.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        _start(ray, num_cpus)
+    else:
+        _join(ray, address)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def gpus_each(ray: Any, count: int, wanted: int) -> int:
+    """GPUs of each of `count` workers: `wanted` where there are GPUs, else 0.
+
+    `ValueError`: there are too few of anything.
+    """
+    there = ray.cluster_resources()
+    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    if gpus and count * wanted > gpus:
+        raise ValueError(
+            f"{count} workers need {count * wanted} GPUs, there are {gpus}: at most --workers {gpus // wanted}"
+        )
+    if count > cpus:
+        raise ValueError(f"{count} workers need a core each, there are {cpus}: at most --workers {cpus}")
+    return wanted if gpus else 0
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise ValueError('--workers needs the package ray: pip install "evqa[cluster]"') from error
+
+
+def _start(ray: Any, num_cpus: int) -> None:
+    own = {"num_cpus": max(num_cpus, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+    try:
+        ray.init(address="local", **own, **quiet)
+    except Exception as error:
+        if type(error) is not Exception:  # nothing narrower is raised where Ray's own 30 s have passed
+            raise
+        fix = "try again when less runs on this machine, or start one with `ray start --head` and give --cluster auto"
+        raise ValueError(f"{NOT_STARTED} ({error}): {fix}") from error
+
+
+def _join(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        fix = "start one with `ray start --head`; if it is there, it may want its token: set RAY_AUTH_MODE=token"
+        raise ValueError(f"no Ray cluster answers at {address!r} ({error}): {fix}") from error
