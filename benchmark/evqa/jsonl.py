@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator
@@ -124,10 +125,13 @@ def append_record(path: Path, record: Record) -> None:
     """Append one record as a line and sync it to disk. An unfinished line left by a killed writer is cut off first."""
     line = record.model_dump_json(exclude_defaults=False).encode() + b"\n"
     with path.open("ab+") as file:
+        is_new = os.fstat(file.fileno()).st_size == 0
         _cut_unfinished_line(file.fileno())
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        _sync_names(path.parent)
 
 
 @contextmanager
@@ -139,6 +143,21 @@ def rewritten(path: Path) -> Generator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    _sync_names(path.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """What files a folder has, synced to disk: else a new one may be lost with the power, whatever it holds."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
