@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from evqa import datasets, score
 from evqa.jsonl import read_records, write_records
 from evqa.schema import Prediction
-from unipixel import configs, recipes, run_folder, sft
+from unipixel import configs, launch, recipes, run_folder, sft
 from unipixel.configs import OptimizerConfig
 from unipixel.data import mixture
 
@@ -349,9 +349,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_pa
     assert run_folder.checkpoints(tmp_path) == []
 
 
+def test_a_run_that_does_not_fit_is_refused_before_processes_start(flags, finished, monkeypatch, capsys):
+    changed = [*flags, "--max-steps", "9", "--out", str(finished), "--processes", "2"]
+    monkeypatch.setattr(sys, "argv", ["launch", *changed])
+    monkeypatch.setattr(subprocess, "run", None)
+    assert launch.main() == 2
+    assert f"error: {finished / 'model'} was made with other settings" in capsys.readouterr().err
+
+
 def test_a_dry_run_takes_a_step_and_keeps_nothing(flags, tmp_path, caplog):
     with caplog.at_level("INFO"):
-        assert sft.main([*flags, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+        looks = ["--eval-data", flags[flags.index("--datasets") + 1]]
+        assert sft.main([*flags, *looks, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert "look at step" not in caplog.text, "what is timed is a step"
     assert "step 1/1" in caplog.text
     assert re.search(
         r"one pass of 2 samples a device took .* GiB of memory; the run has 4 steps, 8 passes", caplog.text

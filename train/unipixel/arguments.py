@@ -51,6 +51,7 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
         report_to=trackers(loop),
         eval_strategy="no" if looks is None else "steps",
         eval_steps=None if looks is None else looks.eval_steps,
+        eval_on_start=looks is not None,
         save_strategy="steps" if is_saving else "no",
         save_steps=loop.save_steps,
     )

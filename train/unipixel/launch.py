@@ -21,7 +21,6 @@ from pathlib import Path
 
 from evqa import datasets
 from unipixel import orphans, run_folder, sft
-from unipixel.configs import SFTConfig
 from unipixel.job import prepare
 
 TRAIN = "unipixel.sft"
@@ -56,9 +55,10 @@ def main() -> int:
     try:
         wanted = max(1, count_gpus()) if known.processes is None else known.processes
         found = machines(os.environ, wanted, known.hostfile)
-        config = sft.parse(rest).config
-        data = None if "--dry-run" in rest else config.evaluation.benchmark
-        check(config, found, data)
+        wish = sft.parse(rest)
+        config = wish.config
+        data = None if wish.dry_run else config.evaluation.benchmark
+        check(wish, found, data)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -92,17 +92,23 @@ def machines(environment: Mapping[str, str], processes: int, hostfile: Path | No
     )
 
 
-def check(config: SFTConfig, found: Machines, data: str | None) -> None:
-    """A `ValueError` for all that is missing: better known before days of training than after, and once, not by all."""
+def check(wish: sft.Command, found: Machines, data: str | None) -> None:
+    """A `ValueError` for all that is missing, or for an earlier run that does not fit.
+
+    It is better known before days of training than after, and once, not by every process.
+    """
     missing = [] if data is None else list(_missing(data))
-    is_shared = found.hostfile is None and found.nodes * found.processes > 1
+    processes, record = found.nodes * found.processes, None
+    is_shared = found.hostfile is None and processes > 1
     if missing or is_shared:
         try:
-            prepare(config, found.nodes * found.processes)
+            record = prepare(wish.config, processes).record
         except ValueError as error:
             missing.insert(0, str(error))
     if missing:
         raise ValueError("\n".join(missing))
+    if record is not None and not wish.dry_run and not sft.is_finished(wish, record):
+        sft.checkpoint_of(wish, record)
 
 
 def _missing(data: str) -> Iterator[str]:

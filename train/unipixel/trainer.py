@@ -91,7 +91,7 @@ class SFTTrainer(Trainer):
         self, resume_from_checkpoint: str | None = None, **kwargs: Any
     ) -> Any:
         """Trainer's, with the books begun where the run goes on; a run that starts is looked at before it learns."""
-        self.args.eval_on_start = self.looks is not None and resume_from_checkpoint is None
+        self.args.eval_on_start &= resume_from_checkpoint is None
         if resume_from_checkpoint is None:
             self.books.begin(0)
         else:
