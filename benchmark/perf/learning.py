@@ -27,8 +27,9 @@ from evqa import datasets, evaluate, report, scores
 from evqa.scores import Scores
 
 METRICS = ("Acc", "t-mean", "J&F")
-COLOURS = ("#1f6feb", "#d1570a", "#2a9d55", "#8957e5")
 BASELINE = "#767676"
+NUM_COLOURS = 10
+"""Of matplotlib's own, `C0` and so on."""
 
 
 def main(
@@ -79,7 +80,8 @@ def drawn(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     plots: Sequence[Axes] = list(figure.subplots(1, len(METRICS), sharey=True))
     for axes, metric in zip(plots, METRICS, strict=True):
-        for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        for number, (name, curve) in enumerate(curves.items()):
+            colour = f"C{number % NUM_COLOURS}"
             means = {step: one.metrics[metric] for step, one in curve.items()}
             axes.plot(list(means), [100 * (mean.mean or 0) for mean in means.values()], "o-", color=colour, label=name)
             lows, highs = ([100 * (end or 0) for end in ends] for ends in zip(*map(_ends, means.values()), strict=True))
