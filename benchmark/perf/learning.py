@@ -13,11 +13,13 @@ best trivial baseline of each metric, and prints them as a table. The results ar
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -82,10 +84,9 @@ def drawn(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
     for axes, metric in zip(plots, METRICS, strict=True):
         for number, (name, curve) in enumerate(curves.items()):
             colour = f"C{number % NUM_COLOURS}"
-            means = {step: one.metrics[metric] for step, one in curve.items()}
-            axes.plot(list(means), [100 * (mean.mean or 0) for mean in means.values()], "o-", color=colour, label=name)
-            lows, highs = ([100 * (end or 0) for end in ends] for ends in zip(*map(_ends, means.values()), strict=True))
-            axes.fill_between(list(means), lows, highs, color=colour, alpha=0.12, linewidth=0)
+            points = np.array([percents(one, metric) for one in curve.values()])  # [steps, 3]
+            axes.plot(list(curve), points[:, 0], "o-", color=colour, label=name)
+            axes.fill_between(list(curve), points[:, 1], points[:, 2], color=colour, alpha=0.12, linewidth=0)
         name, value = best[metric]
         axes.axhline(value, color=BASELINE, linestyle="--", linewidth=1.2)
         axes.text(
@@ -107,8 +108,10 @@ def drawn(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
     return figure
 
 
-def _ends(mean: scores.Mean) -> tuple[float | None, float | None]:
-    return mean.low, mean.high
+def percents(one: Scores, metric: str) -> list[float]:
+    """Mean and the ends of its interval; NaN for what there is none of, which is a gap in the plot."""
+    found = one.metrics[metric]
+    return [math.nan if value is None else 100 * value for value in (found.mean, found.low, found.high)]
 
 
 def table(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[str, float]]) -> str:
@@ -130,13 +133,13 @@ def table(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
 
 
 def _percent(one: Scores | None, metric: str) -> str:
-    mean = None if one is None else one.metrics[metric].mean
-    return report.NONE if mean is None else f"{100 * mean:.1f}"
+    mean = math.nan if one is None else percents(one, metric)[0]
+    return report.NONE if math.isnan(mean) else f"{mean:.1f}"
 
 
 def _interval(one: Scores, metric: str) -> str:
-    low, high = _ends(one.metrics[metric])
-    return report.NONE if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+    _, low, high = percents(one, metric)
+    return report.NONE if math.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 if __name__ == "__main__":

@@ -56,8 +56,7 @@ def main() -> int:
         wanted = max(1, count_gpus()) if known.processes is None else known.processes
         found = machines(os.environ, wanted, known.hostfile)
         wish = sft.parse(rest)
-        config = wish.config
-        data = None if wish.dry_run else config.evaluation.benchmark
+        data = None if wish.dry_run else wish.config.evaluation.benchmark
         check(wish, found, data)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -66,8 +65,8 @@ def main() -> int:
         return code
     if data is None or found.node:
         return 0
-    command = benchmark(data, config.out / run_folder.MODEL, count_gpus())
-    return _run([*command, "--restart"] if "--from-scratch" in rest else command)
+    command = benchmark(data, wish.config.out / run_folder.MODEL, count_gpus())
+    return _run([*command, "--restart"] if wish.from_scratch else command)
 
 
 def machines(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> Machines:

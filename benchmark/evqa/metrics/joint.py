@@ -27,8 +27,7 @@ def right_in_time(case: Case, threshold: float = 0.5) -> float:
 
 def all_three(case: Case, threshold: float = 0.5) -> float:
     """1 if the answer is right and both tIoU and J&F reach the threshold."""
-    in_time = tiou(case.predicted_spans, case.gold_spans) >= threshold
-    return accuracy(case) * in_time * (_masks(case).mean("jf") >= threshold)
+    return _right_and_shown(case, _masks(case).mean("jf"), threshold)
 
 
 def all_three_held(case: Case, threshold: float = 0.5) -> float | None:
@@ -37,8 +36,10 @@ def all_three_held(case: Case, threshold: float = 0.5) -> float | None:
     Over all frames an empty mask has the share of frames without evidence for its J&F, which may reach the threshold.
     """
     in_space = _masks(case).mean_where_gold("jf")
-    if in_space is None:
-        return None
+    return None if in_space is None else _right_and_shown(case, in_space, threshold)
+
+
+def _right_and_shown(case: Case, in_space: float, threshold: float) -> float:
     in_time = tiou(case.predicted_spans, case.gold_spans) >= threshold
     return accuracy(case) * in_time * (in_space >= threshold)
 
