@@ -29,13 +29,18 @@ def evidence_prompt(
         times: Seconds of the frames that the model is shown, told to general models.
     """
     if dialect == "trained":
-        return f"{question_lines(sample)}\n{TRAINED_INSTRUCTION}"
+        return trained_prompt(sample, TRAINED_INSTRUCTION)
     parts = [
         clock_lines(duration, times),
         question_lines(sample),
         _json_request(has_options=bool(sample.options)),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def trained_prompt(sample: Sample, instruction: str) -> str:
+    """The prompt of our models: the question, and below it what is asked for."""
+    return f"{question_lines(sample)}\n{instruction}"
 
 
 def question_lines(sample: Sample) -> str:

@@ -61,7 +61,7 @@ def lesson(sample: Sample, rng: np.random.Generator, config: DataConfig) -> Less
         assert sample.answer is not None, sample.id
         reply = prompts.evidence_target(sample.answer, sample.spans or ())
         asked = phrasings.EVIDENCE[rng.integers(len(phrasings.EVIDENCE)) if config.vary_prompt else 0]
-        question = _checked(f"{prompts.question_lines(sample)}\n{asked}")
+        question = _checked(prompts.trained_prompt(sample, asked))
         return Lesson(_messages(sample, [(question, reply)]), [sample.targets])
     turns = _drawn(sample, rng, config.max_turns)
     words = [_asked(sample, turn, rng) for turn in turns]
