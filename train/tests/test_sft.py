@@ -350,7 +350,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_pa
 
 
 def test_a_run_that_does_not_fit_is_refused_before_processes_start(flags, finished, monkeypatch, capsys):
-    changed = [*flags, "--max-steps", "9", "--out", str(finished), "--processes", "2"]
+    changed = [*flags, "--max-steps", "9", "--benchmark", "None", "--out", str(finished), "--processes", "2"]
     monkeypatch.setattr(sys, "argv", ["launch", *changed])
     monkeypatch.setattr(launch, "training", None)
     assert launch.main() == 2

@@ -226,9 +226,8 @@ def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], .
 def _segment(item: object) -> Span | None:
     ends = (as_list(item) or [])[:2]
     fields = as_object(item) or {}
-    for names in (("start", "end"), ("start_time", "end_time")):
-        if not ends and all(name in fields for name in names):
-            ends = [fields[name] for name in names]
+    if not ends:
+        ends = [fields.get(name, fields.get(f"{name}_time")) for name in ("start", "end")]
     numbers = [number for end in ends if (number := _number(end)) is not None]
     return Span(*numbers) if len(numbers) == 2 else None
 
