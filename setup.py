@@ -16,6 +16,7 @@ EXTRAS = {
     "reference": ["sam2==1.1.0", "hydra-core>=1.3", "iopath>=0.1.10"],
     "dev": [
         "pytest>=8",
+        "pytest-timeout>=2.3",
         "ruff>=0.13",
         "pyright>=1.1.400",
         "import-linter>=2.5",

@@ -1,6 +1,7 @@
-"""Many threads ask, one thread computes: what they ask at about the same time is computed in one pass.
+"""Many threads ask, one of them computes: what they ask at about the same time is computed in one pass.
 
-That thread lives while something waits, so that it does not keep a model in memory that is not needed any more.
+There is no thread of its own: whoever asks while nobody computes does it for all who wait. So a question that comes
+alone is answered in the thread that asks, where an interrupt, a debugger and a profiler find it.
 """
 
 from __future__ import annotations
@@ -55,14 +56,23 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             self._waiting.append((item, future))
             self._changed.notify_all()
-            if not self._is_computing:
-                self._is_computing = True
-                threading.Thread(target=self._run, daemon=True).start()
+        while self._is_my_turn(future):
+            try:
+                self._settle(self._next())
+            finally:
+                with self._changed:
+                    self._is_computing = False
+                    self._changed.notify_all()
         return future.result()
 
-    def _run(self) -> None:
-        while batch := self._next():
-            self._settle(batch)
+    def _is_my_turn(self, future: Future[Result]) -> bool:
+        """Wait until nobody computes (then the caller does) or another thread has computed what the caller asked."""
+        with self._changed:
+            self._changed.wait_for(lambda: future.done() or not self._is_computing)
+            if future.done():
+                return False
+            self._is_computing = True
+            return True
 
     def _settle(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         if not self._is_settled(batch):
@@ -85,11 +95,8 @@ class Batcher(Generic[Item, Result]):
         return True
 
     def _next(self) -> list[tuple[Item, Future[Result]]]:
-        """The next batch; empty where nothing waits."""
+        """The next batch. What the caller asked waits still, so it is not empty."""
         with self._changed:
-            if not self._waiting:
-                self._is_computing = False
-                return []
             self._changed.wait_for(self._is_full, LINGER)
             self._changed.wait_for(lambda: self._is_full() or not self._preparing)
             return [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
