@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from evqa.interrupts import ending_in_order
 from evqa.models.base import Concurrent, Model, ModelStop, at_once
 from evqa.models.budget import Metered
 from evqa.runner import Work
@@ -33,13 +35,17 @@ class Threads:
     def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
         """One prediction a sample, as they come; with one thread in the order of the samples.
 
-        `ModelStop` of the model ends it: no new sample is begun, those under way are waited for and given first.
+        `ModelStop` of the model ends it: no new sample is begun, those under way are waited for and given first. So
+        does an interrupt (Ctrl-C) where a model is paid for; the second one waits for nothing.
         """
-        size = min(self.size, len(samples))
-        if size <= 1:
-            yield from _one_by_one(work, self._model, samples)
-            return
         queued = _Queue(samples)
+        with ending_in_order(queued.stop) if isinstance(self._model, Metered) else nullcontext():
+            yield from self._predict(queued, work, min(self.size, len(samples)))
+
+    def _predict(self, queued: _Queue, work: Work, size: int) -> Iterator[Prediction]:
+        if size <= 1:
+            yield from _one_by_one(work, self._model, iter(queued.next, None))
+            return
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         for _ in range(size):
             threading.Thread(target=_ask, args=(work, self._model, queued, results), daemon=True).start()
@@ -76,8 +82,7 @@ class _Queue:
             return None if self._stopped else next(self._samples, None)
 
     def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
+        self._stopped = True  # without the lock: a signal may come while this very thread holds it
 
 
 def _one_by_one(work: Work, model: Model, samples: Iterable[Sample]) -> Iterator[Prediction]:

@@ -4,7 +4,8 @@
 
 prints its address. A share of the requests fails in one of the ways of FAULTS: which ones is decided by the seed, the
 question and how often it was asked, so that the order in which threads come changes nothing; POST /plan
-{"faults": [...]} says what happens to the next ones instead. GET /stats gives what was asked and what was delivered.
+{"faults": [...]} says what happens to the next ones instead ("hold": answered when the next plan comes). GET /stats
+gives what was asked and what was delivered.
 The answer is decided by the question ("Question number 012?"), so that a mixed-up reply is seen.
 """
 
@@ -36,6 +37,7 @@ class State:
         self.files: dict[str, bytes] = {}
         self.polls: Counter[str] = Counter()
         self.active = self.most_active = 0
+        self.released = threading.Event()
 
     def fault(self, question: str = "") -> str:
         with self.lock:
@@ -85,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/plan":
             self.state.plan = json.loads(body)["faults"]
+            self.state.released.set()
+            self.state.released = threading.Event()
             self.answer(200, {})
         elif self.path.startswith("/upload"):
             self.upload(body)
@@ -108,6 +112,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.state.fault(question)
         if fault == "meet":
             self.meet()
+        if fault == "hold":
+            self.state.released.wait(60)
         if not self.fail(fault, key.removeprefix("Bearer "), is_gemini=is_gemini):
             text = json.dumps(
                 {

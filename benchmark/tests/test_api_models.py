@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -588,6 +589,45 @@ def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer,
     assert len({one.sample for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
+    at_once: int, server: FaultServer, clip: Path, tmp_path: Path
+) -> None:
+    data = write_dataset(tmp_path / "data", clip, 12)
+    command = [sys.executable, "-m", "evqa", "predict", data, "openai-compatible", "--out", tmp_path / "run"]
+    command += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--concurrency", str(at_once)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def interrupted(times: int) -> int:
+        """What the command returns that is stopped while so many replies are held back."""
+        held = len(server.stats()["requests"]) + at_once
+        server.plan(*["hold"] * at_once)
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        while len(server.stats()["requests"]) < held:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "waited for" not in process.stderr.readline():
+            assert process.poll() is None
+        if times == 1:
+            server.plan()
+        else:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        server.plan()
+        return process.returncode
+
+    def records() -> list[str]:
+        path = tmp_path / "run" / "predictions.jsonl"
+        return [one.sample for one in jsonl.read_records(path, Prediction)] if path.exists() else []
+
+    assert (interrupted(2), records()) == (130, [])
+    assert (interrupted(1), len(records())) == (130, at_once)
+    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+    assert sorted(records()) == [f"s{number:04d}" for number in range(12)]
+    assert runner.load(tmp_path / "run").spent.replies == 12
 
 
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
