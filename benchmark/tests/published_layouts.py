@@ -91,6 +91,14 @@ def write_table(path, *rows):
         writer.writerows(rows)
 
 
+def only(found):
+    """The one sample that a layout holds, of (samples, bad rows)."""
+    samples, bad = found
+    assert bad == []
+    (sample,) = samples
+    return sample
+
+
 NAMES = [f"{frame:05d}" for frame in range(FRAMES)]
 
 

@@ -7,74 +7,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, masks, media, methods, models, pool, runner
+from evqa import datasets, jsonl, methods, models, pool, runner
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
-from evqa.schema import Prediction, Sample, Turn, Usage
+from evqa.schema import Prediction, Turn, Usage
 from evqa.shards import Selection, Shard
 
-REPLY = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."
-NUM_FRAMES = 6
 
-
-def write_video(path: Path) -> None:
-    frames = np.full((NUM_FRAMES, 32, 48, 3), 40, dtype=np.uint8)
-    for number in range(NUM_FRAMES):
-        frames[number, 8:20, 4 * number : 4 * number + 12] = (200, 30, 30)
-    media.write_video(path, iter(frames), 6.0)
-
-
-def track() -> dict[str, object]:
-    mask = np.zeros((32, 48), dtype=np.bool_)
-    mask[8:20, 4:16] = True
-    return {"masks": {frame: masks.encode(mask).model_dump() for frame in range(NUM_FRAMES)}}
-
-
-def write_dataset(folder: Path, num_samples: int) -> Path:
-    """A data set of one clip and `num_samples` questions."""
-    (folder / "videos").mkdir(parents=True)
-    write_video(folder / "videos" / "clip.mp4")
-    samples = [
-        Sample(
-            id=f"s{number:03d}",
-            video_id="clip",
-            video=Path("videos/clip.mp4"),
-            question=f"Question number {number:03d}?",
-            options=("circle", "square"),
-            answer=1,
-        )
-        for number in range(num_samples)
-    ]
-    jsonl.write_records(folder / "samples.jsonl", samples)
-    return folder
-
-
-def write_replies(path: Path, num_samples: int) -> Path:
-    """A reply with masks for each question; which letter it says depends on the question."""
-    replies = {
-        f"Question number {number:03d}?": {
-            "text": REPLY.replace("B", "AB"[number % 2]),
-            "tracks": [track()],
-            "num_frames": NUM_FRAMES,
-        }
-        for number in range(num_samples)
-    }
-    path.write_text(json.dumps(replies), encoding="utf-8")
-    return path
+@pytest.fixture
+def data(bench: Any, tmp_path: Path) -> Dataset:
+    return datasets.load(str(bench.data(tmp_path / "data", 4)))
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Dataset:
-    return datasets.load(str(write_dataset(tmp_path / "data", 4)))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> models.Model:
-    return models.build(str(write_replies(tmp_path / "replies.json", 4)))
+def model(bench: Any, tmp_path: Path) -> models.Model:
+    return models.build(str(bench.replies(tmp_path / "replies.json", 4)))
 
 
 def run(
@@ -124,9 +76,9 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
     assert about.packages["numpy"] == np.__version__
 
 
-def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(tmp_path: Path) -> None:
-    data = datasets.load(str(write_dataset(tmp_path / "data", 2)))
-    script = json.loads(write_replies(tmp_path / "replies.json", 2).read_text())
+def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(bench: Any, tmp_path: Path) -> None:
+    data = datasets.load(str(bench.data(tmp_path / "data", 2)))
+    script = json.loads(bench.replies(tmp_path / "replies.json", 2).read_text())
     model = models.build(str(tmp_path / "replies.json"))
     run(model, data, tmp_path / "run", limit=1)
     once = runner.load(tmp_path / "run").spent
@@ -153,16 +105,16 @@ def test_the_same_run_again_skips_what_is_done(data: Dataset, model: models.Mode
     assert len(records(tmp_path / "run")) == 4
 
 
-def test_a_failed_sample_is_a_record_and_is_tried_again(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "data", 2)
-    clip = folder / "videos" / "clip.mp4"
+def test_a_failed_sample_is_a_record_and_is_tried_again(bench: Any, tmp_path: Path) -> None:
+    folder = bench.data(tmp_path / "data", 2)
+    clip = folder / "videos" / "clip6.mp4"
     whole = clip.read_bytes()
     data = datasets.load(str(folder))
-    model = models.build(str(write_replies(tmp_path / "replies.json", 2)))
+    model = models.build(str(bench.replies(tmp_path / "replies.json", 2)))
     clip.write_bytes(whole[: len(whole) // 2])
     first = run(model, data, tmp_path / "run")
     assert list(first.failed) == ["s000", "s001"]
-    assert "clip.mp4" in first.failed["s000"]
+    assert "clip6.mp4" in first.failed["s000"]
     clip.write_bytes(whole)
     second = run(model, data, tmp_path / "run")
     assert (second.done, second.skipped, second.failed) == (2, 0, {})
@@ -186,20 +138,20 @@ def test_a_limit_below_one_is_an_error(data: Dataset, model: models.Model, tmp_p
 
 
 def test_a_folder_of_another_run_is_refused_with_the_differences(
-    data: Dataset, model: models.Model, tmp_path: Path
+    data: Dataset, model: models.Model, bench: Any, tmp_path: Path
 ) -> None:
     run(model, data, tmp_path / "run")
     before = (tmp_path / "run" / PREDICTIONS).read_bytes()
     with pytest.raises(ValueError, match=r"another run \(seed was 0, now 7\): .*--restart"):
         run(model, data, tmp_path / "run", seed=7)
-    other = models.build(str(write_replies(tmp_path / "other.json", 3)))
+    other = models.build(str(bench.replies(tmp_path / "other.json", 3)))
     with pytest.raises(ValueError, match=r"model was .*replies\.json', now .*other\.json'; model\.replies was"):
         run(other, data, tmp_path / "run")
     assert (tmp_path / "run" / PREDICTIONS).read_bytes() == before
 
 
-def test_a_changed_data_set_is_another_run(tmp_path: Path, model: models.Model) -> None:
-    folder = write_dataset(tmp_path / "data", 2)
+def test_a_changed_data_set_is_another_run(bench: Any, tmp_path: Path, model: models.Model) -> None:
+    folder = bench.data(tmp_path / "data", 2)
     run(model, datasets.load(str(folder)), tmp_path / "run")
     samples = folder / "samples.jsonl"
     samples.write_text(samples.read_text().replace("number 001", "number 003"))
@@ -276,9 +228,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(data: Dataset,
         run(model, data, Path("/proc/evqa-run"))
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", 12)
-    replies = write_replies(tmp_path / "replies.json", 12)
+def test_a_full_disk_stops_the_run_and_loses_nothing(bench: Any, tmp_path: Path) -> None:
+    data = bench.data(tmp_path / "data", 12)
+    replies = bench.replies(tmp_path / "replies.json", 12)
     out = tmp_path / "run"
     room = 8000
 
@@ -305,10 +257,10 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     assert [one.sample for one in records(out)] == [f"s{number:03d}" for number in range(12)]
 
 
-def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(bench: Any, tmp_path: Path) -> None:
     count = 60
-    data = write_dataset(tmp_path / "data", count)
-    replies = write_replies(tmp_path / "replies.json", count)
+    data = bench.data(tmp_path / "data", count)
+    replies = bench.replies(tmp_path / "replies.json", count)
     unbroken = run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
     assert unbroken.done == count
     out = broken(tmp_path, command(data, replies, Path()))

@@ -1,6 +1,5 @@
 """Folders in the published layouts, written here by hand, and what the readers make of them."""
 
-import csv
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from published_layouts import only, write_table
 
 from evqa import datasets, masks, media
 from evqa.jsonl import read_records
@@ -39,24 +39,9 @@ INSTRUCT = {
 }
 
 
-def write_table(path, *rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def gen_folder(folder, *rows):
     write_table(folder / "st_evidence_gen.csv", *(rows or (GEN,)))
     return folder
-
-
-def only(found):
-    samples, bad = found
-    assert bad == []
-    (sample,) = samples
-    return sample
 
 
 @pytest.mark.parametrize("place", [".", "data"])

@@ -1,6 +1,5 @@
 """Folders of the multiple-choice benchmark in both published spellings, written by hand, and what is read from them."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from published_layouts import only, write_table
 
 from evqa import datasets
 from evqa.schema import Sample
@@ -53,23 +53,13 @@ SHOWN = tuple(Path("options/e1", f"{name}.png") for name in ("d2", "d1", "gt", "
 
 
 def mcq_folder(folder, row, time, space, lacking=()):
-    with (folder / "st_evidence_mcq.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerow(row)
+    write_table(folder / "st_evidence_mcq.csv", row)
     (folder / "temp_options.json").write_text(json.dumps(time))
     (folder / "mask_options.json").write_text(json.dumps(space))
     (folder / "options" / "e1").mkdir(parents=True)
     for name in {"gt", "d1", "d2", "d3"} - set(lacking):
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "options" / "e1" / f"{name}.png")
     return folder
-
-
-def only(found):
-    samples, bad = found
-    assert bad == []
-    (sample,) = samples
-    return sample
 
 
 @pytest.mark.parametrize("row", [CODE, CARD], ids=["as the code reads", "as the card documents"])
