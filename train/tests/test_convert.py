@@ -192,6 +192,15 @@ def test_the_command_merges_a_run_into_a_full_checkpoint(trained, tiny_checkpoin
         convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint))
 
 
+def test_a_merged_run_keeps_what_it_learnt_of_time_and_pixels(tiny_model, tiny_checkpoint, tmp_path):
+    assert checkpoints.load(tiny_checkpoint).config.clock != "marked"
+    tiny_model.config.clock, tiny_model.config.max_pixels = "marked", 14112
+    checkpoints.save_trained(lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "checkpoint-3")
+    convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint, trained=tmp_path / "checkpoint-3"))
+    config = checkpoints.load(tmp_path / "full").config
+    assert (config.clock, config.max_pixels) == ("marked", 14112)
+
+
 def test_a_new_model_is_made_of_a_plain_qwen_and_an_official_decoder(tiny_config, tokenizer, meta_file, tmp_path):
     torch.manual_seed(1)
     sizes = {"text_config": tiny_config.text_config.to_dict(), "vision_config": tiny_config.vision_config.to_dict()}

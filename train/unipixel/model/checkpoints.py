@@ -192,18 +192,22 @@ def save(model: UniPixel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> N
 def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
     """Write what is trained: the adapter of an adapted model, and the other weights that require a gradient.
 
-    `state` are all weights by the names of `model`, where the model's own are sharded.
+    The config goes with them: it says by which clock and of how many pixels they learnt. `state` are all weights by
+    the names of `model`, where the model's own are sharded.
     """
     from peft import PeftModel, get_peft_model_state_dict  # with the extra "train", which loading does without
 
     folder.mkdir(parents=True, exist_ok=True)
+    inside = _inside(model)
+    assert isinstance(inside, UniPixel), type(inside)
+    inside.config.save_pretrained(folder)
     prefix = "base_model.model." if isinstance(model, PeftModel) else ""
     if isinstance(model, PeftModel):
         adapter = get_peft_model_state_dict(model, state_dict=None if state is None else dict(state))
         save_file(_packed(adapter), folder / ADAPTER, metadata={"format": "pt"})
         model.peft_config["default"].save_pretrained(str(folder))
     weights = {name.removeprefix(prefix): tensor for name, tensor in (state or model.state_dict()).items()}
-    names = [n for n, p in _inside(model).named_parameters() if p.requires_grad and "lora_" not in n]
+    names = [n for n, p in inside.named_parameters() if p.requires_grad and "lora_" not in n]
     if names:
         names += [name for name in weights if name.endswith(EXACT)]  # without these, what was trained means nothing
         trained = {weight_names.published_name(name): weights[name] for name in names}
