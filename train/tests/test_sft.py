@@ -166,6 +166,20 @@ def test_a_run_does_not_go_on_from_an_old_checkpoint_beside_newer_ones(flags, fi
     assert "holds checkpoint-4, later than" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_from_checkpoints_alone(flags, finished, capsys, tmp_path):
+    """The folder of a run and its model hold the record of one as well."""
+    for folder in (finished, finished / "model"):
+        assert sft.main([*flags, "--out", str(tmp_path), "--resume", str(folder)]) == 2
+        assert f"{folder} is no checkpoint to go on from" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused(flags, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert sft.main([*flags, "--out", str(out)]) == 2
+        assert f"cannot write to {out}" in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_taken_for_one_with_other_settings(flags, finished, capsys):
     assert sft.main([*flags, "--out", str(finished), "--lr", "0.5"]) == 2
     assert "config.optimizer.lr: 0.003 -> 0.5" in capsys.readouterr().err
@@ -250,7 +264,7 @@ def test_every_checkpoint_says_what_it_was_made_with(finished, squares):
         assert record["data"][str(squares)]["samples"] == 8
         assert record["packages"]["torch"] == metadata.version("torch")
     names = {path.name for path in (finished / "checkpoint-4").iterdir()}
-    assert {"adapter_model.safetensors", "adapter_config.json", "pytorch_model.safetensors"} < names
+    assert {"adapter_model.safetensors", "adapter_config.json", "pytorch_model.safetensors", "config.json"} < names
     assert "training_args.bin" not in names
 
 

@@ -117,8 +117,12 @@ def clean(out: Path) -> None:
 @contextlib.contextmanager
 def held(out: Path) -> Iterator[None]:
     """Make the folder of a run and hold it: a second process that wants it is told so."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        raise ValueError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
+    with lock as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned loaders
         except (BlockingIOError, PermissionError) as error:

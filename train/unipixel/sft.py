@@ -151,6 +151,8 @@ def checkpoint_of(command: Command, record: run_folder.Record) -> Path | None:
     if checkpoint is None:
         return None
     run_folder.check_fits(checkpoint, record)
+    if run_folder.step_of(checkpoint) < 0:
+        raise ValueError(f"{checkpoint} is no checkpoint to go on from: name a folder checkpoint-N of a run")
     later = [folder.name for folder in existing if run_folder.step_of(folder) > run_folder.step_of(checkpoint)]
     if later:
         raise ValueError(
