@@ -25,7 +25,7 @@ from evqa import media, zoo
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.batching import Batcher
 from evqa.schema import LETTERS, Track, Usage
-from unipixel import visits
+from unipixel import devices, visits
 from unipixel.asking import Asked, Reader
 from unipixel.data import conversation
 from unipixel.model import checkpoints
@@ -109,7 +109,7 @@ class UniPixelChat:
         self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
         if loaded is None:
             folder = zoo.locate(checkpoint)
-            place = torch.device(_device(device))
+            place = devices.device(device)
             model = checkpoints.load(folder, dtype=_dtype(dtype, place), device=place)
             loaded = Loaded(model, checkpoints.load_tokenizer(folder))
             self._identity |= {"weights": zoo.fingerprint(folder), "revision": zoo.revision(folder)}
@@ -274,10 +274,6 @@ def _masks(scene: Scene, tracks: Sequence[Track]) -> Masks:
     video, covered = scene.video, scene.visits.covered
     are_all = len(covered) == video.num_frames
     return Masks(tuple(tracks), (video.height, video.width), video.num_frames, None if are_all else tuple(covered))
-
-
-def _device(name: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -14,7 +14,7 @@ import torch
 
 from evqa import ask, jsonl, media, pointing, zoo
 from evqa.schema import Prediction, Track
-from unipixel import visits
+from unipixel import devices, visits
 from unipixel.model import decoder_weights
 from unipixel.model.pointing import BACKGROUND, OBJECT, Clicks, Sign, box
 from unipixel.tracks import Scene, tracks
@@ -73,8 +73,8 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     if side % 32 or side < 32:
         raise ValueError(f"the side is a multiple of 32 pixels, got {side}")
     signs = signs_of(video, points, boxes, mask_files)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    tracker = decoder_weights.load_tracker(_weights(weights), side)[1].eval().to(torch.device(name))  # type: ignore[arg-type]
+    place = devices.device(device)
+    tracker = decoder_weights.load_tracker(_weights(weights), side)[1].eval().to(place)  # type: ignore[arg-type]
     planned = visits.plan(video, prompt_frame=frame)
     prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))
     try:
