@@ -365,6 +365,8 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_into_a_record(server: 
         ("gpt-4o", {"max_tokens": 0}, "--max-tokens is at least 1, got 0"),
         ("gpt-4o", {"fps": 0.0}, "--fps is a number of frames a second, above 0, got 0.0"),
         ("gpt-4o", {"fps": float("nan")}, "above 0, got nan"),
+        ("gpt-4o", {"temperature": -1.0}, "--temperature is a number from 0 on, got -1.0"),
+        ("tiny", {"temperature": float("nan")}, "--temperature is a number from 0 on, got nan"),
         ("scripted", {"rpm": 3.0}, "has no --rpm; it has: --replies"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -151,8 +152,10 @@ def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setti
     for key, value in overrides.items():
         if key in COUNTS and isinstance(value, int) and value < 1:
             raise ValueError(f"{_flags([key])} is at least 1, got {value}")
-        if key in RATES and isinstance(value, int | float) and not 0 < value < float("inf"):
+        if key in RATES and isinstance(value, int | float) and not 0 < value < math.inf:
             raise ValueError(f"{_flags([key])} is a number of frames a second, above 0, got {value}")
+        if key == "temperature" and isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise ValueError(f"{_flags([key])} is a number from 0 on, got {value}")
 
 
 def _flags(names: list[str]) -> str:
