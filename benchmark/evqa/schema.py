@@ -11,6 +11,7 @@ Conventions
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -193,6 +194,13 @@ class Sample(Record):
         ):
             if answer is not None and not 0 <= answer < len(options):
                 raise ValueError(f"{name} {answer} is no index into {len(options)} options")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_ascend(self) -> Self:
+        about = (0,) if self.frames is None else self.frames
+        if not about or about[0] < 0 or any(one >= other for one, other in pairwise(about)):
+            raise ValueError(f"frames are ascending indices from 0 on, one at least, got {about[:10]}")
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,14 @@ def test_a_missing_video_does_not_stop_loading(tmp_path):
     assert not data.samples[0].video.exists()
 
 
+@pytest.mark.parametrize("frames", [[], [-1, 0], [3, 0], [0, 0]])
+def test_frames_that_are_no_ascending_indices_make_no_sample(tmp_path, frames):
+    data = datasets.load(str(folder_with(tmp_path, line("a"), line("b", frames=frames))))
+    assert [sample.id for sample in data.samples] == ["a"]
+    (bad,) = data.rejected
+    assert "frames are ascending indices" in bad.reason
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_known_name_is_found_below_the_data_root(tmp_path, monkeypatch, name):
     monkeypatch.setenv("EVQA_DATA", str(tmp_path))
