@@ -107,6 +107,16 @@ def test_a_folder_without_safetensors_weights_is_refused_with_what_it_lacks(tmp_
         checkpoints.load(tmp_path)
 
 
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_weights_that_broke_off_are_named(tiny_model, tokenizer, tmp_path, kept):
+    checkpoints.save(tiny_model, tmp_path / "full", tokenizer)
+    checkpoints.save_trained(lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "trained")
+    for path in (tmp_path / "trained" / "adapter_model.safetensors", tmp_path / "full" / "model.safetensors"):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(ValueError, match=f"{path} is no whole safetensors file"):
+            checkpoints.load(path.parent, base=tmp_path / "full")
+
+
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     index = {"weight_map": {"lm_head.weight": "../secret.safetensors"}}
@@ -175,6 +185,7 @@ def test_what_was_trained_goes_to_disk_and_back(tiny_model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "config.json",
         "pytorch_model.safetensors",
     ]
     assert any(

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ def load(
     is_partial = holds_trained_only(folder)
     start = base_of(folder, base) if is_partial else folder
     check(start)
+    if is_partial:
+        _check_whole(folder)
     if config is None:
         config = UniPixelConfig.from_pretrained(folder if (folder / "config.json").is_file() else start)
     wanted = config.dtype if dtype == "auto" else dtype
@@ -244,7 +246,7 @@ def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """A `ValueError` that names the files which a full checkpoint in `folder` lacks."""
+    """A `ValueError` that names the files which a full checkpoint in `folder` lacks, or that broke off."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no checkpoint: it has no config.json")
     if (folder / INDEX).is_file():
@@ -255,6 +257,17 @@ def check(folder: Path) -> None:
             raise ValueError(f"{folder} is incomplete: it lacks {', '.join(missing)}")
     elif not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} is incomplete: it lacks {WEIGHTS} or {INDEX}")
+    _check_whole(folder)
+
+
+def _check_whole(folder: Path) -> None:
+    """A `ValueError` that names a file of weights which is not as long as it says itself."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no whole safetensors file ({error}): fetch or copy it again") from error
 
 
 def best_attention(dtype: torch.dtype | str | None, device: torch.device | str) -> str:
