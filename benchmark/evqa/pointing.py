@@ -76,6 +76,9 @@ def pointed(model: Model, video: Video, question: str, pointing: Pointing) -> Po
     """
     if not isinstance(model, Pointable):
         raise ValueError(f"model {model.name!r} {WORDS_ONLY}")  # noqa: TRY004  (the user's choice)
+    count = len(pointing.points) + len(pointing.boxes) + len(pointing.masks)
+    if more := [number for number in NUMBER.findall(question) if int(number) > count]:
+        raise ValueError(f"the question names [{more[0]}], and what is pointed at goes to [{count}]: got {question!r}")
     places = places_of(video, pointing)
     given = [region(text, video) for text in pointing.masks]
     if pointing.one_pass:

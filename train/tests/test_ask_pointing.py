@@ -87,6 +87,13 @@ def test_in_one_pass_points_and_boxes_stand_in_the_question(checkpoint, clip, sq
             pointed(chat, media.probe(clip), question, pointing)
 
 
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_a_number_that_nothing_is_pointed_at_for_is_refused(checkpoint, clip, one_pass):
+    pointing = Pointing(points=("20,20",), one_pass=one_pass)
+    with pytest.raises(ValueError, match=r"names \[2\], and what is pointed at goes to \[1\]"):
+        pointed(build(str(checkpoint)), media.probe(clip), "Does [1] meet [2]?", pointing)
+
+
 def test_the_command_answers_about_what_is_pointed_at(checkpoint, clip, square, tmp_path, capsys):
     arguments = ["ask", str(clip), "What does [1] hand to [2]?", "--model", str(checkpoint), "--point", "20,20@0.5"]
     assert main([*arguments, "--mask", f"{square}@1", "--out", str(tmp_path / "out")]) == 0
