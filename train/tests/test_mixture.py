@@ -82,6 +82,13 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert [draw.position for draw in order(1)] == list(range(40))
 
 
+def test_a_data_set_that_no_epoch_would_draw_of_is_refused(tmp_path, squares):
+    (tmp_path / "other").symlink_to(squares)
+    both = ((str(squares), 1.0), (str(tmp_path / "other"), 0.01))
+    with pytest.raises(ValueError, match=r"no sample of \S+other \(0.01 of 8 samples\)"):
+        mixture.load(DataConfig(datasets=both), seed=0)
+
+
 def test_the_repeats_of_two_data_sets_give_their_shares(tmp_path, squares):
     config = DataConfig(datasets=((str(squares), 2.5),))
     found = mixture.load(config, seed=0)

@@ -159,10 +159,10 @@ def load(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
         head = f"{len(problems)} of {len(config.datasets)} data sets of the mixture cannot be read:"
         advice = "name those that are there by --datasets, or take --recipe evidence-only"
         raise ValueError("\n".join([head, *problems, *([advice] if len(config.datasets) > 1 else [])]))
-    mixture = Mixture(sources=tuple(sources), seed=seed, unit=unit)
-    if len(mixture) == 0:
-        raise ValueError("the repeats are so small that an epoch of the mixture is empty: raise them")
-    return mixture
+    if none := [source for source in sources if source.per_epoch == 0]:
+        named = ", ".join(f"{source.name} ({source.repeat} of {len(source.samples)} samples)" for source in none)
+        raise ValueError(f"the repeats are so small that an epoch has no sample of {named}: raise or leave them out")
+    return Mixture(sources=tuple(sources), seed=seed, unit=unit)
 
 
 def _source(name: str, repeat: float, config: DataConfig) -> Source:
