@@ -127,6 +127,10 @@ def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
         (lambda: recipes.tiny("3b", "tiny"), "the decoder tiny belongs to the size tiny"),
         (lambda: OptimizerConfig(max_rise=0.5), "max_rise is a number >= 1, got 0.5"),
         (
+            lambda: dataclasses.replace(recipes.tiny("3b", "base"), sample_objects=0),
+            "sample_objects is a number >= 1, got 0",
+        ),
+        (
             lambda: dataclasses.replace(recipes.tiny("3b", "base"), modules=("head",)),
             r"unknown modules \['head'\]; the modules are: embedding",
         ),

@@ -279,6 +279,8 @@ class SFTConfig:
         unknown = set(self.modules) - set(get_args(Module))
         if unknown:
             raise ValueError(f"unknown modules {sorted(unknown)}; the modules are: {', '.join(get_args(Module))}")
+        if self.sample_objects != -1:
+            _check_at_least(1, sample_objects=self.sample_objects)
         if not self.modules and self.lora.rank == 0:
             raise ValueError("nothing is trained: name modules, or give the adapter a rank")
 
