@@ -70,9 +70,11 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         samples: write the scores of each sample there too, as .csv or .jsonl.
         format: of the table: text, markdown or latex.
     """
-    from evqa import evaluate
+    from evqa import evaluate, samples_table
     from evqa import report as tables
 
+    if samples is not None:
+        samples_table.check(samples, evaluate.file_of(run))
     dataset = evaluate.dataset_of(run, data)
     trivial = evaluate.trivial_scores(dataset, train_data, preset, baselines, workers=workers)
     scores, path = evaluate.score_run(run, dataset, preset, trivial, masks, workers=workers)
@@ -89,7 +91,7 @@ def compare(
     second: Positional[Annotated[Path, arg(metavar="B")]],
     *,
     data: Name = None,
-    preset: Annotated[str, arg(metavar="PRESET")] = "strict",
+    preset: Annotated[str | None, arg(metavar="PRESET")] = None,
 ) -> int:
     """Is B better than A? Both on the same samples: differences with 95 % intervals over videos, and p.
 
@@ -99,7 +101,8 @@ def compare(
         first: folder of a run, or any file of predictions that evqa score takes.
         second: another one, of the same data set.
         data: data set that was predicted; the one that the first run names, where none is given.
-        preset: whose metrics (evqa list presets).
+        preset: whose metrics (evqa list presets); strict where none is given, mcq for data with options in time or
+            space.
     """
     from evqa import compare as paired
 
