@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -398,6 +399,8 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
     text = capsys.readouterr().out
     assert r"my\_model & 100.0 [100.0, 100.0] & " in text
     assert r"J\&F" in text
+    lines = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", text, flags=re.DOTALL).splitlines()
+    assert [text for text in lines if text.strip() and not text.startswith("% ")] == []
     tables = 4  # scores, every mean, the joint grid, question types; counts are words where all were scored
     assert text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == tables
 

@@ -478,3 +478,8 @@ def test_a_folder_of_davis_that_is_not_there_is_an_error(tmp_path: Path, missing
         (folder / "s" if name != missing else tmp_path).mkdir(parents=True, exist_ok=True)
     with pytest.raises(ValueError, match=f"{missing} is no folder"):
         score_file("davis-2016", Files(folders["ours"], folders["gold"], None))
+
+
+def test_a_gold_file_without_a_question_is_no_score(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"1\.txt has no question of rextime to score: 1\.txt:1 is left out: qid"):
+        scored(tmp_path, "rextime", [{"qid": "q", "ans": "A"}], [{"id": "q"}])

@@ -79,10 +79,11 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     trivial = evaluate.trivial_scores(dataset, train_data, preset, baselines, workers=workers)
     scores, path = evaluate.score_run(run, dataset, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
-    say(f"{scores[0].source}\n\n{tables.report(scores, trivial, style)}\nwritten to {path}")
+    found, written = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
+    say(f"{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
     if samples is not None:
         evaluate.write_samples(samples, scores, dataset)
-        say(f"each sample is in {samples}")
+        say(tables.prose(f"each sample is in {samples}", style))
     return 0
 
 

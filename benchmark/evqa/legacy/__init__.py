@@ -58,4 +58,8 @@ def score_file(name: str, files: Files) -> FileScores:
         raise ValueError(f"{name} files hold their gold: leave {files.gold} out, which is not read")
     if files.extra is not None and not row.extra:
         raise ValueError(f"{name} has no third file: leave --extra {files.extra} out, which is not read")
-    return row.score(files)
+    scores = row.score(files)
+    if not scores.samples:
+        reason = scores.notes[0] if scores.notes else "it holds no record"
+        raise ValueError(f"{files.gold or files.predictions} has no question of {name} to score: {reason}")
+    return scores
