@@ -483,3 +483,13 @@ def test_a_folder_of_davis_that_is_not_there_is_an_error(tmp_path: Path, missing
 def test_a_gold_file_without_a_question_is_no_score(tmp_path: Path):
     with pytest.raises(ValueError, match=r"1\.txt has no question of rextime to score: 1\.txt:1 is left out: qid"):
         scored(tmp_path, "rextime", [{"qid": "q", "ans": "A"}], [{"id": "q"}])
+
+
+@pytest.mark.parametrize("bad", [None, "x", float("nan")])
+def test_a_prediction_that_cannot_be_read_stays_in_the_mean(tmp_path: Path, bad: object):
+    moments = scored(tmp_path, "omtg", [{"pred": bad, "gt": [[0, 1]]}, {"pred": [[0, 1]], "gt": [[0, 1]]}])
+    assert [table.metrics["tIoU"].mean for table in moments.tables[:2]] == [0.5, 0.5]
+    assert moments.tables[0].metrics["EtF1"].n_unparsed == 1
+    pairs = scored(tmp_path, "preference", [{"human": 1, "model": bad}, {"human": 1, "model": 0.5}])
+    assert pairs.official("without ties") == pairs.tables[1].numbers["with ties"] == 0.5
+    assert pairs.tables[1].metrics["without ties"].n_unparsed == 1
