@@ -43,6 +43,12 @@ _AND_LETTER = re.compile(
     re.VERBOSE,
 )
 """A second letter: `A or B`, `A, B`."""
+_DENIED = re.compile(
+    r"""not\s(?:option\s)?["'(]?([B-HJ-Z]|[AI](?!\s(?!but\b|because\b|since\b|as\b)[a-z]))
+        (?![A-Za-z0-9_]|['\u2019-][A-Za-z])""",
+    re.VERBOSE,
+)
+"""An answer that is taken back: `the answer is not B`."""
 _OR = re.compile(r"\s{1,3}(?:or|/)\b|/", re.IGNORECASE)
 """A second option's text may follow."""
 _WORD_ON = re.compile(r"[\w%]|[.,]\d|['\u2019-]\w")
@@ -105,10 +111,13 @@ def _whole(text: str, options: Sequence[str]) -> Meant | None:
 def _committed(text: str, options: Sequence[str]) -> Meant | None:
     """`Answer: B`, `"answer": "B"`, `the correct option is D`: the last one that names something."""
     places = deque((match.end() for match in _COMMIT.finditer(text)), maxlen=MAX_PLACES)
+    denied: Meant = frozenset()
     for place in reversed(places):
+        if match := _DENIED.match(text, place):
+            denied |= _letter(match[1], options)
         meant = _named_at(text, place, options)
         if meant is not None:
-            return meant
+            return meant - denied if len(meant) == 1 else meant
     return None
 
 

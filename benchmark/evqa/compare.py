@@ -11,10 +11,15 @@ from evqa.report import NONE, counted, table
 from evqa.scores import Scores
 
 
-def compare(first: Path, second: Path, data: str | None, preset: str) -> str:
-    """The table of differences as text: B minus A on the samples that both are scored on."""
-    preset_named(preset)
+def compare(first: Path, second: Path, data: str | None, choice: str | None = None) -> str:
+    """The table of differences as text: B minus A on the samples that both are scored on.
+
+    Under our own preset for the data set where none is chosen.
+    """
+    if choice is not None:
+        preset_named(choice)
     dataset = evaluate.dataset_of(first, data)
+    preset = choice or evaluate.presets_of(evaluate.BOTH, dataset)[0]
     evaluate.dataset_of(second, data or dataset.name)
     one, two = (
         evaluate.scores_of(inputs.predictions(evaluate.file_of(run), dataset), dataset, [preset], name)[0]

@@ -120,11 +120,8 @@ def catalogue(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
     """
     name, path = _find(name_or_folder)
     rejected: list[BadLine] = []
-    offsets, left_out, starts = array("q"), Counter[str](), _line_starts(path)
-    number, start = 0, 0
-    for line, sample in _numbered(path, path.parent.resolve(), rejected):
-        while number < line:
-            number, start = next(starts)
+    offsets, left_out = array("q"), Counter[str]()
+    for start, sample in _placed(path, path.parent.resolve(), rejected):
         if reason := unusable(sample):
             left_out[reason] += 1
         else:
@@ -184,12 +181,13 @@ def _advice(name: str) -> str:
 
 
 def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Sample]:
-    return (sample for _, sample in _numbered(path, folder, rejected))
+    return (sample for _, sample in _placed(path, folder, rejected))
 
 
-def _numbered(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple[int, Sample]]:
+def _placed(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple[int, Sample]]:
+    """(first byte of its line, sample with checked paths)."""
     lines: dict[str, int] = {}
-    for line, _, sample in numbered_records(path, Sample, rejected):
+    for line, start, sample in numbered_records(path, Sample, rejected):
         if sample.id in lines:
             rejected.append(BadLine(line, f"duplicate id: {sample.id} is on line {lines[sample.id]} already"))
             continue
@@ -199,7 +197,7 @@ def _numbered(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tup
             rejected.append(BadLine(line, str(error)))
             continue
         lines[sample.id] = line
-        yield line, checked
+        yield start, checked
 
 
 def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Sample]:
@@ -218,15 +216,6 @@ def _cannot_be_inlined(rejected: list[BadLine]) -> Callable[[Sample], str | None
         return None if next(_inline(iter([sample]), rejected), None) else "its tracks cannot be read"
 
     return reason
-
-
-def _line_starts(path: Path) -> Iterator[tuple[int, int]]:
-    """(number from 1, first byte) of each line."""
-    start = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            yield number, start
-            start += len(line)
 
 
 def _unfinished(line: int) -> BadLine:

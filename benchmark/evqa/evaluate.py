@@ -113,6 +113,7 @@ def scores_of(
 def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     """The scores of each sample, one row a sample and preset."""
     with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         samples_table.write(path, scores, dataset)
 
 
@@ -138,7 +139,7 @@ def write_report(
 ) -> tuple[str, Path]:
     """The main tables of several runs as text, and the page to look at them; `out` gets the page and all tables."""
     curves = [curve for folder in training for curve in view.training_curves(folder)]
-    names, presets = _distinct(runs), list(OWN)
+    names, presets = _distinct(runs), presets_of(BOTH, dataset)
     found = {name: inputs.predictions(file_of(run), dataset) for name, run in names.items()}
     scores = {name: scores_of(given, dataset, presets, name) for name, given in found.items()}
     predictions = {name: list(given.all(dataset)) for name, given in found.items()}

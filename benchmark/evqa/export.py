@@ -67,7 +67,7 @@ def export(found: Predictions, dataset: Dataset, out: Path, name: str, step: str
         try:
             with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction)
         except ValueError as error:
-            shutil.rmtree(partial / name / step / sample.id)
+            shutil.rmtree(partial / name / step / sample.id, ignore_errors=True)
             unwritable.append(f"{sample.id}: {error}")
     write_json(partial / f"{name}.json", entries)
     partial.rename(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evqa.jsonl import write_json
+from evqa.jsonl import check_output, write_json
 from evqa.legacy import score_file
 from evqa.legacy.scores import Files, FileScores, FileTable
 from evqa.metrics.means import Mean
@@ -15,9 +15,15 @@ MAX_NOTES = 10
 
 def score_and_write(name: str, predictions: Path, gold: Path | None, extra: Path | None, out: Path | None) -> str:
     """The tables of a prediction file as text; the scores are written to `out` where it is given."""
+    if out is not None:
+        check_output(out, [predictions, gold, extra])
     scores = score_file(name, Files(predictions, gold, extra))
     if out is not None:
-        write_json(out, scores.model_dump(mode="json"))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(out, scores.model_dump(mode="json"))
+        except OSError as error:
+            raise ValueError(f"cannot write {out}: {error.strerror or error}") from error
     return tables(scores) + (f"\n\nwritten to {out}" if out else "")
 
 

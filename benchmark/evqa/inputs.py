@@ -78,10 +78,15 @@ class Predictions:
     def get(self, sample: Sample) -> Prediction | None:
         """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
         prediction = self.read(sample)
-        if prediction is None or prediction.tracks is not None or prediction.status == "failed":
+        if prediction is None or prediction.status == "failed":
+            return prediction
+        prediction = self._without_unknown_choices(prediction, sample)
+        if prediction.tracks is not None:
             return prediction
         try:
             folder = self._mask_folder(prediction)
+            if prediction.mask_folder is not None and not (folder and folder.is_dir()):
+                return self._without_masks(prediction, f"{prediction.mask_folder} is no folder beside the file")
             has_masks = folder is not None and folder.is_dir() and bool(masks.read_folder(folder))
         except ValueError as error:
             return self._without_masks(prediction, error)
@@ -124,7 +129,21 @@ class Predictions:
             return path_inside(self.path.parent, prediction.mask_folder)
         return None if self.masks is None else path_inside(self.masks, Path(prediction.sample, "masks"))
 
-    def _without_masks(self, prediction: Prediction, error: ValueError) -> Prediction:
+    def _without_unknown_choices(self, prediction: Prediction, sample: Sample) -> Prediction:
+        """Choices of options that the sample does not have are named and count as unparsed."""
+        options = {"answer": sample.options, "time_choice": sample.time_options, "mask_choice": sample.mask_options}
+        unknown = {
+            name: chosen
+            for name, given in options.items()
+            if (chosen := getattr(prediction, name)) is not None and not 0 <= chosen < len(given)
+        }
+        for name, chosen in unknown.items():
+            self.problems.add(
+                f"{self.path}: key {sample.id}: {name}: {chosen} is no index, from 0, into {len(options[name])} options"
+            )
+        return prediction.model_copy(update=dict.fromkeys(unknown)) if unknown else prediction
+
+    def _without_masks(self, prediction: Prediction, error: ValueError | str) -> Prediction:
         self.problems.add(f"{self.path}: key {prediction.sample}: masks: {error}")
         return prediction.model_copy(update={"mask_folder": None})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -18,6 +19,10 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line is refused: no honest record comes near."""
+
+
+MARK = codecs.BOM_UTF8
+"""What some editors put before the first line of a file in UTF-8; it is no part of the line."""
 
 
 class BadLine(NamedTuple):
@@ -53,6 +58,8 @@ def lines(path: Path) -> Iterator[Line]:
                 end += len(rest)
                 if rest.endswith(b"\n"):
                     break
+            if number == 1 and line.startswith(MARK):
+                start, line = start + len(MARK), line[len(MARK) :]
             if line.strip():
                 yield Line(number, start, end, None if is_long else line)
 
@@ -90,6 +97,8 @@ def numbered_records(
                         f"{path}:{number} is longer than {MAX_LINE_BYTES} bytes: this is no file of records"
                     )
                 return
+            if number == 1 and line.startswith(MARK):
+                offset, line = offset + len(MARK), line[len(MARK) :]
             if not line.strip():
                 continue
             try:
@@ -158,6 +167,12 @@ def _sync_names(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def check_output(path: Path, sources: Iterable[Path | None]) -> None:
+    """A `ValueError` where a file to write is one of those that are read."""
+    if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in sources):
+        raise ValueError(f"{path} is an input and would be written over: choose another file to write to")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

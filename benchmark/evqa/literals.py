@@ -75,14 +75,22 @@ def read(text: str, at: int) -> Found:
     return _read(text, at, 0)
 
 
-def lists(text: str) -> Iterator[Node]:
+class Placed(NamedTuple):
+    """A list, and where it stands."""
+
+    start: int
+    node: Node
+    end: int
+
+
+def lists(text: str) -> Iterator[Placed]:
     """Every outermost list of a text in order; what is no list is passed over."""
     at = text.find("[")
     while at >= 0:
         end = at + 1
         try:
             node, end = read(text, at)
-            yield node
+            yield Placed(at, node, end)
         except Junk as junk:
             end = max(end, junk.at)
         except Cut:

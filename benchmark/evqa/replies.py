@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from evqa import literals
 from evqa.choices import MAX_PLACES, read_answer
-from evqa.literals import Cut, Junk, Node
+from evqa.literals import Cut, Found, Junk, Node
 from evqa.schema import LETTERS, Ask, Sample, Span, Spans, Turn
 
 MAX_SECONDS = 1e7
@@ -99,6 +99,12 @@ _NONE = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s)")
+_BESIDE = re.compile(r"\s{0,3}(?:[,;&\n]|and\b)\s{0,3}(?:and\s{1,3}|[-*\u2022]\s|\d{1,2}[.)]\s)?(?=[\[({])")
+"""What may stand between two pairs that are said together."""
+_TIMED_BULLET = re.compile(
+    r"\s{0,4}(?:[-*\u2022]|\d{1,2}[.)])\s{1,3}(?=[\[({]?[\"']?\d|from\b|between\b)", re.IGNORECASE
+)
+"""The start of a line of a list of times."""
 _WITHOUT_TIME = re.compile(r"Answer:\s{0,3}\(?[A-Z]\)?\s{0,3}\.\s{0,3}Spatial Evidence:")
 _STARTS = ("start", "start_time", "start_sec", "start_seconds", "begin", "from")
 _ENDS = ("end", "end_time", "end_sec", "end_seconds", "stop", "to")
@@ -118,33 +124,85 @@ def read_spans(text: str) -> Spans | None:
 
 def _spans_of_line(text: str, at: int) -> Spans | None:
     """Ranges in the rest of an announced line; () where it says that there are none."""
-    line = text[at : at + 1000].partition("\n")[0]
+    line, *below = text[at : at + 5000].split("\n")
     if _NONE.match(line):
         return ()
-    sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
-    return _checked(literals.ranges(line) or literals.ranges(sentence, is_announced=True)) or None
+    pairs = _ranges_of_line(line[:1000])
+    for item in below if len(text) <= at + 5000 else below[:-1]:
+        match = _TIMED_BULLET.match(item)
+        more = _ranges_of_line(item[match.end() :]) if match and pairs else []
+        if not more:
+            break
+        pairs += more
+    return _checked(pairs) or None
+
+
+def _ranges_of_line(line: str) -> list[tuple[float, float]]:
+    match = _TIMED_BULLET.match(line)
+    bare = line[match.end() :] if match else line
+    if bare.startswith(("[", "(", "{")):
+        try:
+            pair = _pair(literals.read(bare, 0).node)
+        except (Cut, Junk):
+            pair = None
+        if pair:
+            return [pair]
+    return literals.ranges(bare) or literals.ranges(_SENTENCE_END.split(bare, maxsplit=1)[0], is_announced=True)
 
 
 def _spans_of_literal(text: str, at: int) -> Spans | None:
     try:
-        return _spans_of(literals.read(text, at).node)
+        found = literals.read(text, at)
     except Cut:
         return None
     except Junk:
         return _spans_of_line(text, at)
+    pairs, _ = _pairs_in_a_row(text, found)
+    return _checked(pairs) if pairs else _spans_of(found.node)
+
+
+def _pairs_in_a_row(text: str, found: Found) -> tuple[list[tuple[float, float]], int]:
+    """Pairs that follow one another, `[5, 10], [12, 15]`, from one that is read on, and the character after them."""
+    pairs: list[tuple[float, float]] = []
+    end = found.end
+    while isinstance(found.node, list | dict) and (pair := _pair(found.node)) is not None:
+        pairs.append(pair)
+        end = found.end
+        match = _BESIDE.match(text, end)
+        if match is None:
+            break
+        try:
+            found = literals.read(text, match.end())
+        except (Cut, Junk):
+            break
+    return pairs, end
 
 
 def _spans_anywhere(text: str) -> Spans | None:
     """The last nested list; else a reply that is one list, or has one pair; else what prose states."""
     if _NONE.match(text.strip()) or _WITHOUT_TIME.search(text):
         return ()
-    found = list(deque(literals.lists(text[-MAX_TAIL:]), maxlen=MAX_PLACES))
+    tail = text[-MAX_TAIL:]
+    found = [each.node for each in deque(literals.lists(tail), maxlen=MAX_PLACES)]
     nested = [node for node in found if isinstance(node, list) and any(isinstance(item, list | dict) for item in node)]
     if nested:
         return _spans_of(nested[-1])
+    rows = deque(_rows_of_pairs(tail), maxlen=1)
+    if rows and len(rows[0]) > 1:
+        return _checked(rows[0])
     flat = [node for node in found if isinstance(node, list) and (len(node) == 2 or _is_all(text))]
     spans = _spans_of(flat[-1]) if flat else _spans_of_all(text)
     return _checked(literals.ranges(text)) or None if spans is None else spans
+
+
+def _rows_of_pairs(text: str) -> Iterator[list[tuple[float, float]]]:
+    """Pairs that follow one another, row by row."""
+    end = 0
+    for each in literals.lists(text):
+        if each.end > end:
+            pairs, end = _pairs_in_a_row(text, Found(each.node, each.end))
+            if pairs:
+                yield pairs
 
 
 def _spans_of_all(text: str) -> Spans | None:
@@ -237,6 +295,7 @@ _EXPRESSIONS_KEY = re.compile(
 )
 
 
+_ANSWER_KEY = re.compile(r"answer[\"']\s{0,3}:\s{0,8}", re.IGNORECASE)
 _BULLET = re.compile(r"\s{0,4}(?:[-*\u2022]|\d{1,2}[.)])\s{1,3}(\S.{0,300})")
 _OBJECT = re.compile(r"<obj>([^<>]{1,300})</obj>")
 
@@ -262,7 +321,10 @@ def read_expressions(text: str) -> tuple[str, ...] | None:
             return ()
         if bullets := _bullets(text, place):
             return bullets
-    found = [_strings(node) for node in deque(literals.lists(text[-MAX_TAIL:]), maxlen=MAX_PLACES)]
+    tail = text[-MAX_TAIL:]
+    others = {match.end() for key in (_SPANS_KEY, _ANSWER_KEY) for match in key.finditer(tail)}
+    placed = deque((each for each in literals.lists(tail) if each.start not in others), maxlen=MAX_PLACES)
+    found = [_strings(each.node) for each in placed]
     written = [strings for strings in found if strings]
     alone = _labels_of_literal(_unfenced(text)) if not written and _unfenced(text).startswith("{") else None
     if alone:

@@ -47,23 +47,25 @@ def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores],
     chosen = [scores for scores in runs if scores.preset == preset]
     rows = [*chosen, *(scores for scores in baselines if scores.preset == preset)]
     counts = counted({scores.name: scores.metrics for scores in rows}, columns_of(preset), style)
-    return [heading(preset, style), main_table(rows, style), counts, *(counts_line(scores) for scores in chosen)]
+    lines = [prose(counts_line(scores), style) for scores in chosen]
+    return [heading(preset, style), main_table(rows, style), counts, *lines]
 
 
 def details(scores: Scores, style: Style = "text") -> list[str]:
     """What stands behind a row of the main table: every mean with its counts, the joint grid, the groups."""
-    parts = [f"{scores.name}, every mean ({scores.preset})\n{means_table(scores, style)}"]
+    title = prose(f"{scores.name}, every mean ({scores.preset})", style)
+    parts = [f"{title}\n{means_table(scores, style)}"]
     if derived := derived_line(scores):
-        parts.append(derived)
+        parts.append(prose(derived, style))
     if grid := joint_table(scores, style):
-        parts.append(
-            f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least\n{grid}"
-        )
+        title = f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least"
+        parts.append(f"{prose(title, style)}\n{grid}")
     for axis, about in (("question_type", "question type"), ("source", "source")):
         groups = scores.groups.get(axis, {})
         if len(groups) > 1:
             counts = counted(groups, columns_of(scores.preset), style)
-            parts += [f"{scores.name}, by {about}\n{group_table(scores, axis, style)}", counts]
+            title = prose(f"{scores.name}, by {about}", style)
+            parts += [f"{title}\n{group_table(scores, axis, style)}", counts]
     return parts
 
 
@@ -86,9 +88,14 @@ def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style
                 body.append([name, ", ".join(same), *map(str, counts)])
     words = f"over {_numbers(whole)} samples, none of them missing, failed or unparsed" if whole else ""
     if not body:
-        return words
-    rest = f"\n\nevery other mean: {words}" if words else ""
-    return f"over how many samples\n{table(['', 'means', *COUNTS], body, style)}{rest}"
+        return prose(words, style)
+    rest = f"\n\n{prose(f'every other mean: {words}', style)}" if words else ""
+    return f"{prose('over how many samples', style)}\n{table(['', 'means', *COUNTS], body, style)}{rest}"
+
+
+def prose(text: str, style: Style = "text") -> str:
+    """Words beside a table; in LaTeX a comment, since names may hold any character."""
+    return f"% {text}" if style == "latex" and text else text
 
 
 def _numbers(numbers: set[int]) -> str:
@@ -137,9 +144,7 @@ def joint_table(scores: Scores, style: Style = "text") -> str:
 def heading(preset: str, style: Style = "text") -> str:
     """The preset's name and what it means."""
     about = f"preset {preset}: {preset_named(preset).about}"
-    if style == "latex":
-        return f"% {about}"
-    return f"### {about}" if style == "markdown" else about
+    return f"### {about}" if style == "markdown" else prose(about, style)
 
 
 def columns_of(preset: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.jsonl import rewritten
+from evqa.jsonl import check_output, rewritten
 from evqa.metrics.presets import preset as preset_named
 from evqa.scores import Scores
 
@@ -41,10 +41,15 @@ def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
             yield row
 
 
-def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
-    """Write the rows as the file's ending says, beside the target first."""
+def check(path: Path, predictions: Path) -> None:
+    """A `ValueError` where a table cannot be written: of another ending, or over the file of predictions."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a table of samples is a {' or '.join(SUFFIXES)} file, got {path.name!r}")
+    check_output(path, [predictions])
+
+
+def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
+    """Write the rows as the file's ending says, beside the target first."""
     titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
     with rewritten(path) as file:
         if path.suffix == ".csv":

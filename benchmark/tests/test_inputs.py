@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -95,6 +96,34 @@ def test_a_last_line_without_an_end_counts_if_it_is_whole_and_is_named_if_not(tm
     row = scored(path, dataset)
     assert (row.counts.missing, row.counts.malformed) == (2, 1)
     assert row.problems[0].startswith(f"{path}:2: ")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_costs_no_record(tmp_path, dataset, end):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(line(name).encode() for name in IDS) + end)
+    row = scored(path, dataset)
+    assert (row.counts.ok, row.counts.malformed, row.metrics["Acc"].mean) == (3, 0, 1.0)
+    first = next(jsonl.numbered_records(path, Prediction))
+    assert jsonl.record_at(path, first.offset, Prediction) == first.record
+
+
+UNUSABLE = [
+    ({"answer": 2}, "Acc", "answer: 2 is no index, from 0, into 2 options"),
+    ({"answer": -1}, "Acc", "answer: -1 is no index, from 0, into 2 options"),
+    ({"mask_folder": "drwan/e1"}, "J", "masks: drwan/e1 is no folder beside the file"),
+]
+
+
+@pytest.mark.parametrize(("fields", "title", "reason"), UNUSABLE)
+def test_what_a_record_names_and_nothing_has_is_named_and_unparsed(tmp_path, dataset, fields, title, reason):
+    row = scored(
+        written(tmp_path, line("e0", tracks=[]), line("e1", **{"tracks": None, **fields}), line("e2")), dataset
+    )
+    assert any(problem.endswith(f"key e1: {reason}") for problem in row.problems)
+    assert row.samples["e1"].values[title] == 0.0
+    assert row.metrics[title].n_unparsed == (1 if title == "Acc" else 2)
+    assert row.counts.malformed == 1
 
 
 MALFORMED = [
@@ -308,9 +337,9 @@ def test_scores_are_written_in_a_schema_that_the_command_prints(tmp_path, datase
     assert main(["score", str(path), "--data", str(dataset.folder), "--preset", "strict", "--baselines", "none"]) == 0
     text = capsys.readouterr().out
     assert f"{path}: our records, one a line, 3 records" in text
-    assert "1 records or fields that could not be read" in text
+    assert "2 records or fields that could not be read" in text
     (row,) = json.loads((tmp_path / "mine.scores.json").read_text())
-    assert (row["version"], row["counts"]["malformed"]) == (1, 1)
+    assert (row["version"], row["counts"]["malformed"]) == (1, 2)
     assert main(["schema", "scores"]) == 0
     described = json.loads(capsys.readouterr().out)["$defs"]["Scores"]
     assert set(row) == set(described["properties"])
@@ -339,6 +368,18 @@ def test_each_sample_is_a_row_of_percent(tmp_path, dataset, suffix):
     assert main(["score", str(path), "--data", str(dataset.folder), "--samples", str(tmp_path / "rows.xlsx")]) == 2
 
 
+def test_a_table_of_samples_is_never_written_over_the_predictions(tmp_path, dataset, capsys):
+    path = written(tmp_path, line("e0"))
+    before = path.read_bytes()
+    assert main(["score", str(path), "--data", str(dataset.folder), "--samples", str(tmp_path / "." / path.name)]) == 2
+    assert "would be written over" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert not path.with_name("mine.scores.json").exists()
+    table = tmp_path / "new" / "rows.csv"
+    assert main(["score", str(path), "--data", str(dataset.folder), "--samples", str(table)]) == 0
+    assert table.is_file()
+
+
 def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, capsys):
     path = written(tmp_path, *[line(name) for name in IDS], name="my_model.jsonl")
     arguments = [
@@ -358,6 +399,8 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
     text = capsys.readouterr().out
     assert r"my\_model & 100.0 [100.0, 100.0] & " in text
     assert r"J\&F" in text
+    lines = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", text, flags=re.DOTALL).splitlines()
+    assert [text for text in lines if text.strip() and not text.startswith("% ")] == []
     tables = 4  # scores, every mean, the joint grid, question types; counts are words where all were scored
     assert text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == tables
 

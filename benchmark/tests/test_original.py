@@ -1,5 +1,6 @@
 """The original's prediction files, in and out, against its evaluator's formulas stated here once more."""
 
+import dataclasses
 import json
 import math
 import string
@@ -585,6 +586,22 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
         assert mean_values(next(row for row in rows if row["name"] == path.stem)) == pytest.approx(shares)
 
 
+def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys):
+    folder = written_dataset(choice_dataset(tmp_path))
+    for name, when in (("one", 2), ("two", 1)):
+        write_records(tmp_path / f"{name}.jsonl", [Prediction(sample="e0", status="ok", answer=1, time_choice=when)])
+    runs = [str(tmp_path / f"{name}.jsonl") for name in ("one", "two")]
+    assert main(["compare", *runs, "--data", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "preset mcq" in text
+    assert "Acc time" in text
+    assert main(["report", *runs, "--data", str(folder), "--out", str(tmp_path / "page")]) == 0
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "preset mcq" in text
+    assert "preset st-evidence-mcq" in text
+    assert "mIoU" not in text
+
+
 def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_path, dataset):
     broken = Track(masks={1: RLE(size=SIZE, counts="x?")})
     damaged = Prediction(sample="e1", status="ok", answer=1, tracks=(broken,))
@@ -594,6 +611,32 @@ def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_
     assert done.unwritable[0].startswith("e1: ")
     assert not (tmp_path / "out" / "mine" / "e1").exists()
     same_numbers(scored(tmp_path / "mine.jsonl", dataset), done.path, dataset, tmp_path / "out" / "mine")
+
+
+def test_masks_that_fail_before_the_first_file_are_named_and_the_rest_is_exported(tmp_path, dataset):
+    empty = dataset.folder / "nothing"
+    empty.mkdir(exist_ok=True)
+    samples = [sample.model_copy(update={"masks": empty}) for sample in dataset.samples]
+    sizes = [Track(masks={0: masks.encode(np.ones(size, bool))}) for size in (SIZE, (3, 3))]
+    damaged = Prediction(sample="e1", status="ok", answer=1, tracks=tuple(sizes))
+    write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
+    data = dataclasses.replace(dataset, samples=samples)
+    done = export(inputs.predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    assert (done.entries, [name[:4] for name in done.unwritable]) == (2, ["e1: "])
+
+
+def test_a_choice_that_is_no_option_is_exported_as_none(tmp_path, capsys):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    asked = Sample(
+        id="e0", video_id="v", video=Path("v.mp4"), question="?", options=OPTIONS, answer=0,
+        time_options=((Span(0, 1),), (Span(1, 2),)), time_answer=0,
+    )  # fmt: skip
+    write_records(folder / "samples.jsonl", [asked])
+    write_records(tmp_path / "mine.jsonl", [Prediction(sample="e0", status="ok", answer=40, time_choice=-1)])
+    assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
+    entry = json.loads((tmp_path / "out" / "mine.json").read_text())["e0"]
+    assert (entry["answer"], entry["evidence_t"]) == (None, None)
 
 
 def test_an_export_overwrites_nothing(tmp_path, dataset):

@@ -118,6 +118,9 @@ ANSWERS = [
     ('All of the above', None),
     ('The video shows two dogs.', None),
     ('Question 1: B', 1),
+    ('Answer: A\nActually, the answer is not A but B.', None),
+    ('Answer: B. The answer is not A, which is red.', 1),
+    ('The answer is not A. The answer is B.', 1),
 ]
 
 SPANS = [
@@ -200,6 +203,19 @@ SPANS = [
     ('0h0m5s - 0h0m10s', [[5, 10]]),
     ('1m5s - 1m10s', [[65, 70]]),
     ('1 min 5 s to 1 min 10 s', [[65, 70]]),
+    ('Temporal Evidence: [5, 10], [12, 15]', [[5, 10], [12, 15]]),
+    ('Temporal Evidence: [5s, 10s] and [12s, 15s]. Spatial Evidence: <|seg|>.', [[5, 10], [12, 15]]),
+    ('Temporal Evidence: (5, 10), (12, 15)', [[5, 10], [12, 15]]),
+    ('Temporal Evidence: [5, 10], [15, 12]', None),
+    ('Temporal Evidence: [5, 10], [12, 1', [[5, 10]]),
+    ('Temporal Evidence: [5, 10], [100, 200, 300, 400]', [[5, 10]]),
+    ('Temporal Evidence:\n- 5s - 10s\n- 12s - 15s\n- the dog', [[5, 10], [12, 15]]),
+    ('Temporal Evidence:\n1. [5, 10]\n2. [12, 15]', [[5, 10], [12, 15]]),
+    ('Temporal Evidence: 5s - 10s\n- Confidence: 3s - 4s', [[5, 10]]),
+    ('It is seen at [5, 10] and [12, 15].', [[5, 10], [12, 15]]),
+    ('[5, 10]\n[12, 15]', [[5, 10], [12, 15]]),
+    ('First I thought [5, 10]. But it is [12, 15].', [[12, 15]]),
+    ('{"start": 1, "end": 2}\n{"start": 3, "end": 4}', [[1, 2], [3, 4]]),
 ]
 
 EXPRESSIONS = [
@@ -216,6 +232,9 @@ EXPRESSIONS = [
     ('1. the dog\n2. a cup', None),
     ('["the dog"]\n\nThese [1] are it.', ('the dog',)),
     ('referring_expressions: none', ()),
+    ('{"answer": "B", "segments": ["00:05-00:10"]}', None),
+    ('{"answer": ["B"], "segments": [[1, 2]]}', None),
+    ('{"answer": "B", "segments": ["0:05-0:10"], "objects": ["the dog"]}', ('the dog',)),
 ]
 
 VERDICTS = [
@@ -249,6 +268,8 @@ TIME_CHOICES = [
     ("[2.0s, 3.0s]", 2),
     ("The best segment is [[1.0, 2.0], [4.0, 6.0]].", 1),
     ("(B) [1.0s, 2.0s], [4.0s, 6.0s]", 1),
+    ("[1.0s, 2.0s], [4.0s, 6.0s]", 1),
+    ("The evidence is at [1.0s, 2.0s], [4.0s, 6.0s].", 1),
     ("A. [2.0, 3.0]", None),
     ("[2.0, 3.5]", None),
     ("E", None),

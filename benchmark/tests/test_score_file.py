@@ -452,3 +452,44 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "unknown format 'nothing'" in capsys.readouterr().err
     assert main(["list", "formats"]) == 0
     assert "qvhighlights" in capsys.readouterr().out
+
+
+def test_scores_are_never_written_over_what_is_read_and_files_that_nothing_reads_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pairs = written(tmp_path, "pairs.jsonl", [{"human": 1, "model": 0.5}])
+    assert main(["score-file", "preference", str(pairs), "--out", str(pairs)]) == 2
+    assert "would be written over" in capsys.readouterr().err
+    assert json.loads(pairs.read_text()) == {"human": 1, "model": 0.5}
+    assert main(["score-file", "preference", str(pairs), "--out", str(tmp_path / "new" / "scores.json")]) == 0
+    capsys.readouterr()
+    assert main(["score-file", "preference", str(pairs), "--out", str(pairs / "scores.json")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert main(["score-file", "preference", str(pairs), str(tmp_path / "gold.csv")]) == 2
+    assert "which is not read" in capsys.readouterr().err
+    assert main(["score-file", "qvhighlights", str(pairs), str(pairs), "--extra", str(pairs)]) == 2
+    assert "which is not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["ours", "gold"])
+def test_a_folder_of_davis_that_is_not_there_is_an_error(tmp_path: Path, missing: str):
+    folders = {name: tmp_path / name for name in ("ours", "gold")}
+    for name, folder in folders.items():
+        (folder / "s" if name != missing else tmp_path).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ValueError, match=f"{missing} is no folder"):
+        score_file("davis-2016", Files(folders["ours"], folders["gold"], None))
+
+
+def test_a_gold_file_without_a_question_is_no_score(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"1\.txt has no question of rextime to score: 1\.txt:1 is left out: qid"):
+        scored(tmp_path, "rextime", [{"qid": "q", "ans": "A"}], [{"id": "q"}])
+
+
+@pytest.mark.parametrize("bad", [None, "x", float("nan")])
+def test_a_prediction_that_cannot_be_read_stays_in_the_mean(tmp_path: Path, bad: object):
+    moments = scored(tmp_path, "omtg", [{"pred": bad, "gt": [[0, 1]]}, {"pred": [[0, 1]], "gt": [[0, 1]]}])
+    assert [table.metrics["tIoU"].mean for table in moments.tables[:2]] == [0.5, 0.5]
+    assert moments.tables[0].metrics["EtF1"].n_unparsed == 1
+    pairs = scored(tmp_path, "preference", [{"human": 1, "model": bad}, {"human": 1, "model": 0.5}])
+    assert pairs.official("without ties") == pairs.tables[1].numbers["with ties"] == 0.5
+    assert pairs.tables[1].metrics["without ties"].n_unparsed == 1

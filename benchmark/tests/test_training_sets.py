@@ -421,6 +421,14 @@ def test_a_catalogue_gives_the_samples_that_load_gives_one_by_one(tmp_path):
     assert found[0].tracks is None
 
 
+def test_a_byte_order_mark_costs_no_sample(tmp_path):
+    path = prepared("mevis", tmp_path)[1].path
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found, whole = datasets.catalogue(str(tmp_path), lambda sample: None), datasets.load(str(tmp_path))
+    assert [sample.id for sample in found] == [sample.id for sample in whole.samples] == ["c3_0", "c3_1"]
+    assert [found[0].id, whole.rejected] == ["c3_0", ()]
+
+
 def test_tracks_that_cannot_be_read_reject_their_samples(tmp_path):
     prepared("mevis", tmp_path)
     tracks = tmp_path / "tracks" / "c3.jsonl"

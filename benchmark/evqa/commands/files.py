@@ -29,7 +29,8 @@ def score_file(
         format_name: kind of file (evqa list formats).
         predictions: the file; for davis-2016 and davis-2017 a folder of label images.
         gold: the benchmark's file of gold, for formats whose prediction files do not hold it.
-        extra: nextgqa: the answers, {id: {prediction, answer}}; charades-sta: durations, {video: seconds}.
+        extra: nextgqa: the answers, {id: {prediction, answer}}; charades-sta: durations, {video: seconds};
+            tvqa-plus: the labels whose boxes count, word2idx.json.
         out: where to write the scores as JSON as well.
     """
     from evqa import files

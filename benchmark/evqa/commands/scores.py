@@ -70,17 +70,20 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         samples: write the scores of each sample there too, as .csv or .jsonl.
         format: of the table: text, markdown or latex.
     """
-    from evqa import evaluate
+    from evqa import evaluate, samples_table
     from evqa import report as tables
 
+    if samples is not None:
+        samples_table.check(samples, evaluate.file_of(run))
     dataset = evaluate.dataset_of(run, data)
     trivial = evaluate.trivial_scores(dataset, train_data, preset, baselines, workers=workers)
     scores, path = evaluate.score_run(run, dataset, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
-    say(f"{scores[0].source}\n\n{tables.report(scores, trivial, style)}\nwritten to {path}")
+    found, written = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
+    say(f"{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
     if samples is not None:
         evaluate.write_samples(samples, scores, dataset)
-        say(f"each sample is in {samples}")
+        say(tables.prose(f"each sample is in {samples}", style))
     return 0
 
 
@@ -89,7 +92,7 @@ def compare(
     second: Positional[Annotated[Path, arg(metavar="B")]],
     *,
     data: Name = None,
-    preset: Annotated[str, arg(metavar="PRESET")] = "strict",
+    preset: Annotated[str | None, arg(metavar="PRESET")] = None,
 ) -> int:
     """Is B better than A? Both on the same samples: differences with 95 % intervals over videos, and p.
 
@@ -99,7 +102,8 @@ def compare(
         first: folder of a run, or any file of predictions that evqa score takes.
         second: another one, of the same data set.
         data: data set that was predicted; the one that the first run names, where none is given.
-        preset: whose metrics (evqa list presets).
+        preset: whose metrics (evqa list presets); strict where none is given, mcq for data with options in time or
+            space.
     """
     from evqa import compare as paired
 

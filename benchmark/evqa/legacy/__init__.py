@@ -20,25 +20,29 @@ class Format:
     score: Callable[[Files], FileScores]
     source: str
     """The evaluator whose numbers it gives."""
+    gold: bool = True
+    """Whether a file of gold is read, or the predictions hold it;"""
+    extra: bool = False
+    """whether a third file is."""
 
 
 FORMATS: dict[str, Format] = {
     "st-evidence": Format(score=st_evidence.st_evidence, source="ST-Evidence, eval_st_evidence.py"),
-    "st-evidence-mcq": Format(score=choices.st_evidence_mcq, source="ST-Evidence, eval_st_evidence_mcq.py"),
+    "st-evidence-mcq": Format(score=choices.st_evidence_mcq, source="ST-Evidence, eval_st_evidence_mcq.py", gold=False),
     "nextqa": Format(score=choices.nextqa, source="NExT-QA, eval_mc.py"),
-    "nextgqa": Format(score=grounded.nextgqa, source="NExT-GQA, eval_ground.py"),
+    "nextgqa": Format(score=grounded.nextgqa, source="NExT-GQA, eval_ground.py", extra=True),
     "rextime": Format(score=grounded.rextime, source="ReXTime, rextime_eval.py"),
     "cg-bench": Format(score=grounded.cg_bench, source="CG-Bench, stat_with_key"),
-    "tvqa-plus": Format(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics"),
-    "v-star": Format(score=tubes.v_star, source="V-STaR, eval.py"),
-    "video-zero-bench": Format(score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py"),
-    "omtg": Format(score=moments.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit"),
+    "tvqa-plus": Format(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics", extra=True),
+    "v-star": Format(score=tubes.v_star, source="V-STaR, eval.py", gold=False),
+    "video-zero-bench": Format(score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py", gold=False),
+    "omtg": Format(score=moments.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit", gold=False),
     "qvhighlights": Format(score=retrieval.qvhighlights, source="QVHighlights, moment_detr standalone_eval"),
     "ego4d-nlq": Format(score=retrieval.ego4d_nlq, source="Ego4D, evaluate_ego4d_nlq.py"),
-    "charades-sta": Format(score=retrieval.charades_sta, source="Charades-STA"),
+    "charades-sta": Format(score=retrieval.charades_sta, source="Charades-STA", extra=True),
     "activitynet-qa": Format(score=choices.activitynet_qa, source="ActivityNet-QA, eval.py"),
     "genai-bench": Format(score=pairs.genai_bench, source="GenAI-Bench, video generation"),
-    "preference": Format(score=pairs.preference_margins, source="VideoAlign, calc_accuracy.py"),
+    "preference": Format(score=pairs.preference_margins, source="VideoAlign, calc_accuracy.py", gold=False),
     "davis-2016": Format(score=davis.davis_2016, source="davis2017-evaluation, one foreground"),
     "davis-2017": Format(score=davis.davis_2017, source="davis2017-evaluation, objects by label"),
 }
@@ -49,4 +53,13 @@ def score_file(name: str, files: Files) -> FileScores:
     """Scores of a prediction file of the named format."""
     if name not in FORMATS:
         raise ValueError(f"unknown format {name!r}; the formats are: {', '.join(FORMATS)}")
-    return FORMATS[name].score(files)
+    row = FORMATS[name]
+    if files.gold is not None and not row.gold:
+        raise ValueError(f"{name} files hold their gold: leave {files.gold} out, which is not read")
+    if files.extra is not None and not row.extra:
+        raise ValueError(f"{name} has no third file: leave --extra {files.extra} out, which is not read")
+    scores = row.score(files)
+    if not scores.samples:
+        reason = scores.notes[0] if scores.notes else "it holds no record"
+        raise ValueError(f"{files.gold or files.predictions} has no question of {name} to score: {reason}")
+    return scores

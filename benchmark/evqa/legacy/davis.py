@@ -87,6 +87,9 @@ def _cells(frames: list[FrameScore], of: Callable[[list[float]], Statistics], st
 
 def _objects(files: Files, notes: list[str], *, per_object: bool) -> Iterator[_Object]:
     """Each object in gold, drawn by the predictions and by each baseline."""
+    for folder in (files.predictions, files.the_gold()):
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: expected one with SEQUENCE/00000.png in it")
     folders = sorted(path for path in files.the_gold().iterdir() if path.is_dir())
     if not folders:
         raise ValueError(f"{files.the_gold()} has no folder for a sequence: expected SEQUENCE/00000.png")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from evqa.legacy.records import Foreign, read_all
+from evqa.legacy.records import OR_NONE, Foreign, read_all
 from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
 from evqa.metrics import grounded_qa
 from evqa.metrics.means import Cell
@@ -14,7 +15,7 @@ from evqa.schema import Span, Spans
 
 
 class _Moments(Foreign):
-    pred: tuple[tuple[float, float], ...]
+    pred: Annotated[tuple[tuple[float, float], ...] | None, OR_NONE] = None
     gt: tuple[tuple[float, float], ...]
     id: str | None = None
     video: str | None = None
@@ -30,7 +31,13 @@ def omtg(files: Files) -> FileScores:
     }
     measures = {OFFICIAL: grounded_qa.one_to_many_as_shipped, STRICT: grounded_qa.one_to_many}
     tables = [
-        _moments(records, "predictions", [_spans(record.pred) for record in records], convention, measure)
+        _moments(
+            records,
+            "predictions",
+            [None if record.pred is None else _spans(record.pred) for record in records],
+            convention,
+            measure,
+        )
         for convention, measure in measures.items()
     ]
     name, constant = _constant_moment(records)
@@ -41,7 +48,7 @@ def omtg(files: Files) -> FileScores:
 def _moments(
     records: Sequence[_Moments],
     name: str,
-    predicted: Sequence[Spans],
+    predicted: Sequence[Spans | None],
     convention: str,
     measure: Callable[[Spans, Spans], grounded_qa.OneToMany],
 ) -> Rows:
@@ -49,7 +56,7 @@ def _moments(
         Judged(
             id=f"{record.id or place}",
             video=record.video or str(place),
-            cells=_moment_cells(measure(spans, _spans(record.gt))),
+            cells=_moment_cells(measure(spans or (), _spans(record.gt)), is_read=spans is not None),
         )
         for place, (record, spans) in enumerate(zip(records, predicted, strict=True))
     ]
@@ -71,10 +78,10 @@ def _spans(pairs: Sequence[tuple[float, float]]) -> Spans:
     return tuple(Span(*pair) for pair in pairs)
 
 
-def _moment_cells(found: grounded_qa.OneToMany) -> dict[str, Cell]:
+def _moment_cells(found: grounded_qa.OneToMany, *, is_read: bool) -> dict[str, Cell]:
     cells = {"C-Acc": Cell(found.right_count), "tIoU": Cell(found.tiou), "EtF1": Cell(found.effective_f1)}
     for place, threshold in enumerate(grounded_qa.OMTG_THRESHOLDS):
         cells[f"tP@{threshold}"] = Cell(found.precision[place])
         cells[f"tR@{threshold}"] = Cell(found.recall[place])
         cells[f"tF1@{threshold}"] = Cell(found.f1[place])
-    return cells
+    return cells if is_read else dict.fromkeys(cells, Cell(0.0, "unparsed"))

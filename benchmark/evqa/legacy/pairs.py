@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from evqa.legacy.records import Foreign, read_all
+from evqa.legacy.records import OR_NONE, Foreign, read_all
 from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
 from evqa.metrics import preference
 from evqa.metrics.means import Cell, State
@@ -116,7 +117,7 @@ def _constant_votes(rows: Sequence[Judged], humans: Mapping[str, Vote]) -> list[
 
 class _Margin(Foreign):
     human: int
-    model: float
+    model: Annotated[float | None, OR_NONE] = None
     id: str | None = None
 
 
@@ -128,19 +129,22 @@ def preference_margins(files: Files) -> FileScores:
     if wrong:
         notes.append(f"{len(wrong)} pairs are left out: a human vote is -1, 0 or 1, got {wrong[0].human}")
     pairs = [pair for pair in pairs if pair.human in {-1, 0, 1}]
-    humans, margins = [pair.human for pair in pairs], [pair.model for pair in pairs]
+    known = [(pair.human, pair.model) for pair in pairs if pair.model is not None]
+    humans, margins = [human for human, _ in known], [margin for _, margin in known]
+    share = len(known) / len(pairs) if pairs else 0.0
     rows = [
         Judged(
             id=f"{pair.id or place}#{place}",
             video=pair.id or str(place),
-            cells={"without ties": Cell(float(pair.human * pair.model > 0) if pair.human else None)},
+            cells={"without ties": _sign_cell(pair)},
         )
         for place, pair in enumerate(pairs)
     ]
     best = preference.with_ties(humans, margins)
-    shipped = {"with ties": preference.with_ties_as_shipped(humans, margins)}
+    official = preference.with_ties_as_shipped(humans, margins)
+    shipped = {"with ties": None if official is None else share * official}
     exact = {
-        "with ties": best.accuracy if best else None,
+        "with ties": share * best.accuracy if best else None,
         "threshold of a tie": best.threshold if best else None,
     }
     about = {
@@ -152,3 +156,10 @@ def preference_margins(files: Files) -> FileScores:
         Rows(convention=STRICT, name="predictions", rows=rows, numbers=exact),
     ]
     return file_scores("preference", about, tables, notes)
+
+
+def _sign_cell(pair: _Margin) -> Cell:
+    """Whether the margin has the sign of the human vote; one that cannot be read is wrong."""
+    if not pair.human:
+        return Cell(None)
+    return Cell(0.0, "unparsed") if pair.model is None else Cell(float(pair.human * pair.model > 0))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from evqa.jsonl import MAX_LINE_BYTES, explain
 
@@ -23,6 +23,16 @@ class Foreign(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, coerce_numbers_to_str=True)
 
+
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+OR_NONE = WrapValidator(_or_none)
+"""A prediction in a record that holds its gold too: what cannot be read is None, and the record still counts."""
 
 Window = tuple[float, float] | tuple[float, float, float]
 """`[start, end]` or `[start, end, score]`."""

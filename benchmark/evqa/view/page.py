@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
-from evqa.report import COLUMNS, counts_line
+from evqa.report import columns_of, counts_line
 from evqa.schema import Prediction, Sample
 from evqa.scores import Scores
 from evqa.view import plots
@@ -243,8 +243,8 @@ def _preset_table(name: str, contents: Contents) -> Json:
         "note": PRESETS[name].about,
         "counts": [counts_line(entry) for entry in runs],
         "rows": [{"kind": kind, "name": entry.name} for kind, entry in rows],
-        "metrics": [key for key in metrics if key in COLUMNS],
-        "further": [key for key in metrics if key not in COLUMNS],
+        "metrics": [key for key in metrics if key in columns_of(name)],
+        "further": [key for key in metrics if key not in columns_of(name)],
         "columns": columns,
     }
 
