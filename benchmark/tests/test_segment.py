@@ -143,6 +143,14 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
+def test_a_run_is_segmented_from_inside_its_folder(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(first)
+    script = first.with_name("segmenter.json")
+    script.write_text(json.dumps(SEGMENTER))
+    main(["segment", ".", "--with", str(script), "--mode", "concat"])
+    assert found(first.with_name("run-concat"))["s000"].tracks
+
+
 def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: Path) -> None:
     for shard in ("0/2", "1/2"):
         segment(first, SEGMENTER, "--mode", "concat", "--shard", shard)
