@@ -182,6 +182,13 @@ def test_a_model_that_draws_nothing_is_told_apart_from_one_that_sees_nothing(fir
     assert "replied without masks ('I see a ball.'): choose a model that draws" in error
 
 
+def test_a_model_behind_an_api_is_not_paid_for_masks(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(runner.load(first).identity["data"])
+    for command in (["segment", str(first)], ["benchmark", data, str(first.with_name("general.json"))]):
+        assert main([*command, "--with", "gemini-2.5-pro"]) == 2
+        assert "replies in words alone: choose a model that draws" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
