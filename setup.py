@@ -61,5 +61,5 @@ setup(
         "rich>=13",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["evqa = evqa.__main__:main"]},
+    entry_points={"console_scripts": ["evqa = evqa.__main__:command"]},
 )

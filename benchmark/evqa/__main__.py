@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from evqa import interrupts
 from evqa.commands import COMMANDS
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
@@ -31,5 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def command() -> NoReturn:
+    """`main` as a process."""
+    interrupts.leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -107,8 +107,13 @@ def _written(sample: Sample, prediction: Prediction, video: Video, out: Path, *,
     record = out / "prediction.jsonl"
     jsonl.write_records(record, [prediction])
     film = sheet = None
-    if prediction.status == "ok":
-        film, sheet = out / "overlay.mp4", out / "sheet.png"
+    pictures = out / "overlay.mp4", out / "sheet.png"
+    if prediction.status == "failed":
+        for earlier in pictures:
+            if earlier.resolve() != video.path.resolve():
+                earlier.unlink(missing_ok=True)  # else it passes for what this question gave
+    else:
+        film, sheet = pictures
         write_overlay(film, video, prediction)
         write_sheet(sheet, video, prediction, f"{sample.question}\n{_answer(sample, prediction)}")
     return Answer(

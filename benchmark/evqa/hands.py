@@ -40,7 +40,7 @@ class Hands:
     concurrency: Number = None
     """questions at once to one model that can (an API, batches); none: as many as its row says."""
     restart: bool = False
-    """delete what the folder holds of another run."""
+    """delete what the folder holds, of another run or of this one, and begin anew."""
 
     def selection(self) -> Selection:
         """Which samples."""

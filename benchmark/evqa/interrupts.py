@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
-NOTICE = b"\nevqa: no new question is asked; the replies under way are waited for (Ctrl-C again leaves them)\n"
+NOTICE = b"\nevqa: no new sample is begun; those under way are waited for to their end (Ctrl-C again leaves them)\n"
+
+ASKING = "evqa asks"
+"""Begins the names of the threads that ask a model, which may be left in the midst of a computation."""
 
 
 @contextmanager
@@ -29,7 +34,8 @@ def ending_in_order(stop: Callable[[], None]) -> Generator[None]:
         is_asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop()
-        os.write(2, NOTICE)  # not through sys.stderr, in whose midst the signal may have come
+        with suppress(OSError):  # who read stderr may be gone: Ctrl-C ends `tee` too
+            os.write(2, NOTICE)  # not through sys.stderr, in whose midst the signal may have come
 
     signal.signal(signal.SIGINT, first)
     try:
@@ -38,3 +44,13 @@ def ending_in_order(stop: Callable[[], None]) -> Generator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_asked:
         raise KeyboardInterrupt
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; at once where threads still ask a model, since Python's own end aborts in their computation."""
+    if not any(thread.name.startswith(ASKING) for thread in threading.enumerate()):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

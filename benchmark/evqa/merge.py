@@ -39,6 +39,8 @@ class _Place(NamedTuple):
     path: Path
     offset: int
     error: str | None
+    content: int
+    """Equal for the copies of a record."""
 
     def read(self) -> Prediction:
         return jsonl.record_at(self.path, self.offset, Prediction)
@@ -68,13 +70,13 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
     with runner.locked(folder):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
-        places, spent = _last_of_each(written)
+        places, kept, spent = _last_of_each(written)
         missing, unknown = _compared(places, dataset)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
         with writing(folder):
-            ordered = (places[sample.id].read() for sample in dataset.samples if sample.id in places)
-            jsonl.write_records(folder / PREDICTIONS, ordered)
+            ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
+            jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
             runner.describe(folder, run.model_copy(update={"spent": spent}))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
     return Merged(
@@ -82,24 +84,32 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
     )
 
 
-def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], Spending]:
-    """(sample id -> its last record that is no failure, or else its last; what all records took).
+def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], dict[str, list[_Place]], Spending]:
+    """(sample id -> its last record that is no failure, or else its last; the records to keep; what all records took).
+
+    Kept before the last one are failures whose replies took something, so that a run goes on with what it has spent.
 
     The file that was written last has the last word: masks may have been drawn anew since. A record that an earlier
     merge copied from a shard is counted once.
     """
     found: dict[str, _Place] = {}
-    spent, counted = Spending(), set[int]()
+    paid: dict[str, dict[int, _Place]] = {}
+    spent = Spending()
     for path in files:
         for _, offset, prediction in jsonl.numbered_records(path, Prediction):
-            place = _Place(path, offset, prediction.error)
+            place = _Place(path, offset, prediction.error, hash(prediction.model_dump_json()))
             before = found.get(prediction.sample)
             if before is None or place.error is None or before.error is not None:
                 found[prediction.sample] = place
-            if (content := hash(prediction.model_dump_json())) not in counted:
-                counted.add(content)
-                spent = functools.reduce(Spending.plus, usages(prediction, Prices()), spent)
-    return found, spent
+            took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample, {})
+            if took and place.content not in counted:
+                counted[place.content] = place
+                spent = functools.reduce(Spending.plus, took, spent)
+    kept = {
+        sample: [*(each for each in paid[sample].values() if each.error and each.content != last.content), last]
+        for sample, last in found.items()
+    }
+    return found, kept, spent
 
 
 def _compared(places: Mapping[str, _Place], dataset: Dataset) -> tuple[tuple[str, ...], list[str]]:

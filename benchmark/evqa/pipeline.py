@@ -71,6 +71,7 @@ class Drawing:
 
 def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str | None = None) -> list[RunSummary]:
     """Masks for the expressions of a run's predictions, as a run a mode beside it (or beside `out`)."""
+    _check_draws(drawing.model)
     dataset = evaluate.dataset_of(run, data)
     sources = segment.sources_of(inputs.predictions(evaluate.file_of(run), dataset).all(dataset))
     selection = hands.selection()
@@ -96,12 +97,19 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
 
 def predict_and_draw(asking: Asking, drawing: Drawing, hands: Hands) -> list[RunSummary]:
     """Put a model on a data set, and draw masks for its expressions where it has drawn none."""
+    _check_draws(drawing.model)
     asks, draws = hands_of_steps(asking.model, hands)
     summaries = [predict(asking, asks, None)]
     if needs_masks(summaries[0].folder):
         gc.collect()  # the first model is in no one's hands any more: the second one gets its memory
         summaries += draw(summaries[0].folder, drawing, draws, None)
     return summaries
+
+
+def _check_draws(model: str) -> None:
+    """Before replies are paid for that can hold no masks."""
+    if model in models.API_MODELS:
+        raise ValueError(f"{model} replies in words alone: choose a model that draws, such as unipixel-3b")
 
 
 def hands_of_steps(model: str, hands: Hands) -> tuple[Hands, Hands]:

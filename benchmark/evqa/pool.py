@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from evqa.interrupts import ending_in_order
+from evqa.interrupts import ASKING, ending_in_order
 from evqa.models.base import Concurrent, Model, ModelStop, at_once
 from evqa.models.budget import Metered
 from evqa.runner import Work
@@ -47,8 +47,9 @@ class Threads:
             yield from _one_by_one(work, self._model, iter(queued.next, None))
             return
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        for _ in range(size):
-            threading.Thread(target=_ask, args=(work, self._model, queued, results), daemon=True).start()
+        asked = (work, self._model, queued, results)
+        for number in range(size):
+            threading.Thread(target=_ask, args=asked, name=f"{ASKING} {number}", daemon=True).start()
         try:
             yield from _gather(results, queued, size)
         finally:

@@ -94,7 +94,8 @@ def identity_of(run: Path, dataset: Dataset, crew: Crew, mode: Mode) -> Identity
 
 def folder_of(base: Path, mode: Mode) -> Path:
     """Where the masks of a mode go: beside the run or the file, under its name and the mode's."""
-    return base.with_name(f"{base.name if base.is_dir() else base.stem}-{mode}")
+    named = base if base.name not in {"", ".."} else base.resolve()
+    return named.with_name(f"{named.name if named.is_dir() else named.stem}-{mode}")
 
 
 def _drawn(model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]) -> Iterator[Drawing]:

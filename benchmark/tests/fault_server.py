@@ -239,7 +239,7 @@ def openai(text: str, fault: str) -> dict:
     message = {"role": "assistant", "content": None if refused else text, "annotations": []}
     message["refusal"] = "I cannot help with that." if refused else None
     finish = {"length": "length", "content_filter": "content_filter"}.get(fault, "stop")
-    return {
+    completion = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1700000000,
@@ -253,6 +253,7 @@ def openai(text: str, fault: str) -> dict:
         },
         "system_fingerprint": "fp_1",
     }
+    return {key: value for key, value in completion.items() if (key, fault) != ("usage", "uncounted")}
 
 
 def gemini(text: str, fault: str) -> dict:

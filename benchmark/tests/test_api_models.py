@@ -242,6 +242,14 @@ def test_gemini_gets_a_large_video_by_upload_once(
     assert parts[0]["videoMetadata"] == {"fps": 1.0}
 
 
+def test_gemini_gets_a_large_video_whatever_its_name(server: FaultServer, clip: Path, tmp_path: Path) -> None:
+    named = tmp_path / "Küche 日本.mp4"
+    named.write_bytes(clip.read_bytes())
+    server.plan("ok", "ok")
+    gemini(server.url, inline_bytes=100, tries=1).generate(question(named))
+    assert server.stats()["files"] == {"files/f0": clip.stat().st_size}
+
+
 def test_gemini_gets_frames_where_they_are_wanted(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     gemini(server.url, video="frames").generate(question(clip))
     parts = server.stats()["requests"][0]["body"]["contents"][0]["parts"]
@@ -359,6 +367,9 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_into_a_record(server: 
         ("openai-compatible", {"base_url": "http://host/v1?key=1", "model_id": "x"}, "holds a user name, a query"),
         ("o3", {"max_cost": 1.0}, "needs the prices of the model"),
         ("gpt-4o", {"max_cost": -1.0}, "max_cost is above 0"),
+        ("gpt-4o", {"price_in": -1.0}, "--price-in is in US dollars a million tokens, at least 0, got -1.0"),
+        ("gpt-4o", {"price_out": float("nan")}, "--price-out is in US dollars a million tokens, at least 0, got nan"),
+        ("gpt-4o", {"timeout": float("inf")}, "timeout is in seconds, above 0 and at most 86400 .*, got inf"),
         ("gpt-4o", {"tries": 0}, "at least 1"),
         ("gpt-4o", {"max_side": 0}, "--max-side is at least 1, got 0"),
         ("gpt-4o", {"max_frames": -3}, "--max-frames is at least 1, got -3"),
@@ -539,6 +550,31 @@ def test_a_budget_of_tokens_is_kept_too(server: FaultServer, clip: Path, tmp_pat
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     model = compatible(server.url, max_total_tokens=450)
     with pytest.raises(ValueError, match="--max-total-tokens 450: 450 are spent"):
+        run(model, data, tmp_path / "run")
+    assert len(server.stats()["requests"]) == 3
+
+
+def test_a_question_that_is_refused_before_any_reply_does_not_end_a_run_with_a_budget(
+    server: FaultServer, clip: Path, tmp_path: Path
+) -> None:
+    data = datasets.load(str(write_dataset(tmp_path / "data", clip, 6)))
+    for folder, budget in (("cost", {"max_cost": 5.0}), ("tokens", {"max_total_tokens": 5000})):
+        server.plan("filter")
+        model = compatible(server.url, price_in=1000.0, price_out=0.0, **budget)
+        summary = run(model, data, tmp_path / folder)
+        assert (summary.done, summary.spent.replies, summary.spent.unpriced) == (6, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "flag"), [({"max_cost": 1.0}, "--max-cost"), ({"max_total_tokens": 10}, "--max-total-tokens")]
+)
+def test_a_budget_that_no_reply_lets_be_kept_ends_the_run(
+    budget: dict, flag: str, server: FaultServer, clip: Path, tmp_path: Path
+) -> None:
+    data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
+    server.plan(*["uncounted"] * 12)
+    model = compatible(server.url, price_in=1.0, price_out=1.0, concurrency=4, **budget)
+    with pytest.raises(ValueError, match=f"no reply says .* {flag} cannot be kept: run without it"):
         run(model, data, tmp_path / "run")
     assert len(server.stats()["requests"]) == 3
 

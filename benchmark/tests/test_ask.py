@@ -155,6 +155,7 @@ def test_a_fast_clip_is_shown_at_thirty_frames_a_second(tmp_path: Path) -> None:
 
 
 def test_a_model_that_fails_leaves_a_record_and_no_pictures(tmp_path: Path, video: Path) -> None:
+    answered(tmp_path, video)
     answer = ask(video, "What?", (), replies(tmp_path, error="no memory"), tmp_path / "out")
     assert "failed:  ModelError: no memory" in answer.text()
     assert answer.overlay is None

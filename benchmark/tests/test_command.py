@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,16 @@ def test_the_help_of_each_command_has_an_example(command: str, capsys: pytest.Ca
         evqa(command, "--help")
     assert stopped.value.code == 0
     assert f"Example: evqa {command}" in capsys.readouterr().out
+
+
+def test_the_command_that_comes_next_is_one_that_a_shell_takes(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "my runs" / "first"
+    evqa("predict", data, replies, "--out", run)
+    evqa("predict", data, replies, "--out", run, "--shard", "0/2")
+    said = [line.removeprefix("next: ") for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert [shlex.split(command) for command in said] == [["evqa", "score", str(run)], ["evqa", "merge", str(run)]]
 
 
 def test_a_flag_that_does_not_exist_is_refused() -> None:

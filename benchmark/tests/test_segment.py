@@ -143,6 +143,14 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
+def test_a_run_is_segmented_from_inside_its_folder(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(first)
+    script = first.with_name("segmenter.json")
+    script.write_text(json.dumps(SEGMENTER))
+    main(["segment", ".", "--with", str(script), "--mode", "concat"])
+    assert found(first.with_name("run-concat"))["s000"].tracks
+
+
 def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: Path) -> None:
     for shard in ("0/2", "1/2"):
         segment(first, SEGMENTER, "--mode", "concat", "--shard", shard)
@@ -172,6 +180,13 @@ def test_a_model_that_draws_nothing_is_told_apart_from_one_that_sees_nothing(fir
     error = found(first.with_name("run-concat"))["s000"].error
     assert error is not None
     assert "replied without masks ('I see a ball.'): choose a model that draws" in error
+
+
+def test_a_model_behind_an_api_is_not_paid_for_masks(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(runner.load(first).identity["data"])
+    for command in (["segment", str(first)], ["benchmark", data, str(first.with_name("general.json"))]):
+        assert main([*command, "--with", "gemini-2.5-pro"]) == 2
+        assert "replies in words alone: choose a model that draws" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

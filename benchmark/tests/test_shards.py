@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from evqa import datasets, models, runner
+from evqa import datasets, jsonl, models, runner
 from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
+from evqa.schema import Prediction, Turn, Usage
 from evqa.shards import Selection, Shard, plain, shards_of
 
 Bench = Any
@@ -113,6 +114,23 @@ def test_a_later_success_replaces_a_failure_whichever_shard_has_it(
     assert bench.run(model, data, folder).done == 4
     assert main(["merge", str(folder)]) == 0
     assert {one.status for one in bench.records(folder)} == {"ok"}
+
+
+def test_what_failed_replies_took_is_counted_by_whatever_follows_a_merge(
+    tmp_path: Path, data: Dataset, model: models.Model, bench: Bench
+) -> None:
+    folder = tmp_path / "run"
+    usage = Usage(input_tokens=100, output_tokens=10, seconds=1.0, cost=0.5)
+    turn = Turn(asks=("answer",), prompt="?", reply="", usage=usage)
+    cut = Prediction(sample="s000", status="failed", error="ModelError: cut", turns=(turn,))
+    shard = bench.run(model, data, folder, shard=Shard(0, 2)).folder
+    jsonl.write_records(shard / PREDICTIONS, [cut, *bench.records(shard)])
+    main(["merge", str(folder)])
+    assert bench.run(model, data, folder).spent.cost == 0.5
+    main(["merge", str(folder)])
+    main(["merge", str(folder)])
+    assert runner.load(folder).spent.cost == 0.5
+    assert runner.load(folder).spent.replies == 8
 
 
 def test_shards_of_different_runs_are_not_merged(

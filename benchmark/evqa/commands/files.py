@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
@@ -54,7 +55,7 @@ def reparse(run: RunPath, *, data: Name = None) -> int:
     done = parse_again(run, evaluate.dataset_of(run, data))
     say(done.summary())
     if done.kept:
-        say(f"next: evqa score {run}")
+        say(f"next: evqa score {quote(str(run))}")
     return 1 if done.broken else 0
 
 

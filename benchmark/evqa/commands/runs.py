@@ -5,6 +5,8 @@ A command imports what it needs when it is called, so that `evqa --help` imports
 
 from __future__ import annotations
 
+from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
@@ -48,7 +50,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
 
     asking = Asking(data=data, model=model, method=method, times=times, seed=seed, overrides=options.overrides())
     summary = ask_for_each(asking, hands, out)
-    return tell(summary, f"evqa merge {summary.folder.parent}" if hands.shard else f"evqa score {summary.folder}")
+    return tell(summary, _next(summary.folder, hands))
 
 
 def segment(  # noqa: PLR0913
@@ -89,8 +91,12 @@ def segment(  # noqa: PLR0913
     overrides = {**dict.fromkeys(policy), **given} if given else {}
     drawing = pipeline.Drawing(model=model, overrides=overrides, mode=mode)
     summaries = pipeline.draw(run, drawing, hands, out, data)
-    nexts = "merge {}" if hands.shard else "score {}"
-    return max(tell(one, f"evqa {nexts.format(one.folder.parent if hands.shard else one.folder)}") for one in summaries)
+    return max(tell(one, _next(one.folder, hands)) for one in summaries)
+
+
+def _next(folder: Path, hands: Hands) -> str:
+    """The command that follows, as a shell takes it."""
+    return f"evqa merge {quote(str(folder.parent))}" if hands.shard else f"evqa score {quote(str(folder))}"
 
 
 def merge(run: RunPath) -> int:

@@ -67,6 +67,9 @@ class Caller:
         )
         self.budget = Budget(max_cost=calling.max_cost, max_total_tokens=calling.max_total_tokens, rpm=calling.rpm)
         self.retries = RetryPolicy(tries=calling.tries, first_wait=calling.first_wait)
+        for flag, price in (("--price-in", prices.price_in), ("--price-out", prices.price_out)):
+            if price is not None and not 0 <= price < float("inf"):
+                raise ValueError(f"{flag} is in US dollars a million tokens, at least 0, got {price}")
         if calling.max_cost is not None and (prices.price_in is None or prices.price_out is None):
             raise ValueError(
                 "--max-cost needs the prices of the model, and its row has none: give --price-in and "

@@ -43,6 +43,10 @@ def usages(prediction: Prediction, prices: Prices) -> list[Usage]:
     ]
 
 
+MAX_BLIND = 3
+"""Replies in a row, from the first on, that may leave open what they took (a filter's refusal does)."""
+
+
 class Budget:
     """Lets requests through as long as there is money, tokens and a free slot of the minute."""
 
@@ -65,6 +69,8 @@ class Budget:
         self._spent = Spending()
         self._largest_cost, self._largest_tokens = 0.0, 0
         """Of the dearest reply so far: what the next one is taken to cost."""
+        self._uncounted = 0
+        """Replies that do not say how many tokens they took."""
         self._in_flight = 0
         self._next_slot = float("-inf")
 
@@ -83,11 +89,11 @@ class Budget:
     def admit(self) -> None:
         """Wait until a request may be sent; `settle` must follow. `ModelStop`: the budget does not allow another.
 
-        Where a budget is set, the first request goes alone, to learn what one costs; then each that is under way
-        is taken to cost as much as the dearest so far.
+        Where a budget is set, requests go alone until a reply tells what one costs; then each that is under way,
+        and each reply that does not tell, is taken to cost as much as the dearest so far.
         """
         with self._free:
-            while self._in_flight and (self._is_first_under_way() or self._excess()):
+            while self._in_flight and (self._is_blind() or self._excess()):
                 self._free.wait()
             if excess := self._excess():
                 raise ModelStop(excess)
@@ -110,26 +116,36 @@ class Budget:
         self._spent = self._spent.plus(usage)
         self._largest_cost = max(self._largest_cost, one.cost)
         self._largest_tokens = max(self._largest_tokens, one.tokens)
+        self._uncounted += usage.input_tokens is None or usage.output_tokens is None
 
-    def _is_first_under_way(self) -> bool:
-        return (self.max_cost is not None or self._max_tokens is not None) and not self._spent.replies
+    def _is_blind(self) -> bool:
+        """Whether a budget is set, and no reply yet tells what one takes of it."""
+        spent = self._spent
+        return (self.max_cost is not None and spent.replies == spent.unpriced) or (
+            self._max_tokens is not None and spent.replies == self._uncounted
+        )
 
     def _excess(self) -> str | None:
         """Why another request might exceed the budget; None = it does not."""
         coming, spent, largest = self._in_flight + 1, self._spent, self._largest_cost
         if self.max_cost is not None:
-            if spent.unpriced and not largest:
+            if spent.replies == spent.unpriced >= MAX_BLIND:
                 return "no reply says what it cost, so that --max-cost cannot be kept: run without it"
             if spent.cost + (coming + spent.unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
                 return (
                     f"the next reply may exceed --max-cost {self.max_cost:g}: ${spent.cost:.4f} is spent, a reply "
                     f"costs up to ${largest:.4f}; the same command with a higher --max-cost goes on"
                 )
-        if self._max_tokens is not None and spent.tokens + coming * max(self._largest_tokens, 1) > self._max_tokens:
-            return (
-                f"the next reply may exceed --max-total-tokens {self._max_tokens}: {spent.tokens} are spent, a "
-                f"reply takes up to {self._largest_tokens}; the same command with a higher number goes on"
-            )
+        if self._max_tokens is not None:
+            if spent.replies == self._uncounted >= MAX_BLIND:
+                return (
+                    "no reply says how many tokens it took, so that --max-total-tokens cannot be kept: run without it"
+                )
+            if spent.tokens + (coming + self._uncounted) * max(self._largest_tokens, 1) > self._max_tokens:
+                return (
+                    f"the next reply may exceed --max-total-tokens {self._max_tokens}: {spent.tokens} are spent, a "
+                    f"reply takes up to {self._largest_tokens}; the same command with a higher number goes on"
+                )
         return None
 
 

@@ -188,8 +188,10 @@ class GeminiChat:
         return _Upload(file.uri, file.mime_type or _mime_type(path))
 
     def _sent(self, path: Path, config: types.UploadFileConfig) -> types.File:
+        """Sent as an open file: of a path, the SDK puts the name into a header, which takes ASCII alone."""
         try:
-            return self._client.files.upload(file=path, config=config)
+            with path.open("rb") as file:
+                return self._client.files.upload(file=file, config=config)
         except (errors.APIError, httpx2.HTTPError, ValueError, KeyError) as error:
             raise self._failure(error) from None
 

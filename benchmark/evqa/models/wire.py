@@ -13,6 +13,9 @@ MAX_REPLY_BYTES = 4 * 2**20
 
 CONNECT_SECONDS = 20.0
 
+MAX_SECONDS = 86400.0
+"""The longest timeout: sockets take no endless one."""
+
 DEADLINE = "evqa_deadline"
 
 
@@ -26,8 +29,8 @@ def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Clie
     httpx's own timeout starts again with every byte, so that a slow sender is never timed out. Redirects are not
     followed: a request with a key and a video goes where it was sent.
     """
-    if not timeout > 0:
-        raise ValueError(f"timeout is in seconds, above 0, got {timeout}")
+    if not 0 < timeout <= MAX_SECONDS:
+        raise ValueError(f"timeout is in seconds, above 0 and at most {MAX_SECONDS:.0f} (a day), got {timeout}")
 
     def start(request: httpx2.Request) -> None:
         request.extensions[DEADLINE] = time.monotonic() + timeout
