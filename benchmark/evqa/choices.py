@@ -104,6 +104,21 @@ def read_answer(text: str, options: Sequence[str]) -> int | None:
     return None
 
 
+def letter_place(text: str) -> int | None:
+    """Index of the capital by which a reply names its answer: the last one announced, or all that it says, or its head.
+
+    None where it names none so, or in words alone.
+    """
+    plain = _MARKUP.sub(lambda match: " " * len(match[0]), text)
+    for place in reversed(deque((match.end() for match in _COMMIT.finditer(plain)), maxlen=MAX_PLACES)):
+        match = _LETTER.match(plain, place)
+        if match and not _is_article(match, plain):
+            return match.start(1) if match[1].isupper() else None
+    bare = plain.strip()
+    match = _BARE.fullmatch(bare) or _LABELLED.match(bare[:500])
+    return plain.index(bare) + match.start(1) if match and match[1].isupper() else None
+
+
 def _whole(text: str, options: Sequence[str]) -> Meant | None:
     return _choice(text, options) if len(text) <= 2000 else None
 

@@ -117,8 +117,7 @@ def means_table(scores: Scores, style: Style = "text") -> str:
 
 def derived_line(scores: Scores) -> str:
     """Numbers of a preset that are made of means; empty text where it has none."""
-    numbers = {name: of(scores.metrics) for name, of in preset_named(scores.preset).derived.items()}
-    shown = [f"{name} {100 * number:.1f}" for name, number in numbers.items() if number is not None]
+    shown = [f"{name} {100 * number:.1f}" for name, number in scores.derived.items()]
     return f"{scores.name}: {', '.join(shown)}" if shown else ""
 
 

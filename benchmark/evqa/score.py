@@ -190,12 +190,15 @@ class _AllFacts:
 
 def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFacts, *, name: str, preset: str) -> Scores:
     videos = numbered(gold.videos)
+    metrics = columns.means(videos)
+    numbers = {title: of(metrics) for title, of in preset_named(preset).derived.items()}
     return Scores(
         name=name,
         dataset=dataset.name,
         data_sha256=dataset.sha256,
         preset=preset,
-        metrics=columns.means(videos),
+        metrics=metrics,
+        derived={title: number for title, number in numbers.items() if number is not None},
         groups={
             axis: {value: columns.means(videos, places) for value, places in groups.items()}
             for axis, groups in gold.groups().items()

@@ -129,6 +129,8 @@ class Scores(Record):
     data_sha256: str
     preset: str
     metrics: dict[str, Mean]
+    derived: dict[str, float] = Field(default_factory=dict)
+    """Numbers of the preset that are made of means, as fractions: name -> number, where the means are there."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     counts: Counts

@@ -583,7 +583,9 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
         assert main(["score", str(path), "--data", str(folder), "--preset", "st-evidence-mcq"]) == 0
         assert f"overall {overall:.1f}" in capsys.readouterr().out
         rows = json.loads(path.with_name(f"{path.stem}.scores.json").read_text())
-        assert mean_values(next(row for row in rows if row["name"] == path.stem)) == pytest.approx(shares)
+        ours = next(row for row in rows if row["name"] == path.stem)
+        assert mean_values(ours) == pytest.approx(shares)
+        assert 100 * ours["derived"]["overall"] == pytest.approx(overall)
 
 
 def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys):

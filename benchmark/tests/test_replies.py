@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from evqa import literals, prompts, replies
+from evqa import choices, literals, prompts, replies
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 JSON_ASKS = ("answer", "spans", "expressions")
@@ -291,6 +291,26 @@ def test_any_json_reply_reads_back_as_it_was_written():
         assert parsed.answer == number % 5
         assert parsed.spans == tuple(tuple(pair) for pair in value["segments"])
         assert parsed.expressions == tuple(value["referring_expressions"])
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("B", ""),
+        ("**C**", "**"),
+        ("B. The ball", ""),
+        ("Answer: B. Temporal Evidence: [[0.0, 1.5]].", "Answer: "),
+        ("I think so. A dog runs. **Answer: C**", "I think so. A dog runs. **Answer: "),
+        ('{"answer": "D", "segments": []}', '{"answer": "'),
+        ("Answer: B. No, A is worse. The answer is C", "Answer: B. No, A is worse. The answer is "),
+        ("A dog runs", None),
+        ("I cannot say", None),
+        ("Answer: a dog", None),
+        ("", None),
+    ],
+)
+def test_the_place_of_the_letter_by_which_an_answer_is_named(text: str, before: str | None):
+    assert choices.letter_place(text) == (None if before is None else len(before))
 
 
 HOSTILE = [

@@ -9,6 +9,7 @@ import torch
 from evqa import masks, media
 from evqa.models.base import Clip, Message, Place
 from evqa.schema import LETTERS, Track
+from unipixel.model.output import Written
 from unipixel.watching import Look
 
 
@@ -121,7 +122,7 @@ def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, squ
 
 
 def test_the_letter_of_an_answer_comes_with_the_probability_of_every_letter(speaker, video):
-    chat = speaker("BC")
+    chat = speaker("BC", max_new_tokens=1)
     letters = chat.generate(asked(Clip(video))).letters
     assert letters.keys() == set(LETTERS)
     assert sum(math.exp(value) for value in letters.values()) <= 1 + 1e-5
@@ -181,3 +182,17 @@ def test_an_image_is_a_clip_of_one_frame(speaker, tmp_path):
     reply = chat.generate(asked(clip, "What is [1]?"))
     assert (reply.masks.num_frames, reply.masks.size, len(reply.masks.tracks)) == (1, (40, 60), 2)
     assert len(chat.find(Clip(folder, places=(Place((3, 4)),))).tracks) == 1
+
+
+def test_letters_are_those_of_the_answer_and_not_of_a_word_before_it(speaker, video):
+    chat = speaker("B")
+    reply = "I see A dog. Answer: C."
+    ids = torch.tensor(chat.tokenizer(reply)["input_ids"])
+    assert chat.tokenizer.decode(ids) == reply
+    states = torch.zeros(len(ids), chat.model.config.text_config.hidden_size)
+    states[[chat.tokenizer.decode(ids[:end]) for end in range(1, len(ids) + 1)].index(reply[:-1]), 0] = 5.0
+    with torch.no_grad():
+        found = chat._letters(Written(ids, torch.empty(0), states))
+    assert max(found, key=found.get) == "B"
+    assert found["B"] > found["A"] + 1
+    assert chat._letters(Written(ids[:8], torch.empty(0), states[:8])) is None

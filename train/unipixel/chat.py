@@ -9,6 +9,7 @@ the published models follow what they are pointed at:
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from evqa import media, zoo
+from evqa.choices import letter_place
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.batching import Batcher
 from evqa.schema import LETTERS, Track, Usage
@@ -237,15 +239,17 @@ class UniPixelChat:
         return text
 
     def _letters(self, written: Written) -> dict[str, float] | None:
-        """Log-probability of every letter where the first token stands that is a lone one, in the form it has there."""
-        for index, token in enumerate(written.ids.tolist()):
-            form = self._text([token])
-            letter = form.strip()
-            if len(letter) == 1 and letter in LETTERS:
-                rows = {other: conversation.plain(self.tokenizer, form.replace(letter, other)) for other in LETTERS}
-                found = self.model.log_probabilities(written.states[index : index + 1])[0]  # [vocabulary]
-                return {other: float(found[row[0]]) for other, row in rows.items() if len(row) == 1}
-        return None
+        """Log-probability of every letter where the reply names its answer by one, in the form it has there."""
+        ids = written.ids.tolist()
+        text = self._text(ids)
+        place = letter_place(text)
+        if place is None:
+            return None
+        index = bisect.bisect_right(range(len(ids)), place, key=lambda last: len(self._text(ids[: last + 1])))
+        form = self._text([ids[index]])
+        rows = {other: conversation.plain(self.tokenizer, form.replace(text[place], other)) for other in LETTERS}
+        found = self.model.log_probabilities(written.states[index : index + 1])[0]  # [vocabulary]
+        return {other: float(found[row[0]]) for other, row in rows.items() if len(row) == 1}
 
     def _draw(self, asked: Sequence[Asked], written: Sequence[Written]) -> list[Masks | None]:
         """Masks of each reply; replies that visit the same frames of a video share them, all others go beside them."""

@@ -110,8 +110,8 @@ class Reply:
     usage: Usage | None = None
     finish: Literal["stop", "length", "refusal"] = "stop"
     letters: Mapping[str, float] | None = None
-    """Natural log-probability of each option letter where the reply's first lone letter stands, before any sampling
-    temperature; None where there is none or the model does not say."""
+    """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
+    temperature; None where it does not, or the model does not say."""
 
 
 @runtime_checkable

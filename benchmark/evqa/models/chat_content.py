@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evqa.models.base import Message, Part, Still
-from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, mark, still_jpeg
+from evqa.models.frames import KEPT_CLIPS, ClipCache, FramePolicy, Jpeg, jpegs, mark, still_jpeg
 
 Json = dict[str, object]
 
@@ -13,10 +13,12 @@ Json = dict[str, object]
 class ChatContent:
     """Writes messages; a clip becomes frames, each after its time, as data URLs."""
 
-    def __init__(self, policy: FramePolicy, quality: int) -> None:
-        """`quality` of the JPEG files, 1 to 95."""
+    def __init__(self, policy: FramePolicy, quality: int, threads: int) -> None:
+        """`quality` of the JPEG files, 1 to 95; `threads` that ask at once."""
         self._policy, self._quality = policy, quality
-        self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(lambda path: jpegs(path, policy, quality))
+        self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(
+            lambda path: jpegs(path, policy, quality), max(KEPT_CLIPS, threads)
+        )
 
     def messages(self, messages: Sequence[Message]) -> list[Json]:
         """A conversation. `ValueError`: a clip or a picture cannot be read."""

@@ -21,7 +21,8 @@ from evqa import media
 from evqa.images import open_image
 
 KEPT_CLIPS = 8
-"""Clips whose pictures are kept: several questions on one video, and several turns, decode it once."""
+"""Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
+once."""
 
 Value = TypeVar("Value")
 
@@ -98,7 +99,7 @@ def mark(second: float) -> str:
 class ClipCache(Generic[Value]):
     """What was made of the last clips, for any number of threads; each clip is made once at a time."""
 
-    def __init__(self, make: Callable[[Path], Value], kept: int = KEPT_CLIPS) -> None:
+    def __init__(self, make: Callable[[Path], Value], kept: int) -> None:
         self._make, self._kept = make, kept
         self._values: OrderedDict[tuple[Path, int, int], Value] = OrderedDict()
         self._locks: dict[Path, threading.Lock] = {}
@@ -118,7 +119,7 @@ class ClipCache(Generic[Value]):
             with self._lock:
                 self._values[key] = value
                 while len(self._values) > self._kept:
-                    self._locks.pop(self._values.popitem(last=False)[0][0], None)
+                    self._values.popitem(last=False)  # its lock stays: a thread may wait for it
             return value
 
 

@@ -110,7 +110,7 @@ class OpenAIChat:
         self._caller = Caller(calling, self._key)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        self._content = ChatContent(frames, jpeg_quality)
+        self._content = ChatContent(frames, jpeg_quality, self.concurrency)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:

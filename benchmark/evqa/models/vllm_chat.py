@@ -53,7 +53,7 @@ class VllmChat:
         """
         folder = zoo.locate(checkpoint)
         self.name, self.concurrency = name, 2 * batch_size
-        self._frames, self._content = frames, ChatContent(frames, jpeg_quality)
+        self._frames, self._content = frames, ChatContent(frames, jpeg_quality, self.concurrency)
         self._engine: Any = vllm.LLM(
             model=str(folder),
             tensor_parallel_size=tensor_parallel,
