@@ -200,10 +200,12 @@ def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
         quoted = match[2].replace('\\"', '"')
         label = _LABELLED.fullmatch(quoted.strip())
         return _choice(quoted, options) or (_labelled(label, options) if label else None)
-    by_text, length = _text_at(text, at, options)
+    by_text, end = _text_at(text, at, options)
     match = _LETTER.match(text, at)
-    if match is None or _is_article(match, text) or length > 1:
-        return by_text if length else None
+    if match is None or _is_article(match, text) or end > match.end(1):
+        behind = _MENTION.match(text, end + 1) if end and text[end : end + 1] == " " else None
+        named = behind and (behind[1] or behind[2])
+        return (by_text | _letter(named, options) if named else by_text) if end else None
     meant = by_text | _letter(match[1], options)
     if another := _AND_LETTER.match(text, match.end()):
         return meant | _letter(another[1], options) if meant else meant
@@ -212,7 +214,7 @@ def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
 
 
 def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
-    """Options whose text stands at a place, the longest ones, and its length; none of them in `x or y`."""
+    """Options whose text stands at a place, the longest ones, and where it ends, else 0; none of them in `x or y`."""
     while at < len(text) and text[at] in " \t\n\"'(":
         at += 1
     for skip in ("", "the ", "a ", "an "):
@@ -222,9 +224,9 @@ def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
         fits = {index: len(option) for index, option in enumerate(options) if _stands_at(text, start, option)}
         longest = max(fits.values(), default=0)
         if fits and _OR.match(text, start + longest):
-            return frozenset(), longest
+            return frozenset(), start + longest
         if fits:
-            return frozenset(index for index, length in fits.items() if length == longest), longest
+            return frozenset(index for index, length in fits.items() if length == longest), start + longest
     return frozenset(), 0
 
 

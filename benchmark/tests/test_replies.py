@@ -150,6 +150,13 @@ def test_only_letters_of_options_count():
     assert answer("Answer: I", tuple(f"choice {number}" for number in range(9))) == 8
 
 
+def test_a_letter_behind_the_text_of_an_option_must_be_its_own():
+    assert answer("Answer: 3 (B)", ("1", "2", "3")) is None
+    assert answer("Answer: 2 (B)", ("1", "2", "3")) == 1
+    assert answer("The answer is red ball (option B).", ("blue ball", "red ball")) == 1
+    assert answer("The answer is red ball (A).", ("blue ball", "red ball")) is None
+
+
 def test_an_option_that_reads_like_another_ones_letter_is_ambiguous():
     assert answer("B", ("C", "A", "B")) is None
     assert answer('{"answer": "C"}', ("A", "C", "B")) is None
