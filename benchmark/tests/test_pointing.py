@@ -67,6 +67,6 @@ def test_a_model_that_takes_words_only_refuses_and_ignores_nothing(
     asked = (Message("user", (Clip(clip, places=(Place((3, 3)),)), "What is <|ref|>?")),)
     with pytest.raises(ValueError, match="takes words only"):
         models.build(script).generate(asked)
-    content = ChatContent(FramePolicy(fps=1.0, max_frames=2, max_side=None), 95)
+    content = ChatContent(FramePolicy(fps=1.0, max_frames=2, max_side=None), 95, 1)
     with pytest.raises(ValueError, match="takes words only"):
         content.messages(asked)
