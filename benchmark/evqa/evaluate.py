@@ -81,10 +81,21 @@ def score_run(
     """The scores of a run, written beside its predictions together with those of the baselines."""
     found = inputs.predictions(file_of(run), dataset, masks)
     scores = scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers)
-    path = run / SCORES if run.is_dir() else run.with_name(f"{run.stem}.{SCORES}")
+    path = _beside(run, SCORES)
     with writing(path.parent):
         write_scores(path, [*scores, *trivial])
     return scores, path
+
+
+def _beside(run: Path, what: str) -> Path:
+    """Where something that is made of a run lies: in its folder, or `FILE.what` beside its file.
+
+    The name of a file keeps its ending where p.json and p.jsonl lie in one folder.
+    """
+    if run.is_dir():
+        return run / what
+    alike = [ending for ending in (".json", ".jsonl") if run.with_suffix(ending).is_file()]
+    return run.with_name(f"{run.name if len(alike) > 1 else run.stem}.{what}")
 
 
 def scores_of(
@@ -119,7 +130,7 @@ def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> Non
 
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> Exported:
     """A run in the original's form, in a new folder beside its predictions."""
-    beside = run / "original" if run.is_dir() else run.with_name(f"{run.stem}.original")
+    beside = _beside(run, "original")
     found, name, step = inputs.predictions(file_of(run), dataset), name_of(run), ""
     mode = runner.load(run).identity.get("masks") if (run / runner.RUN).is_file() else None
     if isinstance(mode, str):
@@ -181,12 +192,13 @@ def name_of(run: Path) -> str:
 
 
 def _distinct(runs: Sequence[Path]) -> dict[str, Path]:
-    """Runs by name; names that are equal are told apart by the folder above."""
-    names = [name_of(run) for run in runs]
-    named = {
-        name if names.count(name) == 1 else f"{run.resolve().parent.name}/{name}": run
-        for name, run in zip(names, runs, strict=True)
-    }
-    if len(named) < len(runs):
+    """Runs by name; names that are equal are told apart by the folder above, else by the whole path."""
+    paths = [run.resolve() for run in runs]
+    if len(set(paths)) < len(paths):
         raise ValueError(f"two of the runs are the same: {', '.join(map(str, runs))}")
-    return named
+    names = [name_of(run) for run in runs]
+    under = [f"{path.parent.name}/{name}" for name, path in zip(names, paths, strict=True)]
+    return {
+        name if names.count(name) == 1 else longer if under.count(longer) == 1 else str(path): run
+        for run, path, name, longer in zip(runs, paths, names, under, strict=True)
+    }

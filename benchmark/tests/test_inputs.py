@@ -332,6 +332,32 @@ def test_memory_does_not_grow_with_the_number_of_records(tmp_path, dataset, name
 # What comes out
 
 
+def test_files_that_differ_in_their_ending_alone_each_keep_their_scores(tmp_path, dataset):
+    """p.json is often the export of p.jsonl."""
+    ours = written(tmp_path, line("e0"))
+    theirs = tmp_path / "mine.json"
+    theirs.write_text('{"e0": {"answer": "b"}}')
+    for path in (ours, theirs):
+        assert main(["score", str(path), "--data", str(dataset.folder), "--baselines", "none"]) == 0
+        row = json.loads((tmp_path / f"{path.name}.scores.json").read_text())[0]
+        assert row["source"].startswith(f"{path}: ")
+
+
+def test_runs_of_one_name_are_told_apart_in_a_report(tmp_path, dataset):
+    """Equal names below equally named folders too, and files that differ in their ending alone."""
+    runs: list[str] = []
+    for folder in ("a/set", "b/set"):
+        (tmp_path / folder).mkdir(parents=True)
+        runs.append(str(written(tmp_path / folder, line("e0"))))
+    other = tmp_path / "b/set/mine.json"
+    other.write_text('{"e0": {"answer": "b"}}')
+    rest = ["--data", str(dataset.folder), "--out", str(tmp_path / "out")]
+    assert main(["report", *runs, str(other), *rest]) == 0
+    tables = (tmp_path / "out/report.md").read_text()
+    assert all(f"| {name} |" in tables for name in (*runs, other))
+    assert main(["report", *runs, runs[0], *rest]) == 2
+
+
 def test_scores_are_written_in_a_schema_that_the_command_prints(tmp_path, dataset, capsys):
     path = written(tmp_path, line("e0"), line("e1", answer=5), "x")
     assert main(["score", str(path), "--data", str(dataset.folder), "--preset", "strict", "--baselines", "none"]) == 0

@@ -153,3 +153,12 @@ def test_splits_share_no_scene(written):
         for split in ("train", "val", "test", "test2")
     ]
     assert sum(map(len, seeds)) == len(set.union(*seeds))
+
+
+@pytest.mark.parametrize("wrong", [("--clips", "0"), ("--clips", "-1"), ("--workers", "0")])
+def test_a_number_below_one_is_refused_and_leaves_what_is_there(written, wrong):
+    path = os.pathsep.join(str(ROOT / part) for part in ("benchmark", "train"))
+    command = [sys.executable, str(written / "prepare.py"), "--splits", "val", *wrong]
+    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"{wrong[0]} is at least 1, got {wrong[1]}\n")
+    assert len(datasets.load(str(written / "val")).samples) == 3

@@ -512,6 +512,15 @@ def test_a_limit_spreads_samples_evenly_and_refuses_less_than_one(tmp_path):
         chosen(samples, 0)
 
 
+def test_a_span_without_a_sensible_end_leaves_a_page(tmp_path):
+    dataset = make_dataset(tmp_path)
+    endless = [
+        Prediction(sample=sample.id, status="ok", answer=0, spans=(Span(0.0, 1.7e308),)) for sample in dataset.samples
+    ]
+    page = write_page(tmp_path / "out", dataset, {"endless": scored(dataset, endless)})
+    assert "End of the evidence" in page.read_text(encoding="utf-8")
+
+
 def test_a_page_without_runs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="needs at least one run"):
         write_page(tmp_path / "out", make_dataset(tmp_path), {})

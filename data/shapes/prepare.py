@@ -16,6 +16,7 @@ import csv
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ def main(
         clips: Clips per split instead of the standard number.
         workers: Processes.
     """
+    for name, number in (("clips", clips), ("workers", workers)):
+        if number is not None and number < 1:
+            sys.exit(f"--{name} is at least 1, got {number}")
     for split in splits:
         plan = PLANS[split]
         count = clips or plan.clips

@@ -34,6 +34,8 @@ LABEL_LENGTH = 44
 """Characters of a row's label."""
 MAX_GROUPS = 14
 """Question types drawn, the most frequent first."""
+MAX_REACH = 86_400.0
+"""Seconds to either side that an axis of errors shows at most: a day. A reply may name any number."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
     every = np.array([error for values in errors.values() for error in values])
     if not every.size:
         return None
-    reach = max(0.5, float(np.quantile(np.abs(every), 0.98)))
+    reach = min(MAX_REACH, max(0.5, float(np.quantile(np.abs(every), 0.98))))
     figure, axes = single()
     clipped = {name: np.clip(np.array(values), -reach, reach) for name, values in errors.items()}
     histogram(axes, clipped, np.linspace(-reach, reach, 22))
