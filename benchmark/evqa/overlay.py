@@ -23,6 +23,8 @@ SPAN_COLOUR = (255, 176, 0)
 BAR_COLOUR = (52, 54, 60)
 PLAYHEAD_COLOUR = (255, 255, 255)
 TINT = 0.45
+MAX_TILE_HEIGHT = 720
+"""Pixels of a frame on a sheet; tall clips become narrower."""
 """How much of an object's colour covers its pixels."""
 
 
@@ -64,23 +66,25 @@ def timeline(width: int, *, duration: float, spans: Sequence[Span], second: floa
 def sheet(frames: Sequence[Frame], seconds: Sequence[float], spans: Sequence[Span], title: str) -> Image.Image:
     """Frames in rows of four under a title, each with its time; a border marks one inside a span."""
     columns, tile_width, gap, head = min(4, len(frames)), 320, 6, 22
-    tile_height = round(frames[0].shape[0] * tile_width / frames[0].shape[1])
+    height, width = frames[0].shape[:2]
+    scale = min(tile_width / width, MAX_TILE_HEIGHT / height)
+    tile = max(1, round(width * scale)), max(1, round(height * scale))
     rows = -(-len(frames) // columns)
     lines = _wrapped(title, columns * 46)
     top = gap + head * len(lines)
-    size = (gap + columns * (tile_width + gap), top + rows * (tile_height + head + gap))
+    size = (gap + columns * (tile_width + gap), top + rows * (tile[1] + head + gap))
     page = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     draw.multiline_text((gap, gap), "\n".join(lines), fill="black", font=font, spacing=6)
     for number, (frame, second) in enumerate(zip(frames, seconds, strict=True)):
         left = gap + number % columns * (tile_width + gap)
-        upper = top + number // columns * (tile_height + head + gap)
-        page.paste(Image.fromarray(frame).resize((tile_width, tile_height)), (left, upper + head))
+        upper = top + number // columns * (tile[1] + head + gap)
+        page.paste(Image.fromarray(frame).resize(tile), (left, upper + head))
         inside = any(span.start <= second <= span.end for span in spans)
         label = f"{second:.2f} s, evidence" if inside else f"{second:.2f} s"
         draw.text((left, upper + 2), label, fill="black", font=font)
         if inside:
-            box = (left, upper + head, left + tile_width - 1, upper + head + tile_height - 1)
+            box = (left, upper + head, left + tile[0] - 1, upper + head + tile[1] - 1)
             draw.rectangle(box, outline=SPAN_COLOUR, width=4)
     return page
 
