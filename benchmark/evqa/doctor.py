@@ -285,8 +285,14 @@ def _disk() -> Finding:
 
 
 def _checkpoints() -> Iterator[Finding]:
-    here = [name for name, row in zoo.CHECKPOINTS.items() if not zoo.missing_files(zoo.root() / row.folder)]
-    absent = [name for name in zoo.CHECKPOINTS if name not in here]
+    here: list[str] = []
+    absent: list[str] = []
+    for name, row in zoo.CHECKPOINTS.items():
+        try:
+            (absent if zoo.missing_files(zoo.root() / row.folder) else here).append(name)
+        except ValueError as error:
+            fix = f"bash scripts/download.sh {name}"
+            yield Finding(level="note", what=str(error), means=f"{name} cannot be loaded", fix=fix)
     yield Finding(level="note", what=f"checkpoints in {zoo.root()}: {', '.join(here) or 'none'}")
     if absent:
         yield Finding(level="note", what=f"not here: {', '.join(absent)}", fix="bash scripts/download.sh NAME")

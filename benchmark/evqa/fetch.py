@@ -96,7 +96,7 @@ def main() -> int:
     names = sys.argv[2:] if is_check else sys.argv[1:]
     if not names or names[0].startswith("-"):
         known = f"checkpoints: {', '.join(zoo.CHECKPOINTS)}; data sets: {', '.join(HUB)}"
-        sys.stderr.write(f"usage: python -m evqa.fetch [--check] NAME[@COMMIT]...   ({known})\n")
+        sys.stderr.write(f"usage: python -m evqa.fetch NAME[@COMMIT]..., or --check NAME...   ({known})\n")
         return 2
     for name in names:
         is_checkpoint = name.partition("@")[0] in zoo.CHECKPOINTS

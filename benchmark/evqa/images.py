@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 2**26
@@ -17,6 +18,14 @@ FORMATS = ("PNG", "JPEG")
 def open_image(path: Path) -> Image.Image:
     """The decoded image in its own mode; PNG and JPEG only."""
     return _open(path, decode=True)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """The picture as uint8 RGB [H, W, 3]; of 16 bits the upper 8, where Pillow alone makes white of all above 255."""
+    image = open_image(path)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def image_size(path: Path) -> tuple[int, int]:

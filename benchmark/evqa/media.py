@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from evqa.images import image_size, open_image
+from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -210,7 +210,7 @@ def _image_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.nda
     if len(paths) != video.num_frames:
         raise ValueError(f"{video.path} changed since it was probed: probe it again")
     for index in wanted:
-        image = np.asarray(open_image(paths[index]).convert("RGB"))
+        image = read_rgb(paths[index])
         if image.shape[:2] != (video.height, video.width):
             raise ValueError(
                 f"{paths[index]} is {image.shape[1]} x {image.shape[0]}, the folder's first image "

@@ -7,9 +7,11 @@ that would fill the disk.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +20,9 @@ from evqa.datasets import path_inside
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_MEMBERS = 50_000_000
 """The frames of the largest set are some millions."""
+
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, KeyError)
+"""What a damaged archive raises; `KeyError` is a hard link to a file that the archive lacks."""
 
 
 def is_archive(path: Path) -> bool:
@@ -38,7 +43,7 @@ def unpack(archive: Path) -> int:
             _check_space(archive, sizes := list(_tar_sizes(archive.parent, file)))
             file.extractall(archive.parent, filter="data")
             return len(sizes)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{archive} cannot be unpacked ({error}): fetch it again") from error
 
 
@@ -58,6 +63,17 @@ def _tar_sizes(folder: Path, file: tarfile.TarFile) -> Iterator[int]:
             raise ValueError(f"archive has more than {MAX_MEMBERS} members: {file.name}")
         if member.isreg():
             yield member.size
+    _check_end(file)
+
+
+def _check_end(file: tarfile.TarFile) -> None:
+    """Without this, a broken header ends an archive as its end mark does, and gzip's checksum is never read."""
+    assert file.fileobj is not None
+    file.fileobj.seek(file.offset)
+    if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it breaks off after {file.offset} bytes, without the mark that ends an archive")
+    while file.fileobj.read(2**20):
+        pass
 
 
 def _zip_sizes(folder: Path, file: zipfile.ZipFile) -> Iterator[int]:

@@ -180,23 +180,35 @@ def download(name: str) -> Path:
 def source(folder: Path) -> dict[str, Any]:
     """What a downloaded folder says of where it came from; {} where it was not downloaded."""
     path = folder / SOURCE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        about: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): remove it and download again") from error
+    found = cast("dict[str, Any]", about) if isinstance(about, dict) else None
+    if found is None:
+        raise ValueError(f"{path} is no JSON object: remove it and download again")
+    return found
 
 
 def verify(name: str) -> Path:
     """Compare the weights of a downloaded checkpoint with the hashes it came with; its folder."""
     folder = locate(name)
     hashes = source(folder).get("sha256")
-    if not hashes:
+    if not isinstance(hashes, dict) or not hashes:
         raise ValueError(f"{folder} was not downloaded with hashes to compare with; {_fetch(name)}")
-    _compare(folder, hashes)
+    _compare(folder, cast("dict[str, str]", hashes))
     return folder
 
 
 def _compare(folder: Path, hashes: Mapping[str, str]) -> None:
     for name, expected in hashes.items():
-        with (folder / schema.check_id(name)).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with (folder / schema.check_id(name)).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{folder / name} cannot be read ({error.strerror}): download it again") from error
         if found != expected:
             raise ValueError(
                 f"{folder / name} is not the published file: its SHA-256 is {found}, expected {expected}; "

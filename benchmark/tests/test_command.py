@@ -187,6 +187,21 @@ def test_ask_prints_the_answer_and_writes_the_overlay(
     assert media.probe(tmp_path / "out" / "overlay.mp4").num_frames == NUM_FRAMES
 
 
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "source.json"])
+def test_a_broken_checkpoint_costs_the_tables_and_the_doctor_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "unipixel-3b").mkdir()
+    (tmp_path / "unipixel-3b" / name).write_text("{")
+    monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
+    assert evqa("list", "checkpoints") == 0
+    text = capsys.readouterr().out
+    assert f"unipixel-3b/{name} is no" in text
+    assert "sa2va-qwen2.5-vl-7b" in text
+    evqa("doctor")
+    assert f"checkpoints in {tmp_path}: none" in capsys.readouterr().out
+
+
 def test_the_tables_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert evqa("list") == 0
     text = capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Fetching data sets from a hub (a local server that answers as the Hub does), and unpacking archives safely."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -12,6 +13,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evqa import unpack
@@ -214,3 +216,40 @@ def test_a_broken_archive_is_a_value_error(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="cannot be unpacked"):
         unpack.unpack(tmp_path / name)
+
+
+def kept_as_it_is(count):
+    """A .tar.gz of pictures that gzip cannot make smaller, so that a wrong byte is one of a picture."""
+    noise = np.random.default_rng(0).bytes(50_000)
+    return tar_of(**{f"{number}.png": noise for number in range(count)})
+
+
+def test_one_wrong_byte_in_a_compressed_archive_is_found_before_anything_is_written(tmp_path):
+    content = bytearray(kept_as_it_is(20))
+    content[len(content) // 3] ^= 1
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        unpack.unpack(tmp_path / "a.tar.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+@pytest.mark.parametrize(("cut", "wrong"), [(3, b""), (3, b"\0" * 100), (3, b"x" * 512)])
+def test_an_archive_that_breaks_off_between_two_files_is_not_taken_for_whole(tmp_path, cut, wrong):
+    whole = gzip.decompress(tar_of(**{str(number): b"y" * 512 for number in range(9)}))
+    (tmp_path / "a.tar").write_bytes(whole[: cut * 1024] + wrong)
+    with pytest.raises(ValueError, match=r"cannot be unpacked.*breaks off after 3072 bytes"):
+        unpack.unpack(tmp_path / "a.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_damage_that_is_found_while_unpacking_is_a_value_error(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        file.addfile(special("hard", tarfile.LNKTYPE, "not there"))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("x", np.random.default_rng(0).bytes(5000))
+    content = bytearray((tmp_path / "b.zip").read_bytes())
+    content[60:100] = bytes(40)
+    (tmp_path / "b.zip").write_bytes(content)
+    for name in ("a.tar", "b.zip"):
+        with pytest.raises(ValueError, match="cannot be unpacked"):
+            unpack.unpack(tmp_path / name)

@@ -276,6 +276,13 @@ def test_images_of_another_size_in_a_folder_are_named(tmp_path):
         media.load(media.probe(tmp_path), [0, 1])
 
 
+def test_a_picture_of_16_bits_keeps_its_greys(tmp_path):
+    greys = (np.arange(64, dtype=np.uint16) * 1024).reshape(8, 8)
+    Image.fromarray(greys).save(tmp_path / "0.png")
+    image = media.load(media.probe(tmp_path), [0])[0]
+    np.testing.assert_array_equal(image, np.repeat((greys >> 8)[:, :, None], 3, axis=2))
+
+
 def clip_of(tmp_path, count, fps=6):
     media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(count)), fps)
     return media.probe(tmp_path / "clip.mp4")

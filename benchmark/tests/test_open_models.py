@@ -544,3 +544,8 @@ def test_vllm_is_named_where_it_is_missing() -> None:
     except ModuleNotFoundError:
         with pytest.raises(ValueError, match=r'needs the package vllm: pip install "evqa\[vllm\]"'):
             models.build("qwen3-vl-8b-vllm")
+
+
+def test_a_processor_whose_files_are_not_there_is_named(drawing: Path) -> None:
+    with pytest.raises(ValueError, match=f"cannot load the processor in {drawing}"):
+        models.build(str(drawing))

@@ -198,6 +198,11 @@ def test_instruct_run_lengths_of_another_size_are_scaled_to_the_video(tmp_path):
     np.testing.assert_array_equal(masks.decode(sample.tracks[0].masks[0]), mask.repeat(2, 0).repeat(2, 1))
 
 
+def test_instruct_run_lengths_of_no_object_are_no_masks(tmp_path):
+    sample = only(read_instruct(instruct_folder(tmp_path, [])))
+    assert (sample.tracks, sample.tags) == (None, {"masks": "missing"})
+
+
 def test_instruct_without_masks_is_kept_and_marked(tmp_path):
     for name, content in {"no-file": None, "prompts-only": evidence({"ref_expression": "a cup"})}.items():
         sample = only(read_instruct(instruct_folder(tmp_path / name, content)))

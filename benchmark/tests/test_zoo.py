@@ -124,6 +124,27 @@ def test_a_download_keeps_revision_and_hashes_and_is_checked_later_without_netwo
         zoo.verify("sam2.1-tiny")
 
 
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("{", "source.json is no JSON"),
+        ("[]", "source.json is no JSON object"),
+        ('{"sha256": ["0"]}', "was not downloaded with hashes"),
+        ('{"sha256": {"gone.safetensors": "0"}}', "gone.safetensors cannot be read"),
+    ],
+)
+def test_a_check_names_what_is_wrong_with_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, about: str, message: str
+) -> None:
+    folder = tmp_path / "sam2.1-tiny"
+    folder.mkdir()
+    for name, content in (("config.json", "{}"), ("model.safetensors", "x"), ("source.json", about)):
+        (folder / name).write_text(content)
+    monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        zoo.verify("sam2.1-tiny")
+
+
 def test_a_certain_revision_can_be_asked_for(tmp_path: Path, hub: str) -> None:
     result = fetch(tmp_path, hub, f"sam2.1-tiny@{OLDER}")
     assert result.returncode == 0, result.stderr

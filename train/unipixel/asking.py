@@ -10,12 +10,11 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evqa.images import open_image
+from evqa.images import read_rgb
 from evqa.models.base import Clip, Message, Still
 from evqa.models.frames import ClipCache
 from unipixel.data import conversation, frames
@@ -132,5 +131,5 @@ class Reader:
             raise ValueError(f"the conversation has {count} <|ref|> tokens, and {len(places)} places came for them")
 
     def _still(self, still: Still) -> frames.Patches:
-        image = np.asarray(open_image(still.path).convert("RGB"))
+        image = read_rgb(still.path)
         return frames.llm_pixels(image[None], self.plan.min_pixels, self.plan.max_pixels)

@@ -87,9 +87,12 @@ def _checkpoints() -> Rows:
     rows: Rows = []
     for name, row in zoo.CHECKPOINTS.items():
         folder = zoo.root() / row.folder
-        revision = str(zoo.source(folder).get("revision") or "")[:12]
-        here = f"in {folder}" + (f" at {revision}" if revision else "")
-        state = "not here" if zoo.missing_files(folder) else here
+        try:
+            revision = str(zoo.source(folder).get("revision") or "")[:12]
+            here = f"in {folder}" + (f" at {revision}" if revision else "")
+            state = "not here" if zoo.missing_files(folder) else here
+        except ValueError as error:
+            state = str(error)
         rows.append((name, f"{row.hub or 'comes with the repository'}, {row.licence}, {state}"))
     return rows
 

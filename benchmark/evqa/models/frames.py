@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import media
-from evqa.images import open_image
+from evqa.images import read_rgb
 
 KEPT_CLIPS = 8
 """Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
@@ -83,7 +83,7 @@ def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
 
 def still(path: Path, policy: FramePolicy) -> Image.Image:
     """A picture from a file, RGB, no larger than a frame may be."""
-    return _fitted(np.asarray(open_image(path).convert("RGB")), policy.max_side)
+    return _fitted(read_rgb(path), policy.max_side)
 
 
 def still_jpeg(path: Path, policy: FramePolicy, quality: int) -> Jpeg:

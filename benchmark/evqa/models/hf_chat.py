@@ -223,6 +223,14 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
 
 
 def _processor(folder: Path, *, trust: bool) -> Any:
+    """The model's own processor. `ValueError`: it cannot be loaded."""
+    try:
+        return _loaded_processor(folder, trust=trust)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(f"cannot load the processor in {folder}: {' '.join(str(error).split())[:400]}") from error
+
+
+def _loaded_processor(folder: Path, *, trust: bool) -> Any:
     """The model's own processor; without torchvision the same one without its video part."""
     untyped: Any = transformers
     if importlib.util.find_spec("torchvision") is not None:

@@ -115,7 +115,9 @@ def _union(regions: Sequence[Region], size: tuple[int, int], scale: tuple[float,
     return masks.encode(mask)
 
 
-def _coded(content: RunLists, size: tuple[int, int] | None) -> tuple[Track, ...]:
+def _coded(content: RunLists, size: tuple[int, int] | None) -> tuple[Track, ...] | None:
+    if not content:
+        return None
     tracks: list[Track] = []
     for frames in content:
         parts = {index: [part] if isinstance(part, Runs) else part for index, part in enumerate(frames) if part}
