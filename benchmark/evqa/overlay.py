@@ -23,9 +23,9 @@ SPAN_COLOUR = (255, 176, 0)
 BAR_COLOUR = (52, 54, 60)
 PLAYHEAD_COLOUR = (255, 255, 255)
 TINT = 0.45
+"""How much of an object's colour covers its pixels."""
 MAX_TILE_HEIGHT = 720
 """Pixels of a frame on a sheet; tall clips become narrower."""
-"""How much of an object's colour covers its pixels."""
 
 
 def tinted(frame: Frame, masks: Sequence[Mask]) -> Frame:
