@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from evqa.schema import LETTERS
 
@@ -110,7 +110,7 @@ def letter_place(text: str) -> int | None:
     None where it names none so, or in words alone.
     """
     plain = _MARKUP.sub(lambda match: " " * len(match[0]), text)
-    for place in reversed(deque((match.end() for match in _COMMIT.finditer(plain)), maxlen=MAX_PLACES)):
+    for place in _announced(plain):
         match = _LETTER.match(plain, place)
         if match and not _is_article(match, plain):
             return match.start(1) if match[1].isupper() else None
@@ -125,9 +125,8 @@ def _whole(text: str, options: Sequence[str]) -> Meant | None:
 
 def _committed(text: str, options: Sequence[str]) -> Meant | None:
     """`Answer: B`, `"answer": "B"`, `the correct option is D`: the last one that names something."""
-    places = deque((match.end() for match in _COMMIT.finditer(text)), maxlen=MAX_PLACES)
     denied: Meant = frozenset()
-    for place in reversed(places):
+    for place in _announced(text):
         if match := _DENIED.match(text, place):
             denied |= _letter(match[1], options)
         meant = _named_at(text, place, options)
@@ -190,6 +189,11 @@ def _choice(text: str, options: Sequence[str]) -> Meant | None:
 def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
     """A letter with words behind it; the words may not be another option's."""
     return _letter(match[1], options) | _by_text(match[2].splitlines()[0], options)
+
+
+def _announced(text: str) -> Iterator[int]:
+    """Where announced answers begin, from the last one back."""
+    return reversed(deque((match.end() for match in _COMMIT.finditer(text)), maxlen=MAX_PLACES))
 
 
 def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evqa.models.base import Message, Part, Still
-from evqa.models.frames import KEPT_CLIPS, ClipCache, FramePolicy, Jpeg, jpegs, mark, still_jpeg
+from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, kept_for, mark, still_jpeg
 
 Json = dict[str, object]
 
@@ -17,7 +17,7 @@ class ChatContent:
         """`quality` of the JPEG files, 1 to 95; `threads` that ask at once."""
         self._policy, self._quality = policy, quality
         self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(
-            lambda path: jpegs(path, policy, quality), max(KEPT_CLIPS, threads)
+            lambda path: jpegs(path, policy, quality), kept_for(threads)
         )
 
     def messages(self, messages: Sequence[Message]) -> list[Json]:

@@ -96,6 +96,11 @@ def mark(second: float) -> str:
     return f"[{second:.1f} s]"
 
 
+def kept_for(threads: int) -> int:
+    """How many clips are kept where so many threads ask at once."""
+    return max(KEPT_CLIPS, threads)
+
+
 class ClipCache(Generic[Value]):
     """What was made of the last clips, for any number of threads; each clip is made once at a time."""
 

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from evqa.models import keys, retry, wire
 from evqa.models.api import Answer, Caller, Calling
 from evqa.models.base import Message, ModelError, ModelStop, Part, Reply, Still
-from evqa.models.frames import KEPT_CLIPS, ClipCache, FramePolicy, Jpeg, jpegs, mark, still_jpeg
+from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, kept_for, mark, still_jpeg
 from evqa.models.retry import TemporaryError
 from evqa.models.structured import json_schema
 
@@ -90,7 +90,7 @@ class GeminiChat:
         self._caller = Caller(calling, self._key)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        kept = max(KEPT_CLIPS, self.concurrency)
+        kept = kept_for(self.concurrency)
         self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(
             lambda path: jpegs(path, self._policy, self._quality), kept
         )
