@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -416,9 +417,14 @@ def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name a size (3b, 7b, tiny) and a decoder (base, large, tiny)"),
-        (["3b"], "name a size"),
-        (["13b", "base"], "unknown size '13b'"),
+        (["13b", "base"], "unknown size '13b'; the sizes are: 3b, 7b, tiny"),
+        (["base"], "unknown size 'base'; the sizes are: 3b, 7b, tiny"),
+        (["3b", "base+"], "base+"),
+        (["3b", "base", "no/such/checkpoint"], "no checkpoint at"),
+        (["3b", "base", ".", "1"], "expected at most SIZE, DECODER and CHECKPOINT"),
+        (["3b", "base", ".", "--from_scratch"], "give one of the checkpoint"),
+        (["3b", "base", "--resume", ".", "--from_scratch"], "give one of the checkpoint"),
+        (["3b", "base", ".", "--resume", "x"], "named twice"),
         (
             ["3b", "base", "--recipe", "mine"],
             "unknown recipe 'mine'; the recipes are: st-evidence, evidence-only, stage-1, stage-2, stage-3, tiny",
@@ -428,6 +434,58 @@ def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
 def test_a_wrong_name_is_refused_with_the_right_ones(arguments, message, capsys):
     assert sft.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+PUBLISHED = [
+    ("", ["3b", "base"]),
+    ("3b", ["3b", "base"]),
+    ("7b", ["7b", "base"]),
+    ("3b base", ["3b", "base"]),
+    ("7b large", ["7b", "large"]),
+    ("--from_scratch", ["3b", "base", "--from-scratch"]),
+    ("3b --from_scratch", ["3b", "base", "--from-scratch"]),
+    ("3b base --from_scratch", ["3b", "base", "--from-scratch"]),
+    ("7b base --from-scratch", ["7b", "base", "--from-scratch"]),
+    ("3b base CHECKPOINT", ["3b", "base", "--resume", "CHECKPOINT"]),
+    ("3b base ''", ["3b", "base"]),
+    ("tiny --num_frames=4 --dry_run", ["tiny", "base", "--dry-run", "--num-frames=4"]),
+]
+"""Arguments of the published script, and ours."""
+
+
+@pytest.mark.parametrize(("published", "ours"), PUBLISHED)
+def test_the_published_arguments_become_ours(published, ours, tmp_path):
+    checkpoint = tmp_path / "checkpoint-2000"
+    checkpoint.mkdir()
+    published, *ours = [word.replace("CHECKPOINT", str(checkpoint)) for word in (published, *ours)]
+    found = sft.canonical(shlex.split(published))
+    assert found == ours
+    assert sft.canonical(found) == found
+    command = sft.parse(found)
+    assert [command.config.size, command.config.decoder] == ours[:2]
+    assert command.from_scratch == ("--from-scratch" in ours)
+    assert command.resume == (checkpoint if "--resume" in ours else None)
+
+
+@pytest.mark.parametrize("folder", [".", "train"])
+def test_the_published_script_works_from_the_root_and_from_train(folder, tmp_path):
+    """A relative checkpoint starts where the command is typed, whatever folder the script goes to."""
+    checkpoint = tmp_path / "checkpoint-2000"
+    checkpoint.mkdir()
+    typed = os.path.relpath(checkpoint, ROOT / folder)
+    for arguments, message in (
+        (["tiny", "base", typed, "--from_scratch"], f"give one of the checkpoint {checkpoint}"),
+        (["tiny", "base", "gone"], f"no checkpoint at {ROOT / folder / 'gone'}"),
+    ):
+        result = subprocess.run(
+            ["bash", "scripts/sft.sh", *arguments], cwd=ROOT / folder, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 2, result.stderr
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+    shown = ["bash", "scripts/sft.sh", "--print_config"]
+    result = subprocess.run(shown, cwd=ROOT / folder, capture_output=True, text=True, check=True)
+    assert [json.loads(result.stdout)[name] for name in ("size", "decoder")] == ["3b", "base"]
 
 
 def test_an_unknown_flag_is_refused(capsys):

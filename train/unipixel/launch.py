@@ -1,4 +1,4 @@
-"""Fine-tune on everything there is, then benchmark: `python -m unipixel.launch SIZE DECODER [OPTIONS]`.
+"""Fine-tune on every GPU, then benchmark: `python -m unipixel.launch [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]`.
 
     one machine         one process for each GPU found, or --processes N (on a CPU too, over gloo)
     several, by SLURM   srun --ntasks-per-node 1 bash scripts/sft.sh 3b base: one torchrun a node, which find each other
@@ -47,12 +47,13 @@ def main() -> int:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--processes", type=int)
     own.add_argument("--hostfile", type=Path)
-    known, rest = own.parse_known_args()
+    known, rest = own.parse_known_args([sft.hyphenated(word) for word in sys.argv[1:]])
     if any(flag in rest for flag in ("-h", "--help", "--print-config")):
         if "--print-config" not in rest:
             sys.stdout.write(f"{__doc__}\n")
         return sft.main(rest)
     try:
+        rest = sft.canonical(rest)
         wanted = max(1, count_gpus()) if known.processes is None else known.processes
         found = machines(os.environ, wanted, known.hostfile)
         wish = sft.parse(rest)

@@ -1,4 +1,4 @@
-"""Fine-tune: `python -m unipixel.sft SIZE DECODER [--recipe NAME] [--FIELD VALUE ...]`.
+"""Fine-tune: `python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [--recipe NAME] [--FIELD VALUE ...]`.
 
 The same command goes on where a run was cut off, and does nothing where it is finished. Missing weights or
 data are reported, with the command that fetches them, before anything heavy is imported.
@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +43,18 @@ class Command:
     dry_run: bool = False
 
 
-USAGE = f"""\
-usage: python -m unipixel.sft SIZE DECODER [OPTIONS]     (bash scripts/sft.sh SIZE DECODER: on every GPU)
+DEFAULTS = ("3b", "base")
+"""Size and decoder where none is named, as published."""
 
-  SIZE             {", ".join(SIZES)}
-  DECODER          {", ".join(DECODERS)}
+START_FOLDER = "EVQA_START_FOLDER"
+"""Environment variable: the folder that a script was started in, before it went to the project's root."""
+
+USAGE = f"""\
+usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash scripts/sft.sh ...: on every GPU)
+
+  SIZE             {", ".join(SIZES)} (default: {DEFAULTS[0]})
+  DECODER          {", ".join(DECODERS)} (default: {DEFAULTS[1]})
+  CHECKPOINT       the same as --resume CHECKPOINT
   --recipe NAME    {", ".join(RECIPES)}: sets every option below; one that is given replaces its value
   --from-scratch   remove the checkpoints and the model in the run's folder and start again
   --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
@@ -56,6 +64,13 @@ usage: python -m unipixel.sft SIZE DECODER [OPTIONS]     (bash scripts/sft.sh SI
   python -m unipixel.sft tiny base                             a few minutes on a CPU
   python -m unipixel.sft 3b base --dry-run                     does it run here, and how fast
   python -m unipixel.sft 3b base --num-frames 16 --out outputs/sft/16-frames
+
+Both spellings of each option work, --from-scratch and --from_scratch. The published commands work as they are, from the
+project's root and from train/:
+
+  bash scripts/sft.sh                                     = bash scripts/sft.sh 3b base
+  bash scripts/sft.sh 3b base --from_scratch              = bash scripts/sft.sh 3b base --from-scratch
+  bash scripts/sft.sh 3b base PATH/checkpoint-2000        = bash scripts/sft.sh 3b base --resume PATH/checkpoint-2000
 
 The same command goes on where a run was cut off. The options, with the values of the recipe:
 
@@ -78,23 +93,68 @@ def main(arguments: list[str] | None = None) -> int:
         return 3 if isinstance(error, FloatingPointError) else 2
 
 
-def parse(arguments: list[str]) -> Command:
+def canonical(arguments: Sequence[str]) -> list[str]:
+    """A command line in our spelling: size and decoder first, the published checkpoint argument as --resume.
+
+    The defaults fill in what is not named, `--from_scratch` becomes `--from-scratch`, and empty arguments (an unset
+    variable of a shell script) in the first places are left out. The result gives itself again.
+    """
+    known, rest = _own_options().parse_known_args([hyphenated(word) for word in arguments])
+    words: list[str] = []
+    while rest and not rest[0].startswith("-"):
+        words.append(rest.pop(0))
+    words = [word for word in words if word.strip()]
+    if len(words) > 3:
+        raise ValueError(f"expected at most SIZE, DECODER and CHECKPOINT before the options, got {words}")
+    size, decoder = (*words[:2], *DEFAULTS[len(words[:2]) :])
+    if len(words) == 3 and known.resume is not None:
+        raise ValueError(f"a checkpoint to go on from is named twice: {words[2]} and --resume {known.resume}")
+    checkpoint = _checkpoint_path(words[2]) if len(words) == 3 else known.resume
+    if checkpoint is not None and known.from_scratch:
+        raise ValueError(f"give one of the checkpoint {checkpoint} (--resume) and --from-scratch")
+    options = [] if known.recipe is None else ["--recipe", known.recipe]
+    options += [] if checkpoint is None else ["--resume", str(checkpoint)]
+    options += [flag for flag in FLAGS if getattr(known, flag[2:].replace("-", "_"))]
+    return [size, decoder, *options, *rest]
+
+
+FLAGS = ("--from-scratch", "--print-config", "--dry-run")
+"""Options without a value that are not part of the config."""
+
+
+def _own_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--resume", "--resume-from-checkpoint", type=Path)
+    for flag in FLAGS:
+        parser.add_argument(flag, action="store_true")
+    return parser
+
+
+def hyphenated(word: str) -> str:
+    """An option's name with hyphens; its value and every other word as they are."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}"
+
+
+def _checkpoint_path(word: str) -> Path:
+    """The absolute path of the third argument, which starts where the command was typed."""
+    path = Path(os.environ.get(START_FOLDER, ""), word)
+    if not path.is_dir() and Path(word).is_dir():
+        path = Path(word)
+    if not path.is_dir():
+        raise ValueError(f"no checkpoint at {path.resolve()}: the third argument is a folder checkpoint-N of a run")
+    return path.resolve()
+
+
+def parse(arguments: Sequence[str]) -> Command:
     """The command line: size, decoder and recipe give a config, every other flag replaces one field of it."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe")
-    first.add_argument("--resume", type=Path)
-    for flag in ("--from-scratch", "--print-config", "--dry-run"):
-        first.add_argument(flag, action="store_true")
-    known, rest = first.parse_known_args(arguments)
-    if known.resume is not None and known.from_scratch:
-        raise ValueError(f"give one of --resume {known.resume} and --from-scratch")
-    names = [rest.pop(0) for _ in range(2) if rest and not rest[0].startswith("-")]
-    if "-h" in rest or "--help" in rest:
+    if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(USAGE)
-        names = names if len(names) == 2 else ["3b", "base"]
-    if len(names) < 2:
-        raise ValueError(f"name a size ({', '.join(SIZES)}) and a decoder ({', '.join(DECODERS)}), got {arguments}")
-    size, decoder = names
+    size, decoder, *options = canonical(arguments)
+    known, rest = _own_options().parse_known_args(options)
     default = recipe(known.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
         SFTConfig,
