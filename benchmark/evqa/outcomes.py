@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ class Facts(NamedTuple):
     """Why one of its masks cannot be decoded; None = all can."""
     num_resized: int = 0
     num_beyond: int = 0
+    is_truncated: bool = False
+    is_refused: bool = False
+    is_unparsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class Outcome:
 
 def outcomes(sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool]) -> list[Outcome]:
     """The outcome of each prediction for one sample; masks are compared where `with_masks` says so."""
+    found = _compared(sample, predictions, with_masks)
+    return [_with_replies(outcome, each) for outcome, each in zip(found, predictions, strict=True)]
+
+
+def _with_replies(outcome: Outcome, prediction: Prediction | None) -> Outcome:
+    """The outcome with what the replies of its prediction were like."""
+    if prediction is None:
+        return outcome
+    facts = outcome.facts._replace(
+        is_truncated=prediction.is_truncated,
+        is_refused=prediction.is_refused,
+        is_unparsed=prediction.is_unparsed,
+    )
+    return replace(outcome, facts=facts)
+
+
+def _compared(sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool]) -> list[Outcome]:
     gold = gold_masks(sample) if any(with_masks) else None
     statuses: list[Status] = ["missing" if each is None else each.status for each in predictions]
     usable = [each if each is not None and each.status == "ok" else _mute(sample) for each in predictions]

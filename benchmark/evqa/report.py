@@ -199,6 +199,9 @@ def counts_line(scores: Scores) -> str:
         if title in scores.metrics and scores.metrics[title].n_unparsed:
             parts.append(f"{scores.metrics[title].n_unparsed} {what} unparsed")
     oddities = {
+        "responses truncated (--max-tokens)": counts.truncated,
+        "responses refused": counts.refused,
+        "responses unparsed in part or whole": counts.unparsed,
         "duplicate predictions, the last one counts": counts.duplicates,
         "predictions for unknown samples": counts.unknown,
         "masks resized": counts.resized_masks,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -60,6 +60,12 @@ class RunSummary:
     """Of the run so far, earlier calls included."""
     prices: Prices | None = None
     """By which replies are paid for; None where nothing is."""
+    truncated: int = 0
+    """Of the samples asked for, earlier calls included: predictions with a reply that ended at the token limit."""
+    refused: int = 0
+    """With a reply that is a refusal."""
+    unparsed: int = 0
+    """Whose replies lack a part that they were asked for."""
 
 
 class Crew(Protocol):
@@ -131,10 +137,11 @@ def fill(  # noqa: PLR0913
     """As `run`, for a run whose identity is known. `is_done`: whether a sample's last record is to stay."""
     samples = {sample.id: sample for sample in selection.of(dataset)}
     failed: dict[str, str] = {}
+    replies: dict[str, ReplyState] = {}
     with locked(folder), Progress(samples, show=progress) as bar:
         _claim(folder, identity, restart=restart)
         account = Account(folder, crew)
-        done = _done(folder / PREDICTIONS, is_done, bar, account)
+        done = _done(folder / PREDICTIONS, is_done, bar, account, replies)
         todo = [sample for sample in samples.values() if sample.id not in done]
         costs = schedule.costs(todo) if crew.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
         bar.begin(len(samples) - len(todo), costs)
@@ -144,6 +151,7 @@ def fill(  # noqa: PLR0913
                     jsonl.append_record(folder / PREDICTIONS, prediction)
                 account.add(prediction)
                 bar.add(prediction)
+                replies[prediction.sample] = _state(prediction)
                 if prediction.error is not None:
                     failed[prediction.sample] = prediction.error
     return RunSummary(
@@ -153,7 +161,25 @@ def fill(  # noqa: PLR0913
         failed=failed,
         spent=account.spent,
         prices=crew.prices,
+        **_counted([state for sample, state in replies.items() if sample in samples]),
     )
+
+
+class ReplyState(NamedTuple):
+    """What the replies of one prediction were like."""
+
+    truncated: bool
+    refused: bool
+    unparsed: bool
+
+
+def _state(prediction: Prediction) -> ReplyState:
+    return ReplyState(prediction.is_truncated, prediction.is_refused, prediction.is_unparsed)
+
+
+def _counted(states: Sequence[ReplyState]) -> dict[str, int]:
+    """How many predictions are in each state."""
+    return {name: sum(getattr(state, name) for state in states) for name in ReplyState._fields}
 
 
 class Account:
@@ -279,13 +305,23 @@ def changes(old: Identity, new: Identity) -> str:
     return "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys)
 
 
-def _done(path: Path, is_done: Callable[[Prediction], bool], bar: Progress, account: Account) -> set[str]:
-    """Ids of the samples whose last record is to stay. Only ids are kept: records with masks are large."""
+def _done(
+    path: Path,
+    is_done: Callable[[Prediction], bool],
+    bar: Progress,
+    account: Account,
+    replies: dict[str, ReplyState],
+) -> set[str]:
+    """Ids of the samples whose last record is to stay. Only ids are kept: records with masks are large.
+
+    `replies` is filled with the state of each sample's last record.
+    """
     status: dict[str, bool] = {}
     for prediction in jsonl.read_records(path, Prediction) if path.exists() else ():
         status[prediction.sample] = is_done(prediction)
         account.recall(prediction)
         bar.recall(prediction)
+        replies[prediction.sample] = _state(prediction)
     return {sample for sample, stays in status.items() if stays}
 
 

@@ -225,6 +225,11 @@ Ask = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_ch
 """A part of an answer that a prompt can ask for; the last two are choices of the multiple-choice task."""
 
 
+Finish = Literal["stop", "length", "refusal", "tool_calls", "error", "unknown"]
+"""Why a reply ended: by itself, at the token limit, refused by the model or a filter, with calls of tools, broken off
+by an error of the server, or for a reason that is missing or not known here."""
+
+
 class Usage(Record):
     """What one call cost."""
 
@@ -236,6 +241,8 @@ class Usage(Record):
     """US dollars, by the prices of the run; None = the prices are not known, or nothing is charged."""
     tries: int = 1
     """Requests that it took; those before the last one brought no reply."""
+    unknown: int = 0
+    """Requests among them that may be charged and whose tokens or cost are not known; the counts are of the others."""
     served: str | None = None
     """The version of the model that the server says it ran."""
 
@@ -250,7 +257,7 @@ class Spending(Record):
     cost: float = 0.0
     """US dollars, of the replies whose cost is known."""
     unpriced: int = 0
-    """Replies whose cost is not known."""
+    """Replies, and requests that may be charged, whose cost is not known."""
 
     @property
     def tokens(self) -> int:
@@ -264,7 +271,7 @@ class Spending(Record):
             input_tokens=self.input_tokens + (usage.input_tokens or 0),
             output_tokens=self.output_tokens + (usage.output_tokens or 0),
             cost=self.cost + (usage.cost or 0.0),
-            unpriced=self.unpriced + (usage.cost is None),
+            unpriced=self.unpriced + max(usage.unknown, usage.cost is None),
         )
 
 
@@ -276,7 +283,7 @@ class Turn(Record):
     prompt: str
     reply: str
     usage: Usage | None = None
-    finish: Literal["stop", "length", "refusal"] = "stop"
+    finish: Finish = "stop"
     letters: dict[str, float] | None = None
     """Natural log-probability of each option's letter where the reply names its answer; None = not said."""
 
@@ -324,6 +331,29 @@ class Prediction(Record):
     """Where `answer` and `spans` read an original's file otherwise than its evaluator does."""
     seconds: float = 0.0
     """Wall time spent on the sample."""
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether one of its replies ended at the token limit."""
+        return any(turn.finish == "length" for turn in self.turns)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether one of its replies is a refusal of the model or of a filter."""
+        return any(turn.finish == "refusal" for turn in self.turns)
+
+    @property
+    def is_unparsed(self) -> bool:
+        """Whether its replies lack a part that they were asked for; a failed prediction is counted as failed alone."""
+        found = {
+            "answer": self.answer,
+            "spans": self.spans,
+            "expressions": self.expressions,
+            "masks": self.mask_folder if self.tracks is None else self.tracks,
+            "time_choice": self.time_choice,
+            "mask_choice": self.mask_choice,
+        }
+        return self.status == "ok" and any(found[part] is None for turn in self.turns for part in turn.asks)
 
     @model_validator(mode="after")
     def _failure_has_a_reason(self) -> Self:

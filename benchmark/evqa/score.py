@@ -162,12 +162,13 @@ class _AllFacts:
 
     def __init__(self, length: int) -> None:
         self.statuses = np.zeros(length, np.uint8)
-        self._counts = np.zeros((2, length), np.int32)
+        self._counts = np.zeros((5, length), np.int32)
         self._bad: dict[int, str | None] = {}
 
     def put(self, place: int, facts: Facts) -> None:
         self.statuses[place] = STATUSES.index(facts.status)
-        self._counts[:, place] = facts.num_resized, facts.num_beyond
+        replies = facts.is_truncated, facts.is_refused, facts.is_unparsed
+        self._counts[:, place] = facts.num_resized, facts.num_beyond, *replies
         self._bad.pop(place, None)
         if facts.bad_mask is not None:
             self._bad[place] = facts.bad_mask if len(self._bad) < MAX_BAD_MASKS else None
@@ -178,13 +179,16 @@ class _AllFacts:
 
     def counts(self) -> Counts:
         per_status = dict(zip(STATUSES, np.bincount(self.statuses, minlength=len(STATUSES)).tolist(), strict=True))
-        num_resized, num_beyond = self._counts.sum(axis=1, dtype=np.int64).tolist()
+        num_resized, num_beyond, truncated, refused, unparsed = self._counts.sum(axis=1, dtype=np.int64).tolist()
         return Counts(
             samples=len(self.statuses),
             **per_status,
             resized_masks=num_resized,
             masks_beyond_video=num_beyond,
             bad_masks=len(self._bad),
+            truncated=truncated,
+            refused=refused,
+            unparsed=unparsed,
         )
 
 

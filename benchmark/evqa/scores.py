@@ -118,6 +118,12 @@ class Counts(Record):
     """Predictions with a mask that cannot be decoded; all their masks count as unparsed."""
     malformed: int = 0
     """Records of the file, or fields of them, that could not be read."""
+    truncated: int = 0
+    """Predictions with a reply that ended at the token limit."""
+    refused: int = 0
+    """Predictions with a reply that is a refusal."""
+    unparsed: int = 0
+    """Predictions whose replies lack a part that they were asked for."""
 
 
 class Scores(Record):

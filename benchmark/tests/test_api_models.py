@@ -274,6 +274,32 @@ def test_a_refusal_and_a_cut_reply_are_told_apart(
     assert reply.usage.tries == 1
 
 
+def test_truncated_refused_and_unparsed_replies_are_counted_everywhere(
+    server: FaultServer, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = write_dataset(tmp_path / "data", clip, 6), tmp_path / "run"
+    command = ["predict", str(data), "openai-compatible", "--out", str(folder), "--concurrency", "1"]
+    command += ["--base-url", f"{server.url}/v1", "--model-id", "served"]
+    server.plan("length", "refusal", "length", "echo-in-reply")
+    assert main(command) == 0
+    counted = "2 truncated (--max-tokens), 1 refused, 2 unparsed"
+    assert f"responses: {counted}\n" in capsys.readouterr().out, "a refusal has no answer either"
+    assert main(command) == 0
+    assert f"responses: {counted}\n" in capsys.readouterr().out, "what earlier calls did is counted too"
+    words = (
+        "2 responses truncated (--max-tokens)",
+        "1 responses refused",
+        "2 responses unparsed in part or whole",
+    )
+    assert main(["score", str(folder), "--data", str(data), "--baselines", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert all(text in " ".join(shown.split()) for text in words), shown
+    assert main(["report", str(folder), "--data", str(data), "--out", str(tmp_path / "report")]) == 0
+    written = " ".join((tmp_path / "report" / "report.md").read_text().split())
+    assert all(text in written for text in words)
+    assert all(text in (tmp_path / "report" / "report.html").read_text() for text in words)
+
+
 def test_a_filter_of_the_provider_is_a_refusal(server: FaultServer, clip: Path) -> None:
     server.plan("filter", "content_filter")
     model = compatible(server.url)

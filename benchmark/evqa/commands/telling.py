@@ -22,12 +22,25 @@ def tell(summary: RunSummary, command: str) -> int:
     if summary.spent.replies:
         say(bill(summary.spent, summary.prices))
     say(f"{summary.folder}: {summary.done} predicted, {summary.skipped} were there, {len(summary.failed)} failed")
+    if replies := reply_line(summary):
+        say(replies)
     say_failed(summary.failed)
     if summary.failed:
         say("the same command tries the failed ones again")
     elif command:
         say(f"next: {command}")
     return 1 if summary.failed else 0
+
+
+def reply_line(summary: RunSummary) -> str:
+    """What the replies of a run were like, earlier calls included; empty where all were complete."""
+    numbers = {
+        "truncated (--max-tokens)": summary.truncated,
+        "refused": summary.refused,
+        "unparsed": summary.unparsed,
+    }
+    found = [f"{number} {what}" for what, number in numbers.items() if number]
+    return f"responses: {', '.join(found)}" if found else ""
 
 
 def bill(spent: Spending, prices: Prices | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from evqa.schema import Ask, Prediction, Track, Usage
+from evqa.schema import Ask, Finish, Prediction, Track, Usage
 
 
 class ModelError(Exception):
@@ -108,7 +108,7 @@ class Reply:
     text: str
     masks: Masks | None = None
     usage: Usage | None = None
-    finish: Literal["stop", "length", "refusal"] = "stop"
+    finish: Finish = "stop"
     letters: Mapping[str, float] | None = None
     """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
     temperature; None where it does not, or the model does not say."""
