@@ -7,28 +7,17 @@ frames) and prediction.jsonl. Frames are read and written one at a time, so any 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from evqa import jsonl, masks, media, methods, models, overlay, zoo
+from evqa import jsonl, media, methods, models, zoo
+from evqa.evidence_files import EvidenceDrawing
 from evqa.media import Video
 from evqa.models.base import Model
-from evqa.overlay import Frame, Mask
-from evqa.pointing import Pointing, pointed
-from evqa.schema import LETTERS, Prediction, Sample, Span
-
-MAX_FPS = 30.0
-"""The overlay plays at the clip's mean rate, but not faster than this."""
-
-MAX_SIDE = 960
-"""A larger frame is drawn smaller, to this longest side, in pixels."""
-
-SHEET_FRAMES = 12
+from evqa.overlay import PromptMark
+from evqa.pointing import Pointed, Pointing, places_of, pointed
+from evqa.schema import LETTERS, Prediction, Sample, Span, Track
 
 NOTHING = Pointing()
 
@@ -59,12 +48,12 @@ class Answer:
         prediction = self.prediction
         if prediction.error is not None:
             return [f"failed:  {prediction.error}"]
-        return [
+        lines = [
             f"answer:  {_answer(self.sample, prediction)}",
             f"when:    {_when(prediction.spans)}",
             f"where:   {_where(prediction)}",
-            f"reply:   {prediction.turns[-1].reply}",
         ]
+        return [*lines, f"reply:   {prediction.turns[-1].reply}"] if self.sample.options else lines
 
 
 def ask(
@@ -96,13 +85,38 @@ def ask(
     )
     prediction = methods.METHODS["single-turn"](shown or asked, sample)
     try:
-        return _written(sample, prediction, facts, out, note=_note(asked.name))
+        drawing = EvidenceDrawing(
+            video=facts,
+            prediction=prediction,
+            caption=f"{question}\n{_answer(sample, prediction)}",
+            prompts=_prompt_marks(facts, pointing),
+            prompt_objects=_prompt_objects(shown, pointing) if shown else (),
+        )
+        return _written(sample, drawing, out, note=_note(asked.name))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
 
 
-def _written(sample: Sample, prediction: Prediction, video: Video, out: Path, *, note: str) -> Answer:
+def _prompt_marks(video: Video, pointing: Pointing) -> list[PromptMark]:
+    """Clicks and boxes of the user; labelled where the model gets them as they are (`one_pass`)."""
+    return [
+        PromptMark(at=place.at, second=place.second, label=f"[{number}]" if pointing.one_pass else "")
+        for number, place in enumerate(places_of(video, pointing), start=1)
+    ]
+
+
+def _prompt_objects(model: Pointed, pointing: Pointing) -> list[Track]:
+    """Objects that the user pointed at, labelled as the question calls them."""
+    first = 1 + (len(model.clip.places) if pointing.one_pass else 0)
+    return [
+        track.model_copy(update={"label": f"[{number}]"})
+        for number, track in enumerate(model.clip.regions, start=first)
+    ]
+
+
+def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> Answer:
+    video, prediction = drawing.video, drawing.prediction
     out.mkdir(parents=True, exist_ok=True)
     record = out / "prediction.jsonl"
     jsonl.write_records(record, [prediction])
@@ -114,74 +128,16 @@ def _written(sample: Sample, prediction: Prediction, video: Video, out: Path, *,
                 earlier.unlink(missing_ok=True)  # else it passes for what this question gave
     else:
         film, sheet = pictures
-        write_overlay(film, video, prediction)
-        write_sheet(sheet, video, prediction, f"{sample.question}\n{_answer(sample, prediction)}")
+        drawing.write_video(film)
+        drawing.write_sheet(sheet)
     return Answer(
         sample=sample, prediction=prediction, video=video, record=record, overlay=film, sheet=sheet, note=note
     )
 
 
-def write_overlay(path: Path, video: Video, prediction: Prediction) -> None:
-    """The clip with its evidence, as an H.264 file of a constant rate; a frame without a mask is plain."""
-    fps = min(video.fps, MAX_FPS)
-    seconds = [number / fps for number in range(max(1, round(video.duration * fps)))]
-    media.write_video(path, _film(video, prediction, seconds), fps)
-
-
-def write_sheet(path: Path, video: Video, prediction: Prediction, title: str) -> None:
-    """Frames spread over the clip, both ends included, with their evidence, as one PNG."""
-    indices = media.uniform(video, min(SHEET_FRAMES, video.num_frames))
-    drawn = [_drawn(frame, index, prediction) for index, frame in media.frames(video, indices)]
-    seconds = [float(video.times[index]) for index in indices]
-    overlay.sheet(drawn, seconds, prediction.spans or (), title).save(path)
-
-
-def _film(video: Video, prediction: Prediction, seconds: Sequence[float]) -> Iterator[Frame]:
-    """A frame for each of the ascending `seconds`: the clip's nearest, drawn once."""
-    nearest = media.nearest(video, seconds)
-    bar = partial(
-        overlay.timeline,
-        _size(video.height, video.width)[1],
-        duration=video.duration,
-        spans=prediction.spans or (),
-    )
-    shown = iter(zip(nearest, seconds, strict=True))
-    index, second = next(shown)
-    for current, frame in media.frames(video, sorted(set(nearest))):
-        drawn = _drawn(frame, current, prediction)
-        while index == current:
-            yield np.concatenate([drawn, bar(second=second)])
-            index, second = next(shown, (-1, 0.0))
-
-
-def _drawn(frame: Frame, index: int, prediction: Prediction) -> Frame:
-    """A frame with its masks, at most `MAX_SIDE` on its longest side."""
-    height, width = _size(frame.shape[0], frame.shape[1])
-    if (height, width) != frame.shape[:2]:
-        frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-    return overlay.tinted(frame, _masks(index, prediction, (height, width)))
-
-
-def _size(height: int, width: int) -> tuple[int, int]:
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _masks(index: int, prediction: Prediction, size: tuple[int, int]) -> list[Mask]:
-    """The masks of a frame at a size (H, W), one a track in order, empty where the object is not seen."""
-    found: list[Mask] = []
-    for track in prediction.tracks or ():
-        if index in track.masks:
-            mask = masks.decode(track.masks[index])
-            found.append(mask if mask.shape == size else masks.resize(mask, size))
-        else:
-            found.append(np.zeros(size, dtype=np.bool_))
-    return found
-
-
 def _answer(sample: Sample, prediction: Prediction) -> str:
     if not sample.options:
-        return prediction.turns[-1].reply
+        return prediction.turns[-1].reply if prediction.turns else ""
     if prediction.answer is None:
         return "the reply commits to no option"
     return f"({LETTERS[prediction.answer]}) {sample.options[prediction.answer]}"

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import TypeGuard
 
 import av
 import numpy as np
@@ -22,6 +24,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from evqa.audio import AudioTrack
 from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
 
@@ -222,30 +225,51 @@ def _image_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.nda
 # Writing
 
 
-def write_video(path: Path, images: Iterable[np.ndarray], fps: float | Fraction, quality: int = 18) -> None:
+def write_video(
+    path: Path,
+    images: Iterable[np.ndarray],
+    fps: float | Fraction,
+    quality: int = 18,
+    *,
+    audio: Video | None = None,
+) -> None:
     """Write uint8 RGB [H, W, 3] images as H.264 in MP4: beside the target first, then moved over it.
 
     `quality` is x264's crf, 0 (best) to 51. The pixel format is yuv420p, which browsers play and which needs
     even sizes: the last row or column of an odd one is repeated. The same images give the same bytes.
+    `audio`: a video whose sound the file gets too, as AAC.
     """
     rate = Fraction(fps).limit_denominator(100_000)
     first, images = _first_of(images)
     partial = path.with_name(path.name + ".partial")
     try:
-        with av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with (
+            av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+            ExitStack() as files,
+        ):
             stream = container.add_stream("libx264", rate=rate)
             stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
             stream.pix_fmt = "yuv420p"
             stream.options = {"crf": str(quality), "preset": "fast"}
             stream.thread_count = 1  # x264's output depends on the number of threads
-            for image in images:
+            sound = files.enter_context(AudioTrack(audio.path, container, audio.duration)) if _has_file(audio) else None
+            for number, image in enumerate(images):
                 container.mux(stream.encode(_even_frame(image, first.shape, stream)))
+                if sound is not None:
+                    sound.write_until(float(number / rate))
             container.mux(stream.encode(None))
+            if sound is not None:
+                sound.write_rest()
         partial.replace(path)
     except FFmpegError as error:
         raise ValueError(f"{path} cannot be written as a video: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _has_file(video: Video | None) -> TypeGuard[Video]:
+    """Whether a video is a file, which may have sound, and no folder of images."""
+    return video is not None and not _is_images(video.path)
 
 
 def _first_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:

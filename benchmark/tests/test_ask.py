@@ -1,12 +1,16 @@
 import json
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import jsonl, masks, media, models, overlay
-from evqa.ask import Answer, ask, write_overlay, write_sheet
+from evqa import colours, jsonl, masks, media, models, overlay
+from evqa.ask import Answer, ask
+from evqa.captions import load_font, wrap
+from evqa.evidence_files import EvidenceDrawing
 from evqa.schema import Prediction, Span, Track
 
 REPLY = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."
@@ -55,36 +59,179 @@ def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(tmp_pa
     assert (record.sample, record.answer, record.spans) == ("clip_one", 1, (Span(0.5, 1.5),))
 
 
+def film_frames(path: Path, title: str, size: tuple[int, int]) -> np.ndarray:
+    """int [N, H, W, 3]: the pictures of an overlay, without caption and timeline, of a size (H, W)."""
+    film = media.probe(path)
+    top = overlay.caption(title, size[1]).shape[0]
+    return media.load(film, range(film.num_frames)).astype(int)[:, top : top + size[0]]
+
+
 def test_the_overlay_plays_as_long_as_the_clip_with_the_masks_on_its_frames(tmp_path: Path, video: Path) -> None:
     answer = answered(tmp_path, video)
     assert answer.overlay is not None
     film = media.probe(answer.overlay)
-    assert (film.num_frames, film.width) == (NUM_FRAMES, WIDTH)
+    scale = 480 / WIDTH
+    assert (film.num_frames, film.width) == (NUM_FRAMES, 480)
     assert film.duration == pytest.approx(answer.video.duration, abs=0.01)
-    assert film.height > HEIGHT
-    images = media.load(film, range(NUM_FRAMES)).astype(int)[:, :HEIGHT]
-    colour = np.array(overlay.OBJECT_COLOURS[0])
-    tinted = GREY * (1 - overlay.TINT) + colour * overlay.TINT
+    images = film_frames(answer.overlay, "Which shape moves?\n(B) square", (360, 480))
+    (colour,) = colours.object_colours([np.full((1, 3), GREY, dtype=np.uint8)])
+    tinted = GREY * (1 - overlay.OPACITY) + np.array(colour) * overlay.OPACITY
     for frame in (0, 6, 11):
-        inside = images[frame, 45:55, 5 * frame + 15 : 5 * frame + 25].mean((0, 1))
+        left = round((5 * frame + 15) * scale)
+        inside = images[frame, round(45 * scale) : round(55 * scale), left : left + 37].mean((0, 1))
         assert inside == pytest.approx(tinted, abs=12)
-        assert images[frame, 85:, :].mean((0, 1)) == pytest.approx([GREY] * 3, abs=8)
+        assert images[frame, round(85 * scale) :].mean((0, 1)) == pytest.approx([GREY] * 3, abs=8)
     assert images[15].std() < 4
+
+
+def test_the_question_stands_above_the_frames_inside_the_width(tmp_path: Path, video: Path) -> None:
+    question = "Which of the shapes that can be seen moves to the right before the others begin to move? " + "x" * 99
+    answer = ask(video, question, ("circle", "square"), replies(tmp_path), tmp_path / "out")
+    assert answer.overlay is not None
+    film = media.probe(answer.overlay)
+    strip = overlay.caption(f"{question}\n(B) square", 480)
+    assert strip.shape[0] > overlay.caption("What?\n(B) square", 480).shape[0]
+    shown = media.load(film, [3])[0][: strip.shape[0]].astype(int)
+    assert np.abs(shown - strip).mean() < 6
+    text = (strip != overlay.CAPTION_COLOUR).any(axis=2).any(axis=0)
+    assert text.any()
+    assert not text[:4].any()
+    assert not text[-4:].any()
+
+
+def test_every_line_of_wrapped_text_fits_and_no_character_is_lost() -> None:
+    font = load_font("a", 16)
+    text = "one two three " + "w" * 200 + " four\nfive"
+    lines = wrap(text, font, 120)
+    assert max(font.getlength(line) for line in lines) <= 120
+    assert "".join(lines).replace(" ", "") == "".join(text.split())
+    assert wrap("", font, 120) == []
+    assert all(len(line) == 1 for line in wrap("wide", font, 1))
+
+
+@pytest.mark.parametrize("colour", [(235, 110, 40), (86, 180, 233), (0, 158, 115), (240, 228, 66), (60, 60, 60)])
+def test_an_object_gets_a_colour_that_differs_from_its_own_also_for_the_colour_blind(colour: tuple[int, ...]) -> None:
+    pixels = np.array([colour] * 5, dtype=np.uint8)
+    first, second = colours.object_colours([pixels, pixels])
+    assert first != second
+    assert min(colours.distance(first, colour), colours.distance(second, colour)) > 25
+
+
+def test_colours_do_not_repeat_before_the_palette_is_used_up() -> None:
+    chosen = colours.object_colours([None] * (len(colours.PALETTE) + 1))
+    assert set(chosen) == set(colours.PALETTE)
+    assert colours.object_colours([]) == []
+
+
+def test_clicks_and_boxes_are_drawn_at_their_moment_and_place(tmp_path: Path, video: Path) -> None:
+    marks = (
+        overlay.PromptMark(at=(32, 48), second=0.0, label="[1]"),
+        overlay.PromptMark(at=(80, 20, 120, 60), second=0.0),
+        overlay.PromptMark(at=(100, 80), second=0.0, is_negative=True),
+    )
+    drawing = EvidenceDrawing(
+        video=media.probe(video), prediction=Prediction(sample="x", status="ok"), caption="t", prompts=marks
+    )
+    drawing.write_video(tmp_path / "film.mp4")
+    images = film_frames(tmp_path / "film.mp4", "t", (360, 480))
+    scale = 480 / WIDTH
+    click, box = images[0, 180, 120], images[0, round(40 * scale), round(80 * scale) + 2]
+    assert click.min() > 200
+    assert box.min() > 150
+    minus = images[0, round(80 * scale) - 4, round(100 * scale)]
+    assert minus.max() < 80
+    assert images[-1].std() < 4
+
+
+def test_objects_that_the_user_points_at_are_outlined_and_not_filled() -> None:
+    frame = np.full((100, 100, 3), GREY, dtype=np.uint8)
+    mask = np.zeros((100, 100), dtype=np.bool_)
+    mask[20:80, 20:80] = True
+    drawn = overlay.draw_objects(frame, [overlay.ObjectMask(mask=mask, is_prompt=True)])
+    assert (drawn[20, 50] == overlay.WHITE).all()
+    assert (drawn[50, 50] == GREY).all()
+
+
+def write_with_audio(path: Path, *, codec: str, seconds: float, start: float = 0.0) -> None:
+    """A clip of grey frames at 10 a second; a 440 Hz tone of 0.5 s begins at second 1 after the first frame."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream(codec, rate=32_000)
+        sound.codec_context.layout = "mono"
+        for number in range(round(seconds * 10)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), GREY, dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + round(start * 10), Fraction(1, 10)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        times = np.arange(round((seconds + start) * 32_000)) / 32_000 - start
+        tone = np.where((times >= 1) & (times < 1.5), 0.5 * np.sin(2 * np.pi * 440 * times), 0)
+        resampler = av.AudioResampler(
+            sound.codec_context.format, "mono", 32_000, sound.codec_context.frame_size or 1024
+        )
+        samples = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
+        samples.sample_rate, samples.pts = 32_000, 0
+        for piece in [*resampler.resample(samples), *resampler.resample(None)]:
+            container.mux(sound.encode(piece))
+        container.mux(sound.encode(None))
+
+
+def loudness(path: Path) -> np.ndarray:
+    """Root mean square of a file's sound in steps of 0.1 s."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", "mono", 48_000)
+        pieces = [piece for frame in container.decode(audio=0) for piece in resampler.resample(frame)]
+    wave = np.concatenate([piece.to_ndarray()[0] for piece in pieces])
+    return np.array([np.sqrt((part**2).mean()) for part in np.array_split(wave, len(wave) // 4800)])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac"), ("a.mov", "pcm_s16le")])
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_the_overlay_keeps_the_sound_of_the_clip_in_time(tmp_path: Path, name: str, codec: str, start: float) -> None:
+    path = tmp_path / name
+    write_with_audio(path, codec=codec, seconds=3, start=start)
+    answer = ask(path, "What?", (), replies(tmp_path, tracks=None), tmp_path / "out")
+    assert answer.overlay is not None
+    level = loudness(answer.overlay)
+    assert len(level) == pytest.approx(30, abs=1)
+    assert level[11:14].min() > 0.3
+    assert level[:9].max() < 0.02
+    assert level[17:].max() < 0.02
+
+
+def test_damaged_sound_does_not_cost_the_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write_with_audio(path, codec="flac", seconds=3)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.pts is not None]
+    largest = max(packets, key=lambda packet: packet.size)
+    data = bytearray(path.read_bytes())
+    data[largest.pos + 30 : largest.pos + largest.size - 30] = bytes(largest.size - 60)
+    path.write_bytes(data)
+    answer = ask(path, "What?", (), replies(tmp_path, tracks=None), tmp_path / "out")
+    assert answer.overlay is not None
+    assert media.probe(answer.overlay).num_frames == 30
+
+
+def test_without_options_the_reply_is_printed_once(tmp_path: Path, video: Path) -> None:
+    text = ask(video, "What happens?", (), replies(tmp_path, text="A square moves."), tmp_path / "out").text()
+    assert text.count("A square moves.") == 1
 
 
 def test_the_timeline_has_the_spans_in_colour_and_a_line_at_the_second_played() -> None:
     bar = overlay.timeline(300, duration=3.0, spans=(Span(0.5, 1.5),), second=2.0)
     middle = bar[bar.shape[0] // 2]
     assert (middle[55:145] == overlay.SPAN_COLOUR).all()
-    assert (middle[200] == overlay.PLAYHEAD_COLOUR).all()
+    assert (middle[200] == overlay.WHITE).all()
     assert (middle[:48] == overlay.BAR_COLOUR).all()
-    assert (middle[250:] == overlay.BAR_COLOUR).all()
+    without_time = overlay.timeline(300, duration=3.0, spans=(Span(0.5, 1.5),))
+    assert (without_time[bar.shape[0] // 2, 155:] == overlay.BAR_COLOUR).all()
 
 
 def test_a_timeline_keeps_spans_and_seconds_past_the_end_inside() -> None:
-    bar = overlay.timeline(100, duration=2.0, spans=(Span(1.0, 50.0),), second=9.0)
-    assert bar.shape[1] == 100
-    assert (bar[bar.shape[0] // 2, 60:97] == overlay.SPAN_COLOUR).all()
+    bar = overlay.timeline(400, duration=2.0, spans=(Span(1.0, 50.0),), second=9.0)
+    assert bar.shape[1] == 400
+    assert (bar[bar.shape[0] // 2, 210:260] == overlay.SPAN_COLOUR).all()
     assert (overlay.timeline(100, duration=0.0, spans=(Span(0, 0),), second=0.0)[0, 50] == overlay.BAR_COLOUR).all()
 
 
@@ -98,15 +245,22 @@ def test_a_contour_is_the_edge_of_the_mask_inside_it() -> None:
     assert not overlay.contour(np.zeros((3, 3), dtype=np.bool_)).any()
 
 
-def test_objects_have_colours_of_their_own_and_the_frame_is_left_as_it_was() -> None:
-    frame = np.zeros((20, 20, 3), dtype=np.uint8)
-    left, right = np.zeros((2, 20, 20), dtype=np.bool_)
-    left[:, :8], right[:, 12:] = True, True
-    drawn = overlay.tinted(frame, [left, right])
-    assert (drawn[10, 0] == overlay.OBJECT_COLOURS[0]).all()
-    assert (drawn[10, 19] == overlay.OBJECT_COLOURS[1]).all()
-    assert drawn[10, 4].sum() > 0
-    assert not drawn[:, 8:12].any()
+def test_an_object_is_filled_outlined_and_labelled_and_the_frame_is_left_as_it_was() -> None:
+    frame = np.zeros((200, 200, 3), dtype=np.uint8)
+    left, right = np.zeros((2, 200, 200), dtype=np.bool_)
+    left[60:, :80], right[60:, 120:] = True, True
+    red, blue = (213, 94, 0), (0, 114, 178)
+    first, second = (
+        overlay.ObjectMask(mask=left, colour=red, label="1 dog"),
+        overlay.ObjectMask(mask=right, colour=blue),
+    )
+    drawn = overlay.draw_objects(frame, [first, second])
+    assert (drawn[100, 0] == overlay.WHITE).all() or (drawn[100, 0] == red).all()
+    assert (drawn[130, 40] == np.array(red) // 2).all()
+    assert (drawn[130, 160] == np.array(blue) // 2).all()
+    assert (drawn[40:59, :80] == red).all(axis=2).any()
+    assert not drawn[:59, 120:].any()
+    assert not drawn[:, 81:119].any()
     assert not frame.any()
 
 
@@ -116,8 +270,9 @@ def test_the_sheet_shows_twelve_frames_with_the_masks(tmp_path: Path, video: Pat
     page = np.asarray(Image.open(sheet)).astype(int)
     assert page.shape[1] > 4 * 320
     assert page.shape[0] > 3 * 320 * HEIGHT // WIDTH
-    tinted = (GREY * (1 - overlay.TINT) + np.array(overlay.OBJECT_COLOURS[0]) * overlay.TINT).astype(int)
-    assert (np.abs(page - tinted).max(axis=2) < 12).sum() > 7 * 90 * 90
+    (colour,) = colours.object_colours([np.full((1, 3), GREY, dtype=np.uint8)])
+    tinted = (GREY * (1 - overlay.OPACITY) + np.array(colour) * overlay.OPACITY).astype(int)
+    assert (np.abs(page - tinted).max(axis=2) < 12).sum() > 7 * 80 * 80
     assert (page == overlay.SPAN_COLOUR).all(axis=2).sum() > 3 * 320 * 4
 
 
@@ -127,9 +282,9 @@ def test_masks_of_another_size_are_drawn_at_the_size_of_the_frame(tmp_path: Path
     track = {"masks": {frame: masks.encode(half).model_dump() for frame in range(NUM_FRAMES)}}
     answer = ask(video, "What?", (), replies(tmp_path, tracks=[track]), tmp_path / "out")
     assert answer.overlay is not None
-    image = media.load(media.probe(answer.overlay), [5])[0].astype(int)
-    assert np.abs(image[48, 10:54] - GREY).max(axis=1).min() > 20
-    assert np.abs(image[48, 74:118] - GREY).max() < 8
+    image = film_frames(answer.overlay, f"What?\n{REPLY}", (360, 480))[5]
+    assert np.abs(image[180, 38:202] - GREY).max(axis=1).min() > 20
+    assert np.abs(image[180, 278:442] - GREY).max() < 8
 
 
 def test_a_clip_of_uneven_rate_keeps_its_time(tmp_path: Path) -> None:
@@ -141,7 +296,7 @@ def test_a_clip_of_uneven_rate_keeps_its_time(tmp_path: Path) -> None:
     assert answer.overlay is not None
     film = media.probe(answer.overlay)
     assert film.duration == pytest.approx(5 / 6, abs=0.01)
-    assert media.load(film, [4])[0][5, 5, 0] == pytest.approx(200, abs=10)
+    assert film_frames(answer.overlay, f"What?\n{REPLY}", (306, 480))[4][150, 240, 0] == pytest.approx(200, abs=10)
     assert "no masks" in answer.text()
 
 
@@ -149,7 +304,8 @@ def test_a_fast_clip_is_shown_at_thirty_frames_a_second(tmp_path: Path) -> None:
     path = tmp_path / "fast.mp4"
     media.write_video(path, iter(np.zeros((60, 32, 32, 3), dtype=np.uint8)), 60.0)
     video = media.probe(path)
-    write_overlay(tmp_path / "slow.mp4", video, Prediction(sample="x", status="ok"))
+    drawing = EvidenceDrawing(video=video, prediction=Prediction(sample="x", status="ok"), caption="fast")
+    drawing.write_video(tmp_path / "slow.mp4")
     film = media.probe(tmp_path / "slow.mp4")
     assert (film.num_frames, film.duration) == (30, pytest.approx(1.0, abs=0.01))
 
@@ -195,8 +351,9 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
     left = np.zeros((1080, 1920), dtype=np.bool_)
     left[:, :960] = True
     track = Track(masks={0: masks.encode(left), 1: masks.encode(left)})
-    write_overlay(tmp_path / "film.mp4", media.probe(path), Prediction(sample="x", status="ok", tracks=(track,)))
-    image = media.load(media.probe(tmp_path / "film.mp4"), [1])[0].astype(int)
+    prediction = Prediction(sample="x", status="ok", tracks=(track,))
+    EvidenceDrawing(video=media.probe(path), prediction=prediction, caption="t").write_video(tmp_path / "film.mp4")
+    image = film_frames(tmp_path / "film.mp4", "t", (540, 960))[1]
     assert image.shape[1] == 960
     assert np.abs(image[270, 20:460] - GREY).max(axis=1).min() > 20
     assert np.abs(image[270, 500:940] - GREY).max() < 8
@@ -205,10 +362,13 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="no real clips beside the repository")
 def test_a_sheet_of_a_real_clip_shows_its_frames_at_their_times(tmp_path: Path) -> None:
     video = media.probe(min(MEDIA.glob("*.mp4"), key=lambda path: path.stat().st_size))
-    write_sheet(tmp_path / "sheet.png", video, Prediction(sample="x", status="ok", spans=(Span(0, 1),)), "A\nB")
+    prediction = Prediction(sample="x", status="ok", spans=(Span(0, 1),))
+    EvidenceDrawing(video=video, prediction=prediction, caption="A\nB").write_sheet(tmp_path / "sheet.png")
     page = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     size = (320, round(320 * video.height / video.width))
     first = np.asarray(Image.fromarray(media.load(video, [0])[0]).resize(size)).astype(int)
-    top = next(row for row in range(page.shape[0]) if (page[row, 100] == overlay.SPAN_COLOUR).all())
-    tile = page[top : top + size[1], 6:326]
+    marked = np.flatnonzero((page[:, 160] == overlay.SPAN_COLOUR).all(axis=1))
+    head = overlay.caption("A\nB", page.shape[1]).shape[0] + 40
+    top = next(row for row in marked if row + 1 not in marked and row > head)
+    tile = page[top + 1 : top + 1 + size[1], 6:326]
     assert np.abs(tile - first)[10:-10, 10:-10].mean() < 12

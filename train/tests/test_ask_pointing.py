@@ -97,7 +97,7 @@ def test_a_number_that_nothing_is_pointed_at_for_is_refused(checkpoint, clip, on
 def test_the_command_answers_about_what_is_pointed_at(checkpoint, clip, square, tmp_path, capsys):
     arguments = ["ask", str(clip), "What does [1] hand to [2]?", "--model", str(checkpoint), "--point", "20,20@0.5"]
     assert main([*arguments, "--mask", f"{square}@1", "--out", str(tmp_path / "out")]) == 0
-    assert "reply:" in capsys.readouterr().out
+    assert "answer:" in capsys.readouterr().out
     (record,) = read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
     assert "What does [1] hand to [2]?" in record.turns[0].prompt
     assert main([*arguments, "--box", "1,1,30,30", "--one-pass", "--out", str(tmp_path / "once")]) == 0

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-from evqa import ask, jsonl, media, pointing, zoo
+from evqa import jsonl, media, pointing, zoo
+from evqa.evidence_files import EvidenceDrawing
+from evqa.overlay import PromptMark
 from evqa.schema import Prediction, Track
 from unipixel import devices, visits
 from unipixel.model import decoder_weights
@@ -78,7 +80,8 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     planned = visits.plan(video, prompt_frame=frame)
     prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))
     try:
-        return _written(prediction, video, out)
+        marks = prompt_marks(video, points, boxes, float(video.times[frame]))
+        return _written(prediction, video, marks, out)
     except OSError as error:
         raise ValueError(f"cannot write to {out}: {error.strerror or error}; choose another with --out") from error
 
@@ -91,6 +94,16 @@ def signs_of(video: media.Video, points: Sequence[str], boxes: Sequence[str], ma
     if not signs:
         raise ValueError("nothing to track: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE")
     return signs
+
+
+def prompt_marks(video: media.Video, points: Sequence[str], boxes: Sequence[str], second: float) -> list[PromptMark]:
+    """Clicks and boxes as they are drawn, all at one moment."""
+    marks = [
+        PromptMark(at=pointing.point(word.removeprefix(NOT), video), second=second, is_negative=word.startswith(NOT))
+        for text in points
+        for word in text.split()
+    ]
+    return [*marks, *(PromptMark(at=pointing.box(text, video), second=second) for text in boxes)]
 
 
 def _clicks(text: str, video: media.Video) -> Clicks:
@@ -121,10 +134,12 @@ def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
     )
 
 
-def _written(prediction: Prediction, video: media.Video, out: Path) -> Tracked:
+def _written(prediction: Prediction, video: media.Video, marks: Sequence[PromptMark], out: Path) -> Tracked:
     out.mkdir(parents=True, exist_ok=True)
     record, film, sheet = out / "prediction.jsonl", out / "overlay.mp4", out / "sheet.png"
     jsonl.write_records(record, [prediction])
-    ask.write_overlay(film, video, prediction)
-    ask.write_sheet(sheet, video, prediction, f"{len(prediction.tracks or ())} object(s) of {video.path.name}")
+    title = f"{len(prediction.tracks or ())} object(s) of {video.path.name}"
+    drawing = EvidenceDrawing(video=video, prediction=prediction, caption=title, prompts=marks)
+    drawing.write_video(film)
+    drawing.write_sheet(sheet)
     return Tracked(prediction=prediction, record=record, overlay=film, sheet=sheet)
