@@ -10,7 +10,7 @@ class DatasetRow:
     """Where a data set comes from."""
 
     folder: str
-    """Below the data root (`data/`, or `EVQA_DATA` if set)."""
+    """Below a root of data (see `roots.DATA`)."""
     about: str
     source: str
     """Where the published files are; the command that fetches or makes them is in the folder's README."""

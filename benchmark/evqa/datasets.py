@@ -7,7 +7,6 @@ A sample that cannot be used (no record, an id that came before, a path that lea
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
-from evqa import track_files
+from evqa import roots, suggestions, track_files
 from evqa.dataset_rows import DATASETS
 from evqa.jsonl import BadLine, numbered_records
 from evqa.schema import NO_VIDEO, Sample
@@ -152,24 +151,43 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
 
 def _find(name_or_folder: str) -> tuple[str, Path]:
     """(name, file of samples) of a name, of a folder, or of a file of samples itself."""
-    root = Path(os.environ.get("EVQA_DATA", "data"))
-    row = DATASETS.get(name_or_folder)
-    path = Path(name_or_folder) if row is None else root / row.folder / row.file
-    if row is None and path.suffix != ".jsonl":
+    if name_or_folder in DATASETS:
+        return name_or_folder, _file_of(name_or_folder)
+    path = Path(name_or_folder)
+    if path.suffix != ".jsonl":
         if not path.is_dir():
-            known = ", ".join(DATASETS)
-            raise ValueError(f"unknown data set {name_or_folder!r}, and no folder; the data sets are: {known}")
+            raise suggestions.unknown("data set", name_or_folder, DATASETS, more="; or give an existing folder")
         path /= "samples.jsonl"
-    name = name_or_folder if row is not None else _name_of(path, root) or name_or_folder
+    name = _name_of(path) or name_or_folder
     if not path.is_file():
         raise ValueError(f"{path.parent} has no {path.name}: {_advice(name)}")
     return name, path
 
 
-def _name_of(path: Path, root: Path) -> str | None:
-    for name, row in DATASETS.items():
-        if row.file == path.name and (root / row.folder).resolve() == path.parent.resolve():
-            return name
+def _file_of(name: str) -> Path:
+    """The file of samples of a name in `DATASETS`, in the first root that has it."""
+    row = DATASETS[name]
+    folder = prepared_folder(name)
+    if folder is None:
+        first, *others = [str(root / row.folder) for root in roots.searched(roots.DATA)]
+        more = f"; searched too: {', '.join(others)}" if others else ""
+        raise ValueError(f"data set {name!r} is not prepared: {first} has no {row.file}: {_advice(name)}{more}")
+    return folder / row.file
+
+
+def prepared_folder(name: str) -> Path | None:
+    """The folder with the samples of a name in `DATASETS`; None = it is not prepared here."""
+    row = DATASETS[name]
+    folders = [root / row.folder for root in roots.searched(roots.DATA)]
+    return next((folder for folder in folders if (folder / row.file).is_file()), None)
+
+
+def _name_of(path: Path) -> str | None:
+    """The name in `DATASETS` of a file of samples below one of the roots."""
+    for root in roots.searched(roots.DATA):
+        for name, row in DATASETS.items():
+            if row.file == path.name and (root / row.folder).resolve() == path.parent.resolve():
+                return name
     return None
 
 
@@ -177,7 +195,8 @@ def _advice(name: str) -> str:
     if name not in DATASETS:
         return "a data set folder holds one sample a line there (see `Sample` in evqa/schema.py)"
     row = DATASETS[name]
-    return f"run `{row.prepare}` (files from: {row.source}; see README.md in its folder)"
+    script = roots.python_command(row.prepare.removeprefix("python "))
+    return f"run `{script}` (files from: {row.source}; see README.md in its folder)"
 
 
 def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Sample]:

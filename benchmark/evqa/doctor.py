@@ -16,7 +16,7 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from evqa import native, zoo
+from evqa import native, roots, zoo
 
 Level = Literal["ok", "note", "broken"]
 
@@ -80,7 +80,7 @@ def diagnose(*, imports: bool = True) -> list[Finding]:
     ]
     if imports and _version("torch") and _version("transformers"):
         findings.append(_try_imports())
-    return [*findings, *_gpus(), *_video(), _disk(), *_checkpoints()]
+    return [*findings, *_gpus(), *_video(), _disk(), *_roots(), *_checkpoints()]
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -287,15 +287,24 @@ def _disk() -> Finding:
 def _checkpoints() -> Iterator[Finding]:
     here: list[str] = []
     absent: list[str] = []
-    for name, row in zoo.CHECKPOINTS.items():
+    for name in zoo.CHECKPOINTS:
         try:
-            (absent if zoo.missing_files(zoo.root() / row.folder) else here).append(name)
+            (absent if zoo.find(name) is None else here).append(name)
         except ValueError as error:
-            fix = f"bash scripts/download.sh {name}"
+            fix = roots.download_command(name)
             yield Finding(level="note", what=str(error), means=f"{name} cannot be loaded", fix=fix)
-    yield Finding(level="note", what=f"checkpoints in {zoo.root()}: {', '.join(here) or 'none'}")
+    places = ", ".join(map(str, roots.searched(roots.MODELS)))
+    means = f"searched too: the Hugging Face cache {roots.hub_cache()}"
+    yield Finding(level="note", what=f"checkpoints in {places}: {', '.join(here) or 'none'}", means=means)
     if absent:
-        yield Finding(level="note", what=f"not here: {', '.join(absent)}", fix="bash scripts/download.sh NAME")
+        yield Finding(level="note", what=f"not here: {', '.join(absent)}", fix=roots.download_command("NAME"))
+
+
+def _roots() -> Iterator[Finding]:
+    for what, root in (("data sets", roots.DATA), ("runs", roots.OUTPUTS)):
+        places = roots.searched(root) if root is roots.DATA else (roots.writable(root),)
+        text = ", ".join(str(place) for place in places)
+        yield Finding(level="note", what=f"{what} in {text}", means=f"{root.variable} names another folder")
 
 
 def _version(name: str) -> str | None:

@@ -62,9 +62,10 @@ def file_of(run: Path) -> Path:
     """The predictions of a run's folder; a file is its own."""
     path = run / runner.PREDICTIONS if run.is_dir() else run
     if not path.is_file():
+        state = "" if run.exists() else "no such file or folder; "
         raise ValueError(
-            f"{run} holds no predictions: give a folder that `evqa predict` wrote, a .jsonl file of records, or a "
-            f".json file as the original's scripts write it"
+            f"{run} holds no predictions: {state}give a folder that `evqa predict` wrote, a .jsonl file of records, or "
+            f"a .json file as the original's scripts write it"
         )
     return path
 

@@ -9,12 +9,11 @@ there already is kept. A set that is published elsewhere is an error that says w
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evqa import jsonl, unpack, zoo
+from evqa import jsonl, roots, suggestions, unpack, zoo
 from evqa.dataset_rows import DATASETS
 from evqa.datasets import path_inside
 
@@ -40,14 +39,16 @@ HUB: dict[str, Published] = {
 def fetch(name: str) -> Path:
     """Fetch a data set's published files and unpack them; the folder."""
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; to be fetched are: {', '.join((*zoo.CHECKPOINTS, *HUB))}")
+        known = [*zoo.CHECKPOINTS, *HUB]
+        question = suggestions.did_you_mean(name, [*known, *DATASETS, *zoo.hub_ids()])
+        raise ValueError(f"unknown data set {name!r}; to be fetched are: {', '.join(known)}{question}")
     row = DATASETS[name]
     if name not in HUB:
         script = row.prepare.split()[1]
         raise ValueError(
             f"{name} has to be fetched by hand from {row.source}; {Path(script).parent}/README.md says how"
         )
-    folder = Path(os.environ.get("EVQA_DATA", "data")) / row.folder
+    folder = roots.writable(roots.DATA) / row.folder
     revision, hashes = _snapshot(HUB[name], folder)
     for relative, expected in hashes.items():
         _use(folder, relative, expected)
@@ -99,7 +100,7 @@ def main() -> int:
         sys.stderr.write(f"usage: python -m evqa.fetch NAME[@COMMIT]..., or --check NAME...   ({known})\n")
         return 2
     for name in names:
-        is_checkpoint = name.partition("@")[0] in zoo.CHECKPOINTS
+        is_checkpoint = zoo.published(name.partition("@")[0]) is not None
         try:
             found = zoo.verify(name) if is_check else zoo.download(name) if is_checkpoint else fetch(name)
             sys.stdout.write(f"{name}: {found}\n")

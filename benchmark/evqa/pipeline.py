@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from evqa import evaluate, inputs, merge, methods, models, runner, segment
+from evqa import evaluate, inputs, merge, methods, models, roots, runner, segment
 from evqa.hands import Hands
 from evqa.models import Setting
 from evqa.runner import RunSummary
@@ -37,10 +37,11 @@ class Asking:
 
 def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
     """Put a model on a data set; the folder is `outputs/DATA/MODEL-METHOD` where none is given."""
+    models.check_weights(asking.model)
     dataset = evaluate.load_dataset(asking.data)
     name = asking.method or methods.default(asking.model, dataset.samples[0])
     work = partial(methods.method(name), times=asking.times)
-    folder = out or Path("outputs") / plain(asking.data) / f"{plain(asking.model)}-{name}"
+    folder = out or roots.outputs(plain(asking.data), f"{plain(asking.model)}-{name}")
     overrides = dict(asking.overrides)
     if not asking.times and models.has_setting(asking.model, "time_marks"):
         overrides["time_marks"] = False
@@ -110,6 +111,7 @@ def _check_draws(model: str) -> None:
     """Before replies are paid for that can hold no masks."""
     if model in models.API_MODELS:
         raise ValueError(f"{model} replies in words alone: choose a model that draws, such as unipixel-3b")
+    models.row(model)  # the error for an unknown one comes now
 
 
 def hands_of_steps(model: str, hands: Hands) -> tuple[Hands, Hands]:

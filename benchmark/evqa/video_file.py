@@ -88,6 +88,8 @@ def index_of(path: Path) -> Index:
     """The index of a video file, kept as long as the file does not change."""
     try:
         status = path.stat()
+    except FileNotFoundError as error:
+        raise ValueError(f"no such file: {path}; expected a video, or a folder of frames") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a video: {error}") from error
     if status.st_size == 0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evqa import cluster, models, zoo
+from evqa import cluster, models, roots
 from evqa.models import Setting
 from evqa.models.base import at_once
 from evqa.models.budget import Prices
@@ -58,8 +58,8 @@ class Ready(NamedTuple):
 class Worker:
     """Becomes a Ray actor: a model, loaded once, and threads that ask it, as many as it has use for."""
 
-    def __init__(self, folder: str, zoo_root: str) -> None:
-        self._folder, self._zoo_root = folder, zoo_root
+    def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
+        self._folder, self._environment = folder, environment
 
     async def load(self, recipe: Recipe) -> Ready:
         """Build the model where the driver stands, so that paths mean the same."""
@@ -69,7 +69,7 @@ class Worker:
                 f"need the data, the weights and this folder under the same paths"
             )
         os.chdir(self._folder)
-        os.environ["EVQA_ZOO"] = self._zoo_root
+        roots.set_environment(self._environment)
         self._model = models.build(recipe.model, **recipe.overrides)
         self._threads = ThreadPoolExecutor(at_once(self._model))
         return Ready(dict(self._model.settings), at_once(self._model))
@@ -170,7 +170,7 @@ class Workers:
         actor = (
             self._ray.remote(Worker)
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
-            .remote(str(Path.cwd()), str(zoo.root().resolve()))
+            .remote(str(Path.cwd()), roots.environment())
         )
         self._hired.append(_Hired(actor))
         self._begin(actor.load.remote(self._recipe), _Job(self._hired[-1]))

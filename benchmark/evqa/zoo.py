@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
-from evqa import jsonl, schema
+from evqa import jsonl, roots, schema, suggestions
 
 MODEL_TYPE = "pixel_qwen2_5_vl"
 """`model_type` in the config.json of every checkpoint that our model loads."""
@@ -36,7 +36,7 @@ class Checkpoint:
     """One set of weights."""
 
     folder: str
-    """Folder under the zoo's root."""
+    """Folder below a root of checkpoints (see `roots.MODELS`)."""
     hub: str | None
     """Repository on the Hugging Face Hub; None = comes with this repository."""
     revision: str | None = None
@@ -99,45 +99,112 @@ SOURCE = "source.json"
 """File in a downloaded folder: hub, revision, licence, SHA-256 of each file of weights."""
 
 
-def root() -> Path:
-    """The folder that holds the checkpoints: `EVQA_ZOO`, or model_zoo/ of the current folder."""
-    return Path(os.environ.get("EVQA_ZOO") or "model_zoo")
-
-
 def checkpoint(name: str) -> Checkpoint:
-    """The row of a name, or a `ValueError` that lists the known ones."""
-    if name not in CHECKPOINTS:
-        raise ValueError(f"unknown checkpoint {name!r}; the checkpoints are: {', '.join(CHECKPOINTS)}")
-    return CHECKPOINTS[name]
+    """The row of a name or of a hub id, or a `ValueError` that lists the known names."""
+    row = published(name)
+    if row is None:
+        more = "; or give an existing folder"
+        raise suggestions.unknown("checkpoint", name, CHECKPOINTS, aliases=hub_ids() if "/" in name else (), more=more)
+    return row
+
+
+def hub_ids() -> list[str]:
+    """The Hugging Face ids of all rows."""
+    return [row.hub for row in CHECKPOINTS.values() if row.hub is not None]
+
+
+def published(name: str) -> Checkpoint | None:
+    """The row of a name or of a Hugging Face id; None = it has none."""
+    found = CHECKPOINTS.get(name)
+    return found or next((row for row in CHECKPOINTS.values() if (row.hub or "").casefold() == name.casefold()), None)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a Hugging Face id and is no path that exists."""
+    return bool(roots.HUB_ID.fullmatch(name)) and name[0] != "." and not Path(name).exists()
 
 
 def locate(name: str) -> Path:
-    """The folder of a complete checkpoint: a name of `CHECKPOINTS`, or a path to a folder.
+    """The folder of a complete checkpoint: a name of `CHECKPOINTS`, a Hugging Face id, or a path to a folder.
 
-    Raises a `ValueError` that names the missing files and the command that fetches them.
+    Raises a `ValueError` that names the missing files, each place that was searched, and the command that fetches them.
     """
-    folder = Path(name) if model_type(name) else root() / checkpoint(name).folder
-    if missing := missing_files(folder):
-        raise ValueError(f"checkpoint {name!r} is not complete: {folder} has no {', '.join(missing)}; {_fetch(name)}")
-    return folder
+    folders = _folders(name)
+    found = next((folder for folder in folders if not missing_files(folder)), None)
+    if found is not None:
+        return found
+    if published(name) is None and not any(folder.is_dir() for folder in folders):
+        raise ValueError(
+            f"{name} is neither a folder nor in the Hugging Face cache {roots.hub_cache()}; "
+            f"if it is a Hugging Face id, fetch it: hf download {name}"
+        )
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    missing = ", ".join(missing_files(folder))
+    raise ValueError(
+        f"checkpoint {name!r} is not complete: {folder} has no {missing}; {_fetch(name)}{_searched(name, folders)}"
+    )
+
+
+def locate_weights(name: str) -> Path:
+    """As `locate`, for weights that may also be a file, or a folder without config.json."""
+    if Path(name).exists() and name not in CHECKPOINTS:
+        return Path(name)
+    if published(name) is not None or is_hub_id(name):
+        return locate(name)
+    question = suggestions.did_you_mean(name, CHECKPOINTS)
+    expected = "expected a file, a folder, or a name of `evqa list checkpoints`"
+    raise ValueError(f"no such file: {name}; {expected}{question}")
+
+
+def find(name: str) -> Path | None:
+    """The folder of a complete checkpoint; None = it is not on this machine. `ValueError`: its files are damaged."""
+    for folder in _folders(name):
+        source(folder)  # raises where source.json is damaged, as `missing_files` does for the index of shards
+        if not missing_files(folder):
+            return folder
+    return None
+
+
+def _folders(name: str) -> list[Path]:
+    """The folders in which a checkpoint may lie, the first that is complete counts; at least one."""
+    if model_type(name) and not is_hub_id(name):
+        return [Path(name)]
+    row = checkpoint(name) if not is_hub_id(name) else published(name)
+    local = [] if row is None else [root / row.folder for root in roots.searched(roots.MODELS)]
+    hub, revision = (name, None) if row is None else (row.hub, row.revision)
+    snapshot = None if hub is None else roots.cached_snapshot(hub, revision)
+    cached = [] if snapshot is None else [snapshot]
+    return (cached + local if is_hub_id(name) else local + cached) or [roots.hub_cache() / name]
+
+
+def _searched(name: str, folders: Sequence[Path]) -> str:
+    row = published(name)
+    places = [str(folder) for folder in folders]
+    if row is None or row.hub is not None:
+        places.append(f"the Hugging Face cache {roots.hub_cache()}")
+    return f" (searched: {', '.join(dict.fromkeys(places))})"
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is a path to a checkpoint of our kind: a folder whose config.json says so."""
+    """Whether a name is a checkpoint of our kind, in a folder or in the Hugging Face cache: its config.json says so."""
     return model_type(name) == MODEL_TYPE
 
 
 def model_type(name: str) -> str | None:
-    """`model_type` of the checkpoint in a folder; None where a name is no path to one."""
-    kind = None if name in CHECKPOINTS else _config(Path(name)).get("model_type")
+    """`model_type` of the checkpoint in a folder, or of a Hugging Face id in the cache; None where there is none."""
+    kind = None if name in CHECKPOINTS else _config(_folder(name)).get("model_type")
     return kind if isinstance(kind, str) else None
 
 
 def note(name: str) -> str:
     """What a user must know of a checkpoint, from its row or from `note` in its config.json; "" = nothing."""
-    if name in CHECKPOINTS:
-        return CHECKPOINTS[name].note
-    return str(_config(Path(name)).get("note") or "")
+    row = published(name)
+    return row.note if row is not None else str(_config(_folder(name)).get("note") or "")
+
+
+def _folder(name: str) -> Path:
+    """The folder that a path or a Hugging Face id means."""
+    return (roots.cached_snapshot(name) if is_hub_id(name) else None) or Path(name)
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -165,16 +232,18 @@ def download(name: str) -> Path:
     if row.runs_code and not COMMIT.fullmatch(row.revision or ""):
         raise ValueError(
             f"{name} comes with Python code that runs when it is loaded: read it on https://huggingface.co/{row.hub} "
-            f"and name the commit that you have read: bash scripts/download.sh {name}@COMMIT (40 digits)"
+            f"and name the commit that you have read: {roots.download_command(f'{name}@COMMIT')} (40 digits)"
         )
     if row.hub is None:
         raise ValueError(f"checkpoint {name!r} is on no hub; {_fetch(name)}")
-    folder = root() / row.folder
+    folder = roots.writable(roots.MODELS) / row.folder
     revision, hashes = _snapshot(replace(row, revision=commit or row.revision), folder)
     _compare(folder, hashes)
     about = {"hub": row.hub, "revision": revision, "licence": row.licence, "sha256": hashes}
     jsonl.write_json(folder / SOURCE, about)
-    return locate(name)
+    if missing := missing_files(folder):
+        raise ValueError(f"{row.hub} has no {', '.join(missing)}: {folder} holds no complete checkpoint")
+    return folder
 
 
 def source(folder: Path) -> dict[str, Any]:
@@ -260,7 +329,9 @@ def _check_space(folder: Path, size_bytes: int) -> None:
 
 
 def revision(folder: Path) -> str | None:
-    """The commit of a downloaded checkpoint; None where it was not downloaded by `download`."""
+    """The commit of a downloaded checkpoint; None where neither `download` nor the hub's own tools fetched it."""
+    if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):  # of the Hugging Face cache
+        return folder.name
     found = source(folder).get("revision")
     return found if isinstance(found, str) else None
 
@@ -285,8 +356,9 @@ def trusted(name: str, folder: Path, *, trust: bool) -> None:
             f"model {name!r} runs the Python code in {folder}, which can do whatever you can: read it, "
             f"then give --trust-remote-code"
         )
-    if name in CHECKPOINTS and not COMMIT.fullmatch(revision(folder) or ""):
-        raise ValueError(f"{folder} does not say of which commit it is: bash scripts/download.sh {name}@COMMIT")
+    if published(name) is not None and not COMMIT.fullmatch(revision(folder) or ""):
+        command = roots.download_command(f"{name}@COMMIT")
+        raise ValueError(f"{folder} does not say of which commit it is: {command}")
 
 
 def _config(folder: Path) -> dict[str, object]:
@@ -309,12 +381,23 @@ def _shards(index: Path) -> list[str]:
 
 
 def _fetch(name: str) -> str:
-    row = CHECKPOINTS.get(name)
+    row = published(name)
+    if row is None and is_hub_id(name):
+        return f"fetch it: hf download {name}"
     if row is None:
         return "the run that wrote it did not end, or files were lost on the way: write or copy it again"
     if row.hub is None:
-        return f"it comes with the repository: git checkout -- model_zoo/{row.folder}"
-    return f"fetch it: bash scripts/download.sh {name}"
+        return f"it comes with the repository: {_checkout(row)}"
+    return f"fetch it: {roots.download_command(name)}"
+
+
+def _checkout(row: Checkpoint) -> str:
+    """How to get back a checkpoint that is kept in the repository."""
+    source = roots.clone()
+    if source is None:
+        return f"clone it, and set EVQA_ZOO to its folder model_zoo ({row.folder} is in there)"
+    where = "" if source == Path() else f"-C {quote(str(source))} "
+    return f"git {where}checkout -- model_zoo/{row.folder}"
 
 
 def _by_hand(row: Checkpoint, folder: Path) -> str:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 from tyro.conf import OmitArgPrefixes, Suppress
 
+from evqa import suggestions
+
 SIZES: dict[str, str] = {
     "3b": "unipixel-3b",
     "7b": "unipixel-7b",
@@ -271,9 +273,9 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise ValueError(f"unknown size {self.size!r}; the sizes are: {', '.join(SIZES)}")
+            raise suggestions.unknown("size", self.size, SIZES)
         if self.decoder not in DECODERS:
-            raise ValueError(f"unknown decoder {self.decoder!r}; the decoders are: {', '.join(DECODERS)}")
+            raise suggestions.unknown("decoder", self.decoder, DECODERS)
         if self.decoder == "tiny" and self.size != "tiny":
             raise ValueError(f"the decoder tiny belongs to the size tiny: take base or large with {self.size}")
         unknown = set(self.modules) - set(get_args(Module))

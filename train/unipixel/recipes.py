@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evqa import roots, suggestions
 from unipixel.configs import (
     SIZES,
     DataConfig,
@@ -22,8 +23,6 @@ from unipixel.configs import (
 )
 
 Datasets = tuple[tuple[str, float], ...]
-
-RUNS = Path("outputs/sft")
 
 
 def st_evidence(size: str, decoder: str) -> SFTConfig:
@@ -158,7 +157,7 @@ STARTS = {
 def recipe(name: str, size: str, decoder: str) -> SFTConfig:
     """The config of a recipe by name."""
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; the recipes are: {', '.join(RECIPES)}")
+        raise suggestions.unknown("recipe", name, RECIPES)
     return RECIPES[name](size, decoder)
 
 
@@ -193,12 +192,12 @@ def _stage(name: str, size: str, decoder: str, datasets: Datasets, weights: str,
 
 
 def _folder(name: str, size: str, decoder: str) -> Path:
-    return RUNS / f"{name}-{size}-{decoder}"
+    return roots.outputs("sft", f"{name}-{size}-{decoder}")
 
 
 def _start(size: str) -> str:
     if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
+        raise suggestions.unknown("size", size, SIZES)
     return SIZES[size]
 
 

@@ -76,7 +76,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         raise ValueError(f"the side is a multiple of 32 pixels, got {side}")
     signs = signs_of(video, points, boxes, mask_files)
     place = devices.device(device)
-    tracker = decoder_weights.load_tracker(_weights(weights), side)[1].eval().to(place)  # type: ignore[arg-type]
+    tracker = decoder_weights.load_tracker(zoo.locate_weights(weights), side)[1].eval().to(place)  # type: ignore[arg-type]
     planned = visits.plan(video, prompt_frame=frame)
     prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))
     try:
@@ -118,10 +118,6 @@ def _clicks(text: str, video: media.Video) -> Clicks:
 def _box(text: str, video: media.Video) -> Clicks:
     x0, y0, x1, y1 = pointing.box(text, video)
     return box(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
-
-
-def _weights(name: str) -> Path:
-    return zoo.locate(name) if name in zoo.CHECKPOINTS else Path(name)
 
 
 def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:

@@ -42,11 +42,12 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         model: name of a model (evqa list models), or a folder with a checkpoint.
         out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
     """
+    from evqa import roots
     from evqa.ask import ask as answer_to
     from evqa.pointing import Pointing
     from evqa.shards import plain
 
-    folder = out or Path("outputs") / "ask" / plain(video.stem)
+    folder = out or roots.outputs("ask", plain(video.stem))
     pointing = Pointing(points=point, boxes=box, masks=mask, one_pass=one_pass)
     answer = answer_to(video, question, option, model, folder, pointing=pointing)
     say(answer.text())
@@ -82,11 +83,17 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         device: cpu, cuda, or auto = a GPU where there is one.
         out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/track/VIDEO where none is given.
     """
+    from evqa import media, roots, zoo
     from evqa.models import adapter
     from evqa.shards import plain
 
+    media.probe(video)  # this and the next two: before torch is imported
+    for file in mask:
+        if not file.is_file():
+            raise ValueError(f"no such file: {file}; --mask takes an image of the frame's size")
+    zoo.locate_weights(weights)
     follow = adapter("unipixel.track:track", needed_by="evqa track", extra="models")
-    folder = out or Path("outputs") / "track" / plain(video.stem)
+    folder = out or roots.outputs("track", plain(video.stem))
     found = follow(
         video,
         points=point,

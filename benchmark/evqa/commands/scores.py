@@ -114,7 +114,7 @@ def compare(
 def report(
     runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN...")]],
     *,
-    out: Path = Path("outputs/report"),
+    out: Folder = None,
     data: Name = None,
     train_data: Name = None,
     training: tuple[Path, ...] = (),
@@ -128,14 +128,15 @@ def report(
 
     Args:
         runs: folders of runs, or .jsonl files of predictions, all of one data set.
-        out: folder for report.html and report.md.
+        out: folder for report.html and report.md; outputs/report where none is given.
         data: data set that was predicted; the one that the first run names, where none is given.
         train_data: data set to fit the trivial baselines on.
         training: folders of training runs, whose losses are drawn on the page.
         limit: show at most so many samples on the page, at even distances; scores are of all.
     """
-    from evqa import evaluate
+    from evqa import evaluate, roots
 
+    out = out or roots.outputs("report")
     if not runs:
         raise ValueError("a report needs at least one run: evqa report outputs/DATA/MODEL-METHOD")
     dataset = evaluate.dataset_of(runs[0], data)

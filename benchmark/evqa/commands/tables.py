@@ -86,11 +86,10 @@ def _checkpoints() -> Rows:
 
     rows: Rows = []
     for name, row in zoo.CHECKPOINTS.items():
-        folder = zoo.root() / row.folder
         try:
-            revision = str(zoo.source(folder).get("revision") or "")[:12]
-            here = f"in {folder}" + (f" at {revision}" if revision else "")
-            state = "not here" if zoo.missing_files(folder) else here
+            folder = zoo.find(name)
+            revision = "" if folder is None else (zoo.revision(folder) or "")[:12]
+            state = "not here" if folder is None else f"in {folder}" + (f" at {revision}" if revision else "")
         except ValueError as error:
             state = str(error)
         rows.append((name, f"{row.hub or 'comes with the repository'}, {row.licence}, {state}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from evqa import suggestions
 from evqa.legacy import choices, davis, grounded, moments, pairs, retrieval, st_evidence, tubes, tvqa
 from evqa.legacy.scores import Files, FileScores
 
@@ -52,7 +53,7 @@ FORMATS: dict[str, Format] = {
 def score_file(name: str, files: Files) -> FileScores:
     """Scores of a prediction file of the named format."""
     if name not in FORMATS:
-        raise ValueError(f"unknown format {name!r}; the formats are: {', '.join(FORMATS)}")
+        raise suggestions.unknown("format", name, FORMATS)
     row = FORMATS[name]
     if files.gold is not None and not row.gold:
         raise ValueError(f"{name} files hold their gold: leave {files.gold} out, which is not read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from evqa import models
+from evqa import models, suggestions
 from evqa.methods.choose import choose, choose_answer, choose_chat, choose_space, choose_time
 from evqa.methods.single_turn import json_turn, single_turn, trained_turn
 from evqa.methods.turns import grounded_turns, multi_turn
@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
 def method(name: str) -> Method:
     """The method of a name, or a `ValueError` that lists the known ones."""
     if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; the methods are: {', '.join(METHODS)}")
+        raise suggestions.unknown("method", name, METHODS)
     return METHODS[name]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evqa import suggestions
 from evqa.metrics import METRICS, in_space
 from evqa.metrics.answer import accuracy, reads_as_right
 from evqa.metrics.case import Case, Metric, Need, Preset
@@ -106,5 +107,5 @@ OWN_CHOICES = ("mcq", "st-evidence-mcq")
 def preset(name: str) -> Preset:
     """The preset of this name."""
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; the presets are: {', '.join(PRESETS)}")
+        raise suggestions.unknown("preset", name, PRESETS)
     return PRESETS[name]

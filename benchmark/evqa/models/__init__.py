@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from evqa import zoo
+from evqa import suggestions, zoo
 from evqa.models.api_rows import API_MODELS
 from evqa.models.base import Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
@@ -31,6 +33,9 @@ COUNTS = (
 
 RATES = ("fps", "mask_fps")
 """Settings that are numbers a second, above 0."""
+
+PACKAGE = {"models": "torch", "vllm": "vllm"}
+"""Extra -> the package without which no weights of its models can be loaded."""
 
 OURS = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
@@ -67,20 +72,70 @@ MODELS: dict[str, ModelRow] = {
 
 
 def row(name: str) -> ModelRow:
-    """The row of a model: a name of `MODELS`, a folder with a checkpoint, or a .json file of replies."""
+    """The row of a model.
+
+    Args:
+        name: A name of `MODELS`, a Hugging Face id, a folder with a checkpoint, or a .json file of replies.
+    """
     if name in MODELS:
         return MODELS[name]
+    if (same := _row_of_published(name)) is not None:
+        return replace(same, arguments={**same.arguments, "checkpoint": name})
     if zoo.is_folder(name):
         return _row_of_folder(name)
     if zoo.model_type(name) is not None:
         return replace(OPEN_FOLDER, arguments={**OPEN_FOLDER.arguments, "checkpoint": name})
-    if name.endswith(".json") and Path(name).is_file():
-        return replace(MODELS["scripted"], arguments={"replies": Path(name)})
-    known = ", ".join(MODELS)
-    raise ValueError(
-        f"unknown model {name!r}; the models are: {known}; or give a folder with a checkpoint (its config.json "
-        f"says of what kind), or a .json file of replies"
-    )
+    if name.endswith(".json"):
+        return _row_of_replies(name)
+    if zoo.is_hub_id(name) and not suggestions.near_matches(name, [*MODELS, *zoo.hub_ids()]):
+        zoo.locate(name)  # its error says where it was searched
+    raise _unknown(name)
+
+
+def _row_of_published(name: str) -> ModelRow | None:
+    """The first row whose checkpoint has this Hugging Face id; None = no row has."""
+    if not zoo.is_hub_id(name) or (checkpoint := zoo.published(name)) is None:
+        return None
+    rows = (row for row in MODELS.values() if isinstance(row.arguments.get("checkpoint"), str))
+    return next((row for row in rows if zoo.published(str(row.arguments["checkpoint"])) is checkpoint), None)
+
+
+def _row_of_replies(name: str) -> ModelRow:
+    if not Path(name).is_file():
+        raise ValueError(f"no such file: {name}; expected a .json file of replies")
+    return replace(MODELS["scripted"], arguments={"replies": Path(name)})
+
+
+def _unknown(name: str) -> ValueError:
+    folder = Path(name)
+    if folder.is_dir():
+        return ValueError(
+            f"unknown model {name!r}: the folder is no checkpoint, its config.json {_state_of_config(folder)}; "
+            f"a checkpoint has config.json with a model_type, and safetensors"
+        )
+    more = "; or give a Hugging Face id, an existing folder with a checkpoint, or a .json file of replies"
+    return suggestions.unknown("model", name, MODELS, aliases=zoo.hub_ids() if "/" in name else (), more=more)
+
+
+def _state_of_config(folder: Path) -> str:
+    return "states no model_type" if (folder / "config.json").is_file() else "is missing"
+
+
+def check_weights(name: str) -> None:
+    """A `ValueError` where a model's checkpoint is not on this machine; imports neither torch nor its adapter.
+
+    A model whose package is not installed passes: `build` names the package.
+    """
+    found = row(name)
+    checkpoint = found.arguments.get("checkpoint")
+    package = PACKAGE.get(found.extra or "")
+    if isinstance(checkpoint, str) and (package is None or _is_installed(package)):
+        zoo.locate(checkpoint)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return bool(sys.modules.get(package)) or importlib.util.find_spec(package) is not None
 
 
 def _row_of_folder(name: str) -> ModelRow:
@@ -93,6 +148,8 @@ def _row_of_folder(name: str) -> ModelRow:
 def build(name: str, **overrides: Setting) -> Model:
     """Make a model; `overrides` replace arguments of its row. `ValueError`: what is unknown or missing."""
     found = row(name)
+    if "checkpoint" not in overrides:
+        check_weights(name)
     make = _adapter(name, found)
     shared = _shared(make)
     _check(name, make, overrides)

@@ -76,7 +76,7 @@ class HFChat:
             trust_remote_code: whether code that comes with the weights may run.
         """
         folder = zoo.locate(checkpoint)
-        row = zoo.CHECKPOINTS.get(checkpoint)
+        row = zoo.published(checkpoint)
         if row is not None and row.runs_code:
             zoo.trusted(checkpoint, folder, trust=trust_remote_code)
         if video == "file" and importlib.util.find_spec("torchvision") is None:

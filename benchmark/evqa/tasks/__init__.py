@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
+from evqa import suggestions
 from evqa.jsonl import BadLine, write_records
 from evqa.schema import Sample
 
@@ -151,7 +152,7 @@ class Prepared:
 def prepare(task: str, folder: Path) -> Prepared:
     """Read a published folder and write its file of samples into it."""
     if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}; the tasks are: {', '.join(TASKS)}")
+        raise suggestions.unknown("task", task, TASKS)
     dropped: list[BadLine] = []
     counts: Counter[str] = Counter()
     samples = _counted(TASKS[task].samples(folder, dropped), folder, counts)
