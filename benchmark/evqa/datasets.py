@@ -199,6 +199,15 @@ def _advice(name: str) -> str:
     return f"run `{script}` (files from: {row.source}; see README.md in its folder)"
 
 
+def how_to_get(name: str) -> str:
+    """The command that brings the videos of a data set."""
+    row = DATASETS.get(name)
+    if row is None:
+        return f"put the videos where {name}/samples.jsonl names them, or write num_frames into each sample there"
+    is_made = row.prepare.startswith("python data/shapes/")
+    return f"run `{row.prepare}`" if is_made else f"run `bash scripts/download.sh {name}` and then `{row.prepare}`"
+
+
 def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Sample]:
     return (sample for _, sample in _placed(path, folder, rejected))
 

@@ -103,7 +103,7 @@ def scores_of(
     found: inputs.Predictions, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
     """The scores of a file of predictions, with what of it could not be read."""
-    rows = scoring.score_with(dataset, found.get, presets, name=name, workers=workers)
+    rows = scoring.score_with(dataset, found.get, presets, row=name, workers=workers, lying=found.lying_masks)
     problems = found.problems
     for damaged in rows[0].problems:
         problems.add(f"{found.path}: key {damaged}")

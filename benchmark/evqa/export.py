@@ -28,7 +28,7 @@ from evqa.masks import drawn
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.metrics.boundary import size_of
 from evqa.metrics.frames import Frames, Read, drawn_by, gold_masks
-from evqa.outcomes import video_facts
+from evqa.outcomes import num_frames_of, video_facts
 from evqa.schema import LETTERS, Prediction, Sample
 
 Format = Literal["original"]
@@ -120,8 +120,8 @@ def _write_masks(folder: Path, sample: Sample, prediction: Prediction) -> bool:
     if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
-    ours, said, computed = drawn_by(prediction)
-    indices = range(_num_frames(sample, said, gold)) if computed is None else sorted(computed)
+    ours, computed = drawn_by(prediction)
+    indices = range(_num_frames(sample, gold)) if computed is None else sorted(computed)
     size = _size(gold.values()) or prediction.mask_size or _size(ours.values())
     if size is None:
         video = video_facts(sample.video)
@@ -144,9 +144,12 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
     return size_of(first())
 
 
-def _num_frames(sample: Sample, said: int | None, gold: Frames) -> int:
-    """As scoring counts: what the video has; what the prediction says where the file is not there."""
-    last = max(gold, default=-1) + 1
-    if said is not None and not sample.video.exists():
-        return max(said, last)
-    return max(video_facts(sample.video).num_frames, last)
+def _num_frames(sample: Sample, gold: Frames) -> int:
+    """As scoring counts, which is never as the prediction says."""
+    found = num_frames_of(sample)
+    if found is None:
+        raise ValueError(
+            f"the number of frames of {sample.video} is unknown: it is not there or cannot be read, and the data set "
+            f"gives no num_frames"
+        )
+    return max(found, max(gold, default=-1) + 1)

@@ -79,7 +79,7 @@ class Predictions:
         """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
         prediction = self.read(sample)
         if prediction is None or prediction.status == "failed":
-            return prediction
+            return None if prediction is None else prediction.model_copy(update={"mask_folder": None})
         prediction = self._without_unknown_choices(prediction, sample)
         if prediction.tracks is not None:
             return prediction
@@ -114,6 +114,17 @@ class Predictions:
                 "num_frames": prediction.num_frames or max(frames) + 1,
             }
         )
+
+    def lying_masks(self, sample: Sample) -> Path | None:
+        """The folder of masks that an original's evaluator scores for a sample, whatever the file says of it."""
+        if self.form != "original-gen":
+            return None
+        prediction = self.read(sample) or Prediction(sample=sample.id, status="ok")
+        try:
+            folder = self._mask_folder(prediction)
+            return folder if folder is not None and folder.is_dir() and masks.read_folder(folder) else None
+        except ValueError:
+            return None
 
     def all(self, dataset: Dataset) -> Iterator[Prediction]:
         """The whole prediction of every sample that has one, in the order of the data set."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from evqa import media
 from evqa.metrics.case import Case, Metric, Need, gold_has, prediction_has
-from evqa.metrics.frames import BadMask, Drawn, compare, compare_each, drawn_by, gold_masks
+from evqa.metrics.frames import BadMask, Drawn, compare_each, drawn_by, drawn_in, gold_masks
 from evqa.metrics.means import Cell, State
+from evqa.metrics.spatial import UnknownLengthError
 from evqa.schema import Prediction, Sample
 from evqa.scores import Status
 
-Cells = dict[str, Cell]
+Cells = Mapping[str, Cell | None]
+"""Metric -> its cell; None where it cannot be told (see `Outcome.cell`)."""
 
 
 class Facts(NamedTuple):
@@ -45,24 +47,42 @@ class Outcome:
         readable = all(prediction_has(self.case.prediction, need) for need in needs)
         return "scored" if readable and not (self.facts.bad_mask and "masks" in needs) else "unparsed"
 
-    def cell(self, metric: Metric) -> Cell:
-        """The value of a metric, 0 where the prediction lacks what it needs."""
+    def cell(self, metric: Metric) -> Cell | None:
+        """The value of a metric, 0 where the prediction lacks what it needs.
+
+        None: it cannot be told, because it is a mean over the frames of a video whose number the gold data lack.
+        """
         has_gold = all(gold_has(self.case.sample, need) for need in metric.needs)
         if not has_gold and not metric.gold_optional:
             return Cell(None)
-        value = metric.value(self.case) if has_gold else 0.0
+        try:
+            value = metric.value(self.case) if has_gold else 0.0
+        except UnknownLengthError:
+            return None
         state = self.state(metric.needs)
         if value is None:
             return Cell(None)
         if state in metric.drops:
             return Cell(None, state)
-        is_written = metric.as_written and state == "unparsed" and self.case.prediction.written is not None
-        return Cell(value if state == "scored" or is_written else 0.0, state)
+        return Cell(value if state == "scored" or self._is_written(metric, state) else 0.0, state)
+
+    def _is_written(self, metric: Metric, state: State) -> bool:
+        """Whether a published evaluator finds in a file what our reading of it does not."""
+        if not metric.as_written:
+            return False
+        if "masks" in metric.needs:
+            return self.case.lying_masks is not None
+        return state == "unparsed" and self.case.prediction.written is not None
 
 
-def outcomes(sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool]) -> list[Outcome]:
-    """The outcome of each prediction for one sample; masks are compared where `with_masks` says so."""
-    found = _compared(sample, predictions, with_masks)
+def outcomes(
+    sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None = None
+) -> list[Outcome]:
+    """The outcome of each prediction for one sample; masks are compared where `with_masks` says so.
+
+    `lying`: folder of mask files that an original's evaluator scores, whatever the file of predictions says.
+    """
+    found = _compared(sample, predictions, with_masks, lying)
     return [_with_replies(outcome, each) for outcome, each in zip(found, predictions, strict=True)]
 
 
@@ -78,26 +98,34 @@ def _with_replies(outcome: Outcome, prediction: Prediction | None) -> Outcome:
     return replace(outcome, facts=facts)
 
 
-def _compared(sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool]) -> list[Outcome]:
+def _compared(
+    sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None
+) -> list[Outcome]:
     gold = gold_masks(sample) if any(with_masks) else None
     statuses: list[Status] = ["missing" if each is None else each.status for each in predictions]
     usable = [each if each is not None and each.status == "ok" else _mute(sample) for each in predictions]
     if gold is None:
         return [Outcome(Case(sample, each), Facts(status)) for each, status in zip(usable, statuses, strict=True)]
-    drawings = [_drawn(sample, each) if wants else None for each, wants in zip(usable, with_masks, strict=True)]
-    compared = iter(compare_each(gold, [each for each in drawings if isinstance(each, Drawn)]))
+    drawings = [_drawn(each) if wants else Drawn({}) for each, wants in zip(usable, with_masks, strict=True)]
+    files = None if any(lying == each.mask_folder for each in usable) else _files(lying)
+    compared = compare_each(
+        gold,
+        [*(Drawn({}) if isinstance(each, BadMask) else each for each in drawings), Drawn({}), files or Drawn({})],
+        num_frames_of(sample),
+    )
+    nothing, lying_masks = compared[-2], None if files is None else compared[-1]
     found: list[Outcome] = []
-    for each, status, drawing in zip(usable, statuses, drawings, strict=True):
-        scores = next(compared) if isinstance(drawing, Drawn) else drawing
-        if isinstance(scores, BadMask):
-            readable = each.model_copy(update={"tracks": None, "mask_folder": None})
-            empty = compare(gold, _mute(sample), scores.num_frames)
-            found.append(Outcome(Case(sample, readable, empty), Facts(status, str(scores))))
-        elif scores is None:
+    for each, status, wants, drawing, scores in zip(usable, statuses, with_masks, drawings, compared, strict=False):
+        bad = str(drawing) if isinstance(drawing, BadMask) else scores.bad
+        written = scores if lying is not None and each.mask_folder == lying else lying_masks
+        if not wants:
             found.append(Outcome(Case(sample, each), Facts(status)))
+        elif bad is not None:
+            readable = each.model_copy(update={"tracks": None, "mask_folder": None})
+            found.append(Outcome(Case(sample, readable, nothing, written), Facts(status, bad)))
         else:
             facts = Facts(status, None, scores.num_resized, scores.num_beyond)
-            found.append(Outcome(Case(sample, each, scores), facts))
+            found.append(Outcome(Case(sample, each, scores, written), facts))
     return found
 
 
@@ -105,24 +133,30 @@ def _mute(sample: Sample) -> Prediction:
     return Prediction(sample=sample.id, status="ok")
 
 
-def _drawn(sample: Sample, prediction: Prediction) -> Drawn | BadMask:
+def _drawn(prediction: Prediction) -> Drawn | BadMask:
     try:
-        drawn = drawn_by(prediction)
+        return drawn_by(prediction)
     except ValueError as error:
-        return BadMask(str(error), num_frames=1)
-    if prediction.tracks is None and prediction.mask_folder is None:
-        return drawn
-    return drawn._replace(num_frames=_num_frames(sample, drawn))
+        return BadMask(str(error))
 
 
-def _num_frames(sample: Sample, drawn: Drawn) -> int:
-    """Frames of the video: what the file has; what the prediction says only where the file cannot tell."""
+def _files(folder: Path | None) -> Drawn | None:
+    """The mask files of a folder; None where there is none, or one with other files."""
+    try:
+        return drawn_in(folder) if folder is not None else None
+    except ValueError:
+        return None
+
+
+def num_frames_of(sample: Sample) -> int | None:
+    """Frames of a sample's video by the gold data: the video's own, else what the data set says; None = unknown.
+
+    What a prediction says of itself is no evidence: it would choose its own denominator.
+    """
     try:
         return video_facts(sample.video).num_frames
-    except ValueError:
-        if drawn.num_frames is None:
-            raise
-        return drawn.num_frames
+    except (ValueError, OSError):
+        return sample.num_frames
 
 
 class VideoFacts(NamedTuple):

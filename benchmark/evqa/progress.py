@@ -108,7 +108,7 @@ def _space(sample: Sample, prediction: Prediction) -> float | None:
         gold = gold_masks(sample)
         if gold is None or prediction.tracks is None:
             return None if gold is None else 0.0
-        num_frames = max(prediction.num_frames or sample.num_frames or 1, max(gold, default=0) + 1)
+        num_frames = max(sample.num_frames or prediction.num_frames or 1, max(gold, default=0) + 1)
         seen = {round(place * (num_frames - 1) / (LIVE_FRAMES - 1)) for place in range(LIVE_FRAMES)}
         thinned = prediction.model_copy(update={"tracks": tuple(_only(track, seen) for track in prediction.tracks)})
         scores = compare({index: gold[index] for index in seen & gold.keys()}, thinned, num_frames)

@@ -47,7 +47,7 @@ def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores],
     chosen = [scores for scores in runs if scores.preset == preset]
     rows = [*chosen, *(scores for scores in baselines if scores.preset == preset)]
     counts = counted({scores.name: scores.metrics for scores in rows}, columns_of(preset), style)
-    lines = [prose(counts_line(scores), style) for scores in chosen]
+    lines = [prose(line, style) for scores in chosen for line in (counts_line(scores), *left_out_lines(scores))]
     return [heading(preset, style), main_table(rows, style), counts, *lines]
 
 
@@ -211,6 +211,14 @@ def counts_line(scores: Scores) -> str:
     }
     parts += [f"{number} {what}" for what, number in oddities.items() if number]
     return f"{scores.name}: {'; '.join(parts)}"
+
+
+def left_out_lines(scores: Scores) -> list[str]:
+    """Which metrics of the preset are not scored, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for title, reason in scores.left_out.items():
+        by_reason.setdefault(reason, []).append(title)
+    return [f"{scores.name}: not scored: {', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:

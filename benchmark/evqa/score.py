@@ -9,21 +9,23 @@ as one.
 from __future__ import annotations
 
 import functools
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from evqa import processes
+from evqa import datasets, processes
 from evqa.datasets import Dataset
 from evqa.metrics.case import Metric, Need, gold_has
 from evqa.metrics.means import DOES_NOT_APPLY, Column, Mean, mean_of_column, numbered
 from evqa.metrics.presets import preset as preset_named
-from evqa.outcomes import Cells, Facts, outcomes
+from evqa.outcomes import Cells, Facts, num_frames_of, outcomes
 from evqa.schema import Prediction, Sample
 from evqa.scores import STATUSES, Counts, SampleTable, Scores
 
@@ -52,6 +54,8 @@ class Task(NamedTuple):
     sample: Sample
     prediction: Prediction | None
     """The one that is given for it."""
+    lying: Path | None = None
+    """Folder of mask files beside an original's file, for this sample, whatever the file says."""
 
 
 def score(dataset: Dataset, predictions: Iterable[Prediction], preset: str = "strict", *, name: str = "run") -> Scores:
@@ -78,12 +82,16 @@ def score_with(
     predict: Callable[[Sample], Prediction | None],
     presets: Sequence[str],
     *,
-    name: str = "run",
+    row: Row | str = "run",
     workers: int = 1,
+    lying: Callable[[Sample], Path | None] = lambda _: None,
 ) -> list[Scores]:
-    """As `score_presets`, with a prediction looked up for each sample in the data set's order."""
-    tasks = (Task(place, sample, predict(sample)) for place, sample in enumerate(dataset.samples))
-    return _score(dataset, [Row(name)], presets, tasks, workers)
+    """As `score_presets`, with a prediction looked up for each sample in the data set's order.
+
+    `lying`: the folder of mask files that an original's evaluator scores for a sample, whatever its file says.
+    """
+    tasks = (Task(place, sample, predict(sample), lying(sample)) for place, sample in enumerate(dataset.samples))
+    return _score(dataset, [Row(row) if isinstance(row, str) else row], presets, tasks, workers)
 
 
 def score_each(dataset: Dataset, rows: Sequence[Row], presets: Sequence[str], *, workers: int = 1) -> list[Scores]:
@@ -141,10 +149,17 @@ class _Columns:
 
     def __init__(self, length: int) -> None:
         self.by_title: dict[str, Column] = {}
+        self.unknown: set[str] = set()
+        """Metrics that cannot be told for a sample, hence for none."""
         self._length, self._empty = length, Column.empty(length)
 
     def put(self, place: int, cells: Cells) -> None:
         for title, cell in cells.items():
+            if cell is None:
+                self.unknown.add(title)
+                self.by_title.pop(title, None)
+            if cell is None or title in self.unknown:
+                continue
             column = self.by_title.setdefault(title, self._empty)
             if column is self._empty and cell != DOES_NOT_APPLY:
                 column = self.by_title[title] = Column.of_length(self._length)
@@ -196,13 +211,17 @@ def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFact
     videos = numbered(gold.videos)
     metrics = columns.means(videos)
     numbers = {title: of(metrics) for title, of in preset_named(preset).derived.items()}
+    left_out = dict.fromkeys(sorted(columns.unknown), _unknown_lengths(dataset)) if columns.unknown else {}
+    infinite = [title for title, number in numbers.items() if number is not None and not math.isfinite(number)]
+    left_out |= dict.fromkeys(infinite, "it is infinite, since one of the means that it is made of is 1")
     return Scores(
         name=name,
         dataset=dataset.name,
         data_sha256=dataset.sha256,
         preset=preset,
         metrics=metrics,
-        derived={title: number for title, number in numbers.items() if number is not None},
+        derived={title: number for title, number in numbers.items() if number is not None and math.isfinite(number)},
+        left_out=left_out,
         groups={
             axis: {value: columns.means(videos, places) for value, places in groups.items()}
             for axis, groups in gold.groups().items()
@@ -210,6 +229,16 @@ def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFact
         samples=SampleTable(gold.ids, gold.videos, facts.statuses, columns.by_title),
         counts=facts.counts(),
         problems=tuple(f"{gold.ids[place]}: masks: {reason}"[:1000] for place, reason in facts.bad_masks()),
+    )
+
+
+def _unknown_lengths(dataset: Dataset) -> str:
+    """Why means over the frames of videos cannot be told, and what to do."""
+    unknown = [each for each in dataset.samples if gold_has(each, "masks") and num_frames_of(each) is None]
+    return (
+        f"the number of frames of {len(unknown)} videos is unknown (the video of sample {unknown[0].id}, "
+        f"{unknown[0].video}, is not there or cannot be read, and the data set gives no num_frames); what predictions "
+        f"say of it does not count: {datasets.how_to_get(dataset.name)}"
     )
 
 
@@ -319,16 +348,17 @@ def _chunks(tasks: Iterable[Task], length: int, workers: int) -> Iterator[Chunk]
 
 
 def _score_chunk(job: Job, chunk: Chunk) -> list[list[Result]]:
-    return [_score_sample(job, task.sample, task.prediction) for task in chunk]
+    return [_score_sample(job, task) for task in chunk]
 
 
-def _score_sample(job: Job, sample: Sample, given: Prediction | None) -> list[Result]:
+def _score_sample(job: Job, task: Task) -> list[Result]:
+    sample = task.sample
     tables = [[_table(preset, row.gives, job.absent) for preset in job.presets] for row in job.rows]
-    predictions = [given if row.predict is None else row.predict(sample) for row in job.rows]
+    predictions = [task.prediction if row.predict is None else row.predict(sample) for row in job.rows]
     with_masks = [any("masks" in metric.needs for table in row for metric in table.values()) for row in tables]
     return [
         Result(tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.facts)
-        for row, outcome in zip(tables, outcomes(sample, predictions, with_masks), strict=True)
+        for row, outcome in zip(tables, outcomes(sample, predictions, with_masks, task.lying), strict=True)
     ]
 
 

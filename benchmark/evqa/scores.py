@@ -139,6 +139,8 @@ class Scores(Record):
     """Numbers of the preset that are made of means, as fractions: name -> number, where the means are there."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Metric of the preset that is not scored -> why, and what to do about it."""
     counts: Counts
     source: str = ""
     """The file of predictions and the form that it was found to have."""

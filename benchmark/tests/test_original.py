@@ -31,18 +31,20 @@ OPTIONS = ("red", "blue", "green", "none", "A", "six", "seven")
 
 def original_evaluator(rows, file, predicted_masks, gold_masks):
     predictions = json.loads(file.read_text())
+    predictions = {entry: value for entry, value in predictions.items() if isinstance(value, dict)}
     right, ious, iops, js, fs = 0, [], [], [], []
     for row in rows:
         response = (predictions.get(row["entry_id"]) or {}).get("parsed_response") or {}
         right += said(response.get("answer"), row["candidates"]) == row["answer"].strip()
-        segments = accepted(response.get("segments"))
+        segments = accepted(response.get("segments", []))
         ious.append(overlap_over_union(segments, row["segment"]))
         iops.append(overlap_over_predicted(segments, row["segment"]))
         gold = gold_masks / row["entry_id"]
         if gold.is_dir():
-            j, f = masks_of_entry(predicted_masks / row["entry_id"] / "masks", gold)
-            js.append(j)
-            fs.append(f)
+            found = masks_of_entry(predicted_masks / row["entry_id"] / "masks", gold)
+            if found is not None:
+                js.append(found[0])
+                fs.append(found[1])
     means = {
         "Acc": right / len(rows),
         "mIoU": np.mean(ious),
@@ -63,29 +65,30 @@ def original_evaluator(rows, file, predicted_masks, gold_masks):
 
 
 def said(answer, candidates):
-    if not isinstance(answer, str):
+    if answer is None:
         return None
-    answer = answer.strip()
+    answer = str(answer).strip()
     if answer in set("ABCDEF") and "ABCDEF".index(answer) < len(candidates):
         return candidates["ABCDEF".index(answer)].strip()
     return answer
 
 
-def is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def accepted(segments):
     if not isinstance(segments, list):
         return []
-    if segments and all(is_number(item) for item in segments):
+    if segments and all(isinstance(item, int | float) for item in segments):
         return [segments[at : at + 2] for at in range(0, len(segments) - 1, 2)]
     pairs = []
     for item in segments:
-        if isinstance(item, dict):
-            item = [item.get("start", item.get("start_time")), item.get("end", item.get("end_time"))]
-        if isinstance(item, list) and len(item) >= 2 and is_number(item[0]) and is_number(item[1]):
-            pairs.append(item[:2])
+        if isinstance(item, dict) and "start" in item and "end" in item:
+            item = [item["start"], item["end"]]
+        elif isinstance(item, dict) and "start_time" in item and "end_time" in item:
+            item = [item["start_time"], item["end_time"]]
+        if isinstance(item, list) and len(item) >= 2:
+            try:
+                pairs.append([float(end) for end in item[:2]])
+            except (ValueError, TypeError):
+                continue
     return pairs
 
 
@@ -111,10 +114,15 @@ def masks_of_entry(folder, gold_folder):
     files = sorted(folder.glob("*.png"))
     values = []
     for file in files:
-        ours = np.asarray(Image.open(file).convert("L")) > 0
+        try:
+            ours = np.asarray(Image.open(file).convert("L")) > 0
+        except OSError:
+            continue
         theirs = gold_folder / file.name
         gold = np.asarray(Image.open(theirs).convert("L")) > 0 if theirs.exists() else np.zeros_like(ours)
         values.append(one_frame(ours, gold))
+    if files and not values:
+        return None
     return tuple(np.mean(values, axis=0)) if values else (0.0, 0.0)
 
 
@@ -277,6 +285,16 @@ ODD = [
     (response("red", []), "Acc", 1, 1),
     (response("Red.", []), "Acc", 0, 1),
     (response(3, []), "Acc", 0, 0),
+    (response(True, []), "Acc", 0, 0),
+    (response(["A"], []), "Acc", 0, 0),
+    (response("A", [["0.0", "1.0"]]), "mIoU", 1, 1),
+    (response("A", [[" 0 ", "1e0"], ["2", "x"]]), "mIoU", 1, 0),
+    (response("A", ["0.0", "1.0"]), "mIoU", 0, 1),
+    (response("A", [[False, True]]), "mIoU", 1, 0),
+    (response("A", [{"start": "0", "end": "1"}]), "mIoU", 1, 1),
+    (response("A", [{"start": 0, "end_time": 1}]), "mIoU", 0, 1),
+    (response("A", [{"start": None, "end": 1, "start_time": 0, "end_time": 1}]), "mIoU", 0, 0),
+    ({"video_id": "v", "parsed_response": {"answer": "A"}}, "mIoU", 0, 0),
     (response("A", [[0.0, 1.0]] * 3), "mIoU", 3, 1),
     (response("A", [[5, 3], [0.0, 1.0]]), "mIoU", 1, 0),
     (response("A", [[-1.0, 1.0]]), "mIoU", 0.5, 0),
@@ -649,9 +667,60 @@ def test_an_export_overwrites_nothing(tmp_path, dataset):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+NUMBERS = ("3", "2", "3.5", "True", "None")
+
+
+def test_a_numeric_answer_is_the_text_of_an_option(tmp_path, dataset):
+    """`str()` of it is compared, as the original does: an option 3 is answered by 3 and by "3", not by its place."""
+    samples = tuple(sample.model_copy(update={"options": NUMBERS, "answer": 0}) for sample in dataset.samples)
+    data = dataclasses.replace(dataset, samples=samples)
+    file = write_gen(tmp_path, {name: response(said) for name, said in zip(ENTRIES, (3, "3", 3.0, None), strict=True)})
+    legacy, strict = scored(file, data), scored(file, data, preset="strict")
+    same_numbers(legacy, file, data, tmp_path)
+    assert [row.values["Acc"] for row in legacy.samples.values()] == [100, 100, 0, 0]
+    assert [row.values["Acc"] for row in strict.samples.values()] == [1, 1, 0, 0]
+    nothing = dataclasses.replace(data, samples=tuple(s.model_copy(update={"answer": 4}) for s in samples))
+    assert means(scored(file, nothing))["Acc"] == 0  # null is no answer "None"
+
+
+@pytest.mark.parametrize("below", [".", "concat"])
+def test_masks_that_lie_beside_a_file_count_there_whatever_the_file_says(tmp_path, dataset, below):
+    """e0 has no entry, e1 failed, e2 is no object; a file that cannot be read is left out, and gold's name decides."""
+    error = {"video_id": "v", "parsed_response": None, "error": "out of memory"}
+    file = write_gen(tmp_path, {"e1": error, "e2": [1], "e3": response()})
+    root = file.with_suffix("") / below
+    masks.write_folder(root / "e0" / "masks", ((index, evidence(index, 1)) for index in range(NUM_FRAMES)))
+    masks.write_folder(root / "e1" / "masks", [(1, evidence(1)), (NUM_FRAMES + 3, evidence(1))])
+    (root / "e1" / "masks" / "00002.png").write_bytes(b"\x89PNG no more")
+    masks.write_folder(root / "e2" / "masks", [(2, evidence(2, 1))])
+    legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
+    wanted = same_numbers(legacy, file, dataset, root)
+    assert wanted["J"] > 50
+    assert legacy.samples["e1"].values["J"] == 50  # one right frame, and one beyond the video on which gold has nothing
+    assert (strict.metrics["J"].mean, strict.counts.ok, strict.counts.missing, strict.counts.failed) == (0, 1, 1, 2)
+    assert legacy.counts == strict.counts
+
+
+def test_an_entry_whose_mask_files_cannot_be_read_leaves_the_mean_there_and_counts_0_here(tmp_path, dataset):
+    file = write_gen(tmp_path, {"e0": response(), "e1": response()})
+    masks.write_folder(file.with_suffix("") / "e1" / "masks", [(1, evidence(1))])
+    (file.with_suffix("") / "e0" / "masks").mkdir(parents=True)
+    (file.with_suffix("") / "e0" / "masks" / "00001.png").write_bytes(b"no PNG")
+    legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
+    same_numbers(legacy, file, dataset, file.with_suffix(""))
+    assert (legacy.metrics["J"].n_total, strict.metrics["J"].n_total) == (2, 3)
+    assert strict.samples["e0"].values["J"] == 0
+
+
 TIMES = st.one_of(st.integers(-2, 9), st.floats(-2, 9, allow_nan=False).map(lambda value: round(value, 2)))
 ANYTHING = st.one_of(
-    st.none(), st.booleans(), TIMES, st.text(string.ascii_letters + "()., ", max_size=4), st.just("0:05"), st.just([])
+    st.none(),
+    st.booleans(),
+    TIMES,
+    TIMES.map(str),
+    st.text(string.ascii_letters + "()., ", max_size=4),
+    st.just("0:05"),
+    st.just([]),
 )
 SEGMENTS = st.one_of(
     ANYTHING,

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from evqa import baselines, masks, score
 from evqa.datasets import Dataset
+from evqa.metrics.presets import PRESETS
 from evqa.metrics.temporal import tmean
+from evqa.outcomes import outcomes
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 from evqa.score import score_presets
 from evqa.scores import read_scores, write_scores
@@ -155,13 +159,148 @@ def test_the_video_and_not_the_prediction_says_how_many_frames_there_are(dataset
     assert honest.metrics["J"].mean == boasting.metrics["J"].mean == pytest.approx(0.5 / 4)
 
 
-def test_without_the_video_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
-    absent = dataset.samples[3].model_copy(update={"video": dataset.folder / "absent.mp4"})
-    alone = Dataset("one", dataset.folder, (absent,), (), "")
-    half = score.score(alone, [gold_prediction(absent, tracks=(Track(masks={}),))])
-    assert half.metrics["J"].mean == 0.5
-    with pytest.raises(ValueError, match=r"absent\.mp4 is not here"):
-        score.score(alone, [gold_prediction(absent, num_frames=None)])
+def without_videos(dataset: Dataset, **changes: object) -> Dataset:
+    absent = {"video": dataset.folder / "absent.mp4", **changes}
+    samples = tuple(sample.model_copy(update=absent) for sample in dataset.samples)
+    return Dataset("st-evidence-gen", dataset.folder, samples, (), "0" * 64)
+
+
+BLACK = masks.encode(np.zeros(SIZE, dtype=np.bool_))
+
+
+@pytest.mark.parametrize("num_frames", [None, 3, 12, 100, 10**6])
+@pytest.mark.parametrize("num_masks", [0, 3, 100])
+def test_without_the_video_the_data_set_says_how_many_frames_there_are(
+    dataset: Dataset, num_frames: int | None, num_masks: int
+):
+    """All black: J 0 on the frames with evidence, which are all of v0 and v1 and half of v2."""
+    black = Track(masks=dict.fromkeys(range(num_masks), BLACK))
+    predictions = gold_predictions(dataset, tracks=(black,), num_frames=num_frames)
+    scores = score.score(without_videos(dataset, num_frames=NUM_FRAMES), predictions)
+    assert scores.metrics["J"].mean == scores.metrics["F"].mean == pytest.approx(0.5 / 4)
+    assert scores.metrics["joint"].mean == 0.25  # half of v2 is empty on both sides
+    assert scores.left_out == {}
+
+
+@pytest.mark.parametrize("preset", ["strict", "hc-stvg", "st-evidence"])
+def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_them(dataset: Dataset, preset: str):
+    scores = score.score(without_videos(dataset), gold_predictions(dataset), preset)
+    kept = {
+        "strict": {"Acc", "mIoU", "J held", "F held", "J&F held", "AM", "Acc@GQA", "Acc@IoU0.5", "joint held"},
+        "hc-stvg": set[str](),
+        "st-evidence": {"Acc", "mIoU", "IoP@0.5"},
+    }[preset]
+    lost = {
+        "strict": {"J", "F", "J&F", "vIoU", "joint", "joint@0.3", "joint@0.7", "joint area"},
+        "hc-stvg": {"m_vIoU", "vIoU@0.3", "vIoU@0.5"},
+        "st-evidence": {"J", "F", "J&F"},
+    }[preset]
+    assert kept <= scores.metrics.keys()
+    assert scores.left_out.keys() == lost
+    assert not lost & (scores.metrics.keys() | scores.samples["s0"].values.keys())
+    assert all("bash scripts/download.sh st-evidence-gen" in reason for reason in scores.left_out.values())
+    assert {mean.mean for mean in scores.metrics.values()} <= {1.0, 100.0}
+
+
+def test_what_is_left_out_does_not_depend_on_the_prediction(dataset: Dataset):
+    absent = without_videos(dataset)
+    for predictions in ([], gold_predictions(dataset, tracks=None), gold_predictions(dataset, num_frames=5)):
+        assert {"J", "vIoU", "joint"} <= score.score(absent, predictions).left_out.keys()
+    one = Dataset("part", dataset.folder, (absent.samples[0], *dataset.samples[1:]), (), "0" * 64)
+    assert "J" in score.score(one, gold_predictions(dataset)).left_out
+
+
+MASK_SIZES = st.sampled_from([SIZE, (48, 64), (1, 1)])
+TRACKS = st.lists(st.dictionaries(st.integers(0, 40), st.tuples(MASK_SIZES, st.booleans()), max_size=4), max_size=3)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from(["ok", "failed", "missing"]),
+        "answer": st.none() | st.integers(-3, 9),
+        "spans": st.none() | st.lists(st.tuples(st.integers(0, 3), st.integers(3, 99)), max_size=3),
+        "tracks": st.none() | TRACKS,
+        "damaged": st.booleans(),
+        "num_frames": st.none() | st.integers(-1, 10**7),
+        "mask_frames": st.none() | st.lists(st.integers(0, 99), max_size=3),
+        "mask_size": st.none() | MASK_SIZES,
+        "boxes": st.none() | st.dictionaries(st.integers(0, 30), st.just((0, 0, 5, 5)), max_size=3),
+        "time_choice": st.none() | st.integers(-1, 3),
+        "expressions": st.none() | st.just(("it",)),
+    },
+)
+
+
+def changed_prediction(sample: Sample, changes: dict[str, object]) -> Prediction | None:
+    fields = dict(changes)
+    status, damaged = fields.pop("status", "ok"), fields.pop("damaged", False)
+    if status == "missing":
+        return None
+    if fields.get("tracks") is not None:
+        fields["tracks"] = [
+            Track(
+                masks={
+                    index: masks.encode(np.full(size, is_full)) if not damaged else RLE(size=size, counts="oops")
+                    for index, (size, is_full) in track.items()
+                }
+            )
+            for track in fields["tracks"]
+        ]
+    error = {"status": "failed", "error": "no memory"} if status == "failed" else {}
+    return gold_prediction(sample, **fields, **error)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(CHANGES, min_size=4, max_size=4))
+def test_nothing_in_a_prediction_changes_a_denominator(dataset: Dataset, changes: list[dict[str, object]]):
+    """Of any metric of any preset: over how many samples, and over how many frames, its mean is."""
+    box = dict.fromkeys(range(3), (0.0, 0.0, 5.0, 5.0))
+    evidence_of = gold_prediction(dataset.samples[0]).tracks
+    choice = {"spans": None, "time_options": ([(0, 1)], [(1, 2)]), "time_answer": 0}
+    kinds = ({"masks": None, "tracks": evidence_of}, {"boxes": box}, choice, {"masks": None, "tracks": ()})
+    samples = tuple(
+        Sample.model_validate(sample.model_dump() | kind) for sample, kind in zip(dataset.samples, kinds, strict=True)
+    )
+    mixed = Dataset("mixed", dataset.folder, samples, (), "0" * 64)
+    given_ones = [changed_prediction(sample, each) for sample, each in zip(dataset.samples, changes, strict=True)]
+    predictions = [each for each in given_ones if each is not None]
+    for preset, ours, none in zip(
+        PRESETS, score_presets(mixed, predictions, list(PRESETS)), score_presets(mixed, [], list(PRESETS)), strict=True
+    ):
+        assert {title: mean.n_total for title, mean in ours.metrics.items()} == {
+            title: mean.n_total for title, mean in none.metrics.items()
+        }, preset
+        assert ours.left_out.keys() <= {"LGM"}  # a number made of means, infinite where one of them is 1
+        assert none.left_out == {}
+        assert ours.groups.keys() == none.groups.keys()
+    for sample, prediction in zip(samples, given_ones, strict=True):
+        (found,) = outcomes(sample, [prediction], [True])
+        if found.case.masks is not None:
+            assert found.case.masks.num_frames == NUM_FRAMES
+            assert all(each.num_frames == NUM_FRAMES for each in found.case.objects or ())
+
+
+def test_the_mean_over_an_empty_gold_tube_is_left_out_whatever_is_predicted(dataset: Dataset):
+    """vIoU is undefined there: it counted 0 for who drew something, and nothing for who did not."""
+    empty = dataset.folder / "masks" / "empty"
+    empty.mkdir()
+    blank = dataset.samples[0].model_copy(update={"masks": empty})
+    alone = Dataset("blank", dataset.folder, (blank,), (), "0" * 64)
+    for tracks in ((), (Track(masks={0: masks.encode(evidence(0))}),)):
+        scores = score.score(alone, [gold_prediction(blank, tracks=tracks)])
+        assert (scores.metrics["vIoU"].n_total, scores.metrics["J"].n_total) == (0, 1)
+
+
+def test_a_folder_with_files_that_are_no_masks_changes_no_denominator(dataset: Dataset, tmp_path: Path):
+    """v2 holds evidence in its first half alone: `J held` was of none of its frames where the folder was broken."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "notes.png").write_text("no mask")
+    sample = dataset.samples[3].model_copy(update={"masks": tmp_path / "late"})
+    masks.write_folder(tmp_path / "late", [(5, evidence(5))])
+    alone = Dataset("late", dataset.folder, (sample,), (), "0" * 64)
+    scores = score.score(alone, [gold_prediction(sample, tracks=None, mask_folder=broken)])
+    assert (scores.metrics["J held"].n_total, scores.metrics["J held"].n_unparsed) == (1, 1)
+    assert scores.counts.bad_masks == 1
 
 
 def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset: Dataset):

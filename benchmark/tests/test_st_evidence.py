@@ -44,6 +44,34 @@ def gen_folder(folder, *rows):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("column", "count_table", "expected"),
+    [
+        ({}, None, None),
+        ({"num_frames": "87"}, None, 87),
+        ({"total_frames": " 88 "}, None, 88),
+        ({"num_frames": "many"}, "89", 89),
+        ({"num_frames": "0"}, "-3", None),
+        ({}, "90", 90),
+    ],
+)
+def test_the_number_of_frames_of_a_video_that_is_not_there_comes_from_the_published_tables(
+    tmp_path, column, count_table, expected
+):
+    gen_folder(tmp_path, GEN | column)
+    if count_table is not None:
+        write_table(tmp_path / "frame_counts.csv", {"video_path": GEN["video_path"], "num_frames": count_table})
+    assert only(read_gen(tmp_path)).num_frames == expected
+
+
+def test_the_number_of_frames_of_a_video_that_is_there_is_its_own(tmp_path):
+    gen_folder(tmp_path, GEN | {"num_frames": "87"})
+    path = tmp_path / "videos_6fps" / GEN["video_path"]
+    path.parent.mkdir(parents=True)
+    media.write_video(path, iter(np.zeros((5, 32, 32, 3), np.uint8)), 6.0)
+    assert only(read_gen(tmp_path)).num_frames == 5
+
+
 @pytest.mark.parametrize("place", [".", "data"])
 @pytest.mark.parametrize("masks_name", ["mask_annos_latest_img", "masks"])
 @pytest.mark.parametrize("videos_name", ["videos_6fps", "videos", "."])

@@ -93,8 +93,8 @@ def generative(sample: Sample, entry: object) -> Reading:
     if response is None:
         error = fields.get("error")
         if error is not None:
-            prediction = Prediction(sample=sample.id, status="failed", error=_plain(error))
-            return Reading(prediction, refused)
+            failed = Prediction(sample=sample.id, status="failed", error=_plain(error), mask_folder=folder)
+            return Reading(failed, refused)
         return Reading(Prediction(sample=sample.id, status="ok", mask_folder=folder), refused)
     parsed = as_object(response)
     if parsed is None:
@@ -127,13 +127,19 @@ def _field(
 
 
 def _answer(value: object, sample: Sample) -> int | None:
-    text = value if isinstance(value, str) else None
-    if text is None:
-        raise ValueError(f"expected a letter or an option's text, got {str(value)[:80]!r}")
-    plain = text.strip()
+    """The option that a text names; a number is the text of an option, never its place."""
+    is_text = isinstance(value, str)
+    plain = str(value).strip()
+    if not is_text and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"expected a letter or an option's text, got {plain[:80]!r}")
     if plain and plain in list(LETTERS[: min(NUM_LETTERS, len(sample.options))]):
         return LETTERS.index(plain)
-    return read_answer(text, sample.options)
+    if is_text:
+        return read_answer(plain, sample.options)
+    same = [place for place, option in enumerate(sample.options) if option.strip() == plain]
+    if len(same) != 1:
+        raise ValueError(f"expected a letter or an option's text, got {plain[:80]!r}")
+    return same[0]
 
 
 def _spans(value: object) -> Spans:
@@ -177,7 +183,7 @@ def _mask_folder(fields: dict[str, object]) -> tuple[Path | None, tuple[str, ...
 def _written(fields: dict[str, object], sample: Sample) -> Written | None:
     """The entry as the original's evaluator takes it, where our reading may differ from that."""
     answer, segments = fields.get("answer"), _written_segments(fields)
-    text = _plain(answer).strip() if isinstance(answer, str) else None
+    text = None if answer is None else _plain(answer).strip()
     is_letter = text is None or text in list(LETTERS[: min(NUM_LETTERS, len(sample.options))])
     is_plain = spans_of_json(fields.get("segments")) == segments
     return None if is_letter and is_plain else Written(answer=text, segments=segments)
@@ -195,17 +201,19 @@ class Segments(NamedTuple):
 def read_segments(parsed: object) -> Segments:
     """Segments of a `parsed_response`: pairs, a flat list of numbers in pairs, or objects with start and end.
 
-    Elements that are none of these are skipped, and the entry counts as malformed once.
+    Both ends are what Python's `float` makes of them, so that texts such as "1.5" are numbers in a pair, and not in a
+    flat list. Elements that are none of these are skipped, and the entry counts as malformed once. No key is an empty
+    list, null is an error.
     """
     if parsed is None:
         return Segments((), "none_responses")
-    items = as_list((as_object(parsed) or {}).get("segments"))
+    items = as_list((as_object(parsed) or {}).get("segments", []))
     if items is None:
         return Segments((), "parse_errors")
     if not items:
         return Segments((), "empty_segments")
-    numbers = [number for item in items if (number := _number(item)) is not None]
-    if len(numbers) == len(items):
+    if all(isinstance(item, int | float) for item in items):
+        numbers = [number for item in items if (number := _number(item)) is not None]
         return Segments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
     kept = tuple(span for item in items if (span := _segment(item)) is not None)
     return Segments(kept, "malformed_segments" if len(kept) < len(items) else None)
@@ -216,26 +224,36 @@ def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], .
 
     A pair that is not finite makes the lengths infinite or undefined, and the scores 0: then there are none.
     """
-    if as_list(fields.get("segments")) is None:
+    if as_list(fields.get("segments", [])) is None:
         return None
     spans = read_segments(fields).spans
     is_finite = all(math.isfinite(end) for span in spans for end in span)
     return tuple((start, end) for start, end in spans) if is_finite else ()
 
 
+SEGMENT_KEYS = (("start", "end"), ("start_time", "end_time"))
+"""Of a segment that is an object; the first pair that it has both of counts."""
+
+
 def _segment(item: object) -> Span | None:
     ends = (as_list(item) or [])[:2]
-    fields = as_object(item) or {}
-    if not ends:
-        ends = [fields.get(name, fields.get(f"{name}_time")) for name in ("start", "end")]
+    if (fields := as_object(item)) is not None:
+        keys = next((keys for keys in SEGMENT_KEYS if all(key in fields for key in keys)), ())
+        ends = [fields[key] for key in keys]
     numbers = [number for end in ends if (number := _number(end)) is not None]
     return Span(*numbers) if len(numbers) == 2 else None
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """As `float` of Python: of a number, true or false, or a text that is one."""
+    if not isinstance(value, int | float | str):
         return None
-    return float(value) if isinstance(value, float) or abs(value) < 1e300 else math.inf
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
 
 
 # Multiple choice

@@ -64,7 +64,7 @@ def _judged(row: table.Row, parsed: object, read: Segments, *, is_missing: bool)
     options = table.texts("candidates", row["candidates"])
     iou, iop = unmerged_tiou(read.spans, gold), unmerged_tiop(read.spans, gold)
     values = {
-        "accuracy": float(reads_as_right(said if isinstance(said, str) else "", options, row["answer"])),
+        "accuracy": float(reads_as_right("" if said is None else str(said), options, row["answer"])),
         "mIoU": iou,
         "mIoP": iop,
         "t_mean": (iou + iop) / 2,

@@ -29,6 +29,8 @@ class Case:
     prediction: Prediction
     masks: MaskScores | None = None
     """None where gold has no masks."""
+    lying_masks: MaskScores | None = None
+    """Masks that lie beside an original's file, for its evaluator, which scores them whatever the file says."""
 
     @property
     def gold_spans(self) -> Spans:
@@ -78,7 +80,7 @@ class Metric:
     drops: frozenset[State] = frozenset()
     """Predictions in these states leave the mean rather than counting 0: a defect of some published protocols."""
     as_written: bool = False
-    """Whether it reads what a file says literally (`Prediction.written`), so that nothing in it is unparsed."""
+    """Whether it reads what a file says literally (`Prediction.written`) and the masks that lie beside it."""
     unit: Unit
     """Of `value`: from 0 to 1, or from 0 to 100."""
     definition: str

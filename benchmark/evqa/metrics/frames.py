@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from evqa import masks
@@ -23,18 +24,11 @@ Frames = Mapping[int, Read]
 class BadMask(ValueError):
     """A predicted mask that cannot be decoded."""
 
-    def __init__(self, reason: str, *, num_frames: int = 1) -> None:
-        super().__init__(reason)
-        self.num_frames = num_frames
-        """Of the video, as far as known."""
-
 
 class Drawn(NamedTuple):
     """The masks of a prediction."""
 
     frames: Frames
-    num_frames: int | None = None
-    """Frames of the video; None = it is not known, and nothing is drawn."""
     computed: frozenset[int] | None = None
     """Frame indices that masks were computed for; None = every frame."""
 
@@ -53,11 +47,14 @@ def drawn_by(prediction: Prediction) -> Drawn:
     """
     computed = None if prediction.mask_frames is None else frozenset(prediction.mask_frames)
     if prediction.mask_folder is None:
-        return Drawn(merged_tracks(prediction.tracks or ()), prediction.num_frames, computed)
-    files = masks.read_folder(prediction.mask_folder)
-    frames = {index: partial(masks.read_mask, path) for index, path in files.items()}
-    last = max(frames, default=-1) + 1
-    return Drawn(frames, prediction.num_frames or last, frozenset(frames))
+        return Drawn(merged_tracks(prediction.tracks or ()), computed)
+    return drawn_in(prediction.mask_folder)
+
+
+def drawn_in(folder: Path) -> Drawn:
+    """The masks in a folder of `00000.png` and so on; a `ValueError` for one with files that are no masks."""
+    frames = {index: partial(masks.read_mask, path) for index, path in masks.read_folder(folder).items()}
+    return Drawn(frames, frozenset(frames))
 
 
 def objects_of(prediction: Prediction) -> list[Frames]:
@@ -81,75 +78,87 @@ def merged_tracks(tracks: Sequence[Track]) -> Frames:
     return {index: partial(masks.joined, rles) for index, rles in by_frame.items()}
 
 
-def compare(gold: Frames, prediction: Prediction, num_frames: int) -> MaskScores:
-    """J and F of every frame that gold or prediction lists.
+def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> MaskScores:
+    """J and F of every frame that gold or prediction lists; `num_frames`: of the video, by the gold data.
 
     Raises `BadMask` for a predicted mask that cannot be decoded. A predicted mask of another size than gold's
     is resized (nearest) to gold's, and counted.
     """
-    scores = compare_each(gold, [drawn_by(prediction)._replace(num_frames=num_frames)])[0]
-    if isinstance(scores, BadMask):
-        raise scores
+    scores = compare_each(gold, [drawn_by(prediction)], num_frames)[0]
+    if scores.bad is not None:
+        raise BadMask(scores.bad)
     return scores
 
 
-def compare_each(gold: Frames, drawings: Sequence[Drawn]) -> list[MaskScores | BadMask]:
-    """As `compare`, for several predictions, with every gold mask read once."""
-    last = max(gold, default=-1) + 1
-    comparisons = [_Comparison.of(drawn, max(drawn.num_frames or 1, last)) for drawn in drawings]
-    for index in sorted(gold.keys() | {index for each in comparisons for index in each.predicted}):
+def compare_each(gold: Frames, drawings: Sequence[Drawn], num_frames: int | None) -> list[MaskScores]:
+    """As `compare`, for several predictions, with every gold mask read once; none raises for its masks."""
+    length = None if num_frames is None else max(num_frames, max(gold, default=-1) + 1, 1)
+    comparisons = [_Comparison(drawn, length) for drawn in drawings]
+    for index in sorted(gold.keys() | {index for drawn in drawings for index in drawn.frames}):
         theirs = gold[index]() if index in gold else None
         for each in comparisons:
-            if each.bad is None and (theirs is not None or index in each.predicted):
+            if theirs is not None or index in each.drawn.frames:
                 each.add(index, theirs)
-    return [each.bad or each.scores() for each in comparisons]
+    return [each.scores() for each in comparisons]
 
 
 @dataclass
 class _Comparison:
     """One prediction while its frames are compared."""
 
-    predicted: Frames
-    """On frames that the video has."""
-    num_frames: int
-    num_beyond: int
-    computed: frozenset[int] | None
+    drawn: Drawn
+    length: int | None
+    """Frames of the video; None = unknown."""
     num_resized: int = 0
+    num_beyond: int = 0
     frames: dict[int, FrameScore] = field(default_factory=dict[int, FrameScore])
-    bad: BadMask | None = None
-    """Its first mask that cannot be decoded; from there on nothing is compared."""
-
-    @classmethod
-    def of(cls, drawn: Drawn, num_frames: int) -> _Comparison:
-        inside = {index: read for index, read in drawn.frames.items() if 0 <= index < num_frames}
-        return cls(inside, num_frames, len(drawn.frames) - len(inside), drawn.computed)
+    beyond: dict[int, FrameScore] = field(default_factory=dict[int, FrameScore])
+    unreadable: set[int] = field(default_factory=set[int])
+    bad: str | None = None
 
     def add(self, index: int, theirs: FrameMask | None) -> None:
+        """Compare one frame that gold or the prediction lists."""
+        is_inside = index >= 0 and (self.length is None or index < self.length)
+        self.num_beyond += not is_inside
+        if not is_inside and self.drawn.computed is None:
+            return
+        scores = self.frames if is_inside else self.beyond
+        ours: FrameMask | None = None
         try:
             ours = self._fitted(index, None if theirs is None else size_of(theirs))
-        except ValueError as error:
-            self._fail(index, str(error))
-            return
-        try:
-            self.frames[index] = score_frame(ours, theirs)
+            scores[index] = score_frame(ours, theirs)
         except BadRunsError as error:
             if not error.first:
                 raise ValueError(_complaint(theirs)) from error
-            self._fail(index, _complaint(ours))
+            self._fail(index, _complaint(ours), is_inside=is_inside)
+        except ValueError as error:
+            self._fail(index, str(error), is_inside=is_inside)
 
-    def _fail(self, index: int, reason: str) -> None:
-        self.bad = BadMask(f"frame {index}: {reason}", num_frames=self.num_frames)
+    def _fail(self, index: int, reason: str, *, is_inside: bool) -> None:
+        self.unreadable.add(index)
+        if is_inside and self.bad is None:
+            self.bad = f"frame {index}: {reason}"
 
     def _fitted(self, index: int, size: tuple[int, int] | None) -> FrameMask | None:
         """The predicted mask, in gold's size where there is gold."""
-        ours = self.predicted[index]() if index in self.predicted else None
+        ours = self.drawn.frames[index]() if index in self.drawn.frames else None
         if ours is None or size is None or size_of(ours) == size:
             return ours
         self.num_resized += 1
         return masks.resize(masks.drawn(ours), size)
 
     def scores(self) -> MaskScores:
-        return MaskScores(self.frames, self.num_frames, self.computed, self.num_resized, self.num_beyond)
+        """All frames together."""
+        return MaskScores(
+            frames=self.frames,
+            num_frames=self.length,
+            computed=self.drawn.computed,
+            num_resized=self.num_resized,
+            num_beyond=self.num_beyond,
+            beyond=self.beyond,
+            unreadable=frozenset(self.unreadable),
+            bad=self.bad,
+        )
 
 
 def _complaint(mask: FrameMask | None) -> str:

@@ -19,7 +19,9 @@ from evqa.metrics.spatial import FrameScore, MaskScores, Which, score_frame
 from evqa.native import FrameMask
 
 
-def object_scores(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int) -> tuple[MaskScores, ...]:
+def object_scores(
+    gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int | None
+) -> tuple[MaskScores, ...]:
     """J and F over time of each gold object, in gold's order; a frame is read at a time.
 
     Predicted objects are matched to gold one to one so that the sum of their mean J is largest (DAVIS 2017
@@ -38,7 +40,7 @@ def mean_over_objects(scores: Sequence[MaskScores], which: Which) -> float | Non
     return sum(score.mean(which) for score in scores) / len(scores) if scores else None
 
 
-def _matched(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int) -> list[int | None]:
+def _matched(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int | None) -> list[int | None]:
     """Place of the partner of each gold object."""
     if not (gold and predicted):
         return [None] * len(gold)
@@ -52,14 +54,15 @@ def _matched(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: in
     return [partners.get(row) for row in range(len(gold))]
 
 
-def _compare(gold: Frames, predicted: Frames, num_frames: int) -> MaskScores:
+def _compare(gold: Frames, predicted: Frames, num_frames: int | None) -> MaskScores:
     listed = _listed((gold, predicted), num_frames)
     return MaskScores({index: _score(_mask(predicted, index), _mask(gold, index)) for index in listed}, num_frames)
 
 
-def _listed(objects: Sequence[Frames], num_frames: int) -> list[int]:
+def _listed(objects: Sequence[Frames], num_frames: int | None) -> list[int]:
     """Frames of the video in which an object has a mask."""
-    return sorted({index for frames in objects for index in frames if 0 <= index < num_frames})
+    listed = sorted({index for frames in objects for index in frames if index >= 0})
+    return listed if num_frames is None else [index for index in listed if index < num_frames]
 
 
 def _mask(frames: Frames, index: int) -> FrameMask | None:

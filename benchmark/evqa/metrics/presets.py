@@ -41,15 +41,25 @@ def reaches_as_written(measure: Callable[[Spans, Spans], float], threshold: floa
     return lambda case: float(measure(case.written_spans, case.gold_spans) >= threshold)
 
 
-def where_computed(scores: MaskScores, which: Which) -> float:
-    """Mean over the frames that were predicted, empty on both sides counting 1."""
+def where_computed(scores: MaskScores, which: Which) -> float | None:
+    """Mean over the frames that were predicted, empty on both sides counting 1; None where no file can be read."""
     return scores.mean_where_computed(which)
 
 
 def mask_files(which: Which) -> Callable[[Case], float | None]:
-    """J, F or J&F of the files that the original writes: no object, no file, hence 0."""
+    """J, F or J&F of the files that the original writes: no object, no file, hence 0.
+
+    Files that lie beside its own form count even where the entry is missing or failed; one that cannot be read is
+    left out.
+    """
     mean = in_space(where_computed, which)
-    return lambda case: mean(case) if case.prediction.tracks or case.prediction.mask_folder is not None else 0.0
+
+    def value(case: Case) -> float | None:
+        if case.lying_masks is not None:
+            return case.lying_masks.mean_where_computed(which)
+        return mean(case) if case.prediction.tracks or case.prediction.mask_folder is not None else 0.0
+
+    return value
 
 
 def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:
@@ -61,7 +71,7 @@ def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> 
         needs=(need,),
         value=percent,
         gold_optional=need != "masks",
-        as_written=need != "masks",
+        as_written=True,
         unit="percent",
         definition=definition,
         source=SOURCE,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -66,45 +66,72 @@ def _empty(size: tuple[int, int]) -> Runs:
     return masks.joined([masks.encode(np.zeros(size, dtype=np.bool_))])
 
 
+class UnknownLengthError(ValueError):
+    """A mean over every frame of a video was asked for, and neither the video nor the data set has their number."""
+
+
 @dataclass(frozen=True)
 class MaskScores:
     """J and F of one video, frame by frame."""
 
     frames: dict[int, FrameScore]
     """Frame index -> score, where gold or prediction lists a mask; other frames are empty on both sides."""
-    num_frames: int
-    """Frames of the video."""
+    num_frames: int | None
+    """Frames of the video, by the gold data; None = unknown, whatever a prediction says of itself."""
     computed: frozenset[int] | None = None
     """Frame indices that masks were predicted for; None = every frame."""
     num_resized: int = 0
     """Predicted masks that had another size than gold."""
     num_beyond: int = 0
-    """Predicted masks on frames that the video does not have; they are left out."""
+    """Predicted masks on frames that the video does not have; they are left out of every mean over its frames."""
+    beyond: Mapping[int, FrameScore] = field(default_factory=dict[int, FrameScore])
+    """Frame index -> score of these against an empty mask, for means over the predicted frames."""
+    unreadable: frozenset[int] = frozenset()
+    """Frame indices whose predicted mask cannot be decoded."""
+    bad: str | None = None
+    """Why the first of these cannot be decoded; then no mean over the video counts."""
 
     def mean(self, which: Which) -> float:
-        """Mean over every frame of the video; a frame without prediction is an empty mask."""
+        """Mean over every frame of the video; a frame without prediction is an empty mask.
+
+        Raises `UnknownLengthError` where the number of frames is unknown.
+        """
+        num_frames = self.known_length()
         listed = sum(float(getattr(score, which)) for score in self.frames.values())
-        return (listed + self.num_frames - len(self.frames)) / self.num_frames
+        return (listed + num_frames - len(self.frames)) / num_frames
+
+    def known_length(self) -> int:
+        """Frames of the video, or an `UnknownLengthError`."""
+        if self.num_frames is None:
+            raise UnknownLengthError
+        return self.num_frames
 
     def mean_where_gold(self, which: Which) -> float | None:
         """Mean over the frames that hold evidence; None where no frame does."""
         return self._mean_over(which, [index for index, score in self.frames.items() if score.has_gold])
 
     def tube(self) -> float | None:
-        """J summed over the frames that both have, over the number of frames that either has; None without any.
+        """J summed over the frames that both have, over the number of frames that either has.
 
-        The vIoU of VidSTG and HC-STVG with masks for boxes.
+        None where gold has no pixel in any frame, whatever is predicted. The vIoU of VidSTG and HC-STVG with masks for
+        boxes. Raises `UnknownLengthError` where the number of frames is unknown: masks beyond the video would count.
         """
         held = [score.j for score in self.frames.values() if score.has_gold]
+        if not held:
+            return None
+        self.known_length()
         num_false = sum(not score.has_gold and score.j == 0 for score in self.frames.values())
-        return sum(held) / (len(held) + num_false) if held or num_false else None
+        return sum(held) / (len(held) + num_false)
 
-    def mean_where_computed(self, which: Which) -> float:
-        """Mean over the frames that masks were predicted for, 0 where there is none."""
+    def mean_where_computed(self, which: Which) -> float | None:
+        """Mean over the frames that masks were predicted for and can be read.
+
+        0 where none was predicted, None where none can be read.
+        """
         if self.computed is None:
             return self.mean(which)
-        return self._mean_over(which, self.computed) or 0.0
+        return self._mean_over(which, self.computed - self.unreadable) if self.computed else 0.0
 
     def _mean_over(self, which: Which, indices: Collection[int]) -> float | None:
-        values = [float(getattr(self.frames.get(index, BOTH_EMPTY), which)) for index in indices]
-        return sum(values) / len(values) if values else None
+        scores = [self.frames.get(index) or self.beyond.get(index, BOTH_EMPTY) for index in indices]
+        return sum(float(getattr(score, which)) for score in scores) / len(scores) if scores else None

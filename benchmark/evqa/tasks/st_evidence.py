@@ -10,6 +10,7 @@ literal), and those of `TAGS`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +30,10 @@ INSTRUCT_COLUMNS = ("entry_id", "video_path", "question", "answer", "candidates"
 
 TAGS = ("level", "named", "on_screen")
 """Columns that become tags of the sample."""
+
+COUNT_COLUMNS = ("num_frames", "total_frames")
+FRAME_COUNTS = "frame_counts.csv"
+"""A table beside that of entries, for videos that are not there: video_path, num_frames."""
 
 PLACES = ("data", ".", "gen_mask")
 """Folders below the data set's in which its files may lie."""
@@ -99,10 +104,12 @@ def _gen_sample(folder: Path, row: Row) -> Sample:
     video_path = video_path_of(row)
     options, answer = choice_of(row)
     masks = find_below(folder, ("mask_annos_latest_img", "masks"), PurePosixPath(entry))
+    video = video_file(folder, video_path)
     return Sample(
         id=entry,
         video_id=row["video_id"],
-        video=video_file(folder, video_path),
+        video=video,
+        num_frames=_num_frames(folder, row, video_path, video),
         question=question_of(row),
         options=options,
         answer=answer,
@@ -137,6 +144,27 @@ def _instruct_sample(folder: Path, row: Row) -> Sample:
         source=source_of(row, video_path),
         tags=_tags(row, has_masks=tracks is not None),
     )
+
+
+def _num_frames(folder: Path, row: Row, video_path: PurePosixPath, video: Path) -> int | None:
+    """Frames of a video: of the file, else by the table of entries, else by `FRAME_COUNTS`; None = none of them says.
+
+    Masks are scored over all frames of a video, also by those who have the masks and not the videos.
+    """
+    try:
+        return media.probe(path_inside(folder, video)).num_frames
+    except (ValueError, OSError):
+        written = [row.get(column, "") for column in COUNT_COLUMNS]
+    counts = next((path for place in PLACES if (path := folder / place / FRAME_COUNTS).is_file()), None)
+    if counts is not None:
+        written.append(_frame_counts(counts, counts.stat().st_mtime_ns).get(str(video_path), ""))
+    return next((int(text) for text in map(str.strip, written) if text.isdecimal() and int(text) > 0), None)
+
+
+@functools.lru_cache(maxsize=4)
+def _frame_counts(path: Path, changed: int) -> dict[str, str]:
+    """video_path -> num_frames of a table; `changed`: when the file was written."""
+    return {row["video_path"]: row["num_frames"] for _, row in rows(path, ("video_path", "num_frames"), [])}
 
 
 def question_of(row: Row) -> str:
