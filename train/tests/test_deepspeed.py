@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from evqa import datasets, media
 from evqa.jsonl import write_records
 from evqa.schema import NO_VIDEO, Exchange, Sample, Track
-from unipixel import sft
+from unipixel import integrity, sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
 
@@ -126,8 +127,8 @@ def log_of(out):
     return [row for row in state["log_history"] if "loss" in row]
 
 
-def assert_same_run(one, two, norm="grad_norm"):
-    for name in ("loss", "loss_lm", norm):
+def assert_same_run(one, two):
+    for name in ("loss", "loss_lm", "grad_norm"):
         assert [row[name] for row in log_of(two)] == pytest.approx([row[name] for row in log_of(one)], rel=1e-4), name
     dice = [[row.get("loss_dice", 0.0) for row in log_of(run)] for run in (one, two)]
     assert dice[1] == pytest.approx(dice[0], rel=1e-4)
@@ -138,12 +139,17 @@ def assert_same_run(one, two, norm="grad_norm"):
 
 
 def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, tmp_path):
-    """Stage 3 also answers a sample before it learns, one process alone, and goes on from a checkpoint."""
+    """Stage 3 also answers a sample before it learns, one process alone, and goes on from a checkpoint.
+
+    Without DeepSpeed, two processes go on where one was.
+    """
     stages = {"0": ["--zero", "0"], "1": ["--zero", "1", "--offload", "True"], "3": ["--zero", "3"]}
     runs = [[free_port(), [], [*arguments, *flags, "--out", str(tmp_path / name)]] for name, flags in stages.items()]
     lost = [str(tmp_path / "3" / name) for name in ("model", "checkpoint-2", "checkpoint-3")]
-    again = [free_port(), lost, list(runs[-1][-1])]
-    runs[-1][-1] += ["--eval-data", str(squares), "--eval-steps", str(STEPS), "--eval-samples", "1"]
+    again = [free_port(), lost, list(runs[2][-1])]
+    runs[2][-1] += ["--eval-data", str(squares), "--eval-steps", str(STEPS), "--eval-samples", "1"]
+    shutil.copytree(alone / "checkpoint-1", tmp_path / "plain" / "checkpoint-1")
+    runs.append([free_port(), [], [*arguments, "--out", str(tmp_path / "plain")]])
     script = tmp_path / "forks.py"
     script.write_text(FORKS)
     running = python(str(script), json.dumps([*runs, again]))
@@ -151,8 +157,24 @@ def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, t
     assert running.returncode == 0, output
     assert "going on from" in output
     assert (tmp_path / "3" / "looks" / "step-0.scores.json").is_file()
-    for name in stages:
-        assert_same_run(alone, tmp_path / name, norm="grad_norm" if name != "0" else "loss")  # 0 tells none in fp32
+    assert "2 processes go on where 1 were" in output
+    for name in (*stages, "plain"):
+        assert_same_run(alone, tmp_path / name)
+        check_damage(tmp_path / name / f"checkpoint-{STEPS}")
+
+
+def check_damage(folder):
+    """With its manifest and without, what a checkpoint needs is there; nothing else may be missing."""
+    assert integrity.checkpoint_damage(folder) == []
+    (folder / "manifest.json").unlink()
+    assert integrity.checkpoint_damage(folder) == []
+    states = [path for path in folder.rglob("*") if path.suffix in {".pt", ".pth"} or path.name == "latest"]
+    assert len(states) >= 4
+    for path in states:
+        path.rename(path.with_name("aside"))
+        (damage,) = integrity.checkpoint_damage(folder)
+        assert re.fullmatch(rf"({path.name} is missing|1 of [12] files .* are missing)", damage)
+        path.with_name("aside").rename(path)
 
 
 def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_process(arguments, alone, tmp_path):

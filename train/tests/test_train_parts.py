@@ -12,6 +12,7 @@ from unipixel.divergence import Divergence
 from unipixel.footprint import Counts, footprint
 from unipixel.launch import Machines
 from unipixel.sharding import is_sharded
+from unipixel.trainer import max_skipped
 
 # DeepSpeed
 
@@ -122,6 +123,28 @@ def test_a_run_that_goes_on_is_watched_as_if_it_had_not_been_cut_off():
     assert whole is not None
     assert first_trouble(rows[265:], Divergence(4.0, rows[:265])) == whole
     assert first_trouble(rows, Divergence(0.0)) is None
+
+
+# Samples that do not load
+
+
+@pytest.mark.parametrize(
+    ("drawn", "limit", "during", "at_end"),
+    [
+        (8, 0.05, 2, 1),
+        (4, 0.05, 1, 1),
+        (1, 0.05, 0, 0),
+        (40, 0.05, 7, 2),
+        (10000, 0.05, 587, 500),
+        (8, 0.0, 0, 0),
+        (8, 0.9, 8, 7),
+    ],
+)
+def test_the_share_of_samples_that_may_fail_is_exact_at_the_end_and_allows_for_chance_before(
+    drawn, limit, during, at_end
+):
+    assert min(drawn, int(max_skipped(drawn, limit, is_end=False))) == during
+    assert int(max_skipped(drawn, limit, is_end=True)) == at_end
 
 
 # Launchers

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from unipixel import run_folder, sharding
+from unipixel import integrity, run_folder, sharding
 from unipixel.arguments import arguments, build_nothing
 from unipixel.configs import DECODERS, SFTConfig
 from unipixel.data.collate import Collate
@@ -94,10 +94,12 @@ def write_finished(job: Job) -> Path:
     model = whole_model(job.config, job.start, job.decoder)
     checkpoints.add_trained(model, run_folder.checkpoints(out)[-1])
     partial = out / run_folder.PARTIAL / run_folder.MODEL
-    checkpoints.save(model, partial, checkpoints.load_tokenizer(job.start))
-    run_folder.write_record(partial, job.record)
     final = out / run_folder.MODEL
-    run_folder.publish(partial, final)
+    with run_folder.writing(partial, final):
+        checkpoints.save(model, partial, checkpoints.load_tokenizer(job.start))
+        run_folder.write_record(partial, job.record)
+        integrity.write_manifest(partial)
+        run_folder.publish(partial, final)
     return final
 
 

@@ -27,7 +27,7 @@ class Books:
     def __init__(self, order: RunOrder, global_batch: int) -> None:
         self.order = order
         self.global_batch = global_batch
-        self._values: dict[str, list[tuple[Tensor, float]]] = defaultdict(list)
+        self._values: dict[str, list[tuple[Tensor, Tensor | float]]] = defaultdict(list)
         self._tokens = torch.zeros(())
         self._new = (0, 0)
         self.num_skipped = self.num_loaded = 0
@@ -46,9 +46,12 @@ class Books:
         """Note how many samples of a pass did not load, and how many did."""
         self._new = (self._new[0] + skipped, self._new[1] + loaded)
 
-    def add(self, outputs: Any, inputs: Mapping[str, Any]) -> None:
-        """Note a pass: its mean over tokens, and its means over those samples that have masks."""
-        self._values["lm"].append((outputs.lm_loss.detach(), 1.0))
+    def add(self, outputs: Any, inputs: Mapping[str, Any], share: Tensor | float = 1.0) -> None:
+        """Note a pass: its mean over tokens, and its means over those samples that have masks.
+
+        `share`: what its tokens weigh in the mean over passes.
+        """
+        self._values["lm"].append((outputs.lm_loss.detach(), share))
         num_drawn = (outputs.mask_share or 0.0) * len(inputs["input_ids"])
         for name, value in loss_parts(outputs).items():
             if name != "lm":
@@ -74,7 +77,7 @@ class Books:
         table = table.to(accelerator.device)
         for row, name in zip(table, PARTS, strict=False):
             for value, weight in self._values.pop(name, ()):
-                row += torch.stack([value.to(row) * weight, row.new_tensor(weight)])
+                row += torch.stack([value.to(row) * weight, torch.as_tensor(weight).to(row)])
         table[-2, 0], table[-1] = self._tokens.to(table), table.new_tensor(self._new)
         self._tokens, self._new = torch.zeros(()), (0, 0)
         if accelerator.num_processes > 1:

@@ -82,7 +82,8 @@ class DataConfig:
     frame_cache_gb: float = 50.0
     """Gigabytes (10^9 bytes) that the frame cache may take; frames used longest ago are removed."""
     skip_limit: float = 0.05
-    """The run stops once more than this share of its samples failed to load (and more than 20 of them)."""
+    """The run stops where more than this share of its samples fails to load: at once where chance does not explain it,
+    at its end at the latest. A single one is never too many, unless the share is 0."""
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -185,6 +186,9 @@ class LoopConfig:
     """Samples of one forward pass on one device."""
     global_batch: int = 32
     """Samples of one optimizer step on all devices; gradients add up over as many passes as that takes."""
+    lm_mean: Literal["step", "pass"] = "step"
+    """step: the loss of the reply's tokens is their mean over the whole optimizer step, on all devices, however it is
+    split; pass: the mean of each forward pass, then of the passes, as published: tokens of a short pass weigh more."""
     epochs: float = 1.0
     """Passes over the mixture; the last batch is filled up with the first samples of the pass that would follow."""
     max_steps: int = 0

@@ -67,7 +67,7 @@ def main() -> int:
     if data is None or found.node:
         return 0
     command = benchmark(data, wish.config.out / run_folder.MODEL, count_gpus())
-    return _run([*command, "--restart"] if wish.from_scratch else command)
+    return _run([*command, "--restart"] if wish.from_scratch or wish.extend else command)
 
 
 def machines(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> Machines:
@@ -98,17 +98,17 @@ def check(wish: sft.Command, found: Machines, data: str | None) -> None:
     It is better known before days of training than after, and once, not by every process.
     """
     missing = [] if data is None else list(_missing(data))
-    processes, record = found.nodes * found.processes, None
+    processes, job = found.nodes * found.processes, None
     is_shared = found.hostfile is None and processes > 1
     if missing or is_shared:
         try:
-            record = prepare(wish.config, processes).record
+            job = prepare(wish.config, processes)
         except ValueError as error:
             missing.insert(0, str(error))
     if missing:
         raise ValueError("\n".join(missing))
-    if record is not None and not wish.dry_run and not sft.is_finished(wish, record):
-        sft.checkpoint_of(wish, record)
+    if job is not None and not wish.dry_run and not sft.is_finished(wish, job):
+        sft.checkpoint_of(wish, job)
 
 
 def _missing(data: str) -> Iterator[str]:

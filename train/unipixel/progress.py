@@ -25,6 +25,10 @@ class Progress(TrainerCallback):
         """Start the clock that the remaining time is told by."""
         self._began = (time.perf_counter(), state.global_step)
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log where a checkpoint is written and at the end too: a checkpoint's log covers all its steps."""
+        control.should_log |= control.should_save or control.should_training_stop
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -51,7 +55,7 @@ def line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
     names = vars(LossConfig())
     parts = " ".join(f"{name} {logs[f'loss_{name}']:.3g}" for name in names if f"loss_{name}" in logs)
     skipped = f"  {logs['skipped']} skipped" if logs.get("skipped") else ""
-    gradient = f"  gradient {logs['grad_norm']:.3g}" if "grad_norm" in logs else ""  # ZeRO 0 tells none in fp32
+    gradient = f"  gradient {logs['grad_norm']:.3g}" if "grad_norm" in logs else ""
     return (
         f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4g} ({parts})  "
         f"lr {logs['learning_rate']:.1e}{gradient}  "

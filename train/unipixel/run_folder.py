@@ -1,6 +1,7 @@
 """A training run on disk: its checkpoints, what each was made with, and whether a run may go on from one.
 
-    out/checkpoint-500/   a complete checkpoint (it is written as partial/checkpoint-500 and then renamed)
+    out/checkpoint-500/   a complete checkpoint (it is written as partial/checkpoint-500 and then renamed), with the
+                          sizes and hashes of its files in manifest.json (see `integrity`)
     out/skipped.jsonl     samples that did not load, with the reason
     out/looks/            predictions and scores of the samples that are looked at while training
     out/model/            the finished model, written the same way
@@ -22,13 +23,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from evqa import jsonl, runner
+from unipixel import integrity
 from unipixel.configs import SFTConfig
+from unipixel.integrity import RECORD
 
 logger = logging.getLogger(__name__)
-
-RECORD = "sft.json"
-"""What a checkpoint was made with: config, processes, data counts and hashes, package versions."""
 
 LOOKS = "looks"
 MODEL = "model"
@@ -59,13 +61,25 @@ FREE = frozenset(
 )
 """Settings that may change between two parts of a run: they do not change what is learnt."""
 
+LENGTH = frozenset({"config.loop.max_steps", "config.loop.epochs"})
+"""Settings that --extend may change."""
+
+EARLIER = {"config.loop.lm_mean": "pass"}
+"""Settings that records of earlier versions lack -> what those versions did."""
+
+DECISIVE = ("config", "processes", "data", "weights")
+"""Parts of a record that decide what is learnt."""
+
 PACKAGES = ("evqa", "torch", "transformers", "peft", "accelerate", "deepspeed", "numpy", "av")
 
 Record = dict[str, Any]
 
 
 def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]], weights: dict[str, str]) -> Record:
-    """What a checkpoint is made with, as JSON; `weights`: part -> fingerprint of what training starts from."""
+    """What a checkpoint is made with, as JSON: config, processes, data counts and hashes, package versions.
+
+    `weights`: part -> fingerprint of what training starts from.
+    """
     fields = {
         "config": dataclasses.asdict(config),
         "processes": processes,
@@ -90,9 +104,50 @@ def versions() -> dict[str, str]:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = [folder for folder in out.glob("checkpoint-*") if (folder / RECORD).is_file() and step_of(folder) >= 0]
-    return sorted(found, key=step_of)
+    """The checkpoints of a run, oldest first; whether their files are whole, `check_complete` tells."""
+    found = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
+    return sorted((one for one in found if (one / RECORD).is_file() or integrity.has_manifest(one)), key=step_of)
+
+
+def check_complete(checkpoint: Path, *, is_deep: bool = True) -> None:
+    """A `ValueError` where files of a checkpoint are missing or damaged; it names the newest one that is complete.
+
+    `is_deep`: compare the hashes of its manifest, or the structure of each file where it has none.
+    """
+    if damage := integrity.checkpoint_damage(checkpoint, is_deep=is_deep):
+        listed = "; ".join(damage[:4]) + (f"; and {len(damage) - 4} more" if len(damage) > 4 else "")
+        raise ValueError(f"{checkpoint} is not complete: {listed}. {_other_than(checkpoint)}")
+    if is_deep and not integrity.has_manifest(checkpoint):
+        logger.warning(
+            "%s has no %s (an earlier version wrote it): all files are there and readable, hashes are unknown",
+            checkpoint,
+            integrity.MANIFEST,
+        )
+
+
+def newest_complete(out: Path, *, is_deep: bool = True) -> Path | None:
+    """The newest checkpoint of a run whose files are all there, unchanged."""
+    newest_first = reversed(checkpoints(out))
+    return next((one for one in newest_first if not integrity.checkpoint_damage(one, is_deep=is_deep)), None)
+
+
+def way_on(out: Path) -> str:
+    """How a run that ends with an error goes on, as the end of its message."""
+    good = newest_complete(out, is_deep=False)
+    if good is None:
+        return "there is no checkpoint yet: the same command starts again"
+    return f"the last complete checkpoint is {good}: the same command goes on from there"
+
+
+def _other_than(checkpoint: Path) -> str:
+    good = newest_complete(checkpoint.parent)
+    if good is None:
+        return (
+            f"No checkpoint in {checkpoint.parent} is complete: start again with --from-scratch, or use another --out"
+        )
+    if step_of(good) > step_of(checkpoint):
+        return f"The newest complete checkpoint is {good}: go on from it without --resume"
+    return f"The newest complete checkpoint is {good}: remove {checkpoint}, and the same command goes on from there"
 
 
 def step_of(checkpoint: Path) -> int:
@@ -130,6 +185,20 @@ def held(out: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def writing(partial: Path, final: Path) -> Iterator[None]:
+    """While a folder is written: where that fails, what is half-written goes, and a `ValueError` says how to go on."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' ways to tell of a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        free = shutil.disk_usage(final.parent).free / 1e9
+        raise ValueError(
+            f"cannot write {final} ({reason}; {free:.1f} GB are free there): make room; {way_on(final.parent)}"
+        ) from error
+
+
 def publish(partial: Path, final: Path) -> None:
     """Move a finished folder to its place, in place of what is there."""
     if final.exists():
@@ -144,23 +213,44 @@ def keep_newest(out: Path, num_kept: int) -> None:
         shutil.rmtree(folder)
 
 
-def check_fits(checkpoint: Path, now: Record) -> None:
-    """A `ValueError` with the differences where a run of record `now` cannot go on from a checkpoint."""
+def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> None:
+    """A `ValueError` with the differences where a run of record `now` cannot go on from a checkpoint.
+
+    `is_extension`: the run may be of another length.
+    """
     saved = read_record(checkpoint)
-    lines = differences(_decisive(saved), _decisive(now))
-    if lines:
-        raise ValueError(
-            "\n".join(
-                [
-                    f"{checkpoint} was made with other settings, so this run cannot go on from it:",
-                    *(f"  {line}" for line in lines),
-                    "use its settings, or another --out, or start again with --from-scratch",
-                ]
-            )
-        )
+    names = differing(saved, now) - (LENGTH if is_extension else frozenset())
+    if names:
+        old, new = (_flat(fields, "") for fields in (saved, now))
+        hint = "use its settings, or another --out, or start again with --from-scratch"
+        if names <= LENGTH:
+            hint = "add --extend to train the run for longer; or " + hint
+        lines = differences({name: _value(old, name) for name in names}, {name: _value(new, name) for name in names})
+        head = f"{checkpoint} was made with other settings, so this run cannot go on from it:"
+        raise ValueError("\n".join([head, *(f"  {line}" for line in lines), hint]))
     if saved["packages"] != now["packages"]:
         changes = ", ".join(differences(saved["packages"], now["packages"]))
         logger.warning("package versions changed since %s: %s", checkpoint, changes)
+
+
+def differing(saved: Record, now: Record) -> set[str]:
+    """Names of the settings that differ between two records and that decide what is learnt."""
+    old, new = (_flat({key: fields.get(key, {}) for key in DECISIVE}, "") for fields in (saved, now))
+    names = {name for name in old.keys() | new.keys() if _value(old, name) != _value(new, name)}
+    return names - FREE - _free_layout(old, new)
+
+
+def _free_layout(old: Record, new: Record) -> frozenset[str]:
+    """Settings of how a step's samples are shared out that do not change what is learnt, but for rounding and dropout.
+
+    The samples of a step stay the same ones. Without DeepSpeed, every process holds the whole state; with means over
+    the tokens of a step, passes may be of any size.
+    """
+    both = [(_value(fields, "config.loop.zero"), _value(fields, "config.loop.lm_mean")) for fields in (old, new)]
+    if any(zero is not None for zero, _ in both):
+        return frozenset()
+    is_by_step = all(mean == "step" for _, mean in both) and new.get("config.data.grouping") != "batch"
+    return frozenset({"processes", "config.loop.batch"} if is_by_step else {"processes"})
 
 
 def read_record(checkpoint: Path) -> Record:
@@ -195,9 +285,8 @@ def differences(saved: Record, now: Record) -> list[str]:
     ]
 
 
-def _decisive(fields: Record) -> Record:
-    flat = _flat({key: fields.get(key, {}) for key in ("config", "processes", "data", "weights")}, "")
-    return {name: value for name, value in flat.items() if name not in FREE}
+def _value(flat: Record, name: str) -> Any:
+    return flat.get(name, EARLIER.get(name, "not set"))
 
 
 def _flat(fields: Record, prefix: str) -> Record:

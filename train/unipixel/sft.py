@@ -23,7 +23,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import FlagConversionOff
 
-from unipixel import orphans, run_folder
+from unipixel import integrity, orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
 from unipixel.job import Job, prepare
@@ -39,6 +39,7 @@ class Command:
     config: SFTConfig
     from_scratch: bool = False
     resume: Path | None = None
+    extend: bool = False
     print_config: bool = False
     dry_run: bool = False
 
@@ -58,6 +59,8 @@ usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash 
   --recipe NAME    {", ".join(RECIPES)}: sets every option below; one that is given replaces its value
   --from-scratch   remove the checkpoints and the model in the run's folder and start again
   --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
+  --extend         train a run that is finished, or was cut off, for more steps: with a larger --max-steps or --epochs;
+                   the learning rate goes on by the schedule of the new length
   --print-config   print the whole config as JSON and stop
   --dry-run        estimate the memory, take one step on one batch a device, print what it costs; nothing is kept
 
@@ -72,7 +75,8 @@ project's root and from train/:
   bash scripts/sft.sh 3b base --from_scratch              = bash scripts/sft.sh 3b base --from-scratch
   bash scripts/sft.sh 3b base PATH/checkpoint-2000        = bash scripts/sft.sh 3b base --resume PATH/checkpoint-2000
 
-The same command goes on where a run was cut off. The options, with the values of the recipe:
+The same command goes on where a run was cut off, without --zero on another number of processes too.
+The options, with the values of the recipe:
 
 """
 
@@ -87,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         return run(parse(arguments), rank=rank, processes=processes)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         where = "" if rank == 0 else f" in process {rank}"
         sys.stderr.write(f"error{where}: {error}\n")
         return 3 if isinstance(error, FloatingPointError) else 2
@@ -112,13 +116,15 @@ def canonical(arguments: Sequence[str]) -> list[str]:
     checkpoint = _checkpoint_path(words[2]) if len(words) == 3 else known.resume
     if checkpoint is not None and known.from_scratch:
         raise ValueError(f"give one of the checkpoint {checkpoint} (--resume) and --from-scratch")
+    if known.extend and known.from_scratch:
+        raise ValueError("give one of --extend and --from-scratch: the first goes on, the second starts again")
     options = [] if known.recipe is None else ["--recipe", known.recipe]
     options += [] if checkpoint is None else ["--resume", str(checkpoint)]
     options += [flag for flag in FLAGS if getattr(known, flag[2:].replace("-", "_"))]
     return [size, decoder, *options, *rest]
 
 
-FLAGS = ("--from-scratch", "--print-config", "--dry-run")
+FLAGS = ("--from-scratch", "--extend", "--print-config", "--dry-run")
 """Options without a value that are not part of the config."""
 
 
@@ -167,6 +173,7 @@ def parse(arguments: Sequence[str]) -> Command:
         config=config,
         from_scratch=known.from_scratch,
         resume=known.resume,
+        extend=known.extend,
         print_config=known.print_config,
         dry_run=known.dry_run,
     )
@@ -181,43 +188,63 @@ def run(command: Command, *, rank: int, processes: int) -> int:
     job = prepare(config, processes)
     if command.dry_run:
         dry_run(job)
-    elif is_finished(command, job.record):
-        logger.info("finished: %s (--from-scratch starts again)", config.out / run_folder.MODEL)
+    elif is_finished(command, job):
+        logger.info("finished: %s (--from-scratch starts again, --extend goes on)", config.out / run_folder.MODEL)
     else:
-        checkpoint = checkpoint_of(command, job.record)
+        checkpoint = checkpoint_of(command, job, is_deep=rank == 0)
         with run_folder.held(config.out) if rank == 0 else contextlib.nullcontext():
             if rank == 0:
                 tidy(command, job.record)
-            train(job, checkpoint)
+            try:
+                train(job, checkpoint)
+            except OSError as error:
+                raise ValueError(f"{error}; {run_folder.way_on(config.out)}") from error
     return 0
 
 
-def is_finished(command: Command, record: run_folder.Record) -> bool:
-    """Whether the run's model is there; a `ValueError` where it was made with other settings."""
+def is_finished(command: Command, job: Job) -> bool:
+    """Whether the run's model is there; a `ValueError` where it was made with other settings, or lacks files."""
     model = command.config.out / run_folder.MODEL
     if command.from_scratch or not model.exists():
         return False
-    run_folder.check_fits(model, record)
+    if command.extend and run_folder.differing(run_folder.read_record(model), job.record):
+        run_folder.check_fits(model, job.record, is_extension=True)
+        return False
+    run_folder.check_fits(model, job.record)
+    if damage := integrity.weights_damage(model, is_deep=False):
+        raise ValueError(
+            f"{model} is not complete: {'; '.join(damage)}: remove it, and the same command makes it again"
+        )
     return True
 
 
-def checkpoint_of(command: Command, record: run_folder.Record) -> Path | None:
-    """The checkpoint to go on from; None = start at the beginning."""
+def checkpoint_of(command: Command, job: Job, *, is_deep: bool = True) -> Path | None:
+    """The checkpoint to go on from; None = start at the beginning.
+
+    `is_deep`: compare the hashes of its files, which reads them once.
+    """
     if command.from_scratch:
         return None
     out = command.config.out
     existing = run_folder.checkpoints(out)
     checkpoint = command.resume or (existing[-1] if existing else None)
     if checkpoint is None:
+        if command.extend:
+            raise ValueError(f"--extend goes on with a run, and {out} has no checkpoint: leave it out to start one")
         return None
-    run_folder.check_fits(checkpoint, record)
-    if run_folder.step_of(checkpoint) < 0:
+    step = run_folder.step_of(checkpoint)
+    if step < 0 or not checkpoint.is_dir():
         raise ValueError(f"{checkpoint} is no checkpoint to go on from: name a folder checkpoint-N of a run")
-    later = [folder.name for folder in existing if run_folder.step_of(folder) > run_folder.step_of(checkpoint)]
-    if later:
+    run_folder.check_complete(checkpoint, is_deep=False)
+    run_folder.check_fits(checkpoint, job.record, is_extension=command.extend)
+    if later := [folder.name for folder in existing if run_folder.step_of(folder) > step]:
         raise ValueError(
             f"{out} holds {', '.join(later)}, later than {checkpoint}: move them away, or use another --out"
         )
+    if step > job.num_steps:
+        raise ValueError(f"{checkpoint} is beyond the {job.num_steps} steps of this run: raise --max-steps or --epochs")
+    if is_deep:
+        run_folder.check_complete(checkpoint)
     logger.info("going on from %s", checkpoint)
     return checkpoint
 

@@ -1,7 +1,8 @@
 """transformers' Trainer with what fine-tuning UniPixel needs on top.
 
-That is: learning rates by part, the parts of the loss in the log, samples that do not load, an order of the
-data that goes on exactly where it was cut off, and checkpoints that are either complete or not there.
+That is: learning rates by part, a loss that does not depend on how a step is split, its parts in the log, samples
+that do not load, an order of the data that goes on exactly where it was cut off, and checkpoints that are either
+complete or not there.
 
 A checkpoint holds weights as safetensors (`adapter_model.safetensors`, `pytorch_model.safetensors`, as
 published) and what Trainer needs to go on: optimizer, schedule and random state. Those are torch files;
@@ -13,18 +14,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer, set_seed
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from unipixel import run_folder
+from unipixel import integrity, run_folder
 from unipixel.arguments import parameter_groups
 from unipixel.books import Books, loss_parts
 from unipixel.configs import LossConfig, SFTConfig
@@ -38,8 +42,8 @@ from unipixel.sharding import Shards
 
 logger = logging.getLogger(__name__)
 
-LEAST_SKIPPED = 20
-"""So many samples may fail before their share counts."""
+MAX_DEVIATIONS = 4.0
+"""Standard deviations by which the samples that fail may be more than --skip-limit says, until a run is over."""
 
 PUBLISHED = LossConfig()
 
@@ -66,7 +70,7 @@ class SFTTrainer(Trainer):
         self.order = order
         self.record = record
         self.looks = looks
-        self.model_accepts_loss_kwargs = False  # a pass gives the mean over its own tokens, as published
+        self.model_accepts_loss_kwargs = False  # `compute_loss` weighs a pass by its tokens; Trainer divides by passes
         self.books = Books(order, config.loop.global_batch)
         self.divergence = Divergence(config.optimizer.max_rise)
         self.shards = Shards(model, self.args) if config.loop.zero == 3 else None
@@ -100,6 +104,7 @@ class SFTTrainer(Trainer):
             self.books.begin(run_folder.step_of(folder), max((line.get("skipped", 0) for line in history), default=0))
             self.divergence = Divergence(self.config.optimizer.max_rise, history)
         result = super().train(resume_from_checkpoint, **kwargs)
+        self._check_skipped(is_over=True)
         unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
         return result
 
@@ -109,7 +114,7 @@ class SFTTrainer(Trainer):
         """One forward and backward pass. A batch of which no sample loaded adds nothing to the gradient."""
         if self.shards is not None:
             self.shards.before_pass(self.deepspeed)
-        self._count(inputs.pop("skipped"), num_loaded=len(inputs.get("frames", ())))
+        self._count(inputs.pop("skipped"), num_loaded=_num_samples(inputs))
         if inputs:
             return super().training_step(model, inputs, num_items_in_batch)
         return self._idle_step(model)
@@ -121,16 +126,41 @@ class SFTTrainer(Trainer):
         return_outputs: bool = False,  # noqa: FBT001, FBT002  (Trainer's signature)
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The sum of the parts by the weights of the config; each part is kept for the log."""
-        del num_items_in_batch
+        """The sum of the parts by the weights of the config; each part is kept for the log.
+
+        Trainer takes the mean over the passes of a step, and over processes. With `num_items_in_batch`, the tokens
+        that the whole step learns, a pass is therefore weighed by its tokens over the mean number of a pass, and its
+        masks by its samples over those that were drawn: the step's loss is the mean over its tokens and samples.
+        """
         outputs = model(**inputs)
-        loss = outputs.loss  # of the published weights; what follows is the difference to ours
+        tokens, masks = self._pass_weights(inputs, num_items_in_batch)
+        loss = outputs.loss  # of the published weights and a step of one pass; what follows is the difference to ours
         for name, part in loss_parts(outputs).items():
-            difference = getattr(self.config.loss, name) - getattr(PUBLISHED, name)
-            weight = difference if name == "lm" else difference * outputs.mask_share
-            loss = loss if weight == 0 else loss + weight * part
-        self.books.add(outputs, inputs)
+            weight, published = getattr(self.config.loss, name), getattr(PUBLISHED, name)
+            if name == "lm":
+                difference = weight * tokens - published
+            else:
+                difference = (weight * masks - published) * outputs.mask_share
+            loss = loss if isinstance(difference, float) and difference == 0 else loss + difference * part
+        self.books.add(outputs, inputs, tokens)
         return (loss, outputs) if return_outputs else loss
+
+    def _pass_weights(self, inputs: Mapping[str, Any], num_tokens: Tensor | int | None) -> tuple[Tensor | float, float]:
+        """What a pass's mean over tokens and its mean over samples weigh in the means over the passes of its step."""
+        if num_tokens is None:
+            return 1.0, 1.0
+        num_passes = self.args.gradient_accumulation_steps * self.args.world_size
+        return _num_learnt(inputs) * num_passes / num_tokens, _num_samples(inputs) / self.config.loop.batch
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        """Tokens that a step learns on all processes; None where each pass has a mean of its own (--lm-mean pass)."""
+        if self.config.loop.lm_mean == "pass":
+            return None
+        count = sum((_num_learnt(batch) for batch in batch_samples), start=torch.zeros((), dtype=torch.long))
+        count = count.to(device)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(count)
+        return count.clamp(min=1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the books tell; stop a run that learns no more."""
@@ -192,14 +222,16 @@ class SFTTrainer(Trainer):
         if skipped:
             write_skipped(self.config.out / run_folder.SKIPPED, skipped, self.state.global_step)
 
-    def _check_skipped(self) -> None:
+    def _check_skipped(self, *, is_over: bool = False) -> None:
         """Stop all processes at once, by what all of them counted, where too many samples do not load."""
         num_skipped, limit = self.books.num_skipped, self.config.data.skip_limit
         num_drawn = num_skipped + self.books.num_loaded
-        if num_skipped > max(LEAST_SKIPPED, limit * num_drawn):
+        is_end = is_over or self.state.global_step >= self.state.max_steps
+        if num_skipped > max_skipped(num_drawn, limit, is_end=is_end):
             raise ValueError(
-                f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit}; "
-                f"see {self.config.out / run_folder.SKIPPED}"
+                f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit} allows; see "
+                f"{self.config.out / run_folder.SKIPPED}, mend the data or raise the limit; "
+                f"{run_folder.way_on(self.config.out)}"
             )
 
     # Checkpoints
@@ -213,13 +245,16 @@ class SFTTrainer(Trainer):
         """A folder that is complete once it has its name. All processes share the file system of the run."""
         if not (torch.isfinite(self._tr_loss).all() and all(map(_is_finite, self.trained.parameters()))):
             raise FloatingPointError(self._stopped("the loss or a weight is not finite"))
-        super()._save_checkpoint(model, trial)  # type: ignore[arg-type]
+        name = f"checkpoint-{self.state.global_step}"
+        partial, final = self.config.out / run_folder.PARTIAL / name, self.config.out / name
+        with run_folder.writing(partial, final):
+            super()._save_checkpoint(model, trial)  # type: ignore[arg-type]
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            name = f"checkpoint-{self.state.global_step}"
-            partial = self.config.out / run_folder.PARTIAL / name
             run_folder.write_record(partial, self.record)
-            run_folder.publish(partial, self.config.out / name)
+            with run_folder.writing(partial, final):
+                integrity.write_manifest(partial)
+                run_folder.publish(partial, final)
             run_folder.keep_newest(self.config.out, self.config.loop.keep)
         self.accelerator.wait_for_everyone()
 
@@ -231,6 +266,75 @@ class SFTTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoints.load_trained(self.trained if model is None else model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Trainer's, and the learning rates of this run's schedule: the one that was saved may have been shorter."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler = self.lr_scheduler
+        if checkpoint is None or not isinstance(scheduler, LambdaLR):
+            return
+        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+        rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+        scheduler._last_lr = list(rates)
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Trainer's, with this run's steps between checkpoints, looks and log lines, not the earlier part's."""
+        begun = super()._init_training_state(*args, **kwargs)
+        self.state.compute_steps(self.args, self.state.max_steps)
+        return begun
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Trainer's; with another number of processes than before, each begins a random state of its own."""
+        if checkpoint is None:
+            return
+        before = run_folder.read_record(Path(checkpoint))["processes"]
+        if before == self.args.world_size:
+            super()._load_rng_state(checkpoint)
+            return
+        logger.warning("%d processes go on where %d were: dropout begins anew", self.args.world_size, before)
+        entropy = [self.config.seed, run_folder.step_of(Path(checkpoint)), self.args.process_index]
+        set_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.config.loop.zero == 0 and not self.config.loop.bf16:
+            record_gradient_norm(self.deepspeed, self.config.optimizer.clip)
+        return prepared
+
+
+def record_gradient_norm(engine: Any, clip: float) -> None:
+    """Clip the gradient as DeepSpeed does without ZeRO in fp32, and keep its norm, which DeepSpeed drops there."""
+
+    def clip_gradient(*_: object) -> None:
+        engine._global_grad_norm = nn.utils.clip_grad_norm_(engine.module.parameters(), clip or math.inf)
+
+    engine.clip_fp32_gradients = lambda: None
+    engine.basic_optimizer.register_step_pre_hook(clip_gradient)
+
+
+def max_skipped(num_drawn: int, limit: float, *, is_end: bool) -> float:
+    """How many of the samples drawn may have failed to load at most, where a share `limit` of all may.
+
+    While a run goes on, that share may be exceeded by chance: by `MAX_DEVIATIONS` standard deviations.
+    """
+    if limit == 0:
+        return 0
+    if is_end:
+        return max(min(1, num_drawn - 1), limit * num_drawn)
+    return limit * num_drawn + MAX_DEVIATIONS * math.sqrt(limit * (1 - limit) * num_drawn)
+
+
+def _num_samples(inputs: Mapping[str, Any]) -> int:
+    """Samples of a batch that loaded."""
+    return len(inputs.get("frames", ()))
+
+
+def _num_learnt(inputs: Mapping[str, Any]) -> Tensor:
+    """Tokens of a batch that are learnt: all labels but the first of each row, which nothing predicts."""
+    labels = inputs.get("labels")
+    return torch.zeros((), dtype=torch.long) if labels is None else (labels[:, 1:] != IGNORED).sum()
 
 
 def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:

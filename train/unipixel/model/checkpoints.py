@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from unipixel import integrity
 from unipixel.data.conversation import check_tokenizer
 from unipixel.model import adapter, decoder_weights, weight_names
 from unipixel.model.adapter import ADAPTER
@@ -61,6 +62,7 @@ def load(
     check(start)
     if is_partial:
         _check_whole(folder)
+        check_trained(folder)
     if config is None:
         config = UniPixelConfig.from_pretrained(folder if (folder / "config.json").is_file() else start)
     wanted = config.dtype if dtype == "auto" else dtype
@@ -226,8 +228,14 @@ def load_trained(model: nn.Module, folder: Path) -> None:
             raise ValueError(
                 f"{folder / ADAPTER} is no adapter of this model: {result.unexpected_keys[:3]} fit nowhere"
             )
-    if (folder / TRAINED).is_file():
-        _load_weights(_inside(model), folder / TRAINED)
+        if lacking := [name for name in result.missing_keys if "lora_" in name]:
+            raise ValueError(f"{folder / ADAPTER} lacks {len(lacking)} weights: {decoder_weights.listed(lacking)}")
+    wanted = {n for n, p in _inside(model).named_parameters() if p.requires_grad and "lora_" not in n}
+    if wanted:
+        _load_weights(_inside(model), _existing(folder, TRAINED))
+        if lacking := sorted(wanted - _trained_names(folder)):
+            names = list(map(weight_names.published_name, lacking))
+            raise ValueError(f"{folder / TRAINED} lacks {len(names)} weights: {decoder_weights.listed(names)}")
 
 
 def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
@@ -258,6 +266,12 @@ def check(folder: Path) -> None:
     elif not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} is incomplete: it lacks {WEIGHTS} or {INDEX}")
     _check_whole(folder)
+
+
+def check_trained(folder: Path) -> None:
+    """A `ValueError` where trained weights of a run are missing, or are not as they were written."""
+    if damage := integrity.weights_damage(folder):
+        raise ValueError(f"{folder} is not complete: {'; '.join(damage)}. Take another checkpoint, or copy it again")
 
 
 def _check_whole(folder: Path) -> None:

@@ -1,0 +1,386 @@
+"""Going on: damaged checkpoints, full disks, other numbers of processes, longer runs; losses that no split changes."""
+
+import json
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evqa import datasets
+from evqa.jsonl import write_records
+from evqa.schema import NO_VIDEO, Exchange, Sample
+from unipixel import integrity, run_folder, sft
+from unipixel.convert import Conversion, convert
+from unipixel.model import checkpoints
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def uneven(squares, tmp_path_factory):
+    """Replies of 3 to 90 tokens without a video, clips with masks, and a clip that does not load."""
+    folder = tmp_path_factory.mktemp("uneven")
+    shutil.copytree(squares / "videos", folder / "videos")
+    (folder / "videos" / "broken.mp4").write_bytes(b"no video")
+    samples = []
+    for number, sample in enumerate(datasets.load(str(squares)).samples[:4]):
+        video = "broken.mp4" if number == 3 else sample.video.name
+        samples.append(sample.model_copy(update={"video": Path("videos") / video, "tracks": sample.tracks}))
+        turns = (Exchange(question=f"Count to {number}.", response="one " * (1 + 7 * number)),)
+        told = {"video_id": "none", "video": NO_VIDEO, "question": "", "form": "conversation"}
+        samples.append(Sample(id=f"words-{number}", turns=turns, **told))
+    write_records(folder / "samples.jsonl", samples)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_checkpoint, uneven):
+    text = f"""tiny base --weights {tiny_checkpoint} --datasets {uneven} 1 --num-frames 2 --mask-frames 1 --rank 4
+    --alpha 8 --batch 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --log-steps 1 --dropout 0 --lr 0.002
+    --lora-lr 0.002 --modules embedding seg sam2 --sam2-lr 0.0005 --tensorboard False --eval-data None --num-workers 0
+    --warmup 0 --skip-limit 0.4 --gradient-checkpointing False"""
+    return text.split()
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("finished")
+    assert sft.main([*flags, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def cut_off(finished, tmp_path):
+    """The run, killed before it wrote its model."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("model", ".lock"))
+    return out
+
+
+def log_of(out, step=STEPS):
+    state = json.loads((out / f"checkpoint-{step}" / "trainer_state.json").read_text())
+    return [row for row in state["log_history"] if "loss" in row]
+
+
+def assert_same_weights(one, other, tolerance=0.0):
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert (weight - second[name]).abs().max() <= tolerance, name
+
+
+# The loss of a step
+
+
+@pytest.fixture(scope="module")
+def splits(flags, tmp_path_factory):
+    """The same two steps of four samples as 4, 2 and 1 passes: way of averaging -> batch -> folder."""
+    found = {"step": {}, "pass": {}}
+    for mean, batches in (("step", (1, 2, 4)), ("pass", (1, 4))):
+        for batch in batches:
+            out = tmp_path_factory.mktemp(f"{mean}-{batch}")
+            loop = ["--batch", str(batch), "--max-steps", "2", "--lm-mean", mean, "--sample-objects", "-1"]
+            assert sft.main([*flags, *loop, "--out", str(out)]) == 0
+            found[mean][batch] = out
+    return found
+
+
+def test_loss_gradient_and_weights_do_not_depend_on_how_a_step_is_split(splits):
+    whole = splits["step"][4]
+    for batch in (1, 2):
+        for name in ("loss", "loss_lm", "loss_dice", "grad_norm", "skipped"):
+            found, expected = ([row.get(name, 0.0) for row in log_of(out, 2)] for out in (splits["step"][batch], whole))
+            assert found == pytest.approx(expected, rel=1e-4), (batch, name)
+        assert_same_weights(whole, splits["step"][batch], tolerance=1e-4)
+    assert log_of(whole, 2)[-1]["skipped"] == 1
+
+
+def test_the_published_mean_of_passes_is_an_option(splits):
+    """It is the mean over tokens where a step is one pass, and weighs short replies more where it is several."""
+    by_pass, by_step = splits["pass"], splits["step"]
+    assert log_of(by_pass[4], 2)[0]["loss"] == log_of(by_step[4], 2)[0]["loss"]
+    norms = [log_of(out, 2)[0]["grad_norm"] for out in (by_pass[1], by_step[1])]
+    assert abs(norms[0] / norms[1] - 1) > 0.01
+
+
+# Damaged checkpoints
+
+
+def test_each_file_of_a_checkpoint_has_its_size_and_hash_in_the_manifest(finished):
+    for folder in (finished / "checkpoint-2", finished / "checkpoint-4", finished / "model"):
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        assert files.keys() | {"manifest.json"} == {path.name for path in folder.iterdir()}
+        assert integrity.weights_damage(folder) == []
+    assert integrity.checkpoint_damage(finished / "checkpoint-4") == []
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} < {
+        path.name for path in (finished / "checkpoint-4").iterdir()
+    }
+
+
+def remove(path):
+    path.unlink()
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+NEEDED = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "pytorch_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+    "config.json",
+)
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip])
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_damaged_checkpoint_is_refused_with_the_newest_complete_one(flags, cut_off, capsys, name, damage):
+    damage(cut_off / "checkpoint-4" / name)
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {cut_off / 'checkpoint-4'} is not complete: {name} " in error
+    assert f"The newest complete checkpoint is {cut_off / 'checkpoint-2'}: remove" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*NEEDED, "sft.json"])
+def test_a_checkpoint_without_a_manifest_is_checked_for_what_its_run_needs(flags, cut_off, capsys, name):
+    for folder in run_folder.checkpoints(cut_off):
+        if name != "sft.json":
+            (folder / "manifest.json").unlink()
+    remove(cut_off / "checkpoint-4" / name)
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    error = capsys.readouterr().err
+    assert f"is not complete: {name} is missing" in error
+    assert str(cut_off / "checkpoint-2") in error
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("optimizer.pt", truncate),
+        ("optimizer.pt", flip),
+        ("rng_state.pth", truncate),
+        ("adapter_model.safetensors", truncate),
+        ("pytorch_model.safetensors", truncate),
+        ("trainer_state.json", truncate),
+    ],
+)
+def test_a_checkpoint_without_a_manifest_is_checked_for_the_structure_of_its_files(cut_off, name, damage):
+    folder = cut_off / "checkpoint-4"
+    (folder / "manifest.json").unlink()
+    run_folder.check_complete(folder)
+    damage(folder / name)
+    with pytest.raises(ValueError, match=rf"{name} is damaged \("):
+        run_folder.check_complete(folder)
+
+
+def test_an_older_checkpoint_goes_on_and_its_hashes_are_said_to_be_unknown(flags, finished, cut_off, caplog):
+    """Its record lacks the mean over tokens as well: it was one over passes."""
+    shutil.rmtree(cut_off / "checkpoint-4")
+    (cut_off / "checkpoint-2" / "manifest.json").unlink()
+    with caplog.at_level("WARNING"):
+        assert sft.main([*flags, "--out", str(cut_off)]) == 0
+    assert "checkpoint-2 has no manifest.json" in caplog.text
+    assert_same_weights(finished, cut_off)
+
+
+def test_the_record_of_an_older_run_stands_for_the_mean_over_passes(finished):
+    record = run_folder.read_record(finished / "checkpoint-4")
+    older = json.loads(json.dumps(record))
+    del older["config"]["loop"]["lm_mean"]
+    assert run_folder.differing(older, record) == {"config.loop.lm_mean"}
+    record["config"]["loop"]["lm_mean"] = "pass"
+    assert run_folder.differing(older, record) == set()
+
+
+def test_where_no_checkpoint_is_complete_the_error_says_so(flags, cut_off, capsys):
+    remove(cut_off / "checkpoint-4" / "optimizer.pt")
+    flip(cut_off / "checkpoint-2" / "adapter_model.safetensors")
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    assert f"No checkpoint in {cut_off} is complete: start again with --from-scratch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"files": 3}',
+        '{"files": {"optimizer.pt": 3}}',
+        '{"files": {"optimizer.pt": {"size": "many", "sha256": ""}}}',
+        '{"files": {"../checkpoint-2/optimizer.pt": {"size": 1, "sha256": ""}}}',
+        '{"files": {"/etc/passwd": {"size": 1, "sha256": ""}}}',
+        "\udcff",
+    ],
+)
+def test_a_manifest_that_is_none_is_damage(cut_off, content):
+    folder = cut_off / "checkpoint-4"
+    (folder / "manifest.json").write_bytes(content.encode(errors="surrogateescape"))
+    (damage,) = integrity.checkpoint_damage(folder)
+    assert damage.startswith("manifest.json ")
+    (damage,) = integrity.weights_damage(folder)
+    assert damage.startswith("manifest.json ")
+
+
+def test_a_record_of_another_shape_is_damage(cut_off):
+    folder = cut_off / "checkpoint-4"
+    for content in ("[]", "{}", '{"config": 3}', '{"config": {"lora": {"rank": "4"}, "modules": []}}', "{"):
+        (folder / "sft.json").write_text(content)
+        (damage,) = integrity.checkpoint_damage(folder)
+        assert damage.startswith("sft.json "), damage
+
+
+def test_a_finished_model_that_lost_its_weights_is_not_finished(flags, cut_off, finished, capsys):
+    shutil.copytree(finished / "model", cut_off / "model")
+    truncate(cut_off / "model" / "model.safetensors")
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    assert f"error: {cut_off / 'model'} is not complete: model.safetensors has " in capsys.readouterr().err
+    shutil.rmtree(cut_off / "model")
+    assert sft.main([*flags, "--out", str(cut_off)]) == 0
+    assert_same_weights(finished, cut_off)
+
+
+def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tiny_checkpoint, tmp_path):
+    """Optimizer and random state are not needed for that, and the configs may be edited."""
+    folder = cut_off / "checkpoint-4"
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        remove(folder / name)
+    with (folder / "config.json").open("a") as file:
+        file.write("\n")
+    merged = convert(Conversion(out=tmp_path / "whole", base=tiny_checkpoint, trained=folder))
+    expected = load_file(finished / "model" / "model.safetensors")
+    assert torch.equal(merged.seg_head[1].weight, expected["seg_head.1.weight"])
+    for damage in (flip, remove):
+        damage(folder / "pytorch_model.safetensors")
+        with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors "):
+            convert(Conversion(out=tmp_path / "other", base=tiny_checkpoint, trained=folder))
+        with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors "):
+            checkpoints.load(folder, base=tiny_checkpoint)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors is missing"):
+        checkpoints.load(folder, base=tiny_checkpoint)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_shards_of_every_process_are_needed(tmp_path):
+    config = {"lora": {"rank": 0}, "modules": [], "loop": {"zero": 2}}
+    (tmp_path / "sft.json").write_text(json.dumps({"config": config, "processes": 2}))
+    names = ["config.json", "trainer_state.json", "scheduler.pt", "latest", "rng_state_0.pth", "rng_state_1.pth"]
+    shards = [f"global_step4/zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 1)]
+    (tmp_path / "global_step4").mkdir()
+    for name in [*names, *shards, "global_step4/mp_rank_00_model_states.pt"]:
+        (tmp_path / name).touch()
+    assert integrity.checkpoint_damage(tmp_path, is_deep=False) == []
+    remove(tmp_path / shards[1])
+    expected = "1 of 2 files global_step*/*optim_states.pt are missing"
+    assert integrity.checkpoint_damage(tmp_path, is_deep=False) == [expected]
+
+
+# Full disks
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.safetensors", "optimizer.pt"])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(flags, finished, cut_off, capsys, name):
+    """A limit on the size of files stands for the disk."""
+    shutil.rmtree(cut_off / "checkpoint-4")
+    sizes = {file: (finished / "checkpoint-4" / file).stat().st_size for file in ("pytorch_model.safetensors", name)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[name] - 1000, before[1]))
+    try:
+        assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: cannot write {cut_off / 'checkpoint-4'} (")
+    assert f"the last complete checkpoint is {cut_off / 'checkpoint-2'}: the same command goes on from there" in error
+    assert not (cut_off / "checkpoint-4").exists()
+    assert not list(cut_off.glob("partial/*"))
+    assert sft.main([*flags, "--out", str(cut_off)]) == 0
+    assert_same_weights(finished, cut_off)
+
+
+# Other numbers of processes, other lengths
+
+
+def test_steps_between_checkpoints_and_log_lines_may_change_when_a_run_goes_on(flags, finished, cut_off):
+    shutil.rmtree(cut_off / "checkpoint-4")
+    assert sft.main([*flags, "--out", str(cut_off), "--save-steps", "1", "--keep", "9", "--log-steps", "2"]) == 0
+    assert [folder.name for folder in run_folder.checkpoints(cut_off)] == [
+        "checkpoint-2",
+        "checkpoint-3",
+        "checkpoint-4",
+    ]
+    assert_same_weights(finished, cut_off)
+
+
+def test_with_deepspeed_the_number_of_processes_stays(finished):
+    record = run_folder.read_record(finished / "checkpoint-4")
+    other = record | {"processes": 2}
+    assert run_folder.differing(record, other) == set()
+    record["config"]["loop"]["zero"] = other["config"]["loop"]["zero"] = 2
+    assert run_folder.differing(record, other) == {"processes"}
+
+
+def test_with_means_over_passes_the_size_of_a_pass_stays(finished):
+    record = run_folder.read_record(finished / "checkpoint-4")
+    record["config"]["loop"]["lm_mean"] = "pass"
+    other = json.loads(json.dumps(record)) | {"processes": 2}
+    assert run_folder.differing(record, other) == set()
+    other["config"]["loop"]["batch"] = 1
+    assert run_folder.differing(record, other) == {"config.loop.batch"}
+
+
+CHECKPOINTS = ("checkpoint-4", "checkpoint-5")
+"""The last of the first part, and the first of the extension, whose learning rate is that of the longer schedule."""
+
+
+def test_a_finished_run_is_extended(flags, finished, tmp_path, capsys, caplog):
+    """From where it was, by the schedule of its new length; without --extend it stays as it is."""
+    shutil.copytree(finished, tmp_path / "run")
+    longer = [*flags, "--out", str(tmp_path / "run"), "--max-steps", "6"]
+    assert sft.main(longer) == 2
+    error = capsys.readouterr().err
+    assert "config.loop.max_steps: 4 -> 6" in error
+    assert "add --extend" in error
+    assert sft.main([*flags, "--out", str(tmp_path / "run"), "--max-steps", "6", "--extend", "--lr", "1"]) == 2
+    assert "config.optimizer.lr: 0.002 -> 1" in capsys.readouterr().err
+    assert sft.main([*longer, "--extend", "--save-steps", "1", "--keep", "9"]) == 0
+    before, after = (load_file(tmp_path / "run" / name / "adapter_model.safetensors") for name in CHECKPOINTS)
+    assert max((before[name] - after[name]).abs().max() for name in before) > 1e-4
+    assert sft.main([*flags, "--out", str(tmp_path / "new"), "--max-steps", "6", "--save-steps", "6"]) == 0
+    extended, new = (log_of(tmp_path / name, 6) for name in ("run", "new"))
+    assert [row["loss"] for row in extended[:4]] == [row["loss"] for row in log_of(finished)]
+    assert [row["learning_rate"] for row in extended[4:]] == [row["learning_rate"] for row in new[4:]]
+    assert extended[4]["learning_rate"] > extended[3]["learning_rate"] > 0
+    assert [row["samples"] for row in extended] == [row["samples"] for row in new]
+    assert run_folder.read_record(tmp_path / "run" / "model")["config"]["loop"]["max_steps"] == 6
+    with caplog.at_level("INFO"):
+        assert sft.main([*longer, "--extend"]) == 0
+    assert "finished: " in caplog.text
+    assert sft.main([*flags, "--out", str(tmp_path / "run"), "--max-steps", "5", "--extend"]) == 2
+    assert "is beyond the 5 steps of this run" in capsys.readouterr().err
+
+
+def test_extending_needs_a_run(flags, tmp_path, capsys):
+    assert sft.main([*flags, "--out", str(tmp_path / "none"), "--extend"]) == 2
+    assert "has no checkpoint: leave it out to start one" in capsys.readouterr().err
+    assert sft.main([*flags, "--out", str(tmp_path / "none"), "--extend", "--from-scratch"]) == 2
+    assert "give one of --extend and --from-scratch" in capsys.readouterr().err
