@@ -36,6 +36,8 @@ class ModelOptions:
     """whether the model gets the video itself, or its frames."""
     max_tokens: Whole = None
     """tokens of a reply, at most."""
+    max_new_tokens: Whole = None
+    """the same, of our models."""
     reasoning_effort: Word = None
     """how long a reasoning model of OpenAI's protocol thinks: minimal, low, medium, high."""
     thinking_budget: Whole = None

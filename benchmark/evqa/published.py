@@ -1,0 +1,44 @@
+"""Run a published script under its own name: `python -m evqa.published SCRIPT [ARGUMENTS]`.
+
+`benchmark/st_evidence_gen/`, `benchmark/st_evidence_mcq/` and `train/scripts/` have a link with the name of each
+published script, so that published commands work as they are typed; `evqa.legacy.scripts` is the table.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evqa import interrupts
+from evqa.__main__ import main as evqa
+from evqa.legacy.scripts import translate
+
+CLONE = Path(__file__).resolve().parents[2]
+"""The project's folder: data and weights are below it, whatever folder a script is started in."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the command of ours, and run it; its exit code, or 2 where there is none."""
+    script, *rest = (sys.argv[1:] if arguments is None else arguments) or ("",)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for variable, folder in (("EVQA_DATA", "data"), ("EVQA_ZOO", "model_zoo")):
+        os.environ.setdefault(variable, str(CLONE / folder))
+    try:
+        step = translate(script, rest)
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    for note in step.notes:
+        sys.stderr.write(f"note: {note}\n")
+    if step.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = step.gpus
+    sys.stderr.write(f"$ {shlex.join(['evqa', *step.arguments])}\n")
+    return evqa(step.arguments)
+
+
+if __name__ == "__main__":
+    interrupts.leave(main())
