@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,18 +11,23 @@ from typing import NoReturn
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from evqa import interrupts
+from evqa import interrupts, suggestions
 from evqa.commands import COMMANDS
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 
-Start with: evqa doctor; evqa list; evqa predict shapes-test tiny"""
+Start with: evqa doctor; evqa list; evqa predict shapes-test tiny. `evqa --version` prints the version."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. 0: done; 1: done, with failures; 2: it cannot be done as asked; 130: stopped."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given) in (["--version"], ["-V"]):
+        sys.stdout.write(f"evqa {_version()}\n")
+        return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        _check_command(given)
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="evqa", description=DESCRIPTION, args=arguments, config=(FlagCreatePairsOff,)
         )
@@ -31,6 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nevqa: stopped; what is written is safe, and the same command goes on from there\n")
         return 130
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """Refuse an unknown subcommand with near matches, which the argument parser does not offer."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise suggestions.unknown("command", arguments[0], COMMANDS, more="; evqa --help explains them")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("evqa")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: run from its source)"
 
 
 def command() -> NoReturn:

@@ -21,11 +21,15 @@ class DatasetRow:
     """The file of samples in the folder; data sets that share a folder have one each."""
 
 
+MADE_HERE = "made by the command itself"
+"""`DatasetRow.source` of data that are not published anywhere."""
+
+
 def _shapes(split: str, about: str) -> DatasetRow:
     return DatasetRow(
         folder=f"shapes/{split}",
         about=about,
-        source="made by the command itself",
+        source=MADE_HERE,
         licence="Apache-2.0",
         prepare=f"python data/shapes/prepare.py --splits {split}",
     )

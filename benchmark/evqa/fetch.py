@@ -1,20 +1,21 @@
 """Fetch what is named: a checkpoint into the zoo, or the published files of a data set into its folder.
 
-`python -m evqa.fetch NAME...` (or `bash scripts/download.sh NAME...`); `NAME@COMMIT` is a certain revision of a
-checkpoint, `--check NAME` compares one that is here with its hashes, without network. A data set's files come from
-the Hugging Face Hub; their hashes are compared with the hub's, archives are unpacked (`evqa.unpack`), and what is
-there already is kept. A set that is published elsewhere is an error that says where.
+`bash scripts/download.sh NAME...` (or `python -m evqa.fetch NAME...`). A data set's files come from the Hugging Face
+Hub; their hashes are compared with the hub's, archives are unpacked (`evqa.unpack`), and what is there already is kept.
+A set that is published elsewhere is an error that says where.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evqa import jsonl, roots, suggestions, unpack, zoo
-from evqa.dataset_rows import DATASETS
+from evqa.dataset_rows import DATASETS, MADE_HERE
 from evqa.datasets import path_inside
 
 
@@ -24,16 +25,51 @@ class Published(NamedTuple):
     repository: str
     files: tuple[str, ...]
     """Patterns."""
-    revision: str | None = None
-    """Commit; None = the newest, which is written to source.json."""
+    in_own_folder: bool = False
+    """Whether the repository holds them below a folder with the name of the data set's own."""
+    mirrors: tuple[str, ...] = ()
+    """Other names of the repository, tried in turn."""
+    note: str = ""
+    """What else has to be fetched."""
+
+
+BENCH = "Salesforce/ST-Evidence-Bench"
+UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
+
+
+def _bench(folder: str, note: str = "") -> Published:
+    return Published(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
+
+
+def _instruct(part: str, note: str = "") -> Published:
+    mirrors = ("wang-sj16/ST-Evidence-Instruct",)
+    return Published("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
+
+
+def _unipixel(folder: str, note: str = "") -> Published:
+    """A set of UniPixel's collection: a folder, or an archive of one."""
+    return Published(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
 
 
 HUB: dict[str, Published] = {
-    "st-evidence-instruct": Published("Salesforce/ST-Evidence-Instruct", ("gen_mask/*",)),
-    "st-evidence-instruct-qa": Published("Salesforce/ST-Evidence-Instruct", ("gen_qa/*",)),
-    "vicas": Published("Ali2500/ViCaS", ("annotations/*", "splits/*")),
+    "st-evidence-gen": _bench("st_evidence_gen"),
+    "st-evidence-mcq": _bench("st_evidence_mcq", "the videos are those of NExT-QA, fetched from its authors"),
+    "st-evidence-instruct": _instruct("gen_mask"),
+    "st-evidence-instruct-qa": _instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
+    "vicas": Published("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
+    "revos": _unipixel("revos"),
+    "mevis": _unipixel("mevis"),
+    "lvvis": _unipixel("lvvis"),
+    "ref-youtube-vos": _unipixel("ref_youtube_vos"),
+    "ref-davis17": _unipixel("ref_davis17"),
+    "ref-sav": _unipixel("ref_sav", "the videos are those of SA-V, from Meta, under its licence"),
+    "groundmore": _unipixel("groundmore"),
 }
-"""Data sets whose files lie on the hub as their readers expect them; no hash is known beforehand."""
+"""Data sets whose files lie on the hub as their readers expect them; no hash is known beforehand.
+
+The benchmark's own come first. Sets that are left out are published under terms that each user has to accept, or in
+parts at many places: `evqa.dataset_rows` says where.
+"""
 
 
 def fetch(name: str) -> Path:
@@ -43,36 +79,57 @@ def fetch(name: str) -> Path:
         question = suggestions.did_you_mean(name, [*known, *DATASETS, *zoo.hub_ids()])
         raise ValueError(f"unknown data set {name!r}; to be fetched are: {', '.join(known)}{question}")
     row = DATASETS[name]
+    readme = f"{Path(row.prepare.split()[1]).parent}/README.md says how"
+    if name not in HUB and row.source == MADE_HERE:
+        raise ValueError(f"{name} is not downloaded: run `{roots.python_command(row.prepare.removeprefix('python '))}`")
     if name not in HUB:
-        script = row.prepare.split()[1]
-        raise ValueError(
-            f"{name} has to be fetched by hand from {row.source}; {Path(script).parent}/README.md says how"
-        )
+        raise ValueError(f"{name} has to be fetched by hand from {row.source}; {readme}")
+    published = HUB[name]
     folder = roots.writable(roots.DATA) / row.folder
-    revision, hashes = _snapshot(HUB[name], folder)
+    base = folder.parent if published.in_own_folder else folder
+    try:
+        repository, revision, hashes = _snapshot(published, base)
+    except ValueError as error:
+        raise ValueError(f"{error}; else {name} has to be fetched by hand from {row.source}; {readme}") from error
     for relative, expected in hashes.items():
-        _use(folder, relative, expected)
-    about = {"hub": HUB[name].repository, "revision": revision, "licence": row.licence, "sha256": hashes}
+        _use(base, relative, expected)
+    about = {"hub": repository, "revision": revision, "licence": row.licence, "sha256": hashes}
+    folder.mkdir(parents=True, exist_ok=True)
     jsonl.write_json(folder / f"source-{name}.json", about)
     return folder
 
 
-def _snapshot(published: Published, folder: Path) -> tuple[str, dict[str, str | None]]:
-    """Bring the files; (commit, file -> sha256 where the hub states one)."""
+def _snapshot(published: Published, folder: Path) -> tuple[str, str, dict[str, str | None]]:
+    """Bring the files; (repository, commit, file -> sha256 where the hub states one)."""
     try:
         hub: Any = importlib.import_module("huggingface_hub")  # only a download needs it
     except ModuleNotFoundError as error:
         raise ValueError('a download needs huggingface_hub: pip install "evqa[models]"') from error
-    where = {"repo_id": published.repository, "revision": published.revision, "repo_type": "dataset"}
+    patterns = list(published.files)
     try:
-        info = hub.HfApi().repo_info(**where, files_metadata=True)
-        hub.snapshot_download(**where | {"revision": info.sha}, local_dir=folder, allow_patterns=list(published.files))
+        repository, info = _repository(hub, published)
+        stated = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in info.siblings}
+        wanted = list(hub.utils.filter_repo_objects(stated, allow_patterns=patterns))
+        if wanted:
+            where = {"repo_id": repository, "revision": info.sha, "repo_type": "dataset"}
+            hub.snapshot_download(**where, local_dir=folder, allow_patterns=patterns)
     except hub.errors.HfHubHTTPError.__bases__ as error:  # OSError, and the HTTP library's
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"cannot download {published.repository} ({reason}): check the network, try again") from error
-    stated = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in info.siblings}
-    wanted = hub.utils.filter_repo_objects(stated, allow_patterns=list(published.files))
-    return info.sha, {relative: stated[relative] for relative in wanted}
+    if not wanted:
+        raise ValueError(f"{repository} has no file like {', '.join(patterns)}")
+    return repository, info.sha, {relative: stated[relative] for relative in wanted}
+
+
+def _repository(hub: Any, published: Published) -> tuple[str, Any]:
+    """The first name of the repository that exists, and what the hub states of it."""
+    names = [published.repository, *published.mirrors]
+    for name in names[:-1]:
+        try:
+            return name, hub.HfApi().repo_info(name, repo_type="dataset", files_metadata=True)
+        except hub.errors.RepositoryNotFoundError:
+            continue
+    return names[-1], hub.HfApi().repo_info(names[-1], repo_type="dataset", files_metadata=True)
 
 
 def _use(folder: Path, relative: str, expected: str | None) -> None:
@@ -91,23 +148,55 @@ def _use(folder: Path, relative: str, expected: str | None) -> None:
     done.write_text(found)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch what the command line names, or compare the checkpoints that it names with their hashes."""
-    is_check = sys.argv[1:2] == ["--check"]
-    names = sys.argv[2:] if is_check else sys.argv[1:]
-    if not names or names[0].startswith("-"):
-        known = f"checkpoints: {', '.join(zoo.CHECKPOINTS)}; data sets: {', '.join(HUB)}"
-        sys.stderr.write(f"usage: python -m evqa.fetch NAME[@COMMIT]..., or --check NAME...   ({known})\n")
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not given.names:
+        parser.print_usage(sys.stderr)
+        sys.stderr.write("error: name what to download; --help lists everything\n")
         return 2
-    for name in names:
-        is_checkpoint = zoo.published(name.partition("@")[0]) is not None
+    for name in given.names:
         try:
-            found = zoo.verify(name) if is_check else zoo.download(name) if is_checkpoint else fetch(name)
-            sys.stdout.write(f"{name}: {found}\n")
+            sys.stdout.write(f"{name}: {zoo.verify(name) if given.check else _download(name)}\n")
         except ValueError as error:
             sys.stderr.write(f"{error}\n")
             return 2
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    checkpoints = [f"  {name}: {row.hub} ({row.licence})" for name, row in zoo.CHECKPOINTS.items() if row.hub]
+    sets = [f"  {name}: {published.repository} ({DATASETS[name].licence})" for name, published in HUB.items()]
+    by_hand = ", ".join(name for name, row in DATASETS.items() if name not in HUB and row.source != MADE_HERE)
+    data, models = roots.writable(roots.DATA), roots.writable(roots.MODELS)
+    lines = [f"data sets, into {data}:", *sets, f"  by hand, as data/*/README.md says: {by_hand}"]
+    lines += ["", f"checkpoints, into {models}:", *checkpoints]
+    parser = argparse.ArgumentParser(
+        prog="bash scripts/download.sh" if roots.clone() else "python -m evqa.fetch",
+        description="Download checkpoints and published data sets from the Hugging Face Hub; what is there is kept.",
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME[@COMMIT]", help="a name below, or a checkpoint's Hugging Face id"
+    )
+    parser.add_argument("--check", action="store_true", help="compare checkpoints that are here with their hashes")
+    return parser
+
+
+def _download(name: str) -> Path:
+    """Download a checkpoint or a data set; its folder."""
+    if zoo.published(name.partition("@")[0]) is not None:
+        return zoo.download(name)
+    if zoo.is_hub_id(name) and not suggestions.near_matches(name, zoo.hub_ids()):
+        raise ValueError(f"{name} is not in the tables here: `hf download {name}` brings it where evqa finds it")
+    folder = fetch(name)
+    note = f" ({HUB[name].note})" if HUB[name].note else ""
+    command = roots.python_command(DATASETS[name].prepare.removeprefix("python "))
+    sys.stderr.write(f"{name}: licence {DATASETS[name].licence}{note}; next: {command}\n")
+    return folder
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import shlex
@@ -200,6 +201,21 @@ def test_a_broken_checkpoint_costs_the_tables_and_the_doctor_only_itself(
     assert "sa2va-qwen2.5-vl-7b" in text
     evqa("doctor")
     assert f"checkpoints in {tmp_path}: none" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa("--version") == 0
+    assert capsys.readouterr().out == f"evqa {importlib.metadata.version('evqa')}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "near"), [("pedict", "predict"), ("score_file", "score-file")]
+)
+def test_a_misspelt_command_suggests_the_near_one(command: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa(command, "x") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"evqa: unknown command '{command}'; the commands are: predict, ")
+    assert near in error.partition("did you mean ")[2]
 
 
 def test_the_tables_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,12 +37,20 @@ class Hub(http.server.BaseHTTPRequestHandler):
     files: dict[str, bytes] = {}  # noqa: RUF012
     stated: dict[str, str] = {}  # noqa: RUF012
     """File -> a hash that is stated instead of the true one."""
+    unknown: tuple[str, ...] = ()
+    """Repositories that do not exist."""
 
     def do_HEAD(self):
         self.do_GET()
 
     def do_GET(self):
         path = self.path.split("?")[0]
+        if any(f"/{name}" in path and f"/{name}-" not in path for name in self.unknown):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if "/tree/" in path:
             tree = [{"type": "file", "path": name, "size": len(c), "oid": "0"} for name, c in self.files.items()]
             self.reply(json.dumps(tree).encode(), {"Content-Type": "application/json"})
@@ -135,6 +143,51 @@ def test_a_data_set_is_fetched_checked_and_unpacked_once(tmp_path, hub):
     assert (folder / "gen_mask" / "masks" / "a.json").read_text() == "mine"
 
 
+@pytest.mark.parametrize("unknown", [(), ("Salesforce/ST-Evidence-Bench",)])
+def test_the_benchmarks_own_set_lands_in_its_folder_from_either_name_of_the_repository(tmp_path, hub, unknown):
+    pytest.importorskip("huggingface_hub")
+    address, handler = hub
+    handler.unknown = unknown
+    handler.files = {
+        "st_evidence_gen/st_evidence_gen.csv": b"entry_id\n",
+        "st_evidence_gen/masks.tar.gz": tar_of(**{"masks/a/00000.png": b"png"}),
+        "st_evidence_mcq/st_evidence_mcq.csv": b"not asked for",
+    }
+    done = fetched(address, tmp_path, "st-evidence-gen")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "st_evidence_gen"
+    assert done.stdout == f"st-evidence-gen: {folder}\n"
+    assert "licence CC-BY-NC-4.0" in done.stderr
+    assert "data/st_evidence_gen/prepare.py" in done.stderr
+    assert (folder / "st_evidence_gen.csv").is_file()
+    assert (folder / "masks" / "a" / "00000.png").read_bytes() == b"png"
+    assert not (tmp_path / "st_evidence_mcq").exists()
+    hub_name = json.loads((folder / "source-st-evidence-gen.json").read_text())["hub"]
+    assert hub_name == ("Salesforce/ST-Evidence" if unknown else "Salesforce/ST-Evidence-Bench")
+
+
+def test_a_repository_without_the_files_is_an_error(tmp_path, hub):
+    pytest.importorskip("huggingface_hub")
+    address, handler = hub
+    handler.files = {"other.txt": b"x"}
+    done = fetched(address, tmp_path, "mevis")
+    assert done.returncode == 2
+    assert "has no file like mevis/*, mevis.*" in done.stderr
+    assert not (tmp_path / "mevis").exists()
+
+
+def test_the_help_of_the_download_lists_what_there_is_and_exits_with_0(tmp_path):
+    done = fetched("http://127.0.0.1:9", tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    sets = done.stdout.partition("data sets, into")[2]
+    for number, name in enumerate(("st-evidence-gen", "st-evidence-mcq"), start=1):
+        assert sets.splitlines()[number].startswith(f"  {name}: Salesforce/ST-Evidence-Bench (CC-BY-NC-4.0)")
+    for name in ("revos", "unipixel-3b", "sam2.1-large"):
+        assert f"  {name}: " in done.stdout
+    for wrong in ([], ["--chek", "tiny"]):
+        assert fetched("http://127.0.0.1:9", tmp_path, *wrong).returncode == 2
+
+
 def test_a_damaged_archive_is_removed_and_not_unpacked(tmp_path, hub):
     pytest.importorskip("huggingface_hub")
     address, handler = hub
@@ -153,6 +206,10 @@ def test_a_damaged_archive_is_removed_and_not_unpacked(tmp_path, hub):
         ("revos", "has to be fetched by hand from https://huggingface.co/datasets/PolyU-ChenLab/UniPixel-SFT-1M"),
         ("nothing", "unknown data set 'nothing'; to be fetched are: tiny, "),
         ("tiny", "is on no hub"),
+        ("osprey-pos-neg", "has to be fetched by hand from Osprey-724K"),
+        ("shapes-test", "run `python "),
+        ("nobody/Nothing", "`hf download nobody/Nothing`"),
+        ("Salesforce/ST-Evidence-3", "did you mean Salesforce/ST-Evidence-3B"),
     ],
 )
 def test_what_cannot_be_fetched_says_why(tmp_path, name, message):
