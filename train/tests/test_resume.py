@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from evqa import datasets
 from evqa.jsonl import write_records
 from evqa.schema import NO_VIDEO, Exchange, Sample
+from unipixel import convert as conversion
 from unipixel import integrity, run_folder, sft
 from unipixel.convert import Conversion, convert
 from unipixel.model import checkpoints
@@ -270,7 +272,7 @@ def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tin
     assert torch.equal(merged.seg_head[1].weight, expected["seg_head.1.weight"])
     for damage in (flip, remove):
         damage(folder / "pytorch_model.safetensors")
-        with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors "):
+        with pytest.raises(ValueError, match=r"pytorch_model\.safetensors .*newest complete .*checkpoint-2$"):
             convert(Conversion(out=tmp_path / "other", base=tiny_checkpoint, trained=folder))
         with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors "):
             checkpoints.load(folder, base=tiny_checkpoint)
@@ -282,16 +284,29 @@ def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tin
 
 def test_the_shards_of_every_process_are_needed(tmp_path):
     config = {"lora": {"rank": 0}, "modules": [], "loop": {"zero": 2}}
-    (tmp_path / "sft.json").write_text(json.dumps({"config": config, "processes": 2}))
-    names = ["config.json", "trainer_state.json", "scheduler.pt", "latest", "rng_state_0.pth", "rng_state_1.pth"]
+    folder = tmp_path / "checkpoint-4"
+    (folder / "global_step4").mkdir(parents=True)
+    (folder / "sft.json").write_text(json.dumps({"config": config, "processes": 2}))
+    (folder / "trainer_state.json").write_text('{"global_step": 4, "log_history": []}')
+    names = ["config.json", "scheduler.pt", "latest", "rng_state_0.pth", "rng_state_1.pth"]
     shards = [f"global_step4/zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 1)]
-    (tmp_path / "global_step4").mkdir()
     for name in [*names, *shards, "global_step4/mp_rank_00_model_states.pt"]:
-        (tmp_path / name).touch()
-    assert integrity.checkpoint_damage(tmp_path, is_deep=False) == []
-    remove(tmp_path / shards[1])
+        (folder / name).touch()
+    assert integrity.checkpoint_damage(folder, is_deep=False) == []
+    remove(folder / shards[1])
     expected = "1 of 2 files global_step*/*optim_states.pt are missing"
-    assert integrity.checkpoint_damage(tmp_path, is_deep=False) == [expected]
+    assert integrity.checkpoint_damage(folder, is_deep=False) == [expected]
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"global_step": 4, "log_history": 3}', '{"global_step": 2, "log_history": []}', "\0"]
+)
+def test_the_state_of_another_step_or_shape_is_damage(cut_off, content):
+    folder = cut_off / "checkpoint-4"
+    (folder / "manifest.json").unlink()
+    (folder / "trainer_state.json").write_text(content)
+    (damage,) = integrity.checkpoint_damage(folder)
+    assert damage.startswith("trainer_state.json is ")
 
 
 # Full disks
@@ -315,6 +330,35 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(flags, finished, cut_
     assert not list(cut_off.glob("partial/*"))
     assert sft.main([*flags, "--out", str(cut_off)]) == 0
     assert_same_weights(finished, cut_off)
+
+
+def test_a_full_disk_ends_a_conversion_in_one_line(finished, tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "model.safetensors.index.json").write_text("of a conversion that was cut off")
+    arguments = [str(tmp_path / "new"), "--base", str(tiny_checkpoint), "--trained", str(finished / "checkpoint-4")]
+    monkeypatch.setattr(sys, "argv", ["convert", *arguments])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
+    try:
+        assert conversion.main() == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"cannot write {tmp_path / 'new'} (" in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+    assert conversion.main() == 0
+    assert not (tmp_path / "new" / "model.safetensors.index.json").exists()
+
+
+def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
+    """Messages of torch 2.13."""
+    for message in (
+        "CUDA out of memory. Tried to allocate 20.00 MiB",
+        "unable to write to file </torch_12_34_5>: No space left on device (28)",
+        "DataLoader worker (pid(s) 17) exited unexpectedly",
+    ):
+        assert sft.is_of_machine(RuntimeError(message))
+    assert sft.is_of_machine(OSError(28, "No space left on device"))
+    assert not sft.is_of_machine(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
 
 
 # Other numbers of processes, other lengths

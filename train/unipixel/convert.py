@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import tyro
 from transformers import PreTrainedTokenizerBase
 from tyro.conf import Positional, arg
 
+from unipixel import integrity
 from unipixel.model import checkpoints, decoder_weights
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.unipixel import UniPixel
@@ -53,8 +55,11 @@ def convert(wanted: Conversion) -> UniPixel:
     if wanted.dtype != "auto":
         model = model.to(getattr(torch, wanted.dtype))
     partial = wanted.out.with_name(wanted.out.name + ".partial")
-    checkpoints.save(model, partial, tokenizer)
-    partial.rename(wanted.out)
+    if partial.exists():
+        shutil.rmtree(partial)  # a conversion that was cut off
+    with integrity.writing(partial, wanted.out, lambda: "then give the same command again"):
+        checkpoints.save(model, partial, tokenizer)
+        partial.rename(wanted.out)
     return model
 
 

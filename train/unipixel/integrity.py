@@ -7,9 +7,12 @@ header and length of safetensors, checksums of torch's zip archives, JSON. Nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -21,6 +24,8 @@ from evqa import jsonl, unpack
 MANIFEST = "manifest.json"
 RECORD = "sft.json"
 """What a checkpoint was made with; see `unipixel.run_folder`."""
+
+STATE = "trainer_state.json"
 
 NUM_THREADS = 4
 """Files that are hashed at a time; hashlib releases the interpreter's lock."""
@@ -49,6 +54,38 @@ def write_manifest(folder: Path) -> None:
     jsonl.write_json(folder / MANIFEST, {"files": files})
 
 
+@contextlib.contextmanager
+def writing(partial: Path, final: Path, advice: Callable[[], str]) -> Iterator[None]:
+    """While a folder is written: where that fails, what is half-written goes, and a `ValueError` ends with `advice`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' ways to tell of a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        existing = next(folder for folder in final.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(existing).free / 1e9
+        raise ValueError(
+            f"cannot write {final} ({reason}; {free:.1f} GB are free there): make room; {advice()}"
+        ) from error
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name tells; -1 = none."""
+    match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; whether their files are whole, `checkpoint_damage` tells."""
+    found = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
+    return sorted((one for one in found if (one / RECORD).is_file() or has_manifest(one)), key=step_of)
+
+
+def newest_whole(out: Path, damage: Callable[[Path], list[str]]) -> Path | None:
+    """The newest checkpoint of a run without damage."""
+    return next((one for one in reversed(checkpoints(out)) if not damage(one)), None)
+
+
 def has_manifest(folder: Path) -> bool:
     """Whether a folder says what it should hold."""
     return (folder / MANIFEST).is_file()
@@ -63,14 +100,12 @@ def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
     """
     try:
         missing = list(_missing(folder, _record(folder)))
-        if missing:
-            return missing
-        if has_manifest(folder):
+        if not missing and has_manifest(folder):
             entries = _entries(folder)
-            return _absent(folder, entries) or _changed(folder, entries.keys() - {RECORD}, entries, is_deep=is_deep)
+            missing = _absent(folder, entries) or _changed(folder, entries.keys() - {RECORD}, entries, is_deep=is_deep)
+        return missing or _state_damage(folder) or list(_structure_damage(folder) if is_deep else ())
     except ValueError as error:
         return [str(error)]
-    return list(_structure_damage(sorted(path for path in folder.rglob("*") if path.is_file()))) if is_deep else []
 
 
 def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
@@ -100,7 +135,7 @@ def _absent(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _is_of_weights(path: str) -> bool:
     """Whether a file of a manifest is needed to load the weights."""
-    return path.endswith(WEIGHT_SUFFIXES) and "/" not in path and path not in {RECORD, "trainer_state.json"}
+    return path.endswith(WEIGHT_SUFFIXES) and "/" not in path and path not in {RECORD, STATE}
 
 
 def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, Entry], *, is_deep: bool) -> list[str]:
@@ -153,7 +188,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _missing(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     """Files that going on needs, by the settings that a checkpoint was made with."""
-    names = ["trainer_state.json", "scheduler.pt", *_weight_files(record)]
+    names = [STATE, "scheduler.pt", *_weight_files(record)]
     try:
         processes, zero = int(record["processes"]), record["config"]["loop"].get("zero")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -182,10 +217,24 @@ def _weight_files(record: Mapping[str, Any]) -> list[str]:
     return ["config.json", *adapter, *(["pytorch_model.safetensors"] if has_modules else [])]
 
 
+def _state_damage(folder: Path) -> list[str]:
+    """What is wrong with the state that Trainer keeps: it is of another step than the folder's name says."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        step, lines = state["global_step"], state["log_history"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{STATE} is damaged ({error!r})"]
+    if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
+        return [f"{STATE} is damaged (log_history is no list of objects)"]
+    return [] if step == step_of(folder) else [f"{STATE} is of step {step}"]
+
+
 # Without a manifest
 
 
-def _structure_damage(paths: list[Path]) -> Iterator[str]:
+def _structure_damage(folder: Path) -> Iterator[str]:
+    """Damage that a file shows by itself; nothing where a manifest tells more."""
+    paths = [] if has_manifest(folder) else sorted(path for path in folder.rglob("*") if path.is_file())
     checks = {".safetensors": _check_safetensors, ".json": _check_json} | dict.fromkeys(TORCH_SUFFIXES, _check_torch)
     for path in paths:
         try:

@@ -59,7 +59,7 @@ def main() -> int:
         wish = sft.parse(rest)
         data = None if wish.dry_run else wish.config.evaluation.benchmark
         check(wish, found, data)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     if code := _run(training(found, rest)):

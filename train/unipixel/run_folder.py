@@ -16,19 +16,17 @@ import dataclasses
 import fcntl
 import json
 import logging
-import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from evqa import jsonl, runner
 from unipixel import integrity
 from unipixel.configs import SFTConfig
-from unipixel.integrity import RECORD
+from unipixel.integrity import RECORD, checkpoints, step_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +101,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def checkpoints(out: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; whether their files are whole, `check_complete` tells."""
-    found = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
-    return sorted((one for one in found if (one / RECORD).is_file() or integrity.has_manifest(one)), key=step_of)
-
-
 def check_complete(checkpoint: Path, *, is_deep: bool = True) -> None:
     """A `ValueError` where files of a checkpoint are missing or damaged; it names the newest one that is complete.
 
@@ -125,22 +117,21 @@ def check_complete(checkpoint: Path, *, is_deep: bool = True) -> None:
         )
 
 
-def newest_complete(out: Path, *, is_deep: bool = True) -> Path | None:
-    """The newest checkpoint of a run whose files are all there, unchanged."""
-    newest_first = reversed(checkpoints(out))
-    return next((one for one in newest_first if not integrity.checkpoint_damage(one, is_deep=is_deep)), None)
+def writing(partial: Path, final: Path) -> AbstractContextManager[None]:
+    """While a checkpoint or the model of a run is written; see `integrity.writing`."""
+    return integrity.writing(partial, final, lambda: way_on(final.parent))
 
 
 def way_on(out: Path) -> str:
     """How a run that ends with an error goes on, as the end of its message."""
-    good = newest_complete(out, is_deep=False)
+    good = integrity.newest_whole(out, lambda one: integrity.checkpoint_damage(one, is_deep=False))
     if good is None:
         return "there is no checkpoint yet: the same command starts again"
     return f"the last complete checkpoint is {good}: the same command goes on from there"
 
 
 def _other_than(checkpoint: Path) -> str:
-    good = newest_complete(checkpoint.parent)
+    good = integrity.newest_whole(checkpoint.parent, integrity.checkpoint_damage)
     if good is None:
         return (
             f"No checkpoint in {checkpoint.parent} is complete: start again with --from-scratch, or use another --out"
@@ -150,15 +141,9 @@ def _other_than(checkpoint: Path) -> str:
     return f"The newest complete checkpoint is {good}: remove {checkpoint}, and the same command goes on from there"
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint's name tells; -1 = none."""
-    match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
-    return int(match[1]) if match else -1
-
-
 def history(checkpoint: Path) -> list[dict[str, Any]]:
     """The lines of the log that Trainer kept in a checkpoint."""
-    path = checkpoint / "trainer_state.json"
+    path = checkpoint / integrity.STATE
     return json.loads(path.read_text(encoding="utf-8"))["log_history"] if path.is_file() else []
 
 
@@ -183,20 +168,6 @@ def held(out: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(f"another process trains in {out}: wait for it, or choose another --out") from error
         yield
-
-
-@contextlib.contextmanager
-def writing(partial: Path, final: Path) -> Iterator[None]:
-    """While a folder is written: where that fails, what is half-written goes, and a `ValueError` says how to go on."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' ways to tell of a full disk
-        shutil.rmtree(partial, ignore_errors=True)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        free = shutil.disk_usage(final.parent).free / 1e9
-        raise ValueError(
-            f"cannot write {final} ({reason}; {free:.1f} GB are free there): make room; {way_on(final.parent)}"
-        ) from error
 
 
 def publish(partial: Path, final: Path) -> None:

@@ -197,9 +197,18 @@ def run(command: Command, *, rank: int, processes: int) -> int:
                 tidy(command, job.record)
             try:
                 train(job, checkpoint)
-            except OSError as error:
-                raise ValueError(f"{error}; {run_folder.way_on(config.out)}") from error
+            except (OSError, RuntimeError) as error:
+                if not is_of_machine(error):
+                    raise
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ValueError(f"{reason}; {run_folder.way_on(config.out)}") from error
     return 0
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether the machine failed, not this program: disk, shared memory, GPU memory, a killed process of the loader."""
+    causes = ("out of memory", "No space left", "DataLoader worker")
+    return isinstance(error, OSError) or any(cause in str(error) for cause in causes)
 
 
 def is_finished(command: Command, job: Job) -> bool:

@@ -271,7 +271,11 @@ def check(folder: Path) -> None:
 def check_trained(folder: Path) -> None:
     """A `ValueError` where trained weights of a run are missing, or are not as they were written."""
     if damage := integrity.weights_damage(folder):
-        raise ValueError(f"{folder} is not complete: {'; '.join(damage)}. Take another checkpoint, or copy it again")
+        good = (
+            integrity.newest_whole(folder.parent, integrity.weights_damage) if integrity.step_of(folder) >= 0 else None
+        )
+        advice = "copy it again" if good is None else f"the newest complete checkpoint there is {good}"
+        raise ValueError(f"{folder} is not complete: {'; '.join(damage)}; {advice}")
 
 
 def _check_whole(folder: Path) -> None:
