@@ -7,14 +7,16 @@ frames) and prediction.jsonl. Frames are read and written one at a time, so any 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evqa import jsonl, media, methods, models, zoo
 from evqa.evidence_files import EvidenceDrawing
 from evqa.media import Video
-from evqa.models.base import Model
+from evqa.methods import Method
+from evqa.models import Setting
+from evqa.models.base import Model, ModelStop
 from evqa.overlay import PromptMark
 from evqa.pointing import Pointed, Pointing, places_of, pointed
 from evqa.schema import LETTERS, Prediction, Sample, Span, Track
@@ -53,10 +55,27 @@ class Answer:
             f"when:    {_when(prediction.spans)}",
             f"where:   {_where(prediction)}",
         ]
-        return [*lines, f"reply:   {prediction.turns[-1].reply}"] if self.sample.options else lines
+        shown = prediction.turns if self.sample.options else prediction.turns[1:]
+        return [*lines, *(f"reply:   {turn.reply}" for turn in shown)]
 
 
-def ask(
+@dataclass(frozen=True, kw_only=True)
+class AskSettings:
+    """How a question is asked: as by `evqa predict`."""
+
+    method: str | None = None
+    """A name of `methods.METHODS`; None = that of the model's row."""
+    times: bool = True
+    """Whether the prompts tell the duration and the seconds of the frames."""
+    seed: int = 0
+    overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    """Settings of a named model in place of those of its row."""
+
+
+DEFAULT = AskSettings()
+
+
+def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
     video: Path,
     question: str,
     options: Sequence[str],
@@ -64,6 +83,7 @@ def ask(
     out: Path,
     *,
     pointing: Pointing = NOTHING,
+    settings: AskSettings = DEFAULT,
 ) -> Answer:
     """Ask a model (a name, a path, or one that is built) and draw what it shows as evidence into `out`.
 
@@ -74,7 +94,8 @@ def ask(
         raise ValueError("the question is empty")
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
-    asked = models.build(model) if isinstance(model, str) else model
+    method = None if settings.method is None else methods.method(settings.method)
+    asked = _model(model, settings)
     shown = pointed(asked, media.probe(video.resolve()), question, pointing) if pointing else None
     sample = Sample(
         id=_id(video),
@@ -83,7 +104,8 @@ def ask(
         question=shown.question if shown else question,
         options=tuple(options),
     )
-    prediction = methods.METHODS["single-turn"](shown or asked, sample)
+    method = method or methods.method(methods.default(model, sample))
+    prediction = _predicted(method, shown or asked, sample, times=settings.times)
     try:
         drawing = EvidenceDrawing(
             video=facts,
@@ -92,10 +114,30 @@ def ask(
             prompts=_prompt_marks(facts, pointing),
             prompt_objects=_prompt_objects(shown, pointing) if shown else (),
         )
-        return _written(sample, drawing, out, note=_note(asked.name))
+        return _written(sample, drawing, out, note=_note(asked))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
+
+
+def _model(model: str | Model, settings: AskSettings) -> Model:
+    """The model that is asked, built where it is named."""
+    if isinstance(model, str):
+        overrides = models.run_settings(model, settings.overrides, times=settings.times, seed=settings.seed)
+        return models.build(model, **overrides)
+    if settings.overrides:
+        raise ValueError(f"model {model.name!r} is built already: give its settings when it is built")
+    return model
+
+
+def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> Prediction:
+    """The prediction; a model that stops in the middle gives the failed one with the turns before."""
+    try:
+        return method(model, sample, times=times)
+    except ModelStop as stop:
+        if stop.begun is None:
+            raise ValueError(str(stop)) from stop
+        return stop.begun
 
 
 def _prompt_marks(video: Video, pointing: Pointing) -> list[PromptMark]:
@@ -137,7 +179,7 @@ def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) 
 
 def _answer(sample: Sample, prediction: Prediction) -> str:
     if not sample.options:
-        return prediction.turns[-1].reply if prediction.turns else ""
+        return prediction.turns[0].reply if prediction.turns else ""  # later turns ask for the evidence
     if prediction.answer is None:
         return "the reply commits to no option"
     return f"({LETTERS[prediction.answer]}) {sample.options[prediction.answer]}"
@@ -158,9 +200,10 @@ def _where(prediction: Prediction) -> str:
     return f"{len(frames)} object(s), in {counts or 0} of {prediction.num_frames} frames"
 
 
-def _note(model: str) -> str:
-    """The note on the checkpoint that the model's row names; "" where it has none."""
-    name = models.row(model).arguments.get("checkpoint")
+def _note(model: Model) -> str:
+    """The note on the checkpoint that the model was loaded from; "" where it has none."""
+    found = models.row_or_none(model.name)
+    name = model.settings.get("checkpoint") or (found and found.arguments.get("checkpoint"))
     return zoo.note(name) if isinstance(name, str) else ""
 
 

@@ -42,11 +42,7 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
     name = asking.method or methods.default(asking.model, dataset.samples[0])
     work = partial(methods.method(name), times=asking.times)
     folder = out or roots.outputs(plain(asking.data), f"{plain(asking.model)}-{name}")
-    overrides = dict(asking.overrides)
-    if not asking.times and models.has_setting(asking.model, "time_marks"):
-        overrides["time_marks"] = False
-    if models.has_setting(asking.model, "seed"):
-        overrides["seed"] = asking.seed
+    overrides = models.run_settings(asking.model, asking.overrides, times=asking.times, seed=asking.seed)
     with hands.crew(asking.model, overrides) as crew:
         return runner.run(
             crew,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa import masks, media
+from evqa import masks, media, models
 from evqa.media import Video
 from evqa.models.base import WORDS_ONLY, Clip, Message, Model, ModelError, Part, Place, Pointable, Reply, Sampling
 from evqa.schema import Track
@@ -48,6 +48,7 @@ class Pointed:
     def __init__(self, model: Model, clip: Clip, question: str) -> None:
         """`question`: as the model is to be asked."""
         self.name, self.clip, self.question = model.name, clip, question
+        self.dialect = models.reply_dialect(model)
         self._model = model
 
     @property

@@ -1,4 +1,8 @@
+import inspect
 import json
+import subprocess
+import sys
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,9 +12,13 @@ import pytest
 from PIL import Image
 
 from evqa import colours, jsonl, masks, media, models, overlay
-from evqa.ask import Answer, ask
+from evqa.__main__ import main
+from evqa.ask import Answer, AskSettings, ask
 from evqa.captions import load_font, wrap
+from evqa.commands import COMMANDS
 from evqa.evidence_files import EvidenceDrawing
+from evqa.models.base import Reply
+from evqa.models.options import ModelOptions
 from evqa.schema import Prediction, Span, Track
 
 REPLY = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."
@@ -372,3 +380,105 @@ def test_a_sheet_of_a_real_clip_shows_its_frames_at_their_times(tmp_path: Path) 
     top = next(row for row in marked if row + 1 not in marked and row > head)
     tile = page[top + 1 : top + 1 + size[1], 6:326]
     assert np.abs(tile - first)[10:-10, 10:-10].mean() < 12
+
+
+class Answerer:
+    """A model that somebody built by hand: it is in no table."""
+
+    name = "my-model"
+    concurrency = 1
+
+    def __init__(self, *texts: str) -> None:
+        self.texts, self.prompts = list(texts), []
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {}
+
+    def generate(self, messages: object) -> Reply:
+        self.prompts.append(messages[-1].parts[-1])
+        return Reply(self.texts[min(len(self.prompts), len(self.texts)) - 1])
+
+
+def test_a_built_model_that_is_in_no_table_is_asked_for_json(tmp_path: Path, video: Path) -> None:
+    model = Answerer('{"answer": "B", "segments": [[0.5, 1.5]], "referring_expressions": ["the square"]}')
+    answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
+    assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
+    assert answer.prediction.expressions == ("the square",)
+    assert "JSON" in model.prompts[0]
+    assert answer.note == ""
+    with pytest.raises(ValueError, match="model 'my-model' is built already"):
+        ask(video, "Why?", (), model, tmp_path / "out", settings=AskSettings(overrides={"fps": 1.0}))
+
+
+def test_a_built_model_that_states_its_dialect_is_asked_in_it(tmp_path: Path, video: Path) -> None:
+    model = Answerer(REPLY)
+    model.dialect = "trained"
+    answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
+    assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
+    assert "JSON" not in model.prompts[0]
+
+
+def test_a_model_is_asked_by_the_method_of_its_row(tmp_path: Path, video: Path) -> None:
+    model = Answerer("B", "[[0.5, 1.5]]", "It is there.")
+    model.name = "unipixel-3b"
+    answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
+    assert len(model.prompts) == 3, "grounded-turns, as by evqa predict"
+    assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
+    single = AskSettings(method="trained")
+    other = Answerer(REPLY)
+    other.name = "unipixel-3b"
+    ask(video, "Which shape moves?", ("circle", "square"), other, tmp_path / "out", settings=single)
+    assert len(other.prompts) == 1
+    with pytest.raises(ValueError, match=r"unknown method 'single'.*did you mean single-turn"):
+        ask(video, "Why?", (), other, tmp_path / "out", settings=AskSettings(method="single"))
+
+
+def test_an_open_question_in_turns_is_answered_by_the_first_reply(tmp_path: Path, video: Path) -> None:
+    model = Answerer("A square moves.", "[[0.5, 1.5]]", "There it is.")
+    settings = AskSettings(method="grounded-turns")
+    text = ask(video, "What moves?", (), model, tmp_path / "out", settings=settings).text()
+    assert "answer:  A square moves." in text
+
+
+@pytest.mark.parametrize("command", ["ask", "predict", "benchmark", "segment"])
+def test_each_command_that_asks_a_model_has_all_options_of_models(command: str) -> None:
+    annotation = inspect.signature(COMMANDS[command], eval_str=True).parameters["options"].annotation
+    assert annotation.__origin__ is ModelOptions
+    names = {field.name for field in fields(ModelOptions)}
+    assert {"model_id", "base_url", "fps", "max_frames", "device", "dtype", "temperature", "mask_fps"} <= names
+
+
+def test_ask_reaches_a_server_with_the_options_of_predict(
+    tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.delenv("EVQA_SERVER_KEY", raising=False)
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fault_server.py"))], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        given = ["ask", str(video), "Question number 001?", "--option", "circle", "--option", "square"]
+        given += ["--model", "openai-compatible", "--base-url", f"{address}/v1", "--model-id", "some-model"]
+        code = main([*given, "--max-frames", "2", "--fps", "1", "--out", str(tmp_path / "out")])
+        text = capsys.readouterr().out
+        assert code == 0, text
+        assert "answer:  (" in text
+        assert main([*given, "--base-url", "http://127.0.0.1:9/v1", "--tries", "1", "--out", str(tmp_path)]) == 1
+        assert "failed:  " in capsys.readouterr().out
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_device_and_max_tokens_mean_the_same_for_all_models_with_weights() -> None:
+    hf = ["device_map", "max_tokens"]
+    given = {"device": "cpu", "max_tokens": 5}
+    assert models.renamed_settings(hf, given) == {"device_map": "cpu", "max_tokens": 5}
+    ours = ["device", "max_new_tokens"]
+    given = {"device_map": "cpu", "max_tokens": 5}
+    assert models.renamed_settings(ours, given) == {"device": "cpu", "max_new_tokens": 5}
+    with pytest.raises(ValueError, match="--device-map and --device mean the same"):
+        models.renamed_settings(ours, {"device": "cpu", "device_map": "cpu"})

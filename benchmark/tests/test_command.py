@@ -208,9 +208,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"evqa {importlib.metadata.version('evqa')}\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "near"), [("pedict", "predict"), ("score_file", "score-file")]
-)
+@pytest.mark.parametrize(("command", "near"), [("pedict", "predict"), ("score_file", "score-file")])
 def test_a_misspelt_command_suggests_the_near_one(command: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evqa(command, "x") == 2
     error = capsys.readouterr().err

@@ -26,6 +26,7 @@ from evqa import media, zoo
 from evqa.choices import letter_place
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.batching import Batcher
+from evqa.models.row import Dialect
 from evqa.schema import LETTERS, Track, Usage
 from unipixel import devices, visits
 from unipixel.asking import Asked, Reader
@@ -53,6 +54,8 @@ class Loaded(NamedTuple):
 
 class UniPixelChat:
     """A checkpoint that replies with text and masks: the same question gets the same reply."""
+
+    dialect: Dialect = "trained"
 
     def __init__(  # noqa: PLR0913
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from evqa.commands.arguments import Folder
+from evqa.commands.arguments import Folder, Name
 from evqa.commands.telling import say
+from evqa.models.options import ModelOptions
 
 
 def ask(  # noqa: PLR0913  (each is an option of the command)
@@ -21,7 +22,11 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     mask: UseAppendAction[tuple[str, ...]] = (),
     one_pass: bool = False,
     model: str = "tiny",
+    method: Name = None,
+    times: bool = True,
+    seed: int = 0,
     out: Folder = None,
+    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008  (frozen)
 ) -> int:
     """Ask one question about one video; see the answer, when it is seen, and the pixels that show it.
 
@@ -39,17 +44,24 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         box: x0,y0,x1,y1 in pixels, and @SECOND; repeat it for each object.
         mask: an image of the frame's size, non-zero = the object, and @SECOND; repeat it for each object.
         one_pass: tell the model points and boxes as they are, instead of following the objects there first.
-        model: name of a model (evqa list models), or a folder with a checkpoint.
+        model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
+            replies.
+        method: how the model is asked (evqa list methods); what its row says, where none is named.
+        times: tell the model the duration and the seconds of its frames; --no-times is what was published.
+        seed: with --temperature our models start from it.
         out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
+        options: settings of the model in place of those of its row.
     """
     from evqa import roots
+    from evqa.ask import AskSettings
     from evqa.ask import ask as answer_to
     from evqa.pointing import Pointing
     from evqa.shards import plain
 
     folder = out or roots.outputs("ask", plain(video.stem))
     pointing = Pointing(points=point, boxes=box, masks=mask, one_pass=one_pass)
-    answer = answer_to(video, question, option, model, folder, pointing=pointing)
+    settings = AskSettings(method=method, times=times, seed=seed, overrides=options.overrides())
+    answer = answer_to(video, question, option, model, folder, pointing=pointing, settings=settings)
     say(answer.text())
     return 1 if answer.prediction.status == "failed" else 0
 

@@ -37,7 +37,8 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
 
     Args:
         data: name of a data set (evqa list datasets), or its folder.
-        model: name of a model (evqa list models), a folder with a checkpoint, or a .json file of replies.
+        model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
+            replies.
         method: how the model is asked (evqa list methods); what data and model are made for, where none is named.
         out: folder of the run; outputs/DATA/MODEL-METHOD where none is given.
         times: tell the model the duration and the seconds of its frames; --no-times is what was published.
@@ -58,12 +59,12 @@ def segment(  # noqa: PLR0913
     *,
     model: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
     mode: ModeChoice = "both",
-    fps: Annotated[float | None, arg(metavar="X")] = None,
     every: Number = None,
     num_frames: Number = None,
     data: Name = None,
     out: Folder = None,
     hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
+    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
 ) -> int:
     """Turn the referring expressions of a run's predictions into masks: a run with masks beside it.
 
@@ -75,20 +76,20 @@ def segment(  # noqa: PLR0913
         run: folder of a run whose predictions have referring expressions, or a file as the original writes it.
         model: a model that draws masks.
         mode: one prompt an expression, one for all of a sample's, or both; the published numbers are of concat.
-        fps: frames a second that the model looks at; masks are on every frame.
-        every: it looks at every N-th frame instead.
-        num_frames: it looks at so many frames, evenly spread, instead.
+        every: the model sees every N-th frame, instead of --fps; masks are on every frame.
+        num_frames: it sees so many frames, evenly spread, instead.
         data: data set that was predicted; the one that the run names, where none is given.
         out: the folders are called this and the mode; where none is given, RUN and the mode.
         hands: which samples, and who predicts them.
+        options: settings of the model in place of those of its row.
     """
     from evqa import pipeline
 
-    policy = {"fps": fps, "every": every, "num_frames": num_frames}
+    policy = {"fps": options.fps, "every": every, "num_frames": num_frames}
     given = {name: value for name, value in policy.items() if value is not None}
     if len(given) > 1:
         raise ValueError(f"give one of --fps, --every and --num-frames, got {len(given)}")
-    overrides = {**dict.fromkeys(policy), **given} if given else {}
+    overrides = options.overrides() | ({**dict.fromkeys(policy), **given} if given else {})
     drawing = pipeline.Drawing(model=model, overrides=overrides, mode=mode)
     summaries = pipeline.draw(run, drawing, hands, out, data)
     return max(tell(one, _next(one.folder, hands)) for one in summaries)
@@ -136,7 +137,8 @@ def benchmark(  # noqa: PLR0913
 
     Args:
         data: name of a data set (evqa list datasets), or its folder.
-        model: name of a model (evqa list models), a folder with a checkpoint, or a .json file of replies.
+        model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
+            replies.
         method: see evqa predict.
         segmenter: the model that draws masks for expressions.
         mode: see evqa segment.

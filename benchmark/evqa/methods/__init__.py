@@ -41,8 +41,12 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def default(model: str, sample: Sample) -> str:
-    """The method for a model where none is named: multiple choice for such samples, else what its row says."""
+def default(model: str | Model, sample: Sample) -> str:
+    """The method for a model where none is named: multiple choice for such samples, else what its row says.
+
+    For a built model in no table it is "single-turn".
+    """
     if sample.time_options or sample.mask_options:
         return "choose"
-    return models.row(model).method
+    found = models.row(model) if isinstance(model, str) else models.row_or_none(model.name)
+    return "single-turn" if found is None else found.method

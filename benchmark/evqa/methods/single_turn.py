@@ -13,7 +13,7 @@ from evqa.schema import Ask, Prediction, Sample
 
 def single_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """Everything in one prompt, in the form that the model's row names."""
-    return _in_one(model, sample, models.row(model.name).dialect, times=times)
+    return _in_one(model, sample, models.reply_dialect(model), times=times)
 
 
 def json_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:

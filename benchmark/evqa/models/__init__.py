@@ -7,14 +7,14 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from evqa import suggestions, zoo
 from evqa.models.api_rows import API_MODELS
-from evqa.models.base import Model
+from evqa.models.base import Formatted, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.row import Dialect as Dialect
 from evqa.models.row import ModelRow as ModelRow
@@ -30,6 +30,9 @@ COUNTS = (
     *("max_tokens", "max_new_tokens", "batch_size", "tensor_parallel", "concurrency"),
 )
 """Settings that are numbers of something, at least 1."""
+
+SYNONYMS = {"device": "device_map", "max_tokens": "max_new_tokens"}
+"""Settings that adapters have under either name."""
 
 RATES = ("fps", "mask_fps")
 """Settings that are numbers a second, above 0."""
@@ -152,12 +155,43 @@ def build(name: str, **overrides: Setting) -> Model:
         check_weights(name)
     make = _adapter(name, found)
     shared = _shared(make)
-    _check(name, make, overrides)
-    given: dict[str, Any] = {**found.arguments, **overrides}
+    settings = renamed_settings(_settings(make), overrides)
+    _check(name, make, settings)
+    given: dict[str, Any] = {**found.arguments, **settings}
     for parameter, record in shared.items():
         own = [field.name for field in fields(record) if field.name in given]
         given[parameter] = record(**{setting: given.pop(setting) for setting in own})
     return cast("Model", make(name=name, **given))
+
+
+def reply_dialect(model: Model) -> Dialect:
+    """The form in which a built model is asked to reply: its own, that of the row of its name, else JSON."""
+    if isinstance(model, Formatted):
+        return model.dialect
+    found = row_or_none(model.name)
+    return "json" if found is None else found.dialect
+
+
+def row_or_none(name: str) -> ModelRow | None:
+    """As `row`; None for a name in no table, such as that of a model which was built by hand."""
+    try:
+        return row(name)
+    except ValueError:
+        return None
+
+
+def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, seed: int) -> dict[str, Setting]:
+    """The overrides of a model for a run: what was given, and what `times` and `seed` mean for it.
+
+    Raises a `ValueError` for a model that is unknown or whose weights are missing, before its adapter is imported.
+    """
+    check_weights(name)
+    settings = dict(overrides)
+    if not times and has_setting(name, "time_marks"):
+        settings["time_marks"] = False
+    if has_setting(name, "seed"):
+        settings["seed"] = seed
+    return settings
 
 
 def has_setting(name: str, setting: str) -> bool:
@@ -168,6 +202,15 @@ def has_setting(name: str, setting: str) -> bool:
 def is_behind_api(name: str) -> bool:
     """Whether a server computes a model's replies."""
     return "calling" in _shared(_adapter(name, row(name)))
+
+
+def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
+    """The overrides under the names that an adapter has for them (see `SYNONYMS`)."""
+    synonyms = {**SYNONYMS, **{theirs: ours for ours, theirs in SYNONYMS.items()}}
+    names = {key: key if key in known or synonyms.get(key) not in known else synonyms[key] for key in overrides}
+    if twice := [key for key, name in names.items() if name != key and name in overrides]:
+        raise ValueError(f"{_flags(twice)} and {_flags([names[twice[0]]])} mean the same: give one")
+    return {names[key]: value for key, value in overrides.items()}
 
 
 def _settings(make: Callable[..., object]) -> list[str]:

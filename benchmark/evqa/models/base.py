@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from evqa.models.row import Dialect
 from evqa.schema import Ask, Finish, Prediction, Track, Usage
 
 
@@ -125,6 +126,14 @@ class Concurrent(Protocol):
 def at_once(model: object) -> int:
     """How many samples a model is asked at once."""
     return model.concurrency if isinstance(model, Concurrent) else 1
+
+
+@runtime_checkable
+class Formatted(Protocol):
+    """A model that states in which form it replies, whatever its name."""
+
+    dialect: Dialect
+    """See `ModelRow.dialect`."""
 
 
 @runtime_checkable

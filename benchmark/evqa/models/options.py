@@ -72,9 +72,11 @@ class ModelOptions:
     """compile the image encoder of our models' mask decoder (torch.compile): minutes once; what it gains on a GPU is
     not measured yet."""
     device_map: Word = None
-    """where an open model lies: auto (all GPUs), cpu, cuda:0."""
+    """where a model with open weights lies: auto (all GPUs), cpu, cuda:0."""
+    device: Word = None
+    """the same, under the name of PyTorch: auto, cpu, cuda, cuda:1."""
     dtype: Word = None
-    """numbers of an open model: auto, bfloat16, float16, float32."""
+    """numbers of a model with open weights: auto, bfloat16, float16, float32."""
     tensor_parallel: Whole = None
     """GPUs that hold one copy of the model, with vLLM."""
     trust_remote_code: bool = False

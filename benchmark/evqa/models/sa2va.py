@@ -25,6 +25,7 @@ from evqa import media, zoo
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.frames import FramePolicy, Picture, pictures
 from evqa.models.hf_chat import load_model
+from evqa.models.row import Dialect
 from evqa.schema import RLE, Track, Usage
 
 SEGMENT = "[SEG]"
@@ -35,6 +36,8 @@ END = ("<|im_end|>", "<|end|>", "</s>")
 
 class Sa2VAChat:
     """A Sa2VA checkpoint."""
+
+    dialect: Dialect = "trained"
 
     def __init__(
         self,
