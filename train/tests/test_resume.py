@@ -255,6 +255,10 @@ def test_a_finished_model_that_lost_its_weights_is_not_finished(flags, cut_off, 
     truncate(cut_off / "model" / "model.safetensors")
     assert sft.main([*flags, "--out", str(cut_off)]) == 2
     assert f"error: {cut_off / 'model'} is not complete: model.safetensors has " in capsys.readouterr().err
+    (cut_off / "model" / "manifest.json").unlink()
+    remove(cut_off / "model" / "model.safetensors")
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    assert f"error: {cut_off / 'model'} is not complete: model.safetensors is missing" in capsys.readouterr().err
     shutil.rmtree(cut_off / "model")
     assert sft.main([*flags, "--out", str(cut_off)]) == 0
     assert_same_weights(finished, cut_off)
@@ -291,11 +295,13 @@ def test_the_shards_of_every_process_are_needed(tmp_path):
     names = ["config.json", "scheduler.pt", "latest", "rng_state_0.pth", "rng_state_1.pth"]
     shards = [f"global_step4/zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 1)]
     for name in [*names, *shards, "global_step4/mp_rank_00_model_states.pt"]:
-        (folder / name).touch()
+        (folder / name).write_text("global_step4" if name == "latest" else "")
     assert integrity.checkpoint_damage(folder, is_deep=False) == []
     remove(folder / shards[1])
     expected = "1 of 2 files global_step*/*optim_states.pt are missing"
     assert integrity.checkpoint_damage(folder, is_deep=False) == [expected]
+    (folder / "latest").write_text("../elsewhere/global_step4")
+    assert integrity.checkpoint_damage(folder, is_deep=False)[0].startswith("latest names '../elsewhere/global_step4'")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_two_processes_learn_what_one_learns_with_accumulation(flags, squares, t
         *["--dropout", "0", "--max-steps", "3", "--batch", "1", "--global-batch", "2"],
     ]
     flags += ["--seed", str(seed_that_draws_last_sample_in(range(2, 6), data))]
-    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft")
+    launcher = ("unipixel.torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft")
     both = process(*flags, "--out", str(tmp_path / "two"), module=launcher)
     assert sft.main([*flags, "--out", str(tmp_path / "one")]) == 0
     output = both.communicate()[0]

@@ -1,6 +1,10 @@
 """Parts of training that need no run: settings, counts, estimates, launchers, when a run is given up."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,7 +157,7 @@ def test_the_share_of_samples_that_may_fail_is_exact_at_the_end_and_allows_for_c
 def test_one_process_runs_as_it_is_and_several_under_torchrun():
     assert launch.training(Machines(processes=1), ["3b", "base"])[1:] == ["-m", "unipixel.sft", "3b", "base"]
     assert launch.training(Machines(processes=8), ["3b"])[2:] == [
-        "torch.distributed.run",
+        "unipixel.torchrun",
         "--standalone",
         "--nproc-per-node",
         "8",
@@ -161,6 +165,19 @@ def test_one_process_runs_as_it_is_and_several_under_torchrun():
         "unipixel.sft",
         "3b",
     ]
+
+
+def test_several_processes_end_with_the_exit_code_of_the_one_that_failed(tmp_path):
+    """3 is that of a run that diverges; the others are stopped."""
+    script = tmp_path / "diverges.py"
+    script.write_text("import os, sys, time\nif os.environ['RANK'] == '1':\n    sys.exit(3)\ntime.sleep(600)\n")
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root / 'benchmark'}{os.pathsep}{root / 'train'}"}
+    command = [sys.executable, "-m", "unipixel.torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "process 1 ended with exit code 3" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_job_of_slurm_meets_at_its_first_node(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ NUM_THREADS = 4
 """Files that are hashed at a time; hashlib releases the interpreter's lock."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".json")
+TRAINED_FILES = ("adapter_model.safetensors", "pytorch_model.safetensors")
 TORCH_SUFFIXES = (".pt", ".pth")
 
 
@@ -119,8 +120,8 @@ def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
             entries = {path: entry for path, entry in _entries(folder).items() if _is_of_weights(path)}
             weights = [path for path in entries if path.endswith(".safetensors")]
             return _absent(folder, entries) or _changed(folder, weights, entries, is_deep=is_deep)
-        is_checkpoint = folder.name.startswith("checkpoint-") and (folder / RECORD).is_file()
-        names = _weight_files(_record(folder)) if is_checkpoint else []
+        is_trained = (folder / RECORD).is_file() and any((folder / name).is_file() for name in TRAINED_FILES)
+        names = _weight_files(_record(folder)) if is_trained else []
     except ValueError as error:
         return [str(error)]
     return _absent(folder, names)
@@ -196,6 +197,10 @@ def _missing(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     names += ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     names += ["optimizer.pt"] if zero is None else ["latest"]
     yield from (f"{name} is missing" for name in names if not (folder / name).is_file())
+    if zero is not None and (folder / "latest").is_file():
+        tag = (folder / "latest").read_text(encoding="utf-8", errors="replace").strip()
+        if not re.fullmatch(r"global_step\d+", tag) or not (folder / tag).is_dir():
+            yield f"latest names {tag[:40]!r}, which is no folder of DeepSpeed's states here"
     for pattern, count in () if zero is None else _shards(zero, processes):
         found = len(list(folder.glob(pattern)))
         if found < count:

@@ -121,7 +121,7 @@ def _missing(data: str) -> Iterator[str]:
 
 def training(found: Machines, arguments: Sequence[str]) -> list[str]:
     """The command that trains."""
-    python, torchrun = sys.executable, [sys.executable, "-m", "torch.distributed.run"]
+    python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.torchrun"]
     if found.hostfile is not None:
         launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(found.hostfile)]
         return [*launcher, "--no_local_rank", "--module", TRAIN, *arguments]

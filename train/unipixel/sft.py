@@ -220,7 +220,9 @@ def is_finished(command: Command, job: Job) -> bool:
         run_folder.check_fits(model, job.record, is_extension=True)
         return False
     run_folder.check_fits(model, job.record)
-    if damage := integrity.weights_damage(model, is_deep=False):
+    names = ("model.safetensors", "model.safetensors.index.json")
+    lost = [] if any((model / name).is_file() for name in names) else ["model.safetensors is missing"]
+    if damage := integrity.weights_damage(model, is_deep=False) or lost:
         raise ValueError(
             f"{model} is not complete: {'; '.join(damage)}: remove it, and the same command makes it again"
         )
