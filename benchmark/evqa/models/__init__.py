@@ -16,6 +16,7 @@ from evqa import suggestions, zoo
 from evqa.models.api_rows import API_MODELS
 from evqa.models.base import Formatted, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
+from evqa.models.options import ModelOptions
 from evqa.models.row import Dialect as Dialect
 from evqa.models.row import ModelRow as ModelRow
 from evqa.models.row import Setting as Setting
@@ -248,7 +249,11 @@ def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setti
     """A setting that a model does not have, or that cannot be, is an error, not ignored."""
     known = _settings(make)
     if unknown := [key for key in overrides if key not in known]:
-        raise ValueError(f"model {name!r} has no {_flags(unknown)}; it has: {_flags(known)}")
+        options = {field.name for field in fields(ModelOptions)}
+        offered = [setting for setting in known if setting in options]
+        raise ValueError(
+            f"model {name!r} has no {_flags(unknown)}; it has: {_flags(offered) or 'none of these options'}"
+        )
     for key, value in overrides.items():
         if key in COUNTS and isinstance(value, int) and value < 1:
             raise ValueError(f"{_flags([key])} is at least 1, got {value}")
@@ -256,6 +261,10 @@ def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setti
             raise ValueError(f"{_flags([key])} is a number of frames a second, above 0, got {value}")
         if key == "temperature" and isinstance(value, int | float) and not 0 <= value < math.inf:
             raise ValueError(f"{_flags([key])} is a number from 0 on, got {value}")
+        if key == "top_p" and isinstance(value, int | float) and not 0 < value <= 1:
+            raise ValueError(f"{_flags([key])} is a share above 0, at most 1, got {value}")
+        if key == "token_field" and isinstance(value, str) and not value.isidentifier():
+            raise ValueError(f"{_flags([key])} is the name of a field, such as max_completion_tokens, got {value!r}")
 
 
 def _flags(names: list[str]) -> str:

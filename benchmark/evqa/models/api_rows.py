@@ -4,8 +4,8 @@ Frames, tokens and temperature are those of the published scripts (32 frames at 
 none with reasoning models; 0.1 with Gemini) with three differences: frames keep their proportion, each has its time,
 and reasoning models get more tokens, since their reasoning counts among them.
 
-Prices are quoted from where `price_source` says, in US dollars a million tokens, without discounts for cached prompts;
-they age: give --price-in and --price-out for today's. A row without prices has no cost, rather than a guess.
+Prices are no part of a row: `prices` lists them for a model at its own provider. Elsewhere the cost is not known,
+rather than a guess.
 """
 
 from __future__ import annotations
@@ -14,11 +14,6 @@ from evqa.models.row import ModelRow, Setting
 
 OPENAI = "evqa.models.openai_api:OpenAIChat"
 GEMINI = "evqa.models.gemini_api:GeminiChat"
-
-OPENAI_2026 = "openai.com/api/pricing, quoted 2026-Q2 by docs.rs/crate/openai-cost"
-OPENAI_4O = "openai.com/api/pricing, quoted by docs.rs/crate/openai-models 0.1.1"
-OPENAI_MINI = "github.com/github/docs, data/tables/copilot/models-and-pricing.yml, 2026"
-GEMINI_2026 = "ai.google.dev/gemini-api/docs/pricing, quoted 2026 by docs.rs/crate/gemini-cost"
 
 
 def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelRow:
@@ -57,15 +52,10 @@ API_MODELS: dict[str, ModelRow] = {
         "GPT-4o by OpenAI's API (key: OPENAI_API_KEY)",
         temperature=0.0,
         max_tokens=4096,
-        price_in=2.5,
-        price_out=10.0,
-        price_source=OPENAI_4O,
     ),
-    "gpt-5": _reasoning("gpt-5", "GPT-5 by OpenAI's API", price_in=1.25, price_out=10.0, price_source=OPENAI_2026),
-    "gpt-5-mini": _reasoning(
-        "gpt-5-mini", "GPT-5 mini by OpenAI's API", price_in=0.25, price_out=2.0, price_source=OPENAI_MINI
-    ),
-    "o3": _reasoning("o3", "o3 by OpenAI's API; no price is known here"),
+    "gpt-5": _reasoning("gpt-5", "GPT-5 by OpenAI's API"),
+    "gpt-5-mini": _reasoning("gpt-5-mini", "GPT-5 mini by OpenAI's API"),
+    "o3": _reasoning("o3", "o3 by OpenAI's API"),
     "azure-gpt-4o": _openai(
         None,
         "GPT-4o on Azure: --base-url https://RESOURCE.openai.azure.com --model-id DEPLOYMENT (AZURE_OPENAI_API_KEY)",
@@ -94,19 +84,10 @@ API_MODELS: dict[str, ModelRow] = {
         api="compatible",
         temperature=0.0,
         max_tokens=4096,
-        price_in=0.0,
-        price_out=0.0,
-        price_source="your own server: nothing is charged; give --price-in and --price-out where it is",
     ),
     "gemini-2.5-pro": _gemini(
         "gemini-2.5-pro",
         "Gemini 2.5 Pro by Google's API, the video itself or --video frames (GEMINI_API_KEY)",
-        price_in=1.25,
-        price_out=10.0,
-        price_source=GEMINI_2026,
-        largest_prompt=200_000,
     ),
-    "gemini-2.5-flash": _gemini(
-        "gemini-2.5-flash", "Gemini 2.5 Flash by Google's API, as gemini-2.5-pro; no price is known here"
-    ),
+    "gemini-2.5-flash": _gemini("gemini-2.5-flash", "Gemini 2.5 Flash by Google's API, as gemini-2.5-pro"),
 }

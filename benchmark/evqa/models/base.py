@@ -16,6 +16,14 @@ class ModelError(Exception):
 
     usage: Usage | None = None
     """What was paid for all the same: replies that said nothing."""
+    partial: str = ""
+    """Text of a reply that an error of the server broke off."""
+    tokens: tuple[int | None, int | None] | None = None
+    """(in, out) of the reply that is the error; None = it is no reply."""
+    may_be_charged: bool = False
+    """Whether a request without a reply may have been charged."""
+    is_refused_request: bool = False
+    """Whether the server refuses what it is sent, so that like requests will fail alike."""
 
 
 class ModelStop(Exception):
@@ -23,6 +31,9 @@ class ModelStop(Exception):
 
     usage: Usage | None = None
     """See `ModelError`."""
+    partial: str = ""
+    tokens: tuple[int | None, int | None] | None = None
+    may_be_charged: bool = False
     begun: Prediction | None = None
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 

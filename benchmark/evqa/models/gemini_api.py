@@ -7,19 +7,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import httpx2
 from google import genai
 from google.genai import errors, types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
 
-from evqa.models import keys, retry, wire
+from evqa.models import api, body, keys, prices, wire
 from evqa.models.api import Answer, Caller, Calling
 from evqa.models.base import Message, ModelError, ModelStop, Part, Reply, Still
+from evqa.models.body import Json, Tokens
+from evqa.models.extras import Extras
 from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, kept_for, mark, still_jpeg
+from evqa.models.keys import Key
 from evqa.models.retry import TemporaryError
+from evqa.models.server_errors import Server, describe
 from evqa.models.structured import json_schema
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -33,10 +35,14 @@ UPLOAD_SECONDS = 600.0
 
 POLL_SECONDS = 2.0
 
-REFUSED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"}
-"""Finish reasons that mean: the model, or the filter behind it, refuses."""
+FAILURES = (errors.APIError, httpx2.HTTPError, wire.StatusError)
+"""How a request fails."""
 
-WRONG_SETTING = {401, 403, 404}
+COUNTS = (
+    *("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+    "totalTokenCount",
+)
+"""Fields of `usageMetadata` that are charged."""
 
 
 class _Upload(NamedTuple):
@@ -60,10 +66,13 @@ class GeminiChat:
         video: Literal["file", "frames"] = "file",
         max_tokens: int = 9218,
         temperature: float | None = 0.1,
+        top_p: float | None = None,
         thinking_budget: int | None = None,
         structured: Literal["schema", "object", "none"] = "schema",
         jpeg_quality: int = 90,
         inline_bytes: int = INLINE_BYTES,
+        header: tuple[str, ...] = (),
+        extra_body: str | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
@@ -76,10 +85,13 @@ class GeminiChat:
             video: "file" = the video itself, of which the server takes frames; "frames" = pictures.
             max_tokens: where a reply is cut; its thinking counts.
             temperature: None = the model's default.
+            top_p: share of the likeliest tokens that are sampled from; None = the model's default.
             thinking_budget: tokens to think; None = the model's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON, "none" = not held.
             jpeg_quality: of the frames, 1 to 95.
             inline_bytes: a larger video is uploaded before it is asked about.
+            header: of each request besides our own, "NAME: VALUE".
+            extra_body: a JSON object with fields of each question; they come before ours.
         """
         self.name, self.concurrency = name, calling.concurrency
         self._key = keys.of_environment(KEY, name)
@@ -87,7 +99,10 @@ class GeminiChat:
         self._model, self._video, self._structured = model_id, video, structured
         self._policy, self._quality, self._inline_bytes = frames, jpeg_quality, inline_bytes
         self._max_tokens, self._temperature, self._thinking = max_tokens, temperature, thinking_budget
-        self._caller = Caller(calling, self._key)
+        self._top_p, self._extras = top_p, Extras.read(header, extra_body)
+        self._server = Server(self._url, self._extras.hiding(self._key), f"{KEY} and --model-id {model_id}")
+        known = prices.of("gemini", model_id) if self._url == GOOGLE else None
+        self._caller = Caller(calling, self._server.key, known, max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
         kept = kept_for(self.concurrency)
@@ -110,6 +125,8 @@ class GeminiChat:
             "max_tokens": self._max_tokens,
             "temperature": self._temperature,
             "thinking_budget": self._thinking,
+            **({} if self._top_p is None else {"top_p": self._top_p}),
+            **self._extras.settings(),
         }
 
     def generate(self, messages: Sequence[Message]) -> Reply:
@@ -127,6 +144,7 @@ class GeminiChat:
             base_url=self._url,
             api_version="v1beta",
             timeout=int(timeout * 1000),
+            headers=dict(self._extras.headers),
             httpx_client=wire.http_client(timeout),
             retry_options=types.HttpRetryOptions(attempts=1),
         )
@@ -139,6 +157,8 @@ class GeminiChat:
         return types.GenerateContentConfig(
             system_instruction=system or None,
             temperature=self._temperature,
+            top_p=self._top_p,
+            http_options=types.HttpOptions(extra_body=self._extras.body) if self._extras.body else None,
             max_output_tokens=self._max_tokens,
             thinking_config=thinking,
             response_mime_type="application/json" if wanted else None,
@@ -178,14 +198,14 @@ class GeminiChat:
     def _upload(self, path: Path) -> _Upload:
         """Give the server a video, and wait until it is ready."""
         config = types.UploadFileConfig(mime_type=_mime_type(path), display_name=path.name)
-        file, _ = retry.call(lambda: self._sent(path, config), self._caller.retries, seed=str(path))
+        file, _ = self._caller.call(lambda: self._sent(path, config), seed=str(path))
         deadline = time.monotonic() + UPLOAD_SECONDS
         while file.state == types.FileState.PROCESSING:
             if time.monotonic() > deadline:
                 raise ModelError(f"{self._url} has not made {path.name} ready in {UPLOAD_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
             ask = partial(self._state, str(file.name))
-            file, _ = retry.call(ask, self._caller.retries, seed=str(path))
+            file, _ = self._caller.call(ask, seed=str(path))
         if file.state != types.FileState.ACTIVE or not file.uri:
             raise ModelError(f"{self._url} cannot use the video {path.name}: {file.error or file.state}")
         return _Upload(file.uri, file.mime_type or _mime_type(path))
@@ -195,40 +215,31 @@ class GeminiChat:
         try:
             with path.open("rb") as file:
                 return self._client.files.upload(file=file, config=config)
-        except (errors.APIError, httpx2.HTTPError, ValueError, KeyError) as error:
+        except (*FAILURES, ValueError, KeyError) as error:
             raise self._failure(error) from None
 
     def _state(self, name: str) -> types.File:
         try:
             return self._client.files.get(name=name)
-        except (errors.APIError, httpx2.HTTPError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> Exception:
+        """What an error of a request without a question means."""
+        try:
+            refusal = self._server.answer(error)
+        except (TemporaryError, ModelError, ModelStop) as failure:
+            return failure
+        return ModelError(refusal.reply.text)
 
     def _ask(self, contents: list[dict[str, Any]], config: types.GenerateContentConfig) -> Answer:
         """One request. The SDK's errors may hold what was sent: none of them is chained."""
         try:
             ask: Any = self._client.models.generate_content
-            body = ask(model=self._model, contents=contents, config=config).sdk_http_response.body
-        except (errors.APIError, httpx2.HTTPError, ValueError) as error:
-            raise self._failure(error) from None
-        return read(str(body or ""))
-
-    def _failure(self, error: Exception) -> Exception:
-        """What an error of the SDK means: a reason to try again, to fail, or to stop."""
-        if isinstance(error, errors.APIError):
-            return self._refused(error)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return TemporaryError(f"no reply from {self._url}: {self._key.hide(reason)}")
-
-    def _refused(self, error: errors.APIError) -> Exception:
-        untyped = cast("Any", error)
-        message = " ".join(str(error.message).split())[:300]
-        said = self._key.hide(f"{self._url} answers {error.code} {error.status}: {message}")
-        if error.code in retry.RETRYABLE_STATUS or error.code >= 500:
-            return TemporaryError(said, _retry_delay(untyped.details) or retry.retry_after(untyped.response.headers))
-        if error.code in WRONG_SETTING or "API_KEY_INVALID" in str(untyped.details):
-            return ModelStop(f"{said}; check {KEY} and --model-id {self._model}")
-        return ModelError(said)
+            content = ask(model=self._model, contents=contents, config=config).sdk_http_response.body
+        except (*FAILURES, ValueError) as error:
+            return self._server.answer(error)
+        return read(str(content or ""), self._server, is_greedy=self._temperature == 0)
 
 
 def _mime_type(path: Path) -> str:
@@ -239,90 +250,63 @@ def _mime_type(path: Path) -> str:
     return kind
 
 
-class _RetryInfo(BaseModel):
-    retryDelay: str = ""
+def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> Answer:
+    """A response understood; its usage is read before anything else.
 
+    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
+    means what it would mean with its own HTTP status.
 
-class _RpcStatus(BaseModel):
-    details: list[_RetryInfo] = Field(default_factory=list[_RetryInfo])
-
-
-class _RpcError(BaseModel):
-    error: _RpcStatus = _RpcStatus()
-
-
-def _retry_delay(body: object) -> float | None:
-    """Seconds that google.rpc.RetryInfo asks to wait, such as "7s"."""
+    Args:
+        content: the body of a reply with status 200.
+        server: who replied, for the messages of errors.
+        is_greedy: see `api.answer`.
+    """
+    response = body.json_object(body.document(content))
+    tokens = _tokens(response)
     try:
-        details = _RpcError.model_validate(body).error.details
-        return next((float(one.retryDelay.removesuffix("s")) for one in details if one.retryDelay), None)
-    except ValueError:
-        return None
+        return _understood(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
+    except (TemporaryError, ModelError, ModelStop) as error:
+        if tokens != Tokens() or not error.may_be_charged:
+            error.tokens = tokens
+        raise
 
 
-class _Sent(BaseModel):
-    """Google writes its names in camel case."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class _Piece(_Sent):
-    text: str = ""
-    thought: bool = False
-
-
-class _Content(_Sent):
-    parts: list[_Piece] = Field(default_factory=list[_Piece])
-
-
-class _Candidate(_Sent):
-    content: _Content = _Content()
-    finish_reason: str = "STOP"
-
-
-class _Block(_Sent):
-    block_reason: str | None = None
-
-
-class _Tokens(_Sent):
-    prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
+def _understood(response: Json, content: str, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:
+    server.check(response)
+    if not response:
+        error = TemporaryError(f"the server's answer is no GenerateContentResponse: {describe(content).message!r}")
+        error.is_refused_request = True
+        raise error
+    served = body.name(response.get("modelVersion"))
+    if block := body.name(body.json_object(response.get("promptFeedback")).get("blockReason")):
+        written = tokens.output if tokens.input is None else tokens.output or 0
+        return Answer(Reply(f"blocked: {block}", finish="refusal"), tokens.input, written, served)
+    candidate = next(iter(body.objects(response.get("candidates"))), None)
+    if candidate is None:
+        raise TemporaryError("the reply is empty: the response has no candidate", is_once=is_greedy)
+    held = body.json_object(candidate.get("content"))
+    parts = body.objects(held.get("parts")) or body.objects(candidate.get("content"))
+    text = body.text(held.get("parts")) or body.text(candidate.get("content"))
+    reason = candidate.get("finishReason")
+    finish = body.finish(reason)
+    if finish in {"stop", "unknown"} and any(body.json_object(part.get("functionCall")) for part in parts):
+        finish = "tool_calls"
+    if finish == "refusal" and not text:
+        text = f"refused: {body.name(reason)}"
+    return api.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
 
 
-class _Response(_Sent):
-    """What is read of GenerateContentResponse; fields that come later are left unread."""
+def _tokens(response: Json) -> Tokens:
+    """What `usageMetadata` counts; thinking is charged as output, what tools gave as input."""
+    usage = body.json_object(response.get("usageMetadata"))
+    counts = {name: body.count(usage.get(name)) for name in COUNTS}
+    prompt = counts["promptTokenCount"]
+    if prompt is not None:
+        prompt += counts["toolUsePromptTokenCount"] or 0
+    written = [counts["candidatesTokenCount"], counts["thoughtsTokenCount"]]
+    output = None if written == [None, None] else sum(count or 0 for count in written)
+    return body.tokens(prompt, output, counts["totalTokenCount"])
 
-    candidates: list[_Candidate] = Field(default_factory=list[_Candidate])
-    prompt_feedback: _Block = _Block()
-    usage_metadata: _Tokens = _Tokens()
-    model_version: str | None = None
 
-
-def read(content: str) -> Answer:
-    """A response understood; one that is none, or says nothing, may be otherwise the next time."""
-    try:
-        response = _Response.model_validate_json(content)
-    except ValidationError as error:
-        what = ", ".join(sorted({detail["type"] for detail in error.errors(include_url=False)}))
-        raise TemporaryError(f"the server's answer is no GenerateContentResponse ({what}): {content[:80]!r}") from None
-    tokens = response.usage_metadata
-    counted = (tokens.candidates_token_count, tokens.thoughts_token_count)
-    written = None if counted == (None, None) else sum(count or 0 for count in counted)
-    counts = (tokens.prompt_token_count, written)
-    if response.prompt_feedback.block_reason:
-        reply = Reply(f"blocked: {response.prompt_feedback.block_reason}", finish="refusal")
-        return Answer(reply, tokens.prompt_token_count, written or 0, response.model_version)
-    if not response.candidates:
-        raise TemporaryError("the response has no candidate", tokens=counts)
-    candidate = response.candidates[0]
-    text = "".join(piece.text for piece in candidate.content.parts if not piece.thought)
-    if candidate.finish_reason in REFUSED:
-        reply = Reply(text or f"refused: {candidate.finish_reason}", finish="refusal")
-    elif candidate.finish_reason == "MAX_TOKENS":
-        reply = Reply(text, finish="length")
-    elif candidate.finish_reason == "STOP" and text.strip():
-        reply = Reply(text)
-    else:
-        raise TemporaryError(f"the reply is empty or broken off ({candidate.finish_reason})", tokens=counts)
-    return Answer(reply, *counts, response.model_version)
+UNNAMED = Server("the server", Key("the key", ""), "the settings")
+"""Who replied, where a body is read by itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from urllib.parse import quote
 
 HIDDEN = "[key]"
@@ -14,9 +15,10 @@ SHORTEST = 8
 class Key:
     """The key of one environment variable; its representation does not show it."""
 
-    def __init__(self, variable: str, value: str) -> None:
+    def __init__(self, variable: str, value: str, others: Iterable[str] = ()) -> None:
+        """`others`: further secrets that are hidden with it."""
         self.variable = variable
-        self._value = value
+        self._value, self._others = value, tuple(others)
 
     def __repr__(self) -> str:
         return f"<key of {self.variable}>"
@@ -27,9 +29,15 @@ class Key:
 
     def hide(self, text: str) -> str:
         """A text from outside without the key: a server may send back what it was sent."""
-        if len(self._value) < SHORTEST:
-            return text
-        return text.replace(self._value, HIDDEN).replace(quote(self._value, safe=""), HIDDEN)
+        for secret in (self._value, *self._others):
+            if len(secret) >= SHORTEST:
+                text = text.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
+        return text
+
+    def also(self, others: Iterable[str]) -> Key:
+        """The same key, with further secrets that are hidden too: headers; of "Bearer TOKEN" the token."""
+        values = [part for other in others for part in (other, other.rpartition(" ")[2])]
+        return Key(self.variable, self._value, (*self._others, *values))
 
 
 def of_environment(variable: str, model: str, *, needed: bool = True) -> Key:

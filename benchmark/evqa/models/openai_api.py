@@ -11,19 +11,23 @@ from typing import Any, Literal, NamedTuple
 
 import httpx2
 import openai
-from pydantic import BaseModel, Field, ValidationError
 
-from evqa.models import keys, retry, wire
+from evqa.models import api as behind_api
+from evqa.models import body, keys, prices, wire
 from evqa.models.api import Answer, Caller, Calling
 from evqa.models.base import Message, ModelError, ModelStop, Reply
-from evqa.models.chat_content import ChatContent, Json
+from evqa.models.body import Json, Tokens
+from evqa.models.chat_content import ChatContent
+from evqa.models.extras import Extras
 from evqa.models.frames import FramePolicy
+from evqa.models.keys import Key
 from evqa.models.retry import TemporaryError
+from evqa.models.server_errors import Server, describe
 from evqa.models.structured import json_schema
+from evqa.schema import Finish
 
 Api = Literal["openai", "azure", "ark", "compatible"]
 Structured = Literal["schema", "object", "none"]
-TokenField = Literal["max_tokens", "max_completion_tokens"]
 
 
 class Provider(NamedTuple):
@@ -46,14 +50,8 @@ PROVIDERS: dict[Api, Provider] = {
 AZURE_VERSION = "2024-10-21"
 """The general version of Azure's data plane that has structured output; newer ones by --api-version."""
 
-OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-"""Codes of a 429 that no waiting cures (OpenAI's guide to error codes)."""
-
-REFUSALS = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
-"""Codes of a 400 that mean: the provider's filter refuses the question."""
-
-WRONG_SETTING = {301, 302, 303, 307, 308, 401, 402, 403, 404}
-"""HTTP answers that every further request would get too."""
+REASONING = ("reasoning_content", "reasoning")
+"""Fields of a message for what a model thinks; servers that find no answer in a reply leave all of it there."""
 
 
 class OpenAIChat:
@@ -70,11 +68,14 @@ class OpenAIChat:
         base_url: str | None = None,
         api_version: str | None = None,
         max_tokens: int = 4096,
-        token_field: TokenField = "max_tokens",
+        token_field: str | None = "max_tokens",
         temperature: float | None = None,
+        top_p: float | None = None,
         reasoning_effort: str | None = None,
         structured: Structured = "schema",
         jpeg_quality: int = 90,
+        header: tuple[str, ...] = (),
+        extra_body: str | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
@@ -87,11 +88,14 @@ class OpenAIChat:
             base_url: address of the server, for Azure, a compatible server, or another region of Ark.
             api_version: Azure's.
             max_tokens: where a reply is cut; with a reasoning model its reasoning counts.
-            token_field: how the model calls that.
+            token_field: how the model calls that; None = not sent.
             temperature: None = not sent; a reasoning model refuses it.
+            top_p: share of the likeliest tokens that are sampled from; None = not sent.
             reasoning_effort: None = the provider's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
             jpeg_quality: of the frames, 1 to 95.
+            header: of each request besides our own, "NAME: VALUE".
+            extra_body: a JSON object with fields of each request; they come before ours.
         """
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
@@ -102,12 +106,16 @@ class OpenAIChat:
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
         self._frames, self._quality = frames, jpeg_quality
         self._api, self._model, self._structured = api, model_id, structured
-        self._decoding: dict[str, str | int | float] = {token_field: max_tokens}
-        if temperature is not None:
-            self._decoding["temperature"] = temperature
-        if reasoning_effort is not None:
-            self._decoding["reasoning_effort"] = reasoning_effort
-        self._caller = Caller(calling, self._key)
+        self._extras = Extras.read(header, extra_body)
+        decoding = {"temperature": temperature, "top_p": top_p, "reasoning_effort": reasoning_effort}
+        if token_field is not None:
+            decoding = {token_field: max_tokens, **decoding}
+        self._decoding = {field: value for field, value in decoding.items() if value is not None}
+        self._is_greedy = (self._decoding | self._extras.body).get("temperature") == 0
+        advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
+        self._server = Server(self._url, self._extras.hiding(self._key), advice)
+        known = prices.of(api, model_id)
+        self._caller = Caller(calling, self._server.key, known, None if token_field is None else max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
         self._content = ChatContent(frames, jpeg_quality, self.concurrency)
@@ -124,6 +132,7 @@ class OpenAIChat:
             "jpeg_quality": self._quality,
             "structured": self._structured,
             **self._decoding,
+            **self._extras.settings(),
         }
 
     def generate(self, messages: Sequence[Message]) -> Reply:
@@ -138,6 +147,7 @@ class OpenAIChat:
                 api_key=self._key.reveal(),
                 azure_endpoint=self._url,
                 api_version=self._version,
+                default_headers=self._extras.headers,
                 timeout=http.timeout,
                 max_retries=0,
                 http_client=http,
@@ -147,49 +157,35 @@ class OpenAIChat:
             base_url=self._url,
             organization="",
             project="",
+            default_headers=self._extras.headers,
             timeout=http.timeout,
             max_retries=0,
             http_client=http,
         )
 
     def _body(self, messages: Sequence[Message]) -> Json:
-        body: Json = {"model": self._model, "messages": self._content.messages(messages), **self._decoding}
+        fields: Json = dict(self._decoding)
         wanted = messages[-1].json_keys
         if wanted and self._structured == "schema":
             schema = {"name": "evidence", "strict": True, "schema": json_schema(wanted)}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif wanted and self._structured == "object":
-            body["response_format"] = {"type": "json_object"}
-        return body
+            fields["response_format"] = {"type": "json_object"}
+        return {
+            "model": self._model,
+            "messages": self._content.messages(messages),
+            "extra_body": fields | self._extras.body,
+        }
 
-    def _ask(self, body: Json) -> Answer:
+    def _ask(self, request: Json) -> Answer:
         """One request. The SDK's errors hold the request with its key: none of them is chained."""
         try:
             asked: Any = self._client.chat.completions.with_raw_response.create
-            return read(asked(**body).http_response.content)
-        except openai.APIStatusError as error:
-            return self._refused(error)
-        except openai.APIConnectionError as error:
-            reason = f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
-            raise TemporaryError(f"no reply from {self._url}: {self._key.hide(reason)}") from None
-        except httpx2.HTTPError as error:
-            raise TemporaryError(f"no reply from {self._url}: {type(error).__name__}: {error}") from None
-
-    def _refused(self, error: openai.APIStatusError) -> Answer:
-        """What an answer with an error status means: an answer, a reason to try again, to fail, or to stop."""
-        code = error.code or error.type or ""
-        said = self._key.hide(
-            f"{self._url} answers {error.status_code} {code}: {' '.join(error.message.split())[:300]}"
-        )
-        if error.status_code == 400 and REFUSALS & {code, _inner_code(error.body)}:
-            return Answer(Reply(said, finish="refusal"), None, None)
-        if error.status_code == 429 and code in OUT_OF_MONEY:
-            raise ModelStop(f"{said}; the account of {self._key.variable} has no money left") from None
-        if error.status_code in retry.RETRYABLE_STATUS or error.status_code >= 500:
-            raise TemporaryError(said, retry.retry_after(error.response.headers)) from None
-        if error.status_code in WRONG_SETTING:
-            raise ModelStop(f"{said}; check {self._key.variable}, --model-id {self._model} and --base-url") from None
-        raise ModelError(said) from None
+            content = asked(**request).http_response.content
+        except (openai.OpenAIError, httpx2.HTTPError, wire.StatusError) as error:
+            failure = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            return self._server.answer(failure)
+        return read(content, self._server, is_greedy=self._is_greedy)
 
 
 def _url(name: str, api: Api, base_url: str | None) -> str:
@@ -208,60 +204,107 @@ def _url(name: str, api: Api, base_url: str | None) -> str:
 EXAMPLES = {"azure": "https://RESOURCE.openai.azure.com", "compatible": "http://localhost:8000/v1"}
 
 
-class _Written(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
+def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> Answer:
+    """A chat completion understood; its usage is read before anything else.
 
+    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
+    means what it would mean with its own HTTP status.
 
-class _Choice(BaseModel):
-    message: _Written
-    finish_reason: str | None = None
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion; servers add fields of their own."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens | None = None
-    model: str | None = None
-
-
-def read(content: bytes) -> Answer:
-    """A chat completion understood; one that is none, or says nothing, may be otherwise the next time."""
+    Args:
+        content: the body of a reply with status 200.
+        server: who replied, for the messages of errors.
+        is_greedy: see `api.answer`.
+    """
+    completion = _completion(content)
+    tokens = _tokens(completion.get("usage"))
     try:
-        completion = _Completion.model_validate_json(content)
-    except ValidationError as error:
-        what = ", ".join(sorted({detail["type"] for detail in error.errors(include_url=False)}))
-        raise TemporaryError(f"the server's answer is no chat completion ({what}): {content[:80]!r}") from None
-    choice, tokens = completion.choices[0], completion.usage
-    finish: Literal["stop", "length", "refusal"] = "stop"
-    if choice.finish_reason == "length":
-        finish = "length"
-    elif choice.finish_reason == "content_filter" or choice.message.refusal:
-        finish = "refusal"
-    text = choice.message.content or choice.message.refusal or ""
-    counts = (tokens.prompt_tokens, tokens.completion_tokens) if tokens else (None, None)
-    if not text.strip() and finish == "stop":
-        raise TemporaryError("the reply is empty", tokens=counts)
-    return Answer(Reply(text, finish=finish), *counts, completion.model)
+        return _understood(completion, content, tokens, server or UNNAMED, is_greedy=is_greedy)
+    except (TemporaryError, ModelError, ModelStop) as error:
+        if tokens != Tokens() or not error.may_be_charged:
+            error.tokens = tokens
+        raise
 
 
-class _Inner(BaseModel):
-    code: str = ""
+def _understood(completion: Json, content: bytes, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:
+    server.check(completion)
+    if not completion:
+        error = TemporaryError(f"the server's answer is no chat completion: {describe(content).message!r}")
+        error.is_refused_request = True
+        raise error
+    choice = next(iter(body.objects(completion.get("choices"))), None)
+    if choice is None:
+        raise TemporaryError("the reply is empty: it has no choice", is_once=is_greedy)
+    server.check({"error": choice.get("error")})
+    message = _message(choice)
+    reason = choice.get("finish_reason")
+    finish, text = _finish(reason, message), body.text(message.get("content"))
+    if not text.strip():
+        text = _refusal(message) or (_reasoning(message) if finish in {"stop", "unknown"} else "")
+    served = body.name(completion.get("model"))
+    return behind_api.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
 
 
-class _AzureError(BaseModel):
-    innererror: _Inner = _Inner()
+def _completion(content: bytes) -> Json:
+    """The object of a body; the events of a stream, which a server may send unasked, are joined to one."""
+    if content.lstrip()[:5] not in {b"data:", b"event", b": ope"}:
+        return body.json_object(body.document(content))
+    lines = [line[5:].strip() for line in content.splitlines() if line.startswith(b"data:")]
+    chunks = [body.json_object(body.document(line)) for line in lines]
+    choices = [choice for chunk in chunks for choice in body.objects(chunk.get("choices"))[:1]]
+    deltas = [_message(choice) for choice in choices]
+    message: Json = {
+        "content": "".join(body.text(delta.get("content")) for delta in deltas),
+        "refusal": "".join(body.text(delta.get("refusal")) for delta in deltas),
+        "reasoning_content": "".join(_reasoning(delta) for delta in deltas),
+        "tool_calls": [call for delta in deltas for call in body.objects(delta.get("tool_calls"))],
+    }
+    whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
+    reasons = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]
+    choice: Json = {"message": message, "finish_reason": reasons[-1] if reasons else None}
+    return whole | {"choices": [choice] if choices else []} if whole else {}
 
 
-def _inner_code(body: object) -> str:
-    """Azure's code of the inner error."""
-    try:
-        return _AzureError.model_validate(body).innererror.code
-    except ValidationError:
-        return ""
+def _tokens(usage: object) -> Tokens:
+    """What `usage` counts; servers of other protocols behind this one call it input and output."""
+    counts = body.json_object(usage)
+
+    def first(*names: str) -> int | None:
+        return next((found for name in names if (found := body.count(counts.get(name))) is not None), None)
+
+    prompt, written = first("prompt_tokens", "input_tokens"), first("completion_tokens", "output_tokens")
+    return body.tokens(prompt, written, first("total_tokens"))
+
+
+def _message(choice: Json) -> Json:
+    """The message of a choice; `delta` is a stream's, `text` that of the older completions."""
+    for key in ("message", "delta", "text"):
+        if isinstance(found := choice.get(key), str):
+            return {"content": found}
+        if found := body.json_object(found):
+            return found
+    return {}
+
+
+def _finish(reason: object, message: Json) -> Finish:
+    finish = body.finish(reason)
+    if finish in {"stop", "unknown", "tool_calls"}:
+        if _refusal(message):
+            return "refusal"
+        if body.objects(message.get("tool_calls")) or body.json_object(message.get("function_call")):
+            return "tool_calls"
+    return finish
+
+
+def _refusal(message: Json) -> str:
+    """What a model says in place of an answer, in a field or a part of its own."""
+    parts = body.objects(message.get("content"))
+    said = [message.get("refusal"), *(part.get("refusal") for part in parts if part.get("type") == "refusal")]
+    return "".join(body.text(one) for one in said)
+
+
+def _reasoning(message: Json) -> str:
+    return next((found for key in REASONING if (found := body.text(message.get(key))).strip()), "")
+
+
+UNNAMED = Server("the server", Key("the key", ""), "the settings")
+"""Who replied, where a body is read by itself."""

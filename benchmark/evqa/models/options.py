@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from evqa.models.row import Setting
 
@@ -60,8 +60,16 @@ class ModelOptions:
     """US dollars a million tokens of reply."""
     batch_size: Whole = None
     """questions that an open model answers in one pass."""
-    temperature: Amount = None
-    """of sampling, for a model that can; 0 = the likeliest token each time."""
+    temperature: Annotated[float | Literal["omit"] | None, arg(metavar="X|omit")] = None
+    """of sampling, for a model that can; 0 = the likeliest token each time; omit = not sent to a server."""
+    top_p: Amount = None
+    """share of the likeliest tokens that a model behind an API samples from."""
+    token_field: Word = None
+    """how the request of OpenAI's protocol calls --max-tokens: max_tokens, max_completion_tokens; omit = not sent."""
+    extra_body: Annotated[str | None, arg(metavar="JSON")] = None
+    """an object with further fields of each request to an API, such as '{"top_k": 20}'."""
+    header: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME:VALUE")]] = ()
+    """a further header of each request to an API; repeat it for each."""
     prompt_frame: Literal["first", "evidence"] | None = None
     """where our models draw objects first: as upstream, or in the middle of the longest span that the reply names."""
     mask_fps: Amount = None
@@ -86,4 +94,12 @@ class ModelOptions:
         """What was given."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in values.items() if value is not None and value is not False}
-        return given | ({"price_source": "as given"} if {"price_in", "price_out"} & set(given) else {})
+        if not self.header:
+            del given["header"]
+        return {name: None if name in OMITTED and value == OMIT else value for name, value in given.items()}
+
+
+OMIT = "omit"
+"""In place of the value of a setting that is not sent."""
+
+OMITTED = ("temperature", "token_field")

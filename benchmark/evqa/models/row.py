@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Setting = str | int | float | bool | Path | None
+Setting = str | int | float | bool | Path | tuple[str, ...] | None
 Dialect = Literal["trained", "json"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import httpx2
@@ -19,6 +19,14 @@ MAX_SECONDS = 86400.0
 DEADLINE = "evqa_deadline"
 
 
+class StatusError(Exception):
+    """An HTTP answer that is no success, with its body."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status, self.headers, self.content = status, headers, content
+
+
 class ReplyTooLongError(httpx2.TransportError):
     """A reply that does not end within the bytes that a reply may have."""
 
@@ -27,7 +35,8 @@ def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Clie
     """A client whose replies end within about `timeout` seconds of the request, and below `max_bytes`.
 
     httpx's own timeout starts again with every byte, so that a slow sender is never timed out. Redirects are not
-    followed: a request with a key and a video goes where it was sent.
+    followed: a request with a key and a video goes where it was sent. An answer that is no success raises
+    `StatusError`, so that its body reaches us as it came.
     """
     if not 0 < timeout <= MAX_SECONDS:
         raise ValueError(f"timeout is in seconds, above 0 and at most {MAX_SECONDS:.0f} (a day), got {timeout}")
@@ -41,6 +50,8 @@ def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Clie
         deadline = response.request.extensions[DEADLINE]
         assert isinstance(response.stream, httpx2.SyncByteStream), response.stream
         response.stream = _BoundedStream(response.stream, deadline, max_bytes)
+        if not response.is_success:
+            raise StatusError(response.status_code, response.headers, _content(response))
 
     return httpx2.Client(
         timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
@@ -62,6 +73,14 @@ def plain_url(url: str) -> str:
             f"keys come from the environment"
         )
     return url.rstrip("/")
+
+
+def _content(response: httpx2.Response) -> bytes:
+    """The body of an error answer; empty where it breaks off."""
+    try:
+        return response.read()
+    except httpx2.HTTPError:
+        return b""
 
 
 class _BoundedStream(httpx2.SyncByteStream):

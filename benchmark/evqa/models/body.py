@@ -1,0 +1,155 @@
+"""Bodies of HTTP replies: JSON and its fields, read so that one that cannot be read costs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import NamedTuple, cast
+
+from evqa.schema import Finish
+
+Json = dict[str, object]
+
+MAX_COUNT = 10**9
+"""Tokens of one reply that can be: a larger number is no count."""
+
+MAX_NAME = 200
+"""Characters of a name that a server gives."""
+
+MAX_DEPTH = 8
+
+NO_ANSWER = re.compile(r"reason|think|thought|summary|redacted|tool|function|image|audio|refusal")
+"""Types of content parts that are no part of the answer."""
+
+TEXT_KEYS = ("text", "content", "value", "output_text", "parts")
+"""Where the text of a content part stands, the first that has any."""
+
+FINISHES: dict[Finish, tuple[str, ...]] = {
+    "stop": ("stop", "end_turn", "stop_sequence", "stop_token", "eos", "eos_token", "complete", "completed", "done"),
+    "length": ("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "token_limit"),
+    "refusal": (
+        *("content_filter", "content_filtered", "refusal", "safety", "recitation", "blocklist", "prohibited_content"),
+        *("spii", "image_safety", "image_prohibited_content", "image_recitation", "sensitive", "guardrail_intervened"),
+    ),
+    "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call", "unexpected_tool_call"),
+    "error": (
+        *("error", "network_error", "server_error", "internal_error", "insufficient_system_resource", "timeout"),
+        *("abort", "aborted", "cancelled", "canceled", "failed", "malformed_function_call", "malformed_response"),
+    ),
+}
+"""What servers write, in lower case. OpenAI, Azure, Ark, DeepSeek, Mistral, OpenRouter, SGLang, vLLM, Zhipu, Gemini."""
+
+_FINISH_OF: dict[str, Finish] = {name: finish for finish, names in FINISHES.items() for name in names}
+
+
+class Tokens(NamedTuple):
+    """Tokens of a reply; None = the server does not say, or not readably."""
+
+    input: int | None = None
+    output: int | None = None
+
+
+def document(content: bytes | str) -> object:
+    """The JSON value that a body begins with; None where it begins with none.
+
+    Invalid UTF-8 is replaced, a byte order mark and what follows the value are passed over. Of a repeated key the last
+    value that is not null counts.
+    """
+    text = content if isinstance(content, str) else content.decode(json.detect_encoding(content), errors="replace")
+    try:
+        value, _ = _DECODER.raw_decode(text.lstrip("\ufeff \t\r\n\0"))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def json_object(value: object) -> Json:
+    """The object; of a list that holds nothing but one, that one; anything else is an empty one."""
+    if isinstance(value, list) and len(cast("list[object]", value)) == 1:
+        return json_object(cast("list[object]", value)[0])
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Json]:
+    """The objects of a list, or an object as the only one of its list."""
+    if isinstance(value, dict):
+        return [cast("Json", value)]
+    return (
+        [cast("Json", one) for one in cast("list[object]", value) if isinstance(one, dict)]
+        if isinstance(value, list)
+        else []
+    )
+
+
+def text(content: object, depth: int = 0) -> str:
+    """The text of a message's content: a string, or parts of which those that are no answer are left out."""
+    if isinstance(content, str):
+        return valid(content)
+    if isinstance(content, bool) or depth > MAX_DEPTH:
+        return ""
+    if isinstance(content, int | float):
+        return str(content) if math.isfinite(content) else ""
+    if isinstance(content, list):
+        return "".join(text(part, depth + 1) for part in cast("list[object]", content))
+    part = json_object(content)
+    if part.get("thought") not in (None, False, "false", 0) or NO_ANSWER.search(str(part.get("type", "")).lower()):
+        return ""
+    return next((found for key in TEXT_KEYS if key in part and (found := text(part[key], depth + 1))), "")
+
+
+def valid(written: str) -> str:
+    """The text without halves of characters, which no file can hold."""
+    return written.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def name(value: object) -> str | None:
+    """A name that a server gives, such as a model's; a number is one too."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return " ".join(valid(str(value)).split())[:MAX_NAME] or None
+
+
+def count(value: object) -> int | None:
+    """A whole number from 0 on, also as text or as a float without a fraction; None = it is none."""
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"\d{1,10}", value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if 0 <= value <= MAX_COUNT and value == int(value) else None
+
+
+def finish(reason: object) -> Finish:
+    """Why a reply ended; "unknown" where a server does not say or writes something else."""
+    if not isinstance(reason, str):
+        return "unknown"
+    return _FINISH_OF.get(reason.strip().lower().rpartition(".")[2].replace("-", "_"), "unknown")
+
+
+def tokens(prompt: int | None, written: int | None, total: int | None) -> Tokens:
+    """The tokens of a reply from what a server counts.
+
+    Where the total is larger than both together, what is left is charged as output: some servers leave reasoning out
+    of the output. A reply that took nothing at all was not counted.
+    """
+    if prompt is not None and total is not None and total >= prompt:
+        written = max(written or 0, total - prompt)
+    elif prompt is None and written is not None and total is not None and total >= written:
+        prompt = total - written
+    return Tokens() if not prompt and not written else Tokens(prompt, written)
+
+
+def _merged(pairs: list[tuple[str, object]]) -> Json:
+    merged: Json = {}
+    for key, value in pairs:
+        if value is not None or key not in merged:
+            merged[key] = value
+    return merged
+
+
+def _whole(digits: str) -> int | float:
+    """A number of JSON; Python refuses to read one of thousands of digits as an `int`."""
+    return int(digits) if len(digits) <= 20 else float(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_merged, parse_int=_whole, strict=False)
