@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evqa import evaluate, inputs
+from evqa import evaluate
 from evqa.metrics.intervals import Difference, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
-from evqa.report import NONE, counted, table
+from evqa.report import NONE, counted, left_out_lines, partial_line, table
 from evqa.scores import Scores
 
 
@@ -21,12 +21,16 @@ def compare(first: Path, second: Path, data: str | None, choice: str | None = No
     dataset = evaluate.dataset_of(first, data)
     preset = choice or evaluate.presets_of(evaluate.BOTH, dataset)[0]
     evaluate.dataset_of(second, data or dataset.name)
+    part = evaluate.common_part([first, second], dataset)
     one, two = (
-        evaluate.scores_of(inputs.predictions(evaluate.file_of(run), dataset), dataset, [preset], name)[0]
+        part.mark(evaluate.scores_of(evaluate.predictions_of(run, part.dataset), part.dataset, [preset], name))[0]
         for run, name in ((first, "A"), (second, "B"))
     )
-    counts = counted({"A": one.metrics, "B": two.metrics}, list(one.metrics))
-    return f"A: {first}\nB: {second}\n{about(preset)}\n\n{differences(one, two)}\n\n{counts}"
+    titles = [title for title in one.metrics if title in two.metrics]
+    counts = counted({"A": one.metrics, "B": two.metrics}, titles)
+    left_out = "".join(f"\n{line}" for row in (one, two) for line in left_out_lines(row))
+    head = f"{partial_line([one, two])}A: {first}\nB: {second}\n{about(preset)}"
+    return f"{head}\n\n{differences(one, two)}\n\n{counts}{left_out}"
 
 
 def about(preset: str) -> str:

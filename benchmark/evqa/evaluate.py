@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from evqa import baselines, datasets, inputs, report, runner, samples_table, view
+from evqa import baselines, datasets, inputs, methods, report, runner, samples_table, view
 from evqa import score as scoring
 from evqa.datasets import Dataset
 from evqa.export import Exported, export
+from evqa.metrics.case import Need, gold_has
 from evqa.metrics.presets import OWN, OWN_CHOICES
 from evqa.metrics.presets import preset as preset_named
 from evqa.runner import writing
-from evqa.scores import Scores, write_scores
+from evqa.schema import Prediction
+from evqa.score import Row
+from evqa.scores import Partial, Scores, write_scores
+from evqa.shards import Selection, in_both, united
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +76,60 @@ def file_of(run: Path) -> Path:
     return path
 
 
+class Part(NamedTuple):
+    """What of a data set is scored."""
+
+    dataset: Dataset
+    """With the samples of the part alone."""
+    partial: Partial | None = None
+    """None = it is the whole."""
+
+    def mark(self, scores: Sequence[Scores]) -> list[Scores]:
+        """The scores with a note that they are of a part."""
+        return [row.model_copy(update={"partial": self.partial}) for row in scores]
+
+
+def selection_of(run: Path) -> Selection:
+    """What a run was asked for; everything, where it does not say."""
+    record = runner.load(run).selection if (run / runner.RUN).is_file() else None
+    return Selection() if record is None else Selection.read(record)
+
+
+def part_of(dataset: Dataset, selection: Selection) -> Part:
+    """The part of a data set that a selection is."""
+    samples = selection.of(dataset)
+    if len(samples) == len(dataset.samples):
+        return Part(dataset)
+    if not samples:
+        raise ValueError(f"no sample of {dataset.name} is in the selection ({selection}): there is nothing to score")
+    partial = Partial(samples=len(samples), total=len(dataset.samples), selection=selection.record())
+    return Part(replace(dataset, samples=tuple(samples)), partial)
+
+
+def any_part(runs: Sequence[Path], dataset: Dataset) -> Part:
+    """The samples that any of several runs was asked for."""
+    return part_of(dataset, united([selection_of(run) for run in runs], dataset))
+
+
+def common_part(runs: Sequence[Path], dataset: Dataset) -> Part:
+    """The samples that all of several runs were asked for."""
+    selections = [selection_of(run) for run in runs]
+    return part_of(dataset, functools.reduce(lambda one, other: in_both(one, other, dataset), selections))
+
+
+def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> inputs.Predictions:
+    """The predictions of a run or a file, with what the run's method asks for."""
+    found = inputs.predictions(file_of(run), dataset, masks)
+    if not (run / runner.RUN).is_file():
+        return found
+    method = runner.load(run).identity.get("method")
+    asks = methods.CHOSEN.get(str(method))
+    return replace(found, asked=None if asks is None else inputs.needs_of(asks)) if method else found
+
+
 def score_run(
     run: Path,
-    dataset: Dataset,
+    part: Part,
     choice: str,
     trivial: Sequence[Scores] = (),
     masks: Path | None = None,
@@ -80,11 +137,12 @@ def score_run(
     workers: int = 1,
 ) -> tuple[list[Scores], Path]:
     """The scores of a run, written beside its predictions together with those of the baselines."""
-    found = inputs.predictions(file_of(run), dataset, masks)
-    scores = scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers)
+    dataset = part.dataset
+    found = predictions_of(run, dataset, masks)
+    scores = part.mark(scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
     path = _beside(run, SCORES)
     with writing(path.parent):
-        write_scores(path, [*scores, *trivial])
+        write_scores(path, [*scores, *part.mark(trivial)])
     return scores, path
 
 
@@ -103,7 +161,8 @@ def scores_of(
     found: inputs.Predictions, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
     """The scores of a file of predictions, with what of it could not be read."""
-    rows = scoring.score_with(dataset, found.get, presets, row=name, workers=workers, lying=found.lying_masks)
+    who = Row(name, gives=found.asked)
+    rows = scoring.score_with(dataset, found.get, presets, row=who, workers=workers, lying=found.lying_masks)
     problems = found.problems
     for damaged in rows[0].problems:
         problems.add(f"{found.path}: key {damaged}")
@@ -116,10 +175,22 @@ def scores_of(
                 "counts": row.counts.model_copy(update=counted),
                 "source": found.about(),
                 "problems": tuple(problems.first),
+                "left_out": _not_asked(row.preset, found.asked, dataset) | row.left_out,
             }
         )
         for row in rows
     ]
+
+
+def _not_asked(preset: str, asked: frozenset[Need] | None, dataset: Dataset) -> dict[str, str]:
+    """Metrics that the data set has gold for, and that need what the model was not asked for."""
+    if asked is None:
+        return {}
+    rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not asked.issuperset(row.needs)}
+    needed: set[Need] = {need for needs in rows.values() for need in needs}
+    gold = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
+    reason = f"the model was asked for {', '.join(sorted(asked))} alone"
+    return {title: reason for title, needs in rows.items() if gold.issuperset(needs)}
 
 
 def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
@@ -132,7 +203,7 @@ def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> Non
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> Exported:
     """A run in the original's form, in a new folder beside its predictions."""
     beside = _beside(run, "original")
-    found, name, step = inputs.predictions(file_of(run), dataset), name_of(run), ""
+    found, name, step = predictions_of(run, dataset), name_of(run), ""
     mode = runner.load(run).identity.get("masks") if (run / runner.RUN).is_file() else None
     if isinstance(mode, str):
         name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
@@ -149,19 +220,28 @@ def write_report(
     limit: int | None,
     training: Sequence[Path] = (),
 ) -> tuple[str, Path]:
-    """The main tables of several runs as text, and the page to look at them; `out` gets the page and all tables."""
+    """The main tables of several runs as text, and the page to look at them; `out` gets the page and all tables.
+
+    Each run is scored on what it was asked for; the page shows what any of them was.
+    """
     curves = [curve for folder in training for curve in view.training_curves(folder)]
     names, presets = _distinct(runs), presets_of(BOTH, dataset)
-    found = {name: inputs.predictions(file_of(run), dataset) for name, run in names.items()}
-    scores = {name: scores_of(given, dataset, presets, name) for name, given in found.items()}
-    predictions = {name: list(given.all(dataset)) for name, given in found.items()}
+    predictions: dict[str, list[Prediction]] = {}
+    scores: dict[str, list[Scores]] = {}
+    for name, run in names.items():
+        part = part_of(dataset, selection_of(run))
+        found = predictions_of(run, part.dataset)
+        scores[name] = part.mark(scores_of(found, part.dataset, presets, name))
+        predictions[name] = list(found.all(part.dataset))
+    dataset = any_part(runs, dataset).dataset
     rows = [row for given in scores.values() for row in given]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         shown = {name: (predictions[name], scores[name]) for name in names}
         page = view.write_page(out, dataset, shown, baselines=trivial, curves=curves, limit=limit)
-        (out / "report.md").write_text(report.report(rows, trivial, "markdown"), encoding="utf-8")
-    return report.summary(rows, trivial), page
+        text = report.partial_line(rows) + report.report(rows, trivial, "markdown")
+        (out / "report.md").write_text(text, encoding="utf-8")
+    return report.partial_line(rows) + report.summary(rows, trivial), page
 
 
 def trivial_scores(

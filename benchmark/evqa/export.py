@@ -27,6 +27,7 @@ from evqa.legacy.original import CHOICES, gold_choice
 from evqa.masks import drawn
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.metrics.boundary import size_of
+from evqa.metrics.case import Need
 from evqa.metrics.frames import Frames, Read, drawn_by, gold_masks
 from evqa.outcomes import num_frames_of, video_facts
 from evqa.schema import LETTERS, Prediction, Sample
@@ -63,7 +64,9 @@ def export(found: Predictions, dataset: Dataset, out: Path, name: str, step: str
         prediction = found.get(sample)
         if prediction is None:
             continue
-        entries[sample.id] = _choices(sample, prediction) if _is_choice(sample) else _entry(sample, prediction)
+        entries[sample.id] = (
+            _choices(sample, prediction, found.asked) if _is_choice(sample) else _entry(sample, prediction)
+        )
         try:
             with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction)
         except ValueError as error:
@@ -98,7 +101,8 @@ def _answer(sample: Sample, answer: int | None) -> str | None:
     return LETTERS[answer] if answer < NUM_LETTERS else sample.options[answer]
 
 
-def _choices(sample: Sample, prediction: Prediction) -> dict[str, object]:
+def _choices(sample: Sample, prediction: Prediction, asked: frozenset[Need] | None) -> dict[str, object]:
+    """The questions that were asked: the evaluator counts every one with a right answer in the file."""
     entry: dict[str, object] = {}
     chosen = {
         "answer": prediction.answer,
@@ -106,6 +110,8 @@ def _choices(sample: Sample, prediction: Prediction) -> dict[str, object]:
         "mask_choice": prediction.mask_choice,
     }
     for question, (key, gold_key) in CHOICES.items():
+        if asked is not None and question not in asked:
+            continue
         right, choice = gold_choice(sample, question)[0], chosen[question]
         entry[key] = None if choice is None else LETTERS[choice]
         entry[gold_key] = None if right is None else LETTERS[right]

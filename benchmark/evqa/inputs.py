@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from evqa.datasets import Dataset, path_inside
 from evqa.jsonl import MAX_LINE_BYTES, explain, lines
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.schema import Prediction, Sample, Track
+from evqa.metrics.case import Need
+from evqa.schema import Ask, Prediction, Sample, Track
 
 Form = Literal["records", "original-gen", "original-mcq"]
 
@@ -31,6 +32,16 @@ FORMS: dict[Form, str] = {
     "original-gen": "the original's generative form",
     "original-mcq": "the original's multiple-choice form",
 }
+
+NEEDS: dict[Ask, tuple[Need, ...]] = {
+    "answer": ("answer",),
+    "spans": ("spans",),
+    "expressions": ("masks", "objects", "boxes"),
+    "masks": ("masks", "objects", "boxes"),
+    "time_choice": ("time_choice",),
+    "mask_choice": ("mask_choice",),
+}
+"""What a prompt asks for -> what metrics need of the prediction."""
 
 NOWHERE = -1
 """In place of the first byte of a record that the file does not have."""
@@ -74,6 +85,8 @@ class Predictions:
     unknown: int
     """Records of samples that the data set does not have."""
     problems: Problems
+    asked: frozenset[Need] | None = None
+    """What the model was asked for, as far as the file tells; None = anything. The rest is not scored."""
 
     def get(self, sample: Sample) -> Prediction | None:
         """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
@@ -203,6 +216,7 @@ class _Head(BaseModel):
 def _records(path: Path, dataset: Dataset) -> Predictions:
     places = {sample.id: place for place, sample in enumerate(dataset.samples)}
     starts = array("q", [NOWHERE]) * len(places)
+    asks = _Asks()
     broken: dict[str, str] = {}
     problems = Problems()
     total = duplicates = unknown = 0
@@ -222,6 +236,7 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
             continue
         duplicates += starts[place] != NOWHERE
         starts[place] = line.place
+        asks.add(prediction)
     return Predictions(
         path=path,
         form="records",
@@ -231,7 +246,31 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
         duplicates=duplicates,
         unknown=unknown,
         problems=problems,
+        asked=asks.needs(),
     )
+
+
+@dataclass
+class _Asks:
+    """What the prompts of all predictions asked for."""
+
+    known: set[Ask] = field(default_factory=set[Ask])
+    is_told: bool = True
+    """Whether every prediction says what it was asked; one that failed before its first prompt need not."""
+
+    def add(self, prediction: Prediction) -> None:
+        """One more prediction."""
+        self.known.update(ask for turn in prediction.turns for ask in turn.asks)
+        self.is_told &= bool(prediction.turns) or prediction.status == "failed"
+
+    def needs(self) -> frozenset[Need] | None:
+        """None where it is not told."""
+        return needs_of(self.known) if self.known and self.is_told else None
+
+
+def needs_of(asks: Iterable[Ask]) -> frozenset[Need]:
+    """What metrics can be scored of replies to these prompts."""
+    return frozenset(need for ask in asks for need in NEEDS[ask])
 
 
 def _prediction(line: bytes | None) -> Prediction:
@@ -272,6 +311,7 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
     problems = Problems()
     total = duplicates = unknown = 0
     alone = original.question_of_file(path)
+    asked: set[Need] = set()
     for entry in entries(path):
         total += entry.error is None
         where = f"{path}:{entry.line}: key {entry.key!r}"
@@ -286,6 +326,7 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
             found.setdefault(sample.id, failed)
             continue
         reading = _reading(sample, entry, form, alone)
+        asked.update(original.questions_of(entry.value, alone) if form == "original-mcq" else ())
         for problem in reading.problems:
             problems.add(f"{where}: {problem}")
         duplicates += sample.id in found
@@ -299,6 +340,7 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
         duplicates=duplicates,
         unknown=unknown,
         problems=problems,
+        asked=frozenset(asked) or None,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from evqa.datasets import Dataset
 from evqa.models.budget import Prices, usages
 from evqa.runner import PREDICTIONS, RUN, writing
 from evqa.schema import Prediction, Run, Spending
-from evqa.shards import shards_of
+from evqa.shards import Selection, shards_of, united
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,15 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
         places, kept, spent = _last_of_each(written)
-        missing, unknown = _compared(places, dataset)
+        selection = _selection([folder, *shards.values()], dataset)
+        missing, unknown = _compared(places, dataset, selection)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
         with writing(folder):
             ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
             jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
-            runner.describe(folder, run.model_copy(update={"spent": spent}))
+            update = {"spent": spent, "selection": None if selection is None else selection.record()}
+            runner.describe(folder, run.model_copy(update=update))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
     return Merged(
         folder=folder, num_shards=len(shards), num_ok=len(places) - len(failed), failed=failed, missing=missing
@@ -112,7 +114,17 @@ def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], dict[str, l
     return found, kept, spent
 
 
-def _compared(places: Mapping[str, _Place], dataset: Dataset) -> tuple[tuple[str, ...], list[str]]:
-    """Samples without a record, and records without a sample."""
-    ids = {sample.id: None for sample in dataset.samples}
-    return tuple(sample for sample in ids if sample not in places), sorted(set(places) - set(ids))
+def _selection(folders: Sequence[Path], dataset: Dataset) -> Selection | None:
+    """What the whole run was asked for, the shares that are not here included; None = not recorded."""
+    records = [runner.load(folder).selection for folder in folders if (folder / RUN).is_file()]
+    asked = [replace(Selection.read(record), shard=None) for record in records if record is not None]
+    return united(asked, dataset) if len(asked) == len(records) else None
+
+
+def _compared(
+    places: Mapping[str, _Place], dataset: Dataset, selection: Selection | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """Samples that were asked for and have no record, and records without a sample."""
+    ids = {sample.id for sample in dataset.samples}
+    asked = [sample.id for sample in (selection or Selection()).of(dataset)]
+    return tuple(sample for sample in asked if sample not in places), sorted(set(places) - ids)

@@ -14,7 +14,7 @@ from evqa.hands import Hands
 from evqa.models import Setting
 from evqa.runner import RunSummary
 from evqa.segment import MODES, Segmenting
-from evqa.shards import Selection, plain
+from evqa.shards import Selection, in_both, plain
 
 Overrides = Mapping[str, Setting]
 ModeChoice = Literal["separate", "concat", "both"]
@@ -72,6 +72,7 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
     dataset = evaluate.dataset_of(run, data)
     sources = segment.sources_of(inputs.predictions(evaluate.file_of(run), dataset).all(dataset))
     selection = hands.selection()
+    asked = in_both(selection, evaluate.selection_of(run), dataset)
     known = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
     summaries: list[RunSummary] = []
     with hands.crew(drawing.model, drawing.overrides) as crew:
@@ -85,6 +86,7 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
                 selection.shard.folder(folder) if selection.shard else folder,
                 segment.identity_of(run, dataset, crew, mode),
                 selection=known,
+                asked=asked,
                 restart=hands.restart,
                 is_done=work.is_done,
             )

@@ -45,10 +45,14 @@ def _presets(runs: Sequence[Scores]) -> list[str]:
 
 def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores], style: Style) -> list[str]:
     chosen = [scores for scores in runs if scores.preset == preset]
-    rows = [*chosen, *(scores for scores in baselines if scores.preset == preset)]
-    counts = counted({scores.name: scores.metrics for scores in rows}, columns_of(preset), style)
+    columns = [title for title in columns_of(preset) if any(title in scores.metrics for scores in chosen)]
+    trivial = [
+        scores for scores in baselines if scores.preset == preset and not set(columns).isdisjoint(scores.metrics)
+    ]
+    rows = [*chosen, *trivial]
+    counts = counted({scores.name: scores.metrics for scores in rows}, columns, style)
     lines = [prose(line, style) for scores in chosen for line in (counts_line(scores), *left_out_lines(scores))]
-    return [heading(preset, style), main_table(rows, style), counts, *lines]
+    return [heading(preset, style), main_table(rows, style, columns), counts, *lines]
 
 
 def details(scores: Scores, style: Style = "text") -> list[str]:
@@ -153,13 +157,20 @@ def columns_of(preset: str) -> Sequence[str]:
 
 def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[str] | None = None) -> str:
     """One row per run or baseline of one preset: percent, with the 95 % interval in brackets."""
-    columns = columns or columns_of(rows[0].preset)
+    columns = columns_of(rows[0].preset) if columns is None else columns
     presets = {scores.preset for scores in rows}
     if len(presets) > 1:
         raise ValueError(f"one table shows one preset, got rows of {', '.join(sorted(presets))}")
     shown = [title for title in columns if any(title in scores.metrics for scores in rows)]
+    differs = any(scores.partial != rows[0].partial for scores in rows)
     body = [
-        [scores.name, *(cell(scores.metrics.get(title), scores.preset, title) for title in shown)] for scores in rows
+        [
+            f"{scores.name} ({scores.partial.samples} of {scores.partial.total})"
+            if scores.partial and differs
+            else scores.name,
+            *(cell(scores.metrics.get(title), scores.preset, title) for title in shown),
+        ]
+        for scores in rows
     ]
     return table(["", *shown], body, style)
 
@@ -190,7 +201,7 @@ def counts_line(scores: Scores) -> str:
     """What was predicted and what could not be read, in one line."""
     counts = scores.counts
     parts = [
-        f"{counts.samples} samples",
+        scores.partial.text if scores.partial else f"{counts.samples} samples",
         f"{counts.ok} predicted",
         f"{counts.failed} failed",
         f"{counts.missing} missing",
@@ -211,6 +222,14 @@ def counts_line(scores: Scores) -> str:
     }
     parts += [f"{number} {what}" for what, number in oddities.items() if number]
     return f"{scores.name}: {'; '.join(parts)}"
+
+
+def partial_line(rows: Sequence[Scores]) -> str:
+    """The first line of whatever shows scores of a part of a data set; empty text where all is scored."""
+    texts = {scores.name: scores.partial.text for scores in rows if scores.partial}
+    is_shared = len(set(texts.values())) == 1 and all(scores.partial for scores in rows)
+    lines = [next(iter(texts.values()))] if is_shared else [f"{text}: {name}" for name, text in texts.items()]
+    return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
 
 
 def left_out_lines(scores: Scores) -> list[str]:

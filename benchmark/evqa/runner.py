@@ -28,7 +28,7 @@ from evqa.models.base import Model, ModelStop
 from evqa.models.budget import Prices, usages
 from evqa.progress import Progress
 from evqa.schema import Prediction, Run, Sample, Spending, Usage
-from evqa.shards import Selection
+from evqa.shards import Selection, united
 
 RUN = "run.json"
 PREDICTIONS = "predictions.jsonl"
@@ -130,16 +130,22 @@ def fill(  # noqa: PLR0913
     identity: Identity,
     *,
     selection: Selection = EVERYTHING,
+    asked: Selection | None = None,
     restart: bool = False,
     progress: bool = True,
     is_done: Callable[[Prediction], bool] = lambda prediction: prediction.status == "ok",
 ) -> RunSummary:
-    """As `run`, for a run whose identity is known. `is_done`: whether a sample's last record is to stay."""
+    """As `run`, for a run whose identity is known.
+
+    `asked`: what the run is to cover, where that is more than the samples that can be predicted now;
+    `is_done`: whether a sample's last record is to stay.
+    """
     samples = {sample.id: sample for sample in selection.of(dataset)}
     failed: dict[str, str] = {}
     replies: dict[str, ReplyState] = {}
     with locked(folder), Progress(samples, show=progress) as bar:
         _claim(folder, identity, restart=restart)
+        _select(folder, selection if asked is None else asked, dataset)
         account = Account(folder, crew)
         done = _done(folder / PREDICTIONS, is_done, bar, account, replies)
         todo = [sample for sample in samples.values() if sample.id not in done]
@@ -282,7 +288,20 @@ def _claim(folder: Path, identity: Identity, *, restart: bool) -> None:
     with writing(folder):
         (folder / PREDICTIONS).unlink(missing_ok=True)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        describe(folder, Run(identity=identity, packages=_packages(), started=started))
+        nothing = Selection(only=()).record()
+        describe(folder, Run(identity=identity, packages=_packages(), started=started, selection=nothing))
+
+
+def _select(folder: Path, selection: Selection, dataset: Dataset) -> None:
+    """Add to the run's description what this call asks for; a run whose earlier calls are not recorded stays so."""
+    about = load(folder)
+    if about.selection is None:
+        return
+    before = Selection.read(about.selection)
+    both = selection if before.only == () else united([before, selection], dataset)
+    if both.record() != about.selection:
+        with writing(folder):
+            describe(folder, about.model_copy(update={"selection": both.record()}))
 
 
 def _described(folder: Path) -> Run | None:

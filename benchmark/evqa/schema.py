@@ -366,6 +366,17 @@ class Prediction(Record):
         return self
 
 
+class Selected(Record):
+    """The part of a data set that a run was asked for; each condition narrows it, none = all samples."""
+
+    limit: int | None = None
+    """The first so many, before they are dealt out to shards."""
+    only: tuple[str, ...] | None = None
+    """Ids."""
+    shard: str | None = None
+    """Share `I/N`: every N-th sample from the I-th on."""
+
+
 class Run(Record):
     """`run.json`: what makes two runs the same (`identity`), and what else is worth knowing of one."""
 
@@ -376,5 +387,7 @@ class Run(Record):
     """Versions of the packages and of this code."""
     started: str = ""
     """UTC, ISO 8601."""
+    selection: Selected | None = None
+    """The samples that all calls of the run together were asked for; None = not recorded, which counts as all."""
     spent: Spending = Spending()
     """Of all records, when the run was last left; a run that was killed is counted anew by the next call."""

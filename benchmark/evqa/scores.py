@@ -14,7 +14,8 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, Valida
 
 from evqa.jsonl import explain, rewritten
 from evqa.metrics.means import Cell, Column, Mean
-from evqa.schema import VERSION, Record
+from evqa.schema import VERSION, Record, Selected
+from evqa.shards import Selection
 
 Status = Literal["ok", "missing", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
@@ -126,6 +127,21 @@ class Counts(Record):
     """Predictions whose replies lack a part that they were asked for."""
 
 
+class Partial(Record):
+    """That a run was asked for a part of its data set, which alone is scored."""
+
+    samples: int
+    """Samples of the part."""
+    total: int
+    """Samples of the data set."""
+    selection: Selected
+
+    @property
+    def text(self) -> str:
+        """`PARTIAL 2 of 100 samples (--limit 2)`."""
+        return f"PARTIAL {self.samples} of {self.total} samples ({Selection.read(self.selection)})"
+
+
 class Scores(Record):
     """One run, or one trivial baseline, under one preset."""
 
@@ -141,6 +157,8 @@ class Scores(Record):
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """Metric of the preset that is not scored -> why, and what to do about it."""
+    partial: Partial | None = None
+    """None = the whole data set is scored."""
     counts: Counts
     source: str = ""
     """The file of predictions and the form that it was found to have."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.schema import Sample
+from evqa.schema import Sample, Selected
 
 FOLDER = re.compile(r"shard-(\d+)-of-(\d+)")
 """Name of a shard's folder, which lies in the folder of the whole run."""
@@ -48,6 +48,22 @@ class Selection:
     limit: int | None = None
     """The first so many, before they are dealt out to shards."""
 
+    @classmethod
+    def read(cls, record: Selected) -> Selection:
+        """From `run.json`."""
+        return cls(only=record.only, shard=Shard.read(record.shard) if record.shard else None, limit=record.limit)
+
+    def record(self) -> Selected:
+        """For `run.json`."""
+        shard = f"{self.shard.index}/{self.shard.count}" if self.shard else None
+        return Selected(limit=self.limit, only=None if self.only is None else tuple(self.only), shard=shard)
+
+    def __str__(self) -> str:
+        only = f"--only with {len(self.only)} ids" if self.only is not None else ""
+        limit = f"--limit {self.limit}" if self.limit is not None else ""
+        shard = f"--shard {self.shard.index}/{self.shard.count}" if self.shard else ""
+        return " ".join(part for part in (only, limit, shard) if part) or "all samples"
+
     def of(self, dataset: Dataset) -> list[Sample]:
         """The samples in the data set's order."""
         samples = list(dataset.samples)
@@ -60,6 +76,24 @@ class Selection:
             raise ValueError(f"limit is a number of samples, at least 1, got {self.limit}")
         samples = samples[: self.limit]
         return samples if self.shard is None else samples[self.shard.index :: self.shard.count]
+
+
+def united(selections: Sequence[Selection], dataset: Dataset) -> Selection:
+    """The selection of what is in any of several, in its plainest form."""
+    chosen = {sample.id for selection in selections for sample in selection.of(dataset)}
+    for plainest in (Selection(), *selections, Selection(limit=max(1, len(chosen)))):
+        if {sample.id for sample in plainest.of(dataset)} == chosen:
+            return plainest
+    return Selection(only=[sample.id for sample in dataset.samples if sample.id in chosen])
+
+
+def in_both(first: Selection, second: Selection, dataset: Dataset) -> Selection:
+    """The selection of what is in both, in its plainest form."""
+    chosen = {sample.id for sample in first.of(dataset)} & {sample.id for sample in second.of(dataset)}
+    for plainest in (first, second):
+        if {sample.id for sample in plainest.of(dataset)} == chosen:
+            return plainest
+    return Selection(only=[sample.id for sample in dataset.samples if sample.id in chosen])
 
 
 def shards_of(run: Path) -> dict[Shard, Path]:

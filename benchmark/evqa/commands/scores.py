@@ -26,6 +26,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     workers: int = 1,
     samples: Annotated[Path | None, arg(metavar="FILE")] = None,
     format: TableStyle = "text",
+    whole: bool = False,
 ) -> int:
     """Score any file of predictions: a table with 95 % intervals, and scores.json beside it. Needs no model.
 
@@ -69,6 +70,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         workers: processes that compare masks, at most one a core; the scores are the same with any number.
         samples: write the scores of each sample there too, as .csv or .jsonl.
         format: of the table: text, markdown or latex.
+        whole: score all samples of the data set, also of a run that was asked for some of them (--limit, --only,
+            --shard): those that it was not asked for count 0.
     """
     from evqa import evaluate, samples_table
     from evqa import report as tables
@@ -76,13 +79,15 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     if samples is not None:
         samples_table.check(samples, evaluate.file_of(run))
     dataset = evaluate.dataset_of(run, data)
-    trivial = evaluate.trivial_scores(dataset, train_data, preset, baselines, workers=workers)
-    scores, path = evaluate.score_run(run, dataset, preset, trivial, masks, workers=workers)
+    part = evaluate.Part(dataset) if whole else evaluate.part_of(dataset, evaluate.selection_of(run))
+    trivial = evaluate.trivial_scores(part.dataset, train_data, preset, baselines, workers=workers)
+    scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
     found, written = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
-    say(f"{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
+    head = tables.prose(tables.partial_line(scores), style)
+    say(f"{head}{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
     if samples is not None:
-        evaluate.write_samples(samples, scores, dataset)
+        evaluate.write_samples(samples, scores, part.dataset)
         say(tables.prose(f"each sample is in {samples}", style))
     return 0
 
@@ -142,7 +147,7 @@ def report(
     dataset = evaluate.dataset_of(runs[0], data)
     for run in runs[1:]:
         evaluate.dataset_of(run, data or dataset.name)
-    trivial = evaluate.trivial_scores(dataset, train_data, "both")
+    trivial = evaluate.trivial_scores(evaluate.any_part(runs, dataset).dataset, train_data, "both")
     text, page = evaluate.write_report(runs, dataset, trivial, out, limit=limit, training=training)
     say(f"{text}\nall tables: {out / 'report.md'}\nopen {page}")
     return 0

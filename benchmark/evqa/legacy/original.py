@@ -264,7 +264,7 @@ def multiple_choice(sample: Sample, entry: object, alone: Question) -> Reading:
     fields = as_object(entry)
     if fields is None:
         return _failed(sample, f"entry: expected an object, got {str(entry)[:80]!r}")
-    is_alone = not any(key in fields for question in ("time_choice", "mask_choice") for key in CHOICES[question])
+    is_alone = _is_alone(fields)
     chosen: dict[str, int | None] = {}
     problems: list[str] = []
     for question, keys in CHOICES.items():
@@ -276,6 +276,18 @@ def multiple_choice(sample: Sample, entry: object, alone: Question) -> Reading:
     if error is not None and not any(choice is not None for choice in chosen.values()):
         return Reading(Prediction(sample=sample.id, status="failed", error=_plain(error)), tuple(problems))
     return Reading(Prediction.model_validate({"sample": sample.id, "status": "ok", **chosen}), tuple(problems))
+
+
+def questions_of(entry: object, alone: Question) -> tuple[Question, ...]:
+    """The questions that an entry is about: those of whose keys it has one."""
+    fields = as_object(entry) or {}
+    if _is_alone(fields):
+        return (alone,) if any(key in fields for key in CHOICES["answer"]) else ()
+    return tuple(question for question, keys in CHOICES.items() if any(key in fields for key in keys))
+
+
+def _is_alone(fields: dict[str, object]) -> bool:
+    return not any(key in fields for question in ("time_choice", "mask_choice") for key in CHOICES[question])
 
 
 def _choice(

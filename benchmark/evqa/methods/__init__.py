@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from evqa import models, suggestions
-from evqa.methods.choose import choose, choose_answer, choose_chat, choose_space, choose_time
+from evqa.methods.choose import CHOICES, choose, choose_answer, choose_chat, choose_space, choose_time
 from evqa.methods.single_turn import json_turn, single_turn, trained_turn
 from evqa.methods.turns import grounded_turns, multi_turn
 from evqa.models.base import Model
-from evqa.schema import Prediction, Sample
+from evqa.schema import Ask, Prediction, Sample
 
 
 class Method(Protocol):
@@ -32,6 +32,15 @@ METHODS: dict[str, Method] = {
     "choose-time": choose_time,
     "choose-space": choose_space,
 }
+
+CHOSEN: dict[str, tuple[Ask, ...]] = {
+    "choose": CHOICES,
+    "choose-chat": CHOICES,
+    "choose-answer": ("answer",),
+    "choose-time": ("time_choice",),
+    "choose-space": ("mask_choice",),
+}
+"""Methods that ask for choices alone -> which; the others ask for answer, spans and masks."""
 
 
 def method(name: str) -> Method:

@@ -1,0 +1,258 @@
+"""Runs over a part of a data set, and runs that ask a part of the questions: what is scored is what was asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evqa import datasets, jsonl, runner
+from evqa.__main__ import main
+from evqa.datasets import Dataset
+from evqa.schema import Prediction, Sample, Selected, Span
+from evqa.scores import read_scores
+from evqa.shards import Selection, Shard, in_both, united
+
+Bench = Any
+"""The fixture of conftest.py."""
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def data(tmp_path: Path, bench: Bench) -> Dataset:
+    return datasets.load(str(bench.data(tmp_path / "data", 7)))
+
+
+@pytest.fixture
+def command(tmp_path: Path, bench: Bench, data: Dataset) -> list[str]:
+    """Of 7 replies those of odd numbers are right."""
+    replies = bench.replies(tmp_path / "replies.json", 7)
+    return ["predict", str(data.folder), str(replies), "--out", str(tmp_path / "run")]
+
+
+def scored(run: Path, capsys: Capture, *options: str) -> tuple[list[str], Any]:
+    """(lines of the output, the first entry of scores.json)."""
+    capsys.readouterr()
+    assert main(["score", str(run), "--baselines", "fast", *options]) == 0
+    return capsys.readouterr().out.splitlines(), json.loads((run / "scores.json").read_text())[0]
+
+
+def test_a_run_with_a_limit_is_scored_on_what_it_was_asked_for(tmp_path: Path, command: list[str], capsys: Capture):
+    run = tmp_path / "run"
+    assert main([*command, "--limit", "2"]) == 0
+    about = json.loads((run / "run.json").read_text())["selection"]
+    assert about == {"limit": 2, "only": None, "shard": None}
+    lines, entry = scored(run, capsys)
+    assert lines[0] == "PARTIAL 2 of 7 samples (--limit 2)"
+    assert (entry["metrics"]["Acc"]["mean"], entry["metrics"]["Acc"]["n_total"]) == (0.5, 2)
+    assert entry["partial"] == {"samples": 2, "total": 7, "selection": about}
+    assert "run: PARTIAL 2 of 7 samples (--limit 2); 2 predicted; 0 failed; 0 missing" in "\n".join(lines)
+    lines, entry = scored(run, capsys, "--whole")
+    assert "PARTIAL" not in "\n".join(lines)
+    assert (entry["metrics"]["Acc"]["mean"], entry["metrics"]["Acc"]["n_missing"]) == (pytest.approx(1 / 7), 5)
+    assert entry["partial"] is None
+
+
+def test_the_selection_grows_with_each_call_and_starts_anew_with_restart(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    run = tmp_path / "run"
+    for options, selection, count in (
+        (("--only", "s005", "s002"), Selected(only=("s005", "s002")), 2),
+        (("--only", "s005"), Selected(only=("s005", "s002")), 2),
+        (("--limit", "1"), Selected(only=("s000", "s002", "s005")), 3),
+        (("--limit", "6"), Selected(limit=6), 6),
+        (("--limit", "3"), Selected(limit=6), 6),
+        (("--limit", "3", "--restart"), Selected(limit=3), 3),
+        ((), Selected(), 7),
+        (("--limit", "2"), Selected(), 7),
+    ):
+        assert main([*command, *options]) == 0
+        assert runner.load(run).selection == selection, options
+        lines, entry = scored(run, capsys)
+        assert entry["counts"]["samples"] == entry["counts"]["ok"] == count
+        assert lines[0].startswith("PARTIAL") == (count < 7)
+
+
+def test_a_shard_is_partial_and_a_merged_run_lacks_what_its_other_shards_owe(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    run = tmp_path / "run"
+    assert main([*command, "--shard", "1/2", "--limit", "6"]) == 0
+    assert runner.load(run / "shard-1-of-2").selection == Selected(limit=6, shard="1/2")
+    assert scored(run / "shard-1-of-2", capsys)[0][0] == "PARTIAL 3 of 7 samples (--limit 6 --shard 1/2)"
+    assert main(["merge", str(run)]) == 1
+    assert "3 predicted, 0 failed, 3 missing" in capsys.readouterr().out
+    lines, entry = scored(run, capsys)
+    assert lines[0] == "PARTIAL 6 of 7 samples (--limit 6)"
+    assert (entry["counts"]["ok"], entry["counts"]["missing"]) == (3, 3)
+    assert main([*command, "--shard", "0/2", "--limit", "6"]) == 0
+    assert main(["merge", str(run)]) == 0
+    assert scored(run, capsys)[1]["counts"]["ok"] == 6
+
+
+def test_a_run_that_does_not_say_what_it_was_asked_for_is_scored_on_all(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    run = tmp_path / "run"
+    assert main([*command, "--limit", "2"]) == 0
+    about = json.loads((run / "run.json").read_text())
+    del about["selection"]
+    (run / "run.json").write_text(json.dumps(about))
+    assert scored(run, capsys)[1]["counts"]["missing"] == 5
+    assert main([*command, "--limit", "3"]) == 0
+    assert runner.load(run).selection is None
+
+
+def test_a_selection_of_nothing_is_refused(tmp_path: Path, command: list[str], capsys: Capture):
+    run = tmp_path / "run"
+    assert main([*command, "--limit", "2"]) == 0
+    about = runner.load(run)
+    runner.describe(run, about.model_copy(update={"selection": Selected(only=())}))
+    assert main(["score", str(run)]) == 2
+    assert "there is nothing to score" in capsys.readouterr().err
+
+
+def test_a_report_says_which_runs_are_partial_and_compare_takes_what_both_have(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    assert main([*command, "--limit", "4"]) == 0
+    assert main([*command[:3], "--out", str(tmp_path / "whole")]) == 0
+    runs = [str(tmp_path / name) for name in ("run", "whole")]
+    capsys.readouterr()
+    assert main(["report", *runs, "--out", str(tmp_path / "page")]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("PARTIAL 4 of 7 samples (--limit 4): run\n")
+    assert "run (4 of 7)" in text
+    assert (tmp_path / "page" / "report.md").read_text().startswith("PARTIAL 4 of 7 samples (--limit 4): run\n")
+    assert "PARTIAL 4 of 7" in (tmp_path / "page" / "report.html").read_text()
+    assert main(["compare", *runs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "PARTIAL 4 of 7 samples (--limit 4)"
+    (acc,) = [line.split() for line in lines if line.startswith("Acc ")]
+    assert acc[1:3] == ["50.0", "50.0"]
+    assert main([*command[:3], "--out", str(tmp_path / "last"), "--only", "s006"]) == 0
+    assert main(["compare", runs[0], str(tmp_path / "last")]) == 2
+    assert "nothing to score" in capsys.readouterr().err
+
+
+def test_selections_are_joined_in_their_plainest_form(data: Dataset):
+    first, last = Selection(limit=2), Selection(only=["s006"])
+    assert united([first, last], data).record() == Selected(only=("s000", "s001", "s006"))
+    assert united([first, Selection()], data) == Selection()
+    assert united([Selection(shard=Shard(index, 3)) for index in range(3)], data) == Selection()
+    assert united([Selection(only=["s001", "s000"]), Selection(limit=1)], data).record().only == ("s001", "s000")
+    assert in_both(Selection(), first, data) == first
+    assert in_both(Selection(limit=5), Selection(shard=Shard(0, 2)), data).record().only == ("s000", "s002", "s004")
+    assert [sample.id for sample in in_both(first, last, data).of(data)] == []
+
+
+# Questions
+
+
+def choices_data(folder: Path) -> Path:
+    folder.mkdir()
+    samples = [
+        Sample(
+            id=f"s{number}",
+            video_id=f"v{number}",
+            video=Path("v.mp4"),
+            question="What?",
+            options=("x", "y"),
+            answer=1,
+            time_options=((Span(0, 1),), (Span(1, 2),), (Span(2, 3),), (Span(3, 4),)),
+            time_answer=2,
+            mask_options=tuple(Path(f"{name}.png") for name in "abcd"),
+            mask_answer=3,
+        )
+        for number in range(2)
+    ]
+    jsonl.write_records(folder / "samples.jsonl", samples)
+    return folder
+
+
+QUESTIONS = {"answer": ("Acc", 1), "time_choice": ("Acc time", 2), "mask_choice": ("Acc space", 3)}
+KEYS = {"answer": "answer", "time_choice": "evidence_t", "mask_choice": "evidence_s"}
+
+
+METHODS = {("answer",): "choose-answer", ("time_choice",): "choose-time", ("mask_choice",): "choose-space"}
+
+
+def choices_run(place: Path, folder: Path, asks: tuple[str, ...], method: str | None) -> Path:
+    """s0 is right, s1 says nothing; a run's folder where a method is named, else a file."""
+    turns = tuple({"asks": (ask,), "prompt": "?", "reply": "B"} for ask in asks)
+    chosen = {ask: QUESTIONS[ask][1] for ask in asks}
+    right = Prediction.model_validate({"sample": "s0", "status": "ok", "turns": turns, **chosen})
+    records = [right, Prediction(sample="s1", status="failed", error="no reply")]
+    if method is None:
+        jsonl.write_records(place / "run.jsonl", records)
+        return place / "run.jsonl"
+    (place / "run").mkdir()
+    jsonl.write_records(place / "run" / "predictions.jsonl", records)
+    sha256 = datasets.load(str(folder)).sha256
+    identity = {"data": str(folder), "data_sha256": sha256, "method": method}
+    jsonl.write_json(place / "run" / "run.json", {"identity": identity})
+    return place / "run"
+
+
+@pytest.mark.parametrize(
+    ("asks", "method"),
+    [*METHODS.items(), *((asks, None) for asks in METHODS), (("answer", "time_choice"), None)],
+)
+def test_questions_that_were_not_asked_are_not_scored_nor_exported(
+    tmp_path: Path, capsys: Capture, asks: tuple[str, ...], method: str | None
+):
+    """Half of what was asked is right, in both conventions and in the export, and nothing else has a score."""
+    folder = choices_data(tmp_path / "data")
+    run = choices_run(tmp_path, folder, asks, method)
+    assert main(["score", str(run), "--data", str(folder)]) == 0
+    assert "not scored: " in capsys.readouterr().out
+    for entry in read_scores(tmp_path / "run.scores.json" if method is None else run / "scores.json")[:2]:
+        assert entry.name == "run"
+        titles = [QUESTIONS[ask][0] for ask in asks]
+        assert {title: mean.n_total for title, mean in entry.metrics.items()} == dict.fromkeys(titles, 2)
+        assert entry.left_out.keys() >= {title for title, _ in QUESTIONS.values()} - set(titles)
+        assert {mean.mean for mean in entry.metrics.values()} in ({0.5}, {50.0})
+    assert main(["export", str(run), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
+    (file,) = (tmp_path / "out").glob("*.json")
+    entries = json.loads(file.read_text())
+    keys = {key for ask in asks for key in (KEYS[ask], f"gt_{KEYS[ask]}")}
+    assert [set(entry) for entry in entries.values()] == [keys, keys]
+    assert main(["score", str(file), "--data", str(folder)]) == 0
+    again = read_scores(file.with_name("run.scores.json"))
+    assert again[0].metrics.keys() == {QUESTIONS[ask][0] for ask in asks}
+
+
+@pytest.mark.parametrize(
+    ("stem", "title"), [("m_qa_1fps", "Acc"), ("m_time_evidence_1fps", "Acc time"), ("m_spatial_evidence", "Acc space")]
+)
+def test_a_file_of_a_single_question_of_the_original_is_scored_on_that_alone(
+    tmp_path: Path, capsys: Capture, stem: str, title: str
+):
+    folder = choices_data(tmp_path / "data")
+    right = dict(QUESTIONS.values())[title]
+    letters = {"answer": "ABCD"[right], "gt_answer": "ABCD"[right]}
+    (tmp_path / f"{stem}.json").write_text(json.dumps({"s0": letters, "s1": letters | {"answer": None}}))
+    assert main(["score", str(tmp_path / f"{stem}.json"), "--data", str(folder), "--baselines", "none"]) == 0
+    mcq, original = read_scores(tmp_path / f"{stem}.scores.json")
+    assert {name: mean.mean for name, mean in mcq.metrics.items()} == {title: 0.5}
+    assert original.derived["overall"] == 0.5
+
+
+def test_a_run_of_a_method_that_asks_for_the_answer_alone_has_no_score_in_time(tmp_path: Path, bench: Bench):
+    """Also on data that have spans: `choose-answer` on the generative benchmark."""
+    folder = bench.data(tmp_path / "data", 3)
+    samples = [
+        sample.model_copy(update={"spans": (Span(0, 1),), "video": Path("videos", sample.video.name)})
+        for sample in datasets.load(str(folder)).samples
+    ]
+    jsonl.write_records(folder / "samples.jsonl", samples)
+    replies = bench.replies(tmp_path / "replies.json", 3)
+    command = ["predict", str(folder), str(replies), "--out", str(tmp_path / "run"), "--method", "choose-answer"]
+    assert main(command) == 0
+    assert main(["score", str(tmp_path / "run"), "--baselines", "none"]) == 0
+    strict = read_scores(tmp_path / "run" / "scores.json")[0]
+    assert strict.metrics.keys() == {"Acc"}
+    assert {"mIoU", "Acc@GQA"} <= strict.left_out.keys()
+    assert "J" not in strict.left_out  # there is no gold for it
