@@ -18,7 +18,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
-from evqa.video_file import FORMATS, index_of
+from evqa.containers import FORMATS
+from evqa.video_file import index_of
 
 RATE = 48_000
 """Samples a second of the written audio; every player takes it."""

@@ -9,6 +9,8 @@ order shown; `Video.times` tells when each is shown, so a variable frame rate ne
 
 from __future__ import annotations
 
+import math
+import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,6 +31,9 @@ from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+HUGE_PAGES_FROM = 2**22
+"""Bytes from which numpy asks for huge pages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +71,16 @@ def probe(path: Path, folder_fps: float = 6.0) -> Video:
     return Video(path, index.shape.width, index.shape.height, index.times, index.duration)
 
 
-def frames(video: Video, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+def frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """(index, uint8 RGB [H, W, 3]) in ascending order, each index once, one frame in memory at a time.
 
-    The pixels are those of decoding the whole file, turned upright; oblong pixels stay as stored.
+    The pixels are those of decoding the whole file, turned upright; oblong pixels stay as stored. `keep` = others will
+    ask for these frames of a file: they stay in memory, up to a limit (`video_file.MAX_BYTES`), and are decoded once.
     """
     wanted = sorted({int(index) for index in indices})
     if wanted and not 0 <= wanted[0] <= wanted[-1] < video.num_frames:
         raise ValueError(f"{video.path} has frames 0 to {video.num_frames - 1}, asked for {wanted[0]} to {wanted[-1]}")
-    return _image_frames(video, wanted) if _is_images(video.path) else _file_frames(video, wanted)
+    return _image_frames(video, wanted) if _is_images(video.path) else _file_frames(video, wanted, keep=keep)
 
 
 def image_names(folder: Path) -> list[str]:
@@ -82,15 +88,29 @@ def image_names(folder: Path) -> list[str]:
     return [path.stem for path in _image_paths(folder)]
 
 
-def load(video: Video, indices: Sequence[int]) -> np.ndarray:
-    """uint8 RGB [T, H, W, 3] of the frames in the order given; an index may come twice."""
+def load(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndarray:
+    """uint8 RGB [T, H, W, 3] of the frames in the order given; an index may come twice. `keep` as in `frames`."""
     places: dict[int, list[int]] = {}
     for place, index in enumerate(indices):
         places.setdefault(int(index), []).append(place)
-    images = np.empty((len(indices), video.height, video.width, 3), dtype=np.uint8)
-    for index, image in frames(video, list(places)):
-        images[places[index]] = image
+    images = _empty((len(indices), video.height, video.width, 3))
+    for index, image in frames(video, list(places), keep=keep):
+        for place in places[index]:
+            images[place] = image
     return images
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    """A uint8 array of memory in ordinary pages.
+
+    numpy asks for huge pages from 4 MiB on. In a virtual machine those mostly have to be fetched from the host, which
+    takes several times as long as decoding a frame.
+    """
+    size = math.prod(shape)
+    if size < HUGE_PAGES_FROM:
+        return np.empty(shape, dtype=np.uint8)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)  # Linux alone has the last
+    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=np.uint8).reshape(shape)
 
 
 # Sampling plans: which frames to look at
@@ -171,11 +191,11 @@ def _at_least_one(num_frames: int, video: Video) -> int:
 # Files
 
 
-def _file_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+def _file_frames(video: Video, wanted: list[int], *, keep: bool) -> Iterator[tuple[int, np.ndarray]]:
     index = index_of(video.path)
     if len(index.ticks) != video.num_frames:
         raise ValueError(f"{video.path} changed since it was probed: probe it again")
-    return frames_of(index, wanted)
+    return frames_of(index, wanted, keep=keep)
 
 
 # Pictures

@@ -1,10 +1,9 @@
-"""Exact frames of one video file: an index of its packets, and decoding by groups of pictures.
+"""Exact frames of one video file: decoding by groups of pictures.
 
-The index is one pass over the packets without decoding them. Frames are then found by presentation time: seek
-to the keyframe before, decode up to the frame, and let the H.264 decoder leave out pictures that nothing
-refers to (about half of a usual file). The pixels are those of decoding the whole file.
-
-`P` packets in decoding order, `N` frames in presentation order, `H, W` pixels as shown.
+Frames are found by presentation time: seek to the keyframe before, decode up to the frame, and let the decoder leave
+out pictures that nothing refers to (about half of a usual H.264 or HEVC file). The pixels are those of decoding the
+whole file. The last decoded pictures are kept as they came from the decoder, up to a limit of bytes, so that
+several readers of the same frames decode them once.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -12,244 +11,103 @@ refers to (about half of a usual file). The pixels are those of decoding the who
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
-from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from evqa.images import check_pixels
+from evqa import containers, video_index
+from evqa.containers import Identity, failures_named
+from evqa.hevc import References
+from evqa.video_index import Index, VideoPacket, codec_of, index_of
 
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
-"""Containers that are opened. Play lists and scripts, which name other files, are not among them."""
+__all__ = ["Index", "forget", "frames_of", "index_of"]
 
-ONE_FRAME_A_PACKET = {"h264", "hevc", "vp9", "av1"}
-"""Codecs of which a packet always shows one frame, so that the packets alone tell the frames."""
-
-SKIPS_EXACTLY = {"h264"}
-"""Codecs whose decoder may leave out non-reference pictures without a change to any other picture."""
-
-SECONDS_OF_A_LONE_FRAME = 1 / 25
-"""How long a frame lasts where the file has only this one and says nothing."""
+MAX_BYTES = 256 * 2**20
+"""Of the decoded pictures that are kept: 190 of 1280 x 720, 430 of 854 x 480."""
 
 
-class Shape(NamedTuple):
-    """The size of the frames as they are shown."""
+def frames_of(index: Index, wanted: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+    """(frame index, uint8 RGB [H, W, 3]) for ascending unique indices, one frame in memory at a time.
 
-    height: int
-    width: int
-    quarter_turns: int
-    """Turns by 90 degrees, counter-clockwise, from the coded picture to the shown one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """Where the frames of a file are. Built by `index_of`."""
-
-    path: Path
-    shape: Shape
-    time_base: Fraction
-    """Seconds of one tick."""
-    ticks: np.ndarray
-    """int64 [N], presentation times in ticks, strictly ascending."""
-    end: int
-    """Ticks at which the last frame ends."""
-    packets: np.ndarray | None
-    """int64 [P], presentation times in decoding order; None = frames are found by counting from the start."""
-    keyframes: np.ndarray
-    """int64 [K], ascending positions in `packets`."""
-    positions: Mapping[int, int]
-    """Presentation time -> position in `packets`."""
-
-    @property
-    def times(self) -> np.ndarray:
-        """float64 [N], seconds from the first frame."""
-        return (self.ticks - self.ticks[0]) * self.time_base.numerator / self.time_base.denominator
-
-    @property
-    def duration(self) -> float:
-        """Seconds from the first frame's start to the last one's end."""
-        return float((self.end - int(self.ticks[0])) * self.time_base)
+    With `keep` the decoded pictures stay in memory up to `MAX_BYTES` for the next reader.
+    """
+    convert = _Conversion(index)
+    with failures_named(index.path):
+        for frame_index, frame in _found(index, wanted, keep=keep):
+            yield frame_index, convert(frame)
 
 
-def index_of(path: Path) -> Index:
-    """The index of a video file, kept as long as the file does not change."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise ValueError(f"no such file: {path}; expected a video, or a folder of frames") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a video: {error}") from error
-    if status.st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes): fetch it again")
-    return _index(path, status.st_mtime_ns, status.st_size)
+def forget() -> None:
+    """Drop indices, kept pictures and open files."""
+    _pictures.__init__()
+    video_index.forget()
+    containers.close_all()
 
 
-def frames_of(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """(frame index, uint8 RGB [H, W, 3]) for ascending unique indices, one frame in memory at a time."""
-    with _failures_named(index.path):
-        found = _counted(index, wanted) if index.packets is None else _sought(index, wanted)
-        for frame_index, frame in found:
-            yield frame_index, _rgb(frame, index)
+# Kept pictures
 
 
-# Opening
+class _Pictures:
+    """Decoded pictures by file. A scan longer than the limit keeps its first pictures, and does not drop its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: OrderedDict[tuple[Path, Identity], dict[int, VideoFrame]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, index: Index, wanted: Sequence[int]) -> dict[int, VideoFrame]:
+        """Those of the wanted ones that are here."""
+        key = (index.path, index.identity)
+        with self._lock:
+            if key not in self._files:
+                return {}
+            self._files.move_to_end(key)
+            kept = self._files[key]
+            return {number: kept[number] for number in wanted if number in kept}
+
+    def put(self, index: Index, number: int, frame: VideoFrame) -> None:
+        key, size = (index.path, index.identity), _size(frame)
+        with self._lock:
+            kept = self._files.setdefault(key, {})
+            self._files.move_to_end(key)
+            while self._bytes + size > MAX_BYTES and len(self._files) > 1:
+                _, dropped = self._files.popitem(last=False)
+                self._bytes -= sum(map(_size, dropped.values()))
+            if self._bytes + size <= MAX_BYTES and number not in kept:
+                kept[number] = frame
+                self._bytes += size
 
 
-@contextmanager
-def _failures_named(path: Path) -> Generator[None]:
-    try:
-        yield
-    except FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"{path} cannot be read as a video ({reason}): fetch it again, or re-encode it") from error
+def _size(frame: VideoFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
 
 
-@contextmanager
-def _opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
-    limits = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    with av.open(str(path.absolute()), container_options=limits) as container:
-        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
-        if not streams:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise ValueError(f"{path} has no video stream, it holds {kinds}: fetch it again, or give another file")
-        stream = streams[0]
-        check_pixels(path, stream.codec_context.width, stream.codec_context.height)
-        stream.thread_type = "NONE"  # with threads, the switch for left-out pictures would reach other packets
-        stream.codec_context.thread_count = 1
-        yield container, stream
+_pictures = _Pictures()
 
 
-# The index
-
-
-@lru_cache(maxsize=64)
-def _index(path: Path, _changed: int, size: int) -> Index:
-    with _failures_named(path):
-        with _opened(path) as (container, stream):
-            codec, time_base = stream.codec_context.name, stream.time_base
-            packets = _packet_list(container, stream)
-            _refuse_cut_file(path, stream, size)
-            rate = stream.average_rate or stream.guessed_rate
-        first = _first_frame(path)
-        by_packets = codec in ONE_FRAME_A_PACKET and first.pts is not None and _are_timed(packets)
-        if not by_packets or time_base is None:
-            return _index_by_counting(path, first, rate)
-        return _index_by_packets(path, first, packets, time_base, rate)
-
-
-_Packet: TypeAlias = "Packet[VideoStream]"
-
-
-class _PacketFacts(NamedTuple):
-    tick: int | None
-    duration: int
-    is_keyframe: bool
-    is_shown: bool
-
-
-def _packet_list(container: InputContainer, stream: VideoStream) -> list[_PacketFacts]:
-    """All packets of the stream in decoding order."""
-    return [
-        _PacketFacts(packet.pts, packet.duration or 0, packet.is_keyframe, not packet.is_discard)
-        for packet in container.demux(stream)
-        if packet.size
-    ]
-
-
-def _are_timed(packets: Sequence[_PacketFacts]) -> bool:
-    return all(packet.tick is not None for packet in packets) and any(packet.is_keyframe for packet in packets)
-
-
-def _refuse_cut_file(path: Path, stream: VideoStream, size: int) -> None:
-    needed = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-    if needed > size:
-        raise ValueError(f"{path} is cut short: its pictures reach to byte {needed}, it ends at {size}; fetch it again")
-
-
-def _first_frame(path: Path) -> VideoFrame:
-    """The first frame that comes out; what is shown before it (at the start of a cut) cannot be decoded."""
-    with _opened(path) as (container, stream):
-        for frame in container.decode(stream):
-            return frame
-    raise ValueError(f"{path} has no picture that can be decoded: fetch it again, or re-encode it")
-
-
-def _index_by_packets(
-    path: Path, first: VideoFrame, packets: Sequence[_PacketFacts], time_base: Fraction, rate: Fraction | None
-) -> Index:
-    durations = {
-        p.tick: p.duration for p in packets if p.is_shown and p.tick is not None and p.tick >= (first.pts or 0)
-    }
-    ticks = np.array(sorted(durations), dtype=np.int64)
-    return Index(
-        path=path,
-        shape=_shape(path, first),
-        time_base=time_base,
-        ticks=ticks,
-        end=int(ticks[-1]) + (durations[int(ticks[-1])] or _usual_gap(ticks, time_base, rate)),
-        packets=np.array([packet.tick for packet in packets], dtype=np.int64),
-        keyframes=np.flatnonzero([packet.is_keyframe for packet in packets]),
-        positions=_positions(packets),
-    )
-
-
-def _positions(packets: Sequence[_PacketFacts]) -> dict[int, int]:
-    """Presentation time -> position; of packets of the same time, the first that is shown."""
-    hidden = {p.tick: place for place, p in enumerate(packets) if p.tick is not None and not p.is_shown}
-    shown = {p.tick: place for place, p in reversed(list(enumerate(packets))) if p.tick is not None and p.is_shown}
-    return hidden | shown
-
-
-def _index_by_counting(path: Path, first: VideoFrame, rate: Fraction | None) -> Index:
-    """The index of a file whose packets do not tell its frames: decode them all, keep their times only."""
-    with _opened(path) as (container, stream):
-        shown = [(frame.pts, frame.time_base) for frame in container.decode(stream)]
-    ticks = np.array([-1 if tick is None else tick for tick, _ in shown], dtype=np.int64)
-    time_base = first.time_base
-    if first.pts is None or time_base is None or bool(np.any(np.diff(ticks) <= 0)):
-        if not rate:
-            raise ValueError(f"{path} has neither frame times nor a frame rate: re-encode it, for example to .mp4")
-        ticks, time_base = np.arange(len(shown), dtype=np.int64), 1 / rate
-    return Index(
-        path=path,
-        shape=_shape(path, first),
-        time_base=time_base,
-        ticks=ticks,
-        end=int(ticks[-1]) + _usual_gap(ticks, time_base, rate),
-        packets=None,
-        keyframes=np.empty(0, dtype=np.int64),
-        positions={},
-    )
-
-
-def _shape(path: Path, first: VideoFrame) -> Shape:
-    check_pixels(path, first.width, first.height)
-    if first.rotation % 90:
-        raise ValueError(f"{path} is shown turned by {first.rotation} degrees; expected a multiple of 90: re-encode it")
-    quarter_turns = first.rotation // 90 % 4
-    height, width = (first.width, first.height) if quarter_turns % 2 else (first.height, first.width)
-    return Shape(height, width, quarter_turns)
-
-
-def _usual_gap(ticks: np.ndarray, time_base: Fraction, rate: Fraction | None) -> int:
-    """The median time between frames in ticks; of a lone frame, what the rate says."""
-    if len(ticks) > 1:
-        return max(1, round(float(np.median(np.diff(ticks)))))
-    seconds = float(1 / rate) if rate else SECONDS_OF_A_LONE_FRAME
-    return max(1, round(seconds / time_base))
+def _found(index: Index, wanted: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
+    """The wanted frames in order, from memory or decoded."""
+    kept = _pictures.get(index, wanted)
+    missing = [number for number in wanted if number not in kept]
+    decoded = (_counted if index.packets is None else _sought)(index, missing)
+    for number in wanted:
+        if number in kept:
+            yield number, kept.pop(number)
+            continue
+        found, frame = next(decoded)
+        assert found == number
+        if keep:
+            _pictures.put(index, number, frame)
+        yield number, frame
 
 
 # Decoding
@@ -257,7 +115,9 @@ def _usual_gap(ticks: np.ndarray, time_base: Fraction, rate: Fraction | None) ->
 
 def _counted(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
     remaining = set(wanted)
-    with _opened(index.path) as (container, stream):
+    if not remaining:
+        return
+    with containers.opened(index.path) as (container, stream):
         for frame_index, frame in enumerate(container.decode(stream)):
             if frame_index in remaining:
                 remaining.discard(frame_index)
@@ -282,7 +142,7 @@ def _groups(index: Index, wanted: Sequence[int]) -> list[_Group]:
     """Frames by the keyframe to start from; neighbours whose packets overlap or touch are one group."""
     groups: list[_Group] = []
     for frame_index in wanted:
-        position = index.positions[int(index.ticks[frame_index])]
+        position = int(index.positions[frame_index])
         start = _start_for(index, position)
         last = groups[-1] if groups else None
         if last is not None and start <= last.stop + 1:
@@ -302,7 +162,9 @@ def _start_for(index: Index, position: int) -> int:
 
 
 def _sought(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    with _opened(index.path) as (container, stream):
+    if not wanted:
+        return
+    with containers.borrowed(index.path, index.identity) as (container, stream):
         for group in _groups(index, wanted):
             yield from _group_frames(index, container, stream, group)
 
@@ -313,7 +175,7 @@ def _group_frames(
     """The frames of a group; where one does not come out whole, once more from an earlier keyframe."""
     pending = list(reversed(group.targets))
     for start in _starts(index, group.start):
-        targets = {index.positions[int(index.ticks[target])] for target in pending}
+        targets = {int(index.positions[target]) for target in pending}
         packets = _packets_from(index, container, stream, start)
         for frame in _decoded(stream, packets, group.stop, targets):
             due = int(index.ticks[pending[-1]])
@@ -333,39 +195,74 @@ def _starts(index: Index, start: int) -> list[int]:
 
 
 def _decoded(
-    stream: VideoStream, packets: Iterable[tuple[int, _Packet]], stop: int, targets: set[int]
+    stream: VideoStream, packets: Iterable[tuple[int, VideoPacket]], stop: int, targets: set[int]
 ) -> Iterator[VideoFrame]:
     """What comes out for the packets up to `stop`, in presentation order; the targets are never left out."""
     context = stream.codec_context
     context.flush_buffers()
+    leave_out = _Leaving(stream)
     for position, packet in packets:
-        if context.name in SKIPS_EXACTLY:
-            context.skip_frame = "DEFAULT" if position in targets else "NONREF"
+        leave_out.before(packet, is_target=position in targets)
         yield from context.decode(packet)
         if position >= stop:
             break
     yield from context.decode(None)
 
 
+class _Leaving:
+    """Lets the decoder leave out the pictures that nothing refers to, where this changes no other picture.
+
+    Of H.264 these are all that it calls so (`nal_ref_idc` is 0); of HEVC see `hevc`. Other codecs keep state from
+    one picture to the next, or their decoders do not do it a picture at a time.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        codec = codec_of(stream)
+        self._leaves = codec in {"h264", "hevc"}
+        self._references = References(self._context.extradata) if codec == "hevc" else None
+
+    def before(self, packet: VideoPacket, *, is_target: bool) -> None:
+        """Set the decoder for the next packet."""
+        if not self._leaves:
+            return
+        is_needed = self._references is not None and self._references.is_needed(memoryview(packet))
+        self._context.skip_frame = "DEFAULT" if is_target or is_needed else "NONREF"
+
+
 def _packets_from(
     index: Index, container: InputContainer, stream: VideoStream, start: int
-) -> Iterator[tuple[int, _Packet]]:
+) -> Iterator[tuple[int, VideoPacket]]:
     """(position, packet) from a keyframe on; where seeking goes too far, read from the file's beginning."""
     assert index.packets is not None
     for keyframe in _starts(index, start)[:2]:
         container.seek(int(index.packets[keyframe]), stream=stream)
         packets = (packet for packet in container.demux(stream) if packet.size)
         first = next(packets, None)
-        position = None if first is None or first.pts is None else index.positions.get(first.pts)
+        position = None if first is None or first.pts is None else _position(index, first.pts, keyframe)
         if first is not None and position is not None and position <= start:
             yield from _numbered(index, chain([first], packets), position, start)
             return
-    with _opened(index.path) as (again, stream_again):
+    with containers.opened(index.path) as (again, stream_again):
         packets = (packet for packet in again.demux(stream_again) if packet.size)
         yield from _numbered(index, packets, 0, start)
 
 
-def _numbered(index: Index, packets: Iterable[_Packet], position: int, start: int) -> Iterator[tuple[int, _Packet]]:
+def _position(index: Index, tick: int, expected: int) -> int | None:
+    """The position of the packet with this presentation time; of several, one that is shown."""
+    assert index.packets is not None
+    if index.packets[expected] == tick and len(index.positions) == len(index.packets):
+        return expected
+    place = int(np.searchsorted(index.ticks, tick))
+    if place < len(index.ticks) and index.ticks[place] == tick:
+        return int(index.positions[place])
+    hidden = np.flatnonzero(index.packets == tick)
+    return int(hidden[-1]) if len(hidden) else None
+
+
+def _numbered(
+    index: Index, packets: Iterable[VideoPacket], position: int, start: int
+) -> Iterator[tuple[int, VideoPacket]]:
     assert index.packets is not None
     for place, packet in enumerate(packets, start=position):
         if place >= len(index.packets) or packet.pts != index.packets[place]:
@@ -377,10 +274,18 @@ def _numbered(index: Index, packets: Iterable[_Packet], position: int, start: in
 # Pixels
 
 
-def _rgb(frame: VideoFrame, index: Index) -> np.ndarray:
-    """uint8 RGB [H, W, 3] as shown: turned upright, and of one size even where the coded size changes."""
-    width, height = index.shape.width, index.shape.height
-    if index.shape.quarter_turns % 2:
-        width, height = height, width
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return np.ascontiguousarray(np.rot90(image, index.shape.quarter_turns))
+class _Conversion:
+    """Decoded pictures as uint8 RGB [H, W, 3] as shown: turned upright, and of one size even where the coded changes.
+
+    One converter serves all pictures: its tables are made once. One thread: several would cost more than they save.
+    """
+
+    def __init__(self, index: Index) -> None:
+        height, width, self._turns = index.shape
+        self._size = (width, height) if self._turns % 2 == 0 else (height, width)
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        width, height = self._size
+        picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), self._turns))

@@ -99,7 +99,7 @@ def folder_of_a_bomb(path):
     ("spoil", "reason"),
     [
         (cut_short, "is cut short: its pictures reach to byte .*fetch it again"),
-        (cut_within_the_header, "has no video stream, it holds nothing: fetch it again"),
+        (cut_within_the_header, "is cut short: its moov box reaches to byte"),
         (emptied, r"is empty \(0 bytes\): fetch it again"),
         (text, "cannot be read as a video .*fetch it again"),
         (play_list, "cannot be read as a video"),

@@ -11,7 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from evqa import media
+from evqa import containers, media, sample_tables, video_file, video_index
 
 MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "media"
 SHAPE = (48, 128, 3)
@@ -44,17 +44,21 @@ def ordinary_scheduling():
 
 
 @ordinary_scheduling()
-def encode(path, ticks, *, time_base=Fraction(1, 30), codec="libx264", options=None, rate=30, **container):
+def encode(
+    path, ticks, *, time_base=Fraction(1, 30), codec="libx264", options=None, rate=30, pix_fmt="yuv420p", **container
+):
     """Frame i is shown at `ticks[i] * time_base`."""
     options = {"crf": "20", "preset": "medium"} | (options or {})
     with av.open(str(path), "w", **container) as output:
         stream = output.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = SHAPE[1], SHAPE[0], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = SHAPE[1], SHAPE[0], pix_fmt
         stream.codec_context.time_base = time_base
         stream.options = options
         for number, tick in enumerate(ticks):
             frame = VideoFrame.from_ndarray(numbered(number % 256), format="rgb24")
             frame.pts, frame.time_base = tick, time_base
+            if pix_fmt != "yuv420p":
+                frame = frame.reformat(format=pix_fmt)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
 
@@ -375,3 +379,235 @@ def test_sampled_frames_of_a_real_clip_equal_full_decoding(name):
             if index in wanted:
                 np.testing.assert_array_equal(found[index], frame.to_ndarray(format="rgb24"))
     assert index == video.num_frames - 1
+
+
+# The index of packets
+
+
+INDEXED = [
+    ("libx264", ".mp4", {}),
+    ("libx264", ".ts", {}),
+    ("libx264", ".mkv", {}),
+    ("libx265", ".mp4", {"x265-params": "log-level=none"}),
+    ("libvpx-vp9", ".webm", {"deadline": "realtime", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    ("libvpx", ".webm", {"deadline": "realtime", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    ("libsvtav1", ".mp4", {"preset": "12"}),
+    ("libsvtav1", ".mkv", {"preset": "12"}),
+    ("mpeg4", ".mp4", {"bf": "2"}),
+    ("mpeg2video", ".ts", {"bf": "2"}),
+    ("mpeg2video", ".mkv", {"bf": "2"}),
+    ("mjpeg", ".mkv", {}),
+    ("prores_ks", ".mov", {}),
+    ("ffv1", ".mkv", {}),
+]
+
+
+@pytest.mark.parametrize(("codec", "suffix", "options"), INDEXED)
+def test_the_frames_of_every_codec_are_told_by_its_packets(tmp_path, codec, suffix, options):
+    """No picture but the first is decoded to know how many there are and when."""
+    path = tmp_path / f"clip{suffix}"
+    formats = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
+    encode(
+        path, range(40), codec=codec, options=options | {"crf": "30", "g": "12"}, pix_fmt=formats.get(codec, "yuv420p")
+    )
+    assert video_index.index_of(path).packets is not None
+    video = assert_exact(path, [[0, 17, 39], range(40)])
+    assert video.num_frames == 40
+
+
+def demuxed(path):
+    """The index by a pass over the packets."""
+    with containers.opened(path) as source:
+        return video_index._demuxed(path, source)[0]
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_sample_tables_tell_what_the_demuxer_does(tmp_path, name):
+    settings = dict(CLIPS[name])
+    offset = settings.pop("offset", 0)
+    path = tmp_path / "clip.mp4"
+    encode(path, [offset + tick for tick in range(60)], **settings)
+    with containers.opened(path) as source:
+        table = video_index._table(path, source)
+        assert table is not None
+        found, expected = video_index._confirmed(table, source), demuxed(path)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_files_that_tables_alone_do_not_tell_are_demuxed(tmp_path):
+    encode(tmp_path / "whole.mp4", range(90), options=B_FRAMES)
+    copy_cut(tmp_path / "whole.mp4", tmp_path / "cut.mp4", start=37)
+    remux(tmp_path / "whole.mp4", tmp_path / "fragments.mp4", movflags="frag_keyframe+empty_moov")
+    for name, count in (("cut.mp4", 53), ("fragments.mp4", 90)):
+        assert sample_tables.read(tmp_path / name, 1) is None
+        assert assert_exact(tmp_path / name, [[0, 11, 52]]).num_frames == count
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_sample_tables_are_refused_or_left_to_the_demuxer(tmp_path, seed):
+    encode(tmp_path / "clip.mp4", range(30), options=B_FRAMES)
+    content = bytearray((tmp_path / "clip.mp4").read_bytes())
+    moov = content.index(b"moov")
+    rng = np.random.default_rng(seed)
+    for number in range(12):
+        damaged = bytearray(content)
+        for place in rng.integers(moov + 4, len(content), 6):
+            damaged[place] = rng.integers(256)
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(damaged)
+        try:
+            found = sample_tables.read(path, 1)
+            video = media.probe(path)
+            list(media.frames(video, [0, video.num_frames - 1]))
+        except ValueError:
+            continue
+        assert found is None or len(found.presentation) >= 0
+
+
+def remux(source, target, **options):
+    """A stream copy."""
+    with av.open(str(source)) as reader, av.open(str(target), "w", options=options) as writer:
+        copy = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                writer.mux(packet)
+
+
+LAYERS = "keyint=16:min-keyint=16:bframes=7:b-pyramid=1:b-adapt=0:log-level=none"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(
+    "params", [f"{LAYERS}:open-gop=1", f"{LAYERS}:temporal-layers=3:open-gop=0", f"{LAYERS}:ref=5"]
+)
+def test_hevc_pictures_that_are_left_out_change_no_other(tmp_path, suffix, params):
+    path = tmp_path / f"clip{suffix}"
+    encode(path, range(48), codec="libx265", options={"x265-params": params})
+    assert_exact(path, sparse_plans(48)[::2])
+
+
+def test_some_hevc_pictures_are_left_out(tmp_path, monkeypatch):
+    path = tmp_path / "clip.mp4"
+    encode(path, range(33), codec="libx265", options={"x265-params": LAYERS})
+    decoded = []
+    before = video_file._Leaving.before
+    monkeypatch.setattr(
+        video_file._Leaving,
+        "before",
+        lambda self, packet, is_target: (
+            before(self, packet, is_target=is_target),
+            decoded.append(self._context.skip_frame),
+        ),
+    )
+    media.load(media.probe(path), [15])
+    assert sum(str(skip).endswith("NONREF") for skip in decoded) >= 4
+
+
+def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
+    video_file.forget()
+    for number in range(3):
+        encode(tmp_path / f"{number}.mp4", range(30))
+        size = video_index.index_of(tmp_path / f"{number}.mp4").nbytes
+        monkeypatch.setattr(video_index, "MAX_BYTES", 2 * size)
+    assert [path.name for path, _ in video_index._kept.indices] == ["1.mp4", "2.mp4"]
+    assert size <= 30 * 24, "an hour at 30 frames a second takes 2.6 MB"
+
+
+def test_a_video_is_opened_once_and_kept_frames_are_decoded_once(tmp_path, monkeypatch):
+    video_file.forget()
+    path = tmp_path / "clip.mp4"
+    encode(path, range(40), options=B_FRAMES)
+    opened, decoded = [], []
+    open_file, decode = containers._open, video_file._decoded
+    monkeypatch.setattr(containers, "_open", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(video_file, "_decoded", lambda *args: decoded.append(args[2]) or decode(*args))
+    first = media.load(media.probe(path), [3, 9, 20], keep=True)
+    groups = len(decoded)
+    np.testing.assert_array_equal(media.load(media.probe(path), [20, 9, 3], keep=True), first[::-1])
+    assert len(decoded) == groups
+    several = media.load(media.probe(path), [3, 4, 20, 39])
+    np.testing.assert_array_equal(several[[0, 2]], first[[0, 2]])
+    assert opened == [path]
+
+
+def test_kept_frames_are_bounded_and_a_long_scan_keeps_its_first(tmp_path, monkeypatch):
+    video_file.forget()
+    for name in ("a.mp4", "b.mp4"):
+        encode(tmp_path / name, range(20))
+    video = media.probe(tmp_path / "a.mp4")
+    list(media.frames(video, [0], keep=True))
+    size = video_file._pictures._bytes
+    monkeypatch.setattr(video_file, "MAX_BYTES", 5 * size)
+    images = media.load(video, range(20), keep=True)
+    index = video_index.index_of(video.path)
+    assert list(video_file._pictures.get(index, range(20))) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(media.load(video, range(20), keep=True), images)
+    list(media.frames(media.probe(tmp_path / "b.mp4"), [7], keep=True))
+    assert video_file._pictures._bytes == size, "another video takes the place of the one used longest ago"
+    video_file.forget()
+
+
+def test_a_child_process_shares_no_open_file(tmp_path):
+    path = tmp_path / "clip.mp4"
+    encode(path, range(40), options=B_FRAMES)
+    video = media.probe(path)
+    expected = media.load(video, range(40))
+    reading = media.frames(video, range(40))
+    next(reading)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(media.load(video, range(40)), expected) else 1)
+    rest = [image for _, image in reading]
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(np.stack(rest), expected[1:])
+
+
+# Files that end too early
+
+
+CUT = [
+    ("libx264", ".mp4", {}),
+    ("libx264", ".mov", {}),
+    ("libx264", ".mkv", {}),
+    ("libvpx-vp9", ".webm", {"deadline": "realtime"}),
+    ("libx264", ".ts", {}),
+    ("mpeg4", ".avi", {}),
+    ("libx264", ".flv", {}),
+    ("mpeg2video", ".mpg", {}),
+    ("libvpx", ".ogv", {"deadline": "realtime"}),
+    ("wmv2", ".wmv", {}),
+    ("gif", ".gif", {}),
+]
+
+
+@pytest.mark.parametrize(("codec", "suffix", "options"), CUT)
+def test_a_cut_file_is_refused_in_every_container(tmp_path, codec, suffix, options):
+    path = tmp_path / f"clip{suffix}"
+    encode(
+        path,
+        range(60),
+        codec=codec,
+        options=options | {"crf": "30", "g": "12"},
+        pix_fmt="rgb8" if codec == "gif" else "yuv420p",
+    )
+    assert media.probe(path).num_frames == 60
+    content = path.read_bytes()
+    for share in (0.5, 0.7, 0.95):
+        cut = tmp_path / f"cut{share}{suffix}"
+        cut.write_bytes(content[: int(len(content) * share) // 188 * 188 + 11])
+        with pytest.raises(ValueError, match=r"cut short|cannot be read"):
+            media.probe(cut)
+
+
+def test_cut_fragments_and_a_cut_live_recording_are_refused(tmp_path):
+    """Neither says in its header how long it is."""
+    encode(tmp_path / "whole.mp4", range(60), options=B_FRAMES)
+    for name, options in (("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("live.mkv", {"live": "1"})):
+        remux(tmp_path / "whole.mp4", tmp_path / name, **options)
+        assert media.probe(tmp_path / name).num_frames == 60
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut-{name}").write_bytes(content[: int(len(content) * 0.7)])
+        with pytest.raises(ValueError, match="cut short"):
+            media.probe(tmp_path / f"cut-{name}")
