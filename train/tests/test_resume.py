@@ -264,7 +264,7 @@ def test_a_finished_model_that_lost_its_weights_is_not_finished(flags, cut_off, 
     assert_same_weights(finished, cut_off)
 
 
-def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tiny_checkpoint, tmp_path):
+def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tiny_checkpoint, tmp_path, caplog):
     """Optimizer and random state are not needed for that, and the configs may be edited."""
     folder = cut_off / "checkpoint-4"
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
@@ -274,6 +274,9 @@ def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tin
     merged = convert(Conversion(out=tmp_path / "whole", base=tiny_checkpoint, trained=folder))
     expected = load_file(finished / "model" / "model.safetensors")
     assert torch.equal(merged.seg_head[1].weight, expected["seg_head.1.weight"])
+    assert "was trained from other weights" not in caplog.text
+    convert(Conversion(out=tmp_path / "other base", base=finished / "model", trained=folder))
+    assert f"{folder} was trained from other weights than {finished / 'model'}" in caplog.text
     for damage in (flip, remove):
         damage(folder / "pytorch_model.safetensors")
         with pytest.raises(ValueError, match=r"pytorch_model\.safetensors .*newest complete .*checkpoint-2$"):
@@ -358,13 +361,18 @@ def test_a_full_disk_ends_a_conversion_in_one_line(finished, tiny_checkpoint, tm
 def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
     """Messages of torch 2.13."""
     for message in (
-        "CUDA out of memory. Tried to allocate 20.00 MiB",
         "unable to write to file </torch_12_34_5>: No space left on device (28)",
         "DataLoader worker (pid(s) 17) exited unexpectedly",
     ):
-        assert sft.is_of_machine(RuntimeError(message))
-    assert sft.is_of_machine(OSError(28, "No space left on device"))
-    assert not sft.is_of_machine(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
+        assert sft.outer_cause(RuntimeError(f"{message}\nmore lines")) == message
+    memory = sft.outer_cause(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    assert memory.startswith("CUDA out of memory. Tried to allocate 20.00 MiB (lower --batch")
+    assert sft.outer_cause(OSError(28, "No space left on device")) == "[Errno 28] No space left on device"
+    closed = (
+        "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:33946. This is typically caused by"
+    )
+    assert sft.outer_cause(RuntimeError(closed)).startswith("another process of the run ended, or the network")
+    assert sft.outer_cause(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")) is None
 
 
 # Other numbers of processes, other lengths

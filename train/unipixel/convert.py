@@ -10,6 +10,7 @@ puts another mask decoder in (train seg and sam2 before use).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -23,10 +24,13 @@ import tyro
 from transformers import PreTrainedTokenizerBase
 from tyro.conf import Positional, arg
 
+from evqa import zoo
 from unipixel import integrity
 from unipixel.model import checkpoints, decoder_weights
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.unipixel import UniPixel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +76,19 @@ def _whole(wanted: Conversion) -> tuple[UniPixel, PreTrainedTokenizerBase]:
         model = checkpoints.load(wanted.base)
     else:
         model = checkpoints.load(wanted.trained, base=wanted.base, dtype=config.get("dtype") or "auto")
+        _warn_of_other_base(wanted.trained, wanted.base)
     if wanted.decoder is not None:
         name = decoder_weights.size_name(decoder_weights.read(wanted.decoder), wanted.decoder)
         checkpoints.replace_decoder(model, name, wanted.decoder)
     return model, checkpoints.load_tokenizer(wanted.base)
+
+
+def _warn_of_other_base(trained: Path, base: Path) -> None:
+    """Say where the record of a run names other start weights than those that its adapter is merged into."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # of another program, or of an earlier version
+        start = json.loads((trained / integrity.RECORD).read_text(encoding="utf-8"))["weights"]["start"]
+        if start != zoo.fingerprint(base):
+            logger.warning("%s was trained from other weights than %s: is that the right --base?", trained, base)
 
 
 def _new(wanted: Conversion) -> tuple[UniPixel, PreTrainedTokenizerBase]:

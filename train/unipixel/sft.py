@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,7 +187,8 @@ def run(command: Command, *, rank: int, processes: int) -> int:
         return 0
     job = prepare(config, processes)
     if command.dry_run:
-        dry_run(job)
+        with one_line_errors(config.out):
+            dry_run(job)
     elif is_finished(command, job):
         logger.info("finished: %s (--from-scratch starts again, --extend goes on)", config.out / run_folder.MODEL)
     else:
@@ -195,20 +196,34 @@ def run(command: Command, *, rank: int, processes: int) -> int:
         with run_folder.held(config.out) if rank == 0 else contextlib.nullcontext():
             if rank == 0:
                 tidy(command, job.record)
-            try:
+            with one_line_errors(config.out):
                 train(job, checkpoint)
-            except (OSError, RuntimeError) as error:
-                if not is_of_machine(error):
-                    raise
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{reason}; {run_folder.way_on(config.out)}") from error
     return 0
 
 
-def is_of_machine(error: Exception) -> bool:
-    """Whether the machine failed, not this program: disk, shared memory, GPU memory, a killed process of the loader."""
-    causes = ("out of memory", "No space left", "DataLoader worker")
-    return isinstance(error, OSError) or any(cause in str(error) for cause in causes)
+@contextlib.contextmanager
+def one_line_errors(out: Path) -> Iterator[None]:
+    """Errors that come from outside this program end as a `ValueError` that says how the run goes on."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (cause := outer_cause(error)) is None:
+            raise
+        raise ValueError(f"{cause}; {run_folder.way_on(out)}") from error
+
+
+def outer_cause(error: Exception) -> str | None:
+    """What outside this program made it fail, in a line; None = nothing that is known.
+
+    That is the disk, shared memory, memory of a GPU, a killed process of the loader, or another process of the run.
+    """
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if any(sign in str(error) for sign in ("closed by peer", "reset by peer", "remote process exited")):
+        return f"another process of the run ended, or the network between them failed ({reason})"
+    if "out of memory" in str(error):
+        return f"{reason} (lower --batch or --max-pixels, or shard the model with --zero 2 or 3)"
+    signs = ("No space left", "DataLoader worker")
+    return reason if isinstance(error, OSError) or any(sign in str(error) for sign in signs) else None
 
 
 def is_finished(command: Command, job: Job) -> bool:
