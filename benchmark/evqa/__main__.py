@@ -11,12 +11,15 @@ from typing import NoReturn
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from evqa import interrupts, suggestions
+from evqa import interrupts, links, suggestions
 from evqa.commands import COMMANDS
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 
-Start with: evqa doctor; evqa list; evqa predict shapes-test tiny. `evqa --version` prints the version."""
+Start with: evqa doctor; evqa list; evqa predict shapes-test tiny. `evqa --version` prints the version.
+
+Every command takes --allow-root DIR: read files that symbolic links lead to below DIR (repeatable; also
+EVQA_ALLOW_ROOTS=DIR:DIR). Other links out of a data set's or a run's folder are refused."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        given = links.taken(given)
         _check_command(given)
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="evqa", description=DESCRIPTION, args=arguments, config=(FlagCreatePairsOff,)
+            COMMANDS, prog="evqa", description=DESCRIPTION, args=given, config=(FlagCreatePairsOff,)
         )
     except ValueError as error:
         sys.stderr.write(f"evqa: {error}\n")

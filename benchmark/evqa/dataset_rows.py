@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,34 @@ class DatasetRow:
 
 MADE_HERE = "made by the command itself"
 """`DatasetRow.source` of data that are not published anywhere."""
+
+
+class Place(NamedTuple):
+    """Where a file of samples lies below the data root."""
+
+    folder: str
+    file: str
+
+
+IN_PLACE: dict[str, Place] = {
+    "st-evidence-instruct": Place("st-evidence-instruct/gen_mask", "samples.jsonl"),
+    "st-evidence-instruct-qa": Place(".", "st_evidence_instruct_qa.jsonl"),
+    "ref-sav": Place(".", "ref_sav.jsonl"),
+    "llava-instruct": Place(".", "llava_instruct.jsonl"),
+}
+"""Data sets whose published folders are called otherwise than ours, or are several: read in place.
+
+The published root is `train/data`: `ref_sav` is beside `sav`, `llava_instruct` beside `videogpt_plus` and `general`,
+and `st-evidence-instruct` has `gen_mask` and `gen_qa/vicas`.
+"""
+
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "st-evidence-instruct": ("st-evidence-instruct/gen_mask",),
+    "st-evidence-instruct-qa": ("st-evidence-instruct/gen_qa",),
+    "ref-sav": ("sav",),
+    "llava-instruct": ("general", "llava_instruct", "videogpt_plus"),
+}
+"""Of those data sets, what their readers expect in one folder, below the published root."""
 
 
 def _shapes(split: str, about: str) -> DatasetRow:

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
-from evqa import roots, suggestions, track_files
-from evqa.dataset_rows import DATASETS
+from evqa import links, roots, suggestions, track_files
+from evqa.dataset_rows import DATASETS, IN_PLACE, Place
 from evqa.jsonl import BadLine, numbered_records
 from evqa.schema import NO_VIDEO, Sample
 
@@ -134,7 +134,7 @@ def catalogue(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
 
 
 def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
-    """The absolute path of `relative` below `folder`, which may not be left by `..`, a root, or a link."""
+    """The absolute path of `relative` below `folder`, not left by `..`, a root, or a link (see `links`)."""
     text = str(relative)
     is_foreign = "\\" in text or text[1:2] == ":" or any(ord(c) < 32 for c in text)
     if relative.is_absolute() or ".." in relative.parts or is_foreign:
@@ -144,8 +144,8 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
         target = (root / relative).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"path cannot be followed: {text[:200]!r}, {error}") from error
-    if not target.is_relative_to(root):
-        raise ValueError(f"path leaves its folder: {text[:200]!r} is a link to {target}; link the whole folder instead")
+    if not target.is_relative_to(root) and not links.is_allowed(target):
+        raise ValueError(f"path leaves its folder: {text[:200]!r} is a link to {target}; {links.advice(target)}")
     return root / relative
 
 
@@ -167,26 +167,31 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
 def _file_of(name: str) -> Path:
     """The file of samples of a name in `DATASETS`, in the first root that has it."""
     row = DATASETS[name]
-    folder = prepared_folder(name)
-    if folder is None:
+    path = prepared_file(name)
+    if path is None:
         first, *others = [str(root / row.folder) for root in roots.searched(roots.DATA)]
         more = f"; searched too: {', '.join(others)}" if others else ""
         raise ValueError(f"data set {name!r} is not prepared: {first} has no {row.file}: {_advice(name)}{more}")
-    return folder / row.file
+    return path
 
 
-def prepared_folder(name: str) -> Path | None:
-    """The folder with the samples of a name in `DATASETS`; None = it is not prepared here."""
+def prepared_file(name: str) -> Path | None:
+    """The file of samples of a name in `DATASETS`, in our layout or the published one; None = it is not prepared."""
+    paths = [root / place.folder / place.file for root in roots.searched(roots.DATA) for place in _places(name)]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _places(name: str) -> list[Place]:
+    """Where the samples of a name may lie below a root."""
     row = DATASETS[name]
-    folders = [root / row.folder for root in roots.searched(roots.DATA)]
-    return next((folder for folder in folders if (folder / row.file).is_file()), None)
+    return [Place(row.folder, row.file), *([IN_PLACE[name]] if name in IN_PLACE else [])]
 
 
 def _name_of(path: Path) -> str | None:
     """The name in `DATASETS` of a file of samples below one of the roots."""
     for root in roots.searched(roots.DATA):
-        for name, row in DATASETS.items():
-            if row.file == path.name and (root / row.folder).resolve() == path.parent.resolve():
+        for name in DATASETS:
+            if any((root / place.folder / place.file).resolve() == path.resolve() for place in _places(name)):
                 return name
     return None
 

@@ -6,10 +6,10 @@ import codecs
 import errno
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Generic, NamedTuple, TypeVar
+from typing import BinaryIO, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,6 +31,18 @@ class BadLine(NamedTuple):
     line: int
     """1-based."""
     reason: str
+
+
+class BadEntry(BadLine):
+    """A bad line whose entry has an id; equal to a `BadLine` of the same line and reason."""
+
+    id: str
+
+    def __new__(cls, line: int, reason: str, id: str) -> Self:
+        """A line (from 1), why it is bad, and the id of its entry."""
+        entry = super().__new__(cls, line, reason)
+        entry.id = id
+        return entry
 
 
 class Line(NamedTuple):
@@ -180,6 +192,13 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     with rewritten(path) as file:
         for record in records:
             file.write(record.model_dump_json().encode() + b"\n")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a whole file of JSON objects, one a line, at once."""
+    with rewritten(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from evqa import png
+from evqa import links, png
 from evqa.images import MAX_PIXELS, open_image
 from evqa.native import FrameMask, Packed, Runs
 from evqa.schema import RLE
@@ -216,8 +216,10 @@ def read_folder(folder: Path) -> dict[int, Path]:
 
 def _check_link(path: Path, folder: Path) -> None:
     target = path.resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise ValueError(f"{path} leads out of its folder, to {target}: put the file itself there")
+    if not target.is_relative_to(folder.resolve()) and not links.is_allowed(target):
+        raise ValueError(
+            f"{path} leads out of its folder, to {target}: put the file itself there; {links.advice(target)}"
+        )
     if not target.is_file():
         raise ValueError(f"{path} is no file: remove it, or put the mask there")
 

@@ -11,24 +11,18 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from evqa import interrupts
+from evqa import interrupts, links
 from evqa.__main__ import main as evqa
 from evqa.legacy.scripts import translate
-
-CLONE = Path(__file__).resolve().parents[2]
-"""The project's folder: data and weights are below it, whatever folder a script is started in."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the command of ours, and run it; its exit code, or 2 where there is none."""
     script, *rest = (sys.argv[1:] if arguments is None else arguments) or ("",)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for variable, folder in (("EVQA_DATA", "data"), ("EVQA_ZOO", "model_zoo")):
-        os.environ.setdefault(variable, str(CLONE / folder))
     try:
-        step = translate(script, rest)
+        step = translate(script, links.taken(rest))
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

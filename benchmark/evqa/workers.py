@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evqa import cluster, models, roots
+from evqa import cluster, links, models, roots
 from evqa.models import Setting
 from evqa.models.base import at_once
 from evqa.models.budget import Prices
@@ -170,7 +170,7 @@ class Workers:
         actor = (
             self._ray.remote(Worker)
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
-            .remote(str(Path.cwd()), roots.environment())
+            .remote(str(Path.cwd()), {**roots.environment(), links.VARIABLE: os.environ.get(links.VARIABLE, "")})
         )
         self._hired.append(_Hired(actor))
         self._begin(actor.load.remote(self._recipe), _Job(self._hired[-1]))

@@ -134,7 +134,7 @@ def write_gen_mask_meta(folder, ending=""):
         "video_name": "clevrer/video_1",
         "total_frames": FRAMES,
         "question_with_options": "Which objects are there?\nOptions:\n(A) none\n(B) two squares",
-        "answer_with_evidence": "Answer: B. Temporal Evidence: [[0.0, 1.0], [2.0, 3.5]]. Spatial Evidence:" + ending,
+        "answer_with_evidence": "Answer: B. Temporal Evidence: [[0.0, 0.3], [0.5, 1.0]]. Spatial Evidence:" + ending,
         "mask_rle_path": "data/st-evidence-instruct/gen_mask/masks_rle/clevrer_1.json",
     }
     write_pickle(folder / "st_evidence_meta.pkl", [entry])

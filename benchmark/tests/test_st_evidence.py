@@ -249,7 +249,10 @@ def test_instruct_without_frames_falls_back_to_the_video_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (evidence(mask_at(6, square(0, 0, 5, 5))), "frame 6.*frames 0 to 5"),
+        (
+            evidence(mask_at(6, square(0, 0, 5, 5))),
+            "no frame can be used: 1 of them, the first: frame 6: the video has 6 frames, up to 5",
+        ),
         (evidence(mask_at(-1, [])), "greater than or equal to 0"),
         (evidence(mask_at(0, [[0, "x"], [1, 1], [2, 0]])), "valid number"),
         ([[{"size": [20, 30], "counts": "0"}]], "mask is damaged"),
@@ -284,7 +287,7 @@ def test_prepare_writes_what_load_reads_and_counts_the_rest(tmp_path):
 def test_prepare_writes_nothing_where_no_row_is_usable(tmp_path):
     with pytest.raises(ValueError, match="no row is usable"):
         prepare("st-evidence-gen", gen_folder(tmp_path, GEN | {"answer": "x"}))
-    assert [path.name for path in tmp_path.iterdir()] == ["st_evidence_gen.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rejected.jsonl", "st_evidence_gen.csv"]
     with pytest.raises(ValueError, match=r"unknown task 'gen'; the tasks are: st-evidence-gen"):
         prepare("gen", tmp_path)
 

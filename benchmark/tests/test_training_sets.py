@@ -77,7 +77,7 @@ def test_gen_mask_comes_from_its_pickle_where_there_is_no_table(tmp_path, ending
     samples, done = prepared("st-evidence-instruct", tmp_path, writer=writer)
     sample = samples["clevrer_1"]
     assert (sample.question, sample.options, sample.answer) == ("Which objects are there?", ("none", "two squares"), 1)
-    assert sample.spans == (Span(0.0, 1.0), Span(2.0, 3.5))
+    assert sample.spans == (Span(0.0, 0.3), Span(0.5, 1.0))
     assert (sample.video, sample.fps, sample.num_frames) == (
         done.path.parent / "video_frames_6fps/clevrer/video_1",
         6.0,

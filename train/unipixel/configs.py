@@ -56,6 +56,9 @@ class DataConfig:
     sampling: Literal["random", "uniform", "evidence"] = "random"
     """random: a random frame of each of num-frames equal bins; uniform: evenly spread, with both ends; evidence: as
     random, but one frame at least is from each span of the evidence (without spans: shows each object)."""
+    evidence_frames: Literal["annotated", "all"] = "annotated"
+    """Of evidence whose masks are annotated in some frames (gen_mask), what is drawn from: annotated: these frames, as
+    published; all: the whole video, where a frame without annotation counts as without evidence."""
     mask_frames: int = 0
     """How many of those frames SAM 2 sees, drawn the same way; 0 is all, as published. Fewer cost less."""
     min_pixels: int = 128 * 28 * 28

@@ -23,6 +23,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import FlagConversionOff
 
+from evqa import links
 from unipixel import integrity, orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
@@ -63,6 +64,7 @@ usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash 
                    the learning rate goes on by the schedule of the new length
   --print-config   print the whole config as JSON and stop
   --dry-run        estimate the memory, take one step on one batch a device, print what it costs; nothing is kept
+  --allow-root DIR {links.HELP}
 
   python -m unipixel.sft tiny base                             a few minutes on a CPU
   python -m unipixel.sft 3b base --dry-run                     does it run here, and how fast
@@ -120,6 +122,7 @@ def canonical(arguments: Sequence[str]) -> list[str]:
         raise ValueError("give one of --extend and --from-scratch: the first goes on, the second starts again")
     options = [] if known.recipe is None else ["--recipe", known.recipe]
     options += [] if checkpoint is None else ["--resume", str(checkpoint)]
+    options += [word for folder in known.allow_root for word in (links.OPTION, str(folder))]
     options += [flag for flag in FLAGS if getattr(known, flag[2:].replace("-", "_"))]
     return [size, decoder, *options, *rest]
 
@@ -131,6 +134,7 @@ FLAGS = ("--from-scratch", "--extend", "--print-config", "--dry-run")
 def _own_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
+    parser.add_argument(links.OPTION, type=Path, action="append", default=[])
     parser.add_argument("--resume", "--resume-from-checkpoint", type=Path)
     for flag in FLAGS:
         parser.add_argument(flag, action="store_true")
@@ -161,6 +165,7 @@ def parse(arguments: Sequence[str]) -> Command:
         sys.stdout.write(USAGE)
     size, decoder, *options = canonical(arguments)
     known, rest = _own_options().parse_known_args(options)
+    links.allow(known.allow_root)
     default = recipe(known.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
         SFTConfig,

@@ -10,8 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from evqa import suggestions
-from evqa.jsonl import BadLine, write_records
+from evqa import gold, suggestions
+from evqa.datasets import path_inside
+from evqa.jsonl import BadEntry, BadLine, write_records, write_rows
 from evqa.schema import Sample
 
 Reader = Callable[[Path, list[BadLine]], Iterator[Sample]]
@@ -116,6 +117,46 @@ TASKS: dict[str, Task] = {
 }
 
 
+ROWS: dict[str, str] = {
+    "st-evidence-gen": "st_evidence_gen.csv",
+    "st-evidence-mcq": "st_evidence_mcq.csv",
+    "st-evidence-instruct": "st_evidence.csv",
+    "st-evidence-instruct-qa": "st_evidence_vicas.csv",
+    "vicas": "splits/v1.0/train.json",
+    "revos": "meta_expressions_train_.json",
+    "mevis": "train/meta_expressions.json",
+    "lvvis": "meta_expressions.json",
+    "ref-youtube-vos": "meta_expressions/train/meta_expressions.json",
+    "ref-davis17": "meta_expressions/train/meta_expressions.json",
+    "ref-sav": "Ref-SAV-Min-Ratio-0.3.json",
+    "groundmore": "trainval_v2.json",
+    "llava-instruct": "llava_v1_5_mix665k_with_videogpt_plus_576k.json",
+    "reason-seg": "reason_seg/ReasonSeg/train",
+    "ade20k": "ade20k",
+    "cocostuff": "cocostuff",
+    "mapillary": "mapillary",
+    "paco-lvis": "vlpart/paco/annotations/paco_lvis_v1_train.json",
+    "pascal-part": "vlpart/pascal_part/train.json",
+    "refcoco": "refer_seg/refcoco/refs(unc).p",
+    "refcoco+": "refer_seg/refcoco+/refs(unc).p",
+    "refcocog": "refer_seg/refcocog/refs(umd).p",
+    "refclef": "refer_seg/refclef/refs(unc).p",
+    "videorefer-short-caption": "videorefer-short-caption-500k-wo-masks.json",
+    "videorefer-detailed-caption": "videorefer-detailed-caption-125k-wo-masks.json",
+    "videorefer-qa": "videorefer-qa-75k-wo-masks.json",
+    "videorefer-qa-mem": "videorefer-qa-75k-wo-masks.json",
+    "inst-it-image": "inst_it_dataset_image_51k_w_mask.json",
+    "inst-it-video-qa": "inst_it_dataset_video_21k_w_mask.json",
+    "inst-it-video-qa-mem": "inst_it_dataset_video_21k_w_mask.json",
+    "osprey-conversation": "osprey_conversation.json",
+    "osprey-pos-neg": "osprey_lvis_positive_negative.json",
+    "osprey-detail-description": "osprey_detail_description.json",
+}
+"""Published task -> the file (or folder) whose rows become samples, as a rejected row names it."""
+
+BENCHMARKS = ("st-evidence-gen", "st-evidence-mcq")
+"""Gold that predictions are scored against: its rows stay, whatever their times and masks are."""
+
 LEFT_OUT = "left out"
 """Starts the reason where a part of a row cannot be used and the rest is kept."""
 
@@ -133,6 +174,8 @@ class Prepared:
     """Kept samples whose video is not there; predicting them fails."""
     without_masks: int
     """Kept samples without mask annotation; they have no spatial score."""
+    rejected: Path
+    """The file of the dropped rows and parts: line, id, file, reason."""
 
     def summary(self) -> str:
         """Counts, with the dropped rows by reason."""
@@ -146,24 +189,57 @@ class Prepared:
             first = next(bad for bad in self.dropped if bad.reason.partition(":")[0] == reason)
             did = "" if reason.startswith(LEFT_OUT) else "dropped "
             lines.append(f"  {did}{count}: {reason}; the first is line {first.line}: {first.reason[:200]}")
+        if self.dropped:
+            lines.append(f"  each of them is in {self.rejected}")
         return "\n".join(lines)
 
 
-def prepare(task: str, folder: Path) -> Prepared:
-    """Read a published folder and write its file of samples into it."""
+def prepare(task: str, folder: Path, file: str | None = None) -> Prepared:
+    """Read a published folder; write its file of samples into it, and beside it the rows that cannot be used.
+
+    Args:
+        task: A name of `TASKS`.
+        folder: The published files; paths of samples are relative to it.
+        file: Name of the file of samples; that of the task where none is given.
+    """
     if task not in TASKS:
         raise suggestions.unknown("task", task, TASKS)
     dropped: list[BadLine] = []
     counts: Counter[str] = Counter()
-    samples = _counted(TASKS[task].samples(folder, dropped), folder, counts)
-    first = next(samples, None)
-    path = folder / TASKS[task].file
-    if first is not None:
-        write_records(path, chain([first], samples))
-    prepared = Prepared(path, counts["kept"], tuple(dropped), counts["no video"], counts["no masks"])
+    rows = TASKS[task].samples(folder, dropped)
+    samples = _counted(rows if task in BENCHMARKS else _valid(rows, folder, dropped), folder, counts)
+    path = folder / (file or TASKS[task].file)
+    try:
+        first = next(samples, None)
+        if first is not None:
+            write_records(path, chain([first], samples))
+    except OSError as error:
+        raise ValueError(f"cannot prepare {folder}: {error.strerror or error}, {error.filename or ''}") from error
+    rejected = path.with_name("rejected.jsonl" if path.name == "samples.jsonl" else f"{path.stem}.rejected.jsonl")
+    write_rows(
+        rejected,
+        ({"line": bad.line, "id": _id_of(bad), "file": ROWS[task], "reason": bad.reason} for bad in dropped),
+    )
+    prepared = Prepared(path, counts["kept"], tuple(dropped), counts["no video"], counts["no masks"], rejected)
     if first is None:
-        raise ValueError(f"no row is usable, so nothing is written:\n{prepared.summary()}")
+        raise ValueError(f"no row is usable, so no samples are written:\n{prepared.summary()}")
     return prepared
+
+
+def _id_of(bad: BadLine) -> str | None:
+    return bad.id if isinstance(bad, BadEntry) else None
+
+
+def _valid(samples: Iterator[Sample], folder: Path, dropped: list[BadLine]) -> Iterator[Sample]:
+    """Samples that training and prediction can use; the others go to `dropped` (see `evqa.gold`)."""
+    for number, sample in enumerate(samples, 1):
+        try:
+            gold.check(sample, gold.video_of(path_inside(folder, sample.video), sample))
+        except ValueError as error:
+            reason, colon, detail = str(error).partition(":")
+            dropped.append(BadEntry(number, f"{reason}: {sample.id}{colon}{detail}", sample.id))
+        else:
+            yield sample
 
 
 def _counted(samples: Iterator[Sample], folder: Path, counts: Counter[str]) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.jsonl import BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, explain
 from evqa.schema import check_id
 from evqa.tasks.json_items import array, text
 
@@ -33,10 +33,10 @@ def each(
         try:
             result = read(item)
         except ValidationError as error:
-            bad.append(BadLine(number, f"no sample: {name}, {explain(error)}"))
+            bad.append(BadEntry(number, f"no sample: {name}, {explain(error)}", name))
         except ValueError as error:
             reason, colon, detail = str(error).partition(":")
-            bad.append(BadLine(number, f"{reason}: {name}{colon}{detail}"))
+            bad.append(BadEntry(number, f"{reason}: {name}{colon}{detail}", name))
         else:
             yield result
 

@@ -106,13 +106,19 @@ def _sample(clip: Clip, path: Path, order: Mapping[int, int], item: tuple[str, o
 
 
 def _spans(name: str, fields: Mapping[str, object]) -> tuple[Span, ...] | None:
-    """When the motion happens, in seconds of the clip; None where the file or the video's name does not tell."""
+    """When the motion happens, in seconds of the clip; None where file and name do not tell, or tell what cannot be.
+
+    Training does not use it, so a sample is not lost for it.
+    """
     clip = re.search(r"(\d{2})(\d{2})_\d{4}$", name, re.ASCII)
     start, end = (_CLOCK.fullmatch(str(fields.get(key, "")).strip()) for key in ("action_start", "action_end"))
     if not (clip and start and end):
         return None
     first = 60 * int(clip[1]) + int(clip[2])
-    return (check_span(Span(float(_seconds(start) - first), float(_seconds(end) - first))),)
+    try:
+        return (check_span(Span(float(_seconds(start) - first), float(_seconds(end) - first))),)
+    except ValueError:
+        return None
 
 
 def _seconds(clock: re.Match[str]) -> int:

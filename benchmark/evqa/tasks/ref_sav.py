@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from evqa import track_files
+from evqa import media, track_files
 from evqa.datasets import path_inside
-from evqa.jsonl import BadLine
+from evqa.jsonl import BadEntry, BadLine
 from evqa.schema import Sample, Track
 from evqa.tasks import json_items
 from evqa.tasks.entries import below, by_key, each, entry_id, needed, place_of
@@ -39,11 +39,13 @@ class Described(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per description; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
-    path = needed(folder, META)
-    count = 0
+    path = needed(folder, META, f"ref_sav/{META}")
+    count, left_out = 0, list[str]()
     with json_items.opened(path) as videos:
         for name in videos:
-            found = list(each([(name, videos[name])], partial(_objects, folder, name), bad, count + 1))
+            found = list(each([(name, videos[name])], partial(_objects, folder, name, left_out), bad, count + 1))
+            bad.extend(BadEntry(count + 1, f"left out, masks beyond the video: {reason}", name) for reason in left_out)
+            left_out.clear()
             for objects in found:
                 good = list(each([(f"{name} {one.key}", one) for one in objects], _tracked, bad, count + 1))
                 if good:
@@ -53,18 +55,30 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
             count += 1
 
 
-def _objects(folder: Path, name: str, video: object) -> list[Described]:
+def _objects(folder: Path, name: str, left_out: list[str], video: object) -> list[Described]:
     fields = mapping(video, "video")
     root = place_of(folder, "sav", ".") if (folder / "sav" / "sav_train").is_dir() else Path()
     file = below(root, _without_root(fields.get("video_path")), "video_path")
     manual = below(root, _without_root(fields.get("anno_path")), "anno_path")
     annotation = mapping(json_items.read(path_inside(folder, manual)), manual.name)
     masklets = [array(frame, "masks of a frame") for frame in array(annotation.get("masklet"), "masklet")]
+    if excess := _excess(path_inside(folder, file), len(masklets)):
+        left_out.append(f"{excess} of {len(masklets)} annotated frames of {file}")
+        masklets = masklets[:-excess]
     tracks = Path("tracks", f"{entry_id(name)}.jsonl")
     return [
         Described(name, file, masklets, tracks, key, text(mapping(entry, "object").get("formated"), "formated"))
         for key, (_, entry) in by_key(mapping(fields.get("objects"), "objects"))
     ]
+
+
+def _excess(video: Path, num_annotated: int) -> int:
+    """Annotated frames that the video does not have; 0 where it is not there to be asked."""
+    try:
+        num_frames = media.probe(video).num_frames if video.exists() else STEP * num_annotated
+    except ValueError:
+        return 0  # training on it fails with the reason
+    return max(0, num_annotated - -(-num_frames // STEP))
 
 
 def _without_root(path: object) -> str:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.jsonl import BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, explain
 from evqa.schema import LETTERS, Sample, Track, check_id
-from evqa.tasks.evidence_masks import read_tracks
+from evqa.tasks.evidence_masks import annotated, read_tracks
 from evqa.tasks.table import Row, rows, spans, texts
 
 GEN_TABLE = "st_evidence_gen.csv"
@@ -58,7 +59,12 @@ def gen_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 def instruct_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_instruct`, one sample at a time: the tracks of the whole set take gigabytes of memory."""
-    return samples_of(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
+    left_out: list[str] = []
+    lines: dict[str, int] = {}
+    read = partial(_instruct_sample, left_out=left_out)
+    for sample in samples_of(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), read, bad, lines):
+        bad.extend(BadEntry(lines[sample.id], f"left out, mask of a frame: {reason}", sample.id) for reason in left_out)
+        yield sample
 
 
 def samples_of(
@@ -74,13 +80,13 @@ def samples_of(
         try:
             sample = read(folder, row)
         except ValidationError as error:
-            bad.append(BadLine(line, f"no sample: {explain(error)}"))
+            bad.append(BadEntry(line, f"no sample: {explain(error)}", row["entry_id"]))
         except ValueError as error:
-            bad.append(BadLine(line, str(error)))
+            bad.append(BadEntry(line, str(error), row["entry_id"]))
         else:
             if sample.id in lines:
                 reason = f"duplicate id: {sample.id} is on line {lines[sample.id]} already"
-                bad.append(BadLine(line, reason))
+                bad.append(BadEntry(line, reason, sample.id))
                 continue
             lines[sample.id] = line
             yield sample
@@ -123,12 +129,13 @@ def _gen_sample(folder: Path, row: Row) -> Sample:
     )
 
 
-def _instruct_sample(folder: Path, row: Row) -> Sample:
+def _instruct_sample(folder: Path, row: Row, *, left_out: list[str]) -> Sample:
+    left_out.clear()
     entry = check_id(row["entry_id"])
     video_path = video_path_of(row)
     options, answer = choice_of(row)
     video = _frame_folder(folder, video_path)
-    tracks = _tracks(folder, entry, video)
+    tracks = _tracks(folder, entry, video, left_out)
     expressions = tuple(track.label for track in tracks or () if track.label)
     return Sample(
         id=entry,
@@ -139,6 +146,7 @@ def _instruct_sample(folder: Path, row: Row) -> Sample:
         answer=answer,
         spans=spans("temporal_evidence", row.get("temporal_evidence", "")),
         tracks=tracks,
+        frames=annotated(tracks),
         expressions=_expressions(row) or expressions,
         question_type=row.get("question_type") or None,
         source=source_of(row, video_path),
@@ -242,7 +250,7 @@ def _frame_folder(folder: Path, video_path: PurePosixPath) -> Path:
     return find_below(folder, ("videos_6fps", "videos", "."), video_path) or frames
 
 
-def _tracks(folder: Path, entry: str, video: Path) -> tuple[Track, ...] | None:
+def _tracks(folder: Path, entry: str, video: Path, left_out: list[str]) -> tuple[Track, ...] | None:
     found = find_below(folder, ("masks",), PurePosixPath(f"{entry}.json"))
     if found is None:
         return None
@@ -251,7 +259,7 @@ def _tracks(folder: Path, entry: str, video: Path) -> tuple[Track, ...] | None:
     except ValueError:
         facts = None  # a missing or broken video fails when it is predicted; the masks have a size of their own
     try:
-        return read_tracks(path_inside(folder, found), facts)
+        return read_tracks(path_inside(folder, found), facts, left_out)
     except ValidationError as error:
         raise ValueError(f"masks cannot be read: {found}: {explain(error)[:500]}") from error
     except ValueError as error:

@@ -24,7 +24,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from evqa.datasets import path_inside
-from evqa.jsonl import BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, explain
 from evqa.schema import LETTERS, Sample, Spans, check_id
 from evqa.tasks.st_evidence import (
     PLACES,
@@ -98,7 +98,7 @@ def mcq_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     read = functools.partial(_mcq_sample, options=options, left_out=left_out)
     lines: dict[str, int] = {}
     for sample in samples_of(folder, (TABLE, COLUMNS), read, bad, lines):
-        bad.extend(BadLine(lines[sample.id], reason) for reason in left_out)
+        bad.extend(BadEntry(lines[sample.id], reason, sample.id) for reason in left_out)
         left_out.clear()
         yield sample
 

@@ -35,6 +35,8 @@ WITH_MASKS = "annotations/v1.0"
 WITHOUT_MASKS = "annotations/annotations_wo_masks_v1.0.json"
 FPS = 30.0
 TABLE = "st_evidence_vicas.csv"
+TABLE_PLACES = ("", "gen_qa/vicas/", "st-evidence-instruct/gen_qa/vicas/")
+"""Below the folder of ViCaS, or the published root."""
 COLUMNS = ("entry_id", "video_id", "question", "answer", "candidates", "mask_evidence", "split")
 
 
@@ -64,9 +66,16 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 def questions(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per generated question of the training split."""
-    tracks_of = lru_cache(maxsize=4)(partial(_written_tracks, folder))  # rows of a video stand together
-    for line, row in rows(needed(folder, TABLE, f"gen_qa/vicas/{TABLE}"), COLUMNS, bad):
-        yield from each([(row["entry_id"], row)], partial(_question, tracks_of), bad, line)
+    base = _base(folder)
+    tracks_of = lru_cache(maxsize=4)(partial(_written_tracks, folder, base))  # rows of a video stand together
+    for line, row in rows(needed(folder, *(f"{place}{TABLE}" for place in TABLE_PLACES)), COLUMNS, bad):
+        yield from each([(row["entry_id"], row)], partial(_question, tracks_of, base), bad, line)
+
+
+def _base(folder: Path) -> Path:
+    """Where the annotations and frames of the questions are: beside their table, or in the folder of ViCaS."""
+    places = [Path(place) for place in (*TABLE_PLACES, "vicas")]
+    return next((place for place in places if path_inside(folder, place / WITH_MASKS).is_dir()), Path())
 
 
 # Referrals
@@ -130,7 +139,7 @@ def _referral(video: Video, path: Path, item: tuple[int, object], targets: tuple
 # Generated questions
 
 
-def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]], row: Row) -> Sample:
+def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]], base: Path, row: Row) -> Sample:
     check_id(row["entry_id"])
     if row["split"].strip() != "train":
         raise ValueError("row is of another split than train")
@@ -141,7 +150,7 @@ def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]],
     return Sample(
         id=row["entry_id"],
         video_id=video.name,
-        video=video.folder,
+        video=base / video.folder,
         question=text(row["question"], "question"),
         options=options,
         answer=answer,
@@ -156,8 +165,8 @@ def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]],
     )
 
 
-def _written_tracks(folder: Path, name: str) -> tuple[Video, Path, Mapping[int, int]]:
-    video = _video(folder, None, name)
+def _written_tracks(folder: Path, base: Path, name: str) -> tuple[Video, Path, Mapping[int, int]]:
+    video = _video(folder / base, None, name)
     return video, *_write_tracks(folder, video)
 
 
@@ -176,7 +185,7 @@ def _video(folder: Path, entries: json_items.JsonObject | None, name: str) -> Vi
     else:
         raise ValueError("video is not in the file of annotations")
     frames = [mapping(entry, "segmentation").get("filename") for entry in _segmentations(fields)]
-    return Video(name, frames_in(folder / "video_frames" / name, frame_names(frames)), fields)
+    return Video(name, frames_in(path_inside(folder, Path("video_frames", name)), frame_names(frames)), fields)
 
 
 def _segmentations(fields: Mapping[str, object]) -> list[object]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evqa import media, prompts
+from evqa import gold, media, prompts
 from evqa.models.base import Clip, Message
 from evqa.schema import LETTERS, Exchange, Sample
 from unipixel.configs import DataConfig
@@ -76,6 +76,8 @@ def why_untaught(sample: Sample) -> str | None:
         return "no right answer"
     if sample.form in PIXEL_FORMS and not sample.has_masks:
         return "no masks"
+    if reason := gold.why_unusable(sample):
+        return reason
     if (sample.form == "conversation" or sample.form in MARKED_FORMS) and not sample.turns:
         return "no turns"
     return None

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from evqa import media
+from evqa import gold, media
 from evqa.schema import Sample
 from evqa.track_files import tracks_of
 from unipixel.configs import DataConfig
@@ -23,10 +23,9 @@ CONVERSATION_FPS = 2.0
 
 def frame_indices(sample: Sample, video: media.Video, config: DataConfig, rng: np.random.Generator) -> list[int]:
     """Frame indices, ascending, out of those that the sample is about."""
-    about = range(video.num_frames) if sample.frames is None else sample.frames
-    if about[-1] >= video.num_frames:
-        raise ValueError(f"{video.path} has {video.num_frames} frames, the sample names frame {about[-1]}")
-    part = video if sample.frames is None else replace(video, times=video.times[list(about)])
+    gold.check(sample, video)
+    about = _frames_about(sample, video, config)
+    part = video if len(about) == video.num_frames else replace(video, times=video.times[list(about)])
     drawn = [about[place] for place in _places(sample, part, config, rng)]
     seen = set(drawn)
     needed: list[int] = []
@@ -35,6 +34,18 @@ def frame_indices(sample: Sample, video: media.Video, config: DataConfig, rng: n
         if choice:
             needed.append(int(rng.choice(choice)))
     return frames.including(drawn, needed)
+
+
+def _frames_about(sample: Sample, video: media.Video, config: DataConfig) -> Sequence[int]:
+    """The frames that a draw comes from.
+
+    Of evidence whose masks are annotated in some frames (gen_mask of ST-Evidence-Instruct), the record names these, as
+    published; with `DataConfig.evidence_frames` "all" it is the whole video, and the others count as without evidence.
+    """
+    is_sparse = sample.form == "evidence" and bool(sample.tracks)
+    if sample.frames is None or (is_sparse and config.evidence_frames == "all"):
+        return range(video.num_frames)
+    return sample.frames
 
 
 def spread(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[int]:

@@ -1,0 +1,61 @@
+"""What makes the gold of a sample usable: one check for `prepare.py`, which sees it first, and for training.
+
+A sample is refused where its frames or spans are not those of its video, or where no frame has a mask although
+masks are annotated: the model would learn times that do not exist, or that its evidence is nowhere.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from evqa import media
+from evqa.media import Video
+from evqa.schema import Sample
+
+MAX_OVERHANG = 1.0
+"""Seconds that a span may reach beyond the end of its clip: published times are rounded, and clips are cut."""
+
+
+def check(sample: Sample, video: Video | None) -> None:
+    """A `ValueError` that says why the gold of a sample is of no use; without its video, by the record alone."""
+    if reason := why_unusable(sample):
+        raise ValueError(reason)
+    if video is None:
+        return
+    last = 0 if sample.frames is None else sample.frames[-1]
+    if last >= video.num_frames:
+        raise ValueError(
+            f"frame is beyond the video: {video.path} has {video.num_frames} frames, the sample names frame {last}"
+        )
+    if sample.form == "evidence":
+        _check_spans(sample, video)
+
+
+def why_unusable(sample: Sample) -> str | None:
+    """Why a record alone is of no use; None = it may be."""
+    if sample.tracks and not any(track.masks for track in sample.tracks):
+        return "no mask in any frame"
+    return None
+
+
+def _check_spans(sample: Sample, video: Video) -> None:
+    for start, end in sample.spans or ():
+        if start >= video.duration or end > video.duration + MAX_OVERHANG:
+            raise ValueError(
+                f"span is outside the clip: {start:g} to {end:g} s of {video.duration:.2f} s ({video.path})"
+            )
+
+
+def video_of(path: Path, sample: Sample) -> Video | None:
+    """The video of a sample that names frames, masks or times; None where it is missing, unreadable, or not needed."""
+    is_needed = sample.frames is not None or (sample.form == "evidence" and sample.spans)
+    return _probe(path, sample.fps) if is_needed and sample.has_video and path.exists() else None
+
+
+@lru_cache(maxsize=4)
+def _probe(path: Path, fps: float | None) -> Video | None:
+    try:
+        return media.probe(path, *(() if fps is None else (fps,)))
+    except ValueError:
+        return None  # predicting or training on it fails with the reason
