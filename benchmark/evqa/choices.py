@@ -1,4 +1,4 @@
-"""Which option a reply chooses.
+"""Which option a reply chooses: a table of rules.
 
 The last choice that a reply commits to counts. What can be read in two ways is no choice, never a guess.
 """
@@ -6,102 +6,800 @@ The last choice that a reply commits to counts. What can be read in two ways is 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
+from evqa import literals, reply_text
+from evqa.announcements import RETRACTION, Place, announced, is_denied, is_discounted, places
+from evqa.literals import Cut, Junk, Node
+from evqa.reply_json import Value
+from evqa.reply_rules import Reading, Rule, Said, said_of
 from evqa.schema import LETTERS
-
-MAX_PLACES = 50
-"""So many places from the end are looked at where a reply names the same thing again and again."""
 
 Meant = frozenset[int]
 """Options that a text means: one = a choice, several = ambiguous, none = something that is no option."""
 
-_COMMIT = re.compile(
-    r"""(?<![A-Za-z/])(?:
-        (?:answer|option|choice|letter|\u7b54\u6848)["')]{0,2}\s{0,3}
-            (?:(?:is|was|would\ be|should\ be|must\ be)(?![A-Za-z'])|:|=|\uff1a|\u662f|->|[-\u2013\u2014]\s)
-            [\s:]{0,4}(?:[-\u2022]\s{1,2})?
-        | answer["']?>
-        | I(?:'d|'ll|\ would|\ will)?\ (?:choose|pick|select|answer|go\ with|think|believe)(?:\ it\ is|\ it's)?\s
-        | boxed\{
-    )""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What announces an answer; what is announced stands right behind."""
-_QUOTED = re.compile(r'\s{0,4}(\[?)\s{0,4}"((?:[^"\\]|\\.){1,500})"(\s{0,4},)?')
-"""A JSON string, or the first one of a JSON list and whether more follow."""
-_LETTER = re.compile(
-    r"""[\s"'(\[{<>$\\]{0,8}(?:boxed\{)?(?:(?:option|choice|letter)\s{0,3}:?\s{0,3})?["'(\[]{0,2}
-        ([A-Za-z])(?![A-Za-z0-9_]|['\u2019-][A-Za-z])""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""A letter that stands alone, with what may stand around it."""
-_AND_LETTER = re.compile(
-    r"""["')\].]{0,3}\s{0,3}(?:,|/|&|\||\bor\b|\band\b)\s{0,3}(?:or\s|and\s)?(?:option\s)?["'(\[]{0,2}
-        ([A-Z])(?![A-Za-z0-9_]|['\u2019-][A-Za-z]|\s+[a-z])""",
-    re.VERBOSE,
-)
-"""A second letter: `A or B`, `A, B`."""
-_DENIED = re.compile(
-    r"""not\s(?:option\s)?["'(]?([B-HJ-Z]|[AI](?!\s(?!but\b|because\b|since\b|as\b)[a-z]))
-        (?![A-Za-z0-9_]|['\u2019-][A-Za-z])""",
-    re.VERBOSE,
-)
-"""An answer that is taken back: `the answer is not B`."""
-_OR = re.compile(r"\s{1,3}(?:or|/)\b|/", re.IGNORECASE)
-"""A second option's text may follow."""
-_WORD_ON = re.compile(r"[\w%]|[.,]\d|['\u2019-]\w")
-"""The word before goes on, so it is not the option's text."""
-_JSON_KEY = re.compile(r"""["'](?:answer|segments|referring_expressions)["']\s{0,3}:""")
-"""The reply is JSON, whole or broken."""
-_WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']+)")
-"""The word behind a letter."""
-_CONNECTIVES = frozenset(["because", "since", "as", "for", "with", "given", "is", "was", "and", "or", "so", "when"])
-"""Words that may follow the letters A and I; before any other word they are an article and a pronoun."""
-_BARE = re.compile(
-    r"""[("'\[<]{0,2}(?:(?:the\ )?(?:option|choice|letter|answer)\s{0,3}:?\s{0,3})?["'(\[]{0,2}
-        ([A-Za-z])["')\].:,!>]{0,4}""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""A text that is nothing but a letter."""
-_LABELLED = re.compile(r"[(\[]?([A-Za-z])(?:[)\]:][.:]?|\.(?=\s)|\s[-\u2013\u2014](?=\s))\s{0,4}(\S.*)", re.DOTALL)
-"""A letter and words behind it: `B) blue ball`."""
-_TRAILING = re.compile(
-    r"""(?:[.!?:;,\n\u2026]|\b(?:so|thus|therefore|hence|is|be|[Ii]t's))\s{0,3}
-        [("'\[]?([A-Z])[)"'\]]?[.!\s]{0,4}$""",
-    re.VERBOSE,
-)
-"""A letter that ends the reply and stands apart from its sentence."""
-_DECLARED = re.compile(
-    r"""(?:^|(?<=[.!?:;,\n\u2026])|\b(?:so|thus|hence|therefore)[ ,])[ \n]{0,3}(?:[Oo]ption\s|[Cc]hoice\s)?\(?([A-Z])\)?
-        \sis\s(?:clearly\s|therefore\s)?(?:the\s)?(?:most\s|best\s)?(?:correct|right|answer)\b""",
-    re.VERBOSE,
-)
-"""A letter that is called the right one: `D is the correct answer`."""
-_MARKUP = re.compile(r"[*`]|__|</s>|<\|(?:im_end|endoftext|eot_id|end)\|>|<(?:eos|end_of_turn)>")
-"""Emphasis, and marks of where a reply ends."""
-_TEX_TEXT = re.compile(r"\\text(?:bf|rm)?\{([^{}]{0,200})\}")
-_MENTION = re.compile(r"\(([A-Z])\)|\b[Oo]ption\s([A-Z])(?![A-Za-z0-9_'])")
-"""An option named in passing."""
-_ARTICLE = re.compile(r"^(?:a|an|the) ")
-_DOUBT = re.compile(
-    r"\b(?:not|never|wrong|incorrect|neither|nor|except|eliminate|unlikely|unclear|unsure|rather)\b|n't\b",
-    re.IGNORECASE,
-)
-"""Words with which a mention may be meant the other way round."""
+MAX_TEXT = 2000
+"""A longer text is no single choice."""
+
+MAX_TAIL = 60_000
+"""So many characters from the end are split into sentences."""
+
+
+class Match(NamedTuple):
+    """What a rule found."""
+
+    meant: Meant
+    text: str
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Text without markup, and the options in plain letters."""
+
+    text: str
+    options: tuple[str, ...]
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """Its last sentences."""
+        return reply_text.sentences(self.text[-MAX_TAIL:])
+
+    @cached_property
+    def announcements(self) -> list[tuple[Place, Meant | None]]:
+        """Announcements and denials from the last one back, and what each names."""
+        return [(place, _named_at(self.text, place.end, self.options)) for place in announced(self.text)]
+
+    @cached_property
+    def own(self) -> list[str]:
+        """Sentences that neither deny an answer nor report somebody else's."""
+        return [sentence for sentence in self.sentences if not is_discounted(sentence)]
+
+
+NONE: Meant = frozenset()
 
 
 def read_answer(text: str, options: Sequence[str]) -> int | None:
     """Index of the option that the reply commits to; None where it commits to none, or to several."""
+    return explain_answer(text, options).value
+
+
+def explain_answer(text: str, options: Sequence[str]) -> Reading[int]:
+    """As `read_answer`, with the rule that decided."""
     if not options:
-        return None
-    plain = _TEX_TEXT.sub(r"\1", _MARKUP.sub("", text)).strip()
-    for rule in (_whole, _committed, _unkeyed, _declared, _on_a_line, _at_the_start, _at_the_end, _mentioned):
-        meant = rule(plain, options)
-        if meant is not None:
-            return next(iter(meant)) if len(meant) == 1 else None
+        return Reading(None, "", "")
+    said = said_of(text)
+    plain = tuple(reply_text.plain(option) for option in options)
+    found = _of_objects(said, plain) if said.objects else _first(RULES, Prose(said.prose, plain))
+    if found is None:
+        return Reading(None, "", "")
+    rule, match = found
+    value = next(iter(match.meant)) if len(match.meant) == 1 else None
+    return Reading(value, rule, match.text[:200])
+
+
+def _first(rules: Sequence[Rule[Prose, Match]], prose: Prose) -> tuple[str, Match] | None:
+    for rule in rules:
+        match = rule.read(prose)
+        if match is not None:
+            return rule.name, match
     return None
+
+
+# Letters and texts
+
+_LETTER = re.compile(
+    r"""[\s"'(\[{<$\\]{0,8}(?:boxed\{)?(?:(?:option|choice|letter|answer|\u9009\u9879|\u9078\u9805)\s{0,3}:?\s{0,3})?
+        ["'(\[]{0,2}([A-Za-z])(?![A-Za-z0-9_]|['-][A-Za-z])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A letter that stands alone, with what may stand around it."""
+_JOINT = r"(?:[,;/&|+]|\b(?:or|and|plus|oder|und|ou|et|y|o|e)\b|\u548c|\u6216|\u4e0e|\u53ca|\u3068|\u8207)"
+_HEDGE = r"(?:(?:or|and|also|maybe|possibly|perhaps|even|both|option|the)\s{1,2}){0,3}"
+_STRONG = (
+    r"(?:[/&|+]|[,;]?\s{0,2}\b(?:and/or|or|and|plus|oder|und|ou|et|y|as\swell\sas)\b|\u548c|\u6216|\u4e0e"
+    r"|\u53ca|\u3068|\u8207)"
+)
+_AND_LETTER = re.compile(
+    rf"""["')\].}}]{{0,3}}\s{{0,3}}(?:
+        {_STRONG}\s{{0,3}}{_HEDGE}["'(\[]{{0,2}}((?-i:[A-Z]))(?![A-Za-z0-9_]|['-][A-Za-z]|(?<=[AI])\s+(?!(?:are|and|or|is|if|fit)\b)[a-z])
+      | (?:[,;]\s{{0,3}}{_HEDGE}|\s?(?=\()|\n\s{{0,4}}(?:[-*]\s)?(?=[(\[]?[A-Z][)\].]?\s*$))["'(\[]{{0,2}}((?-i:[A-Z]))
+        (?![A-Za-z0-9_]|['-][A-Za-z]|[)\]]?\s+(?:is|was|shows?|seems?|looks?|does|has|can|would|were|are|because)\b|\s+[a-z]|[.:)]\s?[A-Za-z]))""",
+    re.VERBOSE | re.MULTILINE,
+)
+"""A second letter: `A or B`, `A, B`."""
+_LETTER_LIST = re.compile(
+    rf"""(?:both\s|either\s|neither\s|options?\s)?["'(\[]{{0,3}}([A-Z])["')\]]{{0,3}}
+        (?:(?:\s{{0,3}}{_JOINT}\s{{0,3}}{_HEDGE}|\s{{1,3}})["'(\[]{{0,2}}([A-Z])["')\]]{{0,3}}(?![A-Za-z])){{1,20}}[.!\s\]]{{0,3}}""",
+    re.VERBOSE,
+)
+_CAPITAL = re.compile(r"(?<![A-Za-z0-9_'])[A-Z](?![A-Za-z0-9_'])")
+_BARE = re.compile(
+    r"""[("'\[<]{0,2}(?:(?:the\ )?(?:option|choice|letter|answer|\u9009\u9879)\s{0,3}:?\s{0,3})?["'(\[{]{0,2}
+        ([A-Za-z])["')\].:,;!>}]{0,4}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A text that is nothing but a letter."""
+_LABELLED = re.compile(
+    r"""[(\[]?(?:[Oo]ption\s)?([A-Za-z])(?:[)\]:][.:]?|\.(?=\s|[^\x00-\x7f])|\s[-\u2013\u2014](?=\s)|\n(?=\())
+        \s{0,4}(\S.*)""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A letter and words behind it: `B) blue ball`."""
+_WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']+)")
+_CONNECTIVES = frozenset(
+    [
+        "because",
+        "since",
+        "as",
+        "for",
+        "with",
+        "given",
+        "is",
+        "was",
+        "and",
+        "or",
+        "so",
+        "when",
+        "but",
+        "not",
+        "rather",
+        "instead",
+        "if",
+        "unless",
+        "only",
+    ]
+)
+"""Words that may follow the letters A and I; before any other word they are an article and a pronoun."""
+_MENTION = re.compile(r"\(([A-Z])\)|\b[Oo]ption\s([A-Z])(?![A-Za-z0-9_'])")
+"""An option named in passing."""
+_ARTICLE = re.compile(r"(?:a|an|the)\s(?=\S)", re.IGNORECASE)
+_GOES_ON = re.compile(
+    r"""\s*(?:$|[.,;:!?)"'\]}<>\n({]|[-\u2013\u2014]{1,2}\s|\|
+        |(?:because|since|as|which|that|who|whose|where|when|while|in|on|at|from|to|by|near|with|without|of|under|over
+        |behind|beside|next|seen|shown|visible|holding|is|was|are|were|has|instead|rather|not|but|so|given|due|based)\b
+        |(?:and|or)\s(?:it|he|she|they|this|that|we|I|there|you|the\sanswer)\b|[^\x00-\x7f])|/|\s*(?:{})""",
+    re.VERBOSE,
+)
+"""What may stand behind an option's text; before any other word it is the beginning of something else."""
+_NEXT = re.compile(rf"\s{{0,3}}(?:{_JOINT})\s{{0,3}}{_HEDGE}", re.IGNORECASE)
+_DOT_NUMBER = re.compile(r"[.,]\d|['-]\w|[\w%]")
+
+
+def _letter(letter: str, options: Sequence[str]) -> Meant:
+    index = LETTERS.index(letter.upper())
+    return frozenset({index}) if index < len(options) else NONE
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .!\"'")
+
+
+def _without_article(text: str) -> str:
+    return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
+
+
+def _by_text(text: str, options: Sequence[str]) -> Meant:
+    """Options whose text this is, whole; articles count only where they tell options apart."""
+    wanted = _normal(text)
+    same = frozenset(index for index, option in enumerate(options) if wanted and _normal(option) == wanted)
+    if same or not wanted:
+        return same
+    bare = _without_article(wanted)
+    return frozenset(index for index, option in enumerate(options) if _without_article(_normal(option)) == bare)
+
+
+_YES_NO = re.compile(
+    r"(yes|no|true|false|\u662f\u7684?|\u4e0d\u662f|\u5426|s\u00ed|oui|non|ja|nein)(?![A-Za-z])", re.IGNORECASE
+)
+_AFTER_YES_NO = re.compile(
+    r"\s*(?:$|[,.;:!\n]|[-\u2013\u2014]{1,2}\s|\(|\s(?:he|she|it|they|the|there|this|that|I|we|because|since)\b|[^\x00-\x7f])"
+)
+
+
+def _yes_no(text: str, options: Sequence[str]) -> Meant:
+    """The only option that begins with the yes or no that a text begins with: `No, he does not`."""
+    word = _YES_NO.match(text)
+    if word is None or not _AFTER_YES_NO.match(text, word.end()):
+        return NONE
+    heads = [_YES_NO.match(option.strip()) for option in options]
+    kinds = {head[1].casefold() for head in heads if head}
+    if len(kinds) < 2:
+        return NONE
+    return frozenset(i for i, head in enumerate(heads) if head and head[1].casefold() == word[1].casefold())
+
+
+_PRESENTED = re.compile(
+    r"(?:[\u2192\u27a1>=\U0001f449\u25b6-]{1,2}\s{1,2})?(?:(?:so|thus|hence|therefore|then|and"
+    r"|but)[, ]{1,3})?(?:(?:probably|definitely|clearly|certainly|likely|most\slikely|obviously|surely"
+    r"|presumably)\s|(?:he|she|it|they)\s(?=[a-z]{3})|(?:it|this|that|there|they|he|she)(?:'s|'re|\s(?:is"
+    r"|was|are|must be|should be|would be|has to be))\s|)"
+    r"(?:(?:clearly|probably|likely|definitely|actually|option|most likely)\s){0,2}",
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"(?:[-\u2022\u25cf]|\d{1,2}[.)])\s{1,3}")
+
+
+def _choice(text: str, options: Sequence[str]) -> Meant | None:
+    """What a text means that is all choice: a letter, an option's text, or both; None = no choice."""
+    bare = text.strip()
+    by_text = _by_text(bare, options)
+    if match := _BARE.fullmatch(bare):
+        return by_text | _letter(match[1], options)
+    match = _LABELLED.fullmatch(bare)
+    if match and (named := _by_text(match[2].strip("()"), options)):
+        return by_text | named | _letter(match[1], options)
+    if not by_text and _LETTER_LIST.fullmatch(bare):
+        letters = [_letter(letter, options) for letter in _CAPITAL.findall(bare)]
+        return frozenset[int]().union(*letters) if all(letters) else NONE
+    return by_text or None
+
+
+def _segment(text: str, options: Sequence[str]) -> Meant | None:
+    """As `_choice`, of a line or sentence, which may start with a bullet or `It is`."""
+    found = _choice(text, options)
+    if found is not None:
+        return found
+    bare = _BULLET.sub("", text, count=1) if _BULLET.match(text) else text
+    match = _PRESENTED.match(bare)
+    rest = bare[match.end() :] if match else bare
+    if rest == text or (match and _BARE.fullmatch(rest.strip()) and rest.strip()[:1].islower()):
+        return None
+    return _choice(rest, options)
+
+
+def _is_article(match: re.Match[str], text: str) -> bool:
+    """Whether the letter is a word of a sentence: `the answer is a person`, `Answer: I think`."""
+    letter = match[1]
+    word = _WORD_AFTER.match(text, match.end())
+    if letter not in "aAiI" or word is None or word[1].casefold() in _CONNECTIVES:
+        return False
+    return letter.islower() or word[1][0].islower()
+
+
+def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
+    """Options whose text stands at a place, the longest ones, and where it ends, else 0."""
+    while at < len(text) and text[at] in " \t\n\"'([<":
+        at += 1
+    exact = _longest(text, at, options)
+    if exact[1]:
+        return exact
+    article = _ARTICLE.match(text, at)
+    return _longest(text, article.end() if article else at, [_without_article(option.strip()) for option in options])
+
+
+def _longest(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
+    fits = {index: len(option.strip()) for index, option in enumerate(options) if _stands_at(text, at, option.strip())}
+    longest = max(fits.values(), default=0)
+    return frozenset(index for index, length in fits.items() if length == longest), at + longest if fits else 0
+
+
+def _stands_at(text: str, at: int, option: str) -> bool:
+    option = option.rstrip(".!")
+    end = at + len(option)
+    return (
+        bool(option)
+        and text[at:end].casefold() == option.casefold()
+        and not _DOT_NUMBER.match(text, end)
+        and (bool(_GOES_ON.match(text, end)) or bool(_NEXT.match(text, end)))
+    )
+
+
+def _with_alternatives(text: str, meant: Meant, end: int, options: Sequence[str]) -> Meant:
+    """What a list of options' texts means: `the dog / the pole`; what is no option makes it none."""
+    joint = _NEXT.match(text, end)
+    if joint is None:
+        return meant
+    another, _ = _text_at(text, joint.end(), options)
+    letter = _LETTER.match(text, joint.end())
+    if not another and letter and letter[1].isupper() and not _is_article(letter, text):
+        another = _letter(letter[1], options)
+    if another:
+        return meant | another
+    goes_on = joint[0].strip() in {",", ";", "|"} or (_GOES_ON.match(text, end) and "or" not in joint[0])
+    return meant if goes_on else NONE
+
+
+_QUOTED = re.compile(r'\s{0,4}(\[?)\s{0,4}"((?:[^"\\]|\\.){1,500})"(\s{0,4},)?')
+"""A string, or the first one of a list and whether more follow."""
+
+
+def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
+    """What stands where an answer is announced; None = neither a letter nor an option's text."""
+    if (match := _QUOTED.match(text, at)) and not _NEXT.match(text, match.end()):
+        if match[1] and match[3]:
+            return NONE
+        quoted = match[2].replace('\\"', '"')
+        label = _LABELLED.fullmatch(quoted.strip())
+        return _choice(quoted, options) or (_labelled(label, options) if label else None)
+    by_text, end = _text_at(text, at, options)
+    match = _LETTER.match(text, at)
+    if match is None or _is_article(match, text) or end > match.end(1):
+        if end:
+            return _text_and_letter(text, by_text, end, options)
+        start = at + len(text[at : at + 20]) - len(text[at : at + 20].lstrip(" \t\n\"'(["))
+        return _yes_no(text[start : start + 100], options) or None
+    meant = by_text | _letter(match[1], options)
+    if another := _AND_LETTER.match(text, match.end()):
+        return meant | _letter(another[1] or another[2], options) if meant else meant
+    label = _LABELLED.match(text[match.start(1) : match.start(1) + 500])
+    return meant | _by_text(label[2].splitlines()[0], options) if label and meant else meant
+
+
+def _text_and_letter(text: str, by_text: Meant, end: int, options: Sequence[str]) -> Meant:
+    behind = _MENTION.match(text, end + 1) if text[end : end + 1] == " " else None
+    if behind:
+        return by_text | _letter(behind[1] or behind[2], options)
+    return _with_alternatives(text, by_text, end, options)
+
+
+_DENYING = re.compile(
+    r"\s*(?:(?:is|was|are|seems|looks|this is|it is|it's)\s(?:\w+\s)?)?"
+    r"(?:not\b|wrong|incorrect|no\b|false|isn't|wasn't|cannot|can't|doesn't|unlikely|\u9519|\u4e0d)",
+    re.IGNORECASE,
+)
+
+
+def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
+    """A letter with words behind it; the words may not be another option's, and may not deny it."""
+    words = match[2].splitlines()[0]
+    named = _by_text(words, options) or _yes_no(words, options)
+    if not named and _DENYING.match(words):
+        return NONE
+    return _letter(match[1], options) | named
+
+
+# Rules
+
+
+def _whole(prose: Prose) -> Match | None:
+    if len(prose.text) > MAX_TEXT:
+        return None
+    found = _choice(prose.text, prose.options)
+    return None if found is None else Match(found, prose.text)
+
+
+_NOT_BUT = re.compile(
+    r"""(?:\bnot\s|n't\s|n't\sbe\s|\u4e0d\u662f|\u4e0d\u9009)\s?(?:the\s)?(?:option\s)?["'(]?([A-Z])["')]?[\s.;,]{1,4}
+        (?:but(?:\srather)?|rather|it's|it\sis|it\swas|\u800c\u662f|\u5e94\u8be5\u662f|\u9009|instead)[\s:,]{0,3}(?:the\s)?(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])
+      | (?<![A-Za-z0-9'])["'(]?([A-Z])["')]?,?\s(?:and\snot|not|rather\sthan|instead\sof
+        |over)\s(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _contrasted(prose: Prose) -> Match | None:
+    """`not A but C`, `C rather than A`, with nothing announced behind."""
+    found = list(_NOT_BUT.finditer(prose.text))
+    if not found or _is_announced(prose, found[-1].end()):
+        return None
+    match = found[-1]
+    chosen, other = (match[2], match[1]) if match[2] else (match[3], match[4])
+    if not (chosen.isupper() and other.isupper()):
+        return None
+    return Match(_letter(chosen, prose.options), match[0]) if _letter(other, prose.options) else None
+
+
+def _text_contrasted(prose: Prose) -> Match | None:
+    """`not the dog but the cat`."""
+    match = _NOT_TEXT_BUT.search(prose.text)
+    if match is None or not _by_text(match[1], prose.options):
+        return None
+    meant, end = _text_at(prose.text, match.end(), prose.options)
+    return Match(meant, prose.text[match.start() : end]) if end else None
+
+
+_NOT_TEXT_BUT = re.compile(r"\bnot\s([^.,;\n]{1,100}?),?\sbut\s(?:rather\s)?(?=\S)", re.IGNORECASE)
+
+_FILLER = re.compile(
+    r"""[\s.,:;!\u2014-]{0,6}(?:(?:so|then|and|but|that|I\s(?:think|believe|mean|meant|now\sthink)|(?:it|this|that)(?:'s|\sis|\swas)|it\s(?:must|should|would|has\sto)\sbe
+        |should\sbe|must\sbe|make\sthat|more\slike|probably|option|choice|actually|the\sright\sone\sis|\u5e94\u8be5|\u5e94\u8be5\u662f|\u662f|\u9009|\u5e94\u4e3a)
+        [\s,:]{0,3}){0,5}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ALL_WRONG = re.compile(
+    r"[\s.,:;!-]{0,4}(?:no[.,]?\s)?(?:(?:that|this|it)(?:'s|\sis|\swas|\smay\sbe)\s)?(?:wrong|incorrect|not\s(?:right|correct)|a\smistake)\b",
+    re.IGNORECASE,
+)
+_STRICT_LETTER = re.compile(
+    r"""["'(\[]{0,2}([A-Z])["')\]]{0,2}(?=\s*(?:$|[.,;!\n]|because\b|since\b|as\b|given\b|\u3002|for\b|instead\b|is\s(?:the\s)?(?:right|correct|better|best)|fits|[-\u2013\u2014]\s|:\s))"""
+)
+
+
+def _corrected(prose: Prose) -> Match | None:
+    """A letter or a text behind `wait, actually`; a correction that names several options is ambiguous."""
+    text = prose.text
+    for mark in reversed(list(RETRACTION.finditer(text))[-20:]):
+        if _NOT_BUT.search(text, mark.end()) or _is_announced(prose, mark.end()):
+            return None
+        found = _correction(prose, mark)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_announced(prose: Prose, start: int = 0) -> bool:
+    return any(meant for place, meant in prose.announcements if place.start >= start and not place.is_denied)
+
+
+def _correction(prose: Prose, mark: re.Match[str]) -> Match | None:
+    """What stands behind one mark of a correction."""
+    tail = prose.text[mark.end() :]
+    filler = _FILLER.match(tail)
+    at = filler.end() if filler else 0
+    found = _strictly_at(tail, at, prose.options)
+    if found is not None:
+        return Match(found, f"{mark[0]}{tail[: at + 40]}")
+    if not _is_announced(prose):
+        return None
+    sentence = tail.split("\n")[0][:300]
+    named = [_letter(match[0], prose.options) for match in _CAPITAL.finditer(sentence) if not _is_word(match, sentence)]
+    is_open = len(frozenset[int]().union(*named)) > 1 or _ALL_WRONG.match(tail) is not None
+    return Match(NONE, f"{mark[0]}{tail[:80]}") if is_open else None
+
+
+def _strictly_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
+    match = _STRICT_LETTER.match(text, at)
+    if match and not _DENYING.match(text, match.end()):
+        another = _AND_LETTER.match(text, match.end())
+        return _letter(match[1], options) | (_letter(another[1] or another[2], options) if another else NONE)
+    meant, end = _text_at(text, at, options)
+    return _with_alternatives(text, meant, end, options) if end else None
+
+
+def _is_word(match: re.Match[str], text: str) -> bool:
+    """Whether a capital is the article or the pronoun."""
+    word = _WORD_AFTER.match(text, match.end())
+    return match[0] in "AI" and word is not None and word[1].casefold() not in _CONNECTIVES
+
+
+def _announced(prose: Prose) -> Match | None:
+    """`Answer: B`, `the correct option is D`: the last one that names something and is not taken back."""
+    denied: Meant = NONE
+    for place, meant in prose.announcements:
+        if place.is_denied:
+            denied |= meant or NONE
+            continue
+        if meant is not None and not _is_conditional(prose.text, place.end, prose.options):
+            matched = prose.text[place.start : place.end + 40].split("\n\n")[0]
+            return Match(meant - denied if len(meant) == 1 else meant, matched)
+    return None
+
+
+_CONDITION = re.compile(
+    r"""["')\].]{0,3}(?:\s(?:only\s)?(?:if|unless)\b|\s?\?|[}>]?\s(?:is|was|seems|looks)\s(?:\w+\s)?(?:wrong|incorrect|not\b|false|tempting|out\b|eliminated)
+        |[ :\-.(]{1,4}(?:incorrect|wrong|false|\u2717|\u2718|\u274c|\u9519\u8bef)(?![A-Za-z]))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _is_conditional(text: str, at: int, options: Sequence[str]) -> bool:
+    """Whether a condition, a question or a denial stands behind what is announced."""
+    by_text, end = _text_at(text, at, options)
+    match = _LETTER.match(text, at)
+    last = end if by_text else (match.end() if match else at)
+    return _CONDITION.match(text, last) is not None
+
+
+_BOX = re.compile(
+    r"(?:\[([ xX\u2713\u2714])\]|\(([ xX])\)"
+    r"|([\u2610\u2611\u2612\u2705\u2714\u2713\u25c9\u25cb\u25cf\u25ef\U0001f518\u274c\u2717\u2718\u2b1c]))"
+    r"[ \t]{1,3}(?=\S)"
+)
+_BOX_BEHIND = re.compile(
+    r"^[ \t]*(?:[-\u2022][ \t])?(\(?[A-Z](?![A-Za-z0-9])[^\n\[\]]{0,100}?)[ \t]{0,3}\[[xX\u2713\u2714]\][ \t]*$",
+    re.MULTILINE,
+)
+"""`C [x]`: a box behind its option."""
+_CHECKED = "xX\u2713\u2714\u2611\u2705\u25c9\u25cf\U0001f518"
+
+
+def _checkbox(prose: Prose) -> Match | None:
+    """`[x] C`: the only box that is checked."""
+    checked: Meant = NONE
+    matched, is_checked = "", False
+    has_empty = "\u2610" in prose.text
+    for match in _BOX.finditer(prose.text):
+        sign = match[1] or match[2] or match[3]
+        meant = _named_at(prose.text, match.end(), prose.options)
+        if meant and (sign in _CHECKED or (sign == "\u2612" and has_empty)):
+            checked |= meant
+            is_checked, matched = True, prose.text[match.start() : match.end() + 40].split("\n")[0]
+    for match in _BOX_BEHIND.finditer(prose.text):
+        if meant := _named_at(prose.text, match.start(1), prose.options):
+            checked |= meant
+            is_checked, matched = True, match[0]
+    return Match(checked, matched) if is_checked else None
+
+
+_ENTRY = re.compile(
+    r"""(?<![A-Za-z0-9'"])(?<!\bnot\s)(?<!\bNot\s)(?<!\bor\s)(?:[Oo]ption\s|[Cc]hoice\s|\u9009\u9879)?[(\["]?([A-Z])
+        (?:[)\]:.]{1,2}(?![A-Za-z0-9])|\s{1,2}[-\u2013\u2014:](?=\s)|\s(?=(?:is|was|seems|looks)\s)
+        |\s?(?=[\u2713\u2714\u2705\u2717\u2718\u274c\u2611]|\u9519|\u6b63\u786e|\u4e0d|\u5bf9))""",
+    re.VERBOSE,
+)
+_VERDICT = re.compile(
+    r"""(?:^[\s:\-,(]{0,6}|[-\u2013\u2014:,.;(]\s{0,3}|\b(?:is|are|was|seems)\s(?:the\s|an?\s|clearly\s|therefore\s){0,2}|\n\s{0,4})
+        (?:(not\s)?(?:(correct|right|true|yes|accurate|supported|plausible)|(incorrect|wrong|false|no|not|inaccurate|unsupported|implausible|impossible|eliminated))
+        (?![A-Za-z']))
+        |([\u2713\u2714\u2705\u2611]|\u6b63\u786e|\u5bf9(?![\u4e00-\u9fff]))|([\u2717\u2718\u274c]|\u9519\u8bef|\u9519|\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u4e0d)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+class Entry(NamedTuple):
+    """An option as an element of a list, and what is said of it."""
+
+    letter: str
+    verdict: bool | None
+    text: str
+
+
+def _entries(prose: Prose) -> list[Entry]:
+    """Options in a list, in order, the last 60."""
+    found = [match for match in _ENTRY.finditer(prose.text) if _letter(match[1], prose.options)][-60:]
+    ends = [*(match.start() for match in found[1:]), len(prose.text)][: len(found)]
+    entries: list[Entry] = []
+    for match, end in zip(found, ends, strict=True):
+        text = prose.text[match.end() : min(end, match.end() + 300)]
+        entries.append(Entry(match[1], _verdict(text), f"{match[0]} {text.strip()}"))
+    return entries
+
+
+def _verdict(text: str) -> bool | None:
+    match = _VERDICT.search(text.split("\n\n")[0])
+    if match is None:
+        return None
+    return bool(match[4] or (match[2] and not match[1]))
+
+
+def _verdicts(prose: Prose) -> Match | None:
+    """A list of options with a verdict each: the only one that is called right."""
+    entries = _entries(prose)
+    if len({entry.letter for entry in entries}) < 2 or all(entry.verdict is None for entry in entries):
+        return None
+    right = [entry for entry in entries if entry.verdict]
+    if not right:
+        return (
+            None
+            if all(entry.verdict is None for entry in entries[:2]) or len(entries) < 3
+            else Match(NONE, entries[-1].text)
+        )
+    letters = {entry.letter for entry in right}
+    return Match(frozenset[int]().union(*(_letter(letter, prose.options) for letter in letters)), right[-1].text)
+
+
+_DECLARED = re.compile(
+    r"""(?:^|(?<=[.!?:;,\n\u2026{}])|\b(?:so|thus|hence|therefore)[ ,])[ \n]{0,3}(?:[Oo]ption\s|[Cc]hoice\s
+        |\u9009\u9879)?["'(]?([A-Z])["')]?
+        (?:\s(?:is|would\sbe|must\sbe|seems|looks)\s(?:clearly\s|therefore\s|definitely\s|most\slikely\s|likely\s)?(?:the\s)?(?:most\s|best\s)?
+            (?:correct|right|answer|best|accurate|plausible|appropriate|suitable|fitting|consistent)(?!\s(?:only\s)?(?:if|unless)\b|\s?\?)\b
+        |\s(?:fits|matches)\sbest\b|\s?(?:\u9009\u9879)?(?:\u662f|\u4e3a)?(?:\u6b63\u786e|\u5bf9\u7684))""",
+    re.VERBOSE,
+)
+"""A letter that is called the right one: `D is the correct answer`."""
+_TEXT_DECLARED = re.compile(
+    r"(?:^|(?<=[.!?\n])\s)([^.!?\n]{1,150}?)\sis\s(?:clearly\s)?(?:the\s)?(?:correct|right|best)\b(?!\s(?:only\s)?if)",
+    re.IGNORECASE,
+)
+
+
+def _declared(prose: Prose) -> Match | None:
+    """`D is correct`: what is called right, if only one thing is."""
+    found = list(_DECLARED.finditer(prose.text))
+    meant = frozenset[int]().union(*(_letter(match[1], prose.options) for match in found))
+    for match in list(_TEXT_DECLARED.finditer(prose.text))[-50:]:
+        by_text = _by_text(match[1], prose.options)
+        if by_text:
+            meant |= by_text
+            found.append(match)
+    return Match(meant, found[-1][0].strip()) if found else None
+
+
+def _first_word(prose: Prose) -> Match | None:
+    """`No, he does not`, where the options begin with yes and no."""
+    found = [(segment, _yes_no(segment, prose.options)) for segment in prose.own]
+    named = [(segment, meant) for segment, meant in found if meant]
+    if not named:
+        return None
+    return Match(frozenset[int]().union(*(meant for _, meant in named)), named[0][0])
+
+
+def _line(prose: Prose) -> Match | None:
+    """A line or a sentence that is nothing but a choice. Those that repeat several options choose none.
+
+    A bare letter behind a list of options is the choice.
+    """
+    found = [(segment, _segment(segment, prose.options)) for segment in prose.own]
+    named = [(segment, meant) for segment, meant in found if meant is not None]
+    if not named:
+        return None
+    last, meant = named[-1]
+    others = [(segment, other) for segment, other in named[:-1] if other != meant]
+    is_list = len({other for _, other in others}) > 1 and not any(_BARE.fullmatch(segment) for segment, _ in others)
+    if _BARE.fullmatch(last) and is_list:
+        return Match(meant, last)
+    return Match(frozenset[int]().union(*(each for _, each in named)), last)
+
+
+_SPACED = re.compile(
+    rf"[(\[]?([A-Z])[)\]]?(?:\s{{1,3}}(?={reply_text.SENTENCE_STARTS})|,?\s(?:because|since|given\s(?:that|the)|due\sto|as\s(?:the|it|he|she|they|we|I))\b"
+    rf"|,\sI\s(?:think|believe|guess|suppose|would)\b)"
+)
+_TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs)\.$")
+
+
+def _start(prose: Prose) -> Match | None:
+    """A sentence that starts like `B. The man lifts it.`, if all that do name one option."""
+    meant: list[Meant] = []
+    matched = before = ""
+    for segment in prose.own:
+        match = _LABELLED.match(segment[:500]) or _SPACED.match(segment)
+        if match and not _TITLE.search(before) and not _KEY_LETTER.match(segment):
+            meant.append(_labelled(match, prose.options) if match.re is _LABELLED else _letter(match[1], prose.options))
+            matched = matched or segment
+        before = segment
+    return Match(frozenset[int]().union(*meant), matched) if meant else None
+
+
+_KEY_LETTER = re.compile(r"[AQ]\s?:")
+"""`A:` may mean "answer"."""
+_TRAILING = re.compile(
+    r"""(?:[!?;\n\u2026]|(?:\b(?:question\s?\d{0,3}|assistant|user|model|output|response|result|prediction|conclusion|verdict|select(?:ion|ed)?|pick|so|is|q\d{0,3})|\u7ed3\u8bba|\u7ed3\u679c)\s?:|(?<![A-Z)"'\]])[.,]|\b(?:so|thus|therefore|hence|is|be|it's)(?:\sto)?)\s{0,3}(?:option\s|choice\s)?
+        [("'\[]?([A-Z])[)"'\]]?[.!\s]{0,4}$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A letter that ends a sentence and stands apart from it."""
+_CLAUSE = re.compile(r"[.!?;\n]\s|\b(?:so|thus|therefore|hence)\b")
+
+
+def _end(prose: Prose) -> Match | None:
+    """A sentence that ends like `the man lifts it, so C.`, if all that do name one option."""
+    meant: list[Meant] = []
+    matched = ""
+    for segment in prose.own:
+        match = _TRAILING.search(segment[-60:])
+        clause = _CLAUSE.split(segment[:-2])[-1]
+        if match and match[1].isupper() and not is_denied(clause) and not _KEY_LETTER.match(segment):
+            meant.append(_letter(match[1], prose.options))
+            matched = segment
+    return Match(frozenset[int]().union(*meant), matched) if meant else None
+
+
+_DOUBT = re.compile(
+    r"\b(?:not|never|wrong|incorrect|neither|nor|except|eliminate|unlikely|unclear|unsure|rather|instead|unless|if)\b"
+    r"|n't\b|\u4e0d|\u9519",
+    re.IGNORECASE,
+)
+"""Words with which a mention may be meant the other way round."""
+_BACK = re.compile(
+    r"(?:but|however|no\b|yet|though|although|still|(?:this|that|it)(?:'s|\s(?:is|was|seems|may\sbe))?\s?(?:not\s(?:it|right|correct|true|the)|n't|wrong|incorrect|unlikely))\b",
+    re.IGNORECASE,
+)
+
+
+def _mentioned(prose: Prose) -> Match | None:
+    """The only option that is named anywhere, if nothing near it takes it back."""
+    meant: list[Meant] = []
+    matched = ""
+    has_doubt = follows = False
+    for segment in prose.own:
+        letters = {match[1] or match[2] for match in _MENTION.finditer(segment)}
+        meant += [_letter(letter, prose.options) for letter in letters]
+        matched = segment if letters else matched
+        has_doubt |= bool(
+            (letters or (follows and _BACK.match(segment))) and (_DOUBT.search(segment) or "?" in segment)
+        )
+        follows = bool(letters)
+    return Match(frozenset[int]().union(*meant), matched) if meant and not has_doubt else None
+
+
+AnswerRule = Rule[Prose, Match]
+
+RULES: tuple[AnswerRule, ...] = (
+    Rule("whole reply", _whole, "B) blue ball", "The ball is blue."),
+    Rule("correction", _corrected, "The answer is A. Wait, actually C.", "Answer: B. Actually the video is short."),
+    Rule("contrast", _contrasted, "It shows not A but C.", "It shows not a ball but a cup."),
+    Rule("contrast of texts", _text_contrasted, "It is not the red ball but the blue ball.", "It is not red but blue."),
+    Rule("announcement", _announced, "The correct option is D because two dogs play.", "A common wrong answer is A."),
+    Rule("checkbox", _checkbox, "- [ ] A\n- [x] C\n- [ ] D", "- [ ] A\n- [ ] C\n- [ ] D"),
+    Rule("verdict list", _verdicts, "A. No. B. No. C. Yes.", "A. red ball\nB. blue ball\nC. a man running"),
+    Rule("declaration", _declared, "I looked twice. D is correct.", "D is not the correct answer."),
+    Rule("yes or no", _first_word, "No, he does not.", "No problem."),
+    Rule("line", _line, "Sure, I watched it.\nB", "The ball rolls.\nIt stops."),
+    Rule("start of a sentence", _start, "B. The ball rolls away.", "A: B"),
+    Rule("end of a sentence", _end, "A man walks by, so C.", "Therefore it is not C."),
+    Rule("only mention", _mentioned, "Looking at (D) we see them.", "It is not (B)."),
+)
+"""Ways in which prose chooses an option, in the order in which they are tried."""
+
+
+# Objects
+
+ANSWER_KEYS = frozenset(
+    [
+        "answer",
+        "final_answer",
+        "correct_answer",
+        "best_answer",
+        "correct_option",
+        "correct_choice",
+        "answer_letter",
+        "selected_option",
+        "chosen_option",
+        "selected_answer",
+        "answer_choice",
+        "correct_letter",
+        "ans",
+        "答案",
+        "最终答案",
+        "正确答案",
+        "答え",
+        "정답",
+        "respuesta",
+    ]
+)
+WEAK_KEYS = frozenset(
+    ["choice", "option", "letter", "prediction", "selected", "selection", "\u9009\u9879", "pred", "response"]
+)
+"""Read only where there is none of `ANSWER_KEYS`."""
+_LETTER_KEYS = ("letter", "option", "choice", "answer", "label", "id", "value", "text")
+
+
+def _of_objects(said: Said, options: tuple[str, ...]) -> tuple[str, Match] | None:
+    """What the objects say; an announcement behind them counts more, and other prose only as an announcement."""
+    strong = [rule for rule in RULES if rule.name in {"correction", "contrast", "announcement"}]
+    later = _first(strong, Prose(said.after, options))
+    if later is not None:
+        return later
+    found = [match for each in said.objects if (match := _of_object(said.text, each.values, options)) is not None]
+    if said.is_list and found:
+        return "JSON list", Match(frozenset[int]().union(*(match.meant for match in found)), found[-1].text)
+    if found:
+        return "JSON key", found[-1]
+    return _first(strong, Prose(said.prose, options)) or ("JSON without an answer", Match(NONE, ""))
+
+
+def _of_object(text: str, values: Mapping[str, Value], options: tuple[str, ...]) -> Match | None:
+    """What the own keys of an object mean; None where it has none that names an answer."""
+    keys = [key for key in values if key in ANSWER_KEYS] or [key for key in values if key in WEAK_KEYS]
+    if not keys:
+        return None
+    meant = [_of_value(text[values[key].start : values[key].end].strip(), options) for key in keys]
+    shown = ", ".join(f'"{key}": {text[values[key].start : values[key].end].strip()}' for key in keys)
+    return Match(frozenset[int]().union(*meant) if all(meant) else NONE, shown)
+
+
+def _of_value(written: str, options: tuple[str, ...]) -> Meant:
+    try:
+        node = literals.read(written, 0).node
+    except Junk:
+        node = written
+    except Cut:
+        return NONE
+    return _of_node(node, written, options)
+
+
+def _of_node(node: Node, written: str, options: tuple[str, ...]) -> Meant:
+    if isinstance(node, list):
+        return _of_node(node[0], "", options) if len(node) == 1 else NONE
+    if isinstance(node, dict):
+        inner = next((node[key] for key in _LETTER_KEYS if key in node), None)
+        return _of_node(inner, "", options) if isinstance(inner, str) else NONE
+    if isinstance(node, bool):
+        return _by_text(str(node), options)
+    if isinstance(node, float):
+        return _by_text(written, options) or _by_text(f"{node:g}", options)
+    if not isinstance(node, str):
+        return NONE
+    value = Prose(reply_text.without_markup(reply_text.plain(node)).strip(), options)
+    found = _first(RULES, value)
+    return found[1].meant if found else NONE
+
+
+# The letter's place
 
 
 def letter_place(text: str) -> int | None:
@@ -109,8 +807,8 @@ def letter_place(text: str) -> int | None:
 
     None where it names none so, or in words alone.
     """
-    plain = _MARKUP.sub(lambda match: " " * len(match[0]), text)
-    for place in _announced(plain):
+    plain = _EMPHASIS.sub(lambda match: " " * len(match[0]), reply_text.plain(text))
+    for place in places(plain):
         match = _LETTER.match(plain, place)
         if match and not _is_article(match, plain):
             return match.start(1) if match[1].isupper() else None
@@ -119,148 +817,4 @@ def letter_place(text: str) -> int | None:
     return plain.index(bare) + match.start(1) if match and match[1].isupper() else None
 
 
-def _whole(text: str, options: Sequence[str]) -> Meant | None:
-    return _choice(text, options) if len(text) <= 2000 else None
-
-
-def _committed(text: str, options: Sequence[str]) -> Meant | None:
-    """`Answer: B`, `"answer": "B"`, `the correct option is D`: the last one that names something."""
-    denied: Meant = frozenset()
-    for place in _announced(text):
-        if match := _DENIED.match(text, place):
-            denied |= _letter(match[1], options)
-        meant = _named_at(text, place, options)
-        if meant is not None:
-            return meant - denied if len(meant) == 1 else meant
-    return None
-
-
-def _unkeyed(text: str, options: Sequence[str]) -> Meant | None:
-    """A JSON reply speaks by its keys; where they give no answer, nothing else in it is one."""
-    return frozenset() if _JSON_KEY.search(text) else None
-
-
-def _declared(text: str, options: Sequence[str]) -> Meant | None:
-    """`D is correct`: what is called right, if only one thing is."""
-    letters = {match[1] for match in _DECLARED.finditer(text)}
-    return frozenset[int]().union(*(_letter(letter, options) for letter in letters)) if letters else None
-
-
-def _on_a_line(text: str, options: Sequence[str]) -> Meant | None:
-    """A line that is nothing but a choice. Lines that repeat several options are a list, and choose none."""
-    lines = [line.strip() for line in deque(text.splitlines(), maxlen=200) if 0 < len(line.strip()) <= 500]
-    meant = [choice for line in lines if (choice := _choice(line, options)) is not None]
-    if meant and _BARE.fullmatch(lines[-1]):
-        return meant[-1]
-    return frozenset[int]().union(*meant) if meant else None
-
-
-def _at_the_start(text: str, options: Sequence[str]) -> Meant | None:
-    """A reply that starts like `B. The man lifts it.`."""
-    match = _LABELLED.match(text[:500])
-    return _labelled(match, options) if match else None
-
-
-def _at_the_end(text: str, options: Sequence[str]) -> Meant | None:
-    """A reply that ends like `the man lifts it, so C.`."""
-    match = _TRAILING.search(text[-60:])
-    return _letter(match[1], options) if match else None
-
-
-def _mentioned(text: str, options: Sequence[str]) -> Meant | None:
-    """The only option that is named anywhere, if nothing in the reply takes it back."""
-    letters = {match[1] or match[2] for match in _MENTION.finditer(text)}
-    if not letters or _DOUBT.search(text):
-        return None
-    return frozenset[int]().union(*(_letter(letter, options) for letter in letters))
-
-
-def _choice(text: str, options: Sequence[str]) -> Meant | None:
-    """What a text means that is all choice: a letter, an option's text, or both; None = no choice."""
-    by_text = _by_text(text, options)
-    if match := _BARE.fullmatch(text.strip()):
-        return by_text | _letter(match[1], options)
-    match = _LABELLED.fullmatch(text.strip())
-    if match and (named := _by_text(match[2], options)):
-        return by_text | named | _letter(match[1], options)
-    return by_text or None
-
-
-def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
-    """A letter with words behind it; the words may not be another option's."""
-    return _letter(match[1], options) | _by_text(match[2].splitlines()[0], options)
-
-
-def _announced(text: str) -> Iterator[int]:
-    """Where announced answers begin, from the last one back."""
-    return reversed(deque((match.end() for match in _COMMIT.finditer(text)), maxlen=MAX_PLACES))
-
-
-def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
-    """What stands where an answer is announced; None = neither a letter nor an option's text."""
-    if match := _QUOTED.match(text, at):
-        if match[1] and match[3]:
-            return frozenset()
-        quoted = match[2].replace('\\"', '"')
-        label = _LABELLED.fullmatch(quoted.strip())
-        return _choice(quoted, options) or (_labelled(label, options) if label else None)
-    by_text, end = _text_at(text, at, options)
-    match = _LETTER.match(text, at)
-    if match is None or _is_article(match, text) or end > match.end(1):
-        behind = _MENTION.match(text, end + 1) if end and text[end : end + 1] == " " else None
-        named = behind and (behind[1] or behind[2])
-        return (by_text | _letter(named, options) if named else by_text) if end else None
-    meant = by_text | _letter(match[1], options)
-    if another := _AND_LETTER.match(text, match.end()):
-        return meant | _letter(another[1], options) if meant else meant
-    label = _LABELLED.match(text[match.start(1) : match.start(1) + 500])
-    return meant | _by_text(label[2].splitlines()[0], options) if label and meant else meant
-
-
-def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
-    """Options whose text stands at a place, the longest ones, and where it ends, else 0; none of them in `x or y`."""
-    while at < len(text) and text[at] in " \t\n\"'(":
-        at += 1
-    for skip in ("", "the ", "a ", "an "):
-        start = at + len(skip)
-        if text[at:start].lower() != skip:
-            continue
-        fits = {index: len(option) for index, option in enumerate(options) if _stands_at(text, start, option)}
-        longest = max(fits.values(), default=0)
-        if fits and _OR.match(text, start + longest):
-            return frozenset(), start + longest
-        if fits:
-            return frozenset(index for index, length in fits.items() if length == longest), start + longest
-    return frozenset(), 0
-
-
-def _stands_at(text: str, at: int, option: str) -> bool:
-    end = at + len(option)
-    return bool(option) and text[at:end].casefold() == option.casefold() and not _WORD_ON.match(text, end)
-
-
-def _is_article(match: re.Match[str], text: str) -> bool:
-    """Whether the letter is a word of a sentence: `the answer is a person`, `Answer: I think`."""
-    letter = match[1]
-    word = _WORD_AFTER.match(text, match.end())
-    if letter not in "aAiI" or word is None or word[1] in _CONNECTIVES:
-        return False
-    return letter.islower() or word[1][0].islower()
-
-
-def _letter(letter: str, options: Sequence[str]) -> Meant:
-    index = LETTERS.index(letter.upper())
-    return frozenset({index}) if index < len(options) else frozenset()
-
-
-def _by_text(text: str, options: Sequence[str]) -> Meant:
-    wanted = _normal(text)
-    same = frozenset(index for index, option in enumerate(options) if wanted and _normal(option) == wanted)
-    if same or not wanted:
-        return same
-    bare = _ARTICLE.sub("", wanted)
-    return frozenset(index for index, option in enumerate(options) if _ARTICLE.sub("", _normal(option)) == bare)
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(" .!\"'")
+_EMPHASIS = re.compile(r"[*`]|__|</s>|<\|(?:im_end|endoftext|eot_id|end)\|>|<(?:eos|end_of_turn)>")

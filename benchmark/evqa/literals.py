@@ -8,42 +8,118 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-Node = float | str | None | list["Node"] | dict[str, "Node"]
+Node = float | bool | str | None | list["Node"] | dict[str, "Node"]
 """What a literal means; times are seconds."""
 
-MAX_DEPTH = 5
+MAX_DEPTH = 16
 
-_NUMBER = r"\d{1,9}(?::\d{1,2}){1,2}(?:\.\d{1,20})?|\d{1,9}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,2})?"
-_UNIT = r"\s{0,2}(?:(?:seconds?|secs?|s)\b|\u79d2)"
-_TIME = re.compile(rf"({_NUMBER})(?:{_UNIT})?(?![\w.:])")
-_STRING = re.compile(r'"((?:[^"\\]|\\.){0,500})"|\'((?:[^\'\\]|\\.){0,500})\'', re.DOTALL)
-_WORD = re.compile(r"(?:null|None)\b")
+NUMBER = r"(?:\d{1,9}(?::\d{1,2}){1,2}(?:\.\d{1,20})?|\d{1,9}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,2})?)"
+UNIT = r"\s{0,2}(?:(?:seconds?|secs?|s)\b|\u79d2)"
+_TIME = re.compile(rf"({NUMBER})(?:{UNIT})?(?![\w.:])")
+_STRING = re.compile(r'"((?:[^"\\]|\\.){0,20000})"|\'((?:[^\'\\]|\\.){0,20000})\'', re.DOTALL)
+_WORD = re.compile(r"(?:null|None|true|True|false|False)\b")
+_WORDS: dict[str, Node] = {"null": None, "none": None, "true": True, "false": False}
 _SPACE = re.compile(r"\s*")
+_JOINT = r"-{1,2}>|=>|-{1,2}|~|\u2192|\.\.|to|until|till|through|and|bis|hasta|jusqu'\u00e0|\u00e0"
 _RANGE = re.compile(
-    rf"(?<![\w.:\-\u2212])(?:(between)\s{{1,2}})?({_NUMBER})({_UNIT})?\s{{0,2}}"
-    rf"(-{{1,2}}>|-|\u2013|\u2014|~|\u2192|to|until|till|through|and)\s{{0,2}}({_NUMBER})({_UNIT})?(?!\w|:\d|\.\d)",
+    rf"(?<![A-Za-z0-9_.:\-])(?:(between)\s{{1,2}})?({NUMBER})({UNIT})?\s{{0,3}}({_JOINT})\s{{0,3}}({NUMBER})({UNIT})?"
+    rf"(?![A-Za-z0-9_]|:\d|\.\d)",
     re.IGNORECASE,
 )
 _CLOCK_WORDS = re.compile(
-    r"(?<![\w.:])(?:(\d{1,3})\s?h(?:ours?|rs?)?\s?)?(\d{1,3})\s?m(?:in(?:ute)?s?)?\s?"
-    r"(\d{1,2}(?:\.\d{1,6})?)\s?s(?:ec(?:ond)?s?)?\b",
+    r"(?<![\w.:])(?:(\d{1,3})\s?h(?:ours?|rs?)?\s?)?(\d{1,3})\s?m(?:in(?:ute)?s?)?\s?(?:and\s)?"
+    r"(?:(\d{1,2}(?:\.\d{1,6})?)\s?s(?:ec(?:ond)?s?)?\b|\b(?!\s?[\d-]))",
     re.IGNORECASE,
 )
-"""`1m5s`, `1 min 5 s`, `0h1m5s`."""
-_AROUND = re.compile(rf"[\[(]\s?({_NUMBER}(?:{_UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|\u2013|to|until)|[.,;:]?\s|[.,;:]?$)")
+"""`1m5s`, `1 min 5 s`, `0h1m5s`, `2 min`."""
+_AROUND = re.compile(rf"[\[(]\s?({NUMBER}(?:{UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|~|to|until)|[.,;:]?\s|[.,;:]?$)")
 """A time in brackets of its own: `[0s] - [5s]`."""
-_SECOND_FIRST = re.compile(rf"\b(?:the\s)?second\s({_NUMBER})(?![\w:])", re.IGNORECASE)
-"""`from second 12 to second 15`."""
-_ENDS_AT = re.compile(
-    r",?\s(?:and\s)?(?:then\s)?(?:it\s)?(?:ends|end|stops|stop|finishes|lasts)\s(?:at|by|until)\s", re.IGNORECASE
-)
-"""`starts at 12s and ends at 15s`."""
-_TAGS = re.compile(r"\*|</?(?:t|time)>")
-_LEFT_OVER = re.compile(r"(?:[\s\[\](),;.\"'}]|\band\b)*", re.IGNORECASE)
+_LEFT_OVER = re.compile(r"(?:[\s\[\](){},;.&\"']|\band\b|\bfrom\b|\bthen\b|\b(?:in\s)?seconds\b)*", re.IGNORECASE)
 """What may stand between ranges that are all of a line."""
+_ROUGH = r"(?:(?:about|around|approximately|approx\.?|roughly|circa|c\.|ca\.)\s{1,2})"
+
+FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("emphasis and tags", re.compile(r"\*|</?(?:t|time|ts)>"), ""),
+    ("dashes", re.compile(r"[\u2012-\u2015\u2212\uff0d\ufe63]"), "-"),
+    ("arrows", re.compile(r"[\u27a1\u27f6\u2794\u21d2]"), "\u2192"),
+    ("decimal comma of subtitles", re.compile(r"(?<=:\d\d),(?=\d{3}(?!\d))"), "."),
+    ("ordinal of Chinese", re.compile(r"\u7b2c(?=\s?\d)"), ""),
+    ("minutes", re.compile(r"(?<=\d)\s?(?:\u5206\u949f?|\u5206|\ubd84)\s?"), "min "),
+    (
+        "seconds",
+        re.compile(
+            r"(?<=\d)\s?(?:\u79d2\u949f?|\ucd08|\u0441\u0435\u043a(?:\u0443\u043d\u0434[\u0430-\u044f]{0,2})?|segundos?|secondes?|sekunden?|sek)(?![a-z])"
+        ),
+        "s ",
+    ),
+    (
+        "to",
+        re.compile(
+            r"(?:\u5f00\u59cb|\u304b\u3089|\ubd80\ud130|)\s?(?:\u5230|\u81f3|\u4e00\u76f4\u5230)"
+            r"|(?<=s )\s?(?:\u304b\u3089|\ubd80\ud130)"
+        ),
+        " to ",
+    ),
+    (
+        "second mark",
+        re.compile(
+            rf"(?<![\w.:])({NUMBER})(?:st|nd|rd|th)?(?:\s|-)?(?:{UNIT}s?)(?:[-\s]marks?|[-\s]points?)\b", re.IGNORECASE
+        ),
+        r"\1s",
+    ),
+    (
+        "ordinal seconds",
+        re.compile(
+            r"(?<![\w.:])(\d{1,5})(?:st|nd|rd|th)(?:\s(?:second|sec)s?)?(?=\s(?:to|and|until|through|second|-)|[.,;]|\s?$)",
+            re.IGNORECASE,
+        ),
+        r"\1s",
+    ),
+    ("hanging hyphen", re.compile(r"(?<=\d)-(?=\s(?:and|to)\s)"), ""),
+    (
+        "seconds first",
+        re.compile(
+            rf"\b(?:the\s)?seconds\s({NUMBER})(\s?(?:to|and|-|until|through)\s?)({NUMBER})(?![A-Za-z0-9_:])",
+            re.IGNORECASE,
+        ),
+        r"\1s\2\3s",
+    ),
+    ("mark", re.compile(rf"\b(?:the\s)?({NUMBER})(?:\s|-)marks?\b", re.IGNORECASE), r"\1"),
+    (
+        "second first",
+        re.compile(rf"\b(?:the\s)?(?:second|t\s?=|timestamp|time)\s?({NUMBER})(?![A-Za-z0-9_]*:)", re.IGNORECASE),
+        r"\1s",
+    ),
+    ("double unit", re.compile(rf"(?<=\d)s({UNIT})", re.IGNORECASE), r"\1"),
+    ("rough", re.compile(rf"(?<=\bto\s){_ROUGH}|(?<=\band\s){_ROUGH}|(?<=-\s){_ROUGH}", re.IGNORECASE), ""),
+    ("rough first", re.compile(rf"(?<=\bfrom\s){_ROUGH}|(?<=\bbetween\s){_ROUGH}", re.IGNORECASE), ""),
+    (
+        "up to",
+        re.compile(r"(?<=[\ds])\s(?:and\s(?:up\s)?|up\s|on\s|all\sthe\sway\s|right\s)to\s", re.IGNORECASE),
+        " to ",
+    ),
+    ("the", re.compile(r"\b(from|to|between|and|until|through)\sthe\s(?=\d)", re.IGNORECASE), r"\1 "),
+    (
+        "label",
+        re.compile(
+            r"\b(?:segments?|events?|scenes?|steps?|clips?|parts?|spans?|shots?|moments?|intervals?|evidence|stage|no\.)\s#?\d{1,2}\s?(?:-|:|\))\s",
+            re.IGNORECASE,
+        ),
+        " ",
+    ),
+    (
+        "ends at",
+        re.compile(
+            r",?\s(?:and\s)?(?:then\s)?(?:it\s)?(?:ends|end|stops|stop|finishes|lasts|ending|continues|goes\son)\s(?:at|by|until|to)\s",
+            re.IGNORECASE,
+        ),
+        " to ",
+    ),
+)
+"""Notations of times in prose, by name, and what they are replaced with before ranges are looked for."""
 
 
 class Junk(ValueError):
@@ -104,40 +180,63 @@ def seconds(written: str) -> float | None:
     return _clock(match[1]) if match else None
 
 
+class Range(NamedTuple):
+    """A range of times in prose, `text[start:end]`."""
+
+    start: int
+    end: int
+    pair: tuple[float, float]
+    has_unit: bool
+    """Whether a unit or colons make it a range of times."""
+    has_colons: bool
+    is_between: bool
+
+
+def with_clocks(text: str) -> str:
+    """The text with times in words as `h:mm:ss` and `12s`, without emphasis, tags and brackets around single times."""
+    for _, pattern, replacement in FORMS:
+        text = pattern.sub(replacement, text)
+    return _AROUND.sub(r"\1", _CLOCK_WORDS.sub(_as_clock, text))
+
+
+def range_matches(plain: str) -> list[Range]:
+    """Every range of numbers in a text that `with_clocks` made; `3 and 7` without `between` is none."""
+    found: list[Range] = []
+    for match in _RANGE.finditer(plain):
+        between, first, unit, joint, second, last_unit = match.groups()
+        has_colons = ":" in first and ":" in second
+        if joint.lower() != "and" or between:
+            pair = _clock(first), _clock(second)
+            has_unit = bool(unit or last_unit or has_colons)
+            found.append(Range(match.start(), match.end(), pair, has_unit, has_colons, bool(between)))
+    return found
+
+
+def is_all_ranges(plain: str, found: Sequence[Range]) -> bool:
+    """Whether a text is nothing but the ranges found in it."""
+    end = 0
+    for each in found:
+        if not _LEFT_OVER.fullmatch(plain, end, each.start):
+            return False
+        end = each.end
+    return bool(found) and _LEFT_OVER.fullmatch(plain, end) is not None
+
+
 def ranges(text: str, *, is_announced: bool = False) -> list[tuple[float, float]]:
     """Pairs of seconds that prose states: `12s - 15.5s`, `from 0:05 to 0:10`, `between 3 and 7 seconds`.
 
     Numbers without a unit or a colon are no times, and `3 and 7 s` without `between` is no range. Where the text is
     announced as evidence in time and holds nothing but ranges, numbers need no unit.
     """
-    plain = _with_clocks(text)
-    found: list[tuple[float, float]] = []
-    bare: list[tuple[float, float]] = []
-    rest: list[str] = []
-    end = 0
-    for match in _RANGE.finditer(plain):
-        between, first, unit, joint, second, last_unit = match.groups()
-        rest.append(plain[end : match.start()])
-        end = match.end()
-        if (joint.lower() == "and") == bool(between):
-            bare.append((_clock(first), _clock(second)))
-            if unit or last_unit or (":" in first and ":" in second):
-                found.append(bare[-1])
-    rest.append(plain[end:])
-    is_all = is_announced and all(_LEFT_OVER.fullmatch(part) for part in rest)
-    return bare if is_all else found
-
-
-def _with_clocks(text: str) -> str:
-    """The text with times in words as `h:mm:ss`, without emphasis, tags and brackets around single times."""
-    plain = _CLOCK_WORDS.sub(_as_clock, _TAGS.sub("", text).replace("\u5230", " to "))
-    plain = _SECOND_FIRST.sub(r"\1s", _AROUND.sub(r"\1", plain))
-    return _ENDS_AT.sub(" to ", plain)
+    plain = with_clocks(text)
+    found = range_matches(plain)
+    is_all = is_announced and is_all_ranges(plain, found)
+    return [each.pair for each in found if is_all or each.has_unit]
 
 
 def _as_clock(match: re.Match[str]) -> str:
     hours, minutes, second = match.groups()
-    whole, _, part = second.partition(".")
+    whole, _, part = (second or "0").partition(".")
     return f"{hours or 0}:{int(minutes):02d}:{int(whole):02d}" + (f".{part}" if part else "")
 
 
@@ -193,7 +292,7 @@ def _read_scalar(text: str, at: int) -> Found:
     if match := _STRING.match(text, at):
         return Found(_unescape(match), match.end())
     if match := _WORD.match(text, at):
-        return Found(None, match.end())
+        return Found(_WORDS[match[0].lower()], match.end())
     if text[at] in "\"'" and len(text) - at <= 500:
         raise Cut
     raise Junk(at)
