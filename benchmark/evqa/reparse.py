@@ -11,14 +11,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydantic import ValidationError
 
 from evqa import jsonl, replies, runner
 from evqa.datasets import Dataset
 from evqa.jsonl import Line
-from evqa.schema import Prediction, Sample
+from evqa.schema import LETTERS, Prediction, Sample, Spans
 
 FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
 """What the parser reads."""
@@ -64,9 +64,7 @@ class Reparsed:
 
 def reparse(folder: Path, dataset: Dataset) -> Reparsed:
     """Parse every stored reply of a run again. A run that is being written to is refused."""
-    path = folder / runner.PREDICTIONS
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no run with {runner.PREDICTIONS}: give a folder that `evqa predict` wrote")
+    path = _predictions(folder)
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
     broken: list[str] = []
@@ -95,6 +93,58 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
         left=counts["left", ""],
         broken=tuple(broken),
     )
+
+
+def explained(folder: Path, dataset: Dataset, sample_id: str) -> str:
+    """Of the last record of a sample: each field that was asked for, its rule and the text that the rule matched."""
+    path = _predictions(folder)
+    sample = next((sample for sample in dataset.samples if sample.id == sample_id), None)
+    if sample is None:
+        raise ValueError(f"{dataset.name} has no sample {sample_id!r}: give an id of its samples.jsonl to --explain")
+    prediction = _last_record(path, sample_id)
+    lines = [f"sample {sample.id}: {sample.question.strip()}"]
+    for field, reading in replies.explain_turns(prediction.turns, sample).items():
+        stored = getattr(prediction, field)
+        lines.append(f"  {field}: {_shown(field, reading.value, sample)}")
+        lines.append(f"    rule: {reading.rule or 'none fits'}")
+        if reading.text:
+            lines.append(f"    text: {' '.join(reading.text.split())}")
+        if stored != reading.value:
+            lines.append(f"    stored: {_shown(field, stored, sample)}; `evqa reparse {folder}` replaces it")
+    if len(lines) == 1:
+        lines.append(f"  no reply to parse: the prediction has status {prediction.status!r}, {prediction.error}")
+    return "\n".join(lines)
+
+
+def _last_record(path: Path, sample_id: str) -> Prediction:
+    found: Prediction | None = None
+    for line in jsonl.lines(path):
+        try:
+            prediction = _record(line)
+        except ValueError:
+            continue
+        found = prediction if prediction.sample == sample_id else found
+    if found is None:
+        raise ValueError(f"{path} has no prediction for the sample {sample_id!r}: predict it first")
+    return found
+
+
+def _shown(field: str, value: object, sample: Sample) -> str:
+    if value is None:
+        return "unparsed"
+    if field in ("answer", "time_choice", "mask_choice") and isinstance(value, int):
+        text = sample.options[value] if field == "answer" and value < len(sample.options) else ""
+        return f"{LETTERS[value]} {text}".strip()
+    if field == "spans":
+        return str([list(span) for span in cast("Spans", value)])
+    return str(list(cast("tuple[str, ...]", value)))
+
+
+def _predictions(folder: Path) -> Path:
+    path = folder / runner.PREDICTIONS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run with {runner.PREDICTIONS}: give a folder that `evqa predict` wrote")
+    return path
 
 
 def parsed_again(prediction: Prediction, sample: Sample) -> Prediction:

@@ -418,3 +418,26 @@ def test_a_last_line_without_its_end_is_parsed_again_if_it_is_whole(tmp_path, ca
     assert main(["reparse", str(run)]) == 0
     assert "4 records" in capsys.readouterr().out
     assert len(list(read_records(path, Prediction))) == 4
+
+
+def test_explain_prints_each_field_with_its_rule_and_text_and_writes_nothing(tmp_path, capsys):
+    run, _ = make_run(tmp_path)
+    before = (run / "predictions.jsonl").read_bytes()
+    assert main(["reparse", str(run), "--explain", "s0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "sample s0: Which?"
+    assert lines[1:5] == [
+        "  answer: D two dogs",
+        "    rule: announcement",
+        "    text: option is D. It happens 0:05 - 0:10.",
+        f"    stored: C a man running; `evqa reparse {run}` replaces it",
+    ]
+    assert lines[5:7] == ["  spans: [[5.0, 10.0]]", "    rule: range in prose"]
+    assert (run / "predictions.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("sample_id", "reason"), [("s7", "has no sample 's7'"), ("s1", None)])
+def test_explain_refuses_a_sample_that_is_not_there(tmp_path, capsys, sample_id, reason):
+    run, _ = make_run(tmp_path)
+    assert main(["reparse", str(run), "--explain", sample_id]) == (2 if reason else 0)
+    assert reason is None or reason in capsys.readouterr().err

@@ -40,7 +40,7 @@ def score_file(
     return 0
 
 
-def reparse(run: RunPath, *, data: Name = None) -> int:
+def reparse(run: RunPath, *, data: Name = None, explain: Annotated[str | None, arg(metavar="SAMPLE_ID")] = None) -> int:
     """Parse the stored replies of a run again, without the model; the old predictions are kept beside the new.
 
     Example: evqa reparse outputs/shapes-test/tiny-single-turn
@@ -48,10 +48,15 @@ def reparse(run: RunPath, *, data: Name = None) -> int:
     Args:
         run: folder of a run.
         data: data set that was predicted; the one that the run names, where none is given.
+        explain: write nothing; print for this sample each field, the rule that reads it, and the text that it matches.
     """
     from evqa import evaluate
+    from evqa.reparse import explained
     from evqa.reparse import reparse as parse_again
 
+    if explain is not None:
+        say(explained(run, evaluate.dataset_of(run, data), explain))
+        return 0
     done = parse_again(run, evaluate.dataset_of(run, data))
     say(done.summary())
     if done.kept:

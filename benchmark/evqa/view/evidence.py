@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from evqa import masks, media
+from evqa import masks, media, replies
 from evqa.masks import drawn
 from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.metrics.spatial import region_j
@@ -62,7 +62,7 @@ def evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_fol
         "spans": sample.spans,
         "video": _video_data(video, placed) if video and placed else None,
         "gold": _mask_data(gold, None),
-        "runs": [_run_data(run, gold, video, notes) for run in runs],
+        "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
         "notes": notes,
     }
     return Evidence(data, placed)
@@ -131,7 +131,9 @@ def _mask_data(found: Masks | None, computed: Sequence[int] | None) -> Json | No
     }
 
 
-def _run_data(run: RunOfSample, gold: Masks | None, video: media.Video | None, notes: list[str]) -> Json | None:
+def _run_data(
+    run: RunOfSample, sample: Sample, gold: Masks | None, video: media.Video | None, notes: list[str]
+) -> Json | None:
     prediction = run.prediction
     if prediction is None:
         return None
@@ -146,9 +148,20 @@ def _run_data(run: RunOfSample, gold: Masks | None, video: media.Video | None, n
         "expressions": prediction.expressions or [track.label for track in prediction.tracks or () if track.label],
         "masks": _mask_data(predicted, prediction.mask_frames),
         "j": overlap_by_frame(predicted, gold, prediction.mask_frames) if predicted is not None and gold else None,
+        "rules": _rules(prediction, sample),
         "turns": [{"prompt": t.prompt, "reply": t.reply, "finish": t.finish} for t in prediction.turns],
         "scores": {name: value for name, value in run.scores.items() if value is not None},
         "seconds": prediction.seconds,
+    }
+
+
+def _rules(prediction: Prediction, sample: Sample) -> Mapping[str, str]:
+    """Field -> name of the parser's rule that reads it in the stored replies."""
+    found = replies.explain_turns(prediction.turns, sample)
+    return {
+        field: (reading.rule or "no rule fits")
+        + ("" if getattr(prediction, field) == reading.value else " (the stored value differs: evqa reparse)")
+        for field, reading in found.items()
     }
 
 

@@ -492,6 +492,8 @@ function factList(result, gold) {
   add("spans", result.spans === null ? "none" : result.spans.map(spanText).join(", ") || "says none");
   for (const [key, value] of Object.entries(result.scores)) add(INDEX.metrics[key]?.one ?? key, percent(value));
   if (result.expressions?.length) add("objects", result.expressions.join("; "));
+  const rules = Object.entries(result.rules ?? {}).map(([field, rule]) => `${field}: ${rule}`);
+  if (rules.length) add("read by the rule", rules.join(", "));
   if (result.seconds) add("took", `${result.seconds.toFixed(1)} s`);
   return facts;
 }
