@@ -167,7 +167,7 @@ class Budget:
         ):
             if limit is not None and not is_known:
                 return (
-                    f"a reply does not say what it took (the usage in the server's answer is missing or cannot be read, "
+                    f"a reply does not say what it took (the usage in the server's answer is missing or unreadable, "
                     f"or no price holds for it), so that {flag} {limit:g} cannot be kept: run without {flag}; the same "
                     f"command again takes each such reply to be as large as the largest so far"
                 )
