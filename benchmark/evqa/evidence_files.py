@@ -68,7 +68,7 @@ class EvidenceDrawing:
 
     def write_sheet(self, path: Path) -> None:
         """Write one PNG of frames spread over the clip, both ends and the frames of prompts included."""
-        tiles = [self._tile(index, image) for index, image in media.frames(self.video, self._sheet_indices)]
+        tiles = [self._tile(index, image) for index, image in media.frames(self.video, self._sheet_indices, keep=True)]
         columns = min(4, len(tiles))
         width = GAP + columns * (tiles[0].width + GAP)
         head = Image.fromarray(caption(self.caption, width, background=(255, 255, 255)))
@@ -90,7 +90,7 @@ class EvidenceDrawing:
         moments = iter(zip(nearest, seconds, strict=True))
         index, second = next(moments)
         head: Frame | None = None
-        for current, frame in media.frames(self.video, sorted(set(nearest))):
+        for current, frame in media.frames(self.video, sorted(set(nearest)), keep=True):
             drawn = self._draw(frame, current, _film_size(self.video))
             width = drawn.shape[1]
             head = caption(self.caption, width) if head is None else head
@@ -152,7 +152,7 @@ class EvidenceDrawing:
         tracks = self.prediction.tracks or ()
         pixels: list[list[NDArray[np.uint8]]] = [[] for _ in tracks]
         indices = [index for index in self._sheet_indices if any(index in track.masks for track in tracks)]
-        for index, frame in media.frames(self.video, indices):
+        for index, frame in media.frames(self.video, indices, keep=True):
             for track, values in zip(tracks, pixels, strict=True):
                 if index in track.masks:
                     values.append(frame[_resized(track.masks[index], frame.shape[:2])])

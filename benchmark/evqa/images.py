@@ -1,4 +1,9 @@
-"""PNG and JPEG files from outside: decoded under a limit on pixels, failures name the file."""
+"""PNG and JPEG files from outside: decoded under a limit on pixels, upright, failures name the file.
+
+A picture that says in its EXIF data how the camera was held is turned upright wherever it is read, as viewers,
+browsers and OpenCV do. So its height and width, and all boxes, points, polygons and masks that go with it, are those of
+the upright picture.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,29 @@ MAX_PIXELS = 2**26
 
 FORMATS = ("PNG", "JPEG")
 
+ORIENTATION = 0x0112
+"""The EXIF tag; 1 = upright."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each orientation upright."""
+
+MAX_CHUNKS = 2**16
+"""Chunks of a PNG file that are searched for EXIF data."""
+
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image in its own mode; PNG and JPEG only."""
-    return _open(path, decode=True)
+    """The decoded image in its own mode, upright; PNG and JPEG only."""
+    image = _open(path, decode=True)
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -29,15 +53,41 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image, from its header alone."""
-    width, height = _open(path, decode=False).size
-    return height, width
+    """(H, W) of an image as it is shown, from its header alone."""
+    image = _open(path, decode=False)
+    width, height = image.size
+    is_told = image.format != "PNG" or _has_exif(path)  # Pillow would decode a PNG file to the end to find none
+    return (width, height) if is_told and _orientation(image) >= 5 else (height, width)
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
     """A `ValueError` where a picture of this size is larger than `MAX_PIXELS`, or has no pixel."""
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise ValueError(f"{path} says that it is {width} x {height}; expected 1 to {MAX_PIXELS} pixels")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _has_exif(path: Path) -> bool:
+    """Whether a PNG file has a chunk that may hold an orientation (EXIF, or text with XMP or EXIF in it)."""
+    with path.open("rb") as file:
+        file.seek(8)
+        for _ in range(MAX_CHUNKS):
+            head = file.read(8)
+            if len(head) < 8:
+                return False
+            length, kind = struct.unpack(">I4s", head)
+            if kind in {b"eXIf", b"iTXt", b"zTXt", b"tEXt"}:
+                return True
+            file.seek(length + 4, 1)
+    return False
 
 
 def _open(path: Path, *, decode: bool) -> Image.Image:

@@ -9,6 +9,7 @@ order shown; `Video.times` tells when each is shown, so a variable frame rate ne
 
 from __future__ import annotations
 
+import logging
 import math
 import mmap
 import re
@@ -30,7 +31,23 @@ from evqa.audio import AudioTrack
 from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
 
+logger = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+ASSUMED_FPS = 6.0
+"""Of a folder of frames of which nothing says its rate: that of the published data sets."""
+
+MAX_FPS = 1000
+"""Of a folder of frames."""
+
+RATE_FILE = "fps.txt"
+"""In a folder of frames: one number, its frames a second."""
+
+RATE_IN_NAME = re.compile(r"(?<![\d.])(\d{1,4}(?:\.\d{1,6})?)fps(?![a-z])", re.IGNORECASE)
+
+_stated_rates: dict[Path, float] = {}
+_warned: set[Path] = set()
 
 HUGE_PAGES_FROM = 2**22
 """Bytes from which numpy asks for huge pages."""
@@ -59,16 +76,58 @@ class Video:
         return self.num_frames / self.duration
 
 
-def probe(path: Path, folder_fps: float = 6.0) -> Video:
+def probe(path: Path, folder_fps: float | None = None) -> Video:
     """The facts of a video, from its packets without decoding them.
 
-    A folder of images runs at `folder_fps`; a single picture is a video of one frame. Raises a `ValueError` that
-    says what is wrong with the file and what to do.
+    A folder of images runs at `folder_fps`; None = see `rate_of_folder`. A single picture is a video of one frame.
+    Raises a `ValueError` that says what is wrong with the file and what to do.
     """
     if _is_images(path):
         return _probe_images(path, folder_fps)
     index = index_of(path)
     return Video(path, index.shape.width, index.shape.height, index.times, index.duration)
+
+
+def state_rate(folder: Path, fps: float | None) -> None:
+    """Note the rate that a data set states for a folder of frames, for every later `probe`; None = it states none."""
+    if fps is not None:
+        _stated_rates[folder] = fps
+
+
+def rate_of_folder(folder: Path) -> float:
+    """Frames a second of a folder of frames.
+
+    What its data set states (`state_rate`), else the number in the folder's `fps.txt`, else the rate in the name of a
+    folder that it lies in, as in `video_frames_6fps`; else `ASSUMED_FPS`, with a warning: the times may be wrong then.
+    """
+    if folder in _stated_rates:
+        return _stated_rates[folder]
+    note = folder / RATE_FILE
+    if note.is_file():
+        return _rate_in(note)
+    named = [float(found[1]) for name in reversed(folder.absolute().parts) if (found := RATE_IN_NAME.search(name))]
+    if named and 0 < named[0] <= MAX_FPS:
+        return named[0]
+    if folder.parent not in _warned:  # once for all videos of a data set
+        _warned.add(folder.parent)
+        logger.warning(
+            "%s is a folder of frames without a frame rate: %g frames a second are assumed, and all times follow from "
+            "that; write the true number into %s",
+            folder,
+            ASSUMED_FPS,
+            note,
+        )
+    return ASSUMED_FPS
+
+
+def _rate_in(note: Path) -> float:
+    try:
+        fps = float(note.read_text(encoding="utf-8")[:100])
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{note} holds one number, the frames a second of its folder: {error}") from error
+    if not 0 < fps <= MAX_FPS:
+        raise ValueError(f"{note} says {fps}; expected frames a second above 0 and up to {MAX_FPS}")
+    return fps
 
 
 def frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
@@ -218,12 +277,14 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(digits[:1000]), "") if digits else (-1, text) for digits, text in parts], path.name
 
 
-def _probe_images(folder: Path, fps: float) -> Video:
-    if not 0 < fps < float("inf"):
-        raise ValueError(f"the frame rate of a folder is above 0, got {fps}")
+def _probe_images(folder: Path, given: float | None) -> Video:
+    if given is not None and not 0 < given < float("inf"):
+        raise ValueError(f"the frame rate of a folder is above 0, got {given}")
     paths = _image_paths(folder)
     if not paths:
         raise ValueError(f"{folder} has no .jpg, .jpeg or .png file: give a video file or a folder of frames")
+    is_lone = folder.is_file()
+    fps = given or (ASSUMED_FPS if is_lone else rate_of_folder(folder))
     height, width = image_size(paths[0])
     return Video(folder, width, height, np.arange(len(paths)) / fps, len(paths) / fps)
 

@@ -101,6 +101,7 @@ def _with_replies(outcome: Outcome, prediction: Prediction | None) -> Outcome:
 def _compared(
     sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None
 ) -> list[Outcome]:
+    media.state_rate(sample.video, sample.fps)
     gold = gold_masks(sample) if any(with_masks) else None
     statuses: list[Status] = ["missing" if each is None else each.status for each in predictions]
     usable = [each if each is not None and each.status == "ok" else _mute(sample) for each in predictions]

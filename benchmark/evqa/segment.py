@@ -99,6 +99,7 @@ def folder_of(base: Path, mode: Mode) -> Path:
 
 
 def _drawn(model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]) -> Iterator[Drawing]:
+    media.state_rate(sample.video, sample.fps)
     groups = [[one] for one in expressions] if mode == "separate" else [list(expressions)]
     for group in groups if expressions else ():
         prompt = prompts.segment_request(group)

@@ -11,7 +11,9 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from evqa import containers, media, sample_tables, video_file, video_index
+from evqa import containers, images, masks, media, sample_tables, video_file, video_index
+from evqa.methods.conversation import Conversation
+from evqa.schema import Sample
 
 MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "media"
 SHAPE = (48, 128, 3)
@@ -611,3 +613,115 @@ def test_cut_fragments_and_a_cut_live_recording_are_refused(tmp_path):
         (tmp_path / f"cut-{name}").write_bytes(content[: int(len(content) * 0.7)])
         with pytest.raises(ValueError, match="cut short"):
             media.probe(tmp_path / f"cut-{name}")
+
+
+# Pictures that the camera turned
+
+
+def turned(path, orientation, image):
+    """A file whose EXIF data say that the stored picture is turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(
+        path, exif=exif, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {})
+    )
+
+
+UPRIGHT = {
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
+    8: lambda image: np.rot90(image, 1),
+}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_is_read_upright(tmp_path, orientation, suffix):
+    stored = numbered(5)
+    turned(tmp_path / f"a{suffix}", orientation, stored)
+    plain = images.read_rgb(tmp_path / f"a{suffix}")
+    Image.fromarray(stored).save(
+        tmp_path / f"flat{suffix}", **({"quality": 100, "subsampling": 0} if suffix == ".jpg" else {})
+    )
+    expected = UPRIGHT[orientation](images.read_rgb(tmp_path / f"flat{suffix}"))
+    np.testing.assert_array_equal(plain, expected)
+    assert images.image_size(tmp_path / f"a{suffix}") == expected.shape[:2]
+    video = media.probe(tmp_path / f"a{suffix}")
+    assert (video.height, video.width) == expected.shape[:2]
+    np.testing.assert_array_equal(media.load(video, [0])[0], expected)
+
+
+def test_a_mask_of_a_turned_picture_is_upright_too(tmp_path):
+    mask = np.zeros((20, 40), dtype=np.uint8)
+    mask[2:6, 3:9] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(mask).save(tmp_path / "mask.png", exif=exif)
+    np.testing.assert_array_equal(masks.read_png(tmp_path / "mask.png"), np.rot90(mask > 0, -1))
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, value):
+    turned(tmp_path / "a.jpg", value, numbered(1))
+    assert images.read_rgb(tmp_path / "a.jpg").shape == SHAPE
+    content = (tmp_path / "a.jpg").read_bytes()
+    place = content.index(b"Exif\0\0")
+    (tmp_path / "b.jpg").write_bytes(content[: place + 6] + b"\xff" * 8 + content[place + 14 :])
+    assert images.read_rgb(tmp_path / "b.jpg").shape == SHAPE
+    assert images.image_size(tmp_path / "b.jpg") == SHAPE[:2]
+
+
+# The rate of a folder of frames
+
+
+def folder_of_frames(folder, count=12):
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(numbered(number)).save(folder / f"{number:04}.png")
+    return folder
+
+
+def test_the_rate_of_a_folder_is_given_written_named_or_assumed_with_a_warning(tmp_path, caplog):
+    folder = folder_of_frames(tmp_path / "frames")
+    assert media.probe(folder).fps == 6.0
+    assert "6 frames a second are assumed" in caplog.text
+    assert str(folder / "fps.txt") in caplog.text
+    caplog.clear()
+    media.probe(folder)
+    media.probe(folder_of_frames(tmp_path / "others"))
+    assert not caplog.text, "once for all videos of a data set"
+    (folder / "fps.txt").write_text("12.5\n")
+    assert media.probe(folder).duration == pytest.approx(12 / 12.5)
+    assert media.probe(folder, 3.0).fps == 3.0
+    named = folder_of_frames(tmp_path / "video_frames_24fps" / "a")
+    assert media.probe(named).fps == 24.0
+    stated = folder_of_frames(tmp_path / "stated" / "a")
+    media.state_rate(stated, 30.0)
+    assert media.probe(stated).times[-1] == pytest.approx(11 / 30)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "fast", "0", "-5", "nan", "inf", "1e9", "25 fps"])
+def test_a_rate_that_is_none_is_refused(tmp_path, content):
+    folder = folder_of_frames(tmp_path / "frames", 2)
+    (folder / "fps.txt").write_text(content)
+    with pytest.raises(ValueError, match=r"fps\.txt"):
+        media.probe(folder)
+
+
+def test_a_lone_picture_needs_no_rate(tmp_path, caplog):
+    Image.fromarray(numbered(1)).save(tmp_path / "a.png")
+    assert media.probe(tmp_path / "a.png").num_frames == 1
+    assert not caplog.text
+
+
+def test_a_folder_of_frames_that_its_data_set_times_is_predicted_with_those_times(tmp_path):
+    folder = folder_of_frames(tmp_path / "frames")
+    sample = Sample(id="a", video_id="a", video=folder, question="What?", options=("x", "y"), answer=0, fps=24.0)
+    Conversation(None, sample, times=True)
+    assert media.probe(folder).duration == pytest.approx(0.5)

@@ -110,10 +110,10 @@ def middle(video: Video, spans: Sequence[Span]) -> int:
 
 def images(video: Video, visits: Visits) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] in the order of the visits; a block of frames at most is in memory."""
-    for _, image in media.frames(video, visits.after):
+    for _, image in media.frames(video, visits.after, keep=True):
         yield image
     for start in range(0, len(visits.before), BLOCK):
-        yield from media.load(video, visits.before[start : start + BLOCK])
+        yield from media.load(video, visits.before[start : start + BLOCK], keep=True)
 
 
 def _inside(video: Video, spans: Sequence[Span]) -> list[int]:

@@ -102,7 +102,8 @@ def look(clip: Clip, plan: Look) -> Watched:
     video = media.probe(clip.path)
     indices = chosen(clip, video, plan)
     bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
-    return Watched(video=video, indices=indices, patches=frames.llm_pixels(media.load(video, indices), *bounds))
+    images = (image for _, image in media.frames(video, indices, keep=True))  # the mask decoder will ask for them too
+    return Watched(video=video, indices=indices, patches=frames.llm_pixels(images, *bounds))
 
 
 def chosen(clip: Clip, video: media.Video, plan: Look) -> list[int]:

@@ -69,6 +69,7 @@ def evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_fol
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
+    media.state_rate(sample.video, sample.fps)
     try:
         return media.probe(sample.video)
     except (ValueError, OSError) as error:

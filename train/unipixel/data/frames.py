@@ -5,7 +5,7 @@ Legend: T frames, H W original size, p patch side (14), m merge (2), S side of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +46,22 @@ def including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
     return sorted(found) if needed else list(sampled)
 
 
-def llm_pixels(frames: np.ndarray, min_pixels: int, max_pixels: int) -> Patches:
-    """uint8 [T, H, W, 3] -> patches; an odd last frame (and so a single image) stands for two."""
-    video = _channels_first(frames)
-    height, width = fit_size(video.shape[2], video.shape[3], min_pixels, max_pixels)
-    if video.shape[-2:] != (height, width):
-        video = F.interpolate(video, size=(height, width), mode="bicubic", antialias=True)
-    pixels = _normalise(video, CLIP_MEAN, CLIP_STD)
-    return patchify(pixels)
+def llm_pixels(frames: np.ndarray | Iterable[np.ndarray], min_pixels: int, max_pixels: int) -> Patches:
+    """uint8 [T, H, W, 3], or T frames [H, W, 3] of one size, -> patches.
+
+    An odd last frame (and so a single image) stands for two. Frames are resized one by one as they come.
+    """
+    resized = [_fitted(frame, min_pixels, max_pixels) for frame in frames]
+    if not resized:
+        raise ValueError("frames are uint8 [T, H, W, 3] with T > 0, got none")
+    return patchify(_normalise(torch.cat(resized), CLIP_MEAN, CLIP_STD))
+
+
+def _fitted(frame: np.ndarray, min_pixels: int, max_pixels: int) -> Tensor:
+    """uint8 [H, W, 3] -> uint8 [1, 3, h, w] of the size that the language model gets."""
+    image = _channels_first(frame[None])
+    size = fit_size(image.shape[2], image.shape[3], min_pixels, max_pixels)
+    return image if image.shape[-2:] == size else F.interpolate(image, size=size, mode="bicubic", antialias=True)
 
 
 def patchify(pixels: Tensor) -> Patches:
