@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
-from evqa import jsonl, roots, schema, suggestions
+from evqa import checkpoint_files, jsonl, roots, schema, suggestions
 
 MODEL_TYPE = "pixel_qwen2_5_vl"
 """`model_type` in the config.json of every checkpoint that our model loads."""
@@ -191,15 +190,26 @@ def is_folder(name: str) -> bool:
 
 
 def model_type(name: str) -> str | None:
-    """`model_type` of the checkpoint in a folder, or of a Hugging Face id in the cache; None where there is none."""
-    kind = None if name in CHECKPOINTS else _config(_folder(name)).get("model_type")
-    return kind if isinstance(kind, str) else None
+    """`model_type` of the checkpoint in a folder, or of a Hugging Face id in the cache; None where there is none.
+
+    `ValueError`: the folder has a config.json that does not say.
+    """
+    folder = _folder(name)
+    config = None if name in CHECKPOINTS else _config(folder)
+    if config is None:
+        return None
+    if isinstance(kind := config.get("model_type"), str):
+        return kind
+    raise ValueError(
+        f"{folder / 'config.json'} has model_type {kind!r}, expected the name of an architecture, such as "
+        f"{MODEL_TYPE!r}: fetch or copy the checkpoint again"
+    )
 
 
 def note(name: str) -> str:
     """What a user must know of a checkpoint, from its row or from `note` in its config.json; "" = nothing."""
     row = published(name)
-    return row.note if row is not None else str(_config(_folder(name)).get("note") or "")
+    return row.note if row is not None else str((_config(_folder(name)) or {}).get("note") or "")
 
 
 def _folder(name: str) -> Path:
@@ -210,12 +220,13 @@ def _folder(name: str) -> Path:
 def missing_files(folder: Path) -> list[str]:
     """The files that a checkpoint's folder lacks: config, weights, each shard that the index names."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    index = folder / "model.safetensors.index.json"
+    index = folder / checkpoint_files.INDEX
     if index.is_file():
-        return missing + [shard for shard in _shards(index) if not (folder / shard).is_file()]
-    weights = ("model.safetensors", "adapter_model.safetensors")
+        shards = sorted(set(checkpoint_files.weight_map(index).values()))
+        return missing + [shard for shard in shards if not (folder / shard).is_file()]
+    weights = (checkpoint_files.WEIGHTS, checkpoint_files.ADAPTER)
     if not any((folder / name).is_file() for name in weights):
-        missing.append("model.safetensors")
+        missing.append(checkpoint_files.WEIGHTS)
     return missing
 
 
@@ -249,16 +260,7 @@ def download(name: str) -> Path:
 def source(folder: Path) -> dict[str, Any]:
     """What a downloaded folder says of where it came from; {} where it was not downloaded."""
     path = folder / SOURCE
-    if not path.is_file():
-        return {}
-    try:
-        about: object = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): remove it and download again") from error
-    found = cast("dict[str, Any]", about) if isinstance(about, dict) else None
-    if found is None:
-        raise ValueError(f"{path} is no JSON object: remove it and download again")
-    return found
+    return checkpoint_files.read_object(path) if path.is_file() else {}
 
 
 def verify(name: str) -> Path:
@@ -361,23 +363,13 @@ def trusted(name: str, folder: Path, *, trust: bool) -> None:
         raise ValueError(f"{folder} does not say of which commit it is: {command}")
 
 
-def _config(folder: Path) -> dict[str, object]:
-    """config.json of a folder; {} where there is none or it is no JSON object."""
+def _config(folder: Path) -> dict[str, Any] | None:
+    """config.json of a folder; None where there is none. `ValueError`: it is no JSON object."""
     try:
-        config: object = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return cast("dict[str, object]", config) if isinstance(config, dict) else {}
-
-
-def _shards(index: Path) -> list[str]:
-    try:
-        shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of safetensors shards ({error!r}); fetch it again") from error
-    for shard in shards:
-        schema.check_id(shard)
-    return sorted(shards)
+        is_there = (folder / "config.json").is_file()
+    except (OSError, ValueError):  # no path at all: too long, or with a null byte
+        return None
+    return checkpoint_files.read_object(folder / "config.json") if is_there else None
 
 
 def _fetch(name: str) -> str:

@@ -549,3 +549,65 @@ def test_vllm_is_named_where_it_is_missing() -> None:
 def test_a_processor_whose_files_are_not_there_is_named(drawing: Path) -> None:
     with pytest.raises(ValueError, match=f"cannot load the processor in {drawing}"):
         models.build(str(drawing))
+
+
+def nan_head(weights: dict[str, Any]) -> None:
+    weights["lm_head.weight"][0, 0] = torch.nan
+
+
+def int8_head(weights: dict[str, Any]) -> None:
+    weights["lm_head.weight"] = weights["lm_head.weight"].to(torch.int8)
+
+
+def no_head(weights: dict[str, Any]) -> None:
+    del weights["lm_head.weight"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("config.json", {"quantization_config": {"quant_method": "awq", "bits": 4}}, "cannot load the model"),
+        ("config.json", {"quantization_config": {"quant_method": "no such"}}, "transformers loads: .*awq"),
+        ("config.json", {"quantization_config": "fp8"}, "has quantization_config .fp8.; transformers loads"),
+        ("config.json", {"text_config": {"hidden_size": "32"}}, "cannot load the (model|processor)"),
+        ("config.json", {"model_type": "no such"}, "cannot load the"),
+        (
+            "tokenizer_config.json",
+            {"image_token": "<gone>", "extra_special_tokens": {}},
+            "for a picture, where the model",
+        ),
+        ("config.json", {"image_token_id": 3}, "for a picture, where the model expects token 3"),
+        ("tokenizer.json", "<html>gone</html>", r"tokenizer\.json is no JSON \(it is an HTML page\)"),
+        ("preprocessor_config.json", "{", "preprocessor_config.json is no JSON|cannot load the processor"),
+        ("preprocessor_config.json", "[]", "preprocessor_config.json is no JSON|cannot load the processor"),
+        ("model.safetensors", "<html>gone</html>", "is no whole safetensors file .*an HTML page"),
+        ("model.safetensors", nan_head, r"lm_head\.weight has 1 of .* NaN or infinite"),
+        ("model.safetensors", int8_head, "holds quantised weights"),
+        ("model.safetensors", no_head, r"lacks 1 weights of a Qwen2_5_VL.*which would be random: lm_head\.weight"),
+    ],
+)
+def test_a_folder_that_is_not_as_a_checkpoint_should_be_is_one_line(
+    name: str, change: Any, reason: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoints["Qwen2_5_VLForConditionalGeneration"], tmp_path / "model")
+    if isinstance(change, str):
+        (folder / name).write_text(change)
+    elif isinstance(change, dict):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | change))
+    else:
+        weights = load_file(folder / name)
+        change(weights)
+        save_file(weights, folder / name, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=reason) as caught:
+        models.build(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_logits_that_are_no_numbers_make_a_failed_record(checkpoints: dict[str, Path], clip: Path) -> None:
+    model = models.build(str(checkpoints["Qwen2_5_VLForConditionalGeneration"]), max_tokens=2, max_side=28)
+    with torch.no_grad():
+        model._model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match="logits that are NaN or infinite"):
+        model.generate(question(clip, "What?"))

@@ -89,7 +89,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "qwen3-vl-8b"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen3_vl"}')
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     yield folder
     sys.modules.pop("evqa.models.vllm_chat", None)
 

@@ -126,7 +126,7 @@ def test_weights_that_are_no_tensors_or_of_no_known_model_are_refused(tmp_path, 
     with pytest.raises(ValueError, match="tensors alone"):
         decoder_weights.load_tracker(tmp_path / "harmful.pt")
     (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 20)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="no whole safetensors file"):
         decoder_weights.load_tracker(tmp_path / "cut.safetensors")
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="holds no SAM"):

@@ -20,13 +20,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
 
 from evqa import media, zoo
 from evqa.choices import letter_place
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.batching import Batcher
 from evqa.models.row import Dialect
+from evqa.models.weights import FiniteLogits, is_finite
 from evqa.schema import LETTERS, Track, Usage
 from unipixel import devices, visits
 from unipixel.asking import Asked, Reader
@@ -216,16 +217,18 @@ class UniPixelChat:
         """Write all replies in one batch, then draw all their objects in one."""
         start = time.perf_counter()
         with self._computing():
-            written = self.model.write_all(**self.reader.together(asked), logits_processor=self._noise(asked))
+            written = self.model.write_all(**self.reader.together(asked), logits_processor=self._processors(asked))
+            _check_prompts(written)
             masks = self._draw(asked, written)
             letters = [self._letters(one) for one in written]
         seconds = (time.perf_counter() - start) / len(asked)
         return [self._reply(*row, seconds) for row in zip(asked, written, masks, letters, strict=True)]
 
-    def _noise(self, asked: Sequence[Asked]) -> list[Sampling]:
+    def _processors(self, asked: Sequence[Asked]) -> list[LogitsProcessor]:
+        """What logits go through: a check, then noise where replies are sampled."""
         if not self.temperature:
-            return []
-        return [Sampling(self.temperature, [one.digest(self.seed) for one in asked])]
+            return [FiniteLogits()]
+        return [FiniteLogits(), Sampling(self.temperature, [one.digest(self.seed) for one in asked])]
 
     def _reply(
         self, asked: Asked, written: Written, masks: Masks | None, letters: dict[str, float] | None, seconds: float
@@ -270,6 +273,12 @@ class UniPixelChat:
             for row in rows:
                 found[row] = _masks(scene, list(islice(left, len(written[row].prompts))))
         return found
+
+
+def _check_prompts(written: Sequence[Written]) -> None:
+    """A `ModelError` where the mask decoder would be prompted with what are no numbers, and draw nothing."""
+    if any(len(one.prompts) and not is_finite(one.prompts) for one in written):
+        raise ModelError("the model computed mask prompts that are NaN or infinite: try --dtype float32")
 
 
 def _scene(asked: Asked, planned: Visits, prompts: Sequence[Tensor]) -> Scene:

@@ -21,13 +21,12 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from tyro.conf import Positional, arg
 
-from evqa import zoo
+from evqa import checkpoint_files, zoo
 from unipixel import integrity
 from unipixel.model import checkpoints, decoder_weights
-from unipixel.model.config import UniPixelConfig
 from unipixel.model.unipixel import UniPixel
 
 logger = logging.getLogger(__name__)
@@ -69,13 +68,14 @@ def convert(wanted: Conversion) -> UniPixel:
 
 def _whole(wanted: Conversion) -> tuple[UniPixel, PreTrainedTokenizerBase]:
     checkpoints.check(wanted.base)
-    config = json.loads((wanted.base / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != UniPixelConfig.model_type:
+    config = checkpoint_files.read_object(wanted.base / "config.json")
+    if config.get("model_type") == Qwen2_5_VLConfig.model_type:
         return _new(wanted)
     if wanted.trained is None:
         model = checkpoints.load(wanted.base)
     else:
-        model = checkpoints.load(wanted.trained, base=wanted.base, dtype=config.get("dtype") or "auto")
+        dtype = config.get("dtype") or config.get("torch_dtype") or "auto"
+        model = checkpoints.load(wanted.trained, base=wanted.base, dtype=dtype)
         _warn_of_other_base(wanted.trained, wanted.base)
     if wanted.decoder is not None:
         name = decoder_weights.size_name(decoder_weights.read(wanted.decoder), wanted.decoder)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evqa.masks import encode
 from evqa.media import Video
+from evqa.models.base import ModelError
 from evqa.schema import RLE, Track
 from unipixel import visits
 from unipixel.between import Filling
@@ -68,7 +69,9 @@ class _Recorder:
                     found[index] = encode(mask.numpy())
 
     def tracks(self) -> list[Track]:
-        """One for each object, in the order of the prompts."""
+        """One for each object, in the order of the prompts. `ModelError`: the decoder's values are no numbers."""
+        if not bool(self._scores.isfinite().all()):
+            raise ModelError("the mask decoder computed values that are NaN or infinite: try --dtype float32")
         scored = zip(self._scores.clamp(max=1.0).tolist(), self._found, strict=True)
         return [Track(score=score, masks=dict(sorted(found.items()))) for score, found in scored]
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import transformers
 from PIL import Image
 
-from evqa import media, zoo
+from evqa import checkpoint_files, media, zoo
 from evqa.models.base import Clip, Message, ModelError, Part, Reply, Still
 from evqa.models.batching import Batcher
 from evqa.models.frames import ClipCache, FramePolicy, Picture, mark, pictures, still
+from evqa.models.weights import FiniteLogits, check_finite, loading, tensors_of
 from evqa.schema import Usage
 
 Chat = list[dict[str, Any]]
@@ -79,6 +81,7 @@ class HFChat:
         row = zoo.published(checkpoint)
         if row is not None and row.runs_code:
             zoo.trusted(checkpoint, folder, trust=trust_remote_code)
+        check_folder(folder)
         if video == "file" and importlib.util.find_spec("torchvision") is None:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
         self.name = name
@@ -86,6 +89,7 @@ class HFChat:
         self._policy, self._video, self._max_tokens = frames, video, max_tokens
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
+        _check_token(self._processor, self._model, folder)
         self._ends = _ends(self._model, self._processor.tokenizer)
         self._pictures: ClipCache[tuple[Picture, ...]] = ClipCache(
             lambda path: tuple(pictures(path, self._policy)), kept=2
@@ -181,6 +185,7 @@ class HFChat:
                 max_new_tokens=self._max_tokens,
                 eos_token_id=self._ends,
                 pad_token_id=self._processor.tokenizer.pad_token_id,
+                logits_processor=transformers.LogitsProcessorList([FiniteLogits()]),
             )
         seconds = round((time.perf_counter() - start) / len(batch), 3)
         counts = inputs["attention_mask"].sum(dim=1).tolist()
@@ -211,23 +216,64 @@ class HFChat:
 
 
 def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, trust: bool) -> Any:
-    """A model of transformers, ready to answer. `ValueError`: it cannot be loaded."""
+    """A model of transformers, ready to answer. `ValueError`: it cannot be loaded, or not as it was saved."""
     device = "cpu" if device_map == "auto" and not torch.cuda.is_available() else device_map
     loader: Any = getattr(transformers, auto_class)
-    try:
-        return loader.from_pretrained(
-            folder, device_map=device, dtype=dtype, trust_remote_code=trust, local_files_only=True
-        ).eval()
-    except (OSError, ValueError, KeyError, ImportError) as error:  # the last: what the weights' own code needs
-        raise ValueError(f"cannot load the model in {folder}: {' '.join(str(error).split())[:400]}") from error
+    with loading(f"the model in {folder}"):
+        model, info = loader.from_pretrained(
+            folder,
+            device_map=device,
+            dtype=dtype,
+            trust_remote_code=trust,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{folder} lacks {len(lacking)} weights of a {type(model).__name__}, which would be random: "
+            f"{checkpoint_files.listed(lacking)}; fetch or copy the checkpoint again"
+        )
+    check_finite(tensors_of(model), folder)
+    return model.eval()
+
+
+def check_folder(folder: Path) -> None:
+    """A `ValueError` where a checkpoint is not whole, or quantised in a way that transformers passes over."""
+    checkpoint_files.check_open(folder)
+    given: object = checkpoint_files.read_object(folder / "config.json").get("quantization_config")
+    if not given:
+        return
+    known: Mapping[str, Any] = importlib.import_module("transformers.quantizers.auto").AUTO_QUANTIZATION_CONFIG_MAPPING
+    fields = cast("dict[str, Any]", given) if isinstance(given, dict) else dict[str, Any]()
+    is_old = any(fields.get(f"load_in_{bits}bit") for bits in (4, 8))  # bitsandbytes before it named its method
+    if fields.get("quant_method") not in known and not is_old:
+        raise ValueError(
+            f"{folder / 'config.json'} has quantization_config {json.dumps(given)[:80]}; transformers loads: "
+            f"{', '.join(sorted(known))}: fetch the checkpoint that is not quantised"
+        )
+
+
+def _check_token(processor: Any, model: Any, folder: Path) -> None:
+    """A `ValueError` where the token that stands for a picture is none, or another one to the model."""
+    if not hasattr(processor, "image_token"):
+        return
+    token, expected = processor.image_token, getattr(model.config, "image_token_id", None)
+    number = processor.tokenizer.get_vocab().get(token)
+    if number is None or expected not in (None, number):
+        raise ValueError(
+            f"the processor in {folder} writes {token!r} (token {number}) for a picture, where the model expects token "
+            f"{expected}: copy config.json and the tokenizer's files from one checkpoint"
+        )
 
 
 def _processor(folder: Path, *, trust: bool) -> Any:
     """The model's own processor. `ValueError`: it cannot be loaded."""
-    try:
-        return _loaded_processor(folder, trust=trust)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"cannot load the processor in {folder}: {' '.join(str(error).split())[:400]}") from error
+    with loading(f"the processor in {folder}"):
+        processor = _loaded_processor(folder, trust=trust)
+        if not callable(getattr(processor, "apply_chat_template", None)) or not hasattr(processor, "tokenizer"):
+            raise ValueError(f"{type(processor).__name__} is no processor of pictures and text")
+        return processor
 
 
 def _loaded_processor(folder: Path, *, trust: bool) -> Any:

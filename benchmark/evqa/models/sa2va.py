@@ -24,7 +24,7 @@ from evqa import masks as rle
 from evqa import media, zoo
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.frames import FramePolicy, Picture, pictures
-from evqa.models.hf_chat import load_model
+from evqa.models.hf_chat import check_folder, load_model
 from evqa.models.row import Dialect
 from evqa.schema import RLE, Track, Usage
 
@@ -60,6 +60,7 @@ class Sa2VAChat:
             trust_remote_code: whether the code that comes with the weights may run; without, there is no model.
         """
         folder = zoo.locate(checkpoint)
+        check_folder(folder)
         zoo.trusted(checkpoint, folder, trust=trust_remote_code)
         self.name = name
         self._policy = replace(frames, time_marks=False)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evqa import zoo
+from evqa import checkpoint_files, zoo
 from evqa.models.base import Message, Reply
 from evqa.models.batching import Batcher
 from evqa.models.chat_content import ChatContent, Json
@@ -52,6 +52,7 @@ class VllmChat:
             dtype: "auto" = as the weights are stored.
         """
         folder = zoo.locate(checkpoint)
+        checkpoint_files.check_open(folder)
         self.name, self.concurrency = name, 2 * batch_size
         self._frames, self._content = frames, ChatContent(frames, jpeg_quality, self.concurrency)
         self._engine: Any = vllm.LLM(

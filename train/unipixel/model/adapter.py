@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +13,148 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from evqa import checkpoint_files
+from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, TensorInfo, listed
 from unipixel.model import weight_names
 
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MAX_RANK = 2**14
 
 _NAME = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.default)?\.weight$")
+
+_PLAIN: dict[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "fan_in_fan_out": (False,),
+    "lora_bias": (False,),
+    "use_dora": (False,),
+    "use_qalora": (False,),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "layer_replication": (None,),
+    "modules_to_save": (None, []),
+    "trainable_token_indices": (None,),
+    "init_lora_weights": (True, False, None, "gaussian", "eva"),
+}
+"""Fields of an adapter's config, and the values with which W + B A scale is the adapted weight. Other initialisations
+(PiSSA, OLoRA, orthogonal, ...) take their start off the base's weights, so that the adapter does not fit the base."""
 
 
 def base_name(folder: Path) -> str | None:
     """What an adapter's config calls the model that it belongs to."""
     path = folder / ADAPTER_CONFIG
-    return _config(path).get("base_model_name_or_path") if path.is_file() else None
+    name = checkpoint_files.read_object(path).get("base_model_name_or_path") if path.is_file() else None
+    return name if isinstance(name, str) else None
+
+
+def check(folder: Path) -> None:
+    """A `ValueError` where the adapter of a folder is not whole, or cannot be merged; no weight is read."""
+    _layers(folder, _rank(_config(folder), folder))
 
 
 def merge_into(model: nn.Module, folder: Path) -> int:
     """Add the adapter of a folder into the model's weights: W + B A scale; the number of layers it changed."""
-    scale = _scale(_config(folder / ADAPTER_CONFIG), folder)
-    layers: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / ADAPTER).items():
-        found = _NAME.match(name)
-        if found is None:
-            raise ValueError(f"{folder / ADAPTER}: {name} is no weight of a plain low-rank adapter")
-        layers.setdefault(weight_names.module_name(f"{found[1]}.weight"), {})[found[2]] = tensor
+    config = _config(folder)
+    layers = _layers(folder, _rank(config, folder))
     parameters = dict(model.named_parameters())
+    is_partial = bool(config.get("layers_to_transform") or config.get("exclude_modules"))
+    _check_layers(layers, parameters, folder, is_partial=is_partial)
+    weights = load_file(folder / ADAPTER)
+    scale = _scale(config, folder)
     for name, pair in layers.items():
-        _add(parameters.get(name), pair, scale, f"{folder / ADAPTER}: {name}")
+        _add(parameters[name], weights[pair["A"]], weights[pair["B"]], scale)
     return len(layers)
 
 
-def _add(weight: Tensor | None, pair: dict[str, Tensor], scale: float, what: str) -> None:
-    if weight is None or pair.keys() != {"A", "B"}:
-        raise ValueError(f"{what} fits no layer of this model")
-    delta = pair["B"].float() @ pair["A"].float() * scale
-    if delta.shape != weight.shape:
-        raise ValueError(f"{what} is {list(delta.shape)} where the model has {list(weight.shape)}")
+def _add(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> None:
+    delta = up.float() @ down.float() * scale
     with torch.no_grad():
         weight.copy_(weight.float() + delta.to(weight.device))
 
 
-def _scale(config: dict[str, Any], folder: Path) -> float:
-    plain = {"peft_type": "LORA", "bias": "none", "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}}
-    for key, value in plain.items():
-        if config.get(key, value) != value:
-            raise ValueError(f"{folder / ADAPTER_CONFIG}: only {key}={value!r} can be merged, got {config[key]!r}")
-    rank, alpha = float(config["r"]), float(config["lora_alpha"])
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
+def _layers(folder: Path, rank: int) -> dict[str, dict[str, str]]:
+    """Weight of the model -> {"A": name, "B": name} of its factors in the file, which have the config's rank."""
+    path = folder / ADAPTER
+    header = checkpoint_files.read_header(path)
+    layers: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, tensor in header.items():
+        found = _NAME.match(name)
+        if found is None:
+            raise ValueError(f"{path}: {name} is no weight of a plain low-rank adapter")
+        _check_factor(name, tensor, found[2], rank)
+        layers[weight_names.module_name(f"{found[1]}.weight")][found[2]] = name
+    if not layers:
+        raise ValueError(f"{path} holds no weights: fetch or copy the adapter again")
+    for pair in layers.values():
+        if pair.keys() != {"A", "B"}:
+            raise ValueError(f"{path} holds {next(iter(pair.values()))} without its other factor: copy it again")
+    return layers
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _check_factor(name: str, tensor: TensorInfo, factor: str, rank: int) -> None:
+    path, dtype, shape = tensor
+    if dtype not in checkpoint_files.FLOATS:
+        raise ValueError(f"{path}: {name} is {dtype}, expected F32, BF16 or F16: quantised adapters are not supported")
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{path}: {name} is {list(shape)}, expected a matrix of rank {rank}")
+    if (came := shape[0 if factor == "A" else 1]) != rank:
+        raise ValueError(
+            f"{path}: {name} is {list(shape)}, of rank {came}, where {ADAPTER_CONFIG} has r={rank}: its scale would be "
+            f"wrong; copy both files of one adapter"
+        )
+
+
+def _check_layers(
+    layers: Mapping[str, dict[str, str]], parameters: Mapping[str, Tensor], folder: Path, *, is_partial: bool
+) -> None:
+    """Every layer is one of the model, of its shape; of each kind of layer all are there, unless the config says so."""
+    path = folder / ADAPTER
+    header = checkpoint_files.read_header(path)
+    for name, pair in layers.items():
+        if name not in parameters:
+            raise ValueError(f"{path}: {name} fits no layer of this model: it is an adapter of another base")
+        shape = [header[pair["B"]].shape[0], header[pair["A"]].shape[1]]
+        if shape != list(parameters[name].shape):
+            raise ValueError(
+                f"{path}: {name} is {shape} where the model has {list(parameters[name].shape)}: it is an adapter of "
+                f"another base"
+            )
+    kinds = {_kind(name) for name in layers}
+    lacking = sorted(name for name in parameters if name not in layers and _kind(name) in kinds)
+    if lacking and not is_partial:
+        raise ValueError(f"{path} lacks {listed(lacking)}, which it has for other layers: copy the adapter again")
+
+
+def _kind(name: str) -> str:
+    """The name of a weight without the number of its layer."""
+    return re.sub(r"\.\d+\.", ".N.", name, count=1)
+
+
+def _scale(config: Mapping[str, Any], folder: Path) -> float:
+    rank, alpha = _rank(config, folder), config.get("lora_alpha")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha) or alpha == 0:
+        raise ValueError(f"{folder / ADAPTER_CONFIG}: lora_alpha is {alpha!r}, expected a number other than 0")
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _rank(config: Mapping[str, Any], folder: Path) -> int:
+    rank = config.get("r")
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG}: r is {rank!r}, expected the rank, a whole number from 1 to {MAX_RANK}"
+        )
+    return rank
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The config of a plain adapter."""
+    path = folder / ADAPTER_CONFIG
     if not path.is_file():
-        raise ValueError(f"{path.parent} has an adapter without its {path.name}")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise ValueError(f"{folder} has an adapter without its {ADAPTER_CONFIG}")
+    config = checkpoint_files.read_object(path)
+    for key, values in _PLAIN.items():
+        if key in config and not any(type(config[key]) is type(one) and config[key] == one for one in values):
+            raise ValueError(f"{path}: only {key}={values[0]!r} can be merged, got {config[key]!r}")
+    if type(config.get("use_rslora", False)) is not bool:
+        raise ValueError(f"{path}: use_rslora is {config['use_rslora']!r}, expected true or false")
+    _scale(config, folder)
+    return config

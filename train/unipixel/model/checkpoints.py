@@ -8,33 +8,42 @@ random Fourier matrices that they were trained against.
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
-import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from evqa import checkpoint_files
+from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, listed
+from evqa.models.weights import check_finite, loading, tensors_of
 from unipixel import integrity
 from unipixel.data.conversation import check_tokenizer
 from unipixel.model import adapter, decoder_weights, weight_names
-from unipixel.model.adapter import ADAPTER
 from unipixel.model.config import DECODERS, UniPixelConfig
+from unipixel.model.config_files import read_config
 from unipixel.model.encoder import decoder_config
 from unipixel.model.tracker import MaskTracker
 from unipixel.model.unipixel import EXACT, UniPixel
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS, INDEX, TRAINED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.safetensors"
+TRAINED = "pytorch_model.safetensors"
+
+PARENT = ("model.", "lm_head.")
+"""How the names of the weights begin that a plain Qwen2.5-VL has too."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def load(
@@ -59,19 +68,23 @@ def load(
     """
     is_partial = holds_trained_only(folder)
     start = base_of(folder, base) if is_partial else folder
-    check(start)
+    weights = check(start)
     if is_partial:
-        _check_whole(folder)
         check_trained(folder)
     if config is None:
-        config = UniPixelConfig.from_pretrained(folder if (folder / "config.json").is_file() else start)
+        config = read_config(folder if (folder / "config.json").is_file() else start)
+    plan = _planned(config, start)
+    if is_partial:
+        _check_fit_of_trained(plan, folder)
+    check_fit(plan, weights, start, provided=_trained_names(folder) if is_partial else frozenset())
     wanted = config.dtype if dtype == "auto" else dtype
-    provided = _trained_names(folder) if is_partial else frozenset[str]()
-    model = _read(start, config, wanted, attention or best_attention(wanted, device), provided)
+    model = _read(start, config, wanted, attention or best_attention(wanted, device))
     if is_partial:
         add_trained(model, folder)
     model.sam2.freeze_unused()
-    return model.to(device).eval()  # type: ignore[arg-type]
+    model = model.to(device).eval()  # type: ignore[arg-type]
+    check_finite(tensors_of(model), folder, weight_names.published_name)
+    return model
 
 
 def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPixel, PreTrainedTokenizerBase]:
@@ -82,12 +95,12 @@ def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPix
         decoder: see `decoder_weights.load_tracker`.
         image_size: side of the square that the decoder sees, in pixels.
     """
-    check(qwen)
-    tokenizer = AutoTokenizer.from_pretrained(qwen, local_files_only=True)
+    weights = check(qwen)
+    parent = read_config(qwen, Qwen2_5_VLConfig).to_dict()
+    tokenizer = _tokenizer(qwen)
     new = [AddedToken(token, special=True, normalized=False) for token in ("<|ref|>", "<|seg|>", "<|mem|>")]
     tokenizer.add_tokens(new, special_tokens=True)
     name, tracker = decoder_weights.load_tracker(decoder, image_size)
-    parent = Qwen2_5_VLConfig.from_pretrained(qwen).to_dict()
     if len(tokenizer) > parent["text_config"]["vocab_size"]:
         raise ValueError(f"{qwen} has no room for new tokens: {len(tokenizer)} are more than its embedding has")
     ref, seg, mem = (tokenizer.convert_tokens_to_ids(str(token)) for token in new)
@@ -101,48 +114,100 @@ def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPix
         mem_order="raster",
         clock="true",
     )
-    model = _read(qwen, config, torch.float32, "sdpa", provided=None)
+    check_fit(_planned(config, qwen), weights, qwen, provided=None)
+    model = _read(qwen, config, torch.float32, "sdpa")
     model.sam2 = tracker
     model.start_new_parts()
+    check_finite(model.model.named_parameters(), qwen)
     torch.nn.init.normal_(model.tem_pe.positional_encoding_gaussian_matrix)
     return model.eval(), tokenizer
 
 
-def _read(
-    folder: Path,
-    config: UniPixelConfig,
-    dtype: torch.dtype | str | None,
-    attention: str,
-    provided: frozenset[str] | None,
-) -> UniPixel:
-    """Full weights on the CPU; `provided` names those that will come from elsewhere, None = all that are lacking."""
-    model, info = UniPixel.from_pretrained(  # type: ignore[misc]
-        folder,
-        config=config,
-        dtype=torch.float32 if dtype is None else dtype,
-        attn_implementation=attention,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are an error below, which names them
-    )
-    model._weight_conversions = None  # so that it is saved in the published names, whichever were loaded
-    if wrong := sorted(info["mismatched_keys"]):
-        shapes = [f"{weight_names.published_name(name)} {list(came)} -> {list(here)}" for name, came, here in wrong]
-        raise ValueError(
-            f"{folder} does not fit its config (mask decoder {config.sam2_config}): {decoder_weights.listed(shapes)}"
-        )
-    lacking = set() if provided is None else set(info["missing_keys"]) - provided
+def _planned(config: UniPixelConfig, folder: Path) -> UniPixel:
+    """The model of a config without memory for its weights."""
+    with torch.device("meta"), loading(f"a model by {folder / 'config.json'}"):
+        return UniPixel(copy.deepcopy(config))
+
+
+def check_fit(plan: UniPixel, weights: Mapping[str, TensorInfo], folder: Path, provided: frozenset[str] | None) -> None:
+    """A `ValueError` where weights on disk are not those of the planned model, by their names and shapes.
+
+    Args:
+        plan: the model, on the meta device.
+        weights: by their names on disk.
+        folder: where they lie.
+        provided: names of the model whose weights come from elsewhere; None = all that a plain Qwen2.5-VL lacks.
+    """
+    named = _by_module(weights, folder)
+    wanted = {name: tuple(weight.shape) for name, weight in plan.state_dict().items()}
+    decoder = plan.config.sam2_config
+    if wrong := sorted(name for name in wanted.keys() & named.keys() if wanted[name] != named[name].shape):
+        shapes = [
+            f"{weight_names.published_name(name)} {list(named[name].shape)} -> {list(wanted[name])}" for name in wrong
+        ]
+        raise ValueError(f"{folder} does not fit its config (mask decoder {decoder}): {listed(shapes)}")
+    if unknown := _published(named.keys() - wanted.keys()):
+        _refuse_unknown(unknown, plan, folder)
+    lacking = wanted.keys() - named.keys() - _tied(plan).keys()
+    lacking = {name for name in lacking if name.startswith(PARENT)} if provided is None else lacking - provided
     if lacking:
-        names = sorted(map(weight_names.published_name, lacking))
-        raise ValueError(f"{folder} lacks {len(names)} weights of a UniPixel: {decoder_weights.listed(names)}")
-    if unknown := sorted(info["unexpected_keys"]):
-        if any(name.startswith("sam2.") for name in unknown):
-            raise ValueError(
-                f"{folder} holds another mask decoder than {config.sam2_config}: "
-                f"nothing here takes {decoder_weights.listed(unknown)}"
-            )
-        logger.warning("%s holds weights that the model has no use for: %s", folder, decoder_weights.listed(unknown))
+        raise ValueError(f"{folder} lacks {len(lacking)} weights of a UniPixel: {listed(_published(lacking))}")
+
+
+def _refuse_unknown(unknown: list[str], plan: UniPixel, folder: Path) -> None:
+    """Weights that the model has no place for: an error inside its modules, a warning beside them."""
+    if any(name.startswith("sam2.") for name in unknown):
+        raise ValueError(
+            f"{folder} holds another mask decoder than {plan.config.sam2_config}: nothing here takes {listed(unknown)}"
+        )
+    modules = tuple(f"{name}." for name, _ in plan.named_children())
+    if inside := [name for name in unknown if weight_names.module_name(name).startswith(modules)]:
+        raise ValueError(
+            f"{folder} holds {len(inside)} weights that a model by its config.json does not have: {listed(inside)}; "
+            f"fetch or copy both again"
+        )
+    logger.warning("%s holds weights that the model has no use for: %s", folder, listed(unknown))
+
+
+def _by_module(weights: Mapping[str, TensorInfo], folder: Path) -> dict[str, TensorInfo]:
+    """Weights by the names of the model; two spellings of one name are an error."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in weights:
+        spellings[weight_names.module_name(name)].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            raise ValueError(f"{folder} holds one weight twice, as {' and '.join(names)}: remove one of them")
+    return {name: weights[names[0]] for name, names in spellings.items()}
+
+
+def _published(names: Iterable[str]) -> list[str]:
+    return sorted(map(weight_names.published_name, names))
+
+
+def _tied(model: UniPixel) -> dict[str, str]:
+    """Weight -> the one that it shares its values with, by the names of the model."""
+    return dict(model.all_tied_weights_keys)
+
+
+def _read(folder: Path, config: UniPixelConfig, dtype: torch.dtype | str | None, attention: str) -> UniPixel:
+    """Full weights on the CPU, after `check_fit`."""
+    with loading(str(folder)):
+        model, info = UniPixel.from_pretrained(  # type: ignore[misc]
+            folder,
+            config=config,
+            dtype=torch.float32 if dtype is None else dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    assert not info["mismatched_keys"], info["mismatched_keys"]
+    model._weight_conversions = None  # so that it is saved in the published names, whichever were loaded
+    if config.tie_word_embeddings and model.lm_head.weight is not model.get_input_embeddings().weight:
+        raise ValueError(
+            f"{folder} holds lm_head.weight and another model.embed_tokens.weight, where its config.json has "
+            f"tie_word_embeddings: true; set that to false, or fetch or copy the checkpoint again"
+        )
     return model
 
 
@@ -157,8 +222,10 @@ def base_of(folder: Path, base: Path | None = None) -> Path:
     if base is not None:
         return base
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = checkpoint_files.read_object(path) if path.is_file() else {}
     named = [name for name in (config.get("base_model_path"), adapter.base_name(folder)) if name]
+    if odd := [name for name in named if not isinstance(name, str)]:
+        raise ValueError(f"{path}: base_model_path is {odd[0]!r}, expected a folder")
     for name in named:
         if Path(name).is_dir():
             return Path(name)
@@ -179,12 +246,34 @@ def add_trained(model: UniPixel, folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer that lies in a checkpoint."""
-    names = ("tokenizer.json", "vocab.json")
-    if not any((folder / name).is_file() for name in names):
-        raise ValueError(f"{folder} has no tokenizer: one of {', '.join(names)} is needed beside the weights")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = _tokenizer(folder)
     check_tokenizer(tokenizer)
+    if (folder / "config.json").is_file():
+        _check_tokens(tokenizer, checkpoint_files.read_object(folder / "config.json"), folder)
     return tokenizer
+
+
+def _tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(f"{folder} has no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed beside the weights")
+    for name in (*TOKENIZER_FILES, *TOKENIZER_SETTINGS):
+        if (folder / name).is_file():
+            checkpoint_files.read_object(folder / name)
+    with loading(f"the tokenizer in {folder}"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, object], folder: Path) -> None:
+    """A `ValueError` where tokenizer and config give a token different numbers: masks would be drawn elsewhere."""
+    tokens = {"seg": "<|seg|>", "ref": "<|ref|>", "mem": "<|mem|>", "video": "<|video_pad|>", "image": "<|image_pad|>"}
+    vocabulary = tokenizer.get_vocab()
+    for name, token in tokens.items():
+        expected, found = config.get(f"{name}_token_id"), vocabulary.get(token)
+        if isinstance(expected, int) and found is not None and found != expected:
+            raise ValueError(
+                f"{folder}: {token} is {found} in the tokenizer and {expected} in config.json ({name}_token_id): copy "
+                f"both from one checkpoint"
+            )
 
 
 def save(model: UniPixel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -220,22 +309,25 @@ def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
 
 def load_trained(model: nn.Module, folder: Path) -> None:
     """Read what `save_trained` wrote into a model that has the same adapter."""
-    from peft import PeftModel, set_peft_model_state_dict
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
     if isinstance(model, PeftModel):
-        result = set_peft_model_state_dict(model, load_file(_existing(folder, ADAPTER)))
-        if result.unexpected_keys:
-            raise ValueError(
-                f"{folder / ADAPTER} is no adapter of this model: {result.unexpected_keys[:3]} fit nowhere"
-            )
-        if lacking := [name for name in result.missing_keys if "lora_" in name]:
-            raise ValueError(f"{folder / ADAPTER} lacks {len(lacking)} weights: {decoder_weights.listed(lacking)}")
-    wanted = {n for n, p in _inside(model).named_parameters() if p.requires_grad and "lora_" not in n}
-    if wanted:
-        _load_weights(_inside(model), _existing(folder, TRAINED))
-        if lacking := sorted(wanted - _trained_names(folder)):
-            names = list(map(weight_names.published_name, lacking))
-            raise ValueError(f"{folder / TRAINED} lacks {len(names)} weights: {decoder_weights.listed(names)}")
+        weights = load_file(_existing(folder, ADAPTER))
+        wanted = get_peft_model_state_dict(model).keys()
+        if odd := sorted(weights.keys() - wanted):
+            raise ValueError(f"{folder / ADAPTER} is no adapter of this model: {listed(odd)} fit nowhere")
+        if lacking := sorted(wanted - weights.keys()):
+            raise ValueError(f"{folder / ADAPTER} is not the whole adapter of this model: it lacks {listed(lacking)}")
+        check_finite(weights.items(), folder / ADAPTER)
+        with loading(str(folder / ADAPTER)):
+            set_peft_model_state_dict(model, weights)
+    inside = _inside(model)
+    trained = {name for name, weight in inside.named_parameters() if weight.requires_grad and "lora_" not in name}
+    if trained or (folder / TRAINED).is_file():
+        path = _existing(folder, TRAINED)
+        if lacking := trained - _trained_names(folder):
+            raise ValueError(f"{path} lacks {listed(_published(lacking))}, which is trained here")
+        _load_weights(inside, path)
 
 
 def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
@@ -253,19 +345,21 @@ def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
     logger.info("mask decoder replaced: %s", asdict(size))
 
 
-def check(folder: Path) -> None:
-    """A `ValueError` that names the files which a full checkpoint in `folder` lacks, or that broke off."""
+def check(folder: Path) -> dict[str, TensorInfo]:
+    """The weights of a full checkpoint by their names on disk, from the headers of its files.
+
+    `ValueError`: it lacks a file, one broke off or is something else, or weights are quantised.
+    """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no checkpoint: it has no config.json")
-    if (folder / INDEX).is_file():
-        shards = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-        if odd := [shard for shard in shards if not re.fullmatch(r"[\w.-]+\.safetensors", shard)]:
-            raise ValueError(f"{folder / INDEX} names {odd[0]!r}, which is no safetensors file of its folder")
-        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
-            raise ValueError(f"{folder} is incomplete: it lacks {', '.join(missing)}")
-    elif not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder} is incomplete: it lacks {WEIGHTS} or {INDEX}")
-    _check_whole(folder)
+    weights = checkpoint_files.read_weights(folder)
+    checkpoint_files.check_plain(weights)
+    if beside := [name for name in (ADAPTER, ADAPTER_CONFIG) if (folder / name).is_file()]:
+        raise ValueError(
+            f"{folder} holds a full model and {' and '.join(beside)}: move the adapter to a folder of its own "
+            f"(python -m unipixel.convert OUT --base {folder} --trained FOLDER merges it), or remove it"
+        )
+    return weights
 
 
 def check_trained(folder: Path) -> None:
@@ -278,14 +372,14 @@ def check_trained(folder: Path) -> None:
         raise ValueError(f"{folder} is not complete: {'; '.join(damage)}; {advice}")
 
 
-def _check_whole(folder: Path) -> None:
-    """A `ValueError` that names a file of weights which is not as long as it says itself."""
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no whole safetensors file ({error}): fetch or copy it again") from error
+def _check_fit_of_trained(plan: UniPixel, folder: Path) -> None:
+    """A `ValueError` where trained weights do not fit the planned model, by the headers of their files."""
+    if (folder / ADAPTER).is_file():
+        adapter.check(folder)
+    elif (folder / ADAPTER_CONFIG).is_file():
+        raise ValueError(f"{folder} has {ADAPTER_CONFIG} without {ADAPTER}: copy both from one checkpoint")
+    if (folder / TRAINED).is_file():
+        _check_names(plan, folder / TRAINED)
 
 
 def best_attention(dtype: torch.dtype | str | None, device: torch.device | str) -> str:
@@ -303,19 +397,43 @@ def _inside(model: nn.Module) -> nn.Module:
 def _trained_names(folder: Path) -> frozenset[str]:
     if not (folder / TRAINED).is_file():
         return frozenset()
-    with safe_open(folder / TRAINED, framework="pt") as file:
-        return frozenset(weight_names.module_name(name) for name in file.keys())  # noqa: SIM118  (it is no dict)
+    return frozenset(map(weight_names.module_name, checkpoint_files.read_header(folder / TRAINED)))
+
+
+def _check_names(model: nn.Module, path: Path) -> None:
+    """A `ValueError` where a file of trained weights holds others than the model has."""
+    header = checkpoint_files.read_header(path)
+    checkpoint_files.check_plain(header)
+    here = model.state_dict()
+    named = _by_module(header, path)
+    for name, tensor in named.items():
+        weight = here.get(name)
+        if weight is None or tuple(weight.shape) != tensor.shape:
+            published = weight_names.published_name(name)
+            raise ValueError(f"{path}: {published} {tensor.shape} fits no weight of this model: it is of another base")
+    for name, source in (_tied(model) if isinstance(model, UniPixel) else {}).items():
+        if name in named and source not in named:
+            raise ValueError(
+                f"{path} holds {weight_names.published_name(name)} without {weight_names.published_name(source)}, "
+                f"which are one in this model (tie_word_embeddings): give the base that it was trained on"
+            )
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
     """Copy weights of published names into a model that has them all."""
+    _check_names(model, path)
+    weights = {weight_names.module_name(name): tensor for name, tensor in load_file(path).items()}
+    check_finite(weights.items(), path, weight_names.published_name)
+    for name, source in (_tied(model) if isinstance(model, UniPixel) else {}).items():
+        if name in weights and not torch.equal(weights[name], weights[source]):
+            raise ValueError(
+                f"{path} holds different values for {weight_names.published_name(name)} and "
+                f"{weight_names.published_name(source)}, which are one in this model (tie_word_embeddings)"
+            )
     here = model.state_dict(keep_vars=True)
-    for name, tensor in load_file(path).items():
-        weight = here.get(weight_names.module_name(name))
-        if weight is None or weight.shape != tensor.shape:
-            raise ValueError(f"{path}: {name} {tuple(tensor.shape)} fits no weight of this model")
-        with torch.no_grad():
-            weight.copy_(tensor)
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            here[name].copy_(tensor)
 
 
 def _existing(folder: Path, name: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
@@ -39,6 +39,8 @@ class DecoderSize:
     """In memory attention, training only."""
 
 
+MAX_WIDTH, STAGES = 2**14, 4
+
 DECODERS: dict[str, DecoderSize] = {
     "t": DecoderSize(embed=96, heads=1, blocks=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
     "s": DecoderSize(embed=96, heads=1, blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
@@ -63,16 +65,34 @@ def decoder_size(name: str, changes: Mapping[str, Any] | None = None) -> Decoder
 
     An unknown name is an error unless `changes` gives every size that has no default.
     """
-    changes = {key: tuple(v) if isinstance(v, list) else v for key, v in (changes or {}).items()}
-    unknown = set(changes) - {field.name for field in fields(DecoderSize)}
+    known = [field.name for field in fields(DecoderSize)]
+    unknown = [changes] if not isinstance(changes or {}, Mapping) else sorted(set(changes or {}) - set(known))
     if unknown:
-        raise ValueError(f"unknown decoder sizes {sorted(unknown)}; known are {[f.name for f in fields(DecoderSize)]}")
+        raise ValueError(f"unknown decoder sizes {unknown}; known are {known}")
+    changes = {key: tuple(v) if isinstance(v, list) else v for key, v in (changes or {}).items()}
+    for key, value in changes.items():
+        _check_size(key, value)
     short = name.rsplit("/", 1)[-1].removesuffix(".yaml").removeprefix("sam2.1_hiera_")
     if short in DECODERS:
         return replace(DECODERS[short], **changes)
     if {"embed", "heads", "blocks", "global_blocks"} <= set(changes):
         return DecoderSize(**changes)
     raise ValueError(f"unknown mask decoder {name!r}; the decoders are: {', '.join(DECODERS)}")
+
+
+def _check_size(name: str, value: object) -> None:
+    """A `ValueError` where a size of a decoder is none."""
+    if name == "dropout":
+        is_fine = type(value) in (int, float) and 0 <= cast("float", value) < 1
+    elif name in ("blocks", "windows", "global_blocks"):
+        numbers = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+        least = 0 if name == "global_blocks" else 1
+        is_fine = all(type(one) is int and least <= one <= MAX_WIDTH for one in numbers)
+        is_fine = is_fine and (bool(numbers) if name == "global_blocks" else len(numbers) == STAGES)
+    else:
+        is_fine = type(value) is int and 1 <= value <= MAX_WIDTH
+    if not is_fine:
+        raise ValueError(f"sizes of a mask decoder: {name} is {value!r}, expected whole numbers from 1 to {MAX_WIDTH}")
 
 
 class UniPixelConfig(Qwen2_5_VLConfig):

@@ -1,11 +1,12 @@
 """Weights of a mask decoder alone: Meta's SAM 2.1 files (`sam2.1_hiera_*.pt`) and transformers' layout of them.
 
-A .pt file is a pickle; it is read by torch's loader for tensors alone, which runs no code of the file.
+A .pt file is a pickle; it is read by torch's loader for tensors alone, which runs no code of the file. SAM 2.0 has
+the same names but for the three weights of `ONLY_IN_2_1`, without which memory is encoded in another way, so it is
+recognised and refused.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from evqa import checkpoint_files
+from evqa.checkpoint_files import listed
+from evqa.models.weights import MALFORMED, check_finite
 from unipixel.model import weight_names
 from unipixel.model.config import DECODERS, DecoderSize
 from unipixel.model.encoder import decoder_config
@@ -28,8 +31,14 @@ FOLDER_FILE = "model.safetensors"
 OFFICIAL_SIDE = 1024
 """Side in pixels of the square that the official weights were trained at."""
 
-SHOWN = 5
-"""Names that an error lists before it counts the rest."""
+ONLY_IN_2_1 = (
+    "occlusion_spatial_embedding_parameter",
+    "temporal_positional_encoding_projection_layer.weight",
+    "temporal_positional_encoding_projection_layer.bias",
+)
+"""Weights that SAM 2.1 has and SAM 2.0 has not (Meta's names: no_obj_embed_spatial, obj_ptr_tpos_proj)."""
+
+WHERE = "bash scripts/download.sh sam2.1-base-plus fetches SAM 2.1; its .pt files are named sam2.1_hiera_*.pt"
 
 
 def load_tracker(path: Path, image_size: int = OFFICIAL_SIDE) -> tuple[str, MaskTracker]:
@@ -48,17 +57,50 @@ def load_tracker(path: Path, image_size: int = OFFICIAL_SIDE) -> tuple[str, Mask
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights in a file, or in a folder with one, by the names of `MaskTracker`."""
-    path = next(iter([*path.glob(FOLDER_FILE), *sorted(path.glob("*.pt"))]), path) if path.is_dir() else path
+    path = _file_of(path) if path.is_dir() else path
     if not path.is_file():
         raise ValueError(
             f"{path} is not there: a mask decoder is a .pt file of SAM 2.1, or a folder with {FOLDER_FILE} or a .pt"
         )
     weights = _pickled(path) if path.suffix in {".pt", ".pth"} else _packed(path)
+    _check_values(weights, path)
     if "prompt_encoder.point_embed.weight" in weights:
-        return _of_transformers(weights)
-    if any(name.startswith("image_encoder.trunk.") for name in weights):
-        return {_of_meta(name): weight.float() for name, weight in weights.items()}
-    raise ValueError(f"{path} holds no SAM 2.1: its first weights are {', '.join(sorted(weights)[:3])}")
+        named = _of_transformers(weights)
+    elif any(name.startswith("image_encoder.trunk.") for name in weights):
+        named = {_of_meta(name): weight.float() for name, weight in weights.items()}
+    else:
+        raise ValueError(f"{path} holds no SAM 2.1: {_family(weights)}; {WHERE}")
+    if not named.keys() & set(ONLY_IN_2_1):
+        raise ValueError(f"{path} is SAM 2.0 (it has none of {', '.join(ONLY_IN_2_1)}), expected SAM 2.1; {WHERE}")
+    return named
+
+
+def _file_of(folder: Path) -> Path:
+    """The file of weights in a folder; the folder where there is none."""
+    files = [*folder.glob(FOLDER_FILE)] or sorted(folder.glob("*.pt"))
+    if len(files) > 1:
+        raise ValueError(f"{folder} holds {listed([path.name for path in files])}: give one of these files")
+    return files[0] if files else folder
+
+
+def _family(weights: Mapping[str, Tensor]) -> str:
+    """What other weights than SAM 2.1 most likely are."""
+    if any(name.startswith(("image_encoder.blocks.", "vision_encoder.layers.")) for name in weights):
+        return "it is the first SAM, which follows nothing through a video"
+    return f"its first weights are {', '.join(sorted(weights)[:3]) or 'none'}"
+
+
+def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
+    """A `ValueError` where tensors are no plain float weights, or claim more memory than the file gives them."""
+    for name, weight in weights.items():
+        if not weight.is_floating_point() or weight.element_size() == 1 or weight.layout != torch.strided:
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{path} holds quantised weights ({name} is {kind}), expected floats of 16 bits or more; {WHERE}"
+            )
+        if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {name} is {list(weight.shape)} and has too few values for it; {WHERE}")
+    check_finite(weights.items(), path)
 
 
 def size_name(weights: Mapping[str, Tensor], source: Path) -> str:
@@ -95,10 +137,8 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None
     module.load_state_dict(dict(weights))
 
 
-def listed(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+PICKLED = ("a ZIP archive, as torch.save writes them", "a Python pickle")
+"""Kinds of content that a .pt file can have."""
 
 
 def _described(name: str) -> str:
@@ -107,28 +147,52 @@ def _described(name: str) -> str:
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
+    kind = checkpoint_files.content_kind(path)
+    if kind not in (None, *PICKLED):
+        raise ValueError(f"{path} is no checkpoint: it is {kind}; {WHERE}")
+    _check_archive(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is no file of tensors alone, so it is not read ({reason})") from error
+    except (*MALFORMED, MemoryError) as error:
+        # torch's own message advises to unpickle whatever is in the file, so it is not repeated
+        raise ValueError(
+            f"{path} is no file of tensors alone, so it is not read ({type(error).__name__}): it is damaged, or holds "
+            f"Python objects that loading would run; {WHERE}"
+        ) from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not all(isinstance(weight, Tensor) for weight in model.values()):
-        raise ValueError(f"{path} is no checkpoint of SAM 2.1: expected tensors by name under 'model'")
+        raise ValueError(f"{path} is no checkpoint of SAM 2.1: expected tensors by name under 'model'; {WHERE}")
+    if not model or not all(isinstance(name, str) for name in model):
+        raise ValueError(f"{path} is no checkpoint of SAM 2.1: it has no tensors with names; {WHERE}")
     return cast("dict[str, Tensor]", model)
 
 
-def _packed(path: Path) -> dict[str, Tensor]:
+def _check_archive(path: Path) -> None:
+    """A `ValueError` where a file would grow when it is read: torch.save does not compress."""
+    if not zipfile.is_zipfile(path):
+        return
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file ({error}): fetch it again") from error
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged ZIP archive ({error}); {WHERE}") from error
+    if size > path.stat().st_size:
+        raise ValueError(
+            f"{path} is no file of torch.save: it packs {size:,} bytes into {path.stat().st_size:,}; {WHERE}"
+        )
+
+
+def _packed(path: Path) -> dict[str, Tensor]:
+    checkpoint_files.check_plain(checkpoint_files.read_header(path))
+    return load_file(path)
 
 
 def _of_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Transformers keeps the four point embeddings in one tensor, and the Fourier matrix twice."""
     left = dict(weights)
     points = left.pop("prompt_encoder.point_embed.weight")
+    if points.ndim != 2:
+        points = points[None]  # `fill` names the shapes that do not fit
     left.pop("shared_image_embedding.positional_embedding", None)
     left |= {f"prompt_encoder.point_embeddings.{index}.weight": row[None] for index, row in enumerate(points)}
     return {name: weight.float() for name, weight in left.items()}

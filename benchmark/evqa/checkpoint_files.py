@@ -1,0 +1,246 @@
+"""Files of a checkpoint folder, checked before memory is allocated for them: JSON objects and safetensors headers.
+
+Nothing here needs torch. A file that is not what its name says (a web page, a Git LFS pointer, a download that
+broke off) is a `ValueError` that names the file, what it holds and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+MAX_JSON_BYTES = 2**28
+"""What is read of a file; tokenizers of published models are below 40 MB."""
+
+MAX_HEADER_BYTES = 10**8
+"""As in the safetensors library."""
+
+SHOWN = 5
+"""Names that an error lists before it counts the rest."""
+
+BITS: dict[str, int] = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+"""Bits of a value of each type of the safetensors format."""
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Types whose values are the weights themselves."""
+
+_QUANTISED = re.compile(
+    r"(^|[._])(scale_weight|scale_input|weight_scales?(_inv|_2)?|input_scale|scaled_fp8|qweight|qzeros|scales|g_idx|"
+    r"(nested_)?absmax|(nested_)?quant_map|quant_state(\..*)?|SCB|weight_format|weight_packed|weight_shape|"
+    r"weight_zero_point|comfy_quant)$"
+)
+"""Names that hold the scales, tables or packed values of quantised weights, by fp8 exporters, GPTQ, AWQ, bitsandbytes
+and compressed-tensors."""
+
+_ADAPTED = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)(\.|$)")
+"""Names inside a model whose adapter is not merged."""
+
+_COUNTS = re.compile(r"(_ids?|_index(es)?|_indices|_tracked)$")
+"""Names of buffers that are whole numbers in plain models too."""
+
+_BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs.github.com", "a Git LFS pointer, not the file itself (git lfs pull fetches it)"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML document, as servers send for errors"),
+    (b"<error", "an XML document, as servers send for errors"),
+    (b"<", "a page of markup"),
+    (b"pk\x03\x04", "a ZIP archive, as torch.save writes them"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"gguf", "a GGUF file"),
+    (b"{", "JSON text"),
+    (b"[", "JSON text"),
+)
+
+
+class TensorInfo(NamedTuple):
+    """A tensor of a safetensors file, by its header."""
+
+    file: Path
+    dtype: str
+    """As the format names it: "F32", "BF16", ..."""
+    shape: tuple[int, ...]
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names, and how many more there are."""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(list(names)[:SHOWN]) + rest
+
+
+def content_kind(path: Path) -> str | None:
+    """What a file holds, by its first bytes: "an HTML page", "a Git LFS pointer ...", "nothing"; None = not known."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError as error:
+        return f"not readable ({error.strerror})"
+    if not start:
+        return "empty"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((kind for beginning, kind in _BEGINNINGS if text.startswith(beginning)), None)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint; a `ValueError` names the file and what it holds instead."""
+    try:
+        with path.open("rb") as file:
+            content: object = json.loads(file.read(MAX_JSON_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        kind = content_kind(path)
+        found = f"it is {kind}" if kind not in (None, "JSON text") else str(error).splitlines()[0]
+        raise ValueError(f"{path} is no JSON ({found}): fetch or copy it again") from error
+    if isinstance(content, dict):
+        return cast("dict[str, Any]", content)
+    raise ValueError(f"{path} is no JSON object (it holds {json.dumps(content)[:40]}): fetch or copy it again")
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a safetensors file by name, without their values; a `ValueError` where the file is not whole."""
+    try:
+        header, num_bytes = _header(path)
+        tensors = {name: _tensor(path, name, entry) for name, entry in header.items() if name != "__metadata__"}
+        _check_places(tensors, {name: header[name]["data_offsets"] for name in tensors}, num_bytes)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        kind = content_kind(path)
+        reason = f"it is {kind}" if kind is not None else error
+        raise ValueError(f"{path} is no whole safetensors file ({reason}): fetch or copy it again") from error
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with the weights of a full checkpoint: one, or the shards that its index names, all there."""
+    index = folder / INDEX
+    if not index.is_file():
+        if not (folder / WEIGHTS).is_file():
+            raise ValueError(f"{folder} is incomplete: it lacks {WEIGHTS} or {INDEX}")
+        return [folder / WEIGHTS]
+    if (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} holds both {WEIGHTS} and {INDEX}: remove the one that is not meant")
+    shards = sorted(set(weight_map(index).values()))
+    if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+        raise ValueError(f"{folder} is incomplete: it lacks {listed(missing)}, which {INDEX} names")
+    return [folder / shard for shard in shards]
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Weight -> file of its folder, as an index of shards says."""
+    named = read_object(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise ValueError(
+            f"{index} is no index of safetensors shards: expected 'weight_map', an object of weight: file; "
+            f"fetch or copy it again"
+        )
+    files = cast("dict[str, object]", named)
+    for shard in files.values():
+        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", shard):
+            raise ValueError(f"{index} names {shard!r}, which is no safetensors file of its folder")
+    return cast("dict[str, str]", files)
+
+
+def read_weights(folder: Path) -> dict[str, TensorInfo]:
+    """The weights of a full checkpoint by their names on disk, from the headers of its files."""
+    found: dict[str, TensorInfo] = {}
+    for path in weight_files(folder):
+        header = read_header(path)
+        if twice := sorted(found.keys() & header.keys()):
+            raise ValueError(
+                f"{path} and {found[twice[0]].file.name} both hold {listed(twice)}: shards of two checkpoints are "
+                f"mixed; fetch or copy the folder again"
+            )
+        found |= header
+    index = folder / INDEX
+    if index.is_file() and (absent := sorted(weight_map(index).keys() - found.keys())):
+        raise ValueError(f"{index} names {listed(absent)}, which no shard holds: fetch or copy the folder again")
+    return found
+
+
+def check_plain(weights: Mapping[str, TensorInfo]) -> None:
+    """A `ValueError` where weights are quantised or an adapter is not merged: their values are not the weights."""
+    for name, (path, dtype, _) in weights.items():
+        if _ADAPTED.search(name):
+            raise ValueError(
+                f"{path} holds {name}, a part of an adapter that is not merged: merge it where it was trained "
+                f"(PEFT's merge_and_unload), or keep {ADAPTER} in a folder of its own"
+            )
+        if _QUANTISED.search(name) or (dtype not in FLOATS and not _COUNTS.search(name)):
+            raise ValueError(
+                f"{path} holds quantised weights ({name} is {dtype}), expected F32, BF16 or F16: fetch the checkpoint "
+                f"that is not quantised"
+            )
+
+
+def check_open(folder: Path) -> None:
+    """A `ValueError` where a checkpoint for transformers cannot be loaded as it lies there.
+
+    Quantised weights need a config that says how they are quantised.
+    """
+    config = read_object(folder / "config.json")
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            read_object(folder / name)
+    weights = read_weights(folder)
+    if not config.get("quantization_config"):
+        check_plain(weights)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and the number of bytes of values behind it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"{size:,} bytes are too few for its header")
+        header: object = json.loads(file.read(length).decode("utf-8"))
+    if isinstance(header, dict):
+        return cast("dict[str, Any]", header), size - 8 - length
+    raise ValueError("its header is no JSON object")
+
+
+def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
+    given = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    dtype, shape, place = given.get("dtype"), given.get("shape"), given.get("data_offsets")
+    if not isinstance(dtype, str) or not _are_counts(shape) or not _are_counts(place) or len(cast("Any", place)) != 2:
+        raise ValueError(f"its header describes {name!r} by {json.dumps(entry)[:80]}")
+    return TensorInfo(path, dtype, tuple(cast("list[int]", shape)))
+
+
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in cast("list[object]", value))
+
+
+def _check_places(tensors: Mapping[str, TensorInfo], places: Mapping[str, list[int]], num_bytes: int) -> None:
+    """Tensors lie one behind another from the header to the end of the file."""
+    end = 0
+    for name in sorted(tensors, key=lambda name: places[name]):
+        begin, next_end = places[name]
+        _, dtype, shape = tensors[name]
+        bits = prod(shape) * BITS.get(dtype, 0)
+        if begin != end or next_end < begin or (dtype in BITS and (next_end - begin) * 8 != bits):
+            raise ValueError(f"the place of {name} does not fit its shape {list(shape)} of {dtype}")
+        end = next_end
+    if end != num_bytes:
+        raise ValueError(f"its header tells of {end:,} bytes of values, {num_bytes:,} are there")
