@@ -105,7 +105,7 @@ def choose_answer(sample: Sample) -> str:
 
 def choose_time(sample: Sample) -> str:
     """Which set of spans is the evidence in time."""
-    question = sample.question.strip()
+    question = (sample.time_question or sample.question).strip()
     options = option_lines(time_options(sample))
     return (
         f"Question: {question}\n\nWhich of these stretches of the video, in seconds, holds the evidence that is "
@@ -116,8 +116,9 @@ def choose_time(sample: Sample) -> str:
 def choose_space(sample: Sample) -> str:
     """Which picture outlines the evidence in space; the pictures follow this text in order of their letters."""
     letters = LETTERS[: len(sample.mask_options)]
+    question = (sample.mask_question or sample.question).strip()
     return (
-        f"Question: {sample.question.strip()}\n\nBelow are {len(letters)} pictures from the video, "
+        f"Question: {question}\n\nBelow are {len(letters)} pictures from the video, "
         f"{', '.join(letters)} in this order. In each a red line surrounds one region. In which picture does the line "
         f"surround the evidence that is needed to answer the question?\n\n{_letter_request('picture')}"
     )

@@ -175,10 +175,14 @@ class Sample(Record):
     """Multiple choice in time: each option is a set of spans."""
     time_answer: int | None = None
     """Index into `time_options` of the right one."""
+    time_question: str | None = None
+    """The question that is asked in time, where the published file words it otherwise than `question`."""
     mask_options: tuple[Path, ...] = ()
     """Multiple choice in space: each option is an image of a frame with a region outlined; paths as `video`."""
     mask_answer: int | None = None
     """Index into `mask_options` of the right one."""
+    mask_question: str | None = None
+    """As `time_question`, in space."""
     question_type: str | None = None
     source: str | None = None
     """The data set that the video comes from."""

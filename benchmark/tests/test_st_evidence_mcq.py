@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from published_layouts import only, write_table
 
-from evqa import datasets
+from evqa import datasets, prompts
 from evqa.schema import Sample
+from evqa.tasks import prepare
 from evqa.tasks.st_evidence_mcq import read_mcq
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,3 +197,43 @@ def test_paths_of_images_are_absolute_after_loading_and_stay_inside(tmp_path):
     (folder / "samples.jsonl").write_text(sample.model_dump_json().replace("options/e1/gt.png", "../gt.png") + "\n")
     with pytest.raises(ValueError, match="path leaves its folder"):
         datasets.load(str(folder))
+
+
+@pytest.mark.parametrize("answer", ["Sat Down", "SAT DOWN", " sat down ", "sat down"])
+def test_an_answer_that_differs_from_its_option_by_case_is_that_option(tmp_path, answer):
+    """As in the published scripts; where two options differ by case alone, the one written as the answer is right."""
+    sample = only(read_mcq(mcq_folder(tmp_path / "one", CODE | {"answer": answer}, {}, {})))
+    assert sample.answer == 1
+    twice = CODE | {"options": "['Sat Down', 'sat down', 'sang']"}
+    assert only(read_mcq(mcq_folder(tmp_path / "exact", twice, {}, {}))).answer == 1
+    samples, bad = read_mcq(mcq_folder(tmp_path / "none", twice | {"answer": "SAT DOWN"}, {}, {}))
+    assert samples == []
+    assert "answer is ambiguous" in bad[0].reason
+
+
+def test_files_of_options_ask_their_own_questions(tmp_path):
+    own = {"e1": TIME | {"question": "When did he sit down?"}}, {"e1": NEW | {"question": " Where did he sit? "}}
+    sample = only(read_mcq(mcq_folder(tmp_path / "own", CODE, *own)))
+    assert (sample.time_question, sample.mask_question) == ("When did he sit down?", "Where did he sit?")
+    assert "Question: When did he sit down?" in prompts.choose_time(sample)
+    assert "Question: Where did he sit?" in prompts.choose_space(sample)
+    assert "What did the boy do?" in prompts.choose_answer(sample)
+    for number, question in enumerate((None, "", "What did the boy do?", 3)):
+        same = {"e1": TIME | {"question": question}}, {"e1": NEW | {"question": question}}
+        sample = only(read_mcq(mcq_folder(tmp_path / str(number), CODE, *same)))
+        assert (sample.time_question, sample.mask_question) == (None, None)
+        assert "Question: What did the boy do?" in prompts.choose_time(sample)
+
+
+def test_several_entries_for_one_id_are_named_and_the_last_counts(tmp_path):
+    folder = mcq_folder(tmp_path, CODE, {}, {"x": NEW | {"entry_id": "e1"}, "e1": NEW})
+    first, last = (json.dumps(TIME | {"correct_answer": letter}) for letter in "AB")
+    (folder / "temp_options.json").write_text(f'{{"e1": {first}, "e1": {last}}}')
+    done = prepare("st-evidence-mcq", folder)
+    (sample,) = datasets.load(str(folder)).samples
+    assert sample.time_answer == 1
+    rows = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["e1", "e1"]
+    assert "temp_options.json has e1 more than once" in rows[0]["reason"]
+    assert "mask_options.json has e1 more than once" in rows[1]["reason"]
+    assert "2: left out" in done.summary()

@@ -191,13 +191,19 @@ def video_path_of(row: Row) -> PurePosixPath:
     return path
 
 
-def choice_of(row: Row) -> tuple[tuple[str, ...], int]:
-    """The option texts, and the index of the one that `answer` (its text) names."""
+def choice_of(row: Row, *, is_caseless: bool = False) -> tuple[tuple[str, ...], int]:
+    """The option texts, and the index of the one that `answer` (its text) names.
+
+    `is_caseless`: where none is written as the answer is, upper and lower case are the same, as the published
+    multiple-choice scripts have it.
+    """
     options = texts("candidates", row["candidates"])
     if not 1 <= len(options) <= len(LETTERS):
         raise ValueError(f"candidates are too few or too many: expected 1 to {len(LETTERS)}, got {len(options)}")
     answer = row["answer"].strip()
     places = [index for index, option in enumerate(options) if option.strip() == answer]
+    if not places and is_caseless:
+        places = [index for index, option in enumerate(options) if option.strip().lower() == answer.lower()]
     if not places:
         raise ValueError(f"answer is not among the candidates: {answer[:80]!r} is none of {options}")
     if len(places) > 1:

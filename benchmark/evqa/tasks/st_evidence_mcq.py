@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -62,6 +62,7 @@ Position = Annotated[int, Field(strict=True, ge=0, lt=len(LETTERS))] | Letter
 class TimeEntry(BaseModel):
     """An entry of temp_options.json."""
 
+    question: object = None
     time_evidence_options: list[Spans] = Field(min_length=2, max_length=len(LETTERS))
     correct_answer: Position
     ground_truth_segments: Spans | None = None
@@ -70,6 +71,7 @@ class TimeEntry(BaseModel):
 class SpaceEntry(BaseModel):
     """An entry of mask_options.json: which role each displayed image has, and a path per role."""
 
+    question: object = None
     gt: str
     d1: str
     d2: str
@@ -81,6 +83,7 @@ class SpaceEntry(BaseModel):
 class OldSpaceEntry(BaseModel):
     """An entry of mask_options.json in the older form: the displayed images."""
 
+    question: object = None
     mcq_options: list[str] = Field(min_length=2, max_length=len(LETTERS))
     correct_answer: Position
 
@@ -93,7 +96,7 @@ def read_mcq(folder: Path) -> tuple[list[Sample], list[BadLine]]:
 
 def mcq_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_mcq`, one sample at a time."""
-    options = Options(_entries(folder, TIME_FILE), _entries(folder, SPACE_FILE), _videos(folder))
+    options = Options(_entries(folder, TIME_FILE, bad), _entries(folder, SPACE_FILE, bad), _videos(folder))
     left_out: list[str] = []
     read = functools.partial(_mcq_sample, options=options, left_out=left_out)
     lines: dict[str, int] = {}
@@ -116,28 +119,37 @@ class Options:
 def _mcq_sample(folder: Path, row: Row, *, options: Options, left_out: list[str]) -> Sample:
     left_out.clear()
     entry = check_id(row["entry_id"])
-    texts, answer = choice_of(_with_candidates(row))
+    texts, answer = choice_of(_with_candidates(row), is_caseless=True)
     video_id, video = _video(folder, row, options.videos)
     time = _time_entry(row, options.time, left_out)
-    images, right_image = _space_options(folder, row, options.space, left_out)
+    space = _space_options(folder, row, options.space, left_out)
+    question = question_of(row)
     segments = spans("segment", row.get("segment", ""))
-    missing = {name: "missing" for name, found in (("time", time), ("space", images)) if not found}
+    missing = {name: "missing" for name, found in (("time", time), ("space", space.images)) if not found}
     return Sample(
         id=entry,
         video_id=video_id,
         video=video,
-        question=question_of(row),
+        question=question,
         options=texts,
         answer=answer,
         spans=time.ground_truth_segments if segments is None and time else segments,
         time_options=tuple(time.time_evidence_options) if time else (),
         time_answer=_position(time.correct_answer) if time else None,
-        mask_options=images,
-        mask_answer=right_image,
+        time_question=_other_question(time.question if time else None, question),
+        mask_options=space.images,
+        mask_answer=space.right,
+        mask_question=_other_question(space.question, question),
         question_type=row.get("question_type") or None,
         source=source_of(row, PurePosixPath(video)) if "video_path" in row else row.get("source") or None,
         tags=missing,
     )
+
+
+def _other_question(own: object, question: str) -> str | None:
+    """The question that a file of options has for itself; None where it is that of the table, or no text."""
+    words = own.strip() if isinstance(own, str) else ""
+    return words if words and words != question else None
 
 
 def _with_candidates(row: Row) -> Row:
@@ -197,23 +209,29 @@ def _time_entry(row: Row, entries: Entries, left_out: list[str]) -> TimeEntry | 
     return entry
 
 
-def _space_options(
-    folder: Path, row: Row, entries: Entries, left_out: list[str]
-) -> tuple[tuple[Path, ...], int | None]:
+class SpaceQuestion(NamedTuple):
+    """A question in space; without images, there is none."""
+
+    images: tuple[Path, ...] = ()
+    right: int | None = None
+    question: object = None
+
+
+def _space_options(folder: Path, row: Row, entries: Entries, left_out: list[str]) -> SpaceQuestion:
     """The images in display order and the index of the right one; a missing image would shift the letters."""
     where, content = _content(row, "mask_options", entries, SPACE_FILE)
     if content is None:
-        return (), None
+        return SpaceQuestion()
     try:
         is_old = isinstance(content, dict) and "mcq_options" in content
         entry = (OldSpaceEntry if is_old else SpaceEntry).model_validate(content)
         names, right = _displayed(entry)
-        return tuple(_image(folder, name) for name in names), right
+        return SpaceQuestion(tuple(_image(folder, name) for name in names), right, entry.question)
     except ValidationError as error:
         left_out.append(f"left out, space question: {where}: {explain(error)[:300]}")
     except ValueError as error:
         left_out.append(f"left out, space question: {where}: {error}")
-    return (), None
+    return SpaceQuestion()
 
 
 def _displayed(entry: SpaceEntry | OldSpaceEntry) -> tuple[list[str], int]:
@@ -273,22 +291,37 @@ def _parsed(cell: str) -> object:
         return cell
 
 
-def _entries(folder: Path, name: str) -> Entries:
-    """A file of options by entry id; none where the file is not there."""
+def _entries(folder: Path, name: str, bad: list[BadLine]) -> Entries:
+    """A file of options by entry id; none where the file is not there.
+
+    Of several entries for one id the last counts, as published, and each other one is named.
+    """
     path = next((found for place in PLACES if (found := path_inside(folder, Path(place, name))).is_file()), None)
     if path is None:
         return {}
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected less than {MAX_BYTES}")
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: object = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
-    found = cast("dict[str, object]", content) if isinstance(content, dict) else None
-    if found is None:
+    if not isinstance(content, _Pairs):
         raise ValueError(f"{path} is no JSON object of entries: fetch it again")
     entries: dict[str, object] = {}
-    for key, value in found.items():
-        inner = cast("dict[str, object]", value).get("entry_id") if isinstance(value, dict) else None
-        entries[inner if isinstance(inner, str) else key] = value
+    for key, value in content.pairs:
+        inner = value.get("entry_id") if isinstance(value, _Pairs) else None
+        entry = inner if isinstance(inner, str) else key
+        if entry in entries:
+            bad.append(
+                BadEntry(0, f"left out, earlier entry: {name} has {entry} more than once; the last counts", entry)
+            )
+        entries[entry] = value
     return entries
+
+
+class _Pairs(dict[str, object]):
+    """A JSON object that keeps what comes twice."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
