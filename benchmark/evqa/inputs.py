@@ -1,8 +1,8 @@
 """Any file of predictions: finds out which form it has, and gives the prediction of a sample when it is asked for.
 
 Our records (JSON Lines) are indexed in one pass and read again from their place, so that memory holds one record
-at a time, however many the file has. A record or field that cannot be read is named and counted, and costs
-nothing else: its sample counts as failed, unless another record of it is whole.
+at a time, however many the file has. A field that cannot be read is named and counted, and costs nothing else; of a
+record that cannot be read the sample counts as failed, unless another record of it is whole.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from evqa import masks
 from evqa.datasets import Dataset, path_inside
-from evqa.jsonl import MAX_LINE_BYTES, explain, lines
+from evqa.jsonl import MAX_LINE_BYTES, Line, lines
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.metrics.case import Need
+from evqa.metrics.case import Need, prediction_has
+from evqa.prediction_reader import PredictionReading, read_prediction
 from evqa.schema import Ask, Prediction, Sample, Track
 
 Form = Literal["records", "original-gen", "original-mcq"]
@@ -216,6 +217,7 @@ class _Head(BaseModel):
 def _records(path: Path, dataset: Dataset) -> Predictions:
     places = {sample.id: place for place, sample in enumerate(dataset.samples)}
     starts = array("q", [NOWHERE]) * len(places)
+    damaged: set[int] = set()
     asks = _Asks()
     broken: dict[str, str] = {}
     problems = Problems()
@@ -223,18 +225,24 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
     for line in lines(path):
         total += 1
         try:
-            prediction = _prediction(line.content)
+            prediction, unread = _record(line)
         except ValueError as error:
-            reason = f"{path}:{line.number}: {explain(error) if isinstance(error, ValidationError) else error}"
+            reason = f"{path}:{line.number}: {error}"
             problems.add(reason)
             if (name := _name_in(line.content)) in places:
                 broken[name] = reason[:1000]
             continue
+        for problem in unread:
+            problems.add(f"{path}:{line.number}: {problem}")
         place = places.get(prediction.sample)
         if place is None:
             unknown += 1
             continue
-        duplicates += starts[place] != NOWHERE
+        is_first = starts[place] == NOWHERE
+        if unread and not is_first and place not in damaged:
+            continue  # a record that is whole stays
+        damaged.add(place) if unread else damaged.discard(place)
+        duplicates += not is_first
         starts[place] = line.place
         asks.add(prediction)
     return Predictions(
@@ -250,36 +258,34 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
     )
 
 
+def _record(line: Line) -> PredictionReading:
+    if line.content is None:
+        raise ValueError(f"the line is longer than {MAX_LINE_BYTES} bytes")
+    return read_prediction(line.content)
+
+
 @dataclass
 class _Asks:
-    """What the prompts of all predictions asked for."""
+    """What the prompts of all predictions asked for, and what they have without being asked."""
 
-    known: set[Ask] = field(default_factory=set[Ask])
+    known: set[Need] = field(default_factory=set[Need])
     is_told: bool = True
     """Whether every prediction says what it was asked; one that failed before its first prompt need not."""
 
     def add(self, prediction: Prediction) -> None:
         """One more prediction."""
-        self.known.update(ask for turn in prediction.turns for ask in turn.asks)
+        self.known |= needs_of(ask for turn in prediction.turns for ask in turn.asks)
+        self.known.update(need for need in get_args(Need) if prediction_has(prediction, need))
         self.is_told &= bool(prediction.turns) or prediction.status == "failed"
 
     def needs(self) -> frozenset[Need] | None:
         """None where it is not told."""
-        return needs_of(self.known) if self.known and self.is_told else None
+        return frozenset(self.known) if self.known and self.is_told else None
 
 
 def needs_of(asks: Iterable[Ask]) -> frozenset[Need]:
     """What metrics can be scored of replies to these prompts."""
     return frozenset(need for ask in asks for need in NEEDS[ask])
-
-
-def _prediction(line: bytes | None) -> Prediction:
-    if line is None:
-        raise ValueError(f"the line is longer than {MAX_LINE_BYTES} bytes")
-    prediction = Prediction.model_validate_json(line)
-    if prediction.mask_folder is not None:
-        path_inside(Path(), prediction.mask_folder)
-    return prediction
 
 
 def _name_in(line: bytes | None) -> str:
@@ -299,7 +305,7 @@ def _read_record(
         return None if reason is None else Prediction(sample=sample.id, status="failed", error=reason)
     with path.open("rb") as file:
         file.seek(start)
-        return Prediction.model_validate_json(file.readline())
+        return read_prediction(file.readline()).prediction
 
 
 # The original's files
@@ -316,8 +322,8 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
         total += entry.error is None
         where = f"{path}:{entry.line}: key {entry.key!r}"
         sample = samples.get(entry.key or "")
-        if entry.error is not None:
-            problems.add(f"{where}: {entry.error}")
+        if entry.error is not None or entry.note is not None:
+            problems.add(f"{where}: {entry.error or entry.note}")
         if sample is None:
             unknown += entry.error is None
             continue

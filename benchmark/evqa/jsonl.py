@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from evqa.schema import Record
 
@@ -130,11 +131,13 @@ def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
 
 def explain(error: ValidationError) -> str:
     """Pydantic's error in one line: field, what is wrong, what came."""
-    parts: list[str] = []
-    for detail in error.errors(include_url=False):
-        where = ".".join(str(key) for key in detail["loc"]) or "record"
-        parts.append(f"{where}: {detail['msg']}, got {_start_of(detail['input'])!r}")
-    return "; ".join(parts)
+    return "; ".join(map(explain_detail, error.errors(include_url=False)))
+
+
+def explain_detail(detail: ErrorDetails) -> str:
+    """One of the things that pydantic finds wrong."""
+    where = ".".join(str(key) for key in detail["loc"]) or "record"
+    return f"{where}: {detail['msg']}, got {_start_of(detail['input'])!r}"
 
 
 def _start_of(value: object) -> str:

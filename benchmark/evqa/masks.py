@@ -25,7 +25,7 @@ from scipy import ndimage
 from evqa import links, png
 from evqa.images import MAX_PIXELS, open_image
 from evqa.native import FrameMask, Packed, Runs
-from evqa.schema import RLE
+from evqa.schema import RLE, compressed_counts
 
 MAX_RUN_CHARACTERS = 6
 """Characters of one run in COCO's text: 5 bits each, so that no run passes 2^29 pixels."""
@@ -70,12 +70,7 @@ def run_lengths(rle: RLE) -> np.ndarray:
 
 def from_run_lengths(runs: Sequence[int], size: tuple[int, int]) -> RLE:
     """COCO's uncompressed form (a list of run lengths) in the compressed form; checked as `decode` does."""
-    _check_size(size)
-    height, width = size
-    if any(run < 0 for run in runs) or sum(runs) != height * width:
-        raise ValueError(f"run lengths of a {height} x {width} mask add up to {height * width}, got {sum(runs)}")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, np.asarray(runs, dtype=np.int64))
-    return encode(flat.reshape(width, height).T)
+    return encode(decode(RLE(size=size, counts=compressed_counts(runs))))
 
 
 def union(rles: Sequence[RLE]) -> RLE:

@@ -11,11 +11,12 @@ Conventions
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 VERSION = 1
 """Version of the records below; a file of another version is refused, not guessed."""
@@ -74,12 +75,38 @@ Spans = tuple[Annotated[Span, AfterValidator(check_span)], ...]
 Id = Annotated[str, AfterValidator(check_id)]
 
 
+def compressed_counts(runs: Sequence[int]) -> str:
+    """COCO's text of run lengths: 5 bits a character, low first, from the fourth run on as differences."""
+    characters: list[str] = []
+    for place, run in enumerate(runs):
+        rest, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            bits = rest & 31
+            rest >>= 5
+            more = rest != (-1 if bits & 16 else 0)
+            characters.append(chr(bits + 32 * more + 48))
+    return "".join(characters)
+
+
+def _as_text(counts: object) -> object:
+    """Run lengths as COCO's text, also where they come as a list of numbers (uncompressed)."""
+    if not isinstance(counts, list | tuple):
+        return counts
+    runs: list[int] = []
+    for run in cast("Sequence[object]", counts):
+        if isinstance(run, bool) or not isinstance(run, int | float) or run != run // 1:
+            raise ValueError(f"run lengths are whole numbers, got {str(run)[:80]!r}")
+        runs.append(int(run))
+    return compressed_counts(runs)
+
+
 class RLE(Record):
-    """One mask as COCO compressed run lengths (column-major, background first)."""
+    """One mask as COCO run lengths (column-major, background first)."""
 
     size: tuple[int, int]
     """(H, W) in pixels."""
-    counts: str
+    counts: Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | list[int])]
+    """Compressed; a list of run lengths is read too."""
 
 
 class Track(Record):

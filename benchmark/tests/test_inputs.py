@@ -127,21 +127,26 @@ def test_what_a_record_names_and_nothing_has_is_named_and_unparsed(tmp_path, dat
 
 
 MALFORMED = [
-    (line("e1", spans=[[5.0, 3.0]]), "spans.0: Value error, a span needs finite 0 <= start <= end", "failed"),
-    (line("e1", spans=[[-1.0, 3.0]]), "spans.0", "failed"),
-    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "NaN"), "spans.0", "failed"),
-    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "Infinity"), "spans.0", "failed"),
-    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "1e999"), "spans.0", "failed"),
-    (line("e1", answer="B"), "answer: Input should be a valid integer", "failed"),
-    (line("e1", colour="red"), "colour: Extra inputs are not permitted", "failed"),
+    (line("e1", spans=[[5.0, 3.0]]), "spans.0: Value error, a span needs finite 0 <= start <= end", "ok"),
+    (line("e1", spans=[[-1.0, 3.0]]), "spans.0", "ok"),
+    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "NaN"), "spans.0", "ok"),
+    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "Infinity"), "spans.0", "ok"),
+    (line("e1", spans=[[0.0, 3.0]]).replace("3.0", "1e999"), "spans.0", "ok"),
+    (line("e1", answer="B"), "answer: Input should be a valid integer", "ok"),
+    (line("e1", colour="red"), "colour: Extra inputs are not permitted", "ok"),
     (line("e1", status="failed"), "does not fit error None", "failed"),
-    (line("e1", mask_folder="../gold"), "path leaves its folder", "failed"),
-    (line("e1", mask_folder="/etc"), "path leaves its folder", "failed"),
-    (line("e1", mask_folder="a", tracks=[]), "either as tracks or as a mask_folder", "failed"),
+    (line("e1", status="done"), "status: expected 'ok' or 'failed', got 'done'", "ok"),
+    (line("e1", status="done", error="no memory"), "status: expected 'ok' or 'failed', got 'done'", "failed"),
+    (line("e1", error="late"), "status 'ok' does not fit error 'late'", "ok"),
+    (line("e1", version=2), "version: expected 1, got 2", "failed"),
+    (line("e1", version="one"), "version: expected 1, got 'one'", "ok"),
+    (line("e1", mask_folder="../gold"), "path leaves its folder", "ok"),
+    (line("e1", mask_folder="/etc"), "path leaves its folder", "ok"),
+    (line("e1", mask_folder="a", tracks=[]), "either as tracks or as a mask_folder", "ok"),
     (line("../e1"), "an id has 1-200 characters", "missing"),
     (line("/etc/passwd"), "an id has 1-200 characters", "missing"),
     (line("e1")[:-1], "Invalid JSON: EOF", "missing"),
-    (line("e1").encode()[:-1] + b', "error": "\xff\xfe"}', "Invalid JSON", "missing"),
+    (line("e1").encode()[:-1] + b', "expressions": ["\xff\xfe"]}', "record: it is not UTF-8", "ok"),
     ("[" * 100_000, "Invalid JSON: recursion limit", "missing"),
     ("null", "record: Input should be an object", "missing"),
     ("\x00" * 1000, "Invalid JSON", "missing"),
@@ -159,6 +164,70 @@ def test_a_malformed_record_is_named_by_file_line_and_field_and_nothing_else_is_
     assert row.problems[0].startswith(f"{path}:2: ")
     assert reason in row.problems[0]
     assert list(tmp_path.iterdir()) == [path]
+
+
+FRAMES = {str(index): masks.encode(evidence(index)).model_dump() for index in range(NUM_FRAMES)}
+RUNS = {
+    str(index): {"size": SIZE, "counts": masks.run_lengths(masks.encode(evidence(index))).tolist()}
+    for index in range(NUM_FRAMES)
+}
+TURN = {"asks": ["answer"], "prompt": "?", "reply": "A"}
+SIDE = {
+    "mask_size": "large",
+    "num_frames": -3.5,
+    "seconds": "long",
+    "expressions": 3,
+    "boxes": {"x": [1]},
+    "time_choice": [],
+}
+UNREADABLE = [
+    ({"answer": 1.5}, 1, {"Acc"}),
+    ({"answer": {"letter": "A"}}, 1, {"Acc"}),
+    ({"spans": [[0.0, 0.5], ["x", 1]]}, 1, {"mIoU"}),
+    ({"spans": [[0.0, 0.5, 1.0]]}, 1, {"mIoU"}),
+    ({"spans": {"start": 0.0}}, 1, {"mIoU"}),
+    ({"tracks": [{"masks": {"x": FRAMES["0"]}}]}, 1, {"J&F"}),
+    ({"tracks": [{"masks": {"0": {"size": SIZE, "counts": [1.5]}}}]}, 1, {"J&F"}),
+    ({"tracks": [{"masks": {"0": {"size": SIZE, "counts": None}}}]}, 1, {"J&F"}),
+    ({"tracks": [{}]}, 1, {"J&F"}),
+    ({"tracks": [{"masks": {"0": {"size": SIZE, "counts": [5, 3]}}}]}, 1, {"J&F"}),
+    ({"tracks": [{"masks": FRAMES, "score": "high", "label": 3, "colour": "red"}]}, 3, set()),
+    ({"tracks": [{"masks": {key: mask | {"area": 80} for key, mask in FRAMES.items()}}]}, NUM_FRAMES, set()),
+    ({"turns": [TURN | {"finish": "bored", "usage": {"seconds": None}, "letters": [1]}]}, 3, set()),
+    ({"turns": [{"prompt": "?"}]}, 1, set()),
+    ({"turns": "none"}, 1, set()),
+    ({"written": {"answer": 3}}, 1, set()),
+    (SIDE, len(SIDE), set()),
+    ({"mask_frames": ["all"]}, 1, set()),
+    ({"answer": "x", "spans": "y"}, 2, {"Acc", "mIoU"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "num_problems", "lost"), UNREADABLE)
+def test_a_field_that_cannot_be_read_costs_only_itself(tmp_path, dataset, fields, num_problems, lost):
+    path = written(tmp_path, line("e0", **{"tracks": [{"masks": FRAMES}], **fields}))
+    row = scored(path, dataset)
+    values = row.samples["e0"].values
+    assert {title for title in ("Acc", "mIoU", "J&F") if values[title] != 1.0} == lost
+    assert row.samples["e0"].status == "ok"
+    assert row.counts.malformed == num_problems
+    assert all(row.metrics[title].n_unparsed == 1 for title in lost)
+
+
+def test_run_lengths_are_read_as_numbers_and_as_text(tmp_path, dataset):
+    path = written(tmp_path, line("e0", tracks=[{"masks": RUNS}]), line("e1", tracks=[{"masks": FRAMES}]))
+    row = scored(path, dataset)
+    assert [row.samples[name].values["J&F"] for name in ("e0", "e1")] == [1.0, 1.0]
+    assert row.counts.malformed == 0
+
+
+def test_a_number_is_an_id_and_a_later_whole_record_replaces_a_damaged_one(tmp_path, dataset):
+    samples = tuple(sample.model_copy(update={"id": name}) for sample, name in zip(dataset.samples, "123", strict=True))
+    data = Dataset("numbers", dataset.folder, samples, (), "0" * 64)
+    one = json.loads(line("1")) | {"sample": 1}
+    row = scored(written(tmp_path, json.dumps(one), line("2", answer="?"), line("2")), data)
+    assert [each.values["Acc"] for each in row.samples.values()] == [1.0, 1.0, 0.0]
+    assert (row.counts.malformed, row.counts.duplicates) == (1, 1)
 
 
 def test_a_broken_record_does_not_replace_a_whole_one_before_it(tmp_path, dataset):

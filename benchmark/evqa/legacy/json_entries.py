@@ -34,8 +34,11 @@ class Entry(NamedTuple):
     value: object
     error: str | None = None
     """Why there is no value."""
+    note: str | None = None
+    """What is wrong with a value that is there."""
 
 
+NOT_UTF8 = "it is not UTF-8; the wrong bytes are replaced"
 CUT = "the file ends inside the entry, or the entry is too long"
 
 
@@ -67,6 +70,7 @@ class _Reader:
         self.at = 0
         self.is_last = False
         self._line = 1
+        self._is_damaged = False
         self._counted = 0
 
     def entries(self) -> Iterator[Entry]:
@@ -96,11 +100,11 @@ class _Reader:
                 return Entry(key, line, None, f"expected ':' behind the key, found {self.peek()!r}")
             self.at += 1
             self.skip(_SPACE)
-            return Entry(key, line, self._value())
+            self._is_damaged = False
+            value = self._value()
+            return Entry(key, line, value, note=NOT_UTF8 if self._is_damaged else None)
         except RecursionError:
             return Entry(key, line, None, "it is nested too deeply")
-        except UnicodeEncodeError:
-            return Entry(key, line, None, "it is not UTF-8")
         except _Cut:
             return Entry(key, line, None, CUT)
         except ValueError as error:
@@ -118,9 +122,10 @@ class _Reader:
                     raise
             else:
                 if end < len(self.text) or self.is_last:
-                    _check_utf8(self.text[self.at : end])
-                    self.at = end
-                    return value
+                    start, self.at = self.at, end
+                    whole = _in_utf8(self.text[start:end])
+                    self._is_damaged = whole is not None
+                    return value if whole is None else _DECODER.raw_decode(whole)[0]
             if len(self.text) - self.at > MAX_ENTRY_CHARACTERS or not self.more():
                 raise _Cut
 
@@ -196,7 +201,10 @@ class _Reader:
         return bool(block)
 
 
-def _check_utf8(text: str) -> None:
-    """Raises where the file had bytes that are not UTF-8."""
-    if not text.isascii():
+def _in_utf8(text: str) -> str | None:
+    """The text with bytes replaced that are not UTF-8; None where the file had none."""
+    try:
         text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return None

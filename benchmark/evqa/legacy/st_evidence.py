@@ -55,6 +55,8 @@ def _entries(path: Path, notes: list[str]) -> dict[str, object]:
             notes.append(f"{path.name}:{entry.line}: key {entry.key!r} is left out: {entry.error}")
         elif entry.key is not None:
             found[entry.key] = entry.value
+        if entry.note is not None:
+            notes.append(f"{path.name}:{entry.line}: key {entry.key!r}: {entry.note}")
     return found
 
 
