@@ -58,6 +58,7 @@ def _version() -> str:
 
 def command() -> NoReturn:
     """`main` as a process."""
+    interrupts.end_on_sigterm()
     interrupts.leave(main())
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C where what is under way has been paid for."""
+"""Ctrl-C and SIGTERM: they end a run in order, and wait for what is under way where that has been paid for."""
 
 from __future__ import annotations
 
@@ -20,30 +20,46 @@ ASKING = "evqa asks"
 def ending_in_order(stop: Callable[[], None]) -> Generator[None]:
     """At the first interrupt, call `stop` and let the body end by itself; then raise `KeyboardInterrupt`.
 
-    The second interrupt raises it at once. In a thread that gets no signals, or under a handler of the caller's own,
-    nothing is changed.
+    SIGTERM is a first interrupt, however often it comes. A second Ctrl-C raises `KeyboardInterrupt` at once. In a
+    thread that gets no signals, and for a signal that is ignored or has a handler of the caller's own, nothing is
+    changed.
     """
+    own = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, _terminate)}
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
+    before = {number: signal.getsignal(number) for number in own} if is_main else {}
+    taken = {number: handler for number, handler in before.items() if handler in own[number]}
     is_asked = False
 
     def first(_number: int, _frame: object) -> None:
         nonlocal is_asked
+        if is_asked:
+            return
         is_asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.SIGINT in taken:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         stop()
         with suppress(OSError):  # who read stderr may be gone: Ctrl-C ends `tee` too
             os.write(2, NOTICE)  # not through sys.stderr, in whose midst the signal may have come
 
-    signal.signal(signal.SIGINT, first)
+    for number in taken:
+        signal.signal(number, first)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in taken.items():
+            signal.signal(number, handler)
     if is_asked:
         raise KeyboardInterrupt
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, unless it is ignored or has a handler already."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def leave(code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,12 +37,16 @@ class Asking:
 
 
 def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
-    """Put a model on a data set; the folder is `outputs/DATA/MODEL-METHOD` where none is given."""
+    """Put a model on a data set; the folder is `outputs/DATA/MODEL-METHOD` where none is given.
+
+    Where `--model-id` says which model the server is asked for, its id follows MODEL, so that a second one has a folder
+    of its own.
+    """
     models.check_weights(asking.model)
     dataset = evaluate.load_dataset(asking.data)
     name = asking.method or methods.default(asking.model, dataset.samples[0])
     work = partial(methods.method(name), times=asking.times)
-    folder = out or roots.outputs(plain(asking.data), f"{plain(asking.model)}-{name}")
+    folder = out or roots.outputs(plain(asking.data), f"{_model_name(asking)}-{name}")
     overrides = models.run_settings(asking.model, asking.overrides, times=asking.times, seed=asking.seed)
     with hands.crew(asking.model, overrides) as crew:
         return runner.run(
@@ -55,6 +60,15 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
             times=asking.times,
             restart=hands.restart,
         )
+
+
+def _model_name(asking: Asking) -> str:
+    """The model as a part of a folder's name, with its id where that is not the one of the model's row."""
+    model_id = asking.overrides.get("model_id")
+    if not model_id or model_id == models.row(asking.model).arguments.get("model_id"):
+        return plain(asking.model)
+    word = re.sub(r"[^\w.+=@-]+", "-", str(model_id)).strip("-.")
+    return f"{plain(asking.model)}-{word[:100]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +108,11 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
     return summaries
 
 
-def predict_and_draw(asking: Asking, drawing: Drawing, hands: Hands) -> list[RunSummary]:
-    """Put a model on a data set, and draw masks for its expressions where it has drawn none."""
+def predict_and_draw(asking: Asking, drawing: Drawing, hands: Hands, out: Path | None = None) -> list[RunSummary]:
+    """Put a model on a data set, and draw masks for its expressions where it has drawn none; `out`: see `predict`."""
     _check_draws(drawing.model)
     asks, draws = hands_of_steps(asking.model, hands)
-    summaries = [predict(asking, asks, None)]
+    summaries = [predict(asking, asks, out)]
     if needs_masks(summaries[0].folder):
         gc.collect()  # the first model is in no one's hands any more: the second one gets its memory
         summaries += draw(summaries[0].folder, drawing, draws, None)

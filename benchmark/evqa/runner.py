@@ -272,7 +272,7 @@ def writing(folder: Path) -> Generator[None]:
     except OSError as error:
         raise ValueError(
             f"cannot write to {folder}: {error.strerror or error}; the predictions in it are safe: make it "
-            f"writable or make room and run the same command again, or choose another folder with --out"
+            f"writable or make room and run the same command again, or choose another folder"
         ) from error
 
 
@@ -355,11 +355,11 @@ def locked(folder: Path) -> Generator[None]:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned children
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise ValueError(f"another run (process {holder}) is writing to {folder}: wait, or use --out") from error
-        except OSError as error:  # a network's file system may have no locks
             raise ValueError(
-                f"cannot lock {folder} ({error.strerror}): choose a folder elsewhere with --out"
+                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose another folder"
             ) from error
+        except OSError as error:  # a network's file system may have no locks
+            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose a folder on another disk") from error
         with writing(folder):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -4,7 +4,8 @@
 
 prints its address. A share of the requests fails in one of the ways of FAULTS: which ones is decided by the seed, the
 question and how often it was asked, so that the order in which threads come changes nothing; POST /plan
-{"faults": [...]} says what happens to the next ones instead ("hold": answered when the next plan comes). GET /stats
+{"faults": [...]} says what happens to the next ones instead ("hold": answered when the next plan comes; an object
+{"status", "headers", "body"}: answered with it, a body of text as Latin-1, any other as JSON). GET /stats
 gives what was asked and what was delivered.
 The answer is decided by the question ("Question number 012?"), so that a mixed-up reply is seen.
 """
@@ -30,7 +31,7 @@ class State:
         self.lock = threading.Lock()
         self.seed, self.share, self.slow = seed, share, slow
         self.asked: Counter[str] = Counter()
-        self.plan: list[str] = []
+        self.plan: list[str | dict] = []
         self.faults: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.requests: list[dict[str, object]] = []
@@ -39,7 +40,7 @@ class State:
         self.active = self.most_active = 0
         self.released = threading.Event()
 
-    def fault(self, question: str = "") -> str:
+    def fault(self, question: str = "") -> str | dict:
         with self.lock:
             self.asked[question] += 1
             dice = random.Random(f"{self.seed} {question} {self.asked[question]}")
@@ -49,7 +50,7 @@ class State:
                 fault = dice.choices(FAULTS, [0.2 if one == "slow" else 1.0 for one in FAULTS])[0]
             else:
                 fault = "ok"
-            self.faults[fault] += 1
+            self.faults[fault if isinstance(fault, str) else "given"] += 1
             return fault
 
 
@@ -110,6 +111,11 @@ class Handler(BaseHTTPRequestHandler):
             self.state.requests.append(kept)
         question = (re.findall(r"Question number (\d+)\?", json.dumps(body)) or ["0"])[-1]
         fault = self.state.fault(question)
+        if isinstance(fault, dict):
+            body = fault["body"]
+            content = body.encode("latin-1") if isinstance(body, str) else json.dumps(body).encode()
+            self.send(fault.get("status", 200), content, fault.get("headers"))
+            return
         if fault == "meet":
             self.meet()
         if fault == "hold":

@@ -50,3 +50,49 @@ leave(130)
 """
     done = in_a_process(program)
     assert (done.stdout, done.returncode) == ("written\n", code)
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_sigterm_is_a_first_interrupt_however_often_it_comes(is_ignored: bool) -> None:
+    program = f"""
+import os, signal
+from evqa import interrupts
+signal.signal(signal.SIGINT, signal.SIG_IGN if {is_ignored} else signal.default_int_handler)
+interrupts.end_on_sigterm()
+said = []
+try:
+    with interrupts.ending_in_order(lambda: said.append("stopped")):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        said.append("ended")
+except KeyboardInterrupt:
+    said.append("interrupted")
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    said.append("outside")
+print(*said, flush=True)
+os._exit(0)
+"""
+    done = in_a_process(program)
+    assert done.stdout.split() == ["stopped", "ended", "interrupted", "outside"]
+    assert done.stderr.count("waited for") == 1
+
+
+def test_ctrl_c_after_sigterm_leaves_at_once() -> None:
+    program = """
+import os, signal
+from evqa import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+said = []
+try:
+    with interrupts.ending_in_order(lambda: said.append("stopped")):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        said.append("ended")
+except KeyboardInterrupt:
+    said.append("interrupted")
+print(*said, flush=True)
+os._exit(0)
+"""
+    assert in_a_process(program).stdout.split() == ["stopped", "interrupted"]

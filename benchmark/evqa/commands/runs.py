@@ -40,7 +40,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
             replies.
         method: how the model is asked (evqa list methods); what data and model are made for, where none is named.
-        out: folder of the run; outputs/DATA/MODEL-METHOD where none is given.
+        out: folder of the run; outputs/DATA/MODEL-METHOD where none is given, with the --model-id behind MODEL.
         times: tell the model the duration and the seconds of its frames; --no-times is what was published.
         seed: part of what makes two runs the same; with --temperature our models start from it.
         hands: which samples, and who predicts them.
@@ -126,6 +126,7 @@ def benchmark(  # noqa: PLR0913
     model: ModelName,
     *,
     method: Name = None,
+    out: Folder = None,
     segmenter: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
     mode: ModeChoice = "concat",
     hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
@@ -140,6 +141,7 @@ def benchmark(  # noqa: PLR0913
         model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
             replies.
         method: see evqa predict.
+        out: folder of the run, as with evqa predict; its masks go to the folder beside it that ends in the mode.
         segmenter: the model that draws masks for expressions.
         mode: see evqa segment.
         hands: which samples, and who predicts them; where a server does, --workers draw.
@@ -150,7 +152,7 @@ def benchmark(  # noqa: PLR0913
     if hands.shard:
         raise ValueError("a shard is no benchmark: evqa predict ... --shard I/N on each machine, then evqa merge")
     asking = pipeline.Asking(data=data, model=model, method=method, overrides=options.overrides())
-    summaries = pipeline.predict_and_draw(asking, pipeline.Drawing(model=segmenter, mode=mode), hands)
+    summaries = pipeline.predict_and_draw(asking, pipeline.Drawing(model=segmenter, mode=mode), hands, out)
     code = max(tell(summary, "") for summary in summaries)
     for summary in summaries[1:] or summaries:
         score(summary.folder)

@@ -41,7 +41,9 @@ class Conversation:
             reply = self._model.generate((*self._thread, message))
         except (ModelError, ModelStop) as error:
             if error.usage is not None:
-                self.turns.append(Turn(asks=asks, prompt=prompt, reply="", usage=error.usage))
+                finish = "error" if error.partial else "unknown"
+                turn = Turn(asks=asks, prompt=prompt, reply=error.partial, usage=error.usage, finish=finish)
+                self.turns.append(turn)
             raise
         self._thread += [message, Message("assistant", (reply.text,))]
         return self._heard(prompt, asks, reply)

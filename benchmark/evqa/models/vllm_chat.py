@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evqa import checkpoint_files, zoo
-from evqa.models.base import Message, Reply
+from evqa.models import body
+from evqa.models.base import Message, ModelError, Reply
 from evqa.models.batching import Batcher
 from evqa.models.chat_content import ChatContent, Json
 from evqa.models.frames import FramePolicy
@@ -95,4 +96,6 @@ def _reply(output: Any, seconds: float) -> Reply:
     """What vLLM's RequestOutput says."""
     first = output.outputs[0]
     usage = Usage(input_tokens=len(output.prompt_token_ids or ()), output_tokens=len(first.token_ids), seconds=seconds)
-    return Reply(first.text, usage=usage, finish="length" if first.finish_reason == "length" else "stop")
+    if (finish := body.finish(first.finish_reason)) == "error":
+        raise ModelError(f"vLLM broke the reply off ({first.finish_reason})")
+    return Reply(first.text, usage=usage, finish=finish)
