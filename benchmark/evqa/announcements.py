@@ -43,7 +43,7 @@ _OTHER_ADJECTIVES = (
 FORMS = (
     Form(
         "the answer is",
-        rf"(?<![A-Za-z/])(?:answer|option|choice|letter|solution|(?:right|correct|best)\sone)[\"')]{{0,2}}"
+        rf"(?<![A-Za-z/])(?:ans(?:wer)?|(?<!first\s)(?<!second\s)(?<!third\s)(?<!fourth\s)(?<!fifth\s)(?<!last\s)option|choice|letter|solution|(?:right|correct|best)\sone)[\"')]{{0,2}}"
         rf"(?:\s(?:to|for)\s(?:the|this)\squestion|\shere)?\s{{0,3}}{_IS}[\s:]{{0,4}}(?:[-\u2022]\s{{1,2}})?",
         "The correct answer to this question is ",
         "The answers are ",
@@ -61,6 +61,12 @@ FORMS = (
         r"(?:\sthat)?(?:\sit\sis|\sit's|\sit\swould\sbe)?(?::|\s)|\bif\sI\s(?:had|have)\sto\s(?:guess|choose|pick)[,:]?\s(?:I(?:'d|\swould)\ssay\s)?",
         "I'd go with ",
         "I would not choose ",
+    ),
+    Form(
+        "choose B",
+        r"(?<![A-Za-z])(?:choose|select|pick)\s(?=(?:option\s)?[(\[\"]{0,2}(?-i:[A-Z])(?![A-Za-z']))",
+        "You should choose ",
+        "Do not select ",
     ),
     Form(
         "my guess is",
@@ -121,7 +127,7 @@ BEFORE = (
     ),
     Guard(
         "not the",
-        r"\b(?:not|never|no(?!\sdoubt)|isn't|non)[\s-](?:(?:the|a|an|my|correct|right|best)\s){0,3}$",
+        r"\b(?:(?:not|never|no(?!\sdoubt)|isn't|non|cannot)|\w+n't)[\s-](?:(?:the|a|an|my|correct|right|best)\s){0,3}$",
         "not the ",
         "not clear, but the ",
     ),
@@ -136,10 +142,13 @@ BEFORE = (
 
 SUPPOSING = re.compile(
     r"\b(?:might|may|could|would|can|will)\s(?:(?:be\stempted\sto|first|initially|also|then)\s)?(?:think|say|assume|guess|believe|argue|answer|choose|pick|suppose)\b"
-    r"|\b(?:initially|at\sfirst(?!\sglance\sit\sis)|first\s(?:thought|guess|impression|assumed)|originally|had\sthought)\b"
     r"|\b(?:thought|assumed|expected)\b|\btempting\b|\b(?:user|student|teacher|friend|annotator)(?:'s)?\b",
     re.IGNORECASE,
 )
+_AT_FIRST = re.compile(
+    r"\b(?:initially|at\sfirst|first\s(?:thought|guess|impression|assumed)|originally|had\sthought)\b", re.IGNORECASE
+)
+_CLAUSE_START = re.compile(r",\s(?=(?:I|we|the|my|it|so|then)\b)", re.IGNORECASE)
 _FIRST_PERSON = re.compile(
     r"\b(?:I|we)(?:'d|\swould|\swill|\scan|\smight)?\s(?:say|think|believe|guess|choose|pick|answer)\b", re.IGNORECASE
 )
@@ -213,10 +222,12 @@ def _counts(text: str, place: Place) -> bool:
     if any(guard.fits(before) for guard in BEFORE):
         return False
     head = text[place.start : place.end]
-    said = before + head
+    clause = _CLAUSE_START.split(before + head)[-1]
     if _WOULD.search(head) and not _FIRST_PERSON.search(head):
         tail = text[place.end : place.end + 80]
         stop = _STOP.search(tail)
-        if _IF.search(said) or _IF.search(tail[: stop.start()] if stop else tail):
+        if _IF.search(before + head) or _IF.search(tail[: stop.start()] if stop else tail):
             return False
-    return not SUPPOSING.search(before if _FIRST_PERSON.search(head) else said)
+    if _AT_FIRST.search(before):
+        return False
+    return not SUPPOSING.search(clause[: max(0, len(clause) - len(head))] if _FIRST_PERSON.search(head) else clause)

@@ -104,7 +104,7 @@ _STRONG = (
 )
 _AND_LETTER = re.compile(
     rf"""["')\].}}]{{0,3}}\s{{0,3}}(?:
-        {_STRONG}\s{{0,3}}{_HEDGE}["'(\[]{{0,2}}((?-i:[A-Z]))(?![A-Za-z0-9_]|['-][A-Za-z]|(?<=[AI])\s+(?!(?:are|and|or|is|if|fit)\b)[a-z])
+        {_STRONG}\s{{0,3}}{_HEDGE}(?:\\?boxed\{{|["'(\[]{{0,2}})((?-i:[A-Z]))(?![A-Za-z0-9_]|['-][A-Za-z]|(?<=[AI])\s+(?!(?:are|and|or|is|if|fit)\b)[a-z])
       | (?:[,;]\s{{0,3}}{_HEDGE}|\s?(?=\()|\n\s{{0,4}}(?:[-*]\s)?(?=[(\[]?[A-Z][)\].]?\s*$))["'(\[]{{0,2}}((?-i:[A-Z]))
         (?![A-Za-z0-9_]|['-][A-Za-z]|[)\]]?\s+(?:is|was|shows?|seems?|looks?|does|has|can|would|were|are|because)\b|\s+[a-z]|[.:)]\s?[A-Za-z]))""",
     re.VERBOSE | re.MULTILINE,
@@ -128,6 +128,8 @@ _LABELLED = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 """A letter and words behind it: `B) blue ball`."""
+_WITH_TEXT = re.compile(r"([A-Za-z])\s\(([^()\n]{1,300})\)\.?")
+"""`C (a man running)`."""
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']+)")
 _CONNECTIVES = frozenset(
     [
@@ -164,7 +166,7 @@ _GOES_ON = re.compile(
     re.VERBOSE,
 )
 """What may stand behind an option's text; before any other word it is the beginning of something else."""
-_NEXT = re.compile(rf"\s{{0,3}}(?:{_JOINT})\s{{0,3}}{_HEDGE}", re.IGNORECASE)
+_NEXT = re.compile(rf"[\"')]{{0,2}}\s{{0,3}}\(?(?:{_JOINT})\s{{0,3}}{_HEDGE}", re.IGNORECASE)
 _DOT_NUMBER = re.compile(r"[.,]\d|['-]\w|[\w%]")
 
 
@@ -212,7 +214,7 @@ def _yes_no(text: str, options: Sequence[str]) -> Meant:
 
 
 _PRESENTED = re.compile(
-    r"(?:[\u2192\u27a1>=\U0001f449\u25b6-]{1,2}\s{1,2})?(?:(?:so|thus|hence|therefore|then|and"
+    r"(?:[\u2192\u27a1>=\U0001f449\u25b6\u2234-]{1,2}\s{1,2})?(?:(?:so|thus|hence|therefore|then|and"
     r"|but)[, ]{1,3})?(?:(?:probably|definitely|clearly|certainly|likely|most\slikely|obviously|surely"
     r"|presumably)\s|(?:he|she|it|they)\s(?=[a-z]{3})|(?:it|this|that|there|they|he|she)(?:'s|'re|\s(?:is"
     r"|was|are|must be|should be|would be|has to be))\s|)"
@@ -230,6 +232,8 @@ def _choice(text: str, options: Sequence[str]) -> Meant | None:
         return by_text | _letter(match[1], options)
     match = _LABELLED.fullmatch(bare)
     if match and (named := _by_text(match[2].strip("()"), options)):
+        return by_text | named | _letter(match[1], options)
+    if (match := _WITH_TEXT.fullmatch(bare)) and (named := _by_text(match[2], options)):
         return by_text | named | _letter(match[1], options)
     if not by_text and _LETTER_LIST.fullmatch(bare):
         letters = [_letter(letter, options) for letter in _CAPITAL.findall(bare)]
@@ -364,7 +368,7 @@ def _whole(prose: Prose) -> Match | None:
 _NOT_BUT = re.compile(
     r"""(?:\bnot\s|n't\s|n't\sbe\s|\u4e0d\u662f|\u4e0d\u9009)\s?(?:the\s)?(?:option\s)?["'(]?([A-Z])["')]?[\s.;,]{1,4}
         (?:but(?:\srather)?|rather|it's|it\sis|it\swas|\u800c\u662f|\u5e94\u8be5\u662f|\u9009|instead)[\s:,]{0,3}(?:the\s)?(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])
-      | (?<![A-Za-z0-9'])["'(]?([A-Z])["')]?,?\s(?:and\snot|not|rather\sthan|instead\sof
+      | (?<![A-Za-z0-9'])["'(]?([A-Z])["')]?,?\s\(?(?:and\snot|not|rather\sthan|instead\sof
         |over)\s(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -384,6 +388,10 @@ def _contrasted(prose: Prose) -> Match | None:
 
 def _text_contrasted(prose: Prose) -> Match | None:
     """`not the dog but the cat`."""
+    for sentence in prose.sentences:
+        contrast = _TEXT_NOT.fullmatch(sentence)
+        if contrast and (meant := _by_text(contrast[1], prose.options)) and _by_text(contrast[2], prose.options):
+            return Match(meant, sentence)
     match = _NOT_TEXT_BUT.search(prose.text)
     if match is None or not _by_text(match[1], prose.options):
         return None
@@ -391,6 +399,7 @@ def _text_contrasted(prose: Prose) -> Match | None:
     return Match(meant, prose.text[match.start() : end]) if end else None
 
 
+_TEXT_NOT = re.compile(r"(.{1,200}?),?\s(?:and\snot|not|rather\sthan|instead\sof)\s(.{1,200}?)[.!]?", re.IGNORECASE)
 _NOT_TEXT_BUT = re.compile(r"\bnot\s([^.,;\n]{1,100}?),?\sbut\s(?:rather\s)?(?=\S)", re.IGNORECASE)
 
 _FILLER = re.compile(
@@ -458,16 +467,21 @@ def _is_word(match: re.Match[str], text: str) -> bool:
 def _announced(prose: Prose) -> Match | None:
     """`Answer: B`, `the correct option is D`: the last one that names something and is not taken back."""
     denied: Meant = NONE
-    for place, meant in prose.announcements:
+    for number, (place, meant) in enumerate(prose.announcements):
         if place.is_denied:
             denied |= meant or NONE
             continue
         if meant is not None and not _is_conditional(prose.text, place.end, prose.options):
             matched = prose.text[place.start : place.end + 40].split("\n\n")[0]
+            for before, other in prose.announcements[number + 1 : number + 2]:
+                if _ALTERNATIVE.fullmatch(prose.text, before.end, place.start):
+                    meant |= other or NONE
             return Match(meant - denied if len(meant) == 1 else meant, matched)
     return None
 
 
+_ALTERNATIVE = re.compile(r"[^\n.]{1,60}?[}>\"')\]]?\s{0,2}(?:\b(?:or|and)\b|[/&,;])\s{0,2}\\?", re.IGNORECASE)
+"""What stands between two announcements that are alternatives: `\boxed{A} or \boxed{C}`."""
 _CONDITION = re.compile(
     r"""["')\].]{0,3}(?:\s(?:only\s)?(?:if|unless)\b|\s?\?|[}>]?\s(?:is|was|seems|looks)\s(?:\w+\s)?(?:wrong|incorrect|not\b|false|tempting|out\b|eliminated)
         |[ :\-.(]{1,4}(?:incorrect|wrong|false|\u2717|\u2718|\u274c|\u9519\u8bef)(?![A-Za-z]))""",
@@ -488,6 +502,8 @@ _BOX = re.compile(
     r"|([\u2610\u2611\u2612\u2705\u2714\u2713\u25c9\u25cb\u25cf\u25ef\U0001f518\u274c\u2717\u2718\u2b1c]))"
     r"[ \t]{1,3}(?=\S)"
 )
+_LABEL_FIRST = re.compile(r"\s{0,8}(?:[-\u2022]\s)?\(?[A-Z](?![A-Za-z])")
+"""On a line that starts with a letter, a sign stands behind what it judges: `A) \u2717 B) \u2713`."""
 _BOX_BEHIND = re.compile(
     r"^[ \t]*(?:[-\u2022][ \t])?(\(?[A-Z](?![A-Za-z0-9])[^\n\[\]]{0,100}?)[ \t]{0,3}\[[xX\u2713\u2714]\][ \t]*$",
     re.MULTILINE,
@@ -503,6 +519,9 @@ def _checkbox(prose: Prose) -> Match | None:
     has_empty = "\u2610" in prose.text
     for match in _BOX.finditer(prose.text):
         sign = match[1] or match[2] or match[3]
+        line = prose.text[max(0, match.start() - 300) : match.start()].rpartition("\n")[2]
+        if match[3] and _LABEL_FIRST.match(line):
+            continue
         meant = _named_at(prose.text, match.end(), prose.options)
         if meant and (sign in _CHECKED or (sign == "\u2612" and has_empty)):
             checked |= meant
@@ -516,13 +535,13 @@ def _checkbox(prose: Prose) -> Match | None:
 
 _ENTRY = re.compile(
     r"""(?<![A-Za-z0-9'"])(?<!\bnot\s)(?<!\bNot\s)(?<!\bor\s)(?:[Oo]ption\s|[Cc]hoice\s|\u9009\u9879)?[(\["]?([A-Z])
-        (?:[)\]:.]{1,2}(?![A-Za-z0-9])|\s{1,2}[-\u2013\u2014:](?=\s)|\s(?=(?:is|was|seems|looks)\s)
+        (?:[)\]:.]{1,2}(?![A-Za-z0-9])|\s{1,2}[-\u2013\u2014:](?=\s)|\s(?=(?:is|was|seems|looks)\s|\()
         |\s?(?=[\u2713\u2714\u2705\u2717\u2718\u274c\u2611]|\u9519|\u6b63\u786e|\u4e0d|\u5bf9))""",
     re.VERBOSE,
 )
 _VERDICT = re.compile(
     r"""(?:^[\s:\-,(]{0,6}|[-\u2013\u2014:,.;(]\s{0,3}|\b(?:is|are|was|seems)\s(?:the\s|an?\s|clearly\s|therefore\s){0,2}|\n\s{0,4})
-        (?:(not\s)?(?:(correct|right|true|yes|accurate|supported|plausible)|(incorrect|wrong|false|no|not|inaccurate|unsupported|implausible|impossible|eliminated))
+        (?:(not\s)?(?:(correct|right|true|yes|accurate|supported)|(incorrect|wrong|false|no|not|inaccurate|unsupported|implausible|impossible|eliminated))
         (?![A-Za-z']))
         |([\u2713\u2714\u2705\u2611]|\u6b63\u786e|\u5bf9(?![\u4e00-\u9fff]))|([\u2717\u2718\u274c]|\u9519\u8bef|\u9519|\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u4e0d)""",
     re.VERBOSE | re.IGNORECASE,
@@ -572,7 +591,8 @@ def _verdicts(prose: Prose) -> Match | None:
 
 
 _DECLARED = re.compile(
-    r"""(?:^|(?<=[.!?:;,\n\u2026{}])|\b(?:so|thus|hence|therefore)[ ,])[ \n]{0,3}(?:[Oo]ption\s|[Cc]hoice\s
+    r"""(?:^|(?<=[.!?:;,\n\u2026{}])|\b(?:so|thus|hence|therefore
+            |but|and|though)[ ,])[ \n]{0,3}(?:[Oo]ption\s|[Cc]hoice\s
         |\u9009\u9879)?["'(]?([A-Z])["')]?
         (?:\s(?:is|would\sbe|must\sbe|seems|looks)\s(?:clearly\s|therefore\s|definitely\s|most\slikely\s|likely\s)?(?:the\s)?(?:most\s|best\s)?
             (?:correct|right|answer|best|accurate|plausible|appropriate|suitable|fitting|consistent)(?!\s(?:only\s)?(?:if|unless)\b|\s?\?)\b
@@ -626,7 +646,7 @@ def _line(prose: Prose) -> Match | None:
 
 _SPACED = re.compile(
     rf"[(\[]?([A-Z])[)\]]?(?:\s{{1,3}}(?={reply_text.SENTENCE_STARTS})|,?\s(?:because|since|given\s(?:that|the)|due\sto|as\s(?:the|it|he|she|they|we|I))\b"
-    rf"|,\sI\s(?:think|believe|guess|suppose|would)\b)"
+    rf"|,\s(?:I\s(?:think|believe|guess|suppose|would)|obviously|clearly|definitely|certainly|probably)\b|\sit\sis\b|,?\s?(?=\u56e0\u4e3a))"
 )
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs)\.$")
 
@@ -647,7 +667,7 @@ def _start(prose: Prose) -> Match | None:
 _KEY_LETTER = re.compile(r"[AQ]\s?:")
 """`A:` may mean "answer"."""
 _TRAILING = re.compile(
-    r"""(?:[!?;\n\u2026]|(?:\b(?:question\s?\d{0,3}|assistant|user|model|output|response|result|prediction|conclusion|verdict|select(?:ion|ed)?|pick|so|is|q\d{0,3})|\u7ed3\u8bba|\u7ed3\u679c)\s?:|(?<![A-Z)"'\]])[.,]|\b(?:so|thus|therefore|hence|is|be|it's)(?:\sto)?)\s{0,3}(?:option\s|choice\s)?
+    r"""(?:[!?;\n\u2026]|(?:\b(?:question\s?\d{0,3}|assistant|user|model|output|response|result|prediction|conclusion|verdict|select(?:ion|ed)?|pick|so|is|q\d{0,3})|\u7ed3\u8bba|\u7ed3\u679c)\s?:|(?<![A-Z)"'\]])[.,]|\b(?:so|thus|therefore|hence|is|be|it's|probably|likely|definitely|leaves)(?:\sto)?)\s{0,3}(?:option\s|choice\s)?
         [("'\[]?([A-Z])[)"'\]]?[.!\s]{0,4}$""",
     re.VERBOSE | re.IGNORECASE,
 )

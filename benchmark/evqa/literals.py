@@ -17,7 +17,7 @@ Node = float | bool | str | None | list["Node"] | dict[str, "Node"]
 MAX_DEPTH = 16
 
 NUMBER = r"(?:\d{1,9}(?::\d{1,2}){1,2}(?:\.\d{1,20})?|\d{1,9}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,2})?)"
-UNIT = r"\s{0,2}(?:(?:seconds?|secs?|s)\b|\u79d2)"
+UNIT = r"\s{0,2}(?:(?:seconds?|secs?|s)(?![A-Za-z0-9_])|\u79d2)"
 _TIME = re.compile(rf"({NUMBER})(?:{UNIT})?(?![\w.:])")
 _STRING = re.compile(r'"((?:[^"\\]|\\.){0,20000})"|\'((?:[^\'\\]|\\.){0,20000})\'', re.DOTALL)
 _WORD = re.compile(r"(?:null|None|true|True|false|False)\b")
@@ -31,13 +31,16 @@ _RANGE = re.compile(
 )
 _CLOCK_WORDS = re.compile(
     r"(?<![\w.:])(?:(\d{1,3})\s?h(?:ours?|rs?)?\s?)?(\d{1,3})\s?m(?:in(?:ute)?s?)?\s?(?:and\s)?"
-    r"(?:(\d{1,2}(?:\.\d{1,6})?)\s?s(?:ec(?:ond)?s?)?\b|\b(?!\s?[\d-]))",
+    r"(?:(\d{1,2}(?:\.\d{1,6})?)\s?s(?:ec(?:ond)?s?)?(?![A-Za-z0-9_])|\b(?!\s?[\d-]))",
     re.IGNORECASE,
 )
 """`1m5s`, `1 min 5 s`, `0h1m5s`, `2 min`."""
 _AROUND = re.compile(rf"[\[(]\s?({NUMBER}(?:{UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|~|to|until)|[.,;:]?\s|[.,;:]?$)")
 """A time in brackets of its own: `[0s] - [5s]`."""
-_LEFT_OVER = re.compile(r"(?:[\s\[\](){},;.&\"']|\band\b|\bfrom\b|\bthen\b|\b(?:in\s)?seconds\b)*", re.IGNORECASE)
+_LEFT_OVER = re.compile(
+    r"(?:[\s\[\](){},;.&\"']|\band\b|\bfrom\b|\bthen\b|\b(?:starts?|begins?|starting|beginning)\s(?:at|from)\b|\b(?:in\s)?seconds\b)*",
+    re.IGNORECASE,
+)
 """What may stand between ranges that are all of a line."""
 _ROUGH = r"(?:(?:about|around|approximately|approx\.?|roughly|circa|c\.|ca\.)\s{1,2})"
 
@@ -53,13 +56,13 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
         re.compile(
             r"(?<=\d)\s?(?:\u79d2\u949f?|\ucd08|\u0441\u0435\u043a(?:\u0443\u043d\u0434[\u0430-\u044f]{0,2})?|segundos?|secondes?|sekunden?|sek)(?![a-z])"
         ),
-        "s ",
+        "s",
     ),
     (
         "to",
         re.compile(
             r"(?:\u5f00\u59cb|\u304b\u3089|\ubd80\ud130|)\s?(?:\u5230|\u81f3|\u4e00\u76f4\u5230)"
-            r"|(?<=s )\s?(?:\u304b\u3089|\ubd80\ud130)"
+            r"|(?<=s)\s?(?:\u304b\u3089|\ubd80\ud130)"
         ),
         " to ",
     ),
@@ -68,6 +71,11 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
         re.compile(
             rf"(?<![\w.:])({NUMBER})(?:st|nd|rd|th)?(?:\s|-)?(?:{UNIT}s?)(?:[-\s]marks?|[-\s]points?)\b", re.IGNORECASE
         ),
+        r"\1s",
+    ),
+    (
+        "second, hyphenated",
+        re.compile(rf"(?<![\w.:])({NUMBER})-seconds?(?=\s(?:to|and|through|until)\s)", re.IGNORECASE),
         r"\1s",
     ),
     (

@@ -139,6 +139,7 @@ _TIME_CELL = re.compile(
 )
 _START_CELL = re.compile(r"(?:start|begin|from)(?:ning|ing)?(?:[ _]?time)?(?:\s?\([^()]*\))?", re.IGNORECASE)
 _END_CELL = re.compile(r"(?:end|stop|to|finish)(?:ing)?(?:[ _]?time)?(?:\s?\([^()]*\))?", re.IGNORECASE)
+_DIGITS = re.compile(r"\d+")
 _KEY_CELLS = (_ANSWER_CELL, _TIME_CELL, _START_CELL, _END_CELL)
 _NUMBER_CELL = re.compile(r"[\d:.]+\s?(?:s|sec|seconds)?")
 
@@ -181,19 +182,20 @@ def _columns(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
         name: next((place for place, cell in enumerate(head) if pattern.fullmatch(cell)), None)
         for name, pattern in (
             ("answer", _ANSWER_CELL),
-            ("time", _TIME_CELL),
             ("start", _START_CELL),
             ("end", _END_CELL),
         )
     }
     lines: list[str] = []
-    answer, start, end, time = (places[name] for name in ("answer", "start", "end", "time"))
+    answer, start, end = (places[name] for name in ("answer", "start", "end"))
     whole = [row for row in body if len(row) >= len(head)]
+    kinds = [place for place, cell in enumerate(head) if _TIME_CELL.fullmatch(cell)]
+    time = next((place for place in kinds if all(len(_DIGITS.findall(row[place])) > 1 for row in whole)), None)
     if answer is not None and len(whole) == 1:
         lines.append(f"Answer: {whole[0][answer]}")
     if start is not None and end is not None:
         lines.append("Segments: " + ", ".join(f"[{row[start]}, {row[end]}]" for row in whole))
-    elif time is not None and all(any(letter.isdigit() for letter in row[time]) for row in whole):
+    elif time is not None:
         lines.append("Segments: " + "; ".join(row[time] for row in whole))
     return lines
 

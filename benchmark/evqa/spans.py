@@ -116,19 +116,26 @@ CONTEXTS = (
     Guard(
         "length of the video",
         rf"(?:(?<!of\sthe\s)(?<!in\sthe\s)\b{_VIDEO}(?:\sitself|'s\s(?:total\s)?(?:duration|length)|\s(?:duration|length|timeline|time))?"
-        rf"(?:\s|:\s?)(?:(?:is|was|runs?|lasts?|spans?|covers?|goes|plays|ranges?|extends|starts)\b)?[^,;.:\d]{{0,12}}"
+        rf"(?:(?:\s|:\s?)(?:is|was|runs?|lasts?|spans?|covers?|goes|plays|ranges?|extends|starts)\b[^,;.:\d]{{0,20}}|\s?[(:,]?\s?(?:from\s)?)"
+        rf"|\bfrom\s(?:the\s)?start\sto\s(?:the\s)?(?:end|finish)[\s(:,]{{0,3}}"
         rf"|\b(?:entire|whole|full|complete|total)\s{_VIDEO}[\s(:,]{{0,3}}(?:from\s)?"
-        rf"|\u89c6\u9891(?:\u603b?\u65f6\u957f|\u603b?\u957f\u5ea6|\u5168\u957f|\u603b\u957f)?(?:\u4e3a|\u662f|\u4ece|:)?\s?(?:\u4ece)?\s?)$",
+        rf"|\u89c6\u9891(?:\u603b?\u65f6\u957f|\u603b?\u957f\u5ea6|\u5168\u957f|\u603b\u957f)?(?:\u4e3a|\u662f|\u4ece|\u5171|\u5171\u6709|:)?\s?(?:\u4ece)?\s?)$",
         "The video runs from ",
         "The video shows a man from ",
     ),
     Guard(
         "negation",
-        r"(?:\b(?:not(?!\sonly)|never|nothing|nobody|none|neither|nor|absent|invisible|hidden|occluded|missing|except(?:ing)?|excluding|outside"
+        r"(?:\b(?:not(?!\sonly)|cannot|never|apart|aside|nothing|nobody|none|neither|nor|absent|invisible|hidden|occluded|missing|except(?:ing)?|excluding|outside"
         r"|without|instead\sof|rather\sthan|other\sthan|unlike|no(?!\sdoubt)|disappears?|hardly|off-?screen|out\sof\s(?:view|frame|sight)|ignore|unrelated|irrelevant)\b"
         r"|n't\b|\u4e0d|\u6ca1|\u9664\u4e86|\u5e76\u975e|\u65e0\u5173)[^;.\n]{0,80}$",
         "The ball is not visible from ",
         "The ball is visible from ",
+    ),
+    Guard(
+        "supposition",
+        r"\b(?:thought|initially|originally|at\sfirst|assumed|guessed)\b[^;.\n]{0,40}$",
+        "I first thought ",
+        "I think ",
     ),
     Guard(
         "age",
@@ -148,8 +155,8 @@ CONTEXTS = (
 CONTEXTS_AFTER = (
     Guard(
         "negation behind",
-        r"^[^.;\n\d]{0,60}?(?:\bnothing\b|\bno\s(?:one|evidence|action|ball|longer|sign)\b|\bnobody\b|(?:not|n't|cannot|never)\s(?:be\s)?(?:visible|seen|shown|in\s(?:view|frame|sight)|on\sscreen"
-        r"|present|there|relevant|needed|evidence|moving|move|appear)|\b(?:absent|invisible|irrelevant|off-?screen|out\sof\s(?:view|frame|sight))\b)",
+        r"^(?:[^.;\n\d]{0,8}(?:\u6ca1\u6709?|\u4e0d|\u672a)|[^.;\n\d]{0,60}?(?:\b(?:does|do|did)\s?(?:not|n't)\s(?:show|contain|have|include|support|prove|feature)\b|\bnothing\b|\bno\s(?:one|evidence|action|ball|longer|sign)\b|\bnobody\b|(?:not|n't|cannot|never)\s(?:be\s)?(?:visible|seen|shown|in\s(?:view|frame|sight)|on\sscreen"
+        r"|present|there|relevant|needed|evidence|moving|move|appear)|\b(?:absent|invisible|irrelevant|off-?screen|out\sof\s(?:view|frame|sight))\b))",
         ", the ball is not visible",
         ", the ball is not red",
     ),
@@ -180,6 +187,12 @@ LIST_CONTEXTS = (
         "The segment is ",
     ),
     Guard(
+        "length of the video",
+        rf"\b(?:{_VIDEO}(?:'s)?\s(?:is|was|runs?|lasts?|spans?|covers?|goes|length|duration|range)|duration|length)\b[^;.\n\[\]\d]{{0,15}}$",
+        "The video is ",
+        "In the video it is ",
+    ),
+    Guard(
         "negation",
         r"(?:\b(?:not|except|excluding|outside|without|instead\sof|rather\sthan|never|no)\b|n't\b|\u4e0d|\u9664\u4e86)[^.;\n\[\],]{0,40}$",
         "not in ",
@@ -190,7 +203,7 @@ LIST_CONTEXTS = (
 
 _LISTS_BEFORE = re.compile(r"(?:[\[(][^\[\]()]{1,60}[\])][\s,;&]{0,3}(?:and\s)?)+$")
 _LIST_AFTER = re.compile(r"^\s{0,2}(?:in\s)?(?:pixels?|px|coordinates|frames)\b", re.IGNORECASE)
-_FROM = re.compile(r"\b(?:from|at|in|during|between|around)\s(?:the\s)?$|^$", re.IGNORECASE)
+_FROM = re.compile(r"\b(?:from|at|in|during|between)\s(?:the\s)?$|^$", re.IGNORECASE)
 _DECADE = re.compile(r"\d{3}0s\b")
 _DECIMAL_COMMA = re.compile(r"(?:^|[^\d.:\-~])\d{1,4},$")
 
@@ -375,7 +388,7 @@ _TIME = rf"[\"']?({literals.NUMBER})(?:{literals.UNIT})?"
 _START_END = re.compile(
     rf"(?<![A-Za-z])(?:start|begin|from)(?:ning|s|ing)?(?:[ _-]?(?:times?|sec\w*|timestamp|point"
     rf"|at))?(?:\s?\([^()\n]{{0,20}}\))?[\"']?(?:\s{{0,2}}[:=>]|\s-\s)\s{{0,3}}{_TIME}"
-    rf"[^\d\n]{{0,20}}?\n?[^\d\n]{{0,20}}?(?<![A-Za-z])(?:end|stop|finish|to)(?:s|ing)?(?:[ _-]?(?:times?"
+    rf"[^\d\n]{{0,20}}?\n{{0,2}}[^\d\n]{{0,20}}?(?<![A-Za-z])(?:end|stop|finish|to)(?:s|ing)?(?:[ _-]?(?:times?"
     rf"|sec\w*|timestamp|point|at))?(?:\s?\([^()\n]{{0,20}}\))?[\"']?(?:\s{{0,2}}[:=>]"
     rf"|\s-\s)\s{{0,3}}{_TIME}",
     re.IGNORECASE,
@@ -448,9 +461,8 @@ def _rows_of_pairs(text: str) -> Iterator[Pairs]:
 def _flat(prose: Timed) -> Match | None:
     """The last pair in brackets, or a reply that is one list or one pair in parentheses."""
     bare = prose.tail.strip()
-    is_list = bare.startswith("[") and bare.endswith("]")
     for each in reversed(_counting_lists(prose.tail)):
-        if isinstance(each.node, list) and (len(each.node) == 2 or is_list):
+        if isinstance(each.node, list) and (len(each.node) == 2 or prose.tail[each.start : each.end] == bare):
             spans = _spans_of(each.node)
             return Match(spans, prose.tail[each.start : each.end]) if spans is not None else None
     if bare[:1] + bare[-1:] == "()":

@@ -21,7 +21,7 @@ def found_spans(text, asks=("spans",)):
 
 
 def test_the_corpus_is_large():
-    assert len(ANSWER_CASES) + len(SPAN_CASES) >= 800
+    assert len(ANSWER_CASES) + len(SPAN_CASES) >= 1000
 
 
 @pytest.mark.parametrize(("options", "text", "expected"), ANSWER_CASES)
