@@ -24,9 +24,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from evqa import containers, video_index
+from evqa import av1, containers, hevc, video_index
 from evqa.containers import Identity, failures_named
-from evqa.hevc import References
 from evqa.video_index import Index, VideoPacket, codec_of, index_of
 
 __all__ = ["Index", "forget", "frames_of", "index_of"]
@@ -202,32 +201,34 @@ def _decoded(
     context.flush_buffers()
     leave_out = _Leaving(stream)
     for position, packet in packets:
-        leave_out.before(packet, is_target=position in targets)
-        yield from context.decode(packet)
+        if leave_out.gives(packet, is_target=position in targets):
+            yield from context.decode(packet)
         if position >= stop:
             break
     yield from context.decode(None)
 
 
 class _Leaving:
-    """Lets the decoder leave out the pictures that nothing refers to, where this changes no other picture.
+    """Leaves out pictures that nothing refers to, where this changes no other picture.
 
-    Of H.264 these are all that it calls so (`nal_ref_idc` is 0); of HEVC see `hevc`. Other codecs keep state from
-    one picture to the next, or their decoders do not do it a picture at a time.
+    Of H.264 these are all that it calls so (`nal_ref_idc` is 0); of HEVC and AV1 see `hevc` and `av1`. The decoder
+    leaves them out itself, that of AV1 does not get them. A picture of another codec may hand on more than pixels.
     """
 
     def __init__(self, stream: VideoStream) -> None:
         self._context = stream.codec_context
-        codec = codec_of(stream)
-        self._leaves = codec in {"h264", "hevc"}
-        self._references = References(self._context.extradata) if codec == "hevc" else None
+        self._codec = codec_of(stream)
+        kinds = {"hevc": hevc.References, "av1": av1.References}
+        self._references = kinds[self._codec](self._context.extradata) if self._codec in kinds else None
 
-    def before(self, packet: VideoPacket, *, is_target: bool) -> None:
-        """Set the decoder for the next packet."""
-        if not self._leaves:
-            return
+    def gives(self, packet: VideoPacket, *, is_target: bool) -> bool:
+        """Set the decoder for the next packet; whether it is to get it."""
         is_needed = self._references is not None and self._references.is_needed(memoryview(packet))
-        self._context.skip_frame = "DEFAULT" if is_target or is_needed else "NONREF"
+        if self._codec == "av1":
+            return is_target or is_needed
+        if self._codec in {"h264", "hevc"}:
+            self._context.skip_frame = "DEFAULT" if is_target or is_needed else "NONREF"
+        return True
 
 
 def _packets_from(

@@ -138,14 +138,23 @@ def _installed(wanted: set[str]) -> list[Reader]:
     return found
 
 
+def _read(reader: Reader, path: Path, indices: Sequence[int]) -> Sequence[np.ndarray] | None:
+    """The frames; None where the library cannot read the file (its own FFmpeg may lack the codec)."""
+    try:
+        return reader.read(path, indices)
+    except Exception as error:  # noqa: BLE001  (each library has errors of its own)
+        print(f"{reader.name} cannot read {path.name}: {str(error).splitlines()[0][:120]}")
+        return None
+
+
 def _compare_one(readers: Sequence[Reader], video: media.Video, indices: Sequence[int], rounds: int) -> None:
     seconds: dict[str, list[float]] = {reader.name: [] for reader in readers}
     for _ in range(rounds):
         for reader in readers:
             before = time.process_time()
-            reader.read(video.path, indices)
-            seconds[reader.name].append(time.process_time() - before)
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
+            is_read = _read(reader, video.path, indices) is not None
+            seconds[reader.name].append(time.process_time() - before if is_read else float("nan"))
+    middle = {name: statistics.median(values) for name, values in seconds.items()}  # nan: it cannot read the file
     cells = " | ".join(f"{middle[reader.name]:.3f}" for reader in readers)
     ratios = ", ".join(f"{name} {middle[name] / middle['evqa']:.2f}" for name in middle if name != "evqa")
     print(f"| {video.path.name} | {len(indices)} | {cells} | {ratios} |", flush=True)
@@ -153,7 +162,8 @@ def _compare_one(readers: Sequence[Reader], video: media.Video, indices: Sequenc
 
 def _print_right(readers: Sequence[Reader], video: media.Video, indices: Sequence[int]) -> None:
     """How many of the frames are the right ones by each reader, and whether evqa's are equal to the last bit."""
-    found = {reader.name: reader.read(video.path, indices) for reader in readers}
+    read = {reader.name: _read(reader, video.path, indices) for reader in readers}
+    found = {name: images for name, images in read.items() if images is not None}
     near = _decoded_whole(video.path, {near for index in indices for near in (index - 1, index, index + 1)})
     counts = {
         name: sum(_is_right(image, near, index) for image, index in zip(images, indices, strict=True))

@@ -11,7 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from evqa import containers, images, masks, media, sample_tables, video_file, video_index
+from evqa import av1, containers, hevc, images, masks, media, sample_tables, video_file, video_index
 from evqa.methods.conversation import Conversation
 from evqa.schema import Sample
 
@@ -490,21 +490,40 @@ def test_hevc_pictures_that_are_left_out_change_no_other(tmp_path, suffix, param
     assert_exact(path, sparse_plans(48)[::2])
 
 
-def test_some_hevc_pictures_are_left_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    "params", ["hierarchical-levels=4", "hierarchical-levels=2", "pred-struct=1", "tile-columns=1"]
+)
+def test_av1_pictures_that_are_left_out_change_no_other(tmp_path, suffix, params):
+    path = tmp_path / f"clip{suffix}"
+    encode(path, range(48), codec="libsvtav1", options={"preset": "12", "g": "24", "svtav1-params": params})
+    assert_exact(path, sparse_plans(48)[::2])
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx265", {"x265-params": LAYERS}), ("libsvtav1", {"preset": "10"})])
+def test_some_pictures_are_left_out(tmp_path, monkeypatch, codec, options):
     path = tmp_path / "clip.mp4"
-    encode(path, range(33), codec="libx265", options={"x265-params": LAYERS})
-    decoded = []
-    before = video_file._Leaving.before
-    monkeypatch.setattr(
-        video_file._Leaving,
-        "before",
-        lambda self, packet, is_target: (
-            before(self, packet, is_target=is_target),
-            decoded.append(self._context.skip_frame),
-        ),
-    )
+    encode(path, range(33), codec=codec, options=options)
+    left_out = []
+    gives = video_file._Leaving.gives
+
+    def noted(self, packet, *, is_target):
+        is_given = gives(self, packet, is_target=is_target)
+        left_out.append(not is_given or str(self._context.skip_frame).endswith("NONREF"))
+        return is_given
+
+    monkeypatch.setattr(video_file._Leaving, "gives", noted)
     media.load(media.probe(path), [15])
-    assert sum(str(skip).endswith("NONREF") for skip in decoded) >= 4
+    assert sum(left_out) >= 3
+
+
+def test_headers_of_damaged_packets_tell_nothing():
+    rng = np.random.default_rng(0)
+    for number in range(3000):
+        content = memoryview(rng.integers(0, 256, number % 40).astype(np.uint8).tobytes())
+        for kind in (hevc.References, av1.References):
+            references = kind(b"" if number % 2 else content.tobytes())
+            assert references.is_needed(content) in {True, False}
 
 
 def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
