@@ -104,7 +104,7 @@ def folder_of_a_bomb(path):
         (text, "cannot be read as a video .*fetch it again"),
         (play_list, "cannot be read as a video"),
         (file_list, "cannot be read as a video"),
-        (removed, "cannot be read as a video: .*No such file"),
+        (removed, "no such file: .*expected a video"),
         (sound_only, "has no video stream, it holds audio"),
         (noise_for_pictures, "cannot be read as a video|has no picture that can be decoded"),
         (empty_folder, r"has no \.jpg, \.jpeg or \.png file"),
