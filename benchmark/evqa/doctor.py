@@ -16,7 +16,7 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from evqa import native, roots, zoo
+from evqa import cores, native, roots, zoo
 
 Level = Literal["ok", "note", "broken"]
 
@@ -75,6 +75,7 @@ def diagnose(*, imports: bool = True) -> list[Finding]:
         compiled_part(native.state()),
         *missing_extras(EXTRAS),
         *_torch(),
+        _threads(cores.policy()),
         *_torchvision(),
         *_transformers(),
     ]
@@ -162,6 +163,13 @@ def _torch() -> Iterator[Finding]:
     build = "a CUDA build" if cuda else "a CPU build"
     means = "" if cuda else "models run on the CPU: right for tiny, very slow for 3B and 7B"
     yield Finding(level="ok" if cuda else "note", what=f"torch {version}, {build}", means=means)
+
+
+def _threads(threads: cores.Threads) -> Finding:
+    means = f"models on the CPU compute with so many; {cores.THREADS}=N sets another number"
+    if threads.reason.startswith(cores.THREADS):
+        means = f"models on the CPU compute with so many; unset {cores.THREADS} to count the idle cores instead"
+    return Finding(level="ok", what=f"threads for inference: {threads.number} ({threads.reason})", means=means)
 
 
 def has_cuda_build() -> bool:

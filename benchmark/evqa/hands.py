@@ -37,6 +37,8 @@ class Hands:
     """so many copies of the model, each in a process and on a GPU of its own; none: one, in this process."""
     cluster: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """the Ray cluster that the workers are in; RAY_ADDRESS where none is given, else this machine."""
+    sample_timeout: Annotated[float | None, arg(metavar="SECONDS")] = None
+    """with --workers: seconds for a sample, then its worker is killed and replaced; none: 1800; 0: any time."""
     concurrency: Number = None
     """questions at once to one model that can (an API, batches); none: as many as its row says."""
     restart: bool = False
@@ -53,6 +55,8 @@ class Hands:
         if self.workers is None:
             if self.cluster is not None:
                 raise ValueError(f"--cluster {self.cluster} needs to know how many: give --workers N")
+            if self.sample_timeout:
+                raise ValueError("--sample-timeout ends a process that hangs, so it needs workers: give --workers 1")
             from evqa import models, pool
 
             yield pool.Threads(models.build(model, **overrides), self.concurrency)
@@ -69,5 +73,6 @@ class Hands:
                 f"holds for one process: leave --workers out, --concurrency N asks N questions at once"
             )
         recipe = workers.Recipe(model=model, overrides=overrides)
-        with workers.hired(recipe, self.workers, address=self.cluster) as crew:
+        given = workers.SAMPLE_TIMEOUT if self.sample_timeout is None else self.sample_timeout
+        with workers.hired(recipe, self.workers, address=self.cluster, timeout=given or None) as crew:
             yield crew

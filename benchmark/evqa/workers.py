@@ -3,13 +3,16 @@
 A worker has as many samples at a time as its model takes at once (one, or what fills its batches), and gets the
 next one as soon as one is done. A worker that dies (killed, out of memory, a machine lost, an error of the GPU) is
 replaced, and each sample that it had is tried once more, alone, so that no sample fails for another's sake; one on
-which two workers die is a failed record. All that a worker does goes back to the driver, which alone writes.
+which two workers die is a failed record. A worker that gives no prediction within the time-out of a sample hangs: it is
+killed, and replaced in the same way. All that a worker does goes back to the driver, which alone writes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,9 @@ from evqa.runner import Work
 from evqa.schema import Prediction, Sample
 
 Settings = Mapping[str, str | int | float | bool | None]
+
+SAMPLE_TIMEOUT = 1800.0
+"""Seconds that a worker has for a sample before it counts as dead: half an hour, many times what one takes."""
 
 MAX_TRIES = 2
 """Workers that a sample may cost."""
@@ -85,18 +91,23 @@ class Worker:
 
 
 @contextmanager
-def hired(recipe: Recipe, count: int, *, address: str | None = None) -> Generator[Workers]:
+def hired(
+    recipe: Recipe, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
+) -> Generator[Workers]:
     """`count` workers, at least one of which has its model; they are dismissed at the end.
 
     Args:
         recipe: what they do.
         count: of workers; each has a GPU of its own where there are any (`CUDA_VISIBLE_DEVICES` holds).
         address: see `cluster.connected`.
+        timeout: seconds that a worker has for a sample; None = any time. Loading the model has no time-out.
     """
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"the time-out of a sample is a number of seconds above 0, got {timeout}")
     if count < 1:
         raise ValueError(f"a run has at least 1 worker, got {count}")
     with cluster.connected(count, address) as ray:
-        workers = Workers(ray, recipe, count, cluster.gpus_each(ray, count, recipe.num_gpus()))
+        workers = Workers(ray, recipe, count, cluster.gpus_each(ray, count, recipe.num_gpus()), timeout)
         try:
             workers.wait_for_one()
             yield workers
@@ -110,8 +121,9 @@ class Workers:
     prices: Prices | None = None
     """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
 
-    def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int) -> None:
+    def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int, timeout: float | None = SAMPLE_TIMEOUT) -> None:
         self.name = recipe.model
+        self._timeout = timeout
         self._ray, self._recipe, self._gpus = ray, recipe, gpus
         self._ready: Ready | None = None
         self._hired: list[_Hired] = []
@@ -202,14 +214,32 @@ class Workers:
         self._begin(one.actor.predict.remote(sample), _Job(one, sample=sample))
 
     def _ended(self) -> tuple[_Job, object]:
-        """A job that has ended, with what it gave, or the error that ended it."""
-        (reference,), _ = self._ray.wait(list(self._jobs), num_returns=1)
+        """A job that has ended, with what it gave, or the error that ended it; one that takes too long has ended."""
+        while not (ended := self._ray.wait(list(self._jobs), num_returns=1, timeout=self._seconds_left())[0]):
+            if (hanging := self._hanging()) is not None:
+                job = self._jobs.pop(hanging)
+                job.hired.num_jobs -= 1
+                return job, TimeoutError(f"no prediction within {self._timeout:g} s (--sample-timeout)")
+        (reference,) = ended
         job = self._jobs.pop(reference)
         job.hired.num_jobs -= 1
         try:
             return job, self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             return job, error
+
+    def _seconds_left(self) -> float | None:
+        """Seconds until the next sample takes too long; None = none can."""
+        if self._timeout is None:
+            return None
+        begun = [job.begun for job in self._jobs.values() if job.sample is not None]
+        return max(0.0, min(begun) + self._timeout - time.monotonic()) if begun else None
+
+    def _hanging(self) -> Any:
+        """The reference of a sample that has taken too long; None = there is none."""
+        now, timeout = time.monotonic(), self._timeout or math.inf
+        late = (key for key, job in self._jobs.items() if job.sample is not None and now - job.begun >= timeout)
+        return next(late, None)
 
     def _settle(self, job: _Job, result: object) -> Prediction | None:
         """The prediction of a job that went well, if it was for one."""
@@ -275,6 +305,8 @@ class _Job:
     hired: _Hired
     sample: Sample | None = None
     work: Work | None = None
+    begun: float = field(default_factory=time.monotonic)
+    """When it was handed over, by `time.monotonic`."""
 
 
 def _lost(sample: Sample, reason: str) -> Prediction:
@@ -283,6 +315,8 @@ def _lost(sample: Sample, reason: str) -> Prediction:
 
 def _reason(error: Exception) -> str:
     """What ended a worker, in a line; an error of Ray's holds a whole traceback."""
+    if isinstance(error, TimeoutError):
+        return str(error)
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         return f"{cause}" if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"

@@ -251,6 +251,74 @@ def test_each_architecture_takes_a_clip_by_its_own_video_processor(
     assert list(model.shown(Clip(clip))) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
 
 
+@pytest.mark.parametrize("seconds", [[0.0, 3.5, 7.0, 10.5], [0.0, 0.4, 3.1, 3.2, 9.9], [1.25], [0.0, 3599.999]])
+def test_video_processors_are_told_the_true_seconds_of_irregular_frames(seconds: list[float]) -> None:
+    """By transformers' own record, from which every processor takes its times; no processor is needed for it."""
+    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+    from transformers.video_utils import VideoMetadata
+
+    from evqa.models.hf_chat import time_metadata
+
+    metadata = VideoMetadata(**time_metadata(seconds, duration=12.0))
+    assert metadata.timestamps == pytest.approx(seconds, abs=5e-4)
+    if len(seconds) > 1:
+        mean = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+        assert 2 / metadata.sampled_fps == pytest.approx(2 * mean, rel=1e-3), "Qwen2.5-VL's second_per_grid_ts"
+    assert metadata.duration == 12.0
+    told = Qwen3VLProcessor._calculate_timestamps(
+        None,
+        list(metadata.frames_indices),
+        metadata.fps,
+        2,  # type: ignore[arg-type]
+    )
+    padded = seconds + seconds[-1:] * (len(seconds) % 2)
+    assert told == pytest.approx([sum(padded[at : at + 2]) / 2 for at in range(0, len(padded), 2)], abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["Qwen2_5_VLForConditionalGeneration", "InternVLForConditionalGeneration"])
+def test_frames_of_a_clip_with_irregular_times_are_shown_with_their_own_seconds(
+    architecture: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "irregular.mp4"
+    write_irregular(path, times := [0.0, 0.5, 1.0, 4.5, 8.0, 8.1])
+    model = models.build(str(checkpoints[architecture]), max_tokens=1, max_side=28, fps=10.0, max_frames=6)
+    prepared = model._prepare(question(path, "When?"))
+    assert [f"[{second:.1f} s]" in prepared.text for second in times] == [True] * 6
+    model._video = "file"
+    (shown,) = model._prepare(question(path, "When?")).videos
+    told = [index / shown.metadata["fps"] for index in shown.metadata["frames_indices"]]
+    assert told == pytest.approx(times, abs=1e-3)
+
+
+def write_irregular(path: Path, times: list[float]) -> None:
+    """A clip whose frames stand at these seconds."""
+    from fractions import Fraction
+
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for number, second in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(second * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_samples_of_one_question_have_seeds_of_their_own(checkpoints: dict[str, Path], clip: Path) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model = models.build(folder, max_tokens=6, max_side=28, temperature=1.0, batch_size=2)
+    asked = question(clip, "What?")
+    drawn = [reply.text for reply in model.samples(asked, 3)]
+    assert len(set(drawn)) == 3
+    assert drawn[0] == model.generate(asked).text
+    assert [reply.text for reply in model.samples(asked, 3)] == drawn, "the same seed draws the same"
+    with pytest.raises(ValueError, match="at temperature 0 would be equal"):
+        models.build(folder, max_tokens=1).samples(asked, 2)
+
+
 def add_video_processor(folder: Path, placeholder: str) -> None:
     """Write what a published checkpoint has: image processor, video processor and tokenizer in one."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES

@@ -160,6 +160,31 @@ def test_each_worker_has_a_gpu_of_its_own_of_those_that_may_be_used(tmp_path: Pa
         run(bench.replies(tmp_path / "replies.json", 1), data, tmp_path / "run", 5)
 
 
+def test_a_worker_that_hangs_is_killed_and_replaced_and_only_its_sample_fails(
+    tmp_path: Path, joined: str, bench: Bench
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def hanging(model: Model, sample: Sample) -> Prediction:
+        is_first = not (marks / sample.id).exists()
+        (marks / sample.id).touch()
+        if sample.id == "s002" or (sample.id == "s001" and is_first):
+            (marks / f"pid-{os.getpid()}").touch()
+            time.sleep(3600)
+        return Prediction(sample=sample.id, status="ok")
+
+    data = datasets.load(str(bench.data(tmp_path / "data", 5)))
+    recipe = workers.Recipe(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with workers.hired(recipe, 1, timeout=1.0) as crew:
+        found = {one.sample: one.error for one in crew.predict(data.samples, hanging)}
+        dead = [int(path.name.removeprefix("pid-")) for path in marks.glob("pid-*")]
+        until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
+    assert len(dead) == 3
+    assert found.pop("s002") == "2 workers died on it, the last: no prediction within 1 s (--sample-timeout)"
+    assert found == dict.fromkeys(("s000", "s001", "s003", "s004"))
+
+
 def test_a_worker_that_dies_is_replaced_and_its_sample_tried_once_more(
     tmp_path: Path, joined: str, bench: Bench
 ) -> None:
@@ -407,6 +432,8 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
     [
         (("--workers", "0"), "at least 1 worker"),
         (("--cluster", "127.0.0.1:1"), "give --workers N"),
+        (("--sample-timeout", "5"), "needs workers: give --workers 1"),
+        (("--workers", "1", "--sample-timeout", "-5"), "seconds above 0, got -5"),
         (("--workers", "2", "--concurrency", "4"), "give one"),
     ],
 )

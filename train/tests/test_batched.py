@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from evqa.models.base import Clip, Message
+from evqa.models.sampling import Sampling
 from unipixel.data import conversation, frames
-from unipixel.sampling import Sampling
 
 
 def a_question(tokenizer, text, num_frames, side, seed):

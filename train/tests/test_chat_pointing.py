@@ -149,6 +149,19 @@ def test_sampling_starts_from_its_seed_and_leaves_torch_as_it_was(speaker, video
     assert speaker("B").settings["decoding"] == "greedy"
 
 
+def test_samples_of_one_question_have_seeds_of_their_own(speaker, video):
+    chat = speaker("BC#", max_new_tokens=12, temperature=40.0, batch_size=2)
+    question = asked(Clip(video))
+    drawn = chat.samples(question, 3)
+    assert len({reply.text for reply in drawn}) == 3
+    assert drawn[0].text == chat.generate(question).text
+    assert all(len(reply.masks.tracks) == reply.text.count("<|seg|>") for reply in drawn)
+    assert [reply.text for reply in chat.samples(question, 5)][:3] == [reply.text for reply in drawn]
+    for number, reason in ((0, "at least 1, got 0"), (2, "at temperature 0 would be equal")):
+        with pytest.raises(ValueError, match=reason):
+            speaker("B").samples(question, number)
+
+
 def test_the_marked_clock_says_the_seconds_in_words(speaker, video, tiny_model):
     tiny_model.config.clock = "marked"
     chat = speaker("#")

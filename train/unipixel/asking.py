@@ -46,11 +46,14 @@ class Asked(NamedTuple):
     places: list[referring.Place]
     regions: list[Tensor | None]
     """One for each of `seen`."""
+    draw: int = 0
+    """Number of the sampled reply to the same question: each has noise of its own."""
 
     def digest(self, seed: int) -> int:
-        """A number that follows from a seed and what is asked of which pixels."""
+        """A number that follows from a seed, the number of the draw and what is asked of which pixels."""
+        start = zlib.crc32(b"%d" % self.draw, seed) if self.draw else seed
         parts = [self.input_ids, *(one.patches.pixel_values for one in self.seen)]
-        return functools.reduce(lambda so_far, part: zlib.crc32(part.numpy().data, so_far), parts, seed)
+        return functools.reduce(lambda so_far, part: zlib.crc32(part.numpy().data, so_far), parts, start)
 
 
 class Reader:

@@ -27,6 +27,7 @@ from evqa.choices import letter_place
 from evqa.models.base import Clip, Masks, Message, ModelError, Reply
 from evqa.models.batching import Batcher
 from evqa.models.row import Dialect
+from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, is_finite
 from evqa.schema import LETTERS, Track, Usage
 from unipixel import devices, visits
@@ -35,7 +36,6 @@ from unipixel.data import conversation
 from unipixel.model import checkpoints
 from unipixel.model.output import Written
 from unipixel.model.unipixel import UniPixel
-from unipixel.sampling import Sampling
 from unipixel.tracks import Scene, all_tracks
 from unipixel.visits import Visits
 from unipixel.watching import Look, chosen
@@ -54,7 +54,7 @@ class Loaded(NamedTuple):
 
 
 class UniPixelChat:
-    """A checkpoint that replies with text and masks: the same question gets the same reply."""
+    """A checkpoint that replies with text and masks: `generate` always the same to a question, `samples` several."""
 
     dialect: Dialect = "trained"
 
@@ -97,7 +97,7 @@ class UniPixelChat:
             mask_fps: frames a second that the mask decoder draws.
             mask_margin: seconds around the reply's spans that it draws.
             temperature: of sampling; 0 = the likeliest token each time.
-            seed: of sampling; the same question about the same pixels draws the same.
+            seed: of sampling; the same question about the same pixels draws the same (`samples` draws several).
             batch_size: questions in one pass.
             compile: compile the mask decoder's image encoder (torch.compile): the first clip takes minutes longer.
             device: "auto" = a GPU where there is one.
@@ -110,6 +110,7 @@ class UniPixelChat:
         self.policy = visits.Policy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
         self.temperature, self.seed = temperature, seed
         self.concurrency = 2 * batch_size if batch_size > 1 else 1
+        self._batch_size = batch_size
         self._batcher: Batcher[Asked, Reply] = Batcher(self._replies, batch_size)
         self._lock = threading.Lock()
         self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
@@ -173,6 +174,21 @@ class UniPixelChat:
         with self._batcher.preparing():
             asked = self.reader.read(messages)
         return self._batcher.result(asked)
+
+    def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
+        """`n` sampled replies to one conversation, each with a seed of its own; the first is that of `generate`.
+
+        They are computed `batch_size` at a time, and do not depend on that. `ValueError`: `temperature` is 0, so that
+        all would be equal.
+        """
+        if n < 1:
+            raise ValueError(f"n is a number of replies, at least 1, got {n}")
+        if n > 1 and not self.temperature:
+            raise ValueError(f"{n} replies at temperature 0 would be equal: give a temperature above 0")
+        asked = self.reader.read(messages)
+        drawn = [asked._replace(draw=number) for number in range(n)]
+        groups = [drawn[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
+        return [reply for group in groups for reply in self._replies(group)]
 
     def generate_all(self, conversations: Sequence[Sequence[Message]]) -> list[Reply]:
         """Replies to several conversations in one pass, as if each were alone."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from evqa import jsonl, media, pointing, zoo
+from evqa import cores, jsonl, media, pointing, zoo
 from evqa.evidence_files import EvidenceDrawing
 from evqa.overlay import PromptMark
 from evqa.schema import Prediction, Track
@@ -76,6 +76,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         raise ValueError(f"the side is a multiple of 32 pixels, got {side}")
     signs = signs_of(video, points, boxes, mask_files)
     place = devices.device(device)
+    cores.apply()
     tracker = decoder_weights.load_tracker(zoo.locate_weights(weights), side)[1].eval().to(place)  # type: ignore[arg-type]
     planned = visits.plan(video, prompt_frame=frame)
     prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))

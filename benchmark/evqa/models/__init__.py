@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from evqa import suggestions, zoo
+from evqa import cores, suggestions, zoo
 from evqa.models.api_rows import API_MODELS
 from evqa.models.base import Formatted, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
@@ -154,7 +154,9 @@ def build(name: str, **overrides: Setting) -> Model:
     found = row(name)
     if "checkpoint" not in overrides:
         check_weights(name)
+    cores.quieten()
     make = _adapter(name, found)
+    cores.apply()
     shared = _shared(make)
     settings = renamed_settings(_settings(make), overrides)
     _check(name, make, settings)

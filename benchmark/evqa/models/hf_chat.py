@@ -6,10 +6,12 @@ unlike of image processors, transformers (5.23, `video_processing_utils.py`) has
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -22,6 +24,7 @@ from evqa import checkpoint_files, media, zoo
 from evqa.models.base import Clip, Message, ModelError, Part, Reply, Still
 from evqa.models.batching import Batcher
 from evqa.models.frames import ClipCache, FramePolicy, Picture, mark, pictures, still
+from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, check_finite, loading, tensors_of
 from evqa.schema import Usage
 
@@ -31,12 +34,24 @@ TELLS_TIMES = {"qwen3_vl", "qwen3_vl_moe", "video_llama_3"}
 """Kinds of models whose processors write the time of each frame of a video (transformers' processing_*.py)."""
 
 
+TICKS = 1000
+"""Frames a second of the video that clips are described as: seconds are exact to a millisecond."""
+
+
 class Prepared(NamedTuple):
     """A conversation, ready for the processor."""
 
     text: str
     images: list[Image.Image]
     videos: list[Shown]
+    draw: int = 0
+    """Number of the sampled reply to the same question: each has noise of its own."""
+
+    def digest(self, seed: int) -> int:
+        """A number that follows from a seed, the number of the draw and what is asked of which pictures."""
+        pictures = [*self.images, *(frame for shown in self.videos for frame in shown.frames)]
+        parts = [f"{self.draw} {self.text}".encode(), *(picture.tobytes() for picture in pictures)]
+        return functools.reduce(lambda so_far, part: zlib.crc32(part, so_far), parts, seed)
 
 
 class Shown(NamedTuple):
@@ -47,7 +62,7 @@ class Shown(NamedTuple):
 
 
 class HFChat:
-    """A checkpoint that replies greedily, several questions in one pass."""
+    """A checkpoint that replies, several questions in one pass: `generate` always the same to a question."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -57,6 +72,8 @@ class HFChat:
         checkpoint: str,
         video: Literal["file", "frames"] = "frames",
         max_tokens: int = 2048,
+        temperature: float = 0.0,
+        seed: int = 0,
         batch_size: int = 1,
         device_map: str = "auto",
         dtype: str = "auto",
@@ -71,6 +88,8 @@ class HFChat:
             checkpoint: a name of the zoo, or a folder.
             video: "frames" = pictures in the text, each after its time; "file" = one video, as the model was trained.
             max_tokens: where a reply is cut.
+            temperature: of sampling; 0 = the likeliest token each time.
+            seed: of sampling; the same question draws the same (`samples` draws several).
             batch_size: questions in one pass.
             device_map: "auto" = over all GPUs, else the CPU; or a device.
             dtype: "auto" = as the weights are stored.
@@ -87,6 +106,7 @@ class HFChat:
         self.name = name
         self.concurrency = 2 * batch_size if batch_size > 1 else 1
         self._policy, self._video, self._max_tokens = frames, video, max_tokens
+        self._temperature, self._seed, self._batch_size = temperature, seed, batch_size
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         _check_token(self._processor, self._model, folder)
@@ -109,7 +129,7 @@ class HFChat:
             **self._identity,
             "video": self._video,
             **self._policy.settings(),
-            "decoding": "greedy",
+            "decoding": f"temperature {self._temperature}, seed {self._seed}" if self._temperature else "greedy",
             "max_tokens": self._max_tokens,
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
@@ -124,6 +144,20 @@ class HFChat:
         with self._batcher.preparing():
             prepared = self._prepare(messages)
         return self._batcher.result(prepared)
+
+    def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
+        """`n` sampled replies to one conversation, each with a seed of its own; the first is that of `generate`.
+
+        `ValueError`: `temperature` is 0, so that all would be equal.
+        """
+        if n < 1:
+            raise ValueError(f"n is a number of replies, at least 1, got {n}")
+        if n > 1 and not self._temperature:
+            raise ValueError(f"{n} replies at temperature 0 would be equal: give a temperature above 0")
+        prepared = self._prepare(messages)
+        drawn = [prepared._replace(draw=number) for number in range(n)]
+        groups = [drawn[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
+        return [reply for group in groups for reply in self._replies(group)]
 
     def _prepare(self, messages: Sequence[Message]) -> Prepared:
         images: list[Image.Image] = []
@@ -154,18 +188,12 @@ class HFChat:
         return pieces
 
     def _shown(self, clip: Clip) -> Shown:
-        """The clip's frames, with the times that processors write out: index / fps."""
+        """The clip's frames, with the times that processors write out."""
         video = media.probe(clip.in_words())
         seen = self._pictures.get(clip.path)
-        metadata = {
-            "total_num_frames": video.num_frames,
-            "fps": video.fps,
-            "duration": video.duration,
-            "frames_indices": [round(picture.second * video.fps) for picture in seen],
-            "width": seen[0].image.width,
-            "height": seen[0].image.height,
-        }
-        return Shown([picture.image for picture in seen], metadata)
+        size = {"width": seen[0].image.width, "height": seen[0].image.height}
+        metadata = time_metadata([picture.second for picture in seen], video.duration)
+        return Shown([picture.image for picture in seen], metadata | size)
 
     def _replies(self, batch: Sequence[Prepared]) -> list[Reply]:
         try:
@@ -185,13 +213,19 @@ class HFChat:
                 max_new_tokens=self._max_tokens,
                 eos_token_id=self._ends,
                 pad_token_id=self._processor.tokenizer.pad_token_id,
-                logits_processor=transformers.LogitsProcessorList([FiniteLogits()]),
+                logits_processor=transformers.LogitsProcessorList(self._processors(batch)),
             )
         seconds = round((time.perf_counter() - start) / len(batch), 3)
         counts = inputs["attention_mask"].sum(dim=1).tolist()
         return [
             self._reply(ids, count, seconds) for ids, count in zip(written[:, length:].tolist(), counts, strict=True)
         ]
+
+    def _processors(self, batch: Sequence[Prepared]) -> list[transformers.LogitsProcessor]:
+        """What logits go through: a check, then noise where replies are sampled."""
+        if not self._temperature:
+            return [FiniteLogits()]
+        return [FiniteLogits(), Sampling(self._temperature, [one.digest(self._seed) for one in batch])]
 
     def _inputs(self, batch: Sequence[Prepared]) -> Any:
         kinds: dict[str, Any] = {}
@@ -213,6 +247,27 @@ class HFChat:
         text = self._processor.tokenizer.decode(ids[:end], skip_special_tokens=True)
         usage = Usage(input_tokens=num_read, output_tokens=len(ids[:end]), seconds=seconds)
         return Reply(text.strip(), usage=usage, finish="length" if end is None else "stop")
+
+
+def time_metadata(seconds: Sequence[float], duration: float) -> dict[str, Any]:
+    """What transformers' video processors take for the true seconds of frames, however irregular they are.
+
+    A processor computes a frame's second as index / fps (Qwen3-VL, VideoLLaMA3), and the mean rate of the frames that
+    it is given as count / total * fps (Qwen2.5-VL: `second_per_grid_ts` = `temporal_patch_size` / rate). So a clip is
+    described as a video of `TICKS` frames a second, whose length is the count times the mean distance.
+
+    Args:
+        seconds: of the frames, ascending.
+        duration: of the clip in seconds.
+    """
+    count = len(seconds)
+    mean = (seconds[-1] - seconds[0]) / (count - 1) if count > 1 else duration
+    return {
+        "total_num_frames": max(1, round(count * mean * TICKS)),
+        "fps": TICKS,
+        "duration": duration,
+        "frames_indices": [round(second * TICKS) for second in seconds],
+    }
 
 
 def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, trust: bool) -> Any:
