@@ -141,7 +141,7 @@ def score_run(
     found = predictions_of(run, dataset, masks)
     scores = part.mark(scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
     path = _beside(run, SCORES)
-    with writing(path.parent):
+    with writing(path.parent, has_out=False):
         write_scores(path, [*scores, *part.mark(trivial)])
     return scores, path
 
@@ -195,7 +195,7 @@ def _not_asked(preset: str, asked: frozenset[Need] | None, dataset: Dataset) -> 
 
 def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     """The scores of each sample, one row a sample and preset."""
-    with writing(path.parent):
+    with writing(path.parent, has_out=False):
         path.parent.mkdir(parents=True, exist_ok=True)
         samples_table.write(path, scores, dataset)
 

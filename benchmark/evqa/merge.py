@@ -67,7 +67,7 @@ def described(folder: Path) -> Run:
 def merge(folder: Path, dataset: Dataset) -> Merged:
     """Write the predictions of a run's shards, and those that it has itself, into its own file."""
     run, shards = described(folder), shards_of(folder)
-    with runner.locked(folder):
+    with runner.locked(folder, has_out=False):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
         places, kept, spent = _last_of_each(written)
@@ -75,7 +75,7 @@ def merge(folder: Path, dataset: Dataset) -> Merged:
         missing, unknown = _compared(places, dataset, selection)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
-        with writing(folder):
+        with writing(folder, has_out=False):
             ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
             jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
             update = {"spent": spent, "selection": None if selection is None else selection.record()}

@@ -68,7 +68,7 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
     broken: list[str] = []
-    with runner.locked(folder), runner.writing(folder):
+    with runner.locked(folder, has_out=False), runner.writing(folder, has_out=False):
         fresh = path.with_name(f"{path.name}.reparsed")
         with path.open("rb") as old, jsonl.rewritten(fresh) as new:
             for line in jsonl.lines(path):

@@ -265,14 +265,15 @@ def latest(path: Path) -> list[Prediction]:
 
 
 @contextmanager
-def writing(folder: Path) -> Generator[None]:
-    """Errors of the disk as errors of the user, who can cure them."""
+def writing(folder: Path, *, has_out: bool = True) -> Generator[None]:
+    """Errors of the disk as errors of the user, who can cure them; `has_out`: whether the command has --out."""
     try:
         yield
     except OSError as error:
         raise ValueError(
             f"cannot write to {folder}: {error.strerror or error}; the predictions in it are safe: make it "
             f"writable or make room and run the same command again, or choose another folder"
+            f"{' with --out' if has_out else ''}"
         ) from error
 
 
@@ -345,9 +346,13 @@ def _done(
 
 
 @contextmanager
-def locked(folder: Path) -> Generator[None]:
-    """Hold the folder for this process: two writers would undo each other's lines. The lock dies with us."""
-    with writing(folder):
+def locked(folder: Path, *, has_out: bool = True) -> Generator[None]:
+    """Hold the folder for this process: two writers would undo each other's lines. The lock dies with us.
+
+    `has_out`: whether the command has --out.
+    """
+    other = "another folder with --out" if has_out else "another folder"
+    with writing(folder, has_out=has_out):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -356,11 +361,11 @@ def locked(folder: Path) -> Generator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise ValueError(
-                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose another folder"
+                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose {other}"
             ) from error
         except OSError as error:  # a network's file system may have no locks
-            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose a folder on another disk") from error
-        with writing(folder):
+            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {other}") from error
+        with writing(folder, has_out=has_out):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
