@@ -119,11 +119,7 @@ def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sam
 
 def _guessed(sample: Sample, row: Metric, count: int) -> float | None:
     """One in `count`; None where the sample does not have the question."""
-    return _whole(row) / count if count and choice_of(sample, row.needs[0])[0] is not None else None
-
-
-def _whole(row: Metric) -> float:
-    return 100.0 if row.unit == "percent" else 1.0
+    return 1 / count if count and choice_of(sample, row.needs[0])[0] is not None else None
 
 
 def _of_answers(dataset: Dataset, train: Dataset | None) -> list[Baseline]:

@@ -59,22 +59,20 @@ def _row(first: Scores, second: Scores, title: str) -> list[str] | None:
     if not pairs:
         return None
     ours, theirs, videos = zip(*pairs, strict=True)
-    whole = 100.0 if preset_named(first.preset).metrics[title].unit == "percent" else 1.0
     gain = paired_difference(ours, theirs, videos)
-    scale = 100 / whole
-    means = [f"{scale * sum(values) / len(values):.1f}" for values in (ours, theirs)]
-    tested = mcnemar(ours, theirs) if {*ours, *theirs} <= {0.0, whole} else None
+    means = [f"{100 * sum(values) / len(values):.1f}" for values in (ours, theirs)]
+    tested = mcnemar(ours, theirs) if {*ours, *theirs} <= {0.0, 1.0} else None
     return [
         title,
         *means,
-        _difference(gain, scale),
+        _difference(gain),
         NONE if gain.p is None else f"{gain.p:.4f}",
         str(len(pairs)),
         *([NONE] * 3 if tested is None else [str(tested[0]), str(tested[1]), f"{tested[2]:.4f}"]),
     ]
 
 
-def _difference(gain: Difference, scale: float) -> str:
+def _difference(gain: Difference) -> str:
     if gain.low is None or gain.high is None:
-        return f"{scale * gain.mean:+.1f}"
-    return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
+        return f"{100 * gain.mean:+.1f}"
+    return f"{100 * gain.mean:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"

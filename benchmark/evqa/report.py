@@ -113,15 +113,13 @@ def _counts(mean: Mean) -> tuple[int, ...]:
 
 def means_table(scores: Scores, style: Style = "text") -> str:
     """One row per metric: percent, the 95 % interval, and over what the mean is."""
-    body = [
-        [title, cell(mean, scores.preset, title), *map(str, _counts(mean))] for title, mean in scores.metrics.items()
-    ]
+    body = [[title, cell(mean), *map(str, _counts(mean))] for title, mean in scores.metrics.items()]
     return table(["metric", "mean", *COUNTS], body, style)
 
 
 def derived_line(scores: Scores) -> str:
     """Numbers of a preset that are made of means; empty text where it has none."""
-    shown = [f"{name} {100 * number:.1f}" for name, number in scores.derived.items()]
+    shown = [f"{name} {100 * number.value:.1f}" for name, number in scores.derived.items()]
     return f"{scores.name}: {', '.join(shown)}" if shown else ""
 
 
@@ -168,7 +166,7 @@ def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[
             f"{scores.name} ({scores.partial.samples} of {scores.partial.total})"
             if scores.partial and differs
             else scores.name,
-            *(cell(scores.metrics.get(title), scores.preset, title) for title in shown),
+            *(cell(scores.metrics.get(title)) for title in shown),
         ]
         for scores in rows
     ]
@@ -181,20 +179,19 @@ def group_table(scores: Scores, axis: str, style: Style = "text", columns: Seque
     groups = scores.groups.get(axis, {})
     shown = [title for title in columns if title in scores.metrics]
     body = [
-        [value, str(_num_samples(means)), *(cell(means.get(title), scores.preset, title) for title in shown)]
+        [value, str(_num_samples(means)), *(cell(means.get(title)) for title in shown)]
         for value, means in groups.items()
     ]
     return table([axis, "n", *shown], body, style) if groups else ""
 
 
-def cell(mean: Mean | None, preset: str, title: str) -> str:
+def cell(mean: Mean | None) -> str:
     """`45.2 [40.1, 50.3]` in percent; `-` where the metric does not apply."""
     if mean is None or mean.mean is None:
         return NONE
-    scale = 1.0 if preset_named(preset).metrics[title].unit == "percent" else 100.0
     if mean.low is None or mean.high is None:
-        return f"{scale * mean.mean:.1f}"
-    return f"{scale * mean.mean:.1f} [{scale * mean.low:.1f}, {scale * mean.high:.1f}]"
+        return f"{100 * mean.mean:.1f}"
+    return f"{100 * mean.mean:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
 
 
 def counts_line(scores: Scores) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.jsonl import check_output, rewritten
-from evqa.metrics.presets import preset as preset_named
 from evqa.scores import Scores
 
-COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source")
+COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source", "unit")
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -24,8 +23,6 @@ def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
     """The rows, metrics in percent; None where a metric does not apply to a sample."""
     about = [(sample.question_type, sample.source) for sample in dataset.samples]
     for run in scores:
-        metrics = preset_named(run.preset).metrics
-        scale = {title: 1.0 if metrics[title].unit == "percent" else 100.0 for title in run.metrics}
         for (name, sample), (question_type, source) in zip(run.samples.rows(), about, strict=True):
             row: Row = {
                 "run": run.name,
@@ -35,9 +32,10 @@ def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
                 "status": sample.status,
                 "question_type": question_type,
                 "source": source,
+                "unit": "percent",
             }
             for title, value in sample.values.items():
-                row[title] = None if value is None else scale[title] * value
+                row[title] = None if value is None else 100 * value
             yield row
 
 

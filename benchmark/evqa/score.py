@@ -27,7 +27,7 @@ from evqa.metrics.means import DOES_NOT_APPLY, Column, Mean, mean_of_column, num
 from evqa.metrics.presets import preset as preset_named
 from evqa.outcomes import Cells, Facts, num_frames_of, outcomes
 from evqa.schema import Prediction, Sample
-from evqa.scores import STATUSES, Counts, SampleTable, Scores
+from evqa.scores import STATUSES, Counts, Number, SampleTable, Scores
 
 MAX_GROUPS = 50
 """A tag with more values than this tells samples apart rather than grouping them; it makes no groups."""
@@ -220,7 +220,11 @@ def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFact
         data_sha256=dataset.sha256,
         preset=preset,
         metrics=metrics,
-        derived={title: number for title, number in numbers.items() if number is not None and math.isfinite(number)},
+        derived={
+            title: Number(value=number)
+            for title, number in numbers.items()
+            if number is not None and math.isfinite(number)
+        },
         left_out=left_out,
         groups={
             axis: {value: columns.means(videos, places) for value, places in groups.items()}

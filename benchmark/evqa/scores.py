@@ -6,15 +6,15 @@ import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
 
 from evqa.jsonl import explain, rewritten
 from evqa.metrics.means import Cell, Column, Mean
-from evqa.schema import VERSION, Record, Selected
+from evqa.schema import Record, Selected
 from evqa.shards import Selection
 
 Status = Literal["ok", "missing", "failed"]
@@ -26,8 +26,10 @@ class SampleScores(Record):
 
     video_id: str
     status: Status
+    unit: Literal["fraction"] = "fraction"
+    """Of the values."""
     values: dict[str, float | None]
-    """Metric -> value in the metric's unit; None = the metric does not apply to this sample."""
+    """Metric -> value; None = the metric does not apply to this sample."""
 
 
 class SampleTable(Mapping[str, SampleScores]):
@@ -142,17 +144,69 @@ class Partial(Record):
         return f"PARTIAL {self.samples} of {self.total} samples ({Selection.read(self.selection)})"
 
 
+class Number(Record):
+    """A number that is made of means and is no mean itself."""
+
+    unit: Literal["fraction"] = "fraction"
+    value: float
+
+
+SCORES_VERSION = 2
+"""Version of `Scores`: 2 has all values as fractions and says so; 1 had those of `PERCENT_PRESETS` in percent."""
+
+PERCENT_PRESETS = frozenset({"st-evidence", "st-evidence-mcq"})
+"""Presets whose values version 1 has in percent."""
+
+
+def _in_version_2(value: object) -> object:
+    """The fields of a record of version 1 as version 2 has them; anything else as it is."""
+    fields = cast("dict[str, Any]", value if isinstance(value, dict) else {})
+    if fields.get("version", SCORES_VERSION) != 1:
+        return cast("object", value)
+    derived = {title: {"value": number} for title, number in fields.get("derived", {}).items()}
+    fields = fields | {"version": SCORES_VERSION, "derived": derived}
+    return fields if fields.get("preset") not in PERCENT_PRESETS else fields | _fractions_of(fields)
+
+
+def _fractions_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with values of a record in percent, as fractions."""
+
+    def means(table: dict[str, Any]) -> dict[str, Any]:
+        return {
+            title: mean | {end: _hundredth(mean.get(end)) for end in ("mean", "low", "high")}
+            for title, mean in table.items()
+        }
+
+    return {
+        "metrics": means(fields["metrics"]),
+        "groups": {
+            axis: {value: means(table) for value, table in groups.items()}
+            for axis, groups in fields.get("groups", {}).items()
+        },
+        "samples": {
+            name: row | {"values": {title: _hundredth(value) for title, value in row["values"].items()}}
+            for name, row in fields["samples"].items()
+        },
+    }
+
+
+def _hundredth(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
 class Scores(Record):
     """One run, or one trivial baseline, under one preset."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = SCORES_VERSION
+    unit: Literal["fraction"] = "fraction"
+    """Of every value: from 0 to 1. Tables and the table of samples show percent."""
     name: str
     dataset: str
     data_sha256: str
     preset: str
     metrics: dict[str, Mean]
-    derived: dict[str, float] = Field(default_factory=dict)
-    """Numbers of the preset that are made of means, as fractions: name -> number, where the means are there."""
+    derived: dict[str, Number] = Field(default_factory=dict)
+    """Numbers of the preset that are made of means: name -> number, where the means are there."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -170,6 +224,8 @@ class Scores(Record):
         PlainSerializer(_rows, return_type=dict[str, SampleScores]),
     ]
     """Id of a sample -> its row."""
+
+    _of_version_1 = model_validator(mode="before")(_in_version_2)
 
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:
@@ -203,9 +259,9 @@ def _between(first: Text, later: Text) -> Iterator[Text]:
 
 
 def read_scores(path: Path) -> list[Scores]:
-    """The entries of a `scores.json`."""
+    """The entries of a `scores.json`, also of one that an earlier version wrote."""
     try:
         return TypeAdapter(list[Scores]).validate_python(json.loads(path.read_bytes()))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = explain(error) if isinstance(error, ValidationError) else str(error)
         raise ValueError(f"{path} is no list of scores: {reason}; run `evqa score` again") from error

@@ -434,7 +434,7 @@ def test_scores_are_written_in_a_schema_that_the_command_prints(tmp_path, datase
     assert f"{path}: our records, one a line, 3 records" in text
     assert "2 records or fields that could not be read" in text
     (row,) = json.loads((tmp_path / "mine.scores.json").read_text())
-    assert (row["version"], row["counts"]["malformed"]) == (1, 2)
+    assert (row["version"], row["counts"]["malformed"]) == (2, 2)
     assert main(["schema", "scores"]) == 0
     described = json.loads(capsys.readouterr().out)["$defs"]["Scores"]
     assert set(row) == set(described["properties"])
@@ -459,7 +459,7 @@ def test_each_sample_is_a_row_of_percent(tmp_path, dataset, suffix):
         for preset in ("strict", "st-evidence")
         for rest in (("e0", "100.0", "100.0"), ("e1", "100.0", "0.0"), ("e2", "0.0", "0.0"))
     ]
-    assert [row["status"] for row in rows] == ["ok", "ok", "missing"] * 2
+    assert [(row["status"], row["unit"]) for row in rows] == [(s, "percent") for s in ("ok", "ok", "missing")] * 2
     assert main(["score", str(path), "--data", str(dataset.folder), "--samples", str(tmp_path / "rows.xlsx")]) == 2
 
 

@@ -406,8 +406,8 @@ ROWS = [(name, title) for name, row in PRESETS.items() for title in row.metrics]
 @pytest.mark.parametrize(("name", "title"), ROWS)
 def test_gold_as_prediction_gets_everything_and_silence_nothing(name: str, title: str):
     metric = PRESETS[name].metrics[title]
-    whole = 100.0 if metric.unit == "percent" else 1.0
-    assert metric.value(case()) == pytest.approx(whole, abs=1e-12)
+    assert metric.unit == "fraction"
+    assert metric.value(case()) == pytest.approx(1.0, abs=1e-12)
     assert metric.value(case(answer=None, predicted_spans=(), tracks=())) == 0.0
     assert metric.value(case(answer=None, predicted_spans=None, tracks=())) == 0.0
 
@@ -467,7 +467,7 @@ def test_the_original_scores_predicted_frames_only():
     gold = gold_masks(sparse.sample)
     assert gold is not None
     scored = Case(sparse.sample, prediction, compare(gold, prediction, 6))
-    assert PRESETS["st-evidence"].metrics["J"].value(scored) == 100.0
+    assert PRESETS["st-evidence"].metrics["J"].value(scored) == 1.0
     assert METRICS["J"].value(scored) == pytest.approx(1 / 6)
 
 

@@ -232,7 +232,8 @@ def scored(file, dataset, masks_in=None, preset="st-evidence"):
 
 
 def means(row):
-    return {name: mean.mean for name, mean in row.metrics.items()}
+    """In percent, as the original prints them."""
+    return {name: 100 * mean.mean for name, mean in row.metrics.items()}
 
 
 def same_numbers(row, file, dataset, predicted_masks):
@@ -316,7 +317,7 @@ ODD = [
 def test_an_odd_entry_counts_there_as_there_and_here_as_it_means(tmp_path, dataset, entry, metric, theirs, ours):
     file = write_gen(tmp_path, {"e0": entry})
     legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
-    assert legacy.samples["e0"].values[metric] == pytest.approx(100 * theirs)
+    assert legacy.samples["e0"].values[metric] == pytest.approx(theirs)
     assert strict.samples["e0"].values[metric] == pytest.approx(ours)
     if "NaN" not in file.read_text() and "Infinity" not in file.read_text():
         same_numbers(legacy, file, dataset, tmp_path)
@@ -408,7 +409,7 @@ def test_a_folder_of_masks_can_be_named(tmp_path, dataset):
     file = write_gen(tmp_path, {"e0": response("A", [])})
     masks.write_folder(tmp_path / "elsewhere" / "e0" / "masks", ((i, evidence(i)) for i in range(1, 4)))
     assert scored(file, dataset).samples["e0"].values["J"] == 0
-    assert scored(file, dataset, tmp_path / "elsewhere").samples["e0"].values["J"] == 100
+    assert scored(file, dataset, tmp_path / "elsewhere").samples["e0"].values["J"] == 1
     with pytest.raises(ValueError, match="is no folder: leave it out"):
         inputs.predictions(file, dataset, tmp_path / "nowhere")
 
@@ -500,7 +501,7 @@ def test_choices_are_scored_in_our_convention_and_in_the_original_s(tmp_path, ca
         (row["name"], row["preset"]): {title: mean["mean"] for title, mean in row["metrics"].items()} for row in rows
     }
     assert shown["m_all_1fps", "mcq"] == {"Acc": 0.75, "Acc time": 0.5, "Acc space": 0.5, "all right": 0.25}
-    theirs = {"Acc": 100.0, "Acc time": 200 / 3, "Acc space": 200 / 3}
+    theirs = {"Acc": 1.0, "Acc time": 2 / 3, "Acc space": 2 / 3}
     assert shown["m_all_1fps", "st-evidence-mcq"] == pytest.approx(theirs)
     assert shown["chance", "mcq"] == {"Acc": pytest.approx(0.2), "Acc time": 0.25, "Acc space": 0.25}
 
@@ -602,8 +603,8 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
         assert f"overall {overall:.1f}" in capsys.readouterr().out
         rows = json.loads(path.with_name(f"{path.stem}.scores.json").read_text())
         ours = next(row for row in rows if row["name"] == path.stem)
-        assert mean_values(ours) == pytest.approx(shares)
-        assert 100 * ours["derived"]["overall"] == pytest.approx(overall)
+        assert {title: 100 * mean for title, mean in mean_values(ours).items()} == pytest.approx(shares)
+        assert 100 * ours["derived"]["overall"]["value"] == pytest.approx(overall)
 
 
 def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys):
@@ -677,7 +678,7 @@ def test_a_numeric_answer_is_the_text_of_an_option(tmp_path, dataset):
     file = write_gen(tmp_path, {name: response(said) for name, said in zip(ENTRIES, (3, "3", 3.0, None), strict=True)})
     legacy, strict = scored(file, data), scored(file, data, preset="strict")
     same_numbers(legacy, file, data, tmp_path)
-    assert [row.values["Acc"] for row in legacy.samples.values()] == [100, 100, 0, 0]
+    assert [row.values["Acc"] for row in legacy.samples.values()] == [1, 1, 0, 0]
     assert [row.values["Acc"] for row in strict.samples.values()] == [1, 1, 0, 0]
     nothing = dataclasses.replace(data, samples=tuple(s.model_copy(update={"answer": 4}) for s in samples))
     assert means(scored(file, nothing))["Acc"] == 0  # null is no answer "None"
@@ -696,7 +697,9 @@ def test_masks_that_lie_beside_a_file_count_there_whatever_the_file_says(tmp_pat
     legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
     wanted = same_numbers(legacy, file, dataset, root)
     assert wanted["J"] > 50
-    assert legacy.samples["e1"].values["J"] == 50  # one right frame, and one beyond the video on which gold has nothing
+    assert (
+        legacy.samples["e1"].values["J"] == 0.5
+    )  # one right frame, and one beyond the video on which gold has nothing
     assert (strict.metrics["J"].mean, strict.counts.ok, strict.counts.missing, strict.counts.failed) == (0, 1, 1, 2)
     assert legacy.counts == strict.counts
 

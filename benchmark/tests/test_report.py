@@ -53,14 +53,14 @@ def test_a_table_shows_percent_with_its_interval(scores: list[Scores]):
 
 
 def test_both_presets_show_the_same_scale(scores: list[Scores]):
-    strict, original = (report.cell(entry.metrics["Acc"], entry.preset, "Acc") for entry in scores)
+    strict, original = (report.cell(entry.metrics["Acc"]) for entry in scores)
     assert strict == original
     assert strict.startswith("25.0 [")
 
 
 def test_a_metric_that_does_not_apply_is_a_dash(scores: list[Scores]):
-    assert report.cell(scores[0].metrics["J"], "strict", "J") == "-"
-    assert report.cell(None, "strict", "J") == "-"
+    assert report.cell(scores[0].metrics["J"]) == "-"
+    assert report.cell(None) == "-"
 
 
 def test_the_counts_name_what_went_wrong(scores: list[Scores]):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,10 +95,10 @@ def gold_predictions(dataset: Dataset, **changes: object) -> list[Prediction]:
     return [gold_prediction(sample, **changes) for sample in dataset.samples]
 
 
-def test_gold_as_prediction_scores_one_and_one_hundred(dataset: Dataset):
+def test_gold_as_prediction_scores_one(dataset: Dataset):
     strict, original = score_presets(dataset, gold_predictions(dataset), ["strict", "st-evidence"], name="gold")
     assert {title: mean.mean for title, mean in strict.metrics.items()} == dict.fromkeys(strict.metrics, 1.0)
-    assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(original.metrics, 100.0)
+    assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(original.metrics, 1.0)
     assert all((mean.n_total, mean.n_scored) == (4, 4) for mean in strict.metrics.values())
     assert (strict.counts.ok, strict.counts.missing, strict.counts.failed) == (4, 0, 0)
     assert strict.metrics["Acc"].low == strict.metrics["Acc"].high == 1.0
@@ -147,7 +148,7 @@ def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(da
         first = Track(masks={0: prediction.tracks[0].masks[0]})
         few.append(prediction.model_copy(update={"tracks": (first,), "mask_frames": (0,)}))
     strict, original = score_presets(dataset, few, ["strict", "st-evidence"])
-    assert original.metrics["J&F"].mean == 100.0
+    assert original.metrics["J&F"].mean == 1.0
     assert strict.samples["s0"].values["J"] == pytest.approx(1 / 12)
     assert strict.samples["s3"].values["J"] == pytest.approx(7 / 12)  # the second half is empty on both sides
     assert strict.samples["s3"].values["J held"] == pytest.approx(1 / 6)
@@ -199,7 +200,7 @@ def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_
     assert scores.left_out.keys() == lost
     assert not lost & (scores.metrics.keys() | scores.samples["s0"].values.keys())
     assert all("bash scripts/download.sh st-evidence-gen" in reason for reason in scores.left_out.values())
-    assert {mean.mean for mean in scores.metrics.values()} <= {1.0, 100.0}
+    assert {mean.mean for mean in scores.metrics.values()} <= {1.0}
 
 
 def test_what_is_left_out_does_not_depend_on_the_prediction(dataset: Dataset):
@@ -328,7 +329,7 @@ def test_samples_without_gold_leave_the_mean_in_strict(dataset: Dataset):
     partly = Dataset("partly", dataset.folder, (bare, *dataset.samples[1:]), (), "")
     strict, original = score_presets(partly, gold_predictions(dataset), ["strict", "st-evidence"])
     assert (strict.metrics["mIoU"].n_total, strict.metrics["mIoU"].mean) == (3, 1.0)
-    assert (original.metrics["mIoU"].n_total, original.metrics["mIoU"].mean) == (4, 75.0)
+    assert (original.metrics["mIoU"].n_total, original.metrics["mIoU"].mean) == (4, 0.75)
     assert strict.metrics["J"].n_total == original.metrics["J"].n_total == 3
     assert strict.metrics["joint"].n_total == 3
     assert strict.samples["s0"].values["mIoU"] is None
@@ -362,6 +363,71 @@ def test_scores_read_back_as_they_were_written(dataset: Dataset, tmp_path: Path)
     (tmp_path / "scores.json").write_text('[{"name": 3}]')
     with pytest.raises(ValueError, match=r"is no list of scores.*run `evqa score` again"):
         read_scores(tmp_path / "scores.json")
+
+
+def as_version_1(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of scores.json as version 1 wrote it: without units, two presets in percent."""
+    scale = 100 if entry["preset"] in {"st-evidence", "st-evidence-mcq"} else 1
+
+    def means(table: dict[str, Any]) -> dict[str, Any]:
+        return {
+            title: {
+                key: scale * value if key in {"mean", "low", "high"} and value is not None else value
+                for key, value in mean.items()
+                if key != "unit"
+            }
+            for title, mean in table.items()
+        }
+
+    groups = {axis: {value: means(table) for value, table in rows.items()} for axis, rows in entry["groups"].items()}
+    samples = {
+        name: {
+            "video_id": row["video_id"],
+            "status": row["status"],
+            "values": {title: None if value is None else scale * value for title, value in row["values"].items()},
+        }
+        for name, row in entry["samples"].items()
+    }
+    old = {key: value for key, value in entry.items() if key not in {"unit", "left_out", "partial"}}
+    derived = {title: number["value"] for title, number in entry["derived"].items()}
+    return old | {
+        "version": 1,
+        "metrics": means(entry["metrics"]),
+        "derived": derived,
+        "groups": groups,
+        "samples": samples,
+    }
+
+
+def test_every_value_of_a_file_of_scores_is_a_fraction_and_says_so(dataset: Dataset, tmp_path: Path):
+    path = tmp_path / "scores.json"
+    half = gold_predictions(dataset)[:2]
+    scores = score_presets(dataset, half, ["strict", "st-evidence", "v-star"])
+    write_scores(path, scores)
+    entries = json.loads(path.read_text())
+    assert {entry["version"] for entry in entries} == {2}
+    for entry in entries:
+        tables = [entry["metrics"], *(table for rows in entry["groups"].values() for table in rows.values())]
+        stated = [mean for table in tables for mean in table.values()]
+        stated += [*entry["derived"].values(), *entry["samples"].values(), entry]
+        assert {each["unit"] for each in stated} == {"fraction"}
+        assert entry["metrics"]["Acc"]["mean"] == 0.5
+        assert entry["samples"]["s0"]["values"]["Acc"] == 1.0
+    old = [as_version_1(entry) for entry in entries]
+    assert old[1]["metrics"]["Acc"]["mean"] == old[1]["samples"]["s0"]["values"]["Acc"] / 2 == 50
+    path.write_text(json.dumps(old))
+    for read, written in zip(read_scores(path), scores, strict=True):
+        assert read.samples == written.samples
+        assert read.derived == written.derived
+        assert read.metrics.keys() == written.metrics.keys()
+        for title, mean in read.metrics.items():
+            assert mean.model_dump() == pytest.approx(written.metrics[title].model_dump())
+    path.write_text(json.dumps([old[0] | {"version": 3}]))
+    with pytest.raises(ValueError, match=r"version.*run `evqa score` again"):
+        read_scores(path)
+    path.write_text(json.dumps([{"version": 1, "preset": "st-evidence", "samples": [], "metrics": 3}]))
+    with pytest.raises(ValueError, match=r"run `evqa score` again"):
+        read_scores(path)
 
 
 # Baselines
@@ -406,13 +472,13 @@ def test_the_fitted_span_is_the_best_of_the_grid(dataset: Dataset):
     assert fitted.metrics["t-mean"].mean == pytest.approx(best[0])
 
 
-def test_baselines_without_a_training_set_and_in_percent(dataset: Dataset):
+def test_baselines_without_a_training_set(dataset: Dataset):
     found = baselines.baselines(dataset, presets=("strict", "st-evidence"))
     assert any(scores.name.startswith("constant span fitted on this very set") for scores in found)
     chance = [scores for scores in found if scores.name == "chance"]
     assert [(scores.preset, scores.metrics["Acc"].mean) for scores in chance] == [
         ("strict", 0.25),
-        ("st-evidence", 25.0),
+        ("st-evidence", 0.25),
     ]
     assert any(scores.name == "most frequent letter of this very set (B)" for scores in found)
 

@@ -207,7 +207,8 @@ def read_segments(parsed: object) -> Segments:
     """
     if parsed is None:
         return Segments((), "none_responses")
-    items = as_list((as_object(parsed) or {}).get("segments", []))
+    fields = as_object(parsed)
+    items = None if fields is None else as_list(fields.get("segments", []))
     if items is None:
         return Segments((), "parse_errors")
     if not items:

@@ -46,6 +46,8 @@ class FileScores(Record):
     """All that is known of a prediction file."""
 
     version: Literal[1] = VERSION
+    unit: Literal["fraction"] = "fraction"
+    """Of means and of values of samples; `FileTable.numbers` are as the evaluator counts them."""
     format: str
     conventions: dict[str, str]
     """Name -> what it means."""

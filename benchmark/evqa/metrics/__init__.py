@@ -49,7 +49,7 @@ def per_object(which: Which) -> Callable[[Case], float | None]:
 
 
 def _row(needs: tuple[Need, ...], value: Callable[[Case], float | None], definition: str, source: str) -> Metric:
-    return Metric(needs=needs, value=value, unit="fraction", definition=definition, source=source)
+    return Metric(needs=needs, value=value, definition=definition, source=source)
 
 
 _time = partial(_row, ("spans",))

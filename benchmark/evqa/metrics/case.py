@@ -18,7 +18,8 @@ Need = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "m
 """A part of gold and prediction that a metric compares; `objects` are masks that tell objects apart, and the last two
 are choices of the multiple-choice task."""
 
-Unit = Literal["fraction", "percent"]
+Unit = Literal["fraction"]
+"""Of every value of every preset: from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ class Metric:
     """Predictions in these states leave the mean rather than counting 0: a defect of some published protocols."""
     as_written: bool = False
     """Whether it reads what a file says literally (`Prediction.written`) and the masks that lie beside it."""
-    unit: Unit
-    """Of `value`: from 0 to 1, or from 0 to 100."""
+    unit: Unit = "fraction"
     definition: str
     source: str
 

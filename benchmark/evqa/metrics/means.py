@@ -63,7 +63,10 @@ class Column(NamedTuple):
 
 
 class Mean(Record):
-    """A metric over questions, in the metric's unit."""
+    """A metric over questions."""
+
+    unit: Literal["fraction"] = "fraction"
+    """Of mean, low and high."""
 
     mean: float | None
     """Over all `n_total` questions, unless the convention leaves some out; None where there is none."""

@@ -42,8 +42,7 @@ def _row(
     source = OURS if drops is None else ORIGINAL
     return Metric(
         needs=needs,
-        value=value if drops is None else lambda case: 100 * value(case),
-        unit="fraction" if drops is None else "percent",
+        value=value,
         definition=definition,
         source=source,
         drops=drops or frozenset(),
@@ -54,7 +53,7 @@ def pooled(means: Mapping[str, Mean]) -> float | None:
     """The original's overall accuracy: what is right in all three tasks over all that has gold in them."""
     counted = [(mean.mean, mean.n_total - mean.n_missing) for mean in means.values() if mean.mean is not None]
     total = sum(number for _, number in counted)
-    return sum(percent * number for percent, number in counted) / (100 * total) if total else None
+    return sum(share * number for share, number in counted) / total if total else None
 
 
 NOT_IN_FILE: frozenset[State] = frozenset({"missing"})

@@ -63,16 +63,11 @@ def mask_files(which: Which) -> Callable[[Case], float | None]:
 
 
 def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:
-    def percent(case: Case) -> float | None:
-        fraction = value(case)
-        return None if fraction is None else 100 * fraction
-
     return Metric(
         needs=(need,),
-        value=percent,
+        value=value,
         gold_optional=need != "masks",
         as_written=True,
-        unit="percent",
         definition=definition,
         source=SOURCE,
     )

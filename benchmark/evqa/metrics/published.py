@@ -49,7 +49,7 @@ def above(value: Value, threshold: float) -> Value:
 def _metric(
     source: str, needs: tuple[Need, ...], value: Value, definition: str, *, drops: frozenset[State] = NOTHING
 ) -> Metric:
-    return Metric(needs=needs, value=value, unit="fraction", definition=definition, source=source, drops=drops)
+    return Metric(needs=needs, value=value, definition=definition, source=source, drops=drops)
 
 
 first_iou = in_time(first_to_best(hull_iou))

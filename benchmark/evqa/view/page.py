@@ -19,7 +19,7 @@ from evqa.schema import Prediction, Sample
 from evqa.scores import Scores
 from evqa.view import plots
 from evqa.view.evidence import Json, RunOfSample, evidence
-from evqa.view.plots import Curve, Plot, percent_of
+from evqa.view.plots import Curve, Plot
 
 PRESET_LABELS = {"strict": "Strict", "st-evidence": "As in the paper (ST-Evidence)"}
 FILES = "report_files"
@@ -54,9 +54,7 @@ class Contents:
         """Metric -> fraction of one sample in a run, under that preset."""
         scores = next((entry for entry in self.scores[self.preset] if entry.name == run), None)
         found = scores.samples[sample].values if scores and sample in scores.samples else {}
-        return {
-            key: None if value is None else percent_of(self.preset, key, value) / 100 for key, value in found.items()
-        }
+        return dict(found)
 
 
 def write_page(  # noqa: PLR0913 (only three are needed)
@@ -258,9 +256,8 @@ def _cell(scores: Scores, metric: str) -> Json | None:
     found = scores.metrics.get(metric)
     if found is None or found.mean is None:
         return None
-    ends = [None if end is None else percent_of(scores.preset, metric, end) for end in (found.low, found.high)]
-    mean = percent_of(scores.preset, metric, found.mean)
-    return {"mean": mean, "low": ends[0], "high": ends[1], "count": found.n_total}
+    ends = [None if end is None else 100 * end for end in (found.low, found.high)]
+    return {"mean": 100 * found.mean, "low": ends[0], "high": ends[1], "count": found.n_total}
 
 
 # Files

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evqa.metrics.means import Mean
-from evqa.metrics.presets import PRESETS
 from evqa.schema import Prediction, Sample
 from evqa.scores import Scores
 from evqa.view.drawing import (
@@ -80,11 +79,6 @@ def all_plots(
             *(_curve_plot(quantity, curves) for quantity in dict.fromkeys(curve.quantity for curve in curves)),
         ]
     return [plot for plot in made if plot is not None]
-
-
-def percent_of(preset: str, metric: str, value: float) -> float:
-    """A value of a metric in percent, whatever its unit."""
-    return value if PRESETS[preset].metrics[metric].unit == "percent" else 100 * value
 
 
 def boundary_errors(
@@ -167,9 +161,9 @@ def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: Mark) -> None:
     if mean is None or mean.mean is None:
         return
     if mean.low is not None and mean.high is not None:
-        ends = [percent_of(scores.preset, mark.metric, end) for end in (mean.low, mean.high)]
+        ends = [100 * end for end in (mean.low, mean.high)]
         axes.plot(ends, [mark.place] * 2, color=mark.colour, linewidth=mark.size / 3)
-    value = percent_of(scores.preset, mark.metric, mean.mean)
+    value = 100 * mean.mean
     axes.plot([value], [mark.place], mark.shape, color=mark.colour, markersize=mark.size, clip_on=False)
 
 
@@ -181,9 +175,7 @@ def _present(rows: Sequence[Scores], names: Sequence[str]) -> list[str]:
 def _distribution(runs: Sequence[Scores], metric: str, title: str, label: str) -> Plot | None:
     series = {
         run.name: [
-            min(100.0, percent_of(run.preset, metric, value))
-            for row in run.samples.values()
-            if (value := row.values.get(metric)) is not None
+            min(100.0, 100 * value) for row in run.samples.values() if (value := row.values.get(metric)) is not None
         ]
         for run in runs
     }
