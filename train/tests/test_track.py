@@ -106,7 +106,7 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
         (["--box", "40,10,20,30"], "x0 < x1"),
         (["--point", "3,3", "--frame", "9"], "frames 0 to 8"),
         (["--point", "3,3", "--side", "100"], "multiple of 32"),
-        (["--point", "3,3", "--weights", "nowhere.pt"], "is not there"),
+        (["--point", "3,3", "--weights", "nowhere.pt"], "no such file: nowhere.pt"),
         (["--point", "3,3", "--device", "gpu"], "device 'gpu' cannot be used here"),
     ],
 )
