@@ -13,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from evqa import interrupts, links, suggestions
 from evqa.commands import COMMANDS
+from evqa.output_streams import checked_output
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 
@@ -59,7 +60,9 @@ def _version() -> str:
 def command() -> NoReturn:
     """`main` as a process."""
     interrupts.end_on_sigterm()
-    interrupts.leave(main())
+    with checked_output():
+        code = main()
+    interrupts.leave(code)
 
 
 if __name__ == "__main__":

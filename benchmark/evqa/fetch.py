@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from evqa import jsonl, roots, suggestions, unpack, zoo
 from evqa.dataset_rows import DATASETS, MADE_HERE
 from evqa.datasets import path_inside
+from evqa.output_streams import checked_output
 
 
 class Published(NamedTuple):
@@ -200,4 +201,5 @@ def _download(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with checked_output():
+        sys.exit(main())

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from evqa import interrupts, links
 from evqa.__main__ import main as evqa
 from evqa.legacy.scripts import translate
+from evqa.output_streams import checked_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,4 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    interrupts.leave(main())
+    with checked_output():
+        interrupts.leave(main())

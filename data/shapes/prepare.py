@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from evqa import masks, media
 from evqa.jsonl import write_records
+from evqa.output_streams import checked_output
 from evqa.tasks import st_evidence
 from evqa.tasks.shapes import draw as drawing
 from evqa.tasks.shapes import questions as asking
@@ -209,4 +210,5 @@ def _write_masks(folder: Path, entry: str, evidence: np.ndarray, *, train: bool)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with checked_output():
+        tyro.cli(main)

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from tyro.conf import Positional, arg
 
 from evqa import checkpoint_files, zoo
+from evqa.output_streams import checked_output
 from unipixel import integrity
 from unipixel.model import checkpoints, decoder_weights
 from unipixel.model.unipixel import UniPixel
@@ -112,4 +113,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with checked_output():
+        sys.exit(main())

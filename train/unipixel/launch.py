@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from evqa import datasets
+from evqa.output_streams import checked_output
 from unipixel import orphans, run_folder, sft
 from unipixel.job import prepare
 
@@ -157,4 +158,5 @@ def _run(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with checked_output():
+        sys.exit(main())

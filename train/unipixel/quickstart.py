@@ -15,6 +15,8 @@ from pathlib import Path
 
 import tyro
 
+from evqa.output_streams import checked_output
+
 
 @dataclass(frozen=True)
 class Step:
@@ -76,4 +78,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    with checked_output():
+        sys.exit(tyro.cli(main))

@@ -24,6 +24,7 @@ import tyro
 from tyro.conf import FlagConversionOff
 
 from evqa import links
+from evqa.output_streams import checked_output
 from unipixel import integrity, orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
@@ -348,4 +349,5 @@ def dry_run(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with checked_output():
+        sys.exit(main())

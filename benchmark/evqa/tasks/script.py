@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evqa import links, roots
 from evqa.dataset_rows import DATASETS, IN_PLACE, PUBLISHED, Place
+from evqa.output_streams import checked_output
 from evqa.tasks import TASKS, prepare
 
 EPILOG = """\
@@ -18,6 +19,7 @@ they may lie as the authors have them (train/data: st-evidence-instruct/gen_mask
 cannot be used are written to rejected.jsonl beside the samples."""
 
 
+@checked_output()
 def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str] | None = None) -> int:
     """Prepare the sets that the command line names; 0 = done, 1 = a set has no usable row or cannot be read.
 

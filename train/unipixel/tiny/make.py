@@ -19,6 +19,7 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from evqa.output_streams import checked_output
 from evqa.tasks.shapes.scene import COLORS
 from unipixel.model import checkpoints
 from unipixel.tiny import align, clips, decoder, language, vision
@@ -168,4 +169,5 @@ class School:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with checked_output():
+        tyro.cli(main)
