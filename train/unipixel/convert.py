@@ -105,6 +105,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         model = convert(tyro.cli(Conversion, description=__doc__))
+    except BrokenPipeError:
+        raise  # `checked_output` ends the process
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -60,6 +60,8 @@ def main() -> int:
         wish = sft.parse(rest)
         data = None if wish.dry_run else wish.config.evaluation.benchmark
         check(wish, found, data)
+    except BrokenPipeError:
+        raise  # `checked_output` ends the process
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -94,6 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         return run(parse(arguments), rank=rank, processes=processes)
+    except BrokenPipeError:
+        raise  # `checked_output` ends the process
     except (ValueError, FloatingPointError, OSError) as error:
         where = "" if rank == 0 else f" in process {rank}"
         sys.stderr.write(f"error{where}: {error}\n")

@@ -54,9 +54,14 @@ def _methods() -> Rows:
 
 
 def _datasets() -> Rows:
+    from evqa import datasets
     from evqa.dataset_rows import DATASETS
 
-    return [(name, row.about) for name, row in DATASETS.items()]
+    def state(name: str) -> str:
+        folder = datasets.prepared_folder(name)
+        return "not installed" if folder is None else f"installed in {folder}"
+
+    return [(name, f"{row.about}, {state(name)}") for name, row in DATASETS.items()]
 
 
 def _metrics() -> Rows:
