@@ -10,6 +10,7 @@ EXTRAS = {
     "models": [*TORCH, "accelerate>=1.10"],
     "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19", "tensorboard>=2.19"],
     "api": ["openai>=3.50,<4", "google-genai>=3.4,<4", "httpx2>=2.16"],
+    "flash": ["flash-attn>=2.8"],  # CUDA machines with nvcc: pip install --no-build-isolation "evqa[models,flash]"
     "vllm": ["vllm>=0.11"],
     "cluster": ["ray>=2.60"],
     "rl": ["trl>=1.10"],

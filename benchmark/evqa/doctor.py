@@ -227,7 +227,8 @@ def _transformers() -> Iterator[Finding]:
         return
     if _version("flash-attn") is None:
         means = "attention runs in torch (sdpa): the same results, somewhat slower on a GPU"
-        yield Finding(level="ok", what=f"transformers {version}, no flash-attn", means=means)
+        fix = 'on a CUDA machine: pip install --no-build-isolation "evqa[models,flash]"'
+        yield Finding(level="ok", what=f"transformers {version}, no flash-attn", means=means, fix=fix)
     else:
         yield Finding(level="ok", what=f"transformers {version} with flash-attn {_version('flash-attn')}")
 

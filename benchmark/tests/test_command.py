@@ -203,6 +203,18 @@ def test_a_broken_checkpoint_costs_the_tables_and_the_doctor_only_itself(
     assert f"checkpoints in {tmp_path}: none" in capsys.readouterr().out
 
 
+def test_the_table_of_data_sets_states_which_are_installed(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "root" / "shapes").mkdir(parents=True)
+    (tmp_path / "root" / "shapes" / "test").symlink_to(data)
+    monkeypatch.setenv("EVQA_DATA", str(tmp_path / "root"))
+    assert evqa("list", "datasets") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:] if line}
+    assert lines["shapes-test"].endswith(f"installed in {tmp_path / 'root' / 'shapes' / 'test'}")
+    assert lines["mevis"].endswith(", not installed")
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert evqa("--version") == 0
     assert capsys.readouterr().out == f"evqa {importlib.metadata.version('evqa')}\n"

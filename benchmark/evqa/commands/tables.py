@@ -58,8 +58,8 @@ def _datasets() -> Rows:
     from evqa.dataset_rows import DATASETS
 
     def state(name: str) -> str:
-        folder = datasets.prepared_folder(name)
-        return "not installed" if folder is None else f"installed in {folder}"
+        file = datasets.prepared_file(name)
+        return "not installed" if file is None else f"installed in {file.parent}"
 
     return [(name, f"{row.about}, {state(name)}") for name, row in DATASETS.items()]
 

@@ -21,6 +21,7 @@ import transformers
 from PIL import Image
 
 from evqa import checkpoint_files, media, zoo
+from evqa.models.attention import FLASH, TORCH, flash_attention_works
 from evqa.models.base import Clip, Message, ModelError, Part, Reply, Still
 from evqa.models.batching import Batcher
 from evqa.models.frames import ClipCache, FramePolicy, Picture, mark, pictures, still
@@ -274,16 +275,10 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
     """A model of transformers, ready to answer. `ValueError`: it cannot be loaded, or not as it was saved."""
     device = "cpu" if device_map == "auto" and not torch.cuda.is_available() else device_map
     loader: Any = getattr(transformers, auto_class)
+    options = {"device_map": device, "dtype": dtype, "trust_remote_code": trust}
+    options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     with loading(f"the model in {folder}"):
-        model, info = loader.from_pretrained(
-            folder,
-            device_map=device,
-            dtype=dtype,
-            trust_remote_code=trust,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, info = _loaded(loader, folder, options, has_own_code=trust)
     if lacking := sorted(info["missing_keys"]):
         raise ValueError(
             f"{folder} lacks {len(lacking)} weights of a {type(model).__name__}, which would be random: "
@@ -320,6 +315,22 @@ def _check_token(processor: Any, model: Any, folder: Path) -> None:
             f"the processor in {folder} writes {token!r} (token {number}) for a picture, where the model expects token "
             f"{expected}: copy config.json and the tokenizer's files from one checkpoint"
         )
+
+
+def _loaded(loader: Any, folder: Path, options: Mapping[str, Any], *, has_own_code: bool) -> Any:
+    """(model, loading info), with flash attention where it can run and the architecture supports it."""
+    on_gpu = torch.cuda.is_available() and options["device_map"] != "cpu"
+    if on_gpu and not has_own_code and options["dtype"] != "float32" and flash_attention_works():
+        try:
+            model, info = loader.from_pretrained(folder, attn_implementation=FLASH, **options)
+        except ValueError as error:
+            if "flash" not in str(error).lower():
+                raise
+        else:
+            if model.dtype not in {torch.bfloat16, torch.float16}:
+                model.set_attn_implementation(TORCH)
+            return model, info
+    return loader.from_pretrained(folder, **options)
 
 
 def _processor(folder: Path, *, trust: bool) -> Any:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import LogitsProcessor
+from transformers.utils import logging as transformers_logging
 
 from evqa.models.base import ModelError
 
@@ -29,15 +30,28 @@ MALFORMED = (
 
 @contextmanager
 def loading(what: str) -> Generator[None]:
-    """Errors of a library that loads `what`, as one line for the user."""
+    """Errors of a library that loads `what`, as one line for the user; without its progress bars."""
     try:
-        yield
+        with _without_progress_bars():
+            yield
     except MALFORMED as error:
         raise ValueError(f"cannot load {what}: {_line(error)}") from error
     except Exception as error:
         if type(error) is not Exception:  # the tokenizers library raises nothing narrower
             raise
         raise ValueError(f"cannot load {what}: {_line(error)}") from error
+
+
+@contextmanager
+def _without_progress_bars() -> Generator[None]:
+    """Switch the bars of transformers off, and on again where they were on."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
 
 
 def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Callable[[str], str] = str) -> None:

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfig
-from transformers.utils.import_utils import is_flash_attn_2_available
 
 from evqa import checkpoint_files
 from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, listed
+from evqa.models.attention import best_attention
 from evqa.models.weights import check_finite, loading, tensors_of
 from unipixel import integrity
 from unipixel.data.conversation import check_tokenizer
@@ -380,13 +380,6 @@ def _check_fit_of_trained(plan: UniPixel, folder: Path) -> None:
         raise ValueError(f"{folder} has {ADAPTER_CONFIG} without {ADAPTER}: copy both from one checkpoint")
     if (folder / TRAINED).is_file():
         _check_names(plan, folder / TRAINED)
-
-
-def best_attention(dtype: torch.dtype | str | None, device: torch.device | str) -> str:
-    """Flash attention where it is installed and can run, else torch's own."""
-    is_half = dtype in (torch.bfloat16, torch.float16, "bfloat16", "float16")
-    can_flash = is_half and torch.device(device).type == "cuda" and is_flash_attn_2_available()
-    return "flash_attention_2" if can_flash else "sdpa"
 
 
 def _inside(model: nn.Module) -> nn.Module:
