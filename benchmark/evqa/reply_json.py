@@ -11,7 +11,11 @@ from typing import NamedTuple
 
 MAX_OBJECTS = 200
 
-_KEY = re.compile(r"""\s*,?\s*(?:"((?:[^"\\]|\\.){1,100})"|'((?:[^'\\]|\\.){1,100})'|([^\W\d][\w ]{0,60}?))\s*:""")
+_KEY = re.compile(
+    r"""\s*,?\s*(?:(?://|\#)[^\n]{0,300}\n\s*){0,5}
+        (?:"((?:[^"\\]|\\.){1,100})"|'((?:[^'\\]|\\.){1,100})'|([^\W\d][\w\ ]{0,60}?))\s*:""",
+    re.VERBOSE,
+)
 _TOKEN = re.compile(r"""["'\[\](){},]""")
 _CLOSED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL), "'": re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)}
 _OPENER = re.compile(r"[\[({,:]\s*$")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from evqa import reply_text
+
 DIMENSIONS = ("TA", "MQ", "VQ", "OA")
 """Text alignment, motion quality, visual quality, overall."""
 
@@ -22,10 +24,11 @@ _PAIR = re.compile(
 
 def read_verdict(text: str, dimensions: Sequence[str] = DIMENSIONS) -> Mapping[str, int] | None:
     """Dimension -> 0, 1 or 2; None where the reply is no whole verdict."""
+    text = reply_text.plain(reply_text.without_markers(reply_text.without_thoughts(text)))
     answers = list(_ANSWER.finditer(text))
     if answers and _TOOL_CALL.search(text, answers[-1].end()):
         return None
-    said = answers[-1][1] if answers else text.rpartition("</think>")[2]
+    said = answers[-1][1] if answers else text
     found: dict[str, set[str]] = {name.upper(): set() for name in dimensions}
     for match in _PAIR.finditer(said):
         if match[1].upper() in found:

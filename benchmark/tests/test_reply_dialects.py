@@ -258,6 +258,10 @@ VERDICTS = [
     ("<tool_call>{}</tool_call><Answer>TA=1, VQ=1, MQ=0, OA=1</Answer>", (1, 0, 1, 1)),
     ("<Answer>TA=1, VQ=1, MQ=0, OA=1</Answer> No: <Answer>TA=2, VQ=2, MQ=0, OA=2</Answer>", (2, 0, 2, 2)),
     ("<think>TA=1, VQ=1, MQ=0, OA=1</think>I cannot say.", None),
+    ("<think><Answer>TA=1, VQ=1, MQ=0, OA=1</Answer></think>I cannot say.", None),
+    ("<|begin_of_box|>TA=1, VQ=1, MQ=0, OA=1<|end_of_box|>", (1, 0, 1, 1)),
+    ("<Answer>TA\uff1d\uff11, VQ=1, MQ\uff1a0, OA=1</Answer>", (1, 0, 1, 1)),
+    ("~~TA=2~~ TA=1, VQ=1, MQ=0, OA=1", (1, 0, 1, 1)),
     ("", None),
 ]
 

@@ -89,6 +89,10 @@ def test_rule_names_are_unique():
         ('{"referring_expressions": ["a cup"], "alternatives": [{"referring_expressions": ["b"]}]}', ("a cup",)),
         ('{"answer": "B", "alternatives": [{"referring_expressions": ["b"]}]}', None),
         ('{"answer": "B", "segments": [[1, 2]], "referring_expressions": []}', ()),
+        (
+            '{\n"answer": "B", // blue\n"segments": [[1, 2]],\n// where\n"referring_expressions": ["a cup"],\n}',
+            ("a cup",),
+        ),
     ],
 )
 def test_expressions_come_from_top_level_keys(text, expected):
