@@ -98,7 +98,7 @@ def test_predict_score_and_report_follow_one_another(
     assert means["strict", "mIoU"] == pytest.approx(1)
     assert means["strict", "J&F"] == pytest.approx(1)
     assert means["strict", "joint"] == 0.75
-    assert means["st-evidence", "Acc"] == 75
+    assert means["st-evidence", "Acc"] == 0.75
     assert evqa("report", run, "--data", data, "--out", page) == 0
     assert f"open {page / 'report.html'}" in capsys.readouterr().out
     assert "75.0" in (page / "report.md").read_text()

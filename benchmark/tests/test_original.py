@@ -233,7 +233,7 @@ def scored(file, dataset, masks_in=None, preset="st-evidence"):
 
 def means(row):
     """In percent, as the original prints them."""
-    return {name: 100 * mean.mean for name, mean in row.metrics.items()}
+    return {name: 100 * mean.mean for name, mean in row.metrics.items() if mean.mean is not None}
 
 
 def same_numbers(row, file, dataset, predicted_masks):
