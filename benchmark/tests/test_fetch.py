@@ -268,7 +268,7 @@ def test_a_zip_that_leaves_its_folder_is_refused_as_a_whole(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.tar"])
-@pytest.mark.parametrize("content", [b"", b"nothing", tar_of(x=b"y" * 5000)[:40]])
+@pytest.mark.parametrize("content", [b"", b"nothing", tar_of(x=b"y" * 5000)[:40]], ids=["empty", "text", "cut"])
 def test_a_broken_archive_is_a_value_error(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="cannot be unpacked"):
