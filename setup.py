@@ -46,7 +46,7 @@ setup(
     packages=EVQA + UNIPIXEL,
     ext_modules=[NATIVE],
     package_dir={"evqa": "benchmark/evqa", "unipixel": "train/unipixel"},
-    package_data={"evqa": ["py.typed", "view/*.html", "view/*.js", "view/*.css"]},
+    package_data={"evqa": ["py.typed", "models/*.toml", "view/*.html", "view/*.js", "view/*.css"]},
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.14",

@@ -256,7 +256,7 @@ def test_instruct_without_frames_falls_back_to_the_video_file(tmp_path):
         (evidence(mask_at(-1, [])), "greater than or equal to 0"),
         (evidence(mask_at(0, [[0, "x"], [1, 1], [2, 0]])), "valid number"),
         ([[{"size": [20, 30], "counts": "0"}]], "mask is damaged"),
-        ([[{"size": [20, 30], "counts": [600, 5]}]], "add up to 600, got 605"),
+        ([[{"size": [20, 30], "counts": [600, 5]}]], "add up to 600 and none is negative; got the sum 605"),
         (
             [[{"size": [2, 3], "counts": [0, 6]}, {"size": [3, 2], "counts": [0, 6]}]],
             "one size",

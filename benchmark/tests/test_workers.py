@@ -225,7 +225,7 @@ def test_workers_that_die_whatever_the_sample_end_the_run_with_the_reason(
 
 def test_a_model_that_cannot_be_built_is_the_same_error_as_in_one_process(joined: str, tmp_path: Path) -> None:
     recipe = workers.Recipe(model=str(tmp_path / "no.json"))
-    with pytest.raises(ValueError, match="unknown model"), workers.hired(recipe, 1):
+    with pytest.raises(ValueError, match=r"no such file: .*no\.json"), workers.hired(recipe, 1):
         pass
     (tmp_path / "bad.json").write_text("[]")
     recipe = workers.Recipe(model=str(tmp_path / "bad.json"))
