@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from evqa.__main__ import main
@@ -399,6 +401,90 @@ def test_davis_has_baselines_that_track_nothing(tmp_path: Path):
     assert found["predictions"] == 1.0
     assert found["the first frame's masks, unmoved"] == pytest.approx((8 / 24 + 0) / 2)
     assert found["every pixel"] == pytest.approx(16 / 200)
+
+
+def test_davis_counts_f_by_outlines_alone_where_a_mask_fills_the_frame(tmp_path: Path):
+    """The official evaluator compares outlines, and neither an empty mask nor a full one has any; strict does not."""
+    full, empty, half = np.ones((8, 8)), np.zeros((8, 8)), np.tri(8)
+    labels(tmp_path / "gold", "s", [half, full, empty, full, full, half])
+    labels(tmp_path / "ours", "s", [half, empty, full, full, half, half])
+    labels(tmp_path / "gold", "away", [half, full, half])
+    for name, key in (("davis-2016", "s"), ("davis-2017", "s/1")):
+        scores = score_file(name, Files(tmp_path / "ours", tmp_path / "gold", None))
+        official, strict = (table.metrics["F-Mean"].mean for table in scores.tables[:2])
+        assert scores.samples[key]["F-Mean"] == 3 / 4  # full against empty twice, full against full, full against half
+        assert scores.samples[key]["J-Mean"] == pytest.approx((0 + 0 + 1 + 36 / 64) / 4)
+        assert (official, strict) == ((3 / 4 + 0) / 2, (1 / 4 + 0) / 2)  # no prediction is no empty mask
+
+
+@pytest.mark.parametrize("name", ["davis-2016", "davis-2017"])
+def test_a_sequence_of_davis_that_counts_nowhere_is_named(tmp_path: Path, name: str):
+    square = np.pad(np.ones((4, 4)), 3)
+    for sequence, count in (("long", 4), ("one", 1), ("three", 3), ("two", 2)):
+        labels(tmp_path / "gold", sequence, [square] * count)
+        labels(tmp_path / "ours", sequence, [square] * count)
+    labels(tmp_path / "gold", "blank", [square * 0] * 3)
+    labels(tmp_path / "ours", "stranger", [square])
+    (tmp_path / "gold" / "nothing").mkdir()
+    scores = score_file(name, Files(tmp_path / "ours", tmp_path / "gold", None))
+    notes = "\n".join(scores.notes)
+    for sequence, count in (("one", 1), ("two", 2), ("nothing", 0)):
+        assert f"sequence {sequence} is in no mean: it has {count} frames, and none is left" in notes
+    assert ("sequence blank is in no mean" in notes) == (name == "davis-2017")
+    assert "predictions are for unknown sequences, such as 'stranger'" in notes
+    assert not any(f"sequence {sequence} is in no mean" in notes for sequence in ("long", "three"))
+    assert scores.tables[0].metrics["J-Mean"].n_total == (3 if name == "davis-2016" else 2)
+
+
+def official_qvhighlights(predicted, gold, thresholds):
+    """AP and R1 of one query by the evaluator's formulas, stated here once more with numpy."""
+    ours, theirs = np.array(predicted, float), np.array(gold, float)
+    left, right = (f(ours[:, None, k], theirs[None, :, k]) for k, f in ((0, np.maximum), (1, np.minimum)))
+    shared = np.clip(right - left, 0, None)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ious = shared / ((ours[:, 1] - ours[:, 0])[:, None] + (theirs[:, 1] - theirs[:, 0])[None] - shared)
+    aps = []
+    for threshold in thresholds:
+        met, hits = set(), []
+        for row in ious:
+            hits.append(False)
+            for place in row.argsort(kind="stable")[::-1]:
+                if row[place] < threshold:
+                    break
+                if place not in met:
+                    met.add(place)
+                    hits[-1] = True
+                    break
+        found = np.cumsum(hits)
+        precision, recall = found / (np.arange(len(hits)) + 1), found / len(gold)
+        envelope = np.maximum.accumulate(np.concatenate(([0], precision, [0]))[::-1])[::-1]
+        steps = np.diff(np.concatenate(([0], recall, [1])))
+        aps.append(float((steps * envelope[1:]).sum()))
+    best = theirs[np.argmax(ious[0])]
+    hull = max(ours[0, 1], best[1]) - min(ours[0, 0], best[0])
+    met = max(0.0, min(ours[0, 1], best[1]) - max(ours[0, 0], best[0]))
+    return float(np.mean(aps)), met / hull if hull else 0.0
+
+
+WINDOWS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)).map(list), min_size=1, max_size=5)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(predicted=WINDOWS, gold=WINDOWS)
+@example(predicted=[[6, 2]], gold=[[1, 5]])
+@example(predicted=[[6, 2], [1, 5]], gold=[[1, 5], [8, 12]])
+def test_windows_of_qvhighlights_that_run_backwards_count_as_in_the_official_code(tmp_path: Path, predicted, gold):
+    query = {"qid": 1, "vid": "v", "duration": 150, "relevant_windows": gold}
+    ranked = [[*window, 1 - place / 10] for place, window in enumerate(predicted)]
+    scores = scored(tmp_path, "qvhighlights", [{"qid": 1, "pred_relevant_windows": ranked}], [query])
+    thresholds = [round(0.5 + 0.05 * step, 2) for step in range(10)]
+    ap, iou = official_qvhighlights(predicted, gold, thresholds)
+    assert scores.samples["1"]["MR-full-mAP"] == pytest.approx(ap)
+    assert scores.samples["1"]["MR-full-R1@0.5"] == (iou >= 0.5)
+    num_reversed = sum(start > end for start, end in predicted)
+    assert any(f"{num_reversed} predicted windows end before they start" in note for note in scores.notes) == bool(
+        num_reversed
+    )
 
 
 # Broken files

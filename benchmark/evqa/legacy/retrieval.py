@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from evqa.legacy.records import Foreign, Window, checked, read_all, read_keyed, 
 from evqa.legacy.scores import Files, FileScores
 from evqa.metrics import ranked
 from evqa.metrics.published import AP_THRESHOLDS, MAX_WINDOWS
-from evqa.metrics.temporal import first_to_best, hull_iou
+from evqa.metrics.temporal import first_to_best, hull_iou, signed_iou
 from evqa.schema import Span
 
 first_iou = first_to_best(hull_iou)
@@ -64,8 +65,15 @@ def qvhighlights(files: Files) -> FileScores:
     notes: list[str] = []
     questions = [_qvh_question(row) for row in read_all(files.the_gold(), _QvhGold, notes)]
     rows = read_all(files.predictions, _QvhPrediction, notes)
+    reversed_ones = sum(window[0] > window[1] for row in rows for window in row.pred_relevant_windows or ())
+    if reversed_ones:
+        notes.append(f"{reversed_ones} predicted windows end before they start; see the convention")
     records = Records(questions, gather(((row.qid, _qvh_reply(row)) for row in rows), notes), notes)
-    about = "official: IoU with the hull as union, thresholds by >=; a query without a prediction counts 0"
+    about = (
+        "official: IoU with the hull as union, thresholds by >=; a query without a prediction counts 0; in AP a window "
+        "that ends before it starts has a length below 0, and one as long as a gold window is a hit (0/0 is not below "
+        "the threshold)"
+    )
     return judge("qvhighlights", records, [Convention(about=about, measures=_qvh_measures(questions))])
 
 
@@ -109,11 +117,16 @@ def _mean_ap(
         if bounds != RANGES["full"]
         else question.windows
     )
-    return ranked.mean_average_precision(reply.windows or (), gold, thresholds) if gold else None
+    return ranked.mean_average_precision(reply.windows or (), gold, thresholds, signed_iou) if gold else None
 
 
 def _hit_first(question: Question, reply: Reply, *, threshold: float) -> float:
-    return float(first_iou(reply.spans, question.windows) >= threshold)
+    if not (reply.spans and question.windows):
+        return 0.0
+    first = reply.spans[0]
+    ious = [signed_iou(first, window) for window in question.windows]
+    best = max(range(len(ious)), key=lambda place: (math.isnan(ious[place]), ious[place], -place))
+    return float(hull_iou(first, question.windows[best]) >= threshold)
 
 
 def _highlight_ap(question: Question, reply: Reply, *, least: int) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from evqa.metrics.temporal import hull_iou
 from evqa.schema import Span, Spans
+
+Iou = Callable[[Span, Span], float]
+"""Of a predicted and a gold span."""
 
 
 class Ranked(NamedTuple):
@@ -36,20 +40,25 @@ def hit_above(ranked: Spans, gold: Spans, *, k: int, threshold: float) -> float:
     return float(any(hull_iou(window, span) > threshold for window in ranked[:k] for span in gold))
 
 
-def average_precisions(ranked: Sequence[Ranked], gold: Spans, thresholds: Sequence[float]) -> list[float]:
+def average_precisions(
+    ranked: Sequence[Ranked], gold: Spans, thresholds: Sequence[float], iou: Iou = hull_iou
+) -> list[float]:
     """AP of one query at each IoU threshold: interpolated precision over recall, each gold window met once.
 
     QVHighlights `standalone_eval`, after Pascal VOC and ActivityNet: of several free gold windows that a guess
-    reaches it takes the one with the highest IoU. 0 where either side has no window.
+    reaches it takes the one with the highest IoU. 0 where either side has no window. An IoU of NaN (`signed_iou`) is
+    above every threshold, since the evaluator asks whether it is below.
     """
     guesses = sorted(ranked, key=lambda guess: -guess.score)
-    ious = [[hull_iou(guess.span, span) for span in gold] for guess in guesses]
+    ious = [[iou(guess.span, span) for span in gold] for guess in guesses]
     return [_average_precision(ious, len(gold), threshold) for threshold in thresholds]
 
 
-def mean_average_precision(ranked: Sequence[Ranked], gold: Spans, thresholds: Sequence[float]) -> float:
+def mean_average_precision(
+    ranked: Sequence[Ranked], gold: Spans, thresholds: Sequence[float], iou: Iou = hull_iou
+) -> float:
     """Mean of `average_precisions` over the thresholds."""
-    return sum(average_precisions(ranked, gold, thresholds)) / len(thresholds)
+    return sum(average_precisions(ranked, gold, thresholds, iou)) / len(thresholds)
 
 
 def _average_precision(ious: Sequence[Sequence[float]], num_gold: int, threshold: float) -> float:
@@ -57,10 +66,10 @@ def _average_precision(ious: Sequence[Sequence[float]], num_gold: int, threshold
     met: set[int] = set()
     is_hit: list[bool] = []
     for row in ious:
-        free = [place for place in range(num_gold) if row[place] >= threshold and place not in met]
+        free = [place for place in range(num_gold) if not row[place] < threshold and place not in met]
         is_hit.append(bool(free))
         if free:
-            met.add(max(free, key=lambda place: row[place]))
+            met.add(max(free, key=lambda place: (math.isnan(row[place]), row[place], place)))
     return voc_ap(is_hit, num_gold)
 
 

@@ -6,6 +6,7 @@ twice gains nothing. Every value lies in [0, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from evqa.schema import Span, Spans
@@ -71,6 +72,16 @@ def hull_iou(predicted: Span, gold: Span) -> float:
     shared = max(0.0, min(predicted.end, gold.end) - max(predicted.start, gold.start))
     hull = max(predicted.end, gold.end) - min(predicted.start, gold.start)
     return shared / hull if hull > 0 else 0.0
+
+
+def signed_iou(predicted: Span, gold: Span) -> float:
+    """IoU of two single spans as QVHighlights divides it: the length of a reversed span is below 0.
+
+    NaN where the union is 0, as of a reversed span that is as long as the gold span.
+    """
+    shared = max(0.0, min(predicted.end, gold.end) - max(predicted.start, gold.start))
+    union = (predicted.end - predicted.start) + (gold.end - gold.start) - shared
+    return shared / union if union else math.nan
 
 
 def hull_iop(predicted: Span, gold: Span) -> float:

@@ -38,7 +38,7 @@ def _tmeans(
     starts: NDArray[np.float64], ends: NDArray[np.float64], spans: Spans, duration: float
 ) -> NDArray[np.float64]:
     """t-mean of each candidate `[G]` on one sample; as `temporal.tmean`, for all candidates at once."""
-    gold = [(start / duration, end / duration) for start, end in merge(spans)]
+    gold = [(start / duration, end / duration) for start, end in merge(spans) if start < end]
     shared = np.zeros(len(starts))
     for start, end in gold:
         shared += np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0, None)
