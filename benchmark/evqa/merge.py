@@ -50,6 +50,8 @@ def described(folder: Path) -> Run:
     """What the shards of a run say of themselves, which is the same. `ValueError`: there are none, or they differ."""
     shards = shards_of(folder)
     if not shards:
+        if not folder.exists():
+            raise ValueError(f"no such folder: {folder}; expected a run that was predicted in shards")
         raise ValueError(f"{folder} has no shards (shard-0-of-8, ...): `evqa predict ... --shard I/N` makes them")
     if len({shard.count for shard in shards}) > 1:
         names = ", ".join(path.name for path in shards.values())

@@ -43,8 +43,8 @@ ROOTS = (DATA, MODELS, OUTPUTS)
 
 def searched(root: Root) -> tuple[Path, ...]:
     """The folders that are searched, in order, whether they exist or not."""
-    if (given := _given(root)) is not None:
-        return (given,)
+    if (named := given(root)) is not None:
+        return (named,)
     source = clone()
     places = [Path(root.folder), *([] if source is None else [source / root.folder]), user_folder() / root.folder]
     distinct = {place.resolve(): place for place in reversed(places)}  # of equal ones the first stays
@@ -53,8 +53,8 @@ def searched(root: Root) -> tuple[Path, ...]:
 
 def writable(root: Root) -> Path:
     """The folder that new files of a kind go to."""
-    if (given := _given(root)) is not None:
-        return given
+    if (named := given(root)) is not None:
+        return named
     if root is OUTPUTS:
         return _outputs()
     source = clone()
@@ -116,7 +116,7 @@ def download_command(name: str) -> str:
 
 def environment() -> dict[str, str]:
     """The variables of roots that are set, with absolute paths: for a process with another current folder."""
-    return {root.variable: str(given.resolve()) for root in ROOTS if (given := _given(root)) is not None}
+    return {root.variable: str(named.resolve()) for root in ROOTS if (named := given(root)) is not None}
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
@@ -126,7 +126,8 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _given(root: Root) -> Path | None:
+def given(root: Root) -> Path | None:
+    """The folder that the variable of a root names; None = it is not set."""
     value = os.environ.get(root.variable)
     return Path(value).expanduser() if value else None
 

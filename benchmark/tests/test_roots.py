@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evqa import datasets, fetch, models, roots, suggestions, zoo
+from evqa.__main__ import main
 from evqa.methods import method
 from evqa.metrics.presets import preset
 
@@ -214,3 +215,25 @@ def test_the_installed_command_runs_from_another_folder(tmp_path: Path) -> None:
     done = subprocess.run([command, "list", "checkpoints"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "tiny" in done.stdout
+
+
+def test_the_synthetic_world_is_written_where_it_is_searched(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "data" / "shapes" / "prepare.py"), "--splits", "test", "--clips", "1"]
+    environment = os.environ | {"EVQA_DATA": str(tmp_path / "mine"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*script, "--workers", "1"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    program = "from evqa import datasets; print(datasets.load('shapes-test').folder)"
+    found = python(tmp_path, program, EVQA_DATA="mine").stdout
+    assert tmp_path / found.strip() == tmp_path / "mine" / "shapes" / "test"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("merge", "none"), ("score-file", "qvhighlights", "none.jsonl", "none"), ("compare", "none", "none")]
+)
+def test_a_missing_file_or_folder_is_named_as_such(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "no such f" in capsys.readouterr().err

@@ -28,7 +28,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from evqa import masks, media
+from evqa import masks, media, roots
 from evqa.jsonl import write_records
 from evqa.output_streams import checked_output
 from evqa.tasks import st_evidence
@@ -39,7 +39,7 @@ from evqa.tasks.shapes.draw import draw
 from evqa.tasks.shapes.questions import Question, expression, questions
 from evqa.tasks.shapes.scene import FPS, Scene, scene
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
 
 Split = Literal["train", "val", "test", "test2"]
 
@@ -72,7 +72,7 @@ EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions"
 def main(
     splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2
 ) -> None:
-    """Write the synthetic world below this file's folder.
+    """Write the synthetic world below this file's folder, or below EVQA_DATA where it is set.
 
     Args:
         splits: Which splits to write; a split that is already complete is left alone.

@@ -51,7 +51,7 @@ def read_any(path: Path) -> object:
 def read_text(path: Path) -> str:
     """A UTF-8 file of bounded size."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file")
+        raise ValueError(f"{path} is no file" if path.exists() else f"no such file: {path}")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_FILE_BYTES}")
     try:
