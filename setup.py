@@ -18,6 +18,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.13",
         "pyright>=1.1.400",
         "import-linter>=2.5",

@@ -10,4 +10,5 @@ ruff check .
 ruff format --check .
 pyright
 lint-imports
-exec pytest "$@"
+export OMP_NUM_THREADS=1  # a test process per core, each of one thread
+exec pytest --numprocesses "$(nproc)" --maxprocesses 4 --dist loadfile "$@"

@@ -36,7 +36,7 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         assert crew.size == (8 if size > 1 else 1)
         found[size] = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
-    assert max(passes[5:]) == 4, "batches are filled"
+    assert 2 <= max(passes[5:]) <= 4, "samples share a pass, as far as they are ready in time"
     assert sum(passes[5:]) == 5
     assert len({one.turns[0].reply for one in found[1].values()}) > 1 or not temperature
     assert any(one.tracks for one in found[1].values()) or temperature
