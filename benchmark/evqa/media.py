@@ -1,7 +1,8 @@
 """A video's facts (frame times, duration, size), its frames, plans of which frames to look at, and writing.
 
 A video is a file, a folder of images in natural order, or one image. Frames are addressed by their 0-based index in the
-order shown; `Video.times` tells when each is shown, so a variable frame rate needs no special care.
+order shown; `Video.times` tells when each is shown, so a variable frame rate needs no special care. In a folder of
+`frame_0000.jpg`, `frame_0001.jpg`, ... the number tells when, so that a missing file moves no other frame.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -46,6 +47,12 @@ RATE_FILE = "fps.txt"
 
 RATE_IN_NAME = re.compile(r"(?<![\d.])(\d{1,4}(?:\.\d{1,6})?)fps(?![a-z])", re.IGNORECASE)
 
+FRAME_NUMBER = re.compile(r"frame_(\d{1,9})", re.ASCII | re.IGNORECASE)
+"""Name of a numbered frame, from 0 on."""
+
+PADDED = re.compile(r"frame_\d{4,9}", re.ASCII | re.IGNORECASE)
+"""As the published data sets write it, where numbers tell times; `frame_1`, `frame_2` are an order alone."""
+
 _stated_rates: dict[Path, float] = {}
 _warned: set[Path] = set()
 
@@ -62,7 +69,10 @@ class Video:
     width: int
     height: int
     times: np.ndarray
-    """float64 [N], seconds at which each frame is shown, from the first frame (= 0), strictly ascending."""
+    """float64 [N], seconds at which each frame is shown, from the first frame (= 0), strictly ascending.
+
+    Of a folder of numbered frames from frame 0 on, be that one there or not.
+    """
     duration: float
     """Seconds from the first frame's start to the last frame's end."""
 
@@ -145,6 +155,14 @@ def frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> Itera
 def image_names(folder: Path) -> list[str]:
     """Names of the images of a folder in the order of its frames, without suffix."""
     return [path.stem for path in _image_paths(folder)]
+
+
+def frame_numbers(folder: Path) -> list[int] | None:
+    """The number of each image of a folder in the order of its frames; None where they are not called `frame_0000`, ...
+
+    Names of which two have one number are no numbering.
+    """
+    return _numbers(_image_paths(folder))
 
 
 def load(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndarray:
@@ -268,7 +286,9 @@ def _image_paths(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(paths, key=_natural_key)
+    numbered = [path for path in paths if FRAME_NUMBER.fullmatch(path.stem)]
+    is_numbered = 2 * len(numbered) > len(paths)  # then the others are covers or thumbnails
+    return sorted(numbered if is_numbered else paths, key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -286,7 +306,27 @@ def _probe_images(folder: Path, given: float | None) -> Video:
     is_lone = folder.is_file()
     fps = given or (ASSUMED_FPS if is_lone else rate_of_folder(folder))
     height, width = image_size(paths[0])
-    return Video(folder, width, height, np.arange(len(paths)) / fps, len(paths) / fps)
+    places = _places_in_time(paths)
+    return Video(folder, width, height, places / fps, (int(places[-1]) + 1) / fps)
+
+
+def _numbers(paths: Sequence[Path]) -> list[int] | None:
+    found = [FRAME_NUMBER.fullmatch(path.stem) for path in paths]
+    numbers = [int(name[1]) for name in found if name is not None]
+    return numbers if numbers and len(numbers) == len(paths) == len(set(numbers)) else None
+
+
+def _places_in_time(paths: Sequence[Path]) -> np.ndarray:
+    """int64 [N], the frames of the clip before each: by its number where it has one, else by its place.
+
+    Where the numbers start behind more frames than there are, the folder is a cut of a longer video, and the first
+    frame is its start.
+    """
+    numbers = _numbers(paths)
+    if numbers is None or not all(PADDED.fullmatch(path.stem) for path in paths):
+        return np.arange(len(paths))
+    places = np.array(sorted(numbers), dtype=np.int64)
+    return places - places[0] if places[0] >= len(paths) else places
 
 
 def _image_frames(video: Video, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:

@@ -89,7 +89,15 @@ def compressed_counts(runs: Sequence[int]) -> str:
 
 
 def _as_text(counts: object) -> object:
-    """Run lengths as COCO's text, also where they come as a list of numbers (uncompressed)."""
+    """Run lengths as COCO's text, also where they come as a list of numbers (uncompressed) or as bytes.
+
+    Bytes that a program wrote by `str` are `b'...'`, with each backslash doubled; no run length has a quote.
+    """
+    if isinstance(counts, bytes):
+        return counts.decode("ascii", "replace")
+    if isinstance(counts, str):
+        is_repr = counts[:2] in ("b'", 'b"') and counts[-1:] == counts[1]
+        return counts[2:-1].replace("\\\\", "\\") if is_repr else counts
     if not isinstance(counts, list | tuple):
         return counts
     runs: list[int] = []

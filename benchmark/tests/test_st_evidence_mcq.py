@@ -132,12 +132,12 @@ def test_a_time_question_that_cannot_be_used_is_named_and_costs_nothing_else(tmp
 
 BAD_SPACES = [
     (NEW | {"answer": 0}, "answer 0 is not the one gt"),
-    ({name: value for name, value in NEW.items() if name != "answer"}, "answer: Field required"),
+    ({name: value for name, value in OLD.items() if name != "correct_answer"}, "correct_answer: Field required"),
     (NEW | {"options": ["gt", "d1", "d9", "d3"]}, "options"),
     (NEW | {"gt": "../secret.png"}, "path leaves its folder"),
     (NEW | {"gt": "/etc/passwd"}, "path leaves its folder"),
     (NEW | {"gt": ""}, "no image path"),
-    (OLD | {"correct_answer": 4}, "the answer 4 is none of 4"),
+    (OLD | {"correct_answer": 4}, "the answer 'E' is none of 4"),
     (OLD | {"mcq_options": ["options/e1/gt.png", None]}, "mcq_options.1"),
     ("options", "valid dictionary"),
     (None, None),

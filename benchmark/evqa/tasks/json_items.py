@@ -114,8 +114,10 @@ def text(value: object, what: str) -> str:
 
 
 def integer(value: object, what: str) -> int:
-    """The value as a whole number; text of digits is one."""
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
+    """The value as a whole number; text of digits is one, and so is 3.0, as tables and floats write it."""
+    if isinstance(value, str) and (digits := re.fullmatch(r"(-?[0-9]{1,18})(?:\.0*)?", value.strip())):
+        return int(digits[1])
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{what} is no whole number: got {str(value)[:80]!r}")

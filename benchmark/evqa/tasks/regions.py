@@ -55,10 +55,8 @@ def run_lengths(value: object) -> RLE:
         raise ValueError(f"size of a mask is [H, W]: got {sides}")
     height, width = (integer(side, "side of a mask") for side in sides)
     match fields.get("counts"):
-        case str(counts):
-            return RLE(size=(height, width), counts=counts)
-        case bytes(counts):
-            return RLE(size=(height, width), counts=counts.decode("ascii", "replace"))
+        case str() | bytes() as counts:
+            return RLE.model_validate({"size": (height, width), "counts": counts})
         case list():
             whole = [integer(run, "run of a mask") for run in array(fields["counts"], "counts of a mask")]
             return masks.from_run_lengths(whole, (height, width))

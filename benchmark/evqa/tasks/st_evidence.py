@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
@@ -20,12 +19,12 @@ from pydantic import ValidationError
 from evqa import media
 from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine, explain
-from evqa.schema import LETTERS, Sample, Track, check_id
+from evqa.schema import LETTERS, Sample, Spans, Track, check_id
 from evqa.tasks.evidence_masks import annotated, read_tracks
-from evqa.tasks.table import Row, rows, spans, texts
+from evqa.tasks.table import Row, as_number, rows, spans, texts
 
 GEN_TABLE = "st_evidence_gen.csv"
-GEN_COLUMNS = ("entry_id", "video_id", "video_path", "question", "candidates", "answer", "segment")
+GEN_COLUMNS = ("entry_id", "video_path", "question", "candidates", "answer", "segment")
 INSTRUCT_TABLE = "st_evidence.csv"
 INSTRUCT_COLUMNS = ("entry_id", "video_path", "question", "answer", "candidates")
 
@@ -53,17 +52,31 @@ def read_instruct(folder: Path) -> tuple[list[Sample], list[BadLine]]:
 
 
 def gen_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`read_gen`, one sample at a time."""
-    return samples_of(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
+    """`read_gen`, one sample at a time. Spans that cannot be read are left out of their row, as published."""
+    return with_parts_left_out(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
 
 
 def instruct_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_instruct`, one sample at a time: the tracks of the whole set take gigabytes of memory."""
+    return with_parts_left_out(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
+
+
+def with_parts_left_out(
+    folder: Path,
+    table: tuple[str, tuple[str, ...]],
+    read: Callable[[Path, Row, list[str]], Sample],
+    bad: list[BadLine],
+) -> Iterator[Sample]:
+    """`samples_of` for a `read` that appends to its list what of a row is left out, and why."""
     left_out: list[str] = []
     lines: dict[str, int] = {}
-    read = partial(_instruct_sample, left_out=left_out)
-    for sample in samples_of(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), read, bad, lines):
-        bad.extend(BadEntry(lines[sample.id], f"left out, mask of a frame: {reason}", sample.id) for reason in left_out)
+
+    def read_row(folder: Path, row: Row) -> Sample:
+        left_out.clear()
+        return read(folder, row, left_out)
+
+    for sample in samples_of(folder, table, read_row, bad, lines):
+        bad.extend(BadEntry(lines[sample.id], f"left out, {reason}", sample.id) for reason in left_out)
         yield sample
 
 
@@ -105,7 +118,7 @@ def _table_path(folder: Path, name: str) -> Path:
 # A row
 
 
-def _gen_sample(folder: Path, row: Row) -> Sample:
+def _gen_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
     entry = check_id(row["entry_id"])
     video_path = video_path_of(row)
     options, answer = choice_of(row)
@@ -113,13 +126,13 @@ def _gen_sample(folder: Path, row: Row) -> Sample:
     video = video_file(folder, video_path)
     return Sample(
         id=entry,
-        video_id=row["video_id"],
+        video_id=row.get("video_id") or video_path.stem,
         video=video,
         num_frames=_num_frames(folder, row, video_path, video),
         question=question_of(row),
         options=options,
         answer=answer,
-        spans=spans("segment", row["segment"]),
+        spans=spans_left_out("segment", row["segment"], left_out),
         masks=masks,
         objects=find_below(folder, ("objects",), PurePosixPath(video_path.stem)),
         expressions=_expressions(row),
@@ -129,13 +142,14 @@ def _gen_sample(folder: Path, row: Row) -> Sample:
     )
 
 
-def _instruct_sample(folder: Path, row: Row, *, left_out: list[str]) -> Sample:
-    left_out.clear()
+def _instruct_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
     entry = check_id(row["entry_id"])
     video_path = video_path_of(row)
     options, answer = choice_of(row)
     video = _frame_folder(folder, video_path)
-    tracks = _tracks(folder, entry, video, left_out)
+    masks: list[str] = []
+    tracks = _tracks(folder, entry, video, masks)
+    left_out += [f"mask of a frame: {reason}" for reason in masks]
     expressions = tuple(track.label for track in tracks or () if track.label)
     return Sample(
         id=entry,
@@ -175,6 +189,14 @@ def _frame_counts(path: Path, changed: int) -> dict[str, str]:
     return {row["video_path"]: row["num_frames"] for _, row in rows(path, ("video_path", "num_frames"), [])}
 
 
+def spans_left_out(column: str, cell: str, left_out: list[str]) -> Spans | None:
+    """The spans of a cell; the reason of each that cannot be read goes to `left_out`."""
+    reasons: list[str] = []
+    found = spans(column, cell, reasons)
+    left_out += [f"span: {reason}" for reason in reasons]
+    return found
+
+
 def question_of(row: Row) -> str:
     """The question's text."""
     if not (question := row["question"].strip()):
@@ -204,6 +226,8 @@ def choice_of(row: Row, *, is_caseless: bool = False) -> tuple[tuple[str, ...], 
     places = [index for index, option in enumerate(options) if option.strip() == answer]
     if not places and is_caseless:
         places = [index for index, option in enumerate(options) if option.strip().lower() == answer.lower()]
+    if not places and (number := as_number(answer)) is not None:  # pandas writes 2 as 2.0 beside an empty cell
+        places = [index for index, option in enumerate(options) if as_number(option) == number]
     if not places:
         raise ValueError(f"answer is not among the candidates: {answer[:80]!r} is none of {options}")
     if len(places) > 1:

@@ -16,27 +16,30 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine, explain
 from evqa.schema import LETTERS, Sample, Spans, check_id
+from evqa.tasks.json_items import integer
 from evqa.tasks.st_evidence import (
     PLACES,
     choice_of,
     find_below,
     question_of,
-    samples_of,
     source_of,
+    spans_left_out,
     video_file,
     video_path_of,
+    with_parts_left_out,
 )
-from evqa.tasks.table import Row, spans
+from evqa.tasks.table import Row
 
 TABLE = "st_evidence_mcq.csv"
 COLUMNS = ("entry_id", "question", "answer")
@@ -55,17 +58,47 @@ MAX_BYTES = 2**28
 Entries = Mapping[str, object]
 """Entry id -> what a file of options says of it, unchecked."""
 
-Letter = Annotated[str, Field(pattern=r"^[A-Z]$")]
-Position = Annotated[int, Field(strict=True, ge=0, lt=len(LETTERS))] | Letter
+_LETTER = re.compile(r"\(?([A-Z])\)?[.:)]?", re.IGNORECASE)
+
+
+def _position_of(value: object) -> int:
+    """The place of an option by its number or letter, however that is written: `1`, `"1"`, `1.0`, `b`, `(B)`, `B.`."""
+    if isinstance(value, str) and (letter := _LETTER.fullmatch(value.strip())):
+        return LETTERS.index(letter[1].upper())
+    return integer(value, "place of the answer")
+
+
+def _spans_of(value: object) -> object:
+    """The spans of an option; one `[start, end]` is a list of one."""
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    return [items] if len(items) == 2 and not any(isinstance(item, list | dict) for item in items) else value
+
+
+def _options_of(value: object) -> object:
+    """Options as a list; an object has them by letter."""
+    options = cast("dict[str, object]", value) if isinstance(value, dict) else None
+    return value if options is None else [options[key] for key in sorted(options)]
+
+
+Position = Annotated[int, BeforeValidator(_position_of), Field(ge=0, lt=len(LETTERS))]
+OptionSpans = Annotated[Spans, BeforeValidator(_spans_of)]
+ANSWER_KEYS = AliasChoices("answer", "correct_answer")
+CORRECT_KEYS = AliasChoices("correct_answer", "answer")
 
 
 class TimeEntry(BaseModel):
     """An entry of temp_options.json."""
 
     question: object = None
-    time_evidence_options: list[Spans] = Field(min_length=2, max_length=len(LETTERS))
-    correct_answer: Position
-    ground_truth_segments: Spans | None = None
+    time_evidence_options: Annotated[list[OptionSpans], BeforeValidator(_options_of)] = Field(
+        min_length=2, max_length=len(LETTERS)
+    )
+    correct_answer: Position = Field(validation_alias=CORRECT_KEYS)
+    ground_truth_segments: object = None
+    """As `OptionSpans`; the question does without."""
+
+
+GROUND_TRUTH: TypeAdapter[Spans | None] = TypeAdapter(OptionSpans | None)
 
 
 class SpaceEntry(BaseModel):
@@ -77,7 +110,8 @@ class SpaceEntry(BaseModel):
     d2: str
     d3: str
     options: list[Literal["gt", "d1", "d2", "d3"]] = Field(min_length=2, max_length=4)
-    answer: Position
+    answer: Position | None = Field(default=None, validation_alias=ANSWER_KEYS)
+    """None: the place of gt in `options` tells."""
 
 
 class OldSpaceEntry(BaseModel):
@@ -85,7 +119,7 @@ class OldSpaceEntry(BaseModel):
 
     question: object = None
     mcq_options: list[str] = Field(min_length=2, max_length=len(LETTERS))
-    correct_answer: Position
+    correct_answer: Position = Field(validation_alias=CORRECT_KEYS)
 
 
 def read_mcq(folder: Path) -> tuple[list[Sample], list[BadLine]]:
@@ -97,13 +131,7 @@ def read_mcq(folder: Path) -> tuple[list[Sample], list[BadLine]]:
 def mcq_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_mcq`, one sample at a time."""
     options = Options(_entries(folder, TIME_FILE, bad), _entries(folder, SPACE_FILE, bad), _videos(folder))
-    left_out: list[str] = []
-    read = functools.partial(_mcq_sample, options=options, left_out=left_out)
-    lines: dict[str, int] = {}
-    for sample in samples_of(folder, (TABLE, COLUMNS), read, bad, lines):
-        bad.extend(BadEntry(lines[sample.id], reason, sample.id) for reason in left_out)
-        left_out.clear()
-        yield sample
+    return with_parts_left_out(folder, (TABLE, COLUMNS), functools.partial(_mcq_sample, options), bad)
 
 
 @dataclass(frozen=True)
@@ -116,15 +144,14 @@ class Options:
     """Stem -> video below the folder."""
 
 
-def _mcq_sample(folder: Path, row: Row, *, options: Options, left_out: list[str]) -> Sample:
-    left_out.clear()
+def _mcq_sample(options: Options, folder: Path, row: Row, left_out: list[str]) -> Sample:
     entry = check_id(row["entry_id"])
     texts, answer = choice_of(_with_candidates(row), is_caseless=True)
     video_id, video = _video(folder, row, options.videos)
     time = _time_entry(row, options.time, left_out)
     space = _space_options(folder, row, options.space, left_out)
     question = question_of(row)
-    segments = spans("segment", row.get("segment", ""))
+    segments = spans_left_out("segment", row.get("segment", ""), left_out)
     missing = {name: "missing" for name, found in (("time", time), ("space", space.images)) if not found}
     return Sample(
         id=entry,
@@ -133,9 +160,9 @@ def _mcq_sample(folder: Path, row: Row, *, options: Options, left_out: list[str]
         question=question,
         options=texts,
         answer=answer,
-        spans=time.ground_truth_segments if segments is None and time else segments,
+        spans=_ground_truth(time, left_out) if segments is None and time else segments,
         time_options=tuple(time.time_evidence_options) if time else (),
-        time_answer=_position(time.correct_answer) if time else None,
+        time_answer=time.correct_answer if time else None,
         time_question=_other_question(time.question if time else None, question),
         mask_options=space.images,
         mask_answer=space.right,
@@ -176,7 +203,7 @@ def _video(folder: Path, row: Row, videos: Mapping[str, Path]) -> tuple[str, Pat
     if name == "video_path":
         found = video_file(folder, path)
         return video_id, found if path_inside(folder, found).exists() else videos.get(path.stem, found)
-    stem = path.stem if path.suffix == ".mp4" else path.name
+    stem = path.stem if path.suffix.lower() == ".mp4" else path.name
     return video_id, videos.get(stem, Path(VIDEO_FOLDER, f"{stem}.mp4"))
 
 
@@ -201,12 +228,20 @@ def _time_entry(row: Row, entries: Entries, left_out: list[str]) -> TimeEntry | 
         entry = TimeEntry.model_validate(content)
         _check_position(entry.correct_answer, len(entry.time_evidence_options))
     except ValidationError as error:
-        left_out.append(f"left out, time question: {where}: {explain(error)[:300]}")
+        left_out.append(f"time question: {where}: {explain(error)[:300]}")
         return None
     except ValueError as error:
-        left_out.append(f"left out, time question: {where}: {error}")
+        left_out.append(f"time question: {where}: {error}")
         return None
     return entry
+
+
+def _ground_truth(entry: TimeEntry, left_out: list[str]) -> Spans | None:
+    try:
+        return GROUND_TRUTH.validate_python(entry.ground_truth_segments)
+    except ValidationError as error:
+        left_out.append(f"span: {TIME_FILE}: ground_truth_segments: {explain(error)[:300]}")
+        return None
 
 
 class SpaceQuestion(NamedTuple):
@@ -228,45 +263,44 @@ def _space_options(folder: Path, row: Row, entries: Entries, left_out: list[str]
         names, right = _displayed(entry)
         return SpaceQuestion(tuple(_image(folder, name) for name in names), right, entry.question)
     except ValidationError as error:
-        left_out.append(f"left out, space question: {where}: {explain(error)[:300]}")
+        left_out.append(f"space question: {where}: {explain(error)[:300]}")
     except ValueError as error:
-        left_out.append(f"left out, space question: {where}: {error}")
+        left_out.append(f"space question: {where}: {error}")
     return SpaceQuestion()
 
 
 def _displayed(entry: SpaceEntry | OldSpaceEntry) -> tuple[list[str], int]:
     if isinstance(entry, OldSpaceEntry):
         _check_position(entry.correct_answer, len(entry.mcq_options))
-        return entry.mcq_options, _position(entry.correct_answer)
-    _check_position(entry.answer, len(entry.options))
-    right = _position(entry.answer)
+        return entry.mcq_options, entry.correct_answer
+    right = entry.options.index("gt") if entry.answer is None and "gt" in entry.options else entry.answer or 0
+    _check_position(right, len(entry.options))
     if entry.options[right] != "gt" or entry.options.count("gt") != 1:
         raise ValueError(f"answer {entry.answer!r} is not the one gt in options {entry.options}")
     paths = {"gt": entry.gt, "d1": entry.d1, "d2": entry.d2, "d3": entry.d3}
     return [paths[role] for role in entry.options], right
 
 
-def _check_position(position: int | str, count: int) -> None:
-    if _position(position) >= count:
-        raise ValueError(f"the answer {position!r} is none of {count} options")
-
-
-def _position(position: int | str) -> int:
-    return LETTERS.index(position) if isinstance(position, str) else position
+def _check_position(position: int, count: int) -> None:
+    if position >= count:
+        raise ValueError(f"the answer {LETTERS[position]!r} is none of {count} options")
 
 
 def _image(folder: Path, name: str) -> Path:
     """Where an option's image is; published paths may start with folders above this one."""
-    relative = PurePosixPath(name)
+    relative = PurePosixPath(name.lstrip("/"))
     if not relative.name or len(name) > 1000:
         raise ValueError(f"an option is no image path: got {name[:80]!r}")
     path_inside(folder, relative)
+    is_foreign = name.startswith("/")  # of its authors' machine: any folder of theirs may come first
     while True:
-        if found := find_below(folder, (".", "options"), relative):
+        found = find_below(folder, (".", "options"), relative)
+        if found is not None and path_inside(folder, found).is_file():
             return found
-        if relative.parts[0] not in ABOVE:
+        if len(relative.parts) == 1 or not (is_foreign or relative.parts[0] in ABOVE):
             break
         relative = relative.relative_to(relative.parts[0])
+    path_inside(folder, PurePosixPath(name))
     raise ValueError(f"an image is missing: {name[:200]!r}; unpack options.tar.gz")
 
 
@@ -305,12 +339,14 @@ def _entries(folder: Path, name: str, bad: list[BadLine]) -> Entries:
         content: object = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
-    if not isinstance(content, _Pairs):
+    listed = cast("list[object]", content) if isinstance(content, list) else []
+    if not isinstance(content, _Pairs) and not any(isinstance(each, _Pairs) and "entry_id" in each for each in listed):
         raise ValueError(f"{path} is no JSON object of entries: fetch it again")
+    pairs = content.pairs if isinstance(content, _Pairs) else [(str(place), each) for place, each in enumerate(listed)]
     entries: dict[str, object] = {}
-    for key, value in content.pairs:
+    for key, value in pairs:
         inner = value.get("entry_id") if isinstance(value, _Pairs) else None
-        entry = inner if isinstance(inner, str) else key
+        entry = str(inner) if isinstance(inner, str | int) and not isinstance(inner, bool) else key
         if entry in entries:
             bad.append(
                 BadEntry(0, f"left out, earlier entry: {name} has {entry} more than once; the last counts", entry)

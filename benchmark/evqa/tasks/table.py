@@ -19,6 +19,20 @@ MAX_BYTES = 2**28
 
 MAX_LITERAL_CHARACTERS = 20_000
 
+EMPTY = frozenset({"", "nan", "none", "null"})
+"""What pandas and others write where a cell has nothing."""
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "candidates": ("options",),
+    "video_path": ("video",),
+    "segment": ("temporal_evidence", "temp_evidence", "segments"),
+    "temporal_evidence": ("segment", "temp_evidence", "segments"),
+}
+"""Column -> its names in other published tables, from which it is taken where it is missing."""
+
+OPTIONAL = ("segment", "temporal_evidence")
+"""Columns that are looked for by each of their names in any table."""
+
 Row = Mapping[str, str]
 """Column -> text."""
 
@@ -26,23 +40,26 @@ Row = Mapping[str, str]
 def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tuple[int, Row]]:
     """(line on which the row starts, row) of a UTF-8 CSV with a header of at least the `needed` columns.
 
+    Columns are named in lower case, whatever the file's is, and by their names in `SPELLINGS` too.
     Lines that are no row go to `bad`; a file that as a whole is not this is a `ValueError`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected a table below {MAX_BYTES}")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             header = _header(path, reader, needed)
-            yield from _rows(reader, header, bad)
+            taken = {name: other for name in (*needed, *OPTIONAL) if (other := _spelling(name, header)) != name}
+            for line, row in _rows(reader, header, bad):
+                yield line, row | {name: row[other] for name, other in taken.items() if other is not None}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
 
 
 def texts(column: str, cell: str) -> tuple[str, ...]:
-    """A cell with a list of strings, or of numbers, which become text."""
+    """A cell with a list of strings, or of numbers or truth values, which become text."""
     items = _items(_literal(column, cell))
-    if items is None or not all(isinstance(item, str) or _is_number(item) for item in items):
+    if items is None or not all(isinstance(item, str | int | float) for item in items):
         raise ValueError(f"{column} is no list of texts: got {cell[:80]!r}")
     return tuple(str(item) for item in items)
 
@@ -55,17 +72,24 @@ def whole_numbers(column: str, cell: str) -> tuple[int, ...]:
     return tuple(cast("list[int]", items))
 
 
-def spans(column: str, cell: str) -> tuple[Span, ...] | None:
-    """A cell with `[[start, end], ...]` in seconds; None where it is empty (not annotated)."""
-    if not cell.strip():
+def spans(column: str, cell: str, left_out: list[str] | None = None) -> tuple[Span, ...] | None:
+    """A cell with `[[start, end], ...]` in seconds; None where it is empty (not annotated).
+
+    A `ValueError` for what cannot be read; with `left_out` given, its reason goes there, and the rest is kept. So gold
+    that is published as it is stays in the denominator.
+    """
+    if cell.strip().lower() in EMPTY:
         return None
-    items = _items(_literal(column, cell))
-    if items is None:
-        raise ValueError(f"{column} is no list of [start, end]: got {cell[:80]!r}")
-    return tuple(_span(column, item) for item in items)
+    reasons: list[str] = []
+    found = list(_read_spans(column, cell, reasons))
+    if reasons and left_out is None:
+        raise ValueError(reasons[0])
+    if left_out is not None:
+        left_out += reasons
+    return tuple(found)
 
 
-def _rows(reader: Reader, header: list[str], bad: list[BadLine]) -> Iterator[tuple[int, Row]]:
+def _rows(reader: Reader, header: list[str], bad: list[BadLine]) -> Iterator[tuple[int, dict[str, str]]]:
     while True:
         line = reader.line_num + 1
         try:
@@ -86,13 +110,18 @@ def _header(path: Path, reader: Reader, needed: tuple[str, ...]) -> list[str]:
         first = next(reader, None)
     except csv.Error as error:
         raise ValueError(f"{path} is not CSV in its first line ({error}): fetch it again") from error
-    header = [name.strip() for name in first or ()]
+    header = [name.strip("\ufeff \t").lower() for name in first or ()]
     found = ", ".join(header)[:500] or "none, the file is empty"
-    if missing := [name for name in needed if name not in header]:
+    if missing := [name for name in needed if _spelling(name, header) is None]:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {found}")
-    if len(set(header)) != len(header):
+    if any(header.count(name) > 1 for name in header if name):
         raise ValueError(f"{path} has a column twice: found {found}")
     return header
+
+
+def _spelling(name: str, header: list[str]) -> str | None:
+    """The column of a header that a column is read from; None where there is none."""
+    return next((other for other in (name, *SPELLINGS.get(name, ())) if other in header), None)
 
 
 def _literal(column: str, cell: str) -> object:
@@ -109,16 +138,44 @@ def _items(value: object) -> list[object] | None:
     return list(cast("list[object]", value)) if isinstance(value, list | tuple) else None
 
 
-def _span(column: str, item: object) -> Span:
-    match _items(item):
-        case [start, end] if _is_number(start) and _is_number(end):
-            pass
-        case _:
-            raise ValueError(f"{column} is no list of [start, end]: one element is {str(item)[:80]!r}")
+def _read_spans(column: str, cell: str, reasons: list[str]) -> Iterator[Span]:
+    """The spans of a cell that can be read; of the others, or of the whole cell, the reasons."""
     try:
-        return check_span(Span(float(start), float(end)))
-    except (ValueError, OverflowError) as error:
+        literal = _literal(column, cell)
+    except ValueError as error:
+        reasons.append(str(error))
+        return
+    items = _items(literal)
+    if items is None:
+        reasons.append(f"{column} is no list of [start, end]: got {cell[:80]!r}")
+    for item in items or ():
+        try:
+            yield _span(column, item)
+        except ValueError as error:
+            reasons.append(str(error))
+
+
+def _span(column: str, item: object) -> Span:
+    """`[start, end]` or `{"start", "end"}`, numbers also as text."""
+    fields = cast("dict[object, object]", item) if isinstance(item, dict) else {}
+    ends = [fields.get("start"), fields.get("end")] if fields else _items(item) or []
+    numbers = [number for end in ends if (number := as_number(end)) is not None]
+    if len(ends) != 2 or len(numbers) != 2:
+        raise ValueError(f"{column} is no list of [start, end]: one element is {str(item)[:80]!r}")
+    try:
+        return check_span(Span(*numbers))
+    except ValueError as error:
         raise ValueError(f"{column} has an impossible span: {error}") from error
+
+
+def as_number(value: object) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    if not isinstance(value, str) and not _is_number(value):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_number(value: object) -> TypeGuard[float]:
