@@ -152,7 +152,9 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
 def _find(name_or_folder: str) -> tuple[str, Path]:
     """(name, file of samples) of a name, of a folder, or of a file of samples itself."""
     if name_or_folder in DATASETS:
-        return name_or_folder, _file_of(name_or_folder)
+        path = _file_of(name_or_folder)
+        links.note_data_set(path.parent)
+        return name_or_folder, path
     path = Path(name_or_folder)
     if path.suffix != ".jsonl":
         if not path.is_dir():
@@ -161,6 +163,7 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
     name = _name_of(path) or name_or_folder
     if not path.is_file():
         raise ValueError(f"{path.parent} has no {path.name}: {_advice(name)}")
+    links.note_data_set(path.parent)
     return name, path
 
 

@@ -6,7 +6,8 @@ A file of samples comes from others and may name such a link, so only the user s
     evqa predict DATA MODEL --allow-root /mnt/videos          each command, any number of times
     EVQA_ALLOW_ROOTS=/mnt/videos:/mnt/more                    all commands, and the processes that they start
 
-The option adds to the variable, so that workers of this process follow it too.
+The option adds to the variable, so that workers of this process follow it too. Links between files of one data set
+need no permission.
 """
 
 from __future__ import annotations
@@ -18,6 +19,21 @@ from pathlib import Path
 VARIABLE = "EVQA_ALLOW_ROOTS"
 OPTION = "--allow-root"
 HELP = "read files that symbolic links lead to below DIR (repeatable; EVQA_ALLOW_ROOTS=DIR:DIR does the same)"
+
+
+_data_sets: set[Path] = set()
+
+
+def note_data_set(folder: Path) -> None:
+    """Note the folder of a data set that is in use: a link of a frame or mask may lead to another place in it."""
+    _data_sets.add(folder.resolve())
+
+
+def leads_out(link: Path, target: Path) -> bool:
+    """Whether a file, links followed, is neither in the folder of its link, nor in that one's data set, nor allowed."""
+    folder = link.parent.resolve()
+    homes = (root for root in _data_sets if folder.is_relative_to(root))
+    return not (target.is_relative_to(folder) or any(map(target.is_relative_to, homes)) or is_allowed(target))
 
 
 def allowed_roots() -> tuple[Path, ...]:
@@ -32,6 +48,10 @@ def allow(folders: Iterable[Path]) -> None:
         if not folder.expanduser().is_dir():
             raise ValueError(f"{OPTION}: expected a folder that links may lead to, got {folder}")
         root = folder.expanduser().resolve()
+        if os.pathsep in str(root):
+            raise ValueError(
+                f"{OPTION}: {root} has a {os.pathsep!r}, which separates folders; link it under another name"
+            )
         if root not in allowed_roots():
             earlier = os.environ.get(VARIABLE, "")
             os.environ[VARIABLE] = f"{earlier}{os.pathsep}{root}" if earlier else str(root)

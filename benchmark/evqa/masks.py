@@ -188,7 +188,7 @@ def read_labels(path: Path) -> np.ndarray:
 def read_folder(folder: Path) -> dict[int, Path]:
     """Frame index -> file, ascending, of a folder of `00000.png` and so on; only PNG files are looked at.
 
-    A link may lead to another place in the folder, not out of it.
+    A link may lead to another place in the folder or its data set, not out of it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder of masks: fetch or prepare the data set again")
@@ -204,14 +204,14 @@ def read_folder(folder: Path) -> dict[int, Path]:
             if int(name) in paths:
                 raise ValueError(f"{path} and {paths[int(name)].name} are both frame {int(name)}: remove one")
             if not entry.is_file(follow_symlinks=False):
-                _check_link(path, folder)
+                _check_link(path)
             paths[int(name)] = path
     return dict(sorted(paths.items()))
 
 
-def _check_link(path: Path, folder: Path) -> None:
+def _check_link(path: Path) -> None:
     target = path.resolve()
-    if not target.is_relative_to(folder.resolve()) and not links.is_allowed(target):
+    if links.leads_out(path, target):
         raise ValueError(
             f"{path} leads out of its folder, to {target}: put the file itself there; {links.advice(target)}"
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import mmap
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from evqa import links
 from evqa.audio import AudioTrack
 from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
@@ -285,10 +287,25 @@ def _is_images(path: Path) -> bool:
 def _image_paths(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    with os.scandir(folder) as entries:
+        paths = [folder / entry.name for entry in entries if _is_frame(folder, entry)]
     numbered = [path for path in paths if FRAME_NUMBER.fullmatch(path.stem)]
     is_numbered = 2 * len(numbered) > len(paths)  # then the others are covers or thumbnails
     return sorted(numbered if is_numbered else paths, key=_natural_key)
+
+
+def _is_frame(folder: Path, entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is an image; a link to nothing is none, and one out of its folder is an error."""
+    if Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES or entry.name.startswith("."):
+        return False
+    if entry.is_symlink() and entry.is_file():
+        link = folder / entry.name
+        target = link.resolve()
+        if links.leads_out(link, target):
+            raise ValueError(
+                f"{link} leads out of its folder, to {target}: put the image there; {links.advice(target)}"
+            )
+    return entry.is_file()
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from evqa import gold, suggestions
+from evqa import gold, links, suggestions
 from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine, write_records, write_rows
 from evqa.schema import Sample
@@ -157,6 +158,10 @@ ROWS: dict[str, str] = {
 BENCHMARKS = ("st-evidence-gen", "st-evidence-mcq")
 """Gold that predictions are scored against: its rows stay, whatever their times and masks are."""
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip")
+
 LEFT_OUT = "left out"
 """Starts the reason where a part of a row cannot be used and the rest is kept."""
 
@@ -176,6 +181,8 @@ class Prepared:
     """Kept samples without mask annotation; they have no spatial score."""
     rejected: Path
     """The file of the dropped rows and parts: line, id, file, reason."""
+    packed: tuple[str, ...] = ()
+    """Archives beside the table, which may hold what is missing."""
 
     def summary(self) -> str:
         """Counts, with the dropped rows by reason."""
@@ -184,6 +191,8 @@ class Prepared:
             f"{self.path}: {self.kept} samples kept, {len(self.dropped) - num_parts} rows dropped",
             f"  {self.without_video} of the kept have no video file, {self.without_masks} no masks",
         ]
+        if self.packed:
+            lines.append(f"  unpack these, if that is not done yet (tar -xf): {', '.join(self.packed)}")
         reasons = Counter(bad.reason.partition(":")[0] for bad in self.dropped)
         for reason, count in reasons.most_common():
             first = next(bad for bad in self.dropped if bad.reason.partition(":")[0] == reason)
@@ -206,24 +215,40 @@ def prepare(task: str, folder: Path, file: str | None = None) -> Prepared:
         raise suggestions.unknown("task", task, TASKS)
     dropped: list[BadLine] = []
     counts: Counter[str] = Counter()
+    links.note_data_set(folder)
     rows = TASKS[task].samples(folder, dropped)
     samples = _counted(rows if task in BENCHMARKS else _valid(rows, folder, dropped), folder, counts)
     path = folder / (file or TASKS[task].file)
+    rejected = path.with_name("rejected.jsonl" if path.name == "samples.jsonl" else f"{path.stem}.rejected.jsonl")
     try:
         first = next(samples, None)
         if first is not None:
             write_records(path, chain([first], samples))
+        write_rows(
+            rejected,
+            ({"line": bad.line, "id": _id_of(bad), "file": ROWS[task], "reason": bad.reason} for bad in dropped),
+        )
     except OSError as error:
-        raise ValueError(f"cannot prepare {folder}: {error.strerror or error}, {error.filename or ''}") from error
-    rejected = path.with_name("rejected.jsonl" if path.name == "samples.jsonl" else f"{path.stem}.rejected.jsonl")
-    write_rows(
-        rejected,
-        ({"line": bad.line, "id": _id_of(bad), "file": ROWS[task], "reason": bad.reason} for bad in dropped),
+        advice = "; where it cannot be written, prepare with --source DIR" if error.errno in READ_ONLY else ""
+        raise ValueError(
+            f"cannot prepare {folder}: {error.strerror or error}, {error.filename or ''}{advice}"
+        ) from error
+    prepared = Prepared(
+        path, counts["kept"], tuple(dropped), counts["no video"], counts["no masks"], rejected, _packed(folder, counts)
     )
-    prepared = Prepared(path, counts["kept"], tuple(dropped), counts["no video"], counts["no masks"], rejected)
     if first is None:
         raise ValueError(f"no row is usable, so no samples are written:\n{prepared.summary()}")
     return prepared
+
+
+def _packed(folder: Path, counts: Counter[str]) -> tuple[str, ...]:
+    """Archives of a folder that still lacks files."""
+    if counts["kept"] and not counts["no video"] and not counts["no masks"]:
+        return ()
+    places = (folder, *(folder / name for name in ("data", "gen_mask")))
+    return tuple(
+        sorted(str(path.relative_to(folder)) for place in places for kind in ARCHIVES for path in place.glob(kind))
+    )
 
 
 def _id_of(bad: BadLine) -> str | None:

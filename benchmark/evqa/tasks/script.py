@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str]
         sys.stderr.write(f"error: {error}\n")
         return 1
     if linked:
-        targets = os.pathsep.join(str(root) for root in dict.fromkeys(linked))
+        targets = shlex.quote(os.pathsep.join(str(root) for root in dict.fromkeys(linked)))
         sys.stdout.write(f"to read the samples: export {links.VARIABLE}={targets} (or --allow-root DIR for each)\n")
     return 0
 
@@ -109,12 +110,27 @@ def link_source(name: str, source: Path, home: Path) -> list[Path]:
 def _published(name: str, source: Path) -> dict[str, Path]:
     """Name in the folder of a set -> published file or folder, below its own folder or below that of all sets."""
     below = [Path(path) for path in PUBLISHED.get(name, ())]
-    shared = {path.name: root / path for root in (source.parent, source) for path in below if (root / path).exists()}
-    own = source / DATASETS[name].folder
-    is_root = own.is_dir() or any((source / path).exists() for path in below)
+    shared = {
+        path.name: found for root in (source.parent, source) for path in below if (found := _spelt(root, path)).exists()
+    }
+    own = _spelt(source, Path(DATASETS[name].folder))
+    is_root = own.is_dir() or any(_spelt(source, path).exists() for path in below)
     inside = own if own.is_dir() else source
     entries = [] if is_root and inside == source else sorted(inside.iterdir())
     return {path.name: path.resolve() for path in entries if _is_published(path)} | shared
+
+
+def _spelt(root: Path, path: Path) -> Path:
+    """A path below a folder, whose first part may be written otherwise there: `ST-Evidence-Instruct`, as downloaded."""
+    if (root / path).exists():
+        return root / path
+    first, *rest = path.parts
+    alike = (each for each in sorted(root.iterdir()) if _plain(each.name) == _plain(first))
+    return next((each.joinpath(*rest) for each in alike), root / path)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _is_published(path: Path) -> bool:
