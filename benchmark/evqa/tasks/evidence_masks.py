@@ -76,7 +76,7 @@ def read_tracks(path: Path, video: Video | None, left_out: list[str] | None = No
     """
     content = _content(path)
     frames = _Frames(None if video is None else (video.height, video.width), _places(video), [])
-    own = _own_size(content) if isinstance(content, dict) else None
+    own = _own_size(_fields(content) or {})
     objects = _objects(content, frames)
     size = frames.size or own or _size_of(objects)
     if size is None and any(each.shapes for each in objects):
@@ -124,7 +124,7 @@ class _Frames(NamedTuple):
         if self.places is None:
             return number
         if number not in self.places:
-            raise ValueError(f"the video has {len(self.places)} frames, up to {next(reversed(self.places.keys()))}")
+            raise ValueError(f"the video has {len(self.places)} frames, up to {list(self.places)[-1]}")
         return self.places[number]
 
     def tried(self, name: str, read: Callable[..., Result], *arguments: object) -> Result | None:
@@ -196,17 +196,24 @@ def _filled(region: Region, size: Size, own: Size) -> np.ndarray:
 # The two forms of the file
 
 
+def _fields(value: object) -> dict[str, object] | None:
+    """The fields of an object, None for anything else."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
 def _objects(content: object, frames: _Frames) -> list[EvidenceObject]:
     """The objects that have masks, be they empty."""
-    if isinstance(content, dict) and "evidence_objects" in content:
-        named = _named(cast("dict[str, object]", content)["evidence_objects"] or [], "evidence_objects")
-        read = _polygon_object
-    elif isinstance(content, list):
-        is_one = any(isinstance(item, dict) and "counts" in item for item in cast("list[object]", content))
-        named = _named([content] if is_one else content, "objects")
-        read = _run_object
+    fields = _fields(content)
+    items = cast("list[object]", content) if isinstance(content, list) else None
+    if fields is not None and "evidence_objects" in fields:
+        named, read = _named(fields["evidence_objects"] or [], "evidence_objects"), _polygon_object
+    elif items is not None:
+        is_one = any("counts" in (_fields(item) or {}) for item in items)
+        named, read = _named([items] if is_one else items, "objects"), _run_object
     else:
-        raise ValueError(f"the file has neither evidence_objects nor lists of run lengths: got {str(content)[:80]}")
+        raise ValueError(
+            f"the file has neither evidence_objects nor lists of run lengths: got {str(cast(object, content))[:80]}"
+        )
     found = (frames.tried(f"object {name}", read, item, frames) for name, item in named)
     return [each for each in found if each is not None]
 
@@ -285,8 +292,9 @@ def _shapes(value: object) -> Iterator[Shape]:
 
 def _holds_shapes(item: object) -> bool:
     """Whether an element of a list is a mask or a list of masks, and no polygon."""
-    is_list = isinstance(item, list) and all(map(_holds_shapes, cast("list[object]", item)))
-    return item is None or isinstance(item, dict) or is_list
+    if isinstance(item, list):
+        return all(map(_holds_shapes, cast("list[object]", item)))
+    return item is None or isinstance(item, dict)
 
 
 def _shape(fields: Mapping[str, object]) -> Shape:

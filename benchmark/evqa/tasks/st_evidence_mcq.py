@@ -70,14 +70,18 @@ def _position_of(value: object) -> int:
 
 def _spans_of(value: object) -> object:
     """The spans of an option; one `[start, end]` is a list of one."""
-    items = cast("list[object]", value) if isinstance(value, list) else []
-    return [items] if len(items) == 2 and not any(isinstance(item, list | dict) for item in items) else value
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    return [items] if len(items) == 2 and not any(isinstance(item, list | dict) for item in items) else items
 
 
 def _options_of(value: object) -> object:
     """Options as a list; an object has them by letter."""
-    options = cast("dict[str, object]", value) if isinstance(value, dict) else None
-    return value if options is None else [options[key] for key in sorted(options)]
+    if not isinstance(value, dict):
+        return value
+    options = cast("dict[str, object]", value)
+    return [options[key] for key in sorted(options)]
 
 
 Position = Annotated[int, BeforeValidator(_position_of), Field(ge=0, lt=len(LETTERS))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
@@ -157,11 +158,14 @@ def _read_spans(column: str, cell: str, reasons: list[str]) -> Iterator[Span]:
 
 def _span(column: str, item: object) -> Span:
     """`[start, end]` or `{"start", "end"}`, numbers also as text."""
-    fields = cast("dict[object, object]", item) if isinstance(item, dict) else {}
-    ends = [fields.get("start"), fields.get("end")] if fields else _items(item) or []
+    if isinstance(item, dict):
+        fields = cast("dict[object, object]", item)
+        ends = [fields.get("start"), fields.get("end")]
+    else:
+        ends = _items(item) or []
     numbers = [number for end in ends if (number := as_number(end)) is not None]
     if len(ends) != 2 or len(numbers) != 2:
-        raise ValueError(f"{column} is no list of [start, end]: one element is {str(item)[:80]!r}")
+        raise ValueError(f"{column} is no list of [start, end]: one element is {str(cast(object, item))[:80]!r}")
     try:
         return check_span(Span(*numbers))
     except ValueError as error:
@@ -174,8 +178,10 @@ def as_number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    except OverflowError:
+        return math.inf
 
 
 def _is_number(value: object) -> TypeGuard[float]:
