@@ -19,7 +19,7 @@ from evqa.metrics.presets import preset as preset_named
 from evqa.runner import writing
 from evqa.schema import Prediction
 from evqa.score import Row
-from evqa.scores import Partial, Scores, write_scores
+from evqa.scores import Partial, Scores, read_scores, write_scores
 from evqa.shards import Selection, in_both, united
 
 logger = logging.getLogger(__name__)
@@ -242,6 +242,37 @@ def write_report(
         text = report.partial_line(rows) + report.report(rows, trivial, "markdown")
         (out / "report.md").write_text(text, encoding="utf-8")
     return report.partial_line(rows) + report.summary(rows, trivial), page
+
+
+def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -> list[Scores]:
+    """The scores of several runs under one preset; of a file of scores (`scores.json`) those that it holds."""
+    names, found = _distinct(runs), list[Scores]()
+    for name, run in names.items():
+        if is_scores(run):
+            found.append(read_run(run, choice or (found[0].preset if found else None)))
+            continue
+        dataset = dataset_of(run, data)
+        part = part_of(dataset, selection_of(run))
+        preset = choice or (found[0].preset if found else presets_of(BOTH, dataset)[0])
+        given = predictions_of(run, part.dataset)
+        found += part.mark(scores_of(given, part.dataset, [preset], name))
+    if len({row.data_sha256 for row in found}) > 1:
+        about = ", ".join(f"{row.name}: {row.dataset} ({row.data_sha256[:12]})" for row in found)
+        raise ValueError(f"a table is of one data set, got {about}")
+    return found
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a path is a file of scores, by its name."""
+    return path.is_file() and path.name.endswith(SCORES)
+
+
+def read_run(path: Path, choice: str | None) -> Scores:
+    """The scores of the run in a file of scores, under the preset that is chosen, else the first there."""
+    rows = [row for row in read_scores(path) if row.source and (choice is None or row.preset == choice)]
+    if not rows:
+        raise ValueError(f"{path} has no scores of a run{f' under {choice}' if choice else ''}: run `evqa score` again")
+    return rows[0]
 
 
 def trivial_scores(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -14,6 +16,8 @@ from evqa.scores import Scores
 
 Style = Literal["text", "rich", "markdown", "latex"]
 """rich = drawn for a terminal; text = the same in plain characters."""
+
+CompactStyle = Literal["markdown", "latex", "csv"]
 
 COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "m_vIoU box", "joint")
 """Metrics of the main table; one that a preset does not have is left out."""
@@ -50,7 +54,7 @@ def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores],
         scores for scores in baselines if scores.preset == preset and not set(columns).isdisjoint(scores.metrics)
     ]
     rows = [*chosen, *trivial]
-    counts = counted({scores.name: scores.metrics for scores in rows}, columns, style)
+    counts = counted({scores.name: scores.metrics for scores in chosen}, columns, style)
     lines = [prose(line, style) for scores in chosen for line in (counts_line(scores), *left_out_lines(scores))]
     return [heading(preset, style), main_table(rows, style, columns), counts, *lines]
 
@@ -90,16 +94,18 @@ def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style
                 whole.add(counts[0])
             else:
                 body.append([name, ", ".join(same), *map(str, counts)])
-    words = f"over {_numbers(whole)} samples, none of them missing, failed or unparsed" if whole else ""
+    words = f"over {_numbers(whole)} samples, each with a prediction that could be read" if whole else ""
     if not body:
-        return prose(words, style)
-    rest = f"\n\n{prose(f'every other mean: {words}', style)}" if words else ""
+        return prose(f"each mean is {words}" if words else "", style)
+    rest = f"\n\n{prose(f'each mean that is not listed is {words}', style)}" if words else ""
     return f"{prose('over how many samples', style)}\n{table(['', 'means', *COUNTS], body, style)}{rest}"
 
 
 def prose(text: str, style: Style = "text") -> str:
     """Words beside a table; in LaTeX a comment, since names may hold any character."""
-    return f"% {text}" if style == "latex" and text else text
+    if style != "latex":
+        return text
+    return "\n".join(f"% {line}" if line else "" for line in text.split("\n"))
 
 
 def _numbers(numbers: set[int]) -> str:
@@ -173,6 +179,56 @@ def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[
     return table(["", *shown], body, style)
 
 
+def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: bool = True) -> str:
+    """One row per run, for a paper or a spreadsheet: percent, the best of each column in bold, no baselines.
+
+    As CSV the ends of the intervals have columns of their own, and nothing is bold.
+    """
+    if len({scores.preset for scores in rows}) > 1:
+        raise ValueError(f"one table shows one preset, got {', '.join(sorted({scores.preset for scores in rows}))}")
+    columns = [title for title in columns_of(rows[0].preset) if any(title in scores.metrics for scores in rows)]
+    if style == "csv":
+        return _csv(rows, columns, intervals=intervals)
+    best = {title: max(_shown(scores, title) for scores in rows) for title in columns}
+    body = [
+        [scores.name, *(_compact_cell(scores, title, best[title], style, intervals=intervals) for title in columns)]
+        for scores in rows
+    ]
+    if style == "latex":
+        return _latex(["", *map(_for_latex, columns)], [[_for_latex(line[0]), *line[1:]] for line in body])
+    return table(["", *columns], body, style)
+
+
+def _shown(scores: Scores, title: str) -> tuple[float, str]:
+    """The mean as it is shown, first as a number, to be compared."""
+    mean = scores.metrics.get(title)
+    text = NONE if mean is None or mean.mean is None else f"{100 * mean.mean:.1f}"
+    return (-math.inf if text == NONE else float(text)), text
+
+
+def _compact_cell(scores: Scores, title: str, best: tuple[float, str], style: CompactStyle, *, intervals: bool) -> str:
+    shown, text = _shown(scores, title), _shown(scores, title)[1]
+    if shown == best and text != NONE:
+        text = f"\\textbf{{{text}}}" if style == "latex" else f"**{text}**"
+    interval = cell(scores.metrics.get(title)).partition(" ")[2]
+    return f"{text} {interval}" if intervals and interval else text
+
+
+def _csv(rows: Sequence[Scores], columns: Sequence[str], *, intervals: bool) -> str:
+    file = io.StringIO()
+    ends = ("low", "high") if intervals else ()
+    titles = [name for title in columns for name in (title, *(f"{title} {end}" for end in ends))]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "preset", "unit", "samples", "data_set_samples", *titles])
+    for scores in rows:
+        means = [scores.metrics.get(title) for title in columns]
+        values = [getattr(mean, end, None) for mean in means for end in ("mean", *ends)]
+        total = scores.partial.total if scores.partial else scores.counts.samples
+        head = [scores.name, scores.preset, "percent", scores.counts.samples, total]
+        writer.writerow([*head, *("" if value is None else f"{100 * value:.4f}" for value in values)])
+    return file.getvalue().rstrip("\n")
+
+
 def group_table(scores: Scores, axis: str, style: Style = "text", columns: Sequence[str] | None = None) -> str:
     """One row per value of a group such as `question_type`; empty text where there is no such group."""
     columns = columns or columns_of(scores.preset)
@@ -243,6 +299,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
         lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
         return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
     if style == "latex":
+        header, *rows = ([_for_latex(text) for text in line] for line in (header, *rows))
         return _latex(header, rows)
     if style == "rich":
         return _drawn(header, rows)
@@ -252,7 +309,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
 
 def _latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A `tabular` with the rules of the package booktabs."""
-    lines = [" & ".join(_for_latex(text) for text in line) + r" \\" for line in (header, *rows)]
+    lines = [" & ".join(line) + r" \\" for line in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     start, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
     return "\n".join([start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])

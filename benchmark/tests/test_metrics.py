@@ -14,7 +14,7 @@ from evqa import masks
 from evqa.metrics import METRICS, answer, boundary, joint, spatial, temporal
 from evqa.metrics.case import Case
 from evqa.metrics.frames import BadMask, compare, gold_masks
-from evqa.metrics.intervals import cluster_interval
+from evqa.metrics.intervals import cluster_interval, holm
 from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
 from evqa.schema import RLE, Box, Prediction, Sample, Span, Track
 
@@ -508,3 +508,12 @@ def test_questions_of_one_video_widen_the_interval():
 def test_one_video_has_no_interval():
     assert cluster_interval([0.0, 1.0], ["v", "v"]) is None
     assert cluster_interval([], []) is None
+
+
+def test_holm_adjusts_p_values_for_all_tests_of_a_family():
+    """By hand: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, each at least the one before."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+    assert holm([0.001] * 23) == pytest.approx([0.023] * 23)

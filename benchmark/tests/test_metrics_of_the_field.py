@@ -17,7 +17,7 @@ from evqa.metrics import METRICS, boxes, grounded_qa, joint, preference, ranked,
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare as compare_frames
 from evqa.metrics.frames import frames_of, gold_masks
-from evqa.metrics.intervals import mcnemar, paired_difference
+from evqa.metrics.intervals import holm, mcnemar, paired_difference
 from evqa.metrics.means import Cell, mean_of
 from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.objects import object_scores as scores_of_objects
@@ -425,6 +425,13 @@ def test_two_runs_side_by_side():
     lines = {line.split()[0]: line for line in compare.differences(one, two).splitlines()[1:]}
     assert lines["Acc"].split()[1:4] == ["33.3", "83.3", "+50.0"]
     assert lines["Acc"].split()[-3:] == ["0", "6", "0.0312"]
+    drawn = [float(line.split()[-7]) for line in lines.values() if line.split()[-7] != "-"]
+    adjusted = [float(line.split()[-6]) for line in lines.values() if line.split()[-6] != "-"]
+    assert adjusted == pytest.approx(holm(drawn), abs=1e-3 * len(drawn))
+    assert max(adjusted) > max(drawn)
+    tests = [float(line.split()[-1]) for line in lines.values() if line.split()[-1] != "-"]
+    assert len(tests) == 8
+    assert lines["Acc"].split()[-4] == "0.2500"  # 8 x 2 x 0.5 ** 6
     assert lines["mIoU"].split()[1:4] == ["50.0", "80.0", "+30.0"]
     assert lines["mIoU"].split()[-1] == "-"
     assert "J" not in lines

@@ -1,3 +1,5 @@
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -117,11 +119,11 @@ def test_counts_are_words_where_every_sample_was_scored():
     every = [right.model_copy(update={"sample": sample.id}) for sample in DATASET.samples]
     (whole,) = score_presets(DATASET, every, ["strict"], name="whole")
     (broken,) = score_presets(DATASET, PREDICTIONS, ["strict"], name="broken")
-    words = "over 4 samples, none of them missing, failed or unparsed"
+    words = "each mean is over 4 samples, each with a prediction that could be read"
     assert report.counted({"whole": whole.metrics}, report.COLUMNS) == words
     assert report.counted(whole.groups["question_type"], report.COLUMNS) == words.replace("4", "2")
     mixed = report.counted({"whole": whole.metrics, "broken": broken.metrics}, report.COLUMNS)
-    assert mixed.endswith(f"\n\nevery other mean: {words}")
+    assert mixed.endswith(f"\n\n{words.replace('mean is', 'mean that is not listed is')}")
     assert "broken" in mixed
     assert "whole" not in mixed
     parts = {"two": whole.groups["question_type"]["what"], "four": whole.metrics}
@@ -149,3 +151,65 @@ def test_baselines_stand_below_the_runs_of_their_preset(scores: list[Scores]):
 def test_one_table_does_not_mix_presets(scores: list[Scores]):
     with pytest.raises(ValueError, match="one table shows one preset, got rows of st-evidence, strict"):
         report.main_table(scores)
+
+
+def test_words_below_a_table_are_about_the_runs_and_not_the_baselines(scores: list[Scores]):
+    """All of a baseline can be scored; the run lacks three of its four predictions."""
+    right = PREDICTIONS[0].model_copy(update={"answer": 1})
+    every = [right.model_copy(update={"sample": sample.id}) for sample in DATASET.samples]
+    trivial = score_presets(DATASET, every, ["strict"], name="chance")
+    text = report.summary(scores[:1], trivial)
+    assert "chance" in text
+    assert "none of them missing" not in text
+    assert "could be read" not in text
+    assert [line.split()[0] for line in text.split("over how many samples")[1].splitlines()[2:3]] == ["run"]
+
+
+# One row a run
+
+
+@pytest.fixture(scope="module")
+def two(scores: list[Scores]) -> list[Scores]:
+    """run: 1 of 4 right; other_run: 2 of 4, and no spans."""
+    better = [PREDICTIONS[0], PREDICTIONS[0].model_copy(update={"sample": "s1", "spans": None})]
+    return [scores[0], *score_presets(DATASET, better, ["strict"], name="other_run")]
+
+
+def test_a_compact_table_has_one_row_a_run_and_the_best_in_bold(two: list[Scores]):
+    lines = report.compact_table(two, "markdown", intervals=False).splitlines()
+    assert lines[0].startswith("|  | Acc | mIoU | mIoP | t-mean |")
+    assert lines[2].startswith("| run | 25.0 | **37.5** | **50.0** | **43.8** |")
+    assert lines[3].startswith("| other_run | **50.0** | 25.0 | 25.0 | 25.0 |")
+    assert len(lines) == 4
+    latex = report.compact_table(two, "latex", intervals=False)
+    assert r"run & 25.0 & \textbf{37.5} & \textbf{50.0} & \textbf{43.8}" in latex
+    assert r"other\_run & \textbf{50.0} & 25.0" in latex
+    assert latex.startswith(r"\begin{tabular}{lrrrr")
+
+
+def test_a_compact_table_shows_intervals_where_they_are_wanted(two: list[Scores]):
+    mean = two[0].metrics["mIoU"]
+    assert mean.low is not None
+    assert mean.high is not None
+    shown = f"**37.5** [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+    assert shown in report.compact_table(two, "markdown")
+    assert "[" not in report.compact_table(two, "markdown", intervals=False)
+    assert r"\textbf{37.5} [" in report.compact_table(two, "latex")
+
+
+def test_equal_means_are_both_the_best_and_no_mean_is_none(two: list[Scores]):
+    twin = two[0].model_copy(update={"name": "twin"})
+    lines = report.compact_table([two[0], twin], "markdown", intervals=False).splitlines()
+    assert [line.count("**25.0**") for line in lines[2:]] == [1, 1]
+    assert "**-**" not in "".join(lines)
+
+
+def test_a_compact_table_as_csv_reads_back(two: list[Scores]):
+    rows = list(csv.DictReader(io.StringIO(report.compact_table(two, "csv"))))
+    assert [row["run"] for row in rows] == ["run", "other_run"]
+    assert [(row["unit"], row["samples"], row["data_set_samples"]) for row in rows] == [("percent", "4", "4")] * 2
+    assert [float(row["Acc"]) for row in rows] == [25.0, 50.0]
+    assert two[0].metrics["Acc"].low is not None
+    assert float(rows[0]["Acc low"]) == pytest.approx(100 * two[0].metrics["Acc"].low)
+    plain = next(csv.reader(io.StringIO(report.compact_table(two, "csv", intervals=False))))
+    assert not any(title.endswith((" low", " high")) for title in plain)

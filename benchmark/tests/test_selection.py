@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from version_1 import as_version_1
 
 from evqa import datasets, jsonl, runner
 from evqa.__main__ import main
@@ -135,6 +136,41 @@ def test_a_report_says_which_runs_are_partial_and_compare_takes_what_both_have(
     assert main([*command[:3], "--out", str(tmp_path / "last"), "--only", "s006"]) == 0
     assert main(["compare", runs[0], str(tmp_path / "last")]) == 2
     assert "nothing to score" in capsys.readouterr().err
+
+
+def test_tables_and_comparisons_read_files_of_scores_also_of_an_earlier_version(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    """They hold what the runs are scored as; an older file has no units, and percent in one preset."""
+    runs = [tmp_path / "run", tmp_path / "whole"]
+    assert main([*command, "--limit", "4"]) == 0
+    assert main([*command[:3], "--out", str(runs[1])]) == 0
+    for run in runs:
+        assert main(["score", str(run)]) == 0
+    capsys.readouterr()
+    files = [str(run / "scores.json") for run in runs]
+    for options in (["--format", "csv"], ["--format", "latex", "--no-intervals"], ["--format", "markdown"]):
+        assert main(["report", *map(str, runs), *options]) == 0
+        of_runs = capsys.readouterr().out
+        assert main(["report", *files, *options]) == 0
+        assert capsys.readouterr().out == of_runs
+    assert of_runs.startswith("PARTIAL 4 of 7 samples (--limit 4): run\n")
+    assert len(of_runs.splitlines()) == 6
+    assert main(["compare", *files]) == 0
+    compared = capsys.readouterr().out.partition("preset strict")[2]
+    assert main(["compare", *files, "--preset", "st-evidence"]) == 0
+    original = capsys.readouterr().out
+    for file in files:
+        entries = json.loads(Path(file).read_text())
+        Path(file).write_text(json.dumps([as_version_1(entry) for entry in entries]))
+    assert main(["compare", *files]) == 0
+    assert capsys.readouterr().out.partition("preset strict")[2] == compared != ""
+    assert main(["compare", *files, "--preset", "st-evidence"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("Acc ")] == [
+        line for line in original.splitlines() if line.startswith("Acc ")
+    ]
+    assert main(["report", *files, "--format", "csv", "--preset", "hc-stvg"]) == 2
+    assert "has no scores of a run under hc-stvg" in capsys.readouterr().err
 
 
 def test_selections_are_joined_in_their_plainest_form(data: Dataset):

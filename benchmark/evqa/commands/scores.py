@@ -104,7 +104,8 @@ def compare(
     Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
 
     Args:
-        first: folder of a run, or any file of predictions that evqa score takes.
+        first: folder of a run, or any file of predictions that evqa score takes; or a file that it wrote (scores.json),
+            if the second one is too.
         second: another one, of the same data set.
         data: data set that was predicted; the one that the first run names, where none is given.
         preset: whose metrics (evqa list presets); strict where none is given, mcq for data with options in time or
@@ -116,7 +117,7 @@ def compare(
     return 0
 
 
-def report(
+def report(  # noqa: PLR0913
     runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN...")]],
     *,
     out: Folder = None,
@@ -124,6 +125,9 @@ def report(
     train_data: Name = None,
     training: tuple[Path, ...] = (),
     limit: Number = None,
+    format: Annotated[Literal["page", "markdown", "latex", "csv"], arg(metavar="FORMAT")] = "page",
+    intervals: bool = True,
+    preset: Annotated[str | None, arg(metavar="PRESET")] = None,
 ) -> int:
     """Compare runs on one data set with the trivial baselines: tables, plots, and a page of every sample.
 
@@ -131,19 +135,34 @@ def report(
 
     Example: evqa report outputs/shapes-test/* --train-data shapes-train
 
+      evqa report outputs/shapes-test/* --format latex --no-intervals > table.tex
+
     Args:
-        runs: folders of runs, or .jsonl files of predictions, all of one data set.
+        runs: folders of runs, or .jsonl files of predictions, all of one data set; with a format of a table also
+            files that evqa score wrote (scores.json), which are not scored again.
         out: folder for report.html and report.md; outputs/report where none is given.
         data: data set that was predicted; the one that the first run names, where none is given.
         train_data: data set to fit the trivial baselines on.
         training: folders of training runs, whose losses are drawn on the page.
         limit: show at most so many samples on the page, at even distances; scores are of all.
+        format: page, or nothing but a table on stdout, with one row a run and the best of each column in bold:
+            markdown, latex (with the package booktabs), or csv.
+        intervals: show 95 % intervals in such a table.
+        preset: whose metrics such a table shows; that of the page's first table where none is given.
     """
     from evqa import evaluate, roots
+    from evqa import report as tables
 
-    out = out or roots.outputs("report")
     if not runs:
         raise ValueError("a report needs at least one run: evqa report outputs/DATA/MODEL-METHOD")
+    if format != "page":
+        rows = evaluate.compact_report(runs, data, preset)
+        partial = "" if format == "csv" else tables.prose(tables.partial_line(rows), format)
+        say(partial + tables.compact_table(rows, format, intervals=intervals))
+        return 0
+    if preset is not None:
+        raise ValueError("the page shows both presets: leave --preset out, or give --format markdown, latex or csv")
+    out = out or roots.outputs("report")
     dataset = evaluate.dataset_of(runs[0], data)
     for run in runs[1:]:
         evaluate.dataset_of(run, data or dataset.name)

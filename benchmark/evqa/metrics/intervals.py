@@ -101,6 +101,19 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, 
     return only_first, only_second, min(1.0, 2 * tail)
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Holm 1979), in the order given: rejecting those below a level keeps it for all tests.
+
+    The p-value of rank i of m (from 1, smallest first) becomes the largest of (m - j + 1) p_j over j <= i, at most 1.
+    """
+    adjusted = [0.0] * len(ps)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
 def _members(clusters: Clusters) -> NDArray[np.int64]:
     """The cluster of each value as a number from 0, in the order in which they come first."""
     _, first, member = np.unique(np.asarray(clusters), return_index=True, return_inverse=True)
