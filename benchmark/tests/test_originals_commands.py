@@ -247,6 +247,16 @@ TYPED = [
         f"{CHOOSE} videollama3-2b-image --method choose --out result/videollama3/videollama3_2b_image_hf_all_1.0fps",
     ),
     (
+        f"ours_st_evidence_mcq.py --task all --model {OURS} --split test --temperature None "
+        "--video_dir data/NextQA-Video --data_file data/st_evidence_mcq.csv",
+        f"{CHOOSE} st-evidence-3b --method choose --out result/ours/3b_st_evidence_3b_all_1.0fps",
+    ),
+    (
+        "sa2va_st_evidence.py --skip-stage2",
+        "evqa predict st-evidence-gen sa2va-qwen2.5-vl-7b --trust-remote-code "
+        "--out results/sa2va/sa2va_qwen2_5_vl_7b_st_evidence_1.0fps",
+    ),
+    (
         "sa2va_st_evidence_mcq.py --task all --model models/Sa2VA-Qwen2_5-VL-7B",
         f"{CHOOSE} sa2va-qwen2.5-vl-7b --method choose --trust-remote-code "
         "--out result/sa2va/sa2va_qwen2_5_vl_7b_all_1.0fps",
@@ -314,6 +324,8 @@ def test_every_published_script_is_there_under_its_name_and_has_an_example() -> 
         ("gpt_st_evidence.py --mode both", "invalid choice: 'both'"),
         ("gpt_st_evidence_mcq.py", "--task is needed: one of all, qa"),
         ("ours_st_evidence.py --device tpu", "--device is auto, cpu, cuda or cuda:N, got 'tpu'"),
+        ("ours_st_evidence.py --fps one", "expected a number above 0, got 'one'"),
+        ("gpt_st_evidence.py --delay -1", "expected seconds of at least 0, got '-1'"),
         ("ours_st_evidence.py --data-file gone.csv", "--data_file: gone.csv is no file"),
         ("unipixel_video_seg.py", "ref_exp_file"),
         ("unipixel_video_seg.py f.json --target_fps 1 --frame_num 3", "not allowed with"),
@@ -329,6 +341,14 @@ def test_a_published_command_that_cannot_be_is_refused(
     script, *arguments = typed.split()
     with pytest.raises(ValueError, match=re.escape(message)):
         translate(script, arguments)
+
+
+@pytest.mark.parametrize("script", ["scripts/download.sh", "train/scripts/sft.sh", "scripts/sft.sh"])
+def test_a_script_runs_through_a_link_to_it(script: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.sh").symlink_to(ROOT / script)
+    command = ["bash", str(tmp_path / "mine.sh"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "usage" in done.stdout.lower()) == (0, True), done.stderr
 
 
 def test_what_has_no_effect_is_told_and_gpus_are_chosen() -> None:

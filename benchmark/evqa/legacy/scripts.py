@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -120,6 +121,8 @@ WITHOUT_EFFECT = {
     "verbose": "evqa report RUN shows each sample",
     "dtype": "the numbers are those of the weights on a GPU",
     "base_model": "the folder of the model says what it is",
+    "skip_stage2": "each question is asked; a run goes on where it stopped",
+    "split": "the published table has one split",
 }
 """Published option -> why it has no effect here."""
 
@@ -142,6 +145,7 @@ def translate(script: str, arguments: Sequence[str]) -> Step:
     Raises:
         SystemExit: --help was asked for.
     """
+    script = Path(script).name
     if script not in SCRIPTS:
         raise ValueError(f"unknown script {script!r}; the published scripts are: {', '.join(SCRIPTS)}")
     found = SCRIPTS[script]
@@ -157,6 +161,29 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
         raise ValueError(f"{self.prog}: {message}")
+
+
+def _rate(word: str) -> str:
+    """A number above 0 as it is written, since names of files have it so."""
+    if not _number(word) > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
+    return word
+
+
+def _seconds(word: str) -> float:
+    """A time of at least 0."""
+    if not (number := _number(word)) >= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds of at least 0, got {word!r}")
+    return number
+
+
+def _number(word: str) -> float:
+    """A finite number, NaN for anything else."""
+    try:
+        number = float(word)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _underscored(word: str) -> str:
@@ -183,23 +210,23 @@ def _predicting(family: str, data: str, script: str) -> Parser:
     about = FAMILIES[family]
     parser = Parser(prog=script, allow_abbrev=False, description=f"Published script, run as evqa predict {data} MODEL.")
     parser.add_argument("--model", default=about.model)
-    parser.add_argument("--fps", default=None)
+    parser.add_argument("--fps", type=_rate)
     for name in ("max_frames", "max_size", "batch_size", "temperature", "dtype", "thinking_budget"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--max_new_tokens", "--max_tokens")
     parser.add_argument("--gpu_num", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--delay", type=float)
+    parser.add_argument("--delay", type=_seconds)
     parser.add_argument("--chunk", type=int, default=1)
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--start_idx", type=int, default=0)
     parser.add_argument("--end_idx", type=int)
     parser.add_argument("--data_file", type=Path)
     parser.add_argument("--video_dir", type=Path)
-    flags = ("resume", "print_thinking", "do_sample", "skip_existing", "save_masks")
+    flags = ("resume", "print_thinking", "do_sample", "skip_existing", "save_masks", "skip_stage2")
     for name in flags:
         parser.add_argument(f"--{name}", action="store_true")
-    values = ("num_threads", "save_every", "project_id", "location", "max_num", "input_size")
+    values = ("num_threads", "save_every", "project_id", "location", "max_num", "input_size", "split")
     for name in values:
         parser.add_argument(f"--{name}")
     parser.set_defaults(family=family, data=data, without_effect=(*flags, *values))
@@ -264,7 +291,7 @@ def _predict(given: argparse.Namespace, method: Words, out: Path) -> Step:
 def _translated(given: argparse.Namespace) -> Words:
     table = TRANSLATED | {"max_new_tokens": FAMILIES[given.family].tokens}
     values = ((ours, getattr(given, name, None)) for name, ours in table.items())
-    return [word for ours, value in values if value is not None for word in (ours, str(value))]
+    return [word for ours, value in values if value not in {None, "None"} for word in (ours, str(value))]
 
 
 def _gpus(device: str) -> str | None:
@@ -280,7 +307,7 @@ def _gpus(device: str) -> str | None:
 def _selection(given: argparse.Namespace, data: str) -> Words:
     if given.chunk > 1:
         return ["--shard", f"{given.index}/{given.chunk}"]
-    if given.start_idx <= 0:
+    if given.start_idx <= 0 <= (given.end_idx or 0):
         return [] if given.end_idx is None else ["--limit", str(given.end_idx)]
     chosen = [sample.id for sample in load(data).samples[given.start_idx : given.end_idx]]
     if not chosen:
@@ -322,9 +349,10 @@ def _data(given: argparse.Namespace) -> str:
     """
     names = ("data_file", "distractors_file", "mask_file")
     files = [path for name in names if (path := getattr(given, name, None)) is not None]
-    table = given.data_file or Path("data", f"{given.data.replace('-', '_')}.csv")
+    usual = Path("data", f"{given.data.replace('-', '_')}.csv")
+    table = given.data_file or usual
     if not table.is_file():
-        if given.data_file is not None:
+        if table != usual:
             raise ValueError(
                 f"--data_file: {given.data_file} is no file; leave it out to use the data set {given.data}"
             )
