@@ -259,6 +259,8 @@ def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -
     if len({row.data_sha256 for row in found}) > 1:
         about = ", ".join(f"{row.name}: {row.dataset} ({row.data_sha256[:12]})" for row in found)
         raise ValueError(f"a table is of one data set, got {about}")
+    for line in (line for row in found for line in report.left_out_lines(row)):
+        logger.warning("%s", line)
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from evqa import masks
-from evqa.datasets import Dataset
+from evqa.datasets import Dataset, how_to_get
 from evqa.inputs import Predictions
 from evqa.jsonl import write_json
 from evqa.legacy.original import CHOICES, gold_choice
@@ -68,7 +68,7 @@ def export(found: Predictions, dataset: Dataset, out: Path, name: str, step: str
             _choices(sample, prediction, found.asked) if _is_choice(sample) else _entry(sample, prediction)
         )
         try:
-            with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction)
+            with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction, dataset)
         except ValueError as error:
             shutil.rmtree(partial / name / step / sample.id, ignore_errors=True)
             unwritable.append(f"{sample.id}: {error}")
@@ -121,13 +121,13 @@ def _choices(sample: Sample, prediction: Prediction, asked: frozenset[Need] | No
 # Masks
 
 
-def _write_masks(folder: Path, sample: Sample, prediction: Prediction) -> bool:
+def _write_masks(folder: Path, sample: Sample, prediction: Prediction, dataset: Dataset) -> bool:
     """Write the merged masks of a prediction; False where it has no object."""
     if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
     ours, computed = drawn_by(prediction)
-    indices = range(_num_frames(sample, gold)) if computed is None else sorted(computed)
+    indices = range(_num_frames(sample, gold, dataset)) if computed is None else sorted(computed)
     size = _size(gold.values()) or prediction.mask_size or _size(ours.values())
     if size is None:
         video = video_facts(sample.video)
@@ -150,12 +150,12 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
     return size_of(first())
 
 
-def _num_frames(sample: Sample, gold: Frames) -> int:
+def _num_frames(sample: Sample, gold: Frames, dataset: Dataset) -> int:
     """As scoring counts, which is never as the prediction says."""
     found = num_frames_of(sample)
     if found is None:
         raise ValueError(
             f"the number of frames of {sample.video} is unknown: it is not there or cannot be read, and the data set "
-            f"gives no num_frames"
+            f"gives no num_frames: {how_to_get(dataset.name)}"
         )
     return max(found, max(gold, default=-1) + 1)

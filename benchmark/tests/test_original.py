@@ -773,3 +773,15 @@ def test_the_commands_score_export_and_score_again(tmp_path, dataset, capsys):
     assert f"{exported}: the original's generative form, 4 records, masks in {exported.with_suffix('')}" in text
     rows = json.loads((exported.parent / "mine.scores.json").read_text())
     assert {row["preset"] for row in rows} == {"strict", "st-evidence"}
+
+
+@pytest.mark.parametrize("num_frames", [None, NUM_FRAMES])
+def test_an_export_without_the_videos_has_as_many_masks_as_the_data_set_says(tmp_path, dataset, num_frames):
+    """And none where it does not say: a prediction that claims a million frames would fill the disk with black ones."""
+    absent = {"video": tmp_path / "absent.mp4", "num_frames": num_frames}
+    data = dataclasses.replace(dataset, samples=tuple(s.model_copy(update=absent) for s in dataset.samples))
+    write_records(tmp_path / "mine.jsonl", [EXPORTED[0].model_copy(update={"num_frames": 10**6})])
+    done = export(inputs.predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    files = list((tmp_path / "out").rglob("*.png"))
+    assert len(files) == (num_frames or 0)
+    assert [reason.startswith("e0: the number of frames of") for reason in done.unwritable] == [True] * (not num_frames)
