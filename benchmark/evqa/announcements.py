@@ -50,7 +50,7 @@ FORMS = (
     ),
     Form(
         "correct answer B",
-        r"\b(?:correct|right|final)\s(?:answer|option|choice)\s(?=[(\[\"]?[A-Z](?![A-Za-z0-9]))|(?<![A-Za-z])(?:correct|right)\s?:\s{0,3}(?=[(\[]?[A-Z]\b)",
+        r"\b(?:correct|right|final)\s(?:answer|option|choice)\s(?=[(\[\"]?[A-Z](?![A-Za-z0-9]))|(?<![A-Za-z])(?:correct|right|final|verdict|conclusion)\s?:\s{0,3}(?=[(\[]?[A-Z]\b)",
         "Correct option ",
         "The correct way ",
     ),
@@ -76,7 +76,9 @@ FORMS = (
     ),
     Form(
         "tag",
-        r"<(?:(?:final|correct|my)[_ ]?)?(?:answer|choice|option|letter|prediction)>|(?<![A-Za-z/])answer[\"']?>",
+        r"<(?:(?:final|correct|my)[_ ]?)?(?:answer|choice|option|letter|prediction)>"
+        r"|\[(?:(?:final|correct|my)[_ ]?)?answer\]\s?:?\s?"
+        r"|(?<![A-Za-z/])answer[\"']?>",
         "<answer>",
         "</answer>",
     ),
@@ -121,7 +123,7 @@ BEFORE = (
         "wrong",
         r"(?:wrong|incorrect|false|falsch\w*|bad|worst|worse|mistaken|tempting|distract\w+|distractor|unlikely|least\slikely|rejected|eliminated"
         r"|excluded|invalid|impossible|another|alternative|second|runner-up|initial|preliminary|tentative|original|previous|earlier|draft|common|popular|naive|possible|"
-        r"user's|student's|incorrecta?|fausse|mauvaise|errada|errata|sbagliata|\u043d\u0435\u043f\u0440\u0430\u0432\u0438\u043b\u044c\u043d\w+|\u043d\u0435\u0432\u0435\u0440\u043d\w+)[\s\"'-]{1,3}(?:\w+[\s\"'-]{1,3}){0,2}$",
+        r"user's|student's|incorrecta?|fausse|mauvaise|errada|errata|sbagliata|\u043d\u0435\u043f\u0440\u0430\u0432\u0438\u043b\u044c\u043d\w+|\u043d\u0435\u0432\u0435\u0440\u043d\w+)[\s\"'-]{1,3}(?:(?!(?:and|but|so)\b)\w+[\s\"'-]{1,3}){0,2}$",
         "a common wrong ",
         "the wrong box is red. The ",
     ),
@@ -132,8 +134,30 @@ BEFORE = (
         "not clear, but the ",
     ),
     Guard(
+        "not believed",
+        r"(?:(?:\b(?:not|never|cannot)|n't)\s(?:\w{1,12}ly\s)?(?:believe|think|say|claim|agree|sure|certain|convinced|clear|true|(?:the\s)?case|mean|suggest"
+        r"|prove|confident|imply|conclude|tell|obvious|know)\w*"
+        r"|\b(?:no\s(?:way|chance|reason|evidence|proof)|hardly|(?<!\bno\s)(?<!\bwithout\s)(?<!\bwithout\sa\s)(?<!\bbeyond\s)doubt\w*|unlikely|disagree\w*|false|untrue|wrong))"
+        r"(?:\s(?:that|if|whether|in|of|to\s\w{1,12}))?\s(?:(?:the|my|our|correct|right|best|only|option)\s){0,4}$",
+        "I do not believe that the ",
+        "It does not fall, so the ",
+    ),
+    Guard(
+        "reported",
+        r"(?<!\bI\s)(?<!\bwe\s)\b(?:says|said|saying|reads|reading|claims|claimed|shouts|shouted|writes|wrote|written|tells|told|asks|asked)"
+        r"(?:\s(?:us|him|her|them|me))?(?:\sthat)?[\s:,]{0,2}[\s\"'(]{1,3}(?:(?:the|my|our|correct|right|best)\s){0,3}$",
+        'The subtitle says "the ',
+        "I said the ",
+    ),
+    Guard(
+        "each",
+        r"\b(?:each|every|any|which|another|per|no|next|following)\s(?:(?:answer|possible|given|single|of\sthe)\s){0,2}$",
+        "Let me evaluate each ",
+        "Each frame shows it. The ",
+    ),
+    Guard(
         "wrong, Chinese",
-        r"(?:\u9519\u8bef|\u932f\u8aa4|\u4e0d\u6b63\u786e|\u975e|\u4e0d|\u6392\u9664|\u5e72\u6270|\u52ff|\u9593\u9055\u3044\u306e?|\uc624\ub2f5)\u7684?(?:\u4f1a|\u80fd|\u5e94|\u8be5)?\s?$",
+        r"(?:\u9519\u8bef|\u932f\u8aa4|\u4e0d\u6b63\u786e|\u975e|\u4e0d|\u6392\u9664|\u5e72\u6270|\u52ff|\u9593\u9055\u3044\u306e?|\uc624\ub2f5|\u4e0d(?:\u8ba4\u4e3a|\u8a8d\u70ba|\u89c9\u5f97|\u76f8\u4fe1|\u786e\u5b9a|\u540c\u610f))\u7684?(?:\u4f1a|\u80fd|\u5e94|\u8be5)?\s?$",
         "\u9519\u8bef",
         "\u6b63\u786e",
     ),
@@ -148,6 +172,8 @@ SUPPOSING = re.compile(
 _AT_FIRST = re.compile(
     r"\b(?:initially|at\sfirst|first\s(?:thought|guess|impression|assumed)|originally|had\sthought)\b", re.IGNORECASE
 )
+_FIRST_OF_SEVERAL = re.compile(r"\bfirst\s$", re.IGNORECASE)
+_WAS = re.compile(r"\bwas\b", re.IGNORECASE)
 _CLAUSE_START = re.compile(r",\s(?=(?:I|we|the|my|it|so|then)\b)", re.IGNORECASE)
 _FIRST_PERSON = re.compile(
     r"\b(?:I|we)(?:'d|\swould|\swill|\scan|\smight)?\s(?:say|think|believe|guess|choose|pick|answer)\b", re.IGNORECASE
@@ -228,6 +254,6 @@ def _counts(text: str, place: Place) -> bool:
         stop = _STOP.search(tail)
         if _IF.search(before + head) or _IF.search(tail[: stop.start()] if stop else tail):
             return False
-    if _AT_FIRST.search(before):
+    if _AT_FIRST.search(before) or (_FIRST_OF_SEVERAL.search(before) and _WAS.search(head)):
         return False
     return not SUPPOSING.search(clause[: max(0, len(clause) - len(head))] if _FIRST_PERSON.search(head) else clause)

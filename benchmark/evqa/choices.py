@@ -72,12 +72,35 @@ def explain_answer(text: str, options: Sequence[str]) -> Reading[int]:
         return Reading(None, "", "")
     said = said_of(text)
     plain = tuple(reply_text.plain(option) for option in options)
-    found = _of_objects(said, plain) if said.objects else _first(RULES, Prose(said.prose, plain))
+    found = _of_objects(said, plain) if said.objects else _first(RULES, Prose(_without_echo(said.prose, plain), plain))
     if found is None:
         return Reading(None, "", "")
     rule, match = found
     value = next(iter(match.meant)) if len(match.meant) == 1 else None
     return Reading(value, rule, match.text[:200])
+
+
+MAX_ECHO = 5000
+"""Options of more characters in all are not looked for."""
+
+
+def _without_echo(text: str, options: Sequence[str]) -> str:
+    """The text without a list of all options, each with its own letter and nothing else: it repeats the question."""
+    words = [option.strip().rstrip(".").split() for option in options]
+    if len(words) < 2 or not all(words) or sum(map(len, options)) > MAX_ECHO or len(words) > len(LETTERS):
+        return text
+    texts = [r"\s{1,3}".join(map(re.escape, each)) for each in words]
+    entries = [
+        rf"[(\[]?{letter}(?:[)\].:]{{1,2}}|\s[-\u2013])\s{{0,3}}{each}[.,;]?"
+        for letter, each in zip(LETTERS, texts, strict=False)
+    ]
+    echo = r"\s{1,5}(?:[-\u2022]\s{1,3})?".join(entries)
+    return re.sub(
+        rf"(?:(?:options|choices)\s?:?\s{{1,3}})?(?<![A-Za-z0-9]){echo}(?=[ \t]{{0,3}}(?:\n|$|[A-Z][a-z]))",
+        "\n",
+        text,
+        flags=re.IGNORECASE,
+    )
 
 
 def _first(rules: Sequence[Rule[Prose, Match]], prose: Prose) -> tuple[str, Match] | None:
@@ -91,15 +114,17 @@ def _first(rules: Sequence[Rule[Prose, Match]], prose: Prose) -> tuple[str, Matc
 # Letters and texts
 
 _LETTER = re.compile(
-    r"""[\s"'(\[{<$\\]{0,8}(?:boxed\{)?(?:(?:option|choice|letter|answer|\u9009\u9879|\u9078\u9805)\s{0,3}:?\s{0,3})?
+    r"""[\s"'(\[{<$\\]{0,8}(?:boxed\{)?(?:(?:(?:option|choice|letter|answer)(?![A-Za-z])|\u9009\u9879|\u9078\u9805)\s{0,3}:?\s{0,3})?
         ["'(\[]{0,2}([A-Za-z])(?![A-Za-z0-9_]|['-][A-Za-z])""",
     re.VERBOSE | re.IGNORECASE,
 )
 """A letter that stands alone, with what may stand around it."""
-_JOINT = r"(?:[,;/&|+]|\b(?:or|and|plus|oder|und|ou|et|y|o|e)\b|\u548c|\u6216|\u4e0e|\u53ca|\u3068|\u8207)"
+_JOINT = (
+    r"(?:[,;/&|+]|->|\u2192|\b(?:or|and|then|plus|oder|und|ou|et|y|o|e)\b|\u548c|\u6216|\u4e0e|\u53ca|\u3068|\u8207)"
+)
 _HEDGE = r"(?:(?:or|and|also|maybe|possibly|perhaps|even|both|option|the)\s{1,2}){0,3}"
 _STRONG = (
-    r"(?:[/&|+]|[,;]?\s{0,2}\b(?:and/or|or|and|plus|oder|und|ou|et|y|as\swell\sas)\b|\u548c|\u6216|\u4e0e"
+    r"(?:[/&|+]|->|\u2192|\u8fd8\u662f|[,;]?\s{0,2}\b(?:and/or|or|and|(?:and\s)?then|plus|oder|und|ou|et|y|as\swell\sas)\b|\u548c|\u6216|\u4e0e"
     r"|\u53ca|\u3068|\u8207)"
 )
 _AND_LETTER = re.compile(
@@ -117,7 +142,8 @@ _LETTER_LIST = re.compile(
 )
 _CAPITAL = re.compile(r"(?<![A-Za-z0-9_'])[A-Z](?![A-Za-z0-9_'])")
 _BARE = re.compile(
-    r"""[("'\[<]{0,2}(?:(?:the\ )?(?:option|choice|letter|answer|\u9009\u9879)\s{0,3}:?\s{0,3})?["'(\[{]{0,2}
+    r"""[("'\[<]{0,2}(?:(?:the\ )?(?:(?:option|choice|letter|answer)(?![A-Za-z])|\u9009\u9879)\s{0,3}:?\s{0,3})?
+        ["'(\[{]{0,2}
         ([A-Za-z])["')\].:,;!>}]{0,4}""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -130,6 +156,13 @@ _LABELLED = re.compile(
 """A letter and words behind it: `B) blue ball`."""
 _WITH_TEXT = re.compile(r"([A-Za-z])\s\(([^()\n]{1,300})\)\.?")
 """`C (a man running)`."""
+_SPACED_TEXT = re.compile(r"(?:[Oo]ption\s)?([A-Z])[,:]?\s{1,4}(\S.{0,1000})")
+"""`B blue ball`."""
+_TEXT_BEHIND = re.compile(
+    r"""["')\]]{0,2}(?:\s?[(]|,\s(?:(?:which\sis|i\.e\.,?|namely|that\sis,?)\s)?|\s?[-\u2013\u2014]\s?|\s(?=["']))["'(\[]{0,2}"""
+)
+"""What stands between a letter and the option's text: `B (blue ball)`, `B, the blue ball`."""
+_TEXT_END = re.compile(r"""["')\]]{0,3}[.!]?["')\]]{0,2}\s{0,3}(?:$|\n)|["']?[)\]]""")
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z']+)")
 _CONNECTIVES = frozenset(
     [
@@ -235,6 +268,9 @@ def _choice(text: str, options: Sequence[str]) -> Meant | None:
         return by_text | named | _letter(match[1], options)
     if (match := _WITH_TEXT.fullmatch(bare)) and (named := _by_text(match[2], options)):
         return by_text | named | _letter(match[1], options)
+    match = _SPACED_TEXT.fullmatch(bare)
+    if match and not by_text and (named := _by_text(match[2], options)):
+        return named | _letter(match[1], options)
     if not by_text and _LETTER_LIST.fullmatch(bare):
         letters = [_letter(letter, options) for letter in _CAPITAL.findall(bare)]
         return frozenset[int]().union(*letters) if all(letters) else NONE
@@ -329,7 +365,18 @@ def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
     if another := _AND_LETTER.match(text, match.end()):
         return meant | _letter(another[1] or another[2], options) if meant else meant
     label = _LABELLED.match(text[match.start(1) : match.start(1) + 500])
-    return meant | _by_text(label[2].splitlines()[0], options) if label and meant else meant
+    if label and meant:
+        meant |= _by_text(label[2].splitlines()[0], options)
+    return meant | _text_behind(text, match.end(), options) if meant else meant
+
+
+def _text_behind(text: str, at: int, options: Sequence[str]) -> Meant:
+    """The option whose text is all that stands behind a letter."""
+    match = _TEXT_BEHIND.match(text, at)
+    if match is None:
+        return NONE
+    by_text, end = _text_at(text, match.end(), options)
+    return by_text if end and _TEXT_END.match(text, end) else NONE
 
 
 def _text_and_letter(text: str, by_text: Meant, end: int, options: Sequence[str]) -> Meant:
@@ -350,6 +397,8 @@ def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
     """A letter with words behind it; the words may not be another option's, and may not deny it."""
     words = match[2].splitlines()[0]
     named = _by_text(words, options) or _yes_no(words, options)
+    if not named and words[:1].isupper() and (bare := _BARE.fullmatch(words)):
+        return _letter(match[1], options) | _letter(bare[1], options)
     if not named and _DENYING.match(words):
         return NONE
     return _letter(match[1], options) | named
@@ -366,8 +415,8 @@ def _whole(prose: Prose) -> Match | None:
 
 
 _NOT_BUT = re.compile(
-    r"""(?:\bnot\s|n't\s|n't\sbe\s|\u4e0d\u662f|\u4e0d\u9009)\s?(?:the\s)?(?:option\s)?["'(]?([A-Z])["')]?[\s.;,]{1,4}
-        (?:but(?:\srather)?|rather|it's|it\sis|it\swas|\u800c\u662f|\u5e94\u8be5\u662f|\u9009|instead)[\s:,]{0,3}(?:the\s)?(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])
+    r"""(?:\bnot\s|n't\s|n't\sbe\s|\u4e0d\u662f|\u4e0d\u9009|\u5e76\u975e|\u975e|\u4e0d(?:\u4f1a|\u53ef\u80fd|\u5e94)\u662f)\s?(?:the\s)?(?:option\s)?(?:["'(]?[A-Z]["')]?(?:,\s|,?\s(?:or|nor|and)\s)){0,4}["'(]?([A-Z])["')]?[\s.;,]{1,4}
+        (?:but(?:\srather)?|rather|it's|it\sis|it\swas|\u800c\u662f|(?<=[,;\s])\u662f|\u5e94\u8be5\u662f|\u9009|instead)[\s:,]{0,3}(?:the\s)?(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])
       | (?<![A-Za-z0-9'])["'(]?([A-Z])["')]?,?\s\(?(?:and\snot|not|rather\sthan|instead\sof
         |over)\s(?:option\s)?["'(]?([A-Z])(?![A-Za-z0-9_'])""",
     re.VERBOSE | re.IGNORECASE,
@@ -483,7 +532,8 @@ def _announced(prose: Prose) -> Match | None:
 _ALTERNATIVE = re.compile(r"[^\n.]{1,60}?[}>\"')\]]?\s{0,2}(?:\b(?:or|and)\b|[/&,;])\s{0,2}\\?", re.IGNORECASE)
 """What stands between two announcements that are alternatives: `\boxed{A} or \boxed{C}`."""
 _CONDITION = re.compile(
-    r"""["')\].]{0,3}(?:\s(?:only\s)?(?:if|unless)\b|\s?\?|[}>]?\s(?:is|was|seems|looks)\s(?:\w+\s)?(?:wrong|incorrect|not\b|false|tempting|out\b|eliminated)
+    r"""["')\].]{0,3}(?:\s(?:only\s)?(?:if|unless)\b|\s?\?|[}>]?\s(?:is|was|seems|looks)\s(?:\w+\s)?(?:wrong|incorrect|not\b|false|tempting|out\b|eliminated|common|popular|frequent|typical)
+        |\ ?(?:\u9009\u9879|\u9879)?\u662f?(?:\u9519|\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u4e0d\u53ef\u80fd)
         |[ :\-.(]{1,4}(?:incorrect|wrong|false|\u2717|\u2718|\u274c|\u9519\u8bef)(?![A-Za-z]))""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -540,7 +590,7 @@ _ENTRY = re.compile(
     re.VERBOSE,
 )
 _VERDICT = re.compile(
-    r"""(?:^[\s:\-,(]{0,6}|[-\u2013\u2014:,.;(]\s{0,3}|\b(?:is|are|was|seems)\s(?:the\s|an?\s|clearly\s|therefore\s){0,2}|\n\s{0,4})
+    r"""(?:^[\s:\-,(\[\u2192=>]{0,6}|[-\u2013\u2014:,.;(\[\u2192>|]\s{0,3}|\b(?:is|are|was|seems)\s(?:the\s|an?\s|clearly\s|therefore\s){0,2}|\n\s{0,4})
         (?:(not\s)?(?:(correct|right|true|yes|accurate|supported)|(incorrect|wrong|false|no|not|inaccurate|unsupported|implausible|impossible|eliminated))
         (?![A-Za-z']))
         |([\u2713\u2714\u2705\u2611]|\u6b63\u786e|\u5bf9(?![\u4e00-\u9fff]))|([\u2717\u2718\u274c]|\u9519\u8bef|\u9519|\u4e0d\u5bf9|\u4e0d\u6b63\u786e|\u4e0d)""",
@@ -581,21 +631,44 @@ def _verdicts(prose: Prose) -> Match | None:
         return None
     right = [entry for entry in entries if entry.verdict]
     if not right:
-        return (
-            None
-            if all(entry.verdict is None for entry in entries[:2]) or len(entries) < 3
-            else Match(NONE, entries[-1].text)
-        )
+        return _left(prose, entries)
     letters = {entry.letter for entry in right}
     return Match(frozenset[int]().union(*(_letter(letter, prose.options) for letter in letters)), right[-1].text)
 
 
+def _left(prose: Prose, entries: Sequence[Entry]) -> Match | None:
+    """Of a list of wrong options the one that is concluded from it: `A is wrong, B is wrong, so C`."""
+    last = prose.own[-1:] or [""]
+    bare = _BARE.fullmatch(last[0])
+    concluded = Match(_letter(bare[1], prose.options), last[0]) if bare else _end(prose)
+    wrong = frozenset[int]().union(*(_letter(each.letter, prose.options) for each in entries if each.verdict is False))
+    if concluded and len(concluded.meant) == 1 and not concluded.meant & wrong:
+        return concluded
+    is_list = len(entries) > 2 and any(entry.verdict is not None for entry in entries[:2])
+    return Match(NONE, entries[-1].text) if is_list else None
+
+
+def _lead(prose: Prose) -> Match | None:
+    """A first line that is nothing but a choice, above an explanation that calls no other option right."""
+    first, _, rest = prose.text.partition("\n")
+    meant = _choice(first, prose.options)
+    entries = _entries(prose)
+    if meant is None or len(meant) != 1 or not rest.strip() or (entries and entries[0].verdict is False):
+        return None
+    below = Prose(rest, prose.options)
+    lines = [_segment(line.strip(), prose.options) for line in rest.splitlines()[:400] if line.strip()]
+    stated = [found.meant for rule in (_declared, _end) if (found := rule(below)) is not None]
+    right = [_letter(entry.letter, prose.options) for entry in _entries(below) if entry.verdict]
+    others = [each for each in (*lines, *stated, *right) if each is not None and each != meant]
+    return None if others else Match(meant, first)
+
+
 _DECLARED = re.compile(
     r"""(?:^|(?<=[.!?:;,\n\u2026{}])|\b(?:so|thus|hence|therefore
-            |but|and|though)[ ,])[ \n]{0,3}(?:[Oo]ption\s|[Cc]hoice\s
+            |but|and|though|So|Thus|Hence|Therefore|But)[ ,])[ \n]{0,3}(?:[Oo]nly\s)?(?:[Oo]ption\s|[Cc]hoice\s
         |\u9009\u9879)?["'(]?([A-Z])["')]?
-        (?:\s(?:is|would\sbe|must\sbe|seems|looks)\s(?:clearly\s|therefore\s|definitely\s|most\slikely\s|likely\s)?(?:the\s)?(?:most\s|best\s)?
-            (?:correct|right|answer|best|accurate|plausible|appropriate|suitable|fitting|consistent)(?!\s(?:only\s)?(?:if|unless)\b|\s?\?)\b
+        (?:\s(?:is|would\sbe|must\sbe|seems|looks)\s(?:clearly\s|therefore\s|definitely\s|most\slikely\s|likely\s)?(?:the\s|my\s)?(?:final\s|most\s|best\s)?
+            (?:correct|right|answer|(?<=my\s)(?:choice|pick|guess)|(?<=final\s)(?:choice|pick|guess)|best|accurate|plausible|appropriate|suitable|fitting|consistent)(?!\s(?:only\s)?(?:if|unless)\b|\s?\?)\b
         |\s(?:fits|matches)\sbest\b|\s?(?:\u9009\u9879)?(?:\u662f|\u4e3a)?(?:\u6b63\u786e|\u5bf9\u7684))""",
     re.VERBOSE,
 )
@@ -606,9 +679,17 @@ _TEXT_DECLARED = re.compile(
 )
 
 
+_SUPPOSED = re.compile(r"\b(?:if|had|unless|were)\b[^.!?\n]{0,120}$", re.IGNORECASE)
+
+
+def _is_supposed(text: str, match: re.Match[str]) -> bool:
+    """`Had he left, A would be the answer`."""
+    return "would" in match[0] and _SUPPOSED.search(text[max(0, match.start() - 160) : match.start()]) is not None
+
+
 def _declared(prose: Prose) -> Match | None:
     """`D is correct`: what is called right, if only one thing is."""
-    found = list(_DECLARED.finditer(prose.text))
+    found = [match for match in _DECLARED.finditer(prose.text) if not _is_supposed(prose.text, match)]
     meant = frozenset[int]().union(*(_letter(match[1], prose.options) for match in found))
     for match in list(_TEXT_DECLARED.finditer(prose.text))[-50:]:
         by_text = _by_text(match[1], prose.options)
@@ -618,9 +699,14 @@ def _declared(prose: Prose) -> Match | None:
     return Match(meant, found[-1][0].strip()) if found else None
 
 
+def _whole_yes_no(segment: str, options: Sequence[str]) -> Meant:
+    meant = _yes_no(segment, options)
+    return meant & (_choice(segment, options) or NONE) or meant
+
+
 def _first_word(prose: Prose) -> Match | None:
     """`No, he does not`, where the options begin with yes and no."""
-    found = [(segment, _yes_no(segment, prose.options)) for segment in prose.own]
+    found = [(segment, _whole_yes_no(segment, prose.options)) for segment in prose.own]
     named = [(segment, meant) for segment, meant in found if meant]
     if not named:
         return None
@@ -645,7 +731,7 @@ def _line(prose: Prose) -> Match | None:
 
 
 _SPACED = re.compile(
-    rf"[(\[]?([A-Z])[)\]]?(?:\s{{1,3}}(?={reply_text.SENTENCE_STARTS})|,?\s(?:because|since|given\s(?:that|the)|due\sto|as\s(?:the|it|he|she|they|we|I))\b"
+    rf"[(\[]?([A-Z])[)\]]?(?:\s{{1,3}}(?={reply_text.SENTENCE_STARTS})|,?\s(?:because|since|whereas|given\s(?:that|the)|due\sto|as\s(?:the|it|he|she|they|we|I))\b"
     rf"|,\s(?:I\s(?:think|believe|guess|suppose|would)|obviously|clearly|definitely|certainly|probably)\b|\sit\sis\b|,?\s?(?=\u56e0\u4e3a))"
 )
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs)\.$")
@@ -689,11 +775,19 @@ def _end(prose: Prose) -> Match | None:
 
 
 _DOUBT = re.compile(
-    r"\b(?:not|never|wrong|incorrect|neither|nor|except|eliminate|unlikely|unclear|unsure|rather|instead|unless|if)\b"
+    r"\b(?:not|never|no|wrong|incorrect|neither|nor|except|unlikely|unclear|unsure|rather|instead|unless|if|less|least|would|could|might"
+    r"|(?:eliminat|exclud|reject|discard|dismiss|contradict|contrar|conflict|claim|fail|lack|rul(?:es?|ed|ing)\sout|assum|requir|oppos|unlike)\w*)\b"
     r"|n't\b|\u4e0d|\u9519",
     re.IGNORECASE,
 )
 """Words with which a mention may be meant the other way round."""
+_FITTING = re.compile(
+    r"\b(?:match|correspond|fit|consistent|describ|support|align|agree|accord|confirm|indicat|point|suggest|favou?r|show|see|seen|saw|best|correct|right"
+    r"|answer|accurate|choose|choice|select|pick|must|leav|left|lead|conclu|captur|reflect|represent|depict|state|true|likely|so|therefore|thus|hence)\w*\b"
+    r"|\u7b26\u5408|\u5bf9\u5e94|\u6b63\u786e|\u9009",
+    re.IGNORECASE,
+)
+"""Words with which a mention may be a choice."""
 _BACK = re.compile(
     r"(?:but|however|no\b|yet|though|although|still|(?:this|that|it)(?:'s|\s(?:is|was|seems|may\sbe))?\s?(?:not\s(?:it|right|correct|true|the)|n't|wrong|incorrect|unlikely))\b",
     re.IGNORECASE,
@@ -704,7 +798,7 @@ def _mentioned(prose: Prose) -> Match | None:
     """The only option that is named anywhere, if nothing near it takes it back."""
     meant: list[Meant] = []
     matched = ""
-    has_doubt = follows = False
+    has_doubt = follows = is_meant = False
     for segment in prose.own:
         letters = {match[1] or match[2] for match in _MENTION.finditer(segment)}
         meant += [_letter(letter, prose.options) for letter in letters]
@@ -712,8 +806,9 @@ def _mentioned(prose: Prose) -> Match | None:
         has_doubt |= bool(
             (letters or (follows and _BACK.match(segment))) and (_DOUBT.search(segment) or "?" in segment)
         )
+        is_meant |= bool(letters) and _FITTING.search(segment) is not None
         follows = bool(letters)
-    return Match(frozenset[int]().union(*meant), matched) if meant and not has_doubt else None
+    return Match(frozenset[int]().union(*meant), matched) if meant and is_meant and not has_doubt else None
 
 
 AnswerRule = Rule[Prose, Match]
@@ -725,6 +820,7 @@ RULES: tuple[AnswerRule, ...] = (
     Rule("contrast of texts", _text_contrasted, "It is not the red ball but the blue ball.", "It is not red but blue."),
     Rule("announcement", _announced, "The correct option is D because two dogs play.", "A common wrong answer is A."),
     Rule("checkbox", _checkbox, "- [ ] A\n- [x] C\n- [ ] D", "- [ ] A\n- [ ] C\n- [ ] D"),
+    Rule("first line", _lead, "B) blue ball\n\nA is wrong: it is not red.", "A) red ball\nB) blue ball"),
     Rule("verdict list", _verdicts, "A. No. B. No. C. Yes.", "A. red ball\nB. blue ball\nC. a man running"),
     Rule("declaration", _declared, "I looked twice. D is correct.", "D is not the correct answer."),
     Rule("yes or no", _first_word, "No, he does not.", "No problem."),

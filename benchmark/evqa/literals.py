@@ -23,7 +23,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.){0,20000})"|\'((?:[^\'\\]|\\.){0,20000})\
 _WORD = re.compile(r"(?:null|None|true|True|false|False)\b")
 _WORDS: dict[str, Node] = {"null": None, "none": None, "true": True, "false": False}
 _SPACE = re.compile(r"\s*")
-_JOINT = r"-{1,2}>|=>|-{1,2}|~|\u2192|\.\.|to|until|till|through|and|bis|hasta|jusqu'\u00e0|\u00e0"
+_JOINT = r"-{1,2}>|=>|-{1,2}|~|\u2192|\.{2,3}|\u2026|to|until|till|through|and|bis|hasta|jusqu'\u00e0|\u00e0"
 _RANGE = re.compile(
     rf"(?<![A-Za-z0-9_.:\-])(?:(between)\s{{1,2}})?({NUMBER})({UNIT})?\s{{0,3}}({_JOINT})\s{{0,3}}({NUMBER})({UNIT})?"
     rf"(?![A-Za-z0-9_]|:\d|\.\d)",
@@ -46,6 +46,7 @@ _ROUGH = r"(?:(?:about|around|approximately|approx\.?|roughly|circa|c\.|ca\.)\s{
 
 FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("emphasis and tags", re.compile(r"\*|</?(?:t|time|ts)>"), ""),
+    ("for example", re.compile(r"\be\.\s?g\.", re.IGNORECASE), "for example"),
     ("dashes", re.compile(r"[\u2012-\u2015\u2212\uff0d\ufe63]"), "-"),
     ("arrows", re.compile(r"[\u27a1\u27f6\u2794\u21d2]"), "\u2192"),
     ("decimal comma of subtitles", re.compile(r"(?<=:\d\d),(?=\d{3}(?!\d))"), "."),
@@ -54,7 +55,7 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (
         "seconds",
         re.compile(
-            r"(?<=\d)\s?(?:\u79d2\u949f?|\ucd08|\u0441\u0435\u043a(?:\u0443\u043d\u0434[\u0430-\u044f]{0,2})?|segundos?|secondes?|sekunden?|sek)(?![a-z])"
+            r"(?<=\d)\s?(?:\u79d2\u949f?|\ucd08|\u0441\u0435\u043a(?:\u0443\u043d\u0434[\u0430-\u044f]{0,2})?|segundos?|secondes?|[Ss]ekunden?|sek)(?![a-z])"
         ),
         "s",
     ),

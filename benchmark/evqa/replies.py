@@ -187,11 +187,29 @@ def _in_text(text: str) -> tuple[str, ...] | None:
     others = {match.end() for key in (_TIMES_KEY, _ANSWER_KEY) for match in key.finditer(tail)}
     placed = deque((each for each in literals.lists(tail) if each.start not in others), maxlen=MAX_PLACES)
     found = [_strings(each.node) for each in placed]
-    written = [strings for strings in found if strings]
+    written = _rows(tail, placed, found)
     alone = _labels_of_literal(text.strip()) if not written and text.strip().startswith("{") else None
     if alone:
         return alone
     return written[-1] if written else next((strings for strings in found if strings is not None), None)
+
+
+def _rows(
+    text: str, placed: Sequence[literals.Placed], found: Sequence[tuple[str, ...] | None]
+) -> list[tuple[str, ...]]:
+    """Lists with strings; those with nothing but a comma or `and` between them are one: `["a"], ["b"]`."""
+    rows: list[tuple[str, ...]] = []
+    end = -1
+    for each, strings in zip(placed, found, strict=True):
+        if strings and rows and end >= 0 and _BESIDE.fullmatch(text, end, each.start):
+            rows[-1] += strings
+        elif strings:
+            rows.append(strings)
+        end = each.end if strings else -1
+    return rows
+
+
+_BESIDE = re.compile(r"\s{0,3}(?:,|;|and\b)\s{0,3}")
 
 
 def _bullets(text: str, at: int) -> tuple[str, ...]:

@@ -92,11 +92,17 @@ class Said:
         return len(self.objects) > 1 and all(self.text[a.end : b.start].strip() == "," for a, b in pairs)
 
 
+_CURLY = str.maketrans("\u201c\u201d\u201e", '"""')
+
+
 @lru_cache(maxsize=4)
 def said_of(reply: str) -> Said:
     """Prepare a raw reply; the last few are kept, as each field is read from the same one."""
     text = reply_text.without_markers(reply_text.without_thoughts(reply[-MAX_CHARS:]))
     found = reply_json.objects(text)
+    if '"' not in text and ("\u201c" in text or "\u201d" in text):
+        text = text.translate(_CURLY)
+        found = reply_json.objects(text)
     if not found and "\uff5b" in text:
         text = reply_text.plain(text)
         found = reply_json.objects(text)

@@ -82,6 +82,8 @@ def without_thoughts(text: str) -> str:
 
 _BOX_START = re.compile(r"<\|begin_of_box\|>|\[BOX\]")
 _BOX_END = re.compile(r"<\|end_of_box\|>|\[/BOX\]")
+_PLACE = re.compile(r"<\|(box|quad|point)_start\|>[^<>]{0,300}<\|\1_end\|>")
+"""Coordinates of a picture."""
 _MARKER = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</s>|<s>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>|\[/?INST\]"
     r"|```(?:json5?|python|text|txt|xml|html|markdown|md|yaml|plaintext|latex)?",
@@ -97,6 +99,7 @@ _STRUCK_S = re.compile(r"<s>[^<>]{1,300}</s>", re.IGNORECASE)
 
 def without_markers(text: str) -> str:
     """The text without a model's special tokens and struck-through parts; a marked answer as an `<answer>` tag."""
+    text = _PLACE.sub(" ", text)
     boxed = _BOX_END.sub("</answer>", _BOX_START.sub("<answer>", text))
     struck = _STRUCK_S.sub(" ", boxed)
     return _MARKER.sub(_ending, _STRUCK.sub(" ", struck if struck.strip() else boxed))
@@ -169,7 +172,7 @@ def _lines_of_table(rows: Sequence[Sequence[str]]) -> list[str]:
     is_keyed = [len(row) >= 2 and any(kind.fullmatch(row[0]) for kind in _KEY_CELLS) for row in body]
     if any(is_keyed) and not any(map(_is_letter, body)):
         return [f"{row[0]}: {', '.join(row[1:2])}" for row in body if len(row) > 1]
-    return _columns(head, body) or [_row(row) for row in body]
+    return _columns(head, body) or [_row(head, row) for row in body]
 
 
 def _is_letter(row: Sequence[str]) -> bool:
@@ -200,12 +203,13 @@ def _columns(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _row(row: Sequence[str]) -> str:
+def _row(head: Sequence[str], row: Sequence[str]) -> str:
     if _is_letter(row) and len(row) > 1:
         label = row[0] if len(row[0]) > 1 else f"{row[0]})"
         return f"{label} {' - '.join(row[1:])}"
     if len(row) == 2 and all(_NUMBER_CELL.fullmatch(cell) for cell in row):
-        return f"{row[0]}, {row[1]}"
+        named = [f"{key}: {cell}" for key, cell in zip(head, row, strict=False)]
+        return ", ".join(named or row)
     return "  ".join(row)
 
 
@@ -217,7 +221,7 @@ SENTENCE_STARTS = (
 )
 """Words with a capital with which a sentence starts."""
 _SENTENCE_END = re.compile(
-    rf"\n+|(?<=[.!?\u2026])[)\"']?\s+|(?<=\u2026)|(?<=[A-Za-z0-9\])}}>])\s{{1,3}}(?={SENTENCE_STARTS}|[\u4e00-\u9fff]{{3}})"
+    rf"\n+|(?<=[.!?\u2026])[)\"']?\s+|(?<=\u2026)|(?<=[A-Za-z0-9\])}}>])(?<!ption)(?<!hoice)(?<!nswer)(?<!etter)\s{{1,3}}(?={SENTENCE_STARTS}|[\u4e00-\u9fff]{{3}})"
 )
 _LONE_LETTER = re.compile(r"[(\[]?[A-Z]\.")
 

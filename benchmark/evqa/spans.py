@@ -6,6 +6,7 @@ is unparsed (None), never guessed.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import deque
@@ -91,12 +92,15 @@ _VIDEO = r"(?:video|clip|footage|recording|film|movie)"
 LENGTHS = (
     Guard(
         "duration",
-        rf"(?:\bfor|\blast(?:s|ed|ing)?|\btak(?:es?|ing)|\btook|\bevery|\bafter|\bwithin|\bover|\bspen[dt]\w*|\bwait\w*|\bonly|\banother|\b(?:first|last|next)"
+        rf"(?:\bfor|\blast(?:s|ed|ing)?|\b(?:tak(?:es?|ing)|took)(?:\s(?:him|her|them|it|me|us|you|(?:the|a|an)\s\w{{1,20}}))?"
+        r"|\bunder|\b(?:less|more)\sthan|\bintervals\sof|\u6bcf\u9694?|\u95f4\u9694|\u7b49\u5f85?\u4e86?|\u82b1\u8d39?\u4e86?|\u7528\u4e86|\u8fc7\u4e86|"
+        r"\ban?\s(?:\w{1,12}\s)?(?:span|period|interval|stretch|window|total|time)\sof|\bevery|\bafter|\bwithin|\bover|\bspen[dt]\w*|\bwait\w*|\bonly|\banother|\b(?:first|last|next)"
         rf"|\b(?:pause|delay|duration|length|total|gap|wait|break|course|speed|time)\s(?:of|is|was)|\b(?:duration|length|speed|runtime|delay|pause)\s?[:=]"
         rf"|\u6301\u7eed\u4e86?|\u65f6\u957f\u4e3a?|\u5386\u65f6|\u9577\u3055\u306f)\s?{_ROUGH}$",
         "He holds it for about ",
         "He holds it from ",
     ),
+    Guard("object of a measure", r"\b(?:span|period|stretch|total)s?\sof\s$", "spans of ", "span from "),
     Guard("article", r"\b(?:an?|each|every|this)\s(?:(?:short|brief|long|quick)\s)?$", "This is a ", "This is at "),
 )
 """Words right before a range with which it is a length of time, not a place in it; not behind `from` or `between`."""
@@ -112,6 +116,26 @@ LENGTHS_AFTER = (
 )
 """Words right behind a range with which it is a length of time; not where `from` or `between` stands before it."""
 
+BETWEEN = (
+    Guard(
+        "duration",
+        rf"(?:\bfor|\blast(?:s|ed|ing)?|\b(?:tak(?:es?|ing)|took)(?:\s(?:him|her|them|it))?|\bspen[dt]\w*|\bwait\w*|\b(?:duration|length|total)\s(?:of|is|was))\s{_ROUGH}(?:(?:any|some)where\s)?$",
+        "It lasts ",
+        "It takes place ",
+    ),
+)
+"""Words right before `between 3 and 5 seconds` with which it is a length of time."""
+
+FIRST = (
+    Guard(
+        "length",
+        r"^[\s-]{0,2}(?:long|later|earlier|ago|apart|old|in\s(?:length|duration|total)|delay|pause|gap|after|before|each|apiece)\b|^\s?(?:\u4e4b|\u4ee5)?\u540e(?!\u9762)",
+        " long",
+        " longer clip",
+    ),
+)
+"""Words behind a range that starts a clause with which it is a length of time."""
+
 CONTEXTS = (
     Guard(
         "length of the video",
@@ -119,15 +143,17 @@ CONTEXTS = (
         rf"(?:(?:\s|:\s?)(?:is|was|runs?|lasts?|spans?|covers?|goes|plays|ranges?|extends|starts)\b[^,;.:\d]{{0,20}}|\s?[(:,]?\s?(?:from\s)?)"
         rf"|\bfrom\s(?:the\s)?start\sto\s(?:the\s)?(?:end|finish)[\s(:,]{{0,3}}"
         rf"|\b(?:entire|whole|full|complete|total)\s{_VIDEO}[\s(:,]{{0,3}}(?:from\s)?"
+        rf"|\b(?:duration|length|runtime|timeline)\sof\s(?:the|this|that|our)\s(?:\w{{1,12}}\s)?{_VIDEO}\s?(?:is|was|:|=|runs)?\s?(?:from\s)?"
+        rf"|\b{_VIDEO}\sof\s"
         rf"|\u89c6\u9891(?:\u603b?\u65f6\u957f|\u603b?\u957f\u5ea6|\u5168\u957f|\u603b\u957f)?(?:\u4e3a|\u662f|\u4ece|\u5171|\u5171\u6709|:)?\s?(?:\u4ece)?\s?)$",
         "The video runs from ",
         "The video shows a man from ",
     ),
     Guard(
         "negation",
-        r"(?:\b(?:not(?!\sonly)|cannot|never|apart|aside|nothing|nobody|none|neither|nor|absent|invisible|hidden|occluded|missing|except(?:ing)?|excluding|outside"
-        r"|without|instead\sof|rather\sthan|other\sthan|unlike|no(?!\sdoubt)|disappears?|hardly|off-?screen|out\sof\s(?:view|frame|sight)|ignore|unrelated|irrelevant)\b"
-        r"|n't\b|\u4e0d|\u6ca1|\u9664\u4e86|\u5e76\u975e|\u65e0\u5173)[^;.\n]{0,80}$",
+        r"(?:\b(?:not(?!\sonly)|cannot|never|apart|aside|nothing|nobody|none|neither|nor|absent|invisible|hidden|occluded|missing|except(?:ing)?|exceptions?\sof|exclud\w+|discard\w*|skip\w*|reject\w*|outside"
+        r"|without|instead\sof|rather\sthan|other\sthan|unlike|no(?!\sdoubt)|disappears?|hardly|off-?screen|out\sof\s(?:view|frame|sight)|ignor\w+|unrelated|irrelevant)\b"
+        r"|n't\b|\u4e0d(?!\u8fc7|\u4ec5|\u4f46)|\u6ca1|\u9664\u4e86|\u5e76\u975e|\u65e0\u5173)[^;.\n]{0,80}$",
         "The ball is not visible from ",
         "The ball is visible from ",
     ),
@@ -181,10 +207,23 @@ LIST_CONTEXTS = (
     Guard(
         "coordinates",
         r"\b(?:coordinates?|positions?|pixels?|points?|bbox\w*|bounding|box(?:es)?|cent(?:er|re)|located|location|corners?|resolution|size|frames?"
-        r"|polygons?|masks?|references?|cited?|scores?|values?|ranks?|counts?|ids?|options?|x|y|rows?|columns?|confidences?|probabilit\w+|years?|shape|indices)"
+        r"|polygons?|masks?|references?|cited?|scores?|values?|ranks?|counts?|ids?|options?|x|y|rgb|colou?rs?|rows?|columns?|confidences?|probabilit\w+|years?|shape|indices)"
         r"\b[^.;\n\[\]\d]{0,25}$",
         "The bounding box is ",
         "The segment is ",
+    ),
+    Guard(
+        "place",
+        r"(?<!evidence\s)(?<!segment\s)(?<!moment\s)(?<!interval\s)(?<!event\s)(?<!action\s)(?<!proof\s)(?<!answer\s)(?<!scene\s)(?<!clip\s)(?<!time\s)"
+        r"(?<!\bit\s)(?<!this\s)(?<!that\s)(?<!there\s)\b(?:is|are|was|were)\sat\s$",
+        "The cup is at ",
+        "The evidence is at ",
+    ),
+    Guard(
+        "example",
+        r"\b(?:for\s(?:example|instance)|e\.g\.?|examples?|(?<!requested\s)(?<!required\s)(?<!specified\s)(?<!following\s)(?<!the\s)format|in\sthe\sform)(?!\w)[^.;\n\[\]\d]{0,25}$",
+        "For example, ",
+        "The exact segment is ",
     ),
     Guard(
         "length of the video",
@@ -201,9 +240,18 @@ LIST_CONTEXTS = (
 )
 """Words before a list with which it is no evidence."""
 
+_OR_BEFORE = re.compile(r"[\])]\s{0,3},?\s{0,3}(?:or|ou|oder|\u6216\u8005?)\s{0,3}(?:\w{1,12}\s){0,2}$", re.IGNORECASE)
+"""What stands before a list that is an alternative to the one before it."""
 _LISTS_BEFORE = re.compile(r"(?:[\[(][^\[\]()]{1,60}[\])][\s,;&]{0,3}(?:and\s)?)+$")
 _LIST_AFTER = re.compile(r"^\s{0,2}(?:in\s)?(?:pixels?|px|coordinates|frames)\b", re.IGNORECASE)
-_FROM = re.compile(r"\b(?:from|at|in|during|between)\s(?:the\s)?$|^$", re.IGNORECASE)
+_FROM = re.compile(r"\b(?:from|at|in|during|between)\s(?:the\s)?$", re.IGNORECASE)
+_IN = re.compile(r"\bin\s$", re.IGNORECASE)
+_SPELLED = re.compile(r"\s?(?:seconds?|secs?)$", re.IGNORECASE)
+_SEEN = re.compile(
+    r"\b(?:seen|visible|shown?|shows|appears?|occurs?|happens?|found|located|present|evidence|segment|interval|moment|proof|event|action|is|are|was|it)\b",
+    re.IGNORECASE,
+)
+"""Words before `in 3 to 7 seconds` with which it is a place in the video, not how long something takes."""
 _DECADE = re.compile(r"\d{3}0s\b")
 _DECIMAL_COMMA = re.compile(r"(?:^|[^\d.:\-~])\d{1,4},$")
 
@@ -213,7 +261,8 @@ def _fits(guards: Sequence[Guard], text: str) -> bool:
 
 
 _CLAUSE = re.compile(
-    r"[;\n]|[.!?](?=\s)|,\s(?:and|then|so|while|when|it|he|she|they|the)\s|\s(?:but|however)\s(?!not\b)", re.IGNORECASE
+    r"[;\n]|[.!?](?=\s)|,\s(?:and|then|so|while|when|it|he|she|they|the)\s|\s(?:but|however)\s(?!not\b)|,\s?(?=[\u800c\u4f46\u5374])",
+    re.IGNORECASE,
 )
 
 
@@ -226,7 +275,12 @@ def _is_evidence(sentence: str, each: Range) -> bool:
     after = _CONTRAST.split(sentence[each.end : each.end + 120], maxsplit=1)[0]
     written = sentence[each.start : each.end]
     is_place = each.is_between or _FROM.search(before) is not None
-    if not is_place and (_fits(LENGTHS, before) or _fits(LENGTHS_AFTER, after)):
+    behind = LENGTHS_AFTER if before.strip() else FIRST
+    if not is_place and (_fits(LENGTHS, before) or (not each.has_colons and _fits(behind, after))):
+        return False
+    if each.is_between and _fits(BETWEEN, before):
+        return False
+    if _IN.search(before) and _SPELLED.search(written) and not each.has_colons and not _SEEN.search(before):
         return False
     if _fits(CONTEXTS, before) or _fits(CONTEXTS_AFTER, after) or _DECADE.search(written):
         return False
@@ -238,11 +292,22 @@ def _evidence_of(sentence: str, *, is_announced: bool = False) -> Pairs | None:
     found = literals.range_matches(sentence)
     is_all = is_announced and literals.is_all_ranges(sentence, found)
     kept = [each for each in found if (is_all or each.has_unit) and _is_evidence(sentence, each)]
-    if _has_exception(sentence, found, kept):
+    if _has_exception(sentence, found, kept) or _has_alternatives(sentence, kept):
         return None
     if any(_DECIMAL_COMMA.search(sentence[max(0, each.start - 8) : each.start]) for each in kept):
         return None
     return [each.pair for each in kept]
+
+
+_OR = re.compile(
+    r"(?:\s{0,3},)?\s{0,3}\(?(?:or|ou|oder|\u6216\u8005?)\s{0,3}(?:(?:possibly|perhaps|maybe|else|from|at|in|during)\s){0,3}",
+    re.IGNORECASE,
+)
+
+
+def _has_alternatives(sentence: str, kept: Sequence[Range]) -> bool:
+    """Whether two ranges are alternatives: `3s-7s or 12s-15s`."""
+    return any(_OR.fullmatch(sentence, a.end, b.start) for a, b in itertools.pairwise(kept))
 
 
 def _has_exception(sentence: str, found: Sequence[Range], kept: Sequence[Range]) -> bool:
@@ -277,7 +342,7 @@ _NONE = re.compile(
     r"(?![^.\n]{0,60}\d)",
     re.IGNORECASE,
 )
-_BESIDE = re.compile(r"\s{0,3}(?:[,;&\n]|and\b)\s{0,3}(?:and\s{1,3}|[-*\u2022]\s|\d{1,2}[.)]\s)?(?=[\[({])")
+_BESIDE = re.compile(r"\s{0,3}(?:[,;&\n]\s{0,3}|and\b\s{0,3}|)(?:and\s{1,3}|[-*\u2022]\s|\d{1,2}[.)]\s)?(?=[\[({])")
 """What may stand between two pairs that are said together."""
 _TIMED_BULLET = re.compile(
     r"\s{0,4}(?:[-*\u2022]|\d{1,2}[.)])\s{1,3}(?=[\[({]?[\"']?\d|from\b|between\b)", re.IGNORECASE
@@ -386,9 +451,11 @@ def _tagged(prose: Timed) -> Match | None:
 
 _TIME = rf"[\"']?({literals.NUMBER})(?:{literals.UNIT})?"
 _START_END = re.compile(
-    rf"(?<![A-Za-z])(?:start|begin|from)(?:ning|s|ing)?(?:[ _-]?(?:times?|sec\w*|timestamp|point"
+    rf"(?<![A-Za-z])(?:start|begin|from|\u5f00\u59cb|\u8d77\u59cb)(?:ning|s|ing)?(?:[ _-]?(?:times?|sec\w*|timestamp"
+    rf"|point|\u65f6\u95f4|\u65f6\u523b|\u70b9"
     rf"|at))?(?:\s?\([^()\n]{{0,20}}\))?[\"']?(?:\s{{0,2}}[:=>]|\s-\s)\s{{0,3}}{_TIME}"
-    rf"[^\d\n]{{0,20}}?\n{{0,2}}[^\d\n]{{0,20}}?(?<![A-Za-z])(?:end|stop|finish|to)(?:s|ing)?(?:[ _-]?(?:times?"
+    rf"[^\d\n]{{0,20}}?\n{{0,2}}[^\d\n]{{0,20}}?(?<![A-Za-z])(?:end|stop|finish|to|\u7ed3\u675f|\u7ec8\u6b62"
+    rf"|\u622a\u6b62)(?:s|ing)?(?:[ _-]?(?:times?|\u65f6\u95f4|\u65f6\u523b|\u70b9"
     rf"|sec\w*|timestamp|point|at))?(?:\s?\([^()\n]{{0,20}}\))?[\"']?(?:\s{{0,2}}[:=>]"
     rf"|\s-\s)\s{{0,3}}{_TIME}",
     re.IGNORECASE,
@@ -406,9 +473,16 @@ def _start_end(prose: Timed) -> Match | None:
 # Not announced
 
 
+_EMPTY = re.compile(r"\[\s{0,3}\](?!\s{0,3}[\w(]{0,1}\d)")
+
+
 def _none(prose: Timed) -> Match | None:
     if _WITHOUT_TIME.search(prose.text):
         return Match((), prose.text[:80])
+    empty = _EMPTY.match(prose.tail) if prose.is_alone else None
+    behind = Timed(prose.tail[empty.end() :], is_alone=True) if empty else None
+    if empty and behind and "[" not in behind.text and _in_prose(behind) is None:
+        return Match((), empty[0])
     if literals.range_matches(prose.tail) or "[" in prose.tail:
         return None
     stated = next((sentence for sentence in prose.sentences if _NONE.match(sentence)), None)
@@ -429,8 +503,13 @@ def _nested(prose: Timed) -> Match | None:
     for each in reversed(_counting_lists(prose.tail)):
         node = each.node
         if isinstance(node, list) and any(isinstance(item, list | dict) for item in node) and not _is_boxes(node):
-            return Match(_spans_of(node), prose.tail[each.start : each.end])
+            return Match(_unless_alternative(prose.tail, each, _spans_of(node)), prose.tail[each.start : each.end])
     return None
+
+
+def _unless_alternative(text: str, each: Placed, spans: Spans | None) -> Spans | None:
+    """The spans of a list; None where it is one of two alternatives: `[[3, 7]] or [[12, 14]]`."""
+    return None if _OR_BEFORE.search(text[max(0, each.start - 40) : each.start]) else spans
 
 
 def _is_boxes(node: list[Node]) -> bool:
@@ -463,12 +542,37 @@ def _flat(prose: Timed) -> Match | None:
     bare = prose.tail.strip()
     for each in reversed(_counting_lists(prose.tail)):
         if isinstance(each.node, list) and (len(each.node) == 2 or prose.tail[each.start : each.end] == bare):
+            lines = _pairs_of_lines(prose.tail)
+            if len(lines) > 1:
+                return Match(_checked(lines), prose.tail[each.start : each.end])
             spans = _spans_of(each.node)
-            return Match(spans, prose.tail[each.start : each.end]) if spans is not None else None
+            if spans is None:
+                return None
+            return Match(_unless_alternative(prose.tail, each, spans), prose.tail[each.start : each.end])
     if bare[:1] + bare[-1:] == "()":
         spans = _spans_of_literal(bare, 0)
         return None if spans is None else Match(spans, bare)
     return None
+
+
+_FIRST_OF_LINE = re.compile(
+    r"(?:^|;(?=[ \t]))[ \t]{0,4}(?:(?:[-*\u2022]|\d{1,2}[.)])[ \t]{1,3})?(?=[\[(]\d)", re.MULTILINE
+)
+
+
+def _pairs_of_lines(text: str) -> Pairs:
+    """Pairs with which the lines of a list start: `- [3, 7]: he lifts it`."""
+    starts = deque((match.end() for match in _FIRST_OF_LINE.finditer(text)), maxlen=MAX_PLACES)
+    pairs: Pairs = []
+    for at in starts:
+        try:
+            pair = _pair(literals.read(text, at).node)
+        except (Cut, Junk):
+            return []
+        if pair is None or not _list_counts(text, Placed(at, None, text.find("\n", at))):
+            return []
+        pairs.append(pair)
+    return pairs
 
 
 _CUE = re.compile(

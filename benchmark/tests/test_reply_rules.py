@@ -34,6 +34,20 @@ def test_realistic_replies_give_the_spans_that_they_present_as_evidence(text, ex
     assert found_spans(text) == expected
 
 
+@pytest.mark.parametrize(("text", "options", "answer", "found", "expressions"), corpus.OBJECTS)
+def test_replies_with_all_three_fields_say_each(text, options, answer, found, expressions):
+    parsed = replies.parse(text, ["answer", "spans", "expressions"], options)
+    listed = None if parsed.spans is None else [list(span) for span in parsed.spans]
+    assert (parsed.answer, listed) == (answer, found)
+    assert (None if parsed.expressions is None else list(parsed.expressions)) == expressions
+
+
+@pytest.mark.parametrize(("text", "expressions"), corpus.EXPRESSIONS)
+def test_replies_give_the_expressions_that_they_list(text, expressions):
+    found = replies.parse(text, ["expressions"], ()).expressions
+    assert (None if found is None else list(found)) == expressions
+
+
 # The tables
 
 
@@ -61,6 +75,8 @@ def test_each_form_of_announcement_is_followed_by_the_answer(form):
 GUARDS = (
     *spans.LENGTHS,
     *spans.LENGTHS_AFTER,
+    *spans.BETWEEN,
+    *spans.FIRST,
     *spans.CONTEXTS,
     *spans.CONTEXTS_AFTER,
     *spans.LIST_CONTEXTS,
