@@ -5,7 +5,20 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from published_layouts import FRAMES, SIZE, mask, rle, square, write_frames, write_json, write_table
+from published_layouts import (
+    FRAMES,
+    QA,
+    SIZE,
+    mask,
+    rle,
+    square,
+    write_frames,
+    write_groundmore,
+    write_json,
+    write_ref_sav,
+    write_table,
+    write_vicas,
+)
 
 from evqa import datasets, links, masks, media
 from evqa.tasks import prepare
@@ -157,6 +170,64 @@ def test_a_missing_frame_moves_neither_masks_nor_the_seconds_of_spans(tmp_path):
     assert prepare("st-evidence-instruct", tmp_path).kept == 1
     (sample,) = datasets.load(str(tmp_path)).samples
     assert (sorted(sample.tracks[0].masks), sample.frames, sample.spans) == ([0, 2], (0, 2), ((0.9, 1.9),))
+
+
+def changed(path, change):
+    """A JSON file with a change made to its value."""
+    value = json.loads(path.read_text())
+    change(value)
+    write_json(path, value)
+
+
+SAV = "sav_train/sav_000/sav_000001_manual.json"
+CODED_WRONG = {"size": list(SIZE), "counts": "zz"}
+SMALL = {"size": [20, 30], "counts": [0, 600]}
+
+
+@pytest.mark.parametrize(
+    ("change", "frames", "num_reasons"),
+    [
+        (lambda v: v["masklet"][2].__setitem__(0, CODED_WRONG), [0, 4, 12, 16, 20], 1),
+        (lambda v: v["masklet"][2].__setitem__(0, SMALL), [0, 4, 12, 16, 20], 1),
+        (lambda v: v["masklet"].__setitem__(2, None), [0, 4, 8, 12, 16, 20], 0),
+        (lambda v: v["masklet"].extend(v["masklet"][:2]), [0, 4, 8, 12, 16, 20], 1),
+    ],
+)
+def test_a_mask_of_ref_sav_that_cannot_be_used_costs_only_its_frame(change, frames, num_reasons, tmp_path):
+    write_ref_sav(tmp_path)
+    changed(tmp_path / SAV, change)
+    done = prepare("ref-sav", tmp_path)
+    assert (done.kept, [bad.reason.partition(",")[0] for bad in done.dropped]) == (2, ["left out"] * num_reasons)
+    sample = datasets.load(str(tmp_path)).samples[0]
+    assert list(sample.frames) == frames
+
+
+@pytest.mark.parametrize("what", ["image", "mask", "size"])
+def test_a_frame_of_groundmore_that_cannot_be_used_costs_only_itself(what, tmp_path):
+    write_groundmore(tmp_path)
+    place = tmp_path / "annotations" / "film_0300_0310"
+    if what == "image":
+        (place / "images" / "frame_000002.jpg").unlink()
+    elif what == "mask":
+        (place / "masks" / "frame_000002.png").write_bytes(b"no image")
+    else:
+        Image.new("L", (8, 8), 1).save(place / "masks" / "frame_000002.png")
+    changed(tmp_path / "trainval_v2.json", lambda v: v["videos"][place.name]["questions"]["0"].update(obj_id=1))
+    done = prepare("groundmore", tmp_path)
+    assert (done.kept, len(done.dropped)) == (2, 1)
+    assert done.dropped[0].reason.startswith("left out, mask of a frame: frame_000002: ")
+    assert datasets.load(str(tmp_path)).samples[0].frames == ((1, 2) if what == "image" else (1, 3))
+
+
+@pytest.mark.parametrize("cell", ["[2]", "2", "['2']", "[2.0]", "(2,)"])
+def test_ids_of_evidence_are_numbers_however_they_are_written_and_ids_come_once(cell, tmp_path):
+    write_vicas(tmp_path)
+    rows = [QA, QA, QA | {"entry_id": "375_1", "mask_evidence": cell, "video_id": "375.0"}]
+    write_table(tmp_path / "st_evidence_vicas.csv", *rows)
+    done = prepare("st-evidence-instruct-qa", tmp_path)
+    first, second = datasets.load(str(done.path)).samples
+    assert first.targets == second.targets
+    assert [bad.reason for bad in done.dropped] == ["duplicate id: 375_0 came before"]
 
 
 # Links

@@ -105,7 +105,7 @@ def test_gen_qa_drops_what_it_cannot_use_with_a_reason(tmp_path):
         {},
         {"split": "val"},
         {"mask_evidence": "[]"},
-        {"mask_evidence": "['2']"},
+        {"mask_evidence": "['two']"},
         {"mask_evidence": "[9]"},
         {"answer": "the green one"},
         {"video_id": "376"},

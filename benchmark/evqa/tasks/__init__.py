@@ -257,7 +257,12 @@ def _id_of(bad: BadLine) -> str | None:
 
 def _valid(samples: Iterator[Sample], folder: Path, dropped: list[BadLine]) -> Iterator[Sample]:
     """Samples that training and prediction can use; the others go to `dropped` (see `evqa.gold`)."""
+    seen: set[str] = set()
     for number, sample in enumerate(samples, 1):
+        if sample.id in seen:
+            dropped.append(BadEntry(number, f"duplicate id: {sample.id} came before", sample.id))
+            continue
+        seen.add(sample.id)
         try:
             gold.check(sample, gold.video_of(path_inside(folder, sample.video), sample))
         except ValueError as error:

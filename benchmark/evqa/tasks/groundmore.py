@@ -11,7 +11,7 @@ A video's name ends with the minutes and seconds of the clip in its film, `..._0
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 
 from evqa import masks, media, track_files
 from evqa.datasets import path_inside
-from evqa.jsonl import BadLine
+from evqa.jsonl import BadEntry, BadLine
 from evqa.schema import RLE, Sample, Span, Track, check_span
 from evqa.tasks import json_items
 from evqa.tasks.entries import Frames, below, by_key, each, entry_id, frames_in, needed
@@ -46,7 +46,7 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per question of the frames with masks; the tracks of a video go to `tracks/<VIDEO>.jsonl`."""
     meta = mapping(json_items.read(needed(folder, META)), META)
     videos = by_key(mapping(meta.get("videos"), "videos"))
-    for clip in each(videos, lambda video: _clip(folder, *video), bad):
+    for clip in each(videos, lambda video: _clip(folder, *video, bad), bad):
         path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
         order = {number: place for place, number in enumerate(clip.tracks)}
         named = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
@@ -56,25 +56,42 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
         yield from usable
 
 
-def _clip(folder: Path, name: str, video: object) -> Clip:
+def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> Clip:
+    """A video; a frame without its image, or with a mask that cannot be read, is left out."""
     place = below(Path("annotations"), name, "name of a video")
     drawn, images = path_inside(folder, place / "masks"), path_inside(folder, place / "images")
     if not images.is_dir():
         raise ValueError("frames are missing: the video has no folder of images")
-    names = media.image_names(drawn) if drawn.is_dir() else []
-    if not names:
+    shown = set(media.image_names(images))
+    labels: dict[str, np.ndarray] = {}
+    for frame in media.image_names(drawn) if drawn.is_dir() else []:
+        try:
+            labels[frame] = _labels(drawn, frame, shown, next(iter(labels.values()), None))
+        except ValueError as error:
+            bad.append(BadEntry(0, f"left out, mask of a frame: {frame}: {error}", name))
+    if not labels:
         raise ValueError("no frame has a mask")
-    frames = frames_in(images, names)
-    tracks = _tracks(drawn, dict(zip(names, frames.places, strict=True)))
+    frames = frames_in(images, list(labels))
+    tracks = _tracks(dict(zip(frames.places, labels.values(), strict=True)))
     return Clip(name, place / "images", frames, tracks, mapping(mapping(video, "video").get("questions"), "questions"))
 
 
-def _tracks(folder: Path, places: Mapping[str, int]) -> dict[int, Track]:
+def _labels(folder: Path, frame: str, shown: Collection[str], other: np.ndarray | None) -> np.ndarray:
+    """The label image of a frame, of the size of the others."""
+    if frame not in shown:
+        raise ValueError("the video has no such image")
+    labels = masks.read_labels(folder / f"{frame}.png")
+    if other is not None and labels.shape != other.shape:
+        raise ValueError(f"the mask is of another size: expected {other.shape}, got {labels.shape}")
+    return labels
+
+
+def _tracks(labels: Mapping[int, np.ndarray]) -> dict[int, Track]:
+    """Object number -> its masks, from label images by frame index."""
     found: dict[int, dict[int, RLE]] = {}
-    for name, place in places.items():
-        labels = masks.read_labels(folder / f"{name}.png")
-        for number in np.unique(labels[labels > 0]).tolist():
-            found.setdefault(number, {})[place] = masks.encode(labels == number)
+    for place, image in labels.items():
+        for number in np.unique(image[image > 0]).tolist():
+            found.setdefault(number, {})[place] = masks.encode(image == number)
     return {
         number: Track(label=str(number), masks=dict(sorted(drawn.items()))) for number, drawn in sorted(found.items())
     }
@@ -83,7 +100,7 @@ def _tracks(folder: Path, places: Mapping[str, int]) -> dict[int, Track]:
 def _sample(clip: Clip, path: Path, order: Mapping[int, int], item: tuple[str, object]) -> Sample:
     key, entry = item
     fields = mapping(entry, "question")
-    numbers = [int(number) for number in re.findall(r"\d{1,6}", text(fields.get("obj_id"), "obj_id"))]
+    numbers = [int(number) for number in re.findall(r"\d{1,6}", str(fields.get("obj_id")))]
     if not numbers or any(number not in order for number in numbers):
         raise ValueError(f"no mask in any frame: object {numbers} of {sorted(order)}")
     question = text(fields.get("question"), "question")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from evqa import media, track_files
 from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine
-from evqa.schema import Sample, Track
+from evqa.schema import RLE, Sample, Track
 from evqa.tasks import json_items
 from evqa.tasks.entries import below, by_key, each, entry_id, needed, place_of
 from evqa.tasks.json_items import array, integer, mapping, text
@@ -34,7 +34,8 @@ class Described(NamedTuple):
     masklets: list[list[object]]
     track_file: Path
     key: str
-    words: str
+    about: object
+    """What the file says of it."""
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
@@ -47,11 +48,14 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
             bad.extend(BadEntry(count + 1, f"left out, masks beyond the video: {reason}", name) for reason in left_out)
             left_out.clear()
             for objects in found:
-                good = list(each([(f"{name} {one.key}", one) for one in objects], _tracked, bad, count + 1))
+                read = partial(_drawn, left_out=left_out)
+                good = list(each([(f"{name} {one.key}", one) for one in objects], read, bad, count + 1))
+                bad.extend(BadEntry(count + 1, f"left out, mask of a frame: {reason}", name) for reason in left_out)
+                left_out.clear()
                 if good:
-                    track_files.write(folder / good[0][0].track_file, [track for _, track in good])
-                for place, (one, track) in enumerate(good):
-                    yield _sample(one, track, place)
+                    track_files.write(folder / good[0].described.track_file, [drawn.track for drawn in good])
+                for place, drawn in enumerate(good):
+                    yield _sample(drawn, place)
             count += 1
 
 
@@ -61,13 +65,14 @@ def _objects(folder: Path, name: str, left_out: list[str], video: object) -> lis
     file = below(root, _without_root(fields.get("video_path")), "video_path")
     manual = below(root, _without_root(fields.get("anno_path")), "anno_path")
     annotation = mapping(json_items.read(path_inside(folder, manual)), manual.name)
-    masklets = [array(frame, "masks of a frame") for frame in array(annotation.get("masklet"), "masklet")]
+    frames = array(annotation.get("masklet"), "masklet")
+    masklets = [[] if frame is None else array(frame, "masks of a frame") for frame in frames]
     if excess := _excess(path_inside(folder, file), len(masklets)):
         left_out.append(f"{excess} of {len(masklets)} annotated frames of {file}")
         masklets = masklets[:-excess]
     tracks = Path("tracks", f"{entry_id(name)}.jsonl")
     return [
-        Described(name, file, masklets, tracks, key, text(mapping(entry, "object").get("formated"), "formated"))
+        Described(name, file, masklets, tracks, key, entry)
         for key, (_, entry) in by_key(mapping(fields.get("objects"), "objects"))
     ]
 
@@ -87,28 +92,48 @@ def _without_root(path: object) -> str:
     return str(PurePosixPath(*parts[1:])) if len(parts) > 1 else str(path)
 
 
-def _tracked(one: Described) -> tuple[Described, Track]:
+class Drawn(NamedTuple):
+    """One object with its masks."""
+
+    described: Described
+    words: str
+    track: Track
+    frames: tuple[int, ...]
+    """Indices of the annotated frames whose masks can be read."""
+
+
+def _drawn(one: Described, *, left_out: list[str]) -> Drawn:
+    """An object; a frame whose mask cannot be read is left out of it."""
+    words = text(mapping(one.about, "object").get("formated"), "formated")
     place = integer(one.key, "number of an object")
-    if any(not 0 <= place < len(frame) for frame in one.masklets):
+    if any(not 0 <= place < len(frame) for frame in one.masklets if frame):
         raise ValueError(f"mask is not in the file: object {place} in a frame of {min(map(len, one.masklets))} objects")
-    drawn = {STEP * index: rle for index, frame in enumerate(one.masklets) if (rle := region(frame[place], None))}
-    if not drawn:
+    masks: dict[int, RLE | None] = {}
+    size: tuple[int, int] | None = None
+    for index, frame in enumerate(one.masklets):
+        try:
+            rle = masks[STEP * index] = region(frame[place], size) if frame else None
+            size = size or (None if rle is None else rle.size)
+        except ValueError as error:
+            left_out.append(f"object {place}, frame {STEP * index}: {str(error)[:200]}")
+    found = {index: rle for index, rle in masks.items() if rle is not None}
+    if not found:
         raise ValueError("no mask in any frame")
-    return one, Track(label=one.key, masks=drawn)
+    return Drawn(one, words, Track(label=one.key, masks=found), tuple(masks))
 
 
-def _sample(one: Described, track: Track, place: int) -> Sample:
-    del track
+def _sample(drawn: Drawn, place: int) -> Sample:
+    one = drawn.described
     return Sample(
         id=entry_id(one.video, one.key),
         video_id=one.video,
         video=one.path,
-        question=one.words,
-        expressions=(one.words,),
+        question=drawn.words,
+        expressions=(drawn.words,),
         form="description",
         track_file=one.track_file,
         targets=(place,),
-        frames=tuple(range(0, STEP * len(one.masklets), STEP)),
+        frames=drawn.frames,
         num_frames=len(one.masklets),
         source="ref_sav",
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from evqa.jsonl import BadLine
 from evqa.schema import Span, check_span
+from evqa.tasks.json_items import integer
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -66,11 +67,16 @@ def texts(column: str, cell: str) -> tuple[str, ...]:
 
 
 def whole_numbers(column: str, cell: str) -> tuple[int, ...]:
-    """A cell with a list of whole numbers; none where it is empty."""
-    items = _items(_literal(column, cell)) if cell.strip() else []
-    if items is None or not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+    """A cell with a list of whole numbers, also as text or 2.0, or with one of them; none where it is empty."""
+    literal = None if cell.strip().lower() in EMPTY else _literal(column, cell)
+    items = [literal] if isinstance(literal, int | float) else _items([] if literal is None else literal)
+    try:
+        numbers = None if items is None else tuple(integer(item, column) for item in items)
+    except ValueError:
+        numbers = None
+    if numbers is None:
         raise ValueError(f"{column} is no list of whole numbers: got {cell[:80]!r}")
-    return tuple(cast("list[int]", items))
+    return numbers
 
 
 def spans(column: str, cell: str, left_out: list[str] | None = None) -> tuple[Span, ...] | None:

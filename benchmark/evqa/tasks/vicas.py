@@ -141,7 +141,7 @@ def _referral(video: Video, path: Path, item: tuple[int, object], targets: tuple
 
 def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]], base: Path, row: Row) -> Sample:
     check_id(row["entry_id"])
-    if row["split"].strip() != "train":
+    if row["split"].strip().lower() != "train":
         raise ValueError("row is of another split than train")
     options, answer = choice_of(row)
     if not (numbers := whole_numbers("mask_evidence", row["mask_evidence"])):
