@@ -17,7 +17,7 @@ from evqa.output_streams import checked_output
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 
-Start with: evqa doctor; evqa list; evqa predict shapes-test tiny. `evqa --version` prints the version.
+Start with: evqa doctor; evqa list; evqa predict shapes-test tiny.
 
 Every command takes --allow-root DIR: read files that symbolic links lead to below DIR (repeatable; also
 EVQA_ALLOW_ROOTS=DIR:DIR). Other links out of a data set's or a run's folder are refused."""
@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if list(given) in (["--version"], ["-V"]):
         sys.stdout.write(f"evqa {_version()}\n")
+        return 0
+    if list(given) in (["--help"], ["-h"]):
+        sys.stdout.write(_help())
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -48,6 +51,15 @@ def _check_command(arguments: Sequence[str]) -> None:
     """Refuse an unknown subcommand with near matches, which the argument parser does not offer."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise suggestions.unknown("command", arguments[0], COMMANDS, more="; evqa --help explains them")
+
+
+def _help() -> str:
+    """The help of `evqa` itself: a line for each command; the argument parser would print the whole of their help."""
+    width = max(map(len, COMMANDS))
+    about = {name: (function.__doc__ or "").partition("\n")[0] for name, function in COMMANDS.items()}
+    rows = [f"  {name:{width}}  {line}" for name, line in about.items()]
+    usage = "usage: evqa [-h] [--version] COMMAND ..."
+    return "\n".join([usage, "", DESCRIPTION, "", "commands:", *rows, "", "evqa COMMAND --help explains one.", ""])
 
 
 def _version() -> str:

@@ -73,7 +73,7 @@ SHARED_FOLDERS = {
     "osprey": f"Osprey-724K, as in {UNIPIXEL_DATA}",
 }
 """Folder of several data sets -> where the published files are."""
-UNSTATED = "of its authors (see README.md in its folder)"
+UNSTATED = "its authors' own, see README.md in its folder"
 RESEARCH_ONLY = "research, not for commercial use"
 
 
@@ -165,3 +165,56 @@ DATASETS: dict[str, DatasetRow] = {
     "osprey-pos-neg": _sharing("osprey", "osprey-pos-neg", "is a marked region of a category"),
     "osprey-detail-description": _sharing("osprey", "osprey-detail-description", "long descriptions of marked regions"),
 }
+
+
+class Published(NamedTuple):
+    """Files of a data set on the hub."""
+
+    repository: str
+    files: tuple[str, ...]
+    """Patterns."""
+    in_own_folder: bool = False
+    """Whether the repository holds them below a folder with the name of the data set's own."""
+    mirrors: tuple[str, ...] = ()
+    """Other names of the repository, tried in turn."""
+    note: str = ""
+    """What else has to be fetched."""
+
+
+BENCH = "Salesforce/ST-Evidence-Bench"
+UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
+
+
+def _bench(folder: str, note: str = "") -> Published:
+    return Published(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
+
+
+def _instruct(part: str, note: str = "") -> Published:
+    mirrors = ("wang-sj16/ST-Evidence-Instruct",)
+    return Published("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
+
+
+def _unipixel(folder: str, note: str = "") -> Published:
+    """A set of UniPixel's collection: a folder, or an archive of one."""
+    return Published(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
+
+
+HUB: dict[str, Published] = {
+    "st-evidence-gen": _bench("st_evidence_gen"),
+    "st-evidence-mcq": _bench("st_evidence_mcq", "the videos are those of NExT-QA, fetched from its authors"),
+    "st-evidence-instruct": _instruct("gen_mask"),
+    "st-evidence-instruct-qa": _instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
+    "vicas": Published("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
+    "revos": _unipixel("revos"),
+    "mevis": _unipixel("mevis"),
+    "lvvis": _unipixel("lvvis"),
+    "ref-youtube-vos": _unipixel("ref_youtube_vos"),
+    "ref-davis17": _unipixel("ref_davis17"),
+    "ref-sav": _unipixel("ref_sav", "the videos are those of SA-V, from Meta, under its licence"),
+    "groundmore": _unipixel("groundmore"),
+}
+"""Data sets whose files lie on the hub as their readers expect them; no hash is known beforehand.
+
+The benchmark's own come first. Sets that are left out are published under terms that each user has to accept, or in
+parts at many places: `DATASETS` says where.
+"""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
 from evqa import links, roots, suggestions, track_files
-from evqa.dataset_rows import DATASETS, IN_PLACE, Place
+from evqa.dataset_rows import DATASETS, HUB, IN_PLACE, MADE_HERE, Place
 from evqa.jsonl import BadLine, numbered_records
 from evqa.schema import NO_VIDEO, Sample
 
@@ -204,7 +204,9 @@ def _advice(name: str) -> str:
         return "a data set folder holds one sample a line there (see `Sample` in evqa/schema.py)"
     row = DATASETS[name]
     script = roots.python_command(row.prepare.removeprefix("python "))
-    return f"run `{script}` (files from: {row.source}; see README.md in its folder)"
+    download = f"`{roots.download_command(name)}`, then " if name in HUB else ""
+    source = "" if row.source == MADE_HERE else f" (files from: {row.source}; see README.md in its folder)"
+    return f"run {download}`{script}`{source}"
 
 
 def how_to_get(name: str) -> str:

@@ -12,65 +12,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from evqa import jsonl, roots, suggestions, unpack, zoo
-from evqa.dataset_rows import DATASETS, MADE_HERE
+from evqa.dataset_rows import DATASETS, HUB, MADE_HERE, Published
 from evqa.datasets import path_inside
 from evqa.output_streams import checked_output
-
-
-class Published(NamedTuple):
-    """Files of a data set on the hub."""
-
-    repository: str
-    files: tuple[str, ...]
-    """Patterns."""
-    in_own_folder: bool = False
-    """Whether the repository holds them below a folder with the name of the data set's own."""
-    mirrors: tuple[str, ...] = ()
-    """Other names of the repository, tried in turn."""
-    note: str = ""
-    """What else has to be fetched."""
-
-
-BENCH = "Salesforce/ST-Evidence-Bench"
-UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
-
-
-def _bench(folder: str, note: str = "") -> Published:
-    return Published(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
-
-
-def _instruct(part: str, note: str = "") -> Published:
-    mirrors = ("wang-sj16/ST-Evidence-Instruct",)
-    return Published("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
-
-
-def _unipixel(folder: str, note: str = "") -> Published:
-    """A set of UniPixel's collection: a folder, or an archive of one."""
-    return Published(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
-
-
-HUB: dict[str, Published] = {
-    "st-evidence-gen": _bench("st_evidence_gen"),
-    "st-evidence-mcq": _bench("st_evidence_mcq", "the videos are those of NExT-QA, fetched from its authors"),
-    "st-evidence-instruct": _instruct("gen_mask"),
-    "st-evidence-instruct-qa": _instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
-    "vicas": Published("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
-    "revos": _unipixel("revos"),
-    "mevis": _unipixel("mevis"),
-    "lvvis": _unipixel("lvvis"),
-    "ref-youtube-vos": _unipixel("ref_youtube_vos"),
-    "ref-davis17": _unipixel("ref_davis17"),
-    "ref-sav": _unipixel("ref_sav", "the videos are those of SA-V, from Meta, under its licence"),
-    "groundmore": _unipixel("groundmore"),
-}
-"""Data sets whose files lie on the hub as their readers expect them; no hash is known beforehand.
-
-The benchmark's own come first. Sets that are left out are published under terms that each user has to accept, or in
-parts at many places: `evqa.dataset_rows` says where.
-"""
 
 
 def fetch(name: str) -> Path:
@@ -78,7 +25,7 @@ def fetch(name: str) -> Path:
     if name not in DATASETS:
         known = [*zoo.CHECKPOINTS, *HUB]
         question = suggestions.did_you_mean(name, [*known, *DATASETS, *zoo.hub_ids()])
-        raise ValueError(f"unknown data set {name!r}; to be fetched are: {', '.join(known)}{question}")
+        raise ValueError(f"unknown name {name!r}; what can be downloaded: {', '.join(known)}{question}")
     row = DATASETS[name]
     readme = f"{Path(row.prepare.split()[1]).parent}/README.md says how"
     if name not in HUB and row.source == MADE_HERE:

@@ -34,13 +34,14 @@ class Hands:
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """only share I (from 0) of N, into a folder of its own: for job arrays; `evqa merge` joins the shares."""
     workers: Number = None
-    """so many copies of the model, each in a process and on a GPU of its own; none: one, in this process."""
+    """so many copies of the model, each in a process and on a GPU of its own; not given: one, in this process."""
     cluster: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """the Ray cluster that the workers are in; RAY_ADDRESS where none is given, else this machine."""
     sample_timeout: Annotated[float | None, arg(metavar="SECONDS")] = None
-    """with --workers: seconds for a sample, then its worker is killed and replaced; none: 1800; 0: any time."""
+    """with --workers: seconds for a sample, then its worker is killed and replaced; 1800 where it is not given, 0: no
+    limit."""
     concurrency: Number = None
-    """questions at once to one model that can (an API, batches); none: as many as its row says."""
+    """questions at once to one model that can (an API, batches); as many as its row says where it is not given."""
     restart: bool = False
     """delete what the folder holds, of another run or of this one, and begin anew."""
 

@@ -142,7 +142,9 @@ def explain_detail(detail: ErrorDetails) -> str:
 
 def _start_of(value: object) -> str:
     """The first characters of a value, which may be huge."""
-    return str(value[:80] if isinstance(value, str | bytes) else value)[:80]
+    if isinstance(value, bytes):
+        return value[:80].decode(errors="replace").rstrip("\n")
+    return str(value[:80] if isinstance(value, str) else value)[:80]
 
 
 def append_record(path: Path, record: Record) -> None:

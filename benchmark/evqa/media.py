@@ -120,8 +120,8 @@ def rate_of_folder(folder: Path) -> float:
     named = [float(found[1]) for name in reversed(folder.absolute().parts) if (found := RATE_IN_NAME.search(name))]
     if named and 0 < named[0] <= MAX_FPS:
         return named[0]
-    if folder.parent not in _warned:  # once for all videos of a data set
-        _warned.add(folder.parent)
+    if folder.parent.resolve() not in _warned:  # once for all videos of a data set
+        _warned.add(folder.parent.resolve())
         logger.warning(
             "%s is a folder of frames without a frame rate: %g frames a second are assumed, and all times follow from "
             "that; write the true number into %s",

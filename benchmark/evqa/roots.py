@@ -21,6 +21,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+START_FOLDER = "EVQA_START_FOLDER"
+"""The environment variable for the folder that a script was called from, before it went to the clone."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 """`ORGANISATION/NAME` of the Hugging Face Hub."""
 
@@ -103,12 +105,12 @@ def cached_snapshot(repository: str, revision: str | None = None) -> Path | None
 
 
 def python_command(script: str) -> str:
-    """The shell command that runs a script of the repository from the current folder."""
+    """The shell command that runs a script of the repository from the user's current folder."""
     return f"python {_script(script)}"
 
 
 def download_command(name: str) -> str:
-    """The shell command that downloads a checkpoint or a data set from the current folder."""
+    """The shell command that downloads a checkpoint or a data set from the user's current folder."""
     if clone() is None:
         return f"python -m evqa.fetch {quote(name)}"
     return f"bash {_script('scripts/download.sh')} {quote(name)}"
@@ -146,6 +148,8 @@ def _is_clone(folder: Path) -> bool:
 def _script(script: str) -> str:
     name, *arguments = script.split(" ", 1)
     source = clone()
+    if source == Path() and Path(os.environ.get(START_FOLDER, "")).resolve() != Path().resolve():
+        source = Path().resolve()
     return " ".join([name if source is None else quote(str(source / name)), *arguments])
 
 

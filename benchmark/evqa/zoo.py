@@ -137,11 +137,11 @@ def locate(name: str) -> Path:
             f"{name} is neither a folder nor in the Hugging Face cache {roots.hub_cache()}; "
             f"if it is a Hugging Face id, fetch it: hf download {name}"
         )
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    missing = ", ".join(missing_files(folder))
-    raise ValueError(
-        f"checkpoint {name!r} is not complete: {folder} has no {missing}; {_fetch(name)}{_searched(name, folders)}"
-    )
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    state = "not on this machine"
+    if folder is not None:
+        state = f"not complete: {folder} has no {', '.join(missing_files(folder))}"
+    raise ValueError(f"checkpoint {name!r} is {state}; {_fetch(name)}{_searched(name, folders)}")
 
 
 def locate_weights(name: str) -> Path:

@@ -490,7 +490,7 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     result = subprocess.run([*command, *settings], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
-    assert "6 predicted, 0 were there, 0 failed" in result.stdout
+    assert "6 predicted, 0 already there, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
     about = runner.load(tmp_path / "run")
     identity = about.identity

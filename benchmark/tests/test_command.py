@@ -81,7 +81,7 @@ def test_predict_score_and_report_follow_one_another(
 ) -> None:
     run, page = tmp_path / "run", tmp_path / "page"
     assert evqa("predict", data, replies, "--out", run) == 0
-    assert f"{run}: 4 predicted, 0 were there, 0 failed" in capsys.readouterr().out
+    assert f"{run}: 4 predicted, 0 already there, 0 failed" in capsys.readouterr().out
     assert evqa("score", run, "--data", data, "--train-data", data) == 0
     text = capsys.readouterr().out
     assert "preset strict" in text
@@ -145,7 +145,7 @@ def test_failed_samples_are_counted_and_make_the_exit_code_1(
     script.write_text(json.dumps({"*": "Answer: B.", "Question 2": {"error": "no memory"}}))
     assert evqa("predict", data, script, "--out", tmp_path / "run") == 1
     out = capsys.readouterr().out
-    assert "3 predicted, 0 were there, 1 failed" in out
+    assert "3 predicted, 0 already there, 1 failed" in out
     assert "s2: ModelError: no memory" in out
 
 
@@ -243,6 +243,13 @@ def test_the_help_of_each_command_has_an_example(command: str, capsys: pytest.Ca
         evqa(command, "--help")
     assert stopped.value.code == 0
     assert f"Example: evqa {command}" in capsys.readouterr().out
+
+
+def test_the_help_of_evqa_has_one_line_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa("--help") == 0
+    listed = capsys.readouterr().out.partition("commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert all(len(line.split()) > 3 for line in listed)
 
 
 def test_the_command_that_comes_next_is_one_that_a_shell_takes(

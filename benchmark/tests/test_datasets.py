@@ -52,7 +52,10 @@ def test_frames_that_are_no_ascending_indices_make_no_sample(tmp_path, frames):
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_known_name_is_found_below_the_data_root(tmp_path, monkeypatch, name):
     monkeypatch.setenv("EVQA_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"has no [\w+]+\.jsonl: run `python data/\w+/prepare\.py"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no [\w+]+\.jsonl: run (`bash scripts/download\.sh [\w+-]+`, then )?`python data/\w+/prepare\.py",
+    ):
         datasets.load(name)
     row = DATASETS[name]
     folder = folder_with(tmp_path / row.folder, line("a"))

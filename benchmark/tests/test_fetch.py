@@ -204,7 +204,7 @@ def test_a_damaged_archive_is_removed_and_not_unpacked(tmp_path, hub):
     ("name", "message"),
     [
         ("revos", "has to be fetched by hand from https://huggingface.co/datasets/PolyU-ChenLab/UniPixel-SFT-1M"),
-        ("nothing", "unknown data set 'nothing'; to be fetched are: tiny, "),
+        ("nothing", "unknown name 'nothing'; what can be downloaded: tiny, "),
         ("tiny", "is on no hub"),
         ("osprey-pos-neg", "has to be fetched by hand from Osprey-724K"),
         ("shapes-test", "run `python "),

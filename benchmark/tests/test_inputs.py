@@ -150,6 +150,7 @@ MALFORMED = [
     ("[" * 100_000, "Invalid JSON: recursion limit", "missing"),
     ("null", "record: Input should be an object", "missing"),
     ("\x00" * 1000, "Invalid JSON", "missing"),
+    ("not json", "got 'not json'", "missing"),
 ]
 
 

@@ -237,3 +237,15 @@ def test_a_missing_file_or_folder_is_named_as_such(
 ) -> None:
     assert main(arguments) == 2
     assert "no such f" in capsys.readouterr().err
+
+
+def test_a_command_for_a_user_elsewhere_has_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scripts/sft.sh goes to the clone, and its user stays in the folder that it was called from."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv(roots.START_FOLDER, raising=False)
+    assert roots.download_command("tiny") == "bash scripts/download.sh tiny"
+    monkeypatch.setenv(roots.START_FOLDER, str(ROOT))
+    assert roots.download_command("tiny") == "bash scripts/download.sh tiny"
+    monkeypatch.setenv(roots.START_FOLDER, str(tmp_path))
+    assert roots.download_command("tiny") == f"bash {ROOT}/scripts/download.sh tiny"
+    assert roots.python_command("data/shapes/prepare.py") == f"python {ROOT}/data/shapes/prepare.py"

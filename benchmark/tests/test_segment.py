@@ -77,7 +77,7 @@ def test_each_expression_has_its_objects_and_they_keep_its_text(
 ) -> None:
     assert segment(first, SEGMENTER) == 1, "one sample of the first step has failed"
     out = capsys.readouterr().out
-    assert f"{first}-separate: 3 predicted, 0 were there, 1 failed" in out
+    assert f"{first}-separate: 3 predicted, 0 already there, 1 failed" in out
     apart, joint = found(first.with_name("run-separate")), found(first.with_name("run-concat"))
     assert columns(apart["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
     assert columns(joint["s000"]) == {"the red ball": [4], "a dog": [5]}
@@ -139,7 +139,7 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     changed = changed.model_copy(update={"turns": (turn,), "expressions": ("a dog",)})
     jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
-    assert "1 predicted, 2 were there, 1 failed" in capsys.readouterr().out
+    assert "1 predicted, 2 already there, 1 failed" in capsys.readouterr().out
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
@@ -263,4 +263,4 @@ def test_a_file_of_the_original_is_segmented_as_its_second_script_does(
     assert (columns(drawn), drawn.answer, drawn.spans) == ({"a dog": [2, 3]}, 1, (Span(0, 1),))
     capsys.readouterr()
     assert main(command) == 0
-    assert "0 predicted, 1 were there" in capsys.readouterr().out
+    assert "0 predicted, 1 already there" in capsys.readouterr().out

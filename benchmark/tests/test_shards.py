@@ -157,7 +157,7 @@ def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
         ((), 2, 5),
     ):
         assert main([*command, *options]) == 0
-        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+        assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
     assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
     for options, done, skipped in (
         (("--shard", "1/2", "--only", "s002", "s004"), 1, 0),
@@ -166,7 +166,7 @@ def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
         (("--shard", "0/2"), 4, 0),
     ):
         assert main([*command, *options]) == 0
-        assert f"{done} predicted, {skipped} were there, 0 failed" in capsys.readouterr().out, options
+        assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
     assert main(["merge", str(out)]) == 0
     assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
 

@@ -122,7 +122,10 @@ def test_every_data_set_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="3 of 3 data sets of the mixture cannot be read") as error:
         mixture.load(config, seed=0)
     lines = str(error.value).splitlines()
-    assert "data/revos has no samples.jsonl: run `python data/revos/prepare.py`" in lines[1]
+    assert (
+        "data/revos has no samples.jsonl: run `bash scripts/download.sh revos`, then `python data/revos/prepare.py`"
+        in lines[1]
+    )
     assert "has no samples.jsonl" in lines[2]
     assert "unknown data set 'nowhere'" in lines[3]
     assert "--recipe evidence-only" in lines[4]

@@ -321,7 +321,7 @@ def test_missing_weights_and_data_are_named_before_anything_heavy_is_imported(tm
     assert "bash scripts/download.sh sam2.1-large" in done.stderr
     assert "data/st_evidence_instruct/prepare.py" in done.stderr
     assert "revos: " in done.stderr
-    assert "run `python data/revos/prepare.py`" in done.stderr
+    assert "then `python data/revos/prepare.py`" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

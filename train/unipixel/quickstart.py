@@ -38,14 +38,14 @@ def main(*, quick: bool = False, seed: int = 42, out: Path = Path("outputs/quick
     """
     started = time.monotonic()
     steps = _steps(out / "quick" if quick else out, seed, quick=quick)
-    expected = sum(step.minutes for step in steps) / (8 if quick else 1)
+    expected = sum(step.minutes for step in steps) / (4 if quick else 1)
     _say(f"{len(steps)} steps, about {expected:.0f} minutes on two cores; the same command goes on where it stops")
     for number, step in enumerate(steps, 1):
         begun = time.monotonic()
         _say(f"\n[{number}/{len(steps)}] {step.about}\n    $ python {shlex.join(step.command)}")
         code = subprocess.run([sys.executable, *step.command], check=False)
         if code.returncode:
-            _say(f"this step failed (exit code {code.returncode}); after mending it, the same command goes on here")
+            _say(f"this step failed (exit code {code.returncode}); after it is fixed, the same command goes on here")
             return code.returncode
         _say(f"    {time.monotonic() - begun:.0f} s")
     _say(f"\nall done in {(time.monotonic() - started) / 60:.1f} minutes")

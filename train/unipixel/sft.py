@@ -25,6 +25,7 @@ from tyro.conf import FlagConversionOff
 
 from evqa import links
 from evqa.output_streams import checked_output
+from evqa.roots import START_FOLDER
 from unipixel import integrity, orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.footprint import footprint
@@ -48,9 +49,6 @@ class Command:
 
 DEFAULTS = ("3b", "base")
 """Size and decoder where none is named, as published."""
-
-START_FOLDER = "EVQA_START_FOLDER"
-"""Environment variable: the folder that a script was started in, before it went to the project's root."""
 
 USAGE = f"""\
 usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash scripts/sft.sh ...: on every GPU)
@@ -198,7 +196,10 @@ def run(command: Command, *, rank: int, processes: int) -> int:
         with one_line_errors(config.out):
             dry_run(job)
     elif is_finished(command, job):
-        logger.info("finished: %s (--from-scratch starts again, --extend goes on)", config.out / run_folder.MODEL)
+        logger.info(
+            "finished: %s (--from-scratch starts again; --extend with a larger --max-steps or --epochs goes on)",
+            config.out / run_folder.MODEL,
+        )
     else:
         checkpoint = checkpoint_of(command, job, is_deep=rank == 0)
         with run_folder.held(config.out) if rank == 0 else contextlib.nullcontext():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from evqa.commands.arguments import Folder, Name
+from evqa.commands.arguments import Folder, ModelSettings, Name, Times
 from evqa.commands.telling import say
 from evqa.models.options import ModelOptions
 
@@ -23,10 +23,10 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     one_pass: bool = False,
     model: str = "tiny",
     method: Name = None,
-    times: bool = True,
+    times: Times = True,
     seed: int = 0,
     out: Folder = None,
-    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008  (frozen)
+    options: ModelSettings = ModelOptions(),  # noqa: B008  (frozen)
 ) -> int:
     """Ask one question about one video; see the answer, when it is seen, and the pixels that show it.
 
@@ -37,7 +37,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
       evqa ask clip.mp4 "What does [1] hand to [2]?" --point 320,180@2.5 --box 40,60,200,300 --model unipixel-3b
 
     Args:
-        video: a video file, or a folder of frames.
+        video: a video file, or a folder of frames (frames a second in its fps.txt; 6 are assumed without).
         question: what to ask.
         option: something to choose from; repeat it for each. Without, the reply itself is the answer.
         point: x,y in pixels, and @SECOND where it is not in the first frame; repeat it for each object.
@@ -47,7 +47,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
             replies.
         method: how the model is asked (evqa list methods); what its row says, where none is named.
-        times: tell the model the duration and the seconds of its frames; --no-times is what was published.
+        times: do not tell the model the duration of the video and the seconds of its frames, as published.
         seed: with --temperature our models start from it.
         out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
         options: settings of the model in place of those of its row.

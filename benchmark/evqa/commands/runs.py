@@ -9,9 +9,20 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import arg
 
-from evqa.commands.arguments import DataName, Folder, ModeChoice, ModelName, Name, Number, RunPath
+from evqa.commands.arguments import (
+    DataName,
+    ExecutionOptions,
+    Folder,
+    ModeChoice,
+    ModelName,
+    ModelSettings,
+    Name,
+    Number,
+    RunPath,
+    Times,
+)
 from evqa.commands.scores import score
 from evqa.commands.telling import say, say_failed, tell
 from evqa.hands import Hands
@@ -24,10 +35,10 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     *,
     method: Name = None,
     out: Folder = None,
-    times: bool = True,
+    times: Times = True,
     seed: int = 0,
-    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
-    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
+    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """Put a model on a data set: one prediction a sample, into a folder that describes itself.
 
@@ -41,7 +52,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
             replies.
         method: how the model is asked (evqa list methods); what data and model are made for, where none is named.
         out: folder of the run; outputs/DATA/MODEL-METHOD where none is given, with the --model-id behind MODEL.
-        times: tell the model the duration and the seconds of its frames; --no-times is what was published.
+        times: do not tell the model the duration of the video and the seconds of its frames, as published.
         seed: part of what makes two runs the same; with --temperature our models start from it.
         hands: which samples, and who predicts them.
         options: settings of the model in place of those of its row.
@@ -63,8 +74,8 @@ def segment(  # noqa: PLR0913
     num_frames: Number = None,
     data: Name = None,
     out: Folder = None,
-    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
-    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
+    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """Turn the referring expressions of a run's predictions into masks: a run with masks beside it.
 
@@ -129,8 +140,8 @@ def benchmark(  # noqa: PLR0913
     out: Folder = None,
     segmenter: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
     mode: ModeChoice = "concat",
-    hands: OmitArgPrefixes[Hands] = Hands(),  # noqa: B008  (frozen)
-    options: OmitArgPrefixes[ModelOptions] = ModelOptions(),  # noqa: B008
+    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """All steps of a benchmark: predict, masks for expressions where the model draws none, score.
 

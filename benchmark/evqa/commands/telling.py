@@ -21,7 +21,7 @@ def tell(summary: RunSummary, command: str) -> int:
     """Say what a run did and what comes next; the exit code."""
     if summary.spent.replies:
         say(bill(summary.spent, summary.prices))
-    say(f"{summary.folder}: {summary.done} predicted, {summary.skipped} were there, {len(summary.failed)} failed")
+    say(f"{summary.folder}: {summary.done} predicted, {summary.skipped} already there, {len(summary.failed)} failed")
     if replies := reply_line(summary):
         say(replies)
     say_failed(summary.failed)

@@ -27,7 +27,7 @@ class ModelOptions:
     model_id: Word = None
     """what the server calls the model; with Azure the deployment."""
     fps: Amount = None
-    """frames a second that the model sees."""
+    """frames a second that the model sees; not the rate of the video itself."""
     max_frames: Whole = None
     """frames that it sees, at most."""
     max_side: Whole = None

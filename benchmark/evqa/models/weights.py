@@ -32,7 +32,7 @@ MALFORMED = (
 def loading(what: str) -> Generator[None]:
     """Errors of a library that loads `what`, as one line for the user; without its progress bars."""
     try:
-        with _without_progress_bars():
+        with without_progress_bars():
             yield
     except MALFORMED as error:
         raise ValueError(f"cannot load {what}: {_line(error)}") from error
@@ -43,7 +43,7 @@ def loading(what: str) -> Generator[None]:
 
 
 @contextmanager
-def _without_progress_bars() -> Generator[None]:
+def without_progress_bars() -> Generator[None]:
     """Switch the bars of transformers off, and on again where they were on."""
     was_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfi
 from evqa import checkpoint_files
 from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, listed
 from evqa.models.attention import best_attention
-from evqa.models.weights import check_finite, loading, tensors_of
+from evqa.models.weights import check_finite, loading, tensors_of, without_progress_bars
 from unipixel import integrity
 from unipixel.data.conversation import check_tokenizer
 from unipixel.model import adapter, decoder_weights, weight_names
@@ -278,7 +278,8 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, objec
 
 def save(model: UniPixel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write a full checkpoint that `load`, and other tools for the published ones, can read."""
-    model.save_pretrained(folder)
+    with without_progress_bars():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
