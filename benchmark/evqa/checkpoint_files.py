@@ -7,8 +7,9 @@ broke off) is a `ValueError` that names the file, what it holds and what to do.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +23,9 @@ MAX_JSON_BYTES = 2**28
 
 MAX_HEADER_BYTES = 10**8
 """As in the safetensors library."""
+
+MIN_BYTES_OF_TAIL, TAIL_BYTES = 2**20, 2**16
+"""Files of weights from this size on do not end in so many zeros."""
 
 SHOWN = 5
 """Names that an error lists before it counts the rest."""
@@ -52,6 +56,24 @@ _ADAPTED = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)(\.|$)")
 
 _COUNTS = re.compile(r"(_ids?|_index(es)?|_indices|_tracked)$")
 """Names of buffers that are whole numbers in plain models too."""
+
+_READ_BY_TRANSFORMERS = (
+    *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "preprocessor_config.json", "processor_config.json", "chat_template.json"),
+)
+"""JSON objects that transformers reads beside the weights."""
+
+_WITH_SIZES = ("config.json", "preprocessor_config.json", "processor_config.json")
+
+_MOST = (
+    (re.compile(r"(layers|depth)$"), 1024),
+    (re.compile(r"(heads|experts)$"), 2**13),
+    (re.compile(r"(_dim|hidden_size|intermediate_size)$"), 2**20),
+    (re.compile(r"(vocab_size|max_position_embeddings|min_pixels|shortest_edge)$"), 2**26),
+    (re.compile(r"(patch_size|merge_size|^size|^height|^width)$"), 2**14),
+    (re.compile(r"eps$"), 0.1),
+)
+"""Names of sizes in configs, and what they are at most."""
 
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com", "a Git LFS pointer, not the file itself (git lfs pull fetches it)"),
@@ -156,7 +178,7 @@ def weight_map(index: Path) -> dict[str, str]:
         )
     files = cast("dict[str, object]", named)
     for shard in files.values():
-        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", shard):
+        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]{0,200}\.safetensors", shard):
             raise ValueError(f"{index} names {shard!r}, which is no safetensors file of its folder")
     return cast("dict[str, str]", files)
 
@@ -166,6 +188,7 @@ def read_weights(folder: Path) -> dict[str, TensorInfo]:
     found: dict[str, TensorInfo] = {}
     for path in weight_files(folder):
         header = read_header(path)
+        _check_tail(path)
         if twice := sorted(found.keys() & header.keys()):
             raise ValueError(
                 f"{path} and {found[twice[0]].file.name} both hold {listed(twice)}: shards of two checkpoints are "
@@ -176,6 +199,19 @@ def read_weights(folder: Path) -> dict[str, TensorInfo]:
     if index.is_file() and (absent := sorted(weight_map(index).keys() - found.keys())):
         raise ValueError(f"{index} names {listed(absent)}, which no shard holds: fetch or copy the folder again")
     return found
+
+
+def _check_tail(path: Path) -> None:
+    """A `ValueError` where a large file of weights ends in zeros, as a download that broke off leaves it.
+
+    Tools that fetch a file in parts give it its length first.
+    """
+    if path.stat().st_size < MIN_BYTES_OF_TAIL:
+        return
+    with path.open("rb") as file:
+        file.seek(-TAIL_BYTES, os.SEEK_END)
+        if not any(file.read(TAIL_BYTES)):
+            raise ValueError(f"{path} ends in {TAIL_BYTES:,} zeros: its download broke off; fetch or copy it again")
 
 
 def check_plain(weights: Mapping[str, TensorInfo]) -> None:
@@ -199,12 +235,34 @@ def check_open(folder: Path) -> None:
     Quantised weights need a config that says how they are quantised.
     """
     config = read_object(folder / "config.json")
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            read_object(folder / name)
+    beside = {name: read_object(folder / name) for name in _READ_BY_TRANSFORMERS if (folder / name).is_file()}
+    for name, content in {"config.json": config, **beside}.items():
+        for problem in _too_large(content, "") if name in _WITH_SIZES else ():
+            raise ValueError(f"{folder / name}: {problem}; fetch or copy the checkpoint again")
     weights = read_weights(folder)
+    check_no_adapter(folder, "give the folder of the model alone")
     if not config.get("quantization_config"):
         check_plain(weights)
+
+
+def check_no_adapter(folder: Path, advice: str) -> None:
+    """A `ValueError` where a full model lies beside an adapter: it is not clear whether the adapter is in it."""
+    if beside := [name for name in (ADAPTER, ADAPTER_CONFIG) if (folder / name).is_file()]:
+        raise ValueError(
+            f"{folder} holds a full model and {' and '.join(beside)}: move the adapter to a folder of its own "
+            f"({advice}), or remove it"
+        )
+
+
+def _too_large(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Sizes of a config, and of the configs in it, for which no memory would do."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _too_large(cast("dict[str, Any]", value), f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            most = next((limit for pattern, limit in _MOST if pattern.search(name)), None)
+            if most is not None and not value <= most:
+                yield f"{prefix}{name} is {value}, expected {most:,} at most"
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

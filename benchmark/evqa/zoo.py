@@ -27,6 +27,9 @@ DOWNLOADED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
 CODE = ["*.py"]
 """What is downloaded besides where a row says that a checkpoint runs code."""
 
+UNREAD = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+"""Ends of files of weights that are pickles."""
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -138,10 +141,21 @@ def locate(name: str) -> Path:
             f"if it is a Hugging Face id, fetch it: hf download {name}"
         )
     folder = next((folder for folder in folders if folder.is_dir()), None)
-    state = "not on this machine"
+    state, unread = "not on this machine", ""
     if folder is not None:
-        state = f"not complete: {folder} has no {', '.join(missing_files(folder))}"
-    raise ValueError(f"checkpoint {name!r} is {state}; {_fetch(name)}{_searched(name, folders)}")
+        state, unread = f"not complete: {folder} has no {', '.join(missing_files(folder))}", _unread(folder)
+    raise ValueError(f"checkpoint {name!r} is {state}; {unread or _fetch(name)}{_searched(name, folders)}")
+
+
+def _unread(folder: Path) -> str:
+    """What to know of weights in a folder that are in a format which is not read."""
+    found = sorted(path.name for path in folder.glob("*") if path.suffix in UNREAD)
+    if not found:
+        return ""
+    return (
+        f"it has {checkpoint_files.listed(found)}, which is not read because loading a pickle can run code: fetch the "
+        f"same checkpoint as safetensors"
+    )
 
 
 def locate_weights(name: str) -> Path:
@@ -226,7 +240,7 @@ def missing_files(folder: Path) -> list[str]:
         return missing + [shard for shard in shards if not (folder / shard).is_file()]
     weights = (checkpoint_files.WEIGHTS, checkpoint_files.ADAPTER)
     if not any((folder / name).is_file() for name in weights):
-        missing.append(checkpoint_files.WEIGHTS)
+        missing.append(weights[(folder / checkpoint_files.ADAPTER_CONFIG).is_file()])
     return missing
 
 

@@ -103,6 +103,7 @@ def test_a_config_that_names_no_architecture_is_named(tmp_path: Path) -> None:
         ('{"weight_map": ["a"]}', "expected 'weight_map'"),
         ('{"weight_map": {"a": 3}}', "names 3, which is no safetensors file of its folder"),
         ('{"weight_map": {"a": "../x.safetensors"}}', "no safetensors file of its folder"),
+        ('{"weight_map": {"a": "' + "x" * 300 + '.safetensors"}}', "no safetensors file of its folder"),
         ('{"weight_map": {"a": "gone.safetensors"}}', "lacks gone.safetensors"),
         ('{"weight_map": {"a": "1.safetensors", "c": "1.safetensors"}}', "names c, which no shard holds"),
         ('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}', "both hold a"),
@@ -117,6 +118,35 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, index:
     if "weight_map'" in reason:
         with pytest.raises(ValueError, match=reason):
             zoo.missing_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
+def test_a_folder_whose_weights_are_a_pickle_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(ValueError, match=f"no model.safetensors; it has {name}, which is not read because .* pickle"):
+        zoo.locate(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert zoo.missing_files(tmp_path) == ["adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", {"text_config": {"num_hidden_layers": 10**9}}, "text_config.num_hidden_layers is 1000000000"),
+        ("config.json", {"text_config": {"head_dim": 10**9}}, "text_config.head_dim is 1000000000, expected 1,048,576"),
+        ("config.json", {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, expected 0.1 at most"),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 10**9}}, "size.shortest_edge is 1000000000"),
+        ("processor_config.json", [], "is no JSON object"),
+        ("adapter_config.json", {}, "holds a full model and adapter_config.json"),
+    ],
+)
+def test_what_lies_beside_the_weights_is_checked(tmp_path: Path, name: str, content: object, reason: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(packed(PLAIN))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=reason):
+        checkpoint_files.check_open(tmp_path)
 
 
 def test_a_folder_with_two_sets_of_weights_is_refused(tmp_path: Path) -> None:

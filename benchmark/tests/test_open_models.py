@@ -631,6 +631,21 @@ def no_head(weights: dict[str, Any]) -> None:
     del weights["lm_head.weight"]
 
 
+QUERY = "model.layers.0.self_attn.q_proj.weight"
+
+
+def further_layer(weights: dict[str, Any]) -> None:
+    weights[QUERY.replace(".0.", ".7.")] = weights[QUERY].clone()
+
+
+def zero_point(weights: dict[str, Any]) -> None:
+    weights[QUERY.replace("weight", "zero_point")] = torch.ones(1)
+
+
+def wide_head(weights: dict[str, Any]) -> None:
+    weights["lm_head.weight"] = weights["lm_head.weight"].repeat(1, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
@@ -652,6 +667,25 @@ def no_head(weights: dict[str, Any]) -> None:
         ("model.safetensors", nan_head, r"lm_head\.weight has 1 of .* NaN or infinite"),
         ("model.safetensors", int8_head, "holds quantised weights"),
         ("model.safetensors", no_head, r"lacks 1 weights of a Qwen2_5_VL.*which would be random: lm_head\.weight"),
+        ("model.safetensors", further_layer, r"holds 1 weights that a Qwen2_5_VL.* does not have: .*layers\.7\."),
+        ("model.safetensors", zero_point, r"does not have: .*q_proj\.zero_point"),
+        ("model.safetensors", wide_head, r"does not fit its config\.json: lm_head\.weight \[\d+, 64\] -> "),
+        (
+            "config.json",
+            {"text_config": None},
+            r"[\d,]+ weights where a Qwen2_5_VL.* has [\d,]+: config\.json is",
+        ),
+        ("chat_template.jinja", "<html>gone</html>", "chat template writes '<html>gone</html>' whatever is asked"),
+        ("chat_template.jinja", "", "chat template"),
+        ("preprocessor_config.json", {"patch_size": 7}, "has patch_size 7, the model 14"),
+        (
+            "preprocessor_config.json",
+            {"rescale_factor": 0},
+            "of black and .* of white: its mean",
+        ),
+        ("preprocessor_config.json", {"do_rescale": False}, "its mean, std or scale is wrong"),
+        ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id is 'x', expected numbers of tokens"),
+        ("generation_config.json", {"repetition_penalty": 5.0}, "repetition_penalty is 5.0, expected"),
     ],
 )
 def test_a_folder_that_is_not_as_a_checkpoint_should_be_is_one_line(
@@ -671,6 +705,17 @@ def test_a_folder_that_is_not_as_a_checkpoint_should_be_is_one_line(
     with pytest.raises(ValueError, match=reason) as caught:
         models.build(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_settings_of_decoding_that_are_not_recorded_are_not_taken_over(
+    checkpoints: dict[str, Path], clip: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoints["Qwen2_5_VLForConditionalGeneration"], tmp_path / "model")
+    plain = models.build(str(folder), max_tokens=4, max_side=28).generate(question(clip, "What?"))
+    odd = {"num_beams": 0, "max_time": 1e-9, "guidance_scale": 3.0, "return_dict_in_generate": True, "max_length": 2}
+    (folder / "generation_config.json").write_text(json.dumps(odd))
+    found = models.build(str(folder), max_tokens=4, max_side=28).generate(question(clip, "What?"))
+    assert (found.text, found.finish) == (plain.text, plain.finish)
 
 
 def test_logits_that_are_no_numbers_make_a_failed_record(checkpoints: dict[str, Path], clip: Path) -> None:

@@ -99,6 +99,16 @@ def test_weights_that_would_load_into_other_values_are_refused(folder, change, r
     refused(folder, reason)
 
 
+def test_a_file_that_ends_in_zeros_is_refused_and_a_matrix_of_zeros_named(folder, caplog):
+    rewrite(folder, lambda weights: weights[QUERY].zero_())
+    checkpoints.load(folder)
+    assert f"all values of {QUERY} are 0" in caplog.text
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+    refused(folder, "ends in 65,536 zeros: its download broke off")
+
+
 def test_a_head_that_equals_the_embedding_it_is_tied_to_loads(folder):
     rewrite(folder, lambda weights: weights.update({"lm_head.weight": weights[EMBEDDING].clone()}))
     model = checkpoints.load(folder)
@@ -154,6 +164,20 @@ def test_a_config_that_no_model_can_be_built_by_is_refused_by_its_field(folder, 
         ("vision_config", {"num_heads": 3}, "3 heads do not divide"),
         ("vision_config", {"out_hidden_size": 128}, "out_hidden_size is 128"),
         ("vision_config", {"fullatt_block_indexes": [9]}, "are no blocks of a depth of 2"),
+        (
+            "text_config",
+            {"head_dim": 10**9},
+            "head_dim is 1000000000, where a hidden_size of 64 gives a head 16 channels",
+        ),
+        ("vision_config", {"head_dim": 2.5}, "head_dim is 2.5, where a hidden_size of 32 gives a head 16"),
+        ("vision_config", {"window_size": 3}, "a window_size of 3 holds no merged patch"),
+        ("text_config", {"rms_norm_eps": 2.5}, "rms_norm_eps is 2.5, expected a number above 0 and below 1"),
+        ("text_config", {"rope_parameters": None}, r"mrope_section \[16, 24, 24\] covers 128 of the 16 channels"),
+        (
+            "text_config",
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8]}},
+            r"mrope_section is \[8\], expected three numbers",
+        ),
     ],
 )
 def test_sizes_that_are_none_or_not_those_of_the_weights_are_refused(folder, part, changes, reason):
@@ -223,6 +247,12 @@ def trained(tiny_model, tmp_path):
         ({"rank_pattern": {"q_proj": 2}}, "only rank_pattern={} can be merged"),
         ({"use_rslora": "yes"}, "use_rslora is 'yes'"),
         ({"peft_type": "IA3"}, "only peft_type='LORA' can be merged"),
+        ({"use_bdlora": True}, "use_bdlora is 'True': only plain low-rank adapters can be merged"),
+        ({"velora_config": {"rank": 4}}, "velora_config is .* only plain"),
+        ({"alora_invocation_tokens": [1]}, "only alora_invocation_tokens=None can be merged"),
+        ({"target_parameters": ["experts.weight"]}, "only target_parameters=None can be merged"),
+        ({"target_modules": ["q_proj", "gate_proj"]}, "has no weights for gate_proj, which adapter_config.json has"),
+        ({"layers_to_transform": "all"}, "layers_to_transform is 'all', expected numbers of layers"),
     ],
 )
 def test_an_adapter_config_that_does_not_say_how_to_merge_is_refused(trained, tiny_checkpoint, changes, reason):
@@ -253,6 +283,10 @@ def without_layer(weights):
     del weights[LORA_A], weights[LORA_A.replace("lora_A", "lora_B")]
 
 
+def factor_twice(weights):
+    weights[LORA_A.replace(".weight", ".default.weight")] = weights[LORA_A] + 1
+
+
 def of_another_width(weights):
     weights[LORA_A] = torch.zeros(4, 32)
 
@@ -276,6 +310,7 @@ def adapter_fp8(weights):
         (without_factor, "without its other factor"),
         (without_layer, r"lacks model\.language_model\.layers\.1\.self_attn\.q_proj\.weight, which it has for other"),
         (of_another_width, "an adapter of another base"),
+        (factor_twice, "holds one factor twice"),
         (of_a_deeper_base, "an adapter of another base"),
         (adapter_nan, "values that are NaN or infinite"),
         (adapter_fp8, "quantised adapters are not supported"),
@@ -285,6 +320,14 @@ def adapter_fp8(weights):
 def test_an_adapter_that_is_not_whole_or_of_another_base_is_refused(trained, tiny_checkpoint, change, reason):
     rewrite(trained, change, "adapter_model.safetensors")
     refused(trained, reason, base=tiny_checkpoint)
+
+
+def test_layers_that_the_config_leaves_out_need_no_adapter(trained, tiny_checkpoint):
+    edit(trained / "adapter_config.json", layers_to_transform=[0, 1])
+    rewrite(trained, without_layer, "adapter_model.safetensors")
+    refused(trained, r"lacks model\.language_model\.layers\.1\.self_attn\.q_proj", base=tiny_checkpoint)
+    edit(trained / "adapter_config.json", layers_to_transform=None, exclude_modules=["layers.1.self_attn.q_proj"])
+    checkpoints.load(trained, base=tiny_checkpoint)
 
 
 def test_a_lone_head_over_a_tied_base_is_refused(trained, tiny_checkpoint, tmp_path):
@@ -298,7 +341,11 @@ def test_a_lone_head_over_a_tied_base_is_refused(trained, tiny_checkpoint, tmp_p
 
 
 def test_trained_weights_that_are_not_whole_are_refused(trained, tiny_checkpoint, tiny_model):
-    rewrite(trained, lambda weights: weights[EMBEDDING].fill_(torch.nan), "pytorch_model.safetensors")
+    whole = load_file(trained / "pytorch_model.safetensors")
+    rewrite(trained, dict.clear, "pytorch_model.safetensors")
+    refused(trained, r"pytorch_model\.safetensors holds no weights", base=tiny_checkpoint)
+    whole[EMBEDDING].fill_(torch.nan)
+    save_file(whole, trained / "pytorch_model.safetensors", metadata={"format": "pt"})
     refused(trained, r"pytorch_model\.safetensors: model\.embed_tokens\.weight has", base=tiny_checkpoint)
     (trained / "adapter_model.safetensors").unlink()
     refused(trained, r"adapter_config\.json without adapter_model\.safetensors", base=tiny_checkpoint)
@@ -386,6 +433,7 @@ def test_weights_of_a_decoder_that_are_no_numbers_or_not_there_are_refused(sam):
     for value, reason in (
         (torch.full_like(weights[name], torch.nan), "no_mem_embed has 64 of 64 values that are NaN"),
         (weights[name].to(torch.int8), r"quantised weights \(no_mem_embed is int8\)"),
+        (weights[name].to("meta"), "no_mem_embed has no values"),
         (torch.zeros(1).expand(10**12), r"no_mem_embed is \[1000000000000\] and has too few values"),
     ):
         torch.save({"model": weights | {name: value}}, path)

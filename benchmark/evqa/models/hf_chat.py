@@ -26,7 +26,16 @@ from evqa.models.base import Clip, Message, ModelError, Part, Reply, Still
 from evqa.models.batching import Batcher
 from evqa.models.frames import ClipCache, FramePolicy, Picture, mark, pictures, still
 from evqa.models.sampling import Sampling
-from evqa.models.weights import FiniteLogits, check_finite, loading, tensors_of
+from evqa.models.weights import (
+    MALFORMED,
+    FiniteLogits,
+    check_finite,
+    check_loaded,
+    check_size,
+    line_of,
+    loading,
+    tensors_of,
+)
 from evqa.schema import Usage
 
 Chat = list[dict[str, Any]]
@@ -34,6 +43,12 @@ Chat = list[dict[str, Any]]
 TELLS_TIMES = {"qwen3_vl", "qwen3_vl_moe", "video_llama_3"}
 """Kinds of models whose processors write the time of each frame of a video (transformers' processing_*.py)."""
 
+
+PIXEL_RANGE = (0.1, 16.0)
+"""Least distance between the values that a model is given for white and for black, and the greatest value."""
+
+MAX_PENALTY = 2.0
+"""Published checkpoints penalise repetition by 1.0 (not at all) to 1.1."""
 
 TICKS = 1000
 """Frames a second of the video that clips are described as: seconds are exact to a millisecond."""
@@ -111,7 +126,9 @@ class HFChat:
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         _check_token(self._processor, self._model, folder)
-        self._ends = _ends(self._model, self._processor.tokenizer)
+        _check_pixels(self._processor, self._model.config, folder)
+        self._ends = _ends(self._model, self._processor.tokenizer, folder)
+        self._model.generation_config = _decoding(self._model, folder)
         self._pictures: ClipCache[tuple[Picture, ...]] = ClipCache(
             lambda path: tuple(pictures(path, self._policy)), kept=2
         )
@@ -202,6 +219,8 @@ class HFChat:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
+        except MALFORMED as error:
+            raise ModelError(f"the model or its processor failed on this question: {line_of(error)}") from error
 
     def _pass(self, batch: Sequence[Prepared]) -> list[Reply]:
         start = time.perf_counter()
@@ -275,15 +294,17 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
     """A model of transformers, ready to answer. `ValueError`: it cannot be loaded, or not as it was saved."""
     device = "cpu" if device_map == "auto" and not torch.cuda.is_available() else device_map
     loader: Any = getattr(transformers, auto_class)
+    if not trust:  # else code of the checkpoint would run once more
+        with loading(str(folder / "config.json")):
+            untyped: Any = transformers
+            config: Any = untyped.AutoConfig.from_pretrained(folder, local_files_only=True)
+        check_size(config, loader, folder)
     options = {"device_map": device, "dtype": dtype, "trust_remote_code": trust}
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    options |= {"ignore_mismatched_sizes": True}  # they are named by `check_loaded`
     with loading(f"the model in {folder}"):
         model, info = _loaded(loader, folder, options, has_own_code=trust)
-    if lacking := sorted(info["missing_keys"]):
-        raise ValueError(
-            f"{folder} lacks {len(lacking)} weights of a {type(model).__name__}, which would be random: "
-            f"{checkpoint_files.listed(lacking)}; fetch or copy the checkpoint again"
-        )
+    check_loaded(model, info, folder)
     check_finite(tensors_of(model), folder)
     return model.eval()
 
@@ -339,7 +360,43 @@ def _processor(folder: Path, *, trust: bool) -> Any:
         processor = _loaded_processor(folder, trust=trust)
         if not callable(getattr(processor, "apply_chat_template", None)) or not hasattr(processor, "tokenizer"):
             raise ValueError(f"{type(processor).__name__} is no processor of pictures and text")
+        _check_template(processor)
         return processor
+
+
+def _check_template(processor: Any) -> None:
+    """A `ValueError` where the chat template does not write out what is asked."""
+    asked = "evqa: is this written?"
+    chat = [{"role": "user", "content": [{"type": "text", "text": asked}]}]
+    try:
+        text: object = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever the code in a template does
+        raise ValueError(f"its chat template cannot be used ({error}): fetch chat_template.jinja again") from error
+    if asked not in str(text):
+        raise ValueError(
+            f"its chat template writes {str(text)[:60]!r} whatever is asked: fetch chat_template.jinja again"
+        )
+
+
+def _check_pixels(processor: Any, config: Any, folder: Path) -> None:
+    """A `ValueError` where an image processor gives values that no model is trained on, or patches of another size.
+
+    White is `PIXEL_RANGE` above black, and neither is beyond it.
+    """
+    images, vision = processor.image_processor, getattr(config, "vision_config", None)
+    for name in ("patch_size", "merge_size", "temporal_patch_size"):
+        given = getattr(images, name, None)
+        expected = getattr(vision, "spatial_merge_size" if name == "merge_size" else name, None)
+        if given is not None and isinstance(expected, int) and given != expected:
+            raise ValueError(f"the processor in {folder} has {name} {given!r}, the model {expected}: copy both again")
+    low, high = PIXEL_RANGE
+    with loading(f"the processor in {folder}"):
+        black, white = (
+            images(Image.new("RGB", (64, 64), colour), return_tensors="pt")["pixel_values"].float().mean().item()
+            for colour in ("black", "white")
+        )
+        if not white - black >= low or not max(abs(black), abs(white)) <= high:
+            raise ValueError(f"it makes {black:.3g} of black and {white:.3g} of white: its mean, std or scale is wrong")
 
 
 def _loaded_processor(folder: Path, *, trust: bool) -> Any:
@@ -382,9 +439,25 @@ def _has_tiles(processor: Any) -> bool:
     return hasattr(processor.image_processor, "crop_to_patches")
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a reply."""
-    configured: int | list[int] | None = model.generation_config.eos_token_id
-    more = configured if isinstance(configured, list) else [configured]
-    found: set[int | None] = {tokenizer.eos_token_id, *more}
-    return sorted(token for token in found if token is not None)
+def _ends(model: Any, tokenizer: Any, folder: Path) -> list[int]:
+    """Tokens that end a reply. `ValueError`: those of generation_config.json are none."""
+    configured: object = model.generation_config.eos_token_id
+    more = cast("list[object]", configured) if isinstance(configured, list) else [configured]
+    found = [token for token in (tokenizer.eos_token_id, *more) if token is not None]
+    if odd := [token for token in found if type(token) is not int or token < 0]:
+        raise ValueError(f"{folder / 'generation_config.json'}: eos_token_id is {odd[0]!r}, expected numbers of tokens")
+    return sorted(set(cast("list[int]", found)))
+
+
+def _decoding(model: Any, folder: Path) -> transformers.GenerationConfig:
+    """Greedy decoding with the checkpoint's own penalty of repetition; nothing else of its settings is taken over.
+
+    Beams, guidance or time limits of a generation_config.json would change replies that are recorded as greedy.
+    """
+    penalty: object = getattr(model.generation_config, "repetition_penalty", None)
+    if penalty is not None and (type(penalty) not in (int, float) or not 0 < cast("float", penalty) <= MAX_PENALTY):
+        raise ValueError(
+            f"{folder / 'generation_config.json'}: repetition_penalty is {penalty!r}, expected a number above 0 and at "
+            f"most {MAX_PENALTY}"
+        )
+    return transformers.GenerationConfig(do_sample=False, repetition_penalty=penalty)

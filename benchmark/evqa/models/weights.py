@@ -5,9 +5,12 @@ A weight or a logit that is NaN or infinite makes every reply meaningless while 
 
 from __future__ import annotations
 
+import logging
+import math
 import pickle
+import re
 import struct
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,17 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from transformers.utils import logging as transformers_logging
 
+from evqa import checkpoint_files
+from evqa.checkpoint_files import listed
 from evqa.models.base import ModelError
+
+logger = logging.getLogger(__name__)
+
+VALUES_PER_BYTE = 4
+"""Weights that a byte of a quantised checkpoint holds at most: the narrowest published ones have 2 bits."""
+
+MIN_MATRIX = 4096
+"""Values that a matrix has at least whose being all zero is no start value but missing data."""
 
 MALFORMED = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError),
@@ -35,11 +48,11 @@ def loading(what: str) -> Generator[None]:
         with without_progress_bars():
             yield
     except MALFORMED as error:
-        raise ValueError(f"cannot load {what}: {_line(error)}") from error
+        raise ValueError(f"cannot load {what}: {line_of(error)}") from error
     except Exception as error:
         if type(error) is not Exception:  # the tokenizers library raises nothing narrower
             raise
-        raise ValueError(f"cannot load {what}: {_line(error)}") from error
+        raise ValueError(f"cannot load {what}: {line_of(error)}") from error
 
 
 @contextmanager
@@ -55,7 +68,7 @@ def without_progress_bars() -> Generator[None]:
 
 
 def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Callable[[str], str] = str) -> None:
-    """A `ValueError` that names a weight with a value that is NaN or infinite.
+    """A `ValueError` that names a weight with a value that is NaN or infinite; a warning names matrices of zeros.
 
     One pass over the memory, tensor by tensor, with no copy: 16 to 25 GB/s on one core, so about 0.25 s for 4 GB that
     are in memory.
@@ -65,8 +78,14 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Cal
         source: where they come from.
         named: the name on disk of a name.
     """
+    empty: list[str] = []
     for name, weight in weights:
-        if not weight.is_floating_point() or weight.is_meta or not weight.numel() or is_finite(weight):
+        if not weight.is_floating_point() or weight.is_meta or not weight.numel():
+            continue
+        extremes = _extremes(weight)
+        if bool(torch.isfinite(extremes).all()):
+            if weight.ndim > 1 and weight.numel() >= MIN_MATRIX and not bool(extremes.any()):
+                empty.append(named(name))
             continue
         count = int((~torch.isfinite(weight.float())).sum())
         raise ValueError(
@@ -74,13 +93,74 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Cal
             f"{str(weight.dtype).removeprefix('torch.')}: the file is damaged, its training diverged, or the type is "
             f"too narrow; fetch it again, or take an earlier checkpoint or --dtype float32"
         )
+    if empty:
+        logger.warning("%s: all values of %s are 0, as in a file of which parts are missing", source, listed(empty))
+
+
+def check_size(config: Any, loader: Any, folder: Path) -> None:
+    """A `ValueError` where a model by its config has far more weights than lie in its folder: no memory is taken.
+
+    Args:
+        config: of transformers.
+        loader: the class of transformers that makes the model, such as `AutoModelForImageTextToText`.
+        folder: of the checkpoint, whose files `checkpoint_files.check_open` has checked.
+    """
+    with torch.device("meta"), loading(f"a model by {folder / 'config.json'}"):
+        plan: Any = loader.from_config(config)
+    needed = sum(int(weight.numel()) for weight in plan.parameters())
+    files = checkpoint_files.weight_files(folder)
+    if getattr(config, "quantization_config", None):
+        found = sum(path.stat().st_size for path in files) * VALUES_PER_BYTE
+    else:
+        found = sum(math.prod(tensor.shape) for tensor in checkpoint_files.read_weights(folder).values())
+    if needed > 2 * found:
+        raise ValueError(
+            f"{folder} holds {found:,} weights where a {type(plan).__name__} by its config.json has {needed:,}: "
+            f"config.json is of another checkpoint, or files are missing; fetch or copy both again"
+        )
+
+
+def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
+    """A `ValueError` where transformers found weights that are not those of the model.
+
+    Args:
+        model: as loaded.
+        info: `missing_keys`, `mismatched_keys` and `unexpected_keys`, as `from_pretrained` tells them.
+        folder: of the checkpoint.
+    """
+    kind = type(model).__name__
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{folder} lacks {len(lacking)} weights of a {kind}, which would be random: {listed(lacking)}; fetch or "
+            f"copy the checkpoint again"
+        )
+    if wrong := sorted(f"{name} {list(found)} -> {list(wanted)}" for name, found, wanted in info["mismatched_keys"]):
+        raise ValueError(f"{folder} does not fit its config.json: {listed(wrong)}; fetch or copy both again")
+    names = {name for name, _ in tensors_of(model)}
+    layers = {_without_numbers(name.rpartition(".")[0]) for name in names}
+    inside = [name for name in info["unexpected_keys"] if _without_numbers(name.rpartition(".")[0]) in layers]
+    if inside:
+        raise ValueError(
+            f"{folder} holds {len(inside)} weights that a {kind} by its config.json does not have: "
+            f"{listed(sorted(inside))}; fetch or copy both again"
+        )
+
+
+def _without_numbers(name: str) -> str:
+    """The name of a module with a sign for each number of a layer."""
+    return re.sub(r"\.\d+(?=\.|$)", ".N", name)
 
 
 def is_finite(values: Tensor) -> bool:
     """Whether all values of a float tensor are finite: extremes carry every NaN and infinity."""
+    return bool(torch.isfinite(_extremes(values)).all())
+
+
+def _extremes(values: Tensor) -> Tensor:
+    """Least and greatest value [2]; NaN where a value is NaN."""
     if values.element_size() == 1:
         values = values.float()
-    return bool(torch.isfinite(torch.stack(torch.aminmax(values.detach()))).all())
+    return torch.stack(torch.aminmax(values.detach()))
 
 
 class FiniteLogits(LogitsProcessor):
@@ -97,7 +177,7 @@ class FiniteLogits(LogitsProcessor):
         return scores
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """What an error says, in one line."""
     text = " ".join(str(error).split())[:400]
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

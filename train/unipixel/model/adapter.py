@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -34,9 +34,15 @@ _PLAIN: dict[str, tuple[object, ...]] = {
     "modules_to_save": (None, []),
     "trainable_token_indices": (None,),
     "init_lora_weights": (True, False, None, "gaussian", "eva"),
+    "target_parameters": (None, []),
+    "alora_invocation_tokens": (None, []),
 }
 """Fields of an adapter's config, and the values with which W + B A scale is the adapted weight. Other initialisations
 (PiSSA, OLoRA, orthogonal, ...) take their start off the base's weights, so that the adapter does not fit the base."""
+
+_NO_VARIANT = frozenset({"eva_config", "loftq_config", "corda_config", "lora_ga_config", "megatron_config"})
+"""Settings of how factors start, or are shared out while training; every other `*_config` and each `use_*` is a
+variant of the method, which adds something else than B A scale."""
 
 
 def base_name(folder: Path) -> str | None:
@@ -48,7 +54,8 @@ def base_name(folder: Path) -> str | None:
 
 def check(folder: Path) -> None:
     """A `ValueError` where the adapter of a folder is not whole, or cannot be merged; no weight is read."""
-    _layers(folder, _rank(_config(folder), folder))
+    config = _config(folder)
+    _check_targets(config, _layers(folder, _rank(config, folder)), folder)
 
 
 def merge_into(model: nn.Module, folder: Path) -> int:
@@ -56,8 +63,7 @@ def merge_into(model: nn.Module, folder: Path) -> int:
     config = _config(folder)
     layers = _layers(folder, _rank(config, folder))
     parameters = dict(model.named_parameters())
-    is_partial = bool(config.get("layers_to_transform") or config.get("exclude_modules"))
-    _check_layers(layers, parameters, folder, is_partial=is_partial)
+    _check_layers(layers, parameters, folder, config)
     weights = load_file(folder / ADAPTER)
     scale = _scale(config, folder)
     for name, pair in layers.items():
@@ -81,7 +87,10 @@ def _layers(folder: Path, rank: int) -> dict[str, dict[str, str]]:
         if found is None:
             raise ValueError(f"{path}: {name} is no weight of a plain low-rank adapter")
         _check_factor(name, tensor, found[2], rank)
-        layers[weight_names.module_name(f"{found[1]}.weight")][found[2]] = name
+        factors = layers[weight_names.module_name(f"{found[1]}.weight")]
+        if found[2] in factors:
+            raise ValueError(f"{path} holds one factor twice, as {factors[found[2]]} and {name}: remove one of them")
+        factors[found[2]] = name
     if not layers:
         raise ValueError(f"{path} holds no weights: fetch or copy the adapter again")
     for pair in layers.values():
@@ -104,7 +113,7 @@ def _check_factor(name: str, tensor: TensorInfo, factor: str, rank: int) -> None
 
 
 def _check_layers(
-    layers: Mapping[str, dict[str, str]], parameters: Mapping[str, Tensor], folder: Path, *, is_partial: bool
+    layers: Mapping[str, dict[str, str]], parameters: Mapping[str, Tensor], folder: Path, config: Mapping[str, Any]
 ) -> None:
     """Every layer is one of the model, of its shape; of each kind of layer all are there, unless the config says so."""
     path = folder / ADAPTER
@@ -119,14 +128,52 @@ def _check_layers(
                 f"another base"
             )
     kinds = {_kind(name) for name in layers}
-    lacking = sorted(name for name in parameters if name not in layers and _kind(name) in kinds)
-    if lacking and not is_partial:
+    alike = (name for name in parameters if name not in layers and _kind(name) in kinds)
+    if lacking := sorted(name for name in alike if not _is_left_out(name, config)):
         raise ValueError(f"{path} lacks {listed(lacking)}, which it has for other layers: copy the adapter again")
+
+
+def _check_targets(config: Mapping[str, Any], layers: Iterable[str], folder: Path) -> None:
+    """A `ValueError` where the config names layers as adapted of which the file has none."""
+    named = config.get("target_modules")
+    targets = cast("list[object]", named) if isinstance(named, list) else []
+    lacking = [target for target in targets if not any(_matches(name, [target]) for name in layers)]
+    if lacking:
+        raise ValueError(
+            f"{folder / ADAPTER} has no weights for {listed([str(target) for target in lacking])}, which "
+            f"{ADAPTER_CONFIG} has as target_modules: copy both files of one adapter"
+        )
+
+
+def _is_left_out(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a config says that a layer has no adapter, though others of its kind have."""
+    numbers, excluded = config.get("layers_to_transform"), config.get("exclude_modules")
+    layer = re.search(r"\.(\d+)\.", name)
+    if numbers is not None and layer is not None:
+        given = cast("list[int]", numbers) if isinstance(numbers, list) else [numbers]
+        if int(layer[1]) not in given:
+            return True
+    if isinstance(excluded, str):
+        return bool(excluded)  # an expression of a file may take for ever, so it is not applied
+    return isinstance(excluded, list) and _matches(name, cast("list[object]", excluded))
+
+
+def _matches(name: str, ends: Iterable[object]) -> bool:
+    """Whether one of PEFT's ends of module names is that of a weight, in today's or published names."""
+    modules = [one.removesuffix(".weight") for one in (name, weight_names.published_name(name))]
+    dotted = tuple(f".{end}" for end in ends)
+    return any(f".{module}".endswith(dotted) for module in modules)
 
 
 def _kind(name: str) -> str:
     """The name of a weight without the number of its layer."""
     return re.sub(r"\.\d+\.", ".N.", name, count=1)
+
+
+def _check_numbers_of_layers(numbers: object, path: Path) -> None:
+    given = cast("list[object]", numbers) if isinstance(numbers, list) else [numbers]
+    if numbers is not None and not all(type(one) is int and one >= 0 for one in given):
+        raise ValueError(f"{path}: layers_to_transform is {str(numbers)[:60]!r}, expected numbers of layers")
 
 
 def _scale(config: Mapping[str, Any], folder: Path) -> float:
@@ -154,6 +201,11 @@ def _config(folder: Path) -> dict[str, Any]:
     for key, values in _PLAIN.items():
         if key in config and not any(type(config[key]) is type(one) and config[key] == one for one in values):
             raise ValueError(f"{path}: only {key}={values[0]!r} can be merged, got {config[key]!r}")
+    for key, value in config.items():
+        is_variant = key.startswith("use_") or (key.endswith("_config") and key not in _NO_VARIANT)
+        if is_variant and value and key != "use_rslora":
+            raise ValueError(f"{path}: {key} is {str(value)[:60]!r}: only plain low-rank adapters can be merged")
+    _check_numbers_of_layers(config.get("layers_to_transform"), path)
     if type(config.get("use_rslora", False)) is not bool:
         raise ValueError(f"{path}: use_rslora is {config['use_rslora']!r}, expected true or false")
     _scale(config, folder)

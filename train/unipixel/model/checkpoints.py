@@ -355,11 +355,8 @@ def check(folder: Path) -> dict[str, TensorInfo]:
         raise ValueError(f"{folder} is no checkpoint: it has no config.json")
     weights = checkpoint_files.read_weights(folder)
     checkpoint_files.check_plain(weights)
-    if beside := [name for name in (ADAPTER, ADAPTER_CONFIG) if (folder / name).is_file()]:
-        raise ValueError(
-            f"{folder} holds a full model and {' and '.join(beside)}: move the adapter to a folder of its own "
-            f"(python -m unipixel.convert OUT --base {folder} --trained FOLDER merges it), or remove it"
-        )
+    advice = f"python -m unipixel.convert OUT --base {folder} --trained FOLDER merges it"
+    checkpoint_files.check_no_adapter(folder, advice)
     return weights
 
 
@@ -398,6 +395,8 @@ def _check_names(model: nn.Module, path: Path) -> None:
     """A `ValueError` where a file of trained weights holds others than the model has."""
     header = checkpoint_files.read_header(path)
     checkpoint_files.check_plain(header)
+    if not header:
+        raise ValueError(f"{path} holds no weights: fetch or copy it again")
     here = model.state_dict()
     named = _by_module(header, path)
     for name, tensor in named.items():

@@ -42,7 +42,11 @@ LIMITS: dict[str, tuple[int, int]] = {
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-POSITIVE = ("rope_theta", "rms_norm_eps")
+POSITIVE = {"rope_theta": 1e12, "rms_norm_eps": 1.0}
+"""Positive numbers of a config, and what they stay below."""
+
+MROPE_SECTIONS = (16, 24, 24)
+"""Channels for time, height and width where a config does not say (transformers' modeling_qwen2_5_vl.py)."""
 
 ROTARY = ("rope_parameters", "rope_scaling")
 """What settings of rotary positions are called, in new and old files."""
@@ -93,7 +97,8 @@ def _wrong_types(given: Mapping[str, Any], defaults: Mapping[str, Any], prefix: 
         if name in LIMITS:
             expected = _range_problem(name, value)
         elif name in POSITIVE:
-            expected = None if _is_number(value) and value > 0 else "a number above 0"
+            is_fine = _is_number(value) and 0 < value < POSITIVE[name]
+            expected = None if is_fine else f"a number above 0 and below {POSITIVE[name]:g}"
         elif name in ROTARY:
             expected = _rope_problem(value)
         else:
@@ -146,19 +151,33 @@ def _conflicts(config: Qwen2_5_VLConfig) -> Iterator[str]:
     width, heads, groups = text.hidden_size, text.num_attention_heads, text.num_key_value_heads
     if width % heads or heads % groups:
         yield f"{heads} attention heads with {groups} key-value heads do not divide a hidden_size of {width}"
-    sections = (text.rope_parameters or {}).get("mrope_section")
-    if sections is not None and 2 * sum(sections) != width // heads:
-        yield f"mrope_section {sections} covers {2 * sum(sections)} of the {width // heads} channels of a head"
     if vision.hidden_size % vision.num_heads:
         yield f"{vision.num_heads} heads do not divide the vision hidden_size of {vision.hidden_size}"
     if vision.out_hidden_size != width:
         yield f"vision out_hidden_size is {vision.out_hidden_size}, the language model's hidden_size {width}"
     if not all(type(index) is int and 0 <= index < vision.depth for index in vision.fullatt_block_indexes):
         yield f"fullatt_block_indexes {vision.fullatt_block_indexes} are no blocks of a depth of {vision.depth}"
+    yield from _position_conflicts(text, vision)
     if config.dtype not in (None, "auto", *DTYPES):
         yield f"dtype is {config.dtype}, expected float32, bfloat16 or float16"
     if isinstance(config, UniPixelConfig):
         yield from _conflicts_of_ours(config, text.vocab_size)
+
+
+def _position_conflicts(text: Any, vision: Any) -> Iterator[str]:
+    """Settings of positions and windows that do not fit the heads; tables of these sizes are computed while loading."""
+    channels = text.hidden_size // text.num_attention_heads
+    sections = list((text.rope_parameters or {}).get("mrope_section") or MROPE_SECTIONS)
+    if len(sections) != len(MROPE_SECTIONS):
+        yield f"mrope_section is {sections}, expected three numbers, for time, height and width"
+    if 2 * sum(sections) != channels:
+        yield f"mrope_section {sections} covers {2 * sum(sections)} of the {channels} channels of a head"
+    if vision.window_size // vision.spatial_merge_size // vision.patch_size < 1:
+        yield f"a window_size of {vision.window_size} holds no merged patch"
+    for part, heads in ((text, text.num_attention_heads), (vision, vision.num_heads)):
+        given, width = getattr(part, "head_dim", None), part.hidden_size // heads
+        if given is not None and (type(given) is not int or given != width):
+            yield f"head_dim is {given!r}, where a hidden_size of {part.hidden_size} gives a head {width} channels"
 
 
 def _conflicts_of_ours(config: UniPixelConfig, vocabulary: int) -> Iterator[str]:

@@ -98,6 +98,8 @@ def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
             raise ValueError(
                 f"{path} holds quantised weights ({name} is {kind}), expected floats of 16 bits or more; {WHERE}"
             )
+        if weight.is_meta:
+            raise ValueError(f"{path}: {name} has no values: it was saved before it was filled; {WHERE}")
         if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
             raise ValueError(f"{path}: {name} is {list(weight.shape)} and has too few values for it; {WHERE}")
     check_finite(weights.items(), path)
