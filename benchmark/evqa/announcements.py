@@ -143,6 +143,12 @@ BEFORE = (
         "It does not fall, so the ",
     ),
     Guard(
+        "refused",
+        r"\b(?:refus|declin|avoid|hesitat|reluctan|against|opposite|revers|contrary|negation)\w*\s(?:to|of|from)?\s?(?:the\s)?(?:correct\s)?$",
+        "I refuse to ",
+        "I want to ",
+    ),
+    Guard(
         "reported",
         r"(?<!\bI\s)(?<!\bwe\s)\b(?:says|said|saying|reads|reading|claims|claimed|shouts|shouted|writes|wrote|written|tells|told|asks|asked)"
         r"(?:\s(?:us|him|her|them|me))?(?:\sthat)?[\s:,]{0,2}[\s\"'(]{1,3}(?:(?:the|my|our|correct|right|best)\s){0,3}$",

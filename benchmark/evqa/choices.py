@@ -144,7 +144,7 @@ _CAPITAL = re.compile(r"(?<![A-Za-z0-9_'])[A-Z](?![A-Za-z0-9_'])")
 _BARE = re.compile(
     r"""[("'\[<]{0,2}(?:(?:the\ )?(?:(?:option|choice|letter|answer)(?![A-Za-z])|\u9009\u9879)\s{0,3}:?\s{0,3})?
         ["'(\[{]{0,2}
-        ([A-Za-z])["')\].:,;!>}]{0,4}""",
+        ([A-Za-z])["')\].:,;!>}]{0,4}(?:\s?[\u2713\u2714\u2705\u2611])?""",
     re.VERBOSE | re.IGNORECASE,
 )
 """A text that is nothing but a letter."""
@@ -397,6 +397,8 @@ def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
     """A letter with words behind it; the words may not be another option's, and may not deny it."""
     words = match[2].splitlines()[0]
     named = _by_text(words, options) or _yes_no(words, options)
+    if _letter(match[1], options) <= _text_at(words, 0, options)[0]:
+        return _letter(match[1], options)
     if not named and words[:1].isupper() and (bare := _BARE.fullmatch(words)):
         return _letter(match[1], options) | _letter(bare[1], options)
     if not named and _DENYING.match(words):

@@ -108,7 +108,7 @@ LENGTHS = (
 LENGTHS_AFTER = (
     Guard(
         "length",
-        r"^[\s-]{0,2}(?:long|later|earlier|ago|apart|old|each|per\b|in\s(?:length|duration|total)|of\s(?:footage|video|silence|time)|delay|pause|gap"
+        r"^[\s-]{0,2}(?:long|later|earlier|ago|apart|old|each|pass(?:es|ed)?|elapsed?|per\b|in\s(?:length|duration|total)|of\s(?:footage|video|silence|time)|delay|pause|gap"
         r"|clip|video|at\sa\stime|afterwards?|before|after|ahead|to\s(?:finish|complete|react|reach|do|get|make))\b",
         " later",
         " on the left",
@@ -129,7 +129,7 @@ BETWEEN = (
 FIRST = (
     Guard(
         "length",
-        r"^[\s-]{0,2}(?:long|later|earlier|ago|apart|old|in\s(?:length|duration|total)|delay|pause|gap|after|before|each|apiece)\b|^\s?(?:\u4e4b|\u4ee5)?\u540e(?!\u9762)",
+        r"^[\s-]{0,2}(?:long|later|earlier|ago|apart|old|in\s(?:length|duration|total)|delay|pause|gap|after|before|each|apiece|pass(?:es|ed)?|elapsed?)\b|^\s?(?:\u4e4b|\u4ee5)?\u540e(?!\u9762)",
         " long",
         " longer clip",
     ),
@@ -139,7 +139,7 @@ FIRST = (
 CONTEXTS = (
     Guard(
         "length of the video",
-        rf"(?:(?<!of\sthe\s)(?<!in\sthe\s)\b{_VIDEO}(?:\sitself|'s\s(?:total\s)?(?:duration|length)|\s(?:duration|length|timeline|time))?"
+        rf"(?:(?<!of\sthe\s)(?<!in\sthe\s)\b{_VIDEO}(?:\sitself|\s(?:you|I|we)\s\w{{1,12}}|'s\s(?:total\s)?(?:duration|length)|\s(?:duration|length|timeline|time))?"
         rf"(?:(?:\s|:\s?)(?:is|was|runs?|lasts?|spans?|covers?|goes|plays|ranges?|extends|starts)\b[^,;.:\d]{{0,20}}|\s?[(:,]?\s?(?:from\s)?)"
         rf"|\bfrom\s(?:the\s)?start\sto\s(?:the\s)?(?:end|finish)[\s(:,]{{0,3}}"
         rf"|\b(?:entire|whole|full|complete|total)\s{_VIDEO}[\s(:,]{{0,3}}(?:from\s)?"
