@@ -86,8 +86,9 @@ def user_folder() -> Path:
 
 def hub_cache() -> Path:
     """The cache of the Hugging Face Hub on this machine."""
-    if (hub := _hub()) is not None:
-        return Path(hub.constants.HF_HUB_CACHE)
+    if _hub() is not None:
+        constants: Any = importlib.import_module("huggingface_hub.constants")  # not imported by its package
+        return Path(constants.HF_HUB_CACHE)
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 

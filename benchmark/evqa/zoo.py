@@ -174,6 +174,8 @@ def find(name: str) -> Path | None:
     for folder in _folders(name):
         source(folder)  # raises where source.json is damaged, as `missing_files` does for the index of shards
         if not missing_files(folder):
+            if any((folder / name).is_file() for name in (checkpoint_files.WEIGHTS, checkpoint_files.INDEX)):
+                checkpoint_files.read_weights(folder)  # raises where a file broke off or is something else
             return folder
     return None
 

@@ -149,6 +149,15 @@ def test_what_lies_beside_the_weights_is_checked(tmp_path: Path, name: str, cont
         checkpoint_files.check_open(tmp_path)
 
 
+def test_weights_that_broke_off_are_not_listed_as_there(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (tmp_path / "model.safetensors").write_bytes(packed(PLAIN))
+    assert zoo.find(str(tmp_path)) == tmp_path
+    (tmp_path / "model.safetensors").write_bytes(packed(PLAIN)[:-1])
+    with pytest.raises(ValueError, match="is no whole safetensors file"):
+        zoo.find(str(tmp_path))
+
+
 def test_a_folder_with_two_sets_of_weights_is_refused(tmp_path: Path) -> None:
     for name in ("model.safetensors", "1.safetensors"):
         (tmp_path / name).write_bytes(packed(PLAIN))

@@ -249,3 +249,10 @@ def test_a_command_for_a_user_elsewhere_has_an_absolute_path(tmp_path: Path, mon
     monkeypatch.setenv(roots.START_FOLDER, str(tmp_path))
     assert roots.download_command("tiny") == f"bash {ROOT}/scripts/download.sh tiny"
     assert roots.python_command("data/shapes/prepare.py") == f"python {ROOT}/data/shapes/prepare.py"
+
+
+def test_the_cache_of_the_hub_is_found_by_a_process_that_has_imported_nothing_else() -> None:
+    command = "from evqa import roots; print(roots.hub_cache())"
+    found = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert Path(found.stdout.strip()) == roots.hub_cache()
