@@ -19,7 +19,9 @@ from typing import NamedTuple
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evqa import truncation
@@ -43,11 +45,21 @@ class Identity(NamedTuple):
     """Nanoseconds."""
 
 
+class Beginning(NamedTuple):
+    """What a decoder was given from the file's first packet on, so that it can go on from there."""
+
+    packets: list[Packet[VideoStream]]
+    frames: list[VideoFrame]
+    """What came out for them."""
+
+
 class Opened(NamedTuple):
     """An opened file and its video stream."""
 
     container: InputContainer
     stream: VideoStream
+    beginning: list[Beginning]
+    """At most one. It holds until the next seek, so its first user takes it out, or who seeks."""
 
 
 Key = tuple[Path, Identity]
@@ -155,7 +167,7 @@ def _open(path: Path) -> Opened:
     limits = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     container = av.open(str(path.absolute()), container_options=limits)
     try:
-        return Opened(container, _video_stream(path, container))
+        return Opened(container, _video_stream(path, container), [])
     except BaseException:
         container.close()
         raise

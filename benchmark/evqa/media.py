@@ -11,8 +11,6 @@ order shown; `Video.times` tells when each is shown, so a variable frame rate ne
 from __future__ import annotations
 
 import logging
-import math
-import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +27,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from evqa import links
+from evqa import buffers, links
 from evqa.audio import AudioTrack
 from evqa.images import image_size, read_rgb
 from evqa.video_file import frames_of, index_of
@@ -57,9 +55,6 @@ PADDED = re.compile(r"frame_\d{4,9}", re.ASCII | re.IGNORECASE)
 
 _stated_rates: dict[Path, float] = {}
 _warned: set[Path] = set()
-
-HUGE_PAGES_FROM = 2**22
-"""Bytes from which numpy asks for huge pages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,24 +167,11 @@ def load(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndar
     places: dict[int, list[int]] = {}
     for place, index in enumerate(indices):
         places.setdefault(int(index), []).append(place)
-    images = _empty((len(indices), video.height, video.width, 3))
+    images = buffers.empty((len(indices), video.height, video.width, 3))
     for index, image in frames(video, list(places), keep=keep):
         for place in places[index]:
             images[place] = image
     return images
-
-
-def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array of memory in ordinary pages.
-
-    numpy asks for huge pages from 4 MiB on. In a virtual machine those mostly have to be fetched from the host, which
-    takes several times as long as decoding a frame.
-    """
-    size = math.prod(shape)
-    if size < HUGE_PAGES_FROM:
-        return np.empty(shape, dtype=np.uint8)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)  # Linux alone has the last
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=np.uint8).reshape(shape)
 
 
 # Sampling plans: which frames to look at

@@ -19,19 +19,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from evqa import av1, containers, hevc, video_index
-from evqa.containers import Identity, failures_named
+from evqa.containers import Beginning, Identity, Opened, failures_named
 from evqa.video_index import Index, VideoPacket, codec_of, index_of
 
 __all__ = ["Index", "forget", "frames_of", "index_of"]
 
 MAX_BYTES = 256 * 2**20
 """Of the decoded pictures that are kept: 190 of 1280 x 720, 430 of 854 x 480."""
+
+LARGE_BLOCK = 2**25 - 2**16
+"""Bytes. When glibc's malloc frees a block of nearly 32 MiB, which nobody wrote to, it learns to keep freed memory up
+to 64 MiB. Otherwise it gives the memory of each converted picture back to the system, and gets it anew for the next.
+"""
 
 
 def frames_of(index: Index, wanted: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
@@ -116,7 +120,7 @@ def _counted(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFr
     remaining = set(wanted)
     if not remaining:
         return
-    with containers.opened(index.path) as (container, stream):
+    with containers.opened(index.path) as (container, stream, _):
         for frame_index, frame in enumerate(container.decode(stream)):
             if frame_index in remaining:
                 remaining.discard(frame_index)
@@ -163,20 +167,31 @@ def _start_for(index: Index, position: int) -> int:
 def _sought(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
     if not wanted:
         return
-    with containers.borrowed(index.path, index.identity) as (container, stream):
+    with containers.borrowed(index.path, index.identity) as source:
+        beginning = source.beginning.pop() if source.beginning else None
         for group in _groups(index, wanted):
-            yield from _group_frames(index, container, stream, group)
+            yield from _group_frames(index, source, group, beginning if group.start == 0 else None)
+            beginning = None  # the next group seeks
 
 
 def _group_frames(
-    index: Index, container: InputContainer, stream: VideoStream, group: _Group
+    index: Index, source: Opened, group: _Group, beginning: Beginning | None
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """The frames of a group; where one does not come out whole, once more from an earlier keyframe."""
+    """The frames of a group; where one does not come out whole, once more from an earlier keyframe.
+
+    `beginning`: what the decoder has of a group that starts with the file's first packet.
+    """
+    stream = source.stream
     pending = list(reversed(group.targets))
     for start in _starts(index, group.start):
         targets = {int(index.positions[target]) for target in pending}
-        packets = _packets_from(index, container, stream, start)
-        for frame in _decoded(stream, packets, group.stop, targets):
+        if beginning is None:
+            decoded = _decoded(stream, _packets_from(index, source, start), group.stop, targets)
+        else:
+            packets = chain(beginning.packets, source.container.demux(stream))
+            numbered = _numbered(index, (packet for packet in packets if packet.size), 0, start)
+            decoded = _decoded(stream, numbered, group.stop, targets, beginning)
+        for frame in decoded:
             due = int(index.ticks[pending[-1]])
             if frame.pts is None or frame.pts > due or (frame.pts == due and frame.is_corrupt):
                 break
@@ -184,6 +199,7 @@ def _group_frames(
                 yield pending.pop(), frame
             if not pending:
                 return
+            del frame  # so that the next picture takes its memory, which the processor's cache still holds
     raise ValueError(f"{index.path}: frame {pending[-1]} cannot be decoded, the file is damaged there; fetch it again")
 
 
@@ -194,14 +210,25 @@ def _starts(index: Index, start: int) -> list[int]:
 
 
 def _decoded(
-    stream: VideoStream, packets: Iterable[tuple[int, VideoPacket]], stop: int, targets: set[int]
+    stream: VideoStream,
+    packets: Iterable[tuple[int, VideoPacket]],
+    stop: int,
+    targets: set[int],
+    beginning: Beginning | None = None,
 ) -> Iterator[VideoFrame]:
-    """What comes out for the packets up to `stop`, in presentation order; the targets are never left out."""
+    """What comes out for the packets up to `stop`, in presentation order; the targets are never left out.
+
+    `beginning`: the first of the packets, if the decoder was given them before.
+    """
     context = stream.codec_context
-    context.flush_buffers()
+    num_given = 0 if beginning is None else len(beginning.packets)
+    if beginning is None:
+        context.flush_buffers()
+    else:
+        yield from beginning.frames
     leave_out = _Leaving(stream)
     for position, packet in packets:
-        if leave_out.gives(packet, is_target=position in targets):
+        if leave_out.gives(packet, is_target=position in targets) and position >= num_given:
             yield from context.decode(packet)
         if position >= stop:
             break
@@ -231,11 +258,10 @@ class _Leaving:
         return True
 
 
-def _packets_from(
-    index: Index, container: InputContainer, stream: VideoStream, start: int
-) -> Iterator[tuple[int, VideoPacket]]:
+def _packets_from(index: Index, source: Opened, start: int) -> Iterator[tuple[int, VideoPacket]]:
     """(position, packet) from a keyframe on; where seeking goes too far, read from the file's beginning."""
     assert index.packets is not None
+    container, stream, _ = source
     for keyframe in _starts(index, start)[:2]:
         container.seek(int(index.packets[keyframe]), stream=stream)
         packets = (packet for packet in container.demux(stream) if packet.size)
@@ -244,7 +270,7 @@ def _packets_from(
         if first is not None and position is not None and position <= start:
             yield from _numbered(index, chain([first], packets), position, start)
             return
-    with containers.opened(index.path) as (again, stream_again):
+    with containers.opened(index.path) as (again, stream_again, _):
         packets = (packet for packet in again.demux(stream_again) if packet.size)
         yield from _numbered(index, packets, 0, start)
 
@@ -285,6 +311,7 @@ class _Conversion:
         height, width, self._turns = index.shape
         self._size = (width, height) if self._turns % 2 == 0 else (height, width)
         self._reformatter = VideoReformatter()
+        np.empty(LARGE_BLOCK, dtype=np.uint8)
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._size

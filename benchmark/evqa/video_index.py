@@ -178,7 +178,20 @@ def _read(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | Non
         with containers.opened(path) as again:
             return _demuxed(path, again)
     source.container.seek(int(source.stream.index_entries[0].timestamp), stream=source.stream)
-    return packets, next(source.container.decode(source.stream), None)
+    return packets, _first_frame(source)
+
+
+def _first_frame(source: Opened) -> VideoFrame | None:
+    """The first frame that comes out, of a file that is at its beginning; the next reader can go on from there."""
+    context, given = source.stream.codec_context, list[VideoPacket]()
+    for packet in source.container.demux(source.stream):
+        if packet.size:
+            given.append(packet)
+            frames = context.decode(packet)
+            if frames:
+                source.beginning[:] = [containers.Beginning(given, frames)]
+                return frames[0]
+    return next(iter(context.decode(None)), None)
 
 
 # Sample tables
@@ -243,22 +256,36 @@ def _packets_at(source: Opened, decoding: int) -> Iterator[VideoPacket]:
 
 
 def _demuxed(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | None]:
-    """From a newly opened file: not all containers can seek to their beginning."""
+    """From a newly opened file: not all containers can seek to their beginning, so most are decoded on the way."""
     stream = source.stream
-    reading = _Reading(stream)
+    can_seek = "matroska" in source.container.format.name.split(",")
+    reading = _Reading(stream, decodes=not can_seek)
     for packet in source.container.demux(stream):
         if packet.size:
             reading.add(packet)
     reading.end()
     _refuse_cut_file(path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
-    return reading.packets(), reading.first
+    return reading.packets(), _first_again(path, source, reading.first_tick) if can_seek else reading.first
+
+
+def _first_again(path: Path, source: Opened, tick: int | None) -> VideoFrame | None:
+    """The first frame of a file that was read to its end and begins with a packet of this presentation time."""
+    if tick is not None:
+        source.container.seek(tick, stream=source.stream)
+        first = _first_frame(source)
+        if source.beginning and source.beginning[0].packets[0].pts == tick:
+            return first
+        source.beginning.clear()
+    with containers.opened(path) as again:
+        return _first_frame(again)
 
 
 class _Reading:
-    """A pass over packets: what each says, and the first frame that comes out."""
+    """A pass over packets: what each says, and if it `decodes`, the first frame that comes out."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, *, decodes: bool) -> None:
         self.first: VideoFrame | None = None
+        self._decodes = decodes
         self._codec, self._tells_frames = codec_of(stream), _tells_frames(stream)
         self._context = stream.codec_context
         self._ticks: list[int | None] = []
@@ -266,16 +293,21 @@ class _Reading:
         self._flags: list[tuple[bool, bool]] = []
         self._smallest = SMALLEST_PICTURE
 
+    @property
+    def first_tick(self) -> int | None:
+        """Presentation time of the first packet."""
+        return self._ticks[0] if self._ticks else None
+
     def add(self, packet: VideoPacket) -> None:
         self._ticks.append(packet.pts)
         self._durations.append(packet.duration)
         self._flags.append((packet.is_keyframe, not packet.is_discard and self._shows(packet)))
         self._smallest = min(self._smallest, packet.size)
-        if self.first is None:
+        if self._decodes and self.first is None:
             self.first = next(iter(self._context.decode(packet)), None)
 
     def end(self) -> None:
-        if self.first is None:
+        if self._decodes and self.first is None:
             self.first = next(iter(self._context.decode(None)), None)
 
     def packets(self) -> _Packets | None:
@@ -334,7 +366,7 @@ def _index_by_packets(
 
 def _index_by_counting(path: Path, identity: Identity, first: VideoFrame, rate: Fraction | None) -> Index:
     """The index of a file whose packets do not tell its frames: decode them all, keep their times only."""
-    with containers.opened(path) as (container, stream):
+    with containers.opened(path) as (container, stream, _):
         shown = [(frame.pts, frame.time_base) for frame in container.decode(stream)]
     ticks = np.array([-1 if tick is None else tick for tick, _ in shown], dtype=np.int64)
     time_base = first.time_base

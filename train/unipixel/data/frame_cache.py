@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evqa import media
+from evqa import buffers, media
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class FrameCache:
         if video.path.is_dir() or video.path.suffix.lower() in media.IMAGE_SUFFIXES:
             return media.load(video, indices)
         content = self._content(video.path)
-        images = np.empty((len(indices), video.height, video.width, 3), dtype=np.uint8)
+        images = buffers.empty((len(indices), video.height, video.width, 3))
         missing: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
             if not self._read(self._path(content, video, index), images[place]):
