@@ -98,6 +98,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
 
     The adapter learns fast, what is trained in full slowly, and masks weigh little. SAM 2 stays as it is: the base
     draws well what is asked for, what there is to learn is which object is meant, and one seed in three undid drawing.
+    Frames are drawn from the whole clip: frames without the object teach when it is absent.
     """
     return SFTConfig(
         size=size,
@@ -110,6 +111,7 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             datasets=(("shapes-train", 1.0),),
             num_frames=32,
             mask_frames=2,
+            evidence_frames="all",
             min_pixels=84 * 84 // 2,
             max_pixels=84 * 84,
             vary_prompt=False,
