@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -316,6 +317,60 @@ def test_the_state_of_another_step_or_shape_is_damage(cut_off, content):
     (folder / "trainer_state.json").write_text(content)
     (damage,) = integrity.checkpoint_damage(folder)
     assert damage.startswith("trainer_state.json is ")
+
+
+def other_shapes(state):
+    for value in state["state"].values():
+        value["exp_avg"] = torch.zeros(3)
+
+
+def no_numbers(state):
+    for value in state["state"].values():
+        value["exp_avg"].fill_(torch.nan)
+
+
+def code(_):
+    return {"state": Path("runs")}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("optimizer.pt", other_shapes, r"optimizer\.pt has exp_avg \[3\] for a weight"),
+        ("optimizer.pt", no_numbers, r"optimizer\.pt has values of exp_avg that are NaN"),
+        ("optimizer.pt", dict.clear, "KeyError"),
+        ("optimizer.pt", code, "UnpicklingError"),
+        ("scheduler.pt", lambda state: state.update(last_epoch=0), r"scheduler\.pt is of step 0"),
+        ("rng_state.pth", dict.clear, "KeyError"),
+    ],
+)
+def test_a_state_of_another_run_is_one_line_without_advice_to_unpickle(flags, cut_off, capsys, name, change, reason):
+    shutil.rmtree(cut_off / "checkpoint-4")
+    folder = cut_off / "checkpoint-2"
+    (folder / "manifest.json").unlink()
+    state = torch.load(folder / name, weights_only=False)
+    torch.save(change(state) or state, folder / name)
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: {folder} has a state that training cannot go on from (")
+    assert re.search(reason, error)
+    assert "weights_only" not in error
+
+
+def test_tensors_that_the_manifest_does_not_name_are_damage(cut_off):
+    folder = cut_off / "checkpoint-4"
+    (folder / "manifest.json").write_text('{"files": {}}')
+    assert "optimizer.pt is not in manifest.json" in integrity.checkpoint_damage(folder)
+    assert "adapter_model.safetensors is not in manifest.json" in integrity.weights_damage(folder)
+
+
+def test_an_adapter_that_was_trained_with_another_scale_is_not_gone_on_from(flags, cut_off, capsys):
+    folder = cut_off / "checkpoint-4"
+    (folder / "manifest.json").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
+    assert sft.main([*flags, "--out", str(cut_off)]) == 2
+    assert "lora_alpha is 80, this run has 8" in capsys.readouterr().err
 
 
 # Full disks

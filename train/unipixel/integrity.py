@@ -103,9 +103,13 @@ def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
         missing = list(_missing(folder, _record(folder)))
         if not missing and has_manifest(folder):
             entries = _entries(folder)
-            missing = _absent(folder, entries) or _changed(folder, entries.keys() - {RECORD}, entries, is_deep=is_deep)
+            missing = (
+                _unlisted(folder, entries)
+                or _absent(folder, entries)
+                or _changed(folder, entries.keys() - {RECORD}, entries, is_deep=is_deep)
+            )
         return missing or _state_damage(folder) or list(_structure_damage(folder) if is_deep else ())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return [str(error)]
 
 
@@ -119,7 +123,9 @@ def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
         if has_manifest(folder):
             entries = {path: entry for path, entry in _entries(folder).items() if _is_of_weights(path)}
             weights = [path for path in entries if path.endswith(".safetensors")]
-            return _absent(folder, entries) or _changed(folder, weights, entries, is_deep=is_deep)
+            there = [f"{name} is not in {MANIFEST}" for name in TRAINED_FILES if (folder / name).is_file()]
+            unlisted = [line for line in there if line.split()[0] not in entries]
+            return unlisted or _absent(folder, entries) or _changed(folder, weights, entries, is_deep=is_deep)
         is_trained = (folder / RECORD).is_file() and any((folder / name).is_file() for name in TRAINED_FILES)
         names = _weight_files(_record(folder)) if is_trained else []
     except ValueError as error:
@@ -132,6 +138,13 @@ def _absent(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 # With a manifest
+
+
+def _unlisted(folder: Path, entries: Mapping[str, Entry]) -> list[str]:
+    """Lines on tensors that a manifest does not name: how they were written is not known."""
+    suffixes = {".safetensors", *TORCH_SUFFIXES}
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in suffixes)
+    return [f"{path} is not in {MANIFEST}" for path in sorted(paths) if path not in entries]
 
 
 def _is_of_weights(path: str) -> bool:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, Trainer, set_seed
+from transformers import PrinterCallback, Trainer, TrainerState, set_seed
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from evqa.models.weights import MALFORMED, is_finite
 from unipixel import integrity, run_folder
 from unipixel.arguments import parameter_groups
 from unipixel.books import Books, loss_parts
@@ -100,9 +101,12 @@ class SFTTrainer(Trainer):
             self.books.begin(0)
         else:
             folder = Path(resume_from_checkpoint)
-            history = run_folder.history(folder)
-            self.books.begin(run_folder.step_of(folder), max((line.get("skipped", 0) for line in history), default=0))
-            self.divergence = Divergence(self.config.optimizer.max_rise, history)
+            with reading_state(folder):
+                TrainerState.load_from_json(str(folder / integrity.STATE))
+                history = run_folder.history(folder)
+                num_skipped = max((line.get("skipped", 0) for line in history), default=0)
+                self.books.begin(run_folder.step_of(folder), num_skipped)
+                self.divergence = Divergence(self.config.optimizer.max_rise, history)
         result = super().train(resume_from_checkpoint, **kwargs)
         self._check_skipped(is_over=True)
         unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
@@ -269,10 +273,18 @@ class SFTTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Trainer's, and the learning rates of this run's schedule: the one that was saved may have been shorter."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        scheduler = self.lr_scheduler
-        if checkpoint is None or not isinstance(scheduler, LambdaLR):
+        if checkpoint is None:
             return
+        with reading_state(Path(checkpoint)):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            if self.config.loop.zero is None:
+                check_states(self.optimizer)
+        scheduler = self.lr_scheduler
+        if not isinstance(scheduler, LambdaLR):
+            return
+        with reading_state(Path(checkpoint)):
+            if scheduler.last_epoch != run_folder.step_of(Path(checkpoint)):
+                raise ValueError(f"scheduler.pt is of step {scheduler.last_epoch}")
         factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
         rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
         scheduler._last_lr = list(rates)
@@ -291,7 +303,8 @@ class SFTTrainer(Trainer):
             return
         before = run_folder.read_record(Path(checkpoint))["processes"]
         if before == self.args.world_size:
-            super()._load_rng_state(checkpoint)
+            with reading_state(Path(checkpoint)):
+                super()._load_rng_state(checkpoint)
             return
         logger.warning("%d processes go on where %d were: dropout begins anew", self.args.world_size, before)
         entropy = [self.config.seed, run_folder.step_of(Path(checkpoint)), self.args.process_index]
@@ -302,6 +315,38 @@ class SFTTrainer(Trainer):
         if self.config.loop.zero == 0 and not self.config.loop.bf16:
             record_gradient_norm(self.deepspeed, self.config.optimizer.clip)
         return prepared
+
+
+@contextmanager
+def reading_state(checkpoint: Path) -> Generator[None]:
+    """While the state of a checkpoint is read: what is no state of this run ends as a `ValueError` of one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except MALFORMED as error:
+        # torch's own message advises to unpickle whatever is in the file, so it is not repeated
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        raise ValueError(
+            f"{checkpoint} has a state that training cannot go on from ({reason}): its files are damaged, or of "
+            f"another run; copy it again, or remove it: the same command goes on from an earlier one or starts again"
+        ) from error
+
+
+def check_states(optimizer: Any) -> None:
+    """A `ValueError` where what an optimizer remembers is not of the shape of its weights; a kernel would crash."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    states = [optimizer.state.get(weight) or {} for weight in weights]
+    if not any(states):
+        raise ValueError("optimizer.pt holds the state of no weight")
+    for weight, state in zip(weights, states, strict=True):
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                continue
+            if not is_finite(value):
+                raise ValueError(f"optimizer.pt has values of {name} that are NaN or infinite")
+            if value.ndim and value.shape != weight.shape:
+                raise ValueError(f"optimizer.pt has {name} {list(value.shape)} for a weight {list(weight.shape)}")
 
 
 def record_gradient_norm(engine: Any, clip: float) -> None:

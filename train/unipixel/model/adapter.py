@@ -52,10 +52,11 @@ def base_name(folder: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def check(folder: Path) -> None:
-    """A `ValueError` where the adapter of a folder is not whole, or cannot be merged; no weight is read."""
+def check(folder: Path) -> dict[str, Any]:
+    """The config of an adapter. A `ValueError` where it is not whole, or cannot be merged; no weight is read."""
     config = _config(folder)
     _check_targets(config, _layers(folder, _rank(config, folder)), folder)
+    return config
 
 
 def merge_into(model: nn.Module, folder: Path) -> int:

@@ -313,7 +313,13 @@ def load_trained(model: nn.Module, folder: Path) -> None:
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
     if isinstance(model, PeftModel):
-        weights = load_file(_existing(folder, ADAPTER))
+        path = _existing(folder, ADAPTER)
+        settings = adapter.check(folder)
+        for key in ("r", "lora_alpha", "use_rslora"):
+            found, expected = settings.get(key, False), getattr(model.peft_config["default"], key)
+            if found != expected:
+                raise ValueError(f"{folder / ADAPTER_CONFIG}: {key} is {found!r}, this run has {expected!r}")
+        weights = load_file(path)
         wanted = get_peft_model_state_dict(model).keys()
         if odd := sorted(weights.keys() - wanted):
             raise ValueError(f"{folder / ADAPTER} is no adapter of this model: {listed(odd)} fit nowhere")
