@@ -167,11 +167,11 @@ def test_the_letters_of_the_options_are_kept_with_the_turn(tmp_path: Path, video
     assert open_question.turns[0].letters is None
 
 
-def test_a_checkpoint_that_is_not_here_names_its_files_and_what_fetches_it(
+def test_a_checkpoint_that_is_not_here_is_named_with_what_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no config.json, model.safetensors; .* scripts/download.sh unipixel-3b"):
+    with pytest.raises(ValueError, match=r"not on this machine; fetch it: bash scripts/download\.sh unipixel-3b"):
         zoo.locate("unipixel-3b")
 
 
