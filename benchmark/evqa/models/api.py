@@ -6,7 +6,8 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -61,6 +62,17 @@ class Answer(NamedTuple):
     served: str | None = None
     states_usage: bool = True
     """Whether it is a reply, whose tokens the server has to tell; an error that stands for a refusal is none."""
+
+
+@contextmanager
+def stated_tokens(tokens: Tokens) -> Generator[None]:
+    """Errors about a reply carry the tokens that it states, which are paid for whatever the reply is worth."""
+    try:
+        yield
+    except (TemporaryError, ModelError, ModelStop) as error:
+        if tokens != Tokens() or not error.may_be_charged:
+            error.tokens = tokens
+        raise
 
 
 def answer(

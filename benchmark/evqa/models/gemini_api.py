@@ -263,12 +263,8 @@ def read(content: str, server: Server | None = None, *, is_greedy: bool = False)
     """
     response = body.json_object(body.document(content))
     tokens = _tokens(response)
-    try:
+    with api.stated_tokens(tokens):
         return _understood(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
-    except (TemporaryError, ModelError, ModelStop) as error:
-        if tokens != Tokens() or not error.may_be_charged:
-            error.tokens = tokens
-        raise
 
 
 def _understood(response: Json, content: str, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:

@@ -15,7 +15,7 @@ import openai
 from evqa.models import api as behind_api
 from evqa.models import body, keys, prices, wire
 from evqa.models.api import Answer, Caller, Calling
-from evqa.models.base import Message, ModelError, ModelStop, Reply
+from evqa.models.base import Message, Reply
 from evqa.models.body import Json, Tokens
 from evqa.models.chat_content import ChatContent
 from evqa.models.extras import Extras
@@ -217,12 +217,8 @@ def read(content: bytes, server: Server | None = None, *, is_greedy: bool = Fals
     """
     completion = _completion(content)
     tokens = _tokens(completion.get("usage"))
-    try:
+    with behind_api.stated_tokens(tokens):
         return _understood(completion, content, tokens, server or UNNAMED, is_greedy=is_greedy)
-    except (TemporaryError, ModelError, ModelStop) as error:
-        if tokens != Tokens() or not error.may_be_charged:
-            error.tokens = tokens
-        raise
 
 
 def _understood(completion: Json, content: bytes, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:
