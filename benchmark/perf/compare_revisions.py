@@ -383,7 +383,7 @@ def compare(before: Revision, after: Revision) -> Iterator[Comparison]:
 
     yield values(f"training log: {STEPS} steps", *(_log(work / "sft") for work in (base, changed)))
     yield values("trained weights", *(_tensors(work / "sft/model/model.safetensors") for work in (base, changed)))
-    yield values("run.json: identity", *(read_json(work / "run/run.json")["identity"] for work in (base, changed)))
+    yield values("run.json", *(read_json(work / "run/run.json") for work in (base, changed)))
     for item, one, other in (
         (f"predictions.jsonl: {SAMPLES} samples", "run/predictions.jsonl", "run/predictions.jsonl"),
         ("scores.json", "run/scores.json", "run/scores.json"),
