@@ -6,4 +6,4 @@ from pathlib import Path
 from evqa import interrupts, published
 
 if __name__ == "__main__":
-    interrupts.leave(published.main([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    interrupts.exit_now(published.main([Path(sys.argv[0]).name, *sys.argv[1:]]))

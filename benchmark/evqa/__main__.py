@@ -13,7 +13,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from evqa import interrupts, links, suggestions
 from evqa.commands import COMMANDS
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        given = links.taken(given)
+        given = links.parse_allowed_roots(given)
         _check_command(given)
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="evqa", description=DESCRIPTION, args=given, config=(FlagCreatePairsOff,)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check_command(arguments: Sequence[str]) -> None:
     """Refuse an unknown subcommand with near matches, which the argument parser does not offer."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise suggestions.unknown("command", arguments[0], COMMANDS, more="; evqa --help explains them")
+        raise suggestions.unknown_name_message("command", arguments[0], COMMANDS, more="; evqa --help explains them")
 
 
 def _help() -> str:
@@ -72,9 +72,9 @@ def _version() -> str:
 def command() -> NoReturn:
     """`main` as a process."""
     interrupts.end_on_sigterm()
-    with checked_output():
+    with checked_output_streams():
         code = main()
-    interrupts.leave(code)
+    interrupts.exit_now(code)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ MAX_PLACES = 50
 """So many places from the end are looked at where a reply names the same thing again and again."""
 
 
-class Form(NamedTuple):
+class AnnouncementForm(NamedTuple):
     """A way to announce an answer; what is announced stands right behind."""
 
     name: str
@@ -41,20 +41,20 @@ _OTHER_ADJECTIVES = (
 )
 
 FORMS = (
-    Form(
+    AnnouncementForm(
         "the answer is",
         rf"(?<![A-Za-z/])(?:ans(?:wer)?|(?<!first\s)(?<!second\s)(?<!third\s)(?<!fourth\s)(?<!fifth\s)(?<!last\s)option|choice|letter|solution|(?:right|correct|best)\sone)[\"')]{{0,2}}"
         rf"(?:\s(?:to|for)\s(?:the|this)\squestion|\shere)?\s{{0,3}}{_IS}[\s:]{{0,4}}(?:[-\u2022]\s{{1,2}})?",
         "The correct answer to this question is ",
         "The answers are ",
     ),
-    Form(
+    AnnouncementForm(
         "correct answer B",
         r"\b(?:correct|right|final)\s(?:answer|option|choice)\s(?=[(\[\"]?[A-Z](?![A-Za-z0-9]))|(?<![A-Za-z])(?:correct|right|final|verdict|conclusion)\s?:\s{0,3}(?=[(\[]?[A-Z]\b)",
         "Correct option ",
         "The correct way ",
     ),
-    Form(
+    AnnouncementForm(
         "I choose",
         r"\b(?:(?:I|we)(?:'d|'ll|'m|\swould|\swill|\scan|\sam|\smust|\stherefore|\shave\sto)?|let's|let\sus)\s"
         r"(?:say|choose|pick|select|answer|conclude|suggest|(?:go|going|went)\s(?:with|for)|think|believe|guess|opt\sfor|vote\sfor|bet\son|lean\stowards?|settle\son)"
@@ -62,19 +62,19 @@ FORMS = (
         "I'd go with ",
         "I would not choose ",
     ),
-    Form(
+    AnnouncementForm(
         "choose B",
         r"(?<![A-Za-z])(?:choose|select|pick)\s(?=(?:option\s)?[(\[\"]{0,2}(?-i:[A-Z])(?![A-Za-z']))",
         "You should choose ",
         "Do not select ",
     ),
-    Form(
+    AnnouncementForm(
         "my guess is",
         r"\bmy\s(?:final\s|best\s)?(?:guess|pick|choice|vote|bet|selection|verdict|conclusion)\s{0,2}(?:is|would\sbe|:)\s?",
         "My best guess is ",
         "My friend is ",
     ),
-    Form(
+    AnnouncementForm(
         "tag",
         r"<(?:(?:final|correct|my)[_ ]?)?(?:answer|choice|option|letter|prediction)>"
         r"|\[(?:(?:final|correct|my)[_ ]?)?answer\]\s?:?\s?"
@@ -82,27 +82,27 @@ FORMS = (
         "<answer>",
         "</answer>",
     ),
-    Form("boxed", r"boxed\{", "\\boxed{", "a box"),
-    Form(
+    AnnouncementForm("boxed", r"boxed\{", "\\boxed{", "a box"),
+    AnnouncementForm(
         "heading",
         r"(?<![^\n])(?:final\s|correct\s|my\s|the\s)?answer\s{0,2}\n{1,3}\s{0,3}",
         "Answer\n",
         "the answers\n",
     ),
-    Form(
+    AnnouncementForm(
         "Chinese",
         r"(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u6b63\u78ba\u9078\u9805|\u9009\u9879|\u9078\u9805|\u6b63\u786e\u7684|\u6b63\u78ba\u7684)(?:\u5e94\u8be5|\u61c9\u8a72|\u5e94|\u5c31)?\s?(?:\u9009\u62e9|\u662f|\u4e3a|\u70ba|\u9009|\u9078|:|=|\])\s{0,3}:?\s{0,3}(?:\u9009\u9879|\u9078\u9805)?"
         r"|(?:\u5e94\u8be5|\u5e94|\u6545|\u6211\u4f1a|\u6211|\u6240\u4ee5|\u56e0\u6b64)?(?:\u9009\u62e9|\u9078\u64c7|\u9009|\u9078)(?!\u9879|\u9805)\s{0,2}:?\s{0,2}(?=[(\[\"]?[A-Z])",
         "\u6b63\u786e\u7b54\u6848\u662f",
         "\u6211\u770b\u5230",
     ),
-    Form(
+    AnnouncementForm(
         "Japanese, Korean",
         r"(?:\u7b54\u3048|\u6b63\u89e3|\u56de\u7b54|\u89e3\u7b54)(?:\u306f)?\s?:?\s{0,3}|(?:\uc815\ub2f5|(?<!\uc624)\ub2f5|\uc815\ub2f5\ubc88\ud638)(?:\uc740|\ub294)?\s?:?\s{0,3}",
         "\uc815\ub2f5\uc740 ",
         "\uc624\ub2f5\uc740 ",
     ),
-    Form(
+    AnnouncementForm(
         "other languages",
         r"(?<![^\W\d_])(?:respuesta|opci\u00f3n|r\u00e9ponse|reponse|antwort|antwoord|resposta|op\u00e7\u00e3o|risposta|opzione|\u043e\u0442\u0432\u0435\u0442|\u0432\u0430\u0440\u0438\u0430\u043d\u0442|jawaban|cevap"
         r"|odpowied\u017a|\u0111\u00e1p\s\u00e1n|\u0909\u0924\u094d\u0924\u0930|\u0627\u0644\u0625\u062c\u0627\u0628\u0629|\u0627\u0644\u062c\u0648\u0627\u0628|\u0e04\u0e33\u0e15\u0e2d\u0e1a|svar(?:et)?|vastaus)"
@@ -209,7 +209,7 @@ RETRACTION = re.compile(
 """Words with which a reply takes back what it said before."""
 
 
-class Place(NamedTuple):
+class Announcement(NamedTuple):
     """An announcement, `text[start:end]`; the answer begins at `end`."""
 
     start: int
@@ -217,27 +217,28 @@ class Place(NamedTuple):
     is_denied: bool
 
 
-def announced(text: str) -> Iterator[Place]:
+def find_announcements(text: str) -> Iterator[Announcement]:
     """Announcements of an answer and denials of one, from the last one back."""
     found = deque(
-        (Place(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(text)), maxlen=MAX_PLACES
+        (Announcement(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(text)), maxlen=MAX_PLACES
     )
     denials = deque(
-        (Place(match.start(), match.end(), is_denied=True) for match in _DENIED.finditer(text)), maxlen=MAX_PLACES
+        (Announcement(match.start(), match.end(), is_denied=True) for match in _DENIED.finditer(text)),
+        maxlen=MAX_PLACES,
     )
     for place in sorted([*found, *denials], key=lambda place: place.end, reverse=True):
         if place.is_denied or _counts(text, place):
             yield place
 
 
-def places(text: str, start: int = 0) -> Iterator[int]:
+def answer_positions(text: str, start: int = 0) -> Iterator[int]:
     """Where announced answers begin behind a character, from the last one back."""
-    return (place.end for place in announced(text) if not place.is_denied and place.start >= start)
+    return (place.end for place in find_announcements(text) if not place.is_denied and place.start >= start)
 
 
 def is_discounted(sentence: str) -> bool:
     """Whether a sentence announces answers and none of them counts."""
-    found = [Place(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(sentence)]
+    found = [Announcement(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(sentence)]
     return bool(found) and not any(_counts(sentence, place) for place in found)
 
 
@@ -246,7 +247,7 @@ def is_denied(clause: str) -> bool:
     return _NEGATED.search(clause) is not None
 
 
-def _counts(text: str, place: Place) -> bool:
+def _counts(text: str, place: Announcement) -> bool:
     """Whether the announcement is the reply's own, and none of a wrong answer."""
     window = text[max(0, place.start - 120) : place.start]
     stops = [match.end() for match in _STOP.finditer(window)]

@@ -16,16 +16,16 @@ from evqa.evidence_files import EvidenceDrawing
 from evqa.media import Video
 from evqa.methods import Method
 from evqa.models import Setting
-from evqa.models.base import Model, ModelStop
+from evqa.models.base import Model, RunAborted
 from evqa.overlay import PromptMark
-from evqa.pointing import Pointed, Pointing, places_of, pointed
+from evqa.pointing import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
 from evqa.schema import LETTERS, Prediction, Sample, Span, Track
 
-NOTHING = Pointing()
+NOTHING = VisualPrompts()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AskResult:
     """What came of a question, and where it lies."""
 
     sample: Sample
@@ -82,21 +82,21 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
     model: str | Model,
     out: Path,
     *,
-    pointing: Pointing = NOTHING,
+    pointing: VisualPrompts = NOTHING,
     settings: AskSettings = DEFAULT,
-) -> Answer:
+) -> AskResult:
     """Ask a model (a name, a path, or one that is built) and draw what it shows as evidence into `out`.
 
     The question calls what is pointed at [1], [2], and so on.
     """
-    facts = media.probe(video)
+    facts = media.probe_video(video)
     if not question.strip():
         raise ValueError("the question is empty")
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
     method = None if settings.method is None else methods.method(settings.method)
     asked = _model(model, settings)
-    shown = pointed(asked, media.probe(video.resolve()), question, pointing) if pointing else None
+    shown = with_visual_prompts(asked, media.probe_video(video.resolve()), question, pointing) if pointing else None
     sample = Sample(
         id=_id(video),
         video_id=video.stem,
@@ -134,13 +134,13 @@ def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> 
     """The prediction; a model that stops in the middle gives the failed one with the turns before."""
     try:
         return method(model, sample, times=times)
-    except ModelStop as stop:
-        if stop.begun is None:
+    except RunAborted as stop:
+        if stop.prediction is None:
             raise ValueError(str(stop)) from stop
-        return stop.begun
+        return stop.prediction
 
 
-def _prompt_marks(video: Video, pointing: Pointing) -> list[PromptMark]:
+def _prompt_marks(video: Video, pointing: VisualPrompts) -> list[PromptMark]:
     """Clicks and boxes of the user; labelled where the model gets them as they are (`one_pass`)."""
     return [
         PromptMark(at=place.at, second=place.second, label=f"[{number}]" if pointing.one_pass else "")
@@ -148,16 +148,16 @@ def _prompt_marks(video: Video, pointing: Pointing) -> list[PromptMark]:
     ]
 
 
-def _prompt_objects(model: Pointed, pointing: Pointing) -> list[Track]:
+def _prompt_objects(model: VisualPromptModel, pointing: VisualPrompts) -> list[Track]:
     """Objects that the user pointed at, labelled as the question calls them."""
-    first = 1 + (len(model.clip.places) if pointing.one_pass else 0)
+    first = 1 + (len(model.clip.prompts) if pointing.one_pass else 0)
     return [
         track.model_copy(update={"label": f"[{number}]"})
         for number, track in enumerate(model.clip.regions, start=first)
     ]
 
 
-def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> Answer:
+def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> AskResult:
     video, prediction = drawing.video, drawing.prediction
     out.mkdir(parents=True, exist_ok=True)
     record = out / "prediction.jsonl"
@@ -172,7 +172,7 @@ def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) 
         film, sheet = pictures
         drawing.write_video(film)
         drawing.write_sheet(sheet)
-    return Answer(
+    return AskResult(
         sample=sample, prediction=prediction, video=video, record=record, overlay=film, sheet=sheet, note=note
     )
 
@@ -204,7 +204,7 @@ def _note(model: Model) -> str:
     """The note on the checkpoint that the model was loaded from; "" where it has none."""
     found = models.row_or_none(model.name)
     name = model.settings.get("checkpoint") or (found and found.arguments.get("checkpoint"))
-    return zoo.note(name) if isinstance(name, str) else ""
+    return zoo.checkpoint_note(name) if isinstance(name, str) else ""
 
 
 def _id(video: Path) -> str:

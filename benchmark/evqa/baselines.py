@@ -13,12 +13,12 @@ import numpy as np
 from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
-from evqa.metrics.case import Metric, Need
+from evqa.metrics.case import GoldField, Metric
 from evqa.metrics.means import Cell
 from evqa.metrics.presets import preset as preset_named
-from evqa.outcomes import Cells, video_facts
+from evqa.outcomes import MetricValues, video_facts
 from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
-from evqa.score import Row, score_cells, score_each
+from evqa.score import System, score_cells, score_each
 from evqa.scores import Scores
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 ON_SCREEN = "on_screen"
 """Tag of a sample that says among how many things on the screen the answer is."""
 
-CHOICES: tuple[Need, ...] = ("answer", "time_choice", "mask_choice")
+CHOICES: tuple[GoldField, ...] = ("answer", "time_choice", "mask_choice")
 """Questions with options."""
 
 
@@ -35,7 +35,7 @@ class Baseline:
     """A method without eyes."""
 
     name: str
-    gives: frozenset[Need]
+    gives: frozenset[GoldField]
     """The only metrics shown are those that need nothing else."""
     predict: Callable[[Sample], Prediction]
 
@@ -59,7 +59,7 @@ def baselines(
     trivial = _of_answers(dataset, train)
     if _has_videos(dataset):
         trivial += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
-    rows = [Row(baseline.name, baseline.predict, baseline.gives) for baseline in trivial]
+    rows = [System(baseline.name, baseline.predict, baseline.gives) for baseline in trivial]
     return found + (score_each(dataset, rows, presets, workers=workers) if rows else [])
 
 
@@ -81,7 +81,7 @@ def _has_videos(dataset: Dataset) -> bool:
 
 def chances(dataset: Dataset, preset: str) -> list[Scores]:
     """Expected accuracy of guessing, without drawing: among the options, and among what is on the screen."""
-    rules: dict[str, Callable[[Sample, Need], int]] = {
+    rules: dict[str, Callable[[Sample, GoldField], int]] = {
         "chance": lambda sample, need: len(choice_of(sample, need)[1]),
         "chance among what is on the screen": lambda sample, need: _on_screen(sample) if need == "answer" else 0,
     }
@@ -92,7 +92,7 @@ def chances(dataset: Dataset, preset: str) -> list[Scores]:
     ]
 
 
-def choice_of(sample: Sample, need: Need) -> tuple[int | None, Sequence[object]]:
+def choice_of(sample: Sample, need: GoldField) -> tuple[int | None, Sequence[object]]:
     """(index of the right option, the options) of one of the questions of a sample."""
     if need == "time_choice":
         return sample.time_answer, sample.time_options
@@ -104,14 +104,14 @@ def _on_screen(sample: Sample) -> int:
     return int(written) if written.isascii() and written.isdigit() else 0
 
 
-def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sample, Need], int]) -> Scores:
+def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sample, GoldField], int]) -> Scores:
     rows = {
         title: row
         for title, row in preset_named(preset).metrics.items()
         if len(row.needs) == 1 and row.needs[0] in CHOICES
     }
 
-    def cells(sample: Sample) -> Cells:
+    def cells(sample: Sample) -> MetricValues:
         return {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
 
     return score_cells(dataset, cells, name=name, preset=preset)
@@ -130,7 +130,7 @@ def _of_answers(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
     return [
         Baseline(
             f"most frequent letter {_of_which(train)} ({LETTERS[letter]})",
-            frozenset[Need]({"answer"}),
+            frozenset[GoldField]({"answer"}),
             partial(_letter, letter=letter),
         )
     ]
@@ -151,14 +151,14 @@ def _of_spans(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
     if all(sample.spans is None for sample in dataset.samples):
         return []
     found = [
-        Baseline(name, frozenset[Need]({"spans"}), partial(_part, start=start, end=end))
+        Baseline(name, frozenset[GoldField]({"spans"}), partial(_part, start=start, end=end))
         for name, (start, end) in trivial.PARTS.items()
     ]
     if any(sample.spans for sample in (train or dataset).samples):
         start, end = best_constant_span(train or dataset)
         fitted = "on the training set" if train else "on this very set"
         name = f"constant span fitted {fitted} ({start:.2f} to {end:.2f} of the video)"
-        found.append(Baseline(name, frozenset[Need]({"spans"}), partial(_part, start=start, end=end)))
+        found.append(Baseline(name, frozenset[GoldField]({"spans"}), partial(_part, start=start, end=end)))
     return found
 
 
@@ -180,7 +180,7 @@ def best_constant_span(train: Dataset) -> tuple[float, float]:
 def _of_boxes(dataset: Dataset) -> list[Baseline]:
     if all(sample.boxes is None for sample in dataset.samples):
         return []
-    return [Baseline("a box around every frame", frozenset[Need]({"boxes"}), _every_box)]
+    return [Baseline("a box around every frame", frozenset[GoldField]({"boxes"}), _every_box)]
 
 
 def _every_box(sample: Sample) -> Prediction:
@@ -195,7 +195,7 @@ def _every_box(sample: Sample) -> Prediction:
 def _of_masks(dataset: Dataset) -> list[Baseline]:
     if all(sample.masks is None and sample.tracks is None for sample in dataset.samples):
         return []
-    gives = frozenset[Need]({"masks"})
+    gives = frozenset[GoldField]({"masks"})
     found = [Baseline("no pixel", gives, _no_pixel), Baseline("every pixel", gives, _every_pixel)]
     if any(sample.objects is not None for sample in dataset.samples):
         found.append(Baseline("every object", gives, _every_object))

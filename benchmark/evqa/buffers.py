@@ -26,7 +26,7 @@ _spare: list[mmap.mmap] = []
 """At most one. A list, since its `pop` and `append` need no lock: an array may be released at any moment."""
 
 
-def empty(shape: tuple[int, ...]) -> np.ndarray:
+def empty_array(shape: tuple[int, ...]) -> np.ndarray:
     """A uint8 array of any content, in ordinary pages.
 
     numpy asks for huge pages. In a virtual machine those mostly have to be fetched from the host, which takes several
@@ -41,7 +41,7 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
     return whole.reshape(shape)
 
 
-def forget() -> None:
+def release_buffers() -> None:
     """Give the kept memory back."""
     _spare.clear()
 

@@ -103,7 +103,7 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
 
 
-def listed(names: Collection[str]) -> str:
+def first_names(names: Collection[str]) -> str:
     """The first names, and how many more there are."""
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(list(names)[:SHOWN]) + rest
@@ -164,7 +164,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise ValueError(f"{folder} holds both {WEIGHTS} and {INDEX}: remove the one that is not meant")
     shards = sorted(set(weight_map(index).values()))
     if missing := [shard for shard in shards if not (folder / shard).is_file()]:
-        raise ValueError(f"{folder} is incomplete: it lacks {listed(missing)}, which {INDEX} names")
+        raise ValueError(f"{folder} is incomplete: it lacks {first_names(missing)}, which {INDEX} names")
     return [folder / shard for shard in shards]
 
 
@@ -191,13 +191,13 @@ def read_weights(folder: Path) -> dict[str, TensorInfo]:
         _check_tail(path)
         if twice := sorted(found.keys() & header.keys()):
             raise ValueError(
-                f"{path} and {found[twice[0]].file.name} both hold {listed(twice)}: shards of two checkpoints are "
+                f"{path} and {found[twice[0]].file.name} both hold {first_names(twice)}: shards of two checkpoints are "
                 f"mixed; fetch or copy the folder again"
             )
         found |= header
     index = folder / INDEX
     if index.is_file() and (absent := sorted(weight_map(index).keys() - found.keys())):
-        raise ValueError(f"{index} names {listed(absent)}, which no shard holds: fetch or copy the folder again")
+        raise ValueError(f"{index} names {first_names(absent)}, which no shard holds: fetch or copy the folder again")
     return found
 
 

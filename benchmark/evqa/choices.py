@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from evqa import literals, reply_text
-from evqa.announcements import RETRACTION, Place, announced, is_denied, is_discounted, places
-from evqa.literals import Cut, Junk, Node
-from evqa.reply_json import Value
-from evqa.reply_rules import Reading, Rule, Said, said_of
+from evqa.announcements import RETRACTION, Announcement, answer_positions, find_announcements, is_denied, is_discounted
+from evqa.literals import Node, NoLiteral, Truncated
+from evqa.reply_json import JsonValue
+from evqa.reply_rules import ReplyText, Rule, RuleResult, prepare_reply
 from evqa.schema import LETTERS
 
-Meant = frozenset[int]
+OptionSet = frozenset[int]
 """Options that a text means: one = a choice, several = ambiguous, none = something that is no option."""
 
 MAX_TEXT = 2000
@@ -28,10 +28,10 @@ MAX_TAIL = 60_000
 """So many characters from the end are split into sentences."""
 
 
-class Match(NamedTuple):
+class ChoiceMatch(NamedTuple):
     """What a rule found."""
 
-    meant: Meant
+    meant: OptionSet
     text: str
 
 
@@ -48,9 +48,9 @@ class Prose:
         return reply_text.sentences(self.text[-MAX_TAIL:])
 
     @cached_property
-    def announcements(self) -> list[tuple[Place, Meant | None]]:
+    def announcements(self) -> list[tuple[Announcement, OptionSet | None]]:
         """Announcements and denials from the last one back, and what each names."""
-        return [(place, _named_at(self.text, place.end, self.options)) for place in announced(self.text)]
+        return [(place, _named_at(self.text, place.end, self.options)) for place in find_announcements(self.text)]
 
     @cached_property
     def own(self) -> list[str]:
@@ -58,26 +58,26 @@ class Prose:
         return [sentence for sentence in self.sentences if not is_discounted(sentence)]
 
 
-NONE: Meant = frozenset()
+NONE: OptionSet = frozenset()
 
 
-def read_answer(text: str, options: Sequence[str]) -> int | None:
+def parse_answer(text: str, options: Sequence[str]) -> int | None:
     """Index of the option that the reply commits to; None where it commits to none, or to several."""
     return explain_answer(text, options).value
 
 
-def explain_answer(text: str, options: Sequence[str]) -> Reading[int]:
-    """As `read_answer`, with the rule that decided."""
+def explain_answer(text: str, options: Sequence[str]) -> RuleResult[int]:
+    """As `parse_answer`, with the rule that decided."""
     if not options:
-        return Reading(None, "", "")
-    said = said_of(text)
+        return RuleResult(None, "", "")
+    said = prepare_reply(text)
     plain = tuple(reply_text.plain(option) for option in options)
     found = _of_objects(said, plain) if said.objects else _first(RULES, Prose(_without_echo(said.prose, plain), plain))
     if found is None:
-        return Reading(None, "", "")
+        return RuleResult(None, "", "")
     rule, match = found
     value = next(iter(match.meant)) if len(match.meant) == 1 else None
-    return Reading(value, rule, match.text[:200])
+    return RuleResult(value, rule, match.text[:200])
 
 
 MAX_ECHO = 5000
@@ -103,7 +103,7 @@ def _without_echo(text: str, options: Sequence[str]) -> str:
     )
 
 
-def _first(rules: Sequence[Rule[Prose, Match]], prose: Prose) -> tuple[str, Match] | None:
+def _first(rules: Sequence[Rule[Prose, ChoiceMatch]], prose: Prose) -> tuple[str, ChoiceMatch] | None:
     for rule in rules:
         match = rule.read(prose)
         if match is not None:
@@ -203,7 +203,7 @@ _NEXT = re.compile(rf"[\"')]{{0,2}}\s{{0,3}}\(?(?:{_JOINT})\s{{0,3}}{_HEDGE}", r
 _DOT_NUMBER = re.compile(r"[.,]\d|['-]\w|[\w%]")
 
 
-def _letter(letter: str, options: Sequence[str]) -> Meant:
+def _letter(letter: str, options: Sequence[str]) -> OptionSet:
     index = LETTERS.index(letter.upper())
     return frozenset({index}) if index < len(options) else NONE
 
@@ -216,7 +216,7 @@ def _without_article(text: str) -> str:
     return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
 
 
-def _by_text(text: str, options: Sequence[str]) -> Meant:
+def _by_text(text: str, options: Sequence[str]) -> OptionSet:
     """Options whose text this is, whole; articles count only where they tell options apart."""
     wanted = _normal(text)
     same = frozenset(index for index, option in enumerate(options) if wanted and _normal(option) == wanted)
@@ -234,7 +234,7 @@ _AFTER_YES_NO = re.compile(
 )
 
 
-def _yes_no(text: str, options: Sequence[str]) -> Meant:
+def _yes_no(text: str, options: Sequence[str]) -> OptionSet:
     """The only option that begins with the yes or no that a text begins with: `No, he does not`."""
     word = _YES_NO.match(text)
     if word is None or not _AFTER_YES_NO.match(text, word.end()):
@@ -257,7 +257,7 @@ _PRESENTED = re.compile(
 _BULLET = re.compile(r"(?:[-\u2022\u25cf]|\d{1,2}[.)])\s{1,3}")
 
 
-def _choice(text: str, options: Sequence[str]) -> Meant | None:
+def _choice(text: str, options: Sequence[str]) -> OptionSet | None:
     """What a text means that is all choice: a letter, an option's text, or both; None = no choice."""
     bare = text.strip()
     by_text = _by_text(bare, options)
@@ -277,7 +277,7 @@ def _choice(text: str, options: Sequence[str]) -> Meant | None:
     return by_text or None
 
 
-def _segment(text: str, options: Sequence[str]) -> Meant | None:
+def _segment(text: str, options: Sequence[str]) -> OptionSet | None:
     """As `_choice`, of a line or sentence, which may start with a bullet or `It is`."""
     found = _choice(text, options)
     if found is not None:
@@ -299,7 +299,7 @@ def _is_article(match: re.Match[str], text: str) -> bool:
     return letter.islower() or word[1][0].islower()
 
 
-def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
+def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[OptionSet, int]:
     """Options whose text stands at a place, the longest ones, and where it ends, else 0."""
     while at < len(text) and text[at] in " \t\n\"'([<":
         at += 1
@@ -310,7 +310,7 @@ def _text_at(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
     return _longest(text, article.end() if article else at, [_without_article(option.strip()) for option in options])
 
 
-def _longest(text: str, at: int, options: Sequence[str]) -> tuple[Meant, int]:
+def _longest(text: str, at: int, options: Sequence[str]) -> tuple[OptionSet, int]:
     fits = {index: len(option.strip()) for index, option in enumerate(options) if _stands_at(text, at, option.strip())}
     longest = max(fits.values(), default=0)
     return frozenset(index for index, length in fits.items() if length == longest), at + longest if fits else 0
@@ -327,7 +327,7 @@ def _stands_at(text: str, at: int, option: str) -> bool:
     )
 
 
-def _with_alternatives(text: str, meant: Meant, end: int, options: Sequence[str]) -> Meant:
+def _with_alternatives(text: str, meant: OptionSet, end: int, options: Sequence[str]) -> OptionSet:
     """What a list of options' texts means: `the dog / the pole`; what is no option makes it none."""
     joint = _NEXT.match(text, end)
     if joint is None:
@@ -346,7 +346,7 @@ _QUOTED = re.compile(r'\s{0,4}(\[?)\s{0,4}"((?:[^"\\]|\\.){1,500})"(\s{0,4},)?')
 """A string, or the first one of a list and whether more follow."""
 
 
-def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
+def _named_at(text: str, at: int, options: Sequence[str]) -> OptionSet | None:
     """What stands where an answer is announced; None = neither a letter nor an option's text."""
     if (match := _QUOTED.match(text, at)) and not _NEXT.match(text, match.end()):
         if match[1] and match[3]:
@@ -370,7 +370,7 @@ def _named_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
     return meant | _text_behind(text, match.end(), options) if meant else meant
 
 
-def _text_behind(text: str, at: int, options: Sequence[str]) -> Meant:
+def _text_behind(text: str, at: int, options: Sequence[str]) -> OptionSet:
     """The option whose text is all that stands behind a letter."""
     match = _TEXT_BEHIND.match(text, at)
     if match is None:
@@ -379,7 +379,7 @@ def _text_behind(text: str, at: int, options: Sequence[str]) -> Meant:
     return by_text if end and _TEXT_END.match(text, end) else NONE
 
 
-def _text_and_letter(text: str, by_text: Meant, end: int, options: Sequence[str]) -> Meant:
+def _text_and_letter(text: str, by_text: OptionSet, end: int, options: Sequence[str]) -> OptionSet:
     behind = _MENTION.match(text, end + 1) if text[end : end + 1] == " " else None
     if behind:
         return by_text | _letter(behind[1] or behind[2], options)
@@ -393,7 +393,7 @@ _DENYING = re.compile(
 )
 
 
-def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
+def _labelled(match: re.Match[str], options: Sequence[str]) -> OptionSet:
     """A letter with words behind it; the words may not be another option's, and may not deny it."""
     words = match[2].splitlines()[0]
     named = _by_text(words, options) or _yes_no(words, options)
@@ -409,11 +409,11 @@ def _labelled(match: re.Match[str], options: Sequence[str]) -> Meant:
 # Rules
 
 
-def _whole(prose: Prose) -> Match | None:
+def _whole(prose: Prose) -> ChoiceMatch | None:
     if len(prose.text) > MAX_TEXT:
         return None
     found = _choice(prose.text, prose.options)
-    return None if found is None else Match(found, prose.text)
+    return None if found is None else ChoiceMatch(found, prose.text)
 
 
 _NOT_BUT = re.compile(
@@ -425,7 +425,7 @@ _NOT_BUT = re.compile(
 )
 
 
-def _contrasted(prose: Prose) -> Match | None:
+def _contrasted(prose: Prose) -> ChoiceMatch | None:
     """`not A but C`, `C rather than A`, with nothing announced behind."""
     found = list(_NOT_BUT.finditer(prose.text))
     if not found or _is_announced(prose, found[-1].end()):
@@ -434,20 +434,20 @@ def _contrasted(prose: Prose) -> Match | None:
     chosen, other = (match[2], match[1]) if match[2] else (match[3], match[4])
     if not (chosen.isupper() and other.isupper()):
         return None
-    return Match(_letter(chosen, prose.options), match[0]) if _letter(other, prose.options) else None
+    return ChoiceMatch(_letter(chosen, prose.options), match[0]) if _letter(other, prose.options) else None
 
 
-def _text_contrasted(prose: Prose) -> Match | None:
+def _text_contrasted(prose: Prose) -> ChoiceMatch | None:
     """`not the dog but the cat`."""
     for sentence in prose.sentences:
         contrast = _TEXT_NOT.fullmatch(sentence)
         if contrast and (meant := _by_text(contrast[1], prose.options)) and _by_text(contrast[2], prose.options):
-            return Match(meant, sentence)
+            return ChoiceMatch(meant, sentence)
     match = _NOT_TEXT_BUT.search(prose.text)
     if match is None or not _by_text(match[1], prose.options):
         return None
     meant, end = _text_at(prose.text, match.end(), prose.options)
-    return Match(meant, prose.text[match.start() : end]) if end else None
+    return ChoiceMatch(meant, prose.text[match.start() : end]) if end else None
 
 
 _TEXT_NOT = re.compile(r"(.{1,200}?),?\s(?:and\snot|not|rather\sthan|instead\sof)\s(.{1,200}?)[.!]?", re.IGNORECASE)
@@ -468,7 +468,7 @@ _STRICT_LETTER = re.compile(
 )
 
 
-def _corrected(prose: Prose) -> Match | None:
+def _corrected(prose: Prose) -> ChoiceMatch | None:
     """A letter or a text behind `wait, actually`; a correction that names several options is ambiguous."""
     text = prose.text
     for mark in reversed(list(RETRACTION.finditer(text))[-20:]):
@@ -484,23 +484,23 @@ def _is_announced(prose: Prose, start: int = 0) -> bool:
     return any(meant for place, meant in prose.announcements if place.start >= start and not place.is_denied)
 
 
-def _correction(prose: Prose, mark: re.Match[str]) -> Match | None:
+def _correction(prose: Prose, mark: re.Match[str]) -> ChoiceMatch | None:
     """What stands behind one mark of a correction."""
     tail = prose.text[mark.end() :]
     filler = _FILLER.match(tail)
     at = filler.end() if filler else 0
     found = _strictly_at(tail, at, prose.options)
     if found is not None:
-        return Match(found, f"{mark[0]}{tail[: at + 40]}")
+        return ChoiceMatch(found, f"{mark[0]}{tail[: at + 40]}")
     if not _is_announced(prose):
         return None
     sentence = tail.split("\n")[0][:300]
     named = [_letter(match[0], prose.options) for match in _CAPITAL.finditer(sentence) if not _is_word(match, sentence)]
     is_open = len(frozenset[int]().union(*named)) > 1 or _ALL_WRONG.match(tail) is not None
-    return Match(NONE, f"{mark[0]}{tail[:80]}") if is_open else None
+    return ChoiceMatch(NONE, f"{mark[0]}{tail[:80]}") if is_open else None
 
 
-def _strictly_at(text: str, at: int, options: Sequence[str]) -> Meant | None:
+def _strictly_at(text: str, at: int, options: Sequence[str]) -> OptionSet | None:
     match = _STRICT_LETTER.match(text, at)
     if match and not _DENYING.match(text, match.end()):
         another = _AND_LETTER.match(text, match.end())
@@ -515,9 +515,9 @@ def _is_word(match: re.Match[str], text: str) -> bool:
     return match[0] in "AI" and word is not None and word[1].casefold() not in _CONNECTIVES
 
 
-def _announced(prose: Prose) -> Match | None:
+def _announced(prose: Prose) -> ChoiceMatch | None:
     """`Answer: B`, `the correct option is D`: the last one that names something and is not taken back."""
-    denied: Meant = NONE
+    denied: OptionSet = NONE
     for number, (place, meant) in enumerate(prose.announcements):
         if place.is_denied:
             denied |= meant or NONE
@@ -527,7 +527,7 @@ def _announced(prose: Prose) -> Match | None:
             for before, other in prose.announcements[number + 1 : number + 2]:
                 if _ALTERNATIVE.fullmatch(prose.text, before.end, place.start):
                     meant |= other or NONE
-            return Match(meant - denied if len(meant) == 1 else meant, matched)
+            return ChoiceMatch(meant - denied if len(meant) == 1 else meant, matched)
     return None
 
 
@@ -564,9 +564,9 @@ _BOX_BEHIND = re.compile(
 _CHECKED = "xX\u2713\u2714\u2611\u2705\u25c9\u25cf\U0001f518"
 
 
-def _checkbox(prose: Prose) -> Match | None:
+def _checkbox(prose: Prose) -> ChoiceMatch | None:
     """`[x] C`: the only box that is checked."""
-    checked: Meant = NONE
+    checked: OptionSet = NONE
     matched, is_checked = "", False
     has_empty = "\u2610" in prose.text
     for match in _BOX.finditer(prose.text):
@@ -582,7 +582,7 @@ def _checkbox(prose: Prose) -> Match | None:
         if meant := _named_at(prose.text, match.start(1), prose.options):
             checked |= meant
             is_checked, matched = True, match[0]
-    return Match(checked, matched) if is_checked else None
+    return ChoiceMatch(checked, matched) if is_checked else None
 
 
 _ENTRY = re.compile(
@@ -600,7 +600,7 @@ _VERDICT = re.compile(
 )
 
 
-class Entry(NamedTuple):
+class ListedOption(NamedTuple):
     """An option as an element of a list, and what is said of it."""
 
     letter: str
@@ -608,14 +608,14 @@ class Entry(NamedTuple):
     text: str
 
 
-def _entries(prose: Prose) -> list[Entry]:
+def _entries(prose: Prose) -> list[ListedOption]:
     """Options in a list, in order, the last 60."""
     found = [match for match in _ENTRY.finditer(prose.text) if _letter(match[1], prose.options)][-60:]
     ends = [*(match.start() for match in found[1:]), len(prose.text)][: len(found)]
-    entries: list[Entry] = []
+    entries: list[ListedOption] = []
     for match, end in zip(found, ends, strict=True):
         text = prose.text[match.end() : min(end, match.end() + 300)]
-        entries.append(Entry(match[1], _verdict(text), f"{match[0]} {text.strip()}"))
+        entries.append(ListedOption(match[1], _verdict(text), f"{match[0]} {text.strip()}"))
     return entries
 
 
@@ -626,7 +626,7 @@ def _verdict(text: str) -> bool | None:
     return bool(match[4] or (match[2] and not match[1]))
 
 
-def _verdicts(prose: Prose) -> Match | None:
+def _verdicts(prose: Prose) -> ChoiceMatch | None:
     """A list of options with a verdict each: the only one that is called right."""
     entries = _entries(prose)
     if len({entry.letter for entry in entries}) < 2 or all(entry.verdict is None for entry in entries):
@@ -635,22 +635,22 @@ def _verdicts(prose: Prose) -> Match | None:
     if not right:
         return _left(prose, entries)
     letters = {entry.letter for entry in right}
-    return Match(frozenset[int]().union(*(_letter(letter, prose.options) for letter in letters)), right[-1].text)
+    return ChoiceMatch(frozenset[int]().union(*(_letter(letter, prose.options) for letter in letters)), right[-1].text)
 
 
-def _left(prose: Prose, entries: Sequence[Entry]) -> Match | None:
+def _left(prose: Prose, entries: Sequence[ListedOption]) -> ChoiceMatch | None:
     """Of a list of wrong options the one that is concluded from it: `A is wrong, B is wrong, so C`."""
     last = prose.own[-1:] or [""]
     bare = _BARE.fullmatch(last[0])
-    concluded = Match(_letter(bare[1], prose.options), last[0]) if bare else _end(prose)
+    concluded = ChoiceMatch(_letter(bare[1], prose.options), last[0]) if bare else _end(prose)
     wrong = frozenset[int]().union(*(_letter(each.letter, prose.options) for each in entries if each.verdict is False))
     if concluded and len(concluded.meant) == 1 and not concluded.meant & wrong:
         return concluded
     is_list = len(entries) > 2 and any(entry.verdict is not None for entry in entries[:2])
-    return Match(NONE, entries[-1].text) if is_list else None
+    return ChoiceMatch(NONE, entries[-1].text) if is_list else None
 
 
-def _lead(prose: Prose) -> Match | None:
+def _lead(prose: Prose) -> ChoiceMatch | None:
     """A first line that is nothing but a choice, above an explanation that calls no other option right."""
     first, _, rest = prose.text.partition("\n")
     meant = _choice(first, prose.options)
@@ -662,7 +662,7 @@ def _lead(prose: Prose) -> Match | None:
     stated = [found.meant for rule in (_declared, _end) if (found := rule(below)) is not None]
     right = [_letter(entry.letter, prose.options) for entry in _entries(below) if entry.verdict]
     others = [each for each in (*lines, *stated, *right) if each is not None and each != meant]
-    return None if others else Match(meant, first)
+    return None if others else ChoiceMatch(meant, first)
 
 
 _DECLARED = re.compile(
@@ -689,7 +689,7 @@ def _is_supposed(text: str, match: re.Match[str]) -> bool:
     return "would" in match[0] and _SUPPOSED.search(text[max(0, match.start() - 160) : match.start()]) is not None
 
 
-def _declared(prose: Prose) -> Match | None:
+def _declared(prose: Prose) -> ChoiceMatch | None:
     """`D is correct`: what is called right, if only one thing is."""
     found = [match for match in _DECLARED.finditer(prose.text) if not _is_supposed(prose.text, match)]
     meant = frozenset[int]().union(*(_letter(match[1], prose.options) for match in found))
@@ -698,24 +698,24 @@ def _declared(prose: Prose) -> Match | None:
         if by_text:
             meant |= by_text
             found.append(match)
-    return Match(meant, found[-1][0].strip()) if found else None
+    return ChoiceMatch(meant, found[-1][0].strip()) if found else None
 
 
-def _whole_yes_no(segment: str, options: Sequence[str]) -> Meant:
+def _whole_yes_no(segment: str, options: Sequence[str]) -> OptionSet:
     meant = _yes_no(segment, options)
     return meant & (_choice(segment, options) or NONE) or meant
 
 
-def _first_word(prose: Prose) -> Match | None:
+def _first_word(prose: Prose) -> ChoiceMatch | None:
     """`No, he does not`, where the options begin with yes and no."""
     found = [(segment, _whole_yes_no(segment, prose.options)) for segment in prose.own]
     named = [(segment, meant) for segment, meant in found if meant]
     if not named:
         return None
-    return Match(frozenset[int]().union(*(meant for _, meant in named)), named[0][0])
+    return ChoiceMatch(frozenset[int]().union(*(meant for _, meant in named)), named[0][0])
 
 
-def _line(prose: Prose) -> Match | None:
+def _line(prose: Prose) -> ChoiceMatch | None:
     """A line or a sentence that is nothing but a choice. Those that repeat several options choose none.
 
     A bare letter behind a list of options is the choice.
@@ -728,8 +728,8 @@ def _line(prose: Prose) -> Match | None:
     others = [(segment, other) for segment, other in named[:-1] if other != meant]
     is_list = len({other for _, other in others}) > 1 and not any(_BARE.fullmatch(segment) for segment, _ in others)
     if _BARE.fullmatch(last) and is_list:
-        return Match(meant, last)
-    return Match(frozenset[int]().union(*(each for _, each in named)), last)
+        return ChoiceMatch(meant, last)
+    return ChoiceMatch(frozenset[int]().union(*(each for _, each in named)), last)
 
 
 _SPACED = re.compile(
@@ -739,9 +739,9 @@ _SPACED = re.compile(
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs)\.$")
 
 
-def _start(prose: Prose) -> Match | None:
+def _start(prose: Prose) -> ChoiceMatch | None:
     """A sentence that starts like `B. The man lifts it.`, if all that do name one option."""
-    meant: list[Meant] = []
+    meant: list[OptionSet] = []
     matched = before = ""
     for segment in prose.own:
         match = _LABELLED.match(segment[:500]) or _SPACED.match(segment)
@@ -749,7 +749,7 @@ def _start(prose: Prose) -> Match | None:
             meant.append(_labelled(match, prose.options) if match.re is _LABELLED else _letter(match[1], prose.options))
             matched = matched or segment
         before = segment
-    return Match(frozenset[int]().union(*meant), matched) if meant else None
+    return ChoiceMatch(frozenset[int]().union(*meant), matched) if meant else None
 
 
 _KEY_LETTER = re.compile(r"[AQ]\s?:")
@@ -763,9 +763,9 @@ _TRAILING = re.compile(
 _CLAUSE = re.compile(r"[.!?;\n]\s|\b(?:so|thus|therefore|hence)\b")
 
 
-def _end(prose: Prose) -> Match | None:
+def _end(prose: Prose) -> ChoiceMatch | None:
     """A sentence that ends like `the man lifts it, so C.`, if all that do name one option."""
-    meant: list[Meant] = []
+    meant: list[OptionSet] = []
     matched = ""
     for segment in prose.own:
         match = _TRAILING.search(segment[-60:])
@@ -773,7 +773,7 @@ def _end(prose: Prose) -> Match | None:
         if match and match[1].isupper() and not is_denied(clause) and not _KEY_LETTER.match(segment):
             meant.append(_letter(match[1], prose.options))
             matched = segment
-    return Match(frozenset[int]().union(*meant), matched) if meant else None
+    return ChoiceMatch(frozenset[int]().union(*meant), matched) if meant else None
 
 
 _DOUBT = re.compile(
@@ -796,9 +796,9 @@ _BACK = re.compile(
 )
 
 
-def _mentioned(prose: Prose) -> Match | None:
+def _mentioned(prose: Prose) -> ChoiceMatch | None:
     """The only option that is named anywhere, if nothing near it takes it back."""
-    meant: list[Meant] = []
+    meant: list[OptionSet] = []
     matched = ""
     has_doubt = follows = is_meant = False
     for segment in prose.own:
@@ -810,10 +810,10 @@ def _mentioned(prose: Prose) -> Match | None:
         )
         is_meant |= bool(letters) and _FITTING.search(segment) is not None
         follows = bool(letters)
-    return Match(frozenset[int]().union(*meant), matched) if meant and is_meant and not has_doubt else None
+    return ChoiceMatch(frozenset[int]().union(*meant), matched) if meant and is_meant and not has_doubt else None
 
 
-AnswerRule = Rule[Prose, Match]
+AnswerRule = Rule[Prose, ChoiceMatch]
 
 RULES: tuple[AnswerRule, ...] = (
     Rule("whole reply", _whole, "B) blue ball", "The ball is blue."),
@@ -866,7 +866,7 @@ WEAK_KEYS = frozenset(
 _LETTER_KEYS = ("letter", "option", "choice", "answer", "label", "id", "value", "text")
 
 
-def _of_objects(said: Said, options: tuple[str, ...]) -> tuple[str, Match] | None:
+def _of_objects(said: ReplyText, options: tuple[str, ...]) -> tuple[str, ChoiceMatch] | None:
     """What the objects say; an announcement behind them counts more, and other prose only as an announcement."""
     strong = [rule for rule in RULES if rule.name in {"correction", "contrast", "announcement"}]
     later = _first(strong, Prose(said.after, options))
@@ -874,33 +874,33 @@ def _of_objects(said: Said, options: tuple[str, ...]) -> tuple[str, Match] | Non
         return later
     found = [match for each in said.objects if (match := _of_object(said.text, each.values, options)) is not None]
     if said.is_list and found:
-        return "JSON list", Match(frozenset[int]().union(*(match.meant for match in found)), found[-1].text)
+        return "JSON list", ChoiceMatch(frozenset[int]().union(*(match.meant for match in found)), found[-1].text)
     if found:
         return "JSON key", found[-1]
-    return _first(strong, Prose(said.prose, options)) or ("JSON without an answer", Match(NONE, ""))
+    return _first(strong, Prose(said.prose, options)) or ("JSON without an answer", ChoiceMatch(NONE, ""))
 
 
-def _of_object(text: str, values: Mapping[str, Value], options: tuple[str, ...]) -> Match | None:
+def _of_object(text: str, values: Mapping[str, JsonValue], options: tuple[str, ...]) -> ChoiceMatch | None:
     """What the own keys of an object mean; None where it has none that names an answer."""
     keys = [key for key in values if key in ANSWER_KEYS] or [key for key in values if key in WEAK_KEYS]
     if not keys:
         return None
     meant = [_of_value(text[values[key].start : values[key].end].strip(), options) for key in keys]
     shown = ", ".join(f'"{key}": {text[values[key].start : values[key].end].strip()}' for key in keys)
-    return Match(frozenset[int]().union(*meant) if all(meant) else NONE, shown)
+    return ChoiceMatch(frozenset[int]().union(*meant) if all(meant) else NONE, shown)
 
 
-def _of_value(written: str, options: tuple[str, ...]) -> Meant:
+def _of_value(written: str, options: tuple[str, ...]) -> OptionSet:
     try:
-        node = literals.read(written, 0).node
-    except Junk:
+        node = literals.read_literal(written, 0).node
+    except NoLiteral:
         node = written
-    except Cut:
+    except Truncated:
         return NONE
     return _of_node(node, written, options)
 
 
-def _of_node(node: Node, written: str, options: tuple[str, ...]) -> Meant:
+def _of_node(node: Node, written: str, options: tuple[str, ...]) -> OptionSet:
     if isinstance(node, list):
         return _of_node(node[0], "", options) if len(node) == 1 else NONE
     if isinstance(node, dict):
@@ -926,7 +926,7 @@ def letter_place(text: str) -> int | None:
     None where it names none so, or in words alone.
     """
     plain = _EMPHASIS.sub(lambda match: " " * len(match[0]), reply_text.plain(text))
-    for place in places(plain):
+    for place in answer_positions(plain):
         match = _LETTER.match(plain, place)
         if match and not _is_article(match, plain):
             return match.start(1) if match[1].isupper() else None

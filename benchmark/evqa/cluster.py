@@ -15,7 +15,7 @@ STORE_BYTES = 256 * 2**20
 NOT_STARTED = "Ray did not start on this machine"
 """Begins the error."""
 
-QUIET_AND_PATIENT = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "90000",
     "RAY_worker_niceness": "0",
@@ -25,7 +25,7 @@ workers are as urgent as the command (Ray's own choice is nice 15)."""
 
 
 @contextmanager
-def connected(num_cpus: int, address: str | None) -> Generator[Any]:
+def ray_session(num_cpus: int, address: str | None) -> Generator[Any]:
     """Ray's module, with a cluster behind it: the one that this process is in, else a new one while it is needed.
 
     Args:
@@ -38,7 +38,7 @@ def connected(num_cpus: int, address: str | None) -> Generator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    for name, value in QUIET_AND_PATIENT.items():
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is None:
         _start(ray, num_cpus)
@@ -50,7 +50,7 @@ def connected(num_cpus: int, address: str | None) -> Generator[Any]:
         ray.shutdown()
 
 
-def gpus_each(ray: Any, count: int, wanted: int) -> int:
+def gpus_per_worker(ray: Any, count: int, wanted: int) -> int:
     """GPUs of each of `count` workers: `wanted` where there are GPUs, else 0.
 
     `ValueError`: there are too few of anything.

@@ -47,14 +47,16 @@ def object_colours(pixels: Sequence[NDArray[np.uint8] | None]) -> list[Colour]:
         distances = -np.arange(len(PALETTE), dtype=np.float64)
         if rgb is not None and len(rgb):
             median = np.median(rgb, axis=0)
-            distances = np.array([distance(colour, median) for colour in PALETTE])
+            distances = np.array([colour_distance(colour, median) for colour in PALETTE])
         choice = int(np.argmax(distances - MAX_USE_PENALTY * uses))
         uses[choice] += 1
         colours.append(PALETTE[choice])
     return colours
 
 
-def distance(first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]) -> float:
+def colour_distance(
+    first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]
+) -> float:
     """Smallest CIE76 distance of two sRGB colours over normal vision, protanopia and deuteranopia."""
     return min(float(np.linalg.norm(_lab(first, vision) - _lab(second, vision))) for vision in VISION)
 

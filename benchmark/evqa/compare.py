@@ -25,8 +25,8 @@ def compare(first: Path, second: Path, data: str | None, choice: str | None = No
     titles = [title for title in one.metrics if title in two.metrics]
     counts = counted({"A": one.metrics, "B": two.metrics}, titles)
     left_out = "".join(f"\n{line}" for row in (one, two) for line in left_out_lines(row))
-    head = f"{partial_line([one, two])}A: {first}\nB: {second}\n{about(one.preset)}"
-    return f"{head}\n\n{differences(one, two)}\n\n{counts}{left_out}"
+    head = f"{partial_line([one, two])}A: {first}\nB: {second}\n{legend(one.preset)}"
+    return f"{head}\n\n{metric_differences(one, two)}\n\n{counts}{left_out}"
 
 
 def _scored(first: Path, second: Path, data: str | None, choice: str | None) -> tuple[Scores, Scores]:
@@ -34,7 +34,7 @@ def _scored(first: Path, second: Path, data: str | None, choice: str | None) -> 
     dataset = evaluate.dataset_of(first, data)
     preset = choice or evaluate.presets_of(evaluate.BOTH, dataset)[0]
     evaluate.dataset_of(second, data or dataset.name)
-    part = evaluate.common_part([first, second], dataset)
+    part = evaluate.common_subset([first, second], dataset)
     one, two = (
         part.mark(evaluate.scores_of(evaluate.predictions_of(run, part.dataset), part.dataset, [preset], name))[0]
         for run, name in ((first, "A"), (second, "B"))
@@ -55,7 +55,7 @@ def _read(first: Path, second: Path, data: str | None, choice: str | None) -> tu
     return one.model_copy(update={"name": "A"}), two.model_copy(update={"name": "B"})
 
 
-def about(preset: str) -> str:
+def legend(preset: str) -> str:
     """How to read the table."""
     return (
         f"preset {preset}, in percent; intervals and p by drawing videos (the same ones for both); "
@@ -64,7 +64,7 @@ def about(preset: str) -> str:
     )
 
 
-class Tested(NamedTuple):
+class MetricDifference(NamedTuple):
     """One metric of two runs on the same samples."""
 
     title: str
@@ -75,7 +75,7 @@ class Tested(NamedTuple):
     """Only A, only B, p of McNemar's test; None where values are not 0 or 1."""
 
 
-def differences(first: Scores, second: Scores) -> str:
+def metric_differences(first: Scores, second: Scores) -> str:
     """One row per metric: both means, their difference, and for metrics that are right or wrong McNemar's test."""
     tests = [test for title in first.metrics if title in second.metrics and (test := _test(first, second, title))]
     drawn = _adjusted([test.gain.p for test in tests])
@@ -90,7 +90,7 @@ def _adjusted(ps: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in ps]
 
 
-def _test(first: Scores, second: Scores, title: str) -> Tested | None:
+def _test(first: Scores, second: Scores, title: str) -> MetricDifference | None:
     pairs = [
         (one, two, sample.video_id)
         for name, sample in first.samples.items()
@@ -101,7 +101,7 @@ def _test(first: Scores, second: Scores, title: str) -> Tested | None:
     if not pairs:
         return None
     ours, theirs, videos = zip(*pairs, strict=True)
-    return Tested(
+    return MetricDifference(
         title=title,
         means=(sum(ours) / len(ours), sum(theirs) / len(theirs)),
         gain=paired_difference(ours, theirs, videos),
@@ -110,7 +110,7 @@ def _test(first: Scores, second: Scores, title: str) -> Tested | None:
     )
 
 
-def _row(test: Tested, drawn: float | None, paired: float | None) -> list[str]:
+def _row(test: MetricDifference, drawn: float | None, paired: float | None) -> list[str]:
     return [
         test.title,
         *(f"{100 * mean:.1f}" for mean in test.means),

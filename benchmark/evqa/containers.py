@@ -34,7 +34,7 @@ MAX_OPEN = 4
 """Containers that are kept open after use."""
 
 
-class Identity(NamedTuple):
+class FileIdentity(NamedTuple):
     """What tells a file from another one at the same path, and from itself after a change."""
 
     device: int
@@ -45,7 +45,7 @@ class Identity(NamedTuple):
     """Nanoseconds."""
 
 
-class Beginning(NamedTuple):
+class FileHead(NamedTuple):
     """What a decoder was given from the file's first packet on, so that it can go on from there."""
 
     packets: list[Packet[VideoStream]]
@@ -53,30 +53,30 @@ class Beginning(NamedTuple):
     """What came out for them."""
 
 
-class Opened(NamedTuple):
+class OpenedFile(NamedTuple):
     """An opened file and its video stream."""
 
     container: InputContainer
     stream: VideoStream
-    beginning: list[Beginning]
+    beginning: list[FileHead]
     """At most one. It holds until the next seek, so its first user takes it out, or who seeks."""
 
 
-Key = tuple[Path, Identity]
+Key = tuple[Path, FileIdentity]
 
 
-class _Kept:
+class _ContainerCache:
     """Containers that nobody uses at the moment, the last used ones at the end."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.free: list[tuple[Key, Opened]] = []
+        self.free: list[tuple[Key, OpenedFile]] = []
 
 
-_kept = _Kept()
+_kept = _ContainerCache()
 
 
-def identity_of(path: Path) -> Identity:
+def identity_of(path: Path) -> FileIdentity:
     """The identity of a file now; a `ValueError` where there is none or it is empty."""
     try:
         status = path.stat()
@@ -86,11 +86,11 @@ def identity_of(path: Path) -> Identity:
         raise ValueError(f"{path} cannot be read as a video: {error}") from error
     if status.st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): fetch it again")
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @contextmanager
-def failures_named(path: Path) -> Generator[None]:
+def ffmpeg_errors(path: Path) -> Generator[None]:
     """FFmpeg's errors as `ValueError` with the path."""
     try:
         yield
@@ -100,7 +100,7 @@ def failures_named(path: Path) -> Generator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Generator[Opened]:
+def open_file(path: Path) -> Generator[OpenedFile]:
     """A newly opened file, at its beginning; closed afterwards."""
     found = _open(path)
     with found.container:
@@ -108,7 +108,7 @@ def opened(path: Path) -> Generator[Opened]:
 
 
 @contextmanager
-def borrowed(path: Path, identity: Identity, *, is_new: bool = False) -> Generator[Opened]:
+def cached_file(path: Path, identity: FileIdentity, *, is_new: bool = False) -> Generator[OpenedFile]:
     """An opened file, kept open afterwards unless an error came.
 
     It is at any position, so seek before reading; with `is_new` it is newly opened, at its beginning.
@@ -135,7 +135,7 @@ def close_all() -> None:
         found.container.close()
 
 
-def _take(key: Key) -> Opened | None:
+def _take(key: Key) -> OpenedFile | None:
     with _kept.lock:
         for place, (other, found) in enumerate(_kept.free):
             if other == key:
@@ -144,7 +144,7 @@ def _take(key: Key) -> Opened | None:
     return None
 
 
-def _give(key: Key, found: Opened) -> None:
+def _give(key: Key, found: OpenedFile) -> None:
     """Keep a container for the next reader; those of the file's former states, and the oldest, are closed."""
     with _kept.lock:
         free = [*_kept.free, (key, found)]
@@ -163,11 +163,11 @@ def _start_child() -> None:
 os.register_at_fork(after_in_child=_start_child)
 
 
-def _open(path: Path) -> Opened:
+def _open(path: Path) -> OpenedFile:
     limits = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     container = av.open(str(path.absolute()), container_options=limits)
     try:
-        return Opened(container, _video_stream(path, container), [])
+        return OpenedFile(container, _video_stream(path, container), [])
     except BaseException:
         container.close()
         raise

@@ -27,33 +27,33 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
-class Threads(NamedTuple):
+class ThreadPolicy(NamedTuple):
     """How many threads, and why."""
 
     number: int
     reason: str
 
 
-def quieten(environment: MutableMapping[str, str] = os.environ) -> None:
+def set_openmp_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let OpenMP's threads wait asleep; what is set already stays. It counts where torch is imported afterwards."""
     for name, value in QUIET.items():
         environment.setdefault(name, value)
 
 
-def apply() -> Threads:
+def set_num_threads() -> ThreadPolicy:
     """Set the number of torch's threads in this process, where torch is imported; it is never raised."""
-    quieten()
-    threads = policy()
+    set_openmp_wait_policy()
+    threads = thread_policy()
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() > threads.number:
         torch.set_num_threads(threads.number)
     return threads
 
 
-def policy() -> Threads:
+def thread_policy() -> ThreadPolicy:
     """Threads for inference: `OMP_NUM_THREADS`, else the cores that this process may use and that are idle."""
     if (wanted := os.environ.get(THREADS, "").split(",")[0]).isdigit() and int(wanted) > 0:
-        return Threads(int(wanted), f"{THREADS}={wanted}")
+        return ThreadPolicy(int(wanted), f"{THREADS}={wanted}")
     allowed, reasons = affinity(), list[str]()
     if allowed < (os.cpu_count() or 1):
         reasons.append(f"affinity allows {allowed}")
@@ -65,7 +65,7 @@ def policy() -> Threads:
     idle = min(MAX_THREADS, max(1, allowed - round(min(load, allowed))))
     if idle < allowed:
         reasons.append(f"load {load:.1f}" if idle < MAX_THREADS else f"at most {MAX_THREADS}")
-    return Threads(idle, ", ".join([f"{os.cpu_count()} cores", *reasons]))
+    return ThreadPolicy(idle, ", ".join([f"{os.cpu_count()} cores", *reasons]))
 
 
 def affinity() -> int:

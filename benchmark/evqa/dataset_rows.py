@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 @dataclass(frozen=True)
-class DatasetRow:
+class DatasetSpec:
     """Where a data set comes from."""
 
     folder: str
@@ -26,18 +26,18 @@ MADE_HERE = "made by the command itself"
 """`DatasetRow.source` of data that are not published anywhere."""
 
 
-class Place(NamedTuple):
+class SampleFile(NamedTuple):
     """Where a file of samples lies below the data root."""
 
     folder: str
     file: str
 
 
-IN_PLACE: dict[str, Place] = {
-    "st-evidence-instruct": Place("st-evidence-instruct/gen_mask", "samples.jsonl"),
-    "st-evidence-instruct-qa": Place(".", "st_evidence_instruct_qa.jsonl"),
-    "ref-sav": Place(".", "ref_sav.jsonl"),
-    "llava-instruct": Place(".", "llava_instruct.jsonl"),
+IN_PLACE: dict[str, SampleFile] = {
+    "st-evidence-instruct": SampleFile("st-evidence-instruct/gen_mask", "samples.jsonl"),
+    "st-evidence-instruct-qa": SampleFile(".", "st_evidence_instruct_qa.jsonl"),
+    "ref-sav": SampleFile(".", "ref_sav.jsonl"),
+    "llava-instruct": SampleFile(".", "llava_instruct.jsonl"),
 }
 """Data sets whose published folders are called otherwise than ours, or are several: read in place.
 
@@ -54,8 +54,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 """Of those data sets, what their readers expect in one folder, below the published root."""
 
 
-def _shapes(split: str, about: str) -> DatasetRow:
-    return DatasetRow(
+def _shapes(split: str, about: str) -> DatasetSpec:
+    return DatasetSpec(
         folder=f"shapes/{split}",
         about=about,
         source=MADE_HERE,
@@ -79,40 +79,40 @@ RESEARCH_ONLY = "research, not for commercial use"
 
 def _trained(
     folder: str, about: str, source: str, licence: str = UNSTATED, *, prepare: str = "", file: str = "samples.jsonl"
-) -> DatasetRow:
+) -> DatasetSpec:
     """A set of the training mixture."""
     script = f"python data/{prepare or folder}/prepare.py"
-    return DatasetRow(folder=folder, about=about, source=source, licence=licence, prepare=script, file=file)
+    return DatasetSpec(folder=folder, about=about, source=source, licence=licence, prepare=script, file=file)
 
 
-def _sharing(folder: str, name: str, about: str) -> DatasetRow:
+def _sharing(folder: str, name: str, about: str) -> DatasetSpec:
     """One of the sets that share a folder."""
     file = f"{name.replace('-', '_')}.jsonl"
     script = f"python data/{folder}/prepare.py {name}"
     source = SHARED_FOLDERS[folder]
-    return DatasetRow(folder=folder, about=about, source=source, licence=UNSTATED, prepare=script, file=file)
+    return DatasetSpec(folder=folder, about=about, source=source, licence=UNSTATED, prepare=script, file=file)
 
 
-DATASETS: dict[str, DatasetRow] = {
+DATASETS: dict[str, DatasetSpec] = {
     "shapes-train": _shapes("train", "synthetic world, training split (levels 1 and 2)"),
     "shapes-val": _shapes("val", "synthetic world, validation split (level 1)"),
     "shapes-test": _shapes("test", "synthetic world, test split (level 1)"),
     "shapes2-test": _shapes("test2", "synthetic world, harder test split (level 2)"),
-    "st-evidence-gen": DatasetRow(
+    "st-evidence-gen": DatasetSpec(
         folder="st_evidence_gen",
         about="ST-Evidence, generative: answer, evidence in time, evidence masks",
         source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
         licence="CC-BY-NC-4.0",
         prepare="python data/st_evidence_gen/prepare.py",
     ),
-    "st-evidence-mcq": DatasetRow(
+    "st-evidence-mcq": DatasetSpec(
         folder="st_evidence_mcq",
         about="ST-Evidence, multiple choice: answer, evidence in time, evidence in space",
         source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
         licence="CC-BY-NC-4.0",
         prepare="python data/st_evidence_mcq/prepare.py",
     ),
-    "st-evidence-instruct": DatasetRow(
+    "st-evidence-instruct": DatasetSpec(
         folder="st_evidence_instruct",
         about="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",
         source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Instruct",
@@ -167,7 +167,7 @@ DATASETS: dict[str, DatasetRow] = {
 }
 
 
-class Published(NamedTuple):
+class HubFiles(NamedTuple):
     """Files of a data set on the hub."""
 
     repository: str
@@ -185,26 +185,26 @@ BENCH = "Salesforce/ST-Evidence-Bench"
 UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
 
 
-def _bench(folder: str, note: str = "") -> Published:
-    return Published(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
+def _bench(folder: str, note: str = "") -> HubFiles:
+    return HubFiles(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
 
 
-def _instruct(part: str, note: str = "") -> Published:
+def _instruct(part: str, note: str = "") -> HubFiles:
     mirrors = ("wang-sj16/ST-Evidence-Instruct",)
-    return Published("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
+    return HubFiles("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
 
 
-def _unipixel(folder: str, note: str = "") -> Published:
+def _unipixel(folder: str, note: str = "") -> HubFiles:
     """A set of UniPixel's collection: a folder, or an archive of one."""
-    return Published(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
+    return HubFiles(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
 
 
-HUB: dict[str, Published] = {
+HUB: dict[str, HubFiles] = {
     "st-evidence-gen": _bench("st_evidence_gen"),
     "st-evidence-mcq": _bench("st_evidence_mcq", "the videos are those of NExT-QA, fetched from its authors"),
     "st-evidence-instruct": _instruct("gen_mask"),
     "st-evidence-instruct-qa": _instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
-    "vicas": Published("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
+    "vicas": HubFiles("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
     "revos": _unipixel("revos"),
     "mevis": _unipixel("mevis"),
     "lvvis": _unipixel("lvvis"),

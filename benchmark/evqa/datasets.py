@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
 from evqa import links, roots, suggestions, track_files
-from evqa.dataset_rows import DATASETS, HUB, IN_PLACE, MADE_HERE, Place
+from evqa.dataset_rows import DATASETS, HUB, IN_PLACE, MADE_HERE, SampleFile
 from evqa.jsonl import BadLine, numbered_records
 from evqa.schema import NO_VIDEO, Sample
 
@@ -46,7 +46,7 @@ def load(name_or_folder: str) -> Dataset:
     folder = path.parent
     rejected: list[BadLine] = []
     if path.stat().st_size > LARGE:
-        found = catalogue(name_or_folder, _cannot_be_inlined(rejected))
+        found = open_lazy(name_or_folder, _cannot_be_inlined(rejected))
         read = replace(found, has_tracks_inside=True)
         return Dataset(name, folder, read, tuple(sorted([*rejected, *found.rejected])), found.sha256)
     samples = tuple(_inline(_checked(path, folder.resolve(), rejected), rejected))
@@ -63,7 +63,7 @@ PATHS = ("video", "masks", "objects", "track_file", "label_map")
 
 
 @dataclass(frozen=True)
-class Catalogue(Sequence[Sample]):
+class LazyDataset(Sequence[Sample]):
     """The samples of a data set that is too large for memory: each is read when it is asked for.
 
     Their tracks stay in `Sample.track_file` where they are (see `track_files.tracks_of`), unless they are
@@ -107,10 +107,10 @@ class Catalogue(Sequence[Sample]):
     def _read(self, file: BinaryIO, offset: int) -> Sample:
         file.seek(offset)
         sample = _joined(Sample.model_validate_json(file.readline()), self._root)
-        return track_files.with_tracks(sample) if self.has_tracks_inside else sample
+        return track_files.read_tracks_into(sample) if self.has_tracks_inside else sample
 
 
-def catalogue(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> Catalogue:
+def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> LazyDataset:
     """The samples of a data set, each checked once now and read again when it is used.
 
     Args:
@@ -130,7 +130,7 @@ def catalogue(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
         rejected.append(_unfinished(unfinished))
     if not offsets:
         raise ValueError(f"no sample of {path} can be used ({dict(left_out)}, {_reasons(rejected)}): {_advice(name)}")
-    return Catalogue(path, offsets, tuple(sorted(rejected)), left_out, sha256)
+    return LazyDataset(path, offsets, tuple(sorted(rejected)), left_out, sha256)
 
 
 def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
@@ -145,7 +145,7 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"path cannot be followed: {text[:200]!r}, {error}") from error
     if not target.is_relative_to(root) and not links.is_allowed(target):
-        raise ValueError(f"path leaves its folder: {text[:200]!r} is a link to {target}; {links.advice(target)}")
+        raise ValueError(f"path leaves its folder: {text[:200]!r} is a link to {target}; {links.link_advice(target)}")
     return root / relative
 
 
@@ -158,7 +158,9 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
     path = Path(name_or_folder)
     if path.suffix != ".jsonl":
         if not path.is_dir():
-            raise suggestions.unknown("data set", name_or_folder, DATASETS, more="; or give an existing folder")
+            raise suggestions.unknown_name_message(
+                "data set", name_or_folder, DATASETS, more="; or give an existing folder"
+            )
         path /= "samples.jsonl"
     name = _name_of(path) or name_or_folder
     if not path.is_file():
@@ -184,10 +186,10 @@ def prepared_file(name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _places(name: str) -> list[Place]:
+def _places(name: str) -> list[SampleFile]:
     """Where the samples of a name may lie below a root."""
     row = DATASETS[name]
-    return [Place(row.folder, row.file), *([IN_PLACE[name]] if name in IN_PLACE else [])]
+    return [SampleFile(row.folder, row.file), *([IN_PLACE[name]] if name in IN_PLACE else [])]
 
 
 def _name_of(path: Path) -> str | None:
@@ -209,7 +211,7 @@ def _advice(name: str) -> str:
     return f"run {download}`{script}`{source}"
 
 
-def how_to_get(name: str) -> str:
+def download_advice(name: str) -> str:
     """The command that brings the videos of a data set."""
     row = DATASETS.get(name)
     if row is None:
@@ -242,7 +244,7 @@ def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Samp
     """Samples with their tracks inside them; one whose tracks cannot be read is rejected."""
     for sample in samples:
         try:
-            yield track_files.with_tracks(sample)
+            yield track_files.read_tracks_into(sample)
         except ValueError as error:
             rejected.append(BadLine(0, f"sample {sample.id}: {error}"))
 

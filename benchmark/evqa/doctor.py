@@ -75,7 +75,7 @@ def diagnose(*, imports: bool = True) -> list[Finding]:
         compiled_part(native.state()),
         *missing_extras(EXTRAS),
         *_torch(),
-        _threads(cores.policy()),
+        _threads(cores.thread_policy()),
         *_torchvision(),
         *_transformers(),
     ]
@@ -165,7 +165,7 @@ def _torch() -> Iterator[Finding]:
     yield Finding(level="ok" if cuda else "note", what=f"torch {version}, {build}", means=means)
 
 
-def _threads(threads: cores.Threads) -> Finding:
+def _threads(threads: cores.ThreadPolicy) -> Finding:
     means = f"models on the CPU compute with so many; {cores.THREADS}=N sets another number"
     if threads.reason.startswith(cores.THREADS):
         means = f"models on the CPU compute with so many; unset {cores.THREADS} to count the idle cores instead"
@@ -298,7 +298,7 @@ def _checkpoints() -> Iterator[Finding]:
     absent: list[str] = []
     for name in zoo.CHECKPOINTS:
         try:
-            (absent if zoo.find(name) is None else here).append(name)
+            (absent if zoo.find_checkpoint(name) is None else here).append(name)
         except ValueError as error:
             fix = roots.download_command(name)
             yield Finding(level="note", what=str(error), means=f"{name} cannot be loaded", fix=fix)

@@ -12,15 +12,15 @@ from typing import Literal, NamedTuple
 from evqa import baselines, datasets, inputs, methods, report, runner, samples_table, view
 from evqa import score as scoring
 from evqa.datasets import Dataset
-from evqa.export import Exported, export
-from evqa.metrics.case import Need, gold_has
+from evqa.export import ExportSummary, export
+from evqa.metrics.case import GoldField, gold_has
 from evqa.metrics.presets import OWN, OWN_CHOICES
 from evqa.metrics.presets import preset as preset_named
-from evqa.runner import writing
+from evqa.runner import user_errors_of_disk
 from evqa.schema import Prediction
-from evqa.score import Row
-from evqa.scores import Partial, Scores, read_scores, write_scores
-from evqa.shards import Selection, in_both, united
+from evqa.score import System
+from evqa.scores import PartialSelection, Scores, read_scores, write_scores
+from evqa.shards import Selection, intersection_of, union_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def dataset_of(run: Path, data: str | None) -> Dataset:
         if data is None:
             raise ValueError(f"{run} does not say what it was predicted on: name the data set with --data")
         return load_dataset(data)
-    about = runner.load(run).identity
+    about = runner.read_run_info(run).identity
     dataset = load_dataset(data or str(about["data"]))
     if dataset.sha256 != about["data_sha256"]:
         raise ValueError(
@@ -76,12 +76,12 @@ def file_of(run: Path) -> Path:
     return path
 
 
-class Part(NamedTuple):
+class ScoredSubset(NamedTuple):
     """What of a data set is scored."""
 
     dataset: Dataset
     """With the samples of the part alone."""
-    partial: Partial | None = None
+    partial: PartialSelection | None = None
     """None = it is the whole."""
 
     def mark(self, scores: Sequence[Scores]) -> list[Scores]:
@@ -91,45 +91,45 @@ class Part(NamedTuple):
 
 def selection_of(run: Path) -> Selection:
     """What a run was asked for; everything, where it does not say."""
-    record = runner.load(run).selection if (run / runner.RUN).is_file() else None
+    record = runner.read_run_info(run).selection if (run / runner.RUN).is_file() else None
     return Selection() if record is None else Selection.read(record)
 
 
-def part_of(dataset: Dataset, selection: Selection) -> Part:
+def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
     """The part of a data set that a selection is."""
     samples = selection.of(dataset)
     if len(samples) == len(dataset.samples):
-        return Part(dataset)
+        return ScoredSubset(dataset)
     if not samples:
         raise ValueError(f"no sample of {dataset.name} is in the selection ({selection}): there is nothing to score")
-    partial = Partial(samples=len(samples), total=len(dataset.samples), selection=selection.record())
-    return Part(replace(dataset, samples=tuple(samples)), partial)
+    partial = PartialSelection(samples=len(samples), total=len(dataset.samples), selection=selection.record())
+    return ScoredSubset(replace(dataset, samples=tuple(samples)), partial)
 
 
-def any_part(runs: Sequence[Path], dataset: Dataset) -> Part:
+def subset_of_any(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
     """The samples that any of several runs was asked for."""
-    return part_of(dataset, united([selection_of(run) for run in runs], dataset))
+    return subset_of(dataset, union_of([selection_of(run) for run in runs], dataset))
 
 
-def common_part(runs: Sequence[Path], dataset: Dataset) -> Part:
+def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
     """The samples that all of several runs were asked for."""
     selections = [selection_of(run) for run in runs]
-    return part_of(dataset, functools.reduce(lambda one, other: in_both(one, other, dataset), selections))
+    return subset_of(dataset, functools.reduce(lambda one, other: intersection_of(one, other, dataset), selections))
 
 
-def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> inputs.Predictions:
+def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> inputs.PredictionFile:
     """The predictions of a run or a file, with what the run's method asks for."""
-    found = inputs.predictions(file_of(run), dataset, masks)
+    found = inputs.open_predictions(file_of(run), dataset, masks)
     if not (run / runner.RUN).is_file():
         return found
-    method = runner.load(run).identity.get("method")
+    method = runner.read_run_info(run).identity.get("method")
     asks = methods.CHOSEN.get(str(method))
     return replace(found, asked=None if asks is None else inputs.needs_of(asks)) if method else found
 
 
 def score_run(
     run: Path,
-    part: Part,
+    part: ScoredSubset,
     choice: str,
     trivial: Sequence[Scores] = (),
     masks: Path | None = None,
@@ -140,13 +140,13 @@ def score_run(
     dataset = part.dataset
     found = predictions_of(run, dataset, masks)
     scores = part.mark(scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
-    path = _beside(run, SCORES)
-    with writing(path.parent, has_out=False):
+    path = _output_path(run, SCORES)
+    with user_errors_of_disk(path.parent, has_out=False):
         write_scores(path, [*scores, *part.mark(trivial)])
     return scores, path
 
 
-def _beside(run: Path, what: str) -> Path:
+def _output_path(run: Path, what: str) -> Path:
     """Where something that is made of a run lies: in its folder, or `FILE.what` beside its file.
 
     The name of a file keeps its ending where p.json and p.jsonl lie in one folder.
@@ -158,22 +158,22 @@ def _beside(run: Path, what: str) -> Path:
 
 
 def scores_of(
-    found: inputs.Predictions, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
+    found: inputs.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
     """The scores of a file of predictions, with what of it could not be read."""
-    who = Row(name, gives=found.asked)
+    who = System(name, gives=found.asked)
     rows = scoring.score_with(dataset, found.get, presets, row=who, workers=workers, lying=found.lying_masks)
     problems = found.problems
     for damaged in rows[0].problems:
         problems.add(f"{found.path}: key {damaged}")
-    for problem in inputs.named(problems.first, problems.count, MAX_WARNINGS):
+    for problem in inputs.format_problems(problems.first, problems.count, MAX_WARNINGS):
         logger.warning("%s", problem)
     counted = {"duplicates": found.duplicates, "unknown": found.unknown, "malformed": problems.count}
     return [
         row.model_copy(
             update={
                 "counts": row.counts.model_copy(update=counted),
-                "source": found.about(),
+                "source": found.describe(),
                 "problems": tuple(problems.first),
                 "left_out": _not_asked(row.preset, found.asked, dataset) | row.left_out,
             }
@@ -182,12 +182,12 @@ def scores_of(
     ]
 
 
-def _not_asked(preset: str, asked: frozenset[Need] | None, dataset: Dataset) -> dict[str, str]:
+def _not_asked(preset: str, asked: frozenset[GoldField] | None, dataset: Dataset) -> dict[str, str]:
     """Metrics that the data set has gold for, and that need what the model was not asked for."""
     if asked is None:
         return {}
     rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not asked.issuperset(row.needs)}
-    needed: set[Need] = {need for needs in rows.values() for need in needs}
+    needed: set[GoldField] = {need for needs in rows.values() for need in needs}
     gold = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
     reason = f"the model was asked for {', '.join(sorted(asked))} alone"
     return {title: reason for title, needs in rows.items() if gold.issuperset(needs)}
@@ -195,19 +195,19 @@ def _not_asked(preset: str, asked: frozenset[Need] | None, dataset: Dataset) -> 
 
 def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     """The scores of each sample, one row a sample and preset."""
-    with writing(path.parent, has_out=False):
+    with user_errors_of_disk(path.parent, has_out=False):
         path.parent.mkdir(parents=True, exist_ok=True)
         samples_table.write(path, scores, dataset)
 
 
-def export_run(run: Path, dataset: Dataset, out: Path | None) -> Exported:
+def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
     """A run in the original's form, in a new folder beside its predictions."""
-    beside = _beside(run, "original")
+    beside = _output_path(run, "original")
     found, name, step = predictions_of(run, dataset), name_of(run), ""
-    mode = runner.load(run).identity.get("masks") if (run / runner.RUN).is_file() else None
+    mode = runner.read_run_info(run).identity.get("masks") if (run / runner.RUN).is_file() else None
     if isinstance(mode, str):
         name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
-    with writing(beside.parent):
+    with user_errors_of_disk(beside.parent):
         return export(found, dataset, out or beside, name, step)
 
 
@@ -229,13 +229,13 @@ def write_report(
     predictions: dict[str, list[Prediction]] = {}
     scores: dict[str, list[Scores]] = {}
     for name, run in names.items():
-        part = part_of(dataset, selection_of(run))
+        part = subset_of(dataset, selection_of(run))
         found = predictions_of(run, part.dataset)
         scores[name] = part.mark(scores_of(found, part.dataset, presets, name))
         predictions[name] = list(found.all(part.dataset))
-    dataset = any_part(runs, dataset).dataset
+    dataset = subset_of_any(runs, dataset).dataset
     rows = [row for given in scores.values() for row in given]
-    with writing(out):
+    with user_errors_of_disk(out):
         out.mkdir(parents=True, exist_ok=True)
         shown = {name: (predictions[name], scores[name]) for name in names}
         page = view.write_page(out, dataset, shown, baselines=trivial, curves=curves, limit=limit)
@@ -252,7 +252,7 @@ def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -
             found.append(read_run(run, choice or (found[0].preset if found else None)))
             continue
         dataset = dataset_of(run, data)
-        part = part_of(dataset, selection_of(run))
+        part = subset_of(dataset, selection_of(run))
         preset = choice or (found[0].preset if found else presets_of(BOTH, dataset)[0])
         given = predictions_of(run, part.dataset)
         found += part.mark(scores_of(given, part.dataset, [preset], name))

@@ -22,7 +22,7 @@ from evqa.overlay import (
     SPAN_COLOUR,
     Frame,
     Mask,
-    ObjectMask,
+    OverlayMask,
     PromptMark,
     caption,
     draw_objects,
@@ -68,7 +68,9 @@ class EvidenceDrawing:
 
     def write_sheet(self, path: Path) -> None:
         """Write one PNG of frames spread over the clip, both ends and the frames of prompts included."""
-        tiles = [self._tile(index, image) for index, image in media.frames(self.video, self._sheet_indices, keep=True)]
+        tiles = [
+            self._tile(index, image) for index, image in media.read_frames(self.video, self._sheet_indices, keep=True)
+        ]
         columns = min(4, len(tiles))
         width = GAP + columns * (tiles[0].width + GAP)
         head = Image.fromarray(caption(self.caption, width, background=(255, 255, 255)))
@@ -86,11 +88,11 @@ class EvidenceDrawing:
 
     def _film(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """A frame for each of the ascending `seconds`: the clip's nearest, drawn once."""
-        nearest = media.nearest(self.video, seconds)
+        nearest = media.nearest_index(self.video, seconds)
         moments = iter(zip(nearest, seconds, strict=True))
         index, second = next(moments)
         head: Frame | None = None
-        for current, frame in media.frames(self.video, sorted(set(nearest)), keep=True):
+        for current, frame in media.read_frames(self.video, sorted(set(nearest)), keep=True):
             drawn = self._draw(frame, current, _film_size(self.video))
             width = drawn.shape[1]
             head = caption(self.caption, width) if head is None else head
@@ -123,17 +125,19 @@ class EvidenceDrawing:
         marks = [mark for mark in self.prompts if abs(mark.second - second) <= PROMPT_SECONDS]
         return draw_prompts(draw_objects(image, objects), marks, size[1] / frame.shape[1])
 
-    def _object_masks(self, index: int, size: tuple[int, int]) -> list[ObjectMask]:
+    def _object_masks(self, index: int, size: tuple[int, int]) -> list[OverlayMask]:
         tracks = self.prediction.tracks or ()
         return [
-            ObjectMask(mask=_resized(track.masks[index], size), colour=colour, label=_label(track, number, len(tracks)))
+            OverlayMask(
+                mask=_resized(track.masks[index], size), colour=colour, label=_label(track, number, len(tracks))
+            )
             for number, (track, colour) in enumerate(zip(tracks, self._colours, strict=True), start=1)
             if index in track.masks
         ]
 
-    def _prompt_masks(self, index: int, size: tuple[int, int]) -> list[ObjectMask]:
+    def _prompt_masks(self, index: int, size: tuple[int, int]) -> list[OverlayMask]:
         return [
-            ObjectMask(mask=_resized(track.masks[index], size), label=track.label or "", is_prompt=True)
+            OverlayMask(mask=_resized(track.masks[index], size), label=track.label or "", is_prompt=True)
             for track in self.prompt_objects
             if index in track.masks
         ]
@@ -141,8 +145,8 @@ class EvidenceDrawing:
     @cached_property
     def _sheet_indices(self) -> list[int]:
         """Frames spread over the clip; the frame of a prompt takes the place of the nearest one."""
-        indices = media.uniform(self.video, min(SHEET_FRAMES, self.video.num_frames))
-        for index in media.nearest(self.video, [mark.second for mark in self.prompts]):
+        indices = media.uniform_indices(self.video, min(SHEET_FRAMES, self.video.num_frames))
+        for index in media.nearest_index(self.video, [mark.second for mark in self.prompts]):
             indices[int(np.argmin(np.abs(np.array(indices) - index)))] = index
         return sorted(set(indices))
 
@@ -152,7 +156,7 @@ class EvidenceDrawing:
         tracks = self.prediction.tracks or ()
         pixels: list[list[NDArray[np.uint8]]] = [[] for _ in tracks]
         indices = [index for index in self._sheet_indices if any(index in track.masks for track in tracks)]
-        for index, frame in media.frames(self.video, indices, keep=True):
+        for index, frame in media.read_frames(self.video, indices, keep=True):
             for track, values in zip(tracks, pixels, strict=True):
                 if index in track.masks:
                     values.append(frame[_resized(track.masks[index], frame.shape[:2])])

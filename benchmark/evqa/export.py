@@ -20,15 +20,15 @@ from typing import Literal
 import numpy as np
 
 from evqa import masks
-from evqa.datasets import Dataset, how_to_get
-from evqa.inputs import Predictions
+from evqa.datasets import Dataset, download_advice
+from evqa.inputs import PredictionFile
 from evqa.jsonl import write_json
 from evqa.legacy.original import CHOICES, gold_choice
-from evqa.masks import drawn
+from evqa.masks import to_array
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.metrics.boundary import size_of
-from evqa.metrics.case import Need
-from evqa.metrics.frames import Frames, Read, drawn_by, gold_masks
+from evqa.metrics.case import GoldField
+from evqa.metrics.frames import Frames, Read, gold_masks, predicted_masks
 from evqa.outcomes import num_frames_of, video_facts
 from evqa.schema import LETTERS, Prediction, Sample
 
@@ -36,7 +36,7 @@ Format = Literal["original"]
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportSummary:
     """What was written."""
 
     path: Path
@@ -48,7 +48,7 @@ class Exported:
     """Predictions whose masks cannot be decoded: they get no folder, and score 0 there as here."""
 
 
-def export(found: Predictions, dataset: Dataset, out: Path, name: str, step: str = "") -> Exported:
+def export(found: PredictionFile, dataset: Dataset, out: Path, name: str, step: str = "") -> ExportSummary:
     """Write the predictions of a data set into `out`, which is new; beside it first, then moved.
 
     `step`: the folder below `name` that the masks of a second step lie in.
@@ -74,7 +74,7 @@ def export(found: Predictions, dataset: Dataset, out: Path, name: str, step: str
             unwritable.append(f"{sample.id}: {error}")
     write_json(partial / f"{name}.json", entries)
     partial.rename(out)
-    return Exported(out / f"{name}.json", out / name / step, len(entries), with_masks, tuple(unwritable))
+    return ExportSummary(out / f"{name}.json", out / name / step, len(entries), with_masks, tuple(unwritable))
 
 
 def _is_choice(sample: Sample) -> bool:
@@ -101,7 +101,7 @@ def _answer(sample: Sample, answer: int | None) -> str | None:
     return LETTERS[answer] if answer < NUM_LETTERS else sample.options[answer]
 
 
-def _choices(sample: Sample, prediction: Prediction, asked: frozenset[Need] | None) -> dict[str, object]:
+def _choices(sample: Sample, prediction: Prediction, asked: frozenset[GoldField] | None) -> dict[str, object]:
     """The questions that were asked: the evaluator counts every one with a right answer in the file."""
     entry: dict[str, object] = {}
     chosen = {
@@ -126,7 +126,7 @@ def _write_masks(folder: Path, sample: Sample, prediction: Prediction, dataset: 
     if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
-    ours, computed = drawn_by(prediction)
+    ours, computed = predicted_masks(prediction)
     indices = range(_num_frames(sample, gold, dataset)) if computed is None else sorted(computed)
     size = _size(gold.values()) or prediction.mask_size or _size(ours.values())
     if size is None:
@@ -139,7 +139,7 @@ def _write_masks(folder: Path, sample: Sample, prediction: Prediction, dataset: 
 def _frames(ours: Frames, indices: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     empty = np.zeros(size, dtype=np.bool_)
     for index in indices:
-        mask = drawn(ours[index]()) if index in ours else empty
+        mask = to_array(ours[index]()) if index in ours else empty
         yield index, mask if mask.shape == size else masks.resize(mask, size)
 
 
@@ -156,6 +156,6 @@ def _num_frames(sample: Sample, gold: Frames, dataset: Dataset) -> int:
     if found is None:
         raise ValueError(
             f"the number of frames of {sample.video} is unknown: it is not there or cannot be read, and the data set "
-            f"gives no num_frames: {how_to_get(dataset.name)}"
+            f"gives no num_frames: {download_advice(dataset.name)}"
         )
     return max(found, max(gold, default=-1) + 1)

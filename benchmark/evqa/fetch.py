@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from evqa import jsonl, roots, suggestions, unpack, zoo
-from evqa.dataset_rows import DATASETS, HUB, MADE_HERE, Published
+from evqa.dataset_rows import DATASETS, HUB, MADE_HERE, HubFiles
 from evqa.datasets import path_inside
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 
 
-def fetch(name: str) -> Path:
+def download_dataset(name: str) -> Path:
     """Fetch a data set's published files and unpack them; the folder."""
     if name not in DATASETS:
         known = [*zoo.CHECKPOINTS, *HUB]
@@ -47,7 +47,7 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def _snapshot(published: Published, folder: Path) -> tuple[str, str, dict[str, str | None]]:
+def _snapshot(published: HubFiles, folder: Path) -> tuple[str, str, dict[str, str | None]]:
     """Bring the files; (repository, commit, file -> sha256 where the hub states one)."""
     try:
         hub: Any = importlib.import_module("huggingface_hub")  # only a download needs it
@@ -69,7 +69,7 @@ def _snapshot(published: Published, folder: Path) -> tuple[str, str, dict[str, s
     return repository, info.sha, {relative: stated[relative] for relative in wanted}
 
 
-def _repository(hub: Any, published: Published) -> tuple[str, Any]:
+def _repository(hub: Any, published: HubFiles) -> tuple[str, Any]:
     """The first name of the repository that exists, and what the hub states of it."""
     names = [published.repository, *published.mirrors]
     for name in names[:-1]:
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for name in given.names:
         try:
-            sys.stdout.write(f"{name}: {zoo.verify(name) if given.check else _download(name)}\n")
+            sys.stdout.write(f"{name}: {zoo.verify_hashes(name) if given.check else _download(name)}\n")
         except ValueError as error:
             sys.stderr.write(f"{error}\n")
             return 2
@@ -136,11 +136,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _download(name: str) -> Path:
     """Download a checkpoint or a data set; its folder."""
-    if zoo.published(name.partition("@")[0]) is not None:
-        return zoo.download(name)
+    if zoo.published_row(name.partition("@")[0]) is not None:
+        return zoo.download_checkpoint(name)
     if zoo.is_hub_id(name) and not suggestions.near_matches(name, zoo.hub_ids()):
         raise ValueError(f"{name} is not in the tables here: `hf download {name}` brings it where evqa finds it")
-    folder = fetch(name)
+    folder = download_dataset(name)
     note = f" ({HUB[name].note})" if HUB[name].note else ""
     command = roots.python_command(DATASETS[name].prepare.removeprefix("python "))
     sys.stderr.write(f"{name}: licence {DATASETS[name].licence}{note}; next: {command}\n")
@@ -148,5 +148,5 @@ def _download(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         sys.exit(main())

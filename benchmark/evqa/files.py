@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evqa.jsonl import check_output, write_json
 from evqa.legacy import score_file
-from evqa.legacy.scores import Files, FileScores, FileTable
+from evqa.legacy.scores import FileScores, FileTable, OfficialFiles
 from evqa.metrics.means import Mean
 from evqa.report import NONE, table
 
@@ -17,7 +17,7 @@ def score_and_write(name: str, predictions: Path, gold: Path | None, extra: Path
     """The tables of a prediction file as text; the scores are written to `out` where it is given."""
     if out is not None:
         check_output(out, [predictions, gold, extra])
-    scores = score_file(name, Files(predictions, gold, extra))
+    scores = score_file(name, OfficialFiles(predictions, gold, extra))
     if out is not None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

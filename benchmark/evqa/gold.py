@@ -17,7 +17,7 @@ MAX_OVERHANG = 1.0
 """Seconds that a span may reach beyond the end of its clip: published times are rounded, and clips are cut."""
 
 
-def check(sample: Sample, video: Video | None) -> None:
+def check_ground_truth(sample: Sample, video: Video | None) -> None:
     """A `ValueError` that says why the gold of a sample is of no use; without its video, by the record alone."""
     if reason := why_unusable(sample):
         raise ValueError(reason)
@@ -56,6 +56,6 @@ def video_of(path: Path, sample: Sample) -> Video | None:
 @lru_cache(maxsize=4)
 def _probe(path: Path, fps: float | None) -> Video | None:
     try:
-        return media.probe(path, *(() if fps is None else (fps,)))
+        return media.probe_video(path, *(() if fps is None else (fps,)))
     except ValueError:
         return None  # predicting or training on it fails with the reason

@@ -16,7 +16,7 @@ from evqa.shards import Selection, Shard
 
 if TYPE_CHECKING:
     from evqa.models import Setting
-    from evqa.runner import Crew
+    from evqa.runner import Executor
 
     Overrides = Mapping[str, Setting]
 
@@ -24,7 +24,7 @@ Number = Annotated[int | None, arg(metavar="N")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hands:
+class ExecutionOptions:
     """Which samples, and who predicts them."""
 
     limit: Number = None
@@ -51,7 +51,7 @@ class Hands:
         return Selection(only=self.only or None, shard=shard, limit=self.limit)
 
     @contextmanager
-    def crew(self, model: str, overrides: Overrides) -> Generator[Crew]:
+    def executor(self, model: str, overrides: Overrides) -> Generator[Executor]:
         """Who predicts."""
         if self.workers is None:
             if self.cluster is not None:
@@ -60,7 +60,7 @@ class Hands:
                 raise ValueError("--sample-timeout ends a process that hangs, so it needs workers: give --workers 1")
             from evqa import models, pool
 
-            yield pool.Threads(models.build(model, **overrides), self.concurrency)
+            yield pool.ThreadExecutor(models.build(model, **overrides), self.concurrency)
             return
         if self.concurrency is not None:
             raise ValueError(
@@ -73,7 +73,7 @@ class Hands:
                 f"{model} is computed by its server, so that a worker here has nothing to do, and the budget of a run "
                 f"holds for one process: leave --workers out, --concurrency N asks N questions at once"
             )
-        recipe = workers.Recipe(model=model, overrides=overrides)
+        recipe = workers.WorkerConfig(model=model, overrides=overrides)
         given = workers.SAMPLE_TIMEOUT if self.sample_timeout is None else self.sample_timeout
-        with workers.hired(recipe, self.workers, address=self.cluster, timeout=given or None) as crew:
+        with workers.ray_executor(recipe, self.workers, address=self.cluster, timeout=given or None) as crew:
             yield crew

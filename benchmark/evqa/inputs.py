@@ -22,9 +22,9 @@ from evqa.datasets import Dataset, path_inside
 from evqa.jsonl import MAX_LINE_BYTES, Line, lines
 from evqa.legacy import original
 from evqa.legacy.json_entries import Entry, entries
-from evqa.metrics.case import Need, prediction_has
+from evqa.metrics.case import GoldField, prediction_has
 from evqa.prediction_reader import PredictionReading, read_prediction
-from evqa.schema import Ask, Prediction, Sample, Track
+from evqa.schema import AnswerField, Prediction, Sample, Track
 
 Form = Literal["records", "original-gen", "original-mcq"]
 
@@ -34,7 +34,7 @@ FORMS: dict[Form, str] = {
     "original-mcq": "the original's multiple-choice form",
 }
 
-NEEDS: dict[Ask, tuple[Need, ...]] = {
+NEEDS: dict[AnswerField, tuple[GoldField, ...]] = {
     "answer": ("answer",),
     "spans": ("spans",),
     "expressions": ("masks", "objects", "boxes"),
@@ -57,7 +57,7 @@ MAX_SNIFFED = 1000
 
 
 @dataclass
-class Problems:
+class ReadProblems:
     """What could not be read."""
 
     count: int = 0
@@ -71,7 +71,7 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionFile:
     """The predictions of a file, for the samples of a data set."""
 
     path: Path
@@ -85,8 +85,8 @@ class Predictions:
     """Records that a later one for the same sample replaces."""
     unknown: int
     """Records of samples that the data set does not have."""
-    problems: Problems
-    asked: frozenset[Need] | None = None
+    problems: ReadProblems
+    asked: frozenset[GoldField] | None = None
     """What the model was asked for, as far as the file tells; None = anything. The rest is not scored."""
 
     def get(self, sample: Sample) -> Prediction | None:
@@ -144,7 +144,7 @@ class Predictions:
         """The whole prediction of every sample that has one, in the order of the data set."""
         return (found for sample in dataset.samples if (found := self.get_whole(sample)) is not None)
 
-    def about(self) -> str:
+    def describe(self) -> str:
         """What the file was found to be, in a line."""
         beside = f", masks in {self.masks}" if self.masks else ""
         return f"{self.path}: {FORMS[self.form]}, {self.num_records} records{beside}"
@@ -173,7 +173,7 @@ class Predictions:
         return prediction.model_copy(update={"mask_folder": None})
 
 
-def predictions(path: Path, dataset: Dataset, masks_in: Path | None = None) -> Predictions:
+def open_predictions(path: Path, dataset: Dataset, masks_in: Path | None = None) -> PredictionFile:
     """The predictions in a file, whichever form it has; `masks_in` names the folder of masks of an original's file."""
     if not path.is_file():
         raise ValueError(f"{path} is no file of predictions: nothing is there")
@@ -210,17 +210,17 @@ def form_of(path: Path) -> Form:
 # Our records
 
 
-class _Head(BaseModel):
+class _RecordHead(BaseModel):
     sample: str
 
 
-def _records(path: Path, dataset: Dataset) -> Predictions:
+def _records(path: Path, dataset: Dataset) -> PredictionFile:
     places = {sample.id: place for place, sample in enumerate(dataset.samples)}
     starts = array("q", [NOWHERE]) * len(places)
     damaged: set[int] = set()
-    asks = _Asks()
+    asks = _RequiredFields()
     broken: dict[str, str] = {}
-    problems = Problems()
+    problems = ReadProblems()
     total = duplicates = unknown = 0
     for line in lines(path):
         total += 1
@@ -245,7 +245,7 @@ def _records(path: Path, dataset: Dataset) -> Predictions:
         duplicates += not is_first
         starts[place] = line.place
         asks.add(prediction)
-    return Predictions(
+    return PredictionFile(
         path=path,
         form="records",
         masks=None,
@@ -265,25 +265,25 @@ def _record(line: Line) -> PredictionReading:
 
 
 @dataclass
-class _Asks:
+class _RequiredFields:
     """What the prompts of all predictions asked for, and what they have without being asked."""
 
-    known: set[Need] = field(default_factory=set[Need])
+    known: set[GoldField] = field(default_factory=set[GoldField])
     is_told: bool = True
     """Whether every prediction says what it was asked; one that failed before its first prompt need not."""
 
     def add(self, prediction: Prediction) -> None:
         """One more prediction."""
         self.known |= needs_of(ask for turn in prediction.turns for ask in turn.asks)
-        self.known.update(need for need in get_args(Need) if prediction_has(prediction, need))
+        self.known.update(need for need in get_args(GoldField) if prediction_has(prediction, need))
         self.is_told &= bool(prediction.turns) or prediction.status == "failed"
 
-    def needs(self) -> frozenset[Need] | None:
+    def needs(self) -> frozenset[GoldField] | None:
         """None where it is not told."""
         return frozenset(self.known) if self.known and self.is_told else None
 
 
-def needs_of(asks: Iterable[Ask]) -> frozenset[Need]:
+def needs_of(asks: Iterable[AnswerField]) -> frozenset[GoldField]:
     """What metrics can be scored of replies to these prompts."""
     return frozenset(need for ask in asks for need in NEEDS[ask])
 
@@ -291,7 +291,7 @@ def needs_of(asks: Iterable[Ask]) -> frozenset[Need]:
 def _name_in(line: bytes | None) -> str:
     """The sample that a broken record names, "" where it does not."""
     try:
-        return _Head.model_validate_json(line or b"").sample
+        return _RecordHead.model_validate_json(line or b"").sample
     except ValidationError:
         return ""
 
@@ -311,13 +311,13 @@ def _read_record(
 # The original's files
 
 
-def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -> Predictions:
+def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -> PredictionFile:
     samples = {sample.id: sample for sample in dataset.samples}
     found: dict[str, Prediction] = {}
-    problems = Problems()
+    problems = ReadProblems()
     total = duplicates = unknown = 0
     alone = original.question_of_file(path)
-    asked: set[Need] = set()
+    asked: set[GoldField] = set()
     for entry in entries(path):
         total += entry.error is None
         where = f"{path}:{entry.line}: key {entry.key!r}"
@@ -337,11 +337,11 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
             problems.add(f"{where}: {problem}")
         duplicates += sample.id in found
         found[sample.id] = reading.prediction
-    return Predictions(
+    return PredictionFile(
         path=path,
         form=form,
         masks=masks_in or (original.mask_root(path, list(samples)) if form == "original-gen" else None),
-        read=partial(_read_found, found),
+        read=partial(_read_located, found),
         num_records=total,
         duplicates=duplicates,
         unknown=unknown,
@@ -350,17 +350,17 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
     )
 
 
-def _reading(sample: Sample, entry: Entry, form: Form, alone: original.Question) -> original.Reading:
+def _reading(sample: Sample, entry: Entry, form: Form, alone: original.Question) -> original.EntryReading:
     if form == "original-mcq":
-        return original.multiple_choice(sample, entry.value, alone)
-    return original.generative(sample, entry.value)
+        return original.read_multiple_choice(sample, entry.value, alone)
+    return original.read_generative(sample, entry.value)
 
 
-def _read_found(found: dict[str, Prediction], sample: Sample) -> Prediction | None:
+def _read_located(found: dict[str, Prediction], sample: Sample) -> Prediction | None:
     return found.get(sample.id)
 
 
-def named(problems: Sequence[str], count: int, limit: int) -> list[str]:
+def format_problems(problems: Sequence[str], count: int, limit: int) -> list[str]:
     """The first of `count` problems, and how many more there are."""
     rest = [f"... and {count - limit} more; scores.json has the first {MAX_PROBLEMS}"] if count > limit else []
     return [*problems[:limit], *rest]

@@ -17,7 +17,7 @@ ASKING = "evqa asks"
 
 
 @contextmanager
-def ending_in_order(stop: Callable[[], None]) -> Generator[None]:
+def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
     """At the first interrupt, call `stop` and let the body end by itself; then raise `KeyboardInterrupt`.
 
     SIGTERM is a first interrupt, however often it comes. A second Ctrl-C raises `KeyboardInterrupt` at once. In a
@@ -62,7 +62,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process; at once where threads still ask a model, since Python's own end aborts in their computation."""
     if not any(thread.name.startswith(ASKING) for thread in threading.enumerate()):
         sys.exit(code)

@@ -14,9 +14,9 @@ from typing import BinaryIO, Generic, NamedTuple, Self, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from evqa.schema import Record
+from evqa.schema import StrictRecord
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=StrictRecord)
 
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line is refused: no honest record comes near."""
@@ -82,7 +82,7 @@ def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = 
     return (found.record for found in numbered_records(path, kind, bad))
 
 
-class Numbered(NamedTuple, Generic[AnyRecord]):
+class NumberedRecord(NamedTuple, Generic[AnyRecord]):
     """A record, and where it lies in its file."""
 
     line: int
@@ -94,7 +94,7 @@ class Numbered(NamedTuple, Generic[AnyRecord]):
 
 def numbered_records(
     path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None
-) -> Iterator[Numbered[AnyRecord]]:
+) -> Iterator[NumberedRecord[AnyRecord]]:
     """The records of a JSON Lines file in order, with their places.
 
     A line that is no `kind` raises a `ValueError` that names file, line and field; with `bad` given, it is appended
@@ -115,11 +115,11 @@ def numbered_records(
             if not line.strip():
                 continue
             try:
-                yield Numbered(number, offset, kind.model_validate_json(line))
+                yield NumberedRecord(number, offset, kind.model_validate_json(line))
             except ValidationError as error:
                 if bad is None:
-                    raise ValueError(f"{path}:{number} is no {kind.__name__}: {explain(error)}") from error
-                bad.append(BadLine(number, explain(error)))
+                    raise ValueError(f"{path}:{number} is no {kind.__name__}: {validation_message(error)}") from error
+                bad.append(BadLine(number, validation_message(error)))
 
 
 def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
@@ -129,7 +129,7 @@ def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
         return kind.model_validate_json(file.readline(MAX_LINE_BYTES))
 
 
-def explain(error: ValidationError) -> str:
+def validation_message(error: ValidationError) -> str:
     """Pydantic's error in one line: field, what is wrong, what came."""
     return "; ".join(map(explain_detail, error.errors(include_url=False)))
 
@@ -147,7 +147,7 @@ def _start_of(value: object) -> str:
     return str(value[:80] if isinstance(value, str) else value)[:80]
 
 
-def append_record(path: Path, record: Record) -> None:
+def append_record(path: Path, record: StrictRecord) -> None:
     """Append one record as a line and sync it to disk. An unfinished line left by a killed writer is cut off first."""
     line = record.model_dump_json(exclude_defaults=False).encode() + b"\n"
     with path.open("ab+") as file:
@@ -161,7 +161,7 @@ def append_record(path: Path, record: Record) -> None:
 
 
 @contextmanager
-def rewritten(path: Path) -> Generator[BinaryIO]:
+def replace_file(path: Path) -> Generator[BinaryIO]:
     """A file to write at once: beside the target first, synced, then moved over it."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -192,23 +192,23 @@ def check_output(path: Path, sources: Iterable[Path | None]) -> None:
         raise ValueError(f"{path} is an input and would be written over: choose another file to write to")
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
+def write_records(path: Path, records: Iterable[StrictRecord]) -> None:
     """Write a whole file of records at once."""
-    with rewritten(path) as file:
+    with replace_file(path) as file:
         for record in records:
             file.write(record.model_dump_json().encode() + b"\n")
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write a whole file of JSON objects, one a line, at once."""
-    with rewritten(path) as file:
+    with replace_file(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
 
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON at once."""
-    with rewritten(path) as file:
+    with replace_file(path) as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 

@@ -42,7 +42,7 @@ def allowed_roots() -> tuple[Path, ...]:
     return tuple(Path(part).expanduser().resolve() for part in given if part.strip())
 
 
-def allow(folders: Iterable[Path]) -> None:
+def allow_roots(folders: Iterable[Path]) -> None:
     """Allow more folders, for this process and those that it starts."""
     for folder in folders:
         if not folder.expanduser().is_dir():
@@ -62,12 +62,12 @@ def is_allowed(target: Path) -> bool:
     return any(target.is_relative_to(root) for root in allowed_roots())
 
 
-def advice(target: Path) -> str:
+def link_advice(target: Path) -> str:
     """What to do where a link leads out of its folder."""
     return f"{OPTION} {target.parent} (or {VARIABLE}) allows it"
 
 
-def taken(arguments: Sequence[str]) -> list[str]:
+def parse_allowed_roots(arguments: Sequence[str]) -> list[str]:
     """The arguments without `--allow-root DIR`, whose folders are allowed from now on."""
     rest: list[str] = []
     words = iter(arguments)
@@ -79,5 +79,5 @@ def taken(arguments: Sequence[str]) -> list[str]:
         folder = value if equals else next(words, "")
         if not folder:
             raise ValueError(f"{OPTION} needs a folder")
-        allow([Path(folder)])
+        allow_roots([Path(folder)])
     return rest

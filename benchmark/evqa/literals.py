@@ -131,7 +131,7 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
 """Notations of times in prose, by name, and what they are replaced with before ranges are looked for."""
 
 
-class Junk(ValueError):
+class NoLiteral(ValueError):
     """At `at` stands something that is no literal."""
 
     def __init__(self, at: int) -> None:
@@ -140,19 +140,19 @@ class Junk(ValueError):
         self.at = at
 
 
-class Cut(ValueError):
+class Truncated(ValueError):
     """The text ends inside the literal."""
 
 
-class Found(NamedTuple):
+class Literal(NamedTuple):
     """A literal, and the character after it."""
 
     node: Node
     end: int
 
 
-def read(text: str, at: int) -> Found:
-    """The literal that starts at a character. Raises `Junk` or, where not even a part is whole, `Cut`.
+def read_literal(text: str, at: int) -> Literal:
+    """The literal that starts at a character. Raises `NoLiteral` or, where not even a part is whole, `Truncated`.
 
     A list that the end of the text cuts off keeps its whole nested elements and strings; a number just before
     the cut may be cut itself, so a list of bare numbers is lost.
@@ -160,7 +160,7 @@ def read(text: str, at: int) -> Found:
     return _read(text, at, 0)
 
 
-class Placed(NamedTuple):
+class LocatedList(NamedTuple):
     """A list, and where it stands."""
 
     start: int
@@ -168,17 +168,17 @@ class Placed(NamedTuple):
     end: int
 
 
-def lists(text: str) -> Iterator[Placed]:
+def find_lists(text: str) -> Iterator[LocatedList]:
     """Every outermost list of a text in order; what is no list is passed over."""
     at = text.find("[")
     while at >= 0:
         end = at + 1
         try:
-            node, end = read(text, at)
-            yield Placed(at, node, end)
-        except Junk as junk:
+            node, end = read_literal(text, at)
+            yield LocatedList(at, node, end)
+        except NoLiteral as junk:
             end = max(end, junk.at)
-        except Cut:
+        except Truncated:
             return
         at = text.find("[", end)
 
@@ -189,7 +189,7 @@ def seconds(written: str) -> float | None:
     return _clock(match[1]) if match else None
 
 
-class Range(NamedTuple):
+class TimeRange(NamedTuple):
     """A range of times in prose, `text[start:end]`."""
 
     start: int
@@ -208,20 +208,20 @@ def with_clocks(text: str) -> str:
     return _AROUND.sub(r"\1", _CLOCK_WORDS.sub(_as_clock, text))
 
 
-def range_matches(plain: str) -> list[Range]:
+def range_matches(plain: str) -> list[TimeRange]:
     """Every range of numbers in a text that `with_clocks` made; `3 and 7` without `between` is none."""
-    found: list[Range] = []
+    found: list[TimeRange] = []
     for match in _RANGE.finditer(plain):
         between, first, unit, joint, second, last_unit = match.groups()
         has_colons = ":" in first and ":" in second
         if joint.lower() != "and" or between:
             pair = _clock(first), _clock(second)
             has_unit = bool(unit or last_unit or has_colons)
-            found.append(Range(match.start(), match.end(), pair, has_unit, has_colons, bool(between)))
+            found.append(TimeRange(match.start(), match.end(), pair, has_unit, has_colons, bool(between)))
     return found
 
 
-def is_all_ranges(plain: str, found: Sequence[Range]) -> bool:
+def is_all_ranges(plain: str, found: Sequence[TimeRange]) -> bool:
     """Whether a text is nothing but the ranges found in it."""
     end = 0
     for each in found:
@@ -249,12 +249,12 @@ def _as_clock(match: re.Match[str]) -> str:
     return f"{hours or 0}:{int(minutes):02d}:{int(whole):02d}" + (f".{part}" if part else "")
 
 
-def _read(text: str, at: int, depth: int) -> Found:
+def _read(text: str, at: int, depth: int) -> Literal:
     at = _skip(text, at)
     if at >= len(text):
-        raise Cut
+        raise Truncated
     if depth > MAX_DEPTH:
-        raise Junk(at)
+        raise NoLiteral(at)
     if text[at] in "[(":
         return _read_list(text, at, depth)
     if text[at] == "{":
@@ -262,7 +262,7 @@ def _read(text: str, at: int, depth: int) -> Found:
     return _read_scalar(text, at)
 
 
-def _read_list(text: str, at: int, depth: int) -> Found:
+def _read_list(text: str, at: int, depth: int) -> Literal:
     close = "]" if text[at] == "[" else ")"
     items: list[Node] = []
     at += 1
@@ -271,15 +271,15 @@ def _read_list(text: str, at: int, depth: int) -> Found:
             item, at = _read(text, at, depth + 1)
             items.append(item)
             at = _after_comma(text, at, close)
-    except (Cut, IndexError):
+    except (Truncated, IndexError):
         whole: list[Node] = [item for item in items if not isinstance(item, float)]
         if depth > 0 or not whole or len(whole) < len(items):
-            raise Cut from None
-        return Found(whole, len(text))
-    return Found(items, at + 1)
+            raise Truncated from None
+        return Literal(whole, len(text))
+    return Literal(items, at + 1)
 
 
-def _read_object(text: str, at: int, depth: int) -> Found:
+def _read_object(text: str, at: int, depth: int) -> Literal:
     entries: dict[str, Node] = {}
     at += 1
     try:
@@ -287,24 +287,24 @@ def _read_object(text: str, at: int, depth: int) -> Found:
             key, at = _read(text, at, depth + 1)
             at = _skip(text, at)
             if not isinstance(key, str) or text[at] != ":":
-                raise Junk(at)
+                raise NoLiteral(at)
             entries[key], at = _read(text, at + 1, depth + 1)
             at = _after_comma(text, at, "}")
     except IndexError:
-        raise Cut from None
-    return Found(entries, at + 1)
+        raise Truncated from None
+    return Literal(entries, at + 1)
 
 
-def _read_scalar(text: str, at: int) -> Found:
+def _read_scalar(text: str, at: int) -> Literal:
     if match := _TIME.match(text, at):
-        return Found(_clock(match[1]), match.end())
+        return Literal(_clock(match[1]), match.end())
     if match := _STRING.match(text, at):
-        return Found(_unescape(match), match.end())
+        return Literal(_unescape(match), match.end())
     if match := _WORD.match(text, at):
-        return Found(_WORDS[match[0].lower()], match.end())
+        return Literal(_WORDS[match[0].lower()], match.end())
     if text[at] in "\"'" and len(text) - at <= 500:
-        raise Cut
-    raise Junk(at)
+        raise Truncated
+    raise NoLiteral(at)
 
 
 def _after_comma(text: str, at: int, close: str) -> int:
@@ -312,7 +312,7 @@ def _after_comma(text: str, at: int, close: str) -> int:
     if text[at] == ",":
         return at + 1
     if text[at] != close:
-        raise Junk(at)
+        raise NoLiteral(at)
     return at
 
 

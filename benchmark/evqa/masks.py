@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from evqa import links, png
 from evqa.images import MAX_PIXELS, open_image
-from evqa.native import FrameMask, Packed, Runs
+from evqa.native import BitMask, FrameMask, RunLengths
 from evqa.schema import RLE, compressed_counts
 
 MAX_RUN_CHARACTERS = 6
@@ -86,19 +86,19 @@ def union(rles: Sequence[RLE]) -> RLE:
     return RLE(size=rles[0].size, counts=_text(coded["counts"]))
 
 
-def joined(rles: Sequence[RLE]) -> Runs:
+def merged_runs(rles: Sequence[RLE]) -> RunLengths:
     """Masks of one frame, at least one, as one: unlike `union` it reads no run length, so it checks none."""
     if any(rle.size != rles[0].size for rle in rles):
         raise ValueError(f"the masks of one frame need one size, got {sorted({rle.size for rle in rles})}")
     _check_size(rles[0].size)
-    return Runs(rles[0].size, [rle.counts for rle in rles])
+    return RunLengths(rles[0].size, [rle.counts for rle in rles])
 
 
-def drawn(mask: FrameMask) -> np.ndarray:
+def to_array(mask: FrameMask) -> np.ndarray:
     """A mask of any form as bool [H, W]; a `ValueError` for run lengths that do not fit their size."""
-    if isinstance(mask, Packed):
+    if isinstance(mask, BitMask):
         return mask.pixels()
-    if not isinstance(mask, Runs):
+    if not isinstance(mask, RunLengths):
         return mask != 0
     pixels = np.zeros(mask.size, dtype=np.bool_)
     for counts in mask.counts:
@@ -163,7 +163,7 @@ def _parse_counts(counts: str) -> np.ndarray:
 
 def read_png(path: Path) -> np.ndarray:
     """The mask as bool [H, W]: any non-zero palette index, grey value, or R, G or B is foreground."""
-    return drawn(read_mask(path))
+    return to_array(read_mask(path))
 
 
 def read_mask(path: Path) -> FrameMask:
@@ -213,7 +213,7 @@ def _check_link(path: Path) -> None:
     target = path.resolve()
     if links.leads_out(path, target):
         raise ValueError(
-            f"{path} leads out of its folder, to {target}: put the file itself there; {links.advice(target)}"
+            f"{path} leads out of its folder, to {target}: put the file itself there; {links.link_advice(target)}"
         )
     if not target.is_file():
         raise ValueError(f"{path} is no file: remove it, or put the mask there")

@@ -83,7 +83,7 @@ class Video:
         return self.num_frames / self.duration
 
 
-def probe(path: Path, folder_fps: float | None = None) -> Video:
+def probe_video(path: Path, folder_fps: float | None = None) -> Video:
     """The facts of a video, from its packets without decoding them.
 
     A folder of images runs at `folder_fps`; None = see `rate_of_folder`. A single picture is a video of one frame.
@@ -96,7 +96,7 @@ def probe(path: Path, folder_fps: float | None = None) -> Video:
 
 
 def state_rate(folder: Path, fps: float | None) -> None:
-    """Note the rate that a data set states for a folder of frames, for every later `probe`; None = it states none."""
+    """Set the frame rate of a folder of frames for later calls of `probe_video`; None = no rate is stated."""
     if fps is not None:
         _stated_rates[folder] = fps
 
@@ -137,7 +137,7 @@ def _rate_in(note: Path) -> float:
     return fps
 
 
-def frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+def read_frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """(index, uint8 RGB [H, W, 3]) in ascending order, each index once, one frame in memory at a time.
 
     The pixels are those of decoding the whole file, turned upright; oblong pixels stay as stored. `keep` = others will
@@ -162,13 +162,13 @@ def frame_numbers(folder: Path) -> list[int] | None:
     return _numbers(_image_paths(folder))
 
 
-def load(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndarray:
-    """uint8 RGB [T, H, W, 3] of the frames in the order given; an index may come twice. `keep` as in `frames`."""
+def load_frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndarray:
+    """uint8 RGB [T, H, W, 3] of the frames in the order given; an index may come twice. `keep` as in `read_frames`."""
     places: dict[int, list[int]] = {}
     for place, index in enumerate(indices):
         places.setdefault(int(index), []).append(place)
-    images = buffers.empty((len(indices), video.height, video.width, 3))
-    for index, image in frames(video, list(places), keep=keep):
+    images = buffers.empty_array((len(indices), video.height, video.width, 3))
+    for index, image in read_frames(video, list(places), keep=keep):
         for place in places[index]:
             images[place] = image
     return images
@@ -177,7 +177,7 @@ def load(video: Video, indices: Sequence[int], *, keep: bool = False) -> np.ndar
 # Sampling plans: which frames to look at
 
 
-def uniform(video: Video, num_frames: int) -> list[int]:
+def uniform_indices(video: Video, num_frames: int) -> list[int]:
     """At most `num_frames` indices at even distances in time, both ends included; of one, the middle frame.
 
     Where the rate is constant these are even distances in frames. Where it varies, a frame that is shown for long
@@ -193,21 +193,21 @@ def uniform(video: Video, num_frames: int) -> list[int]:
     return list(dict.fromkeys(int(place) for place in np.round(places)))
 
 
-def at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
+def indices_at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
     """`fps` indices a second, at most `max_frames`, spread evenly: the published scripts' policy."""
     if not fps > 0:
         raise ValueError(f"a sampling rate is above 0, got fps={fps}")
-    return uniform(video, max(1, min(int(video.duration * fps + 1e-6), max_frames)))
+    return uniform_indices(video, max(1, min(int(video.duration * fps + 1e-6), max_frames)))
 
 
-def every(video: Video, step: int) -> list[int]:
+def indices_every(video: Video, step: int) -> list[int]:
     """Every `step`-th index, from the first on."""
     if step < 1:
         raise ValueError(f"every n-th frame needs n of at least 1, got {step}")
     return list(range(0, video.num_frames, step))
 
 
-def nearest(video: Video, times: Sequence[float]) -> list[int]:
+def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
     """For each time in seconds the index of the frame shown nearest to it, the earlier one of two."""
     wanted = np.asarray(times, dtype=np.float64)
     if not np.all(np.isfinite(wanted)):
@@ -285,7 +285,7 @@ def _is_frame(folder: Path, entry: os.DirEntry[str]) -> bool:
         target = link.resolve()
         if links.leads_out(link, target):
             raise ValueError(
-                f"{link} leads out of its folder, to {target}: put the image there; {links.advice(target)}"
+                f"{link} leads out of its folder, to {target}: put the image there; {links.link_advice(target)}"
             )
     return entry.is_file()
 

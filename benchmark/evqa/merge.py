@@ -15,13 +15,13 @@ from typing import NamedTuple
 from evqa import jsonl, runner
 from evqa.datasets import Dataset
 from evqa.models.budget import Prices, usages
-from evqa.runner import PREDICTIONS, RUN, writing
-from evqa.schema import Prediction, Run, Spending
-from evqa.shards import Selection, shards_of, united
+from evqa.runner import PREDICTIONS, RUN, user_errors_of_disk
+from evqa.schema import Prediction, Run, TotalUsage
+from evqa.shards import Selection, shards_of, union_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merged:
+class MergeSummary:
     """What became of a run's shards."""
 
     folder: Path
@@ -33,7 +33,7 @@ class Merged:
     """Ids of samples that no shard has a prediction for."""
 
 
-class _Place(NamedTuple):
+class _RecordLocation(NamedTuple):
     """Where the record of a sample lies."""
 
     path: Path
@@ -46,7 +46,7 @@ class _Place(NamedTuple):
         return jsonl.record_at(self.path, self.offset, Prediction)
 
 
-def described(folder: Path) -> Run:
+def run_info_of_shards(folder: Path) -> Run:
     """What the shards of a run say of themselves, which is the same. `ValueError`: there are none, or they differ."""
     shards = shards_of(folder)
     if not shards:
@@ -58,37 +58,39 @@ def described(folder: Path) -> Run:
         raise ValueError(f"{folder} has shards of different counts ({names}): remove those that do not belong")
     whole = [folder] if (folder / RUN).is_file() else []
     places = [*whole, *shards.values()]
-    runs = [runner.load(place) for place in places]
+    runs = [runner.read_run_info(place) for place in places]
     for place, run in zip(places[1:], runs[1:], strict=True):
         if run.identity != runs[0].identity:
-            changes = runner.changes(runs[0].identity, run.identity)
+            changes = runner.identity_diff(runs[0].identity, run.identity)
             raise ValueError(f"{place} is of another run than {places[0]}: {changes}")
     return runs[0]
 
 
-def merge(folder: Path, dataset: Dataset) -> Merged:
+def merge(folder: Path, dataset: Dataset) -> MergeSummary:
     """Write the predictions of a run's shards, and those that it has itself, into its own file."""
-    run, shards = described(folder), shards_of(folder)
-    with runner.locked(folder, has_out=False):
+    run, shards = run_info_of_shards(folder), shards_of(folder)
+    with runner.run_lock(folder, has_out=False):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
         places, kept, spent = _last_of_each(written)
         selection = _selection([folder, *shards.values()], dataset)
-        missing, unknown = _compared(places, dataset, selection)
+        missing, unknown = _check_same_run(places, dataset, selection)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
-        with writing(folder, has_out=False):
+        with user_errors_of_disk(folder, has_out=False):
             ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
             jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
             update = {"spent": spent, "selection": None if selection is None else selection.record()}
-            runner.describe(folder, run.model_copy(update=update))
+            runner.write_run_info(folder, run.model_copy(update=update))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
-    return Merged(
+    return MergeSummary(
         folder=folder, num_shards=len(shards), num_ok=len(places) - len(failed), failed=failed, missing=missing
     )
 
 
-def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], dict[str, list[_Place]], Spending]:
+def _last_of_each(
+    files: Sequence[Path],
+) -> tuple[dict[str, _RecordLocation], dict[str, list[_RecordLocation]], TotalUsage]:
     """(sample id -> its last record that is no failure, or else its last; the records to keep; what all records took).
 
     Kept before the last one are failures whose replies took something, so that a run goes on with what it has spent.
@@ -96,19 +98,19 @@ def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], dict[str, l
     The file that was written last has the last word: masks may have been drawn anew since. A record that an earlier
     merge copied from a shard is counted once.
     """
-    found: dict[str, _Place] = {}
-    paid: dict[str, dict[int, _Place]] = {}
-    spent = Spending()
+    found: dict[str, _RecordLocation] = {}
+    paid: dict[str, dict[int, _RecordLocation]] = {}
+    spent = TotalUsage()
     for path in files:
         for _, offset, prediction in jsonl.numbered_records(path, Prediction):
-            place = _Place(path, offset, prediction.error, hash(prediction.model_dump_json()))
+            place = _RecordLocation(path, offset, prediction.error, hash(prediction.model_dump_json()))
             before = found.get(prediction.sample)
             if before is None or place.error is None or before.error is not None:
                 found[prediction.sample] = place
             took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample, {})
             if took and place.content not in counted:
                 counted[place.content] = place
-                spent = functools.reduce(Spending.plus, took, spent)
+                spent = functools.reduce(TotalUsage.plus, took, spent)
     kept = {
         sample: [*(each for each in paid[sample].values() if each.error and each.content != last.content), last]
         for sample, last in found.items()
@@ -118,13 +120,13 @@ def _last_of_each(files: Sequence[Path]) -> tuple[dict[str, _Place], dict[str, l
 
 def _selection(folders: Sequence[Path], dataset: Dataset) -> Selection | None:
     """What the whole run was asked for, the shares that are not here included; None = not recorded."""
-    records = [runner.load(folder).selection for folder in folders if (folder / RUN).is_file()]
+    records = [runner.read_run_info(folder).selection for folder in folders if (folder / RUN).is_file()]
     asked = [replace(Selection.read(record), shard=None) for record in records if record is not None]
-    return united(asked, dataset) if len(asked) == len(records) else None
+    return union_of(asked, dataset) if len(asked) == len(records) else None
 
 
-def _compared(
-    places: Mapping[str, _Place], dataset: Dataset, selection: Selection | None
+def _check_same_run(
+    places: Mapping[str, _RecordLocation], dataset: Dataset, selection: Selection | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """Samples that were asked for and have no record, and records without a sample."""
     ids = {sample.id for sample in dataset.samples}

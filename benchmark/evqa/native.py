@@ -34,7 +34,7 @@ _SIDE = (ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _COUNTS = ctypes.c_int64 * 7
 
 
-class Counts(NamedTuple):
+class BoundaryCounts(NamedTuple):
     """What J and F of two masks are made of."""
 
     both: int
@@ -50,7 +50,7 @@ class Counts(NamedTuple):
     second_met: int = 0
 
 
-class Runs(NamedTuple):
+class RunLengths(NamedTuple):
     """Masks of one size that count as one: the pixels that are in any of them."""
 
     size: tuple[int, int]
@@ -59,7 +59,7 @@ class Runs(NamedTuple):
     """COCO's compressed run lengths, one text a mask, at least one."""
 
 
-class Packed(NamedTuple):
+class BitMask(NamedTuple):
     """A mask as bits, as a PNG holds it: rows without a gap, each with one bit before its pixels, lowest bits first."""
 
     size: tuple[int, int]
@@ -74,7 +74,7 @@ class Packed(NamedTuple):
         return bits.reshape(height, width + 1)[:, 1:].view(np.bool_)
 
 
-FrameMask = Pixels | Runs | Packed
+FrameMask = Pixels | RunLengths | BitMask
 """A mask of one frame: pixels, the run lengths of the masks that it joins, or bits."""
 
 
@@ -91,7 +91,7 @@ def state() -> State:
     return "compiled" if isinstance(found := _found(), ctypes.CDLL) else found
 
 
-def compare(first: FrameMask, second: FrameMask, size: tuple[int, int], radius: int) -> Counts | None:
+def compare(first: FrameMask, second: FrameMask, size: tuple[int, int], radius: int) -> BoundaryCounts | None:
     """The counts of two masks of `size` (H, W); None where this has to be done without the compiled part.
 
     That is: it is not built, or the radius is above 128 pixels, or the frame is millions of pixels long and a
@@ -104,7 +104,7 @@ def compare(first: FrameMask, second: FrameMask, size: tuple[int, int], radius: 
     counts = _COUNTS()
     done = library.evqa_compare(*size, radius, *_side(first, size), *_side(second, size), counts)
     if done == _DONE:
-        return Counts(*counts)
+        return BoundaryCounts(*counts)
     if done == _NOT_COVERED:
         return None
     if done == _NO_MEMORY:
@@ -127,7 +127,7 @@ def unfilter(data: bytearray, height: int, width: int) -> NDArray[np.uint8] | No
     return rows
 
 
-def inflate_bits(packed: bytes, height: int, width: int) -> Packed | None:
+def inflate_bits(packed: bytes, height: int, width: int) -> BitMask | None:
     """Which pixels of a PNG of one byte each are not 0, from its zlib stream of rows.
 
     None where that takes a reader of bytes: a row is filtered, the stream is not one of this size, or it is not
@@ -139,7 +139,7 @@ def inflate_bits(packed: bytes, height: int, width: int) -> Packed | None:
     words = np.empty(height * (width + 1) // 64 + 2, np.uint64)
     if library.evqa_inflate_bits(packed, len(packed), height, width, _address(words)):
         return None
-    return Packed((height, width), words)
+    return BitMask((height, width), words)
 
 
 def _side(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int, int]:
@@ -148,7 +148,7 @@ def _side(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int
         assert mask.shape == size, (mask.shape, size)
         return _BYTES, _address(mask), mask.strides[0], 1
     assert mask.size == size, (mask.size, size)
-    if isinstance(mask, Packed):
+    if isinstance(mask, BitMask):
         return _BITS, _address(mask.words), 0, 1
     text = " ".join(mask.counts).encode("utf-8", "surrogatepass")  # what is not ASCII is refused there
     return _RUNS, text, len(text), len(mask.counts)

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa import media
-from evqa.metrics.case import Case, Metric, Need, gold_has, prediction_has
-from evqa.metrics.frames import BadMask, Drawn, compare_each, drawn_by, drawn_in, gold_masks
+from evqa.metrics.case import Case, GoldField, Metric, gold_has, prediction_has
+from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, drawn_in, gold_masks, predicted_masks
 from evqa.metrics.means import Cell, State
 from evqa.metrics.spatial import UnknownLengthError
 from evqa.schema import Prediction, Sample
 from evqa.scores import Status
 
-Cells = Mapping[str, Cell | None]
+MetricValues = Mapping[str, Cell | None]
 """Metric -> its cell; None where it cannot be told (see `Outcome.cell`)."""
 
 
-class Facts(NamedTuple):
+class PredictionHealth(NamedTuple):
     """What a prediction was like, whatever the metric."""
 
     status: Status
@@ -34,13 +34,13 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComparedSample:
     """One sample with its prediction, ready for any metric."""
 
     case: Case
-    facts: Facts
+    facts: PredictionHealth
 
-    def state(self, needs: Sequence[Need]) -> State:
+    def state(self, needs: Sequence[GoldField]) -> State:
         """Whether the prediction has what a metric needs."""
         if self.facts.status != "ok":
             return self.facts.status
@@ -62,22 +62,22 @@ class Outcome:
         state = self.state(metric.needs)
         if value is None:
             return Cell(None)
-        if state in metric.drops:
+        if state in metric.excluded_states:
             return Cell(None, state)
         return Cell(value if state == "scored" or self._is_written(metric, state) else 0.0, state)
 
     def _is_written(self, metric: Metric, state: State) -> bool:
         """Whether a published evaluator finds in a file what our reading of it does not."""
-        if not metric.as_written:
+        if not metric.reads_literal:
             return False
         if "masks" in metric.needs:
             return self.case.lying_masks is not None
         return state == "unparsed" and self.case.prediction.written is not None
 
 
-def outcomes(
+def compare_samples(
     sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None = None
-) -> list[Outcome]:
+) -> list[ComparedSample]:
     """The outcome of each prediction for one sample; masks are compared where `with_masks` says so.
 
     `lying`: folder of mask files that an original's evaluator scores, whatever the file of predictions says.
@@ -86,7 +86,7 @@ def outcomes(
     return [_with_replies(outcome, each) for outcome, each in zip(found, predictions, strict=True)]
 
 
-def _with_replies(outcome: Outcome, prediction: Prediction | None) -> Outcome:
+def _with_replies(outcome: ComparedSample, prediction: Prediction | None) -> ComparedSample:
     """The outcome with what the replies of its prediction were like."""
     if prediction is None:
         return outcome
@@ -100,48 +100,57 @@ def _with_replies(outcome: Outcome, prediction: Prediction | None) -> Outcome:
 
 def _compared(
     sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None
-) -> list[Outcome]:
+) -> list[ComparedSample]:
     media.state_rate(sample.video, sample.fps)
     gold = gold_masks(sample) if any(with_masks) else None
     statuses: list[Status] = ["missing" if each is None else each.status for each in predictions]
-    usable = [each if each is not None and each.status == "ok" else _mute(sample) for each in predictions]
+    usable = [each if each is not None and each.status == "ok" else _empty_prediction(sample) for each in predictions]
     if gold is None:
-        return [Outcome(Case(sample, each), Facts(status)) for each, status in zip(usable, statuses, strict=True)]
-    drawings = [_drawn(each) if wants else Drawn({}) for each, wants in zip(usable, with_masks, strict=True)]
+        return [
+            ComparedSample(Case(sample, each), PredictionHealth(status))
+            for each, status in zip(usable, statuses, strict=True)
+        ]
+    drawings = [
+        _predicted_masks(each) if wants else PredictedMasks({}) for each, wants in zip(usable, with_masks, strict=True)
+    ]
     files = None if any(lying == each.mask_folder for each in usable) else _files(lying)
-    compared = compare_each(
+    compared = compare_all(
         gold,
-        [*(Drawn({}) if isinstance(each, BadMask) else each for each in drawings), Drawn({}), files or Drawn({})],
+        [
+            *(PredictedMasks({}) if isinstance(each, BadMask) else each for each in drawings),
+            PredictedMasks({}),
+            files or PredictedMasks({}),
+        ],
         num_frames_of(sample),
     )
     nothing, lying_masks = compared[-2], None if files is None else compared[-1]
-    found: list[Outcome] = []
+    found: list[ComparedSample] = []
     for each, status, wants, drawing, scores in zip(usable, statuses, with_masks, drawings, compared, strict=False):
         bad = str(drawing) if isinstance(drawing, BadMask) else scores.bad
         written = scores if lying is not None and each.mask_folder == lying else lying_masks
         if not wants:
-            found.append(Outcome(Case(sample, each), Facts(status)))
+            found.append(ComparedSample(Case(sample, each), PredictionHealth(status)))
         elif bad is not None:
             readable = each.model_copy(update={"tracks": None, "mask_folder": None})
-            found.append(Outcome(Case(sample, readable, nothing, written), Facts(status, bad)))
+            found.append(ComparedSample(Case(sample, readable, nothing, written), PredictionHealth(status, bad)))
         else:
-            facts = Facts(status, None, scores.num_resized, scores.num_beyond)
-            found.append(Outcome(Case(sample, each, scores, written), facts))
+            facts = PredictionHealth(status, None, scores.num_resized, scores.num_beyond)
+            found.append(ComparedSample(Case(sample, each, scores, written), facts))
     return found
 
 
-def _mute(sample: Sample) -> Prediction:
+def _empty_prediction(sample: Sample) -> Prediction:
     return Prediction(sample=sample.id, status="ok")
 
 
-def _drawn(prediction: Prediction) -> Drawn | BadMask:
+def _predicted_masks(prediction: Prediction) -> PredictedMasks | BadMask:
     try:
-        return drawn_by(prediction)
+        return predicted_masks(prediction)
     except ValueError as error:
         return BadMask(str(error))
 
 
-def _files(folder: Path | None) -> Drawn | None:
+def _files(folder: Path | None) -> PredictedMasks | None:
     """The mask files of a folder; None where there is none, or one with other files."""
     try:
         return drawn_in(folder) if folder is not None else None
@@ -170,7 +179,7 @@ class VideoFacts(NamedTuple):
 
 
 def video_facts(path: Path) -> VideoFacts:
-    """From `media.probe`, remembered as long as the file does not change."""
+    """From `media.probe_video`, remembered as long as the file does not change."""
     if not path.exists():
         raise ValueError(f"{path} is not here, and it tells how long the video is: fetch the data set's videos")
     return _probe(path, path.stat().st_mtime_ns)
@@ -178,5 +187,5 @@ def video_facts(path: Path) -> VideoFacts:
 
 @functools.lru_cache(maxsize=4096)
 def _probe(path: Path, changed: int) -> VideoFacts:
-    video = media.probe(path)
+    video = media.probe_video(path)
     return VideoFacts(video.num_frames, video.duration, video.height, video.width)

@@ -18,7 +18,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
-def checked_output() -> Generator[None]:
+def checked_output_streams() -> Generator[None]:
     """Around a command: flush its output; where it cannot be written, exit without a traceback.
 
     `evqa list | head -1` ends as `ls | head -1` does; a full disk is one line on stderr and exit code 2. An error

@@ -32,7 +32,7 @@ OPACITY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectMask:
+class OverlayMask:
     """One object on one frame."""
 
     mask: Mask
@@ -59,7 +59,7 @@ def font_size(width: int) -> int:
     return min(max(13, round(width / 38)), 24)
 
 
-def draw_objects(frame: Frame, objects: Sequence[ObjectMask]) -> Frame:
+def draw_objects(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
     """Copy of a frame with each object's mask, outlined in its colour and white, and its label."""
     image = frame.copy()
     width = max(1, round(min(frame.shape[:2]) / 200))
@@ -83,7 +83,7 @@ def contour(mask: Mask, width: int = 1) -> Mask:
     return mask & ~inner
 
 
-def _draw_labels(frame: Frame, objects: Sequence[ObjectMask]) -> Frame:
+def _draw_labels(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
     if not objects:
         return frame
     image = Image.fromarray(frame)

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from evqa import evaluate, inputs, merge, methods, models, roots, runner, segment
-from evqa.hands import Hands
+from evqa.hands import ExecutionOptions
 from evqa.models import Setting
 from evqa.runner import RunSummary
-from evqa.segment import MODES, Segmenting
-from evqa.shards import Selection, in_both, plain
+from evqa.segment import MODES, ExpressionSegmenter
+from evqa.shards import Selection, file_name_of, intersection_of
 
 Overrides = Mapping[str, Setting]
 ModeChoice = Literal["separate", "concat", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class PredictConfig:
     """What a model is asked, and how."""
 
     data: str
@@ -36,7 +36,7 @@ class Asking:
     """Settings in place of those of the model's row."""
 
 
-def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
+def predict(asking: PredictConfig, hands: ExecutionOptions, out: Path | None) -> RunSummary:
     """Put a model on a data set; the folder is `outputs/DATA/MODEL-METHOD` where none is given.
 
     Where `--model-id` says which model the server is asked for, its id follows MODEL, so that a second one has a folder
@@ -46,9 +46,9 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
     dataset = evaluate.load_dataset(asking.data)
     name = asking.method or methods.default(asking.model, dataset.samples[0])
     work = partial(methods.method(name), times=asking.times)
-    folder = out or roots.outputs(plain(asking.data), f"{_model_name(asking)}-{name}")
+    folder = out or roots.outputs(file_name_of(asking.data), f"{_model_name(asking)}-{name}")
     overrides = models.run_settings(asking.model, asking.overrides, times=asking.times, seed=asking.seed)
-    with hands.crew(asking.model, overrides) as crew:
+    with hands.executor(asking.model, overrides) as crew:
         return runner.run(
             crew,
             work,
@@ -62,17 +62,17 @@ def predict(asking: Asking, hands: Hands, out: Path | None) -> RunSummary:
         )
 
 
-def _model_name(asking: Asking) -> str:
+def _model_name(asking: PredictConfig) -> str:
     """The model as a part of a folder's name, with its id where that is not the one of the model's row."""
     model_id = asking.overrides.get("model_id")
-    if not model_id or model_id == models.row(asking.model).arguments.get("model_id"):
-        return plain(asking.model)
+    if not model_id or model_id == models.model_spec(asking.model).arguments.get("model_id"):
+        return file_name_of(asking.model)
     word = re.sub(r"[^\w.+=@-]+", "-", str(model_id)).strip("-.")
-    return f"{plain(asking.model)}-{word[:100]}"
+    return f"{file_name_of(asking.model)}-{word[:100]}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class SegmentConfig:
     """Which model draws masks for expressions, and how it is asked."""
 
     model: str
@@ -80,20 +80,22 @@ class Drawing:
     mode: ModeChoice = "both"
 
 
-def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str | None = None) -> list[RunSummary]:
+def segment_expressions(
+    run: Path, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None, data: str | None = None
+) -> list[RunSummary]:
     """Masks for the expressions of a run's predictions, as a run a mode beside it (or beside `out`)."""
     _check_draws(drawing.model)
     dataset = evaluate.dataset_of(run, data)
-    sources = segment.sources_of(inputs.predictions(evaluate.file_of(run), dataset).all(dataset))
+    sources = segment.text_predictions(inputs.open_predictions(evaluate.file_of(run), dataset).all(dataset))
     selection = hands.selection()
-    asked = in_both(selection, evaluate.selection_of(run), dataset)
+    asked = intersection_of(selection, evaluate.selection_of(run), dataset)
     known = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
     summaries: list[RunSummary] = []
-    with hands.crew(drawing.model, drawing.overrides) as crew:
+    with hands.executor(drawing.model, drawing.overrides) as crew:
         for mode in MODES if drawing.mode == "both" else (drawing.mode,):
-            work = Segmenting(mode, sources)
+            work = ExpressionSegmenter(mode, sources)
             folder = segment.folder_of(out or run, mode)
-            summary = runner.fill(
+            summary = runner.run_samples(
                 crew,
                 work,
                 dataset,
@@ -108,14 +110,16 @@ def draw(run: Path, drawing: Drawing, hands: Hands, out: Path | None, data: str 
     return summaries
 
 
-def predict_and_draw(asking: Asking, drawing: Drawing, hands: Hands, out: Path | None = None) -> list[RunSummary]:
+def predict_and_segment(
+    asking: PredictConfig, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None = None
+) -> list[RunSummary]:
     """Put a model on a data set, and draw masks for its expressions where it has drawn none; `out`: see `predict`."""
     _check_draws(drawing.model)
-    asks, draws = hands_of_steps(asking.model, hands)
+    asks, draws = options_per_step(asking.model, hands)
     summaries = [predict(asking, asks, out)]
     if needs_masks(summaries[0].folder):
         gc.collect()  # the first model is in no one's hands any more: the second one gets its memory
-        summaries += draw(summaries[0].folder, drawing, draws, None)
+        summaries += segment_expressions(summaries[0].folder, drawing, draws, None)
     return summaries
 
 
@@ -123,19 +127,19 @@ def _check_draws(model: str) -> None:
     """Before replies are paid for that can hold no masks."""
     if model in models.API_MODELS:
         raise ValueError(f"{model} replies in words alone: choose a model that draws, such as unipixel-3b")
-    models.row(model)  # the error for an unknown one comes now
+    models.model_spec(model)  # the error for an unknown one comes now
 
 
-def hands_of_steps(model: str, hands: Hands) -> tuple[Hands, Hands]:
+def options_per_step(model: str, hands: ExecutionOptions) -> tuple[ExecutionOptions, ExecutionOptions]:
     """Who predicts and who draws: a model behind an API needs no workers, and is asked by threads of its own number."""
     if not models.is_behind_api(model):
         return hands, hands
     return replace(hands, workers=None, cluster=None), replace(hands, concurrency=None)
 
 
-def join(folder: Path) -> merge.Merged:
+def merge_shards(folder: Path) -> merge.MergeSummary:
     """Merge the shards of a run."""
-    about = merge.described(folder)
+    about = merge.run_info_of_shards(folder)
     dataset = evaluate.load_dataset(str(about.identity["data"]))
     if dataset.sha256 != about.identity["data_sha256"]:
         raise ValueError(f"{folder} was made on another version of {dataset.name}: predict again")

@@ -39,7 +39,7 @@ _START = SIGNATURE + b"\0\0\0\x0dIHDR"
 _HEADER, _CHUNK, _CHECKSUM = Struct(">IIBBBBB"), Struct(">I4s"), Struct(">I")
 
 
-class Stream(NamedTuple):
+class PngStream(NamedTuple):
     """A picture that this reader reads, not yet inflated."""
 
     height: int
@@ -77,7 +77,7 @@ def decode(content: bytes) -> NDArray[np.uint8] | None:
     return None if stream is None else _pixels(stream)
 
 
-def stream_of(content: bytes) -> Stream | None:
+def stream_of(content: bytes) -> PngStream | None:
     """What a file's content holds; None where it is of another kind, is damaged, or says that it is huge."""
     if not content.startswith(_START) or len(content) < 33:
         return None
@@ -87,7 +87,7 @@ def stream_of(content: bytes) -> Stream | None:
     packed = _compressed(content)
     if packed is None or (compression, filters, interlaced) != (0, 0, 0):
         return None
-    stream = Stream(height, width, depth, packed)
+    stream = PngStream(height, width, depth, packed)
     return stream if height * (1 + stream.row_bytes) <= MAX_RATIO * len(packed) else None
 
 
@@ -104,7 +104,7 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _pixels(stream: Stream) -> NDArray[np.uint8] | None:
+def _pixels(stream: PngStream) -> NDArray[np.uint8] | None:
     """`[H, W]`; None where the stream is damaged, or has filters and nothing here undoes them fast."""
     expected = stream.height * (1 + stream.row_bytes)
     try:

@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 
 from evqa import masks, media, models
 from evqa.media import Video
-from evqa.models.base import WORDS_ONLY, Clip, Message, Model, ModelError, Part, Place, Pointable, Reply, Sampling
+from evqa.models.base import (
+    WORDS_ONLY,
+    FrameTimes,
+    Message,
+    Model,
+    ModelError,
+    Part,
+    PointOrBox,
+    Reply,
+    VideoPart,
+    VisualPromptable,
+)
 from evqa.schema import Track
 
 Numbers = tuple[float, ...]
@@ -29,7 +40,7 @@ NUMBER = re.compile(r"\[([1-9]\d?)\]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pointing:
+class VisualPrompts:
     """What is pointed at, and how the model is told."""
 
     points: Sequence[str] = ()
@@ -42,10 +53,10 @@ class Pointing:
         return bool(self.points or self.boxes or self.masks)
 
 
-class Pointed:
+class VisualPromptModel:
     """A model that sees what is pointed at in a clip wherever the clip is shown to it."""
 
-    def __init__(self, model: Model, clip: Clip, question: str) -> None:
+    def __init__(self, model: Model, clip: VideoPart, question: str) -> None:
         """`question`: as the model is to be asked."""
         self.name, self.clip, self.question = model.name, clip, question
         self.dialect = models.reply_dialect(model)
@@ -56,26 +67,26 @@ class Pointed:
         """The model's."""
         return self._model.settings
 
-    def shown(self, clip: Clip) -> Sequence[float]:
+    def shown(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the frames that the model is shown; none where it tells them itself."""
         assert clip.path == self.clip.path, (clip.path, self.clip.path)
-        return self._model.shown(self.clip) if isinstance(self._model, Sampling) else ()
+        return self._model.frame_times(self.clip) if isinstance(self._model, FrameTimes) else ()
 
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The model's reply."""
         return self._model.generate([replace(one, parts=tuple(map(self._seen, one.parts))) for one in messages])
 
     def _seen(self, part: Part) -> Part:
-        return self.clip if isinstance(part, Clip) else part
+        return self.clip if isinstance(part, VideoPart) else part
 
 
-def pointed(model: Model, video: Video, question: str, pointing: Pointing) -> Pointed:
+def with_visual_prompts(model: Model, video: Video, question: str, pointing: VisualPrompts) -> VisualPromptModel:
     """The model with its eyes on what is pointed at. `ValueError`: it takes words only, or no object is there.
 
     In two passes, as the published models were trained: the objects at points and boxes are followed first, and the
     question is asked of their masks.
     """
-    if not isinstance(model, Pointable):
+    if not isinstance(model, VisualPromptable):
         raise ValueError(f"model {model.name!r} {WORDS_ONLY}")  # noqa: TRY004  (the user's choice)
     count = len(pointing.points) + len(pointing.boxes) + len(pointing.masks)
     if more := [number for number in NUMBER.findall(question) if int(number) > count]:
@@ -83,24 +94,24 @@ def pointed(model: Model, video: Video, question: str, pointing: Pointing) -> Po
     places = places_of(video, pointing)
     given = [region(text, video) for text in pointing.masks]
     if pointing.one_pass:
-        clip = Clip(video.path, places=places, regions=tuple(given))
-        return Pointed(model, clip, _with_places(question, len(places)))
+        clip = VideoPart(video.path, prompts=places, regions=tuple(given))
+        return VisualPromptModel(model, clip, _with_prompt_tokens(question, len(places)))
     try:
-        found = model.find(Clip(video.path, places=places)).tracks if places else ()
+        found = model.segment_prompts(VideoPart(video.path, prompts=places)).tracks if places else ()
     except ModelError as error:
         raise ValueError(f"model {model.name!r} could not follow what is pointed at: {error}") from error
     if missed := [number for number, track in enumerate(found, start=1) if not track.masks]:
         raise ValueError(f"the model sees no object where [{missed[0]}] points: point elsewhere, or in another frame")
-    return Pointed(model, Clip(video.path, regions=(*found, *given)), question)
+    return VisualPromptModel(model, VideoPart(video.path, regions=(*found, *given)), question)
 
 
-def places_of(video: Video, pointing: Pointing) -> tuple[Place, ...]:
+def places_of(video: Video, pointing: VisualPrompts) -> tuple[PointOrBox, ...]:
     """Points, then boxes."""
-    places: list[Place] = []
+    places: list[PointOrBox] = []
     for texts, read in ((pointing.points, point), (pointing.boxes, box)):
         for text in texts:
             where, second = _at(text, video)
-            places.append(Place(read(where, video), second))
+            places.append(PointOrBox(read(where, video), second))
     return tuple(places)
 
 
@@ -131,7 +142,7 @@ def mask(file: Path, video: Video) -> NDArray[np.bool_]:
 def region(text: str, video: Video) -> Track:
     """The object of a mask "FILE@SECOND", in that frame."""
     file, second = _at(text, video)
-    (index,) = media.nearest(video, [second])
+    (index,) = media.nearest_index(video, [second])
     return Track(masks={index: masks.encode(mask(Path(file), video))})
 
 
@@ -158,7 +169,7 @@ def _numbers(text: str, count: int, video: Video) -> Numbers:
     return numbers
 
 
-def _with_places(question: str, num_places: int) -> str:
+def _with_prompt_tokens(question: str, num_places: int) -> str:
     """The question with `<|ref|>` for each place, which it must name once and in order; regions count on from [1]."""
     named = [int(number) for number in NUMBER.findall(question)]
     if [number for number in named if number <= num_places] != list(range(1, num_places + 1)):

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from evqa.interrupts import ASKING, ending_in_order
-from evqa.models.base import Concurrent, Model, ModelStop, at_once
-from evqa.models.budget import Metered
-from evqa.runner import Work
+from evqa.interrupts import ASKING, graceful_interrupt
+from evqa.models.base import ConcurrentModel, Model, RunAborted, concurrency_of
+from evqa.models.budget import PricedModel
+from evqa.runner import Predictor
 from evqa.schema import Prediction, Sample, Usage
 
 
-class Threads:
-    """A crew (see `runner.Crew`) of threads that ask one model."""
+class ThreadExecutor:
+    """A crew (see `runner.Executor`) of threads that ask one model."""
 
     def __init__(self, model: Model, wanted: int | None = None) -> None:
         """`wanted`: how many; None = as many as the model has use for.
@@ -25,31 +25,31 @@ class Threads:
         """
         if wanted is not None and wanted < 1:
             raise ValueError(f"concurrency is a number of questions at once, at least 1, got {wanted}")
-        if wanted is not None and wanted > 1 and not isinstance(model, Concurrent):
+        if wanted is not None and wanted > 1 and not isinstance(model, ConcurrentModel):
             raise ValueError(f"model {model.name!r} answers one question at a time: leave --concurrency {wanted} out")
         self.name, self.settings = model.name, model.settings
-        self.size = wanted or at_once(model)
-        self.prices = model.prices if isinstance(model, Metered) else None
+        self.size = wanted or concurrency_of(model)
+        self.prices = model.prices if isinstance(model, PricedModel) else None
         self._model = model
 
-    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
         """One prediction a sample, as they come; with one thread in the order of the samples.
 
-        `ModelStop` of the model ends it: no new sample is begun, those under way are waited for and given first. So
+        `RunAborted` of the model ends it: no new sample is begun, those under way are waited for and given first. So
         does an interrupt (Ctrl-C) where a model is paid for; the second one waits for nothing.
         """
         queued = _Queue(samples)
-        with ending_in_order(queued.stop) if isinstance(self._model, Metered) else nullcontext():
+        with graceful_interrupt(queued.stop) if isinstance(self._model, PricedModel) else nullcontext():
             yield from self._predict(queued, work, min(self.size, len(samples)))
 
-    def _predict(self, queued: _Queue, work: Work, size: int) -> Iterator[Prediction]:
+    def _predict(self, queued: _Queue, work: Predictor, size: int) -> Iterator[Prediction]:
         if size <= 1:
             yield from _one_by_one(work, self._model, iter(queued.next, None))
             return
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         asked = (work, self._model, queued, results)
         for number in range(size):
-            threading.Thread(target=_ask, args=asked, name=f"{ASKING} {number}", daemon=True).start()
+            threading.Thread(target=_predict_until_stopped, args=asked, name=f"{ASKING} {number}", daemon=True).start()
         try:
             yield from _gather(results, queued, size)
         finally:
@@ -57,8 +57,8 @@ class Threads:
 
     def carry_over(self, earlier: Iterable[Usage]) -> None:
         """Tell a model that is paid for what the run has cost so far."""
-        if isinstance(self._model, Metered):
-            self._model.budget.carry_over(earlier)
+        if isinstance(self._model, PricedModel):
+            self._model.budget.add_earlier(earlier)
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,19 @@ class _Queue:
         self._stopped = True  # without the lock: a signal may come while this very thread holds it
 
 
-def _one_by_one(work: Work, model: Model, samples: Iterable[Sample]) -> Iterator[Prediction]:
+def _one_by_one(work: Predictor, model: Model, samples: Iterable[Sample]) -> Iterator[Prediction]:
     """The predictions; where the model stops the run, what was begun comes before its error."""
     for sample in samples:
         try:
             prediction = work(model, sample)
-        except ModelStop as stop:
-            if stop.begun is not None:
-                yield stop.begun
+        except RunAborted as stop:
+            if stop.prediction is not None:
+                yield stop.prediction
             raise
         yield prediction
 
 
-def _ask(work: Work, model: Model, queued: _Queue, results: queue.SimpleQueue[_Result]) -> None:
+def _predict_until_stopped(work: Predictor, model: Model, queued: _Queue, results: queue.SimpleQueue[_Result]) -> None:
     """One thread. Whatever ends it is brought to the driver, which raises it."""
     try:
         for prediction in _one_by_one(work, model, iter(queued.next, None)):
@@ -118,8 +118,8 @@ def _gather(results: queue.SimpleQueue[_Result], queued: _Queue, threads: int) -
             yield result.prediction
         threads -= result.is_end
         if result.error is not None:
-            error = error if isinstance(error, ModelStop) and isinstance(result.error, ModelStop) else result.error
-            if not isinstance(error, ModelStop):
+            error = error if isinstance(error, RunAborted) and isinstance(result.error, RunAborted) else result.error
+            if not isinstance(error, RunAborted):
                 queued.stop()
                 raise error
     if error is not None:

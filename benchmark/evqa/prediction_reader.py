@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from pydantic import ValidationError
 
 from evqa.datasets import path_inside
-from evqa.jsonl import explain, explain_detail
+from evqa.jsonl import explain_detail, validation_message
 from evqa.schema import VERSION, Prediction
 
 Fields = dict[str, Any]
@@ -64,7 +64,7 @@ def _repaired(line: bytes, error: ValidationError) -> PredictionReading:
     problems = [] if text.encode() == line else ["record: it is not UTF-8; the wrong bytes are replaced"]
     fields = _object(text)
     if fields is None:
-        raise ValueError(explain(error)) from error
+        raise ValueError(validation_message(error)) from error
     _settle_identity(fields, problems)
     _settle_status(fields, problems)
     _settle_masks(fields, problems)
@@ -123,7 +123,7 @@ def _validated(fields: Fields, problems: list[str]) -> Prediction:
             details = error.errors(include_url=False)
             taken = {_unreadable(detail["loc"], detail["type"]): explain_detail(detail) for detail in reversed(details)}
             if any(location in {(), ("sample",), ("status",)} for location in taken):
-                raise ValueError(explain(error)) from error
+                raise ValueError(validation_message(error)) from error
             for location in sorted(taken, key=len, reverse=True):
                 _take_out(fields, location)
                 problems.append(taken[location])

@@ -17,7 +17,9 @@ WAITING = 4
 """Items a process that are handed over and not yet given back; what is in memory does not grow with their number."""
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result]]:
     """(item, `function(item)`) of each item in its order; with one worker in this process, else in new ones.
 
     Function, items and results are pickled. An error in a process is raised here.

@@ -46,12 +46,12 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def recall(self, prediction: Prediction) -> None:
+    def add_earlier(self, prediction: Prediction) -> None:
         """A record of an earlier call; a later one for the same sample replaces it."""
         if sample := self._samples.get(prediction.sample):
             self._values[sample.id] = live_values(sample, prediction)
 
-    def begin(self, num_done: int, costs: Mapping[str, float]) -> None:
+    def start(self, num_done: int, costs: Mapping[str, float]) -> None:
         """Work starts now: what is there, and the cost of each sample that is to be predicted (any unit)."""
         self._costs, self._started, self._left = costs, time.monotonic(), sum(costs.values())
         self._bar.update(num_done)
@@ -61,7 +61,7 @@ class Progress:
         """One more is predicted."""
         cost = self._costs.get(prediction.sample, 0.0)
         self._spent, self._left = self._spent + cost, self._left - cost
-        self.recall(prediction)
+        self.add_earlier(prediction)
         self._bar.set_postfix_str(self.text(), refresh=False)
         self._bar.update()
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from evqa import interrupts, links
 from evqa.__main__ import main as evqa
 from evqa.legacy.scripts import translate
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     script, *rest = (sys.argv[1:] if arguments is None else arguments) or ("",)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        step = translate(script, links.taken(rest))
+        step = translate(script, links.parse_allowed_roots(rest))
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -36,5 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with checked_output():
-        interrupts.leave(main())
+    with checked_output_streams():
+        interrupts.exit_now(main())

@@ -29,7 +29,7 @@ MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Reparsed:
+class ReparseSummary:
     """What parsing again changed."""
 
     path: Path
@@ -62,20 +62,20 @@ class Reparsed:
         return "\n".join(lines)
 
 
-def reparse(folder: Path, dataset: Dataset) -> Reparsed:
+def reparse(folder: Path, dataset: Dataset) -> ReparseSummary:
     """Parse every stored reply of a run again. A run that is being written to is refused."""
     path = _predictions(folder)
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
     broken: list[str] = []
-    with runner.locked(folder, has_out=False), runner.writing(folder, has_out=False):
+    with runner.run_lock(folder, has_out=False), runner.user_errors_of_disk(folder, has_out=False):
         fresh = path.with_name(f"{path.name}.reparsed")
-        with path.open("rb") as old, jsonl.rewritten(fresh) as new:
+        with path.open("rb") as old, jsonl.replace_file(fresh) as new:
             for line in jsonl.lines(path):
                 try:
                     prediction = _record(line)
                 except ValueError as error:
-                    reason = jsonl.explain(error) if isinstance(error, ValidationError) else str(error)
+                    reason = jsonl.validation_message(error) if isinstance(error, ValidationError) else str(error)
                     broken.append(f"{path}:{line.number} is no Prediction: {reason}"[:1000])
                     _copy(old, line, new)
                 else:
@@ -83,7 +83,7 @@ def reparse(folder: Path, dataset: Dataset) -> Reparsed:
         has_changed = any(kind == "changed" for kind, _ in counts)
         kept = _keep(path, fresh) if has_changed else None
         fresh.unlink(missing_ok=True)
-    return Reparsed(
+    return ReparseSummary(
         path=path,
         kept=kept,
         records=counts["records", ""],
@@ -147,7 +147,7 @@ def _predictions(folder: Path) -> Path:
     return path
 
 
-def parsed_again(prediction: Prediction, sample: Sample) -> Prediction:
+def reparse_prediction(prediction: Prediction, sample: Sample) -> Prediction:
     """The prediction with what its stored replies say now."""
     asked = {ask for turn in prediction.turns for ask in turn.asks}
     found = replies.parse_turns(prediction.turns, sample)._asdict()
@@ -178,7 +178,7 @@ def _again(prediction: Prediction, samples: dict[str, Sample], counts: Counter[t
     if sample is None or prediction.status == "failed" or not prediction.turns:
         counts["left", ""] += 1
         return prediction
-    again = parsed_again(prediction, sample)
+    again = reparse_prediction(prediction, sample)
     for field in FIELDS:
         before, now = getattr(prediction, field), getattr(again, field)
         if before != now:

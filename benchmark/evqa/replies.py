@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from evqa import literals
 from evqa.announcements import MAX_PLACES
-from evqa.choices import ANSWER_KEYS, explain_answer, read_answer
-from evqa.literals import Cut, Junk, Node
-from evqa.reply_rules import Reading, Said, said_of
-from evqa.schema import LETTERS, Ask, Sample, Spans, Turn
+from evqa.choices import ANSWER_KEYS, explain_answer, parse_answer
+from evqa.literals import Node, NoLiteral, Truncated
+from evqa.reply_rules import ReplyText, RuleResult, prepare_reply
+from evqa.schema import LETTERS, AnswerField, Sample, Spans, Turn
 from evqa.spans import MAX_TAIL, SPAN_KEYS, explain_spans, read_spans, spans_of_json
 
-__all__ = ["Parsed", "explain_for", "explain_turns", "parse", "parse_for", "parse_turns", "read_answer"]
-__all__ += ["read_expressions", "read_spans", "read_time_choice", "spans_of_json"]
+__all__ = ["ParsedReply", "explain_for", "explain_turns", "parse", "parse_answer", "parse_for", "parse_turns"]
+__all__ += ["parse_expressions", "parse_time_choice", "read_spans", "spans_of_json"]
 
 
-class Parsed(NamedTuple):
+class ParsedReply(NamedTuple):
     """What a reply says; None = not asked for, or unparsed."""
 
     answer: int | None
@@ -37,26 +37,26 @@ class Parsed(NamedTuple):
     """Index of the chosen option of evidence in space."""
 
 
-Explained = Mapping[str, Reading[object]]
+Explained = Mapping[str, RuleResult[object]]
 """Field that was asked for -> its value, the rule that decided it, and the text that the rule matched."""
 
 
-def parse(text: str, asks: Sequence[Ask], options: Sequence[str]) -> Parsed:
+def parse(text: str, asks: Sequence[AnswerField], options: Sequence[str]) -> ParsedReply:
     """What a reply says about the things that its prompt asked for."""
     return _parsed(_explain(text, asks, options))
 
 
-def parse_for(text: str, asks: Sequence[Ask], sample: Sample) -> Parsed:
+def parse_for(text: str, asks: Sequence[AnswerField], sample: Sample) -> ParsedReply:
     """As `parse`, with the choices of the multiple-choice task, whose options the sample has."""
     return _parsed(explain_for(text, asks, sample))
 
 
-def parse_turns(turns: Sequence[Turn], sample: Sample) -> Parsed:
+def parse_turns(turns: Sequence[Turn], sample: Sample) -> ParsedReply:
     """What a conversation says: of each thing asked, the last reply to a prompt that asked for it."""
     return _parsed(explain_turns(turns, sample))
 
 
-def explain_for(text: str, asks: Sequence[Ask], sample: Sample) -> Explained:
+def explain_for(text: str, asks: Sequence[AnswerField], sample: Sample) -> Explained:
     """Each field that was asked for, with the rule that decided it and the text that the rule matched."""
     found = dict(_explain(text, asks, sample.options))
     if "time_choice" in asks:
@@ -69,14 +69,14 @@ def explain_for(text: str, asks: Sequence[Ask], sample: Sample) -> Explained:
 
 def explain_turns(turns: Sequence[Turn], sample: Sample) -> Explained:
     """As `explain_for`, of a conversation: of each thing asked, the last reply to a prompt that asked for it."""
-    found: dict[str, Reading[object]] = {}
+    found: dict[str, RuleResult[object]] = {}
     for turn in turns:
         found |= explain_for(turn.reply, turn.asks, sample)
     return found
 
 
-def _explain(text: str, asks: Sequence[Ask], options: Sequence[str]) -> Explained:
-    found: dict[str, Reading[object]] = {}
+def _explain(text: str, asks: Sequence[AnswerField], options: Sequence[str]) -> Explained:
+    found: dict[str, RuleResult[object]] = {}
     if "answer" in asks:
         found["answer"] = explain_answer(text, options)
     if "spans" in asks:
@@ -86,24 +86,24 @@ def _explain(text: str, asks: Sequence[Ask], options: Sequence[str]) -> Explaine
     return found
 
 
-def _parsed(found: Explained) -> Parsed:
-    return Parsed(None, None, None)._replace(**{name: reading.value for name, reading in found.items()})
+def _parsed(found: Explained) -> ParsedReply:
+    return ParsedReply(None, None, None)._replace(**{name: reading.value for name, reading in found.items()})
 
 
-def read_time_choice(text: str, options: Sequence[Spans]) -> int | None:
+def parse_time_choice(text: str, options: Sequence[Spans]) -> int | None:
     """Index of the chosen set of spans, by its letter or its times; None where the two disagree."""
     return _explain_time_choice(text, options).value
 
 
-def _explain_time_choice(text: str, options: Sequence[Spans]) -> Reading[int]:
+def _explain_time_choice(text: str, options: Sequence[Spans]) -> RuleResult[int]:
     letter = explain_answer(text, ("",) * len(options))
     spans = explain_spans(text, is_alone=True)
     named = [index for index, option in enumerate(options) if spans.value and _as_told(option) == _as_told(spans.value)]
     if letter.value is not None:
         return letter if not named or letter.value in named else letter._replace(value=None)
     if len(named) == 1:
-        return Reading(named[0], f"times, {spans.rule}", spans.text)
-    return letter if letter.rule else Reading(None, spans.rule, spans.text)
+        return RuleResult(named[0], f"times, {spans.rule}", spans.text)
+    return letter if letter.rule else RuleResult(None, spans.rule, spans.text)
 
 
 def _as_told(spans: Spans) -> list[tuple[float, float]]:
@@ -142,19 +142,19 @@ EXPRESSION_KEYS = frozenset(
 )
 
 
-def _explain_expressions(text: str) -> Reading[tuple[str, ...]]:
-    found = read_expressions(text)
+def _explain_expressions(text: str) -> RuleResult[tuple[str, ...]]:
+    found = parse_expressions(text)
     if found:
-        return Reading(found, "expressions", ", ".join(found)[:200])
+        return RuleResult(found, "expressions", ", ".join(found)[:200])
     marked = _marked(text)
     if marked:
-        return Reading(marked, "marked objects", ", ".join(marked)[:200])
-    return Reading(found, "" if found is None else "no expressions", "")
+        return RuleResult(marked, "marked objects", ", ".join(marked)[:200])
+    return RuleResult(found, "" if found is None else "no expressions", "")
 
 
-def read_expressions(text: str) -> tuple[str, ...] | None:
+def parse_expressions(text: str) -> tuple[str, ...] | None:
     """Referring expressions that the reply commits to; () where it says that there are none."""
-    said = said_of(text)
+    said = prepare_reply(text)
     if any(
         key in SPAN_KEYS or key in ANSWER_KEYS or key in EXPRESSION_KEYS for each in said.objects for key in each.values
     ):
@@ -162,7 +162,7 @@ def read_expressions(text: str) -> tuple[str, ...] | None:
     return _in_text(said.text)
 
 
-def _of_objects(said: Said) -> tuple[str, ...] | None:
+def _of_objects(said: ReplyText) -> tuple[str, ...] | None:
     """What the own keys of the last object say; of an object without the key the only other list of strings."""
     found: tuple[str, ...] | None = None
     for each in said.objects:
@@ -185,7 +185,7 @@ def _in_text(text: str) -> tuple[str, ...] | None:
             return bullets
     tail = text[-MAX_TAIL:]
     others = {match.end() for key in (_TIMES_KEY, _ANSWER_KEY) for match in key.finditer(tail)}
-    placed = deque((each for each in literals.lists(tail) if each.start not in others), maxlen=MAX_PLACES)
+    placed = deque((each for each in literals.find_lists(tail) if each.start not in others), maxlen=MAX_PLACES)
     found = [_strings(each.node) for each in placed]
     written = _rows(tail, placed, found)
     alone = _labels_of_literal(text.strip()) if not written and text.strip().startswith("{") else None
@@ -195,7 +195,7 @@ def _in_text(text: str) -> tuple[str, ...] | None:
 
 
 def _rows(
-    text: str, placed: Sequence[literals.Placed], found: Sequence[tuple[str, ...] | None]
+    text: str, placed: Sequence[literals.LocatedList], found: Sequence[tuple[str, ...] | None]
 ) -> list[tuple[str, ...]]:
     """Lists with strings; those with nothing but a comma or `and` between them are one: `["a"], ["b"]`."""
     rows: list[tuple[str, ...]] = []
@@ -225,8 +225,8 @@ def _bullets(text: str, at: int) -> tuple[str, ...]:
 
 def _labels_of_literal(text: str) -> tuple[str, ...] | None:
     try:
-        return _strings([literals.read(text, 0).node])
-    except (Junk, Cut):
+        return _strings([literals.read_literal(text, 0).node])
+    except (NoLiteral, Truncated):
         return None
 
 
@@ -241,8 +241,8 @@ def _expressions_of_literal(text: str, at: int) -> tuple[str, ...] | None:
     if text[at:].lstrip()[:1] != "[":
         return None
     try:
-        return _strings(literals.read(text, at).node)
-    except (Junk, Cut):
+        return _strings(literals.read_literal(text, at).node)
+    except (NoLiteral, Truncated):
         return None
 
 

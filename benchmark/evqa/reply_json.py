@@ -21,19 +21,19 @@ _CLOSED = {'"': re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL), "'": re.compile(r"'
 _OPENER = re.compile(r"[\[({,:]\s*$")
 
 
-class Value(NamedTuple):
+class JsonValue(NamedTuple):
     """Where the value of a key stands, `text[start:end]`."""
 
     start: int
     end: int
 
 
-class Object(NamedTuple):
+class JsonObject(NamedTuple):
     """An object of a reply."""
 
     start: int
     end: int
-    values: dict[str, Value]
+    values: dict[str, JsonValue]
     """Key, in lower case with `_` between words -> its last value."""
 
 
@@ -42,9 +42,9 @@ def name_of(key: str) -> str:
     return re.sub(r"[\s_-]+", "_", key.strip().casefold())
 
 
-def objects(text: str) -> list[Object]:
+def find_objects(text: str) -> list[JsonObject]:
     """Outermost objects of a text in order."""
-    found: list[Object] = []
+    found: list[JsonObject] = []
     at = text.find("{")
     while at >= 0 and len(found) < MAX_OBJECTS:
         match = _KEY.match(text, at + 1)
@@ -56,16 +56,16 @@ def objects(text: str) -> list[Object]:
     return found
 
 
-def _object(text: str, at: int) -> Object:
-    values: dict[str, Value] = {}
+def _object(text: str, at: int) -> JsonObject:
+    values: dict[str, JsonValue] = {}
     end = at + 1
     while match := _KEY.match(text, end):
         start = match.end()
         end = _value_end(text, start)
-        values[name_of(match[1] or match[2] or match[3])] = Value(start, end)
+        values[name_of(match[1] or match[2] or match[3])] = JsonValue(start, end)
     while text[end : end + 1] == ",":
         end = _value_end(text, end + 1)
-    return Object(at, min(end + 1, len(text)), values)
+    return JsonObject(at, min(end + 1, len(text)), values)
 
 
 def _value_end(text: str, start: int) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from evqa import reply_json, reply_text
-from evqa.reply_json import Object
+from evqa.reply_json import JsonObject
 
 MAX_CHARS = 100_000
 """Of a longer reply the end is read: the last thing said counts."""
@@ -19,7 +19,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class Reading(NamedTuple, Generic[T_co]):
+class RuleResult(NamedTuple, Generic[T_co]):
     """What the reply says about one field, and why."""
 
     value: T_co | None
@@ -58,11 +58,11 @@ class Guard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Said:
+class ReplyText:
     """A reply without thoughts and markers, its objects, and the prose around them."""
 
     text: str
-    objects: tuple[Object, ...]
+    objects: tuple[JsonObject, ...]
 
     @cached_property
     def outside(self) -> str:
@@ -78,12 +78,12 @@ class Said:
     @cached_property
     def prose(self) -> str:
         """As `outside`, without markup and tables."""
-        return shown(self.outside)
+        return excerpt(self.outside)
 
     @cached_property
     def after(self) -> str:
         """The prose behind the last object."""
-        return shown(reply_text.plain(self.text[self.objects[-1].end :])) if self.objects else self.prose
+        return excerpt(reply_text.plain(self.text[self.objects[-1].end :])) if self.objects else self.prose
 
     @cached_property
     def is_list(self) -> bool:
@@ -96,19 +96,19 @@ _CURLY = str.maketrans("\u201c\u201d\u201e", '"""')
 
 
 @lru_cache(maxsize=4)
-def said_of(reply: str) -> Said:
+def prepare_reply(reply: str) -> ReplyText:
     """Prepare a raw reply; the last few are kept, as each field is read from the same one."""
     text = reply_text.without_markers(reply_text.without_thoughts(reply[-MAX_CHARS:]))
-    found = reply_json.objects(text)
+    found = reply_json.find_objects(text)
     if '"' not in text and ("\u201c" in text or "\u201d" in text):
         text = text.translate(_CURLY)
-        found = reply_json.objects(text)
+        found = reply_json.find_objects(text)
     if not found and "\uff5b" in text:
         text = reply_text.plain(text)
-        found = reply_json.objects(text)
-    return Said(text, tuple(found))
+        found = reply_json.find_objects(text)
+    return ReplyText(text, tuple(found))
 
 
-def shown(text: str) -> str:
+def excerpt(text: str) -> str:
     """Plain text as a reader sees it."""
     return reply_text.without_markup(reply_text.without_tables(text)).strip()

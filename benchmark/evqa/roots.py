@@ -28,7 +28,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Root:
+class FolderRoot:
     """A kind of folder."""
 
     folder: str
@@ -37,13 +37,13 @@ class Root:
     """The environment variable that names another."""
 
 
-DATA = Root("data", "EVQA_DATA")
-MODELS = Root("model_zoo", "EVQA_ZOO")
-OUTPUTS = Root("outputs", "EVQA_OUTPUTS")
+DATA = FolderRoot("data", "EVQA_DATA")
+MODELS = FolderRoot("model_zoo", "EVQA_ZOO")
+OUTPUTS = FolderRoot("outputs", "EVQA_OUTPUTS")
 ROOTS = (DATA, MODELS, OUTPUTS)
 
 
-def searched(root: Root) -> tuple[Path, ...]:
+def searched(root: FolderRoot) -> tuple[Path, ...]:
     """The folders that are searched, in order, whether they exist or not."""
     if (named := given(root)) is not None:
         return (named,)
@@ -53,7 +53,7 @@ def searched(root: Root) -> tuple[Path, ...]:
     return tuple(place for place in places if distinct[place.resolve()] is place)
 
 
-def writable(root: Root) -> Path:
+def writable(root: FolderRoot) -> Path:
     """The folder that new files of a kind go to."""
     if (named := given(root)) is not None:
         return named
@@ -129,7 +129,7 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
-def given(root: Root) -> Path | None:
+def given(root: FolderRoot) -> Path | None:
     """The folder that the variable of a root names; None = it is not set."""
     value = os.environ.get(root.variable)
     return Path(value).expanduser() if value else None

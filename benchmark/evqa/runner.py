@@ -24,11 +24,11 @@ from pydantic import ValidationError
 
 from evqa import jsonl, prompts, schedule
 from evqa.datasets import Dataset
-from evqa.models.base import Model, ModelStop
+from evqa.models.base import Model, RunAborted
 from evqa.models.budget import Prices, usages
 from evqa.progress import Progress
-from evqa.schema import Prediction, Run, Sample, Spending, Usage
-from evqa.shards import Selection, united
+from evqa.schema import Prediction, Run, Sample, TotalUsage, Usage
+from evqa.shards import Selection, union_of
 
 RUN = "run.json"
 PREDICTIONS = "predictions.jsonl"
@@ -39,7 +39,7 @@ PACKAGES = ("evqa", "torch", "transformers", "numpy", "av", "pillow", "pycocotoo
 
 Identity = dict[str, str | int | float | bool | None]
 
-Work = Callable[[Model, Sample], Prediction]
+Predictor = Callable[[Model, Sample], Prediction]
 """A method with its settings. Workers in other processes get it pickled: a function of a module, or an object."""
 
 EVERYTHING = Selection()
@@ -56,7 +56,7 @@ class RunSummary:
     """Samples that an earlier call had done."""
     failed: Mapping[str, str]
     """Sample id -> reason, of the samples asked for now."""
-    spent: Spending
+    spent: TotalUsage
     """Of the run so far, earlier calls included."""
     prices: Prices | None = None
     """By which replies are paid for; None where nothing is."""
@@ -68,7 +68,7 @@ class RunSummary:
     """Whose replies lack a part that they were asked for."""
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Who predicts: a model in this process, or several in others."""
 
     name: str
@@ -86,13 +86,13 @@ class Crew(Protocol):
         """The model's."""
         ...
 
-    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
         ...
 
 
 @runtime_checkable
-class Paid(Protocol):
+class PaidExecutor(Protocol):
     """A crew whose work may cost money."""
 
     def carry_over(self, earlier: Iterable[Usage]) -> None:
@@ -101,8 +101,8 @@ class Paid(Protocol):
 
 
 def run(  # noqa: PLR0913  (each is an option of the command)
-    crew: Crew,
-    work: Work,
+    crew: Executor,
+    work: Predictor,
     method_name: str,
     dataset: Dataset,
     folder: Path,
@@ -119,12 +119,12 @@ def run(  # noqa: PLR0913  (each is an option of the command)
     """
     identity = identity_of(crew, method_name, dataset, seed=seed, times=times)
     place = selection.shard.folder(folder) if selection.shard else folder
-    return fill(crew, work, dataset, place, identity, selection=selection, restart=restart, progress=progress)
+    return run_samples(crew, work, dataset, place, identity, selection=selection, restart=restart, progress=progress)
 
 
-def fill(  # noqa: PLR0913
-    crew: Crew,
-    work: Work,
+def run_samples(  # noqa: PLR0913
+    crew: Executor,
+    work: Predictor,
     dataset: Dataset,
     folder: Path,
     identity: Identity,
@@ -143,17 +143,17 @@ def fill(  # noqa: PLR0913
     samples = {sample.id: sample for sample in selection.of(dataset)}
     failed: dict[str, str] = {}
     replies: dict[str, ReplyState] = {}
-    with locked(folder), Progress(samples, show=progress) as bar:
-        _claim(folder, identity, restart=restart)
+    with run_lock(folder), Progress(samples, show=progress) as bar:
+        _open_run_folder(folder, identity, restart=restart)
         _select(folder, selection if asked is None else asked, dataset)
-        account = Account(folder, crew)
-        done = _done(folder / PREDICTIONS, is_done, bar, account, replies)
+        account = CostLedger(folder, crew)
+        done = _finished_samples(folder / PREDICTIONS, is_done, bar, account, replies)
         todo = [sample for sample in samples.values() if sample.id not in done]
         costs = schedule.costs(todo) if crew.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
-        bar.begin(len(samples) - len(todo), costs)
-        with account.closed():
+        bar.start(len(samples) - len(todo), costs)
+        with account.finished():
             for prediction in _until_stopped(crew.predict(schedule.longest_first(todo, costs), work), folder):
-                with writing(folder):
+                with user_errors_of_disk(folder):
                     jsonl.append_record(folder / PREDICTIONS, prediction)
                 account.add(prediction)
                 bar.add(prediction)
@@ -188,44 +188,44 @@ def _counted(states: Sequence[ReplyState]) -> dict[str, int]:
     return {name: sum(getattr(state, name) for state in states) for name in ReplyState._fields}
 
 
-class Account:
+class CostLedger:
     """What a run has spent: counted from its records, and written into its description when the run is left."""
 
-    def __init__(self, folder: Path, crew: Crew) -> None:
-        self.spent = Spending()
+    def __init__(self, folder: Path, crew: Executor) -> None:
+        self.spent = TotalUsage()
         self._folder, self._crew, self._prices = folder, crew, crew.prices or Prices()
 
-    def recall(self, prediction: Prediction) -> None:
+    def add_earlier(self, prediction: Prediction) -> None:
         """A record of an earlier call, which the crew's budget counts too."""
-        if isinstance(self._crew, Paid):
+        if isinstance(self._crew, PaidExecutor):
             self._crew.carry_over(usages(prediction, self._prices))
         self.add(prediction)
 
     def add(self, prediction: Prediction) -> None:
         """One more record."""
-        self.spent = functools.reduce(Spending.plus, usages(prediction, self._prices), self.spent)
+        self.spent = functools.reduce(TotalUsage.plus, usages(prediction, self._prices), self.spent)
 
     @contextmanager
-    def closed(self) -> Generator[None]:
+    def finished(self) -> Generator[None]:
         """While records are added; however that ends, the description tells what is spent."""
         try:
             yield
         finally:
-            about = load(self._folder)
+            about = read_run_info(self._folder)
             if about.spent != self.spent:
-                with writing(self._folder):
-                    describe(self._folder, about.model_copy(update={"spent": self.spent}))
+                with user_errors_of_disk(self._folder):
+                    write_run_info(self._folder, about.model_copy(update={"spent": self.spent}))
 
 
 def _until_stopped(predicted: Iterator[Prediction], folder: Path) -> Generator[Prediction]:
     """The predictions; a model that stops the run ends them with an error of the user."""
     try:
         yield from predicted
-    except ModelStop as stop:
+    except RunAborted as stop:
         raise ValueError(f"{stop} (what is predicted so far is in {folder})") from None
 
 
-def identity_of(crew: Crew, method_name: str, dataset: Dataset, *, seed: int, times: bool) -> Identity:
+def identity_of(crew: Executor, method_name: str, dataset: Dataset, *, seed: int, times: bool) -> Identity:
     """What must be equal for two runs to be the same run."""
     identity: Identity = {
         "data": dataset.name,
@@ -239,7 +239,7 @@ def identity_of(crew: Crew, method_name: str, dataset: Dataset, *, seed: int, ti
     return identity | {f"model.{key}": value for key, value in crew.settings.items()}
 
 
-def load(folder: Path) -> Run:
+def read_run_info(folder: Path) -> Run:
     """What a run's folder says of itself."""
     about = _described(folder)
     if about is None:
@@ -247,7 +247,7 @@ def load(folder: Path) -> Run:
     return about
 
 
-def describe(folder: Path, about: Run) -> None:
+def write_run_info(folder: Path, about: Run) -> None:
     """Write what a run's folder says of itself."""
     jsonl.write_json(folder / RUN, about.model_dump(mode="json"))
 
@@ -259,13 +259,13 @@ def predictions(path: Path) -> Iterator[Prediction]:
     return jsonl.read_records(path, Prediction)
 
 
-def latest(path: Path) -> list[Prediction]:
+def last_predictions(path: Path) -> list[Prediction]:
     """The predictions of a file; of several for one sample the last."""
     return list({prediction.sample: prediction for prediction in predictions(path)}.values())
 
 
 @contextmanager
-def writing(folder: Path, *, has_out: bool = True) -> Generator[None]:
+def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None]:
     """Errors of the disk as errors of the user, who can cure them; `has_out`: whether the command has --out."""
     try:
         yield
@@ -277,7 +277,7 @@ def writing(folder: Path, *, has_out: bool = True) -> Generator[None]:
         ) from error
 
 
-def _claim(folder: Path, identity: Identity, *, restart: bool) -> None:
+def _open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
     """Make the folder this run's, or find that it is; anything else is a `ValueError`."""
     about = _described(folder)
     if about is None and (folder / PREDICTIONS).exists():
@@ -286,23 +286,23 @@ def _claim(folder: Path, identity: Identity, *, restart: bool) -> None:
         return
     if about is not None and not restart:
         raise ValueError(_refusal(folder, about.identity, identity))
-    with writing(folder):
+    with user_errors_of_disk(folder):
         (folder / PREDICTIONS).unlink(missing_ok=True)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         nothing = Selection(only=()).record()
-        describe(folder, Run(identity=identity, packages=_packages(), started=started, selection=nothing))
+        write_run_info(folder, Run(identity=identity, packages=_packages(), started=started, selection=nothing))
 
 
 def _select(folder: Path, selection: Selection, dataset: Dataset) -> None:
     """Add to the run's description what this call asks for; a run whose earlier calls are not recorded stays so."""
-    about = load(folder)
+    about = read_run_info(folder)
     if about.selection is None:
         return
     before = Selection.read(about.selection)
-    both = selection if before.only == () else united([before, selection], dataset)
+    both = selection if before.only == () else union_of([before, selection], dataset)
     if both.record() != about.selection:
-        with writing(folder):
-            describe(folder, about.model_copy(update={"selection": both.record()}))
+        with user_errors_of_disk(folder):
+            write_run_info(folder, about.model_copy(update={"selection": both.record()}))
 
 
 def _described(folder: Path) -> Run | None:
@@ -312,24 +312,24 @@ def _described(folder: Path) -> Run | None:
     try:
         return Run.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} describes no run: {jsonl.explain(error)}") from error
+        raise ValueError(f"{path} describes no run: {jsonl.validation_message(error)}") from error
 
 
 def _refusal(folder: Path, old: Identity, new: Identity) -> str:
-    return f"{folder} holds another run ({changes(old, new)}): choose another folder with --out, or --restart it"
+    return f"{folder} holds another run ({identity_diff(old, new)}): choose another folder with --out, or --restart it"
 
 
-def changes(old: Identity, new: Identity) -> str:
+def identity_diff(old: Identity, new: Identity) -> str:
     """What differs between two identities."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key) or (key in old) != (key in new)]
     return "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys)
 
 
-def _done(
+def _finished_samples(
     path: Path,
     is_done: Callable[[Prediction], bool],
     bar: Progress,
-    account: Account,
+    account: CostLedger,
     replies: dict[str, ReplyState],
 ) -> set[str]:
     """Ids of the samples whose last record is to stay. Only ids are kept: records with masks are large.
@@ -339,20 +339,20 @@ def _done(
     status: dict[str, bool] = {}
     for prediction in jsonl.read_records(path, Prediction) if path.exists() else ():
         status[prediction.sample] = is_done(prediction)
-        account.recall(prediction)
-        bar.recall(prediction)
+        account.add_earlier(prediction)
+        bar.add_earlier(prediction)
         replies[prediction.sample] = _state(prediction)
     return {sample for sample, stays in status.items() if stays}
 
 
 @contextmanager
-def locked(folder: Path, *, has_out: bool = True) -> Generator[None]:
+def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
     """Hold the folder for this process: two writers would undo each other's lines. The lock dies with us.
 
     `has_out`: whether the command has --out.
     """
     other = "another folder with --out" if has_out else "another folder"
-    with writing(folder, has_out=has_out):
+    with user_errors_of_disk(folder, has_out=has_out):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -365,7 +365,7 @@ def locked(folder: Path, *, has_out: bool = True) -> Generator[None]:
             ) from error
         except OSError as error:  # a network's file system may have no locks
             raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {other}") from error
-        with writing(folder, has_out=has_out):
+        with user_errors_of_disk(folder, has_out=has_out):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

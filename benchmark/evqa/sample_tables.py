@@ -25,7 +25,7 @@ MAX_SAMPLES = 2**23
 Ticks = NDArray[np.int64]
 
 
-class Table(NamedTuple):
+class SampleTable(NamedTuple):
     """The samples of a video track."""
 
     decoding: Ticks
@@ -38,7 +38,7 @@ class Table(NamedTuple):
     """Byte after the last sample's last."""
 
 
-class Box(NamedTuple):
+class Mp4Box(NamedTuple):
     """A box of the file: its type and where its content lies."""
 
     kind: bytes
@@ -46,7 +46,7 @@ class Box(NamedTuple):
     end: int
 
 
-def read(path: Path, track: int) -> Table | None:
+def read_sample_table(path: Path, track: int) -> SampleTable | None:
     """The samples of the track of this number (`track_ID`); None where the file is not a plain one or is damaged."""
     try:
         with path.open("rb") as file:
@@ -57,7 +57,7 @@ def read(path: Path, track: int) -> Table | None:
         return None
 
 
-def boxes(content: bytes, start: int, end: int) -> Iterator[Box]:
+def boxes(content: bytes, start: int, end: int) -> Iterator[Mp4Box]:
     """The boxes in a part of a content."""
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", content, start)
@@ -68,11 +68,11 @@ def boxes(content: bytes, start: int, end: int) -> Iterator[Box]:
         length = length or end - start
         if length < header or start + length > end:
             raise ValueError("a box reaches beyond the one that holds it")
-        yield Box(kind, start + header, start + length)
+        yield Mp4Box(kind, start + header, start + length)
         start += length
 
 
-def top_level(file: BinaryIO, size: int) -> Iterator[Box]:
+def top_level(file: BinaryIO, size: int) -> Iterator[Mp4Box]:
     """The boxes of a file; `end` may lie beyond the file where it is cut."""
     start = 0
     while start + 8 <= size:
@@ -86,7 +86,7 @@ def top_level(file: BinaryIO, size: int) -> Iterator[Box]:
         length = length or size - start
         if length < header:
             return
-        yield Box(kind, start + header, start + length)
+        yield Mp4Box(kind, start + header, start + length)
         start += length
 
 
@@ -103,7 +103,7 @@ def _moov(file: BinaryIO, size: int) -> bytes | None:
     return file.read(box.end - box.start)
 
 
-def _table(moov: bytes, track: int) -> Table | None:
+def _table(moov: bytes, track: int) -> SampleTable | None:
     inside = list(boxes(moov, 0, len(moov)))
     kinds = {box.kind: box for box in inside}
     if not kinds.keys().isdisjoint({b"mvex", b"cmov"}):
@@ -116,7 +116,7 @@ def _table(moov: bytes, track: int) -> Table | None:
     return None
 
 
-def _track(moov: bytes, parts: dict[bytes, Box], movie_scale: int) -> Table | None:
+def _track(moov: bytes, parts: dict[bytes, Mp4Box], movie_scale: int) -> SampleTable | None:
     media = _children(moov, parts[b"mdia"])
     (scale,) = _time_scale(moov, media[b"mdhd"])
     tables = _children(moov, _children(moov, media[b"minf"])[b"stbl"])
@@ -131,12 +131,12 @@ def _track(moov: bytes, parts: dict[bytes, Box], movie_scale: int) -> Table | No
     end = _last_byte(moov, tables, sizes)
     if offsets is None or end is None:
         return None
-    table = Table(decoding, decoding + offsets, _keyframes(moov, tables, len(sizes)), end)
+    table = SampleTable(decoding, decoding + offsets, _keyframes(moov, tables, len(sizes)), end)
     edits = parts.get(b"edts")
     return table if edits is None or _shows_all(moov, edits, table, movie_scale, scale) else None
 
 
-def _shows_all(moov: bytes, edits: Box, table: Table, movie_scale: int, scale: int) -> bool:
+def _shows_all(moov: bytes, edits: Mp4Box, table: SampleTable, movie_scale: int, scale: int) -> bool:
     """Whether the edit list hides no sample: one entry that starts with the first shown and ends after the last.
 
     An empty entry may stand before it, which only delays the track.
@@ -159,20 +159,20 @@ def _shows_all(moov: bytes, edits: Box, table: Table, movie_scale: int, scale: i
     return rate == 0x10000 and begins_first and int(table.presentation.max()) < end - 1
 
 
-def _children(content: bytes, box: Box) -> dict[bytes, Box]:
+def _children(content: bytes, box: Mp4Box) -> dict[bytes, Mp4Box]:
     return {each.kind: each for each in boxes(content, box.start, box.end)}
 
 
-def _track_id(content: bytes, box: Box) -> int:
+def _track_id(content: bytes, box: Mp4Box) -> int:
     return int(struct.unpack_from(">I", content, box.start + (20 if content[box.start] == 1 else 12))[0])
 
 
-def _time_scale(content: bytes, box: Box) -> tuple[int]:
+def _time_scale(content: bytes, box: Mp4Box) -> tuple[int]:
     """Ticks a second, of `mvhd` and `mdhd`."""
     return struct.unpack_from(">I", content, box.start + (20 if content[box.start] == 1 else 12))
 
 
-def _integers(content: bytes, box: Box, start: int, kind: str, count: int) -> NDArray[np.int64]:
+def _integers(content: bytes, box: Mp4Box, start: int, kind: str, count: int) -> NDArray[np.int64]:
     """`count` big-endian integers from so many bytes after the box's start."""
     width = np.dtype(kind).itemsize
     if count > MAX_SAMPLES or box.start + start + count * width > box.end:
@@ -180,7 +180,7 @@ def _integers(content: bytes, box: Box, start: int, kind: str, count: int) -> ND
     return np.frombuffer(content, kind, count, box.start + start).astype(np.int64)
 
 
-def _runs(content: bytes, box: Box, samples: int) -> NDArray[np.int64] | None:
+def _runs(content: bytes, box: Mp4Box, samples: int) -> NDArray[np.int64] | None:
     """A table of (how many samples, signed value) as one value a sample; None where it covers another number."""
     (count,) = struct.unpack_from(">I", content, box.start + 4)
     table = _integers(content, box, 8, ">i4", 2 * count).reshape(-1, 2)
@@ -190,7 +190,7 @@ def _runs(content: bytes, box: Box, samples: int) -> NDArray[np.int64] | None:
     return np.repeat(table[:, 1], counts)
 
 
-def _sizes(content: bytes, box: Box) -> NDArray[np.int64]:
+def _sizes(content: bytes, box: Mp4Box) -> NDArray[np.int64]:
     """Bytes of each sample."""
     size, count = struct.unpack_from(">II", content, box.start + 4)
     if count > MAX_SAMPLES:
@@ -198,7 +198,7 @@ def _sizes(content: bytes, box: Box) -> NDArray[np.int64]:
     return np.full(count, size, np.int64) if size else _integers(content, box, 12, ">u4", count)
 
 
-def _keyframes(content: bytes, tables: dict[bytes, Box], samples: int) -> NDArray[np.bool_]:
+def _keyframes(content: bytes, tables: dict[bytes, Mp4Box], samples: int) -> NDArray[np.bool_]:
     box = tables.get(b"stss")
     if box is None:
         return np.ones(samples, np.bool_)
@@ -208,7 +208,7 @@ def _keyframes(content: bytes, tables: dict[bytes, Box], samples: int) -> NDArra
     return found
 
 
-def _last_byte(content: bytes, tables: dict[bytes, Box], sizes: NDArray[np.int64]) -> int | None:
+def _last_byte(content: bytes, tables: dict[bytes, Mp4Box], sizes: NDArray[np.int64]) -> int | None:
     """Where the data of all samples ends; None where the chunks do not hold as many samples."""
     box = tables.get(b"co64", tables.get(b"stco"))
     if box is None:
@@ -223,7 +223,7 @@ def _last_byte(content: bytes, tables: dict[bytes, Box], sizes: NDArray[np.int64
     return int((chunks + reach[last] - reach[last - held]).max())
 
 
-def _samples_of_chunks(content: bytes, box: Box, chunks: int) -> NDArray[np.int64]:
+def _samples_of_chunks(content: bytes, box: Mp4Box, chunks: int) -> NDArray[np.int64]:
     (count,) = struct.unpack_from(">I", content, box.start + 4)
     table = _integers(content, box, 8, ">u4", 3 * count).reshape(-1, 3)
     firsts: Sequence[int] = [*(table[:, 0] - 1).tolist(), chunks]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.jsonl import check_output, rewritten
+from evqa.jsonl import check_output, replace_file
 from evqa.scores import Scores
 
 COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source", "unit")
@@ -49,7 +49,7 @@ def check(path: Path, predictions: Path) -> None:
 def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     """Write the rows as the file's ending says, beside the target first."""
     titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
-    with rewritten(path) as file:
+    with replace_file(path) as file:
         if path.suffix == ".csv":
             text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
             writer = csv.DictWriter(text, titles)

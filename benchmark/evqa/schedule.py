@@ -26,6 +26,6 @@ def longest_first(samples: Sequence[Sample], costs: Mapping[str, float]) -> list
 
 def _num_frames(video: Path) -> float:
     try:
-        return float(media.probe(video).num_frames)
+        return float(media.probe_video(video).num_frames)
     except ValueError:
         return 0.0  # the sample fails when it is predicted, and takes no time

@@ -25,7 +25,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Option letters in display order."""
 
 
-class Record(BaseModel):
+class StrictRecord(BaseModel):
     """A frozen record that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -108,7 +108,7 @@ def _as_text(counts: object) -> object:
     return compressed_counts(runs)
 
 
-class RLE(Record):
+class RLE(StrictRecord):
     """One mask as COCO run lengths (column-major, background first)."""
 
     size: tuple[int, int]
@@ -117,7 +117,7 @@ class RLE(Record):
     """Compressed; a list of run lengths is read too."""
 
 
-class Track(Record):
+class Track(StrictRecord):
     """One object through time. A frame that is not listed has no pixel of the object."""
 
     label: str | None = None
@@ -131,7 +131,7 @@ class Track(Record):
 NO_VIDEO = Path()
 """`Sample.video` of a sample of words alone."""
 
-Form = Literal[
+TaskType = Literal[
     "evidence",
     "query",
     "sentence",
@@ -149,7 +149,7 @@ answered by a mask; a conversation as it is written; a conversation about marked
 objects to be found again; a description of a marked object."""
 
 
-class Exchange(Record):
+class TrainingExchange(StrictRecord):
     """One turn of a sample that has several."""
 
     question: str
@@ -159,7 +159,7 @@ class Exchange(Record):
     """As `Sample.targets`, for this turn."""
 
 
-class Sample(Record):
+class Sample(StrictRecord):
     """One question about one video, with the evidence that supports its answer (gold).
 
     A sample that only training uses may also be a conversation (`turns`), and its video a picture, which is a
@@ -193,10 +193,10 @@ class Sample(Record):
     """Folder of `%05d.png` label maps of every annotated object, evidence or not (0 = none), for trivial baselines."""
     expressions: tuple[str, ...] = ()
     """Referring expressions of the evidence objects, where annotated."""
-    form: Form = "evidence"
+    form: TaskType = "evidence"
     response: str | None = None
     """The gold reply in words, where there are no options."""
-    turns: tuple[Exchange, ...] = ()
+    turns: tuple[TrainingExchange, ...] = ()
     """The whole conversation where it has several turns, or is to be learnt as it is; `question` is its first one."""
     fps: float | None = Field(default=None, gt=0, le=1000)
     """Frames a second of a folder of frames, where known; a video file tells its own times."""
@@ -260,7 +260,7 @@ class Sample(Record):
         return not (self.masks is None and self.tracks is None and self.track_file is None and self.label_map is None)
 
 
-Ask = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_choice"]
+AnswerField = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_choice"]
 """A part of an answer that a prompt can ask for; the last two are choices of the multiple-choice task."""
 
 
@@ -269,7 +269,7 @@ Finish = Literal["stop", "length", "refusal", "tool_calls", "error", "unknown"]
 by an error of the server, or for a reason that is missing or not known here."""
 
 
-class Usage(Record):
+class Usage(StrictRecord):
     """What one call cost."""
 
     input_tokens: int | None = None
@@ -286,7 +286,7 @@ class Usage(Record):
     """The version of the model that the server says it ran."""
 
 
-class Spending(Record):
+class TotalUsage(StrictRecord):
     """What the replies of a run took, those of failed samples and of repeated tries included."""
 
     replies: int = 0
@@ -303,9 +303,9 @@ class Spending(Record):
         """Of prompts and replies."""
         return self.input_tokens + self.output_tokens
 
-    def plus(self, usage: Usage) -> Spending:
+    def plus(self, usage: Usage) -> TotalUsage:
         """The sum with one more reply."""
-        return Spending(
+        return TotalUsage(
             replies=self.replies + 1,
             input_tokens=self.input_tokens + (usage.input_tokens or 0),
             output_tokens=self.output_tokens + (usage.output_tokens or 0),
@@ -314,10 +314,10 @@ class Spending(Record):
         )
 
 
-class Turn(Record):
+class Turn(StrictRecord):
     """One prompt and the raw reply to it; replies are kept so that a better parser never costs a model call."""
 
-    asks: tuple[Ask, ...]
+    asks: tuple[AnswerField, ...]
     """What the prompt asks for, hence what the parser looks for in the reply."""
     prompt: str
     reply: str
@@ -327,7 +327,7 @@ class Turn(Record):
     """Natural log-probability of each option's letter where the reply names its answer; None = not said."""
 
 
-class Written(Record):
+class LiteralAnswer(StrictRecord):
     """What a file of the original's form says literally; its evaluator reads this and not what is meant."""
 
     answer: str | None = None
@@ -335,7 +335,7 @@ class Written(Record):
     """Pairs of finite numbers in any order, negative ones too; elements that are no pairs are left out."""
 
 
-class Prediction(Record):
+class Prediction(StrictRecord):
     """What one method with one model gave for one sample."""
 
     version: Literal[1] = VERSION
@@ -366,7 +366,7 @@ class Prediction(Record):
     """Index of the chosen `time_options`; None = the reply commits to none."""
     mask_choice: int | None = None
     """Index of the chosen `mask_options`; None = the reply commits to none."""
-    written: Written | None = None
+    written: LiteralAnswer | None = None
     """Where `answer` and `spans` read an original's file otherwise than its evaluator does."""
     seconds: float = 0.0
     """Wall time spent on the sample."""
@@ -405,7 +405,7 @@ class Prediction(Record):
         return self
 
 
-class Selected(Record):
+class Selected(StrictRecord):
     """The part of a data set that a run was asked for; each condition narrows it, none = all samples."""
 
     limit: int | None = None
@@ -416,7 +416,7 @@ class Selected(Record):
     """Share `I/N`: every N-th sample from the I-th on."""
 
 
-class Run(Record):
+class Run(StrictRecord):
     """`run.json`: what makes two runs the same (`identity`), and what else is worth knowing of one."""
 
     version: Literal[1] = VERSION
@@ -428,5 +428,5 @@ class Run(Record):
     """UTC, ISO 8601."""
     selection: Selected | None = None
     """The samples that all calls of the run together were asked for; None = not recorded, which counts as all."""
-    spent: Spending = Spending()
+    spent: TotalUsage = TotalUsage()
     """Of all records, when the run was last left; a run that was killed is counted anew by the next call."""

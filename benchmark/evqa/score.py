@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from evqa import datasets, processes
 from evqa.datasets import Dataset
-from evqa.metrics.case import Metric, Need, gold_has
+from evqa.metrics.case import GoldField, Metric, gold_has
 from evqa.metrics.means import DOES_NOT_APPLY, Column, Mean, mean_of_column, numbered
 from evqa.metrics.presets import preset as preset_named
-from evqa.outcomes import Cells, Facts, num_frames_of, outcomes
+from evqa.outcomes import MetricValues, PredictionHealth, compare_samples, num_frames_of
 from evqa.schema import Prediction, Sample
-from evqa.scores import STATUSES, Counts, Number, SampleTable, Scores
+from evqa.scores import STATUSES, PredictionCounts, SampleTable, Scores, ScoreValue
 
 MAX_GROUPS = 50
 """A tag with more values than this tells samples apart rather than grouping them; it makes no groups."""
@@ -36,17 +36,17 @@ MAX_BAD_MASKS = 1000
 """So many samples with a mask that cannot be decoded are named; all are counted."""
 
 
-class Row(NamedTuple):
+class System(NamedTuple):
     """Who predicts, in a table of scores."""
 
     name: str
     predict: Callable[[Sample], Prediction | None] | None = None
     """Makes the prediction on demand, in another process where there are several; None = it is given."""
-    gives: frozenset[Need] | None = None
+    gives: frozenset[GoldField] | None = None
     """What predictions hold; metrics that need more are left out. None = anything."""
 
 
-class Task(NamedTuple):
+class ScoringItem(NamedTuple):
     """One sample to score."""
 
     place: int
@@ -73,7 +73,7 @@ def score_presets(
     """
     tally: Counter[str] = Counter()
     tasks = _given(dataset.samples, predictions, tally)
-    found = _score(dataset, [Row(name)], presets, tasks, workers)
+    found = _score(dataset, [System(name)], presets, tasks, workers)
     return [scores.model_copy(update={"counts": scores.counts.model_copy(update=tally)}) for scores in found]
 
 
@@ -82,7 +82,7 @@ def score_with(
     predict: Callable[[Sample], Prediction | None],
     presets: Sequence[str],
     *,
-    row: Row | str = "run",
+    row: System | str = "run",
     workers: int = 1,
     lying: Callable[[Sample], Path | None] = lambda _: None,
 ) -> list[Scores]:
@@ -90,32 +90,32 @@ def score_with(
 
     `lying`: the folder of mask files that an original's evaluator scores for a sample, whatever its file says.
     """
-    tasks = (Task(place, sample, predict(sample), lying(sample)) for place, sample in enumerate(dataset.samples))
-    return _score(dataset, [Row(row) if isinstance(row, str) else row], presets, tasks, workers)
+    tasks = (ScoringItem(place, sample, predict(sample), lying(sample)) for place, sample in enumerate(dataset.samples))
+    return _score(dataset, [System(row) if isinstance(row, str) else row], presets, tasks, workers)
 
 
-def score_each(dataset: Dataset, rows: Sequence[Row], presets: Sequence[str], *, workers: int = 1) -> list[Scores]:
+def score_each(dataset: Dataset, rows: Sequence[System], presets: Sequence[str], *, workers: int = 1) -> list[Scores]:
     """As `score_presets`, with predictions made on demand; gold masks are read once for all rows.
 
     One entry per row and preset: all presets of the first row, then those of the next.
     """
-    tasks = (Task(place, sample, None) for place, sample in enumerate(dataset.samples))
+    tasks = (ScoringItem(place, sample, None) for place, sample in enumerate(dataset.samples))
     return _score(dataset, rows, presets, tasks, workers)
 
 
-def score_cells(dataset: Dataset, cells: Callable[[Sample], Cells], *, name: str, preset: str) -> Scores:
+def score_cells(dataset: Dataset, cells: Callable[[Sample], MetricValues], *, name: str, preset: str) -> Scores:
     """Scores from the cells of each sample, whose predictions count as made."""
-    gold, columns = _Gold(len(dataset.samples)), _Columns(len(dataset.samples))
+    gold, columns = _SampleIndex(len(dataset.samples)), _Columns(len(dataset.samples))
     for place, sample in enumerate(dataset.samples):
         gold.put(place, sample)
         columns.put(place, cells(sample))
-    return _summarise(dataset, gold, columns, _AllFacts(len(dataset.samples)), name=name, preset=preset)
+    return _summarise(dataset, gold, columns, _StatusTable(len(dataset.samples)), name=name, preset=preset)
 
 
 # What is kept of all samples
 
 
-class _Gold:
+class _SampleIndex:
     """Id, video and groups of each sample."""
 
     def __init__(self, length: int) -> None:
@@ -153,7 +153,7 @@ class _Columns:
         """Metrics that cannot be told for a sample, hence for none."""
         self._length, self._empty = length, Column.empty(length)
 
-    def put(self, place: int, cells: Cells) -> None:
+    def put(self, place: int, cells: MetricValues) -> None:
         for title, cell in cells.items():
             if cell is None:
                 self.unknown.add(title)
@@ -172,7 +172,7 @@ class _Columns:
         return {title: mean_of_column(column.take(places), videos[places]) for title, column in self.by_title.items()}
 
 
-class _AllFacts:
+class _StatusTable:
     """What the predictions of one row were like."""
 
     def __init__(self, length: int) -> None:
@@ -180,7 +180,7 @@ class _AllFacts:
         self._counts = np.zeros((5, length), np.int32)
         self._bad: dict[int, str | None] = {}
 
-    def put(self, place: int, facts: Facts) -> None:
+    def put(self, place: int, facts: PredictionHealth) -> None:
         self.statuses[place] = STATUSES.index(facts.status)
         replies = facts.is_truncated, facts.is_refused, facts.is_unparsed
         self._counts[:, place] = facts.num_resized, facts.num_beyond, *replies
@@ -192,10 +192,10 @@ class _AllFacts:
         """(place, reason) of the first predictions with a mask that cannot be decoded."""
         return sorted((place, reason) for place, reason in self._bad.items() if reason is not None)
 
-    def counts(self) -> Counts:
+    def counts(self) -> PredictionCounts:
         per_status = dict(zip(STATUSES, np.bincount(self.statuses, minlength=len(STATUSES)).tolist(), strict=True))
         num_resized, num_beyond, truncated, refused, unparsed = self._counts.sum(axis=1, dtype=np.int64).tolist()
-        return Counts(
+        return PredictionCounts(
             samples=len(self.statuses),
             **per_status,
             resized_masks=num_resized,
@@ -207,7 +207,9 @@ class _AllFacts:
         )
 
 
-def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFacts, *, name: str, preset: str) -> Scores:
+def _summarise(
+    dataset: Dataset, gold: _SampleIndex, columns: _Columns, facts: _StatusTable, *, name: str, preset: str
+) -> Scores:
     videos = numbered(gold.videos)
     metrics = columns.means(videos)
     numbers = {title: of(metrics) for title, of in preset_named(preset).derived.items()}
@@ -221,7 +223,7 @@ def _summarise(dataset: Dataset, gold: _Gold, columns: _Columns, facts: _AllFact
         preset=preset,
         metrics=metrics,
         derived={
-            title: Number(value=number)
+            title: ScoreValue(value=number)
             for title, number in numbers.items()
             if number is not None and math.isfinite(number)
         },
@@ -242,36 +244,36 @@ def _unknown_lengths(dataset: Dataset) -> str:
     return (
         f"the number of frames of {len(unknown)} videos is unknown (the video of sample {unknown[0].id}, "
         f"{unknown[0].video}, is not there or cannot be read, and the data set gives no num_frames); what predictions "
-        f"say of it does not count: {datasets.how_to_get(dataset.name)}"
+        f"say of it does not count: {datasets.download_advice(dataset.name)}"
     )
 
 
 # All samples
 
 
-class Job(NamedTuple):
+class ScoringJob(NamedTuple):
     """What is done to every sample."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[System, ...]
     presets: tuple[str, ...]
-    absent: frozenset[Need]
+    absent: frozenset[GoldField]
     """What no sample of the data set has gold for, of the parts that few data sets have."""
 
 
-class Result(NamedTuple):
+class ScoringResult(NamedTuple):
     """One row on one sample."""
 
-    cells: tuple[Cells, ...]
+    cells: tuple[MetricValues, ...]
     """One per preset."""
-    facts: Facts
+    facts: PredictionHealth
 
 
-Chunk = list[Task]
+Chunk = list[ScoringItem]
 
-RARE: tuple[Need, ...] = ("objects", "boxes")
+OPTIONAL_GOLD: tuple[GoldField, ...] = ("objects", "boxes")
 """Parts whose metrics are shown only where the data set has gold for them."""
 
-WAVES = 8
+CHUNKS_PER_WORKER = 8
 """Chunks that each process gets at least, so that none waits long for the last."""
 
 MAX_CHUNK_SAMPLES = 64
@@ -280,17 +282,17 @@ MAX_CHUNK_MASKS = 2048
 
 
 def _score(
-    dataset: Dataset, rows: Sequence[Row], presets: Sequence[str], tasks: Iterable[Task], workers: int
+    dataset: Dataset, rows: Sequence[System], presets: Sequence[str], tasks: Iterable[ScoringItem], workers: int
 ) -> list[Scores]:
     length = len(dataset.samples)
-    job = Job(tuple(rows), tuple(presets), absent_from(dataset))
-    gold, is_seen = _Gold(length), bytearray(length)
+    job = ScoringJob(tuple(rows), tuple(presets), missing_gold(dataset))
+    gold, is_seen = _SampleIndex(length), bytearray(length)
     columns = [[_Columns(length) for _ in presets] for _ in rows]
-    facts = [_AllFacts(length) for _ in rows]
+    facts = [_StatusTable(length) for _ in rows]
     title = rows[0].name if len(rows) == 1 else "baselines"
     with tqdm(total=length, desc=title, unit="sample", disable=None, dynamic_ncols=True) as bar:
         chunks = _chunks(tasks, length, workers)
-        for chunk, found in processes.in_order(functools.partial(_score_chunk, job), chunks, workers):
+        for chunk, found in processes.ordered_map(functools.partial(_score_chunk, job), chunks, workers):
             for task, results in zip(chunk, found, strict=True):
                 if not is_seen[task.place]:
                     gold.put(task.place, task.sample)
@@ -308,9 +310,9 @@ def _score(
     ]
 
 
-def absent_from(dataset: Dataset) -> frozenset[Need]:
-    """The `RARE` parts that no sample of the data set has gold for."""
-    absent = set(RARE)
+def missing_gold(dataset: Dataset) -> frozenset[GoldField]:
+    """The `OPTIONAL_GOLD` parts that no sample of the data set has gold for."""
+    absent = set(OPTIONAL_GOLD)
     for sample in dataset.samples:
         absent -= {need for need in absent if gold_has(sample, need)}
         if not absent:
@@ -318,10 +320,10 @@ def absent_from(dataset: Dataset) -> frozenset[Need]:
     return frozenset(absent)
 
 
-def _given(samples: Sequence[Sample], predictions: Iterable[Prediction], tally: Counter[str]) -> Iterator[Task]:
+def _given(samples: Sequence[Sample], predictions: Iterable[Prediction], tally: Counter[str]) -> Iterator[ScoringItem]:
     """A task for each prediction in its order, then one for each sample without any.
 
-    A later one for the same sample replaces the earlier. Counts what `Counts` calls duplicates and unknown.
+    A later one for the same sample replaces the earlier. Counts what `PredictionCounts` calls duplicates and unknown.
     """
     places = {sample.id: place for place, sample in enumerate(samples)}
     is_seen = bytearray(len(samples))
@@ -332,13 +334,13 @@ def _given(samples: Sequence[Sample], predictions: Iterable[Prediction], tally: 
             continue
         tally["duplicates"] += is_seen[place]
         is_seen[place] = 1
-        yield Task(place, samples[place], prediction)
-    yield from (Task(place, samples[place], None) for place in range(len(samples)) if not is_seen[place])
+        yield ScoringItem(place, samples[place], prediction)
+    yield from (ScoringItem(place, samples[place], None) for place in range(len(samples)) if not is_seen[place])
 
 
-def _chunks(tasks: Iterable[Task], length: int, workers: int) -> Iterator[Chunk]:
+def _chunks(tasks: Iterable[ScoringItem], length: int, workers: int) -> Iterator[Chunk]:
     """Tasks in portions for a process: several to each process, and never many masks."""
-    most = 1 if workers == 1 else max(1, min(MAX_CHUNK_SAMPLES, length // (WAVES * workers)))
+    most = 1 if workers == 1 else max(1, min(MAX_CHUNK_SAMPLES, length // (CHUNKS_PER_WORKER * workers)))
     chunk: Chunk = []
     num_masks = 0
     for task in tasks:
@@ -351,23 +353,25 @@ def _chunks(tasks: Iterable[Task], length: int, workers: int) -> Iterator[Chunk]
         yield chunk
 
 
-def _score_chunk(job: Job, chunk: Chunk) -> list[list[Result]]:
+def _score_chunk(job: ScoringJob, chunk: Chunk) -> list[list[ScoringResult]]:
     return [_score_sample(job, task) for task in chunk]
 
 
-def _score_sample(job: Job, task: Task) -> list[Result]:
+def _score_sample(job: ScoringJob, task: ScoringItem) -> list[ScoringResult]:
     sample = task.sample
     tables = [[_table(preset, row.gives, job.absent) for preset in job.presets] for row in job.rows]
     predictions = [task.prediction if row.predict is None else row.predict(sample) for row in job.rows]
     with_masks = [any("masks" in metric.needs for table in row for metric in table.values()) for row in tables]
     return [
-        Result(tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.facts)
-        for row, outcome in zip(tables, outcomes(sample, predictions, with_masks, task.lying), strict=True)
+        ScoringResult(
+            tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.facts
+        )
+        for row, outcome in zip(tables, compare_samples(sample, predictions, with_masks, task.lying), strict=True)
     ]
 
 
 @functools.cache
-def _table(preset: str, gives: frozenset[Need] | None, absent: frozenset[Need]) -> dict[str, Metric]:
+def _table(preset: str, gives: frozenset[GoldField] | None, absent: frozenset[GoldField]) -> dict[str, Metric]:
     """The metrics of a preset that predictions of this kind and gold of this data set can have."""
     return {
         title: metric

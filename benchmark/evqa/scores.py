@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
 
-from evqa.jsonl import explain, rewritten
+from evqa.jsonl import replace_file, validation_message
 from evqa.metrics.means import Cell, Column, Mean
-from evqa.schema import Record, Selected
+from evqa.schema import Selected, StrictRecord
 from evqa.shards import Selection
 
 Status = Literal["ok", "missing", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
 
 
-class SampleScores(Record):
+class SampleScores(StrictRecord):
     """One sample's row."""
 
     video_id: str
@@ -102,7 +102,7 @@ def _rows(table: SampleTable) -> dict[str, SampleScores]:
     return dict(table.rows())
 
 
-class Counts(Record):
+class PredictionCounts(StrictRecord):
     """What the predictions were like, whatever the metric."""
 
     samples: int
@@ -129,7 +129,7 @@ class Counts(Record):
     """Predictions whose replies lack a part that they were asked for."""
 
 
-class Partial(Record):
+class PartialSelection(StrictRecord):
     """That a run was asked for a part of its data set, which alone is scored."""
 
     samples: int
@@ -144,7 +144,7 @@ class Partial(Record):
         return f"PARTIAL {self.samples} of {self.total} samples ({Selection.read(self.selection)})"
 
 
-class Number(Record):
+class ScoreValue(StrictRecord):
     """A number that is made of means and is no mean itself."""
 
     unit: Literal["fraction"] = "fraction"
@@ -194,7 +194,7 @@ def _hundredth(percent: float | None) -> float | None:
     return None if percent is None else percent / 100
 
 
-class Scores(Record):
+class Scores(StrictRecord):
     """One run, or one trivial baseline, under one preset."""
 
     version: Literal[2] = SCORES_VERSION
@@ -205,15 +205,15 @@ class Scores(Record):
     data_sha256: str
     preset: str
     metrics: dict[str, Mean]
-    derived: dict[str, Number] = Field(default_factory=dict)
+    derived: dict[str, ScoreValue] = Field(default_factory=dict)
     """Numbers of the preset that are made of means: name -> number, where the means are there."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """Metric of the preset that is not scored -> why, and what to do about it."""
-    partial: Partial | None = None
+    partial: PartialSelection | None = None
     """None = the whole data set is scored."""
-    counts: Counts
+    counts: PredictionCounts
     source: str = ""
     """The file of predictions and the form that it was found to have."""
     problems: tuple[str, ...] = ()
@@ -230,7 +230,7 @@ class Scores(Record):
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:
     """Write `scores.json`: a list, one entry per run and preset."""
-    with rewritten(path) as file:
+    with replace_file(path) as file:
         for text in _texts(scores):
             file.write(text.encode())
 
@@ -263,5 +263,5 @@ def read_scores(path: Path) -> list[Scores]:
     try:
         return TypeAdapter(list[Scores]).validate_python(json.loads(path.read_bytes()))
     except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = explain(error) if isinstance(error, ValidationError) else str(error)
+        reason = validation_message(error) if isinstance(error, ValidationError) else str(error)
         raise ValueError(f"{path} is no list of scores: {reason}; run `evqa score` again") from error

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from evqa import media, prompts, runner
 from evqa.datasets import Dataset
-from evqa.models.base import Clip, Masks, Message, Model, ModelError
-from evqa.runner import Crew, Identity
+from evqa.models.base import Message, Model, ModelError, VideoMasks, VideoPart
+from evqa.runner import Executor, Identity
 from evqa.schema import Prediction, Sample, Track, Turn
 
 Mode = Literal["separate", "concat"]
@@ -25,8 +25,8 @@ MODES: tuple[Mode, ...] = ("separate", "concat")
 
 
 @dataclass(frozen=True)
-class Segmenting:
-    """What a model that draws does with a sample: see `runner.Work`."""
+class ExpressionSegmenter:
+    """What a model that draws does with a sample: see `runner.Predictor`."""
 
     mode: Mode
     sources: Mapping[str, Prediction]
@@ -38,10 +38,10 @@ class Segmenting:
         source = self.sources[sample.id]
         if source.status == "failed" or source.expressions is None:
             return source
-        drawings: list[Drawing] = []
+        drawings: list[SegmentedPrompt] = []
         try:
-            drawings.extend(_drawn(model, sample, self.mode, source.expressions))
-            update = _joined(sample, drawings)
+            drawings.extend(_segment_expressions(model, sample, self.mode, source.expressions))
+            update = _merge_prompts(sample, drawings)
         except (ModelError, ValueError) as error:
             update = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         turns = (*source.turns, *(drawing.turn for drawing in drawings))
@@ -57,15 +57,15 @@ class Segmenting:
         return said == (source.turns, source.expressions, source.answer, source.spans)
 
 
-class Drawing(NamedTuple):
+class SegmentedPrompt(NamedTuple):
     """What was drawn for one prompt."""
 
     turn: Turn
-    masks: Masks
+    masks: VideoMasks
     """With labels."""
 
 
-def sources_of(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+def text_predictions(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
     """Predictions by sample, without masks and without what they took, which is of another run.
 
     `ValueError`: none of them has expressions.
@@ -82,13 +82,13 @@ def _source(prediction: Prediction) -> Prediction:
     return prediction.model_copy(update=dict.fromkeys(masks) | {"turns": turns})
 
 
-def identity_of(run: Path, dataset: Dataset, crew: Crew, mode: Mode) -> Identity:
+def identity_of(run: Path, dataset: Dataset, crew: Executor, mode: Mode) -> Identity:
     """The identity of the first step (of a file that has none, its name), and what decides the masks."""
     drawing: Identity = {"masks": mode, "masks.model": crew.name, "masks.prompt_version": prompts.PROMPT_VERSION}
     settings = {f"masks.model.{key}": value for key, value in crew.settings.items()}
     first: Identity = {"data": dataset.name, "data_sha256": dataset.sha256, "predictions": run.name}
     if (run / runner.RUN).is_file():
-        first = runner.load(run).identity
+        first = runner.read_run_info(run).identity
     return first | drawing | settings
 
 
@@ -98,19 +98,21 @@ def folder_of(base: Path, mode: Mode) -> Path:
     return named.with_name(f"{named.name if named.is_dir() else named.stem}-{mode}")
 
 
-def _drawn(model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]) -> Iterator[Drawing]:
+def _segment_expressions(
+    model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]
+) -> Iterator[SegmentedPrompt]:
     media.state_rate(sample.video, sample.fps)
     groups = [[one] for one in expressions] if mode == "separate" else [list(expressions)]
     for group in groups if expressions else ():
         prompt = prompts.segment_request(group)
-        reply = model.generate((Message("user", (Clip(sample.video), prompt)),))
+        reply = model.generate((Message("user", (VideoPart(sample.video), prompt)),))
         if reply.masks is None:
             raise ModelError(f"{model.name} replied without masks ({reply.text[:80]!r}): choose a model that draws")
         turn = Turn(asks=("masks",), prompt=prompt, reply=reply.text, usage=reply.usage, finish=reply.finish)
-        yield Drawing(turn, _labelled(reply.masks, group))
+        yield SegmentedPrompt(turn, _with_labels(reply.masks, group))
 
 
-def _labelled(masks: Masks, expressions: Sequence[str]) -> Masks:
+def _with_labels(masks: VideoMasks, expressions: Sequence[str]) -> VideoMasks:
     """The objects with their expressions: in order where there is one for each, else each with all of them."""
     labels = list(expressions)
     if len(masks.tracks) != len(labels):
@@ -119,13 +121,13 @@ def _labelled(masks: Masks, expressions: Sequence[str]) -> Masks:
         Track(label=label, score=track.score, masks=track.masks)
         for label, track in zip(labels, masks.tracks, strict=True)
     )
-    return Masks(tracks, masks.size, masks.num_frames, masks.frames)
+    return VideoMasks(tracks, masks.size, masks.num_frames, masks.frames)
 
 
-def _joined(sample: Sample, drawings: Sequence[Drawing]) -> dict[str, object]:
+def _merge_prompts(sample: Sample, drawings: Sequence[SegmentedPrompt]) -> dict[str, object]:
     """The objects of all prompts as fields of a prediction; without a prompt, no object in any frame."""
     if not drawings:
-        video = media.probe(sample.video)
+        video = media.probe_video(sample.video)
         return {"tracks": (), "mask_size": (video.height, video.width), "num_frames": video.num_frames}
     first = drawings[0].masks
     return {

@@ -78,7 +78,7 @@ class Selection:
         return samples if self.shard is None else samples[self.shard.index :: self.shard.count]
 
 
-def united(selections: Sequence[Selection], dataset: Dataset) -> Selection:
+def union_of(selections: Sequence[Selection], dataset: Dataset) -> Selection:
     """The selection of what is in any of several, in its plainest form."""
     chosen = {sample.id for selection in selections for sample in selection.of(dataset)}
     for plainest in (Selection(), *selections, Selection(limit=max(1, len(chosen)))):
@@ -87,7 +87,7 @@ def united(selections: Sequence[Selection], dataset: Dataset) -> Selection:
     return Selection(only=[sample.id for sample in dataset.samples if sample.id in chosen])
 
 
-def in_both(first: Selection, second: Selection, dataset: Dataset) -> Selection:
+def intersection_of(first: Selection, second: Selection, dataset: Dataset) -> Selection:
     """The selection of what is in both, in its plainest form."""
     chosen = {sample.id for sample in first.of(dataset)} & {sample.id for sample in second.of(dataset)}
     for plainest in (first, second):
@@ -105,6 +105,6 @@ def shards_of(run: Path) -> dict[Shard, Path]:
     return dict(sorted(found.items(), key=lambda item: (item[0].count, item[0].index)))
 
 
-def plain(name: str) -> str:
+def file_name_of(name: str) -> str:
     """A name as one part of a path: of a path the last two parts, joined, without the ending of a file of replies."""
     return "-".join(part for part in Path(name.removesuffix(".json")).parts[-2:] if part not in {"/", "..", "."})

@@ -17,9 +17,9 @@ from typing import NamedTuple, cast
 
 from evqa import literals, reply_text
 from evqa.announcements import MAX_PLACES, RETRACTION
-from evqa.literals import Cut, Found, Junk, Node, Placed, Range
-from evqa.reply_json import Value
-from evqa.reply_rules import Guard, Reading, Rule, Said, said_of
+from evqa.literals import Literal, LocatedList, Node, NoLiteral, TimeRange, Truncated
+from evqa.reply_json import JsonValue
+from evqa.reply_rules import Guard, ReplyText, Rule, RuleResult, prepare_reply
 from evqa.schema import Span, Spans
 
 MAX_SECONDS = 1e7
@@ -31,7 +31,7 @@ MAX_TAIL = 30_000
 Pairs = list[tuple[float, float]]
 
 
-class Match(NamedTuple):
+class SpanMatch(NamedTuple):
     """What a rule found; None = what it found cannot be read."""
 
     spans: Spans | None
@@ -39,7 +39,7 @@ class Match(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedText:
     """Prose that may state times."""
 
     text: str
@@ -62,23 +62,23 @@ def read_spans(text: str, *, is_alone: bool = False) -> Spans | None:
     return explain_spans(text, is_alone=is_alone).value
 
 
-def explain_spans(text: str, *, is_alone: bool = False) -> Reading[Spans]:
+def explain_spans(text: str, *, is_alone: bool = False) -> RuleResult[Spans]:
     """As `read_spans`, with the rule that decided.
 
     Args:
         text: The raw reply.
         is_alone: Whether nothing but spans was asked for, so that numbers need no unit.
     """
-    said = said_of(text)
+    said = prepare_reply(text)
     if said.objects and (found := _of_objects(said)):
         rule, match = found
-        return Reading(match.spans, rule, match.text[:200])
-    prose = Timed(said.prose, is_alone)
+        return RuleResult(match.spans, rule, match.text[:200])
+    prose = TimedText(said.prose, is_alone)
     for each in RULES:
         match = each.read(prose)
         if match is not None:
-            return Reading(match.spans, each.name, match.text.strip()[:200])
-    return Reading(None, "", "")
+            return RuleResult(match.spans, each.name, match.text.strip()[:200])
+    return RuleResult(None, "", "")
 
 
 # Contexts that do not count
@@ -269,7 +269,7 @@ _CLAUSE = re.compile(
 _CONTRAST = re.compile(r"[;\n]|[.!?](?=\s)|,?\s(?:while|but|whereas|although|though|however|and)\s", re.IGNORECASE)
 
 
-def _is_evidence(sentence: str, each: Range) -> bool:
+def _is_evidence(sentence: str, each: TimeRange) -> bool:
     """Whether the context of a range lets it be evidence."""
     before = _CLAUSE.split(sentence[max(0, each.start - 160) : each.start])[-1]
     after = _CONTRAST.split(sentence[each.end : each.end + 120], maxsplit=1)[0]
@@ -305,12 +305,12 @@ _OR = re.compile(
 )
 
 
-def _has_alternatives(sentence: str, kept: Sequence[Range]) -> bool:
+def _has_alternatives(sentence: str, kept: Sequence[TimeRange]) -> bool:
     """Whether two ranges are alternatives: `3s-7s or 12s-15s`."""
     return any(_OR.fullmatch(sentence, a.end, b.start) for a, b in itertools.pairwise(kept))
 
 
-def _has_exception(sentence: str, found: Sequence[Range], kept: Sequence[Range]) -> bool:
+def _has_exception(sentence: str, found: Sequence[TimeRange], kept: Sequence[TimeRange]) -> bool:
     """Whether a range that is taken out, `except from 13s to 14s`, lies inside one that is kept."""
     out = [
         each for each in found if each not in kept and _EXCEPTION.search(sentence[max(0, each.start - 40) : each.start])
@@ -351,7 +351,7 @@ _TIMED_BULLET = re.compile(
 _WITHOUT_TIME = re.compile(r"Answer:\s{0,3}\(?[A-Z]\)?\s{0,3}\.\s{0,3}Spatial Evidence:")
 
 
-def _keyed(prose: Timed) -> Match | None:
+def _keyed(prose: TimedText) -> SpanMatch | None:
     """`Temporal Evidence: [[0.0, 14.5]]`, `Segments: 12.0 - 15.0`: the last key that something stands behind."""
     text = prose.text
     matches = deque(_KEY.finditer(text), maxlen=MAX_PLACES)
@@ -361,10 +361,10 @@ def _keyed(prose: Timed) -> Match | None:
             continue
         place = match.end()
         if text[place : place + 1] in ("[", "{", "("):
-            return Match(_spans_of_literal(text, place), text[match.start() : place + 100])
+            return SpanMatch(_spans_of_literal(text, place), text[match.start() : place + 100])
         spans = _spans_of_line(text, place)
         if spans is not None:
-            return Match(spans, text[match.start() : place + 60].strip())
+            return SpanMatch(spans, text[match.start() : place + 60].strip())
     return None
 
 
@@ -388,8 +388,8 @@ def _ranges_of_line(line: str) -> Pairs:
     bare = line[match.end() :] if match else line
     if bare.startswith(("[", "(", "{")):
         try:
-            pair = _pair(literals.read(bare, 0).node)
-        except (Cut, Junk):
+            pair = _pair(literals.read_literal(bare, 0).node)
+        except (Truncated, NoLiteral):
             pair = None
         if pair:
             return [pair]
@@ -400,16 +400,16 @@ def _ranges_of_line(line: str) -> Pairs:
 
 def _spans_of_literal(text: str, at: int) -> Spans | None:
     try:
-        found = literals.read(text, at)
-    except Cut:
+        found = literals.read_literal(text, at)
+    except Truncated:
         return None
-    except Junk:
+    except NoLiteral:
         return _spans_of_line(text, at)
     pairs, _ = _pairs_in_a_row(text, found)
     return _checked(pairs) if pairs else _spans_of(found.node)
 
 
-def _pairs_in_a_row(text: str, found: Found) -> tuple[Pairs, int]:
+def _pairs_in_a_row(text: str, found: Literal) -> tuple[Pairs, int]:
     """Pairs that follow one another, `[5, 10], [12, 15]`, from one that is read on, and the character after them."""
     pairs: Pairs = []
     end = found.end
@@ -420,8 +420,8 @@ def _pairs_in_a_row(text: str, found: Found) -> tuple[Pairs, int]:
         if match is None:
             break
         try:
-            found = literals.read(text, match.end())
-        except (Cut, Junk):
+            found = literals.read_literal(text, match.end())
+        except (Truncated, NoLiteral):
             break
     return pairs, end
 
@@ -436,7 +436,7 @@ _TAG = re.compile(
 _DECIMAL = re.compile(r"\d\.\d")
 
 
-def _tagged(prose: Timed) -> Match | None:
+def _tagged(prose: TimedText) -> SpanMatch | None:
     """`<answer>12.54 to 17.83</answer>`, `<segment>12-15</segment><segment>20-25</segment>`."""
     found = deque(_TAG.finditer(prose.text), maxlen=MAX_PLACES)
     pairs: Pairs = []
@@ -446,7 +446,7 @@ def _tagged(prose: Timed) -> Match | None:
                 continue
             pairs = []  # the last answer counts
         pairs += _bare_pairs(literals.with_clocks(match[2].strip())) or []
-    return Match(_checked(pairs), found[-1][0]) if pairs else None
+    return SpanMatch(_checked(pairs), found[-1][0]) if pairs else None
 
 
 _TIME = rf"[\"']?({literals.NUMBER})(?:{literals.UNIT})?"
@@ -462,12 +462,12 @@ _START_END = re.compile(
 )
 
 
-def _start_end(prose: Timed) -> Match | None:
+def _start_end(prose: TimedText) -> SpanMatch | None:
     """`Start: 12.0, End: 15.5`."""
     found = deque(_START_END.finditer(prose.tail), maxlen=MAX_PLACES)
     pairs = [(literals.seconds(match[1]), literals.seconds(match[2])) for match in found]
     whole = [(start, end) for start, end in pairs if start is not None and end is not None]
-    return Match(_checked(whole), found[-1][0]) if whole else None
+    return SpanMatch(_checked(whole), found[-1][0]) if whole else None
 
 
 # Not announced
@@ -476,38 +476,38 @@ def _start_end(prose: Timed) -> Match | None:
 _EMPTY = re.compile(r"\[\s{0,3}\](?!\s{0,3}[\w(]{0,1}\d)")
 
 
-def _none(prose: Timed) -> Match | None:
+def _none(prose: TimedText) -> SpanMatch | None:
     if _WITHOUT_TIME.search(prose.text):
-        return Match((), prose.text[:80])
+        return SpanMatch((), prose.text[:80])
     empty = _EMPTY.match(prose.tail) if prose.is_alone else None
-    behind = Timed(prose.tail[empty.end() :], is_alone=True) if empty else None
+    behind = TimedText(prose.tail[empty.end() :], is_alone=True) if empty else None
     if empty and behind and "[" not in behind.text and _in_prose(behind) is None:
-        return Match((), empty[0])
+        return SpanMatch((), empty[0])
     if literals.range_matches(prose.tail) or "[" in prose.tail:
         return None
     stated = next((sentence for sentence in prose.sentences if _NONE.match(sentence)), None)
-    return None if stated is None else Match((), stated)
+    return None if stated is None else SpanMatch((), stated)
 
 
-def _counting_lists(text: str) -> list[Placed]:
-    return [each for each in deque(literals.lists(text), maxlen=MAX_PLACES) if _list_counts(text, each)]
+def _counting_lists(text: str) -> list[LocatedList]:
+    return [each for each in deque(literals.find_lists(text), maxlen=MAX_PLACES) if _list_counts(text, each)]
 
 
-def _list_counts(text: str, each: Placed) -> bool:
+def _list_counts(text: str, each: LocatedList) -> bool:
     before = _LISTS_BEFORE.sub("", text[max(0, each.start - 160) : each.start])[-80:]
     return not _fits(LIST_CONTEXTS, before) and not _LIST_AFTER.search(text[each.end : each.end + 40])
 
 
-def _nested(prose: Timed) -> Match | None:
+def _nested(prose: TimedText) -> SpanMatch | None:
     """The last nested list that stands anywhere, and is no list of boxes."""
     for each in reversed(_counting_lists(prose.tail)):
         node = each.node
         if isinstance(node, list) and any(isinstance(item, list | dict) for item in node) and not _is_boxes(node):
-            return Match(_unless_alternative(prose.tail, each, _spans_of(node)), prose.tail[each.start : each.end])
+            return SpanMatch(_unless_alternative(prose.tail, each, _spans_of(node)), prose.tail[each.start : each.end])
     return None
 
 
-def _unless_alternative(text: str, each: Placed, spans: Spans | None) -> Spans | None:
+def _unless_alternative(text: str, each: LocatedList, spans: Spans | None) -> Spans | None:
     """The spans of a list; None where it is one of two alternatives: `[[3, 7]] or [[12, 14]]`."""
     return None if _OR_BEFORE.search(text[max(0, each.start - 40) : each.start]) else spans
 
@@ -521,37 +521,37 @@ def _is_boxes(node: list[Node]) -> bool:
     )
 
 
-def _rows(prose: Timed) -> Match | None:
+def _rows(prose: TimedText) -> SpanMatch | None:
     """The last row of several pairs: `[5, 10] and [12, 15]`."""
     rows = deque(_rows_of_pairs(prose.tail), maxlen=1)
-    return Match(_checked(rows[0]), str(rows[0])) if rows and len(rows[0]) > 1 else None
+    return SpanMatch(_checked(rows[0]), str(rows[0])) if rows and len(rows[0]) > 1 else None
 
 
 def _rows_of_pairs(text: str) -> Iterator[Pairs]:
     """Pairs that follow one another, row by row."""
     end = 0
-    for each in literals.lists(text):
+    for each in literals.find_lists(text):
         if each.end > end and each.start >= end:
-            pairs, end = _pairs_in_a_row(text, Found(each.node, each.end))
-            if pairs and _list_counts(text, Placed(each.start, each.node, end)):
+            pairs, end = _pairs_in_a_row(text, Literal(each.node, each.end))
+            if pairs and _list_counts(text, LocatedList(each.start, each.node, end)):
                 yield pairs
 
 
-def _flat(prose: Timed) -> Match | None:
+def _flat(prose: TimedText) -> SpanMatch | None:
     """The last pair in brackets, or a reply that is one list or one pair in parentheses."""
     bare = prose.tail.strip()
     for each in reversed(_counting_lists(prose.tail)):
         if isinstance(each.node, list) and (len(each.node) == 2 or prose.tail[each.start : each.end] == bare):
             lines = _pairs_of_lines(prose.tail)
             if len(lines) > 1:
-                return Match(_checked(lines), prose.tail[each.start : each.end])
+                return SpanMatch(_checked(lines), prose.tail[each.start : each.end])
             spans = _spans_of(each.node)
             if spans is None:
                 return None
-            return Match(_unless_alternative(prose.tail, each, spans), prose.tail[each.start : each.end])
+            return SpanMatch(_unless_alternative(prose.tail, each, spans), prose.tail[each.start : each.end])
     if bare[:1] + bare[-1:] == "()":
         spans = _spans_of_literal(bare, 0)
-        return None if spans is None else Match(spans, bare)
+        return None if spans is None else SpanMatch(spans, bare)
     return None
 
 
@@ -566,10 +566,10 @@ def _pairs_of_lines(text: str) -> Pairs:
     pairs: Pairs = []
     for at in starts:
         try:
-            pair = _pair(literals.read(text, at).node)
-        except (Cut, Junk):
+            pair = _pair(literals.read_literal(text, at).node)
+        except (Truncated, NoLiteral):
             return []
-        if pair is None or not _list_counts(text, Placed(at, None, text.find("\n", at))):
+        if pair is None or not _list_counts(text, LocatedList(at, None, text.find("\n", at))):
             return []
         pairs.append(pair)
     return pairs
@@ -583,7 +583,7 @@ _CONTINUED = re.compile(
 )
 
 
-class Stated(NamedTuple):
+class StatedRange(NamedTuple):
     """A sentence that gives evidence."""
 
     pairs: Pairs
@@ -591,7 +591,7 @@ class Stated(NamedTuple):
     sentence: str
 
 
-def _in_prose(prose: Timed) -> Match | None:
+def _in_prose(prose: TimedText) -> SpanMatch | None:
     """Ranges in sentences: those behind a correction, else those called evidence, else all that can be evidence."""
     marks = list(RETRACTION.finditer(prose.tail))
     if marks:
@@ -602,8 +602,8 @@ def _in_prose(prose: Timed) -> Match | None:
     return _joined(stated) if stated else None
 
 
-def _stated(sentences: Sequence[str], *, is_alone: bool) -> list[Stated]:
-    found: list[Stated] = []
+def _stated(sentences: Sequence[str], *, is_alone: bool) -> list[StatedRange]:
+    found: list[StatedRange] = []
     has_cue = False
     for sentence in sentences:
         pairs = _bare_pairs(_first_part(_without_announcement(sentence))) if is_alone else None
@@ -612,7 +612,7 @@ def _stated(sentences: Sequence[str], *, is_alone: bool) -> list[Stated]:
         if pairs is None:
             return []
         if pairs:
-            found.append(Stated(pairs, has_cue, sentence))
+            found.append(StatedRange(pairs, has_cue, sentence))
     return found
 
 
@@ -627,9 +627,9 @@ def _without_announcement(sentence: str) -> str:
     return sentence[match.end() :] if match else sentence
 
 
-def _joined(stated: Sequence[Stated]) -> Match:
+def _joined(stated: Sequence[StatedRange]) -> SpanMatch:
     kept = [each for each in stated if each.has_cue] or stated
-    return Match(_checked(pair for each in kept for pair in each.pairs) or None, kept[-1].sentence)
+    return SpanMatch(_checked(pair for each in kept for pair in each.pairs) or None, kept[-1].sentence)
 
 
 _NEXT_SENTENCE = re.compile(
@@ -644,7 +644,7 @@ _BULLET = re.compile(r"^(?:[-*\u2022]|\d{1,2}[.)])\s{1,3}(?=[\[({]?\d)")
 _ONE_NUMBER = re.compile(rf"(?:{literals.NUMBER})")
 
 
-def _are_years(each: Range) -> bool:
+def _are_years(each: TimeRange) -> bool:
     return not each.has_unit and all(1900 <= time <= 2100 and time.is_integer() for time in each.pair)
 
 
@@ -660,8 +660,8 @@ def _bare_pairs(text: str) -> Pairs | None:
         return None if any(_are_years(each) for each in found) else [each.pair for each in found]
     if bare.startswith("["):
         try:
-            return list(_spans_of(literals.read(bare, 0).node) or ()) or None
-        except (Cut, Junk):
+            return list(_spans_of(literals.read_literal(bare, 0).node) or ()) or None
+        except (Truncated, NoLiteral):
             return None
     if not _NUMBERS.fullmatch(bare):
         return None
@@ -670,7 +670,7 @@ def _bare_pairs(text: str) -> Pairs | None:
     return list(zip(numbers[::2], numbers[1::2], strict=True)) if len(numbers) % 2 == 0 else None
 
 
-RULES: tuple[Rule[Timed, Match], ...] = (
+RULES: tuple[Rule[TimedText, SpanMatch], ...] = (
     Rule("key", _keyed, "Temporal Evidence: 12.0 - 15.0", "Duration of the segment: 2 - 3 s"),
     Rule("tag", _tagged, "<answer>12.54 to 17.83</answer>", "<answer>B</answer>"),
     Rule("start and end", _start_end, "Start: 12.0, End: 15.5", "Start now, end later."),
@@ -723,31 +723,31 @@ _STARTS = ("start", "start_time", "start_sec", "start_seconds", "begin", "from")
 _ENDS = ("end", "end_time", "end_sec", "end_seconds", "stop", "to")
 
 
-def _of_objects(said: Said) -> tuple[str, Match] | None:
+def _of_objects(said: ReplyText) -> tuple[str, SpanMatch] | None:
     """What the own keys of the objects say; None where only prose outside of them can."""
     found = [match for each in said.objects if (match := _of_object(said.text, each.values)) is not None]
     ends = [match for each in said.objects if (match := _ends_of_object(said.text, each.values)) is not None]
     if found:
         has_one = not said.is_list or len({match.spans for match in found}) == 1
-        return "JSON key", found[-1] if has_one else Match(None, found[-1].text)
+        return "JSON key", found[-1] if has_one else SpanMatch(None, found[-1].text)
     if ends:
         pairs = [pair for match in ends for pair in match.spans or ()]
-        return "JSON start and end", Match(_checked(pairs), ends[-1].text)
-    later = _keyed(Timed(said.prose, is_alone=False))
-    return ("key", later) if later else ("JSON without spans", Match(None, ""))
+        return "JSON start and end", SpanMatch(_checked(pairs), ends[-1].text)
+    later = _keyed(TimedText(said.prose, is_alone=False))
+    return ("key", later) if later else ("JSON without spans", SpanMatch(None, ""))
 
 
-def _of_object(text: str, values: Mapping[str, Value]) -> Match | None:
+def _of_object(text: str, values: Mapping[str, JsonValue]) -> SpanMatch | None:
     keys = [key for key in values if key in SPAN_KEYS]
     read = [_of_value(text, values[key]) for key in keys]
     if not keys:
         return None
     shown = ", ".join(f'"{key}": {text[values[key].start : values[key].end].strip()}' for key in keys)
     known = {spans for spans in read if spans is not None}
-    return Match(known.pop() if len(known) == 1 else None, shown)
+    return SpanMatch(known.pop() if len(known) == 1 else None, shown)
 
 
-def _of_value(text: str, value: Value) -> Spans | None:
+def _of_value(text: str, value: JsonValue) -> Spans | None:
     written = reply_text.plain(text[value.start : value.end]).strip()
     if written[:1] in ("[", "(", "{"):
         return _spans_of_literal(written, 0)
@@ -758,7 +758,7 @@ def _of_value(text: str, value: Value) -> Spans | None:
     return (_checked(pairs) or None) if pairs else None
 
 
-def _ends_of_object(text: str, values: Mapping[str, Value]) -> Match | None:
+def _ends_of_object(text: str, values: Mapping[str, JsonValue]) -> SpanMatch | None:
     start, end = (next((key for key in keys if key in values), None) for keys in (_STARTS, _ENDS))
     if start is None or end is None:
         return None
@@ -766,7 +766,7 @@ def _ends_of_object(text: str, values: Mapping[str, Value]) -> Match | None:
     if times[0] is None or times[1] is None:
         return None
     spans = _checked([(times[0], times[1])])
-    return Match(spans, f'"{start}": {times[0]:g}, "{end}": {times[1]:g}')
+    return SpanMatch(spans, f'"{start}": {times[0]:g}, "{end}": {times[1]:g}')
 
 
 # Literals

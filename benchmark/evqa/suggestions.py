@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, aliases: Iterable[str] = (), more: str = "") -> ValueError:
+def unknown_name_message(
+    kind: str, name: str, known: Iterable[str], *, aliases: Iterable[str] = (), more: str = ""
+) -> ValueError:
     """The error for a name that is unknown: all known names, then near matches.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evqa.jsonl import MAX_LINE_BYTES, explain, write_records
+from evqa.jsonl import MAX_LINE_BYTES, validation_message, write_records
 from evqa.schema import Sample, Track
 
 
@@ -35,7 +35,7 @@ def tracks_of(sample: Sample, targets: Sequence[int] | None) -> tuple[Track, ...
     return tuple(tracks[place] for place in targets)
 
 
-def with_tracks(sample: Sample) -> Sample:
+def read_tracks_into(sample: Sample) -> Sample:
     """The sample with its tracks inside it instead of in their file."""
     if sample.track_file is None:
         return sample
@@ -69,4 +69,4 @@ def _track(path: Path, place: int, line: bytes) -> Track:
     try:
         return Track.model_validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"{path}:{place + 1} is no Track: {explain(error)}") from error
+        raise ValueError(f"{path}:{place + 1} is no Track: {validation_message(error)}") from error

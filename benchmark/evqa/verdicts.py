@@ -22,7 +22,7 @@ _PAIR = re.compile(
 )
 
 
-def read_verdict(text: str, dimensions: Sequence[str] = DIMENSIONS) -> Mapping[str, int] | None:
+def parse_verdict(text: str, dimensions: Sequence[str] = DIMENSIONS) -> Mapping[str, int] | None:
     """Dimension -> 0, 1 or 2; None where the reply is no whole verdict."""
     text = reply_text.plain(reply_text.without_markers(reply_text.without_thoughts(text)))
     answers = list(_ANSWER.finditer(text))

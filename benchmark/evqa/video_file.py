@@ -24,10 +24,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from evqa import av1, containers, hevc, video_index
-from evqa.containers import Beginning, Identity, Opened, failures_named
-from evqa.video_index import Index, VideoPacket, codec_of, index_of
+from evqa.containers import FileHead, FileIdentity, OpenedFile, ffmpeg_errors
+from evqa.video_index import VideoIndex, VideoPacket, codec_of, index_of
 
-__all__ = ["Index", "forget", "frames_of", "index_of"]
+__all__ = ["VideoIndex", "frames_of", "index_of", "release_pictures"]
 
 MAX_BYTES = 256 * 2**20
 """Of the decoded pictures that are kept: 190 of 1280 x 720, 430 of 854 x 480."""
@@ -38,18 +38,18 @@ to 64 MiB. Otherwise it gives the memory of each converted picture back to the s
 """
 
 
-def frames_of(index: Index, wanted: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+def frames_of(index: VideoIndex, wanted: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """(frame index, uint8 RGB [H, W, 3]) for ascending unique indices, one frame in memory at a time.
 
     With `keep` the decoded pictures stay in memory up to `MAX_BYTES` for the next reader.
     """
     convert = _Conversion(index)
-    with failures_named(index.path):
+    with ffmpeg_errors(index.path):
         for frame_index, frame in _found(index, wanted, keep=keep):
             yield frame_index, convert(frame)
 
 
-def forget() -> None:
+def release_pictures() -> None:
     """Drop indices, kept pictures and open files."""
     _pictures.__init__()
     video_index.forget()
@@ -64,10 +64,10 @@ class _Pictures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._files: OrderedDict[tuple[Path, Identity], dict[int, VideoFrame]] = OrderedDict()
+        self._files: OrderedDict[tuple[Path, FileIdentity], dict[int, VideoFrame]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, index: Index, wanted: Sequence[int]) -> dict[int, VideoFrame]:
+    def get(self, index: VideoIndex, wanted: Sequence[int]) -> dict[int, VideoFrame]:
         """Those of the wanted ones that are here."""
         key = (index.path, index.identity)
         with self._lock:
@@ -77,7 +77,7 @@ class _Pictures:
             kept = self._files[key]
             return {number: kept[number] for number in wanted if number in kept}
 
-    def put(self, index: Index, number: int, frame: VideoFrame) -> None:
+    def put(self, index: VideoIndex, number: int, frame: VideoFrame) -> None:
         key, size = (index.path, index.identity), _size(frame)
         with self._lock:
             kept = self._files.setdefault(key, {})
@@ -97,7 +97,7 @@ def _size(frame: VideoFrame) -> int:
 _pictures = _Pictures()
 
 
-def _found(index: Index, wanted: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
+def _found(index: VideoIndex, wanted: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
     """The wanted frames in order, from memory or decoded."""
     kept = _pictures.get(index, wanted)
     missing = [number for number in wanted if number not in kept]
@@ -116,11 +116,11 @@ def _found(index: Index, wanted: Sequence[int], *, keep: bool) -> Iterator[tuple
 # Decoding
 
 
-def _counted(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+def _counted(index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
     remaining = set(wanted)
     if not remaining:
         return
-    with containers.opened(index.path) as (container, stream, _):
+    with containers.open_file(index.path) as (container, stream, _):
         for frame_index, frame in enumerate(container.decode(stream)):
             if frame_index in remaining:
                 remaining.discard(frame_index)
@@ -141,7 +141,7 @@ class _Group(NamedTuple):
     """Position of the last packet that is needed."""
 
 
-def _groups(index: Index, wanted: Sequence[int]) -> list[_Group]:
+def _groups(index: VideoIndex, wanted: Sequence[int]) -> list[_Group]:
     """Frames by the keyframe to start from; neighbours whose packets overlap or touch are one group."""
     groups: list[_Group] = []
     for frame_index in wanted:
@@ -155,7 +155,7 @@ def _groups(index: Index, wanted: Sequence[int]) -> list[_Group]:
     return groups
 
 
-def _start_for(index: Index, position: int) -> int:
+def _start_for(index: VideoIndex, position: int) -> int:
     """The keyframe to start from; one earlier for a picture that is shown before the keyframe it follows."""
     assert index.packets is not None
     number = int(np.searchsorted(index.keyframes, position, side="right")) - 1
@@ -164,10 +164,10 @@ def _start_for(index: Index, position: int) -> int:
     return int(index.keyframes[max(number, 0)])
 
 
-def _sought(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+def _sought(index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
     if not wanted:
         return
-    with containers.borrowed(index.path, index.identity) as source:
+    with containers.cached_file(index.path, index.identity) as source:
         beginning = source.beginning.pop() if source.beginning else None
         for group in _groups(index, wanted):
             yield from _group_frames(index, source, group, beginning if group.start == 0 else None)
@@ -175,7 +175,7 @@ def _sought(index: Index, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFra
 
 
 def _group_frames(
-    index: Index, source: Opened, group: _Group, beginning: Beginning | None
+    index: VideoIndex, source: OpenedFile, group: _Group, beginning: FileHead | None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """The frames of a group; where one does not come out whole, once more from an earlier keyframe.
 
@@ -203,7 +203,7 @@ def _group_frames(
     raise ValueError(f"{index.path}: frame {pending[-1]} cannot be decoded, the file is damaged there; fetch it again")
 
 
-def _starts(index: Index, start: int) -> list[int]:
+def _starts(index: VideoIndex, start: int) -> list[int]:
     """Where to start, in the order to try: the keyframe, the one before, the first one."""
     number = int(np.searchsorted(index.keyframes, start))
     return list(dict.fromkeys(int(index.keyframes[n]) for n in (number, max(number - 1, 0), 0)))
@@ -214,7 +214,7 @@ def _decoded(
     packets: Iterable[tuple[int, VideoPacket]],
     stop: int,
     targets: set[int],
-    beginning: Beginning | None = None,
+    beginning: FileHead | None = None,
 ) -> Iterator[VideoFrame]:
     """What comes out for the packets up to `stop`, in presentation order; the targets are never left out.
 
@@ -258,7 +258,7 @@ class _Leaving:
         return True
 
 
-def _packets_from(index: Index, source: Opened, start: int) -> Iterator[tuple[int, VideoPacket]]:
+def _packets_from(index: VideoIndex, source: OpenedFile, start: int) -> Iterator[tuple[int, VideoPacket]]:
     """(position, packet) from a keyframe on; where seeking goes too far, read from the file's beginning."""
     assert index.packets is not None
     container, stream, _ = source
@@ -270,12 +270,12 @@ def _packets_from(index: Index, source: Opened, start: int) -> Iterator[tuple[in
         if first is not None and position is not None and position <= start:
             yield from _numbered(index, chain([first], packets), position, start)
             return
-    with containers.opened(index.path) as (again, stream_again, _):
+    with containers.open_file(index.path) as (again, stream_again, _):
         packets = (packet for packet in again.demux(stream_again) if packet.size)
         yield from _numbered(index, packets, 0, start)
 
 
-def _position(index: Index, tick: int, expected: int) -> int | None:
+def _position(index: VideoIndex, tick: int, expected: int) -> int | None:
     """The position of the packet with this presentation time; of several, one that is shown."""
     assert index.packets is not None
     if index.packets[expected] == tick and len(index.positions) == len(index.packets):
@@ -288,7 +288,7 @@ def _position(index: Index, tick: int, expected: int) -> int | None:
 
 
 def _numbered(
-    index: Index, packets: Iterable[VideoPacket], position: int, start: int
+    index: VideoIndex, packets: Iterable[VideoPacket], position: int, start: int
 ) -> Iterator[tuple[int, VideoPacket]]:
     assert index.packets is not None
     for place, packet in enumerate(packets, start=position):
@@ -307,7 +307,7 @@ class _Conversion:
     One converter serves all pictures: its tables are made once. One thread: several would cost more than they save.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: VideoIndex) -> None:
         height, width, self._turns = index.shape
         self._size = (width, height) if self._turns % 2 == 0 else (height, width)
         self._reformatter = VideoReformatter()

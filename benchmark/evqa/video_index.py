@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from evqa import containers, sample_tables, truncation
-from evqa.containers import Identity, Opened, failures_named
+from evqa.containers import FileIdentity, OpenedFile, ffmpeg_errors
 from evqa.images import check_pixels
 
 ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "ffv1"}
@@ -54,7 +54,7 @@ NUM_COMPARED = 64
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
-class Shape(NamedTuple):
+class FrameShape(NamedTuple):
     """The size of the frames as they are shown."""
 
     height: int
@@ -64,12 +64,12 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class VideoIndex:
     """Where the frames of a file are. Built by `index_of`."""
 
     path: Path
-    identity: Identity
-    shape: Shape
+    identity: FileIdentity
+    shape: FrameShape
     time_base: Fraction
     """Seconds of one tick."""
     ticks: NDArray[np.int64]
@@ -100,20 +100,20 @@ class Index:
         return sum(array.nbytes for array in arrays if array is not None)
 
 
-class _Kept:
+class _IndexCache:
     """Indices by file, the last used ones at the end."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.indices: OrderedDict[tuple[Path, Identity], Index] = OrderedDict()
+        self.indices: OrderedDict[tuple[Path, FileIdentity], VideoIndex] = OrderedDict()
 
-    def get(self, key: tuple[Path, Identity]) -> Index | None:
+    def get(self, key: tuple[Path, FileIdentity]) -> VideoIndex | None:
         with self.lock:
             if key in self.indices:
                 self.indices.move_to_end(key)
             return self.indices.get(key)
 
-    def put(self, index: Index) -> None:
+    def put(self, index: VideoIndex) -> None:
         with self.lock:
             self.indices[index.path, index.identity] = index
             total = sum(each.nbytes for each in self.indices.values())
@@ -121,15 +121,15 @@ class _Kept:
                 total -= self.indices.popitem(last=False)[1].nbytes
 
 
-_kept = _Kept()
+_kept = _IndexCache()
 
 
-def index_of(path: Path) -> Index:
+def index_of(path: Path) -> VideoIndex:
     """The index of a video file."""
     identity = containers.identity_of(path)
     found = _kept.get((path, identity))
     if found is None:
-        with failures_named(path):
+        with ffmpeg_errors(path):
             found = _built(path, identity)
         _kept.put(found)
     return found
@@ -152,8 +152,8 @@ class _Packets(NamedTuple):
     """Ticks of the frame shown last; 0 = not told."""
 
 
-def _built(path: Path, identity: Identity) -> Index:
-    with containers.borrowed(path, identity, is_new=True) as source:
+def _built(path: Path, identity: FileIdentity) -> VideoIndex:
+    with containers.cached_file(path, identity, is_new=True) as source:
         truncation.check(path, source.container.format.name)
         rate = source.stream.average_rate or source.stream.guessed_rate
         time_base = source.stream.time_base
@@ -165,7 +165,7 @@ def _built(path: Path, identity: Identity) -> Index:
     return _index_by_packets(path, identity, first, packets, time_base, rate)
 
 
-def _read(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | None]:
+def _read(path: Path, source: OpenedFile) -> tuple[_Packets | None, VideoFrame | None]:
     """What the packets say, None where they do not tell the frames; and the first frame that comes out.
 
     What is shown before the first frame (at the start of a cut) cannot be decoded.
@@ -175,13 +175,13 @@ def _read(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | Non
         return _demuxed(path, source)
     packets = _confirmed(table, source)
     if packets is None:
-        with containers.opened(path) as again:
+        with containers.open_file(path) as again:
             return _demuxed(path, again)
     source.container.seek(int(source.stream.index_entries[0].timestamp), stream=source.stream)
     return packets, _first_frame(source)
 
 
-def _first_frame(source: Opened) -> VideoFrame | None:
+def _first_frame(source: OpenedFile) -> VideoFrame | None:
     """The first frame that comes out, of a file that is at its beginning; the next reader can go on from there."""
     context, given = source.stream.codec_context, list[VideoPacket]()
     for packet in source.container.demux(source.stream):
@@ -189,7 +189,7 @@ def _first_frame(source: Opened) -> VideoFrame | None:
             given.append(packet)
             frames = context.decode(packet)
             if frames:
-                source.beginning[:] = [containers.Beginning(given, frames)]
+                source.beginning[:] = [containers.FileHead(given, frames)]
                 return frames[0]
     return next(iter(context.decode(None)), None)
 
@@ -197,18 +197,18 @@ def _first_frame(source: Opened) -> VideoFrame | None:
 # Sample tables
 
 
-def _table(path: Path, source: Opened) -> sample_tables.Table | None:
+def _table(path: Path, source: OpenedFile) -> sample_tables.SampleTable | None:
     """The sample table of a plain MP4 file, where it agrees with the demuxer's index."""
     if "mp4" not in source.container.format.name.split(",") or not _tells_frames(source.stream):
         return None
-    table = sample_tables.read(path, source.stream.id)
+    table = sample_tables.read_sample_table(path, source.stream.id)
     if table is None:
         return None
     _refuse_cut_file(path, table.end)
     return table if _agrees(source.stream, table) else None
 
 
-def _agrees(stream: VideoStream, table: sample_tables.Table) -> bool:
+def _agrees(stream: VideoStream, table: sample_tables.SampleTable) -> bool:
     """Whether the demuxer has as many samples, and the same times and keyframes at both ends and in between."""
     entries, count = stream.index_entries, len(table.decoding)
     if (
@@ -228,7 +228,7 @@ def _agrees(stream: VideoStream, table: sample_tables.Table) -> bool:
     return True
 
 
-def _confirmed(table: sample_tables.Table, source: Opened) -> _Packets | None:
+def _confirmed(table: sample_tables.SampleTable, source: OpenedFile) -> _Packets | None:
     """The packets by a table, where those from the last keyframe on, and the first, are as the table says."""
     entries = source.stream.index_entries
     first = next(_packets_at(source, int(entries[0].timestamp)), None)
@@ -246,7 +246,7 @@ def _confirmed(table: sample_tables.Table, source: Opened) -> _Packets | None:
     return _Packets(ticks, table.is_keyframe, np.ones(len(ticks), np.bool_), last_duration)
 
 
-def _packets_at(source: Opened, decoding: int) -> Iterator[VideoPacket]:
+def _packets_at(source: OpenedFile, decoding: int) -> Iterator[VideoPacket]:
     """The packets from the keyframe at this decoding time on, or from one before."""
     source.container.seek(decoding, stream=source.stream)
     return (packet for packet in source.container.demux(source.stream) if packet.size)
@@ -255,7 +255,7 @@ def _packets_at(source: Opened, decoding: int) -> Iterator[VideoPacket]:
 # A pass over the packets
 
 
-def _demuxed(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | None]:
+def _demuxed(path: Path, source: OpenedFile) -> tuple[_Packets | None, VideoFrame | None]:
     """From a newly opened file: not all containers can seek to their beginning, so most are decoded on the way."""
     stream = source.stream
     can_seek = "matroska" in source.container.format.name.split(",")
@@ -268,7 +268,7 @@ def _demuxed(path: Path, source: Opened) -> tuple[_Packets | None, VideoFrame | 
     return reading.packets(), _first_again(path, source, reading.first_tick) if can_seek else reading.first
 
 
-def _first_again(path: Path, source: Opened, tick: int | None) -> VideoFrame | None:
+def _first_again(path: Path, source: OpenedFile, tick: int | None) -> VideoFrame | None:
     """The first frame of a file that was read to its end and begins with a packet of this presentation time."""
     if tick is not None:
         source.container.seek(tick, stream=source.stream)
@@ -276,7 +276,7 @@ def _first_again(path: Path, source: Opened, tick: int | None) -> VideoFrame | N
         if source.beginning and source.beginning[0].packets[0].pts == tick:
             return first
         source.beginning.clear()
-    with containers.opened(path) as again:
+    with containers.open_file(path) as again:
         return _first_frame(again)
 
 
@@ -345,13 +345,13 @@ def _refuse_cut_file(path: Path, needed: int) -> None:
 
 
 def _index_by_packets(
-    path: Path, identity: Identity, first: VideoFrame, packets: _Packets, time_base: Fraction, rate: Fraction | None
-) -> Index:
+    path: Path, identity: FileIdentity, first: VideoFrame, packets: _Packets, time_base: Fraction, rate: Fraction | None
+) -> VideoIndex:
     shown = np.flatnonzero(packets.is_shown & (packets.ticks >= (first.pts or 0)))
     if not len(shown):
         raise ValueError(f"{path} shows no picture: fetch it again, or re-encode it")
     ticks, places = np.unique(packets.ticks[shown], return_index=True)  # of equal times, the first
-    return Index(
+    return VideoIndex(
         path=path,
         identity=identity,
         shape=_shape(path, first),
@@ -364,9 +364,9 @@ def _index_by_packets(
     )
 
 
-def _index_by_counting(path: Path, identity: Identity, first: VideoFrame, rate: Fraction | None) -> Index:
+def _index_by_counting(path: Path, identity: FileIdentity, first: VideoFrame, rate: Fraction | None) -> VideoIndex:
     """The index of a file whose packets do not tell its frames: decode them all, keep their times only."""
-    with containers.opened(path) as (container, stream, _):
+    with containers.open_file(path) as (container, stream, _):
         shown = [(frame.pts, frame.time_base) for frame in container.decode(stream)]
     ticks = np.array([-1 if tick is None else tick for tick, _ in shown], dtype=np.int64)
     time_base = first.time_base
@@ -374,7 +374,7 @@ def _index_by_counting(path: Path, identity: Identity, first: VideoFrame, rate: 
         if not rate:
             raise ValueError(f"{path} has neither frame times nor a frame rate: re-encode it, for example to .mp4")
         ticks, time_base = np.arange(len(shown), dtype=np.int64), 1 / rate
-    return Index(
+    return VideoIndex(
         path=path,
         identity=identity,
         shape=_shape(path, first),
@@ -387,13 +387,13 @@ def _index_by_counting(path: Path, identity: Identity, first: VideoFrame, rate: 
     )
 
 
-def _shape(path: Path, first: VideoFrame) -> Shape:
+def _shape(path: Path, first: VideoFrame) -> FrameShape:
     check_pixels(path, first.width, first.height)
     if first.rotation % 90:
         raise ValueError(f"{path} is shown turned by {first.rotation} degrees; expected a multiple of 90: re-encode it")
     quarter_turns = first.rotation // 90 % 4
     height, width = (first.width, first.height) if quarter_turns % 2 else (first.height, first.width)
-    return Shape(height, width, quarter_turns)
+    return FrameShape(height, width, quarter_turns)
 
 
 def _usual_gap(ticks: NDArray[np.int64], time_base: Fraction, rate: Fraction | None) -> int:

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 from evqa import cluster, links, models, roots
 from evqa.models import Setting
-from evqa.models.base import at_once
+from evqa.models.base import concurrency_of
 from evqa.models.budget import Prices
-from evqa.runner import Work
+from evqa.runner import Predictor
 from evqa.schema import Prediction, Sample
 
 Settings = Mapping[str, str | int | float | bool | None]
@@ -41,7 +41,7 @@ MAX_DEATHS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class WorkerConfig:
     """What a worker needs to be one."""
 
     model: str
@@ -49,11 +49,11 @@ class Recipe:
 
     def num_gpus(self) -> int:
         """GPUs that hold one copy of the model."""
-        count = {**models.row(self.model).arguments, **self.overrides}.get("tensor_parallel")
+        count = {**models.model_spec(self.model).arguments, **self.overrides}.get("tensor_parallel")
         return count if isinstance(count, int) else 1
 
 
-class Ready(NamedTuple):
+class WorkerInfo(NamedTuple):
     """What a worker reports once it has its model."""
 
     settings: Settings
@@ -61,13 +61,13 @@ class Ready(NamedTuple):
     """Samples that it takes at a time."""
 
 
-class Worker:
+class RayWorker:
     """Becomes a Ray actor: a model, loaded once, and threads that ask it, as many as it has use for."""
 
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         self._folder, self._environment = folder, environment
 
-    async def load(self, recipe: Recipe) -> Ready:
+    async def load(self, recipe: WorkerConfig) -> WorkerInfo:
         """Build the model where the driver stands, so that paths mean the same."""
         if not Path(self._folder).is_dir():
             raise ValueError(
@@ -77,10 +77,10 @@ class Worker:
         os.chdir(self._folder)
         roots.set_environment(self._environment)
         self._model = models.build(recipe.model, **recipe.overrides)
-        self._threads = ThreadPoolExecutor(at_once(self._model))
-        return Ready(dict(self._model.settings), at_once(self._model))
+        self._threads = ThreadPoolExecutor(concurrency_of(self._model))
+        return WorkerInfo(dict(self._model.settings), concurrency_of(self._model))
 
-    async def learn(self, work: Work) -> None:
+    async def learn(self, work: Predictor) -> None:
         """What to do with the samples that come now."""
         self._work = work
 
@@ -91,46 +91,48 @@ class Worker:
 
 
 @contextmanager
-def hired(
-    recipe: Recipe, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
-) -> Generator[Workers]:
+def ray_executor(
+    recipe: WorkerConfig, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
+) -> Generator[RayExecutor]:
     """`count` workers, at least one of which has its model; they are dismissed at the end.
 
     Args:
         recipe: what they do.
         count: of workers; each has a GPU of its own where there are any (`CUDA_VISIBLE_DEVICES` holds).
-        address: see `cluster.connected`.
+        address: see `cluster.ray_session`.
         timeout: seconds that a worker has for a sample; None = any time. Loading the model has no time-out.
     """
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"the time-out of a sample is a number of seconds above 0, got {timeout}")
     if count < 1:
         raise ValueError(f"a run has at least 1 worker, got {count}")
-    with cluster.connected(count, address) as ray:
-        workers = Workers(ray, recipe, count, cluster.gpus_each(ray, count, recipe.num_gpus()), timeout)
+    with cluster.ray_session(count, address) as ray:
+        workers = RayExecutor(ray, recipe, count, cluster.gpus_per_worker(ray, count, recipe.num_gpus()), timeout)
         try:
-            workers.wait_for_one()
+            workers.wait_for_worker()
             yield workers
         finally:
-            workers.dismiss()
+            workers.shutdown()
 
 
-class Workers:
-    """A crew (see `runner.Crew`) of Ray actors."""
+class RayExecutor:
+    """A crew (see `runner.Executor`) of Ray actors."""
 
     prices: Prices | None = None
-    """A budget holds for one process, so that models which are paid for have no workers (see `Hands`)."""
+    """A budget holds for one process, so that models which are paid for have no workers (see `ExecutionOptions`)."""
 
-    def __init__(self, ray: Any, recipe: Recipe, count: int, gpus: int, timeout: float | None = SAMPLE_TIMEOUT) -> None:
+    def __init__(
+        self, ray: Any, recipe: WorkerConfig, count: int, gpus: int, timeout: float | None = SAMPLE_TIMEOUT
+    ) -> None:
         self.name = recipe.model
         self._timeout = timeout
         self._ray, self._recipe, self._gpus = ray, recipe, gpus
-        self._ready: Ready | None = None
-        self._hired: list[_Hired] = []
-        self._jobs: dict[Any, _Job] = {}
+        self._ready: WorkerInfo | None = None
+        self._hired: list[_WorkerHandle] = []
+        self._jobs: dict[Any, _WorkerJob] = {}
         self._deaths = 0
         for _ in range(count):
-            self._hire()
+            self._start_worker()
 
     @property
     def settings(self) -> Settings:
@@ -143,86 +145,86 @@ class Workers:
         """Samples that all of them take at a time."""
         return len(self._hired) * (self._ready.at_once if self._ready is not None else 1)
 
-    def wait_for_one(self) -> None:
+    def wait_for_worker(self) -> None:
         """Until a worker has its model. `ValueError`: it cannot be built, or workers die of it."""
         while self._ready is None:
             job, result = self._ended()
             if isinstance(result, Exception):
-                self._bury(job, result)
+                self._replace_worker(job, result)
             else:
-                self._settle(job, result)
+                self._handle_result(job, result)
 
-    def predict(self, samples: Sequence[Sample], work: Work) -> Iterator[Prediction]:
+    def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
         """One prediction a sample, as they come; samples are begun in the order given."""
         queue, again, tries = deque(samples), deque[Sample](), Counter[str]()
         sent = self._ray.put(work)
         while queue or again or any(job.sample is not None for job in self._jobs.values()):
-            self._teach(work, sent)
-            self._hand_out(queue, again, work)
+            self._send_predictor(work, sent)
+            self._submit(queue, again, work)
             job, result = self._ended()
             if not isinstance(result, Exception):
-                if (prediction := self._settle(job, result)) is not None:
+                if (prediction := self._handle_result(job, result)) is not None:
                     yield prediction
                 continue
-            for sample in self._bury(job, result):
+            for sample in self._replace_worker(job, result):
                 tries[sample.id] += 1
                 if tries[sample.id] < MAX_TRIES:
                     again.append(sample)
                 else:
-                    yield _lost(sample, _reason(result))
+                    yield _lost_sample(sample, _reason(result))
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """End all of them, whatever they do."""
         for one in self._hired:
             self._ray.kill(one.actor)
         self._hired.clear()
         self._jobs.clear()
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         actor = (
-            self._ray.remote(Worker)
+            self._ray.remote(RayWorker)
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
             .remote(str(Path.cwd()), {**roots.environment(), links.VARIABLE: os.environ.get(links.VARIABLE, "")})
         )
-        self._hired.append(_Hired(actor))
-        self._begin(actor.load.remote(self._recipe), _Job(self._hired[-1]))
+        self._hired.append(_WorkerHandle(actor))
+        self._add_ready_worker(actor.load.remote(self._recipe), _WorkerJob(self._hired[-1]))
 
-    def _begin(self, reference: Any, job: _Job) -> None:
+    def _add_ready_worker(self, reference: Any, job: _WorkerJob) -> None:
         self._jobs[reference] = job
-        job.hired.num_jobs += 1
+        job.worker.num_jobs += 1
 
-    def _teach(self, work: Work, sent: Any) -> None:
+    def _send_predictor(self, work: Predictor, sent: Any) -> None:
         """Workers that have nothing to do learn the work that they do not know (`sent`: its reference)."""
         for one in self._hired:
             if one.ready is not None and one.num_jobs == 0 and one.work is not work:
-                self._begin(one.actor.learn.remote(sent), _Job(one, work=work))
+                self._add_ready_worker(one.actor.learn.remote(sent), _WorkerJob(one, work=work))
 
-    def _hand_out(self, queue: deque[Sample], again: deque[Sample], work: Work) -> None:
+    def _submit(self, queue: deque[Sample], again: deque[Sample], work: Predictor) -> None:
         """Samples to workers that have room; one that cost a worker already to a worker that has nothing else."""
-        while again and (one := self._freest(work)) is not None and one.num_jobs == 0:
+        while again and (one := self._least_loaded(work)) is not None and one.num_jobs == 0:
             one.is_alone = True
-            self._ask(one, again.popleft())
-        while queue and (one := self._freest(work)) is not None:
-            self._ask(one, queue.popleft())
+            self._submit_sample(one, again.popleft())
+        while queue and (one := self._least_loaded(work)) is not None:
+            self._submit_sample(one, queue.popleft())
 
-    def _freest(self, work: Work) -> _Hired | None:
+    def _least_loaded(self, work: Predictor) -> _WorkerHandle | None:
         """The worker with the fewest samples of those that know the work and take one more."""
         free = [one for one in self._hired if one.work is work and one.takes_more()]
         return min(free, key=lambda one: one.num_jobs, default=None)
 
-    def _ask(self, one: _Hired, sample: Sample) -> None:
-        self._begin(one.actor.predict.remote(sample), _Job(one, sample=sample))
+    def _submit_sample(self, one: _WorkerHandle, sample: Sample) -> None:
+        self._add_ready_worker(one.actor.predict.remote(sample), _WorkerJob(one, sample=sample))
 
-    def _ended(self) -> tuple[_Job, object]:
+    def _ended(self) -> tuple[_WorkerJob, object]:
         """A job that has ended, with what it gave, or the error that ended it; one that takes too long has ended."""
         while not (ended := self._ray.wait(list(self._jobs), num_returns=1, timeout=self._seconds_left())[0]):
             if (hanging := self._hanging()) is not None:
                 job = self._jobs.pop(hanging)
-                job.hired.num_jobs -= 1
+                job.worker.num_jobs -= 1
                 return job, TimeoutError(f"no prediction within {self._timeout:g} s (--sample-timeout)")
         (reference,) = ended
         job = self._jobs.pop(reference)
-        job.hired.num_jobs -= 1
+        job.worker.num_jobs -= 1
         try:
             return job, self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
@@ -241,20 +243,20 @@ class Workers:
         late = (key for key, job in self._jobs.items() if job.sample is not None and now - job.begun >= timeout)
         return next(late, None)
 
-    def _settle(self, job: _Job, result: object) -> Prediction | None:
+    def _handle_result(self, job: _WorkerJob, result: object) -> Prediction | None:
         """The prediction of a job that went well, if it was for one."""
-        one = job.hired
+        one = job.worker
         if isinstance(result, Prediction):
             self._deaths, one.is_alone = 0, False
             return result
-        if isinstance(result, Ready):
-            self._agree(result)
+        if isinstance(result, WorkerInfo):
+            self._check_same_model(result)
             one.ready = result
         else:
             one.work = job.work
         return None
 
-    def _agree(self, ready: Ready) -> None:
+    def _check_same_model(self, ready: WorkerInfo) -> None:
         first = self._ready = self._ready or ready
         keys = {**first.settings, **ready.settings}
         if changed := [key for key in keys if first.settings.get(key) != ready.settings.get(key)]:
@@ -263,7 +265,7 @@ class Workers:
                 f"the same weights and GPUs of one kind"
             )
 
-    def _bury(self, job: _Job, error: Exception) -> list[Sample]:
+    def _replace_worker(self, job: _WorkerJob, error: Exception) -> list[Sample]:
         """Replace the worker whose job ended with an error; the samples that it had."""
         if job.sample is None and isinstance(error, ValueError):
             raise ValueError(_reason(error)) from error
@@ -273,20 +275,20 @@ class Workers:
                 f"{self._deaths} workers in a row died without a prediction; what is written is safe. "
                 f"The last one died of: {_reason(error)}"
             )
-        lost = [job, *(other for other in self._jobs.values() if other.hired is job.hired)]
-        self._jobs = {reference: other for reference, other in self._jobs.items() if other.hired is not job.hired}
-        self._ray.kill(job.hired.actor)
-        self._hired.remove(job.hired)
-        self._hire()
+        lost = [job, *(other for other in self._jobs.values() if other.worker is job.worker)]
+        self._jobs = {reference: other for reference, other in self._jobs.items() if other.worker is not job.worker}
+        self._ray.kill(job.worker.actor)
+        self._hired.remove(job.worker)
+        self._start_worker()
         return [one.sample for one in lost if one.sample is not None]
 
 
 @dataclass(eq=False)
-class _Hired:
+class _WorkerHandle:
     actor: Any
-    ready: Ready | None = None
+    ready: WorkerInfo | None = None
     """None = it has no model yet."""
-    work: Work | None = None
+    work: Predictor | None = None
     """What it has learnt to do."""
     num_jobs: int = 0
     """That it is at."""
@@ -299,17 +301,17 @@ class _Hired:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _WorkerJob:
     """To predict a sample, or to learn a work, or else to load the model."""
 
-    hired: _Hired
+    worker: _WorkerHandle
     sample: Sample | None = None
-    work: Work | None = None
+    work: Predictor | None = None
     begun: float = field(default_factory=time.monotonic)
     """When it was handed over, by `time.monotonic`."""
 
 
-def _lost(sample: Sample, reason: str) -> Prediction:
+def _lost_sample(sample: Sample, reason: str) -> Prediction:
     return Prediction(sample=sample.id, status="failed", error=f"{MAX_TRIES} workers died on it, the last: {reason}")
 
 

@@ -1,7 +1,7 @@
 """The checkpoints that the project knows: where they come from, where they lie, how they are fetched.
 
-Weights are compared with the hub's hashes as they come (`download`), and with the same hashes later, without network
-(`verify`); `evqa.fetch` is the command for both.
+Weights are compared with the hub's hashes during `download_checkpoint`, and with the same hashes later, without network
+(`verify_hashes`); `evqa.fetch` is the command for both.
 """
 
 from __future__ import annotations
@@ -101,12 +101,14 @@ SOURCE = "source.json"
 """File in a downloaded folder: hub, revision, licence, SHA-256 of each file of weights."""
 
 
-def checkpoint(name: str) -> Checkpoint:
+def checkpoint_row(name: str) -> Checkpoint:
     """The row of a name or of a hub id, or a `ValueError` that lists the known names."""
-    row = published(name)
+    row = published_row(name)
     if row is None:
         more = "; or give an existing folder"
-        raise suggestions.unknown("checkpoint", name, CHECKPOINTS, aliases=hub_ids() if "/" in name else (), more=more)
+        raise suggestions.unknown_name_message(
+            "checkpoint", name, CHECKPOINTS, aliases=hub_ids() if "/" in name else (), more=more
+        )
     return row
 
 
@@ -115,7 +117,7 @@ def hub_ids() -> list[str]:
     return [row.hub for row in CHECKPOINTS.values() if row.hub is not None]
 
 
-def published(name: str) -> Checkpoint | None:
+def published_row(name: str) -> Checkpoint | None:
     """The row of a name or of a Hugging Face id; None = it has none."""
     found = CHECKPOINTS.get(name)
     return found or next((row for row in CHECKPOINTS.values() if (row.hub or "").casefold() == name.casefold()), None)
@@ -126,7 +128,7 @@ def is_hub_id(name: str) -> bool:
     return bool(roots.HUB_ID.fullmatch(name)) and name[0] != "." and not Path(name).exists()
 
 
-def locate(name: str) -> Path:
+def locate_checkpoint(name: str) -> Path:
     """The folder of a complete checkpoint: a name of `CHECKPOINTS`, a Hugging Face id, or a path to a folder.
 
     Raises a `ValueError` that names the missing files, each place that was searched, and the command that fetches them.
@@ -135,7 +137,7 @@ def locate(name: str) -> Path:
     found = next((folder for folder in folders if not missing_files(folder)), None)
     if found is not None:
         return found
-    if published(name) is None and not any(folder.is_dir() for folder in folders):
+    if published_row(name) is None and not any(folder.is_dir() for folder in folders):
         raise ValueError(
             f"{name} is neither a folder nor in the Hugging Face cache {roots.hub_cache()}; "
             f"if it is a Hugging Face id, fetch it: hf download {name}"
@@ -153,26 +155,26 @@ def _unread(folder: Path) -> str:
     if not found:
         return ""
     return (
-        f"it has {checkpoint_files.listed(found)}, which is not read because loading a pickle can run code: fetch the "
-        f"same checkpoint as safetensors"
+        f"it has {checkpoint_files.first_names(found)}, which is not read because loading a pickle can run code: "
+        f"fetch the same checkpoint as safetensors"
     )
 
 
 def locate_weights(name: str) -> Path:
-    """As `locate`, for weights that may also be a file, or a folder without config.json."""
+    """As `locate_checkpoint`, for weights that may also be a file, or a folder without config.json."""
     if Path(name).exists() and name not in CHECKPOINTS:
         return Path(name)
-    if published(name) is not None or is_hub_id(name):
-        return locate(name)
+    if published_row(name) is not None or is_hub_id(name):
+        return locate_checkpoint(name)
     question = suggestions.did_you_mean(name, CHECKPOINTS)
     expected = "expected a file, a folder, or a name of `evqa list checkpoints`"
     raise ValueError(f"no such file: {name}; {expected}{question}")
 
 
-def find(name: str) -> Path | None:
+def find_checkpoint(name: str) -> Path | None:
     """The folder of a complete checkpoint; None = it is not on this machine. `ValueError`: its files are damaged."""
     for folder in _folders(name):
-        source(folder)  # raises where source.json is damaged, as `missing_files` does for the index of shards
+        download_record(folder)  # raises where source.json is damaged, as `missing_files` does for the index of shards
         if not missing_files(folder):
             if any((folder / name).is_file() for name in (checkpoint_files.WEIGHTS, checkpoint_files.INDEX)):
                 checkpoint_files.read_weights(folder)  # raises where a file broke off or is something else
@@ -184,7 +186,7 @@ def _folders(name: str) -> list[Path]:
     """The folders in which a checkpoint may lie, the first that is complete counts; at least one."""
     if model_type(name) and not is_hub_id(name):
         return [Path(name)]
-    row = checkpoint(name) if not is_hub_id(name) else published(name)
+    row = checkpoint_row(name) if not is_hub_id(name) else published_row(name)
     local = [] if row is None else [root / row.folder for root in roots.searched(roots.MODELS)]
     hub, revision = (name, None) if row is None else (row.hub, row.revision)
     snapshot = None if hub is None else roots.cached_snapshot(hub, revision)
@@ -193,7 +195,7 @@ def _folders(name: str) -> list[Path]:
 
 
 def _searched(name: str, folders: Sequence[Path]) -> str:
-    row = published(name)
+    row = published_row(name)
     places = [str(folder) for folder in folders]
     if row is None or row.hub is not None:
         places.append(f"the Hugging Face cache {roots.hub_cache()}")
@@ -222,9 +224,9 @@ def model_type(name: str) -> str | None:
     )
 
 
-def note(name: str) -> str:
+def checkpoint_note(name: str) -> str:
     """What a user must know of a checkpoint, from its row or from `note` in its config.json; "" = nothing."""
-    row = published(name)
+    row = published_row(name)
     return row.note if row is not None else str((_config(_folder(name)) or {}).get("note") or "")
 
 
@@ -246,14 +248,14 @@ def missing_files(folder: Path) -> list[str]:
     return missing
 
 
-def download(name: str) -> Path:
+def download_checkpoint(name: str) -> Path:
     """Fetch a checkpoint from the hub (what is there already is kept) and return its folder.
 
     `NAME@COMMIT` asks for a certain revision; a checkpoint that runs code is fetched in no other way. Weights that
     differ from the hub's hashes are an error.
     """
     name, _, commit = name.partition("@")
-    row = checkpoint(name)
+    row = checkpoint_row(name)
     if commit:
         row = replace(row, revision=commit)
     if row.runs_code and not COMMIT.fullmatch(row.revision or ""):
@@ -273,16 +275,16 @@ def download(name: str) -> Path:
     return folder
 
 
-def source(folder: Path) -> dict[str, Any]:
+def download_record(folder: Path) -> dict[str, Any]:
     """What a downloaded folder says of where it came from; {} where it was not downloaded."""
     path = folder / SOURCE
     return checkpoint_files.read_object(path) if path.is_file() else {}
 
 
-def verify(name: str) -> Path:
+def verify_hashes(name: str) -> Path:
     """Compare the weights of a downloaded checkpoint with the hashes it came with; its folder."""
-    folder = locate(name)
-    hashes = source(folder).get("sha256")
+    folder = locate_checkpoint(name)
+    hashes = download_record(folder).get("sha256")
     if not isinstance(hashes, dict) or not hashes:
         raise ValueError(f"{folder} was not downloaded with hashes to compare with; {_fetch(name)}")
     _compare(folder, cast("dict[str, str]", hashes))
@@ -346,11 +348,11 @@ def _check_space(folder: Path, size_bytes: int) -> None:
         )
 
 
-def revision(folder: Path) -> str | None:
-    """The commit of a downloaded checkpoint; None where neither `download` nor the hub's own tools fetched it."""
+def installed_revision(folder: Path) -> str | None:
+    """The commit of a downloaded checkpoint; None where neither `download_checkpoint` nor the hub's tools fetched it."""
     if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):  # of the Hugging Face cache
         return folder.name
-    found = source(folder).get("revision")
+    found = download_record(folder).get("revision")
     return found if isinstance(found, str) else None
 
 
@@ -367,14 +369,14 @@ def fingerprint(folder: Path, num_blocks: int = 16, block: int = 2**16) -> str:
     return digest.hexdigest()[:16]
 
 
-def trusted(name: str, folder: Path, *, trust: bool) -> None:
+def require_trust(name: str, folder: Path, *, trust: bool) -> None:
     """Refuse a checkpoint that runs code of its own, unless the user trusts it and its commit is known."""
     if not trust:
         raise ValueError(
             f"model {name!r} runs the Python code in {folder}, which can do whatever you can: read it, "
             f"then give --trust-remote-code"
         )
-    if published(name) is not None and not COMMIT.fullmatch(revision(folder) or ""):
+    if published_row(name) is not None and not COMMIT.fullmatch(installed_revision(folder) or ""):
         command = roots.download_command(f"{name}@COMMIT")
         raise ValueError(f"{folder} does not say of which commit it is: {command}")
 
@@ -389,7 +391,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 
 def _fetch(name: str) -> str:
-    row = published(name)
+    row = published_row(name)
     if row is None and is_hub_id(name):
         return f"fetch it: hf download {name}"
     if row is None:
@@ -410,7 +412,8 @@ def _checkout(row: Checkpoint) -> str:
 
 def _by_hand(row: Checkpoint, folder: Path) -> str:
     if not missing_files(folder):
-        return f"{folder} is complete (revision {source(folder).get('revision', 'not known')}) and can be used as it is"
+        known = download_record(folder).get("revision", "not known")
+        return f"{folder} is complete (revision {known}) and can be used as it is"
     return (
         f"check the network and try again (what came is kept), or on a machine with network run "
         f"`hf download {row.hub} --local-dir {row.folder}` and copy that folder to {folder}"

@@ -23,7 +23,7 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     """Compare and print."""
     torch.set_num_threads(1)
     samples = list(datasets.load(data).samples)[:limit]
-    crews = {size: pool.Threads(models.build(model, device="cpu", batch_size=size)) for size in (1, batch_size)}
+    crews = {size: pool.ThreadExecutor(models.build(model, device="cpu", batch_size=size)) for size in (1, batch_size)}
     found = {size: predicted(crew, samples) for size, crew in crews.items()}
     seconds = dict.fromkeys(crews, float("inf"))
     for _ in range(repeats):
@@ -43,7 +43,7 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     print(f"masks that differ: {sum(masks(*pair) for pair in pairs)} of {number}")
 
 
-def predicted(crew: pool.Threads, samples: Sequence[Sample]) -> dict[str, Prediction]:
+def predicted(crew: pool.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
     """Predictions by sample."""
     found = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     if failed := [one.error for one in found.values() if one.error]:

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unipixel.model import lora
 from unipixel.model.checkpoints import best_attention
 from unipixel.model.config import UniPixelConfig
-from unipixel.model.streaming import Footage, follow
+from unipixel.model.streaming import VideoPrompts, propagate
 from unipixel.model.unipixel import UniPixel
 
 TEXT: dict[str, dict[str, Any]] = {
@@ -166,8 +166,8 @@ def inputs_of(setting: Setting, *, is_reply_given: bool) -> dict[str, Tensor]:
 
 def training(setting: Setting) -> Measured:
     """One step: forward, backward, optimizer."""
-    model = lora.attach(model_of(setting), rank=128, alpha=256, dropout=0.1)
-    bare = lora.bare(model)
+    model = lora.attach_lora(model_of(setting), rank=128, alpha=256, dropout=0.1)
+    bare = lora.unwrap(model)
     lora.set_trainable(model, ("embedding", "seg", "sam2"))
     for weight in model.parameters():
         if weight.requires_grad:
@@ -200,8 +200,10 @@ def inference(setting: Setting) -> Measured:
 
     @torch.inference_mode()
     def reply() -> None:
-        model.write(**inputs, do_sample=False, max_new_tokens=setting.new_tokens, eos_token_id=None, pad_token_id=0)
-        for _ in follow(model.sam2, Footage(frames, prompts, setting.frames)):
+        model.generate_one(
+            **inputs, do_sample=False, max_new_tokens=setting.new_tokens, eos_token_id=None, pad_token_id=0
+        )
+        for _ in propagate(model.sam2, VideoPrompts(frames, prompts, setting.frames)):
             pass
 
     return measured(reply, counted(reply), setting)

@@ -28,21 +28,21 @@ from evqa.schema import Sample, Span, Track
 from unipixel import assembly, recipes
 from unipixel.configs import DataConfig
 from unipixel.data import frames, grouping, mixture
-from unipixel.data.collate import Collate, Skipped
-from unipixel.data.example import Examples
-from unipixel.data.mixture import Draw, Mixture, Source
+from unipixel.data.collate import DataCollator, SkippedSample
+from unipixel.data.example import SFTDataset
+from unipixel.data.mixture import Mixture, MixtureSource, SampleRef
 from unipixel.model import checkpoints, lora
 
 SIDE = 768
 """Of the published mask decoder's square."""
 
 
-class ReadingAll(Examples):
+class ReadingAll(SFTDataset):
     """Decodes every frame of a video and picks those that are wanted: what a reader without an index does."""
 
     def _images(self, video: media.Video, indices: Sequence[int]) -> np.ndarray:
         wanted = set(indices)
-        found = {index: image for index, image in media.frames(video, range(video.num_frames)) if index in wanted}
+        found = {index: image for index, image in media.read_frames(video, range(video.num_frames)) if index in wanted}
         return np.stack([found[index] for index in indices])
 
 
@@ -54,18 +54,20 @@ def decode(clips: Positional[tuple[Path, ...]], rounds: int = 3, num_frames: int
     with tempfile.TemporaryDirectory() as folder:
         cached = dataclasses.replace(config, frame_cache=Path(folder))
 
-        def examples(kind: type[Examples], chosen: DataConfig) -> Examples:
+        def examples(kind: type[SFTDataset], chosen: DataConfig) -> SFTDataset:
             return kind(mixture=given, config=chosen, tokenizer=tokenizer, side=SIDE)
 
         ways = {
-            "seeking": examples(Examples, config),
+            "seeking": examples(SFTDataset, config),
             "reading all": examples(ReadingAll, config),
-            "frame cache, empty": examples(Examples, cached),
-            "frame cache, the same frames again": examples(Examples, cached),
+            "frame cache, empty": examples(SFTDataset, cached),
+            "frame cache, the same frames again": examples(SFTDataset, cached),
         }
-        draws = [Draw(0, clip, turn * len(clips) + clip) for turn in range(rounds) for clip in range(len(clips))]
+        draws = [SampleRef(0, clip, turn * len(clips) + clip) for turn in range(rounds) for clip in range(len(clips))]
         seconds = {name: [_cpu(way, draw) for draw in draws] for name, way in ways.items()}
-    images = [media.load(video, media.uniform(video, num_frames)) for video in map(media.probe, clips)]
+    images = [
+        media.load_frames(video, media.uniform_indices(video, num_frames)) for video in map(media.probe_video, clips)
+    ]
     rest = statistics.median(_cpu_of(lambda image=image: _prepared(ways["seeking"], image)) for image in images)
     sizes = Counter(f"{len(image[0, 0])} x {len(image[0])}" for image in images)
     print(f"{len(draws)} samples of {num_frames} frames, {dict(sizes)}, {SIDE} px; without decoding {rest:.3f} s")
@@ -79,18 +81,18 @@ def decode(clips: Positional[tuple[Path, ...]], rounds: int = 3, num_frames: int
 
 def step(batches: int = 4) -> None:
     """The tiny recipe on its own data: CPU seconds a sample of loading and of the training step, in turn."""
-    config = recipes.recipe("tiny", "tiny", "base")
+    config = recipes.build_recipe("tiny", "tiny", "base")
     start = Path("model_zoo/tiny")
     model = assembly.trainable_model(config, start, None).train()
     tokenizer = checkpoints.load_tokenizer(start)
-    data = mixture.load(config.data, config.seed)
-    side = lora.bare(model).config.sam2_image_size
-    examples = Examples(mixture=data, config=config.data, tokenizer=tokenizer, side=side)
+    data = mixture.load_mixture(config.data, config.seed)
+    side = lora.unwrap(model).config.sam2_image_size
+    examples = SFTDataset(mixture=data, config=config.data, tokenizer=tokenizer, side=side)
     order = list(data.order(batches * config.loop.batch))
     loading, training = [], []
     for first in range(0, len(order), config.loop.batch):
         before = time.process_time()
-        batch = Collate(0)([examples[draw] for draw in order[first : first + config.loop.batch]])
+        batch = DataCollator(0)([examples[draw] for draw in order[first : first + config.loop.batch]])
         middle = time.process_time()
         assert not batch.pop("skipped")
         model(**batch).loss.backward()
@@ -102,14 +104,14 @@ def step(batches: int = 4) -> None:
     print(f"one loader process feeds {train / load:.1f} training processes of its own speed")
 
 
-def _source(clips: Sequence[Path], config: DataConfig) -> Source:
+def _source(clips: Sequence[Path], config: DataConfig) -> MixtureSource:
     samples = [_sample(number, path) for number, path in enumerate(clips)]
     sizes = np.array([grouping.size_of(sample, config) for sample in samples])
-    return Source(name="clips", repeat=1.0, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
+    return MixtureSource(name="clips", repeat=1.0, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
 
 
 def _sample(number: int, path: Path) -> Sample:
-    video = media.probe(path)
+    video = media.probe_video(path)
     mask = np.zeros((video.height, video.width), dtype=bool)
     mask[video.height // 4 : video.height // 2, video.width // 4 : video.width // 2] = True
     track = Track(masks=dict.fromkeys(range(video.num_frames), masks.encode(mask)))
@@ -125,16 +127,16 @@ def _sample(number: int, path: Path) -> Sample:
     )
 
 
-def _prepared(examples: Examples, images: np.ndarray) -> None:
+def _prepared(examples: SFTDataset, images: np.ndarray) -> None:
     """What is done with frames once they are decoded."""
     frames.llm_pixels(images, examples.config.min_pixels, examples.config.max_pixels)
     frames.decoder_frames(images, examples.side)
 
 
-def _cpu(examples: Examples, draw: Draw) -> float:
+def _cpu(examples: SFTDataset, draw: SampleRef) -> float:
     def load() -> None:
         item = examples[draw]
-        assert not isinstance(item, Skipped), item
+        assert not isinstance(item, SkippedSample), item
 
     return _cpu_of(load)
 

@@ -156,7 +156,9 @@ def _ours(predicted: Any, gold: Any) -> Scores:
 
 
 def _ours_from_json(predicted: str, gold: str) -> Scores:
-    return _ours(masks.joined([RLE.model_validate_json(predicted)]), masks.joined([RLE.model_validate_json(gold)]))
+    return _ours(
+        masks.merged_runs([RLE.model_validate_json(predicted)]), masks.merged_runs([RLE.model_validate_json(gold)])
+    )
 
 
 def _ours_from_files(predicted: Path, gold: Path) -> Scores:
@@ -174,7 +176,7 @@ def _theirs_from_files(predicted: Path, gold: Path) -> Scores:
 def cases(pairs: Sequence[Pair], folder: Path) -> list[Case]:
     """The forms in which masks come: in memory as pixels or run lengths, as JSON text, as palette PNG files."""
     coded = [(masks.encode(predicted), masks.encode(gold)) for predicted, gold in pairs]
-    runs = [(masks.joined([predicted]), masks.joined([gold])) for predicted, gold in coded]
+    runs = [(masks.merged_runs([predicted]), masks.merged_runs([gold])) for predicted, gold in coded]
     texts = [(predicted.model_dump_json(), gold.model_dump_json()) for predicted, gold in coded]
     files = [
         (_write(folder / f"{index}-0.png", pair.predicted), _write(folder / f"{index}-1.png", pair.gold))

@@ -33,13 +33,13 @@ from evqa import datasets, media, methods, models
 from evqa.metrics import frames as mask_metrics
 from unipixel import visits
 from unipixel.model.config import DECODERS, UniPixelConfig
-from unipixel.model.drawn import Pyramid
+from unipixel.model.drawn import ImageFeatures
 from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import mask_loss
-from unipixel.model.streaming import Footage, follow
+from unipixel.model.streaming import VideoPrompts, propagate
 from unipixel.model.tracker import MaskTracker
 from unipixel.model.unipixel import UniPixel
-from unipixel.tracks import Scene, all_tracks, tracks
+from unipixel.tracks import SegmentationRequest, segment_video, segment_videos
 
 if TYPE_CHECKING:
     from unipixel.chat import UniPixelChat
@@ -53,7 +53,7 @@ SAVINGS: dict[str, dict[str, Any]] = {
     "the same, prompted there": {"margin": 0.5, "prompt_frame": "evidence"},
 }
 
-NEAR = visits.Policy(prompt_frame="evidence", margin=0.5)
+NEAR = visits.MaskFramePolicy(prompt_frame="evidence", margin=0.5)
 """Its frames are those in the predicted spans and half a second around them."""
 
 
@@ -75,12 +75,12 @@ def cost(
 
     for count in objects:
         prompts = torch.randn(count, 2, tracker.hidden_dim)
-        footage = Footage(video, prompts, frames)
+        footage = VideoPrompts(video, prompts, frames)
         with torch.inference_mode():
             plain, ours = _in_turn(
                 repeats,
                 lambda p=prompts: counted(lambda: one_by_one.each_object(tracker, video, p, occlude=True)),
-                lambda f=footage: counted(lambda: list(follow(tracker, f))),
+                lambda f=footage: counted(lambda: list(propagate(tracker, f))),
             )
         theirs = torch.stack([torch.cat([frame.masks for frame in one]) for one in plain.value[0]], 1)
         difference = (torch.stack([drawn.masks for drawn in ours.value[0]]) - theirs).abs().max().item()
@@ -114,10 +114,10 @@ def one_length(frames: int, objects: int, prompt_part: float, size: str, side: i
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         media.write_video(path, (np.roll(ground, index, 1) for index in range(frames)), 30)
-        video = media.probe(path)
+        video = media.probe_video(path)
         before = _peak_mb()
-        planned = visits.plan(video, prompt_frame=int(prompt_part * (frames - 1)))
-        found = tracks(tracker, Scene(video, planned, torch.randn(objects, 2, tracker.hidden_dim)))
+        planned = visits.plan_mask_frames(video, prompt_frame=int(prompt_part * (frames - 1)))
+        found = segment_video(tracker, SegmentationRequest(video, planned, torch.randn(objects, 2, tracker.hidden_dim)))
     masks = sum(len(track.masks) for track in found)
     print(f"{frames} frames, {objects} objects: peak {_peak_mb():.0f} MB ({before:.0f} before), {masks} masks")
 
@@ -132,7 +132,7 @@ def step(objects: int = 3, frames: int = 8, repeats: int = 3, size: str = "tiny"
     labels[..., side // 4 : side // 2, side // 4 : side // 2] = True
     whole = {**inputs, "frames": [video], "masks": [labels]}
     with torch.no_grad():
-        leaf = Pyramid(*(level.requires_grad_() for level in model.sam2.encode(video)))
+        leaf = ImageFeatures(*(level.requires_grad_() for level in model.sam2.encode(video)))
         prompts = model(**inputs).prompts[0].requires_grad_()
 
     def encoder() -> None:
@@ -153,10 +153,10 @@ def step(objects: int = 3, frames: int = 8, repeats: int = 3, size: str = "tiny"
 def savings(data: str = "shapes-test", model: str = "tiny", limit: int = 40) -> None:
     """J&F and CPU seconds of drawing under each setting; each reply is written once, and drawn under all."""
     chat = cast("UniPixelChat", models.build(model, device="cpu"))
-    told: list[Scene] = []
+    told: list[SegmentationRequest] = []
     samples = [sample for sample in datasets.load(data).samples if mask_metrics.gold_masks(sample)][:limit]
-    note = lambda tracker, scenes: told.extend(scenes) or all_tracks(tracker, scenes)  # noqa: E731
-    with mock.patch("unipixel.chat.all_tracks", note):
+    note = lambda tracker, scenes: told.extend(scenes) or segment_videos(tracker, scenes)  # noqa: E731
+    with mock.patch("unipixel.chat.segment_videos", note):
         predictions = [methods.METHODS["single-turn"](chat, sample) for sample in samples]
     assert len(told) == len(samples), "each reply of the model is drawn once"
     print(f"{model} on {len(samples)} samples of {data}")
@@ -164,19 +164,19 @@ def savings(data: str = "shapes-test", model: str = "tiny", limit: int = 40) -> 
     for name, setting in SAVINGS.items():
         means, seconds, visited = [], 0.0, 0
         for sample, prediction, (video, _, prompts) in zip(samples, predictions, told, strict=True):
-            policy = visits.Policy(
+            policy = visits.MaskFramePolicy(
                 prompt_frame=setting.get("prompt_frame", "first"),
                 margin=setting.get("margin"),
                 fps=video.fps / setting["share"] if "share" in setting else None,
             )
             start = time.process_time()
-            planned = policy.visits(video, prediction.turns[-1].reply)
-            (found,) = all_tracks(chat.model.sam2, [Scene(video, planned, prompts)])
+            planned = policy.plan(video, prediction.turns[-1].reply)
+            (found,) = segment_videos(chat.model.sam2, [SegmentationRequest(video, planned, prompts)])
             seconds += time.process_time() - start
             visited += len(planned.order)
             drawn = prediction.model_copy(update={"tracks": tuple(found), "mask_frames": tuple(planned.covered)})
             compared = mask_metrics.compare(mask_metrics.gold_masks(sample) or {}, drawn, video.num_frames)
-            near = frozenset(NEAR.visits(video, prediction.turns[-1].reply).covered)
+            near = frozenset(NEAR.plan(video, prediction.turns[-1].reply).covered)
             means.append((compared.mean("jf"), replace(compared, computed=near).mean_where_computed("jf")))
         strict, inside = 100 * np.mean(means, axis=0)
         print(f"| {name} | {strict:.1f} | {inside:.1f} | {visited} | {seconds:.1f} |", flush=True)

@@ -41,8 +41,8 @@ class Reader(NamedTuple):
 
 
 def _evqa(path: Path, indices: Sequence[int]) -> Sequence[np.ndarray]:
-    video_file.forget()
-    return list(media.load(media.probe(path), indices))
+    video_file.release_pictures()
+    return list(media.load_frames(media.probe_video(path), indices))
 
 
 def _torchcodec(path: Path, indices: Sequence[int]) -> Sequence[np.ndarray]:
@@ -98,11 +98,11 @@ def compare(
     print("| clip | frames | " + " | ".join(f"{reader.name} s" for reader in used) + " | of evqa, times |")
     print("|---|---|" + "---|" * (len(used) + 1))
     for clip in clips:
-        video = media.probe(clip)
+        video = media.probe_video(clip)
         for count in counts:
-            _compare_one(used, video, media.uniform(video, count), rounds)
+            _compare_one(used, video, media.uniform_indices(video, count), rounds)
         if check:
-            _print_right(used, video, media.uniform(video, max(counts)))
+            _print_right(used, video, media.uniform_indices(video, max(counts)))
 
 
 def index(clips: Positional[tuple[Path, ...]], rounds: int = 5) -> None:
@@ -117,7 +117,7 @@ def index(clips: Positional[tuple[Path, ...]], rounds: int = 5) -> None:
 
 
 def _cpu_of_index(clip: Path) -> float:
-    video_file.forget()
+    video_file.release_pictures()
     before = time.process_time()
     video_file.index_of(clip)
     return time.process_time() - before

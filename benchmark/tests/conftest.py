@@ -64,7 +64,14 @@ class Bench:
         work = methods.method("single-turn")
         selection = Selection(shard=shard)
         return runner.run(
-            pool.Threads(model), work, "single-turn", data, folder, selection=selection, seed=seed, progress=False
+            pool.ThreadExecutor(model),
+            work,
+            "single-turn",
+            data,
+            folder,
+            selection=selection,
+            seed=seed,
+            progress=False,
         )
 
     def records(self, folder: Path) -> list[Prediction]:

@@ -16,7 +16,7 @@ from evqa import datasets, media, models, pool, runner
 from evqa.__main__ import main
 from evqa.methods import single_turn
 from evqa.models import body, prices, server_errors
-from evqa.models.base import Message, Model, ModelError, ModelStop
+from evqa.models.base import Message, Model, ModelError, RunAborted
 from evqa.schema import Prediction
 
 openai_api = pytest.importorskip("evqa.models.openai_api")
@@ -351,7 +351,7 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
     limited = build(server, tries=6, temperature=0.7, max_cost=0.4)
     before = asked(server)
     server.plan(*[answer] * 6)  # type: ignore[arg-type]
-    with pytest.raises(ModelStop, match=r"--max-cost 0\.4"):
+    with pytest.raises(RunAborted, match=r"--max-cost 0\.4"):
         limited.generate(QUESTION)
     assert asked(server) - before == 2, "$0.30 are spent, and a third would exceed the limit"
 
@@ -359,9 +359,9 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
 def test_partial_text_of_an_error_is_kept_in_the_failed_record(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     server.plan(*[{"body": completion({"content": "The ans"}, "error")}] * 2)  # type: ignore[arg-type]
-    crew = pool.Threads(compatible(server, tries=2))
+    crew = pool.ThreadExecutor(compatible(server, tries=2))
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
-    record = runner.latest(tmp_path / "run" / "predictions.jsonl")[0]
+    record = runner.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
     assert (summary.done, record.status, record.answer) == (0, "failed", None)
     assert (record.turns[0].reply, record.turns[0].finish) == ("The ans", "error")
     assert record.turns[0].usage is not None
@@ -385,9 +385,9 @@ def test_a_reply_of_unknown_usage_ends_a_run_with_a_limit(answer: object, limit:
     model.generate(QUESTION)
     server.plan({"body": answer})  # type: ignore[arg-type]
     before = asked(server)
-    with suppress(ModelStop):  # one that is no answer is asked for again, and ends the run there
+    with suppress(RunAborted):  # one that is no answer is asked for again, and ends the run there
         model.generate(QUESTION)
-    with pytest.raises(ModelStop, match=r"does not say what it took .* cannot be kept"):
+    with pytest.raises(RunAborted, match=r"does not say what it took .* cannot be kept"):
         model.generate(QUESTION)
     assert asked(server) - before == 1
 
@@ -402,7 +402,7 @@ def test_without_a_limit_unknown_usage_is_told_as_unknown(
     assert main(command) == 0
     told = capsys.readouterr().out
     assert "240 tokens in, 60 out, $0.3000, 2 replies of unknown cost (prices: as given)" in told
-    spent = runner.load(tmp_path / "run").spent
+    spent = runner.read_run_info(tmp_path / "run").spent
     assert (spent.unpriced, spent.cost) == (2, pytest.approx(0.3))
 
 
@@ -412,12 +412,12 @@ def test_a_limit_is_not_exceeded_where_replies_grow(server: FaultServer) -> None
     model = compatible(server, max_cost=1.5, max_tokens=900, concurrency=8)
     server.plan({"body": small}, *[{"body": large}] * 20)  # type: ignore[arg-type]
     model.generate(QUESTION)
-    stops: list[ModelStop] = []
+    stops: list[RunAborted] = []
 
     def ask() -> None:
         try:
             model.generate(QUESTION)
-        except ModelStop as stop:
+        except RunAborted as stop:
             stops.append(stop)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -492,11 +492,11 @@ def test_an_error_body_of_any_shape_is_shown(name: str, build: Any, server: Faul
 @pytest.mark.parametrize(
     ("error", "kind", "tries"),
     [
-        ({"code": 401, "message": "no"}, ModelStop, 1),
-        ({"code": "402", "message": "Insufficient credits"}, ModelStop, 1),
-        ({"code": 403, "message": "no"}, ModelStop, 1),
-        ({"code": "invalid_api_key", "message": "no"}, ModelStop, 1),
-        ({"type": "insufficient_quota", "message": "no"}, ModelStop, 1),
+        ({"code": 401, "message": "no"}, RunAborted, 1),
+        ({"code": "402", "message": "Insufficient credits"}, RunAborted, 1),
+        ({"code": 403, "message": "no"}, RunAborted, 1),
+        ({"code": "invalid_api_key", "message": "no"}, RunAborted, 1),
+        ({"type": "insufficient_quota", "message": "no"}, RunAborted, 1),
         ({"code": 400, "message": "bad"}, ModelError, 1),
         ({"type": "invalid_request_error", "message": "bad"}, ModelError, 1),
         ({"code": 429, "message": "Request too large for m"}, ModelError, 1),
@@ -538,7 +538,7 @@ def test_a_long_wait_ends_the_run_whichever_way_it_is_asked_for(asks: str, serve
     error = {"error": {"message": "quota", "details": [info] if asks == "retryDelay" else []}}
     headers = {} if asks == "retryDelay" else headers
     server.plan({"status": 429, "headers": headers, "body": error})  # type: ignore[arg-type]
-    with pytest.raises(ModelStop, match=r"asks to wait .* run the same command again after 20\d\d-"):
+    with pytest.raises(RunAborted, match=r"asks to wait .* run the same command again after 20\d\d-"):
         gemini(server).generate(QUESTION)
 
 
@@ -599,7 +599,7 @@ def test_fields_of_a_request_are_omitted_renamed_and_added(
     assert not {"temperature", "max_tokens"} & set(sent)
     assert (sent["max_completion_tokens"], sent["top_p"], sent["top_k"]) == (4096, 0.9, 20)
     assert sent["reasoning"] == {"effort": "low"}
-    identity = runner.load(tmp_path / "run").identity
+    identity = runner.read_run_info(tmp_path / "run").identity
     assert identity["model.header"] == "X-Secret, X-Title"
     assert json.loads(str(identity["model.extra_body"])) == {"top_k": 20, "reasoning": {"effort": "low"}}
     written = "".join(path.read_text() for path in (tmp_path / "run").iterdir() if path.suffix in {".json", ".jsonl"})
@@ -648,7 +648,7 @@ def test_an_option_of_requests_that_cannot_be_is_named(settings: dict, reason: s
 
 
 def test_prices_hold_for_one_model_at_its_own_provider_alone() -> None:
-    for one in prices.listed():
+    for one in prices.listed_prices():
         assert one.date[:2] == "20"
         assert one.source
     own = models.build("gpt-5")
@@ -677,7 +677,7 @@ def test_prices_hold_for_one_model_at_its_own_provider_alone() -> None:
 def test_nothing_a_hostile_body_holds_breaks_the_reader() -> None:
     for content in (b"[" * 100_000, b'{"a":' * 100_000, b"\xff" * 1000, b"", b"NaN", b'{"choices": ' + b"[" * 5000):
         assert body.document(content) is None or isinstance(body.document(content), float)
-        server_errors.describe(content)
+        server_errors.describe_error(content)
     deep: object = "B"
     for _ in range(50):
         deep = [{"type": "text", "text": deep}]

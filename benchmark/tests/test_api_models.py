@@ -18,10 +18,10 @@ import pytest
 
 from evqa import datasets, jsonl, masks, media, models, pipeline, pool, runner
 from evqa.__main__ import main
-from evqa.hands import Hands
+from evqa.hands import ExecutionOptions
 from evqa.methods import single_turn
 from evqa.models import frames, structured
-from evqa.models.base import Clip, Message, Model, ModelError, ModelStop
+from evqa.models.base import Message, Model, ModelError, RunAborted, VideoPart
 from evqa.schema import Prediction, Sample
 
 pytest.importorskip("openai")
@@ -95,11 +95,11 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
 
 
 def run(model: Model, data: datasets.Dataset, folder: Path) -> runner.RunSummary:
-    return runner.run(pool.Threads(model), single_turn, "single-turn", data, folder, progress=False)
+    return runner.run(pool.ThreadExecutor(model), single_turn, "single-turn", data, folder, progress=False)
 
 
 def question(clip: Path, text: str = "Question number 0001?") -> tuple[Message, ...]:
-    return (Message("user", (Clip(clip), text), ASKS),)
+    return (Message("user", (VideoPart(clip), text), ASKS),)
 
 
 def compatible(url: str, **settings: object) -> Model:
@@ -134,7 +134,7 @@ def test_frames_are_sent_in_proportion_each_after_its_second(server: FaultServer
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in pictures)
     sent = frames.jpegs(clip, frames.FramePolicy(fps=1.0, max_frames=32, max_side=32), 90)
     assert [frame.data_url for frame in sent] == pictures
-    assert [picture.image.size for picture in frames.pictures(clip, policy(32))] == [(32, 16)] * 3
+    assert [picture.image.size for picture in frames.timed_frames(clip, policy(32))] == [(32, 16)] * 3
 
 
 def policy(max_side: int) -> frames.FramePolicy:
@@ -335,7 +335,7 @@ def test_a_wait_that_the_server_asks_for_is_kept(server: FaultServer, clip: Path
 def test_a_wait_of_hours_ends_the_run_and_says_when_to_go_on(server: FaultServer, clip: Path) -> None:
     server.plan("429-long")
     again = datetime.datetime.now().astimezone() + datetime.timedelta(hours=2)
-    with pytest.raises(ModelStop, match=rf"asks to wait 7200 s \(2 h 0 min\).* after {again:%Y-%m-%d %H}:"):
+    with pytest.raises(RunAborted, match=rf"asks to wait 7200 s \(2 h 0 min\).* after {again:%Y-%m-%d %H}:"):
         compatible(server.url).generate(question(clip))
     assert len(server.stats()["requests"]) == 1
 
@@ -360,7 +360,7 @@ def test_what_no_second_request_cures_is_asked_once(fault: str, server: FaultSer
 @pytest.mark.parametrize("fault", ["echo-401", "404", "429-money"])
 def test_a_wrong_key_or_an_empty_account_ends_the_run(fault: str, server: FaultServer, clip: Path) -> None:
     server.plan(fault)
-    with pytest.raises(ModelStop) as stop:
+    with pytest.raises(RunAborted) as stop:
         compatible(server.url).generate(question(clip))
     assert KEY not in str(stop.value)
     assert "EVQA_SERVER_KEY" in str(stop.value)
@@ -492,7 +492,7 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
     assert "6 predicted, 0 already there, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
-    about = runner.load(tmp_path / "run")
+    about = runner.read_run_info(tmp_path / "run")
     identity = about.identity
     assert (about.spent.replies, about.spent.input_tokens, about.spent.output_tokens) == (6, 720, 180)
     assert about.spent.cost == pytest.approx(0.0036)
@@ -522,11 +522,11 @@ def test_a_benchmark_asks_the_server_at_once_and_draws_with_another_model(
 
 
 def test_where_a_server_asks_the_workers_of_a_benchmark_draw() -> None:
-    hands = Hands(workers=8, cluster="auto", concurrency=16, limit=5)
-    asks, draws = pipeline.hands_of_steps("openai-compatible", hands)
-    assert asks == Hands(concurrency=16, limit=5)
-    assert draws == Hands(workers=8, cluster="auto", limit=5)
-    assert pipeline.hands_of_steps("scripted", hands) == (hands, hands)
+    hands = ExecutionOptions(workers=8, cluster="auto", concurrency=16, limit=5)
+    asks, draws = pipeline.options_per_step("openai-compatible", hands)
+    assert asks == ExecutionOptions(concurrency=16, limit=5)
+    assert draws == ExecutionOptions(workers=8, cluster="auto", limit=5)
+    assert pipeline.options_per_step("scripted", hands) == (hands, hands)
 
 
 def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(
@@ -558,7 +558,7 @@ def test_a_reply_that_is_charged_and_says_nothing_is_counted(server: FaultServer
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     summary = run(model, data, tmp_path / "run")
     assert summary.failed == {"s0000": "ModelError: the reply is empty; gave up after 3 tries"}
-    assert runner.load(tmp_path / "run").spent.cost == pytest.approx(0.24)
+    assert runner.read_run_info(tmp_path / "run").spent.cost == pytest.approx(0.24)
     assert run(model, data, tmp_path / "run").spent.cost == pytest.approx(0.36), "and stays so when it is tried again"
 
 
@@ -571,7 +571,7 @@ def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
     arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
     arguments += ["--concurrency", concurrency]
     assert main([*arguments, "--max-cost", "0.3"]) == 2, "a reply costs 0.12: two of three turns"
-    spent = runner.load(tmp_path / "run").spent
+    spent = runner.read_run_info(tmp_path / "run").spent
     assert (spent.replies, spent.cost) == (2, pytest.approx(0.24))
     asked = len(server.stats()["requests"])
     assert asked == 2
@@ -659,7 +659,7 @@ def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer,
 
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     server.plan(*["meet"] * MEETING)
-    crew = pool.Threads(compatible(server.url, concurrency=MEETING, timeout=90.0))
+    crew = pool.ThreadExecutor(compatible(server.url, concurrency=MEETING, timeout=90.0))
     assert len({one.sample for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
@@ -701,15 +701,15 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
     assert (interrupted(1), len(records())) == (130, at_once)
     assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
     assert sorted(records()) == [f"s{number:04d}" for number in range(12)]
-    assert runner.load(tmp_path / "run").spent.replies == 12
+    assert runner.read_run_info(tmp_path / "run").spent.replies == 12
 
 
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
     (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
     model = models.build(str(tmp_path / "replies.json"))
-    assert pool.Threads(model).size == 1
+    assert pool.ThreadExecutor(model).size == 1
     with pytest.raises(ValueError, match="answers one question at a time"):
-        pool.Threads(model, 4)
+        pool.ThreadExecutor(model, 4)
 
 
 def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> None:
@@ -727,7 +727,7 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
     model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
-        list(pool.Threads(model, 4).predict(samples, breaks))
+        list(pool.ThreadExecutor(model, 4).predict(samples, breaks))
     raised.set()
     for thread in set(threading.enumerate()) - before:
         thread.join()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evqa import colours, jsonl, masks, media, models, overlay
 from evqa.__main__ import main
-from evqa.ask import Answer, AskSettings, ask
+from evqa.ask import AskResult, AskSettings, ask
 from evqa.captions import load_font, wrap
 from evqa.commands import COMMANDS
 from evqa.evidence_files import EvidenceDrawing
@@ -51,7 +51,7 @@ def replies(tmp_path: Path, **reply: object) -> str:
     return str(path)
 
 
-def answered(tmp_path: Path, video: Path) -> Answer:
+def answered(tmp_path: Path, video: Path) -> AskResult:
     return ask(video, "Which shape moves?", ("circle", "square"), replies(tmp_path), tmp_path / "out")
 
 
@@ -69,15 +69,15 @@ def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(tmp_pa
 
 def film_frames(path: Path, title: str, size: tuple[int, int]) -> np.ndarray:
     """int [N, H, W, 3]: the pictures of an overlay, without caption and timeline, of a size (H, W)."""
-    film = media.probe(path)
+    film = media.probe_video(path)
     top = overlay.caption(title, size[1]).shape[0]
-    return media.load(film, range(film.num_frames)).astype(int)[:, top : top + size[0]]
+    return media.load_frames(film, range(film.num_frames)).astype(int)[:, top : top + size[0]]
 
 
 def test_the_overlay_plays_as_long_as_the_clip_with_the_masks_on_its_frames(tmp_path: Path, video: Path) -> None:
     answer = answered(tmp_path, video)
     assert answer.overlay is not None
-    film = media.probe(answer.overlay)
+    film = media.probe_video(answer.overlay)
     scale = 480 / WIDTH
     assert (film.num_frames, film.width) == (NUM_FRAMES, 480)
     assert film.duration == pytest.approx(answer.video.duration, abs=0.01)
@@ -96,10 +96,10 @@ def test_the_question_stands_above_the_frames_inside_the_width(tmp_path: Path, v
     question = "Which of the shapes that can be seen moves to the right before the others begin to move? " + "x" * 99
     answer = ask(video, question, ("circle", "square"), replies(tmp_path), tmp_path / "out")
     assert answer.overlay is not None
-    film = media.probe(answer.overlay)
+    film = media.probe_video(answer.overlay)
     strip = overlay.caption(f"{question}\n(B) square", 480)
     assert strip.shape[0] > overlay.caption("What?\n(B) square", 480).shape[0]
-    shown = media.load(film, [3])[0][: strip.shape[0]].astype(int)
+    shown = media.load_frames(film, [3])[0][: strip.shape[0]].astype(int)
     assert np.abs(shown - strip).mean() < 6
     text = (strip != overlay.CAPTION_COLOUR).any(axis=2).any(axis=0)
     assert text.any()
@@ -122,7 +122,7 @@ def test_an_object_gets_a_colour_that_differs_from_its_own_also_for_the_colour_b
     pixels = np.array([colour] * 5, dtype=np.uint8)
     first, second = colours.object_colours([pixels, pixels])
     assert first != second
-    assert min(colours.distance(first, colour), colours.distance(second, colour)) > 25
+    assert min(colours.colour_distance(first, colour), colours.colour_distance(second, colour)) > 25
 
 
 def test_colours_do_not_repeat_before_the_palette_is_used_up() -> None:
@@ -138,7 +138,7 @@ def test_clicks_and_boxes_are_drawn_at_their_moment_and_place(tmp_path: Path, vi
         overlay.PromptMark(at=(100, 80), second=0.0, is_negative=True),
     )
     drawing = EvidenceDrawing(
-        video=media.probe(video), prediction=Prediction(sample="x", status="ok"), caption="t", prompts=marks
+        video=media.probe_video(video), prediction=Prediction(sample="x", status="ok"), caption="t", prompts=marks
     )
     drawing.write_video(tmp_path / "film.mp4")
     images = film_frames(tmp_path / "film.mp4", "t", (360, 480))
@@ -155,7 +155,7 @@ def test_objects_that_the_user_points_at_are_outlined_and_not_filled() -> None:
     frame = np.full((100, 100, 3), GREY, dtype=np.uint8)
     mask = np.zeros((100, 100), dtype=np.bool_)
     mask[20:80, 20:80] = True
-    drawn = overlay.draw_objects(frame, [overlay.ObjectMask(mask=mask, is_prompt=True)])
+    drawn = overlay.draw_objects(frame, [overlay.OverlayMask(mask=mask, is_prompt=True)])
     assert (drawn[20, 50] == overlay.WHITE).all()
     assert (drawn[50, 50] == GREY).all()
 
@@ -218,7 +218,7 @@ def test_damaged_sound_does_not_cost_the_pictures(tmp_path: Path) -> None:
     path.write_bytes(data)
     answer = ask(path, "What?", (), replies(tmp_path, tracks=None), tmp_path / "out")
     assert answer.overlay is not None
-    assert media.probe(answer.overlay).num_frames == 30
+    assert media.probe_video(answer.overlay).num_frames == 30
 
 
 def test_without_options_the_reply_is_printed_once(tmp_path: Path, video: Path) -> None:
@@ -259,8 +259,8 @@ def test_an_object_is_filled_outlined_and_labelled_and_the_frame_is_left_as_it_w
     left[60:, :80], right[60:, 120:] = True, True
     red, blue = (213, 94, 0), (0, 114, 178)
     first, second = (
-        overlay.ObjectMask(mask=left, colour=red, label="1 dog"),
-        overlay.ObjectMask(mask=right, colour=blue),
+        overlay.OverlayMask(mask=left, colour=red, label="1 dog"),
+        overlay.OverlayMask(mask=right, colour=blue),
     )
     drawn = overlay.draw_objects(frame, [first, second])
     assert (drawn[100, 0] == overlay.WHITE).all() or (drawn[100, 0] == red).all()
@@ -302,7 +302,7 @@ def test_a_clip_of_uneven_rate_keeps_its_time(tmp_path: Path) -> None:
         Image.new("RGB", (33, 21), (50 * number, 0, 0)).save(folder / f"{number}.png")
     answer = ask(folder, "What?", (), replies(tmp_path, tracks=None), tmp_path / "out")
     assert answer.overlay is not None
-    film = media.probe(answer.overlay)
+    film = media.probe_video(answer.overlay)
     assert film.duration == pytest.approx(5 / 6, abs=0.01)
     assert film_frames(answer.overlay, f"What?\n{REPLY}", (306, 480))[4][150, 240, 0] == pytest.approx(200, abs=10)
     assert "no masks" in answer.text()
@@ -311,10 +311,10 @@ def test_a_clip_of_uneven_rate_keeps_its_time(tmp_path: Path) -> None:
 def test_a_fast_clip_is_shown_at_thirty_frames_a_second(tmp_path: Path) -> None:
     path = tmp_path / "fast.mp4"
     media.write_video(path, iter(np.zeros((60, 32, 32, 3), dtype=np.uint8)), 60.0)
-    video = media.probe(path)
+    video = media.probe_video(path)
     drawing = EvidenceDrawing(video=video, prediction=Prediction(sample="x", status="ok"), caption="fast")
     drawing.write_video(tmp_path / "slow.mp4")
-    film = media.probe(tmp_path / "slow.mp4")
+    film = media.probe_video(tmp_path / "slow.mp4")
     assert (film.num_frames, film.duration) == (30, pytest.approx(1.0, abs=0.01))
 
 
@@ -360,7 +360,9 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
     left[:, :960] = True
     track = Track(masks={0: masks.encode(left), 1: masks.encode(left)})
     prediction = Prediction(sample="x", status="ok", tracks=(track,))
-    EvidenceDrawing(video=media.probe(path), prediction=prediction, caption="t").write_video(tmp_path / "film.mp4")
+    EvidenceDrawing(video=media.probe_video(path), prediction=prediction, caption="t").write_video(
+        tmp_path / "film.mp4"
+    )
     image = film_frames(tmp_path / "film.mp4", "t", (540, 960))[1]
     assert image.shape[1] == 960
     assert np.abs(image[270, 20:460] - GREY).max(axis=1).min() > 20
@@ -369,12 +371,12 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
 
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="no real clips beside the repository")
 def test_a_sheet_of_a_real_clip_shows_its_frames_at_their_times(tmp_path: Path) -> None:
-    video = media.probe(min(MEDIA.glob("*.mp4"), key=lambda path: path.stat().st_size))
+    video = media.probe_video(min(MEDIA.glob("*.mp4"), key=lambda path: path.stat().st_size))
     prediction = Prediction(sample="x", status="ok", spans=(Span(0, 1),))
     EvidenceDrawing(video=video, prediction=prediction, caption="A\nB").write_sheet(tmp_path / "sheet.png")
     page = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     size = (320, round(320 * video.height / video.width))
-    first = np.asarray(Image.fromarray(media.load(video, [0])[0]).resize(size)).astype(int)
+    first = np.asarray(Image.fromarray(media.load_frames(video, [0])[0]).resize(size)).astype(int)
     marked = np.flatnonzero((page[:, 160] == overlay.SPAN_COLOUR).all(axis=1))
     head = overlay.caption("A\nB", page.shape[1]).shape[0] + 40
     top = next(row for row in marked if row + 1 not in marked and row > head)

@@ -85,13 +85,13 @@ def test_what_is_no_json_is_named_with_what_it_is(tmp_path: Path, content: bytes
     with pytest.raises(ValueError, match=f"{path} is no JSON.*{reason}"):
         checkpoint_files.read_object(path)
     with pytest.raises(ValueError, match=f"{path} is no JSON"):
-        models.row(str(tmp_path))
+        models.model_spec(str(tmp_path))
 
 
 def test_a_config_that_names_no_architecture_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config\.json has model_type None, expected"):
-        models.row(str(tmp_path))
+        models.model_spec(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_folder_whose_weights_are_a_pickle_says_so(tmp_path: Path, name: str) 
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(ValueError, match=f"no model.safetensors; it has {name}, which is not read because .* pickle"):
-        zoo.locate(str(tmp_path))
+        zoo.locate_checkpoint(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text("{}")
     assert zoo.missing_files(tmp_path) == ["adapter_model.safetensors"]
 
@@ -152,10 +152,10 @@ def test_what_lies_beside_the_weights_is_checked(tmp_path: Path, name: str, cont
 def test_weights_that_broke_off_are_not_listed_as_there(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (tmp_path / "model.safetensors").write_bytes(packed(PLAIN))
-    assert zoo.find(str(tmp_path)) == tmp_path
+    assert zoo.find_checkpoint(str(tmp_path)) == tmp_path
     (tmp_path / "model.safetensors").write_bytes(packed(PLAIN)[:-1])
     with pytest.raises(ValueError, match="is no whole safetensors file"):
-        zoo.find(str(tmp_path))
+        zoo.find_checkpoint(str(tmp_path))
 
 
 def test_a_folder_with_two_sets_of_weights_is_refused(tmp_path: Path) -> None:

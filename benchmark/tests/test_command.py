@@ -185,7 +185,7 @@ def test_ask_prints_the_answer_and_writes_the_overlay(
     options = ("--option", "circle", "--option", "square")
     assert evqa("ask", clip, "What moves?", *options, "--model", replies, "--out", tmp_path / "out") == 0
     assert "answer:  (B) square" in capsys.readouterr().out
-    assert media.probe(tmp_path / "out" / "overlay.mp4").num_frames == NUM_FRAMES
+    assert media.probe_video(tmp_path / "out" / "overlay.mp4").num_frames == NUM_FRAMES
 
 
 @pytest.mark.parametrize("name", ["model.safetensors.index.json", "source.json"])

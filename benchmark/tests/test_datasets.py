@@ -136,7 +136,7 @@ def test_a_large_file_of_samples_is_read_when_it_is_asked_for_and_scores_the_sam
     small = datasets.load(str(folder))
     monkeypatch.setattr(datasets, "LARGE", 0)
     large = datasets.load(str(folder))
-    assert isinstance(large.samples, datasets.Catalogue)
+    assert isinstance(large.samples, datasets.LazyDataset)
     assert list(large.samples) == list(small.samples)
     assert large.samples[7] == small.samples[7]
     assert large.samples[2:4] == list(small.samples[2:4])

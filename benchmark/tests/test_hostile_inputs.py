@@ -116,7 +116,7 @@ def test_a_video_that_is_none_says_which_file_and_why(tmp_path, spoil, reason):
     path = clip(tmp_path)
     spoil(path)
     with pytest.raises(ValueError, match=reason) as caught:
-        media.probe(path)
+        media.probe_video(path)
     assert str(path) in str(caught.value)
     assert type(caught.value) is ValueError
 
@@ -141,8 +141,8 @@ def test_a_video_damaged_in_the_middle_never_gives_a_wrong_number_of_frames_or_a
 
 def outcome_of(path):
     try:
-        video = media.probe(path)
-        return f"{len(list(media.frames(video, range(video.num_frames))))} frames"
+        video = media.probe_video(path)
+        return f"{len(list(media.read_frames(video, range(video.num_frames))))} frames"
     except ValueError as error:
         assert str(path) in str(error)  # noqa: PT017
         return type(error).__name__
@@ -159,11 +159,11 @@ def test_a_single_frame_without_any_duration_is_a_video_of_one_frame(tmp_path):
     path = tmp_path / "one.mp4"
     media.write_video(path, IMAGES[:1], fps=6)
     patch_box(path, b"stts", 12, 0)  # the time to the next frame, from which the frame rate is told
-    video = media.probe(path)
+    video = media.probe_video(path)
     assert (video.num_frames, video.times.tolist()) == (1, [0.0])
     assert 0 < video.duration < 10
     assert video.fps > 0
-    assert media.load(video, media.at_fps(video, 1.0, 8)).shape == (1, 32, 48, 3)
+    assert media.load_frames(video, media.indices_at_fps(video, 1.0, 8)).shape == (1, 32, 48, 3)
 
 
 def test_a_video_without_a_frame_rate_is_read_by_its_frame_times(tmp_path):
@@ -181,7 +181,7 @@ def test_a_video_without_a_frame_rate_is_read_by_its_frame_times(tmp_path):
     if default_duration:  # EBML Void (0xEC) in place of the frame rate
         content = content.replace(default_duration[0], b"\xec\x86" + bytes(6))
     path.write_bytes(content)
-    video = media.probe(path)
+    video = media.probe_video(path)
     np.testing.assert_allclose(video.times, [0, 31 / 30, 100], atol=1e-3)
     assert video.duration > 100
 

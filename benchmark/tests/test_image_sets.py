@@ -67,7 +67,7 @@ def test_a_picture_is_one_sample_with_a_mask_for_each_turn(tmp_path, name):
     assert done.path.name == f"{name.replace('-', '_')}.jsonl"
     assert turns(sample) == EXPECTED[name]
     assert (sample.form, sample.source, sample.question) == ("query", name.replace("-", "_"), sample.turns[0].question)
-    video = media.probe(sample.video)
+    video = media.probe_video(sample.video)
     assert (video.height, video.width, video.num_frames) == (*published.SIZE, 1)
 
 

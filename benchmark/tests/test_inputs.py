@@ -62,7 +62,7 @@ def line(name: str, **fields: object) -> str:
 
 
 def scored(path: Path, dataset: Dataset, preset: str = "strict") -> Scores:
-    (row,) = scores_of(inputs.predictions(path, dataset), dataset, [preset], "run")
+    (row,) = scores_of(inputs.open_predictions(path, dataset), dataset, [preset], "run")
     return row
 
 
@@ -84,7 +84,7 @@ def test_any_mix_of_run_lengths_and_images_scores_the_same(tmp_path, dataset):
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.json", "mine.txt"])
 def test_our_records_are_told_by_their_content_whatever_their_file_is_called(tmp_path, dataset, name):
     path = written(tmp_path, "", line("e0"), "  ", line("e1"), name=name)
-    found = inputs.predictions(path, dataset)
+    found = inputs.open_predictions(path, dataset)
     assert (found.form, found.num_records) == ("records", 2)
     assert scored(path, dataset).metrics["Acc"].mean == pytest.approx(2 / 3)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from evqa import masks
 from evqa.legacy import score_file
 from evqa.legacy.original import read_segments
-from evqa.legacy.scores import Files
+from evqa.legacy.scores import OfficialFiles
 from evqa.metrics import METRICS
 from evqa.metrics.answer import reads_as_right
 from evqa.metrics.case import Case
@@ -243,7 +243,7 @@ def test_a_whole_file_has_the_numbers_of_the_original(tmp_path: Path, responses:
         writer.writerow(["entry_id", "candidates", "answer", "segment"])
         for place, gold in enumerate(golds):
             writer.writerow([f"e{place}", str(OPTIONS), "red", str([list(pair) for pair in gold])])
-    scores = score_file("st-evidence", Files(predictions, table, None))
+    scores = score_file("st-evidence", OfficialFiles(predictions, table, None))
     read = [original_segments(response) for response in responses]
     ious = [original_time(found, gold) for (found, _), gold in zip(read, golds, strict=False)]
     size = len(responses) + 1

@@ -93,7 +93,7 @@ def test_marks_name_the_tracks_that_they_mean(tmp_path, name):
     assert (sample.form, words(sample), sample.frames) == (form, said, frames)
     assert shown(sample) == objects
     assert done.without_video == 0
-    assert media.probe(sample.video).num_frames == (1 if "osprey" in name else FRAMES)
+    assert media.probe_video(sample.video).num_frames == (1 if "osprey" in name else FRAMES)
 
 
 def test_each_object_of_a_picture_has_its_description(tmp_path):

@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from evqa import av1, buffers, containers, hevc, images, masks, media, sample_tables, video_file, video_index
-from evqa.methods.conversation import Conversation
+from evqa.methods.conversation import ChatSession
 from evqa.schema import Sample
 
 MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "media"
@@ -78,16 +78,16 @@ def decode_all(path):
 def assert_exact(path, plans=(range(10_000),)):
     """Times, count, and the frames of every plan equal those of decoding the whole file."""
     times, images = decode_all(path)
-    video = media.probe(path)
+    video = media.probe_video(path)
     assert video.num_frames == len(images)
     assert (video.height, video.width) == images[0].shape[:2]
     np.testing.assert_allclose(video.times, times, atol=1e-9)
     for number, plan in enumerate(plans):
         if number % 2 == 0:  # the decoder goes on from the first picture, which the index decoded
-            video_file.forget()
-            media.probe(path)
+            video_file.release_pictures()
+            media.probe_video(path)
         wanted = sorted({index for index in plan if index < len(images)})
-        found = dict(media.frames(video, wanted))
+        found = dict(media.read_frames(video, wanted))
         assert list(found) == wanted
         for index, image in found.items():
             np.testing.assert_array_equal(image, images[index], err_msg=f"{path.name}: frame {index}")
@@ -124,7 +124,7 @@ def test_every_frame_of_an_h264_clip_equals_full_decoding(tmp_path, name, suffix
     video = assert_exact(path, sparse_plans(60))
     assert video.num_frames == 60
     assert video.duration == pytest.approx(2.0, abs=2e-3)
-    assert [number_in(image) for _, image in media.frames(video, [0, 17, 59])] == [0, 17, 59]
+    assert [number_in(image) for _, image in media.read_frames(video, [0, 17, 59])] == [0, 17, 59]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path, suffix):
     video = assert_exact(path, sparse_plans(50)[::3])
     np.testing.assert_allclose(video.times, np.array(ticks) / 1000, atol=1e-9)
     wanted = [0.0, 1.2345, video.times[30] + 0.001, 1e9, -5.0]
-    assert media.nearest(video, wanted) == [int(np.argmin(np.abs(video.times - time))) for time in wanted]
+    assert media.nearest_index(video, wanted) == [int(np.argmin(np.abs(video.times - time))) for time in wanted]
 
 
 def copy_cut(source, target, start):
@@ -188,7 +188,7 @@ def test_frames_hidden_by_an_edit_list_are_not_frames(tmp_path, name):
     copy_cut(tmp_path / "whole.mp4", tmp_path / "cut.mp4", start=37)
     video = assert_exact(tmp_path / "cut.mp4", sparse_plans(53))
     assert video.num_frames == 53
-    assert [number_in(image) for _, image in media.frames(video, [0, 52])] == [37, 89]
+    assert [number_in(image) for _, image in media.read_frames(video, [0, 52])] == [37, 89]
 
 
 def test_pictures_that_cannot_be_decoded_at_the_start_of_a_cut_are_not_frames(tmp_path):
@@ -212,18 +212,18 @@ def test_a_turned_video_is_read_upright(tmp_path):
             if packet.size:
                 packet.stream = copy
                 writer.mux(packet)
-    flat = media.load(media.probe(tmp_path / "flat.mp4"), [3])[0]
-    video = media.probe(tmp_path / "turned.mp4")
+    flat = media.load_frames(media.probe_video(tmp_path / "flat.mp4"), [3])[0]
+    video = media.probe_video(tmp_path / "turned.mp4")
     assert (video.width, video.height) == (48, 128)
     with av.open(str(tmp_path / "turned.mp4")) as container:
         assert next(container.decode(video=0)).rotation == -90
     clockwise = np.rot90(flat, -1)
-    np.testing.assert_array_equal(media.load(video, [3])[0], clockwise)
+    np.testing.assert_array_equal(media.load_frames(video, [3])[0], clockwise)
 
 
 def test_frames_stream_and_a_reader_may_stop_early(tmp_path):
     media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(20)), fps=6)
-    reading = media.frames(media.probe(tmp_path / "clip.mp4"), range(20))
+    reading = media.read_frames(media.probe_video(tmp_path / "clip.mp4"), range(20))
     index, image = next(reading)
     reading.close()
     assert (index, number_in(image)) == (0, 0)
@@ -231,7 +231,7 @@ def test_frames_stream_and_a_reader_may_stop_early(tmp_path):
 
 def test_load_keeps_order_and_repeats(tmp_path):
     media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(20)), fps=6)
-    images = media.load(media.probe(tmp_path / "clip.mp4"), [7, 2, 7, 19])
+    images = media.load_frames(media.probe_video(tmp_path / "clip.mp4"), [7, 2, 7, 19])
     assert images.dtype == np.uint8
     assert [number_in(image) for image in images] == [7, 2, 7, 19]
 
@@ -243,7 +243,7 @@ def test_a_written_video_has_the_frames_rate_and_bytes_asked_for(tmp_path):
     video = assert_exact(tmp_path / "a.mp4")
     assert (video.num_frames, video.duration, video.fps) == (12, 2.0, 6.0)
     assert video.times.tolist() == [number / 6 for number in range(12)]
-    assert np.abs(media.load(video, range(12))[:, :24].astype(int) - np.array(images)[:, :24]).mean() < 3
+    assert np.abs(media.load_frames(video, range(12))[:, :24].astype(int) - np.array(images)[:, :24]).mean() < 3
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert (tmp_path / "a.mp4").read_bytes().find(b"moov") < (tmp_path / "a.mp4").read_bytes().find(b"mdat")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
@@ -252,9 +252,9 @@ def test_a_written_video_has_the_frames_rate_and_bytes_asked_for(tmp_path):
 def test_an_odd_size_is_padded_to_even_by_repeating_the_edge(tmp_path):
     images = np.full((3, 33, 47, 3), 200, dtype=np.uint8)
     media.write_video(tmp_path / "odd.mp4", images, fps=5)
-    video = media.probe(tmp_path / "odd.mp4")
+    video = media.probe_video(tmp_path / "odd.mp4")
     assert (video.width, video.height) == (48, 34)
-    assert np.abs(media.load(video, [2]).astype(int) - 200).max() <= 3
+    assert np.abs(media.load_frames(video, [2]).astype(int) - 200).max() <= 3
 
 
 def test_a_video_that_cannot_be_finished_leaves_no_file(tmp_path):
@@ -271,51 +271,56 @@ def test_a_folder_of_images_is_a_video_in_natural_order(tmp_path):
         Image.fromarray(numbered(number)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no frame")
     (tmp_path / "._frame_3.png").write_text("left by an archive")
-    video = media.probe(tmp_path, folder_fps=2.0)
+    video = media.probe_video(tmp_path, folder_fps=2.0)
     assert (video.num_frames, video.width, video.height, video.fps) == (4, 128, 48, 2.0)
     assert video.times.tolist() == [0.0, 0.5, 1.0, 1.5]
-    assert [number_in(image) for _, image in media.frames(video, range(4))] == [0, 1, 2, 3]
-    np.testing.assert_array_equal(media.load(video, [1])[0], numbered(1))
+    assert [number_in(image) for _, image in media.read_frames(video, range(4))] == [0, 1, 2, 3]
+    np.testing.assert_array_equal(media.load_frames(video, [1])[0], numbered(1))
 
 
 def test_images_of_another_size_in_a_folder_are_named(tmp_path):
     Image.fromarray(numbered(0)).save(tmp_path / "0.png")
     Image.fromarray(numbered(1)[:, :64]).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"1\.png is 64 x 48"):
-        media.load(media.probe(tmp_path), [0, 1])
+        media.load_frames(media.probe_video(tmp_path), [0, 1])
 
 
 def test_a_picture_of_16_bits_keeps_its_greys(tmp_path):
     greys = (np.arange(64, dtype=np.uint16) * 1024).reshape(8, 8)
     Image.fromarray(greys).save(tmp_path / "0.png")
-    image = media.load(media.probe(tmp_path), [0])[0]
+    image = media.load_frames(media.probe_video(tmp_path), [0])[0]
     np.testing.assert_array_equal(image, np.repeat((greys >> 8)[:, :, None], 3, axis=2))
 
 
 def clip_of(tmp_path, count, fps=6):
     media.write_video(tmp_path / "clip.mp4", (numbered(number) for number in range(count)), fps)
-    return media.probe(tmp_path / "clip.mp4")
+    return media.probe_video(tmp_path / "clip.mp4")
 
 
 def test_plans_of_a_single_frame(tmp_path):
     video = clip_of(tmp_path, 1)
     assert (video.num_frames, video.times.tolist(), video.fps) == (1, [0.0], 6.0)
-    assert media.uniform(video, 1) == media.uniform(video, 8) == media.at_fps(video, 1.0, 128) == [0]
-    assert media.nearest(video, [0.0, 99.0]) == [0, 0]
+    assert (
+        media.uniform_indices(video, 1)
+        == media.uniform_indices(video, 8)
+        == media.indices_at_fps(video, 1.0, 128)
+        == [0]
+    )
+    assert media.nearest_index(video, [0.0, 99.0]) == [0, 0]
     assert media.random_in_bins(video, 4, np.random.default_rng(0)) == [0]
-    assert number_in(media.load(video, [0])[0]) == 0
+    assert number_in(media.load_frames(video, [0])[0]) == 0
 
 
 def test_plans_follow_their_definitions(tmp_path):
     video = clip_of(tmp_path, 24)
-    assert media.uniform(video, 2) == [0, 23]
-    assert media.uniform(video, 4) == [0, 8, 15, 23]
-    assert media.uniform(video, 1) == [11]
-    assert media.uniform(video, 99) == list(range(24))
-    assert media.at_fps(video, 1.0, 128) == media.uniform(video, 4)
-    assert media.at_fps(video, 6.0, 8) == media.uniform(video, 8)
-    assert media.at_fps(video, 0.01, 8) == media.uniform(video, 1)
-    assert media.nearest(video, [0.0, 0.0833, 0.0834, 2.0]) == [0, 0, 1, 12]
+    assert media.uniform_indices(video, 2) == [0, 23]
+    assert media.uniform_indices(video, 4) == [0, 8, 15, 23]
+    assert media.uniform_indices(video, 1) == [11]
+    assert media.uniform_indices(video, 99) == list(range(24))
+    assert media.indices_at_fps(video, 1.0, 128) == media.uniform_indices(video, 4)
+    assert media.indices_at_fps(video, 6.0, 8) == media.uniform_indices(video, 8)
+    assert media.indices_at_fps(video, 0.01, 8) == media.uniform_indices(video, 1)
+    assert media.nearest_index(video, [0.0, 0.0833, 0.0834, 2.0]) == [0, 0, 1, 12]
     rng = np.random.default_rng(0)
     drawn = np.array([media.random_in_bins(video, 5, rng) for _ in range(500)])
     edges = np.arange(6) * 24 // 5
@@ -327,9 +332,11 @@ def test_plans_go_by_time_where_the_rate_varies():
     """Ten frames in the first second, one a second until second 10; then one that is shown from 12 to 20."""
     times = np.array([*np.arange(10) / 10, *range(1, 11), 12.0, 20.0])
     video = media.Video(Path("clip.mp4"), 64, 48, times, 21.0)
-    assert [times[index] for index in media.uniform(video, 6)] == [0, 4, 8, 12, 20], "16 is as near to 12 as to 20"
-    assert times[media.uniform(video, 1)] == [10]
-    assert media.uniform(video, 22) == list(range(22))
+    assert [times[index] for index in media.uniform_indices(video, 6)] == [0, 4, 8, 12, 20], (
+        "16 is as near to 12 as to 20"
+    )
+    assert times[media.uniform_indices(video, 1)] == [10]
+    assert media.uniform_indices(video, 22) == list(range(22))
     rng = np.random.default_rng(0)
     drawn = [media.random_in_bins(video, 4, rng) for _ in range(500)]
     usual = np.median(np.diff(times))
@@ -348,13 +355,13 @@ def test_plans_go_by_time_where_the_rate_varies():
 @pytest.mark.parametrize(
     "plan",
     [
-        lambda video: media.uniform(video, 0),
-        lambda video: media.at_fps(video, 0, 8),
-        lambda video: media.at_fps(video, float("nan"), 8),
-        lambda video: media.nearest(video, [float("nan")]),
+        lambda video: media.uniform_indices(video, 0),
+        lambda video: media.indices_at_fps(video, 0, 8),
+        lambda video: media.indices_at_fps(video, float("nan"), 8),
+        lambda video: media.nearest_index(video, [float("nan")]),
         lambda video: media.random_in_bins(video, 0, np.random.default_rng(0)),
-        lambda video: media.load(video, [6]),
-        lambda video: media.load(video, [-1]),
+        lambda video: media.load_frames(video, [6]),
+        lambda video: media.load_frames(video, [-1]),
     ],
 )
 def test_a_plan_that_cannot_be_met_says_so(tmp_path, plan):
@@ -367,15 +374,15 @@ def test_a_file_that_changed_since_it_was_probed_is_refused(tmp_path):
     clip_of(tmp_path, 9)
     os.utime(video.path, ns=(1, 1))
     with pytest.raises(ValueError, match="changed since it was probed"):
-        media.load(video, [5])
+        media.load_frames(video, [5])
 
 
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="the real clips are not here")
 @pytest.mark.parametrize("name", ["01_dog.mp4", "05_default_juggle.mp4"])
 def test_sampled_frames_of_a_real_clip_equal_full_decoding(name):
-    video = media.probe(MEDIA / name)
-    wanted = {*media.uniform(video, 8), *media.random_in_bins(video, 10, np.random.default_rng(1))}
-    found = dict(media.frames(video, sorted(wanted)))
+    video = media.probe_video(MEDIA / name)
+    wanted = {*media.uniform_indices(video, 8), *media.random_in_bins(video, 10, np.random.default_rng(1))}
+    found = dict(media.read_frames(video, sorted(wanted)))
     with av.open(str(MEDIA / name)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             assert float((frame.pts - container.streams.video[0].start_time) * frame.time_base) == pytest.approx(
@@ -422,7 +429,7 @@ def test_the_frames_of_every_codec_are_told_by_its_packets(tmp_path, codec, suff
 
 def demuxed(path):
     """The index by a pass over the packets."""
-    with containers.opened(path) as source:
+    with containers.open_file(path) as source:
         return video_index._demuxed(path, source)[0]
 
 
@@ -432,7 +439,7 @@ def test_sample_tables_tell_what_the_demuxer_does(tmp_path, name):
     offset = settings.pop("offset", 0)
     path = tmp_path / "clip.mp4"
     encode(path, [offset + tick for tick in range(60)], **settings)
-    with containers.opened(path) as source:
+    with containers.open_file(path) as source:
         table = video_index._table(path, source)
         assert table is not None
         found, expected = video_index._confirmed(table, source), demuxed(path)
@@ -445,7 +452,7 @@ def test_files_that_tables_alone_do_not_tell_are_demuxed(tmp_path):
     copy_cut(tmp_path / "whole.mp4", tmp_path / "cut.mp4", start=37)
     remux(tmp_path / "whole.mp4", tmp_path / "fragments.mp4", movflags="frag_keyframe+empty_moov")
     for name, count in (("cut.mp4", 53), ("fragments.mp4", 90)):
-        assert sample_tables.read(tmp_path / name, 1) is None
+        assert sample_tables.read_sample_table(tmp_path / name, 1) is None
         assert assert_exact(tmp_path / name, [[0, 11, 52]]).num_frames == count
 
 
@@ -462,9 +469,9 @@ def test_damaged_sample_tables_are_refused_or_left_to_the_demuxer(tmp_path, seed
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(damaged)
         try:
-            found = sample_tables.read(path, 1)
-            video = media.probe(path)
-            list(media.frames(video, [0, video.num_frames - 1]))
+            found = sample_tables.read_sample_table(path, 1)
+            video = media.probe_video(path)
+            list(media.read_frames(video, [0, video.num_frames - 1]))
         except ValueError:
             continue
         assert found is None or len(found.presentation) >= 0
@@ -516,7 +523,7 @@ def test_some_pictures_are_left_out(tmp_path, monkeypatch, codec, options):
         return is_given
 
     monkeypatch.setattr(video_file._Leaving, "gives", noted)
-    media.load(media.probe(path), [15])
+    media.load_frames(media.probe_video(path), [15])
     assert sum(left_out) >= 3
 
 
@@ -530,7 +537,7 @@ def test_headers_of_damaged_packets_tell_nothing():
 
 
 def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
-    video_file.forget()
+    video_file.release_pictures()
     for number in range(3):
         encode(tmp_path / f"{number}.mp4", range(30))
         size = video_index.index_of(tmp_path / f"{number}.mp4").nbytes
@@ -540,18 +547,18 @@ def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
 
 
 def test_a_video_is_opened_once_and_kept_frames_are_decoded_once(tmp_path, monkeypatch):
-    video_file.forget()
+    video_file.release_pictures()
     path = tmp_path / "clip.mp4"
     encode(path, range(40), options=B_FRAMES)
     opened, decoded = [], []
     open_file, decode = containers._open, video_file._decoded
     monkeypatch.setattr(containers, "_open", lambda path: opened.append(path) or open_file(path))
     monkeypatch.setattr(video_file, "_decoded", lambda *args: decoded.append(args[2]) or decode(*args))
-    first = media.load(media.probe(path), [3, 9, 20], keep=True)
+    first = media.load_frames(media.probe_video(path), [3, 9, 20], keep=True)
     groups = len(decoded)
-    np.testing.assert_array_equal(media.load(media.probe(path), [20, 9, 3], keep=True), first[::-1])
+    np.testing.assert_array_equal(media.load_frames(media.probe_video(path), [20, 9, 3], keep=True), first[::-1])
     assert len(decoded) == groups
-    several = media.load(media.probe(path), [3, 4, 20, 39])
+    several = media.load_frames(media.probe_video(path), [3, 4, 20, 39])
     np.testing.assert_array_equal(several[[0, 2]], first[[0, 2]])
     assert opened == [path]
 
@@ -561,58 +568,58 @@ def test_the_first_picture_is_decoded_once(tmp_path, monkeypatch, codec, suffix)
     path = tmp_path / f"clip{suffix}"
     encode(path, range(6), codec=codec)
     _, images = decode_all(path)
-    video_file.forget()
-    video = media.probe(path)
+    video_file.release_pictures()
+    video = media.probe_video(path)
     monkeypatch.setattr(video_file, "_packets_from", None)  # it would seek, and decode from the keyframe again
-    np.testing.assert_array_equal(media.load(video, range(6)), images)
+    np.testing.assert_array_equal(media.load_frames(video, range(6)), images)
     monkeypatch.undo()
-    np.testing.assert_array_equal(media.load(video, range(6)), images)  # the decoder is elsewhere by now
+    np.testing.assert_array_equal(media.load_frames(video, range(6)), images)  # the decoder is elsewhere by now
 
 
 def test_memory_of_released_arrays_is_used_again():
-    buffers.forget()
-    first = buffers.empty((5, 2**20))
+    buffers.release_buffers()
+    first = buffers.empty_array((5, 2**20))
     first[:] = 7
     address, part = first.ctypes.data, first[1:, 5:]
     del first
-    other = buffers.empty((4, 2**20))
+    other = buffers.empty_array((4, 2**20))
     other[:] = 9
     assert (part == 7).all()  # a view keeps the memory
     del part
-    again = buffers.empty((2, 2, 2**20))
+    again = buffers.empty_array((2, 2, 2**20))
     assert again.ctypes.data == address
     again[:] = 1
     assert (other == 9).all()
-    assert buffers.empty((3, 5)).shape == (3, 5)
+    assert buffers.empty_array((3, 5)).shape == (3, 5)
 
 
 def test_kept_frames_are_bounded_and_a_long_scan_keeps_its_first(tmp_path, monkeypatch):
-    video_file.forget()
+    video_file.release_pictures()
     for name in ("a.mp4", "b.mp4"):
         encode(tmp_path / name, range(20))
-    video = media.probe(tmp_path / "a.mp4")
-    list(media.frames(video, [0], keep=True))
+    video = media.probe_video(tmp_path / "a.mp4")
+    list(media.read_frames(video, [0], keep=True))
     size = video_file._pictures._bytes
     monkeypatch.setattr(video_file, "MAX_BYTES", 5 * size)
-    images = media.load(video, range(20), keep=True)
+    images = media.load_frames(video, range(20), keep=True)
     index = video_index.index_of(video.path)
     assert list(video_file._pictures.get(index, range(20))) == [0, 1, 2, 3, 4]
-    np.testing.assert_array_equal(media.load(video, range(20), keep=True), images)
-    list(media.frames(media.probe(tmp_path / "b.mp4"), [7], keep=True))
+    np.testing.assert_array_equal(media.load_frames(video, range(20), keep=True), images)
+    list(media.read_frames(media.probe_video(tmp_path / "b.mp4"), [7], keep=True))
     assert video_file._pictures._bytes == size, "another video takes the place of the one used longest ago"
-    video_file.forget()
+    video_file.release_pictures()
 
 
 def test_a_child_process_shares_no_open_file(tmp_path):
     path = tmp_path / "clip.mp4"
     encode(path, range(40), options=B_FRAMES)
-    video = media.probe(path)
-    expected = media.load(video, range(40))
-    reading = media.frames(video, range(40))
+    video = media.probe_video(path)
+    expected = media.load_frames(video, range(40))
+    reading = media.read_frames(video, range(40))
     next(reading)
     child = os.fork()
     if child == 0:
-        os._exit(0 if np.array_equal(media.load(video, range(40)), expected) else 1)
+        os._exit(0 if np.array_equal(media.load_frames(video, range(40)), expected) else 1)
     rest = [image for _, image in reading]
     assert os.waitpid(child, 0)[1] == 0
     np.testing.assert_array_equal(np.stack(rest), expected[1:])
@@ -646,13 +653,13 @@ def test_a_cut_file_is_refused_in_every_container(tmp_path, codec, suffix, optio
         options=options | {"crf": "30", "g": "12"},
         pix_fmt="rgb8" if codec == "gif" else "yuv420p",
     )
-    assert media.probe(path).num_frames == 60
+    assert media.probe_video(path).num_frames == 60
     content = path.read_bytes()
     for share in (0.5, 0.7, 0.95):
         cut = tmp_path / f"cut{share}{suffix}"
         cut.write_bytes(content[: int(len(content) * share) // 188 * 188 + 11])
         with pytest.raises(ValueError, match=r"cut short|cannot be read"):
-            media.probe(cut)
+            media.probe_video(cut)
 
 
 def test_cut_fragments_and_a_cut_live_recording_are_refused(tmp_path):
@@ -660,11 +667,11 @@ def test_cut_fragments_and_a_cut_live_recording_are_refused(tmp_path):
     encode(tmp_path / "whole.mp4", range(60), options=B_FRAMES)
     for name, options in (("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("live.mkv", {"live": "1"})):
         remux(tmp_path / "whole.mp4", tmp_path / name, **options)
-        assert media.probe(tmp_path / name).num_frames == 60
+        assert media.probe_video(tmp_path / name).num_frames == 60
         content = (tmp_path / name).read_bytes()
         (tmp_path / f"cut-{name}").write_bytes(content[: int(len(content) * 0.7)])
         with pytest.raises(ValueError, match="cut short"):
-            media.probe(tmp_path / f"cut-{name}")
+            media.probe_video(tmp_path / f"cut-{name}")
 
 
 # Pictures that the camera turned
@@ -703,9 +710,9 @@ def test_a_picture_is_read_upright(tmp_path, orientation, suffix):
     expected = UPRIGHT[orientation](images.read_rgb(tmp_path / f"flat{suffix}"))
     np.testing.assert_array_equal(plain, expected)
     assert images.image_size(tmp_path / f"a{suffix}") == expected.shape[:2]
-    video = media.probe(tmp_path / f"a{suffix}")
+    video = media.probe_video(tmp_path / f"a{suffix}")
     assert (video.height, video.width) == expected.shape[:2]
-    np.testing.assert_array_equal(media.load(video, [0])[0], expected)
+    np.testing.assert_array_equal(media.load_frames(video, [0])[0], expected)
 
 
 def test_a_mask_of_a_turned_picture_is_upright_too(tmp_path):
@@ -740,21 +747,21 @@ def folder_of_frames(folder, count=12):
 
 def test_the_rate_of_a_folder_is_given_written_named_or_assumed_with_a_warning(tmp_path, caplog):
     folder = folder_of_frames(tmp_path / "frames")
-    assert media.probe(folder).fps == 6.0
+    assert media.probe_video(folder).fps == 6.0
     assert "6 frames a second are assumed" in caplog.text
     assert str(folder / "fps.txt") in caplog.text
     caplog.clear()
-    media.probe(folder)
-    media.probe(folder_of_frames(tmp_path / "others"))
+    media.probe_video(folder)
+    media.probe_video(folder_of_frames(tmp_path / "others"))
     assert not caplog.text, "once for all videos of a data set"
     (folder / "fps.txt").write_text("12.5\n")
-    assert media.probe(folder).duration == pytest.approx(12 / 12.5)
-    assert media.probe(folder, 3.0).fps == 3.0
+    assert media.probe_video(folder).duration == pytest.approx(12 / 12.5)
+    assert media.probe_video(folder, 3.0).fps == 3.0
     named = folder_of_frames(tmp_path / "video_frames_24fps" / "a")
-    assert media.probe(named).fps == 24.0
+    assert media.probe_video(named).fps == 24.0
     stated = folder_of_frames(tmp_path / "stated" / "a")
     media.state_rate(stated, 30.0)
-    assert media.probe(stated).times[-1] == pytest.approx(11 / 30)
+    assert media.probe_video(stated).times[-1] == pytest.approx(11 / 30)
     assert not caplog.text
 
 
@@ -763,17 +770,17 @@ def test_a_rate_that_is_none_is_refused(tmp_path, content):
     folder = folder_of_frames(tmp_path / "frames", 2)
     (folder / "fps.txt").write_text(content)
     with pytest.raises(ValueError, match=r"fps\.txt"):
-        media.probe(folder)
+        media.probe_video(folder)
 
 
 def test_a_lone_picture_needs_no_rate(tmp_path, caplog):
     Image.fromarray(numbered(1)).save(tmp_path / "a.png")
-    assert media.probe(tmp_path / "a.png").num_frames == 1
+    assert media.probe_video(tmp_path / "a.png").num_frames == 1
     assert not caplog.text
 
 
 def test_a_folder_of_frames_that_its_data_set_times_is_predicted_with_those_times(tmp_path):
     folder = folder_of_frames(tmp_path / "frames")
     sample = Sample(id="a", video_id="a", video=folder, question="What?", options=("x", "y"), answer=0, fps=24.0)
-    Conversation(None, sample, times=True)
-    assert media.probe(folder).duration == pytest.approx(0.5)
+    ChatSession(None, sample, times=True)
+    assert media.probe_video(folder).duration == pytest.approx(0.5)

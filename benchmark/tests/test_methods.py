@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evqa import masks, media, methods, models, zoo
-from evqa.models.base import Clip, Message, ModelError
+from evqa.models.base import Message, ModelError, VideoPart
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import RLE, Sample, Span
 
@@ -47,7 +47,7 @@ def mask_of(frame: int) -> RLE:
 
 def ask(text: str, video: str = "square.mp4", turns: int = 0) -> tuple[Message, ...]:
     past = (Message("user", ("x",)), Message("assistant", ("y",)))
-    return (*past * turns, Message("user", (Clip(Path(video)), text)))
+    return (*past * turns, Message("user", (VideoPart(Path(video)), text)))
 
 
 def test_a_reply_becomes_a_prediction_with_answer_spans_and_masks(tmp_path: Path, video: Path) -> None:
@@ -149,14 +149,14 @@ def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
 
 def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
-    row = models.row(str(tmp_path))
+    row = models.model_spec(str(tmp_path))
     assert row.arguments["checkpoint"] == str(tmp_path)
     assert (row.adapter, row.dialect) == ("unipixel.chat:UniPixelChat", "trained")
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    assert models.row(str(tmp_path)).adapter == "evqa.models.hf_chat:HFChat"
+    assert models.model_spec(str(tmp_path)).adapter == "evqa.models.hf_chat:HFChat"
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match="unknown model"):
-        models.row(str(tmp_path))
+        models.model_spec(str(tmp_path))
 
 
 def test_the_letters_of_the_options_are_kept_with_the_turn(tmp_path: Path, video: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_letters_of_the_options_are_kept_with_the_turn(tmp_path: Path, video
     prediction = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video))
     assert prediction.turns[0].letters == {"A": -2.5, "B": -0.1}
     open_question = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video, options=()))
-    assert open_question.turns[0].letters is None
+    assert open_question.turns[0].option_logprobs is None
 
 
 def test_a_checkpoint_that_is_not_here_is_named_with_what_fetches_it(
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_is_not_here_is_named_with_what_fetches_it(
 ) -> None:
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
     with pytest.raises(ValueError, match=r"not on this machine; fetch it: bash scripts/download\.sh unipixel-3b"):
-        zoo.locate("unipixel-3b")
+        zoo.locate_checkpoint("unipixel-3b")
 
 
 def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,16 +184,16 @@ def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, mo
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "one.safetensors").touch()
     with pytest.raises(ValueError, match=r"has no two\.safetensors; fetch it"):
-        zoo.locate("st-evidence-3b")
+        zoo.locate_checkpoint("st-evidence-3b")
     (folder / "two.safetensors").touch()
-    assert zoo.locate("st-evidence-3b") == folder
+    assert zoo.locate_checkpoint("st-evidence-3b") == folder
 
 
 def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../outside.safetensors"}}')
     with pytest.raises(ValueError, match="is no safetensors file of its folder"):
-        zoo.locate(str(tmp_path))
+        zoo.locate_checkpoint(str(tmp_path))
 
 
 def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_note_of_a_checkpoint_comes_from_its_row_or_its_config(tmp_path: Path) -> None:
-    assert "shapes" in zoo.note("tiny")
-    assert zoo.note("unipixel-3b") == ""
+    assert "shapes" in zoo.checkpoint_note("tiny")
+    assert zoo.checkpoint_note("unipixel-3b") == ""
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl", "note": "shapes only"}')
-    assert zoo.note(str(tmp_path)) == "shapes only"
+    assert zoo.checkpoint_note(str(tmp_path)) == "shapes only"

@@ -329,8 +329,8 @@ def test_gold_is_read_from_a_folder_or_from_tracks(tmp_path: Path):
     assert from_folder is not None
     assert from_tracks is not None
     for index, mask in frames.items():
-        assert np.array_equal(boundary.drawn(from_folder[index]()), mask)
-        assert np.array_equal(boundary.drawn(from_tracks[index]()), mask)
+        assert np.array_equal(boundary.to_array(from_folder[index]()), mask)
+        assert np.array_equal(boundary.to_array(from_tracks[index]()), mask)
     assert from_folder.keys() == from_tracks.keys() == {0, 2}
     assert gold_masks(Sample(**base)) is None
 
@@ -454,10 +454,10 @@ def test_no_mask_at_all_passes_for_right_in_space_only_where_most_frames_are_emp
     mute = case(tracks=()).prediction
     scored = Case(sample, mute, compare(gold_masks(sample) or {}, mute, 6))
     assert joint.all_three(scored) == 1.0
-    assert joint.all_three_held(scored) == 0.0
-    assert joint.all_three_held(case()) == 1.0
+    assert joint.all_three_on_evidence_frames(scored) == 0.0
+    assert joint.all_three_on_evidence_frames(case()) == 1.0
     empty = Case(sample, mute, compare({}, mute, 6))
-    assert joint.all_three_held(empty) is None
+    assert joint.all_three_on_evidence_frames(empty) is None
 
 
 def test_the_original_scores_predicted_frames_only():

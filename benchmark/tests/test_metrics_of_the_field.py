@@ -422,7 +422,7 @@ def test_two_runs_side_by_side():
     dataset = samples(12)
     one = score_presets(dataset, predictions(dataset, 4, 5), ["strict"])[0]
     two = score_presets(dataset, predictions(dataset, 10, 8), ["strict"])[0]
-    lines = {line.split()[0]: line for line in compare.differences(one, two).splitlines()[1:]}
+    lines = {line.split()[0]: line for line in compare.metric_differences(one, two).splitlines()[1:]}
     assert lines["Acc"].split()[1:4] == ["33.3", "83.3", "+50.0"]
     assert lines["Acc"].split()[-3:] == ["0", "6", "0.0312"]
     drawn = [float(line.split()[-7]) for line in lines.values() if line.split()[-7] != "-"]

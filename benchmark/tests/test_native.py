@@ -18,14 +18,14 @@ from scipy import ndimage
 
 from evqa import masks, native
 from evqa.metrics import boundary, spatial
-from evqa.native import BadRunsError, Counts, Runs
+from evqa.native import BadRunsError, BoundaryCounts, RunLengths
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLE = ROOT.parent / "shared" / "oracles" / "davis_osvos"
 needs_native = pytest.mark.skipif(native.state() != "compiled", reason=f"the compiled part is {native.state()}")
 
 
-def definition(predicted: np.ndarray, gold: np.ndarray, radius: int) -> Counts:
+def definition(predicted: np.ndarray, gold: np.ndarray, radius: int) -> BoundaryCounts:
     """Outlines by comparing whole shifted images, tolerance by the distance to the nearest outline pixel."""
     sides = [mask.astype(int) for mask in (predicted, gold)]
     outlines = []
@@ -39,10 +39,10 @@ def definition(predicted: np.ndarray, gold: np.ndarray, radius: int) -> Counts:
         outlines.append(edge)
     pixels = int((predicted & gold).sum()), int(predicted.sum()), int(gold.sum())
     if not (predicted.any() and gold.any()):
-        return Counts(*pixels)
+        return BoundaryCounts(*pixels)
     near = [within(edge, radius) for edge in outlines]
     met = int((outlines[0] & near[1]).sum()), int((outlines[1] & near[0]).sum())
-    return Counts(*pixels, int(outlines[0].sum()), int(outlines[1].sum()), *met)
+    return BoundaryCounts(*pixels, int(outlines[0].sum()), int(outlines[1].sum()), *met)
 
 
 def within(edge: np.ndarray, radius: int) -> np.ndarray:
@@ -58,8 +58,8 @@ def test_the_distance_is_that_of_a_dilation_with_a_disk():
     np.testing.assert_array_equal(within(edge, 6), ndimage.binary_dilation(edge, x**2 + y**2 <= 36))
 
 
-def runs(*layers: np.ndarray) -> Runs:
-    return masks.joined([masks.encode(layer) for layer in layers])
+def runs(*layers: np.ndarray) -> RunLengths:
+    return masks.merged_runs([masks.encode(layer) for layer in layers])
 
 
 def check(predicted: np.ndarray, gold: np.ndarray, radius: int) -> None:
@@ -150,28 +150,28 @@ COUNTS = masks.encode(np.random.default_rng(1).random((9, 14)) < 0.4).counts
 @given(st.integers(0, len(COUNTS)), st.text("0PoO_`/ ?\x00\u00e9\u0660", max_size=4), st.integers(0, 3))
 def test_run_lengths_are_refused_exactly_where_they_cannot_be_drawn(cut: int, noise: str, skip: int):
     counts = COUNTS[:cut] + noise + COUNTS[cut + skip :]
-    mask, whole = Runs((9, 14), [counts]), Runs((9, 14), [COUNTS])
+    mask, whole = RunLengths((9, 14), [counts]), RunLengths((9, 14), [COUNTS])
     try:
-        drawn = masks.drawn(mask)
+        drawn = masks.to_array(mask)
     except ValueError:
         for number, pair in enumerate([(mask, whole), (whole, mask)]):
             with pytest.raises(BadRunsError) as caught:
                 boundary.compare(*pair)
             assert caught.value.first == (number == 0)
     else:
-        assert boundary.compare(mask, whole) == boundary.compare(drawn, masks.drawn(whole))
+        assert boundary.compare(mask, whole) == boundary.compare(drawn, masks.to_array(whole))
 
 
 @pytest.mark.parametrize("counts", [["0"], [""], [f"{COUNTS} {COUNTS}"], [COUNTS, ""], ["`" * 9], ["o" * 5, COUNTS]])
 def test_texts_that_would_pass_for_other_masks_are_refused(counts: list[str]):
     with pytest.raises(BadRunsError):
-        boundary.compare(Runs((9, 14), counts), Runs((9, 14), [COUNTS]))
+        boundary.compare(RunLengths((9, 14), counts), RunLengths((9, 14), [COUNTS]))
 
 
 @needs_native
 @pytest.mark.parametrize("size", [(0, 5), (-4, -4), (2**20, 2**20), (2**62, 2)])
 def test_a_size_that_no_frame_has_is_not_compared(size: tuple[int, int]):
-    assert native.compare(Runs(size, ["0"]), Runs(size, ["0"]), size, 3) is None
+    assert native.compare(RunLengths(size, ["0"]), RunLengths(size, ["0"]), size, 3) is None
 
 
 @pytest.mark.skipif(not ORACLE.is_dir(), reason=f"no masks of a network in {ORACLE}")
@@ -194,7 +194,7 @@ from evqa import native, masks
 from evqa.metrics import boundary
 rng = np.random.default_rng(0)
 pairs = [(np.roll(mask, 3, 0), mask) for mask in (rng.random((5, 60, 80)) < 0.02)]
-counts = [boundary.compare(*(masks.joined([masks.encode(mask)]) for mask in pair)) for pair in pairs]
+counts = [boundary.compare(*(masks.merged_runs([masks.encode(mask)]) for mask in pair)) for pair in pairs]
 print(json.dumps([native.state(), counts]))
 """
 

@@ -17,7 +17,7 @@ import pytest
 
 from evqa import datasets, jsonl, media, methods, models, pool, runner, zoo
 from evqa.methods import single_turn
-from evqa.models.base import Clip, Message, ModelError, Still
+from evqa.models.base import ImagePart, Message, ModelError, VideoPart
 from evqa.models.batching import Batcher
 from evqa.schema import Prediction, Sample, Span
 
@@ -179,7 +179,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def question(clip: Path, text: str) -> tuple[Message, ...]:
-    return (Message("user", (Clip(clip), text)),)
+    return (Message("user", (VideoPart(clip), text)),)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -248,7 +248,7 @@ def test_each_architecture_takes_a_clip_by_its_own_video_processor(
     inputs = model._inputs([model._prepare(question(clip, "What?"))])
     assert written in model._processor.tokenizer.decode(inputs["input_ids"][0])
     is_told = architecture.startswith(("Qwen3", "VideoLlama3"))
-    assert list(model.shown(Clip(clip))) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
+    assert list(model.frame_times(VideoPart(clip))) == ([] if is_told else pytest.approx([0.0, 1.333, 2.833]))
 
 
 @pytest.mark.parametrize("seconds", [[0.0, 3.5, 7.0, 10.5], [0.0, 0.4, 3.1, 3.2, 9.9], [1.25], [0.0, 3599.999]])
@@ -364,7 +364,7 @@ def test_frames_stand_behind_their_seconds_and_stills_where_they_are_asked_about
     picture = tmp_path / "option.png"
     media_frame(picture)
     model = models.build(str(checkpoints["Qwen3VLForConditionalGeneration"]), max_tokens=1, max_side=32)
-    prepared = model._prepare((Message("user", (Clip(clip), "Which?", Still(picture))),))
+    prepared = model._prepare((Message("user", (VideoPart(clip), "Which?", ImagePart(picture))),))
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     assert prepared.text.splitlines()[1] == f"[0.0 s]{image}[1.3 s]{image}[2.8 s]{image}Which?{image}<|im_end|>"
     assert [one.size for one in prepared.images] == [(32, 21)] * 3 + [(32, 24)]
@@ -397,13 +397,13 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = pool.Threads(model)
+    crew = pool.ThreadExecutor(model)
     assert crew.size == 8
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]
-    identity = runner.load(tmp_path / "run").identity
+    identity = runner.read_run_info(tmp_path / "run").identity
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
 
 
@@ -578,7 +578,7 @@ def test_code_of_a_checkpoint_does_not_run_unasked_nor_at_an_unknown_commit(draw
     with pytest.raises(ValueError, match="does not say of which commit"):
         models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
     with pytest.raises(ValueError, match="name the commit that you have read"):
-        zoo.download("sa2va-qwen2.5-vl-7b")
+        zoo.download_checkpoint("sa2va-qwen2.5-vl-7b")
 
 
 def test_a_package_that_the_code_of_a_checkpoint_needs_is_named(drawing: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from evqa import masks
 from evqa.legacy import score_file, tubes
-from evqa.legacy.pairs import read_vote
-from evqa.legacy.scores import Files, FileScores
+from evqa.legacy.pairs import parse_vote
+from evqa.legacy.scores import FileScores, OfficialFiles
 from evqa.metrics import boundary, boxes, grounded_qa, preference, sequence, spatial, temporal
 from evqa.schema import RLE, Span
 
@@ -67,7 +67,7 @@ def percent(scores: FileScores, title: str, digits: int) -> float:
 def test_qvhighlights(unpack: Callable[[str], Path], predictions: str, expected: str):
     truth = known(f"qvhighlights/{expected}.json")
     gold = unpack("qvhighlights/highlight_val_release.jsonl.gz")
-    scores = score_file("qvhighlights", Files(unpack(f"qvhighlights/{predictions}.jsonl.gz"), gold, None))
+    scores = score_file("qvhighlights", OfficialFiles(unpack(f"qvhighlights/{predictions}.jsonl.gz"), gold, None))
     ours = {title: percent(scores, title, 2) for title in truth["brief"]}
     assert ours == truth["brief"]
     assert scores.tables[0].metrics["MR-full-mAP"].n_total == 1550
@@ -76,7 +76,7 @@ def test_qvhighlights(unpack: Callable[[str], Path], predictions: str, expected:
 def test_ego4d_nlq(unpack: Callable[[str], Path], tmp_path: Path):
     truth = known("ego4d_nlq_synthetic/expected.json")
     gold, predictions = (ORACLES / "ego4d_nlq_synthetic" / name for name in ("gt.json", "predictions.json"))
-    scores = score_file("ego4d-nlq", Files(predictions, gold, None))
+    scores = score_file("ego4d-nlq", OfficialFiles(predictions, gold, None))
     for row, threshold in zip(truth["recall[thr][k]"], truth["thresholds"], strict=True):
         assert [scores.official(f"R{k}@{threshold}") for k in truth["topk"]] == pytest.approx(row, abs=1e-12)
     assert scores.official("mIoU") == pytest.approx(truth["mIoU_official"], abs=1e-12)
@@ -91,7 +91,7 @@ def test_ego4d_nlq(unpack: Callable[[str], Path], tmp_path: Path):
         for place, query in enumerate(annotation["language_queries"])
     ]
     on_the_video.write_text(json.dumps({"results": results}))
-    wrong = score_file("ego4d-nlq", Files(on_the_video, gold, None))
+    wrong = score_file("ego4d-nlq", OfficialFiles(on_the_video, gold, None))
     exact = [row["mIoU"] for row in wrong.samples.values()]
     assert (
         sum(value == pytest.approx(1) for value in exact if value) / 48
@@ -119,7 +119,7 @@ def test_charades_sta(unpack: Callable[[str], Path], tmp_path: Path, name: str):
         lines.append(f"{video} {guess[0]!r} {guess[1]!r}##{sentence}")
     predictions = tmp_path / "predictions.txt"
     predictions.write_text("\n".join(lines))
-    scores = score_file("charades-sta", Files(predictions, gold, ORACLES / "charades_sta/durations.json"))
+    scores = score_file("charades-sta", OfficialFiles(predictions, gold, ORACLES / "charades_sta/durations.json"))
     official, strict = scores.tables[:2]
     for threshold in (0.3, 0.5, 0.7):
         assert percent(scores, f"R1@{threshold}", 2) == truth[name][f"R1@{threshold}_ge"]
@@ -144,7 +144,7 @@ def test_next_gqa_val(unpack: Callable[[str], Path], tmp_path: Path, name: str):
     predictions = tmp_path / "spans.json"
     predictions.write_text(json.dumps(json.loads(unpack("nextgqa/synthetic_spans_val.json.gz").read_text())[name]))
     answers = unpack("nextqa_hga/HGA-bert-ft-h256-val-example.json.gz")
-    scores = score_file("nextgqa", Files(predictions, unpack("nextgqa/gsub_val.json.gz"), answers))
+    scores = score_file("nextgqa", OfficialFiles(predictions, unpack("nextgqa/gsub_val.json.gz"), answers))
     assert {title: percent(scores, title, 1) for title in truth["metrics"][name]} == truth["metrics"][name]
     mean = scores.tables[0].metrics["mIoU"]
     assert mean.n_total == truth["questions"]
@@ -164,7 +164,7 @@ def test_next_gqa_test(unpack: Callable[[str], Path], tmp_path: Path, name: str)
     truth = known("nextgqa/expected_official_eval_ground.json")["test"]["metrics"][name]
     predictions = tmp_path / "spans.json"
     predictions.write_text(json.dumps(json.loads(unpack("nextgqa/synthetic_spans_test.json.gz").read_text())[name]))
-    scores = score_file("nextgqa", Files(predictions, unpack("nextgqa/gsub_test.json.gz"), None))
+    scores = score_file("nextgqa", OfficialFiles(predictions, unpack("nextgqa/gsub_test.json.gz"), None))
     assert {title: percent(scores, title, 1) for title in truth if title != "Acc@GQA"} == {
         title: value for title, value in truth.items() if title != "Acc@GQA"
     }
@@ -184,7 +184,7 @@ def test_rextime(unpack: Callable[[str], Path], tmp_path: Path):
         "synthetic": unpack("rextime_val/synthetic_submission.jsonl.gz"),
         "full_video_and_answer_A": trivial,
     }.items():
-        scores = score_file("rextime", Files(path, gold, None))
+        scores = score_file("rextime", OfficialFiles(path, gold, None))
         assert scores.official("VQA") == pytest.approx(truth[name]["VQA"], abs=1e-12)
         assert percent(scores, "MR-full-mIoU", 2) == truth[name]["full"]["MR-mIoU"]
         for threshold, value in truth[name]["full"]["MR-R1"].items():
@@ -197,7 +197,7 @@ def test_rextime(unpack: Callable[[str], Path], tmp_path: Path):
 
 def test_cg_bench(unpack: Callable[[str], Path]):
     truth = known("cgbench_mini/expected.json")
-    files = Files(unpack("cgbench_mini/synthetic_preds.json.gz"), unpack("cgbench_mini/gt_slim.json.gz"), None)
+    files = OfficialFiles(unpack("cgbench_mini/synthetic_preds.json.gz"), unpack("cgbench_mini/gt_slim.json.gz"), None)
     scores = score_file("cg-bench", files)
     official, other = (table.metrics for table in scores.tables[:2])
     assert (scores.tables[0].convention, scores.tables[1].convention) == ("official", "VLMEvalKit")
@@ -214,7 +214,9 @@ def test_cg_bench(unpack: Callable[[str], Path]):
 
 def test_tvqa_plus(unpack: Callable[[str], Path]):
     truth = known("tvqa_plus_val/expected_official_temporal.json")
-    files = Files(unpack("tvqa_plus_val/synthetic_ts_answer.json.gz"), unpack("tvqa_plus_val/gt_slim.json.gz"), None)
+    files = OfficialFiles(
+        unpack("tvqa_plus_val/synthetic_ts_answer.json.gz"), unpack("tvqa_plus_val/gt_slim.json.gz"), None
+    )
     scores = score_file("tvqa-plus", files)
     titles = {"miou": "mIoU", "ans_span_joint_acc@.5": "ASA", "qa_acc": "QA Acc"}
     for title, value in truth["metrics"].items():
@@ -236,7 +238,7 @@ def test_tvqa_plus_gold_boxes_as_predictions_are_all_met(unpack: Callable[[str],
     answers = {str(row["qid"]): [row["ts"], row["answer_idx"]] for row in gold}
     (tmp_path / "gold.json").write_text(json.dumps(gold))
     (tmp_path / "mine.json").write_text(json.dumps({"ts_answer": answers, "bbox": drawn}))
-    scores = score_file("tvqa-plus", Files(tmp_path / "mine.json", tmp_path / "gold.json", None))
+    scores = score_file("tvqa-plus", OfficialFiles(tmp_path / "mine.json", tmp_path / "gold.json", None))
     assert scores.official("Grd. mAP") > 0.99  # a box that is there twice is met once
     assert scores.official("ASA") == 1.0
     assert 0.0 < scores.official("Grd. mAP of the whole frame") < 0.1
@@ -247,7 +249,9 @@ def test_tvqa_plus_gold_boxes_as_predictions_are_all_met(unpack: Callable[[str],
 
 def test_next_qa(unpack: Callable[[str], Path]):
     truth = known("nextqa_hga/expected.json")
-    files = Files(unpack("nextqa_hga/HGA-bert-ft-h256-val-example.json.gz"), unpack("nextqa_hga/val.csv.gz"), None)
+    files = OfficialFiles(
+        unpack("nextqa_hga/HGA-bert-ft-h256-val-example.json.gz"), unpack("nextqa_hga/val.csv.gz"), None
+    )
     scores = score_file("nextqa", files)
     kinds = {"C": "causal", "T": "temporal", "D": "descriptive"}
     assert percent(scores, "Acc", 2) == truth["Acc"]
@@ -262,7 +266,9 @@ def test_next_qa(unpack: Callable[[str], Path]):
 
 def test_activitynet_qa(unpack: Callable[[str], Path]):
     truth = known("activitynet_qa/expected.json")
-    files = Files(unpack("activitynet_qa/pred_val_example.json.gz"), unpack("activitynet_qa/val_a.json.gz"), None)
+    files = OfficialFiles(
+        unpack("activitynet_qa/pred_val_example.json.gz"), unpack("activitynet_qa/val_a.json.gz"), None
+    )
     scores = score_file("activitynet-qa", files)
     ours = {group: means["All"].mean for group, means in scores.tables[0].groups.items()}
     assert len(ours) == 9
@@ -280,7 +286,7 @@ def test_activitynet_qa(unpack: Callable[[str], Path]):
 def test_genai_bench(unpack: Callable[[str], Path], model: str):
     truth = known("genai_bench_video/expected.json")[model]
     votes = unpack(f"genai_bench_video/{model}.votes.jsonl.gz")
-    scores = score_file("genai-bench", Files(votes, None, None))
+    scores = score_file("genai-bench", OfficialFiles(votes, None, None))
     mean = scores.tables[0].metrics["accuracy"]
     assert (percent(scores, "accuracy", 2), mean.n_total) == (truth["accuracy_pct"], truth["n"])
     assert mean.n_unparsed == truth["three_class"]["invalid_votes"]
@@ -295,10 +301,10 @@ def test_genai_bench_from_what_the_judges_wrote(unpack: Callable[[str], Path], m
     votes = unpack(f"genai_bench_video/{model}.votes.jsonl.gz")
     replies = unpack(f"genai_bench_video/{model}.responses.jsonl.gz")
     theirs = [json.loads(line)["model_vote"] for line in votes.read_text().splitlines()]
-    ours = [read_vote(json.loads(line)["response"]) for line in replies.read_text().splitlines()]
+    ours = [parse_vote(json.loads(line)["response"]) for line in replies.read_text().splitlines()]
     assert ours == theirs
     assert ours.count(None) == truth["unparsed"]
-    scores = score_file("genai-bench", Files(replies, votes, None))
+    scores = score_file("genai-bench", OfficialFiles(replies, votes, None))
     assert percent(scores, "accuracy", 2) == truth["accuracy_pct"]
 
 
@@ -318,7 +324,7 @@ def test_preferences_by_margin(tmp_path: Path):
     path.write_text(
         "\n".join(json.dumps({"human": h, "model": m}) for h, m in zip(row["human"], row["model"], strict=True))
     )
-    scores = score_file("preference", Files(path, None, None))
+    scores = score_file("preference", OfficialFiles(path, None, None))
     assert scores.official("with ties") == pytest.approx(row["with_ties_official"], abs=1e-12)
     assert scores.official("without ties") == pytest.approx(row["without_ties_official"], abs=1e-12)
 
@@ -386,7 +392,7 @@ def test_replies_of_video_zero_bench():
         windows = tubes.zero_bench_windows(row["text"])
         assert windows == (None if row["windows"] is None else spans(row["windows"])), row
     for row in fixture_rows("videozerobench_is_correct"):
-        assert tubes.zero_bench_right(row["gt"], row["pred"]) == row["correct"], row
+        assert tubes.is_zero_bench_correct(row["gt"], row["pred"]) == row["correct"], row
 
 
 def test_mean_recall_and_decay_of_davis():
@@ -417,7 +423,7 @@ def test_davis_2016(tmp_path: Path):
         (tmp_path / side).mkdir()
         for name in ("libby", "drift-chicane"):
             (tmp_path / side / name).symlink_to(ORACLES / "davis_osvos" / side / name)
-    scores = score_file("davis-2016", Files(tmp_path / "pred", tmp_path / "gt", None))
+    scores = score_file("davis-2016", OfficialFiles(tmp_path / "pred", tmp_path / "gt", None))
     for name in ("libby", "drift-chicane"):
         for kind in "JF":
             ours = [scores.samples[name][f"{kind}-{statistic}"] for statistic in ("Mean", "Recall", "Decay")]

@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff
 from evqa import datasets, media, models
 from evqa.commands import COMMANDS
 from evqa.legacy.scripts import SCRIPTS as TRANSLATED
-from evqa.legacy.scripts import Step, translate
+from evqa.legacy.scripts import ScriptCommand, translate
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (
@@ -356,7 +356,7 @@ def test_what_has_no_effect_is_told_and_gpus_are_chosen() -> None:
     assert step.gpus == "4,5"
     assert translate("ours_st_evidence.py", ["--device", "cuda:3"]).gpus == "3"
     assert translate("ours_st_evidence.py", ["--device", "cpu"]).gpus == ""
-    assert translate("ours_st_evidence.py", ["--num-threads", "8"]) == Step(
+    assert translate("ours_st_evidence.py", ["--num-threads", "8"]) == ScriptCommand(
         translate("ours_st_evidence.py", []).arguments,
         notes=("--num_threads has no effect: a video is decoded by as many threads as help",),
     )

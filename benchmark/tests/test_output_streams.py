@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evqa.output_streams import SIGPIPE_CODE, checked_output
+from evqa.output_streams import SIGPIPE_CODE, checked_output_streams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,5 +65,5 @@ def test_a_full_disk_is_one_line(unbuffered: bool) -> None:
 
 
 def test_a_broken_pipe_of_something_else_is_not_hidden() -> None:
-    with pytest.raises(BrokenPipeError, match="a worker"), checked_output():
+    with pytest.raises(BrokenPipeError, match="a worker"), checked_output_streams():
         raise BrokenPipeError("a worker")

@@ -115,7 +115,7 @@ def test_bits_straight_from_the_stream_are_the_pixels_that_are_not_0(kind, heigh
     whole = pixels == pixels
     assert boundary.compare(found, whole) == boundary.compare(pixels, whole)
     assert boundary.compare(whole, found) == boundary.compare(whole, pixels)
-    runs = masks.joined([masks.encode(np.roll(pixels, 3, 0))])
+    runs = masks.merged_runs([masks.encode(np.roll(pixels, 3, 0))])
     assert boundary.compare(found, runs) == boundary.compare(pixels, runs)
     assert boundary.compare(found, found) == boundary.compare(pixels, pixels)
 
@@ -136,9 +136,9 @@ def test_a_mask_is_read_in_its_fastest_form_to_the_same_pixels(mode: str, tmp_pa
     image = Image.fromarray(drawn("blob", 120, 160, 3)).convert(mode)
     image.save(tmp_path / "00000.png")
     mask = masks.read_mask(tmp_path / "00000.png")
-    assert isinstance(mask, native.Packed) == (mode == "P" and native.state() == "compiled")
-    np.testing.assert_array_equal(masks.drawn(mask), np.array(image) != 0)
-    assert masks.drawn(mask).any()
+    assert isinstance(mask, native.BitMask) == (mode == "P" and native.state() == "compiled")
+    np.testing.assert_array_equal(masks.to_array(mask), np.array(image) != 0)
+    assert masks.to_array(mask).any()
     assert boundary.compare(mask, mask).both == np.count_nonzero(np.array(image))
 
 

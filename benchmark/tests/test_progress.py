@@ -8,10 +8,10 @@ from PIL import Image
 
 from evqa import masks
 from evqa.progress import Progress, live_values
-from evqa.schema import Ask, Prediction, Sample, Span, Track, Turn
+from evqa.schema import AnswerField, Prediction, Sample, Span, Track, Turn
 
 SIZE = (32, 48)
-ASKS: tuple[Ask, ...] = ("answer", "spans", "masks")
+ASKS: tuple[AnswerField, ...] = ("answer", "spans", "masks")
 
 
 def square(left: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def sample(tmp_path: Path) -> Sample:
     )
 
 
-def predicted(frames: range, left: int = 4, asks: tuple[Ask, ...] = ASKS) -> Prediction:
+def predicted(frames: range, left: int = 4, asks: tuple[AnswerField, ...] = ASKS) -> Prediction:
     drawn = Track(masks={frame: masks.encode(square(left)) for frame in frames})
     turn = Turn(asks=asks, prompt="?", reply="!")
     return Prediction(
@@ -86,8 +86,8 @@ def test_the_bar_counts_failures_as_zero_and_earlier_records_too(
 ) -> None:
     samples = {name: sample.model_copy(update={"id": name}) for name in ("one", "two", "three")}
     with Progress(samples, show=True) as bar:
-        bar.recall(predicted(range(10)))
-        bar.begin(1, {"two": 3.0, "three": 1.0})
+        bar.add_earlier(predicted(range(10)))
+        bar.start(1, {"two": 3.0, "three": 1.0})
         bar.add(Prediction(sample="two", status="failed", error="no"))
         assert bar.means() == {"Acc": 0.5, "IoU": 0.25, "J&F": 0.5}
         text = bar.text()

@@ -287,7 +287,7 @@ def test_masks_of_ref_sav_beyond_the_video_are_left_out_and_named(tmp_path):
     write_json(path, content)
     assert prepare("ref-sav", tmp_path).kept == 2
     for sample in datasets.load(str(tmp_path)).samples:
-        video = media.probe(sample.video)
+        video = media.probe_video(sample.video)
         assert sample.frames[-1] < video.num_frames
         assert all(index < video.num_frames for track in sample.tracks for index in track.masks)
     assert [(row["id"], row["file"]) for row in rejected(tmp_path)] == [("sav_000001", "Ref-SAV-Min-Ratio-0.3.json")]

@@ -45,7 +45,7 @@ def clip(tmp_path_factory):
     """The facts of a folder of frames."""
     folder = tmp_path_factory.mktemp("video_frames_6fps") / "v"
     write_frames(folder, [f"frame_{number:04d}" for number in range(FRAMES)])
-    return media.probe(folder, 6)
+    return media.probe_video(folder, 6)
 
 
 def areas(content, clip, tmp_path):
@@ -157,7 +157,7 @@ def test_a_mask_file_of_neither_form_is_refused(content, clip, tmp_path):
 def test_frames_are_shown_at_the_second_of_their_number(names, places, tmp_path):
     for name in names:
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    video = media.probe(tmp_path, 6)
+    video = media.probe_video(tmp_path, 6)
     np.testing.assert_allclose(video.times * 6, places)
     assert video.duration * 6 == pytest.approx(places[-1] + 1)
 
@@ -241,23 +241,23 @@ def test_a_frame_that_is_a_link_may_not_lead_out_of_its_data_set(tmp_path, monke
     (folder / "frame_0002.jpg").symlink_to("../pool.jpg")
     (folder / "frame_0003.jpg").symlink_to("gone.jpg")
     with pytest.raises(ValueError, match="--allow-root"):
-        media.probe(folder, 6)
+        media.probe_video(folder, 6)
     sample = {"id": "a", "video_id": "v", "video": "frames", "question": "Q?"}
     (data / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     (loaded,) = datasets.load(str(data)).samples
-    assert media.probe(loaded.video, 6).num_frames == 3, "a link to nothing is a missing frame"
+    assert media.probe_video(loaded.video, 6).num_frames == 3, "a link to nothing is a missing frame"
     Image.new("RGB", (60, 40)).save(outside)
     (folder / "frame_0004.jpg").symlink_to(outside)
     with pytest.raises(ValueError, match=r"leads out of its folder.*--allow-root"):
-        media.probe(loaded.video, 6)
+        media.probe_video(loaded.video, 6)
     monkeypatch.setenv(links.VARIABLE, str(tmp_path))
-    assert media.probe(loaded.video, 6).num_frames == 4
+    assert media.probe_video(loaded.video, 6).num_frames == 4
 
 
 def test_a_root_that_the_variable_cannot_hold_is_refused(tmp_path):
     (tmp_path / "a:b").mkdir()
     with pytest.raises(ValueError, match="separates folders"):
-        links.allow([tmp_path / "a:b"])
+        links.allow_roots([tmp_path / "a:b"])
 
 
 # Tables

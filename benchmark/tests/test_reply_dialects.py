@@ -8,7 +8,7 @@ from evqa import replies
 from evqa.__main__ import main
 from evqa.jsonl import read_records, write_json, write_records
 from evqa.schema import Prediction, Run, Sample, Span, Turn
-from evqa.verdicts import read_verdict
+from evqa.verdicts import parse_verdict
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 
@@ -304,14 +304,14 @@ def test_objects_are_read_in_every_dialect(text, expected):
 
 @pytest.mark.parametrize(("text", "expected"), VERDICTS)
 def test_a_verdict_is_whole_or_none(text, expected):
-    found = read_verdict(text)
+    found = parse_verdict(text)
     assert found == (None if expected is None else dict(zip(("TA", "MQ", "VQ", "OA"), expected, strict=True)))
 
 
 @pytest.mark.parametrize(("text", "expected"), TIME_CHOICES)
 def test_a_choice_in_time_is_a_letter_or_the_times_and_never_both_ways(text, expected):
     options = tuple(tuple(Span(*pair) for pair in option) for option in TIME_OPTIONS)
-    assert replies.read_time_choice(text, options) == expected
+    assert replies.parse_time_choice(text, options) == expected
 
 
 # Parsing again

@@ -63,13 +63,13 @@ def test_each_answer_rule_decides_its_example_and_not_its_counter_example(rule):
 def test_each_span_rule_decides_its_example_and_not_its_counter_example(rule):
     decided = spans.explain_spans(rule.example, is_alone=True)
     assert (decided.rule, decided.value is None) == (rule.name, False)
-    assert rule.read(spans.Timed(rule.counter, is_alone=True)) is None
+    assert rule.read(spans.TimedText(rule.counter, is_alone=True)) is None
 
 
 @pytest.mark.parametrize("form", announcements.FORMS, ids=lambda form: form.name)
 def test_each_form_of_announcement_is_followed_by_the_answer(form):
-    assert [place.end for place in announcements.announced(f"{form.example}B")] == [len(form.example)]
-    assert list(announcements.announced(f"{form.counter}B")) == []
+    assert [place.end for place in announcements.find_announcements(f"{form.example}B")] == [len(form.example)]
+    assert list(announcements.find_announcements(f"{form.counter}B")) == []
 
 
 GUARDS = (

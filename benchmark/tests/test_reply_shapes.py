@@ -97,7 +97,7 @@ READ_OPENAI = {
 @pytest.mark.parametrize("name", OPENAI)
 def test_a_chat_completion_of_each_provider_is_understood(name: str) -> None:
     answer = openai_api.read(OPENAI[name].encode())
-    read = (answer.reply.text, answer.reply.finish, answer.input_tokens, answer.output_tokens, answer.served)
+    read = (answer.reply.text, answer.reply.finish, answer.input_tokens, answer.output_tokens, answer.model_version)
     assert read == READ_OPENAI[name]
 
 

@@ -51,7 +51,7 @@ def evqa(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 def test_an_editable_install_works_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "user").mkdir()
-    program = "from evqa import zoo, roots; print(zoo.locate('tiny')); print(roots.outputs('x').resolve())"
+    program = "from evqa import zoo, roots; print(zoo.locate_checkpoint('tiny')); print(roots.outputs('x').resolve())"
     done = python(tmp_path, program, XDG_DATA_HOME=str(tmp_path / "user"))
     assert done.stdout.split() == [str(ROOT / "model_zoo" / "tiny"), str(tmp_path / "outputs" / "x")], done.stderr
 
@@ -147,7 +147,7 @@ def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
         "for name in ('PolyU-ChenLab/UniPixel-3B', 'polyu-chenlab/unipixel-3b', 'unipixel-3b', 'someone/Fine-Tuned-3B',"
         " 'someone/General'):\n"
         "    row = models.row(name)\n"
-        "    folder = zoo.locate(row.arguments['checkpoint'])\n"
+        "    folder = zoo.locate_checkpoint(row.arguments['checkpoint'])\n"
         "    print(row.adapter, row.method, folder, zoo.revision(folder))\n"
         "for name in ('Qwen/Qwen3-VL-4B-Instruct', 'nobody/Nothing-1B'):\n"
         "    try: models.build(name)\n"
@@ -169,29 +169,29 @@ def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [row.hub for row in zoo.CHECKPOINTS.values() if row.hub and "sam2" not in row.hub])
 def test_each_published_id_is_the_row_of_its_checkpoint(name: str) -> None:
-    row = models.row(name)
+    row = models.model_spec(name)
     assert row.arguments["checkpoint"] == name
-    assert zoo.checkpoint(name).hub == name
+    assert zoo.checkpoint_row(name).hub == name
     assert row.method == next(
         other.method
         for other in models.MODELS.values()
-        if zoo.CHECKPOINTS.get(str(other.arguments.get("checkpoint"))) is zoo.published(name)
+        if zoo.CHECKPOINTS.get(str(other.arguments.get("checkpoint"))) is zoo.published_row(name)
     )
 
 
 @pytest.mark.parametrize(
     ("raising", "near"),
     [
-        (lambda: models.row("unipixel-3B"), "unipixel-3b"),
-        (lambda: models.row("gpt4o"), "gpt-4o"),
-        (lambda: models.row("PolyU-ChenLab/UniPixel3B"), "PolyU-ChenLab/UniPixel-3B"),
-        (lambda: models.row("OpenAI/GPT-4o"), "gpt-4o"),
+        (lambda: models.model_spec("unipixel-3B"), "unipixel-3b"),
+        (lambda: models.model_spec("gpt4o"), "gpt-4o"),
+        (lambda: models.model_spec("PolyU-ChenLab/UniPixel3B"), "PolyU-ChenLab/UniPixel-3B"),
+        (lambda: models.model_spec("OpenAI/GPT-4o"), "gpt-4o"),
         (lambda: datasets.load("st_evidence_gen"), "st-evidence-gen"),
         (lambda: datasets.load("shapes-tests"), "shapes-test"),
         (lambda: preset("st_evidence"), "st-evidence"),
         (lambda: method("singleturn"), "single-turn"),
-        (lambda: zoo.checkpoint("sam2.1-bas-plus"), "sam2.1-base-plus"),
-        (lambda: fetch.fetch("st-evidence-instructs"), "st-evidence-instruct"),
+        (lambda: zoo.checkpoint_row("sam2.1-bas-plus"), "sam2.1-base-plus"),
+        (lambda: fetch.download_dataset("st-evidence-instructs"), "st-evidence-instruct"),
     ],
 )
 def test_a_misspelt_name_suggests_the_near_one(raising: object, near: str) -> None:
@@ -204,7 +204,7 @@ def test_a_misspelt_name_suggests_the_near_one(raising: object, near: str) -> No
 def test_a_name_like_no_other_suggests_nothing() -> None:
     assert suggestions.near_matches("zzzz", models.MODELS) == []
     with pytest.raises(ValueError, match="unknown model 'zzzz'") as error:
-        models.row("zzzz")
+        models.model_spec("zzzz")
     assert "did you mean" not in str(error.value)
 
 

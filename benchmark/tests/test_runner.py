@@ -42,7 +42,7 @@ def run(
     work = methods.method("single-turn")
     selection = Selection(limit=limit, only=only, shard=shard)
     return runner.run(
-        pool.Threads(model), work, "single-turn", data, folder, selection=selection, progress=False, **options
+        pool.ThreadExecutor(model), work, "single-turn", data, folder, selection=selection, progress=False, **options
     )
 
 
@@ -67,7 +67,7 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
 ) -> None:
     summary = run(model, data, tmp_path / "run")
     assert (summary.done, summary.skipped, summary.failed) == (4, 0, {})
-    about, predictions = runner.load(tmp_path / "run"), runner.latest(tmp_path / "run" / PREDICTIONS)
+    about, predictions = runner.read_run_info(tmp_path / "run"), runner.last_predictions(tmp_path / "run" / PREDICTIONS)
     assert [one.sample for one in predictions] == ["s000", "s001", "s002", "s003"]
     assert [one.answer for one in predictions] == [0, 1, 0, 1]
     assert about.identity["data_sha256"] == data.sha256
@@ -81,12 +81,12 @@ def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(bench: 
     script = json.loads(bench.replies(tmp_path / "replies.json", 2).read_text())
     model = models.build(str(tmp_path / "replies.json"))
     run(model, data, tmp_path / "run", limit=1)
-    once = runner.load(tmp_path / "run").spent
+    once = runner.read_run_info(tmp_path / "run").spent
     words = len(script["Question number 000?"]["text"].split())
     assert (once.replies, once.output_tokens, once.unpriced, once.cost) == (1, words, 1, 0.0)
     jsonl.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
     summary = run(model, data, tmp_path / "run")
-    assert summary.spent == runner.load(tmp_path / "run").spent
+    assert summary.spent == runner.read_run_info(tmp_path / "run").spent
     assert (summary.spent.replies, summary.spent.input_tokens, summary.spent.cost) == (3, 100, 0.5)
 
 
@@ -119,7 +119,7 @@ def test_a_failed_sample_is_a_record_and_is_tried_again(bench: Any, tmp_path: Pa
     second = run(model, data, tmp_path / "run")
     assert (second.done, second.skipped, second.failed) == (2, 0, {})
     assert [one.status for one in records(tmp_path / "run")] == ["failed", "failed", "ok", "ok"]
-    assert [one.status for one in runner.latest(tmp_path / "run" / PREDICTIONS)] == ["ok", "ok"]
+    assert [one.status for one in runner.last_predictions(tmp_path / "run" / PREDICTIONS)] == ["ok", "ok"]
 
 
 def test_only_the_named_samples_run_and_an_unknown_name_is_an_error(
@@ -164,7 +164,7 @@ def test_restart_begins_anew(data: Dataset, model: models.Model, tmp_path: Path)
     summary = run(model, data, tmp_path / "run", seed=7, restart=True, limit=1)
     assert (summary.done, summary.skipped) == (1, 0)
     assert [one.sample for one in records(tmp_path / "run")] == ["s000"]
-    assert runner.load(tmp_path / "run").identity["seed"] == 7
+    assert runner.read_run_info(tmp_path / "run").identity["seed"] == 7
 
 
 def test_predictions_that_no_run_describes_are_left_alone(data: Dataset, model: models.Model, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(bench: Any, tmp_pa
     out = broken(tmp_path, command(data, replies, Path()))
     assert without_times(records(out)) == without_times(records(tmp_path / "unbroken"))
     assert len(records(out)) == count
-    identities = [runner.load(folder).identity for folder in (out, tmp_path / "unbroken")]
+    identities = [runner.read_run_info(folder).identity for folder in (out, tmp_path / "unbroken")]
     assert identities[0] == identities[1]
 
 

@@ -14,7 +14,7 @@ from evqa import baselines, masks, score
 from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.temporal import tmean
-from evqa.outcomes import outcomes
+from evqa.outcomes import compare_samples
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 from evqa.score import score_presets
 from evqa.scores import read_scores, write_scores
@@ -274,7 +274,7 @@ def test_nothing_in_a_prediction_changes_a_denominator(dataset: Dataset, changes
         assert none.left_out == {}
         assert ours.groups.keys() == none.groups.keys()
     for sample, prediction in zip(samples, given_ones, strict=True):
-        (found,) = outcomes(sample, [prediction], [True])
+        (found,) = compare_samples(sample, [prediction], [True])
         if found.case.masks is not None:
             assert found.case.masks.num_frames == NUM_FRAMES
             assert all(each.num_frames == NUM_FRAMES for each in found.case.objects or ())

@@ -13,7 +13,7 @@ from PIL import Image
 from evqa.__main__ import main
 from evqa.files import tables
 from evqa.legacy import FORMATS, score_file
-from evqa.legacy.scores import Files, FileScores
+from evqa.legacy.scores import FileScores, OfficialFiles
 
 
 def written(folder: Path, name: str, value: object) -> Path:
@@ -34,7 +34,7 @@ def scored(folder: Path, name: str, predictions: object, gold: object = None, ex
         for place, value in enumerate((predictions, gold, extra))
     ]
     assert paths[0] is not None
-    return score_file(name, Files(paths[0], paths[1], paths[2]))
+    return score_file(name, OfficialFiles(paths[0], paths[1], paths[2]))
 
 
 def means(scores: FileScores, place: int = 0) -> dict[str, float | None]:
@@ -46,7 +46,7 @@ def test_every_format_says_what_it_reads_and_whose_numbers_it_gives():
         assert row.score.__doc__, name
         assert row.source, name
     with pytest.raises(ValueError, match="unknown format 'csv'; the formats are: st-evidence,"):
-        score_file("csv", Files(Path("x"), None, None))
+        score_file("csv", OfficialFiles(Path("x"), None, None))
 
 
 GOLD_VIDEO = {"v": {"duration": 40, "location": {"0": [[0, 10], [20, 30]], "1": [[0, 10]], "2": [[5, 8]]}}}
@@ -377,7 +377,7 @@ def test_davis_leaves_out_the_ends_and_tells_objects_apart(tmp_path: Path):
     labels(tmp_path / "gold", "run", [frame] * 6)
     labels(tmp_path / "gold", "walk", [frame] * 6)
     labels(tmp_path / "ours", "run", [frame * 0, *[frame] * 2, *[swapped] * 2, frame * 0])
-    files = Files(tmp_path / "ours", tmp_path / "gold", None)
+    files = OfficialFiles(tmp_path / "ours", tmp_path / "gold", None)
     one, many = score_file("davis-2016", files), score_file("davis-2017", files)
     assert one.samples["run"]["J-Mean"] == one.samples["run"]["F-Mean"] == 1.0
     assert one.samples["walk"]["J&F-Mean"] == 0.0
@@ -396,7 +396,7 @@ def test_davis_has_baselines_that_track_nothing(tmp_path: Path):
         frames.append(frame)
     labels(tmp_path / "gold", "slide", frames)
     labels(tmp_path / "ours", "slide", frames)
-    scores = score_file("davis-2017", Files(tmp_path / "ours", tmp_path / "gold", None))
+    scores = score_file("davis-2017", OfficialFiles(tmp_path / "ours", tmp_path / "gold", None))
     found = {table.name: table.metrics["J-Mean"].mean for table in scores.tables}
     assert found["predictions"] == 1.0
     assert found["the first frame's masks, unmoved"] == pytest.approx((8 / 24 + 0) / 2)
@@ -410,7 +410,7 @@ def test_davis_counts_f_by_outlines_alone_where_a_mask_fills_the_frame(tmp_path:
     labels(tmp_path / "ours", "s", [half, empty, full, full, half, half])
     labels(tmp_path / "gold", "away", [half, full, half])
     for name, key in (("davis-2016", "s"), ("davis-2017", "s/1")):
-        scores = score_file(name, Files(tmp_path / "ours", tmp_path / "gold", None))
+        scores = score_file(name, OfficialFiles(tmp_path / "ours", tmp_path / "gold", None))
         official, strict = (table.metrics["F-Mean"].mean for table in scores.tables[:2])
         assert scores.samples[key]["F-Mean"] == 3 / 4  # full against empty twice, full against full, full against half
         assert scores.samples[key]["J-Mean"] == pytest.approx((0 + 0 + 1 + 36 / 64) / 4)
@@ -426,7 +426,7 @@ def test_a_sequence_of_davis_that_counts_nowhere_is_named(tmp_path: Path, name: 
     labels(tmp_path / "gold", "blank", [square * 0] * 3)
     labels(tmp_path / "ours", "stranger", [square])
     (tmp_path / "gold" / "nothing").mkdir()
-    scores = score_file(name, Files(tmp_path / "ours", tmp_path / "gold", None))
+    scores = score_file(name, OfficialFiles(tmp_path / "ours", tmp_path / "gold", None))
     notes = "\n".join(scores.notes)
     for sequence, count in (("one", 1), ("two", 2), ("nothing", 0)):
         assert f"sequence {sequence} is in no mean: it has {count} frames, and none is left" in notes
@@ -500,7 +500,7 @@ def test_a_broken_file_is_an_error_that_says_so_or_is_noted(tmp_path: Path, name
     gold.write_bytes(content)
     problem, scores = "", None
     try:
-        scores = score_file(name, Files(predictions, gold, None))
+        scores = score_file(name, OfficialFiles(predictions, gold, None))
     except ValueError as error:
         problem = str(error)
     if scores is None:
@@ -518,7 +518,7 @@ def test_bad_records_are_named_and_nothing_else_is_lost(tmp_path: Path):
     with predictions.open("a") as file:
         file.write('{"qid": "q1", "pred_relevant_windows": "soon"}\n')
         file.write('{"qid": "q2", "pred_relevant_windows": [[1e999, 2]]}\n{oops\n')
-    scores = score_file("rextime", Files(predictions, written(tmp_path, "g.jsonl", gold), None))
+    scores = score_file("rextime", OfficialFiles(predictions, written(tmp_path, "g.jsonl", gold), None))
     assert [note.split(" is left out")[0] for note in scores.notes] == ["p.jsonl:2", "p.jsonl:3", "p.jsonl:4"]
     assert scores.tables[0].metrics["VQA"].mean == pytest.approx(1 / 3)
     assert scores.tables[0].metrics["VQA"].n_missing == 2
@@ -563,7 +563,7 @@ def test_a_folder_of_davis_that_is_not_there_is_an_error(tmp_path: Path, missing
     for name, folder in folders.items():
         (folder / "s" if name != missing else tmp_path).mkdir(parents=True, exist_ok=True)
     with pytest.raises(ValueError, match=f"{missing} is no folder"):
-        score_file("davis-2016", Files(folders["ours"], folders["gold"], None))
+        score_file("davis-2016", OfficialFiles(folders["ours"], folders["gold"], None))
 
 
 def test_a_gold_file_without_a_question_is_no_score(tmp_path: Path):

@@ -61,7 +61,7 @@ def segment(run: Path, script: object, *options: str) -> int:
 
 
 def found(folder: Path) -> dict[str, Prediction]:
-    return {one.sample: one for one in runner.latest(folder / PREDICTIONS)}
+    return {one.sample: one for one in runner.last_predictions(folder / PREDICTIONS)}
 
 
 def columns(prediction: Prediction) -> dict[str | None, list[int]]:
@@ -105,8 +105,8 @@ def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> None:
     segment(first, SEGMENTER, "--mode", "separate")
-    assert runner.load(first).spent.replies == 3, "the fourth one failed"
-    spent = runner.load(first.with_name("run-separate")).spent
+    assert runner.read_run_info(first).spent.replies == 3, "the fourth one failed"
+    spent = runner.read_run_info(first.with_name("run-separate")).spent
     assert (spent.replies, spent.output_tokens) == (2, 2), "one drawing an expression"
 
 
@@ -183,7 +183,7 @@ def test_a_model_that_draws_nothing_is_told_apart_from_one_that_sees_nothing(fir
 
 
 def test_a_model_behind_an_api_is_not_paid_for_masks(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = str(runner.load(first).identity["data"])
+    data = str(runner.read_run_info(first).identity["data"])
     for command in (["segment", str(first)], ["benchmark", data, str(first.with_name("general.json"))]):
         assert main([*command, "--with", "gemini-2.5-pro"]) == 2
         assert "replies in words alone: choose a model that draws" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Selected, Span
 from evqa.scores import read_scores
-from evqa.shards import Selection, Shard, in_both, united
+from evqa.shards import Selection, Shard, intersection_of, union_of
 
 Bench = Any
 """The fixture of conftest.py."""
@@ -70,7 +70,7 @@ def test_the_selection_grows_with_each_call_and_starts_anew_with_restart(
         (("--limit", "2"), Selected(), 7),
     ):
         assert main([*command, *options]) == 0
-        assert runner.load(run).selection == selection, options
+        assert runner.read_run_info(run).selection == selection, options
         lines, entry = scored(run, capsys)
         assert entry["counts"]["samples"] == entry["counts"]["ok"] == count
         assert lines[0].startswith("PARTIAL") == (count < 7)
@@ -81,7 +81,7 @@ def test_a_shard_is_partial_and_a_merged_run_lacks_what_its_other_shards_owe(
 ):
     run = tmp_path / "run"
     assert main([*command, "--shard", "1/2", "--limit", "6"]) == 0
-    assert runner.load(run / "shard-1-of-2").selection == Selected(limit=6, shard="1/2")
+    assert runner.read_run_info(run / "shard-1-of-2").selection == Selected(limit=6, shard="1/2")
     assert scored(run / "shard-1-of-2", capsys)[0][0] == "PARTIAL 3 of 7 samples (--limit 6 --shard 1/2)"
     assert main(["merge", str(run)]) == 1
     assert "3 predicted, 0 failed, 3 missing" in capsys.readouterr().out
@@ -103,14 +103,14 @@ def test_a_run_that_does_not_say_what_it_was_asked_for_is_scored_on_all(
     (run / "run.json").write_text(json.dumps(about))
     assert scored(run, capsys)[1]["counts"]["missing"] == 5
     assert main([*command, "--limit", "3"]) == 0
-    assert runner.load(run).selection is None
+    assert runner.read_run_info(run).selection is None
 
 
 def test_a_selection_of_nothing_is_refused(tmp_path: Path, command: list[str], capsys: Capture):
     run = tmp_path / "run"
     assert main([*command, "--limit", "2"]) == 0
-    about = runner.load(run)
-    runner.describe(run, about.model_copy(update={"selection": Selected(only=())}))
+    about = runner.read_run_info(run)
+    runner.write_run_info(run, about.model_copy(update={"selection": Selected(only=())}))
     assert main(["score", str(run)]) == 2
     assert "there is nothing to score" in capsys.readouterr().err
 
@@ -175,13 +175,17 @@ def test_tables_and_comparisons_read_files_of_scores_also_of_an_earlier_version(
 
 def test_selections_are_joined_in_their_plainest_form(data: Dataset):
     first, last = Selection(limit=2), Selection(only=["s006"])
-    assert united([first, last], data).record() == Selected(only=("s000", "s001", "s006"))
-    assert united([first, Selection()], data) == Selection()
-    assert united([Selection(shard=Shard(index, 3)) for index in range(3)], data) == Selection()
-    assert united([Selection(only=["s001", "s000"]), Selection(limit=1)], data).record().only == ("s001", "s000")
-    assert in_both(Selection(), first, data) == first
-    assert in_both(Selection(limit=5), Selection(shard=Shard(0, 2)), data).record().only == ("s000", "s002", "s004")
-    assert [sample.id for sample in in_both(first, last, data).of(data)] == []
+    assert union_of([first, last], data).record() == Selected(only=("s000", "s001", "s006"))
+    assert union_of([first, Selection()], data) == Selection()
+    assert union_of([Selection(shard=Shard(index, 3)) for index in range(3)], data) == Selection()
+    assert union_of([Selection(only=["s001", "s000"]), Selection(limit=1)], data).record().only == ("s001", "s000")
+    assert intersection_of(Selection(), first, data) == first
+    assert intersection_of(Selection(limit=5), Selection(shard=Shard(0, 2)), data).record().only == (
+        "s000",
+        "s002",
+        "s004",
+    )
+    assert [sample.id for sample in intersection_of(first, last, data).of(data)] == []
 
 
 # Questions

@@ -122,7 +122,7 @@ def test_a_written_split_reads_back_with_its_masks_and_times(written, split):
     dataset = datasets.load(str(written / split))
     assert not dataset.rejected
     for sample in dataset.samples:
-        video = media.probe(sample.video)
+        video = media.probe_video(sample.video)
         seed, level = int(sample.video_id.removeprefix("shapes_")), int(sample.tags["level"])
         made = scene(seed, level)
         assert (video.num_frames, video.width, video.height) == (made.num_frames, SIZE, SIZE)
@@ -141,7 +141,7 @@ def test_the_training_split_has_frames_and_run_lengths(written):
     dataset = datasets.load(str(written / "train"))
     assert len(dataset.samples) == 12
     for sample in dataset.samples:
-        video = media.probe(sample.video)
+        video = media.probe_video(sample.video)
         made = scene(int(sample.video_id.removeprefix("shapes_")), int(sample.tags["level"]))
         assert video.num_frames == made.num_frames
         assert len(sample.tracks) == 1

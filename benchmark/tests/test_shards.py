@@ -10,7 +10,7 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.runner import PREDICTIONS, RUN
 from evqa.schema import Prediction, Turn, Usage
-from evqa.shards import Selection, Shard, plain, shards_of
+from evqa.shards import Selection, Shard, file_name_of, shards_of
 
 Bench = Any
 """The fixture of conftest.py."""
@@ -50,14 +50,14 @@ def test_what_is_no_shard_is_refused_with_the_form(text: str) -> None:
 
 
 def test_a_name_becomes_one_part_of_a_path() -> None:
-    assert plain("outputs/shapes/model.json") == "shapes-model"
-    assert plain("st-evidence-3b") == "st-evidence-3b"
-    assert plain("data/set-1.0") == "data-set-1.0"
+    assert file_name_of("outputs/shapes/model.json") == "shapes-model"
+    assert file_name_of("st-evidence-3b") == "st-evidence-3b"
+    assert file_name_of("data/set-1.0") == "data-set-1.0"
 
 
 def test_no_two_models_share_a_folder() -> None:
-    assert len({plain(name) for name in models.MODELS}) == len(models.MODELS)
-    assert plain("qwen2.5-vl-7b") == "qwen2.5-vl-7b"
+    assert len({file_name_of(name) for name in models.MODELS}) == len(models.MODELS)
+    assert file_name_of("qwen2.5-vl-7b") == "qwen2.5-vl-7b"
 
 
 def test_shards_are_merged_into_what_an_unbroken_run_gives(
@@ -73,11 +73,11 @@ def test_shards_are_merged_into_what_an_unbroken_run_gives(
     assert bench.latest(folder) == bench.latest(tmp_path / "unbroken")
     order = [one.sample for one in bench.records(folder)]
     assert order == [sample.id for sample in data.samples], "in the order of the data set"
-    spent = runner.load(folder).spent
-    assert spent == runner.load(tmp_path / "unbroken").spent
+    spent = runner.read_run_info(folder).spent
+    assert spent == runner.read_run_info(tmp_path / "unbroken").spent
     assert main(["merge", str(folder)]) == 0
-    assert runner.load(folder).spent == spent, "what was merged before is not counted again"
-    assert runner.load(folder).identity == runner.load(tmp_path / "unbroken").identity
+    assert runner.read_run_info(folder).spent == spent, "what was merged before is not counted again"
+    assert runner.read_run_info(folder).identity == runner.read_run_info(tmp_path / "unbroken").identity
     assert bench.run(model, data, folder).skipped == 7
 
 
@@ -129,8 +129,8 @@ def test_what_failed_replies_took_is_counted_by_whatever_follows_a_merge(
     assert bench.run(model, data, folder).spent.cost == 0.5
     main(["merge", str(folder)])
     main(["merge", str(folder)])
-    assert runner.load(folder).spent.cost == 0.5
-    assert runner.load(folder).spent.replies == 8
+    assert runner.read_run_info(folder).spent.cost == 0.5
+    assert runner.read_run_info(folder).spent.replies == 8
 
 
 def test_shards_of_different_runs_are_not_merged(

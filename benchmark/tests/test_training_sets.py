@@ -16,7 +16,7 @@ from published_layouts import FRAMES, mask, rle, rles, union, write_json
 
 from evqa import datasets, masks, media
 from evqa.dataset_rows import DATASETS
-from evqa.schema import NO_VIDEO, Exchange, Span
+from evqa.schema import NO_VIDEO, Span, TrainingExchange
 from evqa.tasks import TASKS, json_items, pickled, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,7 +227,7 @@ def test_ref_sav_masks_are_on_every_fourth_frame_of_the_video(tmp_path):
     assert sample.frames == (0, 4, 8, 12, 16, 20)
     assert_draws(samples["sav_000001_0"], (1,), step=4)
     assert_draws(sample, (2,), step=4)
-    video = media.probe(sample.video)
+    video = media.probe_video(sample.video)
     assert video.times[list(sample.frames)].tolist() == pytest.approx([frame / 6 for frame in range(6)])
 
 
@@ -245,13 +245,13 @@ def test_conversations_keep_their_turns_and_lose_the_mark_of_the_picture(tmp_pat
     samples, done = prepared("llava-instruct", tmp_path)
     image, video, words = samples.values()
     assert image.turns == (
-        Exchange(question="What is red?", response="A square."),
-        Exchange(question="And blue?", response="One too."),
+        TrainingExchange(question="What is red?", response="A square."),
+        TrainingExchange(question="And blue?", response="One too."),
     )
     assert image.video == tmp_path / "coco/train2017/1.jpg"
     assert video.video == tmp_path / "videogpt_plus/activitynet/v.mp4"
     assert (video.question, video.duration, words.video) == ("What moves?", 1.0, NO_VIDEO)
-    assert media.probe(image.video).num_frames == 1
+    assert media.probe_video(image.video).num_frames == 1
     assert done.without_video == 0
 
 
@@ -381,7 +381,7 @@ def test_a_json_object_is_read_by_entry(tmp_path):
     value = {"a": [1, {"b": '}],"\\'}], 'c \u00e9 "': None, "d": {}, "e": [], "f": "x,y:{"}
     for indent in (None, 1):
         (tmp_path / "x.json").write_text(json.dumps(value, indent=indent))
-        with json_items.opened(tmp_path / "x.json") as entries:
+        with json_items.open_json(tmp_path / "x.json") as entries:
             assert {key: entries[key] for key in entries} == value
             assert len(entries) == 5
             assert "b" not in entries
@@ -412,7 +412,7 @@ def test_a_catalogue_gives_the_samples_that_load_gives_one_by_one(tmp_path):
     path = prepared("mevis", tmp_path)[1].path
     with path.open("a") as file:
         file.write("\nno record\n")
-    found = datasets.catalogue(str(tmp_path), lambda sample: "odd" if sample.id == "c3_0" else None)
+    found = datasets.open_lazy(str(tmp_path), lambda sample: "odd" if sample.id == "c3_0" else None)
     assert (len(found), found.left_out, [bad.line for bad in found.rejected]) == (1, {"odd": 1}, [4])
     whole = datasets.load(str(tmp_path))
     assert found.sha256 == whole.sha256
@@ -424,7 +424,7 @@ def test_a_catalogue_gives_the_samples_that_load_gives_one_by_one(tmp_path):
 def test_a_byte_order_mark_costs_no_sample(tmp_path):
     path = prepared("mevis", tmp_path)[1].path
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    found, whole = datasets.catalogue(str(tmp_path), lambda sample: None), datasets.load(str(tmp_path))
+    found, whole = datasets.open_lazy(str(tmp_path), lambda sample: None), datasets.load(str(tmp_path))
     assert [sample.id for sample in found] == [sample.id for sample in whole.samples] == ["c3_0", "c3_1"]
     assert [found[0].id, whole.rejected] == ["c3_0", ()]
 

@@ -20,7 +20,7 @@ from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Span, Track, Turn
 from evqa.score import score_presets
 from evqa.view import Curve, training_curves, write_page
-from evqa.view.page import chosen
+from evqa.view.page import selected_samples
 
 HEIGHT, WIDTH, SIDE, NUM_FRAMES, FPS = 96, 160, 32, 24, 6
 HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> & $x_{1}$ {{index}}"
@@ -513,10 +513,10 @@ def test_a_broken_video_is_a_note_on_its_sample(tmp_path, browser):
 
 def test_a_limit_spreads_samples_evenly_and_refuses_less_than_one(tmp_path):
     samples = make_dataset(tmp_path).samples * 4
-    assert [number for number, _ in chosen(samples, 3)] == [0, 4, 8]
-    assert [number for number, _ in chosen(samples, 50)] == list(range(12))
+    assert [number for number, _ in selected_samples(samples, 3)] == [0, 4, 8]
+    assert [number for number, _ in selected_samples(samples, 50)] == list(range(12))
     with pytest.raises(ValueError, match="at least one sample, got limit=0"):
-        chosen(samples, 0)
+        selected_samples(samples, 0)
 
 
 def test_a_span_without_a_sensible_end_leaves_a_page(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from evqa import media, models, zoo
-from evqa.models.base import Clip, Message, Still
+from evqa.models.base import ImagePart, Message, VideoPart
 
 ENGINE_ARGUMENTS = {"limit_mm_per_prompt", "max_model_len", "gpu_memory_utilization"}
 """Some of `EngineArgs`, which LLM takes by name besides its own."""
@@ -106,7 +106,7 @@ def test_a_question_is_asked_as_vllm_documents_it(vllm: Path, clip: Path, tmp_pa
 
     picture = tmp_path / "option.png"
     Image.new("RGB", (64, 48)).save(picture)
-    assert zoo.locate("qwen3-vl-8b") == vllm
+    assert zoo.locate_checkpoint("qwen3-vl-8b") == vllm
     model: Any = models.build("qwen3-vl-8b-vllm", tensor_parallel=2, batch_size=4)
     assert model._engine.built == {
         "model": str(vllm),
@@ -114,7 +114,7 @@ def test_a_question_is_asked_as_vllm_documents_it(vllm: Path, clip: Path, tmp_pa
         "dtype": "auto",
         "limit_mm_per_prompt": {"image": 768 + 8},
     }
-    reply = model.generate((Message("user", (Clip(clip), "Which?", Still(picture))),))
+    reply = model.generate((Message("user", (VideoPart(clip), "Which?", ImagePart(picture))),))
     assert (reply.text, reply.finish) == ("4 pictures, Which?", "stop")
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (7, 3)
     assert model.settings["engine"] == "vllm"
@@ -123,4 +123,4 @@ def test_a_question_is_asked_as_vllm_documents_it(vllm: Path, clip: Path, tmp_pa
 
 def test_a_reply_that_is_cut_says_so(vllm: Path, clip: Path) -> None:
     model = models.build("qwen3-vl-8b-vllm", max_tokens=1)
-    assert model.generate((Message("user", (Clip(clip), "Which?")),)).finish == "length"
+    assert model.generate((Message("user", (VideoPart(clip), "Which?")),)).finish == "length"

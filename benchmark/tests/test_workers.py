@@ -21,7 +21,7 @@ from evqa import cluster as ray_cluster
 from evqa import datasets, masks, methods, models, pool, runner, workers, zoo
 from evqa.datasets import Dataset
 from evqa.models.base import Model
-from evqa.runner import PREDICTIONS, Work
+from evqa.runner import PREDICTIONS, Predictor
 from evqa.schema import Prediction, Sample
 from evqa.shards import Selection
 
@@ -67,7 +67,7 @@ def started() -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="evqa-ray-", dir="/tmp") as folder:  # a socket's path is short
             process = subprocess.Popen(
                 [*start, f"--temp-dir={folder}"],
-                env=environment() | ray_cluster.QUIET_AND_PATIENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
+                env=environment() | ray_cluster.RAY_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -115,9 +115,9 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
 
-def run(replies: Path, data: Dataset, folder: Path, count: int, work: Work | None = None) -> runner.RunSummary:
+def run(replies: Path, data: Dataset, folder: Path, count: int, work: Predictor | None = None) -> runner.RunSummary:
     work = work or methods.method("single-turn")
-    with workers.hired(workers.Recipe(model=str(replies)), count) as crew:
+    with workers.ray_executor(workers.WorkerConfig(model=str(replies)), count) as crew:
         return runner.run(crew, work, "single-turn", data, folder, selection=Selection(), progress=False)
 
 
@@ -131,8 +131,10 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     assert (summary.done, summary.skipped, summary.failed) == (alone.done, alone.skipped, alone.failed)
     assert bench.latest(tmp_path / "run") == bench.latest(tmp_path / "alone")
     for part in ("identity", "spent"):
-        assert getattr(runner.load(tmp_path / "run"), part) == getattr(runner.load(tmp_path / "alone"), part)
-    assert runner.load(tmp_path / "run").spent.replies == 9
+        assert getattr(runner.read_run_info(tmp_path / "run"), part) == getattr(
+            runner.read_run_info(tmp_path / "alone"), part
+        )
+    assert runner.read_run_info(tmp_path / "run").spent.replies == 9
     order = [one.sample for one in bench.records(tmp_path / "run")]
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
@@ -175,8 +177,8 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_only_its_sample_fails(
         return Prediction(sample=sample.id, status="ok")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 5)))
-    recipe = workers.Recipe(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with workers.hired(recipe, 1, timeout=1.0) as crew:
+    recipe = workers.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with workers.ray_executor(recipe, 1, timeout=1.0) as crew:
         found = {one.sample: one.error for one in crew.predict(data.samples, hanging)}
         dead = [int(path.name.removeprefix("pid-")) for path in marks.glob("pid-*")]
         until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
@@ -224,12 +226,12 @@ def test_workers_that_die_whatever_the_sample_end_the_run_with_the_reason(
 
 
 def test_a_model_that_cannot_be_built_is_the_same_error_as_in_one_process(joined: str, tmp_path: Path) -> None:
-    recipe = workers.Recipe(model=str(tmp_path / "no.json"))
-    with pytest.raises(ValueError, match=r"no such file: .*no\.json"), workers.hired(recipe, 1):
+    recipe = workers.WorkerConfig(model=str(tmp_path / "no.json"))
+    with pytest.raises(ValueError, match=r"no such file: .*no\.json"), workers.ray_executor(recipe, 1):
         pass
     (tmp_path / "bad.json").write_text("[]")
-    recipe = workers.Recipe(model=str(tmp_path / "bad.json"))
-    with pytest.raises(ValueError, match=r"^\S*bad\.json is no file of replies"), workers.hired(recipe, 1):
+    recipe = workers.WorkerConfig(model=str(tmp_path / "bad.json"))
+    with pytest.raises(ValueError, match=r"^\S*bad\.json is no file of replies"), workers.ray_executor(recipe, 1):
         pass
 
 
@@ -250,7 +252,7 @@ def test_a_run_whose_workers_and_driver_are_killed_ends_as_an_unbroken_one(
     done = [one.sample for one in bench.records(out) if one.status == "ok"]
     assert sorted(done) == [f"s{number:03d}" for number in range(count)], "each sample exactly once"
     assert bench.latest(out) == bench.latest(tmp_path / "unbroken")
-    assert runner.load(out).identity == runner.load(tmp_path / "unbroken").identity
+    assert runner.read_run_info(out).identity == runner.read_run_info(tmp_path / "unbroken").identity
 
 
 def is_broken(command: list[str], out: Path, plan: Iterable[tuple[str, float]]) -> bool:
@@ -329,7 +331,7 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
     tmp_path: Path, joined: str, bench: Bench
 ) -> None:
     never_asked = {"base_url": "http://127.0.0.1:9", "model_id": "m", "concurrency": AT_ONCE}
-    recipe = workers.Recipe(model="openai-compatible", overrides=never_asked)
+    recipe = workers.WorkerConfig(model="openai-compatible", overrides=never_asked)
     marks = tmp_path / "marks"
     marks.mkdir()
 
@@ -351,7 +353,7 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
         return Prediction(sample=sample.id, status="failed", error="alone" if is_again and not company else "")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 6)))
-    with workers.hired(recipe, 1) as crew:
+    with workers.ray_executor(recipe, 1) as crew:
         assert crew.size == AT_ONCE
         found = {one.sample: one.error for one in crew.predict(data.samples, deadly)}
     assert sorted(found) == [f"s{number:03d}" for number in range(6)]
@@ -363,10 +365,10 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
     if zoo.missing_files(ROOT / "model_zoo" / "tiny"):
         pytest.skip("model_zoo/tiny has no weights: git checkout model_zoo")
     data = datasets.load(str(bench.data(tmp_path / "data", 10, frames=(6, 9))))
-    in_pairs = workers.Recipe(model="tiny", overrides={"batch_size": AT_ONCE // 2})
+    in_pairs = workers.WorkerConfig(model="tiny", overrides={"batch_size": AT_ONCE // 2})
     work = methods.method("single-turn")
-    alone = {one.sample: one for one in pool.Threads(models.build("tiny")).predict(data.samples, work)}
-    with workers.hired(in_pairs, 1) as crew:
+    alone = {one.sample: one for one in pool.ThreadExecutor(models.build("tiny")).predict(data.samples, work)}
+    with workers.ray_executor(in_pairs, 1) as crew:
         assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
         predicted = crew.predict(data.samples, work)
         first = next(predicted)
@@ -412,15 +414,15 @@ def test_a_disk_that_is_full_or_read_only_ends_a_run_of_workers_and_loses_nothin
 
 
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
-    def named(name: str) -> Work:
+    def named(name: str) -> Predictor:
         def work(model: Model, sample: Sample) -> Prediction:
             return Prediction(sample=sample.id, status="failed", error=f"{name} {id(model)} {os.getpid()}")
 
         return work
 
     data = datasets.load(str(bench.data(tmp_path / "data", 4)))
-    recipe = workers.Recipe(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with workers.hired(recipe, 1) as crew:
+    recipe = workers.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with workers.ray_executor(recipe, 1) as crew:
         first = {one.error for one in crew.predict(data.samples, named("separate"))}
         second = {one.error for one in crew.predict(data.samples, named("concat"))}
     assert len(first) == len(second) == 1

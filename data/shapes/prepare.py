@@ -30,14 +30,14 @@ from tqdm import tqdm
 
 from evqa import masks, media, roots
 from evqa.jsonl import write_records
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 from evqa.tasks import st_evidence
 from evqa.tasks.shapes import draw as drawing
 from evqa.tasks.shapes import questions as asking
 from evqa.tasks.shapes import scene as staging
 from evqa.tasks.shapes.draw import draw
-from evqa.tasks.shapes.questions import Question, expression, questions
-from evqa.tasks.shapes.scene import FPS, Scene, scene
+from evqa.tasks.shapes.questions import ShapesQuestion, expression, questions
+from evqa.tasks.shapes.scene import FPS, SyntheticScene, scene
 
 HERE = Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
 
@@ -49,7 +49,7 @@ class Plan:
     """How a split is drawn."""
 
     first_seed: int
-    """Scene seeds are first_seed, first_seed + 1, ...; ranges of splits are 100,000 apart."""
+    """SyntheticScene seeds are first_seed, first_seed + 1, ...; ranges of splits are 100,000 apart."""
     clips: int
     questions: int
     """Questions drawn per clip, over all types."""
@@ -156,18 +156,18 @@ def _write_clip(job: tuple[Path, Split, Plan, int]) -> list[dict[str, object]]:
     return rows
 
 
-def _draw_questions(rng: np.random.Generator, made: Scene, count: int) -> list[Question]:
-    """Question types first, so that each is equally likely, then a question of the type."""
+def _draw_questions(rng: np.random.Generator, made: SyntheticScene, count: int) -> list[ShapesQuestion]:
+    """ShapesQuestion types first, so that each is equally likely, then a question of the type."""
     asked = questions(made)
     kinds = sorted({question.kind for question in asked})
-    picked: list[Question] = []
+    picked: list[ShapesQuestion] = []
     for kind in rng.permutation(kinds)[:count]:
         of_kind = [question for question in asked if question.kind == kind]
         picked.append(of_kind[int(rng.integers(len(of_kind)))])
     return picked
 
 
-def _row(entry: str, name: str, video: str, made: Scene, question: Question) -> dict[str, object]:
+def _row(entry: str, name: str, video: str, made: SyntheticScene, question: ShapesQuestion) -> dict[str, object]:
     thing = made.things[question.target]
     return {
         "entry_id": entry,
@@ -189,7 +189,7 @@ def _row(entry: str, name: str, video: str, made: Scene, question: Question) -> 
 def _write_frames(folder: Path, video: Path) -> None:
     """The frames of the written file (not of the drawing), as the published training set has them."""
     folder.mkdir(parents=True)
-    facts = media.probe(video)
+    facts = media.probe_video(video)
     for index, frame in media.frames(facts, range(facts.num_frames)):
         Image.fromarray(frame).save(folder / f"frame_{index:04d}.jpg", quality=95)
 
@@ -210,5 +210,5 @@ def _write_masks(folder: Path, entry: str, evidence: np.ndarray, *, train: bool)
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         tyro.cli(main)

@@ -75,7 +75,7 @@ def oracle_model(oracle, oracle_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("oracle")
     (folder / "model.safetensors").symlink_to(oracle / "weights_tiny.safetensors")
     oracle_config.save_pretrained(folder)
-    return checkpoints.load(folder)
+    return checkpoints.load_checkpoint(folder)
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +177,7 @@ def tiny_checkpoint(tokenizer, tmp_path_factory) -> Path:
     from unipixel.model import checkpoints
 
     folder = tmp_path_factory.mktemp("checkpoint")
-    checkpoints.save(make_tiny_model(make_tiny_config(tokenizer)), folder, tokenizer)
+    checkpoints.save_checkpoint(make_tiny_model(make_tiny_config(tokenizer)), folder, tokenizer)
     return folder
 
 
@@ -284,7 +284,7 @@ def speaker(tiny_model, tokenizer, tmp_path):
             model.model.language_model.embed_tokens.weight[:, 0] = 50.0
             model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
         folder = tmp_path / "checkpoint"
-        checkpoints.save(model, folder, tokenizer)
+        checkpoints.save_checkpoint(model, folder, tokenizer)
         return UniPixelChat(checkpoint=str(folder), **{"max_new_tokens": 2, "num_frames": 4, **arguments})
 
     return make

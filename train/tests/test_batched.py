@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evqa.models.base import Clip, Message
+from evqa.models.base import Message, VideoPart
 from evqa.models.sampling import Sampling
 from unipixel.data import conversation, frames
 
@@ -12,8 +12,8 @@ def a_question(tokenizer, text, num_frames, side, seed):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (num_frames, side, side, 3), generator=generator, dtype=torch.uint8).numpy()
     patches = frames.llm_pixels(images, side * side, side * side)
-    messages = [Message("user", (Clip(__file__), text))]
-    encoded = conversation.encode(tokenizer, messages, [patches.num_tokens], reply=True)
+    messages = [Message("user", (VideoPart(__file__), text))]
+    encoded = conversation.encode_conversation(tokenizer, messages, [patches.num_tokens], reply=True)
     times = [0.7 * index for index in range(num_frames)]
     return encoded.input_ids, patches, times
 
@@ -31,7 +31,7 @@ def test_a_left_padded_batch_writes_what_each_row_writes_alone(tiny_model, token
         tiny_model.model.language_model.embed_tokens.weight[seg] *= 3
     options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
     alone = [
-        tiny_model.write(
+        tiny_model.generate_one(
             ids[None],
             pixel_values_videos=patches.pixel_values,
             video_grid_thw=patches.grid_thw[None],
@@ -43,7 +43,7 @@ def test_a_left_padded_batch_writes_what_each_row_writes_alone(tiny_model, token
     longest = max(len(ids) for ids, _, _ in rows)
     padded = [torch.nn.functional.pad(ids, (longest - len(ids), 0), value=tokenizer.pad_token_id) for ids, _, _ in rows]
     mask = torch.stack([(torch.arange(longest) >= longest - len(ids)).long() for ids, _, _ in rows])
-    together = tiny_model.write_all(
+    together = tiny_model.generate_with_mask_prompts(
         torch.stack(padded),
         attention_mask=mask,
         pixel_values_videos=torch.cat([patches.pixel_values for _, patches, _ in rows]),
@@ -60,16 +60,16 @@ def test_a_left_padded_batch_writes_what_each_row_writes_alone(tiny_model, token
 def test_a_row_of_a_batch_ends_at_its_own_first_end(tiny_model):
     ids = torch.tensor([5, 7, 2, 0, 0])
     states = torch.arange(5.0)[:, None].expand(5, 64)
-    written = tiny_model._written(ids, states, [2, 0])
+    written = tiny_model._generations(ids, states, [2, 0])
     assert written.ids.tolist() == [5, 7, 2]
     assert written.states[:, 0].tolist() == [0.0, 1.0, 2.0]
-    assert len(tiny_model._written(ids, states, None).ids) == 5
+    assert len(tiny_model._generations(ids, states, None).ids) == 5
 
 
 def test_log_probabilities_are_those_of_the_logits_that_chose_the_tokens(tiny_model, tokenizer):
     ids, patches, _ = a_question(tokenizer, "Who?", 2, 84, 4)
     inputs = {"pixel_values_videos": patches.pixel_values, "video_grid_thw": patches.grid_thw[None]}
-    written = tiny_model.write(ids[None], **inputs, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    written = tiny_model.generate_one(ids[None], **inputs, max_new_tokens=6, do_sample=False, eos_token_id=None)
     with torch.no_grad():
         again = tiny_model(torch.cat([ids, written.ids])[None], **inputs).logits[0, len(ids) - 1 : -1]
         ours = tiny_model.log_probabilities(written.states)
@@ -79,7 +79,7 @@ def test_log_probabilities_are_those_of_the_logits_that_chose_the_tokens(tiny_mo
 
 def test_a_cache_goes_on_where_a_padded_prompt_ended(tiny_model, tokenizer):
     """Positions of later tokens count real tokens, not the padding in front of them."""
-    short, long = (torch.tensor(conversation.plain(tokenizer, text)) for text in ("Ab c", "Somewhat longer"))
+    short, long = (torch.tensor(conversation.encode_plain(tokenizer, text)) for text in ("Ab c", "Somewhat longer"))
     ids = torch.stack([torch.nn.functional.pad(short, (len(long) - len(short), 0)), long])
     mask = torch.stack([(torch.arange(len(long)) >= len(long) - len(row)).long() for row in (short, long)])
     after = torch.tensor([[40], [41]])

@@ -17,7 +17,7 @@ def speaking(tiny_model, tokenizer, tmp_path):
         tiny_model.model.language_model.embed_tokens.weight[tiny_model.config.seg_token_id] *= 3
         tiny_model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(5.0)
     folder = tmp_path / "speaking"
-    checkpoints.save(tiny_model, folder, tokenizer)
+    checkpoints.save_checkpoint(tiny_model, folder, tokenizer)
     return folder
 
 
@@ -32,7 +32,7 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         chat.model.write_all = lambda write=write_all, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
-        crew = pool.Threads(chat)
+        crew = pool.ThreadExecutor(chat)
         assert crew.size == (8 if size > 1 else 1)
         found[size] = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
@@ -61,7 +61,7 @@ def silent(tiny_model, tokenizer, tmp_path):
         tiny_model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(tiny_model.lm_head.weight))
         tiny_model.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>"), 0] = 1.0
         tiny_model.model.language_model.embed_tokens.weight[:, 0] = 50.0
-    checkpoints.save(tiny_model, tmp_path / "silent", tokenizer)
+    checkpoints.save_checkpoint(tiny_model, tmp_path / "silent", tokenizer)
     return tmp_path / "silent"
 
 

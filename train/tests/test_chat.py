@@ -6,11 +6,11 @@ import torch
 
 from evqa import masks, media
 from evqa.models import build
-from evqa.models.base import Clip, Message
+from evqa.models.base import Message, VideoPart
 from unipixel.chat import UniPixelChat
 from unipixel.data.frames import decoder_frames
 from unipixel.model import checkpoints
-from unipixel.tracks import Scene, tracks
+from unipixel.tracks import SegmentationRequest, segment_video
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def checkpoint(tiny_model, tokenizer, tmp_path):
         tiny_model.model.language_model.embed_tokens.weight[:, 0] = 50.0
         tiny_model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
     folder = tmp_path / "checkpoint"
-    checkpoints.save(tiny_model, folder, tokenizer)
+    checkpoints.save_checkpoint(tiny_model, folder, tokenizer)
     return folder
 
 
 def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
-    reply = chat.generate([Message("user", (Clip(video), "Where is the square?"))])
+    reply = chat.generate([Message("user", (VideoPart(video), "Where is the square?"))])
     assert reply.text == "<|seg|><|seg|>"
     assert reply.finish == "length"
     assert reply.usage.output_tokens == 2
@@ -49,9 +49,9 @@ def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint
 def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4)
     prompts = torch.randn(3, 2, 64)
-    found = media.probe(video)
-    drawn = tracks(chat.model.sam2, Scene(found, chat.policy.visits(found, "Answer: A."), prompts))
-    squares = decoder_frames(media.load(found, range(9)), chat.model.sam2.side)
+    found = media.probe_video(video)
+    drawn = segment_video(chat.model.sam2, SegmentationRequest(found, chat.policy.plan(found, "Answer: A."), prompts))
+    squares = decoder_frames(media.load_frames(found, range(9)), chat.model.sam2.side)
     for index, frame in enumerate(chat.model.segment(prompts, squares, (48, 64))):
         for track, mask in zip(drawn, frame.masks, strict=True):
             kept = masks.decode(track.masks[index]) if index in track.masks else np.zeros((48, 64), dtype=bool)
@@ -61,17 +61,20 @@ def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
 
 def test_the_model_is_told_the_true_seconds_of_the_frames_it_sees(checkpoint, video):
     chat = UniPixelChat(checkpoint=str(checkpoint), fps=2.0, max_frames=3)
-    watched = chat.reader.watch([Message("user", (Clip(video), "?"))])
+    watched = chat.reader.load_video([Message("user", (VideoPart(video), "?"))])
     assert watched.indices == [0, 4, 8]
     assert watched.times == pytest.approx([0.0, 1.0, 2.0])
     assert watched.patches.grid_thw.tolist()[0] == 2
-    assert chat.reader.watch([Message("user", (Clip(video), "And now?"))]) is watched, (
+    assert chat.reader.load_video([Message("user", (VideoPart(video), "And now?"))]) is watched, (
         "a second question decodes nothing"
     )
 
 
 def test_the_checkpoint_says_how_many_frames_unless_the_user_does(checkpoint, video):
-    assert len(UniPixelChat(checkpoint=str(checkpoint)).reader.watch([Message("user", (Clip(video),))]).indices) == 6
+    assert (
+        len(UniPixelChat(checkpoint=str(checkpoint)).reader.load_video([Message("user", (VideoPart(video),))]).indices)
+        == 6
+    )
     with pytest.raises(ValueError, match=r"give one of num_frames=3, fps=1\.0"):
         UniPixelChat(checkpoint=str(checkpoint), num_frames=3, fps=1.0)
 
@@ -98,25 +101,25 @@ def test_a_question_without_a_video_is_answered_without_masks(checkpoint):
 def test_two_videos_and_a_missing_one_are_refused(checkpoint, video, tmp_path):
     chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=1)
     with pytest.raises(ValueError, match="one video per conversation"):
-        chat.generate([Message("user", (Clip(video), Clip(tmp_path / "b.mp4")))])
+        chat.generate([Message("user", (VideoPart(video), VideoPart(tmp_path / "b.mp4")))])
     with pytest.raises((ValueError, FileNotFoundError), match="gone"):
-        chat.generate([Message("user", (Clip(tmp_path / "gone.mp4"), "?"))])
+        chat.generate([Message("user", (VideoPart(tmp_path / "gone.mp4"), "?"))])
 
 
 def test_a_dtype_can_be_chosen_and_the_model_is_built_by_its_folder(checkpoint, video):
     chat = build(str(checkpoint), max_new_tokens=1, dtype="bfloat16")
     assert chat.settings["dtype"] == "bfloat16"
-    assert chat.generate([Message("user", (Clip(video), "?"))]).usage.output_tokens == 1
+    assert chat.generate([Message("user", (VideoPart(video), "?"))]).usage.output_tokens == 1
     with pytest.raises(ValueError, match="the types are"):
         UniPixelChat(checkpoint=str(checkpoint), dtype="int3")
 
 
 def test_a_clip_of_real_life_is_answered(checkpoint, media_folder, tmp_path):
-    source = media.probe(sorted(media_folder.glob("*.mp4"))[0])
+    source = media.probe_video(sorted(media_folder.glob("*.mp4"))[0])
     clip = tmp_path / "clip.mp4"
-    images = np.ascontiguousarray(media.load(source, range(12))[:, ::4, ::4])
+    images = np.ascontiguousarray(media.load_frames(source, range(12))[:, ::4, ::4])
     media.write_video(clip, images, fps=source.fps)
     chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4, max_new_tokens=1)
-    reply = chat.generate([Message("user", (Clip(clip), "What happens?"))])
+    reply = chat.generate([Message("user", (VideoPart(clip), "What happens?"))])
     assert reply.masks.num_frames == 12
     assert reply.masks.size == images.shape[1:3]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from evqa import masks, media
-from evqa.models.base import Clip, Message, Place
+from evqa.models.base import Message, PointOrBox, VideoPart
 from evqa.schema import LETTERS, Track
-from unipixel.model.output import Written
-from unipixel.watching import Look
+from unipixel.model.output import Generation
+from unipixel.watching import FrameSampling
 
 
 def asked(clip, text="Where?"):
@@ -23,16 +23,16 @@ def read_text(chat, messages):
 
 def test_a_place_takes_its_frame_into_view_and_keeps_its_pixel_and_moment(speaker, video):
     chat = speaker("#")
-    clip = Clip(video, places=(Place((32, 24), second=0.25), Place((0, 0, 64, 48), second=2.0)))
+    clip = VideoPart(video, prompts=(PointOrBox((32, 24), second=0.25), PointOrBox((0, 0, 64, 48), second=2.0)))
     found = chat.reader.read(asked(clip, "Are <|ref|> and <|ref|> one?"))
-    assert found.watched.indices == [1, 3, 5, 8], "frame 1 (0.25 s) stands in for the first of 0, 3, 5, 8"
+    assert found.clip.indices == [1, 3, 5, 8], "frame 1 (0.25 s) stands in for the first of 0, 3, 5, 8"
     point, box = found.places
     assert point.points == ((64.0, 64.0),)
     assert point.moment == pytest.approx(0 / 3)
     assert box.points == ((0.0, 0.0), (128.0, 128.0))
     assert box.moment == pytest.approx(3 / 3)
     other = chat.reader.read(
-        asked(Clip(video, places=(Place((33, 24), second=0.25), *clip.places[1:])), "<|ref|> <|ref|>")
+        asked(VideoPart(video, prompts=(PointOrBox((33, 24), second=0.25), *clip.prompts[1:])), "<|ref|> <|ref|>")
     )
     assert other.places[0] != point
     assert chat.generate(asked(clip, "Are <|ref|> and <|ref|> one?")).text == "<|seg|><|seg|>"
@@ -41,19 +41,19 @@ def test_a_place_takes_its_frame_into_view_and_keeps_its_pixel_and_moment(speake
 def test_places_and_their_tokens_must_match_and_lie_in_the_frame(speaker, video):
     chat = speaker("#")
     with pytest.raises(ValueError, match=r"has 1 <\|ref\|> tokens, and 0 places came"):
-        chat.generate(asked(Clip(video), "Who is <|ref|>?"))
+        chat.generate(asked(VideoPart(video), "Who is <|ref|>?"))
     with pytest.raises(ValueError, match="in the frame of 64 x 48 pixels"):
-        chat.generate(asked(Clip(video, places=(Place((65, 3)),)), "Who is <|ref|>?"))
+        chat.generate(asked(VideoPart(video, prompts=(PointOrBox((65, 3)),)), "Who is <|ref|>?"))
     with pytest.raises(ValueError, match="a point"):
-        Place((1, 2, 3))
+        PointOrBox((1, 2, 3))
     with pytest.raises(ValueError, match=r"cannot hold <\|mem\|>"):
-        chat.generate(asked(Clip(video), "Who is <|mem|>?"))
+        chat.generate(asked(VideoPart(video), "Who is <|mem|>?"))
 
 
 def test_a_region_is_told_behind_its_clip_and_shown_where_it_is(speaker, video, square):
     chat = speaker("#")
     late = Track(masks={index: rle for index, rle in square.masks.items() if index >= 5})
-    clip = Clip(video, regions=(square, late))
+    clip = VideoPart(video, regions=(square, late))
     text = read_text(chat, asked(clip, "Does [1] meet [2]?"))
     assert text.endswith(
         "<|vision_end|>Here is a video with 4 frames denoted as <1> to <4>. The highlighted regions are as follows:\n"
@@ -66,33 +66,35 @@ def test_a_region_is_told_behind_its_clip_and_shown_where_it_is(speaker, video, 
     assert cells[0, 0].any()
     assert chat.generate(asked(clip, "Does [1] meet [2]?")).text == "<|seg|><|seg|>"
     with torch.inference_mode():
-        other = chat.model(**chat.reader.together([chat.reader.read(asked(clip))])).states
-        moved = chat.reader.read(asked(Clip(video, regions=(late, square))))
-        assert not torch.equal(chat.model(**chat.reader.together([moved])).states, other)
+        other = chat.model(**chat.reader.collate([chat.reader.read(asked(clip))])).states
+        moved = chat.reader.read(asked(VideoPart(video, regions=(late, square))))
+        assert not torch.equal(chat.model(**chat.reader.collate([moved])).states, other)
 
 
 def test_a_region_that_no_sampled_frame_shows_brings_its_own_frame(speaker, video, square):
     chat = speaker("#")
     brief = Track(masks={4: square.masks[4]})
-    found = chat.reader.read(asked(Clip(video, regions=(brief,))))
-    assert found.watched.indices == [0, 4, 5, 8]
+    found = chat.reader.read(asked(VideoPart(video, regions=(brief,))))
+    assert found.clip.indices == [0, 4, 5, 8]
     with pytest.raises(ValueError, match=r"region \[1\] has no pixel"):
-        chat.generate(asked(Clip(video, regions=(Track(masks={}),))))
+        chat.generate(asked(VideoPart(video, regions=(Track(masks={}),))))
     wrong = Track(masks={0: masks.encode(np.ones((3, 3), dtype=bool))})
     with pytest.raises(ValueError, match=r"region \[1\] has masks of \(3, 3\)"):
-        chat.generate(asked(Clip(video, regions=(wrong,))))
+        chat.generate(asked(VideoPart(video, regions=(wrong,))))
 
 
 def test_two_passes_follow_what_is_pointed_at_and_ask_about_it(speaker, video):
     chat = speaker("B")
-    found = chat.find(Clip(video, places=(Place((10, 20), second=0.0), Place((40, 15, 60, 30), second=2.0))))
+    found = chat.segment_prompts(
+        VideoPart(video, prompts=(PointOrBox((10, 20), second=0.0), PointOrBox((40, 15, 60, 30), second=2.0)))
+    )
     assert len(found.tracks) == 2
     assert found.num_frames == 9
     assert all(track.masks for track in found.tracks)
-    reply = chat.generate(asked(Clip(video, regions=found.tracks), "What do [1] and [2] do?"))
+    reply = chat.generate(asked(VideoPart(video, regions=found.tracks), "What do [1] and [2] do?"))
     assert reply.text == "BB"
     with pytest.raises(ValueError, match="needs places"):
-        chat.find(Clip(video))
+        chat.segment_prompts(VideoPart(video))
 
 
 def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, square, tmp_path):
@@ -100,11 +102,11 @@ def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, squ
     other = tmp_path / "other.mp4"
     media.write_video(other, np.random.default_rng(0).integers(0, 255, (5, 32, 96, 3), dtype=np.uint8), fps=2)
     conversations = [
-        asked(Clip(video), "Where?"),
-        asked(Clip(other), "And what of this longer question?"),
-        asked(Clip(video, regions=(square,)), "Where is [1]?"),
+        asked(VideoPart(video), "Where?"),
+        asked(VideoPart(other), "And what of this longer question?"),
+        asked(VideoPart(video, regions=(square,)), "Where is [1]?"),
         [Message("user", ("No video",))],
-        [*asked(Clip(video), "Where?"), Message("assistant", ("It is <|seg|>.",)), Message("user", ("And now?",))],
+        [*asked(VideoPart(video), "Where?"), Message("assistant", ("It is <|seg|>.",)), Message("user", ("And now?",))],
     ]
     together = chat.generate_all(conversations)
     for ours, messages in zip(together, conversations, strict=True):
@@ -123,35 +125,35 @@ def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, squ
 
 def test_the_letter_of_an_answer_comes_with_the_probability_of_every_letter(speaker, video):
     chat = speaker("BC", max_new_tokens=1)
-    letters = chat.generate(asked(Clip(video))).letters
+    letters = chat.generate(asked(VideoPart(video))).option_logprobs
     assert letters.keys() == set(LETTERS)
     assert sum(math.exp(value) for value in letters.values()) <= 1 + 1e-5
     assert max(letters, key=letters.get) == "B"
     assert sorted(letters, key=letters.get)[-2] == "C"
     with torch.no_grad():
-        state = chat.model.write(**chat.reader.together([chat.reader.read(asked(Clip(video)))]))
+        state = chat.model.generate_one(**chat.reader.collate([chat.reader.read(asked(VideoPart(video)))]))
         wanted = chat.model.log_probabilities(state.states[:1])[0, chat.tokenizer.convert_tokens_to_ids("B")]
     assert letters["B"] == pytest.approx(float(wanted), abs=1e-5)
-    assert speaker("#").generate(asked(Clip(video))).letters is None
+    assert speaker("#").generate(asked(VideoPart(video))).option_logprobs is None
 
 
 def test_sampling_starts_from_its_seed_and_leaves_torch_as_it_was(speaker, video):
     arguments = {"max_new_tokens": 12, "temperature": 40.0}
     chat = speaker("BC#", **arguments, seed=1)
     before = torch.random.get_rng_state()
-    first = chat.generate(asked(Clip(video)))
+    first = chat.generate(asked(VideoPart(video)))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert chat.generate(asked(Clip(video))).text == first.text
+    assert chat.generate(asked(VideoPart(video))).text == first.text
     assert len(first.masks.tracks) == first.text.count("<|seg|>")
     chat.seed = 2
-    assert chat.generate(asked(Clip(video))).text != first.text
+    assert chat.generate(asked(VideoPart(video))).text != first.text
     assert chat.settings["decoding"] == "temperature 40.0, seed 2"
     assert speaker("B").settings["decoding"] == "greedy"
 
 
 def test_samples_of_one_question_have_seeds_of_their_own(speaker, video):
     chat = speaker("BC#", max_new_tokens=12, temperature=40.0, batch_size=2)
-    question = asked(Clip(video))
+    question = asked(VideoPart(video))
     drawn = chat.samples(question, 3)
     assert len({reply.text for reply in drawn}) == 3
     assert drawn[0].text == chat.generate(question).text
@@ -166,8 +168,8 @@ def test_the_marked_clock_says_the_seconds_in_words(speaker, video, tiny_model):
     tiny_model.config.clock = "marked"
     chat = speaker("#")
     assert chat.model.config.clock == "marked"
-    assert "<|vision_end|>Seconds: 0.4 1.6.\nWhere?<|im_end|>" in read_text(chat, asked(Clip(video)))
-    assert len(chat.generate(asked(Clip(video))).masks.tracks) == 2
+    assert "<|vision_end|>Seconds: 0.4 1.6.\nWhere?<|im_end|>" in read_text(chat, asked(VideoPart(video)))
+    assert len(chat.generate(asked(VideoPart(video))).masks.tracks) == 2
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_the_marked_clock_says_the_seconds_in_words(speaker, video, tiny_model):
     [([], [0, 3, 5, 8]), ([4], [0, 4, 5, 8]), ([4, 6], [0, 4, 6, 8]), ([0, 1, 2, 6, 7], [0, 1, 2, 6, 7])],
 )
 def test_needed_frames_take_the_place_of_the_nearest_others(video, needed, expected):
-    plan = Look(num_frames=4, fps=None, every=None, max_frames=8, trained_frames=8, min_pixels=1, max_pixels=1)
-    assert plan.indices(media.probe(video), needed) == expected
+    plan = FrameSampling(num_frames=4, fps=None, every=None, max_frames=8, trained_frames=8, min_pixels=1, max_pixels=1)
+    assert plan.indices(media.probe_video(video), needed) == expected
 
 
 def test_an_image_is_a_clip_of_one_frame(speaker, tmp_path):
@@ -188,13 +190,13 @@ def test_an_image_is_a_clip_of_one_frame(speaker, tmp_path):
     chat = speaker("#")
     half = np.zeros((40, 60), dtype=bool)
     half[:, :30] = True
-    clip = Clip(folder, regions=(Track(masks={0: masks.encode(half)}),))
+    clip = VideoPart(folder, regions=(Track(masks={0: masks.encode(half)}),))
     assert "Here is an image with the following highlighted regions:\n[1]: <|mem|>\nWhat" in read_text(
         chat, asked(clip, "What is [1]?")
     )
     reply = chat.generate(asked(clip, "What is [1]?"))
     assert (reply.masks.num_frames, reply.masks.size, len(reply.masks.tracks)) == (1, (40, 60), 2)
-    assert len(chat.find(Clip(folder, places=(Place((3, 4)),))).tracks) == 1
+    assert len(chat.segment_prompts(VideoPart(folder, prompts=(PointOrBox((3, 4)),))).tracks) == 1
 
 
 def test_letters_are_those_of_the_answer_and_not_of_a_word_before_it(speaker, video):
@@ -205,7 +207,7 @@ def test_letters_are_those_of_the_answer_and_not_of_a_word_before_it(speaker, vi
     states = torch.zeros(len(ids), chat.model.config.text_config.hidden_size)
     states[[chat.tokenizer.decode(ids[:end]) for end in range(1, len(ids) + 1)].index(reply[:-1]), 0] = 5.0
     with torch.no_grad():
-        found = chat._letters(Written(ids, torch.empty(0), states))
+        found = chat._option_logprobs(Generation(ids, torch.empty(0), states))
     assert max(found, key=found.get) == "B"
     assert found["B"] > found["A"] + 1
-    assert chat._letters(Written(ids[:8], torch.empty(0), states[:8])) is None
+    assert chat._option_logprobs(Generation(ids[:8], torch.empty(0), states[:8])) is None

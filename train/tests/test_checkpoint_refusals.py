@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evqa import models
-from evqa.models.base import Clip, Message, ModelError
-from unipixel.chat import Loaded, UniPixelChat
-from unipixel.convert import Conversion, convert
+from evqa.models.base import Message, ModelError, VideoPart
+from unipixel.chat import LoadedModel, UniPixelChat
+from unipixel.convert import ConversionConfig, convert
 from unipixel.model import checkpoints, decoder_weights, lora
 from unipixel.model.config import DECODERS
 from unipixel.model.encoder import decoder_config
@@ -39,7 +39,7 @@ def edit(path, **changes):
 
 def refused(folder, reason, **arguments):
     with pytest.raises(ValueError, match=reason) as caught:
-        checkpoints.load(folder, **arguments)
+        checkpoints.load_checkpoint(folder, **arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -101,7 +101,7 @@ def test_weights_that_would_load_into_other_values_are_refused(folder, change, r
 
 def test_a_file_that_ends_in_zeros_is_refused_and_a_matrix_of_zeros_named(folder, caplog):
     rewrite(folder, lambda weights: weights[QUERY].zero_())
-    checkpoints.load(folder)
+    checkpoints.load_checkpoint(folder)
     assert f"all values of {QUERY} are 0" in caplog.text
     path = folder / "model.safetensors"
     content = path.read_bytes()
@@ -111,13 +111,13 @@ def test_a_file_that_ends_in_zeros_is_refused_and_a_matrix_of_zeros_named(folder
 
 def test_a_head_that_equals_the_embedding_it_is_tied_to_loads(folder):
     rewrite(folder, lambda weights: weights.update({"lm_head.weight": weights[EMBEDDING].clone()}))
-    model = checkpoints.load(folder)
+    model = checkpoints.load_checkpoint(folder)
     assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
 def test_a_type_that_is_too_narrow_for_the_weights_is_named(folder):
     rewrite(folder, lambda weights: weights[QUERY].fill_(1e6))
-    assert checkpoints.load(folder).dtype == torch.float32
+    assert checkpoints.load_checkpoint(folder).dtype == torch.float32
     refused(folder, "4,096 of 4,096 values that are NaN or infinite as float16", dtype=torch.float16)
 
 
@@ -220,7 +220,7 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(folder):
 @pytest.fixture
 def trained(tiny_model, tmp_path):
     """What a run in training leaves."""
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0)
     lora.set_trainable(adapted, ["seg", "embedding"])
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -327,16 +327,16 @@ def test_layers_that_the_config_leaves_out_need_no_adapter(trained, tiny_checkpo
     rewrite(trained, without_layer, "adapter_model.safetensors")
     refused(trained, r"lacks model\.language_model\.layers\.1\.self_attn\.q_proj", base=tiny_checkpoint)
     edit(trained / "adapter_config.json", layers_to_transform=None, exclude_modules=["layers.1.self_attn.q_proj"])
-    checkpoints.load(trained, base=tiny_checkpoint)
+    checkpoints.load_checkpoint(trained, base=tiny_checkpoint)
 
 
 def test_a_lone_head_over_a_tied_base_is_refused(trained, tiny_checkpoint, tmp_path):
     assert EMBEDDING in load_file(trained / "pytorch_model.safetensors")
-    checkpoints.load(trained, base=tiny_checkpoint)
+    checkpoints.load_checkpoint(trained, base=tiny_checkpoint)
     rewrite(trained, lone_head, "pytorch_model.safetensors")
     refused(trained, r"lm_head\.weight without model\.embed_tokens\.weight", base=tiny_checkpoint)
     with pytest.raises(ValueError, match="tie_word_embeddings"):
-        convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint, trained=trained))
+        convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint, trained=trained))
     assert not (tmp_path / "full").exists()
 
 
@@ -352,7 +352,7 @@ def test_trained_weights_that_are_not_whole_are_refused(trained, tiny_checkpoint
 
 
 def test_a_run_does_not_go_on_from_a_part_of_its_checkpoint(trained, tiny_checkpoint):
-    adapted = lora.attach(checkpoints.load(tiny_checkpoint), rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(checkpoints.load_checkpoint(tiny_checkpoint), rank=4, alpha=8, dropout=0.0)
     lora.set_trainable(adapted, ["seg", "embedding"])
     checkpoints.load_trained(adapted, trained)
     rewrite(trained, lambda weights: weights.pop("seg_head.1.weight"), "pytorch_model.safetensors")
@@ -377,7 +377,7 @@ def sam(tmp_path):
 
 def read_refused(path, reason):
     with pytest.raises(ValueError, match=reason) as caught:
-        decoder_weights.read(path)
+        decoder_weights.read_decoder_weights(path)
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -447,9 +447,9 @@ def test_logits_that_are_no_numbers_make_a_failed_record(tiny_model, tokenizer, 
     with torch.no_grad():
         tiny_model.lm_head.weight = torch.nn.Parameter(tiny_model.lm_head.weight.clone())
         tiny_model.lm_head.weight[50] = torch.inf
-    chat = UniPixelChat(checkpoint="mine", loaded=Loaded(tiny_model, tokenizer), max_new_tokens=3, num_frames=4)
+    chat = UniPixelChat(checkpoint="mine", loaded=LoadedModel(tiny_model, tokenizer), max_new_tokens=3, num_frames=4)
     with pytest.raises(ModelError, match=r"logits that are NaN or infinite .*--dtype float32"):
-        chat.generate([Message("user", (Clip(video), "What?"))])
+        chat.generate([Message("user", (VideoPart(video), "What?"))])
 
 
 def test_a_decoder_that_draws_no_numbers_makes_a_failed_record(speaker, video):
@@ -457,4 +457,4 @@ def test_a_decoder_that_draws_no_numbers_makes_a_failed_record(speaker, video):
     with torch.no_grad():
         chat.model.sam2.mask_decoder.iou_token.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match=r"the mask decoder computed values that are NaN"):
-        chat.generate([Message("user", (Clip(video), "Where?"))])
+        chat.generate([Message("user", (VideoPart(video), "Where?"))])

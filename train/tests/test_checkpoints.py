@@ -40,8 +40,8 @@ def test_decoders_have_the_published_number_of_parameters(name, parameters):
 
 
 def test_a_published_folder_loads_whole_and_is_written_back_bit_by_bit(oracle, oracle_config, tmp_path):
-    model = checkpoints.load(oracle / "tiny_full", config=oracle_config)
-    checkpoints.save(model, tmp_path, checkpoints.load_tokenizer(oracle / "tiny_full"))
+    model = checkpoints.load_checkpoint(oracle / "tiny_full", config=oracle_config)
+    checkpoints.save_checkpoint(model, tmp_path, checkpoints.load_tokenizer(oracle / "tiny_full"))
     before = load_file(oracle / "tiny_full" / "model.safetensors")
     after = load_file(tmp_path / "model.safetensors")
     assert before.keys() == after.keys()
@@ -62,8 +62,8 @@ def test_a_published_config_means_the_legacy_clock_and_published_frames(oracle):
 
 def test_our_model_comes_back_from_disk_as_it_was(tiny_model, tokenizer, tmp_path):
     tiny_model.config.clock, tiny_model.config.clock_horizon = "true", 12.0
-    checkpoints.save(tiny_model, tmp_path, tokenizer)
-    again = checkpoints.load(tmp_path)
+    checkpoints.save_checkpoint(tiny_model, tmp_path, tokenizer)
+    again = checkpoints.load_checkpoint(tmp_path)
     assert (again.config.clock, again.config.clock_horizon) == ("true", 12.0)
     for name, weight in tiny_model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
@@ -76,10 +76,10 @@ def test_shards_load_and_a_missing_one_is_named(tiny_model, tokenizer, tmp_path)
     tiny_model.save_pretrained(tmp_path, max_shard_size="1MB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 2
-    assert torch.equal(checkpoints.load(tmp_path).seg_head[3].weight, tiny_model.seg_head[3].weight)
+    assert torch.equal(checkpoints.load_checkpoint(tmp_path).seg_head[3].weight, tiny_model.seg_head[3].weight)
     shards[1].unlink()
     with pytest.raises(ValueError, match=f"lacks {shards[1].name}"):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(oracle, oracle_config, tmp_path):
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(oracle, oracle_config, tmp_p
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     oracle_config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lacks 1 weights.*sam2\.obj_ptr_proj\.layers\.1"):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_a_folder_without_safetensors_weights_is_refused_with_what_it_lacks(tmp_
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match=message):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 100, -1])
 def test_weights_that_broke_off_are_named(tiny_model, tokenizer, tmp_path, kept):
-    checkpoints.save(tiny_model, tmp_path / "full", tokenizer)
-    checkpoints.save_trained(lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "trained")
+    checkpoints.save_checkpoint(tiny_model, tmp_path / "full", tokenizer)
+    checkpoints.save_trained(lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "trained")
     for path in (tmp_path / "trained" / "adapter_model.safetensors", tmp_path / "full" / "model.safetensors"):
         path.write_bytes(path.read_bytes()[:kept])
         with pytest.raises(ValueError, match=f"{path} is no whole safetensors file"):
-            checkpoints.load(path.parent, base=tmp_path / "full")
+            checkpoints.load_checkpoint(path.parent, base=tmp_path / "full")
 
 
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
@@ -122,7 +122,7 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
     index = {"weight_map": {"lm_head.weight": "../secret.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="no safetensors file of its folder"):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
 
 
 def test_the_readme_explains_every_field_of_the_config():
@@ -151,16 +151,16 @@ def test_unknown_decoders_and_sizes_are_refused():
     ],
 )
 def test_an_adapter_sits_on_the_layers_of_its_scope(tiny_model, scope, expected):
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0, scope=scope)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0, scope=scope)
     names = [name for name, _ in adapted.named_modules() if name.endswith("lora_A.default")]
     assert len(names) == expected
     assert not any("sam2" in name for name in names)
 
 
 def test_only_the_adapter_and_the_named_groups_are_trained(tiny_model):
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0)
     lora.set_trainable(adapted, ["seg", "sam2", "embedding", "ref", "msk"])
-    trained = {name for name, p in lora.bare(adapted).named_parameters() if p.requires_grad}
+    trained = {name for name, p in lora.unwrap(adapted).named_parameters() if p.requires_grad}
     tops = {name.split(".")[0] for name in trained if "lora_" not in name}
     places = {"ref_proj_single", "ref_proj_double", "ref_proj", "tem_emb", "tem_proj"}
     assert tops == {"seg_head", "sam2", "model", "msk_proj", *places}
@@ -173,7 +173,7 @@ def test_only_the_adapter_and_the_named_groups_are_trained(tiny_model):
 
 
 def test_what_was_trained_goes_to_disk_and_back(tiny_model, tmp_path):
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0)
     lora.set_trainable(adapted, ["seg", "sam2"])
     before = {name: weight.clone() for name, weight in adapted.state_dict().items()}
     with torch.no_grad():
@@ -197,14 +197,14 @@ def test_what_was_trained_goes_to_disk_and_back(tiny_model, tmp_path):
 
 
 def test_a_merged_adapter_gives_the_same_states(tiny_model):
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
         ids = torch.arange(10, 30)[None]
         wanted = adapted(input_ids=ids).states
-        merged = lora.merge(adapted)
+        merged = lora.merge_lora(adapted)
         torch.testing.assert_close(merged(input_ids=ids).states, wanted, rtol=1e-4, atol=1e-4)
     assert isinstance(merged, UniPixel)
     assert not any("lora" in name for name in merged.state_dict())

@@ -18,7 +18,7 @@ from unipixel.recipes import RECIPES, STARTS
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("decoder", ["base", "large"])
 def test_every_recipe_gives_a_config_of_every_size_and_decoder(recipe, size, decoder):
-    config = recipes.recipe(recipe, size, decoder)
+    config = recipes.build_recipe(recipe, size, decoder)
     assert (config.recipe, config.size, config.decoder) == (recipe, size, decoder)
     assert config.weights in zoo.CHECKPOINTS or recipe in STARTS
 
@@ -30,7 +30,7 @@ def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_data_set_of_a_recipe_is_known(recipe):
-    names = [name for name, _ in recipes.recipe(recipe, "3b", "base").data.datasets]
+    names = [name for name, _ in recipes.build_recipe(recipe, "3b", "base").data.datasets]
     assert [name for name in names if name not in DATASETS] == []
 
 
@@ -119,7 +119,7 @@ def test_steps_fill_the_last_batch_and_warm_up_rounds_up():
         (lambda: LoopConfig(epochs=0.0), "epochs is a number > 0 where max_steps is 0, got 0.0"),
         (lambda: LoopConfig(offload=True), "use it with --zero 1, 2 or 3"),
         (
-            lambda: recipes.recipe("st_evidence", "3b", "base"),
+            lambda: recipes.build_recipe("st_evidence", "3b", "base"),
             "unknown recipe 'st_evidence'; the recipes are: st-",
         ),
         (lambda: recipes.tiny("300b", "base"), "unknown size '300b'; the sizes are: 3b, 7b, tiny"),

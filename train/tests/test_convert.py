@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from unipixel.convert import Conversion, convert
+from unipixel.convert import ConversionConfig, convert
 from unipixel.model import checkpoints, decoder_weights, lora, weight_names
 from unipixel.model.config import DECODERS
 from unipixel.model.encoder import decoder_config
@@ -74,7 +74,7 @@ def test_an_official_file_fills_the_decoder_bit_by_bit(meta_file, tiny_model):
 
 def test_a_decoder_of_another_size_is_refused_by_the_names_of_its_weights(meta_file):
     path, _ = meta_file
-    weights = decoder_weights.read(path)
+    weights = decoder_weights.read_decoder_weights(path)
     larger = MaskTracker(decoder_config(DECODERS["tiny"], 160))
     del weights["no_memory_embedding"]
     weights["colour"] = torch.zeros(1)
@@ -82,7 +82,7 @@ def test_a_decoder_of_another_size_is_refused_by_the_names_of_its_weights(meta_f
     with pytest.raises(
         ValueError, match="lacks no_memory_embedding; nothing here takes colour; memory_temporal_positional"
     ) as caught:
-        decoder_weights.fill(larger, weights, path)
+        decoder_weights.copy_weights(larger, weights, path)
     assert "[7, 1, 1, 32] instead of [7, 1, 1, 64]" in str(caught.value)
 
 
@@ -96,19 +96,19 @@ def test_a_file_that_holds_more_than_tensors_is_refused_and_runs_nothing(tmp_pat
     path = tmp_path / "sam2.1_hiera_large.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
-        decoder_weights.read(path)
+        decoder_weights.read_decoder_weights(path)
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
-        decoder_weights.read(path)
+        decoder_weights.read_decoder_weights(path)
     assert capsys.readouterr().out == ""
 
 
 def test_other_weights_are_no_decoder(tmp_path):
     torch.save({"model": {"lm_head.weight": torch.zeros(1)}}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"holds no SAM 2\.1: its first weights are lm_head\.weight"):
-        decoder_weights.read(tmp_path / "a.pt")
+        decoder_weights.read_decoder_weights(tmp_path / "a.pt")
     with pytest.raises(ValueError, match="is not there"):
-        decoder_weights.read(tmp_path / "b.pt")
+        decoder_weights.read_decoder_weights(tmp_path / "b.pt")
 
 
 def test_a_checkpoint_over_another_decoder_is_refused_by_the_names_of_its_weights(oracle, oracle_config, tmp_path):
@@ -118,33 +118,33 @@ def test_a_checkpoint_over_another_decoder_is_refused_by_the_names_of_its_weight
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     oracle_config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"patch_embed\.proj\.weight \[24, 3, 7, 7\] -> \[16, 3, 7, 7\]"):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
     del weights["sam2.image_encoder.trunk.patch_embed.proj.weight"]
     original = load_file(oracle / "tiny_full" / "model.safetensors")
     weights = original | {"sam2.image_encoder.trunk.blocks.9.norm1.weight": torch.zeros(24)}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"another mask decoder .*blocks\.9"):
-        checkpoints.load(tmp_path)
+        checkpoints.load_checkpoint(tmp_path)
 
 
 @pytest.fixture
 def trained(tiny_model, tmp_path):
     """What a run in training leaves: an adapter and other weights, all moved; with the model that it was."""
-    adapted = lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0)
+    adapted = lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0)
     lora.set_trainable(adapted, ["seg", "sam2", "ref", "ref_enc", "msk"])
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        lora.bare(adapted).tem_pe.positional_encoding_gaussian_matrix.normal_()
+        lora.unwrap(adapted).tem_pe.positional_encoding_gaussian_matrix.normal_()
     folder = tmp_path / "checkpoint-3"
     checkpoints.save_trained(adapted, folder)
-    return folder, lora.merge(adapted)
+    return folder, lora.merge_lora(adapted)
 
 
 def test_an_adapter_loads_onto_its_base_with_the_matrices_it_was_trained_against(trained, tiny_checkpoint):
     folder, merged = trained
-    ours = checkpoints.load(folder, base=tiny_checkpoint)
+    ours = checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
     for name, weight in merged.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
     (folder / "config.json").write_text(
@@ -152,14 +152,14 @@ def test_an_adapter_loads_onto_its_base_with_the_matrices_it_was_trained_against
             json.loads((tiny_checkpoint / "config.json").read_text()) | {"base_model_path": str(tiny_checkpoint)}
         )
     )
-    again = checkpoints.load(folder)
+    again = checkpoints.load_checkpoint(folder)
     assert torch.equal(again.seg_head[3].weight, merged.seg_head[3].weight)
 
 
 def test_an_adapter_of_the_published_names_is_the_same_adapter(trained, tiny_checkpoint):
     """Older tools name the layers `model.layers` and `visual`."""
     folder, _ = trained
-    wanted = checkpoints.load(folder, base=tiny_checkpoint)
+    wanted = checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
     weights = load_file(folder / "adapter_model.safetensors")
     renamed = {
         name.replace(".model.language_model.", ".model.").replace(".model.model.visual.", ".model.visual."): weight
@@ -167,7 +167,7 @@ def test_an_adapter_of_the_published_names_is_the_same_adapter(trained, tiny_che
     }
     assert not renamed.keys() & weights.keys()
     save_file(renamed, folder / "adapter_model.safetensors")
-    ours = checkpoints.load(folder, base=tiny_checkpoint)
+    ours = checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
     assert all(torch.equal(ours.state_dict()[name], weight) for name, weight in wanted.state_dict().items())
 
 
@@ -176,28 +176,28 @@ def test_an_adapter_without_its_base_or_of_another_kind_is_refused(trained, tiny
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "/data/zoo/qwen"}))
     with pytest.raises(ValueError, match=r"its base is /data/zoo/qwen, which is not here: python -m unipixel\.convert"):
-        checkpoints.load(folder)
+        checkpoints.load_checkpoint(folder)
     (folder / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(ValueError, match="only use_dora=False can be merged"):
-        checkpoints.load(folder, base=tiny_checkpoint)
+        checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
 
 
 def test_the_command_merges_a_run_into_a_full_checkpoint(trained, tiny_checkpoint, tmp_path):
     folder, merged = trained
-    convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint, trained=folder))
-    ours = checkpoints.load(tmp_path / "full")
+    convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint, trained=folder))
+    ours = checkpoints.load_checkpoint(tmp_path / "full")
     torch.testing.assert_close(ours.lm_head.weight, merged.lm_head.weight)
     assert len(checkpoints.load_tokenizer(tmp_path / "full")) == len(checkpoints.load_tokenizer(tiny_checkpoint))
     with pytest.raises(ValueError, match="is there already"):
-        convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint))
+        convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint))
 
 
 def test_a_merged_run_keeps_what_it_learnt_of_time_and_pixels(tiny_model, tiny_checkpoint, tmp_path):
-    assert checkpoints.load(tiny_checkpoint).config.clock != "marked"
+    assert checkpoints.load_checkpoint(tiny_checkpoint).config.clock != "marked"
     tiny_model.config.clock, tiny_model.config.max_pixels = "marked", 14112
-    checkpoints.save_trained(lora.attach(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "checkpoint-3")
-    convert(Conversion(out=tmp_path / "full", base=tiny_checkpoint, trained=tmp_path / "checkpoint-3"))
-    config = checkpoints.load(tmp_path / "full").config
+    checkpoints.save_trained(lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "checkpoint-3")
+    convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint, trained=tmp_path / "checkpoint-3"))
+    config = checkpoints.load_checkpoint(tmp_path / "full").config
     assert (config.clock, config.max_pixels) == ("marked", 14112)
 
 
@@ -212,8 +212,8 @@ def test_a_new_model_is_made_of_a_plain_qwen_and_an_official_decoder(tiny_config
     parent.save_pretrained(tmp_path / "qwen")
     tokenizer.save_pretrained(tmp_path / "qwen")
     path, tracker = meta_file
-    made = convert(Conversion(out=tmp_path / "new", base=tmp_path / "qwen", decoder=path, image_size=128))
-    model = checkpoints.load(tmp_path / "new")
+    made = convert(ConversionConfig(out=tmp_path / "new", base=tmp_path / "qwen", decoder=path, image_size=128))
+    model = checkpoints.load_checkpoint(tmp_path / "new")
     assert all(bool(weight.isfinite().all()) for weight in model.state_dict().values())
     assert torch.equal(model.model.language_model.norm.weight, parent.model.language_model.norm.weight)
     assert torch.equal(model.msk_proj[0].weight, parent.model.visual.merger.mlp[0].weight)

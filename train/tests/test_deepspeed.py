@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from evqa import datasets, media
 from evqa.jsonl import write_records
-from evqa.schema import NO_VIDEO, Exchange, Sample, Track
+from evqa.schema import NO_VIDEO, Sample, Track, TrainingExchange
 from unipixel import integrity, sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
@@ -60,10 +60,10 @@ def mixed(squares, tmp_path_factory):
         tracks = (Track(label=track.label, masks=track.masks),)
         samples.append(sample.model_copy(update={"video": Path("videos") / sample.video.name, "tracks": tracks}))
         picture, first = Path(f"{number}.png"), (Track(label=track.label, masks={0: track.masks[0]}),)
-        Image.fromarray(media.load(media.probe(sample.video), [0])[0]).save(folder / picture)
+        Image.fromarray(media.load_frames(media.probe_video(sample.video), [0])[0]).save(folder / picture)
         asked = {"question": f"the {track.label} square", "form": "query", "tracks": first}
         samples.append(Sample(id=f"picture-{number}", video_id=picture.name, video=picture, **asked))
-        turns = (Exchange(question=f"What is {number} + 1?", response=f"It is {number + 1}."),)
+        turns = (TrainingExchange(question=f"What is {number} + 1?", response=f"It is {number + 1}."),)
         told = {"video_id": "none", "video": NO_VIDEO, "question": "", "form": "conversation"}
         samples.append(Sample(id=f"words-{number}", turns=turns, **told))
     write_records(folder / "samples.jsonl", samples)
@@ -92,7 +92,7 @@ def seed_of_mixed_passes(data):
     """A seed by which the two processes pass samples of different kinds at a time: each pair of kinds comes."""
     pairs = {frozenset(pair) for pair in (("video", "words"), ("video", "picture"), ("picture", "words"))}
     for seed in range(10000):
-        loaded = mixture.load(DataConfig(datasets=((str(data), 1.0),)), seed)
+        loaded = mixture.load_mixture(DataConfig(datasets=((str(data), 1.0),)), seed)
         kinds = [kind_of(loaded.sample(draw)) for draw in loaded.order(STEPS * TOGETHER)]
         passes = [frozenset(pair) for pair in zip(kinds[::2], kinds[1::2], strict=True)]
         if pairs <= set(passes[: TOGETHER // 2 * (STEPS - 1)]):

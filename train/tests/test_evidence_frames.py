@@ -39,7 +39,7 @@ def test_frames_of_gen_mask_are_drawn_from_those_with_a_mask(video, frames, expe
 
 def test_the_published_recipes_draw_from_annotated_frames_and_the_flag_is_a_switch():
     for name in ("st-evidence", "evidence-only"):
-        assert recipes.recipe(name, "3b", "base").data.evidence_frames == "annotated"
+        assert recipes.build_recipe(name, "3b", "base").data.evidence_frames == "annotated"
     assert sft.parse(["3b", "base", "--evidence_frames", "all"]).config.data.evidence_frames == "all"
 
 
@@ -63,7 +63,7 @@ def test_frames_of_other_forms_stay_as_they_are(video):
 def test_training_refuses_what_prepare_refuses(fields, reason, video):
     wrong = sample(**fields)
     with pytest.raises(ValueError, match=reason):
-        gold.check(wrong, video)
+        gold.check_ground_truth(wrong, video)
     with pytest.raises(ValueError, match=reason):
         plan.frame_indices(wrong, video, DataConfig(datasets=(("a", 1.0),)), np.random.default_rng(0))
-    assert (lessons.why_untaught(wrong) == reason) == (reason == "no mask in any frame")
+    assert (lessons.why_unusable(wrong) == reason) == (reason == "no mask in any frame")

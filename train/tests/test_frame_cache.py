@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from evqa import media
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
-from unipixel.data.collate import Collate
-from unipixel.data.example import Examples
+from unipixel.data.collate import DataCollator
+from unipixel.data.example import SFTDataset
 from unipixel.data.frame_cache import FrameCache
-from unipixel.data.mixture import RunOrder
+from unipixel.data.mixture import MixtureSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 BYTES = 48 * 64 * 3
@@ -29,7 +29,7 @@ def write_clip(path, seed=0, num_frames=12):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (num_frames, 6, 8, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     media.write_video(path, images, 6)
-    return media.probe(path)
+    return media.probe_video(path)
 
 
 @pytest.fixture
@@ -44,22 +44,22 @@ def cache(tmp_path):
 
 def test_frames_are_those_of_the_video_and_are_decoded_once(tmp_path, video, cache):
     wanted = [3, 0, 3, 11]
-    expected = media.load(video, wanted)
+    expected = media.load_frames(video, wanted)
     assert np.array_equal(cache.load(video, wanted), expected)
     assert (cache.num_found, cache.num_decoded) == (0, 3)
     again = FrameCache(tmp_path / "cache", 10**8)
     assert np.array_equal(again.load(video, wanted), expected)
-    assert np.array_equal(again.load(video, [1, 0]), media.load(video, [1, 0]))
+    assert np.array_equal(again.load(video, [1, 0]), media.load_frames(video, [1, 0]))
     assert (again.num_found, again.num_decoded) == (5, 1)
 
 
 def test_the_content_counts_and_not_the_name(tmp_path, video, cache):
     before = cache.load(video, [2])
-    copy = media.probe(Path(shutil.copy(video.path, tmp_path / "b.mp4")))
+    copy = media.probe_video(Path(shutil.copy(video.path, tmp_path / "b.mp4")))
     assert np.array_equal(cache.load(copy, [2]), before)
     assert cache.num_decoded == 1
     other = write_clip(video.path, seed=1)
-    assert np.array_equal(cache.load(other, [2]), media.load(other, [2]))
+    assert np.array_equal(cache.load(other, [2]), media.load_frames(other, [2]))
     assert not np.array_equal(cache.load(other, [2]), before)
 
 
@@ -108,8 +108,8 @@ def test_leftovers_of_killed_processes_are_removed_after_an_hour(video, cache):
 def test_a_folder_that_takes_nothing_costs_no_frame(tmp_path, video, caplog):
     (tmp_path / "file").write_text("")
     cache = FrameCache(tmp_path / "file", 10**8)
-    assert np.array_equal(cache.load(video, [4, 5]), media.load(video, [4, 5]))
-    assert np.array_equal(cache.load(video, [4]), media.load(video, [4]))
+    assert np.array_equal(cache.load(video, [4, 5]), media.load_frames(video, [4, 5]))
+    assert np.array_equal(cache.load(video, [4]), media.load_frames(video, [4]))
     assert caplog.text.count("takes nothing more") == 1
 
 
@@ -117,8 +117,8 @@ def test_folders_of_pictures_are_read_as_they_are(tmp_path, cache):
     import published_layouts as published
 
     published.write_frames(tmp_path / "v", ["a", "b"])
-    video = media.probe(tmp_path / "v")
-    assert np.array_equal(cache.load(video, [1]), media.load(video, [1]))
+    video = media.probe_video(tmp_path / "v")
+    assert np.array_equal(cache.load(video, [1]), media.load_frames(video, [1]))
     assert not cache.folder.exists()
 
 
@@ -150,7 +150,7 @@ def test_killed_processes_leave_whole_frames_and_no_more_than_the_limit(tmp_path
             if turn in {1, 2, 3}:
                 busy[turn - 1].send_signal(signal.SIGKILL)
             for clip in clips:
-                assert np.array_equal(cache.load(clip, range(12)), media.load(clip, range(12)))
+                assert np.array_equal(cache.load(clip, range(12)), media.load_frames(clip, range(12)))
     finally:
         for process in busy:
             process.kill()
@@ -167,9 +167,9 @@ def test_examples_from_the_cache_are_those_of_the_videos(squares, tokenizer, tmp
         config = DataConfig(
             datasets=((str(squares), 2.0),), num_frames=4, min_pixels=84 * 84, max_pixels=84 * 84, **fields
         )
-        data = Examples(mixture=mixture.load(config, 0), config=config, tokenizer=tokenizer, side=64)
-        collate = Collate(tokenizer.pad_token_id)
-        order = RunOrder(data.mixture, 32)
+        data = SFTDataset(mixture=mixture.load_mixture(config, 0), config=config, tokenizer=tokenizer, side=64)
+        collate = DataCollator(tokenizer.pad_token_id)
+        order = MixtureSampler(data.mixture, 32)
         return list(DataLoader(data, batch_size=4, sampler=order, collate_fn=collate, num_workers=workers))
 
     expected = batches(0)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from unipixel.model import checkpoints, weight_names
-from unipixel.model.referring import Place
+from unipixel.model.referring import PromptPlace
 
 CASES = ["seg_1obj_4f", "seg_2obj_4f", "seg_1obj_1f_image", "mem_ref_2obj_4f"]
 
@@ -20,7 +20,7 @@ def places_of(case):
     last = 2 * int(case["in.video_grid_thw"][0, 0]) - 1
     numbers = case["in.b0.point_frames.0"].tolist()
     corners = [case[f"in.b0.point_coords.{index}"][0].tolist() for index in range(len(numbers))]
-    return [Place(tuple(map(tuple, at)), number / last) for at, number in zip(corners, numbers, strict=True)]
+    return [PromptPlace(tuple(map(tuple, at)), number / last) for at, number in zip(corners, numbers, strict=True)]
 
 
 def forward(model, case):
@@ -52,7 +52,7 @@ def test_losses_and_masks_equal_those_of_upstream(oracle, oracle_model, name):
     torch.testing.assert_close(out.logits, case["out.logits"], rtol=0, atol=1e-4)
     torch.testing.assert_close(out.states, case["out.pre_norm_state"], rtol=0, atol=1e-4)
     torch.testing.assert_close(out.prompts[0], case["out.sam0.hidden"], rtol=0, atol=1e-4)
-    drawn = out.drawn[0]
+    drawn = out.candidates[0]
     for index in range(num_frames):
         frame = f"out.sam0.f{index}"
         torch.testing.assert_close(drawn.masks[index], case[f"{frame}.multimasks"], rtol=0, atol=1e-4)
@@ -93,7 +93,7 @@ def test_places_stand_in_the_input_as_upstream_puts_them_there(oracle, oracle_mo
 
 def test_losses_are_the_same_through_saving_and_loading(oracle, oracle_model, tmp_path):
     oracle_model.save_pretrained(tmp_path)
-    again = checkpoints.load(tmp_path)
+    again = checkpoints.load_checkpoint(tmp_path)
     case = load_file(oracle / "train_mem_ref_2obj_4f.safetensors")
     with torch.no_grad():
         assert forward(again, case).loss.item() == pytest.approx(27.163488388061523, rel=1e-6)
@@ -101,8 +101,8 @@ def test_losses_are_the_same_through_saving_and_loading(oracle, oracle_model, tm
 
 def test_generated_masks_equal_those_of_upstream_to_the_pixel(oracle, oracle_config):
     golden = load_file(oracle / "infer.safetensors")
-    model = checkpoints.load(oracle / "tiny_full", config=oracle_config)
-    written = model.write(
+    model = checkpoints.load_checkpoint(oracle / "tiny_full", config=oracle_config)
+    written = model.generate_one(
         golden["gen.input_ids"],
         pixel_values_videos=golden["gen.pixel_values_videos"],
         video_grid_thw=golden["gen.video_grid_thw"],
@@ -119,7 +119,7 @@ def test_generated_masks_equal_those_of_upstream_to_the_pixel(oracle, oracle_con
 
 def test_seg_tokens_in_the_prompt_are_drawn_as_upstream_draws_them(oracle, oracle_config):
     golden = load_file(oracle / "infer.safetensors")
-    model = checkpoints.load(oracle / "tiny_full", config=oracle_config)
+    model = checkpoints.load_checkpoint(oracle / "tiny_full", config=oracle_config)
     with torch.no_grad():
         out = model(
             input_ids=golden["pre.input_ids"],

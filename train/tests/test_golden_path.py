@@ -22,15 +22,15 @@ from test_golden import places_of
 
 from evqa import masks
 from evqa.jsonl import write_records
-from evqa.models.base import Clip, Message
-from evqa.schema import Exchange, Sample, Track
+from evqa.models.base import Message, VideoPart
+from evqa.schema import Sample, Track, TrainingExchange
 from evqa.tasks import prepare
 from unipixel.configs import DataConfig
 from unipixel.data import conversation, mixture
-from unipixel.data.collate import Collate
-from unipixel.data.example import Examples
+from unipixel.data.collate import DataCollator
+from unipixel.data.example import SFTDataset
 from unipixel.data.frames import CLIP_MEAN, CLIP_STD
-from unipixel.data.mixture import Draw
+from unipixel.data.mixture import SampleRef
 from unipixel.model import checkpoints
 
 SIDE = 128
@@ -92,7 +92,7 @@ def turns(folder, pictures, found):
         Track(label=str(n), masks={i: masks.encode(mask) for i, mask in enumerate(one)})
         for n, one in enumerate(found.swapaxes(0, 1))
     )
-    said = tuple(Exchange(question=f"object {n}", targets=(n,)) for n in range(2))
+    said = tuple(TrainingExchange(question=f"object {n}", targets=(n,)) for n in range(2))
     row = Sample(id="v", video_id="v", video="v", question="object 0", form="query", turns=said, tracks=tracks)
     write_records(folder / "samples.jsonl", [row])
     return folder
@@ -125,17 +125,21 @@ def test_the_golden_losses_come_out_of_the_whole_data_path(oracle, oracle_model,
     write, said = CASES[name]
     data = write(tmp_path, pictures_of(case), masks_of(case))
     config = DataConfig(datasets=((str(data), 1.0),), num_frames=4, min_pixels=28 * 28, max_pixels=168 * 224)
-    examples = Examples(
-        mixture=mixture.load(config, 0), config=config, tokenizer=tokenizer, side=SIDE, clock=oracle_model.config.clock
+    examples = SFTDataset(
+        mixture=mixture.load_mixture(config, 0),
+        config=config,
+        tokenizer=tokenizer,
+        side=SIDE,
+        clock=oracle_model.config.clock,
     )
     assert oracle_model.config.clock == "legacy"
-    item = next(found for position in range(20) if is_in_order(found := examples[Draw(0, 0, position)], case))
-    batch = Collate(tokenizer.pad_token_id)([item])
+    item = next(found for position in range(20) if is_in_order(found := examples[SampleRef(0, 0, position)], case))
+    batch = DataCollator(tokenizer.pad_token_id)([item])
 
     assert torch.equal(batch["video_grid_thw"], case["in.video_grid_thw"])
     torch.testing.assert_close(batch["pixel_values_videos"], case["in.pixel_values_videos"], rtol=0, atol=1e-5)
     torch.testing.assert_close(batch["frames"][0], case["in.frames.0"], rtol=0, atol=1e-4)
-    words = conversation.encode(tokenizer, messages(said), [int(case["in.video_grid_thw"].prod()) // 4])
+    words = conversation.encode_conversation(tokenizer, messages(said), [int(case["in.video_grid_thw"].prod()) // 4])
     assert torch.equal(words.input_ids[None], case["in.input_ids"])
     assert torch.equal(words.labels[None], case["in.labels"])
 
@@ -158,6 +162,6 @@ def is_in_order(item, case):
 def messages(said):
     found = []
     for place, (question, reply) in enumerate(said):
-        shown = (Clip(__file__),) if place == 0 else ()
+        shown = (VideoPart(__file__),) if place == 0 else ()
         found += [Message("user", (*shown, question)), Message("assistant", (reply,))]
     return found

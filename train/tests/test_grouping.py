@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evqa.schema import Exchange, Sample
+from evqa.schema import Sample, TrainingExchange
 from unipixel.configs import DataConfig
 from unipixel.data import grouping
 
@@ -15,7 +15,7 @@ def sizes(count=1000, seed=0):
 
 
 def order(unit, lead=0, seed=0):
-    return grouping.grouped(sizes(), unit, lead, np.random.default_rng(seed))
+    return grouping.group_samples(sizes(), unit, lead, np.random.default_rng(seed))
 
 
 def padding(lengths, unit):
@@ -51,7 +51,7 @@ def test_long_groups_and_short_ones_come_in_no_order():
 
 
 def test_of_many_turns_only_those_that_are_drawn_count():
-    turns = tuple(Exchange(question="x" * 400, targets=(1,)) for _ in range(12))
+    turns = tuple(TrainingExchange(question="x" * 400, targets=(1,)) for _ in range(12))
     sample = Sample(id="a", video_id="a", video="a.png", question="x", form="query", label_map="l.png", turns=turns)
     kind, tokens = grouping.size_of(sample, CONFIG)
     assert kind == 3

@@ -12,9 +12,9 @@ from evqa.tasks import TASKS, prepare
 from unipixel import sft
 from unipixel.configs import DataConfig
 from unipixel.data import frames, lessons, mixture, phrasings
-from unipixel.data.collate import IGNORED, Collate, Skipped
-from unipixel.data.example import Examples
-from unipixel.data.mixture import Draw
+from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
+from unipixel.data.example import SFTDataset
+from unipixel.data.mixture import SampleRef
 from unipixel.model.referring import region_cells
 
 SIDE = 128
@@ -43,7 +43,7 @@ def config(files):
 
 @pytest.fixture(scope="module")
 def examples(config, tokenizer):
-    return Examples(mixture=mixture.load(config, seed=3), config=config, tokenizer=tokenizer, side=SIDE)
+    return SFTDataset(mixture=mixture.load_mixture(config, seed=3), config=config, tokenizer=tokenizer, side=SIDE)
 
 
 def source_of(examples, name):
@@ -51,8 +51,8 @@ def source_of(examples, name):
 
 
 def draws(examples, name, count=12, sample=0):
-    items = [examples[Draw(source_of(examples, name), sample, position)] for position in range(count)]
-    assert not [item for item in items if isinstance(item, Skipped)]
+    items = [examples[SampleRef(source_of(examples, name), sample, position)] for position in range(count)]
+    assert not [item for item in items if isinstance(item, SkippedSample)]
     return items
 
 
@@ -148,7 +148,7 @@ def test_objects_of_inst_it_are_shown_once_in_half_of_the_draws(examples):
 def test_a_frame_that_shows_the_object_is_always_seen(examples, config, tokenizer):
     """The object of the short description is annotated in frame 2 alone."""
     few = DataConfig(datasets=config.datasets, num_frames=2, min_pixels=56 * 84, max_pixels=56 * 84)
-    data = Examples(mixture=examples.mixture, config=few, tokenizer=tokenizer, side=SIDE)
+    data = SFTDataset(mixture=examples.mixture, config=few, tokenizer=tokenizer, side=SIDE)
     for item in draws(data, "videorefer-short-caption"):
         assert len(item["frame_times"]) == 2
         assert 2 / FPS in [pytest.approx(second) for second in item["frame_times"]]
@@ -172,7 +172,7 @@ def test_a_training_step_on_all_ten_sets_reaches_what_encodes_places_and_regions
     items = [item for name in published.MARKED_WRITERS for item in draws(examples, name, count=1)]
     boxes = [i for i in draws(examples, MEMORY[0], count=20) if len(i["places"][0].points) == 2]
     points = [i for i in draws(examples, MEMORY[1], count=20) if len(i["places"][0].points) == 1]
-    batch = Collate(tokenizer.pad_token_id)([*items, boxes[0], points[0]])
+    batch = DataCollator(tokenizer.pad_token_id)([*items, boxes[0], points[0]])
     assert batch.pop("skipped") == []
     assert len(batch["regions"]) == len(batch["video_grid_thw"]) == 12
     tiny_model.train()

@@ -8,8 +8,8 @@ from PIL import Image
 from unipixel.model import decoder_weights, pointing
 from unipixel.model.config import DecoderSize
 from unipixel.model.encoder import decoder_config
-from unipixel.model.memory import Memory, opening
-from unipixel.model.streaming import Footage, follow
+from unipixel.model.memory import FrameMemory, first_bank
+from unipixel.model.streaming import VideoPrompts, propagate
 from unipixel.model.tracker import MaskTracker
 
 pytest.importorskip("sam2", reason="Meta's package is not installed (see train/README.md)")
@@ -105,20 +105,20 @@ def test_the_encoder_gives_the_same_pyramid(meta, tracker, state):
 def test_the_decoder_draws_the_same_and_so_does_the_memory_encoder_remember(meta, tracker, state):
     pyramid = tracker.encode(state["images"][:1])
     setting = tracker.setting(occlude=True)
-    image = tracker.unread(pyramid.coarse)
+    image = tracker.without_memory(pyramid.coarse)
     theirs = meta._forward_sam_heads(image, high_res_features=list(pyramid[:2]), multimask_output=True)
     decoded = tracker.decode(pyramid, image, setting.no_point, setting.no_mask, setting)
     for ours, expected in (
-        (decoded.drawn.masks, theirs[0]),
-        (decoded.drawn.ious, theirs[2]),
-        (decoded.drawn.best()[0][:, None], theirs[3]),
-        (decoded.drawn.objectness[:, None], theirs[6]),
+        (decoded.candidates.masks, theirs[0]),
+        (decoded.candidates.ious, theirs[2]),
+        (decoded.candidates.best()[0][:, None], theirs[3]),
+        (decoded.candidates.objectness[:, None], theirs[6]),
         (tracker.pointer(decoded), theirs[5]),
     ):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     sequence = pyramid.coarse.flatten(2).permute(2, 0, 1)
     written, _ = meta._encode_new_memory([sequence], [(8, 8)], theirs[4], theirs[6], is_mask_from_pts=False)
-    ours = tracker.write(pyramid.coarse, decoded.drawn, is_binary=False)
+    ours = tracker.encode_memory(pyramid.coarse, decoded.candidates, is_binary=False)
     torch.testing.assert_close(ours, written.flatten(2).permute(2, 0, 1), rtol=1e-5, atol=1e-5)
 
 
@@ -127,14 +127,15 @@ def test_memory_attention_reads_the_same_of_twenty_remembered_frames(meta, track
     pyramid = tracker.encode(state["images"][:1])
     generator = torch.Generator().manual_seed(0)
     memories = [
-        Memory(torch.randn(64, 2, 16, generator=generator), torch.randn(2, 64, generator=generator)) for _ in range(20)
+        FrameMemory(torch.randn(64, 2, 16, generator=generator), torch.randn(2, 64, generator=generator))
+        for _ in range(20)
     ]
-    bank = opening(memories[0])
+    bank = first_bank(memories[0])
     for memory in memories[1:]:
         bank = bank.after(memory)
     coarse = pyramid.coarse.expand(2, -1, -1, -1)
     setting = tracker.setting(occlude=True)
-    ours = tracker.read(coarse, bank, setting, tracker.pointer_scale([30]))
+    ours = tracker.attend_memory(coarse, bank, setting, tracker.pointer_scale([30]))
     place = meta.memory_encoder.position_encoding(torch.zeros(2, 16, 8, 8))
     kept = [
         {
@@ -181,11 +182,11 @@ def test_a_clip_is_tracked_alike_from_clicks_boxes_and_masks_both_ways(meta, tra
             pass
     signs = [_sign(sign, given) for sign in SIGNS.values()]
     write = tracker.write
-    monkeypatch.setattr(tracker, "write", lambda *a, **k: write(*a, **k).bfloat16().float())
+    monkeypatch.setattr(tracker, "encode_memory", lambda *a, **k: write(*a, **k).bfloat16().float())
     order = [*range(start, NUM_FRAMES), *range(start - 1, -1, -1)]
     frames = [state["images"][index] for index in order]
     absent = 0
-    for index, drawn in zip(order, follow(tracker, Footage(frames, signs, NUM_FRAMES, start)), strict=True):
+    for index, drawn in zip(order, propagate(tracker, VideoPrompts(frames, signs, NUM_FRAMES, start)), strict=True):
         ours = drawn.best()[0]
         for number in range(len(SIGNS)):
             outputs = state["output_dict_per_obj"][number]
@@ -202,5 +203,5 @@ def _sign(sign, given):
         return torch.from_numpy(given)
     size = np.array([160, 120])
     if "box" in sign:
-        return pointing.box(*(np.array(sign["box"]).reshape(2, 2) / size).ravel().tolist())
-    return pointing.Clicks(tuple(map(tuple, (np.array(sign["points"]) / size).tolist())), tuple(sign["labels"]))
+        return pointing.box_prompt(*(np.array(sign["box"]).reshape(2, 2) / size).ravel().tolist())
+    return pointing.PointPrompt(tuple(map(tuple, (np.array(sign["points"]) / size).tolist())), tuple(sign["labels"]))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from evqa import masks, media, methods, models, segment, zoo
-from evqa.models.base import Clip
+from evqa.models.base import VideoPart
 from evqa.schema import Prediction, Sample, Span
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def test_pictures_take_tokens_and_change_the_reply_s_input(tiny, samples):
 
 def test_a_prompt_in_turns_tells_the_seconds_of_the_frames_that_the_model_sees(tiny, samples):
     prompt = methods.METHODS["grounded-turns"](tiny, samples["gen"]).turns[0].prompt
-    seconds = ", ".join(f"{second:.1f}" for second in tiny.shown(Clip(samples["gen"].video)))
+    seconds = ", ".join(f"{second:.1f}" for second in tiny.frame_times(VideoPart(samples["gen"].video)))
     assert f"You see its frames at these seconds: {seconds}." in prompt
     assert "The video lasts 1.0 seconds." in prompt
 
@@ -78,10 +78,10 @@ def test_a_prompt_in_turns_tells_the_seconds_of_the_frames_that_the_model_sees(t
 def test_the_tiny_model_draws_what_expressions_name_with_each_frame_policy(samples, policy, count):
     model = models.build(str(ROOT / "model_zoo" / "tiny"), **policy)
     sample = samples["gen"]
-    assert len(model.shown(Clip(sample.video))) == count
+    assert len(model.frame_times(VideoPart(sample.video))) == count
     source = Prediction(sample="one", status="ok", expressions=("the red square", "the wall"))
     for mode in segment.MODES:
-        found = segment.Segmenting(mode, {"one": source})(model, sample)
+        found = segment.ExpressionSegmenter(mode, {"one": source})(model, sample)
         assert found.status == "ok", found.error
         assert found.num_frames == 6
         assert len(found.turns) == {"separate": 2, "concat": 1}[mode]

@@ -13,9 +13,9 @@ from evqa.jsonl import write_records
 from evqa.schema import Sample
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
-from unipixel.data.collate import IGNORED, Collate, Skipped
-from unipixel.data.example import Examples
-from unipixel.data.mixture import Draw, Mixture, RunOrder, Source
+from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
+from unipixel.data.example import SFTDataset
+from unipixel.data.mixture import Mixture, MixtureSampler, MixtureSource, SampleRef
 
 
 def source(num_samples, repeat, name="a"):
@@ -24,7 +24,7 @@ def source(num_samples, repeat, name="a"):
         for i in range(num_samples)
     )
     sizes = np.zeros((num_samples, 2), dtype=np.int64)
-    return Source(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
+    return MixtureSource(name=name, repeat=repeat, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
 
 
 def data_config(folder, **fields):
@@ -34,7 +34,7 @@ def data_config(folder, **fields):
 
 def examples(folder, tokenizer, seed=0, **fields):
     config = data_config(folder, **fields)
-    return Examples(mixture=mixture.load(config, seed), config=config, tokenizer=tokenizer, side=128)
+    return SFTDataset(mixture=mixture.load_mixture(config, seed), config=config, tokenizer=tokenizer, side=128)
 
 
 def equal(one, other):
@@ -86,12 +86,12 @@ def test_a_data_set_that_no_epoch_would_draw_of_is_refused(tmp_path, squares):
     (tmp_path / "other").symlink_to(squares)
     both = ((str(squares), 1.0), (str(tmp_path / "other"), 0.01))
     with pytest.raises(ValueError, match=r"no sample of \S+other \(0.01 of 8 samples\)"):
-        mixture.load(DataConfig(datasets=both), seed=0)
+        mixture.load_mixture(DataConfig(datasets=both), seed=0)
 
 
 def test_the_repeats_of_two_data_sets_give_their_shares(tmp_path, squares):
     config = DataConfig(datasets=((str(squares), 2.5),))
-    found = mixture.load(config, seed=0)
+    found = mixture.load_mixture(config, seed=0)
     assert len(found) == 20
     counts = found.counts()[str(squares)]
     assert counts["samples"] == 8
@@ -111,7 +111,7 @@ def test_samples_without_answer_or_masks_are_left_out_and_counted(tmp_path, squa
         good,
     ]
     write_records(tmp_path / "samples.jsonl", rows)
-    (found,) = mixture.load(DataConfig(datasets=((str(tmp_path), 1.0),)), seed=0).sources
+    (found,) = mixture.load_mixture(DataConfig(datasets=((str(tmp_path), 1.0),)), seed=0).sources
     assert [sample.id for sample in found.samples] == [good.id]
     assert found.left_out == {"no right answer": 1, "no masks": 1, "line is no sample": 1}
 
@@ -120,7 +120,7 @@ def test_every_data_set_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("EVQA_DATA", "data")
     config = DataConfig(datasets=(("revos", 1.0), (str(tmp_path), 1.0), ("nowhere", 1.0)))
     with pytest.raises(ValueError, match="3 of 3 data sets of the mixture cannot be read") as error:
-        mixture.load(config, seed=0)
+        mixture.load_mixture(config, seed=0)
     lines = str(error.value).splitlines()
     assert (
         "data/revos has no samples.jsonl: run `bash scripts/download.sh revos`, then `python data/revos/prepare.py`"
@@ -138,8 +138,8 @@ def test_every_data_set_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
 def test_an_example_holds_the_frames_drawn_and_the_masks_of_those_frames(squares, tokenizer, number):
     data = examples(squares, tokenizer)
     sample = data.mixture.sources[0].samples[number]
-    example = data[Draw(0, number, 3)]
-    video = media.probe(sample.video)
+    example = data[SampleRef(0, number, 3)]
+    video = media.probe_video(sample.video)
     indices = media.random_in_bins(video, 6, np.random.default_rng((0, 3)))
     assert example["frame_times"] == video.times[indices].tolist()
     assert example["pixel_values_videos"].shape == (3 * 4 * 6, 1176)
@@ -156,7 +156,7 @@ def test_an_example_holds_the_frames_drawn_and_the_masks_of_those_frames(squares
 
 
 def test_the_reply_is_learnt_and_the_question_is_not(squares, tokenizer):
-    example = examples(squares, tokenizer)[Draw(0, 1, 0)]
+    example = examples(squares, tokenizer)[SampleRef(0, 1, 0)]
     labels = example["labels"]
     assert torch.equal(labels[labels != IGNORED], example["input_ids"][labels != IGNORED])
     learnt = tokenizer.decode(labels[labels != IGNORED])
@@ -166,16 +166,16 @@ def test_the_reply_is_learnt_and_the_question_is_not(squares, tokenizer):
 
 
 def test_sam_2_can_see_fewer_frames_than_the_language_model(squares, tokenizer):
-    example = examples(squares, tokenizer, mask_frames=2)[Draw(0, 0, 0)]
+    example = examples(squares, tokenizer, mask_frames=2)[SampleRef(0, 0, 0)]
     assert example["pixel_values_videos"].shape[0] == 3 * 4 * 6
     assert (len(example["frames"]), len(example["masks"])) == (2, 2)
-    whole = examples(squares, tokenizer)[Draw(0, 0, 0)]
+    whole = examples(squares, tokenizer)[SampleRef(0, 0, 0)]
     matches = [[torch.equal(few, one) for one in whole["frames"]].index(True) for few in example["frames"]]
     assert matches[0] < 3 <= matches[1]
 
 
 def test_a_short_video_gives_all_frames_and_larger_ones(squares, tokenizer):
-    example = examples(squares, tokenizer, num_frames=32, max_pixels=84 * 84)[Draw(0, 0, 0)]
+    example = examples(squares, tokenizer, num_frames=32, max_pixels=84 * 84)[SampleRef(0, 0, 0)]
     assert len(example["frame_times"]) == 10
     assert example["video_grid_thw"].tolist()[0][1:] > [
         6,
@@ -185,13 +185,13 @@ def test_a_short_video_gives_all_frames_and_larger_ones(squares, tokenizer):
 
 def test_a_place_in_the_run_gives_the_same_example_in_any_process(squares, tokenizer):
     data = examples(squares, tokenizer, seed=5)
-    order = RunOrder(data.mixture, 12)
-    collate = Collate(tokenizer.pad_token_id)
+    order = MixtureSampler(data.mixture, 12)
+    collate = DataCollator(tokenizer.pad_token_id)
     alone = list(DataLoader(data, batch_size=4, sampler=order, collate_fn=collate))
     together = list(DataLoader(data, batch_size=4, sampler=order, collate_fn=collate, num_workers=2))
     assert equal(alone, together)
-    assert equal(data[Draw(0, 2, 9)], pickle.loads(pickle.dumps(data))[Draw(0, 2, 9)])
-    assert not equal(data[Draw(0, 2, 9)], data[Draw(0, 2, 10)])
+    assert equal(data[SampleRef(0, 2, 9)], pickle.loads(pickle.dumps(data))[SampleRef(0, 2, 9)])
+    assert not equal(data[SampleRef(0, 2, 9)], data[SampleRef(0, 2, 10)])
 
 
 def test_going_on_in_the_middle_of_an_epoch_gives_the_batches_that_were_left(squares, tokenizer):
@@ -201,8 +201,8 @@ def test_going_on_in_the_middle_of_an_epoch_gives_the_batches_that_were_left(squ
     loader = DataLoader(
         data,
         batch_size=2,
-        sampler=RunOrder(data.mixture, 14),  # an epoch has eight draws
-        collate_fn=Collate(tokenizer.pad_token_id),
+        sampler=MixtureSampler(data.mixture, 14),  # an epoch has eight draws
+        collate_fn=DataCollator(tokenizer.pad_token_id),
         num_workers=2,
     )
     assert equal(list(skip_first_batches(loader, 5)), list(loader)[5:])
@@ -218,14 +218,14 @@ def test_a_sample_that_does_not_load_is_skipped_with_its_reason(tmp_path, square
     (tmp_path / "1.mp4").write_bytes(b"no video")
     data = examples(squares, tokenizer)
     data = dataclasses.replace(data, mixture=mixture.Mixture(sources=(with_rows(data, tmp_path, rows),), seed=0))
-    items = [data[Draw(0, place, place)] for place in range(3)]
-    assert not isinstance(items[0], Skipped)
+    items = [data[SampleRef(0, place, place)] for place in range(3)]
+    assert not isinstance(items[0], SkippedSample)
     assert [item.sample for item in items[1:]] == ["square-1", "square-2"]
     assert "1.mp4" in items[1].reason
-    batch = Collate(tokenizer.pad_token_id)(items)
+    batch = DataCollator(tokenizer.pad_token_id)(items)
     assert len(batch["input_ids"]) == len(batch["frames"]) == 1
     assert [sample for sample, _ in batch["skipped"]] == ["square-1", "square-2"]
-    assert Collate(tokenizer.pad_token_id)(items[1:]) == {"skipped": items[1:]}
+    assert DataCollator(tokenizer.pad_token_id)(items[1:]) == {"skipped": items[1:]}
 
 
 def with_rows(data, folder, rows):
@@ -234,8 +234,8 @@ def with_rows(data, folder, rows):
 
 
 def test_a_sample_of_too_many_tokens_is_skipped(squares, tokenizer):
-    item = examples(squares, tokenizer, max_tokens=100)[Draw(0, 0, 0)]
-    assert isinstance(item, Skipped)
+    item = examples(squares, tokenizer, max_tokens=100)[SampleRef(0, 0, 0)]
+    assert isinstance(item, SkippedSample)
     assert "tokens are more than --max-tokens 100" in item.reason
 
 
@@ -290,9 +290,9 @@ def test_without_spans_evidence_sampling_shows_each_object(squares, tokenizer):
 
 def test_a_batch_is_padded_on_the_right(squares, tokenizer):
     data = examples(squares, tokenizer, vary_prompt=False)  # so that both are of one length
-    items = [data[Draw(0, 0, 0)], data[Draw(0, 1, 1)]]
+    items = [data[SampleRef(0, 0, 0)], data[SampleRef(0, 1, 1)]]
     items[0] = items[0] | {"input_ids": items[0]["input_ids"][:-5], "labels": items[0]["labels"][:-5]}
-    batch = Collate(tokenizer.pad_token_id)(items)
+    batch = DataCollator(tokenizer.pad_token_id)(items)
     longest = len(items[1]["input_ids"])
     assert batch["input_ids"].shape == batch["labels"].shape == (2, longest)
     assert batch["input_ids"][0, -5:].tolist() == [tokenizer.pad_token_id] * 5

@@ -7,10 +7,10 @@ import torch
 from other_device import There, other_device
 from torch.utils.data import DataLoader
 
-from evqa.models.base import Clip, Message, Place
+from evqa.models.base import Message, PointOrBox, VideoPart
 from unipixel import assembly, sft
-from unipixel.chat import Loaded, UniPixelChat
-from unipixel.job import prepare
+from unipixel.chat import LoadedModel, UniPixelChat
+from unipixel.job import plan_training
 from unipixel.model import lora
 
 
@@ -41,20 +41,20 @@ def test_the_other_device_computes_the_same_and_keeps_its_tensors_apart():
 def test_replies_and_masks_are_the_same_on_another_device(speaker, video, square):
     """Places as `<|ref|>`, regions as `<|mem|>`, words alone, all in one batch; and what is found from places."""
     chat = speaker("#")
-    places = (Place((10, 20), second=0.0), Place((40, 15, 60, 30), second=2.0))
+    places = (PointOrBox((10, 20), second=0.0), PointOrBox((40, 15, 60, 30), second=2.0))
     conversations = [
-        [Message("user", (Clip(video), "Where?"))],
-        [Message("user", (Clip(video, places=places), "Are <|ref|> and <|ref|> one?"))],
-        [Message("user", (Clip(video, regions=(square,)), "Where is [1]?"))],
+        [Message("user", (VideoPart(video), "Where?"))],
+        [Message("user", (VideoPart(video, prompts=places), "Are <|ref|> and <|ref|> one?"))],
+        [Message("user", (VideoPart(video, regions=(square,)), "Where is [1]?"))],
         [Message("user", ("No video",))],
     ]
-    replies, found = chat.generate_all(conversations), chat.find(Clip(video, places=places))
+    replies, found = chat.generate_all(conversations), chat.segment_prompts(VideoPart(video, prompts=places))
     with torch.no_grad(), other_device() as device:
         chat.model.to(device)
         settings = {"max_new_tokens": 2, "num_frames": 4}
-        other = UniPixelChat(checkpoint="moved", loaded=Loaded(chat.model, chat.tokenizer), **settings)
+        other = UniPixelChat(checkpoint="moved", loaded=LoadedModel(chat.model, chat.tokenizer), **settings)
         assert other.device == device
-        theirs, their_find = other.generate_all(conversations), other.find(Clip(video, places=places))
+        theirs, their_find = other.generate_all(conversations), other.segment_prompts(VideoPart(video, prompts=places))
     for ours, reply in zip(replies, theirs, strict=True):
         assert reply.text == ours.text
         assert _tracks(reply.masks) == _tracks(ours.masks)
@@ -71,8 +71,8 @@ def test_a_training_step_is_the_same_on_another_device(tiny_checkpoint, squares,
     text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2 --batch 4
     --global-batch 4 --max-steps 2 --rank 4 --alpha 8 --dropout 0 --modules embedding seg sam2 --tensorboard False
     --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
-    job = prepare(sft.parse(text.split()).config, 1)
-    trainer = assembly.assemble(job, is_saving=False)
+    job = plan_training(sft.parse(text.split()).config, 1)
+    trainer = assembly.build_trainer(job, is_saving=False)
     trainer.args.optim = "adamw_torch"  # the fused one asks for a device that it knows
     trainer.current_gradient_accumulation_steps = 1
     batches = list(DataLoader(trainer.train_dataset, 4, sampler=trainer.order, collate_fn=trainer.data_collator))[:2]
@@ -81,7 +81,7 @@ def test_a_training_step_is_the_same_on_another_device(tiny_checkpoint, squares,
     trainer.trained.load_state_dict(start)
     with other_device() as device:
         trainer.trained.to(device)
-        lora.bare(trainer.trained).tie_weights()  # a device that is real moves weights in place
+        lora.unwrap(trainer.trained).tie_weights()  # a device that is real moves weights in place
         trainer.optimizer = None
         trainer.args.__dict__["_setup_devices"] = trainer.accelerator.state.device = device
         there = _steps(trainer, batches)
@@ -95,7 +95,7 @@ def _steps(trainer, batches):
     """Two optimizer steps: what the log would say of their losses, and the norm of their gradients."""
     trainer.trained.train()
     trainer.create_optimizer()
-    trainer.books.begin(0)
+    trainer.books.reset(0)
     rows = []
     for number, batch in enumerate(batches, 1):
         torch.manual_seed(number)
@@ -103,7 +103,7 @@ def _steps(trainer, batches):
         norm = torch.nn.utils.clip_grad_norm_(trainer.trained.parameters(), 1.0)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
-        logged = trainer.books.close(trainer.accelerator, number)
+        logged = trainer.books.log_entries(trainer.accelerator, number)
         parts = {name: value for name, value in logged.items() if name.startswith("loss")}
         rows.append({"loss": float(loss), "gradient": float(norm)} | parts)
     return rows

@@ -12,14 +12,14 @@ import torch
 from evqa import datasets, prompts
 from evqa.dataset_rows import DATASETS
 from evqa.jsonl import write_records
-from evqa.schema import Exchange, Sample
+from evqa.schema import Sample, TrainingExchange
 from evqa.tasks import prepare
 from unipixel import recipes
 from unipixel.configs import DataConfig
 from unipixel.data import frames, lessons, mixture, phrasings
-from unipixel.data.collate import IGNORED, Collate, Skipped
-from unipixel.data.example import Examples
-from unipixel.data.mixture import Draw
+from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
+from unipixel.data.example import SFTDataset
+from unipixel.data.mixture import SampleRef
 
 REPEATS = {
     "st-evidence-instruct": 2,
@@ -58,7 +58,7 @@ SIDE = 128
 def data_root(tmp_path_factory):
     """All eleven sets, prepared."""
     root = tmp_path_factory.mktemp("data")
-    published.write_all(root, datasets)
+    published.generate_with_mask_prompts(root, datasets)
     for name in published.WRITERS:
         prepare(name, root / DATASETS[name].folder)
     return root
@@ -68,13 +68,13 @@ def data_root(tmp_path_factory):
 def whole(data_root, monkeypatch):
     """The mixture of the recipe."""
     monkeypatch.setenv("EVQA_DATA", str(data_root))
-    return mixture.load(recipes.st_evidence("3b", "base").data, seed=7)
+    return mixture.load_mixture(recipes.st_evidence("3b", "base").data, seed=7)
 
 
 @pytest.fixture
 def examples(whole, tokenizer):
     config = DataConfig(datasets=tuple(REPEATS.items()), num_frames=6, min_pixels=28 * 28, max_pixels=56 * 84)
-    return Examples(mixture=whole, config=config, tokenizer=tokenizer, side=SIDE)
+    return SFTDataset(mixture=whole, config=config, tokenizer=tokenizer, side=SIDE)
 
 
 def places(whole):
@@ -151,15 +151,15 @@ def test_every_sample_of_every_set_becomes_an_example(whole, examples, tokenizer
     batch = []
     for source in range(len(whole.sources)):
         for sample in range(len(whole.sources[source].samples)):
-            item = examples[Draw(source, sample, 10 * source + sample)]
-            assert not isinstance(item, Skipped), item
+            item = examples[SampleRef(source, sample, 10 * source + sample)]
+            assert not isinstance(item, SkippedSample), item
             record = whole.sources[source].samples[sample]
             learnt = tokenizer.decode(item["labels"][item["labels"] != IGNORED])
             objects = 0 if item["masks"] is None else item["masks"].shape[1]
             assert learnt.count("<|seg|>") == objects == (record.form in lessons.PIXEL_FORMS)
             assert (item["masks"] is None) == (item["frames"] is None) == (record.form == "conversation")
             batch.append(item)
-    found = Collate(tokenizer.pad_token_id)(batch)
+    found = DataCollator(tokenizer.pad_token_id)(batch)
     assert len(found["frames"]) == len(batch) == 22
     assert len(found["video_grid_thw"]) == len(found["frame_times"]) == 21  # one is words alone
     assert found["skipped"] == []
@@ -185,11 +185,11 @@ def test_an_expression_is_asked_for_in_every_phrasing_of_its_form(examples, toke
     form = whole.sources[source].samples[sample].form
     asked, answered = set(), set()
     for position in range(60):
-        reply, text = reply_and_question(tokenizer, examples[Draw(source, sample, position)])
+        reply, text = reply_and_question(tokenizer, examples[SampleRef(source, sample, position)])
         question = text.split("<|vision_end|>")[1].split("<|im_end|>")[0]
         asked.add(question)
         answered.add(reply.removesuffix("<|im_end|>"))
-    assert asked == {phrasings.filled(template, words, "video") for template in phrasings.TABLES[form]}
+    assert asked == {phrasings.fill_template(template, words, "video") for template in phrasings.TABLES[form]}
     assert answered == set(phrasings.MASK_REPLIES)
 
 
@@ -198,7 +198,7 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
     varied, tiny = recipes.st_evidence("3b", "base").data, recipes.tiny("tiny", "tiny").data
 
     def asked(config):
-        lesson = [lessons.lesson(source.samples[0], np.random.default_rng(n), config) for n in range(60)]
+        lesson = [lessons.build_conversation(source.samples[0], np.random.default_rng(n), config) for n in range(60)]
         assert len({one.messages[1] for one in lesson}) == 1  # the reply has one form
         return {one.messages[0].parts[-1] for one in lesson}
 
@@ -212,7 +212,7 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
 
 
 def test_a_question_is_answered_in_words_and_by_a_mask(whole, examples, tokenizer):
-    item = examples[Draw(places(whole)["groundmore"], 1, 0)]
+    item = examples[SampleRef(places(whole)["groundmore"], 1, 0)]
     reply, text = reply_and_question(tokenizer, item)
     assert reply == "Two squares <|seg|>.<|im_end|>"
     assert "What is there?" in text
@@ -240,7 +240,7 @@ def expected_mask(numbers, frame):
 )
 def test_the_masks_are_those_of_the_frames_that_are_seen(whole, examples, name, sample, numbers, seen):
     """Six frames are drawn, so every frame that the sample is about is seen."""
-    item = examples[Draw(places(whole)[name], sample, 0)]
+    item = examples[SampleRef(places(whole)[name], sample, 0)]
     assert item["masks"].shape == (len(seen), 1, SIDE, SIDE)
     assert item["frames"].shape == (len(seen), 3, SIDE, SIDE)
     for place, frame in enumerate(seen):
@@ -252,7 +252,8 @@ def test_the_masks_are_those_of_the_frames_that_are_seen(whole, examples, name, 
 
 def test_the_clock_has_the_true_rate_of_the_frames(whole, examples):
     times = {
-        name: examples[Draw(places(whole)[name], 0, 0)]["frame_times"] for name in ("ref-davis17", "vicas", "ref-sav")
+        name: examples[SampleRef(places(whole)[name], 0, 0)]["frame_times"]
+        for name in ("ref-davis17", "vicas", "ref-sav")
     }
     for name, rate in (("ref-davis17", 24), ("vicas", 30), ("ref-sav", 6)):
         assert times[name] == pytest.approx([frame / rate for frame in range(6)])
@@ -260,7 +261,7 @@ def test_the_clock_has_the_true_rate_of_the_frames(whole, examples):
 
 def test_conversations_are_learnt_as_they_are_written(whole, examples, tokenizer):
     source = places(whole)["llava-instruct"]
-    image, video, words = (examples[Draw(source, sample, 0)] for sample in range(3))
+    image, video, words = (examples[SampleRef(source, sample, 0)] for sample in range(3))
     assert reply_and_question(tokenizer, image)[0] == "A square.<|im_end|>One too.<|im_end|>"
     assert image["frame_times"] == [0.0]
     assert image["video_grid_thw"][0, 0] == 1
@@ -276,9 +277,9 @@ def test_conversations_are_learnt_as_they_are_written(whole, examples, tokenizer
 
 def test_a_mixed_batch_has_a_loss_and_words_alone_have_none_of_masks(whole, examples, tokenizer, tiny_model):
     source = places(whole)
-    collate = Collate(tokenizer.pad_token_id)
+    collate = DataCollator(tokenizer.pad_token_id)
     draws = [("llava-instruct", 2), ("mevis", 1), ("llava-instruct", 0), ("groundmore", 0)]
-    items = [examples[Draw(source[name], sample, 3)] for name, sample in draws]
+    items = [examples[SampleRef(source[name], sample, 3)] for name, sample in draws]
     tiny_model.train()
 
     def losses(chosen):
@@ -291,7 +292,7 @@ def test_a_mixed_batch_has_a_loss_and_words_alone_have_none_of_masks(whole, exam
     assert alone.mask_loss is None
     assert torch.equal(alone.loss, alone.lm_loss)
     assert torch.isfinite(mixed.loss)
-    assert [drawn is None for drawn in mixed.drawn] == [True, False, True, False]
+    assert [drawn is None for drawn in mixed.candidates] == [True, False, True, False]
     counts = torch.tensor([(item["labels"][1:] != IGNORED).sum() for item in items])
     parts = torch.stack([losses([item]).lm_loss for item in items])
     assert mixed.lm_loss.item() == pytest.approx((parts * counts).sum().item() / counts.sum().item(), rel=1e-4)
@@ -306,7 +307,9 @@ def picture_sample(folder, **fields):
     """A picture with a label map, two questions of which ask for masks."""
     published.write_frames(folder, ["a"], suffix=".png")
     published.write_palettes(folder / "labels", ["a"])
-    turns = tuple(Exchange(question=f"{colour} square", targets=(n,)) for n, colour in ((1, "red"), (2, "blue")))
+    turns = tuple(
+        TrainingExchange(question=f"{colour} square", targets=(n,)) for n, colour in ((1, "red"), (2, "blue"))
+    )
     base = {"id": "a", "video_id": "a", "video": "a.png", "question": "red square", "form": "query"}
     return Sample(**(base | {"label_map": "labels/a.png", "turns": turns} | fields))
 
@@ -314,14 +317,14 @@ def picture_sample(folder, **fields):
 def one_source(folder, tokenizer, *samples, **fields):
     write_records(folder / "samples.jsonl", samples)
     config = DataConfig(datasets=((str(folder), 1.0),), min_pixels=28 * 28, max_pixels=56 * 84, **fields)
-    return Examples(mixture=mixture.load(config, 0), config=config, tokenizer=tokenizer, side=SIDE)
+    return SFTDataset(mixture=mixture.load_mixture(config, 0), config=config, tokenizer=tokenizer, side=SIDE)
 
 
 def test_turns_of_a_picture_have_a_mask_each_in_their_order(tmp_path, tokenizer):
     data = one_source(tmp_path, tokenizer, picture_sample(tmp_path))
     orders = set()
     for position in range(12):
-        item = data[Draw(0, 0, position)]
+        item = data[SampleRef(0, 0, position)]
         text = reply_and_question(tokenizer, item)[1]
         numbers = (1, 2) if text.index("red") < text.index("blue") else (2, 1)
         orders.add(numbers)
@@ -334,13 +337,13 @@ def test_turns_of_a_picture_have_a_mask_each_in_their_order(tmp_path, tokenizer)
 
 def test_at_most_so_many_turns_are_drawn(tmp_path, tokenizer):
     data = one_source(tmp_path, tokenizer, picture_sample(tmp_path), max_turns=1)
-    seen = Counter("red" in reply_and_question(tokenizer, data[Draw(0, 0, position)])[1] for position in range(20))
+    seen = Counter("red" in reply_and_question(tokenizer, data[SampleRef(0, 0, position)])[1] for position in range(20))
     assert set(seen) == {True, False}
-    assert data[Draw(0, 0, 0)]["masks"].shape[1] == 1
+    assert data[SampleRef(0, 0, 0)]["masks"].shape[1] == 1
 
 
 def test_words_that_hold_a_mask_token_are_skipped(tmp_path, tokenizer):
-    said = (Exchange(question="Hello.", response="It is <|seg|>."),)
+    said = (TrainingExchange(question="Hello.", response="It is <|seg|>."),)
     rows = [
         picture_sample(tmp_path, turns=(), question="the <|seg|> square", targets=(1,)),
         picture_sample(tmp_path, id="b", form="conversation", turns=said, label_map=None),
@@ -349,15 +352,15 @@ def test_words_that_hold_a_mask_token_are_skipped(tmp_path, tokenizer):
     ]
     (tmp_path / "t.jsonl").write_text("")
     data = one_source(tmp_path, tokenizer, *rows)
-    items = [data[Draw(0, place, 0)] for place in range(4)]
-    assert [isinstance(item, Skipped) for item in items] == [True] * 4
+    items = [data[SampleRef(0, place, 0)] for place in range(4)]
+    assert [isinstance(item, SkippedSample) for item in items] == [True] * 4
     assert ["cannot hold <|seg|>" in item.reason for item in items] == [True, True, False, False]
     assert "the sample names frame 4" in items[2].reason
     assert "has no line 4" in items[3].reason
 
 
 def test_what_a_record_tells_to_be_no_use_is_left_out_and_counted(tmp_path):
-    long = (Exchange(question="?", response="a " * 300),)
+    long = (TrainingExchange(question="?", response="a " * 300),)
     rows = [
         picture_sample(tmp_path),
         picture_sample(tmp_path, id="b", num_frames=501),
@@ -368,7 +371,7 @@ def test_what_a_record_tells_to_be_no_use_is_left_out_and_counted(tmp_path):
         picture_sample(tmp_path, id="g", duration=301.0),
     ]
     write_records(tmp_path / "samples.jsonl", rows)
-    (found,) = mixture.load(DataConfig(datasets=((str(tmp_path), 1.0),)), seed=0).sources
+    (found,) = mixture.load_mixture(DataConfig(datasets=((str(tmp_path), 1.0),)), seed=0).sources
     assert [sample.id for sample in found.samples] == ["a"]
     assert found.left_out == {
         "video of too many frames": 1,
@@ -382,7 +385,7 @@ def test_what_a_record_tells_to_be_no_use_is_left_out_and_counted(tmp_path):
 
 def test_the_draw_depends_on_the_place_alone(whole, examples):
     source = places(whole)["mevis"]
-    assert torch.equal(examples[Draw(source, 0, 5)]["input_ids"], examples[Draw(source, 0, 5)]["input_ids"])
+    assert torch.equal(examples[SampleRef(source, 0, 5)]["input_ids"], examples[SampleRef(source, 0, 5)]["input_ids"])
     rng = np.random.default_rng((whole.seed, 5))
     again = examples.example(whole.sources[source].samples[0], rng)
-    assert torch.equal(again["input_ids"], examples[Draw(source, 0, 5)]["input_ids"])
+    assert torch.equal(again["input_ids"], examples[SampleRef(source, 0, 5)]["input_ids"])

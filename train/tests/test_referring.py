@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers.vision_utils import get_vision_window_index
 
-from evqa.models.base import Clip, Message
+from evqa.models.base import Message, VideoPart
 from unipixel.data import conversation, frames
 from unipixel.model import referring
-from unipixel.model.referring import Place, region_cells, window_order
+from unipixel.model.referring import PromptPlace, region_cells, window_order
 
 HEIGHT, WIDTH = 5 * 28, 6 * 28  # more than one window of 4 x 4 cells, and not a multiple of it
 
@@ -19,8 +19,8 @@ def a_video(num_frames=3, seed=0):
 
 
 def inputs_of(tokenizer, patches, text, notes=None):
-    encoded = conversation.encode(
-        tokenizer, [Message("user", (Clip(__file__), text))], [patches.num_tokens], notes=notes
+    encoded = conversation.encode_conversation(
+        tokenizer, [Message("user", (VideoPart(__file__), text))], [patches.num_tokens], notes=notes
     )
     return {
         "input_ids": encoded.input_ids[None],
@@ -89,7 +89,12 @@ def test_an_object_of_many_cells_is_projected_from_their_mean(tiny_model, tokeni
 
 def test_objects_of_a_batch_stand_where_each_alone_would(tiny_model, tokenizer):
     """Also with a sample between that has no region, and places in two of them."""
-    rows, videos, regions, places = [], [], [], [Place(((3.0, 4.0),), 0.0), Place(((1.0, 2.0), (30.0, 40.0)), 1.0)]
+    rows, videos, regions, places = (
+        [],
+        [],
+        [],
+        [PromptPlace(((3.0, 4.0),), 0.0), PromptPlace(((1.0, 2.0), (30.0, 40.0)), 1.0)],
+    )
     for number, text in enumerate(["<|ref|>?", "Nothing", "Is <|ref|> [1]?"]):
         has_region = number != 1
         note = [conversation.region_note([[True, True]], is_image=False) if has_region else ""]
@@ -122,7 +127,7 @@ def test_a_place_keeps_its_pixel_in_a_model_of_16_bits(tiny_model):
     half = tiny_model.bfloat16()
     assert torch.equal(half.ref_encoder.pe_layer(points), exact)
     assert (exact[0] - exact[1]).abs().max() > 1e-3
-    rows = referring.place_embeddings(half, [Place(((100.0, 20.0),), 0.5), Place(((101.0, 20.0),), 0.5)])
+    rows = referring.place_embeddings(half, [PromptPlace(((100.0, 20.0),), 0.5), PromptPlace(((101.0, 20.0),), 0.5)])
     assert rows.dtype == torch.bfloat16
     assert not torch.equal(rows[0], rows[1])
 

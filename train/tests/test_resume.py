@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from evqa import datasets
 from evqa.jsonl import write_records
-from evqa.schema import NO_VIDEO, Exchange, Sample
+from evqa.schema import NO_VIDEO, Sample, TrainingExchange
 from unipixel import convert as conversion
 from unipixel import integrity, run_folder, sft
-from unipixel.convert import Conversion, convert
+from unipixel.convert import ConversionConfig, convert
 from unipixel.model import checkpoints
 
 STEPS = 4
@@ -33,7 +33,7 @@ def uneven(squares, tmp_path_factory):
     for number, sample in enumerate(datasets.load(str(squares)).samples[:4]):
         video = "broken.mp4" if number == 3 else sample.video.name
         samples.append(sample.model_copy(update={"video": Path("videos") / video, "tracks": sample.tracks}))
-        turns = (Exchange(question=f"Count to {number}.", response="one " * (1 + 7 * number)),)
+        turns = (TrainingExchange(question=f"Count to {number}.", response="one " * (1 + 7 * number)),)
         told = {"video_id": "none", "video": NO_VIDEO, "question": "", "form": "conversation"}
         samples.append(Sample(id=f"words-{number}", turns=turns, **told))
     write_records(folder / "samples.jsonl", samples)
@@ -208,9 +208,9 @@ def test_the_record_of_an_older_run_stands_for_the_mean_over_passes(finished):
     record = run_folder.read_record(finished / "checkpoint-4")
     older = json.loads(json.dumps(record))
     del older["config"]["loop"]["lm_mean"]
-    assert run_folder.differing(older, record) == {"config.loop.lm_mean"}
+    assert run_folder.differing_settings(older, record) == {"config.loop.lm_mean"}
     record["config"]["loop"]["lm_mean"] = "pass"
-    assert run_folder.differing(older, record) == set()
+    assert run_folder.differing_settings(older, record) == set()
 
 
 def test_where_no_checkpoint_is_complete_the_error_says_so(flags, cut_off, capsys):
@@ -272,21 +272,21 @@ def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tin
         remove(folder / name)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
-    merged = convert(Conversion(out=tmp_path / "whole", base=tiny_checkpoint, trained=folder))
+    merged = convert(ConversionConfig(out=tmp_path / "whole", base=tiny_checkpoint, trained=folder))
     expected = load_file(finished / "model" / "model.safetensors")
     assert torch.equal(merged.seg_head[1].weight, expected["seg_head.1.weight"])
     assert "was trained from other weights" not in caplog.text
-    convert(Conversion(out=tmp_path / "other base", base=finished / "model", trained=folder))
+    convert(ConversionConfig(out=tmp_path / "other base", base=finished / "model", trained=folder))
     assert f"{folder} was trained from other weights than {finished / 'model'}" in caplog.text
     for damage in (flip, remove):
         damage(folder / "pytorch_model.safetensors")
         with pytest.raises(ValueError, match=r"pytorch_model\.safetensors .*newest complete .*checkpoint-2$"):
-            convert(Conversion(out=tmp_path / "other", base=tiny_checkpoint, trained=folder))
+            convert(ConversionConfig(out=tmp_path / "other", base=tiny_checkpoint, trained=folder))
         with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors "):
-            checkpoints.load(folder, base=tiny_checkpoint)
+            checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
     (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"checkpoint-4 is not complete: pytorch_model\.safetensors is missing"):
-        checkpoints.load(folder, base=tiny_checkpoint)
+        checkpoints.load_checkpoint(folder, base=tiny_checkpoint)
     assert not (tmp_path / "other").exists()
 
 
@@ -447,18 +447,18 @@ def test_steps_between_checkpoints_and_log_lines_may_change_when_a_run_goes_on(f
 def test_with_deepspeed_the_number_of_processes_stays(finished):
     record = run_folder.read_record(finished / "checkpoint-4")
     other = record | {"processes": 2}
-    assert run_folder.differing(record, other) == set()
+    assert run_folder.differing_settings(record, other) == set()
     record["config"]["loop"]["zero"] = other["config"]["loop"]["zero"] = 2
-    assert run_folder.differing(record, other) == {"processes"}
+    assert run_folder.differing_settings(record, other) == {"processes"}
 
 
 def test_with_means_over_passes_the_size_of_a_pass_stays(finished):
     record = run_folder.read_record(finished / "checkpoint-4")
     record["config"]["loop"]["lm_mean"] = "pass"
     other = json.loads(json.dumps(record)) | {"processes": 2}
-    assert run_folder.differing(record, other) == set()
+    assert run_folder.differing_settings(record, other) == set()
     other["config"]["loop"]["batch"] = 1
-    assert run_folder.differing(record, other) == {"config.loop.batch"}
+    assert run_folder.differing_settings(record, other) == {"config.loop.batch"}
 
 
 CHECKPOINTS = ("checkpoint-4", "checkpoint-5")

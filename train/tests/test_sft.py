@@ -125,7 +125,7 @@ def seed_that_draws_last_sample_in(places, data):
     config = configs.DataConfig(datasets=((str(data), 1.0),))
     last = len(datasets.load(str(data)).samples) - 1
     for seed in range(100):
-        order = [draw.sample for draw in mixture.load(config, seed).order(last + 1)]
+        order = [draw.sample for draw in mixture.load_mixture(config, seed).order(last + 1)]
         if order.index(last) in places:
             return seed
     raise AssertionError("no seed found")
@@ -134,7 +134,7 @@ def seed_that_draws_last_sample_in(places, data):
 def seed_that_draws_first(samples, data):
     config = configs.DataConfig(datasets=((str(data), 1.0),))
     for seed in range(10000):
-        order = [draw.sample for draw in mixture.load(config, seed).order(len(samples))]
+        order = [draw.sample for draw in mixture.load_mixture(config, seed).order(len(samples))]
         if sorted(order) == samples:
             return seed
     raise AssertionError("no seed found")
@@ -248,7 +248,7 @@ def test_training_lowers_the_loss_and_logs_its_parts(finished, squares):
     assert log[-1]["loss"] < log[0]["loss"] - 0.5
     for row in log:
         parts = (row[f"loss_{name}"] for name in ("lm", "focal", "dice", "iou", "objectness"))
-        weights = dataclasses.astuple(recipes.recipe("tiny", "tiny", "base").loss)
+        weights = dataclasses.astuple(recipes.build_recipe("tiny", "tiny", "base").loss)
         assert row["loss"] == pytest.approx(sum(w * part for w, part in zip(weights, parts, strict=True)), rel=1e-4)
     assert [row["samples"] for row in log] == [4, 8, 12, 16]
     assert [row[f"drawn/{squares}"] for row in log] == [4, 8, 12, 16]
@@ -292,15 +292,15 @@ def test_the_finished_model_is_the_trained_one_with_its_adapter_merged(flags, fi
     config = sft.parse([*flags, "--out", str(finished)]).config
     trained = assembly.trainable_model(config, tiny_checkpoint, None)
     checkpoints.load_trained(trained, finished / "checkpoint-4")
-    merged = checkpoints.load(finished / "model")
+    merged = checkpoints.load_checkpoint(finished / "model")
     ids = torch.arange(20, 60)[None]
     with torch.no_grad():
         expected = trained.eval()(input_ids=ids).logits
         assert torch.allclose(merged(input_ids=ids).logits, expected, atol=1e-4)
-    start = checkpoints.load(tiny_checkpoint)
+    start = checkpoints.load_checkpoint(tiny_checkpoint)
     assert not torch.equal(start.seg_head[1].weight, merged.seg_head[1].weight)
     assert torch.equal(start.msk_proj[0].weight, merged.msk_proj[0].weight)
-    assert lora.bare(trained).config.clock == merged.config.clock == "true"
+    assert lora.unwrap(trained).config.clock == merged.config.clock == "true"
     assert json.loads((finished / "model" / "config.json").read_text()).get("use_cache", True) is True
 
 
@@ -410,7 +410,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_pa
 def test_a_run_that_does_not_fit_is_refused_before_processes_start(flags, finished, monkeypatch, capsys):
     changed = [*flags, "--max-steps", "9", "--benchmark", "None", "--out", str(finished), "--processes", "2"]
     monkeypatch.setattr(sys, "argv", ["launch", *changed])
-    monkeypatch.setattr(launch, "training", None)
+    monkeypatch.setattr(launch, "training_command", None)
     assert launch.main() == 2
     assert f"error: {finished / 'model'} was made with other settings" in capsys.readouterr().err
 
@@ -501,9 +501,9 @@ def test_the_published_arguments_become_ours(published, ours, tmp_path):
     checkpoint = tmp_path / "checkpoint-2000"
     checkpoint.mkdir()
     published, *ours = [word.replace("CHECKPOINT", str(checkpoint)) for word in (published, *ours)]
-    found = sft.canonical(shlex.split(published))
+    found = sft.normalize_arguments(shlex.split(published))
     assert found == ours
-    assert sft.canonical(found) == found
+    assert sft.normalize_arguments(found) == found
     command = sft.parse(found)
     assert [command.config.size, command.config.decoder] == ours[:2]
     assert command.from_scratch == ("--from-scratch" in ours)
@@ -563,7 +563,7 @@ def test_every_weight_is_in_the_group_of_its_part(tiny_model):
     from unipixel.arguments import parameter_groups
     from unipixel.model import lora
 
-    model = lora.attach(tiny_model, 4, 8.0, 0.0)
+    model = lora.attach_lora(tiny_model, 4, 8.0, 0.0)
     lora.set_trainable(model, ("embedding", "seg", "sam2"))
     config = OptimizerConfig(lr=1.0, lora_lr=2.0, sam2_lr=3.0, sam2_encoder_lr=4.0, weight_decay=0.5)
     decayed = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
@@ -582,9 +582,9 @@ def test_every_weight_is_in_the_group_of_its_part(tiny_model):
 
 
 def test_the_settings_reach_trainer():
-    from unipixel.arguments import arguments
+    from unipixel.arguments import training_arguments
 
-    settings = arguments(recipes.evidence_only("3b", "base"), num_steps=1000, processes=1)
+    settings = training_arguments(recipes.evidence_only("3b", "base"), num_steps=1000, processes=1)
     assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == (4, 8)
     assert (settings.learning_rate, settings.warmup_steps, settings.max_grad_norm) == (2e-5, 30, 1.0)
     assert (settings.bf16, settings.max_steps) == (True, 1000)

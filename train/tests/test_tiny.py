@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evqa import media, prompts
-from evqa.models.base import Clip, Message
+from evqa.models.base import Message, VideoPart
 from evqa.schema import Span
 from evqa.tasks.shapes.draw import draw
 from evqa.tasks.shapes.questions import questions
@@ -16,10 +16,10 @@ from evqa.tasks.shapes.scene import FPS, scene
 from unipixel.chat import UniPixelChat
 from unipixel.model import clock
 from unipixel.tiny.blank import blank
-from unipixel.tiny.clips import imagined
-from unipixel.tiny.language import Lesson, Student, sequence
-from unipixel.tiny.packing import Writer, pack
-from unipixel.tiny.schedule import Schedule
+from unipixel.tiny.clips import synthetic_features
+from unipixel.tiny.language import LanguageStage, LanguageTrainee, sequence
+from unipixel.tiny.packing import TaskWriter, pack
+from unipixel.tiny.schedule import PretrainingSchedule
 from unipixel.tiny.vision import NOTHING, cell_labels
 from unipixel.tiny.vocabulary import build_tokenizer, numbers
 
@@ -28,7 +28,7 @@ TINY = ROOT / "model_zoo" / "tiny"
 
 
 def _lesson(**tasks):
-    return Lesson(view="all", tasks=tasks, schedule=Schedule(num_steps=1, lr=1e-3))
+    return LanguageStage(view="all", tasks=tasks, schedule=PretrainingSchedule(num_steps=1, lr=1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def test_a_tenth_of_a_second_is_one_token():
 
 def test_packed_exercises_are_answered_as_if_each_stood_alone(untrained):
     model, tokenizer = untrained
-    student, writer = Student(model).eval(), Writer(tokenizer)
-    clips = imagined(model, tokenizer, 1, 0)
+    student, writer = LanguageTrainee(model).eval(), TaskWriter(tokenizer)
+    clips = synthetic_features(model, tokenizer, 1, 0)
     rng = np.random.default_rng(0)
     shown, exercises = sequence(clips[0], "objects", _lesson(full=2, cue=2, value=1), writer, rng)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_packed_exercises_are_answered_as_if_each_stood_alone(untrained):
 def test_packed_positions_are_the_clock_of_the_model(told):
     """The warm-ups compute positions on their own; they have to be those that the model computes for a real prompt."""
     model, tokenizer = blank(0, told)
-    writer, clips = Writer(tokenizer), imagined(model, tokenizer, 1, 0)
+    writer, clips = TaskWriter(tokenizer), synthetic_features(model, tokenizer, 1, 0)
     shown, exercises = sequence(clips[0], "all", _lesson(full=1), writer, np.random.default_rng(0))
     packed = pack([(shown, exercises)], writer, clips.clock)
     pairs = len(set(shown.seconds.tolist()))
@@ -83,7 +83,7 @@ def test_packed_positions_are_the_clock_of_the_model(told):
     ids[0, len(writer.opening) : len(writer.opening) + len(shown.cells)] = model.config.video_token_id
     grid = torch.tensor([[pairs, 6, 6]])
     times = [torch.from_numpy(np.unique(shown.seconds))]
-    wanted = clock.positions(model.config, ids, torch.ones_like(ids), grid, times).ids
+    wanted = clock.time_positions(model.config, ids, torch.ones_like(ids), grid, times).ids
     torch.testing.assert_close(packed.positions, wanted.to(packed.positions.dtype), atol=1e-4, rtol=0)
 
 
@@ -102,7 +102,7 @@ def test_the_committed_model_answers_a_drawn_clip_in_the_trained_form(tmp_path):
     model = UniPixelChat(checkpoint=str(TINY), max_new_tokens=40)
     question = questions(made)[0]
     text = f"{question.text}\nOptions:\n{prompts.option_lines(question.options)}\n{prompts.TRAINED_INSTRUCTION}"
-    reply = model.generate([Message("user", (Clip(tmp_path / "clip.mp4"), text))])
+    reply = model.generate([Message("user", (VideoPart(tmp_path / "clip.mp4"), text))])
     assert reply.text.startswith("Answer: ")
     assert reply.masks is not None
     assert reply.masks.num_frames == made.num_frames
@@ -119,10 +119,12 @@ def test_the_committed_model_is_a_few_megabytes():
 
 def test_full_exercises_leave_out_the_cues_that_are_held_back(untrained):
     model, tokenizer = untrained
-    writer, clips = Writer(tokenizer), imagined(model, tokenizer, 20, 0)
+    writer, clips = TaskWriter(tokenizer), synthetic_features(model, tokenizer, 20, 0)
     rng = np.random.default_rng(0)
     for held_back, wanted in (("acts", set()), ("acts last", {"first"}), ("nothing", {"first", "last"})):
-        lesson = Lesson(view="all", tasks={"full": 30}, schedule=Schedule(num_steps=1, lr=1e-3), held_back=held_back)
+        lesson = LanguageStage(
+            view="all", tasks={"full": 30}, schedule=PretrainingSchedule(num_steps=1, lr=1e-3), held_back=held_back
+        )
         found = set()
         for clip in clips.clips:
             _, exercises = sequence(clip, "all", lesson, writer, rng)

@@ -15,7 +15,7 @@ from unipixel.model import decoder_weights, pointing
 from unipixel.model.config import DECODERS
 from unipixel.model.encoder import decoder_config
 from unipixel.model.tracker import MaskTracker
-from unipixel.tracks import Scene, tracks
+from unipixel.tracks import SegmentationRequest, segment_video
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,13 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
     assert prediction.num_frames == 9
     assert prediction.mask_size == (60, 80)
     assert (masks.decode(prediction.tracks[2].masks[4]) == (mask > 0)).mean() > 0.99, "a given mask is kept"
-    video = media.probe(clip)
-    clicks = pointing.Clicks(((30 / 80, 0.5), (70 / 80, 50 / 60)), (pointing.OBJECT, pointing.BACKGROUND))
-    signs = [clicks, pointing.box(18 / 80, 18 / 60, 42 / 80, 42 / 60), torch.from_numpy(mask > 0)]
-    expected = tracks(tracker, Scene(video, visits.plan(video, prompt_frame=4), signs))
+    video = media.probe_video(clip)
+    clicks = pointing.PointPrompt(((30 / 80, 0.5), (70 / 80, 50 / 60)), (pointing.OBJECT, pointing.BACKGROUND))
+    signs = [clicks, pointing.box_prompt(18 / 80, 18 / 60, 42 / 80, 42 / 60), torch.from_numpy(mask > 0)]
+    expected = segment_video(tracker, SegmentationRequest(video, visits.plan_mask_frames(video, prompt_frame=4), signs))
     assert [list(track.masks) for track in prediction.tracks] == [list(track.masks) for track in expected]
     assert [track.masks for track in prediction.tracks] == [track.masks for track in expected]
-    assert media.probe(tmp_path / "out" / "overlay.mp4").num_frames == 9
+    assert media.probe_video(tmp_path / "out" / "overlay.mp4").num_frames == 9
     assert Image.open(tmp_path / "out" / "sheet.png").size[0] > 640
 
 

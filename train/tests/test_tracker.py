@@ -11,11 +11,11 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from unipixel.model import losses
 from unipixel.model.config import DECODERS
-from unipixel.model.drawn import ABSENT, Drawn, Pyramid
+from unipixel.model.drawn import ABSENT, ImageFeatures, MaskCandidates
 from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import average, batch_loss, mask_loss
-from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, opening
-from unipixel.model.streaming import Footage, follow, follow_all
+from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, first_bank
+from unipixel.model.streaming import VideoPrompts, propagate, propagate_all
 from unipixel.model.tracker import MaskTracker
 
 EXACT = {"rtol": 0, "atol": 1e-5}
@@ -60,11 +60,11 @@ def exact(tracker):
 def footage(frames, prompts, start=0):
     """A video that is prompted at frame `start`."""
     order = [*range(start, len(frames)), *range(start - 1, -1, -1)]
-    return Footage([frames[index] for index in order], prompts, len(frames), start), order
+    return VideoPrompts([frames[index] for index in order], prompts, len(frames), start), order
 
 
 def stacked(drawn):
-    return Drawn(*(torch.stack(values) for values in zip(*drawn, strict=True)))
+    return MaskCandidates(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
 
 def assert_same(drawn, expected):
@@ -77,13 +77,13 @@ def assert_same(drawn, expected):
 def test_objects_together_equal_a_plain_restatement_of_each_alone_over_twenty_frames(exact, perf, is_streamed):
     """More than 7 memories and 16 pointers are there to choose from, and objects come and go."""
     frames, prompts = a_case(dtype=torch.float64)
-    drawn = stacked(follow(exact, footage(frames, prompts)[0])) if is_streamed else exact(frames[None], prompts)
+    drawn = stacked(propagate(exact, footage(frames, prompts)[0])) if is_streamed else exact(frames[None], prompts)
     absent = (drawn.objectness <= 0).double().mean()
     assert 0.1 < absent < 0.9, "the case must have frames with and without the objects"
     alone = perf("one_by_one").each_object(exact, frames, prompts, occlude=is_streamed)
     for index, frames_of_one in enumerate(alone):
         assert_same(
-            Drawn(*(values[:, index] for values in drawn)),
+            MaskCandidates(*(values[:, index] for values in drawn)),
             (
                 torch.cat([frame.masks for frame in frames_of_one]),
                 torch.cat([frame.ious for frame in frames_of_one]),
@@ -116,17 +116,17 @@ def test_videos_of_different_lengths_side_by_side_equal_each_alone(exact):
     cases.append(a_case(8, 1, 5, torch.float64))
     starts = [0, 0, 0, 4]
     videos = [footage(*case, start)[0] for case, start in zip(cases, starts, strict=True)]
-    together = list(follow_all(exact, videos))
+    together = list(propagate_all(exact, videos))
     assert [sum(drawn is not None for drawn in row) for row in zip(*together, strict=True)] == [19, 3, 1, 8]
     for row, video in zip(zip(*together, strict=True), videos, strict=True):
-        assert_same(stacked([drawn for drawn in row if drawn is not None]), stacked(follow(exact, video)))
+        assert_same(stacked([drawn for drawn in row if drawn is not None]), stacked(propagate(exact, video)))
 
 
 @torch.no_grad()
 def test_many_objects_take_turns_without_a_change(exact):
     frames, prompts = a_case(3, 20, dtype=torch.float64)
-    few = [stacked(follow(exact, Footage(frames, part, 3))).masks for part in prompts.split(7)]
-    many = stacked(follow(exact, Footage(frames, prompts, 3))).masks
+    few = [stacked(propagate(exact, VideoPrompts(frames, part, 3))).masks for part in prompts.split(7)]
+    many = stacked(propagate(exact, VideoPrompts(frames, prompts, 3))).masks
     torch.testing.assert_close(many, torch.cat(few, 1), **EXACT)
 
 
@@ -134,22 +134,22 @@ def test_many_objects_take_turns_without_a_change(exact):
 def test_an_absent_object_has_no_pixel_when_streamed(tracker):
     frames, prompts = a_case(3)
     tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(-1000.0)
-    assert all((drawn.best()[0] == ABSENT).all() for drawn in follow(tracker, Footage(frames, prompts, 3)))
+    assert all((drawn.best()[0] == ABSENT).all() for drawn in propagate(tracker, VideoPrompts(frames, prompts, 3)))
 
 
 @torch.no_grad()
 def test_prompted_in_the_middle_the_later_frames_are_as_if_the_video_began_there(exact):
     frames, prompts = a_case(20, 2, dtype=torch.float64)
-    both_ways = list(follow(exact, footage(frames, prompts, 4)[0]))
-    cut = list(follow(exact, Footage(frames[4:], prompts, 16)))
+    both_ways = list(propagate(exact, footage(frames, prompts, 4)[0]))
+    cut = list(propagate(exact, VideoPrompts(frames[4:], prompts, 16)))
     assert_same(stacked(both_ways[:16]), stacked(cut))
 
 
 @torch.no_grad()
 def test_prompted_at_its_end_a_video_is_tracked_as_its_reverse_is_from_the_start(exact):
     frames, prompts = a_case(20, 2, dtype=torch.float64)
-    backwards = follow(exact, footage(frames, prompts, 19)[0])
-    assert_same(stacked(backwards), stacked(follow(exact, Footage(frames.flip(0), prompts, 20))))
+    backwards = propagate(exact, footage(frames, prompts, 19)[0])
+    assert_same(stacked(backwards), stacked(propagate(exact, VideoPrompts(frames.flip(0), prompts, 20))))
 
 
 @torch.no_grad()
@@ -163,13 +163,13 @@ def test_a_frame_reads_seven_feature_maps_and_sixteen_pointers_of_a_long_video(t
         return read(sequence, memory, sine, positions, num_pointer_tokens)
 
     monkeypatch.setattr(tracker.memory_attention, "forward", recording)
-    list(follow(tracker, footage(frames, prompts)[0]))
+    list(propagate(tracker, footage(frames, prompts)[0]))
     cells = 8 * 8
     assert lengths[:3] == [(1 * cells, 1), (2 * cells, 2), (3 * cells, 3)]
     assert lengths[-1] == (NUM_MEMORIES * cells, NUM_POINTERS)
     assert max(lengths) == lengths[-1]
     lengths.clear()
-    list(follow(tracker, footage(frames, prompts, 22)[0]))
+    list(propagate(tracker, footage(frames, prompts, 22)[0]))
     assert lengths[:3] == [(1 * cells, 1), (2 * cells, 2), (3 * cells, 3)], "forwards, then back, with the one after"
     assert lengths[-1] == (NUM_MEMORIES * cells, NUM_POINTERS)
 
@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tracker, start):
     frames, prompts = a_case(4, 2)
     endless = (frame.clone() for frame in itertools.cycle(frames))
     held = []
-    for step, _ in enumerate(follow(tracker, Footage(endless, prompts, 96, start))):
+    for step, _ in enumerate(propagate(tracker, VideoPrompts(endless, prompts, 96, start))):
         if step in (30, 47, 79, 95):  # the last frames of chunks of sixteen, and one amid
             gc.collect()
             storages = {
@@ -200,10 +200,10 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects_and_directio
     encoded = []
     encode = tracker.encode
     monkeypatch.setattr(tracker, "encode", lambda images: encoded.append(len(images)) or encode(images))
-    list(follow(tracker, footage(frames, prompts, 7)[0]))
+    list(propagate(tracker, footage(frames, prompts, 7)[0]))
     assert encoded == [16, 4]
     encoded.clear()
-    list(follow_all(tracker, [footage(frames, prompts[:1])[0], footage(frames[:10], prompts[:2])[0]]))
+    list(propagate_all(tracker, [footage(frames, prompts[:1])[0], footage(frames[:10], prompts[:2])[0]]))
     assert encoded == [16, 10, 4]
 
 
@@ -211,7 +211,7 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects_and_directio
 def test_another_number_of_frames_than_promised_is_refused(tracker, promised):
     frames, prompts = a_case(3, 1)
     with pytest.raises(ValueError, match=f"{promised} frames were to come"):
-        list(follow(tracker, Footage(frames, prompts, promised)))
+        list(propagate(tracker, VideoPrompts(frames, prompts, promised)))
 
 
 @torch.no_grad()
@@ -275,8 +275,8 @@ def test_the_loss_falls_to_near_nothing_for_masks_that_are_right():
     labels[0, 0, 16:48, 16:48] = True  # the second object is absent
     logits = torch.where(labels[:, :, None].expand(1, 2, 3, 64, 64), 20.0, -20.0)
     objectness = torch.tensor([[20.0, -20.0]])
-    good = mask_loss(Drawn(logits, torch.ones(1, 2, 3), objectness), labels)
-    bad = mask_loss(Drawn(-logits, torch.ones(1, 2, 3), -objectness), labels)
+    good = mask_loss(MaskCandidates(logits, torch.ones(1, 2, 3), objectness), labels)
+    bad = mask_loss(MaskCandidates(-logits, torch.ones(1, 2, 3), -objectness), labels)
     assert good.total.item() < 0.05
     assert bad.focal.item() == pytest.approx((0.25 * 20 * 0.25 + 0.75 * 20 * 0.75) / 2, rel=1e-3)
     assert bad.objectness.item() == pytest.approx(20, rel=1e-3)
@@ -299,13 +299,13 @@ def test_what_a_frame_reads_equals_transformers_own_account_of_a_long_video(trac
     session.output_dict_per_obj = {0: outputs}
     bank, absent = None, 0
     for index in range(len(frames)):
-        features = Pyramid(*(level[index : index + 1] for level in pyramid))
+        features = ImageFeatures(*(level[index : index + 1] for level in pyramid))
         if bank is not None:
             sequence = features.coarse.flatten(2).permute(2, 0, 1)
             theirs = tracker._prepare_memory_conditioned_features(
                 session, index, 0, False, sequence, setting.sine, num_total_frames=len(frames)
             )
-            ours = tracker.read(features.coarse, bank, setting, scale)
+            ours = tracker.attend_memory(features.coarse, bank, setting, scale)
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
         reads = tracker.vector_prompt(prompts) if bank is None else bank
         drawn, memory = tracker.step(features, reads, setting, scale, is_read_later=True)
@@ -317,7 +317,7 @@ def test_what_a_frame_reads_equals_transformers_own_account_of_a_long_video(trac
             "object_pointer": memory.pointer,
         }
         outputs["non_cond_frame_outputs" if index else "cond_frame_outputs"][index] = entry
-        bank = opening(memory) if bank is None else bank.after(memory)
+        bank = first_bank(memory) if bank is None else bank.after(memory)
     assert 0 < absent < 24
 
 
@@ -327,7 +327,7 @@ def test_the_loss_of_a_batch_in_parts_and_at_once_is_the_mean_over_its_samples(m
     labels = [torch.rand(*shape, 64, 64) > 0.6 for shape in shapes]
     labels[0][1:, 1] = False
     leaves = [torch.randn(*shape, 3, 16, 16, requires_grad=True) for shape in shapes]
-    drawn = [Drawn(leaf, leaf.mean((-2, -1)).sigmoid(), leaf.mean((-3, -2, -1))) for leaf in leaves]
+    drawn = [MaskCandidates(leaf, leaf.mean((-2, -1)).sigmoid(), leaf.mean((-3, -2, -1))) for leaf in leaves]
     each = average([mask_loss(*pair) for pair in zip(drawn, labels, strict=True)])
     expected = torch.autograd.grad(each.total, leaves, retain_graph=True)
     for kept in (losses.KEPT_PIXELS, 2 * 3 * 64 * 64):

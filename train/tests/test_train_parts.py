@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from unipixel import launch, recipes
-from unipixel.arguments import deepspeed, parameter_groups, part_of
+from unipixel.arguments import deepspeed_config, parameter_groups, part_of
 from unipixel.configs import LoopConfig
-from unipixel.divergence import Divergence
-from unipixel.footprint import Counts, footprint
-from unipixel.launch import Machines
+from unipixel.divergence import DivergenceMonitor
+from unipixel.footprint import ParameterCounts, estimate_memory
+from unipixel.launch import TrainingNodes
 from unipixel.sharding import is_sharded
 from unipixel.trainer import max_skipped
 
@@ -30,7 +30,7 @@ def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
         with pytest.raises(ValueError, match="use it with --zero 1, 2 or 3"):
             LoopConfig(zero=0, offload=True)
         return
-    settings = deepspeed(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
+    settings = deepspeed_config(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
     assert set(settings) <= {field.alias or name for name, field in DeepSpeedZeroConfig.model_fields.items()}
     read = DeepSpeedZeroConfig(**settings)
     assert (read.stage, read.gather_16bit_weights_on_model_save) == (stage, stage == 3)
@@ -38,7 +38,7 @@ def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
 
 
 def test_without_a_stage_there_is_no_deepspeed():
-    assert deepspeed(LoopConfig()) is None
+    assert deepspeed_config(LoopConfig()) is None
 
 
 # Counts
@@ -52,7 +52,7 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
 
     config = recipes.stage_3(size.lower(), "base")
     with torch.device("meta"):
-        model = lora.attach(
+        model = lora.attach_lora(
             UniPixel(published_config(size)), config.lora.rank, config.lora.alpha, 0.1, config.lora.scope
         )
     lora.set_trainable(model, config.modules)
@@ -67,7 +67,7 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
     assert counts["sam2"] / 1e6 == pytest.approx(11.7, abs=0.1)
     if size == "3B":
         assert counts["base"] / 1e6 == pytest.approx(357.5, abs=0.1)
-    assert sum(weight.numel() for name, weight in lora.bare(model).named_parameters() if is_sharded(name, weight)) > (
+    assert sum(weight.numel() for name, weight in lora.unwrap(model).named_parameters() if is_sharded(name, weight)) > (
         0.95 * sum(weight.numel() for weight in model.parameters()) - counts["lora"]
     )
     assert len(groups) == 7  # of eight: an adapter without biases has no weight that does not decay
@@ -79,15 +79,15 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
 
 
 def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
-    counts = Counts(trained=100, total=1000, sharded=800)
-    plain = footprint(counts, LoopConfig(), 8)
+    counts = ParameterCounts(trained=100, total=1000, sharded=800)
+    plain = estimate_memory(counts, LoopConfig(), 8)
     assert plain == (900 * 2 + 100 * 4, 400, 800, 0)
-    two = footprint(counts, LoopConfig(zero=2), 8)
+    two = estimate_memory(counts, LoopConfig(zero=2), 8)
     assert two == (2000, 25, 150, 0)
-    assert footprint(counts, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
-    assert footprint(counts, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
-    assert footprint(counts, LoopConfig(zero=3), 8) == (400 + 200, 25, 150, 0)
-    assert footprint(counts, LoopConfig(zero=3, offload=True), 8) == (400, 25, 0, 150 + 200)
+    assert estimate_memory(counts, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
+    assert estimate_memory(counts, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
+    assert estimate_memory(counts, LoopConfig(zero=3), 8) == (400 + 200, 25, 150, 0)
+    assert estimate_memory(counts, LoopConfig(zero=3, offload=True), 8) == (400, 25, 0, 150 + 200)
     assert "GiB a device" in str(two)
 
 
@@ -103,30 +103,30 @@ def lines(losses, norms=None):
 
 
 def first_trouble(rows, watch):
-    return next(((row["step"], trouble) for row in rows if (trouble := watch.see(row, row["step"]))), None)
+    return next(((row["step"], trouble) for row in rows if (trouble := watch.update(row, row["step"]))), None)
 
 
 def test_a_run_whose_loss_explodes_is_given_up_and_one_of_mixed_batches_is_not():
     mixed = [20.0 if step % 4 else 0.5 for step in range(400)]
-    assert first_trouble(lines(mixed), Divergence(4.0)) is None
-    step, trouble = first_trouble(lines(mixed + [500.0] * 40), Divergence(4.0))
+    assert first_trouble(lines(mixed), DivergenceMonitor(4.0)) is None
+    step, trouble = first_trouble(lines(mixed + [500.0] * 40), DivergenceMonitor(4.0))
     assert 400 < step < 415
     assert trouble.startswith("loss rose to ")
 
 
 def test_a_gradient_that_explodes_ends_a_run_whose_loss_does_not_show_it_yet():
     norms = [2.0] * 100 + [1e4] * 30
-    step, trouble = first_trouble(lines([1.0] * 130, norms), Divergence(4.0))
+    step, trouble = first_trouble(lines([1.0] * 130, norms), DivergenceMonitor(4.0))
     assert step == 101
     assert trouble.startswith("grad_norm rose to ")
 
 
 def test_a_run_that_goes_on_is_watched_as_if_it_had_not_been_cut_off():
     rows = lines([10.0] * 60 + [1.0] * 200 + [9.0] * 100)
-    whole = first_trouble(rows, Divergence(4.0))
+    whole = first_trouble(rows, DivergenceMonitor(4.0))
     assert whole is not None
-    assert first_trouble(rows[265:], Divergence(4.0, rows[:265])) == whole
-    assert first_trouble(rows, Divergence(0.0)) is None
+    assert first_trouble(rows[265:], DivergenceMonitor(4.0, rows[:265])) == whole
+    assert first_trouble(rows, DivergenceMonitor(0.0)) is None
 
 
 # Samples that do not load
@@ -155,8 +155,13 @@ def test_the_share_of_samples_that_may_fail_is_exact_at_the_end_and_allows_for_c
 
 
 def test_one_process_runs_as_it_is_and_several_under_torchrun():
-    assert launch.training(Machines(processes=1), ["3b", "base"])[1:] == ["-m", "unipixel.sft", "3b", "base"]
-    assert launch.training(Machines(processes=8), ["3b"])[2:] == [
+    assert launch.training_command(TrainingNodes(processes=1), ["3b", "base"])[1:] == [
+        "-m",
+        "unipixel.sft",
+        "3b",
+        "base",
+    ]
+    assert launch.training_command(TrainingNodes(processes=8), ["3b"])[2:] == [
         "unipixel.torchrun",
         "--standalone",
         "--nproc-per-node",
@@ -191,9 +196,9 @@ def test_a_job_of_slurm_meets_at_its_first_node(tmp_path, monkeypatch):
         "SLURM_JOB_ID": "123456",
         "SLURM_NODEID": "1",
     }
-    found = launch.machines(environment, 8, None)
-    assert found == Machines(processes=8, nodes=2, node=1, meeting="gpu3:23456")
-    command = " ".join(launch.training(found, ["3b", "base"]))
+    found = launch.training_nodes(environment, 8, None)
+    assert found == TrainingNodes(processes=8, nodes=2, node=1, meeting="gpu3:23456")
+    command = " ".join(launch.training_command(found, ["3b", "base"]))
     assert "--nnodes 2 --node-rank 1 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint gpu3:23456" in command
 
 
@@ -202,18 +207,18 @@ def test_the_hosts_of_a_file_are_left_to_deepspeed(tmp_path):
 
     file = tmp_path / "hosts"
     file.write_text("gpu3 slots=8\ngpu4 slots=8\n")
-    command = launch.training(launch.machines({}, 8, file), ["3b", "base", "--lr", "1"])
+    command = launch.training_command(launch.training_nodes({}, 8, file), ["3b", "base", "--lr", "1"])
     assert command[1:3] == ["-m", "deepspeed.launcher.runner"]
     read = parse_args(command[3:])
     assert dict(fetch_hostfile(read.hostfile)) == {"gpu3": 8, "gpu4": 8}
     assert (read.module, read.no_local_rank, read.user_script) == (True, True, "unipixel.sft")
     assert read.user_args == ["3b", "base", "--lr", "1"]
     with pytest.raises(ValueError, match="no hostfile at"):
-        launch.machines({}, 8, tmp_path / "none")
+        launch.training_nodes({}, 8, tmp_path / "none")
 
 
 def test_the_finished_model_goes_to_the_benchmark(tmp_path):
-    command = launch.benchmark("shapes-test", tmp_path / "model", gpus=4)
+    command = launch.benchmark_command("shapes-test", tmp_path / "model", gpus=4)
     assert command[1:] == ["-m", "evqa", "benchmark", "shapes-test", str(tmp_path / "model"), "--workers", "4"]
     assert recipes.tiny("tiny", "tiny").evaluation.benchmark == "shapes-test"
     assert recipes.st_evidence("3b", "base").evaluation.benchmark == "st-evidence-gen"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from evqa.models.base import Clip, Message
+from evqa.models.base import Message, VideoPart
 from unipixel.data import conversation, frames
 
 SIDE = 128
@@ -12,9 +12,9 @@ def a_sample(tokenizer, answer, num_frames=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (num_frames, 84, 84, 3), generator=generator, dtype=torch.uint8).numpy()
     patches = frames.llm_pixels(images, 84 * 84, 84 * 84)
-    clip = Clip(__file__)
+    clip = VideoPart(__file__)
     messages = [Message("user", (clip, "Who?")), Message("assistant", (answer,))]
-    encoded = conversation.encode(tokenizer, messages, [patches.num_tokens])
+    encoded = conversation.encode_conversation(tokenizer, messages, [patches.num_tokens])
     objects = answer.count("<|seg|>")
     return {
         "input_ids": encoded.input_ids[None],
@@ -56,8 +56,8 @@ def test_a_padded_batch_of_unlike_samples_equals_each_alone(tiny_model, tokenize
     batch = tiny_model(**together(samples, tokenizer.pad_token_id))
     alone = [tiny_model(**sample) for sample in samples]
     assert [len(prompts) for prompts in batch.prompts] == [2, 1, 0, 1]
-    assert batch.drawn[2] is None
-    for ours, single in zip(batch.drawn, (out.drawn[0] for out in alone), strict=True):
+    assert batch.candidates[2] is None
+    for ours, single in zip(batch.candidates, (out.candidates[0] for out in alone), strict=True):
         if ours is not None:
             torch.testing.assert_close(ours.masks, single.masks, rtol=1e-3, atol=1e-3)
     losses = [out.mask_loss.total for out in alone if out.mask_loss is not None]
@@ -111,7 +111,7 @@ def test_fifty_steps_on_one_sample_learn_its_mask(tiny_model, tokenizer):
         losses.append(out.loss.item())
     assert losses[-1] < 0.2 * losses[0]
     wanted = sample["masks"][0][0, :, ::4, ::4]  # [1, h, w]
-    candidates = out.drawn[0].masks[0, 0] > 0  # [3, h, w]; the estimate of which is best takes longer to learn
+    candidates = out.candidates[0].masks[0, 0] > 0  # [3, h, w]; the estimate of which is best takes longer to learn
     iou = (candidates & wanted).sum((1, 2)) / (candidates | wanted).sum((1, 2))
     assert iou.max() > 0.9
 
@@ -119,9 +119,9 @@ def test_fifty_steps_on_one_sample_learn_its_mask(tiny_model, tokenizer):
 def test_a_random_part_of_many_objects_is_trained_on(tiny_model, tokenizer):
     tiny_model.config.sample_objects = 2
     sample = a_sample(tokenizer, "<|seg|><|seg|><|seg|><|seg|>", num_frames=1)
-    assert tiny_model(**sample).drawn[0].masks.shape[1] == 4
+    assert tiny_model(**sample).candidates[0].masks.shape[1] == 4
     tiny_model.train()
-    assert tiny_model(**sample).drawn[0].masks.shape[1] == 2
+    assert tiny_model(**sample).candidates[0].masks.shape[1] == 2
 
 
 def test_masks_must_be_as_many_as_seg_tokens(tiny_model, tokenizer):
@@ -148,7 +148,7 @@ def test_prompts_of_a_reply_are_those_of_reading_it_again(tiny_model, tokenizer)
     torch.manual_seed(0)
     others = [token for token in range(10) if token != seg]
     options = {"do_sample": True, "temperature": 5.0, "top_k": 0, "max_new_tokens": 200, "eos_token_id": None}
-    written = tiny_model.write(sample["input_ids"], **inputs, **options, suppress_tokens=others)
+    written = tiny_model.generate_one(sample["input_ids"], **inputs, **options, suppress_tokens=others)
     assert 1 <= len(written.prompts) < 20
     with torch.no_grad():
         again = tiny_model(torch.cat([sample["input_ids"], written.ids[None]], dim=1), **inputs)

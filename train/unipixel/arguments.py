@@ -15,7 +15,9 @@ from transformers.integrations.integration_utils import is_tensorboard_available
 from unipixel.configs import LoopConfig, OptimizerConfig, SFTConfig
 
 
-def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: bool = True) -> TrainingArguments:
+def training_arguments(
+    config: SFTConfig, *, num_steps: int, processes: int, is_saving: bool = True
+) -> TrainingArguments:
     """Trainer's arguments for a config."""
     loop, optimizer = config.loop, config.optimizer
     is_cpu = not torch.cuda.is_available()
@@ -40,7 +42,7 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
         ddp_backend="gloo" if is_cpu and processes > 1 else None,
         ddp_find_unused_parameters=False,  # the model gives every trained weight a gradient
         ddp_timeout=1800,
-        deepspeed=deepspeed(loop),
+        deepspeed=deepspeed_config(loop),
         seed=config.seed,
         dataloader_num_workers=loop.num_workers,
         dataloader_pin_memory=not is_cpu,
@@ -48,7 +50,7 @@ def arguments(config: SFTConfig, *, num_steps: int, processes: int, is_saving: b
         logging_steps=loop.log_steps,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=trackers(loop),
+        report_to=report_to(loop),
         eval_strategy="no" if looks is None else "steps",
         eval_steps=None if looks is None else looks.eval_steps,
         eval_on_start=looks is not None,
@@ -64,7 +66,7 @@ def _checkpointing(*, is_on: bool) -> dict[str, Any]:
     return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
 
 
-def trackers(config: LoopConfig) -> list[str]:
+def report_to(config: LoopConfig) -> list[str]:
     """Where Trainer writes its log beside the run's own."""
     found = ["tensorboard"] if config.tensorboard and is_tensorboard_available() else []
     if config.wandb:
@@ -74,7 +76,7 @@ def trackers(config: LoopConfig) -> list[str]:
     return found
 
 
-def deepspeed(config: LoopConfig) -> dict[str, Any] | None:
+def deepspeed_config(config: LoopConfig) -> dict[str, Any] | None:
     """DeepSpeed's settings for a ZeRO stage of 0 to 3; None = without DeepSpeed. Trainer fills in what is "auto"."""
     if config.zero is None:
         return None
@@ -106,7 +108,7 @@ def _offloaded(stage: int) -> dict[str, Any]:
     return {"offload_optimizer": place} | ({"offload_param": place} if stage == 3 else {})
 
 
-def build_nothing() -> None:
+def skip_deepspeed_build() -> None:
     """Keep DeepSpeed from compiling its CPU extension when it starts on a CPU.
 
     It speeds up inference alone, and a run that is killed while it builds leaves a lock that the next one waits

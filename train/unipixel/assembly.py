@@ -13,20 +13,20 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from unipixel import integrity, run_folder, sharding
-from unipixel.arguments import arguments, build_nothing
+from unipixel.arguments import skip_deepspeed_build, training_arguments
 from unipixel.configs import DECODERS, SFTConfig
-from unipixel.data.collate import Collate
-from unipixel.data.example import Examples
-from unipixel.data.mixture import RunOrder
-from unipixel.footprint import Counts
-from unipixel.job import Job
-from unipixel.looks import Looks
+from unipixel.data.collate import DataCollator
+from unipixel.data.example import SFTDataset
+from unipixel.data.mixture import MixtureSampler
+from unipixel.footprint import ParameterCounts
+from unipixel.job import TrainingPlan
+from unipixel.looks import PeriodicEvaluation
 from unipixel.model import checkpoints, lora
 from unipixel.model.unipixel import UniPixel
 from unipixel.trainer import SFTTrainer
 
 
-def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
+def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
     """The Trainer of a run, ready to train."""
     config = job.config
     if config.loop.num_threads:
@@ -34,42 +34,42 @@ def assemble(job: Job, *, is_saving: bool = True) -> SFTTrainer:
     if os.environ.get("RANK", "0") != "0":
         disable_progress_bar()
     if config.loop.zero is not None and not torch.cuda.is_available():
-        build_nothing()
+        skip_deepspeed_build()
     model = trainable_model(config, job.start, job.decoder)
-    settings = arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
+    settings = training_arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
     tokenizer = checkpoints.load_tokenizer(job.start)
-    examples = Examples(
+    examples = SFTDataset(
         mixture=job.mixture,
         config=config.data,
         tokenizer=tokenizer,
-        side=lora.bare(model).config.sam2_image_size,
+        side=lora.unwrap(model).config.sam2_image_size,
         clock=config.clock,
     )
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
-    looked_at = job.looked_at
+    looked_at = job.eval_dataset
     return SFTTrainer(
         config=config,
-        order=RunOrder(job.mixture, job.num_steps * config.loop.global_batch),
+        order=MixtureSampler(job.mixture, job.num_steps * config.loop.global_batch),
         record=job.record,
-        looks=None if looked_at is None else Looks(looked_at, tokenizer, config.out / run_folder.LOOKS),
+        looks=None if looked_at is None else PeriodicEvaluation(looked_at, tokenizer, config.out / run_folder.LOOKS),
         model=model,
         args=settings,
         train_dataset=examples,
-        data_collator=Collate(pad),
+        data_collator=DataCollator(pad),
     )
 
 
 def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel | PeftModel:
     """The start weights with an adapter; what is trained is in float32, the rest as it computes."""
     set_seed(config.seed)
-    model = whole_model(config, start, decoder)
+    model = load_base_model(config, start, decoder)
     if config.loop.liger:
-        lora.fuse(model)
+        lora.apply_liger_kernels(model)
     size = config.lora
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers has renamed
-        adapted = model if size.rank == 0 else lora.attach(model, size.rank, size.alpha, size.dropout, size.scope)
+        adapted = model if size.rank == 0 else lora.attach_lora(model, size.rank, size.alpha, size.dropout, size.scope)
     lora.set_trainable(adapted, config.modules)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
@@ -77,9 +77,9 @@ def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> Uni
     return adapted
 
 
-def whole_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel:
+def load_base_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel:
     """The start weights, with the mask decoder and the settings of the config."""
-    model = checkpoints.load(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
+    model = checkpoints.load_checkpoint(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
     if decoder is not None:
         checkpoints.replace_decoder(model, DECODERS[config.decoder].size, decoder)
     model.config.clock = config.clock
@@ -88,25 +88,25 @@ def whole_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixe
     return model
 
 
-def write_finished(job: Job) -> Path:
+def export_merged_model(job: TrainingPlan) -> Path:
     """Merge the last checkpoint into the start weights, in the published naming: complete, or not there."""
     out = job.config.out
-    model = whole_model(job.config, job.start, job.decoder)
+    model = load_base_model(job.config, job.start, job.decoder)
     checkpoints.add_trained(model, run_folder.checkpoints(out)[-1])
     partial = out / run_folder.PARTIAL / run_folder.MODEL
     final = out / run_folder.MODEL
-    with run_folder.writing(partial, final):
-        checkpoints.save(model, partial, checkpoints.load_tokenizer(job.start))
+    with run_folder.write_checkpoint(partial, final):
+        checkpoints.save_checkpoint(model, partial, checkpoints.load_tokenizer(job.start))
         run_folder.write_record(partial, job.record)
         integrity.write_manifest(partial)
-        run_folder.publish(partial, final)
+        run_folder.commit_folder(partial, final)
     return final
 
 
-def counts(model: nn.Module) -> Counts:
+def parameter_counts(model: nn.Module) -> ParameterCounts:
     """How many numbers are trained, how many there are, and how many ZeRO 3 shards."""
-    named = [(name, weight, weight.numel()) for name, weight in lora.bare(model).named_parameters()]
-    return Counts(
+    named = [(name, weight, weight.numel()) for name, weight in lora.unwrap(model).named_parameters()]
+    return ParameterCounts(
         trained=sum(size for _, weight, size in named if weight.requires_grad),
         total=sum(size for _, _, size in named),
         sharded=sum(size for name, weight, size in named if sharding.is_sharded(name, weight)),

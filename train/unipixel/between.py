@@ -11,22 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unipixel.model.drawn import Drawn
-from unipixel.model.streaming import Seen, seen_in
-from unipixel.visits import Visits
+from unipixel.model.drawn import MaskCandidates
+from unipixel.model.streaming import FrameLogits, logits_in
+from unipixel.visits import MaskFramePlan
 
 
-class Filling:
+class MaskInterpolator:
     """Takes what is drawn on visited frames, one after the other, and gives what every covered frame shows."""
 
-    def __init__(self, visits: Visits) -> None:
+    def __init__(self, visits: MaskFramePlan) -> None:
         self._order, self._stride = iter(visits.order), visits.stride
-        self._start: tuple[int, Seen] | None = None
-        self._last: tuple[int, Seen] | None = None
+        self._start: tuple[int, FrameLogits] | None = None
+        self._last: tuple[int, FrameLogits] | None = None
 
-    def add(self, drawn: Drawn) -> Iterator[tuple[int, Seen]]:
+    def add(self, drawn: MaskCandidates) -> Iterator[tuple[int, FrameLogits]]:
         """(frame index, what it shows) of the frames since the last visit, and of the next one."""
-        now = next(self._order), seen_in(drawn)
+        now = next(self._order), logits_in(drawn)
         start = self._start = self._start or now
         last, self._last = self._last, now
         if last is not None and now[0] < start[0] <= last[0]:
@@ -36,7 +36,7 @@ class Filling:
         yield now
 
 
-def moved(one: Seen, other: Seen, part: float) -> Seen:
+def interpolate(one: FrameLogits, other: FrameLogits, part: float) -> FrameLogits:
     """A frame between two others, `part` of the way from one to the other, in (0, 1).
 
     Each object's logits are pushed along the straight line between the two masks' centres, and mixed; one that
@@ -48,13 +48,13 @@ def moved(one: Seen, other: Seen, part: float) -> Seen:
     way = torch.where(is_in_both[:, None], _centres(other.logits) - _centres(one.logits), 0.0)  # [O, 2]
     mixed = (1 - part) * _pushed(one.logits, way * part) + part * _pushed(other.logits, way * (part - 1))
     logits = torch.where(is_in_both[:, None, None], mixed, near.logits)
-    return Seen(logits, (1 - part) * one.scores + part * other.scores)
+    return FrameLogits(logits, (1 - part) * one.scores + part * other.scores)
 
 
-def _between(last: tuple[int, Seen], now: tuple[int, Seen]) -> Iterator[tuple[int, Seen]]:
+def _between(last: tuple[int, FrameLogits], now: tuple[int, FrameLogits]) -> Iterator[tuple[int, FrameLogits]]:
     step = 1 if now[0] > last[0] else -1
     for index in range(last[0] + step, now[0], step):
-        yield index, moved(last[1], now[1], (index - last[0]) / (now[0] - last[0]))
+        yield index, interpolate(last[1], now[1], (index - last[0]) / (now[0] - last[0]))
 
 
 def _centres(logits: Tensor) -> Tensor:

@@ -15,16 +15,16 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from unipixel.configs import LossConfig
-from unipixel.data.mixture import Draw, RunOrder
+from unipixel.data.mixture import MixtureSampler, SampleRef
 
 PARTS = tuple(vars(LossConfig()))
 """Names of the loss's parts."""
 
 
-class Books:
-    """Adds up what passes tell, on every process; `close` gives the entries of a log line and starts anew."""
+class TrainingStatistics:
+    """Adds up what passes tell, on every process; `log_entries` gives the entries of a log line and starts anew."""
 
-    def __init__(self, order: RunOrder, global_batch: int) -> None:
+    def __init__(self, order: MixtureSampler, global_batch: int) -> None:
         self.order = order
         self.global_batch = global_batch
         self._values: dict[str, list[tuple[Tensor, Tensor | float]]] = defaultdict(list)
@@ -32,11 +32,11 @@ class Books:
         self._new = (0, 0)
         self.num_skipped = self.num_loaded = 0
         """Samples of all processes that did not load, and that did, as of the last log line."""
-        self._draws: Iterator[Draw] = iter(order)
+        self._draws: Iterator[SampleRef] = iter(order)
         self._drawn: Counter[str] = Counter()
         self._clock = (time.perf_counter(), 0)
 
-    def begin(self, step: int, num_skipped: int = 0) -> None:
+    def reset(self, step: int, num_skipped: int = 0) -> None:
         """Start the clock at an optimizer step, of a run that has skipped so many samples."""
         self.num_skipped, self.num_loaded = num_skipped, step * self.global_batch - num_skipped
         self._clock = (time.perf_counter(), step * self.global_batch)
@@ -58,7 +58,7 @@ class Books:
                 self._values[name].append((value.detach(), num_drawn))
         self._tokens = self._tokens.to(inputs["attention_mask"].device) + inputs["attention_mask"].sum()
 
-    def close(self, accelerator: Accelerator, step: int) -> dict[str, float]:
+    def log_entries(self, accelerator: Accelerator, step: int) -> dict[str, float]:
         """The entries since the last call, of all processes, at the end of an optimizer step."""
         sums, tokens, skipped, loaded = self._reduced(accelerator)
         self.num_skipped, self.num_loaded = self.num_skipped + skipped, self.num_loaded + loaded

@@ -1,6 +1,6 @@
 """UniPixel as a chat model of `evqa`: it sees sampled frames; its `<|seg|>` become masks on all frames.
 
-A question can point: `<|ref|>` in its text is a `Place` of its clip, `[1]` a region of it. The two passes by which
+A question can point: `<|ref|>` in its text is a `PointOrBox` of its clip, `[1]` a region of it. The two passes by which
 the published models follow what they are pointed at:
 
     masks = chat.find(Clip(path, places=(Place((310, 120), second=2.0),)))
@@ -24,29 +24,29 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerB
 
 from evqa import media, zoo
 from evqa.choices import letter_place
-from evqa.models.base import Clip, Masks, Message, ModelError, Reply
+from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
 from evqa.models.batching import Batcher
 from evqa.models.row import Dialect
 from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, is_finite
 from evqa.schema import LETTERS, Track, Usage
 from unipixel import devices, visits
-from unipixel.asking import Asked, Reader
+from unipixel.asking import InputProcessor, ModelInputs
 from unipixel.data import conversation
 from unipixel.model import checkpoints
-from unipixel.model.output import Written
+from unipixel.model.output import Generation
 from unipixel.model.unipixel import UniPixel
-from unipixel.tracks import Scene, all_tracks
-from unipixel.visits import Visits
-from unipixel.watching import Look, chosen
+from unipixel.tracks import SegmentationRequest, segment_videos
+from unipixel.visits import MaskFramePlan
+from unipixel.watching import FrameSampling, sampled_indices
 
 TRAINED_FRAMES = 8
 """Frames of a video in published training; a clip with fewer gets more pixels per frame, as it did there."""
 
-WORDS_OF_FIND = "Please segment the objects that are pointed at: {places}."
+SEGMENT_PROMPT = "Please segment the objects that are pointed at: {places}."
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model that is in memory already."""
 
     model: UniPixel
@@ -79,7 +79,7 @@ class UniPixelChat:
         compile: bool = False,
         device: str = "auto",
         dtype: str = "auto",
-        loaded: Loaded | None = None,
+        loaded: LoadedModel | None = None,
     ) -> None:
         """Load a checkpoint.
 
@@ -93,7 +93,7 @@ class UniPixelChat:
             min_pixels: fewest pixels of a frame for the language model; None = the checkpoint's.
             max_pixels: most pixels of a frame for the language model; None = the checkpoint's.
             max_new_tokens: where a reply is cut.
-            prompt_frame: see `visits.Policy`, as the next two.
+            prompt_frame: see `visits.MaskFramePolicy`, as the next two.
             mask_fps: frames a second that the mask decoder draws.
             mask_margin: seconds around the reply's spans that it draws.
             temperature: of sampling; 0 = the likeliest token each time.
@@ -107,26 +107,26 @@ class UniPixelChat:
         if sum(policy is not None for policy in (num_frames, fps, every)) > 1:
             raise ValueError(f"give one of num_frames={num_frames}, fps={fps} and every={every}")
         self.name = name
-        self.policy = visits.Policy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
+        self.policy = visits.MaskFramePolicy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
         self.temperature, self.seed = temperature, seed
         self.concurrency = 2 * batch_size if batch_size > 1 else 1
         self._batch_size = batch_size
-        self._batcher: Batcher[Asked, Reply] = Batcher(self._replies, batch_size)
+        self._batcher: Batcher[ModelInputs, Reply] = Batcher(self._replies, batch_size)
         self._lock = threading.Lock()
         self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
         if loaded is None:
-            folder = zoo.locate(checkpoint)
-            place = devices.device(device)
-            model = checkpoints.load(folder, dtype=_dtype(dtype, place), device=place)
-            loaded = Loaded(model, checkpoints.load_tokenizer(folder))
-            self._identity |= {"weights": zoo.fingerprint(folder), "revision": zoo.revision(folder)}
+            folder = zoo.locate_checkpoint(checkpoint)
+            place = devices.select_device(device)
+            model = checkpoints.load_checkpoint(folder, dtype=_dtype(dtype, place), device=place)
+            loaded = LoadedModel(model, checkpoints.load_tokenizer(folder))
+            self._identity |= {"weights": zoo.fingerprint(folder), "revision": zoo.installed_revision(folder)}
         self.model, self.tokenizer = loaded
         self.device = self.model.device
         if compile:
             self.model.sam2.vision_encoder.compile()
         config = self.model.config
         by_count = num_frames is None and fps is None and every is None
-        plan = Look(
+        plan = FrameSampling(
             num_frames=config.sample_frames if by_count else num_frames,
             fps=fps,
             every=every,
@@ -135,14 +135,14 @@ class UniPixelChat:
             min_pixels=config.min_pixels if min_pixels is None else min_pixels,
             max_pixels=config.max_pixels if max_pixels is None else max_pixels,
         )
-        self.reader = Reader(self.model, self.tokenizer, plan)
-        self.ends = conversation.ends(self.tokenizer)
+        self.reader = InputProcessor(self.model, self.tokenizer, plan)
+        self.ends = conversation.eos_token_ids(self.tokenizer)
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.ends,
             pad_token_id=self.ends[-1],
-            suppress_tokens=conversation.known(self.tokenizer, conversation.NEVER_WRITTEN),
+            suppress_tokens=conversation.ids_of_known(self.tokenizer, conversation.SUPPRESSED),
         )
 
     @property
@@ -194,30 +194,32 @@ class UniPixelChat:
         """Replies to several conversations in one pass, as if each were alone."""
         return self._replies([self.reader.read(messages) for messages in conversations])
 
-    def find(self, clip: Clip) -> Masks:
+    def segment_prompts(self, clip: VideoPart) -> VideoMasks:
         """The objects that a clip's places point at, followed through every frame: one track each.
 
         The first of the two passes of the published models: the reply is given, and its `<|seg|>` are drawn.
         Its tracks are `regions` for the question of the second pass.
         """
-        if not clip.places:
+        if not clip.prompts:
             raise ValueError("find needs places to start from: Clip(path, places=(Place((x, y), second),))")
-        numbers = range(1, len(clip.places) + 1)
-        question = WORDS_OF_FIND.format(places=", ".join(f"[{number}] <|ref|>" for number in numbers))
+        numbers = range(1, len(clip.prompts) + 1)
+        question = SEGMENT_PROMPT.format(places=", ".join(f"[{number}] <|ref|>" for number in numbers))
         answer = " ".join(f"[{number}] <|seg|>" for number in numbers)
-        turns = [Message("user", (Clip(clip.path, clip.places), question)), Message("assistant", (answer,))]
+        turns = [Message("user", (VideoPart(clip.path, clip.prompts), question)), Message("assistant", (answer,))]
         asked = self.reader.read(turns, is_open=False)
-        assert asked.watched is not None
-        video = asked.watched.video
+        assert asked.clip is not None
+        video = asked.clip.video
         with self._computing():
-            prompts = self.model(**self.reader.together([asked]), logits_to_keep=1).prompts[0]
-            (tracks,) = all_tracks(self.model.sam2, [Scene(video, visits.plan(video), prompts)])
-        return Masks(tuple(tracks), (video.height, video.width), video.num_frames)
+            prompts = self.model(**self.reader.collate([asked]), logits_to_keep=1).prompts[0]
+            (tracks,) = segment_videos(
+                self.model.sam2, [SegmentationRequest(video, visits.plan_mask_frames(video), prompts)]
+            )
+        return VideoMasks(tuple(tracks), (video.height, video.width), video.num_frames)
 
-    def shown(self, clip: Clip) -> Sequence[float]:
+    def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the frames that the language model sees of a clip."""
-        video = media.probe(clip.path)
-        return [float(video.times[index]) for index in chosen(clip, video, self.reader.plan)]
+        video = media.probe_video(clip.path)
+        return [float(video.times[index]) for index in sampled_indices(clip, video, self.reader.plan)]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -229,25 +231,32 @@ class UniPixelChat:
             torch.cuda.empty_cache()
             raise ModelError(f"out of memory on {self.device}, fewer frames or pixels need less: {error}") from None
 
-    def _replies(self, asked: Sequence[Asked]) -> list[Reply]:
+    def _replies(self, asked: Sequence[ModelInputs]) -> list[Reply]:
         """Write all replies in one batch, then draw all their objects in one."""
         start = time.perf_counter()
         with self._computing():
-            written = self.model.write_all(**self.reader.together(asked), logits_processor=self._processors(asked))
+            written = self.model.generate_with_mask_prompts(
+                **self.reader.collate(asked), logits_processor=self._processors(asked)
+            )
             _check_prompts(written)
             masks = self._draw(asked, written)
-            letters = [self._letters(one) for one in written]
+            letters = [self._option_logprobs(one) for one in written]
         seconds = (time.perf_counter() - start) / len(asked)
         return [self._reply(*row, seconds) for row in zip(asked, written, masks, letters, strict=True)]
 
-    def _processors(self, asked: Sequence[Asked]) -> list[LogitsProcessor]:
+    def _processors(self, asked: Sequence[ModelInputs]) -> list[LogitsProcessor]:
         """What logits go through: a check, then noise where replies are sampled."""
         if not self.temperature:
             return [FiniteLogits()]
         return [FiniteLogits(), Sampling(self.temperature, [one.digest(self.seed) for one in asked])]
 
     def _reply(
-        self, asked: Asked, written: Written, masks: Masks | None, letters: dict[str, float] | None, seconds: float
+        self,
+        asked: ModelInputs,
+        written: Generation,
+        masks: VideoMasks | None,
+        letters: dict[str, float] | None,
+        seconds: float,
     ) -> Reply:
         ids = written.ids.tolist()
         has_ended = bool(ids) and ids[-1] in self.ends
@@ -260,7 +269,7 @@ class UniPixelChat:
         assert isinstance(text, str), text
         return text
 
-    def _letters(self, written: Written) -> dict[str, float] | None:
+    def _option_logprobs(self, written: Generation) -> dict[str, float] | None:
         """Log-probability of every letter where the reply names its answer by one, in the form it has there."""
         ids = written.ids.tolist()
         text = self._text(ids)
@@ -269,43 +278,43 @@ class UniPixelChat:
             return None
         index = bisect.bisect_right(range(len(ids)), place, key=lambda last: len(self._text(ids[: last + 1])))
         form = self._text([ids[index]])
-        rows = {other: conversation.plain(self.tokenizer, form.replace(text[place], other)) for other in LETTERS}
+        rows = {other: conversation.encode_plain(self.tokenizer, form.replace(text[place], other)) for other in LETTERS}
         found = self.model.log_probabilities(written.states[index : index + 1])[0]  # [vocabulary]
         return {other: float(found[row[0]]) for other, row in rows.items() if len(row) == 1}
 
-    def _draw(self, asked: Sequence[Asked], written: Sequence[Written]) -> list[Masks | None]:
+    def _draw(self, asked: Sequence[ModelInputs], written: Sequence[Generation]) -> list[VideoMasks | None]:
         """Masks of each reply; replies that visit the same frames of a video share them, all others go beside them."""
         together: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
-        plans: dict[int, Visits] = {}
+        plans: dict[int, MaskFramePlan] = {}
         for row, one in enumerate(asked):
-            if one.watched is not None:
-                plans[row] = self.policy.visits(one.watched.video, self._text(written[row].ids.tolist()))
-                together.setdefault((one.watched.video.path, tuple(plans[row].order)), []).append(row)
+            if one.clip is not None:
+                plans[row] = self.policy.plan(one.clip.video, self._text(written[row].ids.tolist()))
+                together.setdefault((one.clip.video.path, tuple(plans[row].order)), []).append(row)
         groups = list(together.values())
         scenes = [_scene(asked[rows[0]], plans[rows[0]], [written[row].prompts for row in rows]) for rows in groups]
-        found: list[Masks | None] = [None] * len(asked)
-        for rows, scene, tracks in zip(groups, scenes, all_tracks(self.model.sam2, scenes), strict=True):
+        found: list[VideoMasks | None] = [None] * len(asked)
+        for rows, scene, tracks in zip(groups, scenes, segment_videos(self.model.sam2, scenes), strict=True):
             left = iter(tracks)
             for row in rows:
                 found[row] = _masks(scene, list(islice(left, len(written[row].prompts))))
         return found
 
 
-def _check_prompts(written: Sequence[Written]) -> None:
+def _check_prompts(written: Sequence[Generation]) -> None:
     """A `ModelError` where the mask decoder would be prompted with what are no numbers, and draw nothing."""
     if any(len(one.prompts) and not is_finite(one.prompts) for one in written):
         raise ModelError("the model computed mask prompts that are NaN or infinite: try --dtype float32")
 
 
-def _scene(asked: Asked, planned: Visits, prompts: Sequence[Tensor]) -> Scene:
-    assert asked.watched is not None
-    return Scene(asked.watched.video, planned, torch.cat(list(prompts)))
+def _scene(asked: ModelInputs, planned: MaskFramePlan, prompts: Sequence[Tensor]) -> SegmentationRequest:
+    assert asked.clip is not None
+    return SegmentationRequest(asked.clip.video, planned, torch.cat(list(prompts)))
 
 
-def _masks(scene: Scene, tracks: Sequence[Track]) -> Masks:
-    video, covered = scene.video, scene.visits.covered
+def _masks(scene: SegmentationRequest, tracks: Sequence[Track]) -> VideoMasks:
+    video, covered = scene.video, scene.plan.covered
     are_all = len(covered) == video.num_frames
-    return Masks(tuple(tracks), (video.height, video.width), video.num_frames, None if are_all else tuple(covered))
+    return VideoMasks(tuple(tracks), (video.height, video.width), video.num_frames, None if are_all else tuple(covered))
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -23,7 +23,7 @@ SIZES: dict[str, str] = {
 """Size of the language model -> checkpoint of the zoo that training starts from."""
 
 
-class Decoder(NamedTuple):
+class DecoderChoice(NamedTuple):
     """Where a mask decoder comes from."""
 
     size: str
@@ -32,10 +32,10 @@ class Decoder(NamedTuple):
     """Checkpoint of the zoo that takes its place there; None = it stays."""
 
 
-DECODERS: dict[str, Decoder] = {
-    "base": Decoder("", None),
-    "large": Decoder("l", "sam2.1-large"),
-    "tiny": Decoder("", None),
+DECODERS: dict[str, DecoderChoice] = {
+    "base": DecoderChoice("", None),
+    "large": DecoderChoice("l", "sam2.1-large"),
+    "tiny": DecoderChoice("", None),
 }
 """Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models),
 `large` puts SAM 2.1 Hiera large in its place, `tiny` is what the checkpoint of size tiny has."""
@@ -280,9 +280,9 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise suggestions.unknown("size", self.size, SIZES)
+            raise suggestions.unknown_name_message("size", self.size, SIZES)
         if self.decoder not in DECODERS:
-            raise suggestions.unknown("decoder", self.decoder, DECODERS)
+            raise suggestions.unknown_name_message("decoder", self.decoder, DECODERS)
         if self.decoder == "tiny" and self.size != "tiny":
             raise ValueError(f"the decoder tiny belongs to the size tiny: take base or large with {self.size}")
         unknown = set(self.modules) - set(get_args(Module))

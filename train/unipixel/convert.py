@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from tyro.conf import Positional, arg
 
 from evqa import checkpoint_files, zoo
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 from unipixel import integrity
 from unipixel.model import checkpoints, decoder_weights
 from unipixel.model.unipixel import UniPixel
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
+class ConversionConfig:
     """What is put together."""
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
@@ -51,7 +51,7 @@ class Conversion:
     """Type of the weights that are written; auto is the base's."""
 
 
-def convert(wanted: Conversion) -> UniPixel:
+def convert(wanted: ConversionConfig) -> UniPixel:
     """Write the checkpoint and return its model; a `ValueError` says what does not fit."""
     if wanted.out.exists():
         raise ValueError(f"{wanted.out} is there already: choose another folder, or remove it")
@@ -61,25 +61,25 @@ def convert(wanted: Conversion) -> UniPixel:
     partial = wanted.out.with_name(wanted.out.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)  # a conversion that was cut off
-    with integrity.writing(partial, wanted.out, lambda: "then give the same command again"):
-        checkpoints.save(model, partial, tokenizer)
+    with integrity.atomic_write(partial, wanted.out, lambda: "then give the same command again"):
+        checkpoints.save_checkpoint(model, partial, tokenizer)
         partial.rename(wanted.out)
     return model
 
 
-def _whole(wanted: Conversion) -> tuple[UniPixel, PreTrainedTokenizerBase]:
-    checkpoints.check(wanted.base)
+def _whole(wanted: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
+    checkpoints.check_full_checkpoint(wanted.base)
     config = checkpoint_files.read_object(wanted.base / "config.json")
     if config.get("model_type") == Qwen2_5_VLConfig.model_type:
         return _new(wanted)
     if wanted.trained is None:
-        model = checkpoints.load(wanted.base)
+        model = checkpoints.load_checkpoint(wanted.base)
     else:
         dtype = config.get("dtype") or config.get("torch_dtype") or "auto"
-        model = checkpoints.load(wanted.trained, base=wanted.base, dtype=dtype)
+        model = checkpoints.load_checkpoint(wanted.trained, base=wanted.base, dtype=dtype)
         _warn_of_other_base(wanted.trained, wanted.base)
     if wanted.decoder is not None:
-        name = decoder_weights.size_name(decoder_weights.read(wanted.decoder), wanted.decoder)
+        name = decoder_weights.size_name(decoder_weights.read_decoder_weights(wanted.decoder), wanted.decoder)
         checkpoints.replace_decoder(model, name, wanted.decoder)
     return model, checkpoints.load_tokenizer(wanted.base)
 
@@ -92,7 +92,7 @@ def _warn_of_other_base(trained: Path, base: Path) -> None:
             logger.warning("%s was trained from other weights than %s: is that the right --base?", trained, base)
 
 
-def _new(wanted: Conversion) -> tuple[UniPixel, PreTrainedTokenizerBase]:
+def _new(wanted: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
     if wanted.decoder is None:
         raise ValueError(f"{wanted.base} has no mask decoder: give one with --decoder")
     if wanted.trained is not None:
@@ -104,9 +104,9 @@ def main() -> int:
     """Run the command. 0: done; 2: it cannot be done as asked."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        model = convert(tyro.cli(Conversion, description=__doc__))
+        model = convert(tyro.cli(ConversionConfig, description=__doc__))
     except BrokenPipeError:
-        raise  # `checked_output` ends the process
+        raise  # `checked_output_streams` ends the process
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -115,5 +115,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     """The device of a name, "auto" = a GPU where there is one; a `ValueError` where nothing can lie on it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

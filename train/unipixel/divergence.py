@@ -16,19 +16,19 @@ GRADIENT_FACTOR = 16.0
 """A gradient's norm may rise so many times more than the loss: it falls by orders of magnitude in a good run."""
 
 
-class Divergence:
+class DivergenceMonitor:
     """Reads the lines of a log in order."""
 
     def __init__(self, max_rise: float, history: Iterable[Mapping[str, Any]] = ()) -> None:
-        """`max_rise`: see `OptimizerConfig`; `history`: lines that the run logged before it was cut off."""
+        """`max_rise`: see `OptimizerConfig`; `log_history`: lines that the run logged before it was cut off."""
         rises = {"loss": max_rise, "grad_norm": GRADIENT_FACTOR * max_rise}
-        self._watched = {name: _Running(rise) for name, rise in rises.items()} if max_rise else {}
+        self._watched = {name: _RunningMean(rise) for name, rise in rises.items()} if max_rise else {}
         self._step = 0
         for line in history:
             if "loss" in line:
-                self.see(line, int(line["step"]))
+                self.update(line, int(line["step"]))
 
-    def see(self, line: Mapping[str, Any], step: int) -> str | None:
+    def update(self, line: Mapping[str, Any], step: int) -> str | None:
         """What is wrong at this step; None = nothing."""
         for name in ("loss", "grad_norm"):
             if not math.isfinite(line.get(name, 0.0)):
@@ -40,7 +40,7 @@ class Divergence:
         return None
 
 
-class _Running:
+class _RunningMean:
     """A mean that forgets, and the lowest that it was."""
 
     def __init__(self, max_rise: float) -> None:

@@ -9,7 +9,7 @@ from unipixel.configs import LoopConfig
 GIB = 2**30
 
 
-class Counts(NamedTuple):
+class ParameterCounts(NamedTuple):
     """Numbers of a model."""
 
     trained: int
@@ -18,7 +18,7 @@ class Counts(NamedTuple):
     """Those that ZeRO 3 shards (see `unipixel.sharding`)."""
 
 
-class Footprint(NamedTuple):
+class MemoryEstimate(NamedTuple):
     """Bytes on one device, and in main memory where something is offloaded."""
 
     weights: float
@@ -36,7 +36,7 @@ class Footprint(NamedTuple):
         return f"{parts} = {sum(self[:3]) / GIB:.2f} GiB a device, before activations"
 
 
-def footprint(counts: Counts, loop: LoopConfig, processes: int) -> Footprint:
+def estimate_memory(counts: ParameterCounts, loop: LoopConfig, processes: int) -> MemoryEstimate:
     """Memory of a run.
 
     Trained weights are in fp32 without DeepSpeed; with it, all are as they compute, and the optimizer keeps a copy in
@@ -50,11 +50,11 @@ def footprint(counts: Counts, loop: LoopConfig, processes: int) -> Footprint:
     computing = 2 if loop.bf16 else 4
     trained, total, sharded = counts
     if loop.zero is None:
-        return Footprint((total - trained) * computing + trained * 4, trained * 4, trained * 8)
+        return MemoryEstimate((total - trained) * computing + trained * 4, trained * 4, trained * 8)
     optimizer = trained * (12 if loop.bf16 else 8) / (processes if loop.zero >= 1 else 1)
     gradients = trained * computing / (processes if loop.zero >= 2 else 1)
     whole = (total - (sharded if loop.zero == 3 else 0)) * computing
     share = sharded * computing / processes if loop.zero == 3 else 0.0
     if loop.offload:
-        return Footprint(whole, gradients, 0.0, optimizer + share)
-    return Footprint(whole + share, gradients, optimizer)
+        return MemoryEstimate(whole, gradients, 0.0, optimizer + share)
+    return MemoryEstimate(whole + share, gradients, optimizer)

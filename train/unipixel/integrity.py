@@ -35,7 +35,7 @@ TRAINED_FILES = ("adapter_model.safetensors", "pytorch_model.safetensors")
 TORCH_SUFFIXES = (".pt", ".pth")
 
 
-class Entry(NamedTuple):
+class ManifestEntry(NamedTuple):
     """A file as it was written."""
 
     size: int
@@ -49,14 +49,14 @@ def write_manifest(folder: Path) -> None:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         hashes = list(pool.map(unpack.sha256, paths))
     files = {
-        path.relative_to(folder).as_posix(): Entry(path.stat().st_size, sha256)._asdict()
+        path.relative_to(folder).as_posix(): ManifestEntry(path.stat().st_size, sha256)._asdict()
         for path, sha256 in zip(paths, hashes, strict=True)
     }
     jsonl.write_json(folder / MANIFEST, {"files": files})
 
 
 @contextlib.contextmanager
-def writing(partial: Path, final: Path, advice: Callable[[], str]) -> Iterator[None]:
+def atomic_write(partial: Path, final: Path, advice: Callable[[], str]) -> Iterator[None]:
     """While a folder is written: where that fails, what is half-written goes, and a `ValueError` ends with `advice`."""
     try:
         yield
@@ -82,7 +82,7 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted((one for one in found if (one / RECORD).is_file() or has_manifest(one)), key=step_of)
 
 
-def newest_whole(out: Path, damage: Callable[[Path], list[str]]) -> Path | None:
+def newest_complete(out: Path, damage: Callable[[Path], list[str]]) -> Path | None:
     """The newest checkpoint of a run without damage."""
     return next((one for one in reversed(checkpoints(out)) if not damage(one)), None)
 
@@ -140,7 +140,7 @@ def _absent(folder: Path, names: Iterable[str]) -> list[str]:
 # With a manifest
 
 
-def _unlisted(folder: Path, entries: Mapping[str, Entry]) -> list[str]:
+def _unlisted(folder: Path, entries: Mapping[str, ManifestEntry]) -> list[str]:
     """Lines on tensors that a manifest does not name: how they were written is not known."""
     suffixes = {".safetensors", *TORCH_SUFFIXES}
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in suffixes)
@@ -152,7 +152,7 @@ def _is_of_weights(path: str) -> bool:
     return path.endswith(WEIGHT_SUFFIXES) and "/" not in path and path not in {RECORD, STATE}
 
 
-def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, Entry], *, is_deep: bool) -> list[str]:
+def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, ManifestEntry], *, is_deep: bool) -> list[str]:
     """Lines on files that are not as they were written."""
     names = sorted(names)
     sizes = {name: (folder / name).stat().st_size for name in names}
@@ -172,11 +172,11 @@ def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, Entry], *
     ]
 
 
-def _entries(folder: Path) -> dict[str, Entry]:
+def _entries(folder: Path) -> dict[str, ManifestEntry]:
     """The manifest; a `ValueError` where it is none. Its paths stay inside the folder."""
     try:
         rows = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        entries = {str(path): Entry(int(row["size"]), str(row["sha256"])) for path, row in rows.items()}
+        entries = {str(path): ManifestEntry(int(row["size"]), str(row["sha256"])) for path, row in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{MANIFEST} cannot be read ({error!r})") from error
     for path in entries:

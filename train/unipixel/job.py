@@ -15,7 +15,7 @@ from unipixel.recipes import STARTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingPlan:
     """What `assembly` puts together."""
 
     config: SFTConfig
@@ -24,7 +24,7 @@ class Job:
     decoder: Path | None
     """Folder of the mask decoder that replaces theirs."""
     mixture: Mixture
-    looked_at: Dataset | None
+    eval_dataset: Dataset | None
     """What the model is scored on while it learns."""
     num_steps: int
     processes: int
@@ -32,7 +32,7 @@ class Job:
     """Kept beside every checkpoint."""
 
 
-def prepare(config: SFTConfig, processes: int) -> Job:
+def plan_training(config: SFTConfig, processes: int) -> TrainingPlan:
     """Find weights and data; one `ValueError` names everything that is missing and what fetches it."""
     config.accumulation(processes)
     problems: list[str] = []
@@ -40,22 +40,22 @@ def prepare(config: SFTConfig, processes: int) -> Job:
     other_decoder = DECODERS[config.decoder].checkpoint
     decoder = None if other_decoder is None else _located(other_decoder, problems)
     try:
-        data = mixture.load(config.data, config.seed, config.group_size())
+        data = mixture.load_mixture(config.data, config.seed, config.group_size())
     except ValueError as error:
         raise ValueError("\n".join([*problems, str(error)])) from error
     looked_at = _looked_at(config.evaluation, problems)
     if start is None or problems:
         raise ValueError("\n".join(problems))
     parts = {"start": zoo.fingerprint(start)} | ({} if decoder is None else {"decoder": zoo.fingerprint(decoder)})
-    return Job(
+    return TrainingPlan(
         config=config,
         start=start,
         decoder=decoder,
         mixture=data,
-        looked_at=looked_at,
+        eval_dataset=looked_at,
         num_steps=config.steps(len(data)),
         processes=processes,
-        record=run_folder.record(config, processes=processes, data=data.counts(), weights=parts),
+        record=run_folder.run_record(config, processes=processes, data=data.counts(), weights=parts),
     )
 
 
@@ -74,7 +74,7 @@ def _looked_at(config: EvaluationConfig, problems: list[str]) -> Dataset | None:
 
 def _located(name: str, problems: list[str], made_by: str = "") -> Path | None:
     try:
-        return zoo.locate(name)
+        return zoo.locate_checkpoint(name)
     except ValueError as error:
         is_of_zoo = name in zoo.CHECKPOINTS or not made_by
         problems.append(str(error) if is_of_zoo else f"{name} is no checkpoint to start from; what makes it: {made_by}")

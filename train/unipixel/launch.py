@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 
 from evqa import datasets
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 from unipixel import orphans, run_folder, sft
-from unipixel.job import prepare
+from unipixel.job import plan_training
 
 TRAIN = "unipixel.sft"
 FIRST_PORT, NUM_PORTS = 20000, 10000
@@ -30,7 +30,7 @@ FIRST_PORT, NUM_PORTS = 20000, 10000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machines:
+class TrainingNodes:
     """What trains."""
 
     processes: int
@@ -48,46 +48,46 @@ def main() -> int:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--processes", type=int)
     own.add_argument("--hostfile", type=Path)
-    known, rest = own.parse_known_args([sft.hyphenated(word) for word in sys.argv[1:]])
+    known, rest = own.parse_known_args([sft.with_hyphens(word) for word in sys.argv[1:]])
     if any(flag in rest for flag in ("-h", "--help", "--print-config")):
         if "--print-config" not in rest:
             sys.stdout.write(f"{__doc__}\n")
         return sft.main(rest)
     try:
-        rest = sft.canonical(rest)
+        rest = sft.normalize_arguments(rest)
         wanted = max(1, count_gpus()) if known.processes is None else known.processes
-        found = machines(os.environ, wanted, known.hostfile)
+        found = training_nodes(os.environ, wanted, known.hostfile)
         wish = sft.parse(rest)
         data = None if wish.dry_run else wish.config.evaluation.benchmark
         check(wish, found, data)
     except BrokenPipeError:
-        raise  # `checked_output` ends the process
+        raise  # `checked_output_streams` ends the process
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if code := _run(training(found, rest)):
+    if code := _run(training_command(found, rest)):
         return code
     if data is None or found.node:
         return 0
-    command = benchmark(data, wish.config.out / run_folder.MODEL, count_gpus())
+    command = benchmark_command(data, wish.config.out / run_folder.MODEL, count_gpus())
     return _run([*command, "--restart"] if wish.from_scratch or wish.extend else command)
 
 
-def machines(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> Machines:
+def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> TrainingNodes:
     """Where to train: on the nodes of a SLURM job, on the hosts of a file, or here."""
     if processes < 1:
         raise ValueError(f"--processes is at least 1, got {processes}")
     if hostfile is not None:
         if not hostfile.is_file():
             raise ValueError(f"no hostfile at {hostfile}: a line for each machine, such as `host slots=8`")
-        return Machines(processes=processes, hostfile=hostfile)
+        return TrainingNodes(processes=processes, hostfile=hostfile)
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
     if nodes == 1:
-        return Machines(processes=processes)
+        return TrainingNodes(processes=processes)
     names = environment["SLURM_STEP_NODELIST"]
     first = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
     port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % NUM_PORTS
-    return Machines(
+    return TrainingNodes(
         processes=processes,
         nodes=nodes,
         node=int(environment["SLURM_NODEID"]),
@@ -95,7 +95,7 @@ def machines(environment: Mapping[str, str], processes: int, hostfile: Path | No
     )
 
 
-def check(wish: sft.Command, found: Machines, data: str | None) -> None:
+def check(wish: sft.SFTCommand, found: TrainingNodes, data: str | None) -> None:
     """A `ValueError` for all that is missing, or for an earlier run that does not fit.
 
     It is better known before days of training than after, and once, not by every process.
@@ -105,7 +105,7 @@ def check(wish: sft.Command, found: Machines, data: str | None) -> None:
     is_shared = found.hostfile is None and processes > 1
     if missing or is_shared:
         try:
-            job = prepare(wish.config, processes)
+            job = plan_training(wish.config, processes)
         except ValueError as error:
             missing.insert(0, str(error))
     if missing:
@@ -122,7 +122,7 @@ def _missing(data: str) -> Iterator[str]:
         yield f"the benchmark at the end: {error} (or end without it: --benchmark None)"
 
 
-def training(found: Machines, arguments: Sequence[str]) -> list[str]:
+def training_command(found: TrainingNodes, arguments: Sequence[str]) -> list[str]:
     """The command that trains."""
     python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.torchrun"]
     if found.hostfile is not None:
@@ -137,7 +137,7 @@ def training(found: Machines, arguments: Sequence[str]) -> list[str]:
     return [python, "-m", TRAIN, *arguments]
 
 
-def benchmark(data: str, model: Path, gpus: int) -> list[str]:
+def benchmark_command(data: str, model: Path, gpus: int) -> list[str]:
     """The command that predicts and scores with the finished model."""
     several = ["--workers", str(gpus)] if gpus > 1 else []
     return [sys.executable, "-m", "evqa", "benchmark", data, str(model), *several]
@@ -156,9 +156,9 @@ def _meeting(place: str) -> list[str]:
 
 def _run(command: Sequence[str]) -> int:
     sys.stderr.write(f"$ {shlex.join(command)}\n")
-    return subprocess.run(command, check=False, preexec_fn=partial(orphans.end_with, os.getpid())).returncode
+    return subprocess.run(command, check=False, preexec_fn=partial(orphans.die_with_parent, os.getpid())).returncode
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         sys.exit(main())

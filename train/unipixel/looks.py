@@ -16,7 +16,7 @@ from evqa import jsonl, methods, score, scores
 from evqa.datasets import Dataset
 from evqa.metrics.means import Mean
 from evqa.schema import Prediction
-from unipixel.chat import Loaded, UniPixelChat
+from unipixel.chat import LoadedModel, UniPixelChat
 from unipixel.model.unipixel import UniPixel
 
 logger = logging.getLogger(__name__)
@@ -25,20 +25,20 @@ METRICS = {"Acc": "acc", "t-mean": "t_mean", "J&F": "jf"}
 """Metric of the preset `strict` -> its name in the log."""
 
 
-class Looks:
+class PeriodicEvaluation:
     """Answers a few samples with the live model. Processes share them; training goes on as if nothing had been."""
 
     def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         """`folder`: where each look leaves its predictions and scores."""
         self.dataset, self.tokenizer, self.folder = dataset, tokenizer, folder
 
-    def look(self, model: UniPixel, accelerator: Accelerator, step: int) -> dict[str, float]:
+    def evaluate(self, model: UniPixel, accelerator: Accelerator, step: int) -> dict[str, float]:
         """The metrics in percent, on the first process; the others get none."""
         mine = self.dataset.samples[accelerator.process_index :: accelerator.num_processes]
         kind = accelerator.device.type
         found: list[str] = []
         with _answering(model), torch.autocast(kind, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"):
-            chat = UniPixelChat(checkpoint=f"step {step}", name="live", loaded=Loaded(model, self.tokenizer))
+            chat = UniPixelChat(checkpoint=f"step {step}", name="live", loaded=LoadedModel(model, self.tokenizer))
             for sample in mine:
                 found.append(methods.method("trained")(chat, sample).model_dump_json())
         if accelerator.num_processes > 1:

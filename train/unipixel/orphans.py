@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1
 """Of Linux's prctl.h."""
 
 
-def end_with(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Have Linux kill this process when `parent`, which started it, ends; a process keeps this as it becomes another.
 
     Checkpoints are complete or not there, so that nothing is lost by it.

@@ -13,7 +13,7 @@ from unipixel.configs import LossConfig
 logger = logging.getLogger(__name__)
 
 
-class Progress(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Logs a line at every log step of Trainer, on the first process only."""
 
     def __init__(self) -> None:
@@ -47,10 +47,10 @@ class Progress(TrainerCallback):
             began, step = self._began
             seconds_per_step = (time.perf_counter() - began) / max(state.global_step - step, 1)
             remaining = seconds_per_step * (state.max_steps - state.global_step)
-            logger.info("%s", line(state, logs, remaining))
+            logger.info("%s", log_line(state, logs, remaining))
 
 
-def line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
+def log_line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
     """`step 40/1200  loss 12.31 (lm 1.20 ...)  lr 2.0e-05  gradient 3.1  2.5 samples/s  12 min left`."""
     names = vars(LossConfig())
     parts = " ".join(f"{name} {logs[f'loss_{name}']:.3g}" for name in names if f"loss_{name}" in logs)
@@ -59,11 +59,11 @@ def line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
     return (
         f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4g} ({parts})  "
         f"lr {logs['learning_rate']:.1e}{gradient}  "
-        f"{logs['samples_per_second']:.3g} samples/s{skipped}  {duration(remaining)} left"
+        f"{logs['samples_per_second']:.3g} samples/s{skipped}  {format_duration(remaining)} left"
     )
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
     if seconds < 100:
         return f"{seconds:.0f} s"

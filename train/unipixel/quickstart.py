@@ -15,11 +15,11 @@ from pathlib import Path
 
 import tyro
 
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 
 
 @dataclass(frozen=True)
-class Step:
+class QuickstartStep:
     """One command of the story."""
 
     about: str
@@ -52,7 +52,7 @@ def main(*, quick: bool = False, seed: int = 42, out: Path = Path("outputs/quick
     return 0
 
 
-def _steps(out: Path, seed: int, *, quick: bool) -> list[Step]:
+def _steps(out: Path, seed: int, *, quick: bool) -> list[QuickstartStep]:
     model, runs = str(out / "sft" / "model"), {name: str(out / name) for name in ("base", "tuned", "tuned-level-2")}
     few = ["--limit", "12"] if quick else []
     short = ["--max-steps", "20"] if quick else []
@@ -62,13 +62,17 @@ def _steps(out: Path, seed: int, *, quick: bool) -> list[Step]:
     report += ["--training", str(out / "sft"), "--out", str(out)]
     level2 = ["-m", "evqa", "score", runs["tuned-level-2"], "--train-data", "shapes-train"]
     return [
-        Step("write the synthetic world as video files", 1, ["data/shapes/prepare.py"]),
-        Step("the base model on held-out clips", 1, [*predict, "shapes-test", "tiny", "--out", runs["base"], *few]),
-        Step("fine-tune with LoRA", 5, train),
-        Step("the fine-tuned model", 1, [*predict, "shapes-test", model, "--out", runs["tuned"], *few]),
-        Step("... and on level 2", 1, [*predict, "shapes2-test", model, "--out", runs["tuned-level-2"], *few]),
-        Step("scores of level 2", 0.2, level2),
-        Step("tables, plots and the page", 0.5, report),
+        QuickstartStep("write the synthetic world as video files", 1, ["data/shapes/prepare.py"]),
+        QuickstartStep(
+            "the base model on held-out clips", 1, [*predict, "shapes-test", "tiny", "--out", runs["base"], *few]
+        ),
+        QuickstartStep("fine-tune with LoRA", 5, train),
+        QuickstartStep("the fine-tuned model", 1, [*predict, "shapes-test", model, "--out", runs["tuned"], *few]),
+        QuickstartStep(
+            "... and on level 2", 1, [*predict, "shapes2-test", model, "--out", runs["tuned-level-2"], *few]
+        ),
+        QuickstartStep("scores of level 2", 0.2, level2),
+        QuickstartStep("tables, plots and the page", 0.5, report),
     ]
 
 
@@ -78,5 +82,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         sys.exit(tyro.cli(main))

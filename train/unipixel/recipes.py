@@ -156,10 +156,10 @@ STARTS = {
 """Recipe -> the command that makes the weights it starts from, where they are in no zoo."""
 
 
-def recipe(name: str, size: str, decoder: str) -> SFTConfig:
+def build_recipe(name: str, size: str, decoder: str) -> SFTConfig:
     """The config of a recipe by name."""
     if name not in RECIPES:
-        raise suggestions.unknown("recipe", name, RECIPES)
+        raise suggestions.unknown_name_message("recipe", name, RECIPES)
     return RECIPES[name](size, decoder)
 
 
@@ -199,7 +199,7 @@ def _folder(name: str, size: str, decoder: str) -> Path:
 
 def _start(size: str) -> str:
     if size not in SIZES:
-        raise suggestions.unknown("size", size, SIZES)
+        raise suggestions.unknown_name_message("size", size, SIZES)
     return SIZES[size]
 
 

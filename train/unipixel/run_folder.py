@@ -73,7 +73,9 @@ PACKAGES = ("evqa", "torch", "transformers", "peft", "accelerate", "deepspeed", 
 Record = dict[str, Any]
 
 
-def record(config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]], weights: dict[str, str]) -> Record:
+def run_record(
+    config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]], weights: dict[str, str]
+) -> Record:
     """What a checkpoint is made with, as JSON: config, processes, data counts and hashes, package versions.
 
     `weights`: part -> fingerprint of what training starts from.
@@ -117,21 +119,21 @@ def check_complete(checkpoint: Path, *, is_deep: bool = True) -> None:
         )
 
 
-def writing(partial: Path, final: Path) -> AbstractContextManager[None]:
-    """While a checkpoint or the model of a run is written; see `integrity.writing`."""
-    return integrity.writing(partial, final, lambda: way_on(final.parent))
+def write_checkpoint(partial: Path, final: Path) -> AbstractContextManager[None]:
+    """While a checkpoint or the model of a run is written; see `integrity.atomic_write`."""
+    return integrity.atomic_write(partial, final, lambda: resume_advice(final.parent))
 
 
-def way_on(out: Path) -> str:
+def resume_advice(out: Path) -> str:
     """How a run that ends with an error goes on, as the end of its message."""
-    good = integrity.newest_whole(out, lambda one: integrity.checkpoint_damage(one, is_deep=False))
+    good = integrity.newest_complete(out, lambda one: integrity.checkpoint_damage(one, is_deep=False))
     if good is None:
         return "there is no checkpoint yet: the same command starts again"
     return f"the last complete checkpoint is {good}: the same command goes on from there"
 
 
 def _other_than(checkpoint: Path) -> str:
-    good = integrity.newest_whole(checkpoint.parent, integrity.checkpoint_damage)
+    good = integrity.newest_complete(checkpoint.parent, integrity.checkpoint_damage)
     if good is None:
         return (
             f"No checkpoint in {checkpoint.parent} is complete: start again with --from-scratch, or use another --out"
@@ -141,13 +143,13 @@ def _other_than(checkpoint: Path) -> str:
     return f"The newest complete checkpoint is {good}: remove {checkpoint}, and the same command goes on from there"
 
 
-def history(checkpoint: Path) -> list[dict[str, Any]]:
+def log_history(checkpoint: Path) -> list[dict[str, Any]]:
     """The lines of the log that Trainer kept in a checkpoint."""
     path = checkpoint / integrity.STATE
     return json.loads(path.read_text(encoding="utf-8"))["log_history"] if path.is_file() else []
 
 
-def clean(out: Path) -> None:
+def remove_partial(out: Path) -> None:
     """Remove what a killed run left half-written."""
     if (out / PARTIAL).exists():
         logger.warning("removing %s: a checkpoint that a killed run did not finish", out / PARTIAL)
@@ -155,7 +157,7 @@ def clean(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """Make the folder of a run and hold it: a second process that wants it is told so."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,7 @@ def held(out: Path) -> Iterator[None]:
         yield
 
 
-def publish(partial: Path, final: Path) -> None:
+def commit_folder(partial: Path, final: Path) -> None:
     """Move a finished folder to its place, in place of what is there."""
     if final.exists():
         shutil.rmtree(final)
@@ -190,7 +192,7 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
     `is_extension`: the run may be of another length.
     """
     saved = read_record(checkpoint)
-    names = differing(saved, now) - (LENGTH if is_extension else frozenset())
+    names = differing_settings(saved, now) - (LENGTH if is_extension else frozenset())
     if names:
         old, new = (_flat(fields, "") for fields in (saved, now))
         hint = "use its settings, or another --out, or start again with --from-scratch"
@@ -204,7 +206,7 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
         logger.warning("package versions changed since %s: %s", checkpoint, changes)
 
 
-def differing(saved: Record, now: Record) -> set[str]:
+def differing_settings(saved: Record, now: Record) -> set[str]:
     """Names of the settings that differ between two records and that decide what is learnt."""
     old, new = (_flat({key: fields.get(key, {}) for key in DECISIVE}, "") for fields in (saved, now))
     names = {name for name in old.keys() | new.keys() if _value(old, name) != _value(new, name)}

@@ -24,19 +24,19 @@ import tyro
 from tyro.conf import FlagConversionOff
 
 from evqa import links
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 from evqa.roots import START_FOLDER
 from unipixel import integrity, orphans, run_folder
 from unipixel.configs import DECODERS, SIZES, SFTConfig
-from unipixel.footprint import footprint
-from unipixel.job import Job, prepare
-from unipixel.recipes import RECIPES, default_recipe, recipe
+from unipixel.footprint import estimate_memory
+from unipixel.job import TrainingPlan, plan_training
+from unipixel.recipes import RECIPES, build_recipe, default_recipe
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class SFTCommand:
     """What the command line asks for."""
 
     config: SFTConfig
@@ -86,27 +86,27 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
-        orphans.end_with(os.getppid())
+        orphans.die_with_parent(os.getppid())
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     level = logging.INFO if rank == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         return run(parse(arguments), rank=rank, processes=processes)
     except BrokenPipeError:
-        raise  # `checked_output` ends the process
+        raise  # `checked_output_streams` ends the process
     except (ValueError, FloatingPointError, OSError) as error:
         where = "" if rank == 0 else f" in process {rank}"
         sys.stderr.write(f"error{where}: {error}\n")
         return 3 if isinstance(error, FloatingPointError) else 2
 
 
-def canonical(arguments: Sequence[str]) -> list[str]:
+def normalize_arguments(arguments: Sequence[str]) -> list[str]:
     """A command line in our spelling: size and decoder first, the published checkpoint argument as --resume.
 
     The defaults fill in what is not named, `--from_scratch` becomes `--from-scratch`, and empty arguments (an unset
     variable of a shell script) in the first places are left out. The result gives itself again.
     """
-    known, rest = _own_options().parse_known_args([hyphenated(word) for word in arguments])
+    known, rest = _own_options().parse_known_args([with_hyphens(word) for word in arguments])
     words: list[str] = []
     while rest and not rest[0].startswith("-"):
         words.append(rest.pop(0))
@@ -142,7 +142,7 @@ def _own_options() -> argparse.ArgumentParser:
     return parser
 
 
-def hyphenated(word: str) -> str:
+def with_hyphens(word: str) -> str:
     """An option's name with hyphens; its value and every other word as they are."""
     if not word.startswith("--"):
         return word
@@ -160,14 +160,14 @@ def _checkpoint_path(word: str) -> Path:
     return path.resolve()
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(arguments: Sequence[str]) -> SFTCommand:
     """The command line: size, decoder and recipe give a config, every other flag replaces one field of it."""
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(USAGE)
-    size, decoder, *options = canonical(arguments)
+    size, decoder, *options = normalize_arguments(arguments)
     known, rest = _own_options().parse_known_args(options)
-    links.allow(known.allow_root)
-    default = recipe(known.recipe or default_recipe(size), size, decoder)
+    links.allow_roots(known.allow_root)
+    default = build_recipe(known.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
         SFTConfig,
         args=rest,
@@ -175,7 +175,7 @@ def parse(arguments: Sequence[str]) -> Command:
         prog=f"python -m unipixel.sft {size} {decoder}",
         config=(FlagConversionOff,),
     )
-    return Command(
+    return SFTCommand(
         config=config,
         from_scratch=known.from_scratch,
         resume=known.resume,
@@ -185,13 +185,13 @@ def parse(arguments: Sequence[str]) -> Command:
     )
 
 
-def run(command: Command, *, rank: int, processes: int) -> int:
+def run(command: SFTCommand, *, rank: int, processes: int) -> int:
     """Check that everything is there, then train."""
     config = command.config
     if command.print_config:
         sys.stdout.write(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
         return 0
-    job = prepare(config, processes)
+    job = plan_training(config, processes)
     if command.dry_run:
         with one_line_errors(config.out):
             dry_run(job)
@@ -202,9 +202,9 @@ def run(command: Command, *, rank: int, processes: int) -> int:
         )
     else:
         checkpoint = checkpoint_of(command, job, is_deep=rank == 0)
-        with run_folder.held(config.out) if rank == 0 else contextlib.nullcontext():
+        with run_folder.locked(config.out) if rank == 0 else contextlib.nullcontext():
             if rank == 0:
-                tidy(command, job.record)
+                prepare_folder(command, job.record)
             with one_line_errors(config.out):
                 train(job, checkpoint)
     return 0
@@ -218,7 +218,7 @@ def one_line_errors(out: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if (cause := outer_cause(error)) is None:
             raise
-        raise ValueError(f"{cause}; {run_folder.way_on(out)}") from error
+        raise ValueError(f"{cause}; {run_folder.resume_advice(out)}") from error
 
 
 def outer_cause(error: Exception) -> str | None:
@@ -235,12 +235,12 @@ def outer_cause(error: Exception) -> str | None:
     return reason if isinstance(error, OSError) or any(sign in str(error) for sign in signs) else None
 
 
-def is_finished(command: Command, job: Job) -> bool:
+def is_finished(command: SFTCommand, job: TrainingPlan) -> bool:
     """Whether the run's model is there; a `ValueError` where it was made with other settings, or lacks files."""
     model = command.config.out / run_folder.MODEL
     if command.from_scratch or not model.exists():
         return False
-    if command.extend and run_folder.differing(run_folder.read_record(model), job.record):
+    if command.extend and run_folder.differing_settings(run_folder.read_record(model), job.record):
         run_folder.check_fits(model, job.record, is_extension=True)
         return False
     run_folder.check_fits(model, job.record)
@@ -253,7 +253,7 @@ def is_finished(command: Command, job: Job) -> bool:
     return True
 
 
-def checkpoint_of(command: Command, job: Job, *, is_deep: bool = True) -> Path | None:
+def checkpoint_of(command: SFTCommand, job: TrainingPlan, *, is_deep: bool = True) -> Path | None:
     """The checkpoint to go on from; None = start at the beginning.
 
     `is_deep`: compare the hashes of its files, which reads them once.
@@ -284,12 +284,12 @@ def checkpoint_of(command: Command, job: Job, *, is_deep: bool = True) -> Path |
     return checkpoint
 
 
-def tidy(command: Command, record: run_folder.Record) -> None:
+def prepare_folder(command: SFTCommand, record: run_folder.Record) -> None:
     """Make the run's folder ready: nothing half-written, nothing of an earlier run with --from-scratch."""
     out = command.config.out
     if command.from_scratch:
         remove_run(out)
-    run_folder.clean(out)
+    run_folder.remove_partial(out)
     run_folder.write_record(out, record)
 
 
@@ -303,19 +303,21 @@ def remove_run(out: Path) -> None:
     (out / run_folder.SKIPPED).unlink(missing_ok=True)
 
 
-def train(job: Job, checkpoint: Path | None) -> None:
+def train(job: TrainingPlan, checkpoint: Path | None) -> None:
     """Train to the end and write the finished model."""
     from unipixel import assembly
 
-    trainer = assembly.assemble(job)
-    logger.info("training %s of %s weights", *(f"{count:,}" for count in assembly.counts(trainer.trained)[:2]))
+    trainer = assembly.build_trainer(job)
+    logger.info(
+        "training %s of %s weights", *(f"{count:,}" for count in assembly.parameter_counts(trainer.trained)[:2])
+    )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
-        logger.info("the finished model is %s", assembly.write_finished(job))
+        logger.info("the finished model is %s", assembly.export_merged_model(job))
     trainer.finish()
 
 
-def dry_run(job: Job) -> None:
+def dry_run(job: TrainingPlan) -> None:
     """The memory of the weights by arithmetic, then one optimizer step of one pass a device, which is thrown away."""
     from unipixel import assembly
     from unipixel.books import peak_memory
@@ -332,9 +334,9 @@ def dry_run(job: Job) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
-        trainer = assembly.assemble(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
-        counts = assembly.counts(trainer.trained)
-        estimate = footprint(counts, config.loop, job.processes)
+        trainer = assembly.build_trainer(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
+        counts = assembly.parameter_counts(trainer.trained)
+        estimate = estimate_memory(counts, config.loop, job.processes)
         logger.info("training %s of %s weights: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
         before = time.perf_counter()
         trainer.train()
@@ -352,5 +354,5 @@ def dry_run(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         sys.exit(main())

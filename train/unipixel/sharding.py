@@ -37,11 +37,11 @@ def is_sharded(name: str, weight: nn.Parameter) -> bool:
     return name.startswith(SHARDED) and weight.ndim > 1 and "lora_" not in name
 
 
-class Shards:
+class Zero3Shards:
     """The weights of a model in training with ZeRO 3; made before DeepSpeed takes their shapes."""
 
     def __init__(self, model: nn.Module, arguments: TrainingArguments) -> None:
-        inside = lora.bare(model)
+        inside = lora.unwrap(model)
         self._all = list(inside.parameters())
         self._whole = [weight for name, weight in inside.named_parameters() if not is_sharded(name, weight)]
         self._arguments = arguments

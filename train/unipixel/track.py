@@ -18,15 +18,15 @@ from evqa.overlay import PromptMark
 from evqa.schema import Prediction, Track
 from unipixel import devices, visits
 from unipixel.model import decoder_weights
-from unipixel.model.pointing import BACKGROUND, OBJECT, Clicks, Sign, box
-from unipixel.tracks import Scene, tracks
+from unipixel.model.pointing import BACKGROUND, OBJECT, PointPrompt, Prompt, box_prompt
+from unipixel.tracks import SegmentationRequest, segment_video
 
 NOT = "not:"
 """Before a place that does not belong to the object."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tracked:
+class TrackingResult:
     """What was found, and where it lies."""
 
     prediction: Prediction
@@ -55,7 +55,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     side: int = decoder_weights.OFFICIAL_SIDE,
     device: str = "auto",
     out: Path,
-) -> Tracked:
+) -> TrackingResult:
     """Follow one object for each point, box and mask, from `frame` both ways, and write what is found into `out`.
 
     Args:
@@ -69,17 +69,17 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         device: "auto" = a GPU where there is one.
         out: folder for prediction.jsonl, overlay.mp4 and sheet.png.
     """
-    video = media.probe(path)
+    video = media.probe_video(path)
     if not 0 <= frame < video.num_frames:
         raise ValueError(f"{path} has frames 0 to {video.num_frames - 1}, got frame {frame}")
     if side % 32 or side < 32:
         raise ValueError(f"the side is a multiple of 32 pixels, got {side}")
-    signs = signs_of(video, points, boxes, mask_files)
-    place = devices.device(device)
-    cores.apply()
+    signs = prompts_of(video, points, boxes, mask_files)
+    place = devices.select_device(device)
+    cores.set_num_threads()
     tracker = decoder_weights.load_tracker(zoo.locate_weights(weights), side)[1].eval().to(place)  # type: ignore[arg-type]
-    planned = visits.plan(video, prompt_frame=frame)
-    prediction = _prediction(video, tracks(tracker, Scene(video, planned, signs)))
+    planned = visits.plan_mask_frames(video, prompt_frame=frame)
+    prediction = _prediction(video, segment_video(tracker, SegmentationRequest(video, planned, signs)))
     try:
         marks = prompt_marks(video, points, boxes, float(video.times[frame]))
         return _written(prediction, video, marks, out)
@@ -87,9 +87,11 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         raise ValueError(f"cannot write to {out}: {error.strerror or error}; choose another with --out") from error
 
 
-def signs_of(video: media.Video, points: Sequence[str], boxes: Sequence[str], mask_files: Sequence[Path]) -> list[Sign]:
+def prompts_of(
+    video: media.Video, points: Sequence[str], boxes: Sequence[str], mask_files: Sequence[Path]
+) -> list[Prompt]:
     """What to follow, in the order points, boxes, masks."""
-    signs: list[Sign] = [_clicks(text, video) for text in points]
+    signs: list[Prompt] = [_clicks(text, video) for text in points]
     signs += [_box(text, video) for text in boxes]
     signs += [torch.from_numpy(pointing.mask(file, video)) for file in mask_files]
     if not signs:
@@ -107,18 +109,18 @@ def prompt_marks(video: media.Video, points: Sequence[str], boxes: Sequence[str]
     return [*marks, *(PromptMark(at=pointing.box(text, video), second=second) for text in boxes)]
 
 
-def _clicks(text: str, video: media.Video) -> Clicks:
+def _clicks(text: str, video: media.Video) -> PointPrompt:
     words = text.split()
     places = [pointing.point(word.removeprefix(NOT), video) for word in words]
     labels = [BACKGROUND if word.startswith(NOT) else OBJECT for word in words]
     if OBJECT not in labels:
         raise ValueError(f"a point says where an object is, 'x,y', and may go on with '{NOT}x,y'; got {text!r}")
-    return Clicks(tuple((x / video.width, y / video.height) for x, y in places), tuple(labels))
+    return PointPrompt(tuple((x / video.width, y / video.height) for x, y in places), tuple(labels))
 
 
-def _box(text: str, video: media.Video) -> Clicks:
+def _box(text: str, video: media.Video) -> PointPrompt:
     x0, y0, x1, y1 = pointing.box(text, video)
-    return box(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
+    return box_prompt(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
 
 
 def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
@@ -131,7 +133,7 @@ def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
     )
 
 
-def _written(prediction: Prediction, video: media.Video, marks: Sequence[PromptMark], out: Path) -> Tracked:
+def _written(prediction: Prediction, video: media.Video, marks: Sequence[PromptMark], out: Path) -> TrackingResult:
     out.mkdir(parents=True, exist_ok=True)
     record, film, sheet = out / "prediction.jsonl", out / "overlay.mp4", out / "sheet.png"
     jsonl.write_records(record, [prediction])
@@ -139,4 +141,4 @@ def _written(prediction: Prediction, video: media.Video, marks: Sequence[PromptM
     drawing = EvidenceDrawing(video=video, prediction=prediction, caption=title, prompts=marks)
     drawing.write_video(film)
     drawing.write_sheet(sheet)
-    return Tracked(prediction=prediction, record=record, overlay=film, sheet=sheet)
+    return TrackingResult(prediction=prediction, record=record, overlay=film, sheet=sheet)

@@ -16,49 +16,49 @@ from evqa.media import Video
 from evqa.models.base import ModelError
 from evqa.schema import RLE, Track
 from unipixel import visits
-from unipixel.between import Filling
+from unipixel.between import MaskInterpolator
 from unipixel.data.frames import decoder_frames
-from unipixel.model.drawn import Drawn
-from unipixel.model.streaming import Footage, Prompts, follow_all, masks_of
+from unipixel.model.drawn import MaskCandidates
+from unipixel.model.streaming import Prompts, VideoPrompts, masks_of, propagate_all
 from unipixel.model.tracker import MaskTracker
-from unipixel.visits import Visits
+from unipixel.visits import MaskFramePlan
 
 
-class Scene(NamedTuple):
+class SegmentationRequest(NamedTuple):
     """What is to be followed in a video."""
 
     video: Video
-    visits: Visits
+    plan: MaskFramePlan
     prompts: Prompts
 
 
-def tracks(tracker: MaskTracker, scene: Scene) -> list[Track]:
+def segment_video(tracker: MaskTracker, scene: SegmentationRequest) -> list[Track]:
     """One track for each object; an empty mask is left out of its track."""
-    return all_tracks(tracker, [scene])[0]
+    return segment_videos(tracker, [scene])[0]
 
 
-def all_tracks(tracker: MaskTracker, scenes: Sequence[Scene]) -> list[list[Track]]:
+def segment_videos(tracker: MaskTracker, scenes: Sequence[SegmentationRequest]) -> list[list[Track]]:
     """`tracks` of several scenes, which advance side by side; each is as if it were alone."""
-    recorders = [_Recorder(scene) for scene in scenes]
+    recorders = [_TrackRecorder(scene) for scene in scenes]
     busy = [recorder for recorder in recorders if len(recorder.scene.prompts)]
-    for row in follow_all(tracker, [_footage(tracker, recorder.scene) for recorder in busy]):
+    for row in propagate_all(tracker, [_footage(tracker, recorder.scene) for recorder in busy]):
         for recorder, drawn in zip(busy, row, strict=True):
             if drawn is not None:
                 recorder.add(drawn)
     return [recorder.tracks() for recorder in recorders]
 
 
-class _Recorder:
+class _TrackRecorder:
     """Keeps the masks of a scene as they are drawn."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: SegmentationRequest) -> None:
         self.scene = scene
-        self._filling = Filling(scene.visits)
-        self._num_covered = len(scene.visits.covered)
+        self._filling = MaskInterpolator(scene.plan)
+        self._num_covered = len(scene.plan.covered)
         self._found: list[dict[int, RLE]] = [{} for _ in scene.prompts]
         self._scores = torch.zeros(len(scene.prompts))
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: MaskCandidates) -> None:
         """Note what is drawn on the next visit, and what that means for the frames since the last one."""
         size = (self.scene.video.height, self.scene.video.width)
         for index, seen in self._filling.add(drawn):
@@ -76,11 +76,11 @@ class _Recorder:
         return [Track(score=score, masks=dict(sorted(found.items()))) for score, found in scored]
 
 
-def _footage(tracker: MaskTracker, scene: Scene) -> Footage:
-    planned = scene.visits
-    return Footage(_squares(tracker, scene), scene.prompts, len(planned.order), len(planned.before))
+def _footage(tracker: MaskTracker, scene: SegmentationRequest) -> VideoPrompts:
+    planned = scene.plan
+    return VideoPrompts(_squares(tracker, scene), scene.prompts, len(planned.order), len(planned.before))
 
 
-def _squares(tracker: MaskTracker, scene: Scene) -> Iterator[Tensor]:
-    for image in visits.images(scene.video, scene.visits):
+def _squares(tracker: MaskTracker, scene: SegmentationRequest) -> Iterator[Tensor]:
+    for image in visits.read_frames(scene.video, scene.plan):
         yield decoder_frames(image[None], tracker.side, tracker.device)[0]

@@ -31,15 +31,15 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from evqa.models.weights import MALFORMED, is_finite
 from unipixel import integrity, run_folder
 from unipixel.arguments import parameter_groups
-from unipixel.books import Books, loss_parts
+from unipixel.books import TrainingStatistics, loss_parts
 from unipixel.configs import LossConfig, SFTConfig
-from unipixel.data.collate import IGNORED, Skipped
-from unipixel.data.mixture import RunOrder
-from unipixel.divergence import Divergence
-from unipixel.looks import Looks
+from unipixel.data.collate import IGNORED, SkippedSample
+from unipixel.data.mixture import MixtureSampler
+from unipixel.divergence import DivergenceMonitor
+from unipixel.looks import PeriodicEvaluation
 from unipixel.model import checkpoints, lora
-from unipixel.progress import Progress
-from unipixel.sharding import Shards
+from unipixel.progress import ProgressCallback
+from unipixel.sharding import Zero3Shards
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ class SFTTrainer(Trainer):
         model: nn.Module,
         *,
         config: SFTConfig,
-        order: RunOrder,
+        order: MixtureSampler,
         record: run_folder.Record,
-        looks: Looks | None = None,
+        looks: PeriodicEvaluation | None = None,
         **kwargs: Any,
     ) -> None:
         watched = None if looks is None else looks.dataset.samples
-        super().__init__(model=model, callbacks=[Progress()], eval_dataset=watched, **kwargs)
+        super().__init__(model=model, callbacks=[ProgressCallback()], eval_dataset=watched, **kwargs)
         self.remove_callback(PrinterCallback)
         self.trained = model
         """The model that nothing is wrapped around."""
@@ -72,11 +72,11 @@ class SFTTrainer(Trainer):
         self.record = record
         self.looks = looks
         self.model_accepts_loss_kwargs = False  # `compute_loss` weighs a pass by its tokens; Trainer divides by passes
-        self.books = Books(order, config.loop.global_batch)
-        self.divergence = Divergence(config.optimizer.max_rise)
-        self.shards = Shards(model, self.args) if config.loop.zero == 3 else None
+        self.books = TrainingStatistics(order, config.loop.global_batch)
+        self.divergence = DivergenceMonitor(config.optimizer.max_rise)
+        self.shards = Zero3Shards(model, self.args) if config.loop.zero == 3 else None
 
-    def _get_train_sampler(self, train_dataset: object = None) -> RunOrder:  # type: ignore[override]
+    def _get_train_sampler(self, train_dataset: object = None) -> MixtureSampler:  # type: ignore[override]
         del train_dataset
         return self.order
 
@@ -98,15 +98,15 @@ class SFTTrainer(Trainer):
         """Trainer's, with the books begun where the run goes on; a run that starts is looked at before it learns."""
         self.args.eval_on_start &= resume_from_checkpoint is None
         if resume_from_checkpoint is None:
-            self.books.begin(0)
+            self.books.reset(0)
         else:
             folder = Path(resume_from_checkpoint)
-            with reading_state(folder):
+            with state_read_errors(folder):
                 TrainerState.load_from_json(str(folder / integrity.STATE))
-                history = run_folder.history(folder)
+                history = run_folder.log_history(folder)
                 num_skipped = max((line.get("skipped", 0) for line in history), default=0)
-                self.books.begin(run_folder.step_of(folder), num_skipped)
-                self.divergence = Divergence(self.config.optimizer.max_rise, history)
+                self.books.reset(run_folder.step_of(folder), num_skipped)
+                self.divergence = DivergenceMonitor(self.config.optimizer.max_rise, history)
         result = super().train(resume_from_checkpoint, **kwargs)
         self._check_skipped(is_over=True)
         unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
@@ -170,9 +170,9 @@ class SFTTrainer(Trainer):
         """Add what the books tell; stop a run that learns no more."""
         if "loss" in logs:
             step = self.state.global_step
-            if (trouble := self.divergence.see(logs, step)) is not None:
+            if (trouble := self.divergence.update(logs, step)) is not None:
                 raise FloatingPointError(self._stopped(trouble))
-            logs |= self.books.close(self.accelerator, step)
+            logs |= self.books.log_entries(self.accelerator, step)
             self._check_skipped()
         super().log(logs, start_time)
 
@@ -180,7 +180,7 @@ class SFTTrainer(Trainer):
         """The benchmark's metrics on the samples that are looked at."""
         assert self.looks is not None, "Trainer looks where arguments say so, and they do where there is something"
         with nullcontext() if self.shards is None else self.shards.gathered(self.deepspeed):
-            metrics = self.looks.look(lora.bare(self.trained), self.accelerator, self.state.global_step)
+            metrics = self.looks.evaluate(lora.unwrap(self.trained), self.accelerator, self.state.global_step)
         if metrics:
             self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -219,7 +219,7 @@ class SFTTrainer(Trainer):
         self.accelerator.backward(loss)
         return loss.detach()
 
-    def _count(self, skipped: list[Skipped], *, num_loaded: int) -> None:
+    def _count(self, skipped: list[SkippedSample], *, num_loaded: int) -> None:
         self.books.count(skipped=len(skipped), loaded=num_loaded)
         for sample, reason in skipped:
             logger.warning("skipped sample %s: %s", sample, reason)
@@ -235,7 +235,7 @@ class SFTTrainer(Trainer):
             raise ValueError(
                 f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit} allows; see "
                 f"{self.config.out / run_folder.SKIPPED}, mend the data or raise the limit; "
-                f"{run_folder.way_on(self.config.out)}"
+                f"{run_folder.resume_advice(self.config.out)}"
             )
 
     # Checkpoints
@@ -251,14 +251,14 @@ class SFTTrainer(Trainer):
             raise FloatingPointError(self._stopped("the loss or a weight is not finite"))
         name = f"checkpoint-{self.state.global_step}"
         partial, final = self.config.out / run_folder.PARTIAL / name, self.config.out / name
-        with run_folder.writing(partial, final):
+        with run_folder.write_checkpoint(partial, final):
             super()._save_checkpoint(model, trial)  # type: ignore[arg-type]
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             run_folder.write_record(partial, self.record)
-            with run_folder.writing(partial, final):
+            with run_folder.write_checkpoint(partial, final):
                 integrity.write_manifest(partial)
-                run_folder.publish(partial, final)
+                run_folder.commit_folder(partial, final)
             run_folder.keep_newest(self.config.out, self.config.loop.keep)
         self.accelerator.wait_for_everyone()
 
@@ -275,14 +275,14 @@ class SFTTrainer(Trainer):
         """Trainer's, and the learning rates of this run's schedule: the one that was saved may have been shorter."""
         if checkpoint is None:
             return
-        with reading_state(Path(checkpoint)):
+        with state_read_errors(Path(checkpoint)):
             super()._load_optimizer_and_scheduler(checkpoint)
             if self.config.loop.zero is None:
                 check_states(self.optimizer)
         scheduler = self.lr_scheduler
         if not isinstance(scheduler, LambdaLR):
             return
-        with reading_state(Path(checkpoint)):
+        with state_read_errors(Path(checkpoint)):
             if scheduler.last_epoch != run_folder.step_of(Path(checkpoint)):
                 raise ValueError(f"scheduler.pt is of step {scheduler.last_epoch}")
         factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
@@ -303,7 +303,7 @@ class SFTTrainer(Trainer):
             return
         before = run_folder.read_record(Path(checkpoint))["processes"]
         if before == self.args.world_size:
-            with reading_state(Path(checkpoint)):
+            with state_read_errors(Path(checkpoint)):
                 super()._load_rng_state(checkpoint)
             return
         logger.warning("%d processes go on where %d were: dropout begins anew", self.args.world_size, before)
@@ -318,7 +318,7 @@ class SFTTrainer(Trainer):
 
 
 @contextmanager
-def reading_state(checkpoint: Path) -> Generator[None]:
+def state_read_errors(checkpoint: Path) -> Generator[None]:
     """While the state of a checkpoint is read: what is no state of this run ends as a `ValueError` of one line."""
     try:
         yield
@@ -394,7 +394,7 @@ def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
         weight.grad = torch.zeros_like(weight)
 
 
-def write_skipped(path: Path, skipped: list[Skipped], step: int) -> None:
+def write_skipped(path: Path, skipped: list[SkippedSample], step: int) -> None:
     """Append what was skipped; whole lines, so that processes may share the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:

@@ -24,7 +24,7 @@ BLOCK = 16
 PROMPT_FRAMES = ("first", "evidence")
 
 
-class Visits(NamedTuple):
+class MaskFramePlan(NamedTuple):
     """Frame indices in the order in which they are visited."""
 
     after: list[int]
@@ -54,7 +54,7 @@ class Visits(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class MaskFramePolicy:
     """How the visits of a video are chosen; the default is upstream's."""
 
     prompt_frame: str = "first"
@@ -71,18 +71,18 @@ class Policy:
         if (self.fps is not None and not self.fps > 0) or (self.margin is not None and not self.margin >= 0):
             raise ValueError(f"mask_fps is above 0 and mask_margin not below, got {self.fps} and {self.margin}")
 
-    def visits(self, video: Video, reply: str) -> Visits:
+    def plan(self, video: Video, reply: str) -> MaskFramePlan:
         """The visits of a video in the light of what a reply says of time."""
         spans = replies.read_spans(reply) or ()
         margin = self.margin
         around = None if margin is None else [Span(max(0.0, s.start - margin), s.end + margin) for s in spans]
-        start = middle(video, spans) if self.prompt_frame == "evidence" else 0
-        return plan(video, prompt_frame=start, fps=self.fps, spans=around or None)
+        start = middle_frame(video, spans) if self.prompt_frame == "evidence" else 0
+        return plan_mask_frames(video, prompt_frame=start, fps=self.fps, spans=around or None)
 
 
-def plan(
+def plan_mask_frames(
     video: Video, *, prompt_frame: int = 0, fps: float | None = None, spans: Sequence[Span] | None = None
-) -> Visits:
+) -> MaskFramePlan:
     """The visits of a video.
 
     Args:
@@ -95,12 +95,12 @@ def plan(
     inside = list(range(video.num_frames)) if spans is None else _inside(video, spans)
     after = [index for index in inside if index > prompt_frame]
     before = [index for index in reversed(inside) if index < prompt_frame]
-    return Visits(
+    return MaskFramePlan(
         [prompt_frame, *_thinned(after, prompt_frame, stride)], _thinned(before, prompt_frame, stride), stride
     )
 
 
-def middle(video: Video, spans: Sequence[Span]) -> int:
+def middle_frame(video: Video, spans: Sequence[Span]) -> int:
     """The frame in the middle of the longest span; 0 where there is none."""
     if not spans:
         return 0
@@ -108,12 +108,12 @@ def middle(video: Video, spans: Sequence[Span]) -> int:
     return int(np.abs(video.times - (longest.start + longest.end) / 2).argmin())
 
 
-def images(video: Video, visits: Visits) -> Iterator[np.ndarray]:
+def read_frames(video: Video, visits: MaskFramePlan) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] in the order of the visits; a block of frames at most is in memory."""
-    for _, image in media.frames(video, visits.after, keep=True):
+    for _, image in media.read_frames(video, visits.after, keep=True):
         yield image
     for start in range(0, len(visits.before), BLOCK):
-        yield from media.load(video, visits.before[start : start + BLOCK], keep=True)
+        yield from media.load_frames(video, visits.before[start : start + BLOCK], keep=True)
 
 
 def _inside(video: Video, spans: Sequence[Span]) -> list[int]:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from evqa import masks, media
-from evqa.models.base import Clip, Place
+from evqa.models.base import PointOrBox, VideoPart
 from unipixel.data import conversation, frames, resolution
 from unipixel.model import referring
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class FrameSampling:
     """Which frames of a clip are looked at, and how large."""
 
     num_frames: int | None
@@ -36,21 +36,21 @@ class Look:
     def indices(self, video: media.Video, needed: list[int]) -> list[int]:
         """Frames to look at, with the needed ones: each takes the place of the sampled frame nearest to it."""
         if self.every is not None:
-            sampled = media.every(video, self.every)
+            sampled = media.indices_every(video, self.every)
         elif self.fps is not None:
-            sampled = media.at_fps(video, self.fps, self.max_frames)
+            sampled = media.indices_at_fps(video, self.fps, self.max_frames)
         else:
-            sampled = media.uniform(video, self.num_frames or 1)
-        return frames.including(sampled, needed)
+            sampled = media.uniform_indices(video, self.num_frames or 1)
+        return frames.frames_including(sampled, needed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class SampledClip:
     """A clip as the language model sees it."""
 
     video: media.Video
     indices: list[int]
-    patches: frames.Patches
+    patches: frames.VideoPatches
 
     @property
     def times(self) -> list[float]:
@@ -63,18 +63,18 @@ class Watched:
         steps, height, width = self.patches.grid_thw.tolist()
         return steps, height // resolution.MERGE, width // resolution.MERGE
 
-    def place(self, place: Place, side: int) -> referring.Place:
+    def place(self, place: PointOrBox, side: int) -> referring.PromptPlace:
         """A place in the mask decoder's pixels, with its frame's number among the sampled ones."""
-        (index,) = media.nearest(self.video, [place.second])
+        (index,) = media.nearest_index(self.video, [place.second])
         corners = np.asarray(place.at, dtype=np.float64).reshape(-1, 2)
         limits = (self.video.width, self.video.height)
         if not np.isfinite(corners).all() or (corners < 0).any() or (corners > limits).any():
             raise ValueError(f"a place lies in the frame of {limits[0]} x {limits[1]} pixels, got {place.at}")
         scaled = corners * side / np.asarray(limits)
         points = tuple((float(x), float(y)) for x, y in scaled)
-        return referring.Place(points, self.indices.index(index) / (2 * self.size[0] - 1))
+        return referring.PromptPlace(points, self.indices.index(index) / (2 * self.size[0] - 1))
 
-    def cells(self, clip: Clip) -> Tensor | None:
+    def cells(self, clip: VideoPart) -> Tensor | None:
         """The merged cells of the clip's regions, bool [t, O, h, w]; None where it has none."""
         if not clip.regions:
             return None
@@ -97,18 +97,20 @@ class Watched:
         return conversation.region_note(present, is_image=self.video.num_frames == 1, labels=labels)
 
 
-def look(clip: Clip, plan: Look) -> Watched:
+def load_clip(clip: VideoPart, plan: FrameSampling) -> SampledClip:
     """Read a clip; frames that its places and regions lie in are among those that are seen."""
-    video = media.probe(clip.path)
-    indices = chosen(clip, video, plan)
+    video = media.probe_video(clip.path)
+    indices = sampled_indices(clip, video, plan)
     bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
-    images = (image for _, image in media.frames(video, indices, keep=True))  # the mask decoder will ask for them too
-    return Watched(video=video, indices=indices, patches=frames.llm_pixels(images, *bounds))
+    images = (
+        image for _, image in media.read_frames(video, indices, keep=True)
+    )  # the mask decoder will ask for them too
+    return SampledClip(video=video, indices=indices, patches=frames.llm_pixels(images, *bounds))
 
 
-def chosen(clip: Clip, video: media.Video, plan: Look) -> list[int]:
+def sampled_indices(clip: VideoPart, video: media.Video, plan: FrameSampling) -> list[int]:
     """Indices of the frames of a clip that are looked at."""
-    pointed = media.nearest(video, [place.second for place in clip.places]) if clip.places else []
+    pointed = media.nearest_index(video, [place.second for place in clip.prompts]) if clip.prompts else []
     indices = plan.indices(video, pointed)
     unseen = [track for track in clip.regions if track.masks and not any(index in track.masks for index in indices)]
     if unseen:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from evqa.hands import Hands
+from evqa.hands import ExecutionOptions
 from evqa.models.options import ModelOptions
 
 DataName = Positional[Annotated[str, arg(metavar="DATA")]]
@@ -16,7 +16,7 @@ RunPath = Positional[Annotated[Path, arg(metavar="RUN")]]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 Number = Annotated[int | None, arg(metavar="N")]
 Name = Annotated[str | None, arg(metavar="NAME")]
-ExecutionOptions = OmitArgPrefixes[Annotated[Hands, arg(name="execution")]]
+ExecutionSettings = OmitArgPrefixes[Annotated[ExecutionOptions, arg(name="execution")]]
 ModelSettings = OmitArgPrefixes[Annotated[ModelOptions, arg(name="model")]]
 Times = Annotated[bool, arg(help_behavior_hint="(default: off)")]
 ModeChoice = Literal["separate", "concat", "both"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from evqa.commands.arguments import Folder, Name, RunPath
-from evqa.commands.telling import say
+from evqa.commands.telling import print_line
 
 RecordName = Literal["sample", "prediction", "run", "scores"]
 
@@ -36,7 +36,7 @@ def score_file(
     """
     from evqa import files
 
-    say(files.score_and_write(format_name, predictions, gold, extra, out))
+    print_line(files.score_and_write(format_name, predictions, gold, extra, out))
     return 0
 
 
@@ -55,12 +55,12 @@ def reparse(run: RunPath, *, data: Name = None, explain: Annotated[str | None, a
     from evqa.reparse import reparse as parse_again
 
     if explain is not None:
-        say(explained(run, evaluate.dataset_of(run, data), explain))
+        print_line(explained(run, evaluate.dataset_of(run, data), explain))
         return 0
     done = parse_again(run, evaluate.dataset_of(run, data))
-    say(done.summary())
+    print_line(done.summary())
     if done.kept:
-        say(f"next: evqa score {quote(str(run))}")
+        print_line(f"next: evqa score {quote(str(run))}")
     return 1 if done.broken else 0
 
 
@@ -80,9 +80,9 @@ def export(run: RunPath, *, data: Name = None, out: Folder = None, format: Liter
     dataset = evaluate.dataset_of(run, data)
     done = evaluate.export_run(run, dataset, out)
     for problem in done.unwritable[:5]:
-        say(f"no masks for {problem}")
-    say(f"{done.path}: {done.entries} entries, {done.with_masks} with masks; its evaluator looks for them with")
-    say(f"  --pred_mask_dir {done.masks}")
+        print_line(f"no masks for {problem}")
+    print_line(f"{done.path}: {done.entries} entries, {done.with_masks} with masks; its evaluator looks for them with")
+    print_line(f"  --pred_mask_dir {done.masks}")
     return 0
 
 
@@ -107,5 +107,5 @@ def schema(record: Annotated[RecordName, Positional]) -> int:
         "run": TypeAdapter(Run),
         "scores": TypeAdapter(list[Scores]),
     }
-    say(json.dumps(kinds[record].json_schema(), indent=2))
+    print_line(json.dumps(kinds[record].json_schema(), indent=2))
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from evqa.commands.arguments import Folder, ModelSettings, Name, Times
-from evqa.commands.telling import say
+from evqa.commands.telling import print_line
 from evqa.models.options import ModelOptions
 
 
@@ -55,14 +55,14 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     from evqa import roots
     from evqa.ask import AskSettings
     from evqa.ask import ask as answer_to
-    from evqa.pointing import Pointing
-    from evqa.shards import plain
+    from evqa.pointing import VisualPrompts
+    from evqa.shards import file_name_of
 
-    folder = out or roots.outputs("ask", plain(video.stem))
-    pointing = Pointing(points=point, boxes=box, masks=mask, one_pass=one_pass)
+    folder = out or roots.outputs("ask", file_name_of(video.stem))
+    pointing = VisualPrompts(points=point, boxes=box, masks=mask, one_pass=one_pass)
     settings = AskSettings(method=method, times=times, seed=seed, overrides=options.overrides())
     answer = answer_to(video, question, option, model, folder, pointing=pointing, settings=settings)
-    say(answer.text())
+    print_line(answer.text())
     return 1 if answer.prediction.status == "failed" else 0
 
 
@@ -97,15 +97,15 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     """
     from evqa import media, roots, zoo
     from evqa.models import adapter
-    from evqa.shards import plain
+    from evqa.shards import file_name_of
 
-    media.probe(video)  # this and the next two: before torch is imported
+    media.probe_video(video)  # this and the next two: before torch is imported
     for file in mask:
         if not file.is_file():
             raise ValueError(f"no such file: {file}; --mask takes an image of the frame's size")
     zoo.locate_weights(weights)
     follow = adapter("unipixel.track:track", needed_by="evqa track", extra="models")
-    folder = out or roots.outputs("track", plain(video.stem))
+    folder = out or roots.outputs("track", file_name_of(video.stem))
     found = follow(
         video,
         points=point,
@@ -117,5 +117,5 @@ def track(  # noqa: PLR0913  (each is an option of the command)
         device=device,
         out=folder,
     )
-    say(found.text())
+    print_line(found.text())
     return 0

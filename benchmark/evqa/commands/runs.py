@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from evqa.commands.arguments import (
     DataName,
-    ExecutionOptions,
+    ExecutionSettings,
     Folder,
     ModeChoice,
     ModelName,
@@ -24,8 +24,8 @@ from evqa.commands.arguments import (
     Times,
 )
 from evqa.commands.scores import score
-from evqa.commands.telling import say, say_failed, tell
-from evqa.hands import Hands
+from evqa.commands.telling import print_failures, print_line, print_summary
+from evqa.hands import ExecutionOptions
 from evqa.models.options import ModelOptions
 
 
@@ -37,7 +37,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     out: Folder = None,
     times: Times = True,
     seed: int = 0,
-    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    hands: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """Put a model on a data set: one prediction a sample, into a folder that describes itself.
@@ -57,12 +57,12 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         hands: which samples, and who predicts them.
         options: settings of the model in place of those of its row.
     """
-    from evqa.pipeline import Asking
+    from evqa.pipeline import PredictConfig
     from evqa.pipeline import predict as ask_for_each
 
-    asking = Asking(data=data, model=model, method=method, times=times, seed=seed, overrides=options.overrides())
+    asking = PredictConfig(data=data, model=model, method=method, times=times, seed=seed, overrides=options.overrides())
     summary = ask_for_each(asking, hands, out)
-    return tell(summary, _next(summary.folder, hands))
+    return print_summary(summary, _next(summary.folder, hands))
 
 
 def segment(  # noqa: PLR0913
@@ -74,7 +74,7 @@ def segment(  # noqa: PLR0913
     num_frames: Number = None,
     data: Name = None,
     out: Folder = None,
-    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    hands: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """Turn the referring expressions of a run's predictions into masks: a run with masks beside it.
@@ -101,12 +101,12 @@ def segment(  # noqa: PLR0913
     if len(given) > 1:
         raise ValueError(f"give one of --fps, --every and --num-frames, got {len(given)}")
     overrides = options.overrides() | ({**dict.fromkeys(policy), **given} if given else {})
-    drawing = pipeline.Drawing(model=model, overrides=overrides, mode=mode)
-    summaries = pipeline.draw(run, drawing, hands, out, data)
-    return max(tell(one, _next(one.folder, hands)) for one in summaries)
+    drawing = pipeline.SegmentConfig(model=model, overrides=overrides, mode=mode)
+    summaries = pipeline.segment_expressions(run, drawing, hands, out, data)
+    return max(print_summary(one, _next(one.folder, hands)) for one in summaries)
 
 
-def _next(folder: Path, hands: Hands) -> str:
+def _next(folder: Path, hands: ExecutionOptions) -> str:
     """The command that follows, as a shell takes it."""
     return f"evqa merge {quote(str(folder.parent))}" if hands.shard else f"evqa score {quote(str(folder))}"
 
@@ -123,12 +123,12 @@ def merge(run: RunPath) -> int:
     """
     from evqa import pipeline
 
-    merged = pipeline.join(run)
-    say(
+    merged = pipeline.merge_shards(run)
+    print_line(
         f"{run}: {merged.num_shards} shards, {merged.num_ok} predicted, {len(merged.failed)} failed, "
         f"{len(merged.missing)} missing"
     )
-    say_failed(merged.failed)
+    print_failures(merged.failed)
     return 1 if merged.failed or merged.missing else 0
 
 
@@ -140,7 +140,7 @@ def benchmark(  # noqa: PLR0913
     out: Folder = None,
     segmenter: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
     mode: ModeChoice = "concat",
-    hands: ExecutionOptions = Hands(),  # noqa: B008  (frozen)
+    hands: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
     """All steps of a benchmark: predict, masks for expressions where the model draws none, score.
@@ -162,9 +162,9 @@ def benchmark(  # noqa: PLR0913
 
     if hands.shard:
         raise ValueError("a shard is no benchmark: evqa predict ... --shard I/N on each machine, then evqa merge")
-    asking = pipeline.Asking(data=data, model=model, method=method, overrides=options.overrides())
-    summaries = pipeline.predict_and_draw(asking, pipeline.Drawing(model=segmenter, mode=mode), hands, out)
-    code = max(tell(summary, "") for summary in summaries)
+    asking = pipeline.PredictConfig(data=data, model=model, method=method, overrides=options.overrides())
+    summaries = pipeline.predict_and_segment(asking, pipeline.SegmentConfig(model=segmenter, mode=mode), hands, out)
+    code = max(print_summary(summary, "") for summary in summaries)
     for summary in summaries[1:] or summaries:
         score(summary.folder)
     return code

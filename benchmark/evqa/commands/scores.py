@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from evqa.commands.arguments import Folder, Name, Number, RunPath
-from evqa.commands.telling import say
+from evqa.commands.telling import print_line
 
 BaselineChoice = Literal["all", "fast", "none"]
 TableStyle = Literal["text", "markdown", "latex"]
@@ -79,16 +79,16 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     if samples is not None:
         samples_table.check(samples, evaluate.file_of(run))
     dataset = evaluate.dataset_of(run, data)
-    part = evaluate.Part(dataset) if whole else evaluate.part_of(dataset, evaluate.selection_of(run))
+    part = evaluate.ScoredSubset(dataset) if whole else evaluate.subset_of(dataset, evaluate.selection_of(run))
     trivial = evaluate.trivial_scores(part.dataset, train_data, preset, baselines, workers=workers)
     scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
     found, written = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
     head = tables.prose(tables.partial_line(scores), style)
-    say(f"{head}{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
+    print_line(f"{head}{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
     if samples is not None:
         evaluate.write_samples(samples, scores, part.dataset)
-        say(tables.prose(f"each sample is in {samples}", style))
+        print_line(tables.prose(f"each sample is in {samples}", style))
     return 0
 
 
@@ -113,7 +113,7 @@ def compare(
     """
     from evqa import compare as paired
 
-    say(paired.compare(first, second, data, preset))
+    print_line(paired.compare(first, second, data, preset))
     return 0
 
 
@@ -158,7 +158,7 @@ def report(  # noqa: PLR0913
     if format != "page":
         rows = evaluate.compact_report(runs, data, preset)
         partial = "" if format == "csv" else tables.prose(tables.partial_line(rows), format)
-        say(partial + tables.compact_table(rows, format, intervals=intervals))
+        print_line(partial + tables.compact_table(rows, format, intervals=intervals))
         return 0
     if preset is not None:
         raise ValueError("the page shows both presets: leave --preset out, or give --format markdown, latex or csv")
@@ -166,7 +166,7 @@ def report(  # noqa: PLR0913
     dataset = evaluate.dataset_of(runs[0], data)
     for run in runs[1:]:
         evaluate.dataset_of(run, data or dataset.name)
-    trivial = evaluate.trivial_scores(evaluate.any_part(runs, dataset).dataset, train_data, "both")
+    trivial = evaluate.trivial_scores(evaluate.subset_of_any(runs, dataset).dataset, train_data, "both")
     text, page = evaluate.write_report(runs, dataset, trivial, out, limit=limit, training=training)
-    say(f"{text}\nall tables: {out / 'report.md'}\nopen {page}")
+    print_line(f"{text}\nall tables: {out / 'report.md'}\nopen {page}")
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from evqa.commands.telling import say
+from evqa.commands.telling import print_line
 
 Table = Literal["all", "models", "methods", "datasets", "metrics", "presets", "formats", "checkpoints"]
 Rows = list[tuple[str, str]]
@@ -23,7 +23,7 @@ def list_(table: Positional[Annotated[Table, arg(metavar="TABLE")]] = "all") -> 
     """
     for name, rows in TABLES.items():
         if table in {"all", name}:
-            say(f"{name}\n{_columns(rows())}\n")
+            print_line(f"{name}\n{_columns(rows())}\n")
     return 0
 
 
@@ -37,7 +37,7 @@ def doctor() -> int:
     from evqa import doctor as checks
 
     findings = checks.diagnose()
-    say(checks.report(findings))
+    print_line(checks.report(findings))
     return 1 if any(finding.level == "broken" for finding in findings) else 0
 
 
@@ -92,8 +92,8 @@ def _checkpoints() -> Rows:
     rows: Rows = []
     for name, row in zoo.CHECKPOINTS.items():
         try:
-            folder = zoo.find(name)
-            revision = "" if folder is None else (zoo.revision(folder) or "")[:12]
+            folder = zoo.find_checkpoint(name)
+            revision = "" if folder is None else (zoo.installed_revision(folder) or "")[:12]
             state = "not here" if folder is None else f"in {folder}" + (f" at {revision}" if revision else "")
         except ValueError as error:
             state = str(error)

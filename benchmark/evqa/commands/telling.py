@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evqa.models.budget import Prices
     from evqa.runner import RunSummary
-    from evqa.schema import Spending
+    from evqa.schema import TotalUsage
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def tell(summary: RunSummary, command: str) -> int:
+def print_summary(summary: RunSummary, command: str) -> int:
     """Say what a run did and what comes next; the exit code."""
     if summary.spent.replies:
-        say(bill(summary.spent, summary.prices))
-    say(f"{summary.folder}: {summary.done} predicted, {summary.skipped} already there, {len(summary.failed)} failed")
+        print_line(format_cost(summary.spent, summary.prices))
+    print_line(
+        f"{summary.folder}: {summary.done} predicted, {summary.skipped} already there, {len(summary.failed)} failed"
+    )
     if replies := reply_line(summary):
-        say(replies)
-    say_failed(summary.failed)
+        print_line(replies)
+    print_failures(summary.failed)
     if summary.failed:
-        say("the same command tries the failed ones again")
+        print_line("the same command tries the failed ones again")
     elif command:
-        say(f"next: {command}")
+        print_line(f"next: {command}")
     return 1 if summary.failed else 0
 
 
@@ -43,7 +45,7 @@ def reply_line(summary: RunSummary) -> str:
     return f"responses: {', '.join(found)}" if found else ""
 
 
-def bill(spent: Spending, prices: Prices | None) -> str:
+def format_cost(spent: TotalUsage, prices: Prices | None) -> str:
     """What a run took, earlier calls included; `prices`: None where nothing is paid for."""
     line = f"{spent.replies} replies, {spent.input_tokens} tokens in, {spent.output_tokens} out"
     if prices is None:
@@ -55,6 +57,6 @@ def bill(spent: Spending, prices: Prices | None) -> str:
     return f"{line}, ${spent.cost:.4f}{unpriced}{source}"
 
 
-def say_failed(failed: Mapping[str, str]) -> None:
+def print_failures(failed: Mapping[str, str]) -> None:
     for sample, reason in list(failed.items())[:5]:
-        say(f"  {sample}: {reason}")
+        print_line(f"  {sample}: {reason}")

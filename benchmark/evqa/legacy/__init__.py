@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from evqa import suggestions
 from evqa.legacy import choices, davis, grounded, moments, pairs, retrieval, st_evidence, tubes, tvqa
-from evqa.legacy.scores import Files, FileScores
+from evqa.legacy.scores import FileScores, OfficialFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class OfficialFormat:
     """One kind of prediction file."""
 
-    score: Callable[[Files], FileScores]
+    score: Callable[[OfficialFiles], FileScores]
     source: str
     """The evaluator whose numbers it gives."""
     gold: bool = True
@@ -27,33 +27,37 @@ class Format:
     """whether a third file is."""
 
 
-FORMATS: dict[str, Format] = {
-    "st-evidence": Format(score=st_evidence.st_evidence, source="ST-Evidence, eval_st_evidence.py"),
-    "st-evidence-mcq": Format(score=choices.st_evidence_mcq, source="ST-Evidence, eval_st_evidence_mcq.py", gold=False),
-    "nextqa": Format(score=choices.nextqa, source="NExT-QA, eval_mc.py"),
-    "nextgqa": Format(score=grounded.nextgqa, source="NExT-GQA, eval_ground.py", extra=True),
-    "rextime": Format(score=grounded.rextime, source="ReXTime, rextime_eval.py"),
-    "cg-bench": Format(score=grounded.cg_bench, source="CG-Bench, stat_with_key"),
-    "tvqa-plus": Format(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics", extra=True),
-    "v-star": Format(score=tubes.v_star, source="V-STaR, eval.py", gold=False),
-    "video-zero-bench": Format(score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py", gold=False),
-    "omtg": Format(score=moments.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit", gold=False),
-    "qvhighlights": Format(score=retrieval.qvhighlights, source="QVHighlights, moment_detr standalone_eval"),
-    "ego4d-nlq": Format(score=retrieval.ego4d_nlq, source="Ego4D, evaluate_ego4d_nlq.py"),
-    "charades-sta": Format(score=retrieval.charades_sta, source="Charades-STA", extra=True),
-    "activitynet-qa": Format(score=choices.activitynet_qa, source="ActivityNet-QA, eval.py"),
-    "genai-bench": Format(score=pairs.genai_bench, source="GenAI-Bench, video generation"),
-    "preference": Format(score=pairs.preference_margins, source="VideoAlign, calc_accuracy.py", gold=False),
-    "davis-2016": Format(score=davis.davis_2016, source="davis2017-evaluation, one foreground"),
-    "davis-2017": Format(score=davis.davis_2017, source="davis2017-evaluation, objects by label"),
+FORMATS: dict[str, OfficialFormat] = {
+    "st-evidence": OfficialFormat(score=st_evidence.st_evidence, source="ST-Evidence, eval_st_evidence.py"),
+    "st-evidence-mcq": OfficialFormat(
+        score=choices.st_evidence_mcq, source="ST-Evidence, eval_st_evidence_mcq.py", gold=False
+    ),
+    "nextqa": OfficialFormat(score=choices.nextqa, source="NExT-QA, eval_mc.py"),
+    "nextgqa": OfficialFormat(score=grounded.nextgqa, source="NExT-GQA, eval_ground.py", extra=True),
+    "rextime": OfficialFormat(score=grounded.rextime, source="ReXTime, rextime_eval.py"),
+    "cg-bench": OfficialFormat(score=grounded.cg_bench, source="CG-Bench, stat_with_key"),
+    "tvqa-plus": OfficialFormat(score=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics", extra=True),
+    "v-star": OfficialFormat(score=tubes.v_star, source="V-STaR, eval.py", gold=False),
+    "video-zero-bench": OfficialFormat(
+        score=tubes.video_zero_bench, source="VideoZeroBench, videozerobench.py", gold=False
+    ),
+    "omtg": OfficialFormat(score=moments.omtg, source="One-to-Many Temporal Grounding, VLMEvalKit", gold=False),
+    "qvhighlights": OfficialFormat(score=retrieval.qvhighlights, source="QVHighlights, moment_detr standalone_eval"),
+    "ego4d-nlq": OfficialFormat(score=retrieval.ego4d_nlq, source="Ego4D, evaluate_ego4d_nlq.py"),
+    "charades-sta": OfficialFormat(score=retrieval.charades_sta, source="Charades-STA", extra=True),
+    "activitynet-qa": OfficialFormat(score=choices.activitynet_qa, source="ActivityNet-QA, eval.py"),
+    "genai-bench": OfficialFormat(score=pairs.genai_bench, source="GenAI-Bench, video generation"),
+    "preference": OfficialFormat(score=pairs.preference_margins, source="VideoAlign, calc_accuracy.py", gold=False),
+    "davis-2016": OfficialFormat(score=davis.davis_2016, source="davis2017-evaluation, one foreground"),
+    "davis-2017": OfficialFormat(score=davis.davis_2017, source="davis2017-evaluation, objects by label"),
 }
 """Name in `evqa score-file` -> how it is read and scored."""
 
 
-def score_file(name: str, files: Files) -> FileScores:
+def score_file(name: str, files: OfficialFiles) -> FileScores:
     """Scores of a prediction file of the named format."""
     if name not in FORMATS:
-        raise suggestions.unknown("format", name, FORMATS)
+        raise suggestions.unknown_name_message("format", name, FORMATS)
     row = FORMATS[name]
     if files.gold is not None and not row.gold:
         raise ValueError(f"{name} files hold their gold: leave {files.gold} out, which is not read")

@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from evqa.jsonl import BadLine
-from evqa.legacy.questions import Convention, Measure, Question, Records, Reply, gather, judge
-from evqa.legacy.records import Foreign, checked, read_all, read_keyed
-from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.questions import (
+    Question,
+    QuestionMetric,
+    QuestionPreset,
+    QuestionRecords,
+    QuestionReply,
+    index_replies,
+    score_questions,
+)
+from evqa.legacy.records import ExternalRecord, read_keyed, read_records, validate_record
+from evqa.legacy.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics.means import Cell, State
 from evqa.tasks import table
 
 
-def right(question: Question, reply: Reply) -> float:
+def is_correct(question: Question, reply: QuestionReply) -> float:
     """1 if the answer is the right one, character for character."""
     return float(reply.answer is not None and reply.answer == question.answer)
 
@@ -24,11 +32,11 @@ NEXT_QA_TYPES = {"C": "causal", "T": "temporal", "D": "descriptive"}
 """First letter of a question's type -> what it is about."""
 
 
-class _NextReply(Foreign):
+class _NextReply(ExternalRecord):
     prediction: str | None = None
 
 
-def nextqa(files: Files) -> FileScores:
+def nextqa(files: OfficialFiles) -> FileScores:
     """`{"VIDEO_QUESTION": {"prediction": index}}` with gold `val.csv`, as `eval_mc.py` takes it."""
     notes: list[str] = []
     bad: list[BadLine] = []
@@ -43,19 +51,21 @@ def nextqa(files: Files) -> FileScores:
         for _, row in table.rows(files.the_gold(), ("video", "qid", "type", "answer"), bad)
     ]
     notes += [f"{files.the_gold().name}:{line} is left out: {reason}" for line, reason in bad]
-    replies: dict[str, Reply] = {}
+    replies: dict[str, QuestionReply] = {}
     for key, entry in read_keyed(files.predictions).items():
-        row = checked(entry, _NextReply, f"{files.predictions.name} {key}", notes)
-        replies[key] = Reply(answer=row.prediction if row else None)
-    measures = {"Acc": Measure(right, ("answer",))}
+        row = validate_record(entry, _NextReply, f"{files.predictions.name} {key}", notes)
+        replies[key] = QuestionReply(answer=row.prediction if row else None)
+    measures = {"Acc": QuestionMetric(is_correct, ("answer",))}
     for letter, about in NEXT_QA_TYPES.items():
-        measures[f"Acc_{letter} ({about})"] = Measure(partial(_right_of_type, letter=letter), ("answer",))
+        measures[f"Acc_{letter} ({about})"] = QuestionMetric(partial(_right_of_type, letter=letter), ("answer",))
     about = "official: questions of type TP count as TN; a question without a prediction counts 0"
-    return judge("nextqa", Records(questions, replies, notes), [Convention(about=about, measures=measures)])
+    return score_questions(
+        "nextqa", QuestionRecords(questions, replies, notes), [QuestionPreset(about=about, measures=measures)]
+    )
 
 
-def _right_of_type(question: Question, reply: Reply, *, letter: str) -> float | None:
-    return right(question, reply) if (question.group or "").startswith(letter) else None
+def _right_of_type(question: Question, reply: QuestionReply, *, letter: str) -> float | None:
+    return is_correct(question, reply) if (question.group or "").startswith(letter) else None
 
 
 # ActivityNet-QA
@@ -75,21 +85,21 @@ ACTIVITYNET_TYPES = (
 NUM_CLOSED = 3
 
 
-class _OpenGold(Foreign):
+class _OpenGold(ExternalRecord):
     question_id: str
     answer: str
     type: int
 
 
-class _OpenPrediction(Foreign):
+class _OpenPrediction(ExternalRecord):
     question_id: str
     answer: str | None = None
 
 
-def activitynet_qa(files: Files) -> FileScores:
+def activitynet_qa(files: OfficialFiles) -> FileScores:
     """`[{question_id, answer}]` with gold `val_a.json`, by exact match, as `eval.py` takes it."""
     notes: list[str] = []
-    gold = [row for row in read_all(files.the_gold(), _OpenGold, notes) if 0 <= row.type < len(ACTIVITYNET_TYPES)]
+    gold = [row for row in read_records(files.the_gold(), _OpenGold, notes) if 0 <= row.type < len(ACTIVITYNET_TYPES)]
     questions = [
         Question(
             id=row.question_id,
@@ -99,29 +109,29 @@ def activitynet_qa(files: Files) -> FileScores:
         )
         for row in gold
     ]
-    rows = read_all(files.predictions, _OpenPrediction, notes)
-    replies = gather(((row.question_id, Reply(answer=row.answer)) for row in rows), notes)
-    measures = {"All": Measure(right, ("answer",))}
+    rows = read_records(files.predictions, _OpenPrediction, notes)
+    replies = index_replies(((row.question_id, QuestionReply(answer=row.answer)) for row in rows), notes)
+    measures = {"All": QuestionMetric(is_correct, ("answer",))}
     conventions = [
-        Convention(
+        QuestionPreset(
             about="official: exact match; its Free is over the number of questions of the types that come fourth "
             "and later in the file, whichever they are",
             measures=measures,
             numbers=_free_as_shipped,
         ),
-        Convention(
+        QuestionPreset(
             name=STRICT, about="strict: exact match; Free is over all free questions", measures=measures, numbers=_free
         ),
     ]
-    return judge("activitynet-qa", Records(questions, replies, notes), conventions)
+    return score_questions("activitynet-qa", QuestionRecords(questions, replies, notes), conventions)
 
 
-def _free(rows: Sequence[Judged]) -> dict[str, float | None]:
+def _free(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
     values = [row.cells["All"].value or 0.0 for row in rows if (row.group or "").startswith("Free")]
     return {"Free": sum(values) / len(values) if values else None}
 
 
-def _free_as_shipped(rows: Sequence[Judged]) -> dict[str, float | None]:
+def _free_as_shipped(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
     hits = sum(row.cells["All"].value or 0.0 for row in rows if (row.group or "").startswith("Free"))
     counts: dict[str | None, int] = {}
     for row in rows:
@@ -141,7 +151,7 @@ TASKS = {
 NUM_OPTIONS = {"qa": 5, "temporal": 4, "spatial": 4}
 
 
-class _McqEntry(Foreign):
+class _McqEntry(ExternalRecord):
     answer: str | None = None
     gt_answer: str | None = None
     evidence_t: str | None = None
@@ -151,7 +161,7 @@ class _McqEntry(Foreign):
     video_id: str | None = None
 
 
-def st_evidence_mcq(files: Files) -> FileScores:
+def st_evidence_mcq(files: OfficialFiles) -> FileScores:
     """The results of `{entry_id: {answer, gt_answer, evidence_t, ...}}`, gold in the same file.
 
     Official: accuracy and coverage per task over the entries whose gold is given, and one pooled accuracy. Strict
@@ -160,7 +170,7 @@ def st_evidence_mcq(files: Files) -> FileScores:
     notes: list[str] = []
     entries: dict[str, _McqEntry] = {}
     for key, value in read_keyed(files.predictions).items():
-        entry = checked(value, _McqEntry, f"{files.predictions.name} {key}", notes)
+        entry = validate_record(value, _McqEntry, f"{files.predictions.name} {key}", notes)
         if entry is not None:
             entries[key] = entry
     notes.append("entries that were never processed are not in this file, and no score of it can count them")
@@ -181,10 +191,10 @@ def _mcq_rows(
     name: str,
     convention: str,
     cells: Callable[[_McqEntry], dict[str, Cell]],
-    numbers: Callable[[Sequence[Judged]], dict[str, float | None]] | None,
-) -> Rows:
-    rows = [Judged(id=key, video=entry.video_id or key, cells=cells(entry)) for key, entry in entries.items()]
-    return Rows(convention=convention, name=name, rows=rows, numbers=numbers(rows) if numbers else {})
+    numbers: Callable[[Sequence[ScoredQuestion]], dict[str, float | None]] | None,
+) -> QuestionRows:
+    rows = [ScoredQuestion(id=key, video=entry.video_id or key, cells=cells(entry)) for key, entry in entries.items()]
+    return QuestionRows(convention=convention, name=name, rows=rows, numbers=numbers(rows) if numbers else {})
 
 
 def _given(text: str | None) -> str | None:
@@ -224,6 +234,6 @@ def _chance_cells(entry: _McqEntry) -> dict[str, Cell]:
     return cells
 
 
-def _pooled(rows: Sequence[Judged]) -> dict[str, float | None]:
+def _pooled(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
     values = [cell.value for row in rows for task in TASKS if (cell := row.cells[f"{task} accuracy"]).value is not None]
     return {"overall accuracy": sum(value or 0.0 for value in values) / len(values) if values else None}

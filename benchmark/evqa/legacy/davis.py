@@ -9,18 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from evqa import masks
-from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics.means import Cell, State
 from evqa.metrics.sequence import Statistics, statistics, statistics_as_shipped
 from evqa.metrics.spatial import FrameScore, score_frame
 
 
-def davis_2016(files: Files) -> FileScores:
+def davis_2016(files: OfficialFiles) -> FileScores:
     """Two folders of `SEQUENCE/%05d.png`: every label is foreground; first and last frame are left out."""
     return _davis("davis-2016", files, per_object=False)
 
 
-def davis_2017(files: Files) -> FileScores:
+def davis_2017(files: OfficialFiles) -> FileScores:
     """As `davis_2016`, each label of gold being an object, with the same label in the predictions."""
     return _davis("davis-2017", files, per_object=True)
 
@@ -59,7 +59,7 @@ class _Object(NamedTuple):
     """Who drew it -> the frames that count."""
 
 
-def _davis(name: str, files: Files, *, per_object: bool) -> FileScores:
+def _davis(name: str, files: OfficialFiles, *, per_object: bool) -> FileScores:
     notes: list[str] = []
     objects = list(_objects(files, notes, per_object=per_object))
     about = {
@@ -76,12 +76,12 @@ def _davis(name: str, files: Files, *, per_object: bool) -> FileScores:
     return file_scores(name, about, tables, notes)
 
 
-def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[float]], Statistics]) -> Rows:
-    return Rows(
+def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[float]], Statistics]) -> QuestionRows:
+    return QuestionRows(
         convention=convention,
         name=who,
         rows=[
-            Judged(
+            ScoredQuestion(
                 id=one.key,
                 video=one.sequence,
                 cells=_cells(
@@ -106,7 +106,7 @@ def _cells(frames: list[FrameScore], of: Callable[[list[float]], Statistics], st
     return cells
 
 
-def _objects(files: Files, notes: list[str], *, per_object: bool) -> Iterator[_Object]:
+def _objects(files: OfficialFiles, notes: list[str], *, per_object: bool) -> Iterator[_Object]:
     """Each object in gold, drawn by the predictions and by each baseline."""
     for folder in _sequences(files, notes):
         gold = masks.read_folder(folder)
@@ -124,7 +124,7 @@ def _objects(files: Files, notes: list[str], *, per_object: bool) -> Iterator[_O
             yield _Object(key, folder.name, "scored" if predicted else "missing", _frames(gold, predicted, label))
 
 
-def _sequences(files: Files, notes: list[str]) -> list[Path]:
+def _sequences(files: OfficialFiles, notes: list[str]) -> list[Path]:
     """The folders of gold, one a sequence."""
     for folder in (files.predictions, files.the_gold()):
         if not folder.is_dir():

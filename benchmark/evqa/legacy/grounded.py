@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import Field
 
 from evqa.legacy.questions import (
-    Convention,
-    Measure,
     Question,
-    Records,
-    Reply,
+    QuestionMetric,
+    QuestionPreset,
+    QuestionRecords,
+    QuestionReply,
     at_least,
-    both,
-    gather,
-    judge,
+    index_replies,
+    product,
+    score_questions,
     windows_of,
 )
-from evqa.legacy.records import Foreign, Window, checked, read_all, read_keyed
-from evqa.legacy.scores import STRICT, Files, FileScores, Judged
+from evqa.legacy.records import ExternalRecord, Window, read_keyed, read_records, validate_record
+from evqa.legacy.scores import STRICT, FileScores, OfficialFiles, ScoredQuestion
 from evqa.metrics.grounded_qa import mean_exceeded, mean_reached, recovery
 from evqa.metrics.means import State, mean_of
 from evqa.metrics.published import AP_THRESHOLDS
@@ -31,17 +31,17 @@ MISSING: frozenset[State] = frozenset({"missing"})
 NOTHING: frozenset[State] = frozenset()
 
 
-def right(question: Question, reply: Reply) -> float:
+def is_correct(question: Question, reply: QuestionReply) -> float:
     """1 if the answer is the right one."""
     return float(reply.answer is not None and reply.answer == question.answer)
 
 
-def iou(question: Question, reply: Reply) -> float:
+def iou(question: Question, reply: QuestionReply) -> float:
     """IoU of the first window with the gold window that suits it best."""
     return first_iou(reply.spans, question.windows)
 
 
-def set_iou(question: Question, reply: Reply) -> float:
+def set_iou(question: Question, reply: QuestionReply) -> float:
     """IoU of the merged sets of windows; 0 where one side is empty."""
     return tiou(reply.spans, question.windows) if reply.windows and question.windows else 0.0
 
@@ -49,21 +49,21 @@ def set_iou(question: Question, reply: Reply) -> float:
 # NExT-GQA
 
 
-class _GqaVideo(Foreign):
+class _GqaVideo(ExternalRecord):
     duration: float = Field(gt=0)
     location: dict[str, tuple[tuple[float, float], ...]]
 
 
-class _Span(Foreign):
+class _Span(ExternalRecord):
     ends: tuple[float, float]
 
 
-class _Choice(Foreign):
+class _Choice(ExternalRecord):
     prediction: str | None
     answer: str
 
 
-def nextgqa(files: Files) -> FileScores:
+def nextgqa(files: OfficialFiles) -> FileScores:
     """`{"VIDEO_QUESTION": [start, end]}` with gold `gsub_*.json`; a third file of answers for QA."""
     notes: list[str] = []
     choices = {} if files.extra is None else _choices(files, notes)
@@ -74,33 +74,33 @@ def nextgqa(files: Files) -> FileScores:
         for convention, drops in {"official": MISSING, STRICT: NOTHING}.items()
     }
     conventions = [
-        Convention(
+        QuestionPreset(
             about="official: best gold segment, hull as union, thresholds by >=; a question without a prediction "
             "leaves the mean",
             measures=measures["official"],
         ),
-        Convention(
+        QuestionPreset(
             name=STRICT,
             about="strict: as official, but a question without a prediction counts 0",
             measures=measures[STRICT],
         ),
     ]
-    return judge("nextgqa", Records(questions, replies, notes), conventions)
+    return score_questions("nextgqa", QuestionRecords(questions, replies, notes), conventions)
 
 
-def _choices(files: Files, notes: list[str]) -> dict[str, _Choice]:
+def _choices(files: OfficialFiles, notes: list[str]) -> dict[str, _Choice]:
     assert files.extra is not None
     found = {
-        key: checked(entry, _Choice, f"{files.extra.name} {key}", notes)
+        key: validate_record(entry, _Choice, f"{files.extra.name} {key}", notes)
         for key, entry in read_keyed(files.extra).items()
     }
     return {key: choice for key, choice in found.items() if choice is not None}
 
 
-def _gqa_questions(files: Files, choices: Mapping[str, _Choice], notes: list[str]) -> list[Question]:
+def _gqa_questions(files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]) -> list[Question]:
     questions: list[Question] = []
     for video, entry in read_keyed(files.the_gold()).items():
-        gold = checked(entry, _GqaVideo, f"{files.the_gold().name} {video}", notes)
+        gold = validate_record(entry, _GqaVideo, f"{files.the_gold().name} {video}", notes)
         for number, segments in gold.location.items() if gold else ():
             key = f"{video}_{number}"
             windows = tuple(Span(*segment) for segment in segments)
@@ -118,37 +118,39 @@ def _gqa_questions(files: Files, choices: Mapping[str, _Choice], notes: list[str
     return questions
 
 
-def _gqa_replies(files: Files, choices: Mapping[str, _Choice], notes: list[str]) -> list[tuple[str, Reply]]:
-    replies: list[tuple[str, Reply]] = []
+def _gqa_replies(
+    files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]
+) -> list[tuple[str, QuestionReply]]:
+    replies: list[tuple[str, QuestionReply]] = []
     for key, entry in read_keyed(files.predictions).items():
-        span = checked({"ends": entry}, _Span, f"{files.predictions.name} {key}", notes)
+        span = validate_record({"ends": entry}, _Span, f"{files.predictions.name} {key}", notes)
         answer = choices[key].prediction if key in choices else None
-        replies.append((key, Reply(windows=None if span is None else windows_of([span.ends]), answer=answer)))
+        replies.append((key, QuestionReply(windows=None if span is None else windows_of([span.ends]), answer=answer)))
     return replies
 
 
-def _gqa_measures(drops: frozenset[State], *, with_answers: bool) -> dict[str, Measure]:
-    def iop(question: Question, reply: Reply) -> float:
+def _gqa_measures(drops: frozenset[State], *, with_answers: bool) -> dict[str, QuestionMetric]:
+    def iop(question: Question, reply: QuestionReply) -> float:
         return first_iop(reply.spans, question.windows)
 
     measures = {
-        "mIoP": Measure(iop, ("windows",), drops),
-        "IoP@0.3": Measure(at_least(iop, 0.3), ("windows",), drops),
-        "IoP@0.5": Measure(at_least(iop, 0.5), ("windows",), drops),
-        "mIoU": Measure(iou, ("windows",), drops),
-        "IoU@0.3": Measure(at_least(iou, 0.3), ("windows",), drops),
-        "IoU@0.5": Measure(at_least(iou, 0.5), ("windows",), drops),
+        "mIoP": QuestionMetric(iop, ("windows",), drops),
+        "IoP@0.3": QuestionMetric(at_least(iop, 0.3), ("windows",), drops),
+        "IoP@0.5": QuestionMetric(at_least(iop, 0.5), ("windows",), drops),
+        "mIoU": QuestionMetric(iou, ("windows",), drops),
+        "IoU@0.3": QuestionMetric(at_least(iou, 0.3), ("windows",), drops),
+        "IoU@0.5": QuestionMetric(at_least(iou, 0.5), ("windows",), drops),
     }
     if with_answers:
-        measures["Acc@GQA"] = Measure(both(right, at_least(iop, 0.5)), ("windows", "answer"), drops)
-        measures["Acc@QA"] = Measure(right, ("answer",), drops)
+        measures["Acc@GQA"] = QuestionMetric(product(is_correct, at_least(iop, 0.5)), ("windows", "answer"), drops)
+        measures["Acc@QA"] = QuestionMetric(is_correct, ("answer",), drops)
     return measures
 
 
 # ReXTime
 
 
-class _RexGold(Foreign):
+class _RexGold(ExternalRecord):
     qid: str
     vid: str
     duration: float = Field(gt=0)
@@ -156,13 +158,13 @@ class _RexGold(Foreign):
     ans: str
 
 
-class _RexPrediction(Foreign):
+class _RexPrediction(ExternalRecord):
     qid: str
     pred_relevant_windows: tuple[Window, ...] | None = None
     ans: str | None = None
 
 
-def rextime(files: Files) -> FileScores:
+def rextime(files: OfficialFiles) -> FileScores:
     """`{qid, pred_relevant_windows, ans}` a line, as `rextime_eval.py` takes it."""
     notes: list[str] = []
     questions = [
@@ -174,35 +176,43 @@ def rextime(files: Files) -> FileScores:
             answer=row.ans,
             num_choices=4,
         )
-        for row in read_all(files.the_gold(), _RexGold, notes)
+        for row in read_records(files.the_gold(), _RexGold, notes)
     ]
-    replies = gather(
+    replies = index_replies(
         (
             (
                 row.qid,
-                Reply(
+                QuestionReply(
                     windows=None if row.pred_relevant_windows is None else windows_of(row.pred_relevant_windows),
                     answer=row.ans,
                 ),
             )
-            for row in read_all(files.predictions, _RexPrediction, notes)
+            for row in read_records(files.predictions, _RexPrediction, notes)
         ),
         notes,
     )
     measures = {
-        "VQA": Measure(right, ("answer",)),
-        "MR-full-mIoU": Measure(iou, ("windows",)),
-        **{f"MR-full-R1@{t}": Measure(at_least(iou, t), ("windows",)) for t in (0.3, 0.35, 0.4, 0.45, *AP_THRESHOLDS)},
-        **{f"VQA,mIoU@{t}": Measure(both(right, at_least(iou, t)), ("answer", "windows")) for t in (0.3, 0.5, 0.7)},
+        "VQA": QuestionMetric(is_correct, ("answer",)),
+        "MR-full-mIoU": QuestionMetric(iou, ("windows",)),
+        **{
+            f"MR-full-R1@{t}": QuestionMetric(at_least(iou, t), ("windows",))
+            for t in (0.3, 0.35, 0.4, 0.45, *AP_THRESHOLDS)
+        },
+        **{
+            f"VQA,mIoU@{t}": QuestionMetric(product(is_correct, at_least(iou, t)), ("answer", "windows"))
+            for t in (0.3, 0.5, 0.7)
+        },
     }
     about = "official: best gold window, hull as union, thresholds by >="
-    return judge("rextime", Records(questions, replies, notes), [Convention(about=about, measures=measures)])
+    return score_questions(
+        "rextime", QuestionRecords(questions, replies, notes), [QuestionPreset(about=about, measures=measures)]
+    )
 
 
 # CG-Bench
 
 
-class _CgGold(Foreign):
+class _CgGold(ExternalRecord):
     qid: str
     video_uid: str
     right_answer: str
@@ -213,34 +223,34 @@ class _CgGold(Foreign):
     sub_category: str | None = None
 
 
-class _CgPrediction(Foreign):
+class _CgPrediction(ExternalRecord):
     qid: str
     intervals: tuple[Window, ...] | None = None
     answer: str | None = None
     clue_answer: str | None = None
 
 
-def cg_bench(files: Files) -> FileScores:
+def cg_bench(files: OfficialFiles) -> FileScores:
     """`{qid, intervals, answer}` a line or in a list, with `cgbench_mini.json`; `clue_answer` adds CRR."""
     notes: list[str] = []
-    questions = [_cg_question(row) for row in read_all(files.the_gold(), _CgGold, notes)]
-    rows = read_all(files.predictions, _CgPrediction, notes)
-    replies = gather(((row.qid, _cg_reply(row)) for row in rows), notes)
+    questions = [_cg_question(row) for row in read_records(files.the_gold(), _CgGold, notes)]
+    rows = read_records(files.predictions, _CgPrediction, notes)
+    replies = index_replies(((row.qid, _cg_reply(row)) for row in rows), notes)
     has_clues = any(row.clue_answer for row in rows)
     conventions = [
-        Convention(
+        QuestionPreset(
             about="official: merged sets of intervals, thresholds by >=",
             measures=_cg_measures(mean_reached, has_clues=has_clues),
             numbers=_recovery if has_clues else None,
         ),
-        Convention(
+        QuestionPreset(
             name="VLMEvalKit",
             about="VLMEvalKit: thresholds by >",
             measures=_cg_measures(mean_exceeded, has_clues=has_clues),
             numbers=_recovery if has_clues else None,
         ),
     ]
-    return judge("cg-bench", Records(questions, replies, notes), conventions)
+    return score_questions("cg-bench", QuestionRecords(questions, replies, notes), conventions)
 
 
 def _cg_question(row: _CgGold) -> Question:
@@ -255,31 +265,31 @@ def _cg_question(row: _CgGold) -> Question:
     )
 
 
-def _cg_reply(row: _CgPrediction) -> Reply:
+def _cg_reply(row: _CgPrediction) -> QuestionReply:
     windows = None if row.intervals is None else windows_of(row.intervals)
-    return Reply(windows=windows, answer=row.answer or None, clue_answer=row.clue_answer or None)
+    return QuestionReply(windows=windows, answer=row.answer or None, clue_answer=row.clue_answer or None)
 
 
-def _cg_measures(share: Callable[[float], float], *, has_clues: bool) -> dict[str, Measure]:
-    def recalled(question: Question, reply: Reply) -> float:
+def _cg_measures(share: Callable[[float], float], *, has_clues: bool) -> dict[str, QuestionMetric]:
+    def recalled(question: Question, reply: QuestionReply) -> float:
         return share(set_iou(question, reply))
 
     measures = {
-        "long_acc": Measure(right, ("answer",)),
-        "mIoU": Measure(set_iou, ("windows",)),
-        "rec@IoU": Measure(recalled, ("windows",)),
-        "acc@IoU": Measure(both(right, recalled), ("answer", "windows")),
+        "long_acc": QuestionMetric(is_correct, ("answer",)),
+        "mIoU": QuestionMetric(set_iou, ("windows",)),
+        "rec@IoU": QuestionMetric(recalled, ("windows",)),
+        "acc@IoU": QuestionMetric(product(is_correct, recalled), ("answer", "windows")),
     }
     if has_clues:
-        measures["clue_acc"] = Measure(_right_on_clues, ("clue_answer",))
+        measures["clue_acc"] = QuestionMetric(_right_on_clues, ("clue_answer",))
     return measures
 
 
-def _right_on_clues(question: Question, reply: Reply) -> float:
+def _right_on_clues(question: Question, reply: QuestionReply) -> float:
     return float(reply.clue_answer == question.answer)
 
 
-def _recovery(rows: Sequence[Judged]) -> dict[str, float | None]:
+def _recovery(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
     """CRR of the accuracies on whole videos and on the clues alone."""
     long, clue = (
         mean_of([(row.video, row.cells[title]) for row in rows]).mean if rows else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from evqa.legacy.records import OR_NONE, Foreign, read_all
-from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.records import OR_NONE, ExternalRecord, read_records
+from evqa.legacy.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics import grounded_qa
 from evqa.metrics.means import Cell
 from evqa.metrics.temporal import merge
@@ -14,17 +14,17 @@ from evqa.metrics.trivial import best_constant_span
 from evqa.schema import Span, Spans
 
 
-class _Moments(Foreign):
+class _Moments(ExternalRecord):
     pred: Annotated[tuple[tuple[float, float], ...] | None, OR_NONE] = None
     gt: tuple[tuple[float, float], ...]
     id: str | None = None
     video: str | None = None
 
 
-def omtg(files: Files) -> FileScores:
+def omtg(files: OfficialFiles) -> FileScores:
     """`{pred: [[start, end], ...], gt: [[start, end], ...]}` a line (One-to-Many Temporal Grounding)."""
     notes: list[str] = []
-    records = read_all(files.predictions, _Moments, notes)
+    records = read_records(files.predictions, _Moments, notes)
     about = {
         OFFICIAL: "official: VLMEvalKit's code, whose merging changes what is matched afterwards",
         STRICT: "strict: moments are matched as they are",
@@ -51,16 +51,16 @@ def _moments(
     predicted: Sequence[Spans | None],
     convention: str,
     measure: Callable[[Spans, Spans], grounded_qa.OneToMany],
-) -> Rows:
+) -> QuestionRows:
     rows = [
-        Judged(
+        ScoredQuestion(
             id=f"{record.id or place}",
             video=record.video or str(place),
             cells=_moment_cells(measure(spans or (), _spans(record.gt)), is_read=spans is not None),
         )
         for place, (record, spans) in enumerate(zip(records, predicted, strict=True))
     ]
-    return Rows(convention=convention, name=name, rows=rows)
+    return QuestionRows(convention=convention, name=name, rows=rows)
 
 
 def _constant_moment(records: Sequence[_Moments]) -> tuple[str, Spans]:

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, cast
 
-from evqa.choices import read_answer
+from evqa.choices import parse_answer
 from evqa.datasets import path_inside
 from evqa.legacy.records import as_list, as_object
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.replies import spans_of_json
-from evqa.schema import LETTERS, Prediction, Sample, Span, Spans, Written
+from evqa.schema import LETTERS, LiteralAnswer, Prediction, Sample, Span, Spans
 
 Question = Literal["answer", "time_choice", "mask_choice"]
 """One question of the multiple-choice task, by the field of `Prediction` that answers it."""
@@ -45,7 +45,7 @@ MASK_FOLDERS = ("concat", ".", "seperate")
 Value = TypeVar("Value")
 
 
-class Reading(NamedTuple):
+class EntryReading(NamedTuple):
     """One entry as a record, and what of it could not be read."""
 
     prediction: Prediction
@@ -83,7 +83,7 @@ def mask_root(path: Path, ids: Sequence[str]) -> Path | None:
 # Generative
 
 
-def generative(sample: Sample, entry: object) -> Reading:
+def read_generative(sample: Sample, entry: object) -> EntryReading:
     """An entry of a generative file; its masks are read from their folder when they are needed."""
     fields = as_object(entry)
     if fields is None:
@@ -94,8 +94,8 @@ def generative(sample: Sample, entry: object) -> Reading:
         error = fields.get("error")
         if error is not None:
             failed = Prediction(sample=sample.id, status="failed", error=_plain(error), mask_folder=folder)
-            return Reading(failed, refused)
-        return Reading(Prediction(sample=sample.id, status="ok", mask_folder=folder), refused)
+            return EntryReading(failed, refused)
+        return EntryReading(Prediction(sample=sample.id, status="ok", mask_folder=folder), refused)
     parsed = as_object(response)
     if parsed is None:
         return _failed(sample, f"parsed_response: expected an object, got {str(response)[:80]!r}")
@@ -109,7 +109,7 @@ def generative(sample: Sample, entry: object) -> Reading:
         mask_folder=folder,
         written=_written(parsed, sample),
     )
-    return Reading(prediction, tuple(problems))
+    return EntryReading(prediction, tuple(problems))
 
 
 def _field(
@@ -135,7 +135,7 @@ def _answer(value: object, sample: Sample) -> int | None:
     if plain and plain in list(LETTERS[: min(NUM_LETTERS, len(sample.options))]):
         return LETTERS.index(plain)
     if is_text:
-        return read_answer(plain, sample.options)
+        return parse_answer(plain, sample.options)
     same = [place for place, option in enumerate(sample.options) if option.strip() == plain]
     if len(same) != 1:
         raise ValueError(f"expected a letter or an option's text, got {plain[:80]!r}")
@@ -180,16 +180,16 @@ def _mask_folder(fields: dict[str, object]) -> tuple[Path | None, tuple[str, ...
 # What the original's evaluator makes of an entry
 
 
-def _written(fields: dict[str, object], sample: Sample) -> Written | None:
+def _written(fields: dict[str, object], sample: Sample) -> LiteralAnswer | None:
     """The entry as the original's evaluator takes it, where our reading may differ from that."""
     answer, segments = fields.get("answer"), _written_segments(fields)
     text = None if answer is None else _plain(answer).strip()
     is_letter = text is None or text in list(LETTERS[: min(NUM_LETTERS, len(sample.options))])
     is_plain = spans_of_json(fields.get("segments")) == segments
-    return None if is_letter and is_plain else Written(answer=text, segments=segments)
+    return None if is_letter and is_plain else LiteralAnswer(answer=text, segments=segments)
 
 
-class Segments(NamedTuple):
+class OriginalSegments(NamedTuple):
     """The segments of an entry as the original's evaluator takes them, and what it counts as wrong with them."""
 
     spans: Spans
@@ -198,7 +198,7 @@ class Segments(NamedTuple):
     """`none_responses`, `parse_errors`, `empty_segments` or `malformed_segments`."""
 
 
-def read_segments(parsed: object) -> Segments:
+def read_segments(parsed: object) -> OriginalSegments:
     """Segments of a `parsed_response`: pairs, a flat list of numbers in pairs, or objects with start and end.
 
     Both ends are what Python's `float` makes of them, so that texts such as "1.5" are numbers in a pair, and not in a
@@ -206,18 +206,18 @@ def read_segments(parsed: object) -> Segments:
     list, null is an error.
     """
     if parsed is None:
-        return Segments((), "none_responses")
+        return OriginalSegments((), "none_responses")
     fields = as_object(parsed)
     items = None if fields is None else as_list(fields.get("segments", []))
     if items is None:
-        return Segments((), "parse_errors")
+        return OriginalSegments((), "parse_errors")
     if not items:
-        return Segments((), "empty_segments")
+        return OriginalSegments((), "empty_segments")
     if all(isinstance(item, int | float) for item in items):
         numbers = [number for item in items if (number := _number(item)) is not None]
-        return Segments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
+        return OriginalSegments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
     kept = tuple(span for item in items if (span := _segment(item)) is not None)
-    return Segments(kept, "malformed_segments" if len(kept) < len(items) else None)
+    return OriginalSegments(kept, "malformed_segments" if len(kept) < len(items) else None)
 
 
 def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], ...] | None:
@@ -260,7 +260,7 @@ def _number(value: object) -> float | None:
 # Multiple choice
 
 
-def multiple_choice(sample: Sample, entry: object, alone: Question) -> Reading:
+def read_multiple_choice(sample: Sample, entry: object, alone: Question) -> EntryReading:
     """An entry of a multiple-choice file; `alone` is the question of a file that has only one."""
     fields = as_object(entry)
     if fields is None:
@@ -275,8 +275,8 @@ def multiple_choice(sample: Sample, entry: object, alone: Question) -> Reading:
             chosen[meant] = _choice(fields, keys, sample, meant, problems)
     error = fields.get("error")
     if error is not None and not any(choice is not None for choice in chosen.values()):
-        return Reading(Prediction(sample=sample.id, status="failed", error=_plain(error)), tuple(problems))
-    return Reading(Prediction.model_validate({"sample": sample.id, "status": "ok", **chosen}), tuple(problems))
+        return EntryReading(Prediction(sample=sample.id, status="failed", error=_plain(error)), tuple(problems))
+    return EntryReading(Prediction.model_validate({"sample": sample.id, "status": "ok", **chosen}), tuple(problems))
 
 
 def questions_of(entry: object, alone: Question) -> tuple[Question, ...]:
@@ -316,8 +316,8 @@ def gold_choice(sample: Sample, question: Question) -> tuple[int | None, int]:
     return sample.answer, len(sample.options)
 
 
-def _failed(sample: Sample, reason: str) -> Reading:
-    return Reading(Prediction(sample=sample.id, status="failed", error=reason), (reason,))
+def _failed(sample: Sample, reason: str) -> EntryReading:
+    return EntryReading(Prediction(sample=sample.id, status="failed", error=reason), (reason,))
 
 
 def _plain(value: object) -> str:

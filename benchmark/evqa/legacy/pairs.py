@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from evqa.legacy.records import OR_NONE, Foreign, read_all
-from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.records import OR_NONE, ExternalRecord, read_records
+from evqa.legacy.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics import preference
 from evqa.metrics.means import Cell, State
 from evqa.metrics.preference import Vote
-from evqa.verdicts import read_verdict
+from evqa.verdicts import parse_verdict
 
 HUMAN: dict[str, Vote] = {
     "leftvote": "first",
@@ -34,7 +34,7 @@ LABELS: dict[str, Vote] = {
 _LABEL = re.compile(r"\[\[.*\]\]")
 
 
-def read_vote(reply: str) -> str | None:
+def parse_vote(reply: str) -> str | None:
     """The verdict in double brackets as GenAI-Bench reads it; None where there is none.
 
     It is on the first line that has one, from its first brackets to its last; only a text of `LABELS` is a vote.
@@ -49,27 +49,27 @@ OVERALL: dict[int, Vote] = {1: "first", 2: "second", 0: "tie"}
 
 def vote_of(reply: str) -> Vote | None:
     """The vote that a reply commits to: a label in brackets, else the `OA` of a whole verdict in numbers."""
-    label = read_vote(reply)
-    verdict = read_verdict(reply) if label is None else None
+    label = parse_vote(reply)
+    verdict = parse_verdict(reply) if label is None else None
     return LABELS.get(label or "") if verdict is None else OVERALL[verdict["OA"]]
 
 
-class _Pair(Foreign):
+class _Pair(ExternalRecord):
     idx: str
     human_vote: str | None = None
     model_vote: str | None = None
     response: str | None = None
 
 
-def genai_bench(files: Files) -> FileScores:
+def genai_bench(files: OfficialFiles) -> FileScores:
     """`{idx, human_vote, model_vote}` a line, or `{idx, response}` with a second file of human votes.
 
     A response gives its verdict as `[[A>B]]`, or in numbers (`TA=1, MQ=0, VQ=1, OA=1`), of which OA counts.
     """
     notes: list[str] = []
-    pairs = read_all(files.predictions, _Pair, notes)
+    pairs = read_records(files.predictions, _Pair, notes)
     humans = _humans(files, pairs, notes)
-    rows: list[Judged] = []
+    rows: list[ScoredQuestion] = []
     turns: Counter[str] = Counter()
     for pair in pairs:
         human = humans.get(pair.idx)
@@ -78,17 +78,17 @@ def genai_bench(files: Files) -> FileScores:
             continue
         turns[pair.idx] += 1
         vote = LABELS.get(pair.model_vote or "") if pair.response is None else vote_of(pair.response)
-        rows.append(Judged(id=f"{pair.idx}#{turns[pair.idx]}", video=pair.idx, cells=_vote_cells(vote, human)))
+        rows.append(ScoredQuestion(id=f"{pair.idx}#{turns[pair.idx]}", video=pair.idx, cells=_vote_cells(vote, human)))
     twice = sum(turns.values()) - len(turns)
     if twice:
         notes.append(f"{twice} votes are for pairs that have one already; all of them count")
     about = {OFFICIAL: "official: accuracy over four classes, tau over three, diff without human ties; unread is wrong"}
-    tables = [Rows(convention=OFFICIAL, name="predictions", rows=rows), *_constant_votes(rows, humans)]
+    tables = [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows), *_constant_votes(rows, humans)]
     return file_scores("genai-bench", about, tables, notes)
 
 
-def _humans(files: Files, pairs: Sequence[_Pair], notes: list[str]) -> dict[str, Vote]:
-    voters = pairs if files.gold is None else read_all(files.gold, _Pair, notes)
+def _humans(files: OfficialFiles, pairs: Sequence[_Pair], notes: list[str]) -> dict[str, Vote]:
+    voters = pairs if files.gold is None else read_records(files.gold, _Pair, notes)
     return {pair.idx: HUMAN[pair.human_vote] for pair in voters if pair.human_vote in HUMAN}
 
 
@@ -102,29 +102,31 @@ def _vote_cells(vote: Vote | None, human: Vote) -> dict[str, Cell]:
     }
 
 
-def _constant_votes(rows: Sequence[Judged], humans: Mapping[str, Vote]) -> list[Rows]:
+def _constant_votes(rows: Sequence[ScoredQuestion], humans: Mapping[str, Vote]) -> list[QuestionRows]:
     """What a judge scores that always says the same."""
     return [
-        Rows(
+        QuestionRows(
             convention=OFFICIAL,
             name=f"always {label}",
-            rows=[Judged(id=row.id, video=row.video, cells=_vote_cells(vote, humans[row.video])) for row in rows],
+            rows=[
+                ScoredQuestion(id=row.id, video=row.video, cells=_vote_cells(vote, humans[row.video])) for row in rows
+            ],
         )
         for label, vote in LABELS.items()
         if label != "[[A=B]]"
     ]
 
 
-class _Margin(Foreign):
+class _Margin(ExternalRecord):
     human: int
     model: Annotated[float | None, OR_NONE] = None
     id: str | None = None
 
 
-def preference_margins(files: Files) -> FileScores:
+def preference_margins(files: OfficialFiles) -> FileScores:
     """`{human: -1 | 0 | 1, model: margin}` a line: score of the first minus score of the second (VideoAlign)."""
     notes: list[str] = []
-    pairs = read_all(files.predictions, _Margin, notes)
+    pairs = read_records(files.predictions, _Margin, notes)
     wrong = [pair for pair in pairs if pair.human not in {-1, 0, 1}]
     if wrong:
         notes.append(f"{len(wrong)} pairs are left out: a human vote is -1, 0 or 1, got {wrong[0].human}")
@@ -133,7 +135,7 @@ def preference_margins(files: Files) -> FileScores:
     humans, margins = [human for human, _ in known], [margin for _, margin in known]
     share = len(known) / len(pairs) if pairs else 0.0
     rows = [
-        Judged(
+        ScoredQuestion(
             id=f"{pair.id or place}#{place}",
             video=pair.id or str(place),
             cells={"without ties": _sign_cell(pair)},
@@ -152,8 +154,8 @@ def preference_margins(files: Files) -> FileScores:
         STRICT: "strict: best threshold of a tie, none among them; it is fitted on these very pairs",
     }
     tables = [
-        Rows(convention=OFFICIAL, name="predictions", rows=rows, numbers=shipped),
-        Rows(convention=STRICT, name="predictions", rows=rows, numbers=exact),
+        QuestionRows(convention=OFFICIAL, name="predictions", rows=rows, numbers=shipped),
+        QuestionRows(convention=STRICT, name="predictions", rows=rows, numbers=exact),
     ]
     return file_scores("preference", about, tables, notes)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from evqa.legacy.records import Window
-from evqa.legacy.scores import OFFICIAL, FileScores, Judged, Rows, file_scores
+from evqa.legacy.scores import OFFICIAL, FileScores, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics.means import Cell, State
 from evqa.metrics.ranked import Ranked, in_given_order
 from evqa.metrics.trivial import PARTS, best_constant_span
@@ -35,7 +35,7 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class QuestionReply:
     """What a file says to one question; None = nothing that could be read."""
 
     windows: tuple[Ranked, ...] | None = None
@@ -56,7 +56,7 @@ class Reply:
         return getattr(self, part) is not None
 
 
-Value = Callable[[Question, Reply], float]
+Value = Callable[[Question, QuestionReply], float]
 
 
 def at_least(value: Value, threshold: float) -> Value:
@@ -64,15 +64,15 @@ def at_least(value: Value, threshold: float) -> Value:
     return lambda question, reply: float(value(question, reply) >= threshold)
 
 
-def both(first: Value, second: Value) -> Value:
+def product(first: Value, second: Value) -> Value:
     """The product of two measures."""
     return lambda question, reply: first(question, reply) * second(question, reply)
 
 
-class Measure(NamedTuple):
+class QuestionMetric(NamedTuple):
     """One metric of a benchmark."""
 
-    value: Callable[[Question, Reply], float | None]
+    value: Callable[[Question, QuestionReply], float | None]
     """None: does not apply to this question."""
     needs: tuple[Part, ...]
     drops: frozenset[State] = frozenset()
@@ -80,26 +80,26 @@ class Measure(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convention:
+class QuestionPreset:
     """Which definitions a table uses."""
 
     name: str = OFFICIAL
     about: str
-    measures: Mapping[str, Measure]
-    numbers: Callable[[Sequence[Judged]], Mapping[str, float | None]] | None = None
+    measures: Mapping[str, QuestionMetric]
+    numbers: Callable[[Sequence[ScoredQuestion]], Mapping[str, float | None]] | None = None
     """What is made of all rows and is no mean."""
 
 
 @dataclass(frozen=True)
-class Records:
+class QuestionRecords:
     """A prediction file and its gold, read."""
 
     questions: Sequence[Question]
-    replies: Mapping[str, Reply]
+    replies: Mapping[str, QuestionReply]
     notes: list[str]
 
 
-def judge(format_name: str, records: Records, conventions: Sequence[Convention]) -> FileScores:
+def score_questions(format_name: str, records: QuestionRecords, conventions: Sequence[QuestionPreset]) -> FileScores:
     """Scores of the replies under each convention, and of what sees no video under the first."""
     _note_strangers(records)
     tables = [_rows("predictions", convention, records.questions, records.replies.get) for convention in conventions]
@@ -108,9 +108,9 @@ def judge(format_name: str, records: Records, conventions: Sequence[Convention])
     return file_scores(format_name, about, tables, records.notes)
 
 
-def gather(pairs: Iterable[tuple[str, Reply]], notes: list[str]) -> dict[str, Reply]:
+def index_replies(pairs: Iterable[tuple[str, QuestionReply]], notes: list[str]) -> dict[str, QuestionReply]:
     """Replies by question; of several the last one counts, and they are noted."""
-    found: dict[str, Reply] = {}
+    found: dict[str, QuestionReply] = {}
     twice = 0
     for name, reply in pairs:
         twice += name in found
@@ -129,19 +129,22 @@ def windows_of(pairs: Sequence[Window]) -> tuple[Ranked, ...]:
     return tuple(Ranked(span, score) for span, score in zip(spans, scores, strict=True))
 
 
-def _note_strangers(records: Records) -> None:
+def _note_strangers(records: QuestionRecords) -> None:
     strangers = records.replies.keys() - {question.id for question in records.questions}
     if strangers:
         records.notes.append(f"{len(strangers)} predictions are for unknown questions, such as {min(strangers)!r}")
 
 
-def _judged(question: Question, cells: dict[str, Cell]) -> Judged:
-    return Judged(id=question.id, video=question.video, group=question.group, cells=cells)
+def _judged(question: Question, cells: dict[str, Cell]) -> ScoredQuestion:
+    return ScoredQuestion(id=question.id, video=question.video, group=question.group, cells=cells)
 
 
 def _rows(
-    name: str, convention: Convention, questions: Sequence[Question], reply_to: Callable[[str], Reply | None]
-) -> Rows:
+    name: str,
+    convention: QuestionPreset,
+    questions: Sequence[Question],
+    reply_to: Callable[[str], QuestionReply | None],
+) -> QuestionRows:
     rows = [
         _judged(
             question,
@@ -150,15 +153,15 @@ def _rows(
         for question in questions
     ]
     numbers: Mapping[str, float | None] = convention.numbers(rows) if convention.numbers else {}
-    return Rows(convention=convention.name, name=name, rows=rows, numbers=numbers)
+    return QuestionRows(convention=convention.name, name=name, rows=rows, numbers=numbers)
 
 
-def _cell(measure: Measure, question: Question, reply: Reply | None) -> Cell:
+def _cell(measure: QuestionMetric, question: Question, reply: QuestionReply | None) -> Cell:
     if reply is None:
         state: State = "missing"
     else:
         state = "scored" if all(reply.has(part) for part in measure.needs) else "unparsed"
-    value = measure.value(question, reply or Reply())
+    value = measure.value(question, reply or QuestionReply())
     if value is None:
         return Cell(None)
     if state in measure.drops:
@@ -169,10 +172,10 @@ def _cell(measure: Measure, question: Question, reply: Reply | None) -> Cell:
 # What sees no video
 
 
-def _trivial(convention: Convention, questions: Sequence[Question]) -> list[Rows]:
+def _trivial(convention: QuestionPreset, questions: Sequence[Question]) -> list[QuestionRows]:
     in_time = _only(convention, ("windows",))
     of_answers = _only(convention, ("answer",))
-    tables: list[Rows] = []
+    tables: list[QuestionRows] = []
     if in_time.measures and all(question.duration for question in questions):
         tables += [_constant(name, part, in_time, questions) for name, part in PARTS.items()]
         start, end = best_constant_span([(question.windows, question.duration or 0.0) for question in questions])
@@ -182,35 +185,37 @@ def _trivial(convention: Convention, questions: Sequence[Question]) -> list[Rows
         tables.append(_chance(of_answers, questions))
     common = Counter(question.answer for question in questions if question.answer is not None).most_common(1)
     if of_answers.measures and common:
-        reply = Reply(answer=common[0][0])
+        reply = QuestionReply(answer=common[0][0])
         name = f"most frequent answer of this very gold ({common[0][0]})"
         tables.append(_rows(name, of_answers, questions, lambda _: reply))
     return tables
 
 
-def _only(convention: Convention, parts: tuple[Part, ...]) -> Convention:
+def _only(convention: QuestionPreset, parts: tuple[Part, ...]) -> QuestionPreset:
     chosen = {title: measure for title, measure in convention.measures.items() if set(measure.needs) <= set(parts)}
-    return Convention(name=convention.name, about=convention.about, measures=chosen)
+    return QuestionPreset(name=convention.name, about=convention.about, measures=chosen)
 
 
-def _constant(name: str, part: tuple[float, float], convention: Convention, questions: Sequence[Question]) -> Rows:
+def _constant(
+    name: str, part: tuple[float, float], convention: QuestionPreset, questions: Sequence[Question]
+) -> QuestionRows:
     spans = {
         question.id: Span(part[0] * (question.duration or 0.0), part[1] * (question.duration or 0.0))
         for question in questions
     }
-    return _rows(name, convention, questions, lambda key: Reply(windows=in_given_order((spans[key],))))
+    return _rows(name, convention, questions, lambda key: QuestionReply(windows=in_given_order((spans[key],))))
 
 
-def _chance(convention: Convention, questions: Sequence[Question]) -> Rows:
+def _chance(convention: QuestionPreset, questions: Sequence[Question]) -> QuestionRows:
     """The expected accuracy of guessing, without drawing."""
     rows = [
         _judged(
             question,
             {
-                title: Cell(1 / question.num_choices if measure.value(question, Reply()) is not None else None)
+                title: Cell(1 / question.num_choices if measure.value(question, QuestionReply()) is not None else None)
                 for title, measure in convention.measures.items()
             },
         )
         for question in questions
     ]
-    return Rows(convention=convention.name, name="chance", rows=rows)
+    return QuestionRows(convention=convention.name, name="chance", rows=rows)

@@ -12,13 +12,13 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from evqa.jsonl import MAX_LINE_BYTES, explain
+from evqa.jsonl import MAX_LINE_BYTES, validation_message
 
 MAX_FILE_BYTES = 2**31
 """A prediction file that is read at once is smaller."""
 
 
-class Foreign(BaseModel):
+class ExternalRecord(BaseModel):
     """A record of another benchmark: the fields that scoring needs, others let pass; numbers are finite."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, coerce_numbers_to_str=True)
@@ -37,10 +37,10 @@ OR_NONE = WrapValidator(_or_none)
 Window = tuple[float, float] | tuple[float, float, float]
 """`[start, end]` or `[start, end, score]`."""
 
-AnyForeign = TypeVar("AnyForeign", bound=Foreign)
+AnyForeign = TypeVar("AnyForeign", bound=ExternalRecord)
 
 
-def read_any(path: Path) -> object:
+def read_json(path: Path) -> object:
     """The value of a JSON file."""
     try:
         return json.loads(read_text(path))
@@ -60,19 +60,19 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
 
 
-def read_all(path: Path, kind: type[AnyForeign], notes: list[str]) -> list[AnyForeign]:
+def read_records(path: Path, kind: type[AnyForeign], notes: list[str]) -> list[AnyForeign]:
     """The records of a JSON list or of JSON Lines; what is no such record is noted by its place."""
     text = read_text(path)
     if text.lstrip()[:1] != "[":
         return list(_lines(path, text, kind, notes))
-    entries = cast("list[object]", read_any(path))
-    found = [checked(entry, kind, f"{path.name} entry {place}", notes) for place, entry in enumerate(entries)]
+    entries = cast("list[object]", read_json(path))
+    found = [validate_record(entry, kind, f"{path.name} entry {place}", notes) for place, entry in enumerate(entries)]
     return [record for record in found if record is not None]
 
 
 def read_keyed(path: Path) -> dict[str, object]:
     """The entries of a JSON object by key."""
-    entries = as_object(read_any(path))
+    entries = as_object(read_json(path))
     if entries is None:
         raise ValueError(f"{path} is no JSON object with a key for each question")
     return entries
@@ -96,12 +96,12 @@ def as_object(value: object) -> dict[str, object] | None:
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
-def checked(entry: object, kind: type[AnyForeign], where: str, notes: list[str]) -> AnyForeign | None:
+def validate_record(entry: object, kind: type[AnyForeign], where: str, notes: list[str]) -> AnyForeign | None:
     """The record, or None and a note of what is wrong with it."""
     try:
         return kind.model_validate(entry)
     except ValidationError as error:
-        notes.append(f"{where} is left out: {explain(error)[:300]}")
+        notes.append(f"{where} is left out: {validation_message(error)[:300]}")
         return None
 
 
@@ -114,4 +114,4 @@ def _lines(path: Path, text: str, kind: type[AnyForeign], notes: list[str]) -> I
         try:
             yield kind.model_validate_json(line)
         except ValidationError as error:
-            notes.append(f"{path.name}:{number} is left out: {explain(error)[:300]}")
+            notes.append(f"{path.name}:{number} is left out: {validation_message(error)[:300]}")

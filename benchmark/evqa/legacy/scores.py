@@ -10,13 +10,13 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from evqa.metrics.means import Cell, Mean, mean_of
-from evqa.schema import VERSION, Record
+from evqa.schema import VERSION, StrictRecord
 
 OFFICIAL = "official"
 STRICT = "strict"
 
 
-class Files(NamedTuple):
+class OfficialFiles(NamedTuple):
     """What a user gives."""
 
     predictions: Path
@@ -30,7 +30,7 @@ class Files(NamedTuple):
         return self.gold
 
 
-class FileTable(Record):
+class FileTable(StrictRecord):
     """One method, or one trivial baseline, under one convention."""
 
     name: str
@@ -42,7 +42,7 @@ class FileTable(Record):
     """Type of question -> metric -> mean."""
 
 
-class FileScores(Record):
+class FileScores(StrictRecord):
     """All that is known of a prediction file."""
 
     version: Literal[1] = VERSION
@@ -66,7 +66,7 @@ class FileScores(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ScoredQuestion:
     """One question with the value of each metric."""
 
     id: str
@@ -76,18 +76,18 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class QuestionRows:
     """All questions under one convention."""
 
     convention: str
     name: str
-    rows: Sequence[Judged]
+    rows: Sequence[ScoredQuestion]
     numbers: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
 
 
-def tabulate(rows: Rows) -> FileTable:
+def tabulate(rows: QuestionRows) -> FileTable:
     """Means with intervals over videos, overall and by type of question."""
-    groups: dict[str, list[Judged]] = {}
+    groups: dict[str, list[ScoredQuestion]] = {}
     for row in rows.rows:
         if row.group is not None:
             groups.setdefault(row.group, []).append(row)
@@ -101,7 +101,7 @@ def tabulate(rows: Rows) -> FileTable:
 
 
 def file_scores(
-    format_name: str, conventions: dict[str, str], tables: Sequence[Rows], notes: Sequence[str]
+    format_name: str, conventions: dict[str, str], tables: Sequence[QuestionRows], notes: Sequence[str]
 ) -> FileScores:
     """The scores of tables of which the first is that of the predictions under the first convention."""
     return FileScores(
@@ -113,6 +113,6 @@ def file_scores(
     )
 
 
-def _means(rows: Sequence[Judged]) -> dict[str, Mean]:
+def _means(rows: Sequence[ScoredQuestion]) -> dict[str, Mean]:
     titles = dict.fromkeys(title for row in rows for title in row.cells)
     return {title: mean_of([(row.video, row.cells[title]) for row in rows if title in row.cells]) for title in titles}

@@ -30,7 +30,7 @@ GEN, MCQ = "st-evidence-gen", "st-evidence-mcq"
 Words = list[str]
 
 
-class Step(NamedTuple):
+class ScriptCommand(NamedTuple):
     """One command of ours."""
 
     arguments: Words
@@ -41,11 +41,11 @@ class Step(NamedTuple):
     """What of the published command line has no effect here, and why."""
 
 
-Translate = Callable[[argparse.Namespace], Step]
+Translate = Callable[[argparse.Namespace], ScriptCommand]
 
 
 @dataclass(frozen=True)
-class Script:
+class PublishedScript:
     """One published script."""
 
     parser: Callable[[str], argparse.ArgumentParser]
@@ -53,7 +53,7 @@ class Script:
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """A model class of the published scripts."""
 
     model: str
@@ -74,19 +74,19 @@ class Family:
 
 OUR_TOKENS = "--max-new-tokens"
 
-FAMILIES: dict[str, Family] = {
-    "gpt": Family("gpt-4o", "openai", "gpt"),
-    "gemini": Family("gemini-2.5-pro", "gemini", "gemini", ("single", "multi")),
-    "internvl": Family("OpenGVLab/InternVL3_5-8B", "internvl", "internvl", ("single", "multi")),
-    "qwen2_5vl": Family("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5vl", "qwen2_5"),
-    "qwen3vl": Family("Qwen/Qwen3-VL-8B-Instruct", "qwen3vl", "qwen"),
-    "videollama3": Family("DAMO-NLP-SG/VideoLLaMA3-7B", "videollama3", "videollama3"),
-    "llava_ov1_5": Family(
+FAMILIES: dict[str, ModelFamily] = {
+    "gpt": ModelFamily("gpt-4o", "openai", "gpt"),
+    "gemini": ModelFamily("gemini-2.5-pro", "gemini", "gemini", ("single", "multi")),
+    "internvl": ModelFamily("OpenGVLab/InternVL3_5-8B", "internvl", "internvl", ("single", "multi")),
+    "qwen2_5vl": ModelFamily("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5vl", "qwen2_5"),
+    "qwen3vl": ModelFamily("Qwen/Qwen3-VL-8B-Instruct", "qwen3vl", "qwen"),
+    "videollama3": ModelFamily("DAMO-NLP-SG/VideoLLaMA3-7B", "videollama3", "videollama3"),
+    "llava_ov1_5": ModelFamily(
         "lmms-lab/LLaVA-OneVision-1.5-8B-Instruct", "llava_ov", "llava_ov", options=("--trust-remote-code",)
     ),
-    "unipixel": Family("PolyU-ChenLab/UniPixel-3B", "unipixel", "unipixel", ("", ""), tokens=OUR_TOKENS),
-    "sa2va": Family("Sa2VA-Qwen2_5-VL-7B", "sa2va", "sa2va", ("", ""), options=("--trust-remote-code",)),
-    "ours": Family("PolyU-ChenLab/UniPixel-3B", "ours", "ours", ("", ""), "size", tokens=OUR_TOKENS),
+    "unipixel": ModelFamily("PolyU-ChenLab/UniPixel-3B", "unipixel", "unipixel", ("", ""), tokens=OUR_TOKENS),
+    "sa2va": ModelFamily("Sa2VA-Qwen2_5-VL-7B", "sa2va", "sa2va", ("", ""), options=("--trust-remote-code",)),
+    "ours": ModelFamily("PolyU-ChenLab/UniPixel-3B", "ours", "ours", ("", ""), "size", tokens=OUR_TOKENS),
 }
 """Models of the published scripts."""
 
@@ -139,7 +139,7 @@ TRANSLATED = {
 """Published option -> ours, with the same value."""
 
 
-def translate(script: str, arguments: Sequence[str]) -> Step:
+def translate(script: str, arguments: Sequence[str]) -> ScriptCommand:
     """The command of `evqa` that does what a published script does; a `ValueError` where there is none.
 
     Raises:
@@ -155,7 +155,7 @@ def translate(script: str, arguments: Sequence[str]) -> Step:
     return step._replace(notes=(*step.notes, *_notes(parser, given)))
 
 
-class Parser(argparse.ArgumentParser):
+class ScriptParser(argparse.ArgumentParser):
     """A parser whose errors are `ValueError`s."""
 
     def error(self, message: str) -> NoReturn:
@@ -206,9 +206,11 @@ def _notes(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[s
 # Prediction
 
 
-def _predicting(family: str, data: str, script: str) -> Parser:
+def _predicting(family: str, data: str, script: str) -> ScriptParser:
     about = FAMILIES[family]
-    parser = Parser(prog=script, allow_abbrev=False, description=f"Published script, run as evqa predict {data} MODEL.")
+    parser = ScriptParser(
+        prog=script, allow_abbrev=False, description=f"Published script, run as evqa predict {data} MODEL."
+    )
     parser.add_argument("--model", default=about.model)
     parser.add_argument("--fps", type=_rate)
     for name in ("max_frames", "max_size", "batch_size", "temperature", "dtype", "thinking_budget"):
@@ -233,14 +235,14 @@ def _predicting(family: str, data: str, script: str) -> Parser:
     return parser
 
 
-def _generative_parser(family: str, script: str) -> Parser:
+def _generative_parser(family: str, script: str) -> ScriptParser:
     parser = _predicting(family, GEN, script)
     parser.add_argument("--mode", choices=("single-turn", "multi-turn"), default="single-turn")
     parser.add_argument("--output_dir", type=Path)
     return parser
 
 
-def _generative(given: argparse.Namespace) -> Step:
+def _generative(given: argparse.Namespace) -> ScriptCommand:
     """Output: `results/FOLDER/MODEL_st_evidence[_MODE]_FPSfps`."""
     about = FAMILIES[given.family]
     word = about.word[1 if given.mode == "multi-turn" else 0]
@@ -255,7 +257,7 @@ def _generative(given: argparse.Namespace) -> Step:
     return _predict(given, method, out)
 
 
-def _choice_parser(family: str, script: str) -> Parser:
+def _choice_parser(family: str, script: str) -> ScriptParser:
     parser = _predicting(family, MCQ, script)
     parser.add_argument("--task", choices=tuple(METHODS), default="all" if "qwen" in family else None)
     parser.add_argument("--save_file", type=Path)
@@ -264,7 +266,7 @@ def _choice_parser(family: str, script: str) -> Parser:
     return parser
 
 
-def _multiple_choice(given: argparse.Namespace) -> Step:
+def _multiple_choice(given: argparse.Namespace) -> ScriptCommand:
     """Output: `result/FOLDER/MODEL_TASK_FPSfps`."""
     if given.task is None:
         raise ValueError(f"--task is needed: one of {', '.join(METHODS)}")
@@ -276,7 +278,7 @@ def _multiple_choice(given: argparse.Namespace) -> Step:
     return _predict(given, ["--method", METHODS[given.task]], out)
 
 
-def _predict(given: argparse.Namespace, method: Words, out: Path) -> Step:
+def _predict(given: argparse.Namespace, method: Words, out: Path) -> ScriptCommand:
     about = FAMILIES[given.family]
     model = _model(given.model)
     data = _data(given)
@@ -285,7 +287,7 @@ def _predict(given: argparse.Namespace, method: Words, out: Path) -> Step:
         options += ["--rpm", f"{60 / given.delay:g}"]
     if given.gpu_num > 1:
         options += ["--tensor-parallel", str(given.gpu_num)] if model.endswith("-vllm") else ["--device-map", "auto"]
-    return Step(["predict", data, model, *options, "--out", str(out)], _gpus(given.device))
+    return ScriptCommand(["predict", data, model, *options, "--out", str(out)], _gpus(given.device))
 
 
 def _translated(given: argparse.Namespace) -> Words:
@@ -320,7 +322,7 @@ def _fps(given: argparse.Namespace) -> str:
     return "1" if given.family in {"gemini", "qwen2_5vl", "qwen3vl"} else "1.0"
 
 
-def _model_word(model: str, about: Family) -> str:
+def _model_word(model: str, about: ModelFamily) -> str:
     """A model in the name of an output file."""
     name = Path(model.rstrip("/")).name
     if about.folder == "gemini":
@@ -370,8 +372,8 @@ def _data(given: argparse.Namespace) -> str:
 # Masks for expressions
 
 
-def _segment_parser(script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa segment RUN.")
+def _segment_parser(script: str) -> ScriptParser:
+    parser = ScriptParser(prog=script, allow_abbrev=False, description="Published script, run as evqa segment RUN.")
     parser.add_argument("ref_exp_file", type=Path)
     parser.add_argument("--csv_file", dest="data_file", type=Path)
     parser.add_argument("--video_dir", type=Path)
@@ -396,7 +398,7 @@ def _segment_parser(script: str) -> Parser:
 SAMPLING = {"every_n_frames": "--every", "target_fps": "--fps", "frame_num": "--num-frames"}
 
 
-def _segment(given: argparse.Namespace) -> Step:
+def _segment(given: argparse.Namespace) -> ScriptCommand:
     named = {ours: value for name, ours in SAMPLING.items() if (value := getattr(given, name)) is not None}
     sampling = [word for pair in (named or {"--fps": "1.0"}).items() for word in pair]
     run = run_of(given.ref_exp_file)
@@ -406,7 +408,9 @@ def _segment(given: argparse.Namespace) -> Step:
         arguments += ["--data", _data(given)]
     if given.chunk > 1:
         arguments += ["--shard", f"{given.index}/{given.chunk}"]
-    return Step([*arguments, *(["--out", str(given.output_dir)] if given.output_dir else [])], _gpus(given.device))
+    return ScriptCommand(
+        [*arguments, *(["--out", str(given.output_dir)] if given.output_dir else [])], _gpus(given.device)
+    )
 
 
 def run_of(path: Path) -> Path:
@@ -418,8 +422,8 @@ def run_of(path: Path) -> Path:
 # Scores
 
 
-def _score_parser(script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa score FILE.")
+def _score_parser(script: str) -> ScriptParser:
+    parser = ScriptParser(prog=script, allow_abbrev=False, description="Published script, run as evqa score FILE.")
     parser.add_argument("--pred_file", type=Path, required=True)
     parser.add_argument("--gt_file", dest="data_file", type=Path)
     parser.add_argument("--gt_mask_dir", dest="video_dir", type=Path)
@@ -432,7 +436,7 @@ def _score_parser(script: str) -> Parser:
     return parser
 
 
-def _score(given: argparse.Namespace) -> Step:
+def _score(given: argparse.Namespace) -> ScriptCommand:
     """Of a run of general models, the masks are in the run beside it that `evqa segment` made."""
     run = run_of(given.pred_file)
     masks: Words = []
@@ -444,11 +448,11 @@ def _score(given: argparse.Namespace) -> Step:
         folder = given.pred_mask_dir or (beside if beside.is_dir() else None)
         masks = [] if folder is None else ["--masks", str(folder)]
     workers = ["--workers", given.num_workers] if given.num_workers else []
-    return Step(["score", str(run), "--data", _data(given), *masks, *workers])
+    return ScriptCommand(["score", str(run), "--data", _data(given), *masks, *workers])
 
 
-def _choice_score_parser(script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa score FILE.")
+def _choice_score_parser(script: str) -> ScriptParser:
+    parser = ScriptParser(prog=script, allow_abbrev=False, description="Published script, run as evqa score FILE.")
     parser.add_argument("results_file", type=Path, nargs="?")
     parser.add_argument("--pred_file", type=Path)
     parser.add_argument("--save_metrics")
@@ -457,33 +461,35 @@ def _choice_score_parser(script: str) -> Parser:
     return parser
 
 
-def _choice_score(given: argparse.Namespace) -> Step:
+def _choice_score(given: argparse.Namespace) -> ScriptCommand:
     path = given.results_file or given.pred_file
     if path is None:
         raise ValueError("name the file of results")
-    return Step(["score", str(run_of(path)), "--data", _data(given)])
+    return ScriptCommand(["score", str(run_of(path)), "--data", _data(given)])
 
 
-def _report_parser(pattern: str, script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa report RUN...")
+def _report_parser(pattern: str, script: str) -> ScriptParser:
+    parser = ScriptParser(prog=script, allow_abbrev=False, description="Published script, run as evqa report RUN...")
     parser.set_defaults(data=GEN, pattern=pattern, data_file=None, video_dir=None)
     return parser
 
 
-def _report(given: argparse.Namespace) -> Step:
+def _report(given: argparse.Namespace) -> ScriptCommand:
     """All that lies below results/ of the folder that the script is started in."""
     found = [path for path in sorted(Path().glob(given.pattern)) if (path / "predictions.jsonl").is_file()]
     files = [path for path in sorted(Path().glob(f"{given.pattern}.json")) if not path.name.endswith("_eval.json")]
     if not found and not files:
         raise ValueError(f"no predictions in {Path().absolute()}/{given.pattern}: predict first")
-    return Step(["report", *map(str, (*found, *files)), "--data", _data(given)])
+    return ScriptCommand(["report", *map(str, (*found, *files)), "--data", _data(given)])
 
 
 # One video
 
 
-def _single_parser(script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa ask VIDEO QUESTION.")
+def _single_parser(script: str) -> ScriptParser:
+    parser = ScriptParser(
+        prog=script, allow_abbrev=False, description="Published script, run as evqa ask VIDEO QUESTION."
+    )
     parser.add_argument("--video", required=True)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question")
@@ -502,18 +508,20 @@ def _single_parser(script: str) -> Parser:
     return parser
 
 
-def _single(given: argparse.Namespace) -> Step:
+def _single(given: argparse.Namespace) -> ScriptCommand:
     options = [word for option in given.options for word in ("--option", option)]
     model = _model(given.model)
     arguments = ["ask", given.video, given.question or given.prompt, *options, "--model", model, *_translated(given)]
-    return Step([*arguments, "--out", given.output_dir], _gpus(given.device))
+    return ScriptCommand([*arguments, "--out", given.output_dir], _gpus(given.device))
 
 
 # Several GPUs
 
 
-def _gpus_parser(positionals: Sequence[str], script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run with a worker on each GPU.")
+def _gpus_parser(positionals: Sequence[str], script: str) -> ScriptParser:
+    parser = ScriptParser(
+        prog=script, allow_abbrev=False, description="Published script, run with a worker on each GPU."
+    )
     for name in positionals:
         default = POSITIONALS.get(name)
         parser.add_argument(
@@ -526,68 +534,70 @@ POSITIONALS: dict[str, int | str] = {"num_gpus": 8, "mode": "seperate", "start_g
 """Arguments of the published wrappers that may be left out, with their defaults."""
 
 
-def _on_gpus(inner: Step, given: argparse.Namespace) -> Step:
+def _on_gpus(inner: ScriptCommand, given: argparse.Namespace) -> ScriptCommand:
     arguments = [*inner.arguments, "--workers", str(given.num_gpus)]
     if given.num_gpus < 1 or given.start_gpu < 0:
         raise ValueError(f"expected at least 1 GPU, from number 0 on, got {given.num_gpus} from {given.start_gpu}")
     numbers = range(given.start_gpu, given.start_gpu + given.num_gpus)
-    return Step(arguments, ",".join(map(str, numbers)) if given.start_gpu else None, inner.notes)
+    return ScriptCommand(arguments, ",".join(map(str, numbers)) if given.start_gpu else None, inner.notes)
 
 
-def _ours_on_gpus(given: argparse.Namespace) -> Step:
+def _ours_on_gpus(given: argparse.Namespace) -> ScriptCommand:
     return _on_gpus(translate("ours_st_evidence.py", ["--model", given.model]), given)
 
 
-def _ours_choices_on_gpus(given: argparse.Namespace) -> Step:
+def _ours_choices_on_gpus(given: argparse.Namespace) -> ScriptCommand:
     words = ["--model", given.model, "--task", given.task]
     return _on_gpus(translate("ours_st_evidence_mcq.py", words), given)
 
 
-def _segment_on_gpus(given: argparse.Namespace) -> Step:
+def _segment_on_gpus(given: argparse.Namespace) -> ScriptCommand:
     words = [given.ref_exp_file, "--mode", given.mode, "--target_fps", "1.0"]
     return _on_gpus(translate("unipixel_video_seg.py", words), given)
 
 
-def _checkpoint_parser(script: str) -> Parser:
-    parser = Parser(prog=script, allow_abbrev=False, description="Published script, run as evqa benchmark.")
+def _checkpoint_parser(script: str) -> ScriptParser:
+    parser = ScriptParser(prog=script, allow_abbrev=False, description="Published script, run as evqa benchmark.")
     parser.add_argument("checkpoint")
     return parser
 
 
-def _evaluate_checkpoint(given: argparse.Namespace) -> Step:
+def _evaluate_checkpoint(given: argparse.Namespace) -> ScriptCommand:
     note = "only ST-Evidence is evaluated: the published script's sets (Ref-SAV, ReVOS, MeViS, ...) are not here"
-    return Step(["benchmark", GEN, _model(given.checkpoint)], notes=(note,))
+    return ScriptCommand(["benchmark", GEN, _model(given.checkpoint)], notes=(note,))
 
 
 GENERATIVE_FILES = {"internvl": "internvl_3_5.py"}
 CHOICE_FILES = {"internvl": "internvl3_5_st_evidence_mcq.py"}
 
-SCRIPTS: dict[str, Script] = {
+SCRIPTS: dict[str, PublishedScript] = {
     **{
-        GENERATIVE_FILES.get(family, f"{family}_st_evidence.py"): Script(
+        GENERATIVE_FILES.get(family, f"{family}_st_evidence.py"): PublishedScript(
             partial(_generative_parser, family), _generative
         )
         for family in FAMILIES
     },
     **{
-        CHOICE_FILES.get(family, f"{family}_st_evidence_mcq.py"): Script(
+        CHOICE_FILES.get(family, f"{family}_st_evidence_mcq.py"): PublishedScript(
             partial(_choice_parser, family), _multiple_choice
         )
         for family in FAMILIES
     },
-    "ours_st_evidence_single.py": Script(_single_parser, _single),
-    "ours_st_evidence_multigpu.sh": Script(partial(_gpus_parser, ("model", "num_gpus", "start_gpu")), _ours_on_gpus),
-    "ours_st_evidence_mcq_multigpu.sh": Script(
+    "ours_st_evidence_single.py": PublishedScript(_single_parser, _single),
+    "ours_st_evidence_multigpu.sh": PublishedScript(
+        partial(_gpus_parser, ("model", "num_gpus", "start_gpu")), _ours_on_gpus
+    ),
+    "ours_st_evidence_mcq_multigpu.sh": PublishedScript(
         partial(_gpus_parser, ("model", "num_gpus", "start_gpu", "task")), _ours_choices_on_gpus
     ),
-    "unipixel_video_seg.py": Script(_segment_parser, _segment),
-    "unipixel_video_seg_multigpu.sh": Script(
+    "unipixel_video_seg.py": PublishedScript(_segment_parser, _segment),
+    "unipixel_video_seg_multigpu.sh": PublishedScript(
         partial(_gpus_parser, ("ref_exp_file", "num_gpus", "mode", "start_gpu")), _segment_on_gpus
     ),
-    "eval_st_evidence.py": Script(_score_parser, _score),
-    "eval_st_evidence_mcq.py": Script(_choice_score_parser, _choice_score),
-    "eval_st_evidence_all.sh": Script(partial(_report_parser, "results/*/*"), _report),
-    "eval_st_evidence_ours.sh": Script(partial(_report_parser, "results/ours/*"), _report),
-    "auto_eval.sh": Script(_checkpoint_parser, _evaluate_checkpoint),
+    "eval_st_evidence.py": PublishedScript(_score_parser, _score),
+    "eval_st_evidence_mcq.py": PublishedScript(_choice_score_parser, _choice_score),
+    "eval_st_evidence_all.sh": PublishedScript(partial(_report_parser, "results/*/*"), _report),
+    "eval_st_evidence_ours.sh": PublishedScript(partial(_report_parser, "results/ours/*"), _report),
+    "auto_eval.sh": PublishedScript(_checkpoint_parser, _evaluate_checkpoint),
 }
 """File name of a published script -> what it becomes."""

@@ -13,9 +13,9 @@ from typing import cast
 
 from evqa.jsonl import BadLine
 from evqa.legacy.json_entries import entries
-from evqa.legacy.original import Segments, read_segments
+from evqa.legacy.original import OriginalSegments, read_segments
 from evqa.legacy.records import as_object
-from evqa.legacy.scores import OFFICIAL, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.scores import OFFICIAL, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics.answer import reads_as_right
 from evqa.metrics.means import Cell, State
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
@@ -25,12 +25,12 @@ from evqa.tasks import table
 COLUMNS = ("entry_id", "candidates", "answer", "segment")
 
 
-def st_evidence(files: Files) -> FileScores:
+def st_evidence(files: OfficialFiles) -> FileScores:
     """`{entry_id: {"parsed_response": {"answer", "segments"}}}` with gold `st_evidence_gen.csv`."""
     notes: list[str] = []
     found = _entries(files.predictions, notes)
     bad: list[BadLine] = []
-    rows: list[Judged] = []
+    rows: list[ScoredQuestion] = []
     problems: dict[str, int] = {}
     for _, row in table.rows(files.the_gold(), COLUMNS, bad):
         entry = found.pop(row["entry_id"], None)
@@ -44,7 +44,7 @@ def st_evidence(files: Files) -> FileScores:
         notes.append(f"{len(found)} predictions are for unknown entries, such as {min(found)!r}")
     numbers = {"format errors": float(sum(problems.values())), **{key: float(n) for key, n in problems.items()}}
     about = {OFFICIAL: "official: spans not merged, every entry of gold counts, answers by exact text"}
-    tables = [Rows(convention=OFFICIAL, name="predictions", rows=rows, numbers=numbers)]
+    tables = [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows, numbers=numbers)]
     return file_scores("st-evidence", about, tables, notes)
 
 
@@ -60,7 +60,7 @@ def _entries(path: Path, notes: list[str]) -> dict[str, object]:
     return found
 
 
-def _judged(row: table.Row, parsed: object, read: Segments, *, is_missing: bool) -> Judged:
+def _judged(row: table.Row, parsed: object, read: OriginalSegments, *, is_missing: bool) -> ScoredQuestion:
     gold = gold_segments(row["segment"])
     said = (as_object(parsed) or {}).get("answer")
     options = table.texts("candidates", row["candidates"])
@@ -76,7 +76,7 @@ def _judged(row: table.Row, parsed: object, read: Segments, *, is_missing: bool)
     state: State = "missing" if is_missing else "scored"
     unread: dict[str, State] = {"accuracy": "unparsed" if said is None else state}
     in_time: State = "unparsed" if read.problem in {"none_responses", "parse_errors"} else state
-    return Judged(
+    return ScoredQuestion(
         id=row["entry_id"],
         video=row.get("video_id") or row["entry_id"],
         group=row.get("question_type") or None,

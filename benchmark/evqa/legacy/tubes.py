@@ -10,8 +10,8 @@ from typing import cast
 
 from pydantic import Field, Json
 
-from evqa.legacy.records import Foreign, as_list, as_object, read_all
-from evqa.legacy.scores import OFFICIAL, STRICT, Files, FileScores, Judged, Rows, file_scores
+from evqa.legacy.records import ExternalRecord, as_list, as_object, read_records
+from evqa.legacy.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.metrics import boxes, grounded_qa
 from evqa.metrics.boxes import Box
 from evqa.metrics.means import Cell, State, mean_of
@@ -31,7 +31,7 @@ CHAINS = {"1": "", "2": "_2"}
 """Chain (1: what, when, where; 2: what, where, when) -> ending of its fields."""
 
 
-class _GoldBox(Foreign):
+class _GoldBox(ExternalRecord):
     timestamp: object
     xmin: float
     ymin: float
@@ -39,7 +39,7 @@ class _GoldBox(Foreign):
     ymax: float
 
 
-class _VStar(Foreign):
+class _VStar(ExternalRecord):
     vid: str = ""
     domain: str = "unknown"
     fps: float = Field(gt=0)
@@ -54,21 +54,23 @@ class _VStar(Foreign):
     answer_spatial_2: object = None
 
 
-def v_star(files: Files) -> FileScores:
+def v_star(files: OfficialFiles) -> FileScores:
     """The list that `eval.py` writes: gold, the answers of both chains, and `VQA_score`, the judge's 0 to 3.
 
     Official: a record without an answer leaves the means of time and space but counts in those of answers.
     Strict: it counts 0 everywhere.
     """
     notes: list[str] = []
-    records = read_all(files.predictions, _VStar, notes)
+    records = read_records(files.predictions, _VStar, notes)
     unjudged = sum(bool(record.answer_vqa) and record.VQA_score is None for record in records)
     if unjudged:
         notes.append(f"{unjudged} answers have no VQA_score and count as wrong: run the benchmark's judge first")
     tables = [
         _vstar_rows(records, "predictions", OFFICIAL, only_answered=True),
         _vstar_rows(records, "predictions", STRICT, only_answered=False),
-        Rows(convention=OFFICIAL, name="the whole video", rows=[_whole(place, r) for place, r in enumerate(records)]),
+        QuestionRows(
+            convention=OFFICIAL, name="the whole video", rows=[_whole(place, r) for place, r in enumerate(records)]
+        ),
     ]
     about = {
         OFFICIAL: "official: hull as union, thresholds by >=; a record without an answer leaves time and space",
@@ -126,12 +128,12 @@ def _gold_boxes(record: _VStar) -> list[tuple[str, Box]]:
     return [(str(box.timestamp), (box.xmin, box.ymin, box.xmax, box.ymax)) for box in record.bboxes]
 
 
-def _vstar_rows(records: Sequence[_VStar], name: str, convention: str, *, only_answered: bool) -> Rows:
+def _vstar_rows(records: Sequence[_VStar], name: str, convention: str, *, only_answered: bool) -> QuestionRows:
     rows = [_vstar_row(place, record, only_answered=only_answered) for place, record in enumerate(records)]
-    return Rows(convention=convention, name=name, rows=rows, numbers=_chain_means(rows))
+    return QuestionRows(convention=convention, name=name, rows=rows, numbers=_chain_means(rows))
 
 
-def _vstar_row(place: int, record: _VStar, *, only_answered: bool) -> Judged:
+def _vstar_row(place: int, record: _VStar, *, only_answered: bool) -> ScoredQuestion:
     is_right = float((record.VQA_score or 0) >= RIGHT_FROM)
     state: State = "scored" if record.answer_vqa else "missing"
     cells: dict[str, Cell] = {"Acc": Cell(is_right if record.answer_vqa else 0.0, state)}
@@ -146,7 +148,7 @@ def _vstar_row(place: int, record: _VStar, *, only_answered: bool) -> Judged:
         counted = {title: value if record.answer_vqa else 0.0 for title, value in values.items()}
         cells |= {title: Cell(None if dropped else value, state) for title, value in counted.items()}
         cells |= _joint(chain, is_right if record.answer_vqa else 0.0, in_time, in_space, state)
-    return Judged(id=str(place), video=record.vid or str(place), group=record.domain, cells=cells)
+    return ScoredQuestion(id=str(place), video=record.vid or str(place), group=record.domain, cells=cells)
 
 
 def _joint(chain: str, is_right: float, in_time: float, in_space: float, state: State) -> dict[str, Cell]:
@@ -161,7 +163,7 @@ def _joint(chain: str, is_right: float, in_time: float, in_space: float, state: 
     }
 
 
-def _chain_means(rows: Sequence[Judged]) -> dict[str, float | None]:
+def _chain_means(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
     """AM and LGM of both chains, and their means."""
     numbers: dict[str, float | None] = {}
     for chain in CHAINS:
@@ -183,10 +185,10 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _whole(place: int, record: _VStar) -> Judged:
+def _whole(place: int, record: _VStar) -> ScoredQuestion:
     value = hull_iou(Span(0.0, record.frame_count / record.fps), Span(*record.timestamps))
     cells = {"m_tIoU1": Cell(value), "m_tIoU2": Cell(value)}
-    return Judged(id=str(place), video=record.vid or str(place), cells=cells)
+    return ScoredQuestion(id=str(place), video=record.vid or str(place), cells=cells)
 
 
 # VideoZeroBench
@@ -214,7 +216,7 @@ def zero_bench_windows(text: str | None) -> Spans | None:
     return tuple(span for span in spans if span.start < span.end) or None
 
 
-def zero_bench_right(gold: str, reply: str | None) -> bool:
+def is_zero_bench_correct(gold: str, reply: str | None) -> bool:
     """Whether a reply is the answer: exact for numbers, regardless of case for words."""
     if reply is None:
         return False
@@ -239,22 +241,22 @@ def _seconds(text: str) -> float:
     return 60.0 * int(minutes or 0) + float(seconds)
 
 
-class _Window(Foreign):
+class _Window(ExternalRecord):
     start: float
     end: float
 
 
-class _TimedBox(Foreign):
+class _TimedBox(ExternalRecord):
     time: float
     box: tuple[float, float, float, float]
 
 
-class _Level(Foreign):
+class _Level(ExternalRecord):
     model_answer: str | None = None
     resized_hw: tuple[int, int] | None = None
 
 
-class _Zero(Foreign):
+class _Zero(ExternalRecord):
     answer: str
     prediction: dict[str, _Level] | Json[dict[str, _Level]] = Field(default_factory=dict[str, _Level])
     evidence_windows: tuple[_Window, ...] = ()
@@ -262,21 +264,23 @@ class _Zero(Foreign):
     video: str = ""
 
 
-def video_zero_bench(files: Files) -> FileScores:
+def video_zero_bench(files: OfficialFiles) -> FileScores:
     """Records of gold and `prediction: {"level-1": {"model_answer"}, ...}`; boxes are in thousandths of the frame."""
     notes: list[str] = []
-    records = read_all(files.predictions, _Zero, notes)
+    records = read_records(files.predictions, _Zero, notes)
     rows = [
-        Judged(id=str(place), video=record.video or str(place), cells=_zero_cells(record))
+        ScoredQuestion(id=str(place), video=record.video or str(place), cells=_zero_cells(record))
         for place, record in enumerate(records)
     ]
     about = {OFFICIAL: "official: merged windows, union of boxes, levels 4 and 5 by >; no evidence never reaches them"}
-    return file_scores("video-zero-bench", about, [Rows(convention=OFFICIAL, name="predictions", rows=rows)], notes)
+    return file_scores(
+        "video-zero-bench", about, [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows)], notes
+    )
 
 
 def _zero_cells(record: _Zero) -> dict[str, Cell]:
     said = {level: (record.prediction.get(f"level-{level}") or _Level()).model_answer for level in range(1, 6)}
-    accuracy = {level: float(zero_bench_right(record.answer, said[level])) for level in (1, 2, 3)}
+    accuracy = {level: float(is_zero_bench_correct(record.answer, said[level])) for level in (1, 2, 3)}
     gold = tuple(Span(window.start, window.end) for window in record.evidence_windows if window.start < window.end)
     windows = zero_bench_windows(said[4])
     in_time = tiou(windows, gold) if windows and gold else 0.0

@@ -7,10 +7,20 @@ from typing import cast
 
 from pydantic import Field
 
-from evqa.legacy.grounded import iou, right
-from evqa.legacy.questions import Convention, Measure, Question, Records, Reply, at_least, both, judge, windows_of
-from evqa.legacy.records import Foreign, checked, read_all, read_keyed
-from evqa.legacy.scores import Files, FileScores, Judged
+from evqa.legacy.grounded import iou, is_correct
+from evqa.legacy.questions import (
+    Question,
+    QuestionMetric,
+    QuestionPreset,
+    QuestionRecords,
+    QuestionReply,
+    at_least,
+    product,
+    score_questions,
+    windows_of,
+)
+from evqa.legacy.records import ExternalRecord, read_keyed, read_records, validate_record
+from evqa.legacy.scores import FileScores, OfficialFiles, ScoredQuestion
 from evqa.metrics.boxes import Box, Detection, Labelled, detection_ap
 from evqa.schema import Span
 
@@ -22,7 +32,7 @@ BOX_MARGIN = 2.0
 """Its boxes end with their last pixel, and both `voc_eval.py` and `boxlist_ops.py` add one for that."""
 
 
-class _GoldBox(Foreign):
+class _GoldBox(ExternalRecord):
     label: str
     left: float
     top: float
@@ -30,7 +40,7 @@ class _GoldBox(Foreign):
     height: float
 
 
-class _Gold(Foreign):
+class _Gold(ExternalRecord):
     qid: str
     vid_name: str
     ts: tuple[float, float]
@@ -38,25 +48,25 @@ class _Gold(Foreign):
     bbox: dict[str, tuple[_GoldBox | tuple[str, float, float, float, float], ...]] = Field(default_factory=dict)
 
 
-class _Reply(Foreign):
+class _Reply(ExternalRecord):
     ts_answer: tuple[tuple[float, float], int]
 
 
-class _Boxes(Foreign):
+class _Boxes(ExternalRecord):
     boxes: tuple[tuple[str, float, tuple[float, float, float, float]], ...]
 
 
 Image = Sequence[Labelled]
 
 
-def tvqa_plus(files: Files) -> FileScores:
+def tvqa_plus(files: OfficialFiles) -> FileScores:
     """`{"ts_answer": {QID: [[start, end], answer]}, "bbox": {IMAGE: [[label, score, box]]}}` with `tvqa_plus_val.json`.
 
     `bbox` may be left out, and then `ts_answer` may be the whole file. IMAGE is `VIDEO_QID_00001`, a box
     `[x0, y0, x1, y1]`; an optional third file, the evaluator's `word2idx.json`, says which labels count.
     """
     notes: list[str] = []
-    gold = read_all(files.the_gold(), _Gold, notes)
+    gold = read_records(files.the_gold(), _Gold, notes)
     entries = read_keyed(files.predictions)
     is_whole = isinstance(entries.get("ts_answer"), dict)
     answers = cast("dict[str, object]", entries["ts_answer"]) if is_whole else entries
@@ -68,18 +78,18 @@ def tvqa_plus(files: Files) -> FileScores:
         drawn = _detections(cast("dict[str, object]", boxes), f"{files.predictions.name} bbox", notes)
         numbers = _grounding(gold, drawn, None if labels is None else frozenset(labels), notes)
     measures = {
-        "QA Acc": Measure(right, ("answer",)),
-        "mIoU": Measure(iou, ("windows",)),
-        **{f"R@{t:.2f}": Measure(at_least(iou, t), ("windows",)) for t in THRESHOLDS},
-        "ASA": Measure(both(right, at_least(iou, 0.5)), ("answer", "windows")),
+        "QA Acc": QuestionMetric(is_correct, ("answer",)),
+        "mIoU": QuestionMetric(iou, ("windows",)),
+        **{f"R@{t:.2f}": QuestionMetric(at_least(iou, t), ("windows",)) for t in THRESHOLDS},
+        "ASA": QuestionMetric(product(is_correct, at_least(iou, 0.5)), ("answer", "windows")),
     }
     about = "official: hull as union, thresholds by >=; Grd. mAP over the labels of gold, on the images with gold boxes"
-    convention = Convention(about=about, measures=measures, numbers=_constant(numbers) if numbers else None)
-    return judge("tvqa-plus", Records(_questions(gold), replies, notes), [convention])
+    convention = QuestionPreset(about=about, measures=measures, numbers=_constant(numbers) if numbers else None)
+    return score_questions("tvqa-plus", QuestionRecords(_questions(gold), replies, notes), [convention])
 
 
-def _constant(numbers: Mapping[str, float | None]) -> Callable[[Sequence[Judged]], Mapping[str, float | None]]:
-    def of_rows(_: Sequence[Judged]) -> Mapping[str, float | None]:
+def _constant(numbers: Mapping[str, float | None]) -> Callable[[Sequence[ScoredQuestion]], Mapping[str, float | None]]:
+    def of_rows(_: Sequence[ScoredQuestion]) -> Mapping[str, float | None]:
         return numbers
 
     return of_rows
@@ -103,9 +113,13 @@ def _questions(gold: Sequence[_Gold]) -> list[Question]:
     ]
 
 
-def _reply(entry: object, where: str, notes: list[str]) -> Reply:
-    row = checked({"ts_answer": entry}, _Reply, where, notes)
-    return Reply() if row is None else Reply(windows=windows_of(row.ts_answer[:1]), answer=str(row.ts_answer[1]))
+def _reply(entry: object, where: str, notes: list[str]) -> QuestionReply:
+    row = validate_record({"ts_answer": entry}, _Reply, where, notes)
+    return (
+        QuestionReply()
+        if row is None
+        else QuestionReply(windows=windows_of(row.ts_answer[:1]), answer=str(row.ts_answer[1]))
+    )
 
 
 # Boxes
@@ -115,7 +129,7 @@ def _detections(images: dict[str, object], where: str, notes: list[str]) -> dict
     """Image -> what is drawn in it."""
     found: dict[str, list[Detection]] = {}
     for name, entry in images.items():
-        row = checked({"boxes": entry}, _Boxes, f"{where} {name}", notes)
+        row = validate_record({"boxes": entry}, _Boxes, f"{where} {name}", notes)
         found[name] = [] if row is None else [Detection(_clean(label), score, box) for label, score, box in row.boxes]
     return found
 

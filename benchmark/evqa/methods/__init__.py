@@ -9,7 +9,7 @@ from evqa.methods.choose import CHOICES, choose, choose_answer, choose_chat, cho
 from evqa.methods.single_turn import json_turn, single_turn, trained_turn
 from evqa.methods.turns import grounded_turns, multi_turn
 from evqa.models.base import Model
-from evqa.schema import Ask, Prediction, Sample
+from evqa.schema import AnswerField, Prediction, Sample
 
 
 class Method(Protocol):
@@ -33,7 +33,7 @@ METHODS: dict[str, Method] = {
     "choose-space": choose_space,
 }
 
-CHOSEN: dict[str, tuple[Ask, ...]] = {
+CHOSEN: dict[str, tuple[AnswerField, ...]] = {
     "choose": CHOICES,
     "choose-chat": CHOICES,
     "choose-answer": ("answer",),
@@ -46,7 +46,7 @@ CHOSEN: dict[str, tuple[Ask, ...]] = {
 def method(name: str) -> Method:
     """The method of a name, or a `ValueError` that lists the known ones."""
     if name not in METHODS:
-        raise suggestions.unknown("method", name, METHODS)
+        raise suggestions.unknown_name_message("method", name, METHODS)
     return METHODS[name]
 
 
@@ -57,5 +57,5 @@ def default(model: str | Model, sample: Sample) -> str:
     """
     if sample.time_options or sample.mask_options:
         return "choose"
-    found = models.row(model) if isinstance(model, str) else models.row_or_none(model.name)
+    found = models.model_spec(model) if isinstance(model, str) else models.row_or_none(model.name)
     return "single-turn" if found is None else found.method

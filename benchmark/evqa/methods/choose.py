@@ -10,9 +10,9 @@ from functools import partial
 from typing import Literal
 
 from evqa import prompts
-from evqa.methods.conversation import Conversation, held
-from evqa.models.base import Model, Still
-from evqa.replies import Parsed
+from evqa.methods.conversation import ChatSession, run_session
+from evqa.models.base import ImagePart, Model
+from evqa.replies import ParsedReply
 from evqa.schema import Prediction, Sample
 
 Choice = Literal["answer", "time_choice", "mask_choice"]
@@ -22,30 +22,30 @@ CHOICES: tuple[Choice, ...] = ("answer", "time_choice", "mask_choice")
 
 def choose(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """Up to three choices (option, spans, picture), each in a conversation of its own."""
-    return held(model, sample, partial(_chosen, choices=CHOICES, chat=False), times=times)
+    return run_session(model, sample, partial(_run_choices, choices=CHOICES, chat=False), times=times)
 
 
 def choose_chat(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """Up to three choices (option, spans, picture), as turns of one conversation."""
-    return held(model, sample, partial(_chosen, choices=CHOICES, chat=True), times=times)
+    return run_session(model, sample, partial(_run_choices, choices=CHOICES, chat=True), times=times)
 
 
 def choose_answer(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """The option that answers, and nothing else."""
-    return held(model, sample, partial(_chosen, choices=("answer",), chat=False), times=times)
+    return run_session(model, sample, partial(_run_choices, choices=("answer",), chat=False), times=times)
 
 
 def choose_time(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """The spans that are the evidence, and nothing else."""
-    return held(model, sample, partial(_chosen, choices=("time_choice",), chat=False), times=times)
+    return run_session(model, sample, partial(_run_choices, choices=("time_choice",), chat=False), times=times)
 
 
 def choose_space(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """The picture that outlines the evidence, and nothing else."""
-    return held(model, sample, partial(_chosen, choices=("mask_choice",), chat=False), times=times)
+    return run_session(model, sample, partial(_run_choices, choices=("mask_choice",), chat=False), times=times)
 
 
-def _chosen(conversation: Conversation, choices: Sequence[Choice], *, chat: bool) -> Prediction:
+def _run_choices(conversation: ChatSession, choices: Sequence[Choice], *, chat: bool) -> Prediction:
     sample = conversation.sample
     clock = prompts.clock_lines(*conversation.clock())
     said: dict[Choice, int | None] = dict.fromkeys(CHOICES)
@@ -55,19 +55,19 @@ def _chosen(conversation: Conversation, choices: Sequence[Choice], *, chat: bool
         if not options:
             continue
         if not chat:
-            conversation.back_to(0)
+            conversation.rewind(0)
         told = f"{clock}\n\n{prompt}" if clock and not (chat and has_begun) else prompt
         said[choice] = getattr(conversation.ask(told, (choice,), stills=stills), choice)
         has_begun = True
-    return conversation.prediction(Parsed(said["answer"], None, None)).model_copy(
+    return conversation.prediction(ParsedReply(said["answer"], None, None)).model_copy(
         update={name: said[name] for name in ("time_choice", "mask_choice")}
     )
 
 
-def _question(sample: Sample, choice: Choice) -> tuple[Sequence[object], str, Sequence[Still]]:
+def _question(sample: Sample, choice: Choice) -> tuple[Sequence[object], str, Sequence[ImagePart]]:
     """(what there is to choose from, the question, the pictures behind it)."""
     if choice == "answer":
         return sample.options, prompts.choose_answer(sample), ()
     if choice == "time_choice":
         return sample.time_options, prompts.choose_time(sample), ()
-    return sample.mask_options, prompts.choose_space(sample), [Still(path) for path in sample.mask_options]
+    return sample.mask_options, prompts.choose_space(sample), [ImagePart(path) for path in sample.mask_options]

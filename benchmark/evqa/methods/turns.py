@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from evqa import prompts
-from evqa.methods.conversation import Conversation, held
+from evqa.methods.conversation import ChatSession, run_session
 from evqa.models.base import Model
-from evqa.replies import Parsed
-from evqa.schema import Ask, Prediction, Sample
+from evqa.replies import ParsedReply
+from evqa.schema import AnswerField, Prediction, Sample
 
 
 def multi_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """Three turns: the letter, the spans, the referring expressions."""
-    return held(model, sample, _in_words, times=times)
+    return run_session(model, sample, _in_words, times=times)
 
 
 def grounded_turns(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
     """Three turns of a model that draws: the letter, the spans, the masks."""
-    return held(model, sample, _in_pixels, times=times)
+    return run_session(model, sample, _in_pixels, times=times)
 
 
-def _in_words(conversation: Conversation) -> Prediction:
+def _in_words(conversation: ChatSession) -> Prediction:
     answer, spans = _answer(conversation), _spans(conversation)
     said = conversation.ask(prompts.EXPRESSIONS_TURN, ("expressions",))
-    return conversation.prediction(Parsed(answer, spans.spans, said.expressions))
+    return conversation.prediction(ParsedReply(answer, spans.spans, said.expressions))
 
 
-def _in_pixels(conversation: Conversation) -> Prediction:
+def _in_pixels(conversation: ChatSession) -> Prediction:
     """The masks are asked for behind the answer alone, as published: the spans are no part of that thread."""
     answer, spans = _answer(conversation), _spans(conversation)
-    conversation.back_to(1)
+    conversation.rewind(1)
     conversation.ask(prompts.MASKS_TURN, ("masks",))
-    return conversation.prediction(Parsed(answer, spans.spans, None))
+    return conversation.prediction(ParsedReply(answer, spans.spans, None))
 
 
-def _answer(conversation: Conversation) -> int | None:
+def _answer(conversation: ChatSession) -> int | None:
     duration, seconds = conversation.clock()
     prompt = prompts.answer_turn(conversation.sample, duration=duration, times=seconds)
-    asks: tuple[Ask, ...] = ("answer",) if conversation.sample.options else ()
+    asks: tuple[AnswerField, ...] = ("answer",) if conversation.sample.options else ()
     return conversation.ask(prompt, asks).answer
 
 
-def _spans(conversation: Conversation) -> Parsed:
+def _spans(conversation: ChatSession) -> ParsedReply:
     return conversation.ask(prompts.SPANS_TURN, ("spans",))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from evqa.metrics import answer, joint, temporal
-from evqa.metrics.case import Case, Metric, Need
+from evqa.metrics.case import Case, GoldField, Metric
 from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.spatial import MaskScores, Which
 from evqa.schema import Spans
@@ -48,7 +48,7 @@ def per_object(which: Which) -> Callable[[Case], float | None]:
     return lambda case: None if case.objects is None else mean_over_objects(case.objects, which)
 
 
-def _row(needs: tuple[Need, ...], value: Callable[[Case], float | None], definition: str, source: str) -> Metric:
+def _row(needs: tuple[GoldField, ...], value: Callable[[Case], float | None], definition: str, source: str) -> Metric:
     return Metric(needs=needs, value=value, definition=definition, source=source)
 
 
@@ -57,7 +57,7 @@ _masks = partial(_row, ("masks",))
 _objects = partial(_row, ("masks", "objects"))
 _boxes = partial(_row, ("boxes",))
 _all = partial(_row, ("answer", "spans", "masks"))
-_every, _held = MaskScores.mean, MaskScores.mean_where_gold
+_every, _on_evidence_frames = MaskScores.mean, MaskScores.mean_where_gold
 
 METRICS: dict[str, Metric] = {
     "Acc": _row(("answer",), answer.accuracy, "the chosen option is the right one", ST_EVIDENCE),
@@ -71,9 +71,9 @@ METRICS: dict[str, Metric] = {
     "J": _masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS),
     "F": _masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS),
     "J&F": _masks(in_space(_every, "jf"), "mean of J and F", DAVIS),
-    "J held": _masks(in_space(_held, "j"), "J over the frames that hold evidence", OURS),
-    "F held": _masks(in_space(_held, "f"), "F over the frames that hold evidence", OURS),
-    "J&F held": _masks(in_space(_held, "jf"), "J&F over the frames that hold evidence", OURS),
+    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames that hold evidence", OURS),
+    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames that hold evidence", OURS),
+    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames that hold evidence", OURS),
     "J obj": _objects(per_object("j"), "J per object, matched to gold's, mean over objects and frames", DAVIS_2017),
     "F obj": _objects(per_object("f"), "F per object, matched to gold's, mean over objects and frames", DAVIS_2017),
     "J&F obj": _objects(per_object("jf"), "mean of J and F per object", DAVIS_2017),
@@ -91,7 +91,7 @@ METRICS: dict[str, Metric] = {
     "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS),
     "joint@0.3": _all(partial(joint.all_three, threshold=0.3), "right, and IoU and J&F at least 0.3 each", OURS),
     "joint@0.7": _all(partial(joint.all_three, threshold=0.7), "right, and IoU and J&F at least 0.7 each", OURS),
-    "joint held": _all(joint.all_three_held, "as joint, J&F over the frames that hold evidence", OURS),
+    "joint held": _all(joint.all_three_on_evidence_frames, "as joint, J&F over the frames that hold evidence", OURS),
     "joint area": _all(joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", OURS),
     "AM": _all(joint.v_star_mean, "mean of Acc, IoU and J held", V_STAR),
 }

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evqa import native
-from evqa.masks import drawn
-from evqa.native import Counts, FrameMask
+from evqa.masks import to_array
+from evqa.native import BoundaryCounts, FrameMask
 
 Mask = NDArray[np.bool_]
 """bool `[H, W]`"""
@@ -24,7 +24,7 @@ TOLERANCE = 0.008
 """Tolerance as a share of the frame's diagonal; DAVIS' `bound_th`."""
 
 
-def compare(predicted: FrameMask, gold: FrameMask) -> Counts:
+def compare(predicted: FrameMask, gold: FrameMask) -> BoundaryCounts:
     """What J and F of two masks of one size are made of; predicted is the first.
 
     Raises `native.BadRunsError` for run lengths that do not fit their size.
@@ -36,9 +36,9 @@ def compare(predicted: FrameMask, gold: FrameMask) -> Counts:
     return compare_in_numpy(*_drawn_pair(predicted, gold), radius) if counts is None else counts
 
 
-def compare_in_numpy(predicted: Mask, gold: Mask, radius: int) -> Counts:
+def compare_in_numpy(predicted: Mask, gold: Mask, radius: int) -> BoundaryCounts:
     """As `compare`, of bool `[H, W]` and with any radius: the definition that the compiled part is held to."""
-    counts = Counts(
+    counts = BoundaryCounts(
         int(np.count_nonzero(predicted & gold)), int(np.count_nonzero(predicted)), int(np.count_nonzero(gold))
     )
     if not (counts.first and counts.second):
@@ -49,7 +49,7 @@ def compare_in_numpy(predicted: Mask, gold: Mask, radius: int) -> Counts:
     return counts._replace(first_met=_num_met(ours, theirs, radius), second_met=_num_met(theirs, ours, radius))
 
 
-def f_measure(counts: Counts) -> float:
+def f_measure(counts: BoundaryCounts) -> float:
     """F: 1 where both masks are empty or neither has an outline, 0 where only one is or has."""
     if not (counts.first and counts.second):
         return float(counts.first == counts.second)
@@ -92,11 +92,11 @@ def tolerance(height: int, width: int) -> int:
 
 def _drawn_pair(predicted: FrameMask, gold: FrameMask) -> tuple[Mask, Mask]:
     try:
-        first = drawn(predicted)
+        first = to_array(predicted)
     except ValueError as error:
         raise native.BadRunsError(first=True) from error
     try:
-        return first, drawn(gold)
+        return first, to_array(gold)
     except ValueError as error:
         raise native.BadRunsError(first=False) from error
 

@@ -14,7 +14,7 @@ from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
 from evqa.schema import Prediction, Sample, Span, Spans
 
-Need = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice"]
+GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice"]
 """A part of gold and prediction that a metric compares; `objects` are masks that tell objects apart, and the last two
 are choices of the multiple-choice task."""
 
@@ -74,13 +74,13 @@ class Metric:
 
     value: Callable[[Case], float | None]
     """None: does not apply to this sample, whatever is predicted; left out of the mean."""
-    needs: tuple[Need, ...]
+    needs: tuple[GoldField, ...]
     """What gold must have for the metric to apply; a prediction that lacks one of them counts 0."""
     gold_optional: bool = False
     """Whether a sample without gold counts 0 (ST-Evidence) rather than being left out."""
-    drops: frozenset[State] = frozenset()
+    excluded_states: frozenset[State] = frozenset()
     """Predictions in these states leave the mean rather than counting 0: a defect of some published protocols."""
-    as_written: bool = False
+    reads_literal: bool = False
     """Whether it reads what a file says literally (`Prediction.written`) and the masks that lie beside it."""
     unit: Unit = "fraction"
     definition: str
@@ -99,7 +99,7 @@ class Preset:
     """Numbers that are made of means and are no mean themselves, as fractions: name -> function of title -> mean."""
 
 
-def gold_has(sample: Sample, need: Need) -> bool:
+def gold_has(sample: Sample, need: GoldField) -> bool:
     """Whether the data set gives this part of the sample's gold."""
     if need == "masks":
         return sample.masks is not None or sample.tracks is not None
@@ -112,7 +112,7 @@ def gold_has(sample: Sample, need: Need) -> bool:
     return (sample.answer if need == "answer" else sample.spans) is not None
 
 
-def prediction_has(prediction: Prediction, need: Need) -> bool:
+def prediction_has(prediction: Prediction, need: GoldField) -> bool:
     """Whether this part of the prediction could be read from the model's reply."""
     if need in {"masks", "objects"}:
         return prediction.tracks is not None or prediction.mask_folder is not None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from evqa import masks
 from evqa.metrics.boundary import size_of
 from evqa.metrics.spatial import FrameScore, MaskScores, score_frame
-from evqa.native import BadRunsError, FrameMask, Runs
+from evqa.native import BadRunsError, FrameMask, RunLengths
 from evqa.schema import RLE, Prediction, Sample, Track
 
 Read = Callable[[], FrameMask]
@@ -25,7 +25,7 @@ class BadMask(ValueError):
     """A predicted mask that cannot be decoded."""
 
 
-class Drawn(NamedTuple):
+class PredictedMasks(NamedTuple):
     """The masks of a prediction."""
 
     frames: Frames
@@ -40,27 +40,27 @@ def gold_masks(sample: Sample) -> Frames | None:
     return None if sample.tracks is None else merged_tracks(sample.tracks)
 
 
-def drawn_by(prediction: Prediction) -> Drawn:
+def predicted_masks(prediction: Prediction) -> PredictedMasks:
     """The masks of a prediction, merged: of its tracks, or of its folder, whose images are read one at a time.
 
     A `ValueError` for a folder with files that are no masks.
     """
     computed = None if prediction.mask_frames is None else frozenset(prediction.mask_frames)
     if prediction.mask_folder is None:
-        return Drawn(merged_tracks(prediction.tracks or ()), computed)
+        return PredictedMasks(merged_tracks(prediction.tracks or ()), computed)
     return drawn_in(prediction.mask_folder)
 
 
-def drawn_in(folder: Path) -> Drawn:
+def drawn_in(folder: Path) -> PredictedMasks:
     """The masks in a folder of `00000.png` and so on; a `ValueError` for one with files that are no masks."""
     frames = {index: partial(masks.read_mask, path) for index, path in masks.read_folder(folder).items()}
-    return Drawn(frames, frozenset(frames))
+    return PredictedMasks(frames, frozenset(frames))
 
 
 def objects_of(prediction: Prediction) -> list[Frames]:
     """The masks of each predicted object; those of a folder are one."""
     if prediction.mask_folder is not None:
-        return [drawn_by(prediction).frames]
+        return [predicted_masks(prediction).frames]
     return [frames_of(track) for track in prediction.tracks or ()]
 
 
@@ -75,7 +75,7 @@ def merged_tracks(tracks: Sequence[Track]) -> Frames:
     for track in tracks:
         for index, rle in track.masks.items():
             by_frame.setdefault(index, []).append(rle)
-    return {index: partial(masks.joined, rles) for index, rles in by_frame.items()}
+    return {index: partial(masks.merged_runs, rles) for index, rles in by_frame.items()}
 
 
 def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> MaskScores:
@@ -84,13 +84,13 @@ def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> Mas
     Raises `BadMask` for a predicted mask that cannot be decoded. A predicted mask of another size than gold's
     is resized (nearest) to gold's, and counted.
     """
-    scores = compare_each(gold, [drawn_by(prediction)], num_frames)[0]
+    scores = compare_all(gold, [predicted_masks(prediction)], num_frames)[0]
     if scores.bad is not None:
         raise BadMask(scores.bad)
     return scores
 
 
-def compare_each(gold: Frames, drawings: Sequence[Drawn], num_frames: int | None) -> list[MaskScores]:
+def compare_all(gold: Frames, drawings: Sequence[PredictedMasks], num_frames: int | None) -> list[MaskScores]:
     """As `compare`, for several predictions, with every gold mask read once; none raises for its masks."""
     length = None if num_frames is None else max(num_frames, max(gold, default=-1) + 1, 1)
     comparisons = [_Comparison(drawn, length) for drawn in drawings]
@@ -106,7 +106,7 @@ def compare_each(gold: Frames, drawings: Sequence[Drawn], num_frames: int | None
 class _Comparison:
     """One prediction while its frames are compared."""
 
-    drawn: Drawn
+    drawn: PredictedMasks
     length: int | None
     """Frames of the video; None = unknown."""
     num_resized: int = 0
@@ -145,7 +145,7 @@ class _Comparison:
         if ours is None or size is None or size_of(ours) == size:
             return ours
         self.num_resized += 1
-        return masks.resize(masks.drawn(ours), size)
+        return masks.resize(masks.to_array(ours), size)
 
     def scores(self) -> MaskScores:
         """All frames together."""
@@ -163,9 +163,9 @@ class _Comparison:
 
 def _complaint(mask: FrameMask | None) -> str:
     """What is wrong with run lengths that were refused."""
-    assert isinstance(mask, Runs), mask
+    assert isinstance(mask, RunLengths), mask
     try:
-        masks.drawn(mask)
+        masks.to_array(mask)
     except ValueError as error:
         return str(error)
     raise AssertionError(f"run lengths that can be drawn were refused: {mask}")

@@ -27,19 +27,19 @@ def right_in_time(case: Case, threshold: float = 0.5) -> float:
 
 def all_three(case: Case, threshold: float = 0.5) -> float:
     """1 if the answer is right and both tIoU and J&F reach the threshold."""
-    return _right_and_shown(case, _masks(case).mean("jf"), threshold)
+    return _right_with_evidence(case, _masks(case).mean("jf"), threshold)
 
 
-def all_three_held(case: Case, threshold: float = 0.5) -> float | None:
+def all_three_on_evidence_frames(case: Case, threshold: float = 0.5) -> float | None:
     """As `all_three`, with J&F over the frames that hold evidence; None where no frame does.
 
     Over all frames an empty mask has the share of frames without evidence for its J&F, which may reach the threshold.
     """
     in_space = _masks(case).mean_where_gold("jf")
-    return None if in_space is None else _right_and_shown(case, in_space, threshold)
+    return None if in_space is None else _right_with_evidence(case, in_space, threshold)
 
 
-def _right_and_shown(case: Case, in_space: float, threshold: float) -> float:
+def _right_with_evidence(case: Case, in_space: float, threshold: float) -> float:
     in_time = tiou(case.predicted_spans, case.gold_spans) >= threshold
     return accuracy(case) * in_time * (in_space >= threshold)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evqa.metrics.intervals import cluster_interval
-from evqa.schema import Record
+from evqa.schema import StrictRecord
 
 State = Literal["scored", "missing", "failed", "unparsed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -62,7 +62,7 @@ class Column(NamedTuple):
         return Column(self.values[places], self.states[places])
 
 
-class Mean(Record):
+class Mean(StrictRecord):
     """A metric over questions."""
 
     unit: Literal["fraction"] = "fraction"

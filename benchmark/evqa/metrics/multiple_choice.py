@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from evqa.metrics.answer import accuracy
-from evqa.metrics.case import Case, Metric, Need, Preset
+from evqa.metrics.case import Case, GoldField, Metric, Preset
 from evqa.metrics.means import Mean, State
 
-ALL: tuple[Need, ...] = ("answer", "time_choice", "mask_choice")
+ALL: tuple[GoldField, ...] = ("answer", "time_choice", "mask_choice")
 OURS = "this benchmark"
 ORIGINAL = "ST-Evidence, eval_st_evidence_mcq.py"
 
@@ -37,7 +37,7 @@ def all_right(case: Case) -> float:
 
 
 def _row(
-    needs: tuple[Need, ...], value: Callable[[Case], float], definition: str, drops: frozenset[State] | None = None
+    needs: tuple[GoldField, ...], value: Callable[[Case], float], definition: str, drops: frozenset[State] | None = None
 ) -> Metric:
     source = OURS if drops is None else ORIGINAL
     return Metric(
@@ -45,7 +45,7 @@ def _row(
         value=value,
         definition=definition,
         source=source,
-        drops=drops or frozenset(),
+        excluded_states=drops or frozenset(),
     )
 
 

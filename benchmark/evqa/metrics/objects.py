@@ -72,5 +72,5 @@ def _mask(frames: Frames, index: int) -> FrameMask | None:
 def _score(predicted: FrameMask | None, gold: FrameMask | None) -> FrameScore:
     """Of a frame, the predicted mask in gold's size."""
     if predicted is not None and gold is not None and size_of(predicted) != size_of(gold):
-        predicted = masks.resize(masks.drawn(predicted), size_of(gold))
+        predicted = masks.resize(masks.to_array(predicted), size_of(gold))
     return score_frame(predicted, gold)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from evqa import suggestions
 from evqa.metrics import METRICS, in_space
 from evqa.metrics.answer import accuracy, reads_as_right
-from evqa.metrics.case import Case, Metric, Need, Preset
+from evqa.metrics.case import Case, GoldField, Metric, Preset
 from evqa.metrics.multiple_choice import CHOICE_PRESETS
 from evqa.metrics.published import PUBLISHED
 from evqa.metrics.spatial import MaskScores, Which
@@ -62,12 +62,12 @@ def mask_files(which: Which) -> Callable[[Case], float | None]:
     return value
 
 
-def _row(need: Need, value: Callable[[Case], float | None], definition: str) -> Metric:
+def _row(need: GoldField, value: Callable[[Case], float | None], definition: str) -> Metric:
     return Metric(
         needs=(need,),
         value=value,
         gold_optional=need != "masks",
-        as_written=True,
+        reads_literal=True,
         definition=definition,
         source=SOURCE,
     )
@@ -112,5 +112,5 @@ OWN_CHOICES = ("mcq", "st-evidence-mcq")
 def preset(name: str) -> Preset:
     """The preset of this name."""
     if name not in PRESETS:
-        raise suggestions.unknown("preset", name, PRESETS)
+        raise suggestions.unknown_name_message("preset", name, PRESETS)
     return PRESETS[name]

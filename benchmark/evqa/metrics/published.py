@@ -12,7 +12,7 @@ from functools import partial
 
 from evqa.metrics import in_space, in_time, ranked
 from evqa.metrics.answer import accuracy
-from evqa.metrics.case import Case, Metric, Need, Preset
+from evqa.metrics.case import Case, GoldField, Metric, Preset
 from evqa.metrics.grounded_qa import arithmetic_mean, log_geometric_mean, mean_reached
 from evqa.metrics.joint import both
 from evqa.metrics.means import Mean, State
@@ -28,12 +28,12 @@ MAX_WINDOWS = 10
 """So many windows of a query count in QVHighlights."""
 
 NOTHING: frozenset[State] = frozenset()
-ANSWER: tuple[Need, ...] = ("answer",)
-SPANS: tuple[Need, ...] = ("spans",)
-MASKS: tuple[Need, ...] = ("masks",)
-BOXES: tuple[Need, ...] = ("boxes",)
-ANSWER_SPANS: tuple[Need, ...] = ("answer", "spans")
-ALL: tuple[Need, ...] = ("answer", "spans", "masks")
+ANSWER: tuple[GoldField, ...] = ("answer",)
+SPANS: tuple[GoldField, ...] = ("spans",)
+MASKS: tuple[GoldField, ...] = ("masks",)
+BOXES: tuple[GoldField, ...] = ("boxes",)
+ANSWER_SPANS: tuple[GoldField, ...] = ("answer", "spans")
+ALL: tuple[GoldField, ...] = ("answer", "spans", "masks")
 
 
 def at_least(value: Value, threshold: float) -> Value:
@@ -47,9 +47,9 @@ def above(value: Value, threshold: float) -> Value:
 
 
 def _metric(
-    source: str, needs: tuple[Need, ...], value: Value, definition: str, *, drops: frozenset[State] = NOTHING
+    source: str, needs: tuple[GoldField, ...], value: Value, definition: str, *, drops: frozenset[State] = NOTHING
 ) -> Metric:
-    return Metric(needs=needs, value=value, definition=definition, source=source, drops=drops)
+    return Metric(needs=needs, value=value, definition=definition, source=source, excluded_states=drops)
 
 
 first_iou = in_time(first_to_best(hull_iou))
@@ -60,7 +60,7 @@ set_iou = in_time(tiou)
 """IoU of the merged sets of spans."""
 tube = in_space(lambda masks, _: masks.tube(), "j")
 """vIoU of the masks through time."""
-held_j = in_space(MaskScores.mean_where_gold, "j")
+j_on_evidence_frames = in_space(MaskScores.mean_where_gold, "j")
 """J over the frames that hold evidence."""
 
 
@@ -69,7 +69,7 @@ def tube_of_boxes(case: Case) -> float | None:
     return case.tube_iou
 
 
-def held_boxes(case: Case) -> float | None:
+def carried_forward_boxes(case: Case) -> float | None:
     """Box IoU over the frames that gold has a box in."""
     return case.box_iou
 
@@ -161,7 +161,7 @@ CHARADES_STA = {
 
 def v_star_mean(case: Case) -> float | None:
     """AM: mean of accuracy, IoU of the first span, and J over the frames that hold evidence."""
-    in_space = held_j(case)
+    in_space = j_on_evidence_frames(case)
     return None if in_space is None else arithmetic_mean(accuracy(case), first_iou(case), in_space)
 
 
@@ -170,14 +170,16 @@ V_STAR = {
     "Acc": _vstar(ANSWER, accuracy, "right; options stand for its judge of open answers"),
     "m_tIoU": _vstar(SPANS, first_iou, "IoU of the first span"),
     "R1@0.3": _vstar(SPANS, at_least(first_iou, 0.3), "IoU at least 0.3"),
-    "m_vIoU": _vstar(MASKS, held_j, "J over the frames that hold evidence"),
-    "m_vIoU box": _vstar(BOXES, held_boxes, "box IoU over the frames that gold has a box in"),
+    "m_vIoU": _vstar(MASKS, j_on_evidence_frames, "J over the frames that hold evidence"),
+    "m_vIoU box": _vstar(BOXES, carried_forward_boxes, "box IoU over the frames that gold has a box in"),
     "AM": _vstar(ALL, v_star_mean, "mean of Acc, IoU and J over the frames that hold evidence"),
     "Acc & tIoU": _vstar(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.3)), "right, and tIoU at least 0.3"),
-    "Acc & vIoU": _vstar(("answer", "masks"), both(accuracy, at_least(held_j, 0.1)), "right, and vIoU at least 0.1"),
+    "Acc & vIoU": _vstar(
+        ("answer", "masks"), both(accuracy, at_least(j_on_evidence_frames, 0.1)), "right, and vIoU at least 0.1"
+    ),
     "all three": _vstar(
         ALL,
-        both(accuracy, at_least(first_iou, 0.3), at_least(held_j, 0.1)),
+        both(accuracy, at_least(first_iou, 0.3), at_least(j_on_evidence_frames, 0.1)),
         "right, tIoU at least 0.3 and vIoU at least 0.1",
     ),
 }
@@ -194,7 +196,9 @@ _zero = partial(_metric, "VideoZeroBench, masks for boxes")
 VIDEO_ZERO_BENCH = {
     "L3": _zero(ANSWER, accuracy, "right"),
     "L4": _zero(ANSWER_SPANS, both(accuracy, above(set_iou, 0.3)), "right, and tIoU above 0.3"),
-    "L5": _zero(ALL, both(accuracy, above(set_iou, 0.3), above(held_j, 0.3)), "right, tIoU and vIoU above 0.3"),
+    "L5": _zero(
+        ALL, both(accuracy, above(set_iou, 0.3), above(j_on_evidence_frames, 0.3)), "right, tIoU and vIoU above 0.3"
+    ),
 }
 
 _stvg = partial(_metric, "VidSTG (Zhang et al. 2020), HC-STVG (Tang et al. 2021)")

@@ -11,7 +11,7 @@ import numpy as np
 
 from evqa import masks
 from evqa.metrics.boundary import compare, f_measure, size_of
-from evqa.native import Counts, FrameMask, Runs
+from evqa.native import BoundaryCounts, FrameMask, RunLengths
 
 Which = Literal["j", "f", "jf"]
 """Region J, outline F, or their mean."""
@@ -22,7 +22,7 @@ def region_j(predicted: FrameMask, gold: FrameMask) -> float:
     return j_measure(compare(predicted, gold))
 
 
-def j_measure(counts: Counts) -> float:
+def j_measure(counts: BoundaryCounts) -> float:
     """J: pixels in both over pixels in either, 1 where there are none."""
     union = counts.first + counts.second - counts.both
     return counts.both / union if union else 1.0
@@ -62,8 +62,8 @@ def score_frame(predicted: FrameMask | None, gold: FrameMask | None) -> FrameSco
 
 
 @functools.lru_cache(maxsize=64)
-def _empty(size: tuple[int, int]) -> Runs:
-    return masks.joined([masks.encode(np.zeros(size, dtype=np.bool_))])
+def _empty(size: tuple[int, int]) -> RunLengths:
+    return masks.merged_runs([masks.encode(np.zeros(size, dtype=np.bool_))])
 
 
 class UnknownLengthError(ValueError):

@@ -14,16 +14,16 @@ from typing import Any, cast
 
 from evqa import cores, suggestions, zoo
 from evqa.models.api_rows import API_MODELS
-from evqa.models.base import Formatted, Model
+from evqa.models.base import FormattedModel, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.options import ModelOptions
 from evqa.models.row import Dialect as Dialect
-from evqa.models.row import ModelRow as ModelRow
+from evqa.models.row import ModelSpec as ModelSpec
 from evqa.models.row import Setting as Setting
 
 UNIPIXEL = "unipixel.chat:UniPixelChat"
 
-SHARED = {"frames": "evqa.models.frames:FramePolicy", "calling": "evqa.models.api:Calling"}
+SHARED = {"frames": "evqa.models.frames:FramePolicy", "calling": "evqa.models.api:RequestSettings"}
 """Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""
 
 COUNTS = (
@@ -45,16 +45,16 @@ OURS = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
 
 
-def _unipixel(checkpoint: str, about: str, method: str = "single-turn") -> ModelRow:
+def _unipixel(checkpoint: str, about: str, method: str = "single-turn") -> ModelSpec:
     """A row of our model with the published frame policy: one frame a second, at most 128."""
     arguments: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128}
-    return ModelRow(
+    return ModelSpec(
         adapter=UNIPIXEL, arguments=arguments, extra="models", dialect="trained", about=about, method=method
     )
 
 
-MODELS: dict[str, ModelRow] = {
-    "tiny": ModelRow(
+MODELS: dict[str, ModelSpec] = {
+    "tiny": ModelSpec(
         adapter=UNIPIXEL,
         arguments={"checkpoint": "tiny"},
         extra="models",
@@ -65,7 +65,7 @@ MODELS: dict[str, ModelRow] = {
     "unipixel-7b": _unipixel("unipixel-7b", "UniPixel 7B as published, without evidence training", "grounded-turns"),
     "st-evidence-3b": _unipixel("st-evidence-3b", "UniPixel 3B tuned on ST-Evidence-Instruct"),
     "st-evidence-7b": _unipixel("st-evidence-7b", "UniPixel 7B tuned on ST-Evidence-Instruct"),
-    "scripted": ModelRow(
+    "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
         dialect="trained",
         about="replies from a JSON file: give the path of the file as the model",
@@ -75,7 +75,7 @@ MODELS: dict[str, ModelRow] = {
 }
 
 
-def row(name: str) -> ModelRow:
+def model_spec(name: str) -> ModelSpec:
     """The row of a model.
 
     Args:
@@ -92,19 +92,19 @@ def row(name: str) -> ModelRow:
     if name.endswith(".json"):
         return _row_of_replies(name)
     if zoo.is_hub_id(name) and not suggestions.near_matches(name, [*MODELS, *zoo.hub_ids()]):
-        zoo.locate(name)  # its error says where it was searched
+        zoo.locate_checkpoint(name)  # its error says where it was searched
     raise _unknown(name)
 
 
-def _row_of_published(name: str) -> ModelRow | None:
+def _row_of_published(name: str) -> ModelSpec | None:
     """The first row whose checkpoint has this Hugging Face id; None = no row has."""
-    if not zoo.is_hub_id(name) or (checkpoint := zoo.published(name)) is None:
+    if not zoo.is_hub_id(name) or (checkpoint := zoo.published_row(name)) is None:
         return None
     rows = (row for row in MODELS.values() if isinstance(row.arguments.get("checkpoint"), str))
-    return next((row for row in rows if zoo.published(str(row.arguments["checkpoint"])) is checkpoint), None)
+    return next((row for row in rows if zoo.published_row(str(row.arguments["checkpoint"])) is checkpoint), None)
 
 
-def _row_of_replies(name: str) -> ModelRow:
+def _row_of_replies(name: str) -> ModelSpec:
     if not Path(name).is_file():
         raise ValueError(f"no such file: {name}; expected a .json file of replies")
     return replace(MODELS["scripted"], arguments={"replies": Path(name)})
@@ -118,7 +118,9 @@ def _unknown(name: str) -> ValueError:
             f"a checkpoint has config.json with a model_type, and safetensors"
         )
     more = "; or give a Hugging Face id, an existing folder with a checkpoint, or a .json file of replies"
-    return suggestions.unknown("model", name, MODELS, aliases=zoo.hub_ids() if "/" in name else (), more=more)
+    return suggestions.unknown_name_message(
+        "model", name, MODELS, aliases=zoo.hub_ids() if "/" in name else (), more=more
+    )
 
 
 def _state_of_config(folder: Path) -> str:
@@ -130,11 +132,11 @@ def check_weights(name: str) -> None:
 
     A model whose package is not installed passes: `build` names the package.
     """
-    found = row(name)
+    found = model_spec(name)
     checkpoint = found.arguments.get("checkpoint")
     package = PACKAGE.get(found.extra or "")
     if isinstance(checkpoint, str) and (package is None or _is_installed(package)):
-        zoo.locate(checkpoint)
+        zoo.locate_checkpoint(checkpoint)
 
 
 def _is_installed(package: str) -> bool:
@@ -142,21 +144,21 @@ def _is_installed(package: str) -> bool:
     return bool(sys.modules.get(package)) or importlib.util.find_spec(package) is not None
 
 
-def _row_of_folder(name: str) -> ModelRow:
+def _row_of_folder(name: str) -> ModelSpec:
     """A checkpoint in a folder: a toy (its config has a note) sees what "tiny" sees."""
-    like = MODELS["tiny"] if zoo.note(name) else MODELS["st-evidence-3b"]
+    like = MODELS["tiny"] if zoo.checkpoint_note(name) else MODELS["st-evidence-3b"]
     arguments = {**like.arguments, "checkpoint": name}
     return replace(like, arguments=arguments, about=f"the checkpoint in {name}")
 
 
 def build(name: str, **overrides: Setting) -> Model:
     """Make a model; `overrides` replace arguments of its row. `ValueError`: what is unknown or missing."""
-    found = row(name)
+    found = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
-    cores.quieten()
+    cores.set_openmp_wait_policy()
     make = _adapter(name, found)
-    cores.apply()
+    cores.set_num_threads()
     shared = _shared(make)
     settings = renamed_settings(_settings(make), overrides)
     _check(name, make, settings)
@@ -169,16 +171,16 @@ def build(name: str, **overrides: Setting) -> Model:
 
 def reply_dialect(model: Model) -> Dialect:
     """The form in which a built model is asked to reply: its own, that of the row of its name, else JSON."""
-    if isinstance(model, Formatted):
+    if isinstance(model, FormattedModel):
         return model.dialect
     found = row_or_none(model.name)
     return "json" if found is None else found.dialect
 
 
-def row_or_none(name: str) -> ModelRow | None:
-    """As `row`; None for a name in no table, such as that of a model which was built by hand."""
+def row_or_none(name: str) -> ModelSpec | None:
+    """As `model_spec`; None for a name in no table, such as that of a model which was built by hand."""
     try:
-        return row(name)
+        return model_spec(name)
     except ValueError:
         return None
 
@@ -199,12 +201,12 @@ def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, se
 
 def has_setting(name: str, setting: str) -> bool:
     """Whether a model can be built with a setting."""
-    return setting in _settings(_adapter(name, row(name)))
+    return setting in _settings(_adapter(name, model_spec(name)))
 
 
 def is_behind_api(name: str) -> bool:
     """Whether a server computes a model's replies."""
-    return "calling" in _shared(_adapter(name, row(name)))
+    return "calling" in _shared(_adapter(name, model_spec(name)))
 
 
 def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
@@ -229,7 +231,7 @@ def _shared(make: Callable[..., object]) -> dict[str, type[Any]]:
     return {one: cast("type[Any]", adapter(SHARED[one], needed_by="a model", extra=None)) for one in taken}
 
 
-def _adapter(name: str, found: ModelRow) -> Callable[..., Any]:
+def _adapter(name: str, found: ModelSpec) -> Callable[..., Any]:
     return adapter(found.adapter, needed_by=f"model {name!r}", extra=found.extra)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from evqa.models import retry
-from evqa.models.base import Message, ModelError, ModelStop, Reply
-from evqa.models.body import Tokens
+from evqa.models.base import Message, ModelError, Reply, RunAborted
+from evqa.models.body import TokenUsage
 from evqa.models.budget import Budget, Prices
-from evqa.models.keys import Key
+from evqa.models.keys import SecretKey
 from evqa.models.retry import Backoff, RetryPolicy, TemporaryError
 from evqa.schema import Finish, Usage
 
@@ -27,7 +27,7 @@ MAX_REFUSED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calling:
+class RequestSettings:
     """Settings of every model behind an API that decide when and at which price a reply comes, and never which."""
 
     timeout: float = 180.0
@@ -52,32 +52,32 @@ class Calling:
     """Tokens of a prompt up to which the prices hold."""
 
 
-class Answer(NamedTuple):
+class ApiReply(NamedTuple):
     """One answer of a server, understood."""
 
     reply: Reply
     """Without usage."""
     input_tokens: int | None
     output_tokens: int | None
-    served: str | None = None
+    model_version: str | None = None
     states_usage: bool = True
     """Whether it is a reply, whose tokens the server has to tell; an error that stands for a refusal is none."""
 
 
 @contextmanager
-def stated_tokens(tokens: Tokens) -> Generator[None]:
+def stated_tokens(tokens: TokenUsage) -> Generator[None]:
     """Errors about a reply carry the tokens that it states, which are paid for whatever the reply is worth."""
     try:
         yield
-    except (TemporaryError, ModelError, ModelStop) as error:
-        if tokens != Tokens() or not error.may_be_charged:
+    except (TemporaryError, ModelError, RunAborted) as error:
+        if tokens != TokenUsage() or not error.may_be_charged:
             error.tokens = tokens
         raise
 
 
 def answer(
-    text: str, finish: Finish, tokens: Tokens, served: str | None, *, reason: str = "", is_greedy: bool = False
-) -> Answer:
+    text: str, finish: Finish, tokens: TokenUsage, served: str | None, *, reason: str = "", is_greedy: bool = False
+) -> ApiReply:
     """The answer that a reply with status 200 holds; one that broke off or says nothing raises `TemporaryError`.
 
     Args:
@@ -95,13 +95,15 @@ def answer(
     if not text.strip() and finish in {"stop", "unknown"}:
         about = f" ({reason})" if reason and finish == "unknown" else ""
         raise TemporaryError(f"the reply is empty{about}", is_once=is_greedy)
-    return Answer(Reply(text, finish=finish), tokens.input, tokens.output, served)
+    return ApiReply(Reply(text, finish=finish), tokens.input, tokens.output, served)
 
 
-class Caller:
+class ApiClient:
     """Sends requests within a budget, and again where that may help."""
 
-    def __init__(self, calling: Calling, key: Key, known: Prices | None = None, max_output: int | None = None) -> None:
+    def __init__(
+        self, calling: RequestSettings, key: SecretKey, known: Prices | None = None, max_output: int | None = None
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
@@ -131,7 +133,7 @@ class Caller:
         self._key = key
         self._refused = _Refused()
 
-    def reply(self, messages: Sequence[Message], request: Callable[[], Answer]) -> Reply:
+    def reply(self, messages: Sequence[Message], request: Callable[[], ApiReply]) -> Reply:
         """The reply to a conversation, with what it took; the key is hidden in its text.
 
         What empty replies before it took is part of that; where none says anything, it is in the error's `usage`.
@@ -140,47 +142,47 @@ class Caller:
         paid: list[Usage] = []
         try:
             answer, tries = self.call(lambda: self._attempt(request, paid), seed=_seed(messages))
-        except (ModelError, ModelStop) as error:
+        except (ModelError, RunAborted) as error:
             error.usage = _together(paid) if paid else None
-            error.partial = self._key.hide(error.partial)
+            error.partial = self._key.redact(error.partial)
             raise
         self._refused.end()
         seconds = round(time.perf_counter() - started, 3)
-        served = self._key.hide(answer.served) if answer.served else None
+        served = self._key.redact(answer.model_version) if answer.model_version else None
         usage = _together(paid).model_copy(update={"seconds": seconds, "tries": tries, "served": served})
-        return replace(answer.reply, text=self._key.hide(answer.reply.text), usage=usage)
+        return replace(answer.reply, text=self._key.redact(answer.reply.text), usage=usage)
 
     def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
         """The result of a request that is sent again where that may help, and how many tries it took.
 
-        `ModelStop`: the server has refused several requests alike, and none has succeeded.
+        `RunAborted`: the server has refused several requests alike, and none has succeeded.
         """
         try:
             return retry.call(request, self.retries, seed=seed, backoff=self.backoff)
         except ModelError as error:
             if error.is_refused_request and self._refused.add(str(error)):
-                raise ModelStop(
+                raise RunAborted(
                     f"{error}; {MAX_REFUSED} requests were refused alike and none has succeeded, so that the run ends"
                 ) from None
             raise
 
-    def _attempt(self, request: Callable[[], Answer], paid: list[Usage]) -> Answer:
+    def _attempt(self, request: Callable[[], ApiReply], paid: list[Usage]) -> ApiReply:
         """One request, once the budget allows it; what it took is appended to `paid`."""
-        self.budget.admit()
+        self.budget.acquire()
         usage: Usage | None = None
         is_reply = False
         try:
             answer = request()
             is_reply = answer.states_usage
             usage = self._usage(answer.input_tokens, answer.output_tokens)
-        except (TemporaryError, ModelError, ModelStop) as error:
+        except (TemporaryError, ModelError, RunAborted) as error:
             is_reply = error.tokens is not None
             if error.tokens is not None or error.may_be_charged:
                 usage = self._usage(*(error.tokens or (None, None)))
             raise
         finally:
             paid += [usage] if usage is not None else []
-            self.budget.settle(usage, is_reply=is_reply)
+            self.budget.release(usage, is_reply=is_reply)
         return answer
 
     def _usage(self, input_tokens: int | None, output_tokens: int | None) -> Usage:
@@ -216,7 +218,7 @@ class _Refused:
             self._counts = None
 
 
-def _prices(calling: Calling, known: Prices) -> Prices:
+def _prices(calling: RequestSettings, known: Prices) -> Prices:
     """The prices that are given, and of the list those that are not."""
     if calling.price_in is None and calling.price_out is None:
         return known

@@ -10,13 +10,13 @@ rather than a guess.
 
 from __future__ import annotations
 
-from evqa.models.row import ModelRow, Setting
+from evqa.models.row import ModelSpec, Setting
 
 OPENAI = "evqa.models.openai_api:OpenAIChat"
 GEMINI = "evqa.models.gemini_api:GeminiChat"
 
 
-def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelRow:
+def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {
         "model_id": model_id,
         "api": "openai",
@@ -24,15 +24,15 @@ def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelRow:
         "max_frames": 32,
         "max_side": 512,
     }
-    return ModelRow(adapter=OPENAI, arguments=settings | arguments, extra="api", dialect="json", about=about)
+    return ModelSpec(adapter=OPENAI, arguments=settings | arguments, extra="api", dialect="json", about=about)
 
 
-def _reasoning(model_id: str, about: str, **arguments: Setting) -> ModelRow:
+def _reasoning(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
     """A model that reasons before it replies: no temperature, and another name for the number of tokens."""
     return _openai(model_id, about, token_field="max_completion_tokens", max_tokens=16384, **arguments)
 
 
-def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelRow:
+def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {
         "model_id": model_id,
         "video": "file",
@@ -43,10 +43,10 @@ def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelRow:
         "max_tokens": 9218,
         "timeout": 300.0,
     }
-    return ModelRow(adapter=GEMINI, arguments=settings | arguments, extra="api", dialect="json", about=about)
+    return ModelSpec(adapter=GEMINI, arguments=settings | arguments, extra="api", dialect="json", about=about)
 
 
-API_MODELS: dict[str, ModelRow] = {
+API_MODELS: dict[str, ModelSpec] = {
     "gpt-4o": _openai(
         "gpt-4o",
         "GPT-4o by OpenAI's API (key: OPENAI_API_KEY)",

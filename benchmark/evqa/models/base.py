@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from evqa.models.row import Dialect
-from evqa.schema import Ask, Finish, Prediction, Track, Usage
+from evqa.schema import AnswerField, Finish, Prediction, Track, Usage
 
 
 class ModelError(Exception):
@@ -26,7 +26,7 @@ class ModelError(Exception):
     """Whether the server refuses what it is sent, so that like requests will fail alike."""
 
 
-class ModelStop(Exception):
+class RunAborted(Exception):
     """No further call can succeed (the key is refused, the budget spent); a run ends, and what is done stays."""
 
     usage: Usage | None = None
@@ -34,7 +34,7 @@ class ModelStop(Exception):
     partial: str = ""
     tokens: tuple[int | None, int | None] | None = None
     may_be_charged: bool = False
-    begun: Prediction | None = None
+    prediction: Prediction | None = None
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
 
@@ -45,7 +45,7 @@ WORDS_ONLY = (
 
 
 @dataclass(frozen=True)
-class Place:
+class PointOrBox:
     """An object that is pointed at in one frame of a clip."""
 
     at: tuple[float, ...]
@@ -59,7 +59,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoPart:
     """A video as a part of a message. The model samples it by its own frame policy (see `Model.settings`).
 
     Places and regions are for models that can be pointed at objects (ours); others take words only.
@@ -67,27 +67,27 @@ class Clip:
 
     path: Path
     """A video file or a folder of frames."""
-    places: tuple[Place, ...] = ()
+    prompts: tuple[PointOrBox, ...] = ()
     """What the `<|ref|>` in the text behind the clip stand for, in order."""
     regions: tuple[Track, ...] = ()
     """Objects by their masks; the text behind the clip calls them [1], [2], ..."""
 
-    def in_words(self) -> Path:
+    def require_no_prompts(self) -> Path:
         """The path, for a model that takes words only; a `ValueError` where the clip points at objects."""
-        if self.places or self.regions:
+        if self.prompts or self.regions:
             raise ValueError(f"this model {WORDS_ONLY}")
         return self.path
 
 
 @dataclass(frozen=True)
-class Still:
+class ImagePart:
     """One picture as a part of a message."""
 
     path: Path
     """A PNG or JPEG file."""
 
 
-Part = str | Clip | Still
+Part = str | VideoPart | ImagePart
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class Message:
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[Part, ...]
-    json_keys: tuple[Ask, ...] = ()
+    answer_fields: tuple[AnswerField, ...] = ()
     """Where the prompt asks for one JSON object, what it holds: a model that can be held to a schema is held to it."""
 
 
 @dataclass(frozen=True)
-class Masks:
+class VideoMasks:
     """Masks that came with a reply, one track per `<|seg|>` in order."""
 
     tracks: tuple[Track, ...]
@@ -118,29 +118,29 @@ class Reply:
     """What a model said, with the masks it drew where it can draw."""
 
     text: str
-    masks: Masks | None = None
+    masks: VideoMasks | None = None
     usage: Usage | None = None
     finish: Finish = "stop"
-    letters: Mapping[str, float] | None = None
+    option_logprobs: Mapping[str, float] | None = None
     """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
     temperature; None where it does not, or the model does not say."""
 
 
 @runtime_checkable
-class Concurrent(Protocol):
+class ConcurrentModel(Protocol):
     """A model that may be asked by several threads at once, such as one behind an API."""
 
     concurrency: int
     """How many calls at once are worth while."""
 
 
-def at_once(model: object) -> int:
+def concurrency_of(model: object) -> int:
     """How many samples a model is asked at once."""
-    return model.concurrency if isinstance(model, Concurrent) else 1
+    return model.concurrency if isinstance(model, ConcurrentModel) else 1
 
 
 @runtime_checkable
-class Formatted(Protocol):
+class FormattedModel(Protocol):
     """A model that states in which form it replies, whatever its name."""
 
     dialect: Dialect
@@ -148,19 +148,19 @@ class Formatted(Protocol):
 
 
 @runtime_checkable
-class Pointable(Protocol):
+class VisualPromptable(Protocol):
     """A model that takes the places and regions of a clip."""
 
-    def find(self, clip: Clip) -> Masks:
+    def segment_prompts(self, clip: VideoPart) -> VideoMasks:
         """The objects that a clip's places point at, followed through every frame: one track each."""
         ...
 
 
 @runtime_checkable
-class Sampling(Protocol):
+class FrameTimes(Protocol):
     """A model that does not tell itself which moments its frames show, so that the prompt has to."""
 
-    def shown(self, clip: Clip) -> Sequence[float]:
+    def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the frames that it is shown of a clip."""
         ...
 

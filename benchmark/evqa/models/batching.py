@@ -58,7 +58,7 @@ class Batcher(Generic[Item, Result]):
             self._changed.notify_all()
         while self._is_my_turn(future):
             try:
-                self._settle(self._next())
+                self._release_waiters(self._next())
             finally:
                 with self._changed:
                     self._is_computing = False
@@ -74,11 +74,11 @@ class Batcher(Generic[Item, Result]):
             self._is_computing = True
             return True
 
-    def _settle(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+    def _release_waiters(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         if not self._is_settled(batch):
             half = len(batch) // 2
-            self._settle(batch[:half])
-            self._settle(batch[half:])
+            self._release_waiters(batch[:half])
+            self._release_waiters(batch[half:])
 
     def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
         """Compute a batch; False where it failed as its halves may not."""

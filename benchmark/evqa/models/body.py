@@ -43,7 +43,7 @@ FINISHES: dict[Finish, tuple[str, ...]] = {
 _FINISH_OF: dict[str, Finish] = {name: finish for finish, names in FINISHES.items() for name in names}
 
 
-class Tokens(NamedTuple):
+class TokenUsage(NamedTuple):
     """Tokens of a reply; None = the server does not say, or not readably."""
 
     input: int | None = None
@@ -126,7 +126,7 @@ def finish(reason: object) -> Finish:
     return _FINISH_OF.get(reason.strip().lower().rpartition(".")[2].replace("-", "_"), "unknown")
 
 
-def tokens(prompt: int | None, written: int | None, total: int | None) -> Tokens:
+def tokens(prompt: int | None, written: int | None, total: int | None) -> TokenUsage:
     """The tokens of a reply from what a server counts.
 
     Where the total is larger than both together, what is left is charged as output: some servers leave reasoning out
@@ -136,7 +136,7 @@ def tokens(prompt: int | None, written: int | None, total: int | None) -> Tokens
         written = max(written or 0, total - prompt)
     elif prompt is None and written is not None and total is not None and total >= written:
         prompt = total - written
-    return Tokens() if not prompt and not written else Tokens(prompt, written)
+    return TokenUsage() if not prompt and not written else TokenUsage(prompt, written)
 
 
 def _merged(pairs: list[tuple[str, object]]) -> Json:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from evqa.models.base import ModelStop
-from evqa.schema import Prediction, Spending, Usage
+from evqa.models.base import RunAborted
+from evqa.schema import Prediction, TotalUsage, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def usages(prediction: Prediction, prices: Prices) -> list[Usage]:
     ]
 
 
-MAX_BLIND = 3
+MAX_UNPRICED = 3
 """Requests in a row, from the first on, that may leave open what they took (a filter's refusal does, a cut reply)."""
 
 
@@ -91,7 +91,7 @@ class Budget:
         self._gap = 60.0 / rpm if rpm is not None else 0.0
         self._clock, self._sleep = clock, sleep
         self._free = threading.Condition()
-        self._spent = Spending()
+        self._spent = TotalUsage()
         self._largest_cost, self._largest_tokens = 0.0, 0
         """Of the dearest reply so far: what the next one is taken to cost."""
         self._output_cost, self._output_tokens = output_cost, output_tokens
@@ -105,19 +105,19 @@ class Budget:
         self._next_slot = float("-inf")
 
     @property
-    def spent(self) -> Spending:
+    def spent(self) -> TotalUsage:
         """What was spent, with what was carried over."""
         with self._free:
             return self._spent
 
-    def carry_over(self, earlier: Iterable[Usage]) -> None:
+    def add_earlier(self, earlier: Iterable[Usage]) -> None:
         """Count what earlier calls of the same run spent."""
         with self._free:
             for usage in earlier:
                 self._count(usage)
 
-    def admit(self) -> None:
-        """Wait until a request may be sent; `settle` must follow. `ModelStop`: the budget does not allow another.
+    def acquire(self) -> None:
+        """Wait until a request may be sent; `release` must follow. `RunAborted`: the budget does not allow another.
 
         Where a budget is set, requests go alone until a reply tells what one costs; then each that is under way,
         and each reply that does not tell, is taken to cost as much as the dearest so far. Near the limit, where the
@@ -127,14 +127,14 @@ class Budget:
             while self._in_flight and (self._is_blind() or self._is_near() or self._excess()):
                 self._free.wait()
             if excess := self._excess():
-                raise ModelStop(excess)
+                raise RunAborted(excess)
             self._in_flight += 1
             slot = max(self._clock(), self._next_slot)
             self._next_slot = slot + self._gap
         if (wait := slot - self._clock()) > 0:
             self._sleep(wait)
 
-    def settle(self, usage: Usage | None, *, is_reply: bool = True) -> None:
+    def release(self, usage: Usage | None, *, is_reply: bool = True) -> None:
         """The request has ended; None = nothing is charged for it.
 
         A reply that leaves open what it took ends a run with a limit. A request that may be charged and brought no
@@ -149,7 +149,7 @@ class Budget:
             self._free.notify_all()
 
     def _count(self, usage: Usage) -> None:
-        one = Spending().plus(usage)
+        one = TotalUsage().plus(usage)
         self._spent = self._spent.plus(usage)
         self._largest_cost = max(self._largest_cost, one.cost)
         self._largest_tokens = max(self._largest_tokens, one.tokens)
@@ -192,7 +192,7 @@ class Budget:
         if self._broken:
             return self._broken
         if self.max_cost is not None:
-            if not self._priced and spent.unpriced >= MAX_BLIND:
+            if not self._priced and spent.unpriced >= MAX_UNPRICED:
                 return "no reply says what it cost, so that --max-cost cannot be kept: run without it"
             if spent.cost + (coming + spent.unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
                 return (
@@ -200,7 +200,7 @@ class Budget:
                     f"costs up to ${largest:.4f}; the same command with a higher --max-cost goes on"
                 )
         if self._max_tokens is not None:
-            if not self._counted and self._uncounted >= MAX_BLIND:
+            if not self._counted and self._uncounted >= MAX_UNPRICED:
                 return (
                     "no reply says how many tokens it took, so that --max-total-tokens cannot be kept: run without it"
                 )
@@ -213,7 +213,7 @@ class Budget:
 
 
 @runtime_checkable
-class Metered(Protocol):
+class PricedModel(Protocol):
     """A model whose replies are paid for."""
 
     budget: Budget

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evqa.models.base import Message, Part, Still
-from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, kept_for, mark, still_jpeg
+from evqa.models.base import ImagePart, Message, Part
+from evqa.models.frames import FramePolicy, Jpeg, VideoCache, cache_size, jpegs, still_jpeg, time_mark
 
 Json = dict[str, object]
 
 
-class ChatContent:
+class OpenAIContent:
     """Writes messages; a clip becomes frames, each after its time, as data URLs."""
 
     def __init__(self, policy: FramePolicy, quality: int, threads: int) -> None:
         """`quality` of the JPEG files, 1 to 95; `threads` that ask at once."""
         self._policy, self._quality = policy, quality
-        self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(
-            lambda path: jpegs(path, policy, quality), kept_for(threads)
+        self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
+            lambda path: jpegs(path, policy, quality), cache_size(threads)
         )
 
     def messages(self, messages: Sequence[Message]) -> list[Json]:
@@ -33,12 +33,12 @@ class ChatContent:
     def _pieces(self, part: Part) -> list[Json]:
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
-        if isinstance(part, Still):
+        if isinstance(part, ImagePart):
             return [self._picture(still_jpeg(part.path, self._policy, self._quality))]
         pieces: list[Json] = []
-        for frame in self._frames.get(part.in_words()):
+        for frame in self._frames.get(part.require_no_prompts()):
             if self._policy.time_marks:
-                pieces.append({"type": "text", "text": mark(frame.second)})
+                pieces.append({"type": "text", "text": time_mark(frame.second)})
             pieces.append(self._picture(frame))
         return pieces
 

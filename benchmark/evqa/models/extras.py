@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from evqa.models.body import Json
-from evqa.models.keys import Key
+from evqa.models.keys import SecretKey
 
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})\s*[:=]\s*(.{0,8000})", re.DOTALL)
 """A header as RFC 9110 has it, behind a colon or an equals sign its value."""
@@ -29,14 +29,14 @@ OWN_FIELDS = {
 
 
 @dataclass(frozen=True)
-class Extras:
+class RequestExtras:
     """What a user adds to each request."""
 
     headers: Mapping[str, str]
     body: Json
 
     @classmethod
-    def read(cls, headers: Sequence[str], extra_body: str | None) -> Extras:
+    def read(cls, headers: Sequence[str], extra_body: str | None) -> RequestExtras:
         """From `NAME: VALUE` each and a JSON object; a `ValueError` names what is none, and shows no header's value."""
         return cls(dict(_header(one) for one in headers), _fields(extra_body) if extra_body else {})
 
@@ -48,7 +48,7 @@ class Extras:
         }
         return {name: value for name, value in shown.items() if value}
 
-    def hiding(self, key: Key) -> Key:
+    def hiding(self, key: SecretKey) -> SecretKey:
         """The key, hidden together with the values of the headers."""
         return key.also(self.headers.values())
 

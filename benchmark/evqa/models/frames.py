@@ -49,7 +49,7 @@ class FramePolicy:
         }
 
 
-class Picture(NamedTuple):
+class TimedFrame(NamedTuple):
     """One frame of a clip."""
 
     second: float
@@ -69,16 +69,16 @@ class Jpeg(NamedTuple):
         return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
-def pictures(path: Path, policy: FramePolicy) -> Iterator[Picture]:
+def timed_frames(path: Path, policy: FramePolicy) -> Iterator[TimedFrame]:
     """The frames that a model sees of a clip, in order of time; one is in memory at a time."""
-    video = media.probe(path)
-    for index, image in media.frames(video, media.at_fps(video, policy.fps, policy.max_frames)):
-        yield Picture(round(float(video.times[index]), 3), _fitted(image, policy.max_side))
+    video = media.probe_video(path)
+    for index, image in media.read_frames(video, media.indices_at_fps(video, policy.fps, policy.max_frames)):
+        yield TimedFrame(round(float(video.times[index]), 3), _fitted(image, policy.max_side))
 
 
 def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
     """The same frames as JPEG files; `quality` is 1 to 95."""
-    return tuple(Jpeg(second, _encoded(image, quality)) for second, image in pictures(path, policy))
+    return tuple(Jpeg(second, _encoded(image, quality)) for second, image in timed_frames(path, policy))
 
 
 def still(path: Path, policy: FramePolicy) -> Image.Image:
@@ -91,17 +91,17 @@ def still_jpeg(path: Path, policy: FramePolicy, quality: int) -> Jpeg:
     return Jpeg(0.0, _encoded(still(path, policy), quality))
 
 
-def mark(second: float) -> str:
+def time_mark(second: float) -> str:
     """The time of a frame as a model reads it."""
     return f"[{second:.1f} s]"
 
 
-def kept_for(threads: int) -> int:
+def cache_size(threads: int) -> int:
     """How many clips are kept where so many threads ask at once."""
     return max(KEPT_CLIPS, threads)
 
 
-class ClipCache(Generic[Value]):
+class VideoCache(Generic[Value]):
     """What was made of the last clips, for any number of threads; each clip is made once at a time."""
 
     def __init__(self, make: Callable[[Path], Value], kept: int) -> None:

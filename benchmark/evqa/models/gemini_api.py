@@ -14,14 +14,14 @@ from google import genai
 from google.genai import errors, types
 
 from evqa.models import api, body, keys, prices, wire
-from evqa.models.api import Answer, Caller, Calling
-from evqa.models.base import Message, ModelError, ModelStop, Part, Reply, Still
-from evqa.models.body import Json, Tokens
-from evqa.models.extras import Extras
-from evqa.models.frames import ClipCache, FramePolicy, Jpeg, jpegs, kept_for, mark, still_jpeg
-from evqa.models.keys import Key
+from evqa.models.api import ApiClient, ApiReply, RequestSettings
+from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, RunAborted
+from evqa.models.body import Json, TokenUsage
+from evqa.models.extras import RequestExtras
+from evqa.models.frames import FramePolicy, Jpeg, VideoCache, cache_size, jpegs, still_jpeg, time_mark
+from evqa.models.keys import SecretKey
 from evqa.models.retry import TemporaryError
-from evqa.models.server_errors import Server, describe
+from evqa.models.server_errors import Server, describe_error
 from evqa.models.structured import json_schema
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -60,7 +60,7 @@ class GeminiChat:
         *,
         name: str,
         frames: FramePolicy,
-        calling: Calling,
+        calling: RequestSettings,
         model_id: str,
         base_url: str | None = None,
         video: Literal["file", "frames"] = "file",
@@ -94,22 +94,22 @@ class GeminiChat:
             extra_body: a JSON object with fields of each question; they come before ours.
         """
         self.name, self.concurrency = name, calling.concurrency
-        self._key = keys.of_environment(KEY, name)
-        self._url = wire.plain_url(base_url or GOOGLE)
+        self._key = keys.key_from_environment(KEY, name)
+        self._url = wire.check_base_url(base_url or GOOGLE)
         self._model, self._video, self._structured = model_id, video, structured
         self._policy, self._quality, self._inline_bytes = frames, jpeg_quality, inline_bytes
         self._max_tokens, self._temperature, self._thinking = max_tokens, temperature, thinking_budget
-        self._top_p, self._extras = top_p, Extras.read(header, extra_body)
+        self._top_p, self._extras = top_p, RequestExtras.read(header, extra_body)
         self._server = Server(self._url, self._extras.hiding(self._key), f"{KEY} and --model-id {model_id}")
         known = prices.of("gemini", model_id) if self._url == GOOGLE else None
-        self._caller = Caller(calling, self._server.key, known, max_tokens)
+        self._caller = ApiClient(calling, self._server.key, known, max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        kept = kept_for(self.concurrency)
-        self._frames: ClipCache[tuple[Jpeg, ...]] = ClipCache(
+        kept = cache_size(self.concurrency)
+        self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
             lambda path: jpegs(path, self._policy, self._quality), kept
         )
-        self._uploads: ClipCache[_Upload] = ClipCache(self._upload, kept)
+        self._uploads: VideoCache[_Upload] = VideoCache(self._upload, kept)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -148,11 +148,11 @@ class GeminiChat:
             httpx_client=wire.http_client(timeout),
             retry_options=types.HttpRetryOptions(attempts=1),
         )
-        return genai.Client(api_key=self._key.reveal(), vertexai=False, http_options=options)
+        return genai.Client(api_key=self._key.get_secret_value(), vertexai=False, http_options=options)
 
     def _config(self, messages: Sequence[Message]) -> types.GenerateContentConfig:
         system = "\n".join(str(part) for one in messages if one.role == "system" for part in one.parts)
-        wanted = messages[-1].json_keys if self._structured != "none" else ()
+        wanted = messages[-1].answer_fields if self._structured != "none" else ()
         thinking = None if self._thinking is None else types.ThinkingConfig(thinking_budget=self._thinking)
         return types.GenerateContentConfig(
             system_instruction=system or None,
@@ -170,18 +170,18 @@ class GeminiChat:
         for part in parts:
             if isinstance(part, str):
                 yield {"text": part}
-            elif isinstance(part, Still):
+            elif isinstance(part, ImagePart):
                 picture = still_jpeg(part.path, self._policy, self._quality)
                 yield {"inline_data": {"mime_type": "image/jpeg", "data": picture.content}}
             elif self._video == "file":
-                yield self._file(part.in_words())
+                yield self._file(part.require_no_prompts())
             else:
-                yield from self._pictures(part.in_words())
+                yield from self._pictures(part.require_no_prompts())
 
     def _pictures(self, path: Path) -> Iterator[dict[str, Any]]:
         for frame in self._frames.get(path):
             if self._policy.time_marks:
-                yield {"text": mark(frame.second)}
+                yield {"text": time_mark(frame.second)}
             yield {"inline_data": {"mime_type": "image/jpeg", "data": frame.content}}
 
     def _file(self, path: Path) -> dict[str, Any]:
@@ -228,11 +228,11 @@ class GeminiChat:
         """What an error of a request without a question means."""
         try:
             refusal = self._server.answer(error)
-        except (TemporaryError, ModelError, ModelStop) as failure:
+        except (TemporaryError, ModelError, RunAborted) as failure:
             return failure
         return ModelError(refusal.reply.text)
 
-    def _ask(self, contents: list[dict[str, Any]], config: types.GenerateContentConfig) -> Answer:
+    def _ask(self, contents: list[dict[str, Any]], config: types.GenerateContentConfig) -> ApiReply:
         """One request. The SDK's errors may hold what was sent: none of them is chained."""
         try:
             ask: Any = self._client.models.generate_content
@@ -250,7 +250,7 @@ def _mime_type(path: Path) -> str:
     return kind
 
 
-def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> Answer:
+def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
     """A response understood; its usage is read before anything else.
 
     One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
@@ -267,16 +267,18 @@ def read(content: str, server: Server | None = None, *, is_greedy: bool = False)
         return _understood(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
 
 
-def _understood(response: Json, content: str, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:
+def _understood(response: Json, content: str, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
     server.check(response)
     if not response:
-        error = TemporaryError(f"the server's answer is no GenerateContentResponse: {describe(content).message!r}")
+        error = TemporaryError(
+            f"the server's answer is no GenerateContentResponse: {describe_error(content).message!r}"
+        )
         error.is_refused_request = True
         raise error
     served = body.name(response.get("modelVersion"))
     if block := body.name(body.json_object(response.get("promptFeedback")).get("blockReason")):
         written = tokens.output if tokens.input is None else tokens.output or 0
-        return Answer(Reply(f"blocked: {block}", finish="refusal"), tokens.input, written, served)
+        return ApiReply(Reply(f"blocked: {block}", finish="refusal"), tokens.input, written, served)
     candidate = next(iter(body.objects(response.get("candidates"))), None)
     if candidate is None:
         raise TemporaryError("the reply is empty: the response has no candidate", is_once=is_greedy)
@@ -292,7 +294,7 @@ def _understood(response: Json, content: str, tokens: Tokens, server: Server, *,
     return api.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
 
 
-def _tokens(response: Json) -> Tokens:
+def _tokens(response: Json) -> TokenUsage:
     """What `usageMetadata` counts; thinking is charged as output, what tools gave as input."""
     usage = body.json_object(response.get("usageMetadata"))
     counts = {name: body.count(usage.get(name)) for name in COUNTS}
@@ -304,5 +306,5 @@ def _tokens(response: Json) -> Tokens:
     return body.tokens(prompt, output, counts["totalTokenCount"])
 
 
-UNNAMED = Server("the server", Key("the key", ""), "the settings")
+UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
 """Who replied, where a body is read by itself."""

@@ -22,9 +22,9 @@ from PIL import Image
 
 from evqa import checkpoint_files, media, zoo
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
-from evqa.models.base import Clip, Message, ModelError, Part, Reply, Still
+from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, VideoPart
 from evqa.models.batching import Batcher
-from evqa.models.frames import ClipCache, FramePolicy, Picture, mark, pictures, still
+from evqa.models.frames import FramePolicy, TimedFrame, VideoCache, still, time_mark, timed_frames
 from evqa.models.sampling import Sampling
 from evqa.models.weights import (
     MALFORMED,
@@ -33,7 +33,7 @@ from evqa.models.weights import (
     check_loaded,
     check_size,
     line_of,
-    loading,
+    loading_context,
     tensors_of,
 )
 from evqa.schema import Usage
@@ -54,12 +54,12 @@ TICKS = 1000
 """Frames a second of the video that clips are described as: seconds are exact to a millisecond."""
 
 
-class Prepared(NamedTuple):
+class ProcessorInputs(NamedTuple):
     """A conversation, ready for the processor."""
 
     text: str
     images: list[Image.Image]
-    videos: list[Shown]
+    videos: list[VideoInput]
     draw: int = 0
     """Number of the sampled reply to the same question: each has noise of its own."""
 
@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
         return functools.reduce(lambda so_far, part: zlib.crc32(part, so_far), parts, seed)
 
 
-class Shown(NamedTuple):
+class VideoInput(NamedTuple):
     """A clip for a video processor."""
 
     frames: list[Image.Image]
@@ -112,10 +112,10 @@ class HFChat:
             auto_class: the class of transformers that loads it.
             trust_remote_code: whether code that comes with the weights may run.
         """
-        folder = zoo.locate(checkpoint)
-        row = zoo.published(checkpoint)
+        folder = zoo.locate_checkpoint(checkpoint)
+        row = zoo.published_row(checkpoint)
         if row is not None and row.runs_code:
-            zoo.trusted(checkpoint, folder, trust=trust_remote_code)
+            zoo.require_trust(checkpoint, folder, trust=trust_remote_code)
         check_folder(folder)
         if video == "file" and importlib.util.find_spec("torchvision") is None:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
@@ -127,17 +127,17 @@ class HFChat:
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         _check_token(self._processor, self._model, folder)
         _check_pixels(self._processor, self._model.config, folder)
-        self._ends = _ends(self._model, self._processor.tokenizer, folder)
+        self._ends = _eos_token_ids(self._model, self._processor.tokenizer, folder)
         self._model.generation_config = _decoding(self._model, folder)
-        self._pictures: ClipCache[tuple[Picture, ...]] = ClipCache(
-            lambda path: tuple(pictures(path, self._policy)), kept=2
+        self._pictures: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
+            lambda path: tuple(timed_frames(path, self._policy)), kept=2
         )
-        self._batcher: Batcher[Prepared, Reply] = Batcher(self._replies, batch_size)
+        self._batcher: Batcher[ProcessorInputs, Reply] = Batcher(self._replies, batch_size)
         self._identity = {
             "checkpoint": checkpoint,
             "architecture": type(self._model).__name__,
             "weights": zoo.fingerprint(folder),
-            "revision": zoo.revision(folder),
+            "revision": zoo.installed_revision(folder),
         }
 
     @property
@@ -152,10 +152,10 @@ class HFChat:
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 
-    def shown(self, clip: Clip) -> Sequence[float]:
+    def shown(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the frames, for the prompt to tell: with "file", where the model's own processor does not."""
         tells = self._video == "frames" or self._model.config.model_type in TELLS_TIMES
-        return () if tells else [picture.second for picture in self._pictures.get(clip.in_words())]
+        return () if tells else [picture.second for picture in self._pictures.get(clip.require_no_prompts())]
 
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The reply; it is computed together with what other threads ask meanwhile."""
@@ -177,43 +177,43 @@ class HFChat:
         groups = [drawn[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
         return [reply for group in groups for reply in self._replies(group)]
 
-    def _prepare(self, messages: Sequence[Message]) -> Prepared:
+    def _prepare(self, messages: Sequence[Message]) -> ProcessorInputs:
         images: list[Image.Image] = []
-        videos: list[Shown] = []
+        videos: list[VideoInput] = []
         chat: Chat = []
         for message in messages:
             content = [piece for part in message.parts for piece in self._pieces(part, images, videos)]
             chat.append({"role": message.role, "content": content})
         text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return Prepared(text, images, videos)
+        return ProcessorInputs(text, images, videos)
 
-    def _pieces(self, part: Part, images: list[Image.Image], videos: list[Shown]) -> Chat:
+    def _pieces(self, part: Part, images: list[Image.Image], videos: list[VideoInput]) -> Chat:
         """A part as the template takes it; its pictures are added to the lists in order."""
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
-        if isinstance(part, Still):
+        if isinstance(part, ImagePart):
             images.append(still(part.path, self._policy))
             return [{"type": "image"}]
         if self._video == "file":
             videos.append(self._shown(part))
             return [{"type": "video"}]
         pieces: Chat = []
-        for picture in self._pictures.get(part.in_words()):
+        for picture in self._pictures.get(part.require_no_prompts()):
             if self._policy.time_marks:
-                pieces.append({"type": "text", "text": mark(picture.second)})
+                pieces.append({"type": "text", "text": time_mark(picture.second)})
             pieces.append({"type": "image"})
             images.append(picture.image)
         return pieces
 
-    def _shown(self, clip: Clip) -> Shown:
+    def _shown(self, clip: VideoPart) -> VideoInput:
         """The clip's frames, with the times that processors write out."""
-        video = media.probe(clip.in_words())
+        video = media.probe_video(clip.require_no_prompts())
         seen = self._pictures.get(clip.path)
         size = {"width": seen[0].image.width, "height": seen[0].image.height}
         metadata = time_metadata([picture.second for picture in seen], video.duration)
-        return Shown([picture.image for picture in seen], metadata | size)
+        return VideoInput([picture.image for picture in seen], metadata | size)
 
-    def _replies(self, batch: Sequence[Prepared]) -> list[Reply]:
+    def _replies(self, batch: Sequence[ProcessorInputs]) -> list[Reply]:
         try:
             return self._pass(batch)
         except torch.OutOfMemoryError as error:
@@ -222,7 +222,7 @@ class HFChat:
         except MALFORMED as error:
             raise ModelError(f"the model or its processor failed on this question: {line_of(error)}") from error
 
-    def _pass(self, batch: Sequence[Prepared]) -> list[Reply]:
+    def _pass(self, batch: Sequence[ProcessorInputs]) -> list[Reply]:
         start = time.perf_counter()
         inputs = self._inputs(batch)
         length = inputs["input_ids"].shape[1]
@@ -241,13 +241,13 @@ class HFChat:
             self._reply(ids, count, seconds) for ids, count in zip(written[:, length:].tolist(), counts, strict=True)
         ]
 
-    def _processors(self, batch: Sequence[Prepared]) -> list[transformers.LogitsProcessor]:
+    def _processors(self, batch: Sequence[ProcessorInputs]) -> list[transformers.LogitsProcessor]:
         """What logits go through: a check, then noise where replies are sampled."""
         if not self._temperature:
             return [FiniteLogits()]
         return [FiniteLogits(), Sampling(self._temperature, [one.digest(self._seed) for one in batch])]
 
-    def _inputs(self, batch: Sequence[Prepared]) -> Any:
+    def _inputs(self, batch: Sequence[ProcessorInputs]) -> Any:
         kinds: dict[str, Any] = {}
         if any(one.images for one in batch):
             kinds["images"] = [one.images for one in batch]
@@ -295,14 +295,14 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
     device = "cpu" if device_map == "auto" and not torch.cuda.is_available() else device_map
     loader: Any = getattr(transformers, auto_class)
     if not trust:  # else code of the checkpoint would run once more
-        with loading(str(folder / "config.json")):
+        with loading_context(str(folder / "config.json")):
             untyped: Any = transformers
             config: Any = untyped.AutoConfig.from_pretrained(folder, local_files_only=True)
         check_size(config, loader, folder)
     options = {"device_map": device, "dtype": dtype, "trust_remote_code": trust}
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     options |= {"ignore_mismatched_sizes": True}  # they are named by `check_loaded`
-    with loading(f"the model in {folder}"):
+    with loading_context(f"the model in {folder}"):
         model, info = _loaded(loader, folder, options, has_own_code=trust)
     check_loaded(model, info, folder)
     check_finite(tensors_of(model), folder)
@@ -356,7 +356,7 @@ def _loaded(loader: Any, folder: Path, options: Mapping[str, Any], *, has_own_co
 
 def _processor(folder: Path, *, trust: bool) -> Any:
     """The model's own processor. `ValueError`: it cannot be loaded."""
-    with loading(f"the processor in {folder}"):
+    with loading_context(f"the processor in {folder}"):
         processor = _loaded_processor(folder, trust=trust)
         if not callable(getattr(processor, "apply_chat_template", None)) or not hasattr(processor, "tokenizer"):
             raise ValueError(f"{type(processor).__name__} is no processor of pictures and text")
@@ -390,7 +390,7 @@ def _check_pixels(processor: Any, config: Any, folder: Path) -> None:
         if given is not None and isinstance(expected, int) and given != expected:
             raise ValueError(f"the processor in {folder} has {name} {given!r}, the model {expected}: copy both again")
     low, high = PIXEL_RANGE
-    with loading(f"the processor in {folder}"):
+    with loading_context(f"the processor in {folder}"):
         black, white = (
             images(Image.new("RGB", (64, 64), colour), return_tensors="pt")["pixel_values"].float().mean().item()
             for colour in ("black", "white")
@@ -439,7 +439,7 @@ def _has_tiles(processor: Any) -> bool:
     return hasattr(processor.image_processor, "crop_to_patches")
 
 
-def _ends(model: Any, tokenizer: Any, folder: Path) -> list[int]:
+def _eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
     """Tokens that end a reply. `ValueError`: those of generation_config.json are none."""
     configured: object = model.generation_config.eos_token_id
     more = cast("list[object]", configured) if isinstance(configured, list) else [configured]

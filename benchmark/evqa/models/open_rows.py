@@ -6,26 +6,26 @@ differences: InternVL has a limit too, and each frame has its time. Decoding is 
 
 from __future__ import annotations
 
-from evqa.models.row import ModelRow, Setting
+from evqa.models.row import ModelSpec, Setting
 
 HF = "evqa.models.hf_chat:HFChat"
 VLLM = "evqa.models.vllm_chat:VllmChat"
 
 
-def _hf(checkpoint: str, about: str, **arguments: Setting) -> ModelRow:
+def _hf(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelRow(adapter=HF, arguments=settings | arguments, extra="models", dialect="json", about=about)
+    return ModelSpec(adapter=HF, arguments=settings | arguments, extra="models", dialect="json", about=about)
 
 
-def _vllm(checkpoint: str, about: str, **arguments: Setting) -> ModelRow:
+def _vllm(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelRow(adapter=VLLM, arguments=settings | arguments, extra="vllm", dialect="json", about=about)
+    return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", dialect="json", about=about)
 
 
 OPEN_FOLDER = _hf("", "the checkpoint in a folder, of an architecture that transformers knows")
 """The row of an open model that is given as a folder."""
 
-OPEN_MODELS: dict[str, ModelRow] = {
+OPEN_MODELS: dict[str, ModelSpec] = {
     "qwen2.5-vl-3b": _hf("qwen2.5-vl-3b", "Qwen2.5-VL 3B", max_frames=768),
     "qwen2.5-vl-7b": _hf("qwen2.5-vl-7b", "Qwen2.5-VL 7B", max_frames=768),
     "qwen2.5-vl-72b": _hf("qwen2.5-vl-72b", "Qwen2.5-VL 72B over all GPUs", max_frames=768),
@@ -40,7 +40,7 @@ OPEN_MODELS: dict[str, ModelRow] = {
         "LLaVA-OneVision-1.5 8B by its published code (--trust-remote-code)",
         auto_class="AutoModelForCausalLM",
     ),
-    "sa2va-qwen2.5-vl-7b": ModelRow(
+    "sa2va-qwen2.5-vl-7b": ModelSpec(
         adapter="evqa.models.sa2va:Sa2VAChat",
         arguments={"checkpoint": "sa2va-qwen2.5-vl-7b", "fps": 1.0, "max_frames": 16, "max_side": 512},
         extra="models",

@@ -14,15 +14,15 @@ import openai
 
 from evqa.models import api as behind_api
 from evqa.models import body, keys, prices, wire
-from evqa.models.api import Answer, Caller, Calling
+from evqa.models.api import ApiClient, ApiReply, RequestSettings
 from evqa.models.base import Message, Reply
-from evqa.models.body import Json, Tokens
-from evqa.models.chat_content import ChatContent
-from evqa.models.extras import Extras
+from evqa.models.body import Json, TokenUsage
+from evqa.models.chat_content import OpenAIContent
+from evqa.models.extras import RequestExtras
 from evqa.models.frames import FramePolicy
-from evqa.models.keys import Key
+from evqa.models.keys import SecretKey
 from evqa.models.retry import TemporaryError
-from evqa.models.server_errors import Server, describe
+from evqa.models.server_errors import Server, describe_error
 from evqa.models.structured import json_schema
 from evqa.schema import Finish
 
@@ -62,7 +62,7 @@ class OpenAIChat:
         *,
         name: str,
         frames: FramePolicy,
-        calling: Calling,
+        calling: RequestSettings,
         model_id: str | None,
         api: Api,
         base_url: str | None = None,
@@ -101,12 +101,12 @@ class OpenAIChat:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
         provider = PROVIDERS[api]
         self.name, self.concurrency = name, calling.concurrency
-        self._key = keys.of_environment(provider.key, name, needed=provider.needs_key)
+        self._key = keys.key_from_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
         self._frames, self._quality = frames, jpeg_quality
         self._api, self._model, self._structured = api, model_id, structured
-        self._extras = Extras.read(header, extra_body)
+        self._extras = RequestExtras.read(header, extra_body)
         decoding = {"temperature": temperature, "top_p": top_p, "reasoning_effort": reasoning_effort}
         if token_field is not None:
             decoding = {token_field: max_tokens, **decoding}
@@ -115,10 +115,10 @@ class OpenAIChat:
         advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
         self._server = Server(self._url, self._extras.hiding(self._key), advice)
         known = prices.of(api, model_id)
-        self._caller = Caller(calling, self._server.key, known, None if token_field is None else max_tokens)
+        self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        self._content = ChatContent(frames, jpeg_quality, self.concurrency)
+        self._content = OpenAIContent(frames, jpeg_quality, self.concurrency)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -144,7 +144,7 @@ class OpenAIChat:
         http = wire.http_client(timeout)
         if self._api == "azure":
             return openai.AzureOpenAI(
-                api_key=self._key.reveal(),
+                api_key=self._key.get_secret_value(),
                 azure_endpoint=self._url,
                 api_version=self._version,
                 default_headers=self._extras.headers,
@@ -153,7 +153,7 @@ class OpenAIChat:
                 http_client=http,
             )
         return openai.OpenAI(
-            api_key=self._key.reveal(),
+            api_key=self._key.get_secret_value(),
             base_url=self._url,
             organization="",
             project="",
@@ -165,7 +165,7 @@ class OpenAIChat:
 
     def _body(self, messages: Sequence[Message]) -> Json:
         fields: Json = dict(self._decoding)
-        wanted = messages[-1].json_keys
+        wanted = messages[-1].answer_fields
         if wanted and self._structured == "schema":
             schema = {"name": "evidence", "strict": True, "schema": json_schema(wanted)}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -177,7 +177,7 @@ class OpenAIChat:
             "extra_body": fields | self._extras.body,
         }
 
-    def _ask(self, request: Json) -> Answer:
+    def _ask(self, request: Json) -> ApiReply:
         """One request. The SDK's errors hold the request with its key: none of them is chained."""
         try:
             asked: Any = self._client.chat.completions.with_raw_response.create
@@ -198,13 +198,13 @@ def _url(name: str, api: Api, base_url: str | None) -> str:
     url = base_url or own
     if url is None:
         raise ValueError(f"model {name!r} needs the address of its server: give --base-url, such as {EXAMPLES[api]}")
-    return wire.plain_url(url)
+    return wire.check_base_url(url)
 
 
 EXAMPLES = {"azure": "https://RESOURCE.openai.azure.com", "compatible": "http://localhost:8000/v1"}
 
 
-def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> Answer:
+def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
     """A chat completion understood; its usage is read before anything else.
 
     One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
@@ -221,10 +221,10 @@ def read(content: bytes, server: Server | None = None, *, is_greedy: bool = Fals
         return _understood(completion, content, tokens, server or UNNAMED, is_greedy=is_greedy)
 
 
-def _understood(completion: Json, content: bytes, tokens: Tokens, server: Server, *, is_greedy: bool) -> Answer:
+def _understood(completion: Json, content: bytes, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
     server.check(completion)
     if not completion:
-        error = TemporaryError(f"the server's answer is no chat completion: {describe(content).message!r}")
+        error = TemporaryError(f"the server's answer is no chat completion: {describe_error(content).message!r}")
         error.is_refused_request = True
         raise error
     choice = next(iter(body.objects(completion.get("choices"))), None)
@@ -260,7 +260,7 @@ def _completion(content: bytes) -> Json:
     return whole | {"choices": [choice] if choices else []} if whole else {}
 
 
-def _tokens(usage: object) -> Tokens:
+def _tokens(usage: object) -> TokenUsage:
     """What `usage` counts; servers of other protocols behind this one call it input and output."""
     counts = body.json_object(usage)
 
@@ -302,5 +302,5 @@ def _reasoning(message: Json) -> str:
     return next((found for key in REASONING if (found := body.text(message.get(key))).strip()), "")
 
 
-UNNAMED = Server("the server", Key("the key", ""), "the settings")
+UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
 """Who replied, where a body is read by itself."""

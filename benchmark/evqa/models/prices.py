@@ -35,7 +35,7 @@ class _List(BaseModel):
     price: list[ListedPrice]
 
 
-def listed() -> list[ListedPrice]:
+def listed_prices() -> list[ListedPrice]:
     """All prices of the list; none where it is not installed, so that costs are unknown rather than guessed."""
     if not LIST.is_file():
         return []
@@ -47,7 +47,7 @@ def listed() -> list[ListedPrice]:
 
 def of(api: str, model: str) -> Prices:
     """The prices of a model at its provider; none where the list does not have exactly this model there."""
-    for one in listed():
+    for one in listed_prices():
         if (one.api, one.model) == (api, model):
             source = f"{one.source}, {one.date}"
             return Prices(price_in=one.input, price_out=one.output, source=source, largest_prompt=one.largest_prompt)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from evqa.models.base import ModelError, ModelStop
+from evqa.models.base import ModelError, RunAborted
 
 Result = TypeVar("Result")
 
@@ -114,7 +114,7 @@ def call(
     """The result of `request`, and how many tries it took.
 
     `seed` decides the jitter (half of each wait), so that a run can be repeated. `ModelError`: the tries are
-    used up. `ModelStop`: the server asks to wait longer than the policy does.
+    used up. `RunAborted`: the server asks to wait longer than the policy does.
     """
     jitter, held = random.Random(seed), backoff or Backoff()
     repeats = 0
@@ -126,7 +126,7 @@ def call(
             failure = error
         repeats += failure.is_once
         if failure.after is not None and failure.after > policy.longest_asked:
-            raise ModelStop(f"{failure}; the server asks to wait {_until(failure.after)}")
+            raise RunAborted(f"{failure}; the server asks to wait {_until(failure.after)}")
         if number == policy.tries or repeats > 1:
             raise _given_up(failure, number)
         wait = min(policy.longest_wait, policy.first_wait * 2 ** (number - 1)) * jitter.uniform(0.5, 1.0)

@@ -12,7 +12,7 @@ Dialect = Literal["trained", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelRow:
+class ModelSpec:
     """How a model is made."""
 
     adapter: str

@@ -22,8 +22,8 @@ from PIL import Image
 
 from evqa import masks as rle
 from evqa import media, zoo
-from evqa.models.base import Clip, Masks, Message, ModelError, Reply
-from evqa.models.frames import FramePolicy, Picture, pictures
+from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
+from evqa.models.frames import FramePolicy, TimedFrame, timed_frames
 from evqa.models.hf_chat import check_folder, load_model
 from evqa.models.row import Dialect
 from evqa.schema import RLE, Track, Usage
@@ -59,9 +59,9 @@ class Sa2VAChat:
             dtype: "auto" = as the weights are stored.
             trust_remote_code: whether the code that comes with the weights may run; without, there is no model.
         """
-        folder = zoo.locate(checkpoint)
+        folder = zoo.locate_checkpoint(checkpoint)
         check_folder(folder)
-        zoo.trusted(checkpoint, folder, trust=trust_remote_code)
+        zoo.require_trust(checkpoint, folder, trust=trust_remote_code)
         self.name = name
         self._policy = replace(frames, time_marks=False)
         self._model = load_model(folder, "AutoModel", device_map, dtype, trust=True)
@@ -70,7 +70,7 @@ class Sa2VAChat:
         self._identity = {
             "checkpoint": checkpoint,
             "weights": zoo.fingerprint(folder),
-            "revision": zoo.revision(folder),
+            "revision": zoo.installed_revision(folder),
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 
@@ -82,16 +82,16 @@ class Sa2VAChat:
     def generate(self, messages: Sequence[Message]) -> Reply:
         """The reply to the last message, with the masks that it drew."""
         start = time.perf_counter()
-        clips = [part for message in messages for part in message.parts if isinstance(part, Clip)]
+        clips = [part for message in messages for part in message.parts if isinstance(part, VideoPart)]
         if not clips:
             raise ModelError("Sa2VA is asked about a video, got none")
-        video, seen = media.probe(clips[0].in_words()), tuple(pictures(clips[0].path, self._policy))
+        video, seen = media.probe_video(clips[0].require_no_prompts()), tuple(timed_frames(clips[0].path, self._policy))
         try:
             with self._lock, torch.inference_mode():
                 said = self._model.predict_forward(
                     video=[picture.image for picture in seen],
-                    text=_asked(messages),
-                    past_text=_past(messages),
+                    text=_question_of(messages),
+                    past_text=_history_of(messages),
                     mask_prompts=None,
                     **self._words,
                 )
@@ -105,13 +105,13 @@ class Sa2VAChat:
         return Reply(text.strip(), _masks(said.get("prediction_masks") or [], video, seen), usage)
 
 
-def _asked(messages: Sequence[Message]) -> str:
+def _question_of(messages: Sequence[Message]) -> str:
     """The last prompt; the first one stands behind the video."""
     text = "\n".join(part for part in messages[-1].parts if isinstance(part, str))
-    return text if _past(messages) else f"<image>{text}"
+    return text if _history_of(messages) else f"<image>{text}"
 
 
-def _past(messages: Sequence[Message]) -> str:
+def _history_of(messages: Sequence[Message]) -> str:
     """The earlier turns as text."""
     return "".join(part for message in messages[:-1] for part in message.parts if isinstance(part, str))
 
@@ -126,14 +126,14 @@ def _words(model: Any, folder: Path) -> dict[str, Any]:
     return {"tokenizer": untyped.AutoTokenizer.from_pretrained(folder, **where)}
 
 
-def _masks(drawn: Sequence[np.ndarray], video: media.Video, seen: Sequence[Picture]) -> Masks | None:
+def _masks(drawn: Sequence[np.ndarray], video: media.Video, seen: Sequence[TimedFrame]) -> VideoMasks | None:
     """Masks [T, H, W] of the frames seen, at the video's size, one track an object."""
     if not drawn:
         return None
-    indices = media.nearest(video, [picture.second for picture in seen])
+    indices = media.nearest_index(video, [picture.second for picture in seen])
     tracks = tuple(Track(masks=_track(np.asarray(mask), indices, video)) for mask in drawn)
     every = len(indices) == video.num_frames
-    return Masks(tracks, (video.height, video.width), video.num_frames, None if every else tuple(indices))
+    return VideoMasks(tracks, (video.height, video.width), video.num_frames, None if every else tuple(indices))
 
 
 def _track(mask: np.ndarray, indices: Sequence[int], video: media.Video) -> dict[int, RLE]:

@@ -15,13 +15,13 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from evqa import jsonl
-from evqa.models.base import Clip, Masks, Message, ModelError, Reply
-from evqa.schema import Record, Track, Usage
+from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
+from evqa.schema import StrictRecord, Track, Usage
 
 ANYTHING = "*"
 
 
-class ScriptedReply(Record):
+class ScriptedReply(StrictRecord):
     """One reply: a text, with masks or without; or an error in place of it."""
 
     text: str = ""
@@ -50,12 +50,12 @@ class ScriptedReply(Record):
         sizes = {mask.size for track in self.tracks or () for mask in track.masks.values()}
         return sizes | ({self.size} if self.size else set())
 
-    def masks(self) -> Masks | None:
+    def masks(self) -> VideoMasks | None:
         """The masks as a model gives them."""
         if self.tracks is None or self.num_frames is None:
             return None
         (size,) = self._sizes()
-        return Masks(tracks=self.tracks, size=size, num_frames=self.num_frames, frames=self.mask_frames)
+        return VideoMasks(tracks=self.tracks, size=size, num_frames=self.num_frames, frames=self.mask_frames)
 
 
 Turns = tuple[str | ScriptedReply, ...]
@@ -75,7 +75,7 @@ class ScriptedModel:
         except OSError as error:
             raise ValueError(f"cannot read the replies in {replies}: {error.strerror}") from error
         except ValidationError as error:
-            raise ValueError(f"{replies} is no file of replies: {jsonl.explain(error)}") from error
+            raise ValueError(f"{replies} is no file of replies: {jsonl.validation_message(error)}") from error
         self._sha256 = hashlib.sha256(content).hexdigest()
 
     @property
@@ -92,11 +92,16 @@ class ScriptedModel:
         if reply.error is not None:
             raise ModelError(reply.error)
         usage = Usage(output_tokens=len(reply.text.split()), seconds=0.0)
-        return Reply(text=reply.text, masks=reply.masks(), usage=usage, letters=reply.letters)
+        return Reply(text=reply.text, masks=reply.masks(), usage=usage, option_logprobs=reply.letters)
 
     def _key(self, messages: Sequence[Message]) -> str:
         texts = [part for message in messages for part in message.parts if isinstance(part, str)]
-        stems = {part.in_words().stem for message in messages for part in message.parts if isinstance(part, Clip)}
+        stems = {
+            part.require_no_prompts().stem
+            for message in messages
+            for part in message.parts
+            if isinstance(part, VideoPart)
+        }
         fits = [key for key in self._script if key in stems or any(key in text for text in texts)]
         if ANYTHING in self._script:
             fits.append(ANYTHING)

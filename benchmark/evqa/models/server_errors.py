@@ -12,10 +12,10 @@ from typing import NamedTuple, cast
 import httpx2
 
 from evqa.models import body, retry, wire
-from evqa.models.api import Answer
-from evqa.models.base import ModelError, ModelStop, Reply
+from evqa.models.api import ApiReply
+from evqa.models.base import ModelError, Reply, RunAborted
 from evqa.models.body import Json
-from evqa.models.keys import Key
+from evqa.models.keys import SecretKey
 from evqa.models.retry import TemporaryError
 
 MAX_MESSAGE = 500
@@ -89,7 +89,7 @@ HINTS = (
 """What a message of a refused request is about, and the option that changes it."""
 
 
-class Described(NamedTuple):
+class ErrorDescription(NamedTuple):
     """What an error body says."""
 
     message: str
@@ -99,16 +99,16 @@ class Described(NamedTuple):
     """That the body itself gives as a number."""
 
 
-def describe(content: bytes | str) -> Described:
+def describe_error(content: bytes | str) -> ErrorDescription:
     """The message and the codes of an error body: JSON of any shape, HTML, or plain text."""
     value = body.document(content)
     if value is None:
         written = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
-        return Described(_shown(_plain(written)), (), None)
+        return ErrorDescription(_shown(_plain(written)), (), None)
     numbers = [int(code) for code in _codes(value) if code.isdecimal()]
     codes = tuple(code for code in _codes(value) if not code.isdecimal())
     message = _message(value) or json.dumps(value, ensure_ascii=False)
-    return Described(_shown(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
+    return ErrorDescription(_shown(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,15 @@ class Server:
     """Who is asked: what its errors mean, and how they are told."""
 
     url: str
-    key: Key
+    key: SecretKey
     advice: str
     """What to check where every request is refused."""
 
-    def answer(self, error: Exception) -> Answer:
+    def answer(self, error: Exception) -> ApiReply:
         """The refusal that an error stands for; otherwise raises a reason to try again, to fail, or to stop."""
         if isinstance(error, wire.StatusError):
-            return self._answer(error.status, describe(error.content), error)
-        reason = self.key.hide(f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_MESSAGE]}")
+            return self._answer(error.status, describe_error(error.content), error)
+        reason = self.key.redact(f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_MESSAGE]}")
         raise TemporaryError(f"no reply from {self.url}: {reason}", may_be_charged=not _unsent(error)) from None
 
     def check(self, document: Json) -> None:
@@ -132,24 +132,24 @@ class Server:
         if not _is_error(document):
             return
         content = json.dumps({key: value for key, value in document.items() if key not in ANSWER_KEYS}).encode()
-        described = describe(content)
+        described = describe_error(content)
         status = described.status or _status_of(described.codes)
         self._raise(status, described, wire.StatusError(200, {}, content))
 
-    def _answer(self, status: int, described: Described, error: wire.StatusError) -> Answer:
+    def _answer(self, status: int, described: ErrorDescription, error: wire.StatusError) -> ApiReply:
         if status == 400 and REFUSALS & set(described.codes):
             said = self._said(status, described)
-            return Answer(Reply(said, finish="refusal"), None, None, states_usage=False)
+            return ApiReply(Reply(said, finish="refusal"), None, None, states_usage=False)
         self._raise(status, described, error)
         raise AssertionError("an error is raised above")
 
-    def _raise(self, status: int | None, described: Described, error: wire.StatusError) -> None:
+    def _raise(self, status: int | None, described: ErrorDescription, error: wire.StatusError) -> None:
         said, codes = self._said(status, described, in_reply=error.status == 200), set(described.codes)
         may_be_charged = error.status == 200
         if codes & NO_CREDIT or "PerDay" in error.content.decode(errors="replace"):
-            raise ModelStop(f"{said}; the account of {self.key.variable} has no money or quota left") from None
+            raise RunAborted(f"{said}; the account of {self.key.variable} has no money or quota left") from None
         if codes & NO_ACCESS or status in STOPPING:
-            raise ModelStop(f"{said}; check {self.advice}") from None
+            raise RunAborted(f"{said}; check {self.advice}") from None
         if TOO_LARGE.search(f"{described.message} {' '.join(codes)}"):
             raise _refused(f"{said}{_hint(described.message, codes)}") from None
         if status is None or status in retry.RETRYABLE_STATUS or status >= 500 or status < 400:
@@ -159,10 +159,10 @@ class Server:
             ) from None
         raise _refused(f"{said}{_hint(described.message, codes)}") from None
 
-    def _said(self, status: int | None, described: Described, *, in_reply: bool = False) -> str:
+    def _said(self, status: int | None, described: ErrorDescription, *, in_reply: bool = False) -> str:
         code = next(iter(described.codes), "")
         shown = f"200 with error {status or ''} {code}" if in_reply else f"{status} {code}"
-        return self.key.hide(f"{self.url} answers {' '.join(shown.split())}: {described.message or '(no message)'}")
+        return self.key.redact(f"{self.url} answers {' '.join(shown.split())}: {described.message or '(no message)'}")
 
 
 def _refused(said: str) -> ModelError:

@@ -14,7 +14,7 @@ from evqa import checkpoint_files, zoo
 from evqa.models import body
 from evqa.models.base import Message, ModelError, Reply
 from evqa.models.batching import Batcher
-from evqa.models.chat_content import ChatContent, Json
+from evqa.models.chat_content import Json, OpenAIContent
 from evqa.models.frames import FramePolicy
 from evqa.schema import Usage
 
@@ -52,10 +52,10 @@ class VllmChat:
             tensor_parallel: GPUs that hold one copy of the model.
             dtype: "auto" = as the weights are stored.
         """
-        folder = zoo.locate(checkpoint)
+        folder = zoo.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
         self.name, self.concurrency = name, 2 * batch_size
-        self._frames, self._content = frames, ChatContent(frames, jpeg_quality, self.concurrency)
+        self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, self.concurrency)
         self._engine: Any = vllm.LLM(
             model=str(folder),
             tensor_parallel_size=tensor_parallel,
@@ -68,7 +68,7 @@ class VllmChat:
         self._identity = {
             "checkpoint": checkpoint,
             "weights": zoo.fingerprint(folder),
-            "revision": zoo.revision(folder),
+            "revision": zoo.installed_revision(folder),
             "jpeg_quality": jpeg_quality,
             "max_tokens": max_tokens,
             "dtype": dtype,

@@ -23,7 +23,7 @@ from transformers import LogitsProcessor
 from transformers.utils import logging as transformers_logging
 
 from evqa import checkpoint_files
-from evqa.checkpoint_files import listed
+from evqa.checkpoint_files import first_names
 from evqa.models.base import ModelError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ MALFORMED = (
 
 
 @contextmanager
-def loading(what: str) -> Generator[None]:
+def loading_context(what: str) -> Generator[None]:
     """Errors of a library that loads `what`, as one line for the user; without its progress bars."""
     try:
         with without_progress_bars():
@@ -94,7 +94,9 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Cal
             f"too narrow; fetch it again, or take an earlier checkpoint or --dtype float32"
         )
     if empty:
-        logger.warning("%s: all values of %s are 0, as in a file of which parts are missing", source, listed(empty))
+        logger.warning(
+            "%s: all values of %s are 0, as in a file of which parts are missing", source, first_names(empty)
+        )
 
 
 def check_size(config: Any, loader: Any, folder: Path) -> None:
@@ -105,7 +107,7 @@ def check_size(config: Any, loader: Any, folder: Path) -> None:
         loader: the class of transformers that makes the model, such as `AutoModelForImageTextToText`.
         folder: of the checkpoint, whose files `checkpoint_files.check_open` has checked.
     """
-    with torch.device("meta"), loading(f"a model by {folder / 'config.json'}"):
+    with torch.device("meta"), loading_context(f"a model by {folder / 'config.json'}"):
         plan: Any = loader.from_config(config)
     needed = sum(int(weight.numel()) for weight in plan.parameters())
     files = checkpoint_files.weight_files(folder)
@@ -131,18 +133,18 @@ def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
     kind = type(model).__name__
     if lacking := sorted(info["missing_keys"]):
         raise ValueError(
-            f"{folder} lacks {len(lacking)} weights of a {kind}, which would be random: {listed(lacking)}; fetch or "
-            f"copy the checkpoint again"
+            f"{folder} lacks {len(lacking)} weights of a {kind}, which would be random: {first_names(lacking)}; "
+            f"fetch or copy the checkpoint again"
         )
     if wrong := sorted(f"{name} {list(found)} -> {list(wanted)}" for name, found, wanted in info["mismatched_keys"]):
-        raise ValueError(f"{folder} does not fit its config.json: {listed(wrong)}; fetch or copy both again")
+        raise ValueError(f"{folder} does not fit its config.json: {first_names(wrong)}; fetch or copy both again")
     names = {name for name, _ in tensors_of(model)}
     layers = {_without_numbers(name.rpartition(".")[0]) for name in names}
     inside = [name for name in info["unexpected_keys"] if _without_numbers(name.rpartition(".")[0]) in layers]
     if inside:
         raise ValueError(
             f"{folder} holds {len(inside)} weights that a {kind} by its config.json does not have: "
-            f"{listed(sorted(inside))}; fetch or copy both again"
+            f"{first_names(sorted(inside))}; fetch or copy both again"
         )
 
 

@@ -62,7 +62,7 @@ def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Clie
     )
 
 
-def plain_url(url: str) -> str:
+def check_base_url(url: str) -> str:
     """A base URL that holds no secret; a user name or a query in it is refused."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -21,7 +21,7 @@ Reader = Callable[[Path, list[BadLine]], Iterator[Sample]]
 
 
 @dataclass(frozen=True)
-class Task:
+class DatasetFormat:
     """A published layout."""
 
     about: str
@@ -36,81 +36,83 @@ class Task:
         return cast(Reader, getattr(import_module(module), function))(folder, bad)
 
 
-TASKS: dict[str, Task] = {
-    "st-evidence-gen": Task(
+TASKS: dict[str, DatasetFormat] = {
+    "st-evidence-gen": DatasetFormat(
         "st_evidence_gen.csv, videos at 6 fps, a folder of mask images per entry",
         "evqa.tasks.st_evidence:gen_samples",
     ),
-    "st-evidence-mcq": Task(
+    "st-evidence-mcq": DatasetFormat(
         "st_evidence_mcq.csv, temp_options.json, mask_options.json, option images, videos by name",
         "evqa.tasks.st_evidence_mcq:mcq_samples",
     ),
-    "st-evidence-instruct": Task(
+    "st-evidence-instruct": DatasetFormat(
         "st_evidence.csv (or st_evidence_meta.pkl), frames at 6 fps, a JSON of polygons or run lengths per entry",
         "evqa.tasks.evidence_meta:samples",
     ),
-    "st-evidence-instruct-qa": Task(
+    "st-evidence-instruct-qa": DatasetFormat(
         "st_evidence_vicas.csv beside the frames and annotations of ViCaS",
         "evqa.tasks.vicas:questions",
         "st_evidence_qa.jsonl",
     ),
-    "vicas": Task("referrals to objects, masks per video or per referral", "evqa.tasks.vicas:samples"),
-    "revos": Task("meta_expressions_train_.json, mask_dict.json, frames", "evqa.tasks.referring:revos"),
-    "mevis": Task("train/meta_expressions.json, train/mask_dict.json, frames", "evqa.tasks.referring:mevis"),
-    "lvvis": Task("meta_expressions.json, mask_dict.json, frames", "evqa.tasks.referring:lvvis"),
-    "ref-youtube-vos": Task(
+    "vicas": DatasetFormat("referrals to objects, masks per video or per referral", "evqa.tasks.vicas:samples"),
+    "revos": DatasetFormat("meta_expressions_train_.json, mask_dict.json, frames", "evqa.tasks.referring:revos"),
+    "mevis": DatasetFormat("train/meta_expressions.json, train/mask_dict.json, frames", "evqa.tasks.referring:mevis"),
+    "lvvis": DatasetFormat("meta_expressions.json, mask_dict.json, frames", "evqa.tasks.referring:lvvis"),
+    "ref-youtube-vos": DatasetFormat(
         "meta_expressions, mask_dict.pkl or palette images, frames", "evqa.tasks.referring:ref_youtube_vos"
     ),
-    "ref-davis17": Task(
+    "ref-davis17": DatasetFormat(
         "meta_expressions, mask_dict.pkl or palette images, frames", "evqa.tasks.referring:ref_davis17"
     ),
-    "ref-sav": Task("Ref-SAV-Min-Ratio-0.3.json, videos and masklets of SA-V", "evqa.tasks.ref_sav:samples"),
-    "groundmore": Task("trainval_v2.json, frames and label images per video", "evqa.tasks.groundmore:samples"),
-    "llava-instruct": Task("one JSON of conversations, images, videos", "evqa.tasks.conversations:samples"),
-    "reason-seg": Task("ReasonSeg: polygons per picture", "evqa.tasks.lisa:reason_seg", "reason_seg.jsonl"),
-    "ade20k": Task("label images and objectInfo150.txt", "evqa.tasks.lisa:ade20k", "ade20k.jsonl"),
-    "cocostuff": Task("label images and labels.txt", "evqa.tasks.lisa:cocostuff", "cocostuff.jsonl"),
-    "mapillary": Task("label images and config_v2.0.json", "evqa.tasks.lisa:mapillary", "mapillary.jsonl"),
-    "paco-lvis": Task("annotations in COCO's form", "evqa.tasks.lisa:paco_lvis", "paco_lvis.jsonl"),
-    "pascal-part": Task("annotations in COCO's form", "evqa.tasks.lisa:pascal_part", "pascal_part.jsonl"),
-    "refcoco": Task("refs(unc).p and instances.json", "evqa.tasks.lisa:refcoco", "refcoco.jsonl"),
-    "refcoco+": Task("refs(unc).p and instances.json", "evqa.tasks.lisa:refcoco_plus", "refcoco+.jsonl"),
-    "refcocog": Task("refs(umd).p and instances.json", "evqa.tasks.lisa:refcocog", "refcocog.jsonl"),
-    "refclef": Task("refs(unc).p and instances.json", "evqa.tasks.lisa:refclef", "refclef.jsonl"),
-    "videorefer-short-caption": Task(
+    "ref-sav": DatasetFormat("Ref-SAV-Min-Ratio-0.3.json, videos and masklets of SA-V", "evqa.tasks.ref_sav:samples"),
+    "groundmore": DatasetFormat("trainval_v2.json, frames and label images per video", "evqa.tasks.groundmore:samples"),
+    "llava-instruct": DatasetFormat("one JSON of conversations, images, videos", "evqa.tasks.conversations:samples"),
+    "reason-seg": DatasetFormat("ReasonSeg: polygons per picture", "evqa.tasks.lisa:reason_seg", "reason_seg.jsonl"),
+    "ade20k": DatasetFormat("label images and objectInfo150.txt", "evqa.tasks.lisa:ade20k", "ade20k.jsonl"),
+    "cocostuff": DatasetFormat("label images and labels.txt", "evqa.tasks.lisa:cocostuff", "cocostuff.jsonl"),
+    "mapillary": DatasetFormat("label images and config_v2.0.json", "evqa.tasks.lisa:mapillary", "mapillary.jsonl"),
+    "paco-lvis": DatasetFormat("annotations in COCO's form", "evqa.tasks.lisa:paco_lvis", "paco_lvis.jsonl"),
+    "pascal-part": DatasetFormat("annotations in COCO's form", "evqa.tasks.lisa:pascal_part", "pascal_part.jsonl"),
+    "refcoco": DatasetFormat("refs(unc).p and instances.json", "evqa.tasks.lisa:refcoco", "refcoco.jsonl"),
+    "refcoco+": DatasetFormat("refs(unc).p and instances.json", "evqa.tasks.lisa:refcoco_plus", "refcoco+.jsonl"),
+    "refcocog": DatasetFormat("refs(umd).p and instances.json", "evqa.tasks.lisa:refcocog", "refcocog.jsonl"),
+    "refclef": DatasetFormat("refs(unc).p and instances.json", "evqa.tasks.lisa:refclef", "refclef.jsonl"),
+    "videorefer-short-caption": DatasetFormat(
         "short descriptions of an object that is pointed at",
         "evqa.tasks.marked:videorefer_short_caption",
         "videorefer_short_caption.jsonl",
     ),
-    "videorefer-detailed-caption": Task(
+    "videorefer-detailed-caption": DatasetFormat(
         "long descriptions of a marked object",
         "evqa.tasks.marked:videorefer_detailed_caption",
         "videorefer_detailed_caption.jsonl",
     ),
-    "videorefer-qa": Task("questions about marked objects", "evqa.tasks.marked:videorefer_qa", "videorefer_qa.jsonl"),
-    "videorefer-qa-mem": Task(
+    "videorefer-qa": DatasetFormat(
+        "questions about marked objects", "evqa.tasks.marked:videorefer_qa", "videorefer_qa.jsonl"
+    ),
+    "videorefer-qa-mem": DatasetFormat(
         "the same questions, whose objects are to be found again",
         "evqa.tasks.marked:videorefer_qa_mem",
         "videorefer_qa_mem.jsonl",
     ),
-    "inst-it-image": Task(
+    "inst-it-image": DatasetFormat(
         "short descriptions of an object that is pointed at", "evqa.tasks.marked:inst_it_image", "inst_it_image.jsonl"
     ),
-    "inst-it-video-qa": Task(
+    "inst-it-video-qa": DatasetFormat(
         "questions about marked objects", "evqa.tasks.marked:inst_it_video_qa", "inst_it_video_qa.jsonl"
     ),
-    "inst-it-video-qa-mem": Task(
+    "inst-it-video-qa-mem": DatasetFormat(
         "the same questions, whose objects are to be found again",
         "evqa.tasks.marked:inst_it_video_qa_mem",
         "inst_it_video_qa_mem.jsonl",
     ),
-    "osprey-conversation": Task(
+    "osprey-conversation": DatasetFormat(
         "conversations about marked regions", "evqa.tasks.marked:osprey_conversation", "osprey_conversation.jsonl"
     ),
-    "osprey-pos-neg": Task(
+    "osprey-pos-neg": DatasetFormat(
         "is a marked region of a category", "evqa.tasks.marked:osprey_pos_neg", "osprey_pos_neg.jsonl"
     ),
-    "osprey-detail-description": Task(
+    "osprey-detail-description": DatasetFormat(
         "long descriptions of marked regions",
         "evqa.tasks.marked:osprey_detail_description",
         "osprey_detail_description.jsonl",
@@ -167,7 +169,7 @@ LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparationSummary:
     """What became of a published folder."""
 
     path: Path
@@ -203,7 +205,7 @@ class Prepared:
         return "\n".join(lines)
 
 
-def prepare(task: str, folder: Path, file: str | None = None) -> Prepared:
+def prepare(task: str, folder: Path, file: str | None = None) -> PreparationSummary:
     """Read a published folder; write its file of samples into it, and beside it the rows that cannot be used.
 
     Args:
@@ -212,7 +214,7 @@ def prepare(task: str, folder: Path, file: str | None = None) -> Prepared:
         file: Name of the file of samples; that of the task where none is given.
     """
     if task not in TASKS:
-        raise suggestions.unknown("task", task, TASKS)
+        raise suggestions.unknown_name_message("task", task, TASKS)
     dropped: list[BadLine] = []
     counts: Counter[str] = Counter()
     links.note_data_set(folder)
@@ -233,7 +235,7 @@ def prepare(task: str, folder: Path, file: str | None = None) -> Prepared:
         raise ValueError(
             f"cannot prepare {folder}: {error.strerror or error}, {error.filename or ''}{advice}"
         ) from error
-    prepared = Prepared(
+    prepared = PreparationSummary(
         path, counts["kept"], tuple(dropped), counts["no video"], counts["no masks"], rejected, _packed(folder, counts)
     )
     if first is None:
@@ -264,7 +266,7 @@ def _valid(samples: Iterator[Sample], folder: Path, dropped: list[BadLine]) -> I
             continue
         seen.add(sample.id)
         try:
-            gold.check(sample, gold.video_of(path_inside(folder, sample.video), sample))
+            gold.check_ground_truth(sample, gold.video_of(path_inside(folder, sample.video), sample))
         except ValueError as error:
             reason, colon, detail = str(error).partition(":")
             dropped.append(BadEntry(number, f"{reason}: {sample.id}{colon}{detail}", sample.id))

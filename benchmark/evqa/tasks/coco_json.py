@@ -13,11 +13,11 @@ from typing import NamedTuple, cast
 
 from evqa.schema import RLE
 from evqa.tasks import json_items
-from evqa.tasks.json_items import JsonObject, Place, integer, mapping, text
-from evqa.tasks.regions import Size, joined
+from evqa.tasks.json_items import JsonMapping, JsonRange, integer, mapping, text
+from evqa.tasks.regions import Size, union_outline
 
 
-class Picture(NamedTuple):
+class CocoImage(NamedTuple):
     """An image of the file."""
 
     number: int
@@ -28,26 +28,26 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The file, while the `opened` block runs."""
+    """The file, while the `open_coco` block runs."""
 
-    pictures: Mapping[int, Picture]
+    pictures: Mapping[int, CocoImage]
     categories: Mapping[int, str]
-    _entries: JsonObject
-    _annotations: Mapping[int, list[Place]]
+    _entries: JsonMapping
+    _annotations: Mapping[int, list[JsonRange]]
     """Image number -> where its annotations are."""
 
-    def annotations(self, picture: Picture) -> list[Mapping[str, object]]:
+    def annotations(self, picture: CocoImage) -> list[Mapping[str, object]]:
         """Those of a picture, in the order of the file."""
         places = self._annotations.get(picture.number, [])
         return [mapping(self._entries.at(place), "annotation") for place in places]
 
 
 @contextmanager
-def opened(path: Path) -> Generator[CocoFile]:
+def open_coco(path: Path) -> Generator[CocoFile]:
     """A file of annotations."""
-    with json_items.opened(path) as entries:
+    with json_items.open_json(path) as entries:
         pictures = [_picture(entries.at(place)) for place in entries.places("images")]
-        annotations: dict[int, list[Place]] = {}
+        annotations: dict[int, list[JsonRange]] = {}
         for place in entries.places("annotations"):
             image = mapping(entries.at(place), "annotation").get("image_id")
             annotations.setdefault(integer(image, "image_id"), []).append(place)
@@ -61,13 +61,13 @@ def mask_of(annotation: Mapping[str, object], size: Size) -> RLE:
     value = annotation.get("segmentation")
     items = cast("list[object]", value) if isinstance(value, list) else list[object]()
     parts = items if items and isinstance(items[0], dict) else [cast(object, value)]
-    rle = joined(parts, size)
+    rle = union_outline(parts, size)
     if rle is None:
         raise ValueError("annotation has no mask")
     return rle
 
 
-def _picture(value: object) -> Picture:
+def _picture(value: object) -> CocoImage:
     fields = mapping(value, "image")
     size = (integer(fields.get("height"), "height"), integer(fields.get("width"), "width"))
-    return Picture(integer(fields.get("id"), "id of an image"), text(fields.get("file_name"), "file_name"), size)
+    return CocoImage(integer(fields.get("id"), "id of an image"), text(fields.get("file_name"), "file_name"), size)

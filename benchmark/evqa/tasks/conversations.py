@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from evqa.jsonl import BadLine
-from evqa.schema import NO_VIDEO, Exchange, Sample
+from evqa.schema import NO_VIDEO, Sample, TrainingExchange
 from evqa.tasks import json_items
-from evqa.tasks.entries import below, each, needed, place_of
+from evqa.tasks.entries import find_below, numbered_rows, place_of, require
 from evqa.tasks.json_items import array, mapping, text
 
 FILE = "llava_v1_5_mix665k_with_videogpt_plus_576k.json"
@@ -26,11 +26,11 @@ SPEAKERS = ("human", "gpt")
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per conversation. Published ids repeat, so a sample is named by its place in the file."""
-    path = needed(folder, FILE, f"general/{FILE}")
+    path = require(folder, FILE, f"general/{FILE}")
     roots = {"image": place_of(folder, "llava_instruct", "."), "video": place_of(folder, "videogpt_plus", ".")}
     read = partial(_sample, roots)
     for number, entry in enumerate(json_items.elements(path), 1):
-        yield from each([(f"entry {number}", (number, entry))], read, bad, number)
+        yield from numbered_rows([(f"entry {number}", (number, entry))], read, bad, number)
 
 
 def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
@@ -45,7 +45,7 @@ def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
     return Sample(
         id=f"{kind}-{number}",
         video_id=str(fields[kind]) if kinds else f"{kind}-{number}",
-        video=below(roots[kind], fields[kind], kind) if kinds else NO_VIDEO,
+        video=find_below(roots[kind], fields[kind], kind) if kinds else NO_VIDEO,
         question=turns[0].question,
         form="conversation",
         turns=turns,
@@ -54,7 +54,7 @@ def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
     )
 
 
-def _turns(entries: list[object]) -> tuple[Exchange, ...]:
+def _turns(entries: list[object]) -> tuple[TrainingExchange, ...]:
     said = [mapping(entry, "turn") for entry in entries]
     if not said or len(said) % 2 or any(turn.get("from") != SPEAKERS[place % 2] for place, turn in enumerate(said)):
         speakers = [str(turn.get("from"))[:20] for turn in said][:6]
@@ -62,7 +62,7 @@ def _turns(entries: list[object]) -> tuple[Exchange, ...]:
     texts = [text(turn.get("value"), "value of a turn") for turn in said]
     texts[0] = _without_mark(texts[0])
     pairs = zip(texts[::2], texts[1::2], strict=True)
-    return tuple(Exchange(question=question, response=response) for question, response in pairs)
+    return tuple(TrainingExchange(question=question, response=response) for question, response in pairs)
 
 
 def _without_mark(words: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.jsonl import BadEntry, BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, validation_message
 from evqa.schema import check_id
 from evqa.tasks.json_items import array, text
 
@@ -25,7 +25,7 @@ def entry_id(*parts: object) -> str:
     return check_id(re.sub(r'[\x00-\x1f/\\:*?"<>|]', "-", joined).lstrip("."))
 
 
-def each(
+def numbered_rows(
     items: Iterable[tuple[str, Item]], read: Callable[[Item], Result], bad: list[BadLine], first: int = 1
 ) -> Iterator[Result]:
     """What `read` makes of each (name, item); a `ValueError` becomes a `BadLine` with the item's number and name."""
@@ -33,7 +33,7 @@ def each(
         try:
             result = read(item)
         except ValidationError as error:
-            bad.append(BadEntry(number, f"no sample: {name}, {explain(error)}", name))
+            bad.append(BadEntry(number, f"no sample: {name}, {validation_message(error)}", name))
         except ValueError as error:
             reason, colon, detail = str(error).partition(":")
             bad.append(BadEntry(number, f"{reason}: {name}{colon}{detail}", name))
@@ -49,7 +49,7 @@ def place_of(folder: Path, *candidates: str) -> Path:
     return Path(candidates[0])
 
 
-def needed(folder: Path, *candidates: str) -> Path:
+def require(folder: Path, *candidates: str) -> Path:
     """The absolute path of the first candidate that exists, or a `ValueError` that names them."""
     found = path_inside(folder, place_of(folder, *candidates))
     if not found.exists():
@@ -57,7 +57,7 @@ def needed(folder: Path, *candidates: str) -> Path:
     return found
 
 
-def below(base: Path, name: object, what: str) -> Path:
+def find_below(base: Path, name: object, what: str) -> Path:
     """A path that a file names, below a folder; it may not leave it."""
     relative = PurePosixPath(text(name, what))
     if not relative.name or len(str(relative)) > 1000:
@@ -66,7 +66,7 @@ def below(base: Path, name: object, what: str) -> Path:
     return base / relative
 
 
-class Frames(NamedTuple):
+class FrameFolder(NamedTuple):
     """Frames that a file names, in their folder."""
 
     places: list[int]
@@ -80,14 +80,14 @@ class Frames(NamedTuple):
         return None if len(ordered) == self.total else ordered
 
 
-def frames_in(folder: Path, names: Sequence[str]) -> Frames:
+def frames_in(folder: Path, names: Sequence[str]) -> FrameFolder:
     """Where each named frame is in a folder of frames; in their order where the folder is not there yet."""
     if not folder.is_dir():
-        return Frames(list(range(len(names))), len(names))
+        return FrameFolder(list(range(len(names))), len(names))
     places = {name: place for place, name in enumerate(media.image_names(folder))}
     if missing := [name for name in names if name not in places]:
         raise ValueError(f"frames are missing: {len(missing)} of {len(names)}, the first is {missing[0]} in {folder}")
-    return Frames([places[name] for name in names], len(places))
+    return FrameFolder([places[name] for name in names], len(places))
 
 
 def frame_names(value: object) -> list[str]:
@@ -99,5 +99,5 @@ def frame_names(value: object) -> list[str]:
 
 
 def by_key(entries: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, object]]]:
-    """(name, (key, entry)) of an object, as `each` takes it."""
+    """(name, (key, entry)) of an object, as `numbered_rows` takes it."""
     return ((key, (key, entry)) for key, entry in entries.items())

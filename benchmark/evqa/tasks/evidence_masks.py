@@ -100,7 +100,7 @@ def _content(path: Path) -> object:
         raise ValueError(f"the file is no JSON: {error}") from error
 
 
-def annotated(tracks: Sequence[Track] | None) -> tuple[int, ...] | None:
+def annotated_frames(tracks: Sequence[Track] | None) -> tuple[int, ...] | None:
     """The frames in which an object has a mask, as `Sample.frames`; None where there are none.
 
     Training draws from these, as published: no mask elsewhere is no annotation, and not "no evidence".

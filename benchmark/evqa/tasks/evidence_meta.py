@@ -20,11 +20,11 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.jsonl import BadEntry, BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, validation_message
 from evqa.schema import LETTERS, Sample, Track, check_id
 from evqa.tasks import pickled
-from evqa.tasks.entries import below, each, place_of
-from evqa.tasks.evidence_masks import annotated, read_tracks
+from evqa.tasks.entries import find_below, numbered_rows, place_of
+from evqa.tasks.evidence_masks import annotated_frames, read_tracks
 from evqa.tasks.json_items import array, integer, mapping, text
 from evqa.tasks.st_evidence import INSTRUCT_TABLE, PLACES, instruct_samples
 from evqa.tasks.table import spans
@@ -48,7 +48,7 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     left_out: list[str] = []
     for number, entry in enumerate(entries, 1):
         read = partial(_sample, folder, left_out)
-        for sample in each([(f"entry {number - 1}", entry)], read, bad, number):
+        for sample in numbered_rows([(f"entry {number - 1}", entry)], read, bad, number):
             reasons = (f"left out, mask of a frame: {reason}" for reason in left_out)
             bad.extend(BadEntry(number, reason, sample.id) for reason in reasons)
             yield sample
@@ -60,7 +60,9 @@ def _sample(folder: Path, left_out: list[str], entry: object) -> Sample:
     name = check_id(text(fields.get("entry_id"), "entry_id"))
     question, options = _question(text(fields.get("question_with_options"), "question_with_options"))
     answer, segments = _answer(text(fields.get("answer_with_evidence"), "answer_with_evidence"))
-    places = [str(below(Path(place, "video_frames_6fps"), fields.get("video_name"), "video_name")) for place in PLACES]
+    places = [
+        str(find_below(Path(place, "video_frames_6fps"), fields.get("video_name"), "video_name")) for place in PLACES
+    ]
     video = place_of(folder, *places[1:], places[0])
     tracks = _tracks(folder, video, text(fields.get("mask_rle_path"), "mask_rle_path"), left_out)
     return Sample(
@@ -72,7 +74,7 @@ def _sample(folder: Path, left_out: list[str], entry: object) -> Sample:
         answer=answer,
         spans=spans("answer_with_evidence", segments),
         tracks=tracks,
-        frames=annotated(tracks),
+        frames=annotated_frames(tracks),
         fps=FPS,
         num_frames=integer(fields.get("total_frames"), "total_frames"),
         source=PurePosixPath(str(fields["video_name"])).parent.name or None,
@@ -100,17 +102,17 @@ def _answer(words: str) -> tuple[int, str]:
 def _tracks(folder: Path, video: Path, path: str, left_out: list[str]) -> tuple[Track, ...]:
     """The masks of an entry; the published path starts with folders of its authors."""
     parts = PurePosixPath(path).parts
-    tails = [str(below(Path(), str(PurePosixPath(*parts[-count:])), "mask_rle_path")) for count in (3, 2, 1)]
+    tails = [str(find_below(Path(), str(PurePosixPath(*parts[-count:])), "mask_rle_path")) for count in (3, 2, 1)]
     places = (*PLACES, "masks", "gen_mask/masks")
     candidates = [str(Path(place, tail)) for tail in tails[: len(parts)] for place in places]
     found = path_inside(folder, place_of(folder, *candidates))
     if not found.is_file():
         raise ValueError(f"masks are missing: no file like {path[-80:]}")
-    facts = media.probe(path_inside(folder, video), FPS) if path_inside(folder, video).is_dir() else None
+    facts = media.probe_video(path_inside(folder, video), FPS) if path_inside(folder, video).is_dir() else None
     try:
         tracks = read_tracks(found, facts, left_out)
     except ValidationError as error:
-        raise ValueError(f"masks cannot be read: {explain(error)[:300]}") from error
+        raise ValueError(f"masks cannot be read: {validation_message(error)[:300]}") from error
     if not tracks or not any(track.masks for track in tracks):
         raise ValueError("no mask in any frame")
     return tracks

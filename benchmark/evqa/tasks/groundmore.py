@@ -23,7 +23,7 @@ from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine
 from evqa.schema import RLE, Sample, Span, Track, check_span
 from evqa.tasks import json_items
-from evqa.tasks.entries import Frames, below, by_key, each, entry_id, frames_in, needed
+from evqa.tasks.entries import FrameFolder, by_key, entry_id, find_below, frames_in, numbered_rows, require
 from evqa.tasks.json_items import mapping, text
 
 META = "trainval_v2.json"
@@ -31,12 +31,12 @@ FPS = 6.0
 _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})", re.ASCII)
 
 
-class Clip(NamedTuple):
+class AnnotatedClip(NamedTuple):
     """A video with its annotated frames."""
 
     name: str
     video: Path
-    frames: Frames
+    frames: FrameFolder
     tracks: Mapping[int, Track]
     """Object number -> its masks."""
     questions: Mapping[str, object]
@@ -44,21 +44,21 @@ class Clip(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per question of the frames with masks; the tracks of a video go to `tracks/<VIDEO>.jsonl`."""
-    meta = mapping(json_items.read(needed(folder, META)), META)
+    meta = mapping(json_items.read(require(folder, META)), META)
     videos = by_key(mapping(meta.get("videos"), "videos"))
-    for clip in each(videos, lambda video: _clip(folder, *video, bad), bad):
+    for clip in numbered_rows(videos, lambda video: _clip(folder, *video, bad), bad):
         path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
         order = {number: place for place, number in enumerate(clip.tracks)}
         named = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
-        usable = list(each(named, partial(_sample, clip, path, order), bad))
+        usable = list(numbered_rows(named, partial(_sample, clip, path, order), bad))
         if usable:
             track_files.write(folder / path, clip.tracks.values())
         yield from usable
 
 
-def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> Clip:
+def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> AnnotatedClip:
     """A video; a frame without its image, or with a mask that cannot be read, is left out."""
-    place = below(Path("annotations"), name, "name of a video")
+    place = find_below(Path("annotations"), name, "name of a video")
     drawn, images = path_inside(folder, place / "masks"), path_inside(folder, place / "images")
     if not images.is_dir():
         raise ValueError("frames are missing: the video has no folder of images")
@@ -73,7 +73,9 @@ def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> Clip:
         raise ValueError("no frame has a mask")
     frames = frames_in(images, list(labels))
     tracks = _tracks(dict(zip(frames.places, labels.values(), strict=True)))
-    return Clip(name, place / "images", frames, tracks, mapping(mapping(video, "video").get("questions"), "questions"))
+    return AnnotatedClip(
+        name, place / "images", frames, tracks, mapping(mapping(video, "video").get("questions"), "questions")
+    )
 
 
 def _labels(folder: Path, frame: str, shown: Collection[str], other: np.ndarray | None) -> np.ndarray:
@@ -97,7 +99,7 @@ def _tracks(labels: Mapping[int, np.ndarray]) -> dict[int, Track]:
     }
 
 
-def _sample(clip: Clip, path: Path, order: Mapping[int, int], item: tuple[str, object]) -> Sample:
+def _sample(clip: AnnotatedClip, path: Path, order: Mapping[int, int], item: tuple[str, object]) -> Sample:
     key, entry = item
     fields = mapping(entry, "question")
     numbers = [int(number) for number in re.findall(r"\d{1,6}", str(fields.get("obj_id")))]

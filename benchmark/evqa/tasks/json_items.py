@@ -26,15 +26,15 @@ _SPACE = b" \t\r\n"
 Text = mmap.mmap | bytes
 
 
-class Place(NamedTuple):
+class JsonRange(NamedTuple):
     """Bytes of an entry in its file."""
 
     start: int
     end: int
 
 
-class JsonObject:
-    """The entries of the object that a file holds; open while the `opened` block runs."""
+class JsonMapping:
+    """The entries of the object that a file holds; open while the `open_json` block runs."""
 
     def __init__(self, path: Path, text: Text) -> None:
         self.path = path
@@ -48,13 +48,13 @@ class JsonObject:
         """The entry, parsed. Raises a `ValueError` where it is not JSON."""
         return _parsed(self.path, self._text, self._places[key])
 
-    def places(self, key: str) -> Iterator[Place]:
+    def places(self, key: str) -> Iterator[JsonRange]:
         """Where the elements of an entry that is a list are, for `at`."""
         if key not in self._places:
             raise ValueError(f"file has no {key}: {self.path} has {', '.join(list(self._places)[:10])}")
         return (place for _, place in _entries(self.path, self._text, b"[", self._places[key].start))
 
-    def at(self, place: Place) -> object:
+    def at(self, place: JsonRange) -> object:
         """What is there, parsed."""
         return _parsed(self.path, self._text, place)
 
@@ -67,10 +67,10 @@ class JsonObject:
 
 
 @contextmanager
-def opened(path: Path) -> Generator[JsonObject]:
+def open_json(path: Path) -> Generator[JsonMapping]:
     """The JSON object of a file, by entry."""
     with _mapped(path) as text:
-        yield JsonObject(path, text)
+        yield JsonMapping(path, text)
 
 
 def elements(path: Path) -> Iterator[object]:
@@ -139,7 +139,7 @@ def _mapped(path: Path) -> Generator[Text]:
         raise ValueError(f"file cannot be read: {path} ({error.strerror}); fetch it (see README.md there)") from error
 
 
-def _entries(path: Path, text: Text, opening: bytes, start: int) -> Iterator[tuple[str | None, Place]]:
+def _entries(path: Path, text: Text, opening: bytes, start: int) -> Iterator[tuple[str | None, JsonRange]]:
     """(key, place) of each entry of the object or list that starts there; a list's keys are None.
 
     What starts the file also ends it.
@@ -157,7 +157,7 @@ def _entries(path: Path, text: Text, opening: bytes, start: int) -> Iterator[tup
             key, begin = _key(path, text, begin, match.start()), match.end()
         elif token in (b",", b"}", b"]"):
             if text[begin : match.start()].strip(_SPACE):
-                yield key, Place(begin, match.start())
+                yield key, JsonRange(begin, match.start())
             if token != b",":
                 return None if start else _check_end(path, text, match.end(), kind)
             key, begin = None, match.end()
@@ -179,13 +179,13 @@ def _check_end(path: Path, text: Text, end: int, kind: str) -> None:
 
 
 def _key(path: Path, text: Text, start: int, end: int) -> str:
-    key = _parsed(path, text, Place(start, end))
+    key = _parsed(path, text, JsonRange(start, end))
     if not isinstance(key, str):
         raise ValueError(f"key is no text: {path} has {key!r}")
     return key
 
 
-def _parsed(path: Path, text: Text, place: Place) -> object:
+def _parsed(path: Path, text: Text, place: JsonRange) -> object:
     if place.end - place.start > MAX_ENTRY_BYTES:
         raise ValueError(f"entry is too large: {place.end - place.start} bytes of {path}, expected {MAX_ENTRY_BYTES}")
     try:

@@ -24,17 +24,17 @@ from evqa import masks
 from evqa.datasets import path_inside
 from evqa.images import image_size
 from evqa.jsonl import BadLine
-from evqa.schema import Exchange, Form, Sample, Track
+from evqa.schema import Sample, TaskType, Track, TrainingExchange
 from evqa.tasks import coco_json, json_items, pickled
-from evqa.tasks.coco_json import CocoFile, Picture, mask_of
-from evqa.tasks.entries import below, each, entry_id, needed
+from evqa.tasks.coco_json import CocoFile, CocoImage, mask_of
+from evqa.tasks.entries import entry_id, find_below, numbered_rows, require
 from evqa.tasks.json_items import array, integer, mapping, text
 from evqa.tasks.regions import outline
 
-Turns = Sequence[Exchange]
+Turns = Sequence[TrainingExchange]
 
 
-def _sample(name: str, video: Path, form: Form, source: str, turns: Turns, **masks_in: object) -> Sample:
+def _sample(name: str, video: Path, form: TaskType, source: str, turns: Turns, **masks_in: object) -> Sample:
     """A picture with its turns; `masks_in` is where their masks are."""
     fields = {"tracks": None, "label_map": None} | masks_in
     return Sample.model_validate(
@@ -60,14 +60,14 @@ REASONS = "reason_seg/ReasonSeg/explanatory/train.json"
 
 def reason_seg(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per question: sentences, noun phrases, and questions that want a reason."""
-    pictures = sorted(path.name for path in needed(folder, REASON).iterdir() if path.suffix.lower() == ".jpg")
+    pictures = sorted(path.name for path in require(folder, REASON).iterdir() if path.suffix.lower() == ".jpg")
     reasons: dict[str, Mapping[str, object]] = {}
     if path_inside(folder, Path(REASONS)).is_file():
         for entry in array(json_items.read(folder / REASONS), REASONS):
             fields = mapping(entry, "explanation")
             reasons[Path(text(fields.get("image"), "image")).stem] = fields
     named = [(name, name) for name in pictures]
-    for samples in each(named, lambda name: _reasoned(folder, name, reasons.get(Path(name).stem)), bad):
+    for samples in numbered_rows(named, lambda name: _reasoned(folder, name, reasons.get(Path(name).stem)), bad):
         yield from samples
 
 
@@ -77,13 +77,13 @@ def _reasoned(folder: Path, name: str, reason: Mapping[str, object] | None) -> l
     mask = _shapes(array(fields.get("shapes"), "shapes"), image_size(path_inside(folder, picture)))
     if not mask.any():
         raise ValueError("no target in the picture")
-    form: Form = "sentence" if fields.get("is_sentence") else "query"
-    asked: list[tuple[Form, Exchange]] = [
-        (form, Exchange(question=text(words, "text"))) for words in array(fields.get("text"), "text")
+    form: TaskType = "sentence" if fields.get("is_sentence") else "query"
+    asked: list[tuple[TaskType, TrainingExchange]] = [
+        (form, TrainingExchange(question=text(words, "text"))) for words in array(fields.get("text"), "text")
     ]
     if reason is not None:
         words, answer = text(reason.get("query"), "query"), text(reason.get("outputs"), "outputs")
-        asked.append(("explanatory", Exchange(question=words, response=answer)))
+        asked.append(("explanatory", TrainingExchange(question=words, response=answer)))
     track = Track(masks={0: masks.encode(mask)})
     return [
         _sample(f"{picture.stem}_{place}", picture, form, "reason_seg", [turn], tracks=(track,))
@@ -109,7 +109,7 @@ def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
 # Label images
 
 
-class Labelled(NamedTuple):
+class LabelledImage(NamedTuple):
     """A set of label images. Paths are relative to the data set's folder."""
 
     source: str
@@ -122,7 +122,7 @@ class Labelled(NamedTuple):
 def ade20k(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """ADE20K, 150 classes."""
     return _labelled(
-        Labelled("ade20k", "ade20k/images/training", "ade20k/annotations/training", _ade_names), folder, bad
+        LabelledImage("ade20k", "ade20k/images/training", "ade20k/annotations/training", _ade_names), folder, bad
     )
 
 
@@ -131,25 +131,25 @@ def cocostuff(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
     The reference also leaves out label 0, which is `person`, by mistake; here it is in.
     """
-    return _labelled(Labelled("cocostuff", "coco/train2017", "cocostuff/train2017", _stuff_names), folder, bad)
+    return _labelled(LabelledImage("cocostuff", "coco/train2017", "cocostuff/train2017", _stuff_names), folder, bad)
 
 
 def mapillary(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """Mapillary Vistas 2.0 without the class of the unlabelled."""
     labels = "mapillary/training/v2.0/labels"
-    return _labelled(Labelled("mapillary", "mapillary/training/images", labels, _mapillary_names), folder, bad)
+    return _labelled(LabelledImage("mapillary", "mapillary/training/images", labels, _mapillary_names), folder, bad)
 
 
-def _labelled(kind: Labelled, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+def _labelled(kind: LabelledImage, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     names = kind.names(folder)
-    paths = sorted(path.name for path in needed(folder, kind.labels).iterdir() if path.suffix.lower() == ".png")
-    yield from each(((name, name) for name in paths), partial(_label_image, folder, kind, names), bad)
+    paths = sorted(path.name for path in require(folder, kind.labels).iterdir() if path.suffix.lower() == ".png")
+    yield from numbered_rows(((name, name) for name in paths), partial(_label_image, folder, kind, names), bad)
 
 
-def _label_image(folder: Path, kind: Labelled, names: Mapping[int, str], name: str) -> Sample:
+def _label_image(folder: Path, kind: LabelledImage, names: Mapping[int, str], name: str) -> Sample:
     path = Path(kind.labels, name)
     found = np.unique(masks.read_labels(path_inside(folder, path))).tolist()
-    turns = [Exchange(question=names[label], targets=(label,)) for label in found if label in names]
+    turns = [TrainingExchange(question=names[label], targets=(label,)) for label in found if label in names]
     if not turns:
         raise ValueError("no named label in the picture")
     picture = Path(kind.pictures, name).with_suffix(".jpg")
@@ -158,21 +158,21 @@ def _label_image(folder: Path, kind: Labelled, names: Mapping[int, str], name: s
 
 def _ade_names(folder: Path) -> dict[int, str]:
     """`objectInfo150.txt`: a table with tabs; the last column has synonyms, the first of which is the name."""
-    lines = _lines(needed(folder, "ade20k/objectInfo150.txt"))
+    lines = _lines(require(folder, "ade20k/objectInfo150.txt"))
     cells = [line.split("\t") for line in lines if line[:1].isdecimal()]
     return {integer(row[0], "label"): row[-1].split(",")[0].split(";")[0].strip() for row in cells}
 
 
 def _stuff_names(folder: Path) -> dict[int, str]:
     """`labels.txt`: `1: person`; an image has the label less one."""
-    pairs = [line.partition(":") for line in _lines(needed(folder, "cocostuff/labels.txt"))]
+    pairs = [line.partition(":") for line in _lines(require(folder, "cocostuff/labels.txt"))]
     named = {integer(number, "label") - 1: name.strip() for number, _, name in pairs if name}
     return {label: name for label, name in named.items() if label >= 0 and "-" not in name}
 
 
 def _mapillary_names(folder: Path) -> dict[int, str]:
     """`config_v2.0.json`: a list of labels in order, with readable names."""
-    config = mapping(json_items.read(needed(folder, "mapillary/config_v2.0.json")), "config_v2.0.json")
+    config = mapping(json_items.read(require(folder, "mapillary/config_v2.0.json")), "config_v2.0.json")
     labels = [mapping(label, "label") for label in array(config.get("labels"), "labels")]
     names = [text(label.get("readable"), "readable").lower() for label in labels]
     return {label: name for label, name in enumerate(names) if name != "unlabeled"}
@@ -200,24 +200,24 @@ def pascal_part(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 
 def _parts(folder: Path, file: str, pictures: Path, source: str, bad: list[BadLine]) -> Iterator[Sample]:
-    with coco_json.opened(needed(folder, file)) as annotated:
+    with coco_json.open_coco(require(folder, file)) as annotated:
         named = ((picture.name, picture) for picture in annotated.pictures.values())
-        yield from each(named, partial(_of_parts, annotated, pictures, source), bad)
+        yield from numbered_rows(named, partial(_of_parts, annotated, pictures, source), bad)
 
 
-def _of_parts(annotated: CocoFile, pictures: Path, source: str, picture: Picture) -> Sample:
-    turns: list[Exchange] = []
+def _of_parts(annotated: CocoFile, pictures: Path, source: str, picture: CocoImage) -> Sample:
+    turns: list[TrainingExchange] = []
     tracks: list[Track] = []
     for annotation in annotated.annotations(picture):
         category = integer(annotation.get("category_id"), "category_id")
         if category not in annotated.categories:
             raise ValueError(f"category is not in the file: {category}")
         words = _part_words(annotated.categories[category], is_of=len(turns) % 2 == 1)
-        turns.append(Exchange(question=words, targets=(len(tracks),)))
+        turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
         tracks.append(Track(label=words, masks={0: mask_of(annotation, picture.size)}))
     if not turns:
         raise ValueError("no object is annotated")
-    video = below(pictures, picture.name, "file_name")
+    video = find_below(pictures, picture.name, "file_name")
     return _sample(f"{picture.number}_{video.stem}", video, "query", source, turns, tracks=tuple(tracks))
 
 
@@ -271,15 +271,15 @@ def refclef(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per picture of the training split, one turn per sentence."""
-    path = needed(folder, f"refer_seg/{kind.name}/refs({kind.split_by}).p")
+    path = require(folder, f"refer_seg/{kind.name}/refs({kind.split_by}).p")
     by_picture: dict[int, list[Mapping[str, object]]] = {}
     for entry in array(pickled.read(path), path.name):
         reference = mapping(entry, "reference")
         if reference.get("split") == "train":
             by_picture.setdefault(integer(reference.get("image_id"), "image_id"), []).append(reference)
-    with coco_json.opened(needed(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
+    with coco_json.open_coco(require(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
         named = ((f"image {number}", (number, references)) for number, references in by_picture.items())
-        yield from each(named, partial(_of_references, annotated, kind), bad)
+        yield from numbered_rows(named, partial(_of_references, annotated, kind), bad)
 
 
 def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Mapping[str, object]]]) -> Sample:
@@ -288,7 +288,7 @@ def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Ma
         raise ValueError("picture is not in the file")
     picture = annotated.pictures[number]
     annotations = {integer(one.get("id"), "id"): one for one in annotated.annotations(picture)}
-    turns: list[Exchange] = []
+    turns: list[TrainingExchange] = []
     tracks: list[Track] = []
     for reference in references:
         key = integer(reference.get("ann_id"), "ann_id")
@@ -296,9 +296,9 @@ def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Ma
             raise ValueError(f"annotation is not in the file: {key}")
         for sentence in array(reference.get("sentences"), "sentences"):
             words = text(mapping(sentence, "sentence").get("sent"), "sent")
-            turns.append(Exchange(question=words, targets=(len(tracks),)))
+            turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
         tracks.append(Track(masks={0: mask_of(annotations[key], picture.size)}))
     if not turns:
         raise ValueError("no sentence is about the picture")
-    video = below(Path(kind.pictures), picture.name, "file_name")
+    video = find_below(Path(kind.pictures), picture.name, "file_name")
     return _sample(f"{number}_{video.stem}", video, "query", kind.name, turns, tracks=tuple(tracks))

@@ -23,16 +23,16 @@ from pathlib import Path, PurePosixPath
 from evqa import media
 from evqa.datasets import path_inside
 from evqa.jsonl import BadLine
-from evqa.schema import RLE, Exchange, Form, Sample, Track
+from evqa.schema import RLE, Sample, TaskType, Track, TrainingExchange
 from evqa.tasks import json_items
-from evqa.tasks.entries import below, each, entry_id, needed
+from evqa.tasks.entries import entry_id, find_below, numbered_rows, require
 from evqa.tasks.json_items import array, integer, mapping, text
-from evqa.tasks.regions import joined
+from evqa.tasks.regions import union_outline
 
 MAX_OBJECTS = 5
 LEAST_ANNOTATED = 0.3
 """Share of a video's frames that are annotated (published)."""
-MAX_FRAMES: dict[Form, int] = {"region": 10, "memory": 8}
+MAX_FRAMES: dict[TaskType, int] = {"region": 10, "memory": 8}
 """Frames of Inst-IT's videos (published)."""
 
 _MARK = re.compile(r"\[0*(\d{1,3})\]")
@@ -63,15 +63,15 @@ def videorefer_qa_mem(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     return _videorefer(folder, "videorefer-qa-75k-wo-masks.json", "masks_qa", "memory", bad)
 
 
-def _videorefer(folder: Path, file: str, masks: str, form: Form, bad: list[BadLine]) -> Iterator[Sample]:
-    path = needed(folder, file, f"VideoRefer-700K/{file}")
+def _videorefer(folder: Path, file: str, masks: str, form: TaskType, bad: list[BadLine]) -> Iterator[Sample]:
+    path = require(folder, file, f"VideoRefer-700K/{file}")
     root = path.parent.relative_to(folder.resolve() if path.is_relative_to(folder.resolve()) else folder)
     for number, entry in enumerate(json_items.elements(path)):
         named = [(f"entry {number}", entry)]
-        yield from each(named, partial(_refers, folder, root, masks, form, number), bad, number + 1)
+        yield from numbered_rows(named, partial(_refers, folder, root, masks, form, number), bad, number + 1)
 
 
-def _refers(folder: Path, root: Path, masks: str, form: Form, number: int, entry: object) -> Sample:
+def _refers(folder: Path, root: Path, masks: str, form: TaskType, number: int, entry: object) -> Sample:
     fields = mapping(entry, "entry")
     objects = [mapping(one, "annotation") for one in array(fields.get("annotation"), "annotation")]
     if not 1 <= len(objects) <= MAX_OBJECTS:
@@ -87,7 +87,7 @@ def _refers(folder: Path, root: Path, masks: str, form: Form, number: int, entry
     if len(lists) != len(objects):
         raise ValueError(f"masks do not fit the objects: expected {len(objects)}, got {len(lists)}")
     tracks = tuple(_track(str(label), frames, parts) for label, parts in enumerate(lists))
-    video = below(root / "videos", fields.get("video"), "video")
+    video = find_below(root / "videos", fields.get("video"), "video")
     return Sample(
         id=entry_id(number, fields.get("id")),
         video_id=video.stem,
@@ -102,7 +102,7 @@ def _refers(folder: Path, root: Path, masks: str, form: Form, number: int, entry
     )
 
 
-def _about(said: list[object], count: int, form: Form) -> Exchange:
+def _about(said: list[object], count: int, form: TaskType) -> TrainingExchange:
     """A question and its reply; the list of objects before it is left out where marks alone are asked about."""
     if len(said) != 2:
         raise ValueError(f"conversation is not one question and its reply: got {len(said)} turns")
@@ -117,14 +117,14 @@ def _about(said: list[object], count: int, form: Form) -> Exchange:
     words = [re.sub(r"<object(\d{1,3})>", r"[\1]", part) for part in (question, response)]
     if any(int(number) >= count for part in words for number in _MARK.findall(part)):
         raise ValueError(f"marks do not fit the objects: {count} objects, in {listed[:80]!r}")
-    return Exchange(question=words[0], response=words[1])
+    return TrainingExchange(question=words[0], response=words[1])
 
 
 def _track(label: str, frames: list[int], parts: object) -> Track:
     lists = [array(part, "masks of a frame") for part in array(parts, "masks of an object")]
     if len(lists) != len(frames):
         raise ValueError(f"masks do not fit the frames: expected {len(frames)}, got {len(lists)}")
-    drawn = {frame: rle for frame, part in zip(frames, lists, strict=True) if (rle := joined(part, None))}
+    drawn = {frame: rle for frame, part in zip(frames, lists, strict=True) if (rle := union_outline(part, None))}
     return _shown(label, drawn)
 
 
@@ -139,9 +139,9 @@ def _shown(label: str, drawn: dict[int, RLE]) -> Track:
 
 def inst_it_image(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """Short descriptions of one object of a picture (stage 1)."""
-    path = needed(folder, "Inst-IT-Dataset/inst_it_dataset_image_51k_w_mask.json")
+    path = require(folder, "Inst-IT-Dataset/inst_it_dataset_image_51k_w_mask.json")
     for number, entry in enumerate(json_items.elements(path), 1):
-        for samples in each([(f"entry {number}", entry)], _described, bad, number):
+        for samples in numbered_rows([(f"entry {number}", entry)], _described, bad, number):
             yield from samples
 
 
@@ -158,7 +158,7 @@ def inst_it_video_qa_mem(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 def _described(entry: object) -> list[Sample]:
     fields = mapping(entry, "entry")
     path = PurePosixPath(*PurePosixPath(text(fields.get("image_path"), "image_path")).parts[1:])
-    picture = below(Path("Inst-IT-Dataset/images_raw"), str(path), "image_path")
+    picture = find_below(Path("Inst-IT-Dataset/images_raw"), str(path), "image_path")
     drawn = mapping(fields.get("segmentations"), "segmentations")
     captions = mapping(fields.get("instance_level_caption"), "instance_level_caption")
     name = text(str(fields.get("image_id")), "image_id")
@@ -166,8 +166,8 @@ def _described(entry: object) -> list[Sample]:
 
 
 def _caption(name: str, picture: Path, key: str, drawn: Mapping[str, object], caption: object) -> Sample:
-    mask = joined([mapping(drawn.get(key), f"segmentation of {key}").get("mask")], None)
-    turn = Exchange(question="[0]", response=text(mapping(caption, "caption").get("short"), "short"))
+    mask = union_outline([mapping(drawn.get(key), f"segmentation of {key}").get("mask")], None)
+    turn = TrainingExchange(question="[0]", response=text(mapping(caption, "caption").get("short"), "short"))
     return Sample(
         id=entry_id(name, key),
         video_id=name,
@@ -181,20 +181,20 @@ def _caption(name: str, picture: Path, key: str, drawn: Mapping[str, object], ca
     )
 
 
-def _inst_it_videos(folder: Path, form: Form, bad: list[BadLine]) -> Iterator[Sample]:
-    path = needed(folder, "Inst-IT-Dataset/inst_it_dataset_video_21k_w_mask.json")
+def _inst_it_videos(folder: Path, form: TaskType, bad: list[BadLine]) -> Iterator[Sample]:
+    path = require(folder, "Inst-IT-Dataset/inst_it_dataset_video_21k_w_mask.json")
     for number, entry in enumerate(json_items.elements(path), 1):
-        for video in each([(f"entry {number}", entry)], partial(_inst_it_video, folder, form), bad, number):
+        for video in numbered_rows([(f"entry {number}", entry)], partial(_inst_it_video, folder, form), bad, number):
             name, place, frames, fields = video
             pairs = array(fields.get("question_answer_pairs"), "question_answer_pairs")
             named = [(f"{name} {turn}", (turn, pair)) for turn, pair in enumerate(pairs)]
-            yield from each(named, partial(_inst_it_sample, name, place, frames, fields, form), bad, number)
+            yield from numbered_rows(named, partial(_inst_it_sample, name, place, frames, fields, form), bad, number)
 
 
-def _inst_it_video(folder: Path, form: Form, entry: object) -> tuple[str, Path, list[str], Mapping[str, object]]:
+def _inst_it_video(folder: Path, form: TaskType, entry: object) -> tuple[str, Path, list[str], Mapping[str, object]]:
     fields = mapping(entry, "entry")
     path = PurePosixPath(*PurePosixPath(text(fields.get("video_path"), "video_path")).parts[1:])
-    place = below(Path("Inst-IT-Dataset/videos_raw"), str(path), "video_path")
+    place = find_below(Path("Inst-IT-Dataset/videos_raw"), str(path), "video_path")
     if not path_inside(folder, place).is_dir():
         raise ValueError("frames are missing: the video has no folder")
     frames = media.image_names(path_inside(folder, place))
@@ -205,7 +205,7 @@ def _inst_it_video(folder: Path, form: Form, entry: object) -> tuple[str, Path, 
 
 
 def _inst_it_sample(
-    name: str, place: Path, frames: list[str], fields: Mapping[str, object], form: Form, item: tuple[int, object]
+    name: str, place: Path, frames: list[str], fields: Mapping[str, object], form: TaskType, item: tuple[int, object]
 ) -> Sample:
     number, pair = item
     words = [text(mapping(pair, "pair").get(key), key) for key in ("question", "answer")]
@@ -221,7 +221,7 @@ def _inst_it_sample(
         video=place,
         question=question,
         form=form,
-        turns=(Exchange(question=question, response=response),),
+        turns=(TrainingExchange(question=question, response=response),),
         tracks=tuple(_inst_it_track(key, frames, by_frame) for key in keys),
         num_frames=len(frames),
         source="inst_it",
@@ -231,7 +231,7 @@ def _inst_it_sample(
 def _inst_it_track(key: str, frames: list[str], by_frame: Mapping[str, Mapping[str, object]]) -> Track:
     found = ((place, by_frame.get(frame, {}).get(key)) for place, frame in enumerate(frames))
     parts = ((place, mapping(one, "segmentation").get("mask")) for place, one in found if one is not None)
-    return _shown(key, {place: rle for place, part in parts if (rle := joined([part], None))})
+    return _shown(key, {place: rle for place, part in parts if (rle := union_outline([part], None))})
 
 
 # Osprey
@@ -256,22 +256,26 @@ def osprey_detail_description(folder: Path, bad: list[BadLine]) -> Iterator[Samp
 
 
 def _osprey(folder: Path, file: str, pictures: str, bad: list[BadLine]) -> Iterator[Sample]:
-    path = needed(folder, f"Osprey-724K/{file}")
+    path = require(folder, f"Osprey-724K/{file}")
     for number, entry in enumerate(json_items.elements(path), 1):
-        yield from each([(f"entry {number}", (number, entry))], partial(_osprey_sample, Path(pictures)), bad, number)
+        yield from numbered_rows(
+            [(f"entry {number}", (number, entry))], partial(_osprey_sample, Path(pictures)), bad, number
+        )
 
 
 def _osprey_sample(pictures: Path, item: tuple[int, object]) -> Sample:
     number, entry = item
     fields = mapping(entry, "entry")
     said = _descriptions(fields) if "description" in fields else _conversation(fields)
-    turns = [Exchange(question=_osprey_words(question), response=_osprey_words(reply)) for question, reply in said]
+    turns = [
+        TrainingExchange(question=_osprey_words(question), response=_osprey_words(reply)) for question, reply in said
+    ]
     keys = list(dict.fromkeys(key for turn in turns for key in _MARK.findall(f"{turn.question} {turn.response}")))
     regions = array(fields.get("annotation"), "annotation")
     if not keys or any(not 1 <= int(key) <= len(regions) for key in keys):
         raise ValueError(f"marks do not fit the regions: {len(regions)} regions, marks {keys}")
     size = (integer(fields.get("height"), "height"), integer(fields.get("width"), "width"))
-    picture = below(pictures, fields.get("file_name"), "file_name")
+    picture = find_below(pictures, fields.get("file_name"), "file_name")
     return Sample(
         id=entry_id(number, fields.get("id")),
         video_id=picture.stem,
@@ -286,7 +290,7 @@ def _osprey_sample(pictures: Path, item: tuple[int, object]) -> Sample:
 
 
 def _osprey_track(key: str, regions: list[object], size: tuple[int, int]) -> Track:
-    rle = joined([mapping(regions[int(key) - 1], "region").get("segmentation")], size)
+    rle = union_outline([mapping(regions[int(key) - 1], "region").get("segmentation")], size)
     return _shown(key, {0: rle} if rle else {})
 
 

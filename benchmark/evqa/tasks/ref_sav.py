@@ -17,7 +17,7 @@ from evqa.datasets import path_inside
 from evqa.jsonl import BadEntry, BadLine
 from evqa.schema import RLE, Sample, Track
 from evqa.tasks import json_items
-from evqa.tasks.entries import below, by_key, each, entry_id, needed, place_of
+from evqa.tasks.entries import by_key, entry_id, find_below, numbered_rows, place_of, require
 from evqa.tasks.json_items import array, integer, mapping, text
 from evqa.tasks.regions import region
 
@@ -26,7 +26,7 @@ STEP = 4
 """Every fourth frame of a video is annotated (SA-V: 24 frames a second, masks at 6)."""
 
 
-class Described(NamedTuple):
+class DescribedObject(NamedTuple):
     """One object of a video."""
 
     video: str
@@ -40,16 +40,18 @@ class Described(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per description; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
-    path = needed(folder, META, f"ref_sav/{META}")
+    path = require(folder, META, f"ref_sav/{META}")
     count, left_out = 0, list[str]()
-    with json_items.opened(path) as videos:
+    with json_items.open_json(path) as videos:
         for name in videos:
-            found = list(each([(name, videos[name])], partial(_objects, folder, name, left_out), bad, count + 1))
+            found = list(
+                numbered_rows([(name, videos[name])], partial(_objects, folder, name, left_out), bad, count + 1)
+            )
             bad.extend(BadEntry(count + 1, f"left out, masks beyond the video: {reason}", name) for reason in left_out)
             left_out.clear()
             for objects in found:
                 read = partial(_drawn, left_out=left_out)
-                good = list(each([(f"{name} {one.key}", one) for one in objects], read, bad, count + 1))
+                good = list(numbered_rows([(f"{name} {one.key}", one) for one in objects], read, bad, count + 1))
                 bad.extend(BadEntry(count + 1, f"left out, mask of a frame: {reason}", name) for reason in left_out)
                 left_out.clear()
                 if good:
@@ -59,11 +61,11 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
             count += 1
 
 
-def _objects(folder: Path, name: str, left_out: list[str], video: object) -> list[Described]:
+def _objects(folder: Path, name: str, left_out: list[str], video: object) -> list[DescribedObject]:
     fields = mapping(video, "video")
     root = place_of(folder, "sav", ".") if (folder / "sav" / "sav_train").is_dir() else Path()
-    file = below(root, _without_root(fields.get("video_path")), "video_path")
-    manual = below(root, _without_root(fields.get("anno_path")), "anno_path")
+    file = find_below(root, _without_root(fields.get("video_path")), "video_path")
+    manual = find_below(root, _without_root(fields.get("anno_path")), "anno_path")
     annotation = mapping(json_items.read(path_inside(folder, manual)), manual.name)
     frames = array(annotation.get("masklet"), "masklet")
     masklets = [[] if frame is None else array(frame, "masks of a frame") for frame in frames]
@@ -72,7 +74,7 @@ def _objects(folder: Path, name: str, left_out: list[str], video: object) -> lis
         masklets = masklets[:-excess]
     tracks = Path("tracks", f"{entry_id(name)}.jsonl")
     return [
-        Described(name, file, masklets, tracks, key, entry)
+        DescribedObject(name, file, masklets, tracks, key, entry)
         for key, (_, entry) in by_key(mapping(fields.get("objects"), "objects"))
     ]
 
@@ -80,7 +82,7 @@ def _objects(folder: Path, name: str, left_out: list[str], video: object) -> lis
 def _excess(video: Path, num_annotated: int) -> int:
     """Annotated frames that the video does not have; 0 where it is not there to be asked."""
     try:
-        num_frames = media.probe(video).num_frames if video.exists() else STEP * num_annotated
+        num_frames = media.probe_video(video).num_frames if video.exists() else STEP * num_annotated
     except ValueError:
         return 0  # training on it fails with the reason
     return max(0, num_annotated - -(-num_frames // STEP))
@@ -92,17 +94,17 @@ def _without_root(path: object) -> str:
     return str(PurePosixPath(*parts[1:])) if len(parts) > 1 else str(path)
 
 
-class Drawn(NamedTuple):
+class ObjectPhrase(NamedTuple):
     """One object with its masks."""
 
-    described: Described
+    described: DescribedObject
     words: str
     track: Track
     frames: tuple[int, ...]
     """Indices of the annotated frames whose masks can be read."""
 
 
-def _drawn(one: Described, *, left_out: list[str]) -> Drawn:
+def _drawn(one: DescribedObject, *, left_out: list[str]) -> ObjectPhrase:
     """An object; a frame whose mask cannot be read is left out of it."""
     words = text(mapping(one.about, "object").get("formated"), "formated")
     place = integer(one.key, "number of an object")
@@ -119,10 +121,10 @@ def _drawn(one: Described, *, left_out: list[str]) -> Drawn:
     found = {index: rle for index, rle in masks.items() if rle is not None}
     if not found:
         raise ValueError("no mask in any frame")
-    return Drawn(one, words, Track(label=one.key, masks=found), tuple(masks))
+    return ObjectPhrase(one, words, Track(label=one.key, masks=found), tuple(masks))
 
 
-def _sample(drawn: Drawn, place: int) -> Sample:
+def _sample(drawn: ObjectPhrase, place: int) -> Sample:
     one = drawn.described
     return Sample(
         id=entry_id(one.video, one.key),

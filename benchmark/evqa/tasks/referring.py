@@ -22,9 +22,18 @@ import numpy as np
 from evqa import masks, track_files
 from evqa.datasets import path_inside
 from evqa.jsonl import BadLine
-from evqa.schema import RLE, Form, Sample, Track
+from evqa.schema import RLE, Sample, TaskType, Track
 from evqa.tasks import json_items, pickled
-from evqa.tasks.entries import Frames, below, each, entry_id, frame_names, frames_in, needed, place_of
+from evqa.tasks.entries import (
+    FrameFolder,
+    entry_id,
+    find_below,
+    frame_names,
+    frames_in,
+    numbered_rows,
+    place_of,
+    require,
+)
 from evqa.tasks.json_items import array, integer, mapping, text
 from evqa.tasks.regions import region
 
@@ -39,7 +48,7 @@ class Expression(NamedTuple):
     fields: Mapping[str, object]
 
 
-class Clip(NamedTuple):
+class ReferringClip(NamedTuple):
     """A video of the file."""
 
     name: str
@@ -47,15 +56,15 @@ class Clip(NamedTuple):
     """Of its frames, relative to the data set's."""
     names: list[str]
     """Of its frames."""
-    frames: Frames
+    frames: FrameFolder
     expressions: list[Expression]
 
 
-MaskLists = Callable[[Clip, str], Sequence[object]]
+MaskLists = Callable[[ReferringClip, str], Sequence[object]]
 """(video, key of a mask) -> one mask per frame of the video."""
 
 
-class Masks(NamedTuple):
+class MaskStore(NamedTuple):
     """Where the masks of a set are."""
 
     lists: MaskLists
@@ -143,19 +152,21 @@ def ref_davis17(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 def samples(kind: ExpressionSet, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per expression; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
-    meta = mapping(json_items.read(needed(folder, *kind.meta)), kind.meta[0])
+    meta = mapping(json_items.read(require(folder, *kind.meta)), kind.meta[0])
     videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
     frames = place_of(folder, *kind.frames)
     number = 0
     with _masks_of(kind, folder) as found:
         for name, video in videos.items():
-            clips = list(each([(name, video)], partial(_clip, folder, frames, name, number), bad, number + 1))
+            clips = list(numbered_rows([(name, video)], partial(_clip, folder, frames, name, number), bad, number + 1))
             number += _num_expressions(video)
             for clip in clips:
                 yield from _samples_of(kind, folder, clip, found, bad)
 
 
-def _samples_of(kind: ExpressionSet, folder: Path, clip: Clip, found: Masks, bad: list[BadLine]) -> Iterator[Sample]:
+def _samples_of(
+    kind: ExpressionSet, folder: Path, clip: ReferringClip, found: MaskStore, bad: list[BadLine]
+) -> Iterator[Sample]:
     keys = {key: None for expression in clip.expressions for key in _keys(found, expression)}
     tracks = {key: _track_or_problem(found, clip, key) for key in keys}
     good = {key: track for key, track in tracks.items() if isinstance(track, Track)}
@@ -172,14 +183,14 @@ def _samples_of(kind: ExpressionSet, folder: Path, clip: Clip, found: Masks, bad
 
     first = clip.expressions[0].number + 1 if clip.expressions else 1
     named = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
-    usable = list(each(named, read, bad, first))
+    usable = list(numbered_rows(named, read, bad, first))
     if usable:
         track_files.write(folder / path, good.values())
     yield from usable
 
 
 def _sample(
-    kind: ExpressionSet, clip: Clip, expression: Expression, path: Path, meant: list[tuple[int, Track]]
+    kind: ExpressionSet, clip: ReferringClip, expression: Expression, path: Path, meant: list[tuple[int, Track]]
 ) -> Sample:
     shown = sorted({index for _, track in meant for index in track.masks})
     if not shown:
@@ -190,7 +201,7 @@ def _sample(
         if len(places) < 2:
             raise ValueError("masks in a single frame of a long video")
     is_sentence = kind.has_sentences and expression.words.endswith("?")
-    form: Form = "sentence" if is_sentence else "query"
+    form: TaskType = "sentence" if is_sentence else "query"
     return Sample(
         id=entry_id(clip.name, expression.key),
         video_id=clip.name,
@@ -210,15 +221,15 @@ def _sample(
 # Entries of the file
 
 
-def _clip(folder: Path, frames: Path, name: str, first: int, video: object) -> Clip:
+def _clip(folder: Path, frames: Path, name: str, first: int, video: object) -> ReferringClip:
     fields = mapping(video, "video")
-    place = below(frames, name, "name of a video")
+    place = find_below(frames, name, "name of a video")
     names = frame_names(fields.get("frames"))
     expressions = [
         Expression(key, number, _words(entry), mapping(entry, "expression"))
         for number, (key, entry) in enumerate(mapping(fields.get("expressions"), "expressions").items(), first)
     ]
-    return Clip(name, place, names, frames_in(path_inside(folder, place), names), expressions)
+    return ReferringClip(name, place, names, frames_in(path_inside(folder, place), names), expressions)
 
 
 def _num_expressions(video: object) -> int:
@@ -251,7 +262,7 @@ def _numbered(expression: Expression) -> list[str]:
     return [str(expression.number)]
 
 
-def _keys(found: Masks, expression: Expression) -> list[str]:
+def _keys(found: MaskStore, expression: Expression) -> list[str]:
     try:
         return found.keys(expression)
     except ValueError:
@@ -261,7 +272,7 @@ def _keys(found: Masks, expression: Expression) -> list[str]:
 # Masks
 
 
-def _track_or_problem(found: Masks, clip: Clip, key: str) -> Track | str:
+def _track_or_problem(found: MaskStore, clip: ReferringClip, key: str) -> Track | str:
     """The masks of a key as a track; what is wrong with them if they are none."""
     try:
         return _track(clip, key, found.lists(clip, key))
@@ -269,7 +280,7 @@ def _track_or_problem(found: Masks, clip: Clip, key: str) -> Track | str:
         return str(error)
 
 
-def _track(clip: Clip, key: str, parts: Sequence[object]) -> Track:
+def _track(clip: ReferringClip, key: str, parts: Sequence[object]) -> Track:
     if len(parts) != len(clip.names):
         raise ValueError(f"masks do not fit the frames: expected {len(clip.names)}, got {len(parts)}")
     placed = zip(clip.frames.places, parts, strict=True)
@@ -279,57 +290,57 @@ def _track(clip: Clip, key: str, parts: Sequence[object]) -> Track:
     return Track(label=key, masks=drawn)
 
 
-def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[Masks]:
-    path = needed(folder, *kind.masks)
+def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore]:
+    path = require(folder, *kind.masks)
     if path.is_dir():
         return _from_palettes(path)
     return _from_json(path) if path.suffix == ".json" else _from_pickle(path)
 
 
 @contextmanager
-def _from_json(path: Path) -> Generator[Masks]:
-    with json_items.opened(path) as entries:
+def _from_json(path: Path) -> Generator[MaskStore]:
+    with json_items.open_json(path) as entries:
 
-        def lists(clip: Clip, key: str) -> list[object]:
+        def lists(clip: ReferringClip, key: str) -> list[object]:
             del clip
             if key not in entries:
                 raise ValueError(f"mask is not in the file: annotation {key} in {path.name}")
             return array(entries[key], f"masks of annotation {key}")
 
-        yield Masks(lists, partial(_named, "anno_id"))
+        yield MaskStore(lists, partial(_named, "anno_id"))
 
 
 @contextmanager
-def _from_pickle(path: Path) -> Generator[Masks]:
+def _from_pickle(path: Path) -> Generator[MaskStore]:
     by_number = {str(key): lists for key, lists in mapping(pickled.read(path), path.name).items()}
 
-    def lists(clip: Clip, key: str) -> list[object]:
+    def lists(clip: ReferringClip, key: str) -> list[object]:
         del clip
         if key not in by_number:
             raise ValueError(f"mask is not in the file: expression {key} in {path.name}")
         return array(by_number[key], f"masks of expression {key}")
 
-    yield Masks(lists, _numbered)
+    yield MaskStore(lists, _numbered)
 
 
 @contextmanager
-def _from_palettes(path: Path) -> Generator[Masks]:
+def _from_palettes(path: Path) -> Generator[MaskStore]:
     held: dict[str, dict[str, list[RLE | None]]] = {}
 
-    def lists(clip: Clip, key: str) -> list[object]:
+    def lists(clip: ReferringClip, key: str) -> list[object]:
         if clip.name not in held:
             held.clear()  # one video at a time
             held[clip.name] = _by_label(path, clip)
         return list(held[clip.name].get(key, [None] * len(clip.names)))
 
-    yield Masks(lists, partial(_named, "obj_id"))
+    yield MaskStore(lists, partial(_named, "obj_id"))
 
 
-def _by_label(folder: Path, clip: Clip) -> dict[str, list[RLE | None]]:
+def _by_label(folder: Path, clip: ReferringClip) -> dict[str, list[RLE | None]]:
     """Label -> one mask per frame; a frame without an image has none."""
     found: dict[str, list[RLE | None]] = {}
     for place, name in enumerate(clip.names):
-        image = path_inside(folder, below(Path(clip.name), f"{name}.png", "name of a frame"))
+        image = path_inside(folder, find_below(Path(clip.name), f"{name}.png", "name of a frame"))
         if not image.is_file():
             continue
         labels = masks.read_labels(image)

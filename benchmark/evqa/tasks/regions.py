@@ -41,7 +41,7 @@ def region(value: object, size: Size | None) -> RLE | None:
     return rle if masks.area(rle) else None
 
 
-def joined(values: Sequence[object], size: Size | None) -> RLE | None:
+def union_outline(values: Sequence[object], size: Size | None) -> RLE | None:
     """The union of masks in any form; None where none has a pixel."""
     found = [rle for value in values if (rle := region(value, size)) is not None]
     return masks.union(found) if found else None

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evqa import links, roots
-from evqa.dataset_rows import DATASETS, IN_PLACE, PUBLISHED, Place
-from evqa.output_streams import checked_output
+from evqa.dataset_rows import DATASETS, IN_PLACE, PUBLISHED, SampleFile
+from evqa.output_streams import checked_output_streams
 from evqa.tasks import TASKS, prepare
 
 EPILOG = """\
@@ -20,7 +20,7 @@ they may lie as the authors have them (train/data: st-evidence-instruct/gen_mask
 cannot be used are written to rejected.jsonl beside the samples."""
 
 
-@checked_output()
+@checked_output_streams()
 def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str] | None = None) -> int:
     """Prepare the sets that the command line names; 0 = done, 1 = a set has no usable row or cannot be read.
 
@@ -33,7 +33,7 @@ def run(about: str, names: Sequence[str], folder: Path, arguments: Sequence[str]
     given = _parser(about, names).parse_args(arguments)
     wanted: list[str] = given.sets if len(names) > 1 else list(names)
     try:
-        links.allow(given.allow_root)
+        links.allow_roots(given.allow_root)
         linked: list[Path] = []
         for name in _known(wanted, names):
             place = _place(name, folder) if given.folder is None else (given.folder, TASKS[name].file)
@@ -82,7 +82,7 @@ def _place(name: str, folder: Path) -> tuple[Path, str]:
     root = home if home == folder else roots.writable(roots.DATA)
     is_published = home != folder and all((root / path).exists() for path in PUBLISHED.get(name, ()))
     found = IN_PLACE[name] if name in IN_PLACE and is_published else None
-    place = found or Place(".", TASKS[name].file)
+    place = found or SampleFile(".", TASKS[name].file)
     return (root if found else home) / place.folder, place.file
 
 
@@ -94,7 +94,7 @@ def link_source(name: str, source: Path, home: Path) -> list[Path]:
     if not source.is_dir():
         raise ValueError(f"--source: expected the folder of the published files, got {source}")
     found = _published(name, source.resolve())
-    links.allow({target.parent for target in found.values()})
+    links.allow_roots({target.parent for target in found.values()})
     home.mkdir(parents=True, exist_ok=True)
     for link, target in found.items():
         path = home / link

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.jsonl import BadEntry, BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, validation_message
 from evqa.schema import LETTERS, Sample, Spans, Track, check_id
-from evqa.tasks.evidence_masks import annotated, read_tracks
+from evqa.tasks.evidence_masks import annotated_frames, read_tracks
 from evqa.tasks.table import Row, as_number, rows, spans, texts
 
 GEN_TABLE = "st_evidence_gen.csv"
@@ -53,15 +53,15 @@ def read_instruct(folder: Path) -> tuple[list[Sample], list[BadLine]]:
 
 def gen_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_gen`, one sample at a time. Spans that cannot be read are left out of their row, as published."""
-    return with_parts_left_out(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
+    return drop_invalid_fields(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
 
 
 def instruct_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_instruct`, one sample at a time: the tracks of the whole set take gigabytes of memory."""
-    return with_parts_left_out(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
+    return drop_invalid_fields(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
 
 
-def with_parts_left_out(
+def drop_invalid_fields(
     folder: Path,
     table: tuple[str, tuple[str, ...]],
     read: Callable[[Path, Row, list[str]], Sample],
@@ -93,7 +93,7 @@ def samples_of(
         try:
             sample = read(folder, row)
         except ValidationError as error:
-            bad.append(BadEntry(line, f"no sample: {explain(error)}", row["entry_id"]))
+            bad.append(BadEntry(line, f"no sample: {validation_message(error)}", row["entry_id"]))
         except ValueError as error:
             bad.append(BadEntry(line, str(error), row["entry_id"]))
         else:
@@ -160,7 +160,7 @@ def _instruct_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
         answer=answer,
         spans=spans("temporal_evidence", row.get("temporal_evidence", "")),
         tracks=tracks,
-        frames=annotated(tracks),
+        frames=annotated_frames(tracks),
         expressions=_expressions(row) or expressions,
         question_type=row.get("question_type") or None,
         source=source_of(row, video_path),
@@ -174,7 +174,7 @@ def _num_frames(folder: Path, row: Row, video_path: PurePosixPath, video: Path) 
     Masks are scored over all frames of a video, also by those who have the masks and not the videos.
     """
     try:
-        return media.probe(path_inside(folder, video)).num_frames
+        return media.probe_video(path_inside(folder, video)).num_frames
     except (ValueError, OSError):
         written = [row.get(column, "") for column in COUNT_COLUMNS]
     counts = next((path for place in PLACES if (path := folder / place / FRAME_COUNTS).is_file()), None)
@@ -285,12 +285,12 @@ def _tracks(folder: Path, entry: str, video: Path, left_out: list[str]) -> tuple
     if found is None:
         return None
     try:
-        facts = media.probe(path_inside(folder, video))
+        facts = media.probe_video(path_inside(folder, video))
     except ValueError:
         facts = None  # a missing or broken video fails when it is predicted; the masks have a size of their own
     try:
         return read_tracks(path_inside(folder, found), facts, left_out)
     except ValidationError as error:
-        raise ValueError(f"masks cannot be read: {found}: {explain(error)[:500]}") from error
+        raise ValueError(f"masks cannot be read: {found}: {validation_message(error)[:500]}") from error
     except ValueError as error:
         raise ValueError(f"masks cannot be read: {found}: {error}") from error

@@ -25,19 +25,19 @@ from typing import Annotated, Literal, NamedTuple, cast
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from evqa.datasets import path_inside
-from evqa.jsonl import BadEntry, BadLine, explain
+from evqa.jsonl import BadEntry, BadLine, validation_message
 from evqa.schema import LETTERS, Sample, Spans, check_id
 from evqa.tasks.json_items import integer
 from evqa.tasks.st_evidence import (
     PLACES,
     choice_of,
+    drop_invalid_fields,
     find_below,
     question_of,
     source_of,
     spans_left_out,
     video_file,
     video_path_of,
-    with_parts_left_out,
 )
 from evqa.tasks.table import Row
 
@@ -135,7 +135,7 @@ def read_mcq(folder: Path) -> tuple[list[Sample], list[BadLine]]:
 def mcq_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`read_mcq`, one sample at a time."""
     options = Options(_entries(folder, TIME_FILE, bad), _entries(folder, SPACE_FILE, bad), _videos(folder))
-    return with_parts_left_out(folder, (TABLE, COLUMNS), functools.partial(_mcq_sample, options), bad)
+    return drop_invalid_fields(folder, (TABLE, COLUMNS), functools.partial(_mcq_sample, options), bad)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _time_entry(row: Row, entries: Entries, left_out: list[str]) -> TimeEntry | 
         entry = TimeEntry.model_validate(content)
         _check_position(entry.correct_answer, len(entry.time_evidence_options))
     except ValidationError as error:
-        left_out.append(f"time question: {where}: {explain(error)[:300]}")
+        left_out.append(f"time question: {where}: {validation_message(error)[:300]}")
         return None
     except ValueError as error:
         left_out.append(f"time question: {where}: {error}")
@@ -244,7 +244,7 @@ def _ground_truth(entry: TimeEntry, left_out: list[str]) -> Spans | None:
     try:
         return GROUND_TRUTH.validate_python(entry.ground_truth_segments)
     except ValidationError as error:
-        left_out.append(f"span: {TIME_FILE}: ground_truth_segments: {explain(error)[:300]}")
+        left_out.append(f"span: {TIME_FILE}: ground_truth_segments: {validation_message(error)[:300]}")
         return None
 
 
@@ -267,7 +267,7 @@ def _space_options(folder: Path, row: Row, entries: Entries, left_out: list[str]
         names, right = _displayed(entry)
         return SpaceQuestion(tuple(_image(folder, name) for name in names), right, entry.question)
     except ValidationError as error:
-        left_out.append(f"space question: {where}: {explain(error)[:300]}")
+        left_out.append(f"space question: {where}: {validation_message(error)[:300]}")
     except ValueError as error:
         left_out.append(f"space question: {where}: {error}")
     return SpaceQuestion()

@@ -40,7 +40,7 @@ Row = Mapping[str, str]
 
 
 def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tuple[int, Row]]:
-    """(line on which the row starts, row) of a UTF-8 CSV with a header of at least the `needed` columns.
+    """(line on which the row starts, row) of a UTF-8 CSV with a header of at least the `require` columns.
 
     Columns are named in lower case, whatever the file's is, and by their names in `SPELLINGS` too.
     Lines that are no row go to `bad`; a file that as a whole is not this is a `ValueError`.

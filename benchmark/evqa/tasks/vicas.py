@@ -24,9 +24,9 @@ from evqa.datasets import path_inside
 from evqa.jsonl import BadLine
 from evqa.schema import RLE, Sample, Track, check_id
 from evqa.tasks import json_items
-from evqa.tasks.entries import Frames, each, entry_id, frame_names, frames_in, needed
+from evqa.tasks.entries import FrameFolder, entry_id, frame_names, frames_in, numbered_rows, require
 from evqa.tasks.json_items import array, integer, mapping, text
-from evqa.tasks.regions import joined, region
+from evqa.tasks.regions import region, union_outline
 from evqa.tasks.st_evidence import choice_of
 from evqa.tasks.table import Row, rows, spans, whole_numbers
 
@@ -40,11 +40,11 @@ TABLE_PLACES = ("", "gen_qa/vicas/", "st-evidence-instruct/gen_qa/vicas/")
 COLUMNS = ("entry_id", "video_id", "question", "answer", "candidates", "mask_evidence", "split")
 
 
-class Video(NamedTuple):
+class VicasVideo(NamedTuple):
     """An annotated video."""
 
     name: str
-    frames: Frames
+    frames: FrameFolder
     fields: Mapping[str, object]
 
     @property
@@ -55,12 +55,12 @@ class Video(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per referral of the training split."""
-    names = [_name(number) for number in array(json_items.read(needed(folder, SPLIT)), SPLIT)]
+    names = [_name(number) for number in array(json_items.read(require(folder, SPLIT)), SPLIT)]
     with ExitStack() as files:
-        path = needed(folder, WITHOUT_MASKS, WITH_MASKS)
-        entries = files.enter_context(json_items.opened(path)) if path.is_file() else None
+        path = require(folder, WITHOUT_MASKS, WITH_MASKS)
+        entries = files.enter_context(json_items.open_json(path)) if path.is_file() else None
         for number, name in enumerate(names, 1):
-            for video in each([(name, name)], partial(_video, folder, entries), bad, number):
+            for video in numbered_rows([(name, name)], partial(_video, folder, entries), bad, number):
                 yield from _referrals(folder, video, bad, number, has_file_per_referral=entries is not None)
 
 
@@ -68,8 +68,8 @@ def questions(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """One sample per generated question of the training split."""
     base = _base(folder)
     tracks_of = lru_cache(maxsize=4)(partial(_written_tracks, folder, base))  # rows of a video stand together
-    for line, row in rows(needed(folder, *(f"{place}{TABLE}" for place in TABLE_PLACES)), COLUMNS, bad):
-        yield from each([(row["entry_id"], row)], partial(_question, tracks_of, base), bad, line)
+    for line, row in rows(require(folder, *(f"{place}{TABLE}" for place in TABLE_PLACES)), COLUMNS, bad):
+        yield from numbered_rows([(row["entry_id"], row)], partial(_question, tracks_of, base), bad, line)
 
 
 def _base(folder: Path) -> Path:
@@ -82,42 +82,42 @@ def _base(folder: Path) -> Path:
 
 
 def _referrals(
-    folder: Path, video: Video, bad: list[BadLine], number: int, *, has_file_per_referral: bool
+    folder: Path, video: VicasVideo, bad: list[BadLine], number: int, *, has_file_per_referral: bool
 ) -> Iterator[Sample]:
     referrals = array(video.fields.get("object_referrals"), "object_referrals")
     named = [(f"{video.name} {place}", (place, entry)) for place, entry in enumerate(referrals)]
     if has_file_per_referral:
-        found = list(each(named, partial(_drawn_referral, folder, video), bad, number))
+        found = list(numbered_rows(named, partial(_drawn_referral, folder, video), bad, number))
         path = Path("tracks", f"referrals_{video.name}.jsonl")
         if found:
             track_files.write(folder / path, [track for _, track in found])
         yield from (_referral(video, path, entry, (place,)) for place, (entry, _) in enumerate(found))
         return
     path, order = _write_tracks(folder, video)
-    yield from each(named, partial(_listed_referral, video, path, order), bad, number)
+    yield from numbered_rows(named, partial(_listed_referral, video, path, order), bad, number)
 
 
-def _drawn_referral(folder: Path, video: Video, item: tuple[int, object]) -> tuple[tuple[int, object], Track]:
+def _drawn_referral(folder: Path, video: VicasVideo, item: tuple[int, object]) -> tuple[tuple[int, object], Track]:
     """A referral, and the track of the file that is its own."""
     path = path_inside(folder, Path("masks", video.name, f"{item[0]}.json"))
     lists = [array(frame, "masks of a frame") for frame in array(json_items.read(path), path.name)]
     if len(lists) != len(video.frames.places):
         raise ValueError(f"masks do not fit the frames: expected {len(video.frames.places)}, got {len(lists)}")
     placed = zip(video.frames.places, lists, strict=True)
-    drawn = {place: rle for place, parts in placed if (rle := joined(parts, None))}
+    drawn = {place: rle for place, parts in placed if (rle := union_outline(parts, None))}
     if not drawn:
         raise ValueError("no mask in any frame")
     return item, Track(label=str(item[0]), masks=drawn)
 
 
-def _listed_referral(video: Video, path: Path, order: Mapping[int, int], item: tuple[int, object]) -> Sample:
+def _listed_referral(video: VicasVideo, path: Path, order: Mapping[int, int], item: tuple[int, object]) -> Sample:
     """A referral to tracks of the video."""
     fields = mapping(item[1], "referral")
     numbers = [integer(number, "id of a track") for number in array(fields.get("track_ids"), "track_ids")]
     return _referral(video, path, item, _places(order, numbers))
 
 
-def _referral(video: Video, path: Path, item: tuple[int, object], targets: tuple[int, ...]) -> Sample:
+def _referral(video: VicasVideo, path: Path, item: tuple[int, object], targets: tuple[int, ...]) -> Sample:
     place, entry = item
     words = text(mapping(entry, "referral").get("prompt"), "prompt")
     return Sample(
@@ -139,7 +139,7 @@ def _referral(video: Video, path: Path, item: tuple[int, object], targets: tuple
 # Generated questions
 
 
-def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]], base: Path, row: Row) -> Sample:
+def _question(tracks_of: Callable[[str], tuple[VicasVideo, Path, Mapping[int, int]]], base: Path, row: Row) -> Sample:
     check_id(row["entry_id"])
     if row["split"].strip().lower() != "train":
         raise ValueError("row is of another split than train")
@@ -165,7 +165,7 @@ def _question(tracks_of: Callable[[str], tuple[Video, Path, Mapping[int, int]]],
     )
 
 
-def _written_tracks(folder: Path, base: Path, name: str) -> tuple[Video, Path, Mapping[int, int]]:
+def _written_tracks(folder: Path, base: Path, name: str) -> tuple[VicasVideo, Path, Mapping[int, int]]:
     video = _video(folder / base, None, name)
     return video, *_write_tracks(folder, video)
 
@@ -177,7 +177,7 @@ def _name(number: object) -> str:
     return f"{integer(number, 'number of a video'):06d}"
 
 
-def _video(folder: Path, entries: json_items.JsonObject | None, name: str) -> Video:
+def _video(folder: Path, entries: json_items.JsonMapping | None, name: str) -> VicasVideo:
     if entries is None:
         fields = mapping(json_items.read(path_inside(folder, Path(WITH_MASKS, f"{name}.json"))), name)
     elif name in entries:
@@ -185,14 +185,14 @@ def _video(folder: Path, entries: json_items.JsonObject | None, name: str) -> Vi
     else:
         raise ValueError("video is not in the file of annotations")
     frames = [mapping(entry, "segmentation").get("filename") for entry in _segmentations(fields)]
-    return Video(name, frames_in(path_inside(folder, Path("video_frames", name)), frame_names(frames)), fields)
+    return VicasVideo(name, frames_in(path_inside(folder, Path("video_frames", name)), frame_names(frames)), fields)
 
 
 def _segmentations(fields: Mapping[str, object]) -> list[object]:
     return array(fields.get("segmentations"), "segmentations")
 
 
-def _write_tracks(folder: Path, video: Video) -> tuple[Path, Mapping[int, int]]:
+def _write_tracks(folder: Path, video: VicasVideo) -> tuple[Path, Mapping[int, int]]:
     """The file of all tracks of a video, and track id -> line in it."""
     drawn: dict[int, dict[int, RLE]] = {}
     for place, entry in zip(video.frames.places, _segmentations(video.fields), strict=True):

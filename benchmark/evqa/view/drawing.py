@@ -63,7 +63,7 @@ HALF, FULL = 6.0, 12.6
 """Widths in inches: half a row of the page, and a row."""
 
 
-def styled() -> AbstractContextManager[None]:
+def page_style() -> AbstractContextManager[None]:
     """Within it, figures have the page's style."""
     return mpl.rc_context(cast("Any", STYLE))
 
@@ -87,7 +87,7 @@ def run_colour(number: int) -> str:
     return f"#0a0b1{number % NUM_RUN_COLOURS}"
 
 
-def single() -> tuple[Figure, Axes]:
+def single_axes() -> tuple[Figure, Axes]:
     """A plot of half a row."""
     figure = Figure(figsize=(HALF, 2.7), layout="constrained")
     return figure, figure.subplots()

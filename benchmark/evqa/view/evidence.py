@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa import masks, media, replies
-from evqa.masks import drawn
+from evqa.masks import to_array
 from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.metrics.spatial import region_j
 from evqa.schema import RLE, Prediction, Sample
@@ -36,7 +36,7 @@ class RunOfSample:
     scores: Mapping[str, float | None]
 
 
-class Evidence(NamedTuple):
+class EvidenceData(NamedTuple):
     """A sample's part of the page."""
 
     data: Json
@@ -44,7 +44,7 @@ class Evidence(NamedTuple):
     """The file that the page plays."""
 
 
-def evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> Evidence:
+def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> EvidenceData:
     """All that the page shows of a sample; its video lands in `video_folder`.
 
     A video or mask that cannot be read becomes a note on the sample: the rest of the page can still be used.
@@ -65,13 +65,13 @@ def evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_fol
         "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
         "notes": notes,
     }
-    return Evidence(data, placed)
+    return EvidenceData(data, placed)
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
     media.state_rate(sample.video, sample.fps)
     try:
-        return media.probe(sample.video)
+        return media.probe_video(sample.video)
     except (ValueError, OSError) as error:
         _note(notes, f"The video cannot be shown: {error}", sample.id)
         return None
@@ -79,7 +79,7 @@ def _video(sample: Sample, notes: list[str]) -> media.Video | None:
 
 def _place(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
     try:
-        return videos.place(video, folder)
+        return videos.copy_or_transcode(video, folder)
     except (ValueError, OSError) as error:
         _note(notes, f"The video cannot be shown: {error}", video.path.name)
         return None
@@ -114,7 +114,7 @@ def _predicted_masks(prediction: Prediction, notes: list[str]) -> Masks | None:
 
 def _read(found: Mapping[int, Read]) -> Masks:
     """Masks with at least a pixel, one frame in memory at a time."""
-    pairs = ((index, drawn(read())) for index, read in sorted(found.items()))
+    pairs = ((index, to_array(read())) for index, read in sorted(found.items()))
     listed = {index: masks.encode(mask) for index, mask in pairs if mask.any()}
     if len(sizes := {rle.size for rle in listed.values()}) > 1:
         raise ValueError(f"the masks of one sample need one size, got {sorted(sizes)}")
@@ -181,9 +181,9 @@ def overlap_by_frame(predicted: Masks, gold: Masks, computed: Sequence[int] | No
 def _overlap(predicted: RLE | None, gold: RLE | None) -> float:
     if predicted is None or gold is None:
         return 0.0
-    theirs = masks.joined([gold])
+    theirs = masks.merged_runs([gold])
     if predicted.size == gold.size:
-        return region_j(masks.joined([predicted]), theirs)
+        return region_j(masks.merged_runs([predicted]), theirs)
     return region_j(masks.resize(masks.decode(predicted), gold.size), theirs)
 
 

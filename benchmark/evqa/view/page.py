@@ -18,7 +18,7 @@ from evqa.report import columns_of, counts_line
 from evqa.schema import Prediction, Sample
 from evqa.scores import Scores
 from evqa.view import plots
-from evqa.view.evidence import Json, RunOfSample, evidence
+from evqa.view.evidence import Json, RunOfSample, build_evidence
 from evqa.view.plots import Curve, Plot
 
 PRESET_LABELS = {"strict": "Strict", "st-evidence": "As in the paper (ST-Evidence)"}
@@ -32,7 +32,7 @@ SINGULAR = {"mIoU": "t-IoU", "mIoP": "t-IoP"}
 
 
 @dataclass(frozen=True)
-class Contents:
+class PageContents:
     """Everything that the page shows, gathered."""
 
     dataset: Dataset
@@ -81,7 +81,7 @@ def write_page(  # noqa: PLR0913 (only three are needed)
     if not runs or not all(scores for _, scores in runs.values()):
         raise ValueError(f"a page needs at least one run, each with scores, got {list(runs)}")
     contents = _gather(dataset, runs, baselines, curves, title or f"{dataset.name}: {', '.join(runs)}")
-    samples = chosen(dataset.samples, limit)
+    samples = selected_samples(dataset.samples, limit)
     folders = [out / FILES / name for name in ("samples", "videos")]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def write_page(  # noqa: PLR0913 (only three are needed)
     return out / "report.html"
 
 
-def chosen(samples: Sequence[Sample], limit: int | None) -> list[tuple[int, Sample]]:
+def selected_samples(samples: Sequence[Sample], limit: int | None) -> list[tuple[int, Sample]]:
     """(number, sample) of at most `limit` samples at even distances, in order."""
     if limit is not None and limit < 1:
         raise ValueError(f"a page shows at least one sample, got limit={limit}")
@@ -108,10 +108,10 @@ def _gather(
     baselines: Sequence[Scores],
     curves: Sequence[Curve],
     title: str,
-) -> Contents:
+) -> PageContents:
     named = [entry.model_copy(update={"name": name}) for name, (_, given) in runs.items() for entry in given]
     presets = dict.fromkeys(entry.preset for entry in named)
-    return Contents(
+    return PageContents(
         dataset=dataset,
         predictions={name: {p.sample: p for p in predictions} for name, (predictions, _) in runs.items()},
         scores={preset: [entry for entry in named if entry.preset == preset] for preset in presets},
@@ -124,13 +124,13 @@ def _gather(
 # One sample
 
 
-def _write_sample(number: int, sample: Sample, contents: Contents, out: Path) -> list[Path]:
+def _write_sample(number: int, sample: Sample, contents: PageContents, out: Path) -> list[Path]:
     """The files of a sample, written: its evidence as a script that calls `evqaSample`, and its video."""
     runs: list[RunOfSample] = []
     for name, predictions in contents.predictions.items():
         values = contents.values(name, sample.id)
         runs.append(RunOfSample(predictions.get(sample.id), {key: values.get(key) for key in PER_SAMPLE}))
-    found = evidence(number, sample, runs, out / FILES / "videos")
+    found = build_evidence(number, sample, runs, out / FILES / "videos")
     path = out / FILES / "samples" / _sample_file(number)
     _write_text(path, f"evqaSample({_script_json(found.data)});\n")
     return [path, found.video] if found.video else [path]
@@ -140,7 +140,7 @@ def _sample_file(number: int) -> str:
     return f"{number:05d}.js"
 
 
-def _listed(number: int, sample: Sample, contents: Contents) -> Json:
+def _listed(number: int, sample: Sample, contents: PageContents) -> Json:
     """A sample's row in the list: what can be searched, filtered and sorted by."""
     runs: list[Json | None] = []
     for name, predictions in contents.predictions.items():
@@ -172,7 +172,7 @@ def _listed(number: int, sample: Sample, contents: Contents) -> Json:
 # The page
 
 
-def _fill(contents: Contents, samples: Sequence[tuple[int, Sample]]) -> str:
+def _fill(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> str:
     here = resources.files("evqa.view")
     template, style, script = (
         (here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
@@ -189,7 +189,7 @@ def _fill(contents: Contents, samples: Sequence[tuple[int, Sample]]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def _plots(contents: Contents) -> list[Plot]:
+def _plots(contents: PageContents) -> list[Plot]:
     scores, baselines = contents.scores[contents.preset], contents.baselines[contents.preset]
     predictions = {name: list(found.values()) for name, found in contents.predictions.items()}
     return plots.all_plots(scores, baselines, contents.dataset.samples, predictions, contents.curves)
@@ -203,7 +203,7 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _index(contents: Contents, samples: Sequence[tuple[int, Sample]]) -> Json:
+def _index(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> Json:
     shown, total = len(samples), len(contents.dataset.samples)
     part = (
         f"{shown} of {total} samples can be browsed, scores are of all"
@@ -231,7 +231,7 @@ def _glossary() -> Json:
     return found
 
 
-def _preset_table(name: str, contents: Contents) -> Json:
+def _preset_table(name: str, contents: PageContents) -> Json:
     runs, baselines = contents.scores[name], contents.baselines[name]
     metrics = [key for key in PRESETS[name].metrics if any(_applies(entry, key) for entry in runs)]
     columns = {key: [_cell(entry, key) for entry in (*runs, *baselines)] for key in metrics}

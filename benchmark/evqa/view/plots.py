@@ -22,10 +22,10 @@ from evqa.view.drawing import (
     QUIET,
     histogram,
     legend,
+    page_style,
     percent_columns,
     run_colour,
-    single,
-    styled,
+    single_axes,
     svg_of,
 )
 
@@ -68,7 +68,7 @@ def all_plots(
 ) -> list[Plot]:
     """Every plot that the data allow. Scores are of one preset; predictions are by the run's name."""
     starts, ends = boundary_errors(samples, predictions)
-    with styled():
+    with page_style():
         made = [
             _scores(runs, baselines),
             _by_type(runs),
@@ -119,7 +119,7 @@ def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
         for place, row in enumerate(rows):
             is_run = place < len(runs)
             colour, marker = (run_colour(place), "o") if is_run else (BASELINE, "d")
-            _mark(axes, row, row.metrics.get(name), Mark(name, place, colour, marker, 6))
+            _mark(axes, row, row.metrics.get(name), PlotMark(name, place, colour, marker, 6))
     note = "Percent, with 95 % intervals. Circles are runs, diamonds trivial baselines, which look at no video."
     return Plot("Scores", note, svg_of(figure), is_wide=True)
 
@@ -139,14 +139,14 @@ def _by_type(runs: Sequence[Scores]) -> Plot | None:
             for place, kind in enumerate(kinds):
                 height = place + (number - (len(runs) - 1) / 2) * distance
                 mean = run.groups.get("question_type", {}).get(kind, {}).get(name)
-                _mark(axes, run, mean, Mark(name, height, run_colour(number), "o", 4.5))
+                _mark(axes, run, mean, PlotMark(name, height, run_colour(number), "o", 4.5))
     legend(figure, [run.name for run in runs])
     left_out = f" The {MAX_GROUPS} most frequent of {len(counts)}." if len(counts) > MAX_GROUPS else ""
     note = f"Percent, with 95 % intervals; in brackets the number of samples.{left_out}"
     return Plot("Scores by question type", note, svg_of(figure), is_wide=True)
 
 
-class Mark(NamedTuple):
+class PlotMark(NamedTuple):
     """Where and how a mean is drawn."""
 
     metric: str
@@ -156,7 +156,7 @@ class Mark(NamedTuple):
     size: float
 
 
-def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: Mark) -> None:
+def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: PlotMark) -> None:
     """A dot for the mean and a line for its interval; nothing where the metric does not apply."""
     if mean is None or mean.mean is None:
         return
@@ -181,7 +181,7 @@ def _distribution(runs: Sequence[Scores], metric: str, title: str, label: str) -
     }
     if not any(series.values()):
         return None
-    figure, axes = single()
+    figure, axes = single_axes()
     histogram(axes, {name: np.array(values) for name, values in series.items()}, np.linspace(0, 100, 21))
     axes.set_xlabel(f"{label} (%)")
     axes.set_xlim(0, 100)
@@ -193,7 +193,7 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
     if not every.size:
         return None
     reach = min(MAX_REACH, max(0.5, float(np.quantile(np.abs(every), 0.98))))
-    figure, axes = single()
+    figure, axes = single_axes()
     clipped = {name: np.clip(np.array(values), -reach, reach) for name, values in errors.items()}
     histogram(axes, clipped, np.linspace(-reach, reach, 22))
     axes.axvline(0, color=QUIET, linewidth=1)
@@ -204,7 +204,7 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
 
 def _curve_plot(quantity: str, curves: Sequence[Curve]) -> Plot:
     chosen = [curve for curve in curves if curve.quantity == quantity]
-    figure, axes = single()
+    figure, axes = single_axes()
     for number, curve in enumerate(chosen):
         steps, values = zip(*curve.points, strict=True) if curve.points else ((), ())
         axes.plot(steps, values, color=run_colour(number), linewidth=1.6)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from evqa.jsonl import explain
+from evqa.jsonl import validation_message
 from evqa.view.plots import Curve
 
 STATE = "trainer_state.json"
@@ -41,7 +41,7 @@ def training_curves(folder: Path) -> list[Curve]:
     try:
         state = _State.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} is no log of a training run: {explain(error)}") from error
+        raise ValueError(f"{path} is no log of a training run: {validation_message(error)}") from error
     name = folder.resolve().name
     curves = [Curve(name + part, plot, _points(state, key)) for key, (plot, part) in DRAWN.items()]
     return [curve for curve in curves if curve.points]

@@ -24,7 +24,7 @@ TICKS = 90_000
 """Ticks per second of the videos made here."""
 
 
-def place(video: media.Video, folder: Path) -> Path:
+def copy_or_transcode(video: media.Video, folder: Path) -> Path:
     """The video as a file in `folder` that a browser plays; made only if it is not there yet."""
     keep = is_playable(video.path)
     target = folder / _file_name(video.path, video.path.suffix.lower() if keep else ".mp4")
@@ -72,7 +72,7 @@ def _encode(video: media.Video, target: Path) -> None:
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "20", "preset": "veryfast", "bf": "0"}
         stream.codec_context.time_base = Fraction(1, TICKS)
-        for index, image in media.frames(video, range(video.num_frames)):
+        for index, image in media.read_frames(video, range(video.num_frames)):
             frame = VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = round(float(video.times[index]) * TICKS)
             frame.time_base = Fraction(1, TICKS)

@@ -8,13 +8,13 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from unipixel.model.referring import Place
+from unipixel.model.referring import PromptPlace
 
 IGNORED = -100
 """Label of a token that is not learnt."""
 
 
-class Skipped(NamedTuple):
+class SkippedSample(NamedTuple):
     """A sample that did not load. Nothing takes its place."""
 
     sample: str
@@ -22,7 +22,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Example(TypedDict):
+class TrainingExample(TypedDict):
     """One sample: `L` tokens, `T` frames of the language model, `M` of SAM 2 with side `S`, `O` objects."""
 
     input_ids: Tensor
@@ -35,7 +35,7 @@ class Example(TypedDict):
     """int64 `[1, 3]`."""
     frame_times: list[float] | None
     """Seconds of the `T` frames. Python numbers, so that no mixed precision rounds them."""
-    places: list[Place]
+    places: list[PromptPlace]
     """What the `<|ref|>` of its questions stand for, in order."""
     regions: Tensor | None
     """bool `[t, O, h, w]` in merged cells, what its `<|mem|>` stand for."""
@@ -45,7 +45,7 @@ class Example(TypedDict):
     """bool `[M, O, S, S]`; None with `frames`."""
 
 
-class Batch(TypedDict, total=False):
+class TrainingBatch(TypedDict, total=False):
     """What the model's forward takes, and what was skipped on the way."""
 
     input_ids: Tensor
@@ -60,17 +60,17 @@ class Batch(TypedDict, total=False):
     """int64 `[V, 3]`, one for each of the `V` samples with a video."""
     frame_times: list[list[float]]
     """`V` of them."""
-    places: list[Place]
+    places: list[PromptPlace]
     """One for each `<|ref|>` of the batch, in order; left out where there is none."""
     regions: list[Tensor | None]
     """`V` of them; left out where no video has one."""
     frames: list[Tensor | None]
     masks: list[Tensor | None]
-    skipped: list[Skipped]
+    skipped: list[SkippedSample]
     """Always there; the only field where no sample loaded."""
 
 
-class Collate:
+class DataCollator:
     """Pads token ids on the right; frames, masks and times stay lists.
 
     Samples with and without a video, with and without masks, go into one batch.
@@ -79,14 +79,14 @@ class Collate:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, items: Sequence[Example | Skipped]) -> Batch:
-        skipped = [item for item in items if isinstance(item, Skipped)]
-        examples = [item for item in items if not isinstance(item, Skipped)]
+    def __call__(self, items: Sequence[TrainingExample | SkippedSample]) -> TrainingBatch:
+        skipped = [item for item in items if isinstance(item, SkippedSample)]
+        examples = [item for item in items if not isinstance(item, SkippedSample)]
         if not examples:
             return {"skipped": skipped}
         lengths = [len(example["input_ids"]) for example in examples]
         longest = torch.arange(max(lengths))
-        batch: Batch = {
+        batch: TrainingBatch = {
             "input_ids": self._pad([example["input_ids"] for example in examples], self.pad_token_id),
             "attention_mask": (longest < torch.tensor(lengths)[:, None]).long(),
             "labels": self._pad([example["labels"] for example in examples], IGNORED),

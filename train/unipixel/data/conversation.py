@@ -27,11 +27,11 @@ VISION_START, VIDEO, VISION_END = "<|vision_start|>", "<|video_pad|>", "<|vision
 RESERVED = (START, END, VISION_START, VIDEO, VISION_END, "<|image_pad|>", "<|endoftext|>", "<|mem|>")
 """Tokens that give a conversation its structure, and so cannot stand in a message's text."""
 
-NEVER_WRITTEN = (START, VISION_START, VIDEO, VISION_END, "<|image_pad|>", "<|ref|>", "<|mem|>")
+SUPPRESSED = (START, VISION_START, VIDEO, VISION_END, "<|image_pad|>", "<|ref|>", "<|mem|>")
 """Tokens that only a question can hold: a reply that held one could not be quoted in the next turn."""
 
 
-class Encoded(NamedTuple):
+class EncodedConversation(NamedTuple):
     """A conversation as tokens."""
 
     input_ids: Tensor
@@ -40,14 +40,14 @@ class Encoded(NamedTuple):
     """int64 [L]: the token itself where it is learnt, else -100."""
 
 
-def encode(
+def encode_conversation(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
     video_tokens: Sequence[int],
     *,
     notes: Sequence[str] | None = None,
     reply: bool = False,
-) -> Encoded:
+) -> EncodedConversation:
     """Tokens of a conversation.
 
     Args:
@@ -71,12 +71,12 @@ def encode(
     if (left := next(counts, None)) is not None:
         raise ValueError(f"more videos than clips in the messages: one of {left[0]} tokens is left")
     if reply:
-        ids += _special(tokenizer, START) + plain(tokenizer, "assistant\n")
+        ids += _special(tokenizer, START) + encode_plain(tokenizer, "assistant\n")
         labels += [IGNORE] * (len(ids) - len(labels))
     else:
-        newline = len(plain(tokenizer, "\n"))
+        newline = len(encode_plain(tokenizer, "\n"))
         ids, labels = ids[: len(ids) - newline], labels[: len(labels) - newline]
-    return Encoded(torch.tensor(ids), torch.tensor(labels))
+    return EncodedConversation(torch.tensor(ids), torch.tensor(labels))
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -118,12 +118,12 @@ def region_note(
     return "\n".join([head, *lines, ""])
 
 
-def ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def eos_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end a reply; the last of them also pads."""
-    return known(tokenizer, (END, "<|endoftext|>"))
+    return ids_of_known(tokenizer, (END, "<|endoftext|>"))
 
 
-def known(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
+def ids_of_known(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
     """Ids of those special tokens that the tokenizer has."""
     vocabulary = tokenizer.get_vocab()
     return [vocabulary[token] for token in tokens if token in vocabulary]
@@ -137,12 +137,12 @@ def _turn(
     header = f"{message.role}\n"
     yield _special(tokenizer, START), False
     if is_answer:  # apart from the answer, as in generation
-        yield plain(tokenizer, header), False
+        yield encode_plain(tokenizer, header), False
         header = ""
     for count, text in _merged(message, header, videos):
-        yield (_video(tokenizer, count) if count else plain(tokenizer, text)), is_answer
+        yield (_video(tokenizer, count) if count else encode_plain(tokenizer, text)), is_answer
     yield _special(tokenizer, END), is_answer
-    yield plain(tokenizer, "\n"), False
+    yield encode_plain(tokenizer, "\n"), False
 
 
 def _merged(message: Message, header: str, videos: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -176,6 +176,6 @@ def _special(tokenizer: PreTrainedTokenizerBase, token: str) -> list[int]:
     return [index]
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokens of a text that stands inside a conversation."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]

@@ -22,16 +22,16 @@ from evqa.schema import RLE, Sample
 from evqa.track_files import tracks_of
 from unipixel.configs import DataConfig
 from unipixel.data import conversation, frames, lessons, marks, plan, resolution
-from unipixel.data.collate import Example, Skipped
+from unipixel.data.collate import SkippedSample, TrainingExample
 from unipixel.data.frame_cache import FrameCache
-from unipixel.data.mixture import Draw, Mixture
+from unipixel.data.mixture import Mixture, SampleRef
 from unipixel.model import clock
-from unipixel.watching import Watched
+from unipixel.watching import SampledClip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examples:
-    """The map-style data set that Trainer loads from; its keys are the draws of a `RunOrder`."""
+class SFTDataset:
+    """The map-style data set that Trainer loads from; its keys are the draws of a `MixtureSampler`."""
 
     mixture: Mixture
     config: DataConfig
@@ -45,32 +45,32 @@ class Examples:
         """Draws of an epoch."""
         return len(self.mixture)
 
-    def __getitem__(self, draw: Draw) -> Example | Skipped:
+    def __getitem__(self, draw: SampleRef) -> TrainingExample | SkippedSample:
         """The sample at a place of the run; one that does not load gives the reason."""
         sample = self.mixture.sample(draw)
         try:
             return self.example(sample, np.random.default_rng((self.mixture.seed, draw.position)))
         except (ValueError, OSError) as error:
-            return Skipped(sample.id, str(error))
+            return SkippedSample(sample.id, str(error))
 
-    def example(self, sample: Sample, rng: np.random.Generator) -> Example:
+    def example(self, sample: Sample, rng: np.random.Generator) -> TrainingExample:
         """A sample with the frames and the words that `rng` draws."""
         if not sample.has_video:
-            return self._of_words(lessons.lesson(sample, rng, self.config))
-        video = media.probe(sample.video, *(() if sample.fps is None else (sample.fps,)))
+            return self._of_words(lessons.build_conversation(sample, rng, self.config))
+        video = media.probe_video(sample.video, *(() if sample.fps is None else (sample.fps,)))
         indices = plan.frame_indices(sample, video, self.config, rng)
         images = self._images(video, indices)  # [T, H, W, 3]
         patches = frames.llm_pixels(images, *self._pixel_bounds(len(images)))
-        watched = Watched(video=video, indices=indices, patches=patches)
-        lesson = lessons.lesson(sample, rng, self.config)
-        marked = marks.marks_of(sample, lesson, watched, self.side, rng)
+        watched = SampledClip(video=video, indices=indices, patches=patches)
+        lesson = lessons.build_conversation(sample, rng, self.config)
+        marked = marks.visual_prompts_of(sample, lesson, watched, self.side, rng)
         note = clock.time_marks(self.clock, watched.times) + marked.note
         example = self._of_words(lesson, [patches.num_tokens], [note])
         example["pixel_values_videos"], example["video_grid_thw"] = patches.pixel_values, patches.grid_thw[None]
         example["frame_times"] = watched.times
         example["places"], example["regions"] = marked.places, marked.regions
         if lesson.masks:
-            drawn = plan.spread(len(indices), self.config.mask_frames, rng)
+            drawn = plan.stratified_indices(len(indices), self.config.mask_frames, rng)
             seen = images if len(drawn) == len(images) else images[drawn]
             example["frames"] = frames.decoder_frames(seen, self.side)
             shown = [indices[place] for place in drawn]
@@ -85,10 +85,12 @@ class Examples:
         return None if folder is None else FrameCache(folder, round(self.config.frame_cache_gb * 1e9))
 
     def _images(self, video: media.Video, indices: Sequence[int]) -> np.ndarray:
-        return media.load(video, indices) if self.cache is None else self.cache.load(video, indices)
+        return media.load_frames(video, indices) if self.cache is None else self.cache.load(video, indices)
 
-    def _of_words(self, lesson: lessons.Lesson, video_tokens: Sequence[int] = (), notes: Sequence[str] = ()) -> Example:
-        encoded = conversation.encode(self.tokenizer, lesson.messages, video_tokens, notes=notes)
+    def _of_words(
+        self, lesson: lessons.TrainingConversation, video_tokens: Sequence[int] = (), notes: Sequence[str] = ()
+    ) -> TrainingExample:
+        encoded = conversation.encode_conversation(self.tokenizer, lesson.messages, video_tokens, notes=notes)
         if len(encoded.input_ids) > self.config.max_tokens:
             raise ValueError(f"{len(encoded.input_ids)} tokens are more than --max-tokens {self.config.max_tokens}")
         return {

@@ -52,17 +52,17 @@ class FrameCache:
         self._contents: dict[tuple[str, int, int, int], str] = {}
 
     def load(self, video: media.Video, indices: Sequence[int]) -> np.ndarray:
-        """As `media.load`: uint8 RGB [T, H, W, 3] of the frames in the order given."""
+        """As `media.load_frames`: uint8 RGB [T, H, W, 3] of the frames in the order given."""
         if video.path.is_dir() or video.path.suffix.lower() in media.IMAGE_SUFFIXES:
-            return media.load(video, indices)
+            return media.load_frames(video, indices)
         content = self._content(video.path)
-        images = buffers.empty((len(indices), video.height, video.width, 3))
+        images = buffers.empty_array((len(indices), video.height, video.width, 3))
         missing: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
             if not self._read(self._path(content, video, index), images[place]):
                 missing.setdefault(int(index), []).append(place)
         self.num_found += len(indices) - sum(map(len, missing.values()))
-        for index, image in media.frames(video, list(missing)):
+        for index, image in media.read_frames(video, list(missing)):
             images[missing[index]] = image
             self.num_decoded += 1
             self._write(self._path(content, video, index), _checked(image))

@@ -21,7 +21,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Patches(NamedTuple):
+class VideoPatches(NamedTuple):
     """A video for the language model."""
 
     pixel_values: Tensor
@@ -35,7 +35,7 @@ class Patches(NamedTuple):
         return int(self.grid_thw.prod()) // MERGE**2
 
 
-def including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
+def frames_including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
     """Frame indices with the needed ones, ascending: each takes the place of the sampled frame nearest to it."""
     found = set(sampled)
     for index in sorted(set(needed) - found):
@@ -46,7 +46,7 @@ def including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
     return sorted(found) if needed else list(sampled)
 
 
-def llm_pixels(frames: np.ndarray | Iterable[np.ndarray], min_pixels: int, max_pixels: int) -> Patches:
+def llm_pixels(frames: np.ndarray | Iterable[np.ndarray], min_pixels: int, max_pixels: int) -> VideoPatches:
     """uint8 [T, H, W, 3], or T frames [H, W, 3] of one size, -> patches.
 
     An odd last frame (and so a single image) stands for two. Frames are resized one by one as they come.
@@ -64,14 +64,14 @@ def _fitted(frame: np.ndarray, min_pixels: int, max_pixels: int) -> Tensor:
     return image if image.shape[-2:] == size else F.interpolate(image, size=size, mode="bicubic", antialias=True)
 
 
-def patchify(pixels: Tensor) -> Patches:
+def patchify(pixels: Tensor) -> VideoPatches:
     """Normalised [T, 3, H, W] with sides that are multiples of 28 -> patches in Qwen's order."""
     missing = -len(pixels) % FRAMES_PER_STEP
     pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     steps, rows, columns = len(pixels) // FRAMES_PER_STEP, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH
     cells = pixels.view(steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
     ordered = cells.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # [t, h/m, w/m, m, m, 3, 2, p, p]
-    return Patches(ordered.flatten(5).flatten(0, 4).contiguous(), torch.tensor([steps, rows, columns]))
+    return VideoPatches(ordered.flatten(5).flatten(0, 4).contiguous(), torch.tensor([steps, rows, columns]))
 
 
 def decoder_frames(frames: np.ndarray, side: int, device: torch.device | str = "cpu") -> Tensor:

@@ -34,7 +34,7 @@ def size_of(sample: Sample, config: DataConfig) -> tuple[int, int]:
     return kind, text // CHARACTERS_PER_TOKEN + steps * pixels // CELL
 
 
-def grouped(sizes: np.ndarray, unit: int, lead: int, rng: np.random.Generator) -> np.ndarray:
+def group_samples(sizes: np.ndarray, unit: int, lead: int, rng: np.random.Generator) -> np.ndarray:
     """An order of shuffled draws in which groups of `unit` are alike: int64 `[n]`, each place once.
 
     Args:

@@ -1,6 +1,6 @@
 """What a sample teaches: a conversation, and which objects its `<|seg|>`, `<|ref|>` and `<|mem|>` stand for.
 
-Which form of sample becomes which words is spec'd by `evqa.schema.Form`; of a sample of several turns that ask
+Which form of sample becomes which words is spec'd by `evqa.schema.TaskType`; of a sample of several turns that ask
 for masks, some are drawn. Conversations teach words alone, all of them. Samples about marked objects call them
 `[K]`, where K is the label of a track:
 
@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evqa import gold, media, prompts
-from evqa.models.base import Clip, Message
-from evqa.schema import LETTERS, Exchange, Sample
+from evqa.models.base import Message, VideoPart
+from evqa.schema import LETTERS, Sample, TrainingExchange
 from unipixel.configs import DataConfig
 from unipixel.data import phrasings
 
@@ -39,7 +39,7 @@ MARKED_FORMS = frozenset({"region", "memory", "pointing"})
 _MARK_ALONE = re.compile(r"\[\d+\]")
 
 
-class Lesson(NamedTuple):
+class TrainingConversation(NamedTuple):
     """What one draw of a sample teaches."""
 
     messages: list[Message]
@@ -51,24 +51,24 @@ class Lesson(NamedTuple):
     """All tracks of the sample are listed as regions before the first question."""
 
 
-def lesson(sample: Sample, rng: np.random.Generator, config: DataConfig) -> Lesson:
+def build_conversation(sample: Sample, rng: np.random.Generator, config: DataConfig) -> TrainingConversation:
     """The lesson of a sample, in the words that `rng` draws; of masks at most `max_turns` of the config."""
     if sample.form in MARKED_FORMS:
         return _about_marks(sample, rng)
     if sample.form == "conversation":
-        return Lesson(_messages(sample, [_as_written(turn) for turn in sample.turns]), [])
+        return TrainingConversation(_messages(sample, [_as_written(turn) for turn in sample.turns]), [])
     if sample.form == "evidence":
         assert sample.answer is not None, sample.id
         reply = prompts.evidence_target(sample.answer, sample.spans or ())
         asked = phrasings.EVIDENCE[rng.integers(len(phrasings.EVIDENCE)) if config.vary_prompt else 0]
         question = _checked(prompts.trained_prompt(sample, asked))
-        return Lesson(_messages(sample, [(question, reply)]), [sample.targets])
+        return TrainingConversation(_messages(sample, [(question, reply)]), [sample.targets])
     turns = _drawn(sample, rng, config.max_turns)
     words = [_asked(sample, turn, rng) for turn in turns]
-    return Lesson(_messages(sample, words), [turn.targets for turn in turns])
+    return TrainingConversation(_messages(sample, words), [turn.targets for turn in turns])
 
 
-def why_untaught(sample: Sample) -> str | None:
+def why_unusable(sample: Sample) -> str | None:
     """Why nothing can be learnt from a sample; None = something can."""
     if sample.form in MARKED_FORMS and not sample.tracks:
         return "no marked objects"
@@ -91,36 +91,38 @@ def num_words(sample: Sample) -> int:
 def _messages(sample: Sample, turns: Sequence[tuple[str, str]]) -> list[Message]:
     messages: list[Message] = []
     for place, (question, reply) in enumerate(turns):
-        shown = (Clip(sample.video),) if place == 0 and sample.has_video else ()
+        shown = (VideoPart(sample.video),) if place == 0 and sample.has_video else ()
         messages += [Message("user", (*shown, question)), Message("assistant", (reply,))]
     return messages
 
 
-def _drawn(sample: Sample, rng: np.random.Generator, max_turns: int) -> list[Exchange]:
+def _drawn(sample: Sample, rng: np.random.Generator, max_turns: int) -> list[TrainingExchange]:
     """Random turns in random order; the only one where there is one."""
-    turns = sample.turns or (Exchange(question=sample.question, response=sample.response, targets=sample.targets),)
+    turns = sample.turns or (
+        TrainingExchange(question=sample.question, response=sample.response, targets=sample.targets),
+    )
     if len(turns) == 1:
         return list(turns)
     return [turns[place] for place in rng.permutation(len(turns))[:max_turns]]
 
 
-def _as_written(turn: Exchange) -> tuple[str, str]:
+def _as_written(turn: TrainingExchange) -> tuple[str, str]:
     if turn.response is None:
         raise ValueError(f"a turn of a conversation has no reply: {turn.question[:80]!r}")
     return _checked(turn.question), _checked(turn.response)
 
 
-def _asked(sample: Sample, turn: Exchange, rng: np.random.Generator) -> tuple[str, str]:
+def _asked(sample: Sample, turn: TrainingExchange, rng: np.random.Generator) -> tuple[str, str]:
     words = _checked(turn.question)
     is_picture = sample.video.suffix.lower() in media.IMAGE_SUFFIXES
     table = phrasings.TABLES[sample.form]
     template = table[rng.integers(len(table))]
     asked = phrasings.noun_phrase(words) if sample.form == "query" else words
-    question = phrasings.filled(template, asked, "image" if is_picture else "video")
+    question = phrasings.fill_template(template, asked, "image" if is_picture else "video")
     return question, _mask_reply(sample, turn, rng)
 
 
-def _mask_reply(sample: Sample, turn: Exchange, rng: np.random.Generator) -> str:
+def _mask_reply(sample: Sample, turn: TrainingExchange, rng: np.random.Generator) -> str:
     answer = _checked(turn.response or "")
     if sample.form == "question":
         return f"{answer} {SEG}."
@@ -131,11 +133,11 @@ def _mask_reply(sample: Sample, turn: Exchange, rng: np.random.Generator) -> str
 # Marked objects
 
 
-def _about_marks(sample: Sample, rng: np.random.Generator) -> Lesson:
+def _about_marks(sample: Sample, rng: np.random.Generator) -> TrainingConversation:
     turns = [_as_written(turn) for turn in sample.turns]
     if sample.form == "region":
         asked = [(_in_detail(question, rng), reply) for question, reply in turns]
-        return Lesson(_messages(sample, asked), [], are_listed=True)
+        return TrainingConversation(_messages(sample, asked), [], are_listed=True)
     if len(turns) != 1:
         raise ValueError(f"a sample of form {sample.form} has one turn, got {len(turns)}")
     return (_memory if sample.form == "memory" else _pointing)(sample, *turns[0], rng)
@@ -148,7 +150,7 @@ def _in_detail(question: str, rng: np.random.Generator) -> str:
     return phrasings.IN_DETAIL[rng.integers(len(phrasings.IN_DETAIL))].replace("{}", question)
 
 
-def _memory(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> Lesson:
+def _memory(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> TrainingConversation:
     """The answer stands there as an option, as published, since it may name objects that the question does not."""
     words = f"{question} ({LETTERS[rng.integers(4)]}) {answer}"
     order = _named(sample, words)
@@ -156,12 +158,12 @@ def _memory(sample: Sample, question: str, answer: str, rng: np.random.Generator
         words = words.replace(f"[{label}]", f"[{label}] {REF}", 1)
     template = phrasings.MEMORY[rng.integers(len(phrasings.MEMORY))]
     reply = " ".join(f"[{label}] {SEG}" for label in order)
-    asked = phrasings.filled(template, words, "video")
+    asked = phrasings.fill_template(template, words, "video")
     tracks = tuple(order.values())
-    return Lesson(_messages(sample, [(asked, reply)]), [(track,) for track in tracks], pointed=tracks)
+    return TrainingConversation(_messages(sample, [(asked, reply)]), [(track,) for track in tracks], pointed=tracks)
 
 
-def _pointing(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> Lesson:
+def _pointing(sample: Sample, question: str, answer: str, rng: np.random.Generator) -> TrainingConversation:
     order = _named(sample, question)
     if _MARK_ALONE.fullmatch(question):
         question = phrasings.POINTED[rng.integers(len(phrasings.POINTED))].replace("{}", question)
@@ -169,7 +171,7 @@ def _pointing(sample: Sample, question: str, answer: str, rng: np.random.Generat
         if question.count(f"[{label}]") != 1:
             raise ValueError(f"a question points at an object once, got {question[:80]!r}")
         question = question.replace(f"[{label}]", REF)
-    return Lesson(_messages(sample, [(question, answer)]), [], pointed=tuple(order.values()))
+    return TrainingConversation(_messages(sample, [(question, answer)]), [], pointed=tuple(order.values()))
 
 
 def _named(sample: Sample, words: str) -> dict[str | None, int]:

@@ -8,12 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from evqa import masks
-from evqa.models.base import Clip
-from evqa.models.base import Place as Spot
+from evqa.models.base import PointOrBox as Spot
+from evqa.models.base import VideoPart
 from evqa.schema import RLE, Sample, Track
-from unipixel.data.lessons import Lesson
-from unipixel.model.referring import Place
-from unipixel.watching import Watched
+from unipixel.data.lessons import TrainingConversation
+from unipixel.model.referring import PromptPlace
+from unipixel.watching import SampledClip
 
 BOX_NOISE, MAX_BOX_NOISE = 0.1, 20.0
 """A side of a box is off by at most this share of the box, and so many pixels (published)."""
@@ -22,10 +22,10 @@ SEEN_ONCE = {"inst_it": 0.5}
 """Source -> how often an object is shown in one grid step alone (published), as someone marks it in one frame."""
 
 
-class Marks(NamedTuple):
+class PromptEmbeddingInputs(NamedTuple):
     """The marks of one sample."""
 
-    places: list[Place]
+    places: list[PromptPlace]
     """One for each `<|ref|>`."""
     regions: Tensor | None
     """bool [t, O, h, w] in merged cells."""
@@ -33,22 +33,24 @@ class Marks(NamedTuple):
     """What the conversation says of the regions."""
 
 
-def marks_of(sample: Sample, lesson: Lesson, watched: Watched, side: int, rng: np.random.Generator) -> Marks:
+def visual_prompts_of(
+    sample: Sample, lesson: TrainingConversation, watched: SampledClip, side: int, rng: np.random.Generator
+) -> PromptEmbeddingInputs:
     """The marks that `rng` draws; `side` is that of the mask decoder's square."""
     tracks = sample.tracks or ()
     is_box = bool(lesson.pointed) and rng.random() < 0.5
     spots = [_spot(tracks[place], watched, rng, is_box=is_box) for place in lesson.pointed]
     places = [watched.place(spot, side) for spot in spots]
     if not lesson.are_listed:
-        return Marks(places, None, "")
-    cells = watched.cells(Clip(sample.video, regions=tracks))
+        return PromptEmbeddingInputs(places, None, "")
+    cells = watched.cells(VideoPart(sample.video, regions=tracks))
     assert cells is not None, f"{sample.id} has no track"
     if rng.random() < SEEN_ONCE.get(sample.source or "", 0.0):
         cells = _in_one_step(cells, rng)
-    return Marks(places, cells, watched.region_note(cells, [track.label for track in tracks]))
+    return PromptEmbeddingInputs(places, cells, watched.region_note(cells, [track.label for track in tracks]))
 
 
-def _spot(track: Track, watched: Watched, rng: np.random.Generator, *, is_box: bool) -> Spot:
+def _spot(track: Track, watched: SampledClip, rng: np.random.Generator, *, is_box: bool) -> Spot:
     """A point or a box of an object, in a random one of the frames that show it."""
     shown = [index for index in watched.indices if index in track.masks]
     if not shown:

@@ -19,7 +19,7 @@ from unipixel.configs import DataConfig
 from unipixel.data import grouping, lessons
 
 
-class Draw(NamedTuple):
+class SampleRef(NamedTuple):
     """One place in the order of a run."""
 
     source: int
@@ -31,13 +31,13 @@ class Draw(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class MixtureSource:
     """A data set's part in the mixture."""
 
     name: str
     repeat: float
     samples: Sequence[Sample]
-    """Read when they are drawn (see `datasets.Catalogue`)."""
+    """Read when they are drawn (see `datasets.LazyDataset`)."""
     left_out: Counter[str]
     """Reason -> number of samples that cannot be trained on."""
     sha256: str
@@ -76,7 +76,7 @@ class Source:
 class Mixture:
     """The sources of a run and their order."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[MixtureSource, ...]
     seed: int
     unit: int = 1
     """Consecutive draws that are of one kind and like length, counted from the start of the run."""
@@ -85,11 +85,11 @@ class Mixture:
         """Draws of an epoch."""
         return sum(source.per_epoch for source in self.sources)
 
-    def sample(self, draw: Draw) -> Sample:
+    def sample(self, draw: SampleRef) -> Sample:
         """The sample at a place."""
         return self.sources[draw.source].samples[draw.sample]
 
-    def order(self, num_draws: int) -> Iterator[Draw]:
+    def order(self, num_draws: int) -> Iterator[SampleRef]:
         """The first `num_draws` places of a run: epoch after epoch, each shuffled anew."""
         position = 0
         epoch = 0
@@ -97,7 +97,7 @@ class Mixture:
             for source, sample in self._epoch(epoch):
                 if position == num_draws:
                     return
-                yield Draw(int(source), int(sample), position)
+                yield SampleRef(int(source), int(sample), position)
                 position += 1
             epoch += 1
 
@@ -125,11 +125,11 @@ class Mixture:
         sizes = np.concatenate([source.sizes for source in self.sources])
         first = np.cumsum([0, *(len(source.samples) for source in self.sources)])
         lead = -index * len(draws) % self.unit
-        order = grouping.grouped(sizes[first[draws[:, 0]] + draws[:, 1]], self.unit, lead, rng)
+        order = grouping.group_samples(sizes[first[draws[:, 0]] + draws[:, 1]], self.unit, lead, rng)
         return draws[order]
 
 
-class RunOrder:
+class MixtureSampler:
     """A sampler of torch for a whole run, so that going on in the middle is skipping the first draws."""
 
     def __init__(self, mixture: Mixture, num_draws: int) -> None:
@@ -139,16 +139,16 @@ class RunOrder:
     def __len__(self) -> int:
         return self.num_draws
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleRef]:
         return self.mixture.order(self.num_draws)
 
 
-def load(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
+def load_mixture(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
     """Read every data set of a config, for an order in groups of `unit`.
 
     Raises one `ValueError` that names all data sets that are missing, and for each what to do.
     """
-    sources: list[Source] = []
+    sources: list[MixtureSource] = []
     problems: list[str] = []
     for name, repeat in config.datasets:
         try:
@@ -165,26 +165,26 @@ def load(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
     return Mixture(sources=tuple(sources), seed=seed, unit=unit)
 
 
-def _source(name: str, repeat: float, config: DataConfig) -> Source:
+def _source(name: str, repeat: float, config: DataConfig) -> MixtureSource:
     sizes: list[tuple[int, int]] = []
 
     def unusable(sample: Sample) -> str | None:
-        reason = why_left_out(sample, config)
+        reason = exclusion_reason(sample, config)
         if reason is None:
             sizes.append(grouping.size_of(sample, config))
         return reason
 
-    found = datasets.catalogue(name, unusable)
+    found = datasets.open_lazy(name, unusable)
     left_out = found.left_out + Counter({"line is no sample": len(found.rejected)})
     assert len(sizes) == len(found), (name, len(sizes), len(found))
-    return Source(
+    return MixtureSource(
         name=name, repeat=repeat, samples=found, left_out=left_out, sha256=found.sha256, sizes=np.array(sizes)
     )
 
 
-def why_left_out(sample: Sample, config: DataConfig) -> str | None:
+def exclusion_reason(sample: Sample, config: DataConfig) -> str | None:
     """Why a sample is not drawn at all, by what its record tells; None = it is."""
-    if reason := lessons.why_untaught(sample):
+    if reason := lessons.why_unusable(sample):
         return reason
     if config.max_words and lessons.num_words(sample) > config.max_words:
         return "reply too long"

@@ -137,6 +137,6 @@ def noun_phrase(words: str) -> str:
     return words.removeprefix(article)
 
 
-def filled(template: str, words: str, media: str) -> str:
+def fill_template(template: str, words: str, media: str) -> str:
     """A phrasing with its blanks filled in; braces in the words stay as they are."""
     return template.replace("{media}", media).replace("{}", words)

@@ -23,7 +23,7 @@ CONVERSATION_FPS = 2.0
 
 def frame_indices(sample: Sample, video: media.Video, config: DataConfig, rng: np.random.Generator) -> list[int]:
     """Frame indices, ascending, out of those that the sample is about."""
-    gold.check(sample, video)
+    gold.check_ground_truth(sample, video)
     about = _frames_about(sample, video, config)
     part = video if len(about) == video.num_frames else replace(video, times=video.times[list(about)])
     drawn = [about[place] for place in _places(sample, part, config, rng)]
@@ -33,7 +33,7 @@ def frame_indices(sample: Sample, video: media.Video, config: DataConfig, rng: n
         choice = sorted(seen & group) or sorted(group & set(about))
         if choice:
             needed.append(int(rng.choice(choice)))
-    return frames.including(drawn, needed)
+    return frames.frames_including(drawn, needed)
 
 
 def _frames_about(sample: Sample, video: media.Video, config: DataConfig) -> Sequence[int]:
@@ -48,7 +48,7 @@ def _frames_about(sample: Sample, video: media.Video, config: DataConfig) -> Seq
     return sample.frames
 
 
-def spread(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[int]:
+def stratified_indices(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[int]:
     """One random place from each of `num_chosen` equal parts of `num_frames`; 0 = all places."""
     if num_chosen == 0 or num_chosen >= num_frames:
         return list(range(num_frames))
@@ -58,9 +58,9 @@ def spread(num_frames: int, num_chosen: int, rng: np.random.Generator) -> list[i
 
 def _places(sample: Sample, video: media.Video, config: DataConfig, rng: np.random.Generator) -> list[int]:
     if sample.form == "conversation":
-        return media.at_fps(video, CONVERSATION_FPS, config.num_frames)
+        return media.indices_at_fps(video, CONVERSATION_FPS, config.num_frames)
     if config.sampling == "uniform":
-        return media.uniform(video, config.num_frames)
+        return media.uniform_indices(video, config.num_frames)
     return media.random_in_bins(video, config.num_frames, rng)
 
 
@@ -80,4 +80,4 @@ def _wanted(sample: Sample, video: media.Video, config: DataConfig) -> list[set[
 def _inside(video: media.Video, start: float, end: float) -> set[int]:
     """Frames shown in a span; of one between two frames the nearest."""
     inside = np.flatnonzero((video.times >= start) & (video.times <= end)).tolist()
-    return set(inside or media.nearest(video, [(start + end) / 2]))
+    return set(inside or media.nearest_index(video, [(start + end) / 2]))

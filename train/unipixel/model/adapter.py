@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evqa import checkpoint_files
-from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, TensorInfo, listed
+from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, TensorInfo, first_names
 from unipixel.model import weight_names
 
 MAX_RANK = 2**14
@@ -52,7 +52,7 @@ def base_name(folder: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def check(folder: Path) -> dict[str, Any]:
+def check_adapter(folder: Path) -> dict[str, Any]:
     """The config of an adapter. A `ValueError` where it is not whole, or cannot be merged; no weight is read."""
     config = _config(folder)
     _check_targets(config, _layers(folder, _rank(config, folder)), folder)
@@ -131,7 +131,7 @@ def _check_layers(
     kinds = {_kind(name) for name in layers}
     alike = (name for name in parameters if name not in layers and _kind(name) in kinds)
     if lacking := sorted(name for name in alike if not _is_left_out(name, config)):
-        raise ValueError(f"{path} lacks {listed(lacking)}, which it has for other layers: copy the adapter again")
+        raise ValueError(f"{path} lacks {first_names(lacking)}, which it has for other layers: copy the adapter again")
 
 
 def _check_targets(config: Mapping[str, Any], layers: Iterable[str], folder: Path) -> None:
@@ -141,7 +141,7 @@ def _check_targets(config: Mapping[str, Any], layers: Iterable[str], folder: Pat
     lacking = [target for target in targets if not any(_matches(name, [target]) for name in layers)]
     if lacking:
         raise ValueError(
-            f"{folder / ADAPTER} has no weights for {listed([str(target) for target in lacking])}, which "
+            f"{folder / ADAPTER} has no weights for {first_names([str(target) for target in lacking])}, which "
             f"{ADAPTER_CONFIG} has as target_modules: copy both files of one adapter"
         )
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfig
 
 from evqa import checkpoint_files
-from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, listed
+from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, first_names
 from evqa.models.attention import best_attention
-from evqa.models.weights import check_finite, loading, tensors_of, without_progress_bars
+from evqa.models.weights import check_finite, loading_context, tensors_of, without_progress_bars
 from unipixel import integrity
 from unipixel.data.conversation import check_tokenizer
 from unipixel.model import adapter, decoder_weights, weight_names
@@ -33,7 +33,7 @@ from unipixel.model.config import DECODERS, UniPixelConfig
 from unipixel.model.config_files import read_config
 from unipixel.model.encoder import decoder_config
 from unipixel.model.tracker import MaskTracker
-from unipixel.model.unipixel import EXACT, UniPixel
+from unipixel.model.unipixel import FP32_BUFFERS, UniPixel
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def load(
+def load_checkpoint(
     folder: Path,
     *,
     dtype: torch.dtype | str = "auto",
@@ -68,7 +68,7 @@ def load(
     """
     is_partial = holds_trained_only(folder)
     start = base_of(folder, base) if is_partial else folder
-    weights = check(start)
+    weights = check_full_checkpoint(start)
     if is_partial:
         check_trained(folder)
     if config is None:
@@ -95,7 +95,7 @@ def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPix
         decoder: see `decoder_weights.load_tracker`.
         image_size: side of the square that the decoder sees, in pixels.
     """
-    weights = check(qwen)
+    weights = check_full_checkpoint(qwen)
     parent = read_config(qwen, Qwen2_5_VLConfig).to_dict()
     tokenizer = _tokenizer(qwen)
     new = [AddedToken(token, special=True, normalized=False) for token in ("<|ref|>", "<|seg|>", "<|mem|>")]
@@ -125,7 +125,7 @@ def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPix
 
 def _planned(config: UniPixelConfig, folder: Path) -> UniPixel:
     """The model of a config without memory for its weights."""
-    with torch.device("meta"), loading(f"a model by {folder / 'config.json'}"):
+    with torch.device("meta"), loading_context(f"a model by {folder / 'config.json'}"):
         return UniPixel(copy.deepcopy(config))
 
 
@@ -145,28 +145,30 @@ def check_fit(plan: UniPixel, weights: Mapping[str, TensorInfo], folder: Path, p
         shapes = [
             f"{weight_names.published_name(name)} {list(named[name].shape)} -> {list(wanted[name])}" for name in wrong
         ]
-        raise ValueError(f"{folder} does not fit its config (mask decoder {decoder}): {listed(shapes)}")
+        raise ValueError(f"{folder} does not fit its config (mask decoder {decoder}): {first_names(shapes)}")
     if unknown := _published(named.keys() - wanted.keys()):
         _refuse_unknown(unknown, plan, folder)
     lacking = wanted.keys() - named.keys() - _tied(plan).keys()
     lacking = {name for name in lacking if name.startswith(PARENT)} if provided is None else lacking - provided
     if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} weights of a UniPixel: {listed(_published(lacking))}")
+        raise ValueError(f"{folder} lacks {len(lacking)} weights of a UniPixel: {first_names(_published(lacking))}")
 
 
 def _refuse_unknown(unknown: list[str], plan: UniPixel, folder: Path) -> None:
     """Weights that the model has no place for: an error inside its modules, a warning beside them."""
     if any(name.startswith("sam2.") for name in unknown):
         raise ValueError(
-            f"{folder} holds another mask decoder than {plan.config.sam2_config}: nothing here takes {listed(unknown)}"
+            f"{folder} holds another mask decoder than {plan.config.sam2_config}: "
+            f"nothing here takes {first_names(unknown)}"
         )
     modules = tuple(f"{name}." for name, _ in plan.named_children())
     if inside := [name for name in unknown if weight_names.module_name(name).startswith(modules)]:
         raise ValueError(
-            f"{folder} holds {len(inside)} weights that a model by its config.json does not have: {listed(inside)}; "
+            f"{folder} holds {len(inside)} weights that a model by its config.json does not have: "
+            f"{first_names(inside)}; "
             f"fetch or copy both again"
         )
-    logger.warning("%s holds weights that the model has no use for: %s", folder, listed(unknown))
+    logger.warning("%s holds weights that the model has no use for: %s", folder, first_names(unknown))
 
 
 def _by_module(weights: Mapping[str, TensorInfo], folder: Path) -> dict[str, TensorInfo]:
@@ -191,7 +193,7 @@ def _tied(model: UniPixel) -> dict[str, str]:
 
 def _read(folder: Path, config: UniPixelConfig, dtype: torch.dtype | str | None, attention: str) -> UniPixel:
     """Full weights on the CPU, after `check_fit`."""
-    with loading(str(folder)):
+    with loading_context(str(folder)):
         model, info = UniPixel.from_pretrained(  # type: ignore[misc]
             folder,
             config=config,
@@ -259,7 +261,7 @@ def _tokenizer(folder: Path) -> Any:
     for name in (*TOKENIZER_FILES, *TOKENIZER_SETTINGS):
         if (folder / name).is_file():
             checkpoint_files.read_object(folder / name)
-    with loading(f"the tokenizer in {folder}"):
+    with loading_context(f"the tokenizer in {folder}"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -276,8 +278,8 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, objec
             )
 
 
-def save(model: UniPixel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a full checkpoint that `load`, and other tools for the published ones, can read."""
+def save_checkpoint(model: UniPixel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a full checkpoint that `load_checkpoint`, and other tools for the published ones, can read."""
     with without_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -303,7 +305,9 @@ def save_trained(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
     weights = {name.removeprefix(prefix): tensor for name, tensor in (state or model.state_dict()).items()}
     names = [n for n, p in inside.named_parameters() if p.requires_grad and "lora_" not in n]
     if names:
-        names += [name for name in weights if name.endswith(EXACT)]  # without these, what was trained means nothing
+        names += [
+            name for name in weights if name.endswith(FP32_BUFFERS)
+        ]  # without these, what was trained means nothing
         trained = {weight_names.published_name(name): weights[name] for name in names}
         save_file(_packed(trained), folder / TRAINED, metadata={"format": "pt"})
 
@@ -314,7 +318,7 @@ def load_trained(model: nn.Module, folder: Path) -> None:
 
     if isinstance(model, PeftModel):
         path = _existing(folder, ADAPTER)
-        settings = adapter.check(folder)
+        settings = adapter.check_adapter(folder)
         for key in ("r", "lora_alpha", "use_rslora"):
             found, expected = settings.get(key, False), getattr(model.peft_config["default"], key)
             if found != expected:
@@ -322,18 +326,20 @@ def load_trained(model: nn.Module, folder: Path) -> None:
         weights = load_file(path)
         wanted = get_peft_model_state_dict(model).keys()
         if odd := sorted(weights.keys() - wanted):
-            raise ValueError(f"{folder / ADAPTER} is no adapter of this model: {listed(odd)} fit nowhere")
+            raise ValueError(f"{folder / ADAPTER} is no adapter of this model: {first_names(odd)} fit nowhere")
         if lacking := sorted(wanted - weights.keys()):
-            raise ValueError(f"{folder / ADAPTER} is not the whole adapter of this model: it lacks {listed(lacking)}")
+            raise ValueError(
+                f"{folder / ADAPTER} is not the whole adapter of this model: it lacks {first_names(lacking)}"
+            )
         check_finite(weights.items(), folder / ADAPTER)
-        with loading(str(folder / ADAPTER)):
+        with loading_context(str(folder / ADAPTER)):
             set_peft_model_state_dict(model, weights)
     inside = _inside(model)
     trained = {name for name, weight in inside.named_parameters() if weight.requires_grad and "lora_" not in name}
     if trained or (folder / TRAINED).is_file():
         path = _existing(folder, TRAINED)
         if lacking := trained - _trained_names(folder):
-            raise ValueError(f"{path} lacks {listed(_published(lacking))}, which is trained here")
+            raise ValueError(f"{path} lacks {first_names(_published(lacking))}, which is trained here")
         _load_weights(inside, path)
 
 
@@ -346,13 +352,13 @@ def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
     if size.hidden != model.config.mask_decoder.hidden:
         raise ValueError(f"decoder {name!r} takes prompts of width {size.hidden}, the model writes others")
     tracker = MaskTracker(decoder_config(size, model.config.sam2_image_size))
-    decoder_weights.fill(tracker, decoder_weights.read(folder), folder)
+    decoder_weights.copy_weights(tracker, decoder_weights.read_decoder_weights(folder), folder)
     model.sam2 = tracker.to(model.dtype).to(model.device)  # type: ignore[call-arg]
     model.config.sam2_config, model.config.sam2_sizes = f"configs/sam2.1_hiera_{name}", None
     logger.info("mask decoder replaced: %s", asdict(size))
 
 
-def check(folder: Path) -> dict[str, TensorInfo]:
+def check_full_checkpoint(folder: Path) -> dict[str, TensorInfo]:
     """The weights of a full checkpoint by their names on disk, from the headers of its files.
 
     `ValueError`: it lacks a file, one broke off or is something else, or weights are quantised.
@@ -370,7 +376,9 @@ def check_trained(folder: Path) -> None:
     """A `ValueError` where trained weights of a run are missing, or are not as they were written."""
     if damage := integrity.weights_damage(folder):
         good = (
-            integrity.newest_whole(folder.parent, integrity.weights_damage) if integrity.step_of(folder) >= 0 else None
+            integrity.newest_complete(folder.parent, integrity.weights_damage)
+            if integrity.step_of(folder) >= 0
+            else None
         )
         advice = "copy it again" if good is None else f"the newest complete checkpoint there is {good}"
         raise ValueError(f"{folder} is not complete: {'; '.join(damage)}; {advice}")
@@ -379,7 +387,7 @@ def check_trained(folder: Path) -> None:
 def _check_fit_of_trained(plan: UniPixel, folder: Path) -> None:
     """A `ValueError` where trained weights do not fit the planned model, by the headers of their files."""
     if (folder / ADAPTER).is_file():
-        adapter.check(folder)
+        adapter.check_adapter(folder)
     elif (folder / ADAPTER_CONFIG).is_file():
         raise ValueError(f"{folder} has {ADAPTER_CONFIG} without {ADAPTER}: copy both from one checkpoint")
     if (folder / TRAINED).is_file():

@@ -38,7 +38,7 @@ Times = Sequence[float] | Tensor
 """Seconds from the start of the video. Numbers rather than tensors survive mixed precision unrounded."""
 
 
-class Positions(NamedTuple):
+class TimePositions(NamedTuple):
     """Where tokens stand."""
 
     ids: Tensor
@@ -62,13 +62,13 @@ def time_marks(clock: str, frame_times: Times) -> str:
     return f"Seconds: {' '.join(f'{second:.1f}' for second in grid_times(frame_times).tolist())}.\n"
 
 
-def positions(
+def time_positions(
     config: UniPixelConfig,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     video_grid_thw: Tensor | None = None,
     frame_times: Sequence[Times] | None = None,
-) -> Positions:
+) -> TimePositions:
     """Positions of every token of a batch.
 
     Args:
@@ -90,7 +90,7 @@ def positions(
         offset[sample] = following - placed.shape[1]
     if (left := next(videos, None)) is not None:
         raise ValueError(f"more videos than runs of video tokens: no tokens for a grid of {left.grid}")
-    return Positions(ids.to(input_ids.device), offset.to(input_ids.device))
+    return TimePositions(ids.to(input_ids.device), offset.to(input_ids.device))
 
 
 class _Video(NamedTuple):

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from unipixel.model.unipixel import UniPixel
 
 
-def has_company(model: nn.Module) -> bool:
+def is_distributed_training(model: nn.Module) -> bool:
     """Whether the model is trained in a group of processes."""
     return model.training and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def untouched(model: UniPixel) -> Tensor:
+def unused_parameter_term(model: UniPixel) -> Tensor:
     """Zero, of the weights that some batches do not use. Made before all else, their gradients are complete last."""
     zero = torch.zeros((), device=model.device)
     pointers = (model.ref_encoder, model.ref_proj_single, model.ref_proj_double, model.ref_proj)
@@ -33,7 +33,7 @@ def untouched(model: UniPixel) -> Tensor:
     return zero
 
 
-def glance(model: UniPixel) -> Tensor:
+def dummy_vision_pass(model: UniPixel) -> Tensor:
     """Zero, through the whole vision tower: a batch without a video sees one blank cell."""
     side = model.config.vision.spatial_merge_size
     patches = model.get_submodule("model.visual.patch_embed.proj")

@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evqa.checkpoint_files import read_object
-from evqa.models.weights import loading
+from evqa.models.weights import loading_context
 from unipixel.model.config import UniPixelConfig
 
 Config = TypeVar("Config", bound=Qwen2_5_VLConfig)
@@ -68,7 +68,7 @@ def read_config(folder: Path, kind: type[Config] = UniPixelConfig) -> Config:
         )
     for problem in _problems(config):
         raise ValueError(f"{path}: {problem}; fetch or copy the checkpoint again")
-    with loading(str(path)):
+    with loading_context(str(path)):
         made = kind.from_pretrained(folder, local_files_only=True)
         assert isinstance(made, kind), type(made)
         if isinstance(made, UniPixelConfig):

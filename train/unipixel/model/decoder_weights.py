@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evqa import checkpoint_files
-from evqa.checkpoint_files import listed
+from evqa.checkpoint_files import first_names
 from evqa.models.weights import MALFORMED, check_finite
 from unipixel.model import weight_names
 from unipixel.model.config import DECODERS, DecoderSize
@@ -48,14 +48,14 @@ def load_tracker(path: Path, image_size: int = OFFICIAL_SIDE) -> tuple[str, Mask
         path: Meta's .pt file, or a folder or file in transformers' layout (`facebook/sam2.1-hiera-*`).
         image_size: side of the square that it sees, in pixels; official weights were trained at 1024.
     """
-    weights = read(path)
+    weights = read_decoder_weights(path)
     name = size_name(weights, path)
     tracker = MaskTracker(decoder_config(DECODERS[name], image_size))
-    fill(tracker, weights, path)
+    copy_weights(tracker, weights, path)
     return name, tracker
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_decoder_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file, or in a folder with one, by the names of `MaskTracker`."""
     path = _file_of(path) if path.is_dir() else path
     if not path.is_file():
@@ -79,7 +79,7 @@ def _file_of(folder: Path) -> Path:
     """The file of weights in a folder; the folder where there is none."""
     files = [*folder.glob(FOLDER_FILE)] or sorted(folder.glob("*.pt"))
     if len(files) > 1:
-        raise ValueError(f"{folder} holds {listed([path.name for path in files])}: give one of these files")
+        raise ValueError(f"{folder} holds {first_names([path.name for path in files])}: give one of these files")
     return files[0] if files else folder
 
 
@@ -116,11 +116,12 @@ def size_name(weights: Mapping[str, Tensor], source: Path) -> str:
         if (sum(size.blocks), size.embed) == (len(blocks), width):
             return name
     raise ValueError(
-        f"{source} has {len(blocks)} blocks of width {width}; the decoders are: {', '.join(map(_described, DECODERS))}"
+        f"{source} has {len(blocks)} blocks of width {width}; "
+        f"the decoders are: {', '.join(map(_describe_names, DECODERS))}"
     )
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
     """Copy weights into a module; a `ValueError` names all that is lacking, unknown or of another shape."""
     wanted = module.state_dict()
     shapes = [
@@ -130,9 +131,9 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None
     ]
     lacking, unknown = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     problems = [
-        *([f"it lacks {listed(lacking)}"] if lacking else []),
-        *([f"nothing here takes {listed(unknown)}"] if unknown else []),
-        *([listed(shapes)] if shapes else []),
+        *([f"it lacks {first_names(lacking)}"] if lacking else []),
+        *([f"nothing here takes {first_names(unknown)}"] if unknown else []),
+        *([first_names(shapes)] if shapes else []),
     ]
     if problems:
         raise ValueError(f"the weights in {source} do not fit: {'; '.join(problems)}")
@@ -143,7 +144,7 @@ PICKLED = ("a ZIP archive, as torch.save writes them", "a Python pickle")
 """Kinds of content that a .pt file can have."""
 
 
-def _described(name: str) -> str:
+def _describe_names(name: str) -> str:
     size: DecoderSize = DECODERS[name]
     return f"{name} ({sum(size.blocks)} of {size.embed})"
 
@@ -194,7 +195,7 @@ def _of_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     left = dict(weights)
     points = left.pop("prompt_encoder.point_embed.weight")
     if points.ndim != 2:
-        points = points[None]  # `fill` names the shapes that do not fit
+        points = points[None]  # `copy_weights` names the shapes that do not fit
     left.pop("shared_image_embedding.positional_embedding", None)
     left |= {f"prompt_encoder.point_embeddings.{index}.weight": row[None] for index, row in enumerate(points)}
     return {name: weight.float() for name, weight in left.items()}

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unipixel.model.drawn import Drawn
-from unipixel.model.losses import MaskLoss, batch_loss
+from unipixel.model.drawn import MaskCandidates
+from unipixel.model.losses import MaskLossTerms, batch_loss
 from unipixel.model.tracker import MaskTracker
 
 
@@ -22,7 +22,7 @@ def check_counts(vectors: Sequence[Tensor], labels: Sequence[Tensor | None]) -> 
             raise ValueError(f"sample {sample} has {len(prompt)} <|seg|> tokens and masks of {label.shape[1]} objects")
 
 
-def some_objects(
+def select_objects(
     vectors: Sequence[Tensor], labels: Sequence[Tensor | None], limit: int
 ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
     """At most `limit` random objects of each sample, in order; all where it is not above 0."""
@@ -33,7 +33,9 @@ def some_objects(
     return [v[keep] for v, keep in zip(vectors, kept, strict=True)], chosen
 
 
-def each_sample(tracker: MaskTracker, frames: Sequence[Tensor | None], vectors: Sequence[Tensor]) -> list[Drawn | None]:
+def segment_samples(
+    tracker: MaskTracker, frames: Sequence[Tensor | None], vectors: Sequence[Tensor]
+) -> list[MaskCandidates | None]:
     """What is drawn for each sample; those of equal length go through the tracker in one pass.
 
     Args:
@@ -45,7 +47,7 @@ def each_sample(tracker: MaskTracker, frames: Sequence[Tensor | None], vectors: 
     for sample, (video, prompt) in enumerate(zip(frames, vectors, strict=True)):
         if video is not None and len(prompt):
             by_length.setdefault(len(video), []).append(sample)
-    result: list[Drawn | None] = [None] * len(frames)
+    result: list[MaskCandidates | None] = [None] * len(frames)
     for samples in by_length.values():
         counts = [len(vectors[sample]) for sample in samples]
         videos = torch.stack([video for sample in samples if (video := frames[sample]) is not None])
@@ -53,11 +55,13 @@ def each_sample(tracker: MaskTracker, frames: Sequence[Tensor | None], vectors: 
         drawn = tracker(videos, torch.cat([vectors[sample] for sample in samples]), video_index)
         parts = zip(*(values.split(counts, dim=1) for values in drawn), strict=True)
         for sample, part in zip(samples, parts, strict=True):
-            result[sample] = Drawn(*part)
+            result[sample] = MaskCandidates(*part)
     return result
 
 
-def loss_of(drawn: Sequence[Drawn | None], labels: Sequence[Tensor | None]) -> tuple[MaskLoss, float] | None:
+def loss_of(
+    drawn: Sequence[MaskCandidates | None], labels: Sequence[Tensor | None]
+) -> tuple[MaskLossTerms, float] | None:
     """(mean loss of the samples that are drawn and have masks, their share of all); None where none is."""
     pairs = [(d, label) for d, label in zip(drawn, labels, strict=True) if d is not None and label is not None]
     if not pairs:

@@ -14,7 +14,7 @@ ABSENT = -1024.0
 """Mask logit of an object that the decoder says is not in the frame (inference only)."""
 
 
-class Pyramid(NamedTuple):
+class ImageFeatures(NamedTuple):
     """Image features of N frames."""
 
     fine: Tensor
@@ -25,7 +25,7 @@ class Pyramid(NamedTuple):
     """[N, C, g, g]"""
 
 
-class Drawn(NamedTuple):
+class MaskCandidates(NamedTuple):
     """What the decoder draws; one frame, or all with a leading T."""
 
     masks: Tensor
@@ -42,7 +42,7 @@ class Drawn(NamedTuple):
         return masks, self.ious.take_along_dim(index, dim=-1).squeeze(-1)
 
 
-class Setting(NamedTuple):
+class StepConstants(NamedTuple):
     """What is the same in all frames and for all objects of a call."""
 
     no_point: Tensor
@@ -59,9 +59,9 @@ class Setting(NamedTuple):
     """Erase the mask of an object that is said to be absent, as inference does and training does not."""
 
 
-class Decoded(NamedTuple):
+class DecoderOutput(NamedTuple):
     """The mask decoder's answer for one frame."""
 
-    drawn: Drawn
+    candidates: MaskCandidates
     tokens: Tensor
     """[O, candidates, C]"""

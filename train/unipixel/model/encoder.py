@@ -59,7 +59,7 @@ def decoder_config(size: DecoderSize, image_size: int) -> Sam2VideoConfig:
     )
 
 
-def make_lean(encoder: nn.Module) -> None:
+def replace_attention(encoder: nn.Module) -> None:
     """Drop two computations whose results nobody reads; features stay bit for bit the same."""
     for module in encoder.modules():
         if type(module) is Sam2MultiScaleAttention:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Fourier(nn.Module):
+class FourierEncoding(nn.Module):
     """Random Fourier features of coordinates; the matrix, drawn once, belongs to the checkpoint."""
 
     positional_encoding_gaussian_matrix: Tensor
@@ -30,7 +30,7 @@ class Fourier(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class PlaceEncoder(nn.Module):
+class PointEncoder(nn.Module):
     """A copy of SAM's prompt encoder for points and boxes.
 
     `mask_downscaling` and `no_mask_embed` are never run: published checkpoints carry them.
@@ -38,7 +38,7 @@ class PlaceEncoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.pe_layer = Fourier(2, width)
+        self.pe_layer = FourierEncoding(2, width)
         self.point_embeddings = nn.ModuleList([nn.Embedding(1, width) for _ in range(4)])
         self.not_a_point_embed = nn.Embedding(1, width)
         self.mask_downscaling = nn.Sequential(

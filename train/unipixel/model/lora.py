@@ -46,7 +46,7 @@ UNUSED = ("ref_encoder.mask_downscaling.", "ref_encoder.no_mask_embed.", "ref_en
 """Weights of the groups that no input reaches: masks are never given as `<|ref|>`, nor points outside of objects."""
 
 
-def attach(model: UniPixel, rank: int, alpha: float, dropout: float, scope: Scope = "qkvo_all") -> PeftModel:
+def attach_lora(model: UniPixel, rank: int, alpha: float, dropout: float, scope: Scope = "qkvo_all") -> PeftModel:
     """The model with a fresh adapter; everything else is frozen until `set_trainable`."""
     if scope not in TARGETS:
         raise ValueError(f"unknown scope {scope!r}; the scopes are: {', '.join(TARGETS)}")
@@ -73,26 +73,26 @@ def set_trainable(model: nn.Module, groups: Iterable[Group]) -> None:
         raise ValueError(f"unknown groups {sorted(unknown)}; the groups are: {', '.join(get_args(Group))}")
     starts = tuple(start for group in groups for start in GROUPS[group])
     never = (*(f"sam2.{start}" for start in NEVER_TRAINED), *UNUSED)
-    for name, parameter in bare(model).named_parameters():
+    for name, parameter in unwrap(model).named_parameters():
         is_wanted = name.startswith(starts) and not name.startswith(never)
         parameter.requires_grad_("lora_" in name or is_wanted)
 
 
-def merge(model: PeftModel) -> UniPixel:
+def merge_lora(model: PeftModel) -> UniPixel:
     """The model with its adapter added into the weights."""
     merged = model.merge_and_unload()
     assert isinstance(merged, UniPixel), type(merged)
     return merged
 
 
-def bare(model: nn.Module) -> UniPixel:
+def unwrap(model: nn.Module) -> UniPixel:
     """The UniPixel inside an adapted model, or the model itself."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, UniPixel), type(inner)
     return inner
 
 
-def fuse(model: UniPixel) -> None:
+def apply_liger_kernels(model: UniPixel) -> None:
     """Put liger-kernel's fused norms and gated layers in the place of the language model's (not run on a GPU yet)."""
     if not torch.cuda.is_available():
         raise ValueError("--liger True needs a GPU: the kernels are written in Triton")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unipixel.model.drawn import Drawn
+from unipixel.model.drawn import MaskCandidates
 
 KEPT_PIXELS = 2**22
 """Logits at the labels' size that are kept for backward, some ten times over: about 200 MB."""
@@ -21,7 +21,7 @@ KEPT_PIXELS = 2**22
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OBJECTNESS_WEIGHT = 100.0, 5.0, 5.0, 5.0
 
 
-class MaskLoss(NamedTuple):
+class MaskLossTerms(NamedTuple):
     """Parts of the loss, means over frames and objects, unweighted; absent objects have objectness only.
 
     Upstream divides a sample's sum by a number of objects that is averaged over the processes. Each sample's own
@@ -45,7 +45,7 @@ class MaskLoss(NamedTuple):
         )
 
 
-def mask_loss(drawn: Drawn, labels: Tensor) -> MaskLoss:
+def mask_loss(drawn: MaskCandidates, labels: Tensor) -> MaskLossTerms:
     """Loss of one sample's objects.
 
     Args:
@@ -55,12 +55,12 @@ def mask_loss(drawn: Drawn, labels: Tensor) -> MaskLoss:
     return batch_loss([drawn], [labels])
 
 
-def batch_loss(drawn: Sequence[Drawn], labels: Sequence[Tensor]) -> MaskLoss:
+def batch_loss(drawn: Sequence[MaskCandidates], labels: Sequence[Tensor]) -> MaskLossTerms:
     """Mean over samples of each sample's loss; all frames and objects of all samples go through one pass.
 
     Where that would keep more than `KEPT_PIXELS` logits, it goes in parts that are computed again in backward.
     """
-    flat = Drawn(*(torch.cat([values.flatten(0, 1) for values in part]) for part in zip(*drawn, strict=True)))
+    flat = MaskCandidates(*(torch.cat([values.flatten(0, 1) for values in part]) for part in zip(*drawn, strict=True)))
     label = torch.cat([each.flatten(0, 1) for each in labels])  # [N, S, S]
     counts = [each.shape[0] * each.shape[1] for each in labels]
     at_once = max(1, KEPT_PIXELS // (flat.ious.shape[-1] * label.shape[-2] * label.shape[-1]))
@@ -69,16 +69,16 @@ def batch_loss(drawn: Sequence[Drawn], labels: Sequence[Tensor]) -> MaskLoss:
     else:
         pieces = zip(*(values.split(at_once) for values in (*flat, label)), strict=True)
         done = [checkpoint(_losses, *piece, use_reentrant=False) for piece in pieces]
-        parts = MaskLoss(*(torch.cat(part) for part in zip(*done, strict=True)))
-    return MaskLoss(*(torch.stack([sample.mean() for sample in part.split(counts)]).mean() for part in parts))
+        parts = MaskLossTerms(*(torch.cat(part) for part in zip(*done, strict=True)))
+    return MaskLossTerms(*(torch.stack([sample.mean() for sample in part.split(counts)]).mean() for part in parts))
 
 
-def average(losses: list[MaskLoss]) -> MaskLoss:
+def average(losses: list[MaskLossTerms]) -> MaskLossTerms:
     """Mean over samples."""
-    return MaskLoss(*(torch.stack(part).mean() for part in zip(*losses, strict=True)))
+    return MaskLossTerms(*(torch.stack(part).mean() for part in zip(*losses, strict=True)))
 
 
-def _losses(masks: Tensor, ious: Tensor, objectness: Tensor, label: Tensor) -> MaskLoss:
+def _losses(masks: Tensor, ious: Tensor, objectness: Tensor, label: Tensor) -> MaskLossTerms:
     """Of N objects in frames: logits [N, 3, h, h], estimates [N, 3] and [N], labels [N, S, S]; parts [N]."""
     logits = F.interpolate(masks.float(), size=label.shape[-2:], mode="bilinear").flatten(2)  # [N, 3, S*S]
     target = label.flatten(1)[:, None]  # [N, 1, S*S]
@@ -87,7 +87,7 @@ def _losses(masks: Tensor, ious: Tensor, objectness: Tensor, label: Tensor) -> M
     focal, dice = _focal(logits, probability, target.float()), _dice(probability, target.float())  # [N, 3]
     best = (FOCAL_WEIGHT * focal + DICE_WEIGHT * dice).argmin(-1, keepdim=True)
     iou = (ious.float() - _iou(logits, target)).abs().mean(-1)
-    return MaskLoss(
+    return MaskLossTerms(
         focal=focal.gather(-1, best)[:, 0] * is_present,
         dice=dice.gather(-1, best)[:, 0] * is_present,
         iou=iou * is_present,

@@ -23,7 +23,7 @@ NUM_POINTERS = 16
 """Object pointers that a frame reads: the prompted frame's and those of at most fifteen others."""
 
 
-class Memory(NamedTuple):
+class FrameMemory(NamedTuple):
     """What is kept of a frame, per object."""
 
     spatial: Tensor | None
@@ -32,12 +32,12 @@ class Memory(NamedTuple):
     """[O, C]"""
 
 
-class Bank(NamedTuple):
+class MemoryBank(NamedTuple):
     """What a frame may read; a new frame makes a new bank, so that backward can repeat a step."""
 
-    first: Memory
+    first: FrameMemory
     """Of the prompted frame."""
-    others: tuple[tuple[int, Memory], ...]
+    others: tuple[tuple[int, FrameMemory], ...]
     """(step, memory) of other frames, the nearest first."""
     step: int
     """Of the frame that reads."""
@@ -47,10 +47,10 @@ class Bank(NamedTuple):
         """Equal for banks that can be read together: the distances to what they hold."""
         return (abs(self.step), *(abs(self.step - step) for step, _ in self.others))
 
-    def after(self, memory: Memory) -> Bank:
+    def after(self, memory: FrameMemory) -> MemoryBank:
         """The bank of the next frame in the same direction, when `memory` is what this frame left."""
         direction = 1 if self.step > 0 else -1
-        return nearest(self.first, [(self.step, memory), *self.others], self.step + direction)
+        return memory_at(self.first, [(self.step, memory), *self.others], self.step + direction)
 
     def maps(self) -> list[tuple[Tensor, int]]:
         """Feature maps [g*g, O, M] and their distances: the prompted frame's (called 0), then far to near."""
@@ -63,20 +63,20 @@ class Bank(NamedTuple):
         return torch.stack([self.first.pointer, *(memory.pointer for _, memory in self.others)])
 
 
-def nearest(first: Memory, others: Sequence[tuple[int, Memory]], step: int) -> Bank:
+def memory_at(first: FrameMemory, others: Sequence[tuple[int, FrameMemory]], step: int) -> MemoryBank:
     """The bank of the frame at `step`; what is too far away to be read is let go."""
     kept = [(s, memory) for s, memory in others if abs(step - s) < NUM_POINTERS]
-    return Bank(
+    return MemoryBank(
         first, tuple((s, m if abs(step - s) < NUM_MEMORIES else m._replace(spatial=None)) for s, m in kept), step
     )
 
 
-def opening(first: Memory) -> Bank:
+def first_bank(first: FrameMemory) -> MemoryBank:
     """The bank of the frame after the prompted one."""
-    return Bank(first, (), 1)
+    return MemoryBank(first, (), 1)
 
 
-def together(banks: Sequence[Bank]) -> Bank:
+def merge(banks: Sequence[MemoryBank]) -> MemoryBank:
     """Banks of one layout as the bank of all their objects."""
     assert len({bank.layout for bank in banks}) == 1, [bank.layout for bank in banks]
     if len(banks) == 1:
@@ -84,16 +84,16 @@ def together(banks: Sequence[Bank]) -> Bank:
     others = [
         (step, _joined([bank.others[place][1] for bank in banks])) for place, (step, _) in enumerate(banks[0].others)
     ]
-    return Bank(_joined([bank.first for bank in banks]), tuple(others), banks[0].step)
+    return MemoryBank(_joined([bank.first for bank in banks]), tuple(others), banks[0].step)
 
 
-def parts(memory: Memory, counts: Sequence[int]) -> list[Memory]:
+def split(memory: FrameMemory, counts: Sequence[int]) -> list[FrameMemory]:
     """A memory of all objects as memories of groups with so many objects each."""
     if len(counts) == 1:
         return [memory]
     assert memory.spatial is not None
     spatial, pointers = memory.spatial.split(list(counts), 1), memory.pointer.split(list(counts))
-    return [Memory(*part) for part in zip(spatial, pointers, strict=True)]
+    return [FrameMemory(*part) for part in zip(spatial, pointers, strict=True)]
 
 
 def sine_1d(times: Tensor, width: int) -> Tensor:
@@ -114,6 +114,6 @@ def sine_2d(grid: int, width: int, device: torch.device) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)[:, None]
 
 
-def _joined(memories: Sequence[Memory]) -> Memory:
+def _joined(memories: Sequence[FrameMemory]) -> FrameMemory:
     maps = [memory.spatial for memory in memories if memory.spatial is not None]
-    return Memory(torch.cat(maps, 1) if maps else None, torch.cat([memory.pointer for memory in memories]))
+    return FrameMemory(torch.cat(maps, 1) if maps else None, torch.cat([memory.pointer for memory in memories]))

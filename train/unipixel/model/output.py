@@ -12,8 +12,8 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from unipixel.model.drawn import Drawn
-from unipixel.model.losses import MaskLoss
+from unipixel.model.drawn import MaskCandidates
+from unipixel.model.losses import MaskLossTerms
 
 
 @dataclass
@@ -21,7 +21,7 @@ class UniPixelOutput(CausalLMOutputWithPast):
     """Output of `UniPixel.forward`; `loss` = `lm_loss` + `mask_share` times the mask loss's total."""
 
     lm_loss: Tensor | None = None
-    mask_loss: MaskLoss | None = None
+    mask_loss: MaskLossTerms | None = None
     """Parts of the mask loss, mean over the samples that have masks; None without any."""
     mask_share: float | None = None
     """Share of the batch's samples that have masks: a sample's masks weigh the same whatever it is batched with."""
@@ -29,11 +29,11 @@ class UniPixelOutput(CausalLMOutputWithPast):
     """[B, L, D] before the language model's last norm."""
     prompts: list[Tensor] | None = None
     """Per sample [O, K, C], what its `<|seg|>` tokens tell the mask decoder."""
-    drawn: list[Drawn | None] | None = None
+    candidates: list[MaskCandidates | None] | None = None
     """Per sample, what the decoder drew; None where the sample has no frames or no `<|seg|>`."""
 
 
-class Written(NamedTuple):
+class Generation(NamedTuple):
     """A generated reply."""
 
     ids: Tensor

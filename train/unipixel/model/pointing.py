@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unipixel.model.drawn import Decoded, Drawn, Pyramid, Setting
-from unipixel.model.memory import Memory
+from unipixel.model.drawn import DecoderOutput, ImageFeatures, MaskCandidates, StepConstants
+from unipixel.model.memory import FrameMemory
 from unipixel.model.tracker import MaskTracker
 
 BACKGROUND, OBJECT, BOX_START, BOX_END = range(4)
@@ -27,7 +27,7 @@ GIVEN_MASK_LOGIT = 10.0
 """Logit of a pixel inside a given mask; outside it is the negative."""
 
 
-class Clicks(NamedTuple):
+class PointPrompt(NamedTuple):
     """Places of one object on the prompted frame; a box comes before other clicks."""
 
     places: tuple[tuple[float, float], ...]
@@ -36,45 +36,51 @@ class Clicks(NamedTuple):
     """`OBJECT`, `BACKGROUND`, or the corners of a box."""
 
 
-Sign = Clicks | Tensor
+Prompt = PointPrompt | Tensor
 """What says which object is meant: clicks, or a mask bool [H, W] of any size."""
 
 
-def box(x0: float, y0: float, x1: float, y1: float) -> Clicks:
+def box_prompt(x0: float, y0: float, x1: float, y1: float) -> PointPrompt:
     """A box by its corners in parts of the frame's size."""
-    return Clicks(((x0, y0), (x1, y1)), (BOX_START, BOX_END))
+    return PointPrompt(((x0, y0), (x1, y1)), (BOX_START, BOX_END))
 
 
 def first_frame(
-    tracker: MaskTracker, features: Pyramid, signs: Sequence[Sign], setting: Setting
-) -> tuple[Drawn, Memory]:
+    tracker: MaskTracker, features: ImageFeatures, signs: Sequence[Prompt], setting: StepConstants
+) -> tuple[MaskCandidates, FrameMemory]:
     """The prompted frame [1, ...] of all objects, each drawn as its sign says: masks [O, 1, h, h]."""
-    drawn, memories = zip(*(_of_sign(tracker, features, sign, setting) for sign in signs), strict=True)
-    merged = Drawn(*(torch.cat(values) for values in zip(*drawn, strict=True)))
+    drawn, memories = zip(*(_of_prompt(tracker, features, sign, setting) for sign in signs), strict=True)
+    merged = MaskCandidates(*(torch.cat(values) for values in zip(*drawn, strict=True)))
     spatial = torch.cat([memory.spatial for memory in memories if memory.spatial is not None], 1)
-    return merged, Memory(spatial, torch.cat([memory.pointer for memory in memories]))
+    return merged, FrameMemory(spatial, torch.cat([memory.pointer for memory in memories]))
 
 
-def _of_sign(tracker: MaskTracker, features: Pyramid, sign: Sign, setting: Setting) -> tuple[Drawn, Memory]:
+def _of_prompt(
+    tracker: MaskTracker, features: ImageFeatures, sign: Prompt, setting: StepConstants
+) -> tuple[MaskCandidates, FrameMemory]:
     if isinstance(sign, Tensor):
-        return _given(tracker, features, sign, setting)
-    decoded = _clicked(tracker, features, sign, setting)
-    mask, iou = decoded.drawn.best()
-    drawn = Drawn(mask[:, None], iou[:, None], decoded.drawn.objectness)
-    return drawn, tracker.remember(features.coarse, decoded, is_binary=True)
+        return _from_mask(tracker, features, sign, setting)
+    decoded = _from_points(tracker, features, sign, setting)
+    mask, iou = decoded.candidates.best()
+    drawn = MaskCandidates(mask[:, None], iou[:, None], decoded.candidates.objectness)
+    return drawn, tracker.make_memory(features.coarse, decoded, is_binary=True)
 
 
-def _clicked(tracker: MaskTracker, features: Pyramid, clicks: Clicks, setting: Setting) -> Decoded:
+def _from_points(
+    tracker: MaskTracker, features: ImageFeatures, clicks: PointPrompt, setting: StepConstants
+) -> DecoderOutput:
     device = features.coarse.device
     places = torch.tensor(clicks.places, device=device) + 0.5 / tracker.side  # [N, 2]: a pixel's centre
     names = torch.cat(list(tracker.prompt_encoder.get_submodule("point_embeddings").parameters()))  # [4, C]
     tokens = tracker.fourier(places).to(names.dtype) + names[torch.tensor(clicks.labels, device=device)]
     sparse = torch.cat([tokens[None, None], setting.no_point[:, :, :1]], dim=2)  # [1, 1, N+1, C]
-    image = tracker.unread(features.coarse)
+    image = tracker.without_memory(features.coarse)
     return tracker.decode(features, image, sparse, setting.no_mask, setting, candidates=len(places) == 1)
 
 
-def _given(tracker: MaskTracker, features: Pyramid, mask: Tensor, setting: Setting) -> tuple[Drawn, Memory]:
+def _from_mask(
+    tracker: MaskTracker, features: ImageFeatures, mask: Tensor, setting: StepConstants
+) -> tuple[MaskCandidates, FrameMemory]:
     """The mask itself is the answer; the decoder only gives the pointer."""
     square = _square(mask.to(features.coarse.device), tracker.side)
     prompt = tracker.mask_downsample(square.to(features.coarse.dtype))  # [1, 1, h, h]
@@ -82,12 +88,12 @@ def _given(tracker: MaskTracker, features: Pyramid, mask: Tensor, setting: Setti
     decoded = tracker.decode(features, features.coarse, setting.no_point, dense, setting, candidates=False)
     pointer = tracker.pointer(decoded)
     logits = (2 * square - 1) * GIVEN_MASK_LOGIT
-    small = F.interpolate(logits, size=decoded.drawn.masks.shape[-2:], mode="bilinear", antialias=True)
+    small = F.interpolate(logits, size=decoded.candidates.masks.shape[-2:], mode="bilinear", antialias=True)
     is_there = bool(square.any())
-    objectness = torch.full_like(decoded.drawn.objectness, GIVEN_MASK_LOGIT if is_there else -GIVEN_MASK_LOGIT)
-    drawn = Drawn(small, torch.ones_like(decoded.drawn.ious), objectness)
+    objectness = torch.full_like(decoded.candidates.objectness, GIVEN_MASK_LOGIT if is_there else -GIVEN_MASK_LOGIT)
+    drawn = MaskCandidates(small, torch.ones_like(decoded.candidates.ious), objectness)
     pointer = pointer if is_there else tracker.no_object_pointer.expand_as(pointer)
-    return drawn, Memory(tracker.write(features.coarse, drawn, is_binary=True), pointer)
+    return drawn, FrameMemory(tracker.encode_memory(features.coarse, drawn, is_binary=True), pointer)
 
 
 def _square(mask: Tensor, side: int) -> Tensor:

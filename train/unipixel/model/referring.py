@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class PromptPlace:
     """A point or a box in one of a video's frames.
 
     Numbers rather than tensors survive mixed precision unrounded; no tuple, since Trainer rebuilds those.
@@ -35,7 +35,7 @@ class Place:
     """Which frame: its 0-based number among those the language model sees, over (2 t - 1)."""
 
 
-def place_embeddings(model: UniPixel, places: Sequence[Place]) -> Tensor:
+def place_embeddings(model: UniPixel, places: Sequence[PromptPlace]) -> Tensor:
     """Embeddings [N, D] of places; coordinates and times are encoded in fp32."""
     rows = [_where(model, place) for place in places]
     moments = torch.tensor([[place.moment] for place in places], device=model.device)
@@ -97,7 +97,7 @@ def region_cells(masks: Tensor, size: tuple[int, int, int]) -> Tensor:
     return pooled.unflatten(0, (steps, 2)).amax(1) > 0
 
 
-def _where(model: UniPixel, place: Place) -> Tensor:
+def _where(model: UniPixel, place: PromptPlace) -> Tensor:
     """Projected place [1, 3C]."""
     side = model.config.sam2_image_size
     points = (torch.tensor([place.points], device=model.device) + 0.5) / side  # centres of pixels

@@ -19,18 +19,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unipixel.model import pointing
-from unipixel.model.drawn import Drawn, Pyramid, Setting
-from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, Bank, Memory, nearest, opening, parts, together
+from unipixel.model.drawn import ImageFeatures, MaskCandidates, StepConstants
+from unipixel.model.memory import (
+    NUM_MEMORIES,
+    NUM_POINTERS,
+    FrameMemory,
+    MemoryBank,
+    first_bank,
+    memory_at,
+    merge,
+    split,
+)
 from unipixel.model.tracker import ENCODE_CHUNK, MaskTracker
 
 OBJECTS_AT_ONCE = 16
 """Objects that advance together; more of them take turns on each frame."""
 
-Prompts = Tensor | Sequence[pointing.Sign]
+Prompts = Tensor | Sequence[pointing.Prompt]
 """Of O objects: vectors [O, K, C], or a sign for each."""
 
 
-class Seen(NamedTuple):
+class FrameLogits(NamedTuple):
     """What a frame shows, at the decoder's size."""
 
     logits: Tensor
@@ -45,10 +54,10 @@ class FrameMasks(NamedTuple):
     masks: Tensor
     """bool [O, H, W]"""
     scores: Tensor
-    """[O] as in `Seen`."""
+    """[O] as in `FrameLogits`."""
 
 
-class Footage(NamedTuple):
+class VideoPrompts(NamedTuple):
     """A video, and what to follow in it."""
 
     frames: Iterable[Tensor]
@@ -60,16 +69,16 @@ class Footage(NamedTuple):
     """How many of them, the last ones, lie before the prompted frame."""
 
 
-def follow(tracker: MaskTracker, footage: Footage) -> Iterator[Drawn]:
+def propagate(tracker: MaskTracker, footage: VideoPrompts) -> Iterator[MaskCandidates]:
     """What is drawn on each frame of one video, in the order in which its frames come."""
-    for drawn in follow_all(tracker, [footage]):
+    for drawn in propagate_all(tracker, [footage]):
         frame = drawn[0]
         assert frame is not None
         yield frame
 
 
 @torch.no_grad()
-def follow_all(tracker: MaskTracker, videos: Sequence[Footage]) -> Iterator[list[Drawn | None]]:
+def propagate_all(tracker: MaskTracker, videos: Sequence[VideoPrompts]) -> Iterator[list[MaskCandidates | None]]:
     """What is drawn on the first frames of all videos, on the second ones, and so on; None = its frames are over.
 
     A video's objects are drawn as if it were alone.
@@ -85,7 +94,7 @@ def follow_all(tracker: MaskTracker, videos: Sequence[Footage]) -> Iterator[list
             if not rows:
                 break
             places = _places(chunks, rows, index)
-            drawn: list[Drawn | None] = [None] * len(videos)
+            drawn: list[MaskCandidates | None] = [None] * len(videos)
             for row, frame in zip(
                 rows, _advance(tracker, pyramid, places, [lanes[row] for row in rows], setting), strict=True
             ):
@@ -93,20 +102,20 @@ def follow_all(tracker: MaskTracker, videos: Sequence[Footage]) -> Iterator[list
             yield drawn
 
 
-def seen_in(drawn: Drawn) -> Seen:
+def logits_in(drawn: MaskCandidates) -> FrameLogits:
     """The best candidates."""
     logits, ious = drawn.best()
-    return Seen(logits.float(), (drawn.objectness.sigmoid() * ious).float())
+    return FrameLogits(logits.float(), (drawn.objectness.sigmoid() * ious).float())
 
 
-def masks_of(seen: Seen, size: tuple[int, int]) -> FrameMasks:
+def masks_of(seen: FrameLogits, size: tuple[int, int]) -> FrameMasks:
     """Masks enlarged to (H, W) pixels."""
     enlarged = F.interpolate(seen.logits[:, None], size=size, mode="bilinear")[:, 0]
     return FrameMasks((enlarged > 0).cpu(), seen.scores.cpu())
 
 
 @dataclass
-class _Lane:
+class _ObjectGroup:
     """Objects of one video that advance together."""
 
     prompts: Prompts
@@ -115,8 +124,8 @@ class _Lane:
     last: int
     """Step of the last frame after the prompted one."""
     num_before: int
-    bank: Bank | None = None
-    opened: list[tuple[int, Memory]] = field(default_factory=list)
+    bank: MemoryBank | None = None
+    first_memory: list[tuple[int, FrameMemory]] = field(default_factory=list)
     """Memories of the frames right after the prompted one, which those before it read too."""
 
     @property
@@ -138,32 +147,32 @@ class _Lane:
             return step > -self.num_before
         return self.num_before > 0 or step < self.last
 
-    def remember(self, memory: Memory) -> None:
+    def remember(self, memory: FrameMemory) -> None:
         """Go on to the next frame: forward to the last one, then back from the prompted one."""
         if self.bank is None:
-            self.bank = opening(memory)
+            self.bank = first_bank(memory)
         else:
             self._keep_opened(memory)
             self.bank = self.bank.after(memory)
         if self.bank.step == self.last + 1 and self.num_before:
-            self.bank = nearest(self.bank.first, self.opened, -1)
+            self.bank = memory_at(self.bank.first, self.first_memory, -1)
 
-    def _keep_opened(self, memory: Memory) -> None:
+    def _keep_opened(self, memory: FrameMemory) -> None:
         assert self.bank is not None
         if self.num_before and 0 < self.bank.step < NUM_POINTERS - 1:
             is_near = self.bank.step < NUM_MEMORIES - 1
-            self.opened.append((self.bank.step, memory if is_near else memory._replace(spatial=None)))
+            self.first_memory.append((self.bank.step, memory if is_near else memory._replace(spatial=None)))
 
 
-def _lanes(tracker: MaskTracker, video: Footage) -> list[_Lane]:
+def _lanes(tracker: MaskTracker, video: VideoPrompts) -> list[_ObjectGroup]:
     scale = tracker.pointer_scale([video.num_frames])
     prompts = video.prompts
     starts = range(0, len(prompts), OBJECTS_AT_ONCE)
     last = video.num_frames - video.num_before - 1
-    return [_Lane(prompts[start : start + OBJECTS_AT_ONCE], scale, last, video.num_before) for start in starts]
+    return [_ObjectGroup(prompts[start : start + OBJECTS_AT_ONCE], scale, last, video.num_before) for start in starts]
 
 
-def _counted(video: Footage) -> Iterator[Tensor]:
+def _counted(video: VideoPrompts) -> Iterator[Tensor]:
     """The frames, as many as were promised."""
     count = 0
     for frame in video.frames:
@@ -175,7 +184,7 @@ def _counted(video: Footage) -> Iterator[Tensor]:
         raise ValueError(f"{video.num_frames} frames were to come, the video ended after {count}")
 
 
-def _encoded(tracker: MaskTracker, chunks: Sequence[Sequence[Tensor]]) -> Pyramid:
+def _encoded(tracker: MaskTracker, chunks: Sequence[Sequence[Tensor]]) -> ImageFeatures:
     frames = [frame for chunk in chunks for frame in chunk]
     return tracker.encode(torch.stack([frame.to(tracker.device, non_blocking=True) for frame in frames]))
 
@@ -189,23 +198,29 @@ def _places(chunks: dict[int, list[Tensor]], rows: Sequence[int], index: int) ->
 
 
 def _advance(
-    tracker: MaskTracker, pyramid: Pyramid, places: Sequence[int], lanes: Sequence[Sequence[_Lane]], setting: Setting
-) -> list[Drawn]:
+    tracker: MaskTracker,
+    pyramid: ImageFeatures,
+    places: Sequence[int],
+    lanes: Sequence[Sequence[_ObjectGroup]],
+    setting: StepConstants,
+) -> list[MaskCandidates]:
     """One frame of each video, whose features lie at `places`."""
-    waiting: dict[tuple[object, ...], list[tuple[int, _Lane]]] = {}
+    waiting: dict[tuple[object, ...], list[tuple[int, _ObjectGroup]]] = {}
     for place, of_video in zip(places, lanes, strict=True):
         for lane in of_video:
             waiting.setdefault((*lane.kind, lane.is_read_later), []).append((place, lane))
-    drawn: dict[int, Drawn] = {}
+    drawn: dict[int, MaskCandidates] = {}
     for alike in waiting.values():
         for group in _groups(alike):
             drawn |= _pass(tracker, pyramid, group, setting)
-    return [Drawn(*(_cat(v) for v in zip(*(drawn[id(lane)] for lane in video), strict=True))) for video in lanes]
+    return [
+        MaskCandidates(*(_cat(v) for v in zip(*(drawn[id(lane)] for lane in video), strict=True))) for video in lanes
+    ]
 
 
-def _groups(alike: Sequence[tuple[int, _Lane]]) -> Iterator[list[tuple[int, _Lane]]]:
+def _groups(alike: Sequence[tuple[int, _ObjectGroup]]) -> Iterator[list[tuple[int, _ObjectGroup]]]:
     """Lanes in groups of at most `OBJECTS_AT_ONCE` objects."""
-    group: list[tuple[int, _Lane]] = []
+    group: list[tuple[int, _ObjectGroup]] = []
     for place, lane in alike:
         if group and sum(each.num_objects for _, each in group) + lane.num_objects > OBJECTS_AT_ONCE:
             yield group
@@ -216,8 +231,8 @@ def _groups(alike: Sequence[tuple[int, _Lane]]) -> Iterator[list[tuple[int, _Lan
 
 
 def _pass(
-    tracker: MaskTracker, pyramid: Pyramid, group: Sequence[tuple[int, _Lane]], setting: Setting
-) -> dict[int, Drawn]:
+    tracker: MaskTracker, pyramid: ImageFeatures, group: Sequence[tuple[int, _ObjectGroup]], setting: StepConstants
+) -> dict[int, MaskCandidates]:
     """One pass for lanes of one kind; their memories go on."""
     lanes, counts = [lane for _, lane in group], [lane.num_objects for _, lane in group]
     features = _features(pyramid, [place for place, _ in group], counts)
@@ -227,22 +242,22 @@ def _pass(
     if not banks and not vectors:
         drawn, memory = pointing.first_frame(tracker, features, list(lanes[0].prompts), setting)
     else:
-        reads = together(banks) if banks else tracker.vector_prompt(_cat(vectors))
+        reads = merge(banks) if banks else tracker.vector_prompt(_cat(vectors))
         scale = _cat([lane.scale.expand(count) for lane, count in zip(lanes, counts, strict=True)])
         drawn, memory = tracker.step(features, reads, setting, scale, is_read_later=is_read_later)
     if is_read_later and memory is not None:
-        for lane, part in zip(lanes, parts(memory, counts), strict=True):
+        for lane, part in zip(lanes, split(memory, counts), strict=True):
             lane.remember(part)
     pieces = zip(*(values.split(counts) for values in drawn), strict=True)
-    return {id(lane): Drawn(*piece) for lane, piece in zip(lanes, pieces, strict=True)}
+    return {id(lane): MaskCandidates(*piece) for lane, piece in zip(lanes, pieces, strict=True)}
 
 
-def _features(pyramid: Pyramid, places: Sequence[int], counts: Sequence[int]) -> Pyramid:
+def _features(pyramid: ImageFeatures, places: Sequence[int], counts: Sequence[int]) -> ImageFeatures:
     """Features for each object; of one video, once for all."""
     if len(set(places)) == 1:
-        return Pyramid(*(level[places[0] : places[0] + 1] for level in pyramid))
+        return ImageFeatures(*(level[places[0] : places[0] + 1] for level in pyramid))
     index = torch.tensor([place for place, count in zip(places, counts, strict=True) for _ in range(count)])
-    return Pyramid(*(level[index.to(level.device)] for level in pyramid))
+    return ImageFeatures(*(level[index.to(level.device)] for level in pyramid))
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:

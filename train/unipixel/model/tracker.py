@@ -23,9 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoRoPEAttention
 
-from unipixel.model.drawn import ABSENT, Decoded, Drawn, Pyramid, Setting
-from unipixel.model.encoder import make_lean
-from unipixel.model.memory import NUM_POINTERS, Bank, Memory, opening, sine_1d, sine_2d
+from unipixel.model.drawn import ABSENT, DecoderOutput, ImageFeatures, MaskCandidates, StepConstants
+from unipixel.model.encoder import replace_attention
+from unipixel.model.memory import NUM_POINTERS, FrameMemory, MemoryBank, first_bank, sine_1d, sine_2d
 from unipixel.model.rotary import use_rotary
 
 ENCODE_CHUNK = 16
@@ -54,7 +54,7 @@ class MaskTracker(Sam2VideoModel):
         if self.mem_dim != 64:  # transformers builds these layers for a memory width of 64 only
             for layer in self.memory_attention.layers:
                 layer.cross_attn_image = Sam2VideoRoPEAttention(config, kv_in_dim=self.mem_dim, rope_k_repeat=True)
-        make_lean(self.vision_encoder)
+        replace_attention(self.vision_encoder)
         use_rotary(self.memory_attention)
         assert isinstance(config.image_size, int), config.image_size
         self._side = config.image_size
@@ -74,7 +74,7 @@ class MaskTracker(Sam2VideoModel):
 
     def forward(  # type: ignore[override]
         self, frames: Tensor, prompts: Tensor, video_index: Tensor | None = None
-    ) -> Drawn:
+    ) -> MaskCandidates:
         """Draw and follow every object through its whole video; for training.
 
         Args:
@@ -93,21 +93,21 @@ class MaskTracker(Sam2VideoModel):
         step = self._step_again if self.gradient_checkpointing and self.training else self.step
         bank, drawn = None, []
         for frame_index in range(num_frames):
-            features = Pyramid(*(of_objects(level[:, frame_index], video_index) for level in levels))
+            features = ImageFeatures(*(of_objects(level[:, frame_index], video_index) for level in levels))
             read_by = bank if bank is not None else self.vector_prompt(prompts)
             frame, memory = step(features, read_by, setting, scale, is_read_later=frame_index < num_frames - 1)
             if memory is not None:
-                bank = opening(memory) if bank is None else bank.after(memory)
+                bank = first_bank(memory) if bank is None else bank.after(memory)
             drawn.append(frame)
-        return Drawn(*(torch.stack(values) for values in zip(*drawn, strict=True)))
+        return MaskCandidates(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
-    def encode(self, frames: Tensor) -> Pyramid:
+    def encode(self, frames: Tensor) -> ImageFeatures:
         """Image features of frames [N, 3, S, S]."""
         assert frames.shape[-2:] == (self.side, self.side), f"frames of {self.side} px expected, got {frames.shape}"
         dtype = self.no_memory_embedding.dtype
         parts = [self.vision_encoder(part).fpn_hidden_states for part in frames.to(dtype).split(ENCODE_CHUNK)]
         fine, middle, coarse = (torch.cat(level) for level in zip(*parts, strict=True))
-        return Pyramid(self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse)
+        return ImageFeatures(self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse)
 
     def start_from_scratch(self) -> None:
         """Torch's own random start for every weight; transformers' (normal 0.02) starves small decoders."""
@@ -127,13 +127,13 @@ class MaskTracker(Sam2VideoModel):
         ):
             nn.init.trunc_normal_(self.get_parameter(name), std=0.02)
 
-    def setting(self, *, occlude: bool) -> Setting:
+    def setting(self, *, occlude: bool) -> StepConstants:
         """Position encodings are computed in fp32 whatever the model's type: bf16 is off by up to 0.07."""
         dtype, grid = self.no_memory_embedding.dtype, self.side // 16
         device = self.no_memory_embedding.device
         centres = (torch.arange(grid, device=device) + 0.5) / grid
         cells = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)  # [g, g, (x, y)]
-        return Setting(
+        return StepConstants(
             no_point=self.prompt_encoder.not_a_point_embed.weight.expand(1, 1, 2, -1),
             no_mask=self.prompt_encoder.no_mask_embed.weight[:, :, None, None],
             place=self.fourier(cells).permute(2, 0, 1)[None].to(dtype),
@@ -159,8 +159,14 @@ class MaskTracker(Sam2VideoModel):
         return torch.tensor(scales, device=self.no_memory_embedding.device)
 
     def step(
-        self, features: Pyramid, reads: Bank | Tensor, setting: Setting, scale: Tensor, *, is_read_later: bool
-    ) -> tuple[Drawn, Memory | None]:
+        self,
+        features: ImageFeatures,
+        reads: MemoryBank | Tensor,
+        setting: StepConstants,
+        scale: Tensor,
+        *,
+        is_read_later: bool,
+    ) -> tuple[MaskCandidates, FrameMemory | None]:
         """One frame of all objects.
 
         Args:
@@ -173,39 +179,39 @@ class MaskTracker(Sam2VideoModel):
         is_prompted = isinstance(reads, Tensor)
         objects = len(reads) if is_prompted else len(reads.first.pointer)
         coarse = features.coarse.expand(objects, -1, -1, -1)
-        image = self.unread(coarse) if is_prompted else self.read(coarse, reads, setting, scale)
+        image = self.without_memory(coarse) if is_prompted else self.attend_memory(coarse, reads, setting, scale)
         sparse = reads if is_prompted else setting.no_point.expand(objects, -1, -1, -1)
         decoded = self.decode(features, image, sparse, setting.no_mask, setting)
         if not is_read_later:
-            return decoded.drawn, None
-        return decoded.drawn, self.remember(features.coarse, decoded, is_binary=False)
+            return decoded.candidates, None
+        return decoded.candidates, self.make_memory(features.coarse, decoded, is_binary=False)
 
-    def unread(self, coarse: Tensor) -> Tensor:
+    def without_memory(self, coarse: Tensor) -> Tensor:
         """Features [O, C, g, g] of a frame that reads no memory: the prompted one."""
         return coarse + self.no_memory_embedding.view(1, -1, 1, 1)
 
-    def read(self, coarse: Tensor, bank: Bank, setting: Setting, scale: Tensor) -> Tensor:
+    def attend_memory(self, coarse: Tensor, bank: MemoryBank, setting: StepConstants, scale: Tensor) -> Tensor:
         """Features [O, C, g, g] in the light of what is remembered."""
-        memory, positions, num_pointer_tokens = self._recall(bank, setting, scale)
+        memory, positions, num_pointer_tokens = self._gather_memory(bank, setting, scale)
         sequence = coarse.flatten(2).permute(2, 0, 1)  # [g*g, O, C]
         read = self.memory_attention(sequence, memory, setting.sine, positions, num_pointer_tokens)
         return read.squeeze(0).transpose(1, 2).unflatten(2, coarse.shape[-2:])  # [O, C, g, g]
 
     def decode(
         self,
-        features: Pyramid,
+        features: ImageFeatures,
         image: Tensor,
         sparse: Tensor,
         dense: Tensor,
-        setting: Setting,
+        setting: StepConstants,
         *,
         candidates: bool = True,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Draw on the features [O, C, g, g] that are in the light of the memory.
 
         Args:
             features: of the same frame, for its fine details.
-            image: what `read` or `unread` gives.
+            image: what `attend_memory` or `without_memory` gives.
             sparse: [O, 1, N, C] prompt tokens.
             dense: [1 or O, C, 1 or g, 1 or g] what a mask says of each cell.
             setting: see `setting`.
@@ -222,23 +228,23 @@ class MaskTracker(Sam2VideoModel):
         masks, ious, tokens, objectness = masks[:, 0], ious[:, 0], tokens[:, 0], objectness[:, 0, 0]
         if setting.occlude:
             masks = torch.where((objectness > 0)[:, None, None, None], masks, ABSENT)
-        return Decoded(Drawn(masks, ious, objectness), tokens)
+        return DecoderOutput(MaskCandidates(masks, ious, objectness), tokens)
 
-    def remember(self, coarse: Tensor, decoded: Decoded, *, is_binary: bool) -> Memory:
+    def make_memory(self, coarse: Tensor, decoded: DecoderOutput, *, is_binary: bool) -> FrameMemory:
         """What later frames may read: the frame [1 or O, C, g, g] with the best mask drawn in, and a pointer.
 
         `is_binary` writes a mask of zeros and ones, as inference does for masks that a user asked for.
         """
-        return Memory(self.write(coarse, decoded.drawn, is_binary=is_binary), self.pointer(decoded))
+        return FrameMemory(self.encode_memory(coarse, decoded.candidates, is_binary=is_binary), self.pointer(decoded))
 
-    def pointer(self, decoded: Decoded) -> Tensor:
+    def pointer(self, decoded: DecoderOutput) -> Tensor:
         """[O, C] what stands for the objects as they look here; of absent ones, that they are absent."""
         drawn, tokens = decoded
         token = tokens[torch.arange(len(tokens), device=tokens.device), drawn.ious.argmax(-1)]
         is_present = drawn.objectness > 0
         return torch.where(is_present[:, None], self.object_pointer_proj(token), self.no_object_pointer)
 
-    def write(self, coarse: Tensor, drawn: Drawn, *, is_binary: bool) -> Tensor:
+    def encode_memory(self, coarse: Tensor, drawn: MaskCandidates, *, is_binary: bool) -> Tensor:
         """Features of the frame with the best mask drawn in: [g*g, O, M]."""
         logits = F.interpolate(drawn.best()[0][:, None].float(), size=(self.side, self.side), mode="bilinear")
         mask = (logits > 0).float() if is_binary else logits.sigmoid()
@@ -248,7 +254,7 @@ class MaskTracker(Sam2VideoModel):
         absent = self.get_parameter("occlusion_spatial_embedding_parameter") * is_absent  # [O, M]
         return (features + absent[:, :, None, None]).flatten(2).permute(2, 0, 1)
 
-    def _recall(self, bank: Bank, setting: Setting, scale: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _gather_memory(self, bank: MemoryBank, setting: StepConstants, scale: Tensor) -> tuple[Tensor, Tensor, int]:
         """What a frame reads: features and positions [L, O, M], and how many of the last tokens are pointers.
 
         A feature map is told its distance in steps by one of seven learned vectors. The pointers follow, each
@@ -268,8 +274,14 @@ class MaskTracker(Sam2VideoModel):
         return torch.cat([*features, tokens]), torch.cat([*positions, when]), len(tokens)
 
     def _step_again(
-        self, features: Pyramid, reads: Bank | Tensor, setting: Setting, scale: Tensor, *, is_read_later: bool
-    ) -> tuple[Drawn, Memory | None]:
+        self,
+        features: ImageFeatures,
+        reads: MemoryBank | Tensor,
+        setting: StepConstants,
+        scale: Tensor,
+        *,
+        is_read_later: bool,
+    ) -> tuple[MaskCandidates, FrameMemory | None]:
         """`step`, computed once more in backward instead of kept."""
         step = partial(self.step, is_read_later=is_read_later)
         return checkpoint(step, features, reads, setting, scale, use_reentrant=False)  # type: ignore[return-value]

@@ -21,11 +21,11 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from unipixel.model import clock, company, drawing, heads, referring, streaming, weight_names
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.encoder import decoder_config
-from unipixel.model.output import UniPixelOutput, Written
-from unipixel.model.streaming import Footage, FrameMasks
+from unipixel.model.output import Generation, UniPixelOutput
+from unipixel.model.streaming import FrameMasks, VideoPrompts
 from unipixel.model.tracker import MaskTracker
 
-EXACT = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding")
+FP32_BUFFERS = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding")
 """How the names of buffers end that hold frequencies of positions; they are fp32 in a 16-bit model too."""
 
 
@@ -45,11 +45,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         merged_width = vision.hidden_size * vision.spatial_merge_size**2
         self.sam2 = MaskTracker(decoder_config(decoder, config.sam2_image_size))
         self.seg_head = heads.mask_prompt_head(width, config.sam2_hidden_tokens, decoder.hidden)
-        self.ref_encoder = heads.PlaceEncoder(decoder.hidden)
+        self.ref_encoder = heads.PointEncoder(decoder.hidden)
         self.ref_proj_single = nn.Linear(2 * decoder.hidden, 3 * decoder.hidden)
         self.ref_proj_double = nn.Linear(3 * decoder.hidden, 3 * decoder.hidden)
         self.ref_proj = heads.place_projector(decoder.hidden, width)
-        self.tem_pe = heads.Fourier(1, decoder.hidden)
+        self.tem_pe = heads.FourierEncoding(1, decoder.hidden)
         self.tem_emb = nn.Embedding(1, decoder.hidden)
         self.tem_proj = nn.Linear(decoder.hidden, 3 * decoder.hidden)
         self.msk_proj = heads.object_projector(merged_width, width)
@@ -67,7 +67,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         pixel_values_videos: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
         frame_times: Sequence[clock.Times] | None = None,
-        places: Sequence[referring.Place] = (),
+        places: Sequence[referring.PromptPlace] = (),
         regions: Sequence[Tensor | None] = (),
         frames: Sequence[Tensor | None] | None = None,
         masks: Sequence[Tensor | None] | None = None,
@@ -95,7 +95,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             logits_to_keep: as in transformers.
             kwargs: handed to transformers.
         """
-        untouched = company.untouched(self) if company.has_company(self) else 0.0
+        untouched = company.unused_parameter_term(self) if company.is_distributed_training(self) else 0.0
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
@@ -103,8 +103,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             assert input_ids is not None, "neither input_ids nor inputs_embeds came"
             embeds: Tensor = self.get_input_embeddings()(input_ids)
             if not past_length:
-                embeds = self._watch(embeds, input_ids, pixel_values_videos, video_grid_thw, regions)
-                embeds = self._point(embeds, input_ids, places)
+                embeds = self._embed_videos(embeds, input_ids, pixel_values_videos, video_grid_thw, regions)
+                embeds = self._embed_prompts(embeds, input_ids, places)
             inputs_embeds = embeds
         with _inputs_of(self.model.language_model.norm) as states:
             outputs = self.model(
@@ -116,16 +116,16 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
                 **kwargs,
             )
         result = UniPixelOutput(past_key_values=outputs.past_key_values, states=states[-1])
-        self._write(result, outputs.last_hidden_state, labels, logits_to_keep)
+        self._text_loss(result, outputs.last_hidden_state, labels, logits_to_keep)
         if input_ids is not None and not past_length:
             result.prompts = self._prompts_of(input_ids, states[-1])
             if frames is not None:
-                self._draw(result, frames, masks)
-        if result.loss is not None and company.has_company(self):
+                self._decode_masks(result, frames, masks)
+        if result.loss is not None and company.is_distributed_training(self):
             result.loss = result.loss + untouched
         return result
 
-    def prompts(self, states: Tensor) -> Tensor:
+    def mask_prompts(self, states: Tensor) -> Tensor:
         """Prompt vectors [N, K, C] of states [N, D] at positions that predict `<|seg|>`."""
         return self.seg_head(states).unflatten(-1, (self.config.sam2_hidden_tokens, -1))
 
@@ -133,14 +133,14 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         """Log-probabilities of the next token [n, vocabulary] at states [n, D], the model's own: nothing suppressed."""
         return self.lm_head(self.model.language_model.norm(states)).float().log_softmax(-1)
 
-    def write(self, input_ids: Tensor, **inputs: Any) -> Written:
-        """Generate a reply to one conversation [1, L]; see `write_all`."""
+    def generate_one(self, input_ids: Tensor, **inputs: Any) -> Generation:
+        """Generate a reply to one conversation [1, L]; see `generate_with_mask_prompts`."""
         if len(input_ids) != 1:
             raise ValueError(f"one conversation at a time, got {len(input_ids)}: write_all takes several")
-        return self.write_all(input_ids, **inputs)[0]
+        return self.generate_with_mask_prompts(input_ids, **inputs)[0]
 
     @torch.inference_mode()
-    def write_all(self, input_ids: Tensor, **inputs: Any) -> list[Written]:
+    def generate_with_mask_prompts(self, input_ids: Tensor, **inputs: Any) -> list[Generation]:
         """Generate a reply to each conversation of a batch [B, L], padded on the left.
 
         A prompt is taken where the emitted token is `<|seg|>`, from the state that predicted it, however it
@@ -156,14 +156,14 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         ids: Tensor = output[:, input_ids.shape[1] :]  # type: ignore[index]
         predictors = torch.cat(states, dim=1)[:, : ids.shape[1]]  # [B, n, D]
         ends = inputs.get("eos_token_id", self.generation_config.eos_token_id)  # type: ignore[union-attr]
-        return [self._written(*row, ends) for row in zip(ids, predictors, strict=True)]
+        return [self._generations(*row, ends) for row in zip(ids, predictors, strict=True)]
 
-    def _written(self, ids: Tensor, states: Tensor, ends: int | Sequence[int] | None) -> Written:
+    def _generations(self, ids: Tensor, states: Tensor, ends: int | Sequence[int] | None) -> Generation:
         """One row of a batch: up to its first end token, with it; what follows is padding."""
         is_end = torch.isin(ids, torch.tensor([] if ends is None else ends, dtype=ids.dtype, device=ids.device))
         length = int(is_end.int().argmax()) + 1 if bool(is_end.any()) else len(ids)
         ids, states = ids[:length], states[:length]
-        return Written(ids, self.prompts(states[ids == self.config.seg_token_id]), states)
+        return Generation(ids, self.mask_prompts(states[ids == self.config.seg_token_id]), states)
 
     @torch.inference_mode()
     def segment(
@@ -177,15 +177,15 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         """Masks of O objects on every frame of a video, in order; memory does not grow with its length.
 
         Args:
-            prompt_vectors: [O, K, C] from `write` or `forward`.
+            prompt_vectors: [O, K, C] from `generate_one` or `forward`.
             frames: [3, S, S] each, or one tensor [T, 3, S, S]; see `unipixel.data.frames.decoder_frames`.
             size: (H, W) of the masks.
             num_frames: how many frames will come, where `frames` has no length.
             num_before: so many of them, the last ones, lie before the one that is prompted, nearest first.
         """
         count = num_frames if num_frames is not None else len(frames)  # type: ignore[arg-type]
-        for drawn in streaming.follow(self.sam2, Footage(frames, prompt_vectors, count, num_before)):
-            yield streaming.masks_of(streaming.seen_in(drawn), size)
+        for drawn in streaming.propagate(self.sam2, VideoPrompts(frames, prompt_vectors, count, num_before)):
+            yield streaming.masks_of(streaming.logits_in(drawn), size)
 
     def start_new_parts(self) -> None:
         """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published.
@@ -209,7 +209,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UniPixel:  # noqa: FBT001, FBT002
         """As torch does it, but rotary and Fourier frequencies stay in fp32: 16 bits move far positions by radians."""
-        exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith(EXACT)}
+        exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith(FP32_BUFFERS)}
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
             owner, _, attribute = name.rpartition(".")
@@ -217,7 +217,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             setattr(module, attribute, buffer.to(getattr(module, attribute).device))
         return self
 
-    def _watch(
+    def _embed_videos(
         self,
         embeds: Tensor,
         input_ids: Tensor,
@@ -234,11 +234,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
             if regions:
                 remembered = referring.region_embeddings(self, cells[0], grids, regions)
-        elif company.has_company(self):
-            embeds = embeds + company.glance(self).to(embeds)
+        elif company.is_distributed_training(self):
+            embeds = embeds + company.dummy_vision_pass(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
-    def _point(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.Place]) -> Tensor:
+    def _embed_prompts(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.PromptPlace]) -> Tensor:
         """Embeddings [B, L, D] with places at `<|ref|>`."""
         pointed = referring.place_embeddings(self, places) if places else embeds.new_empty(0, embeds.shape[-1])
         return _put(embeds, input_ids == self.config.ref_token_id, pointed, "<|ref|>")
@@ -256,7 +256,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             assert self.model.rope_deltas is not None, "a cache came without the prompt that filled it"
             padding = 0 if attention_mask is None else (attention_mask == 0).sum(1, keepdim=True)  # [B, 1]
             return (steps - padding + self.model.rope_deltas).expand(3, -1, -1)
-        placed = clock.positions(self.config, input_ids, attention_mask, grids, times)
+        placed = clock.time_positions(self.config, input_ids, attention_mask, grids, times)
         self.model.rope_deltas = placed.offset
         return placed.ids
 
@@ -270,7 +270,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             past_length=0,
         )
 
-    def _write(
+    def _text_loss(
         self, result: UniPixelOutput, normed: Tensor, labels: Tensor | None, logits_to_keep: int | Tensor
     ) -> None:
         """Logits, and the mean cross-entropy of the tokens to be learnt, in fp32."""
@@ -287,10 +287,10 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
         """Prompts of the `<|seg|>` tokens in the input, from the states one position before them."""
         is_predictor = input_ids[:, 1:] == self.config.seg_token_id
-        vectors = self.prompts(states[:, :-1][is_predictor])
+        vectors = self.mask_prompts(states[:, :-1][is_predictor])
         return list(vectors.split(is_predictor.sum(1).tolist()))
 
-    def _draw(
+    def _decode_masks(
         self,
         result: UniPixelOutput,
         frames: Sequence[Tensor | None],
@@ -301,9 +301,9 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         labels = [None] * len(frames) if masks is None else masks
         drawing.check_counts(result.prompts, labels)
         limit = self.config.sample_objects if self.training else -1
-        vectors, labels = drawing.some_objects(result.prompts, labels, limit)
-        result.drawn = drawing.each_sample(self.sam2, frames, vectors)
-        if (found := drawing.loss_of(result.drawn, labels)) is not None:
+        vectors, labels = drawing.select_objects(result.prompts, labels, limit)
+        result.candidates = drawing.segment_samples(self.sam2, frames, vectors)
+        if (found := drawing.loss_of(result.candidates, labels)) is not None:
             result.mask_loss, result.mask_share = found
             result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 

@@ -10,17 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unipixel.model.unipixel import UniPixel
-from unipixel.tiny.clips import Clips
-from unipixel.tiny.language import Lesson, Student, sequence
-from unipixel.tiny.packing import NOT_ASKED, Writer, pack
+from unipixel.tiny.clips import ClipSet
+from unipixel.tiny.language import LanguageStage, LanguageTrainee, sequence
+from unipixel.tiny.packing import NOT_ASKED, TaskWriter, pack
 
 logger = logging.getLogger(__name__)
 
 BATCH = 16
 
 
-def train(model: UniPixel, student: Student, clips: Clips, writer: Writer, prompts: Tensor, lesson: Lesson) -> None:
-    """Train `seg_head` towards `prompts` [colors, K, C]."""
+def train(
+    model: UniPixel,
+    student: LanguageTrainee,
+    clips: ClipSet,
+    writer: TaskWriter,
+    prompts: Tensor,
+    lesson: LanguageStage,
+) -> None:
+    """Train `seg_head` towards `mask_prompts` [colors, K, C]."""
     rng = np.random.default_rng(6)
     student.eval()
     for step in lesson.schedule.steps(model.seg_head.parameters(), logger):
@@ -33,7 +40,7 @@ def train(model: UniPixel, student: Student, clips: Clips, writer: Writer, promp
         with torch.no_grad():
             _, states = student(packed)
         drawn = packed.colors != NOT_ASKED
-        given, wanted = model.prompts(states[drawn]), prompts[packed.colors[drawn]]
+        given, wanted = model.mask_prompts(states[drawn]), prompts[packed.colors[drawn]]
         nearest = torch.cdist(given.flatten(1), prompts.flatten(1)).argmin(1)
         step.record("nearest is right", (nearest == packed.colors[drawn]).float().mean())
         step.minimise(F.mse_loss(given, wanted))

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evqa.tasks.shapes.draw import background, draw_frame
-from evqa.tasks.shapes.scene import COLORS, Scene, scene
+from evqa.tasks.shapes.scene import COLORS, SyntheticScene, scene
 from unipixel.data.frames import decoder_frames
-from unipixel.model.drawn import Drawn
-from unipixel.model.losses import MaskLoss, average, mask_loss
+from unipixel.model.drawn import MaskCandidates
+from unipixel.model.losses import MaskLossTerms, average, mask_loss
 from unipixel.model.unipixel import UniPixel
-from unipixel.tiny.schedule import Schedule
+from unipixel.tiny.schedule import PretrainingSchedule
 from unipixel.tiny.vision import SEEDS
 
 logger = logging.getLogger(__name__)
 
 
-class Lesson(NamedTuple):
+class DecoderStage(NamedTuple):
     """Clips of one length."""
 
     num_frames: int
@@ -36,7 +36,7 @@ class Lesson(NamedTuple):
     """Share of level-2 clips."""
     noise: float
     """Standard deviation of noise on the prompts (at first of unit variance): no `<|seg|>` state gives one exactly."""
-    schedule: Schedule
+    schedule: PretrainingSchedule
     pair: tuple[str, str] | None = None
     """Two colors that are mixed up: every second clip shows both, and one of them is asked for."""
 
@@ -46,7 +46,7 @@ def prompt_size(model: UniPixel) -> tuple[int, int]:
     return model.config.sam2_hidden_tokens, model.config.mask_decoder.hidden
 
 
-def train(model: UniPixel, prompts: nn.Parameter, lessons: list[Lesson], rng: np.random.Generator) -> None:
+def train(model: UniPixel, prompts: nn.Parameter, lessons: list[DecoderStage], rng: np.random.Generator) -> None:
     """Train the mask decoder and the prompts [colors, K, C] that stand for the colors."""
     tracker = model.sam2.train()
     for lesson in lessons:
@@ -61,27 +61,27 @@ def train(model: UniPixel, prompts: nn.Parameter, lessons: list[Lesson], rng: np
             step.minimise(loss.total)
 
 
-def _loss_of_all(drawn: Drawn, masks: Tensor) -> MaskLoss:
+def _loss_of_all(drawn: MaskCandidates, masks: Tensor) -> MaskLossTerms:
     """Mean loss of the three candidates, each on its own.
 
     Only the best one learns in fine-tuning, as published; from random weights that leaves candidates that never
     learn to draw, and an estimate of their worth that does not tell which.
     """
     each = [
-        mask_loss(Drawn(drawn.masks[:, :, [i]], drawn.ious[:, :, [i]], drawn.objectness), masks)
+        mask_loss(MaskCandidates(drawn.masks[:, :, [i]], drawn.ious[:, :, [i]], drawn.objectness), masks)
         for i in range(drawn.ious.shape[-1])
     ]
     return average(each)
 
 
-def _batch(rng: np.random.Generator, lesson: Lesson, side: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(rng: np.random.Generator, lesson: DecoderStage, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Frames [V, T, 3, S, S], masks bool [T, V, S, S], colors [V]; one object of each clip."""
     frames, masks, colors = zip(*(_clip(rng, lesson) for _ in range(lesson.batch)), strict=True)
     pixels = torch.stack([decoder_frames(clip, side) for clip in frames])
     return pixels, torch.from_numpy(np.stack(masks, 1)), torch.tensor(colors)
 
 
-def _clip(rng: np.random.Generator, lesson: Lesson) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
+def _clip(rng: np.random.Generator, lesson: DecoderStage) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
     made, choice = _scene(rng, lesson)
     edges = np.linspace(0, made.num_frames, lesson.num_frames + 1).astype(int)
     empty = background(made)
@@ -94,7 +94,7 @@ def _clip(rng: np.random.Generator, lesson: Lesson) -> tuple[NDArray[np.uint8], 
     )
 
 
-def _scene(rng: np.random.Generator, lesson: Lesson) -> tuple[Scene, list[int]]:
+def _scene(rng: np.random.Generator, lesson: DecoderStage) -> tuple[SyntheticScene, list[int]]:
     """A scene and the objects in it that may be asked for."""
     pair = lesson.pair if lesson.pair and rng.random() < 0.5 else ()
     while True:

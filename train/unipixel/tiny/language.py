@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evqa.tasks.shapes.questions import Question
-from evqa.tasks.shapes.scene import COLORS, LOOKS, Scene, Thing
+from evqa.tasks.shapes.questions import ShapesQuestion
+from evqa.tasks.shapes.scene import COLORS, LOOKS, SceneObject, SyntheticScene
 from unipixel.model.unipixel import UniPixel
-from unipixel.tiny.clips import Clip, Clips
-from unipixel.tiny.packing import LETTER, NOT_ASKED, Exercise, Packed, Shown, Writer, pack
-from unipixel.tiny.schedule import Schedule, Step
+from unipixel.tiny.clips import ClipSet, EncodedClip
+from unipixel.tiny.packing import LETTER, NOT_ASKED, ClipContext, PackedBatch, PackedTask, TaskWriter, pack
+from unipixel.tiny.schedule import PretrainingSchedule, PretrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ COLOR_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class LanguageStage:
     """A part of the curriculum."""
 
     view: View
     tasks: Mapping[Task, int]
     """Exercises of each task per clip."""
-    schedule: Schedule
+    schedule: PretrainingSchedule
     batch: int = 16
     """Clips per step."""
     easier: tuple[View, float] = ("objects", 0.0)
@@ -58,7 +58,7 @@ class Lesson:
     """Start of the cues that `full` leaves out: learned on their own, they are for fine-tuning to put to use."""
 
 
-class Student(nn.Module):
+class LanguageTrainee(nn.Module):
     """The language model with a color classifier on its state at `<|seg|>`, which later becomes the mask prompt."""
 
     def __init__(self, model: UniPixel) -> None:
@@ -66,7 +66,7 @@ class Student(nn.Module):
         self.language = model.model.language_model
         self.color = nn.Linear(model.config.language.hidden_size, len(COLORS))
 
-    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def forward(self, packed: PackedBatch) -> tuple[Tensor, Tensor]:
         """States [B, L, D] after and before the last norm."""
         embedded = self.language.embed_tokens(packed.ids).index_put(packed.cell_places, packed.cells)
         kept: list[Tensor] = []
@@ -81,7 +81,7 @@ class Student(nn.Module):
         return output.last_hidden_state, kept[0]
 
 
-def train(student: Student, clips: Clips, lesson: Lesson, writer: Writer, seed: int) -> None:
+def train(student: LanguageTrainee, clips: ClipSet, lesson: LanguageStage, writer: TaskWriter, seed: int) -> None:
     """One lesson."""
     rng = np.random.default_rng((seed, 3))
     student.train()
@@ -101,7 +101,9 @@ def _order(count: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(count).tolist()
 
 
-def _loss(student: Student, packed: Packed, words: Tensor, writer: Writer, step: Step) -> Tensor:
+def _loss(
+    student: LanguageTrainee, packed: PackedBatch, words: Tensor, writer: TaskWriter, step: PretrainingStep
+) -> Tensor:
     after, before = student(packed)
     weights, wanted = packed.weights[:, 1:], packed.ids[:, 1:]
     asked = weights > 0
@@ -122,12 +124,12 @@ def _loss(student: Student, packed: Packed, words: Tensor, writer: Writer, step:
 
 
 def sequence(
-    clip: Clip, view: View, lesson: Lesson, writer: Writer, rng: np.random.Generator
-) -> tuple[Shown, list[Exercise]]:
+    clip: EncodedClip, view: View, lesson: LanguageStage, writer: TaskWriter, rng: np.random.Generator
+) -> tuple[ClipContext, list[PackedTask]]:
     """What is shown of a clip, and exercises about it; level-1 events only, so that each can be seen in one frame."""
     target = int(rng.integers(len(clip.scene.things))) if view == "target" else None
     asked = [q for q in clip.questions if _fits(q, clip.scene, target)]
-    write: dict[Task, Callable[[Question, Thing], Exercise]] = {
+    write: dict[Task, Callable[[ShapesQuestion, SceneObject], PackedTask]] = {
         "full": writer.full,
         "short": writer.short,
         "cue": writer.cue,
@@ -137,7 +139,7 @@ def sequence(
         "pick": writer.pick,
         "recall": writer.recall,
     }
-    exercises: list[Exercise] = []
+    exercises: list[PackedTask] = []
     for task, count in lesson.tasks.items():
         posed = [q for q in asked if task != "full" or not q.cue.startswith(lesson.held_back)]
         picked = [posed[index] for index in rng.permutation(len(posed))[:count]]
@@ -145,7 +147,7 @@ def sequence(
     return clip.shown(view, target, rng), exercises
 
 
-def _fits(question: Question, scene: Scene, target: int | None) -> bool:
+def _fits(question: ShapesQuestion, scene: SyntheticScene, target: int | None) -> bool:
     if scene.things[question.target].event not in LOOKS:
         return False
     return target is None or (question.target == target and not question.kind.startswith("order"))

@@ -19,56 +19,60 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from evqa.output_streams import checked_output
+from evqa.output_streams import checked_output_streams
 from evqa.tasks.shapes.scene import COLORS
 from unipixel.model import checkpoints
 from unipixel.tiny import align, clips, decoder, language, vision
 from unipixel.tiny.blank import blank
-from unipixel.tiny.language import Student
-from unipixel.tiny.packing import Writer
-from unipixel.tiny.schedule import Schedule
+from unipixel.tiny.language import LanguageTrainee
+from unipixel.tiny.packing import TaskWriter
+from unipixel.tiny.schedule import PretrainingSchedule
 
 logger = logging.getLogger(__name__)
 
-SEEING = Schedule(num_steps=4500, lr=3e-3)
+SEEING = PretrainingSchedule(num_steps=4500, lr=3e-3)
 DRAWING = [
-    decoder.Lesson(1, 16, 0.0, 0.0, Schedule(num_steps=900, lr=2e-3)),
-    decoder.Lesson(2, 16, 0.0, 0.1, Schedule(num_steps=700, lr=2e-3)),
-    decoder.Lesson(4, 8, 0.3, 0.2, Schedule(num_steps=700, lr=1e-3)),
-    decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=600, lr=1e-3)),
+    decoder.DecoderStage(1, 16, 0.0, 0.0, PretrainingSchedule(num_steps=900, lr=2e-3)),
+    decoder.DecoderStage(2, 16, 0.0, 0.1, PretrainingSchedule(num_steps=700, lr=2e-3)),
+    decoder.DecoderStage(4, 8, 0.3, 0.2, PretrainingSchedule(num_steps=700, lr=1e-3)),
+    decoder.DecoderStage(8, 4, 0.3, 0.2, PretrainingSchedule(num_steps=600, lr=1e-3)),
 ]
 TELLING = [
-    decoder.Lesson(1, 16, 0.0, 0.2, Schedule(num_steps=220, lr=2e-3), pair=("blue", "purple")),
-    decoder.Lesson(4, 8, 0.1, 0.2, Schedule(num_steps=250, lr=1.5e-3), pair=("blue", "purple")),
-    decoder.Lesson(8, 4, 0.3, 0.2, Schedule(num_steps=500, lr=1e-3), pair=("blue", "purple")),
+    decoder.DecoderStage(1, 16, 0.0, 0.2, PretrainingSchedule(num_steps=220, lr=2e-3), pair=("blue", "purple")),
+    decoder.DecoderStage(4, 8, 0.1, 0.2, PretrainingSchedule(num_steps=250, lr=1.5e-3), pair=("blue", "purple")),
+    decoder.DecoderStage(8, 4, 0.3, 0.2, PretrainingSchedule(num_steps=500, lr=1e-3), pair=("blue", "purple")),
 ]
 """After `DRAWING` nothing is mixed up but these two."""
-TIMING = language.Lesson(
-    view="target", tasks={"cue": 8, "name": 3}, schedule=Schedule(num_steps=300, lr=2e-3), batch=24
+TIMING = language.LanguageStage(
+    view="target", tasks={"cue": 8, "name": 3}, schedule=PretrainingSchedule(num_steps=300, lr=2e-3), batch=24
 )
-LETTERS = language.Lesson(
-    view="target", tasks={"match": 4, "recall": 5, "cue": 3, "name": 2}, schedule=Schedule(num_steps=320, lr=2e-3)
+LETTERS = language.LanguageStage(
+    view="target",
+    tasks={"match": 4, "recall": 5, "cue": 3, "name": 2},
+    schedule=PretrainingSchedule(num_steps=320, lr=2e-3),
 )
-BINDING = language.Lesson(
+BINDING = language.LanguageStage(
     view="objects",
     tasks={"cue": 7, "name": 5, "value": 2, "short": 2, "recall": 1},
-    schedule=Schedule(num_steps=700, lr=2e-3),
+    schedule=PretrainingSchedule(num_steps=700, lr=2e-3),
     batch=20,
 )
-ANSWERING = language.Lesson(
+ANSWERING = language.LanguageStage(
     view="objects",
     tasks={"full": 5, "pick": 4, "recall": 1, "match": 1, "value": 1, "cue": 1},
-    schedule=Schedule(num_steps=300, lr=2e-3),
+    schedule=PretrainingSchedule(num_steps=300, lr=2e-3),
     easier=("target", 0.6),
 )
-WATCHING = language.Lesson(
+WATCHING = language.LanguageStage(
     view="all",
     tasks={"full": 1, "pick": 1, "short": 2, "cue": 4, "name": 2},
-    schedule=Schedule(num_steps=90, lr=1.5e-3),
+    schedule=PretrainingSchedule(num_steps=90, lr=1.5e-3),
     easier=("objects", 0.2),
     held_back="acts last",
 )
-ALIGNING = language.Lesson(view="all", tasks={"full": 4, "short": 2}, schedule=Schedule(num_steps=150, lr=2e-3))
+ALIGNING = language.LanguageStage(
+    view="all", tasks={"full": 4, "short": 2}, schedule=PretrainingSchedule(num_steps=150, lr=2e-3)
+)
 IMAGINED_CLIPS = 4000
 WATCHED_CLIPS, WATCHED_LEVEL2 = 900, 0.15
 
@@ -96,21 +100,21 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     handlers = [logging.StreamHandler(), logging.FileHandler(work / f"{'-'.join(stages)[:60]}.log")]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
-    school = School(seed, clock)
+    school = Curriculum(seed, clock)
     for name in stages:
         school.stage(name, work / f"{name}.safetensors")
     if "aligning" in stages:
-        checkpoints.save(school.model.half(), out, school.tokenizer)
+        checkpoints.save_checkpoint(school.model.half(), out, school.tokenizer)
         logger.info("written to %s", out)
 
 
-class School:
+class Curriculum:
     """The model and what its stages hand on. A stage trains one part; the others it leaves as they are."""
 
     def __init__(self, seed: int, clock: str = "true") -> None:
         self.seed = seed
         self.model, self.tokenizer = blank(seed, clock)
-        self.student, self.writer = Student(self.model), Writer(self.tokenizer)
+        self.student, self.writer = LanguageTrainee(self.model), TaskWriter(self.tokenizer)
         self.prompts = nn.Parameter(torch.zeros(len(COLORS), *decoder.prompt_size(self.model)))
         drawing = nn.ModuleDict({"tracker": self.model.sam2, "prompts": nn.ParameterList([self.prompts])})
         self._stages: dict[StageName, tuple[nn.Module, Callable[[], None]]] = {
@@ -147,27 +151,27 @@ class School:
         nn.init.normal_(self.prompts)
         self._follow(DRAWING, 2)
 
-    def _follow(self, lessons: list[decoder.Lesson], stream: int) -> None:
+    def _follow(self, lessons: list[decoder.DecoderStage], stream: int) -> None:
         decoder.train(self.model, self.prompts, lessons, np.random.default_rng((self.seed, stream)))
 
-    def _listen(self, lesson: language.Lesson) -> None:
+    def _listen(self, lesson: language.LanguageStage) -> None:
         language.train(self.student, self._imagined, lesson, self.writer, self.seed)
 
-    def _watch(self, lesson: language.Lesson) -> None:
+    def _watch(self, lesson: language.LanguageStage) -> None:
         language.train(self.student, self._watched, lesson, self.writer, self.seed)
 
     def _align(self) -> None:
         align.train(self.model, self.student, self._watched, self.writer, self.prompts.detach(), ALIGNING)
 
     @cached_property
-    def _imagined(self) -> clips.Clips:
-        return clips.imagined(self.model, self.tokenizer, IMAGINED_CLIPS, self.seed)
+    def _imagined(self) -> clips.ClipSet:
+        return clips.synthetic_features(self.model, self.tokenizer, IMAGINED_CLIPS, self.seed)
 
     @cached_property
-    def _watched(self) -> clips.Clips:
-        return clips.watched(self.model, WATCHED_CLIPS, self.seed, WATCHED_LEVEL2)
+    def _watched(self) -> clips.ClipSet:
+        return clips.encoded_clips(self.model, WATCHED_CLIPS, self.seed, WATCHED_LEVEL2)
 
 
 if __name__ == "__main__":
-    with checked_output():
+    with checked_output_streams():
         tyro.cli(main)

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerFast
 
 from evqa.prompts import TRAINED_INSTRUCTION, evidence_target, option_lines
 from evqa.schema import LETTERS, Span
-from evqa.tasks.shapes.questions import Question
-from evqa.tasks.shapes.scene import COLORS, Thing
+from evqa.tasks.shapes.questions import ShapesQuestion
+from evqa.tasks.shapes.scene import COLORS, SceneObject
 from unipixel.model.config import UniPixelConfig
 from unipixel.tiny.blank import CELLS
 from unipixel.tiny.vocabulary import numbers
@@ -33,7 +33,7 @@ LETTER, TIME, BRACKET, VALUE, OTHER = 3.0, 2.0, 0.6, 3.0, 0.15
 NOT_ASKED = -1
 
 
-class Exercise(NamedTuple):
+class PackedTask(NamedTuple):
     """Tokens and their weights in the loss (0 = given), and the color of the object that `<|seg|>` stands for."""
 
     ids: list[int]
@@ -42,7 +42,7 @@ class Exercise(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedBatch:
     """A batch of sequences."""
 
     ids: Tensor
@@ -61,7 +61,7 @@ class Packed:
     """float32 [C, D] features that stand at those places"""
 
 
-class Writer:
+class TaskWriter:
     """Exercises in tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -76,68 +76,68 @@ class Writer:
         self._weight = dict.fromkeys(letters, LETTER) | dict.fromkeys(self.times, TIME)
         self._weight |= dict.fromkeys(brackets, BRACKET)
 
-    def full(self, question: Question, thing: Thing) -> Exercise:
+    def full(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """The published form: question, options, instruction; answer, time and masks."""
         asked = f"{question.text}\nOptions:\n{option_lines(question.options)}\n{TRAINED_INSTRUCTION}"
         reply = evidence_target(question.answer, _spans(thing))
         return self._exercise(f"{asked}<|im_end|>\n<|im_start|>assistant\n", f"{reply}<|im_end|>", thing)
 
-    def short(self, question: Question, thing: Thing) -> Exercise:
+    def short(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """The cue, such as "the red", then time and masks in their published form."""
         reply = evidence_target(0, _spans(thing)).removeprefix(f"Answer: {LETTERS[0]}. ")
         return self._exercise(f" {question.cue}", reply, thing)
 
-    def cue(self, question: Question, thing: Thing) -> Exercise:
+    def cue(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """The cue with the times right behind it, so that the cue's own token has to know them."""
         reply = evidence_target(0, _spans(thing)).partition("[[")[2]
         return self._exercise(f" {question.cue}", reply, thing)
 
-    def name(self, question: Question, thing: Thing) -> Exercise:
+    def name(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """What is asked for, the cue's own word, and the value right behind it: "shape red" -> "circle"."""
         return self._word(self._named(question), question, thing)
 
-    def value(self, question: Question, thing: Thing) -> Exercise:
+    def value(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """The question without options; the value itself."""
         return self._word(question.text, question, thing)
 
-    def match(self, question: Question, thing: Thing) -> Exercise:
+    def match(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """A value, then options; the letter of the value. Needs no video."""
         asked = f" {question.options[question.answer]}\nOptions:\n{option_lines(question.options)}\nAnswer: "
         return self._exercise(asked, LETTERS[question.answer], thing)
 
-    def pick(self, question: Question, thing: Thing) -> Exercise:
+    def pick(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """As `name`, but with options in between: the letter of the value that is not said."""
         asked = f"{self._named(question)}\nOptions:\n{option_lines(question.options)}\nAnswer: "
         return self._exercise(asked, LETTERS[question.answer], thing)
 
-    def recall(self, question: Question, thing: Thing) -> Exercise:
+    def recall(self, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         """Options, then every option's value with its letter after it. Needs no video."""
         ids = self._ids(f"Options:\n{option_lines(question.options)}\n")
         weights = [0.0] * len(ids)
         for index in np.argsort([hash_word(option) for option in question.options]):
             ids += [*self._ids(f" {question.options[index]}"), *self._ids(LETTERS[index])]
             weights += [0.0, LETTER / 2]
-        return Exercise(ids, weights, _color(thing))
+        return PackedTask(ids, weights, _color(thing))
 
-    def _named(self, question: Question) -> str:
+    def _named(self, question: ShapesQuestion) -> str:
         """What is asked for and the cue's own word."""
         asked = question.kind.split(">")[1]
         return f" {'does' if asked == 'event' else asked} {question.cue.split()[-1]}"
 
-    def _word(self, asked: str, question: Question, thing: Thing) -> Exercise:
+    def _word(self, asked: str, question: ShapesQuestion, thing: SceneObject) -> PackedTask:
         given, wanted = self._ids(asked), self._ids(f" {question.options[question.answer]}")
-        return Exercise(given + wanted, [0.0] * len(given) + [VALUE] * len(wanted), _color(thing))
+        return PackedTask(given + wanted, [0.0] * len(given) + [VALUE] * len(wanted), _color(thing))
 
-    def _exercise(self, asked: str, reply: str, thing: Thing) -> Exercise:
+    def _exercise(self, asked: str, reply: str, thing: SceneObject) -> PackedTask:
         given, wanted = self._ids(asked), self._ids(reply)
         weights = [0.0] * len(given) + [self._weight.get(token, OTHER) for token in wanted]
-        return Exercise(given + wanted, weights, _color(thing))
+        return PackedTask(given + wanted, weights, _color(thing))
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
 
-class Shown(NamedTuple):
+class ClipContext(NamedTuple):
     """The cells of one clip that a sequence shows, in reading order."""
 
     features: NDArray[np.float32]
@@ -150,7 +150,7 @@ class Shown(NamedTuple):
     """Seconds of the clip's last frame pair, shown or not."""
 
 
-class Clock(NamedTuple):
+class PackedClock(NamedTuple):
     """Where cells and text stand in time, as `unipixel.model.clock` has it."""
 
     ticks: float
@@ -160,7 +160,7 @@ class Clock(NamedTuple):
     is_legacy: bool
 
     @classmethod
-    def of(cls, config: UniPixelConfig) -> Clock:
+    def of(cls, config: UniPixelConfig) -> PackedClock:
         """The clock of a model."""
         is_legacy = config.clock == "legacy"
         return cls(config.vision.tokens_per_second, 0.0 if is_legacy else config.clock_horizon, is_legacy)
@@ -170,7 +170,7 @@ class Clock(NamedTuple):
         return math.ceil(self.ticks * max(end, self.horizon)) + 1
 
 
-def pack(clips: Sequence[tuple[Shown, list[Exercise]]], writer: Writer, clock: Clock) -> Packed:
+def pack(clips: Sequence[tuple[ClipContext, list[PackedTask]]], writer: TaskWriter, clock: PackedClock) -> PackedBatch:
     """One sequence per clip, padded to the longest."""
     opening = len(writer.opening)
     lengths = [opening + len(shown.cells) + 1 + sum(len(e.ids) for e in exercises) for shown, exercises in clips]
@@ -198,7 +198,7 @@ def pack(clips: Sequence[tuple[Shown, list[Exercise]]], writer: Writer, clock: C
             if writer.seg in exercise.ids:
                 colors[row, at + exercise.ids.index(writer.seg) - 1] = exercise.color
             at = part.stop
-    return Packed(
+    return PackedBatch(
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
         mask=torch.from_numpy(_apart(group))[:, None],
@@ -221,9 +221,9 @@ def hash_word(word: str) -> int:
     return sum((index + 3) * ord(letter) ** 2 for index, letter in enumerate(word)) % 9973
 
 
-def _spans(thing: Thing) -> tuple[Span, ...]:
+def _spans(thing: SceneObject) -> tuple[Span, ...]:
     return tuple(Span(*span) for span in thing.spans())
 
 
-def _color(thing: Thing) -> int:
+def _color(thing: SceneObject) -> int:
     return list(COLORS).index(thing.color)

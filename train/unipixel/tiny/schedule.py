@@ -18,7 +18,7 @@ DECAY = 0.95
 
 
 @dataclass
-class Step:
+class PretrainingStep:
     """One step of a warm-up."""
 
     optimizer: torch.optim.Optimizer
@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class PretrainingSchedule:
     """Length and learning rate of a warm-up."""
 
     num_steps: int
@@ -48,14 +48,14 @@ class Schedule:
     log_every: int = 50
     averages: dict[str, float] = field(default_factory=dict)
 
-    def steps(self, parameters: Iterable[nn.Parameter], logger: logging.Logger) -> Iterator[Step]:
+    def steps(self, parameters: Iterable[nn.Parameter], logger: logging.Logger) -> Iterator[PretrainingStep]:
         """The steps; the body computes a loss and calls `Step.minimise`."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         started = time.process_time()
         for index in range(self.num_steps):
-            yield Step(optimizer, trained, self.averages)
+            yield PretrainingStep(optimizer, trained, self.averages)
             rates.step()
             if (index + 1) % self.log_every == 0 or index + 1 == self.num_steps:
                 values = " ".join(f"{name} {value:.3f}" for name, value in self.averages.items())

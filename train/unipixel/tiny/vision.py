@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from evqa.tasks.shapes.draw import Image, Labels, background, draw_frame
-from evqa.tasks.shapes.scene import COLORS, LOOKS, SHAPES, SIZE, Scene, scene
+from evqa.tasks.shapes.scene import COLORS, LOOKS, SHAPES, SIZE, SyntheticScene, scene
 from unipixel.data.frames import llm_pixels
 from unipixel.model.unipixel import UniPixel
 from unipixel.tiny.blank import CELLS, PIXELS, WORDS
-from unipixel.tiny.schedule import Schedule
+from unipixel.tiny.schedule import PretrainingSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class CellLabels:
     """Whether no other cell shows more of that object."""
 
 
-def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedule, seed: int) -> None:
+def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: PretrainingSchedule, seed: int) -> None:
     """Train the vision tower; word vectors stay fixed."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 1))
@@ -68,7 +68,7 @@ def train(model: UniPixel, tokenizer: PreTrainedTokenizerFast, schedule: Schedul
     parameters = [*model.model.visual.parameters(), none]
     for step in schedule.steps(parameters, logger):
         pixels, grid, labels, is_main = _batch(rng)
-        features = see(model, pixels, grid)
+        features = encode_patches(model, pixels, grid)
         weight = torch.where(is_main, SEEN, torch.where(labels[0][:, -1] < 1, PARTLY_SEEN, EMPTY))
         losses = []
         for table, blank, label, factor in zip(tables, none[[0, 0, 1]], labels, NAME_WEIGHTS, strict=True):
@@ -88,7 +88,7 @@ def empty_cell(rng: np.random.Generator, width: int) -> NDArray[np.float32]:
     return rng.normal(0, width**-0.5, width).astype(np.float32)
 
 
-def see(model: UniPixel, pixels: Tensor, grid: Tensor) -> Tensor:
+def encode_patches(model: UniPixel, pixels: Tensor, grid: Tensor) -> Tensor:
     """Features [N, D] of merged cells, for patches in Qwen's order and grids [B, 3]."""
     tower: nn.Module = model.get_submodule("model.visual")
     return tower(pixels, grid_thw=grid).pooler_output
@@ -126,14 +126,14 @@ def _batch(rng: np.random.Generator) -> tuple[Tensor, Tensor, list[Tensor], Tens
     return pixels, grid, targets, torch.from_numpy(np.concatenate(main))
 
 
-def draw_pair(made: Scene, frames: tuple[int, int]) -> tuple[Image, Labels]:
+def draw_pair(made: SyntheticScene, frames: tuple[int, int]) -> tuple[Image, Labels]:
     """Two frames [2, H, W, 3] and their labels [2, H, W]."""
     empty = background(made)
     drawn = [draw_frame(made, frame, empty) for frame in frames]
     return np.stack([image for image, _ in drawn]), np.stack([label for _, label in drawn])
 
 
-def _pair(rng: np.random.Generator, made: Scene) -> tuple[int, int]:
+def _pair(rng: np.random.Generator, made: SyntheticScene) -> tuple[int, int]:
     """Two frames one or two apart; every other time near an event, so that events are seen often."""
     first = int(rng.integers(made.num_frames - 2))
     if rng.random() < 0.5:
@@ -142,7 +142,7 @@ def _pair(rng: np.random.Generator, made: Scene) -> tuple[int, int]:
     return first, min(first + int(rng.integers(1, 3)), made.num_frames - 1)
 
 
-def _targets(made: Scene, frames: tuple[int, int], index: int) -> tuple[NDArray[np.float32], ...]:
+def _targets(made: SyntheticScene, frames: tuple[int, int], index: int) -> tuple[NDArray[np.float32], ...]:
     """Distributions over (colors, shapes, events), each with a last class for none; an event may be half seen."""
     color, shape, event = (np.zeros(len(group) + 1, np.float32) for group in (COLORS, SHAPES, LOOKS))
     if index == NOTHING:

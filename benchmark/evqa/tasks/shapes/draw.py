@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa.tasks.shapes.scene import COLORS, SIZE, Scene, Thing
+from evqa.tasks.shapes.scene import COLORS, SIZE, SceneObject, SyntheticScene
 
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -16,14 +16,14 @@ Mask = NDArray[np.bool_]
 _Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5
 
 
-def draw(scene: Scene) -> Iterator[tuple[Image, Labels]]:
+def draw(scene: SyntheticScene) -> Iterator[tuple[Image, Labels]]:
     """Each frame as (uint8 RGB [H, W, 3], uint8 labels [H, W]: 0 = none, i + 1 = visible pixels of object i)."""
     empty = background(scene)
     for frame in range(scene.num_frames):
         yield draw_frame(scene, frame, empty)
 
 
-def draw_frame(scene: Scene, frame: int, empty: Image) -> tuple[Image, Labels]:
+def draw_frame(scene: SyntheticScene, frame: int, empty: Image) -> tuple[Image, Labels]:
     """One frame and its labels, on the scene's background."""
     image = empty.copy()
     labels = np.zeros((SIZE, SIZE), np.uint8)
@@ -34,7 +34,7 @@ def draw_frame(scene: Scene, frame: int, empty: Image) -> tuple[Image, Labels]:
     return image, labels
 
 
-def background(scene: Scene) -> Image:
+def background(scene: SyntheticScene) -> Image:
     """The scene without objects: a gradient with coarse and fine noise that does not change with time."""
     rng = np.random.default_rng((scene.seed, 7))
     low, high = rng.uniform(60, 110, 3), rng.uniform(110, 160, 3)
@@ -46,7 +46,7 @@ def background(scene: Scene) -> Image:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _draw_thing(image: Image, labels: Labels, thing: Thing, when: tuple[int, int], label: int) -> None:
+def _draw_thing(image: Image, labels: Labels, thing: SceneObject, when: tuple[int, int], label: int) -> None:
     frame, num_frames = when
     x, y = thing.position(frame, num_frames)
     event = thing.event if thing.active(frame) else None
@@ -79,7 +79,7 @@ def inside(shape: str, dx: NDArray[np.float32], dy: NDArray[np.float32], radius:
     return ((ax < 0.36 * radius) & (ay < 1.05 * radius)) | ((ay < 0.36 * radius) & (ax < 1.05 * radius))
 
 
-def _draw_pillar(image: Image, labels: Labels, scene: Scene, frame: int) -> None:
+def _draw_pillar(image: Image, labels: Labels, scene: SyntheticScene, frame: int) -> None:
     if scene.pillar is None or not scene.pillar[0] <= frame <= scene.pillar[1]:
         return
     share = (frame - scene.pillar[0]) / max(1, scene.pillar[1] - scene.pillar[0])

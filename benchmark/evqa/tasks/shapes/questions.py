@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evqa.tasks.shapes.scene import COLORS, LOOKS, PATHS, SHAPES, Scene, Thing, shuffled
+from evqa.tasks.shapes.scene import COLORS, LOOKS, PATHS, SHAPES, SceneObject, SyntheticScene, shuffle
 
 VALUES = {"color": tuple(COLORS), "shape": SHAPES, "event": (*LOOKS, *PATHS)}
 
@@ -28,7 +28,7 @@ ACTS = {
 
 
 @dataclass(frozen=True)
-class Question:
+class ShapesQuestion:
     """One question about a scene."""
 
     kind: str
@@ -43,25 +43,25 @@ class Question:
     named: bool
 
 
-def questions(scene: Scene) -> list[Question]:
+def questions(scene: SyntheticScene) -> list[ShapesQuestion]:
     """Every question that can be asked about a scene, in a fixed order; option order is drawn from the scene's seed."""
     rng = np.random.default_rng((scene.seed, 11))
-    asked: list[Question] = []
+    asked: list[ShapesQuestion] = []
     for index, thing in enumerate(scene.things):
         for kind, cue, text in _about(scene, thing):
             attribute = kind.split(">")[1]
             options, answer = _options(rng, scene, index, attribute)
             named = kind.startswith(("color", "shape"))
-            asked.append(Question(kind, cue, text, options, answer, index, named))
+            asked.append(ShapesQuestion(kind, cue, text, options, answer, index, named))
     return asked
 
 
-def expression(thing: Thing) -> str:
+def expression(thing: SceneObject) -> str:
     """A referring expression."""
     return f"the {thing.color} {thing.shape}"
 
 
-def _about(scene: Scene, thing: Thing) -> list[tuple[str, str, str]]:
+def _about(scene: SyntheticScene, thing: SceneObject) -> list[tuple[str, str, str]]:
     """(kind, cue, text) of the questions whose evidence is this object."""
     color, shape, act = f"the {thing.color}", f"the {thing.shape}", f"that {ACTS[thing.event]}"
     found = [
@@ -83,7 +83,7 @@ def _about(scene: Scene, thing: Thing) -> list[tuple[str, str, str]]:
     return found
 
 
-def _order(scene: Scene, thing: Thing) -> str | None:
+def _order(scene: SyntheticScene, thing: SceneObject) -> str | None:
     """`first` or `last`, where nobody could take it otherwise: 2 frames between it and all events of the others.
 
     The first one begins before any other begins; the last one begins after every other has begun, and ends after it.
@@ -96,10 +96,12 @@ def _order(scene: Scene, thing: Thing) -> str | None:
     return None
 
 
-def _options(rng: np.random.Generator, scene: Scene, target: int, attribute: str) -> tuple[tuple[str, ...], int]:
+def _options(
+    rng: np.random.Generator, scene: SyntheticScene, target: int, attribute: str
+) -> tuple[tuple[str, ...], int]:
     seen = [str(getattr(thing, attribute)) for thing in scene.things]
     absent = [value for value in VALUES[attribute] if value not in seen]
     if scene.level == 1:
         absent = [value for value in absent if value not in PATHS]
-    shown = shuffled(rng, [*seen, *shuffled(rng, absent)[:2]])
+    shown = shuffle(rng, [*seen, *shuffle(rng, absent)[:2]])
     return tuple(shown), shown.index(seen[target])

@@ -34,7 +34,7 @@ Level = Literal[1, 2]
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object of a scene. Positions and radius in pixels, frames 0-based, `end` exclusive."""
 
     color: str
@@ -76,13 +76,13 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticScene:
     """A clip before it is drawn."""
 
     seed: int
     level: Level
     num_frames: int
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     pillar: tuple[int, int] | None
     """(first, last) frame of a grey pillar that sweeps from left to right in front of everything."""
 
@@ -92,15 +92,15 @@ class Scene:
         return self.num_frames / FPS
 
 
-def scene(seed: int, level: Level = 1) -> Scene:
+def scene(seed: int, level: Level = 1) -> SyntheticScene:
     """The scene of a seed: 18-48 frames (3-8 s); events last 15-35 % of the clip, at least 3 frames."""
     rng = np.random.default_rng((seed, level))
     num_frames = int(rng.integers(18, 49))
-    colors, shapes = shuffled(rng, COLORS), shuffled(rng, SHAPES)
+    colors, shapes = shuffle(rng, COLORS), shuffle(rng, SHAPES)
     kinds = _events(rng, level)
     centers = _centers(rng)
     things = tuple(
-        Thing(
+        SceneObject(
             color=colors[i],
             shape=shapes[i],
             event=kinds[i],
@@ -115,17 +115,17 @@ def scene(seed: int, level: Level = 1) -> Scene:
     if level == 2 and rng.random() < 0.4:
         first = int(rng.integers(0, num_frames // 2))
         pillar = (first, first + int(rng.integers(num_frames // 4, num_frames // 2 + 1)))
-    return Scene(seed, level, num_frames, things, pillar)
+    return SyntheticScene(seed, level, num_frames, things, pillar)
 
 
-def shuffled(rng: np.random.Generator, words: Iterable[str]) -> list[str]:
+def shuffle(rng: np.random.Generator, words: Iterable[str]) -> list[str]:
     """The words in an order drawn from `rng`."""
     listed = list(words)
     return [listed[int(index)] for index in rng.permutation(len(listed))]
 
 
 def _events(rng: np.random.Generator, level: Level) -> list[str]:
-    kinds = shuffled(rng, LOOKS)[:3]
+    kinds = shuffle(rng, LOOKS)[:3]
     if level == 2:
         kinds[int(rng.integers(3))] = PATHS[int(rng.integers(len(PATHS)))]
     return kinds
