@@ -30,9 +30,9 @@ EXTRAS = {
 }
 
 NATIVE = Extension(
-    "evqa._native",
-    sources=["benchmark/evqa/native.c", "benchmark/evqa/native_png.c"],
-    depends=["benchmark/evqa/native.h"],
+    "evqa.masks._native",
+    sources=["benchmark/evqa/masks/native.c", "benchmark/evqa/masks/native_png.c"],
+    depends=["benchmark/evqa/masks/native.h"],
     extra_compile_args=["-O3", "-fvisibility=hidden"],
     py_limited_api=True,
     optional=True,  # without a compiler the same is computed in numpy
@@ -47,7 +47,7 @@ setup(
     packages=EVQA + UNIPIXEL,
     ext_modules=[NATIVE],
     package_dir={"evqa": "benchmark/evqa", "unipixel": "train/unipixel"},
-    package_data={"evqa": ["py.typed", "models/*.toml", "view/*.html", "view/*.js", "view/*.css"]},
+    package_data={"evqa": ["py.typed", "models/api/*.toml", "report/*.html", "report/*.js", "report/*.css"]},
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.14",

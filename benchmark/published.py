@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from evqa import interrupts, published
+from evqa import published
+from evqa.runs import interrupts
 
 if __name__ == "__main__":
     interrupts.exit_now(published.main([Path(sys.argv[0]).name, *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 # Usage: source scripts/setup.sh   (makes .venv, and fills it again only when requirements.txt, setup.py or the compiled part changed)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-wanted=$(cat requirements.txt setup.py benchmark/evqa/native*.[ch] | sha256sum)
+wanted=$(cat requirements.txt setup.py benchmark/evqa/masks/native*.[ch] | sha256sum)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
     echo "setting up .venv (minutes, once)" >&2
     python3 -m venv .venv

@@ -11,9 +11,11 @@ from typing import NoReturn
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from evqa import interrupts, links, suggestions
-from evqa.commands import COMMANDS
-from evqa.output_streams import checked_output_streams
+from evqa import suggestions
+from evqa.cli import COMMANDS
+from evqa.files import links
+from evqa.files.output_streams import checked_output_streams
+from evqa.runs import interrupts
 
 DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
 

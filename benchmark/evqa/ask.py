@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evqa import jsonl, media, methods, models, zoo
-from evqa.evidence_files import EvidenceDrawing
+from evqa import media, methods, models
+from evqa.files import jsonl
+from evqa.hub import checkpoints
 from evqa.media import Video
 from evqa.methods import Method
 from evqa.models import Setting
 from evqa.models.base import Model, RunAborted
-from evqa.overlay import PromptMark
-from evqa.pointing import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
+from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
+from evqa.report.evidence_files import EvidenceDrawing
+from evqa.report.overlay import PromptMark
 from evqa.schema import LETTERS, Prediction, Sample, Span, Track
 
 NOTHING = VisualPrompts()
@@ -204,7 +206,7 @@ def _note(model: Model) -> str:
     """The note on the checkpoint that the model was loaded from; "" where it has none."""
     found = models.row_or_none(model.name)
     name = model.settings.get("checkpoint") or (found and found.arguments.get("checkpoint"))
-    return zoo.checkpoint_note(name) if isinstance(name, str) else ""
+    return checkpoints.checkpoint_note(name) if isinstance(name, str) else ""
 
 
 def _id(video: Path) -> str:

@@ -16,7 +16,10 @@ from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from evqa import cores, native, roots, zoo
+from evqa import threads as evqa_threads
+from evqa.files import roots
+from evqa.hub import checkpoints
+from evqa.masks import native
 
 Level = Literal["ok", "note", "broken"]
 
@@ -75,7 +78,7 @@ def diagnose(*, imports: bool = True) -> list[Finding]:
         compiled_part(native.state()),
         *missing_extras(EXTRAS),
         *_torch(),
-        _threads(cores.thread_policy()),
+        _threads(evqa_threads.thread_policy()),
         *_torchvision(),
         *_transformers(),
     ]
@@ -165,10 +168,10 @@ def _torch() -> Iterator[Finding]:
     yield Finding(level="ok" if cuda else "note", what=f"torch {version}, {build}", means=means)
 
 
-def _threads(threads: cores.ThreadPolicy) -> Finding:
-    means = f"models on the CPU compute with so many; {cores.THREADS}=N sets another number"
-    if threads.reason.startswith(cores.THREADS):
-        means = f"models on the CPU compute with so many; unset {cores.THREADS} to count the idle cores instead"
+def _threads(threads: evqa_threads.ThreadPolicy) -> Finding:
+    means = f"models on the CPU compute with so many; {evqa_threads.THREADS}=N sets another number"
+    if threads.reason.startswith(evqa_threads.THREADS):
+        means = f"models on the CPU compute with so many; unset {evqa_threads.THREADS} to count the idle cores instead"
     return Finding(level="ok", what=f"threads for inference: {threads.number} ({threads.reason})", means=means)
 
 
@@ -296,9 +299,9 @@ def _disk() -> Finding:
 def _checkpoints() -> Iterator[Finding]:
     here: list[str] = []
     absent: list[str] = []
-    for name in zoo.CHECKPOINTS:
+    for name in checkpoints.CHECKPOINTS:
         try:
-            (absent if zoo.find_checkpoint(name) is None else here).append(name)
+            (absent if checkpoints.find_checkpoint(name) is None else here).append(name)
         except ValueError as error:
             fix = roots.download_command(name)
             yield Finding(level="note", what=str(error), means=f"{name} cannot be loaded", fix=fix)

@@ -14,7 +14,7 @@ Dialect = Literal["trained", "json"]
 """How the reply is to be written: as our models are trained to, or as JSON for general models."""
 
 TRAINED_INSTRUCTION = "Answer with temporal evidence [[start1, end1], ...] and spatial evidence masks."
-"""Ends every prompt of the trained dialect at test time; training may vary it (`unipixel.data.phrasings.EVIDENCE`)."""
+"""Ends every prompt of the trained dialect at test time; training may vary it (`unipixel.data.templates.EVIDENCE`)."""
 
 
 def evidence_prompt(

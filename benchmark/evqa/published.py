@@ -1,7 +1,7 @@
 """Run a published script under its own name: `python -m evqa.published SCRIPT [ARGUMENTS]`.
 
 `benchmark/st_evidence_gen/`, `benchmark/st_evidence_mcq/` and `train/scripts/` have a link with the name of each
-published script, so that published commands work as they are typed; `evqa.legacy.scripts` is the table.
+published script, so that published commands work as they are typed; `evqa.official.scripts` is the table.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from evqa import interrupts, links
 from evqa.__main__ import main as evqa
-from evqa.legacy.scripts import translate
-from evqa.output_streams import checked_output_streams
+from evqa.files import links
+from evqa.files.output_streams import checked_output_streams
+from evqa.official.scripts import translate
+from evqa.runs import interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

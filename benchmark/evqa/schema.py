@@ -5,7 +5,7 @@ Conventions
 - A frame index is 0-based in the original video; `frame` alone is an image.
 - Boxes are `(x0, y0, x1, y1)` in original pixels, x1 and y1 exclusive.
 - Masks are bool `[H, W]` in memory and COCO run lengths on disk; images are uint8 RGB `[H, W, 3]`.
-- A file of records is JSON Lines in UTF-8, one record a line (`evqa.jsonl`).
+- A file of records is JSON Lines in UTF-8, one record a line (`evqa.files.jsonl`).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ TaskType = Literal[
     "memory",
     "pointing",
 ]
-"""How training words a sample (`unipixel.data.lessons`): a question that is answered with evidence in time and
+"""How training words a sample (`unipixel.data.conversations`): a question that is answered with evidence in time and
 space; a noun phrase, a full sentence, a question with its answer, the same with a reason, a description, each
 answered by a mask; a conversation as it is written; a conversation about marked objects `[1]`, `[2]`; marked
 objects to be found again; a description of a marked object."""

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 import tyro
 
-from evqa import datasets, methods, models, pool
+from evqa import datasets, methods, models
+from evqa.runs import thread_executor
 from evqa.schema import Prediction, Sample
 
 
@@ -23,7 +24,10 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     """Compare and print."""
     torch.set_num_threads(1)
     samples = list(datasets.load(data).samples)[:limit]
-    crews = {size: pool.ThreadExecutor(models.build(model, device="cpu", batch_size=size)) for size in (1, batch_size)}
+    crews = {
+        size: thread_executor.ThreadExecutor(models.build(model, device="cpu", batch_size=size))
+        for size in (1, batch_size)
+    }
     found = {size: predicted(crew, samples) for size, crew in crews.items()}
     seconds = dict.fromkeys(crews, float("inf"))
     for _ in range(repeats):
@@ -43,7 +47,7 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     print(f"masks that differ: {sum(masks(*pair) for pair in pairs)} of {number}")
 
 
-def predicted(crew: pool.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
+def predicted(crew: thread_executor.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
     """Predictions by sample."""
     found = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     if failed := [one.error for one in found.values() if one.error]:

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unipixel.model import lora
 from unipixel.model.checkpoints import best_attention
 from unipixel.model.config import UniPixelConfig
-from unipixel.model.streaming import VideoPrompts, propagate
+from unipixel.model.sam2.streaming import VideoPrompts, propagate
 from unipixel.model.unipixel import UniPixel
 
 TEXT: dict[str, dict[str, Any]] = {

@@ -24,9 +24,10 @@ import numpy as np
 import psutil
 import tyro
 
-from evqa import jsonl, masks, media
-from evqa.cluster import NOT_STARTED
-from evqa.runner import PREDICTIONS
+from evqa import masks, media
+from evqa.files import jsonl
+from evqa.runs.ray_cluster import NOT_STARTED
+from evqa.runs.runner import PREDICTIONS
 from evqa.schema import Prediction, Sample
 
 SIZE = (32, 48)

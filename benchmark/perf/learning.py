@@ -25,8 +25,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tyro.conf import Positional
 
-from evqa import datasets, evaluate, report, scores
-from evqa.scores import Scores
+from evqa import datasets
+from evqa.report import tables
+from evqa.scoring import evaluate, results
+from evqa.scoring.results import Scores
 
 METRICS = ("Acc", "t-mean", "J&F")
 BASELINE = "#767676"
@@ -63,7 +65,7 @@ def looks(run: Path) -> dict[int, Scores]:
     found: dict[int, Scores] = {}
     for path in run.glob("looks/step-*.scores.json"):
         if name := re.fullmatch(r"step-(\d+)\.scores\.json", path.name):
-            found[int(name[1])] = scores.read_scores(path)[0]
+            found[int(name[1])] = results.read_scores(path)[0]
     if not found:
         raise ValueError(f"{run} has no looks/step-*.scores.json: name a training run that was given --eval-data")
     return dict(sorted(found.items()))
@@ -129,17 +131,17 @@ def table(curves: Mapping[str, Mapping[int, Scores]], best: Mapping[str, tuple[s
     ]
     lines = [f"best baseline of {metric}: {name}, {value:.1f}" for metric, (name, value) in best.items()]
     header = ["metric", "run", *map(str, steps), "95 % interval of the last"]
-    return "\n".join([report.table(header, rows, "markdown"), "", *lines])
+    return "\n".join([tables.table(header, rows, "markdown"), "", *lines])
 
 
 def _percent(one: Scores | None, metric: str) -> str:
     mean = math.nan if one is None else percents(one, metric)[0]
-    return report.NONE if math.isnan(mean) else f"{mean:.1f}"
+    return tables.NONE if math.isnan(mean) else f"{mean:.1f}"
 
 
 def _interval(one: Scores, metric: str) -> str:
     _, low, high = percents(one, metric)
-    return report.NONE if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+    return tables.NONE if math.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 if __name__ == "__main__":

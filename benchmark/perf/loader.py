@@ -25,13 +25,14 @@ from tyro.conf import Positional
 
 from evqa import masks, media
 from evqa.schema import Sample, Span, Track
-from unipixel import assembly, recipes
+from unipixel import recipes
 from unipixel.configs import DataConfig
-from unipixel.data import frames, grouping, mixture
+from unipixel.data import batching, frames, mixture
 from unipixel.data.collate import DataCollator, SkippedSample
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.mixture import Mixture, MixtureSource, SampleRef
 from unipixel.model import checkpoints, lora
+from unipixel.training import build
 
 SIDE = 768
 """Of the published mask decoder's square."""
@@ -83,7 +84,7 @@ def step(batches: int = 4) -> None:
     """The tiny recipe on its own data: CPU seconds a sample of loading and of the training step, in turn."""
     config = recipes.build_recipe("tiny", "tiny", "base")
     start = Path("model_zoo/tiny")
-    model = assembly.trainable_model(config, start, None).train()
+    model = build.trainable_model(config, start, None).train()
     tokenizer = checkpoints.load_tokenizer(start)
     data = mixture.load_mixture(config.data, config.seed)
     side = lora.unwrap(model).config.sam2_image_size
@@ -106,7 +107,7 @@ def step(batches: int = 4) -> None:
 
 def _source(clips: Sequence[Path], config: DataConfig) -> MixtureSource:
     samples = [_sample(number, path) for number, path in enumerate(clips)]
-    sizes = np.array([grouping.size_of(sample, config) for sample in samples])
+    sizes = np.array([batching.size_of(sample, config) for sample in samples])
     return MixtureSource(name="clips", repeat=1.0, samples=samples, left_out=Counter(), sha256="", sizes=sizes)
 
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
-from evqa import masks, native
+from evqa import masks
+from evqa.masks import native
 from evqa.metrics.spatial import score_frame
 from evqa.schema import RLE
 

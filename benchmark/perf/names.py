@@ -83,9 +83,9 @@ def _bound_name(node: ast.AST) -> str | None:
 
 
 def shadowed_modules(package: Path) -> list[str]:
-    """Return the modules, as `evqa.models.row`, that an attribute of their package hides.
+    """Return the modules, as `evqa.models.registry`, that an attribute of their package hides.
 
-    `import evqa.models.row` works, but `evqa.models.row` then is the function or class of this name.
+    `import evqa.models.registry` works, but `evqa.models.registry` then is the function or class of this name.
     """
     names = ((".".join(path.parent.relative_to(package.parent).parts), path) for path in package.rglob("__init__.py"))
     return sorted(f"{name}.{module}" for name, path in names for module in _shadowed(path, package.parent))

@@ -1,7 +1,7 @@
 """Upstream's protocol, restated plainly: for each object, encode the whole video and track that object alone.
 
 The yardstick of `tracker.py` beside it, and a second opinion for the tests: it shares the weights with
-`unipixel.model.tracker` and none of its code over time; position encodings are transformers' own.
+`unipixel.model.sam2.tracker` and none of its code over time; position encodings are transformers' own.
 
 Legend: T frames, K prompt vectors, S side of the square image, C hidden width, h side of the mask logits.
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionEmbeddingSine, get_1d_sine_pe
 
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2.tracker import MaskTracker
 
 IMAGES_AT_ONCE = 16
 

@@ -24,8 +24,9 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa import masks, native
-from evqa.jsonl import write_records
+from evqa import masks
+from evqa.files.jsonl import write_records
+from evqa.masks import native
 from evqa.schema import Prediction, Sample, Span, Track
 
 HEIGHT, WIDTH = 480, 854

@@ -31,18 +31,18 @@ import tyro
 
 from evqa import datasets, media, methods, models
 from evqa.metrics import frames as mask_metrics
-from unipixel import visits
+from unipixel.inference import mask_frames
+from unipixel.inference.video_segmentation import SegmentationRequest, segment_video, segment_videos
 from unipixel.model.config import DECODERS, UniPixelConfig
-from unipixel.model.drawn import ImageFeatures
-from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import mask_loss
-from unipixel.model.streaming import VideoPrompts, propagate
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.outputs import ImageFeatures
+from unipixel.model.sam2.streaming import VideoPrompts, propagate
+from unipixel.model.sam2.tracker import MaskTracker
 from unipixel.model.unipixel import UniPixel
-from unipixel.tracks import SegmentationRequest, segment_video, segment_videos
 
 if TYPE_CHECKING:
-    from unipixel.chat import UniPixelChat
+    from unipixel.inference.chat import UniPixelChat
 
 SAVINGS: dict[str, dict[str, Any]] = {
     "upstream: prompted on frame 0, every frame": {},
@@ -53,7 +53,7 @@ SAVINGS: dict[str, dict[str, Any]] = {
     "the same, prompted there": {"margin": 0.5, "prompt_frame": "evidence"},
 }
 
-NEAR = visits.MaskFramePolicy(prompt_frame="evidence", margin=0.5)
+NEAR = mask_frames.MaskFramePolicy(prompt_frame="evidence", margin=0.5)
 """Its frames are those in the predicted spans and half a second around them."""
 
 
@@ -116,7 +116,7 @@ def one_length(frames: int, objects: int, prompt_part: float, size: str, side: i
         media.write_video(path, (np.roll(ground, index, 1) for index in range(frames)), 30)
         video = media.probe_video(path)
         before = _peak_mb()
-        planned = visits.plan_mask_frames(video, prompt_frame=int(prompt_part * (frames - 1)))
+        planned = mask_frames.plan_mask_frames(video, prompt_frame=int(prompt_part * (frames - 1)))
         found = segment_video(tracker, SegmentationRequest(video, planned, torch.randn(objects, 2, tracker.hidden_dim)))
     masks = sum(len(track.masks) for track in found)
     print(f"{frames} frames, {objects} objects: peak {_peak_mb():.0f} MB ({before:.0f} before), {masks} masks")
@@ -156,7 +156,7 @@ def savings(data: str = "shapes-test", model: str = "tiny", limit: int = 40) -> 
     told: list[SegmentationRequest] = []
     samples = [sample for sample in datasets.load(data).samples if mask_metrics.gold_masks(sample)][:limit]
     note = lambda tracker, scenes: told.extend(scenes) or segment_videos(tracker, scenes)  # noqa: E731
-    with mock.patch("unipixel.chat.segment_videos", note):
+    with mock.patch("unipixel.inference.chat.segment_videos", note):
         predictions = [methods.METHODS["single-turn"](chat, sample) for sample in samples]
     assert len(told) == len(samples), "each reply of the model is drawn once"
     print(f"{model} on {len(samples)} samples of {data}")
@@ -164,7 +164,7 @@ def savings(data: str = "shapes-test", model: str = "tiny", limit: int = 40) -> 
     for name, setting in SAVINGS.items():
         means, seconds, visited = [], 0.0, 0
         for sample, prediction, (video, _, prompts) in zip(samples, predictions, told, strict=True):
-            policy = visits.MaskFramePolicy(
+            policy = mask_frames.MaskFramePolicy(
                 prompt_frame=setting.get("prompt_frame", "first"),
                 margin=setting.get("margin"),
                 fps=video.fps / setting["share"] if "share" in setting else None,

@@ -24,7 +24,8 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from evqa import media, video_file
+from evqa import media
+from evqa.media import decode
 
 MAX_DIFFERENCE = 4.0
 """Mean absolute difference of pixel values up to which a frame may be another conversion of the same picture."""
@@ -41,7 +42,7 @@ class Reader(NamedTuple):
 
 
 def _evqa(path: Path, indices: Sequence[int]) -> Sequence[np.ndarray]:
-    video_file.release_pictures()
+    decode.release_pictures()
     return list(media.load_frames(media.probe_video(path), indices))
 
 
@@ -110,16 +111,16 @@ def index(clips: Positional[tuple[Path, ...]], rounds: int = 5) -> None:
     print("| clip | frames | CPU s | bytes kept | bytes a frame |\n|---|---|---|---|---|")
     for clip in clips:
         seconds = [_cpu_of_index(clip) for _ in range(rounds)]
-        found = video_file.index_of(clip)
+        found = decode.index_of(clip)
         frames = len(found.ticks)
         middle = statistics.median(seconds)
         print(f"| {clip.name} | {frames} | {middle:.4f} | {found.nbytes} | {found.nbytes / frames:.1f} |")
 
 
 def _cpu_of_index(clip: Path) -> float:
-    video_file.release_pictures()
+    decode.release_pictures()
     before = time.process_time()
-    video_file.index_of(clip)
+    decode.index_of(clip)
     return time.process_time() - before
 
 

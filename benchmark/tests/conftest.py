@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import jsonl, masks, media, methods, models, pool, runner
+from evqa import masks, media, methods, models
 from evqa.datasets import Dataset
-from evqa.runner import PREDICTIONS
+from evqa.files import jsonl
+from evqa.runs import runner, thread_executor
+from evqa.runs.runner import PREDICTIONS
+from evqa.runs.shards import Selection, Shard
 from evqa.schema import Prediction, Sample
-from evqa.shards import Selection, Shard
 
 
 class Bench:
@@ -64,7 +66,7 @@ class Bench:
         work = methods.method("single-turn")
         selection = Selection(shard=shard)
         return runner.run(
-            pool.ThreadExecutor(model),
+            thread_executor.ThreadExecutor(model),
             work,
             "single-turn",
             data,

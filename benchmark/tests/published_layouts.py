@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import masks, media
-from evqa.dataset_rows import DATASETS
+from evqa.datasets.registry import DATASETS
 
 FRAMES = 6
 SIZE = (40, 60)

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from test_api_models import KEY, FaultServer, write_dataset
 
-from evqa import datasets, media, models, pool, runner
+from evqa import datasets, media, models
 from evqa.__main__ import main
 from evqa.methods import single_turn
-from evqa.models import body, prices, server_errors
+from evqa.models.api import body, prices, server_errors
 from evqa.models.base import Message, Model, ModelError, RunAborted
+from evqa.runs import runner, thread_executor
 from evqa.schema import Prediction
 
-openai_api = pytest.importorskip("evqa.models.openai_api")
-gemini_api = pytest.importorskip("evqa.models.gemini_api")
+openai_api = pytest.importorskip("evqa.models.openai_chat")
+gemini_api = pytest.importorskip("evqa.models.gemini_chat")
 
 QUESTION = (Message("user", ("Which one?",)),)
 PRICES: dict[str, Any] = {"price_in": 1000.0, "price_out": 1000.0}
@@ -359,7 +360,7 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
 def test_partial_text_of_an_error_is_kept_in_the_failed_record(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     server.plan(*[{"body": completion({"content": "The ans"}, "error")}] * 2)  # type: ignore[arg-type]
-    crew = pool.ThreadExecutor(compatible(server, tries=2))
+    crew = thread_executor.ThreadExecutor(compatible(server, tries=2))
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     record = runner.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
     assert (summary.done, record.status, record.answer) == (0, "failed", None)

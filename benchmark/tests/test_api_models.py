@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, masks, media, models, pipeline, pool, runner
+from evqa import datasets, masks, media, models
 from evqa.__main__ import main
-from evqa.hands import ExecutionOptions
+from evqa.files import jsonl
 from evqa.methods import single_turn
-from evqa.models import frames, structured
+from evqa.models import frame_policy, json_output
 from evqa.models.base import Message, Model, ModelError, RunAborted, VideoPart
+from evqa.runs import pipeline, runner, thread_executor
+from evqa.runs.options import ExecutionOptions
 from evqa.schema import Prediction, Sample
 
 pytest.importorskip("openai")
@@ -95,7 +97,7 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
 
 
 def run(model: Model, data: datasets.Dataset, folder: Path) -> runner.RunSummary:
-    return runner.run(pool.ThreadExecutor(model), single_turn, "single-turn", data, folder, progress=False)
+    return runner.run(thread_executor.ThreadExecutor(model), single_turn, "single-turn", data, folder, progress=False)
 
 
 def question(clip: Path, text: str = "Question number 0001?") -> tuple[Message, ...]:
@@ -132,13 +134,13 @@ def test_frames_are_sent_in_proportion_each_after_its_second(server: FaultServer
     pictures = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     assert len(pictures) == 3
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in pictures)
-    sent = frames.jpegs(clip, frames.FramePolicy(fps=1.0, max_frames=32, max_side=32), 90)
+    sent = frame_policy.jpegs(clip, frame_policy.FramePolicy(fps=1.0, max_frames=32, max_side=32), 90)
     assert [frame.data_url for frame in sent] == pictures
-    assert [picture.image.size for picture in frames.timed_frames(clip, policy(32))] == [(32, 16)] * 3
+    assert [picture.image.size for picture in frame_policy.timed_frames(clip, policy(32))] == [(32, 16)] * 3
 
 
-def policy(max_side: int) -> frames.FramePolicy:
-    return frames.FramePolicy(fps=1.0, max_frames=32, max_side=max_side)
+def policy(max_side: int) -> frame_policy.FramePolicy:
+    return frame_policy.FramePolicy(fps=1.0, max_frames=32, max_side=max_side)
 
 
 def test_each_model_has_its_own_token_and_temperature_rules(server: FaultServer, clip: Path) -> None:
@@ -224,14 +226,14 @@ def test_gemini_gets_a_small_video_itself_with_its_rate(server: FaultServer, cli
     assert video["videoMetadata"] == {"fps": 2.0}
     assert text == {"text": "Question number 0001?"}
     assert body["generationConfig"]["responseMimeType"] == "application/json"
-    assert body["generationConfig"]["responseJsonSchema"]["required"] == list(structured.NAMES.values())
+    assert body["generationConfig"]["responseJsonSchema"]["required"] == list(json_output.NAMES.values())
     assert (body["generationConfig"]["maxOutputTokens"], body["generationConfig"]["temperature"]) == (9218, 0.1)
 
 
 def test_gemini_gets_a_large_video_by_upload_once(
     server: FaultServer, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evqa.models.gemini_api.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("evqa.models.gemini_chat.POLL_SECONDS", 0.01)
     model = gemini(server.url, inline_bytes=100)
     server.plan("503", "ok", "ok", "ok")
     for _ in range(2):
@@ -659,7 +661,7 @@ def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer,
 
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     server.plan(*["meet"] * MEETING)
-    crew = pool.ThreadExecutor(compatible(server.url, concurrency=MEETING, timeout=90.0))
+    crew = thread_executor.ThreadExecutor(compatible(server.url, concurrency=MEETING, timeout=90.0))
     assert len({one.sample for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
@@ -707,9 +709,9 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
     (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
     model = models.build(str(tmp_path / "replies.json"))
-    assert pool.ThreadExecutor(model).size == 1
+    assert thread_executor.ThreadExecutor(model).size == 1
     with pytest.raises(ValueError, match="answers one question at a time"):
-        pool.ThreadExecutor(model, 4)
+        thread_executor.ThreadExecutor(model, 4)
 
 
 def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> None:
@@ -727,7 +729,7 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
     model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
-        list(pool.ThreadExecutor(model, 4).predict(samples, breaks))
+        list(thread_executor.ThreadExecutor(model, 4).predict(samples, breaks))
     raised.set()
     for thread in set(threading.enumerate()) - before:
         thread.join()

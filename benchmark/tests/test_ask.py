@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import colours, jsonl, masks, media, models, overlay
+from evqa import masks, media, models
 from evqa.__main__ import main
 from evqa.ask import AskResult, AskSettings, ask
-from evqa.captions import load_font, wrap
-from evqa.commands import COMMANDS
-from evqa.evidence_files import EvidenceDrawing
+from evqa.cli import COMMANDS
+from evqa.files import jsonl
 from evqa.models.base import Reply
 from evqa.models.options import ModelOptions
+from evqa.report import colours, overlay
+from evqa.report.captions import load_font, wrap
+from evqa.report.evidence_files import EvidenceDrawing
 from evqa.schema import Prediction, Span, Track
 
 REPLY = "Answer: B. Temporal Evidence: [[0.5, 1.5]]. Spatial Evidence: <|seg|>."

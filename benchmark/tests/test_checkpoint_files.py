@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evqa import checkpoint_files, models, zoo
-from evqa.checkpoint_files import TensorInfo
+from evqa import models
+from evqa.hub import checkpoint_files, checkpoints
+from evqa.hub.checkpoint_files import TensorInfo
 
 HTML = b"<!DOCTYPE html><html><title>404</title></html>"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n"
@@ -117,7 +118,7 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, index:
         checkpoint_files.read_weights(tmp_path)
     if "weight_map'" in reason:
         with pytest.raises(ValueError, match=reason):
-            zoo.missing_files(tmp_path)
+            checkpoints.missing_files(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
@@ -125,9 +126,9 @@ def test_a_folder_whose_weights_are_a_pickle_says_so(tmp_path: Path, name: str) 
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(ValueError, match=f"no model.safetensors; it has {name}, which is not read because .* pickle"):
-        zoo.locate_checkpoint(str(tmp_path))
+        checkpoints.locate_checkpoint(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert zoo.missing_files(tmp_path) == ["adapter_model.safetensors"]
+    assert checkpoints.missing_files(tmp_path) == ["adapter_model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +153,10 @@ def test_what_lies_beside_the_weights_is_checked(tmp_path: Path, name: str, cont
 def test_weights_that_broke_off_are_not_listed_as_there(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (tmp_path / "model.safetensors").write_bytes(packed(PLAIN))
-    assert zoo.find_checkpoint(str(tmp_path)) == tmp_path
+    assert checkpoints.find_checkpoint(str(tmp_path)) == tmp_path
     (tmp_path / "model.safetensors").write_bytes(packed(PLAIN)[:-1])
     with pytest.raises(ValueError, match="is no whole safetensors file"):
-        zoo.find_checkpoint(str(tmp_path))
+        checkpoints.find_checkpoint(str(tmp_path))
 
 
 def test_a_folder_with_two_sets_of_weights_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import jsonl, masks, media
+from evqa import masks, media
 from evqa.__main__ import main
-from evqa.commands import COMMANDS
+from evqa.cli import COMMANDS
+from evqa.files import jsonl
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 6.0

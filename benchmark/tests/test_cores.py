@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evqa import cores, doctor
+from evqa import doctor, threads
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_a_quota_of_either_version_is_read_with_all_that_stand_above(
         path = tmp_path / "root" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    assert cores.cgroup_cores(tmp_path / "own", tmp_path / "root") == expected
-    assert cores.cgroup_cores(tmp_path / "gone", tmp_path / "gone") is None
+    assert threads.cgroup_cores(tmp_path / "own", tmp_path / "root") == expected
+    assert threads.cgroup_cores(tmp_path / "gone", tmp_path / "gone") is None
 
 
 def run(code: str, **environment: str) -> str:
@@ -58,14 +58,14 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_the_variable_of_openmp_decides_where_it_is_set() -> None:
-    code = "from evqa import cores; print(cores.policy())"
+    code = "from evqa import threads; print(threads.policy())"
     assert run(code, OMP_NUM_THREADS="3") == "Threads(number=3, reason='OMP_NUM_THREADS=3')"
     assert "OMP_NUM_THREADS" not in run(code, OMP_NUM_THREADS="many")
 
 
 def test_one_core_of_affinity_is_one_thread() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from evqa import cores; print(cores.policy())"
+    code += "from evqa import threads; print(threads.policy())"
     found = run(code)
     assert found.startswith("Threads(number=1, ")
     assert (os.cpu_count() or 1) == 1 or "affinity allows 1" in found
@@ -74,14 +74,14 @@ def test_one_core_of_affinity_is_one_thread() -> None:
 def test_threads_wait_asleep_and_a_model_computes_with_as_many_as_the_policy_says(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     code = (
-        "import os; from evqa import cores, models\n"
+        "import os; from evqa import models, threads\n"
         "try: models.build('qwen3-vl-8b', checkpoint='/gone')\n"
         "except ValueError: pass\n"
-        "import torch; print(torch.get_num_threads() <= cores.MAX_THREADS, os.environ['OMP_WAIT_POLICY'],"
+        "import torch; print(torch.get_num_threads() <= threads.MAX_THREADS, os.environ['OMP_WAIT_POLICY'],"
         " os.environ['KMP_BLOCKTIME'], os.environ['GOMP_SPINCOUNT'])"
     )
     assert run(code, GOMP_SPINCOUNT="7") == "True PASSIVE 0 7"
-    code = "import torch; from evqa import cores\nfor given in (9, 1): torch.set_num_threads(given); cores.apply();"
+    code = "import torch; from evqa import threads\nfor given in (9, 1): torch.set_num_threads(given); threads.apply();"
     code += " print(torch.get_num_threads())"
     assert run(code, OMP_NUM_THREADS="2") == "2\n1", "what a caller has lowered is not raised"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from evqa import datasets
-from evqa.dataset_rows import DATASETS
-from evqa.jsonl import BadLine
+from evqa.datasets.registry import DATASETS
+from evqa.files.jsonl import BadLine
 from evqa.schema import Prediction
-from evqa.score import score_presets
+from evqa.scoring.engine import score_presets
 
 
 def line(name, **fields):

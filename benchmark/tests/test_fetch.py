@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import unpack
+from evqa.hub import archives
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -118,7 +118,7 @@ def fetched(address, folder, *names):
         "HF_HOME": str(folder / "hub"),
         "HF_HUB_DISABLE_XET": "1",
     }
-    command = [sys.executable, "-m", "evqa.fetch", *names]
+    command = [sys.executable, "-m", "evqa.hub.download", *names]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
@@ -137,7 +137,7 @@ def test_a_data_set_is_fetched_checked_and_unpacked_once(tmp_path, hub):
     assert not (folder / "gen_qa").exists()
     about = json.loads((folder / "source-st-evidence-instruct.json").read_text())
     assert (about["revision"], about["hub"]) == (COMMIT, "Salesforce/ST-Evidence-Instruct")
-    assert about["sha256"]["gen_mask/masks.tar.gz"] == unpack.sha256(folder / "gen_mask" / "masks.tar.gz")
+    assert about["sha256"]["gen_mask/masks.tar.gz"] == archives.sha256(folder / "gen_mask" / "masks.tar.gz")
     (folder / "gen_mask" / "masks" / "a.json").write_text("mine")
     assert fetched(address, tmp_path, "st-evidence-instruct").returncode == 0
     assert (folder / "gen_mask" / "masks" / "a.json").read_text() == "mine"
@@ -222,7 +222,7 @@ def test_archives_of_each_kind_unpack_beside_themselves(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(tar_of(**{"x/1.txt": b"one", "x/2.txt": b"two"}))
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
         file.writestr("y/3.txt", "three")
-    assert (unpack.unpack(tmp_path / "a.tar.gz"), unpack.unpack(tmp_path / "b.zip")) == (2, 1)
+    assert (archives.unpack(tmp_path / "a.tar.gz"), archives.unpack(tmp_path / "b.zip")) == (2, 1)
     assert [(tmp_path / name).read_text() for name in ("x/1.txt", "x/2.txt", "y/3.txt")] == ["one", "two", "three"]
 
 
@@ -252,7 +252,7 @@ def test_an_archive_that_leaves_its_folder_is_refused_as_a_whole(tmp_path, membe
         file.addfile(special("good.txt", tarfile.REGTYPE))
         file.addfile(member)
     with pytest.raises(ValueError, match=r"."):
-        unpack.unpack(folder / "a.tar")
+        archives.unpack(folder / "a.tar")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "data"]
 
 
@@ -263,7 +263,7 @@ def test_a_zip_that_leaves_its_folder_is_refused_as_a_whole(tmp_path):
         file.writestr("good.txt", "x")
         file.writestr("../out.txt", "x")
     with pytest.raises(ValueError, match="path leaves its folder"):
-        unpack.unpack(folder / "a.zip")
+        archives.unpack(folder / "a.zip")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "data"]
 
 
@@ -272,7 +272,7 @@ def test_a_zip_that_leaves_its_folder_is_refused_as_a_whole(tmp_path):
 def test_a_broken_archive_is_a_value_error(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="cannot be unpacked"):
-        unpack.unpack(tmp_path / name)
+        archives.unpack(tmp_path / name)
 
 
 def kept_as_it_is(count):
@@ -286,7 +286,7 @@ def test_one_wrong_byte_in_a_compressed_archive_is_found_before_anything_is_writ
     content[len(content) // 3] ^= 1
     (tmp_path / "a.tar.gz").write_bytes(content)
     with pytest.raises(ValueError, match="cannot be unpacked"):
-        unpack.unpack(tmp_path / "a.tar.gz")
+        archives.unpack(tmp_path / "a.tar.gz")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
@@ -295,7 +295,7 @@ def test_an_archive_that_breaks_off_between_two_files_is_not_taken_for_whole(tmp
     whole = gzip.decompress(tar_of(**{str(number): b"y" * 512 for number in range(9)}))
     (tmp_path / "a.tar").write_bytes(whole[: cut * 1024] + wrong)
     with pytest.raises(ValueError, match=r"cannot be unpacked.*breaks off after 3072 bytes"):
-        unpack.unpack(tmp_path / "a.tar")
+        archives.unpack(tmp_path / "a.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
@@ -309,4 +309,4 @@ def test_damage_that_is_found_while_unpacking_is_a_value_error(tmp_path):
     (tmp_path / "b.zip").write_bytes(content)
     for name in ("a.tar", "b.zip"):
         with pytest.raises(ValueError, match="cannot be unpacked"):
-            unpack.unpack(tmp_path / name)
+            archives.unpack(tmp_path / name)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import datasets, images, masks, media
-from evqa.tasks.st_evidence import read_gen, read_instruct
+from evqa import datasets, masks, media
+from evqa.datasets.formats.st_evidence import read_gen, read_instruct
+from evqa.media import images
 
 IMAGES = [np.full((32, 48, 3), 20 * number, dtype=np.uint8) for number in range(12)]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from evqa import datasets, methods, models, zoo
-from evqa.commands import COMMANDS
-from evqa.dataset_rows import DATASETS
+from evqa import datasets, methods, models
+from evqa.cli import COMMANDS
+from evqa.datasets.registry import DATASETS
+from evqa.hub import checkpoints
 from evqa.metrics.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +106,7 @@ def test_every_model_builds_or_names_what_it_lacks(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", models.MODELS)
 def test_a_model_with_a_checkpoint_has_it_in_the_zoo(name: str) -> None:
     checkpoint = models.MODELS[name].arguments.get("checkpoint")
-    assert checkpoint is None or checkpoint in zoo.CHECKPOINTS
+    assert checkpoint is None or checkpoint in checkpoints.CHECKPOINTS
 
 
 def test_every_method_says_what_it_does() -> None:

@@ -12,7 +12,7 @@ import pytest
 from published_layouts import mask, union
 
 from evqa import datasets, masks, media
-from evqa.tasks import prepare
+from evqa.datasets.formats import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import inputs, jsonl, masks, report, schema
+from evqa import masks, schema
 from evqa.__main__ import main
 from evqa.datasets import Dataset, load
-from evqa.evaluate import scores_of
-from evqa.jsonl import write_records
+from evqa.files import jsonl
+from evqa.files.jsonl import write_records
+from evqa.report import tables as report_tables
+from evqa.runs import prediction_files
 from evqa.schema import Prediction, Sample, Span, Track
-from evqa.scores import Scores
+from evqa.scoring.evaluate import scores_of
+from evqa.scoring.results import Scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 4
@@ -62,7 +65,7 @@ def line(name: str, **fields: object) -> str:
 
 
 def scored(path: Path, dataset: Dataset, preset: str = "strict") -> Scores:
-    (row,) = scores_of(inputs.open_predictions(path, dataset), dataset, [preset], "run")
+    (row,) = scores_of(prediction_files.open_predictions(path, dataset), dataset, [preset], "run")
     return row
 
 
@@ -84,7 +87,7 @@ def test_any_mix_of_run_lengths_and_images_scores_the_same(tmp_path, dataset):
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.json", "mine.txt"])
 def test_our_records_are_told_by_their_content_whatever_their_file_is_called(tmp_path, dataset, name):
     path = written(tmp_path, "", line("e0"), "  ", line("e1"), name=name)
-    found = inputs.open_predictions(path, dataset)
+    found = prediction_files.open_predictions(path, dataset)
     assert (found.form, found.num_records) == ("records", 2)
     assert scored(path, dataset).metrics["Acc"].mean == pytest.approx(2 / 3)
 
@@ -248,7 +251,7 @@ def test_a_line_of_fifty_megabytes_costs_only_itself(tmp_path, dataset):
 
 
 def test_a_line_that_is_too_long_costs_only_itself(tmp_path, dataset, monkeypatch):
-    monkeypatch.setattr(inputs, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(prediction_files, "MAX_LINE_BYTES", 200)
     monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 200)
     row = scored(written(tmp_path, line("e0"), "x" * 1000, line("e2")), dataset)
     assert [row.samples[name].status for name in IDS] == ["ok", "missing", "ok"]
@@ -367,9 +370,9 @@ def test_a_file_without_a_record_scores_nothing_and_says_so(tmp_path, dataset, c
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from evqa import inputs
+from evqa.runs import prediction_files
 from evqa.datasets import load
-found = inputs.predictions(Path(sys.argv[1]), load(sys.argv[2]))
+found = prediction_files.open_predictions(Path(sys.argv[1]), load(sys.argv[2]))
 print(found.num_records, found.unknown, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -503,10 +506,10 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
 
 def test_a_terminal_gets_a_drawn_table_with_the_same_cells():
     rows = [["a & b", "1.0"], ["[bold]c", "2.0"]]
-    drawn = report.table(["", "Acc"], rows, "rich")
+    drawn = report_tables.table(["", "Acc"], rows, "rich")
     assert "\x1b[" in drawn
     assert "[bold]c" in drawn
-    plain = report.table(["", "Acc"], rows)
+    plain = report_tables.table(["", "Acc"], rows)
     assert [text for text in plain.split() if text not in drawn] == []
 
 

@@ -18,14 +18,14 @@ def in_a_process(program: str) -> subprocess.CompletedProcess[str]:
 def test_an_interrupt_lets_the_body_end_though_nobody_reads_stderr() -> None:
     program = """
 import os, signal, sys
-from evqa.interrupts import ending_in_order
+from evqa.runs.interrupts import graceful_interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 reader, writer = os.pipe()
 os.close(reader)
 os.dup2(writer, 2)
 said = []
 try:
-    with ending_in_order(lambda: said.append("stopped")):
+    with graceful_interrupt(lambda: said.append("stopped")):
         os.kill(os.getpid(), signal.SIGINT)
         said.append("ended")
 except KeyboardInterrupt:
@@ -40,13 +40,13 @@ os._exit(0)
 def test_a_process_ends_at_once_where_threads_still_ask(name: str, code: int) -> None:
     program = f"""
 import os, threading, time
-from evqa.interrupts import leave
+from evqa.runs.interrupts import exit_now
 def ask():
     time.sleep(2)
     os._exit(0)
 threading.Thread(target=ask, name={name!r}).start()
 print("written")
-leave(130)
+exit_now(130)
 """
     done = in_a_process(program)
     assert (done.stdout, done.returncode) == ("written\n", code)
@@ -56,12 +56,12 @@ leave(130)
 def test_sigterm_is_a_first_interrupt_however_often_it_comes(is_ignored: bool) -> None:
     program = f"""
 import os, signal
-from evqa import interrupts
+from evqa.runs import interrupts
 signal.signal(signal.SIGINT, signal.SIG_IGN if {is_ignored} else signal.default_int_handler)
 interrupts.end_on_sigterm()
 said = []
 try:
-    with interrupts.ending_in_order(lambda: said.append("stopped")):
+    with interrupts.graceful_interrupt(lambda: said.append("stopped")):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         said.append("ended")
@@ -82,11 +82,11 @@ os._exit(0)
 def test_ctrl_c_after_sigterm_leaves_at_once() -> None:
     program = """
 import os, signal
-from evqa import interrupts
+from evqa.runs import interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 said = []
 try:
-    with interrupts.ending_in_order(lambda: said.append("stopped")):
+    with interrupts.graceful_interrupt(lambda: said.append("stopped")):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         said.append("ended")

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evqa import masks
-from evqa.legacy import score_file
-from evqa.legacy.original import read_segments
-from evqa.legacy.scores import OfficialFiles
 from evqa.metrics import METRICS
 from evqa.metrics.answer import reads_as_right
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare, gold_masks
 from evqa.metrics.presets import PRESETS
+from evqa.official import score_file
+from evqa.official.original import read_segments
+from evqa.official.scores import OfficialFiles
 from evqa.schema import Prediction, Sample, Span, Track
 
 LEGACY = PRESETS["st-evidence"].metrics

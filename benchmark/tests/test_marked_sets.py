@@ -8,7 +8,7 @@ import pytest
 from published_layouts import FRAMES, mask
 
 from evqa import datasets, masks, media
-from evqa.tasks import prepare
+from evqa.datasets.formats import prepare
 
 EVERY = tuple(range(FRAMES))
 

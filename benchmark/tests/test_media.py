@@ -11,8 +11,10 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from evqa import av1, buffers, containers, hevc, images, masks, media, sample_tables, video_file, video_index
-from evqa.methods.conversation import ChatSession
+from evqa import masks, media
+from evqa.media import av1, buffers, containers, hevc, images, sample_tables, video_index
+from evqa.media import decode as media_decode
+from evqa.methods.chat_session import ChatSession
 from evqa.schema import Sample
 
 MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "media"
@@ -84,7 +86,7 @@ def assert_exact(path, plans=(range(10_000),)):
     np.testing.assert_allclose(video.times, times, atol=1e-9)
     for number, plan in enumerate(plans):
         if number % 2 == 0:  # the decoder goes on from the first picture, which the index decoded
-            video_file.release_pictures()
+            media_decode.release_pictures()
             media.probe_video(path)
         wanted = sorted({index for index in plan if index < len(images)})
         found = dict(media.read_frames(video, wanted))
@@ -515,14 +517,14 @@ def test_some_pictures_are_left_out(tmp_path, monkeypatch, codec, options):
     path = tmp_path / "clip.mp4"
     encode(path, range(33), codec=codec, options=options)
     left_out = []
-    gives = video_file._Leaving.gives
+    gives = media_decode._Leaving.gives
 
     def noted(self, packet, *, is_target):
         is_given = gives(self, packet, is_target=is_target)
         left_out.append(not is_given or str(self._context.skip_frame).endswith("NONREF"))
         return is_given
 
-    monkeypatch.setattr(video_file._Leaving, "gives", noted)
+    monkeypatch.setattr(media_decode._Leaving, "gives", noted)
     media.load_frames(media.probe_video(path), [15])
     assert sum(left_out) >= 3
 
@@ -537,7 +539,7 @@ def test_headers_of_damaged_packets_tell_nothing():
 
 
 def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
-    video_file.release_pictures()
+    media_decode.release_pictures()
     for number in range(3):
         encode(tmp_path / f"{number}.mp4", range(30))
         size = video_index.index_of(tmp_path / f"{number}.mp4").nbytes
@@ -547,13 +549,13 @@ def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
 
 
 def test_a_video_is_opened_once_and_kept_frames_are_decoded_once(tmp_path, monkeypatch):
-    video_file.release_pictures()
+    media_decode.release_pictures()
     path = tmp_path / "clip.mp4"
     encode(path, range(40), options=B_FRAMES)
     opened, decoded = [], []
-    open_file, decode = containers._open, video_file._decoded
+    open_file, decode = containers._open, media_decode._decoded
     monkeypatch.setattr(containers, "_open", lambda path: opened.append(path) or open_file(path))
-    monkeypatch.setattr(video_file, "_decoded", lambda *args: decoded.append(args[2]) or decode(*args))
+    monkeypatch.setattr(media_decode, "_decoded", lambda *args: decoded.append(args[2]) or decode(*args))
     first = media.load_frames(media.probe_video(path), [3, 9, 20], keep=True)
     groups = len(decoded)
     np.testing.assert_array_equal(media.load_frames(media.probe_video(path), [20, 9, 3], keep=True), first[::-1])
@@ -568,9 +570,9 @@ def test_the_first_picture_is_decoded_once(tmp_path, monkeypatch, codec, suffix)
     path = tmp_path / f"clip{suffix}"
     encode(path, range(6), codec=codec)
     _, images = decode_all(path)
-    video_file.release_pictures()
+    media_decode.release_pictures()
     video = media.probe_video(path)
-    monkeypatch.setattr(video_file, "_packets_from", None)  # it would seek, and decode from the keyframe again
+    monkeypatch.setattr(media_decode, "_packets_from", None)  # it would seek, and decode from the keyframe again
     np.testing.assert_array_equal(media.load_frames(video, range(6)), images)
     monkeypatch.undo()
     np.testing.assert_array_equal(media.load_frames(video, range(6)), images)  # the decoder is elsewhere by now
@@ -594,20 +596,20 @@ def test_memory_of_released_arrays_is_used_again():
 
 
 def test_kept_frames_are_bounded_and_a_long_scan_keeps_its_first(tmp_path, monkeypatch):
-    video_file.release_pictures()
+    media_decode.release_pictures()
     for name in ("a.mp4", "b.mp4"):
         encode(tmp_path / name, range(20))
     video = media.probe_video(tmp_path / "a.mp4")
     list(media.read_frames(video, [0], keep=True))
-    size = video_file._pictures._bytes
-    monkeypatch.setattr(video_file, "MAX_BYTES", 5 * size)
+    size = media_decode._pictures._bytes
+    monkeypatch.setattr(media_decode, "MAX_BYTES", 5 * size)
     images = media.load_frames(video, range(20), keep=True)
     index = video_index.index_of(video.path)
-    assert list(video_file._pictures.get(index, range(20))) == [0, 1, 2, 3, 4]
+    assert list(media_decode._pictures.get(index, range(20))) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(media.load_frames(video, range(20), keep=True), images)
     list(media.read_frames(media.probe_video(tmp_path / "b.mp4"), [7], keep=True))
-    assert video_file._pictures._bytes == size, "another video takes the place of the one used longest ago"
-    video_file.release_pictures()
+    assert media_decode._pictures._bytes == size, "another video takes the place of the one used longest ago"
+    media_decode.release_pictures()
 
 
 def test_a_child_process_shares_no_open_file(tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import masks, media, methods, models, zoo
+from evqa import masks, media, methods, models
+from evqa.hub import checkpoints
 from evqa.models.base import Message, ModelError, VideoPart
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import RLE, Sample, Span
@@ -151,7 +152,7 @@ def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     row = models.model_spec(str(tmp_path))
     assert row.arguments["checkpoint"] == str(tmp_path)
-    assert (row.adapter, row.dialect) == ("unipixel.chat:UniPixelChat", "trained")
+    assert (row.adapter, row.dialect) == ("unipixel.inference.chat:UniPixelChat", "trained")
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     assert models.model_spec(str(tmp_path)).adapter == "evqa.models.hf_chat:HFChat"
     (tmp_path / "config.json").unlink()
@@ -172,7 +173,7 @@ def test_a_checkpoint_that_is_not_here_is_named_with_what_fetches_it(
 ) -> None:
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
     with pytest.raises(ValueError, match=r"not on this machine; fetch it: bash scripts/download\.sh unipixel-3b"):
-        zoo.locate_checkpoint("unipixel-3b")
+        checkpoints.locate_checkpoint("unipixel-3b")
 
 
 def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,16 +185,16 @@ def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, mo
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "one.safetensors").touch()
     with pytest.raises(ValueError, match=r"has no two\.safetensors; fetch it"):
-        zoo.locate_checkpoint("st-evidence-3b")
+        checkpoints.locate_checkpoint("st-evidence-3b")
     (folder / "two.safetensors").touch()
-    assert zoo.locate_checkpoint("st-evidence-3b") == folder
+    assert checkpoints.locate_checkpoint("st-evidence-3b") == folder
 
 
 def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../outside.safetensors"}}')
     with pytest.raises(ValueError, match="is no safetensors file of its folder"):
-        zoo.locate_checkpoint(str(tmp_path))
+        checkpoints.locate_checkpoint(str(tmp_path))
 
 
 def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
         "EVQA_ZOO": str(tmp_path),
         "HF_ENDPOINT": "http://127.0.0.1:9",
     }
-    command = [sys.executable, "-m", "evqa.fetch", "unipixel-3b"]
+    command = [sys.executable, "-m", "evqa.hub.download", "unipixel-3b"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
@@ -211,7 +212,7 @@ def test_a_download_without_network_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_note_of_a_checkpoint_comes_from_its_row_or_its_config(tmp_path: Path) -> None:
-    assert "shapes" in zoo.checkpoint_note("tiny")
-    assert zoo.checkpoint_note("unipixel-3b") == ""
+    assert "shapes" in checkpoints.checkpoint_note("tiny")
+    assert checkpoints.checkpoint_note("unipixel-3b") == ""
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl", "note": "shapes only"}')
-    assert zoo.checkpoint_note(str(tmp_path)) == "shapes only"
+    assert checkpoints.checkpoint_note(str(tmp_path)) == "shapes only"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evqa import baselines, compare, masks, report
+from evqa import masks
 from evqa.__main__ import main
 from evqa.datasets import Dataset, load
-from evqa.jsonl import write_records
+from evqa.files.jsonl import write_records
 from evqa.metrics import METRICS, boxes, grounded_qa, joint, preference, ranked, sequence, temporal, trivial
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare as compare_frames
@@ -23,9 +23,11 @@ from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.objects import object_scores as scores_of_objects
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.spatial import FrameScore, MaskScores
+from evqa.report import compare, tables
 from evqa.schema import Box, Prediction, Sample, Span, Track
-from evqa.score import score_presets
-from evqa.scores import read_scores
+from evqa.scoring import baselines
+from evqa.scoring.engine import score_presets
+from evqa.scoring.results import read_scores
 
 
 def spans(*pairs: tuple[float, float]) -> tuple[Span, ...]:
@@ -444,9 +446,9 @@ def test_a_published_preset_shows_its_own_columns_and_what_it_leaves_out():
     assert strict.metrics["mIoU"].mean == pytest.approx(0.375)
     assert theirs.metrics["mIoU"].mean == pytest.approx(0.5)
     assert (theirs.metrics["mIoU"].n_total, theirs.metrics["mIoU"].n_missing) == (4, 1)
-    text = report.report([theirs])
+    text = tables.report([theirs])
     assert text.startswith("preset nextgqa: NExT-GQA")
-    assert report.main_table([theirs]).split()[:4] == ["Acc@GQA", "Acc@QA", "mIoP", "IoP@0.3"]
-    row = next(line for line in report.means_table(theirs).splitlines() if line.startswith("mIoU"))
+    assert tables.main_table([theirs]).split()[:4] == ["Acc@GQA", "Acc@QA", "mIoP", "IoP@0.3"]
+    row = next(line for line in tables.means_table(theirs).splitlines() if line.startswith("mIoU"))
     assert row.split()[-5:] == ["4", "3", "1", "0", "0"]
     assert "n_unparsed" in text

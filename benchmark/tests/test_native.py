@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from evqa import masks, native
+from evqa import masks
+from evqa.masks import native
+from evqa.masks.native import BadRunsError, BoundaryCounts, RunLengths
 from evqa.metrics import boundary, spatial
-from evqa.native import BadRunsError, BoundaryCounts, RunLengths
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLE = ROOT.parent / "shared" / "oracles" / "davis_osvos"
@@ -190,7 +191,8 @@ def test_masks_of_a_network_count_the_same_in_all_forms():
 
 SCRIPT = """
 import json, numpy as np
-from evqa import native, masks
+from evqa import masks
+from evqa.masks import native
 from evqa.metrics import boundary
 rng = np.random.default_rng(0)
 pairs = [(np.roll(mask, 3, 0), mask) for mask in (rng.random((5, 60, 80)) < 0.02)]
@@ -232,6 +234,6 @@ def test_setup_builds_it_and_without_a_compiler_or_by_choice_the_counts_are_the_
 @pytest.mark.parametrize("content", [b"", b"no library"])
 def test_a_library_that_cannot_be_loaded_is_left_out(tmp_path: Path, content: bytes):
     shutil.copytree(ROOT / "benchmark/evqa", tmp_path / "evqa", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    (tmp_path / "evqa" / "_native.abi3.so").write_bytes(content)
+    (tmp_path / "evqa" / "masks" / "_native.abi3.so").write_bytes(content)
     state, counts = counted({**os.environ, "PYTHONPATH": str(tmp_path)}, tmp_path)
     assert (state, len(counts)) == ("cannot be loaded", 5)

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, media, methods, models, pool, runner, zoo
+from evqa import datasets, media, methods, models
+from evqa.files import jsonl
+from evqa.hub import checkpoints as hub_checkpoints
 from evqa.methods import single_turn
 from evqa.models.base import ImagePart, Message, ModelError, VideoPart
 from evqa.models.batching import Batcher
+from evqa.runs import runner, thread_executor
 from evqa.schema import Prediction, Sample, Span
 
 torch = pytest.importorskip("torch")
@@ -324,7 +327,7 @@ def add_video_processor(folder: Path, placeholder: str) -> None:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
     from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 
-    kind = zoo.model_type(str(folder))
+    kind = hub_checkpoints.model_type(str(folder))
     images = transformers.AutoImageProcessor.from_pretrained(folder)
     words = transformers.AutoTokenizer.from_pretrained(folder)
     words.chat_template = words.chat_template.replace("VIDEO", placeholder)
@@ -397,7 +400,7 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = pool.ThreadExecutor(model)
+    crew = thread_executor.ThreadExecutor(model)
     assert crew.size == 8
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
@@ -578,7 +581,7 @@ def test_code_of_a_checkpoint_does_not_run_unasked_nor_at_an_unknown_commit(draw
     with pytest.raises(ValueError, match="does not say of which commit"):
         models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
     with pytest.raises(ValueError, match="name the commit that you have read"):
-        zoo.download_checkpoint("sa2va-qwen2.5-vl-7b")
+        hub_checkpoints.download_checkpoint("sa2va-qwen2.5-vl-7b")
 
 
 def test_a_package_that_the_code_of_a_checkpoint_needs_is_named(drawing: Path) -> None:

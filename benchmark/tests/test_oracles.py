@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from evqa import masks
-from evqa.legacy import score_file, tubes
-from evqa.legacy.pairs import parse_vote
-from evqa.legacy.scores import FileScores, OfficialFiles
 from evqa.metrics import boundary, boxes, grounded_qa, preference, sequence, spatial, temporal
+from evqa.official import score_file, spatio_temporal
+from evqa.official.preference import parse_vote
+from evqa.official.scores import FileScores, OfficialFiles
 from evqa.schema import RLE, Span
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
@@ -371,15 +371,15 @@ def test_boxes_of_video_zero_bench_and_v_star():
         assert boxes.union_iou(row["pred"], row["gt"]) == pytest.approx(row["viou"], abs=1e-12)
     for row in fixture_rows("vstar_spatial"):
         gold = [(str(box["timestamp"]), (box["xmin"], box["ymin"], box["xmax"], box["ymax"])) for box in row["gt"]]
-        values = tubes.box_ious(row["pred"], gold)
+        values = spatio_temporal.box_ious(row["pred"], gold)
         assert boxes.mean_over_gold(values) == pytest.approx(row["mIoU"], abs=1e-12)
-        shares = [boxes.share_reaching(values, threshold) for threshold in tubes.BOX_THRESHOLDS]
+        shares = [boxes.share_reaching(values, threshold) for threshold in spatio_temporal.BOX_THRESHOLDS]
         assert shares == pytest.approx(row["ap@[.1,.3,.5,.7,.9]"], abs=1e-12)
 
 
 def test_times_and_summaries_of_v_star():
     for row in fixture_rows("vstar_temporal_iou"):
-        assert tubes.time_iou(row["pred"], Span(*row["gt"])) == pytest.approx(row["iou"], abs=1e-12)
+        assert spatio_temporal.time_iou(row["pred"], Span(*row["gt"])) == pytest.approx(row["iou"], abs=1e-12)
     for row in fixture_rows("vstar_am_lgm"):
         for chain in "12":
             parts = (row["acc"], row[f"mtIoU{chain}"], row[f"mvIoU{chain}"])
@@ -389,10 +389,10 @@ def test_times_and_summaries_of_v_star():
 
 def test_replies_of_video_zero_bench():
     for row in fixture_rows("videozerobench_parse_windows"):
-        windows = tubes.zero_bench_windows(row["text"])
+        windows = spatio_temporal.zero_bench_windows(row["text"])
         assert windows == (None if row["windows"] is None else spans(row["windows"])), row
     for row in fixture_rows("videozerobench_is_correct"):
-        assert tubes.is_zero_bench_correct(row["gt"], row["pred"]) == row["correct"], row
+        assert spatio_temporal.is_zero_bench_correct(row["gt"], row["pred"]) == row["correct"], row
 
 
 def test_mean_recall_and_decay_of_davis():

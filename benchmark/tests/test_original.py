@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from evqa import inputs, masks
+from evqa import masks
 from evqa.__main__ import main
 from evqa.datasets import Dataset
-from evqa.evaluate import scores_of
-from evqa.export import export
-from evqa.jsonl import write_records
+from evqa.files.jsonl import write_records
+from evqa.runs import prediction_files
 from evqa.schema import RLE, Prediction, Sample, Span, Track
+from evqa.scoring.evaluate import scores_of
+from evqa.scoring.export import export
 
 SIZE = (24, 32)
 NUM_FRAMES = 6
@@ -226,7 +227,7 @@ def response(answer="A", segments=(), **more):
 
 
 def scored(file, dataset, masks_in=None, preset="st-evidence"):
-    found = inputs.open_predictions(file, dataset, masks_in)
+    found = prediction_files.open_predictions(file, dataset, masks_in)
     (row,) = scores_of(found, dataset, [preset], "run")
     return row
 
@@ -379,7 +380,7 @@ def test_a_file_that_is_no_object_is_refused_with_what_was_expected(tmp_path, da
     file = tmp_path / "other.json"
     file.write_text(content)
     with pytest.raises(ValueError, match="expected our records, one a line, or a JSON object of entries"):
-        inputs.open_predictions(file, dataset)
+        prediction_files.open_predictions(file, dataset)
 
 
 def test_a_damaged_mask_is_named_and_costs_only_the_masks_of_its_entry(tmp_path, dataset):
@@ -411,7 +412,7 @@ def test_a_folder_of_masks_can_be_named(tmp_path, dataset):
     assert scored(file, dataset).samples["e0"].values["J"] == 0
     assert scored(file, dataset, tmp_path / "elsewhere").samples["e0"].values["J"] == 1
     with pytest.raises(ValueError, match="is no folder: leave it out"):
-        inputs.open_predictions(file, dataset, tmp_path / "nowhere")
+        prediction_files.open_predictions(file, dataset, tmp_path / "nowhere")
 
 
 # Multiple choice
@@ -461,7 +462,7 @@ CHOICES = [
 def test_a_multiple_choice_file_is_told_from_its_keys_and_name(tmp_path, stem, entry, chosen, problems):
     file = write_gen(tmp_path, {"e0": entry}, stem)
     dataset = choice_dataset(tmp_path)
-    found = inputs.open_predictions(file, dataset)
+    found = prediction_files.open_predictions(file, dataset)
     assert found.form == "original-mcq"
     prediction = found.get(dataset.samples[0])
     assert (prediction.answer, prediction.time_choice, prediction.mask_choice) == chosen
@@ -474,7 +475,9 @@ def test_choices_survive_the_way_out_and_in(tmp_path):
     dataset = choice_dataset(tmp_path)
     prediction = Prediction(sample="e0", status="ok", answer=1, time_choice=0, mask_choice=None)
     write_records(tmp_path / "mine.jsonl", [prediction])
-    done = export(inputs.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine_all")
+    done = export(
+        prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine_all"
+    )
     assert json.loads(done.path.read_text()) == {
         "e0": {
             "answer": "B",
@@ -485,7 +488,7 @@ def test_choices_survive_the_way_out_and_in(tmp_path):
             "gt_evidence_s": "D",
         }
     }
-    assert inputs.open_predictions(done.path, dataset).get(dataset.samples[0]) == prediction
+    assert prediction_files.open_predictions(done.path, dataset).get(dataset.samples[0]) == prediction
 
 
 def test_choices_are_scored_in_our_convention_and_in_the_original_s(tmp_path, capsys):
@@ -549,7 +552,7 @@ EXPORTED = [
 
 def test_an_exported_run_gets_the_preset_s_numbers_from_the_original_s_evaluator(tmp_path, dataset):
     write_records(tmp_path / "mine.jsonl", EXPORTED)
-    found = inputs.open_predictions(tmp_path / "mine.jsonl", dataset)
+    found = prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset)
     done = export(found, dataset, tmp_path / "out", "mine")
     assert (done.entries, done.with_masks, done.unwritable) == (4, 3, ())
     row = scored(tmp_path / "mine.jsonl", dataset)
@@ -627,7 +630,9 @@ def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_
     broken = Track(masks={1: RLE(size=SIZE, counts="x?")})
     damaged = Prediction(sample="e1", status="ok", answer=1, tracks=(broken,))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
-    done = export(inputs.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine")
+    done = export(
+        prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine"
+    )
     assert (done.entries, done.with_masks) == (2, 1)
     assert done.unwritable[0].startswith("e1: ")
     assert not (tmp_path / "out" / "mine" / "e1").exists()
@@ -642,7 +647,7 @@ def test_masks_that_fail_before_the_first_file_are_named_and_the_rest_is_exporte
     damaged = Prediction(sample="e1", status="ok", answer=1, tracks=tuple(sizes))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
     data = dataclasses.replace(dataset, samples=samples)
-    done = export(inputs.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    done = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
     assert (done.entries, [name[:4] for name in done.unwritable]) == (2, ["e1: "])
 
 
@@ -664,7 +669,7 @@ def test_an_export_overwrites_nothing(tmp_path, dataset):
     write_records(tmp_path / "mine.jsonl", EXPORTED)
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="is there already"):
-        export(inputs.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine")
+        export(prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -781,7 +786,7 @@ def test_an_export_without_the_videos_has_as_many_masks_as_the_data_set_says(tmp
     absent = {"video": tmp_path / "absent.mp4", "num_frames": num_frames}
     data = dataclasses.replace(dataset, samples=tuple(s.model_copy(update=absent) for s in dataset.samples))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0].model_copy(update={"num_frames": 10**6})])
-    done = export(inputs.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    done = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
     files = list((tmp_path / "out").rglob("*.png"))
     assert len(files) == (num_frames or 0)
     assert [reason.startswith("e0: the number of frames of") for reason in done.unwritable] == [True] * (not num_frames)

@@ -18,9 +18,9 @@ from published_layouts import write_table
 from tyro.conf import FlagCreatePairsOff
 
 from evqa import datasets, media, models
-from evqa.commands import COMMANDS
-from evqa.legacy.scripts import SCRIPTS as TRANSLATED
-from evqa.legacy.scripts import ScriptCommand, translate
+from evqa.cli import COMMANDS
+from evqa.official.scripts import SCRIPTS as TRANSLATED
+from evqa.official.scripts import ScriptCommand, translate
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (

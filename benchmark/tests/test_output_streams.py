@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evqa.output_streams import SIGPIPE_CODE, checked_output_streams
+from evqa.files.output_streams import SIGPIPE_CODE, checked_output_streams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ COMMANDS = [
     ["-m", "evqa", "list", "metrics"],
     ["-m", "evqa", "schema", "prediction"],
     ["-m", "evqa", "nonsense"],
-    ["-m", "evqa.fetch", "--help"],
+    ["-m", "evqa.hub.download", "--help"],
     ["-m", "unipixel.quickstart", "--help"],
     [str(ROOT / "data" / "lisa" / "prepare.py"), "--help"],
 ]
@@ -42,7 +42,9 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(command: list[str]) ->
     _, error = process.communicate()
     assert b"Traceback" not in error
     assert b"BrokenPipeError" not in error
-    ignored = [0] if "-m" not in command or "evqa.fetch" in command else []  # argparse ignores what its help meets
+    ignored = (
+        [0] if "-m" not in command or "evqa.hub.download" in command else []
+    )  # argparse ignores what its help meets
     assert process.returncode in ([2] if is_silent else [SIGPIPE_CODE, *ignored])
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evqa import masks, native, png
+from evqa import masks
+from evqa.masks import native, png
 from evqa.metrics import boundary
 
 LABELS = (np.arange(23 * 31).reshape(23, 31) // 40 % 5).astype(np.uint8)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evqa import baselines, masks, processes
+from evqa import masks
 from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Span, Track
-from evqa.score import score_presets
+from evqa.scoring import baselines, parallel
+from evqa.scoring.engine import score_presets
 
 PRESETS = ["strict", "st-evidence"]
 
@@ -86,23 +87,23 @@ def test_trivial_baselines_do_not_depend_on_the_number_of_processes(dataset: Dat
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_items(workers: int):
-    assert list(processes.ordered_map(abs, range(-40, 0), workers)) == [(number, -number) for number in range(-40, 0)]
+    assert list(parallel.ordered_map(abs, range(-40, 0), workers)) == [(number, -number) for number in range(-40, 0)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_in_a_process_is_raised_here(workers: int):
     with pytest.raises(ValueError, match="negative values"):
-        list(processes.ordered_map(math.factorial, [1, -1, 2], workers))
+        list(parallel.ordered_map(math.factorial, [1, -1, 2], workers))
 
 
 def test_a_process_that_is_killed_is_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match="use fewer workers"):
-        list(processes.ordered_map(os._exit, range(3, 50), 2))
+        list(parallel.ordered_map(os._exit, range(3, 50), 2))
 
 
 def test_a_number_of_workers_below_one_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        list(processes.ordered_map(abs, [1], 0))
+        list(parallel.ordered_map(abs, [1], 0))
 
 
 def test_items_are_taken_as_they_are_needed():
@@ -113,9 +114,9 @@ def test_items_are_taken_as_they_are_needed():
             taken.append(number)
             yield number
 
-    results = processes.ordered_map(abs, items(), 2)
+    results = parallel.ordered_map(abs, items(), 2)
     assert next(results) == (0, 0)
-    assert len(taken) <= 2 * processes.WAITING
+    assert len(taken) <= 2 * parallel.WAITING
     results.close()
 
 
@@ -125,7 +126,7 @@ from pathlib import Path
 from evqa.datasets import Dataset
 from evqa.schema import (Prediction, Sample, Track)
 from evqa import masks
-from evqa.score import score_presets
+from evqa.scoring.engine import score_presets
 sys.path.insert(0, {tests!r})
 from test_processes import disc
 coded = [masks.encode(disc(place, (480, 854))) for place in range(40)]
@@ -157,4 +158,4 @@ def test_memory_does_not_grow_with_the_number_of_predictions():
 
 
 def test_partial_functions_are_handed_over():
-    assert [result for _, result in processes.ordered_map(partial(pow, 2), [3, 4], 2)] == [8, 16]
+    assert [result for _, result in parallel.ordered_map(partial(pow, 2), [3, 4], 2)] == [8, 16]

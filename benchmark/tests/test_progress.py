@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from evqa import masks
-from evqa.progress import Progress, live_values
+from evqa.runs.progress import Progress, live_values
 from evqa.schema import AnswerField, Prediction, Sample, Span, Track, Turn
 
 SIZE = (32, 48)

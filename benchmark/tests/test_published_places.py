@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from published_layouts import FRAMES, write_frames, write_json, write_table
 
-from evqa import datasets, links, masks, media
+from evqa import datasets, masks, media
 from evqa.__main__ import main
-from evqa.dataset_rows import DATASETS
-from evqa.tasks import prepare, script
+from evqa.datasets.formats import prepare
+from evqa.datasets.formats import prepare as formats_prepare
+from evqa.datasets.registry import DATASETS
+from evqa.files import links
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +52,7 @@ def write_published(root):
 def prepare_script(name, *arguments):
     """`python data/NAME/prepare.py`, as a call."""
     folder = ROOT / "data" / name.replace("-", "_")
-    return script.run("About.", [name], folder, list(arguments))
+    return formats_prepare.run("About.", [name], folder, list(arguments))
 
 
 @pytest.mark.parametrize("name", published.WRITERS)

@@ -20,11 +20,12 @@ from published_layouts import (
     write_vicas,
 )
 
-from evqa import datasets, links, masks, media
-from evqa.tasks import prepare
-from evqa.tasks.evidence_masks import read_tracks
-from evqa.tasks.st_evidence import read_gen, read_instruct
-from evqa.tasks.st_evidence_mcq import read_mcq
+from evqa import datasets, masks, media
+from evqa.datasets.formats import prepare
+from evqa.datasets.formats.evidence_masks import read_tracks
+from evqa.datasets.formats.st_evidence import read_gen, read_instruct
+from evqa.datasets.formats.st_evidence_mcq import read_mcq
+from evqa.files import links
 
 CORNERS = square(0, 0, 4)
 FLAT = [side for corner in CORNERS for side in corner]

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from evqa import choices, literals, prompts, replies
+from evqa import prompts
+from evqa.parsing import choices, literals, replies
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 JSON_ASKS = ("answer", "spans", "expressions")

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from evqa import replies
 from evqa.__main__ import main
-from evqa.jsonl import read_records, write_json, write_records
+from evqa.files.jsonl import read_records, write_json, write_records
+from evqa.parsing import replies
+from evqa.parsing.verdicts import parse_verdict
 from evqa.schema import Prediction, Run, Sample, Span, Turn
-from evqa.verdicts import parse_verdict
 
 FIVE = ("red ball", "blue ball", "a man running", "two dogs", "nothing")
 

@@ -7,8 +7,8 @@ import reply_corpus as corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evqa import announcements, choices, replies, spans
-from evqa.reply_rules import Guard
+from evqa.parsing import announcements, choices, replies, spans
+from evqa.parsing.reply_rules import Guard
 
 ANSWER_CASES = [(options, text, expected) for _, options, text, expected in corpus.ANSWERS] + corpus.MORE_ANSWERS
 SPAN_CASES = [(text, expected) for _, text, expected in corpus.SPANS] + corpus.MORE_SPANS

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from evqa.models.retry import TemporaryError
+from evqa.models.api.retry import TemporaryError
 
-openai_api = pytest.importorskip("evqa.models.openai_api")
-gemini_api = pytest.importorskip("evqa.models.gemini_api")
+openai_api = pytest.importorskip("evqa.models.openai_chat")
+gemini_api = pytest.importorskip("evqa.models.gemini_chat")
 
 SAFE = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
 

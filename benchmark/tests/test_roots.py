@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from evqa import datasets, fetch, models, roots, suggestions, zoo
+from evqa import datasets, models, suggestions
 from evqa.__main__ import main
+from evqa.files import roots
+from evqa.hub import checkpoints, download
 from evqa.methods import method
 from evqa.metrics.presets import preset
 
@@ -51,7 +53,10 @@ def evqa(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 def test_an_editable_install_works_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "user").mkdir()
-    program = "from evqa import zoo, roots; print(zoo.locate_checkpoint('tiny')); print(roots.outputs('x').resolve())"
+    program = (
+        "from evqa.hub import checkpoints; from evqa.files import roots\n"
+        "print(checkpoints.locate_checkpoint('tiny')); print(roots.outputs('x').resolve())"
+    )
     done = python(tmp_path, program, XDG_DATA_HOME=str(tmp_path / "user"))
     assert done.stdout.split() == [str(ROOT / "model_zoo" / "tiny"), str(tmp_path / "outputs" / "x")], done.stderr
 
@@ -92,11 +97,11 @@ def test_without_a_clone_new_files_go_to_the_users_folder_and_no_script_is_advis
     site.mkdir()
     (site / "evqa").symlink_to(ROOT / "benchmark" / "evqa")
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n"
-    program += "from evqa import roots; roots.__file__ = sys.path[0] + '/evqa/roots.py'\n"
+    program += "from evqa.files import roots; roots.__file__ = sys.path[0] + '/evqa/roots.py'\n"
     program += "roots.clone = lambda: None\n"
     program += "print(roots.writable(roots.MODELS)); print(roots.download_command('a b'))"
     done = python(tmp_path, program, XDG_DATA_HOME=str(tmp_path / "share"))
-    assert done.stdout.splitlines() == [str(tmp_path / "share/evqa/model_zoo"), "python -m evqa.fetch 'a b'"]
+    assert done.stdout.splitlines() == [str(tmp_path / "share/evqa/model_zoo"), "python -m evqa.hub.download 'a b'"]
 
 
 def test_a_folder_that_takes_no_files_gets_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,17 +143,17 @@ def test_paths_are_checked_before_torch_is_imported(
 
 
 def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
-    ours = cached(tmp_path, "PolyU-ChenLab/UniPixel-3B", zoo.MODEL_TYPE)
-    other = cached(tmp_path, "someone/Fine-Tuned-3B", zoo.MODEL_TYPE)
+    ours = cached(tmp_path, "PolyU-ChenLab/UniPixel-3B", checkpoints.MODEL_TYPE)
+    other = cached(tmp_path, "someone/Fine-Tuned-3B", checkpoints.MODEL_TYPE)
     general = cached(tmp_path, "someone/General", "qwen2_5_vl")
     half = cached(tmp_path, "Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", weights=False)
     program = (
-        "from evqa import models, zoo\n"
+        "from evqa import models; from evqa.hub import checkpoints\n"
         "for name in ('PolyU-ChenLab/UniPixel-3B', 'polyu-chenlab/unipixel-3b', 'unipixel-3b', 'someone/Fine-Tuned-3B',"
         " 'someone/General'):\n"
-        "    row = models.row(name)\n"
-        "    folder = zoo.locate_checkpoint(row.arguments['checkpoint'])\n"
-        "    print(row.adapter, row.method, folder, zoo.revision(folder))\n"
+        "    row = models.model_spec(name)\n"
+        "    folder = checkpoints.locate_checkpoint(row.arguments['checkpoint'])\n"
+        "    print(row.adapter, row.method, folder, checkpoints.installed_revision(folder))\n"
         "for name in ('Qwen/Qwen3-VL-4B-Instruct', 'nobody/Nothing-1B'):\n"
         "    try: models.build(name)\n"
         "    except ValueError as error: print(error)\n"
@@ -156,7 +161,7 @@ def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
     done = python(tmp_path, program, HF_HOME=str(tmp_path))
     lines = done.stdout.splitlines()
     assert len(lines) == 7, done.stderr
-    chat, hf = "unipixel.chat:UniPixelChat", "evqa.models.hf_chat:HFChat"
+    chat, hf = "unipixel.inference.chat:UniPixelChat", "evqa.models.hf_chat:HFChat"
     assert lines[0] == f"{chat} grounded-turns {ours} {COMMIT}"
     assert lines[2] == lines[0], "the name of a row is found in the cache too"
     assert lines[3] == f"{chat} single-turn {other} {COMMIT}"
@@ -167,15 +172,17 @@ def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
     assert lines[6].endswith("hf download nobody/Nothing-1B")
 
 
-@pytest.mark.parametrize("name", [row.hub for row in zoo.CHECKPOINTS.values() if row.hub and "sam2" not in row.hub])
+@pytest.mark.parametrize(
+    "name", [row.hub for row in checkpoints.CHECKPOINTS.values() if row.hub and "sam2" not in row.hub]
+)
 def test_each_published_id_is_the_row_of_its_checkpoint(name: str) -> None:
     row = models.model_spec(name)
     assert row.arguments["checkpoint"] == name
-    assert zoo.checkpoint_row(name).hub == name
+    assert checkpoints.checkpoint_row(name).hub == name
     assert row.method == next(
         other.method
         for other in models.MODELS.values()
-        if zoo.CHECKPOINTS.get(str(other.arguments.get("checkpoint"))) is zoo.published_row(name)
+        if checkpoints.CHECKPOINTS.get(str(other.arguments.get("checkpoint"))) is checkpoints.published_row(name)
     )
 
 
@@ -190,8 +197,8 @@ def test_each_published_id_is_the_row_of_its_checkpoint(name: str) -> None:
         (lambda: datasets.load("shapes-tests"), "shapes-test"),
         (lambda: preset("st_evidence"), "st-evidence"),
         (lambda: method("singleturn"), "single-turn"),
-        (lambda: zoo.checkpoint_row("sam2.1-bas-plus"), "sam2.1-base-plus"),
-        (lambda: fetch.download_dataset("st-evidence-instructs"), "st-evidence-instruct"),
+        (lambda: checkpoints.checkpoint_row("sam2.1-bas-plus"), "sam2.1-base-plus"),
+        (lambda: download.download_dataset("st-evidence-instructs"), "st-evidence-instruct"),
     ],
 )
 def test_a_misspelt_name_suggests_the_near_one(raising: object, near: str) -> None:
@@ -252,7 +259,7 @@ def test_a_command_for_a_user_elsewhere_has_an_absolute_path(tmp_path: Path, mon
 
 
 def test_the_cache_of_the_hub_is_found_by_a_process_that_has_imported_nothing_else() -> None:
-    command = "from evqa import roots; print(roots.hub_cache())"
+    command = "from evqa.files import roots; print(roots.hub_cache())"
     found = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
     assert Path(found.stdout.strip()) == roots.hub_cache()

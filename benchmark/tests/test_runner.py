@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import datasets, jsonl, methods, models, pool, runner
+from evqa import datasets, methods, models
 from evqa.datasets import Dataset
-from evqa.runner import PREDICTIONS, RUN
+from evqa.files import jsonl
+from evqa.runs import runner, thread_executor
+from evqa.runs.runner import PREDICTIONS, RUN
+from evqa.runs.shards import Selection, Shard
 from evqa.schema import Prediction, Turn, Usage
-from evqa.shards import Selection, Shard
 
 
 @pytest.fixture
@@ -42,7 +44,14 @@ def run(
     work = methods.method("single-turn")
     selection = Selection(limit=limit, only=only, shard=shard)
     return runner.run(
-        pool.ThreadExecutor(model), work, "single-turn", data, folder, selection=selection, progress=False, **options
+        thread_executor.ThreadExecutor(model),
+        work,
+        "single-turn",
+        data,
+        folder,
+        selection=selection,
+        progress=False,
+        **options,
     )
 
 

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from version_1 import as_version_1
 
-from evqa import baselines, masks, score
+from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.temporal import tmean
-from evqa.outcomes import compare_samples
 from evqa.schema import RLE, Prediction, Sample, Span, Track
-from evqa.score import score_presets
-from evqa.scores import read_scores, write_scores
+from evqa.scoring import baselines, engine
+from evqa.scoring.cases import compare_samples
+from evqa.scoring.engine import score_presets
+from evqa.scoring.results import read_scores, write_scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 12
@@ -114,7 +115,7 @@ def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
 def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
     good = gold_predictions(dataset)
     failed = good[1].model_copy(update={"status": "failed", "error": "out of memory"})
-    scores = score.score(dataset, [good[0], failed, good[3]])
+    scores = engine.score(dataset, [good[0], failed, good[3]])
     for mean in scores.metrics.values():
         assert (mean.n_total, mean.n_scored, mean.n_failed, mean.n_missing) == (4, 2, 1, 1)
         assert mean.mean == 0.5
@@ -123,7 +124,7 @@ def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
 
 
 def test_one_part_that_could_not_be_read_does_not_touch_the_others(dataset: Dataset):
-    scores = score.score(dataset, gold_predictions(dataset, spans=None))
+    scores = engine.score(dataset, gold_predictions(dataset, spans=None))
     assert scores.metrics["mIoU"].mean == 0.0
     assert scores.metrics["mIoU"].n_unparsed == 4
     assert scores.metrics["Acc"].mean == scores.metrics["J&F"].mean == 1.0
@@ -135,10 +136,10 @@ def test_the_last_prediction_for_a_sample_counts_and_strangers_are_counted(datas
     good = gold_predictions(dataset)
     wrong = good[0].model_copy(update={"answer": 3})
     stranger = good[0].model_copy(update={"sample": "who"})
-    scores = score.score(dataset, [wrong, *good, stranger])
+    scores = engine.score(dataset, [wrong, *good, stranger])
     assert scores.metrics["Acc"].mean == 1.0
     assert (scores.counts.duplicates, scores.counts.unknown) == (1, 1)
-    assert score.score(dataset, [*good, wrong]).metrics["Acc"].mean == 0.75
+    assert engine.score(dataset, [*good, wrong]).metrics["Acc"].mean == 0.75
 
 
 def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(dataset: Dataset):
@@ -155,8 +156,8 @@ def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(da
 
 
 def test_the_video_and_not_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
-    honest = score.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),)))
-    boasting = score.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),), num_frames=10**9))
+    honest = engine.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),)))
+    boasting = engine.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),), num_frames=10**9))
     assert honest.metrics["J"].mean == boasting.metrics["J"].mean == pytest.approx(0.5 / 4)
 
 
@@ -177,7 +178,7 @@ def test_without_the_video_the_data_set_says_how_many_frames_there_are(
     """All black: J 0 on the frames with evidence, which are all of v0 and v1 and half of v2."""
     black = Track(masks=dict.fromkeys(range(num_masks), BLACK))
     predictions = gold_predictions(dataset, tracks=(black,), num_frames=num_frames)
-    scores = score.score(without_videos(dataset, num_frames=NUM_FRAMES), predictions)
+    scores = engine.score(without_videos(dataset, num_frames=NUM_FRAMES), predictions)
     assert scores.metrics["J"].mean == scores.metrics["F"].mean == pytest.approx(0.5 / 4)
     assert scores.metrics["joint"].mean == 0.25  # half of v2 is empty on both sides
     assert scores.left_out == {}
@@ -185,7 +186,7 @@ def test_without_the_video_the_data_set_says_how_many_frames_there_are(
 
 @pytest.mark.parametrize("preset", ["strict", "hc-stvg", "st-evidence"])
 def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_them(dataset: Dataset, preset: str):
-    scores = score.score(without_videos(dataset), gold_predictions(dataset), preset)
+    scores = engine.score(without_videos(dataset), gold_predictions(dataset), preset)
     kept = {
         "strict": {"Acc", "mIoU", "J held", "F held", "J&F held", "AM", "Acc@GQA", "Acc@IoU0.5", "joint held"},
         "hc-stvg": set[str](),
@@ -206,9 +207,9 @@ def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_
 def test_what_is_left_out_does_not_depend_on_the_prediction(dataset: Dataset):
     absent = without_videos(dataset)
     for predictions in ([], gold_predictions(dataset, tracks=None), gold_predictions(dataset, num_frames=5)):
-        assert {"J", "vIoU", "joint"} <= score.score(absent, predictions).left_out.keys()
+        assert {"J", "vIoU", "joint"} <= engine.score(absent, predictions).left_out.keys()
     one = Dataset("part", dataset.folder, (absent.samples[0], *dataset.samples[1:]), (), "0" * 64)
-    assert "J" in score.score(one, gold_predictions(dataset)).left_out
+    assert "J" in engine.score(one, gold_predictions(dataset)).left_out
 
 
 MASK_SIZES = st.sampled_from([SIZE, (48, 64), (1, 1)])
@@ -287,7 +288,7 @@ def test_the_mean_over_an_empty_gold_tube_is_left_out_whatever_is_predicted(data
     blank = dataset.samples[0].model_copy(update={"masks": empty})
     alone = Dataset("blank", dataset.folder, (blank,), (), "0" * 64)
     for tracks in ((), (Track(masks={0: masks.encode(evidence(0))}),)):
-        scores = score.score(alone, [gold_prediction(blank, tracks=tracks)])
+        scores = engine.score(alone, [gold_prediction(blank, tracks=tracks)])
         assert (scores.metrics["vIoU"].n_total, scores.metrics["J"].n_total) == (0, 1)
 
 
@@ -299,7 +300,7 @@ def test_a_folder_with_files_that_are_no_masks_changes_no_denominator(dataset: D
     sample = dataset.samples[3].model_copy(update={"masks": tmp_path / "late"})
     masks.write_folder(tmp_path / "late", [(5, evidence(5))])
     alone = Dataset("late", dataset.folder, (sample,), (), "0" * 64)
-    scores = score.score(alone, [gold_prediction(sample, tracks=None, mask_folder=broken)])
+    scores = engine.score(alone, [gold_prediction(sample, tracks=None, mask_folder=broken)])
     assert (scores.metrics["J held"].n_total, scores.metrics["J held"].n_unparsed) == (1, 1)
     assert scores.counts.bad_masks == 1
 
@@ -308,7 +309,7 @@ def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset
     good = gold_predictions(dataset)
     large = Track(masks={index: masks.encode(masks.resize(evidence(index), (48, 64))) for index in range(NUM_FRAMES)})
     damaged = Track(masks={0: RLE(size=SIZE, counts="oops")})
-    scores = score.score(
+    scores = engine.score(
         dataset,
         [
             good[0].model_copy(update={"tracks": (large,)}),
@@ -341,13 +342,13 @@ def test_the_number_of_samples_behind_a_metric_does_not_depend_on_the_prediction
     blank = dataset.samples[0].model_copy(update={"masks": empty})
     partly = Dataset("partly", dataset.folder, (blank, *dataset.samples[1:]), (), "")
     for predictions in ([], gold_predictions(dataset)):
-        assert score.score(partly, predictions).metrics["J held"].n_total == 3
-        assert score.score(partly, predictions).metrics["J"].n_total == 4
+        assert engine.score(partly, predictions).metrics["J held"].n_total == 3
+        assert engine.score(partly, predictions).metrics["J"].n_total == 4
 
 
 def test_groups_hold_the_scores_of_their_samples(dataset: Dataset):
     good = gold_predictions(dataset)
-    scores = score.score(dataset, [*good[:2], *(p.model_copy(update={"answer": 3}) for p in good[2:])])
+    scores = engine.score(dataset, [*good[:2], *(p.model_copy(update={"answer": 3}) for p in good[2:])])
     kinds = scores.groups["question_type"]
     assert (kinds["what"]["Acc"].mean, kinds["when"]["Acc"].mean) == (1.0, 0.0)
     assert kinds["what"]["Acc"].n_total == 2
@@ -399,7 +400,7 @@ def test_every_value_of_a_file_of_scores_is_a_fraction_and_says_so(dataset: Data
 # Baselines
 
 
-def rows(found: list[score.Scores]) -> dict[str, score.Scores]:
+def rows(found: list[engine.Scores]) -> dict[str, engine.Scores]:
     return {scores.name: scores for scores in found}
 
 

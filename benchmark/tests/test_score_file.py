@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evqa.__main__ import main
-from evqa.files import tables
-from evqa.legacy import FORMATS, score_file
-from evqa.legacy.scores import FileScores, OfficialFiles
+from evqa.official import FORMATS, score_file
+from evqa.official.scores import FileScores, OfficialFiles
+from evqa.report.official_files import tables
 
 
 def written(folder: Path, name: str, value: object) -> Path:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import jsonl, masks, models, runner
+from evqa import masks, models
 from evqa.__main__ import main
-from evqa.runner import PREDICTIONS
+from evqa.files import jsonl
+from evqa.runs import runner
+from evqa.runs.runner import PREDICTIONS
 from evqa.schema import Prediction, Span
 
 Bench = Any

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from version_1 import as_version_1
 
-from evqa import datasets, jsonl, runner
+from evqa import datasets
 from evqa.__main__ import main
 from evqa.datasets import Dataset
+from evqa.files import jsonl
+from evqa.runs import runner
+from evqa.runs.shards import Selection, Shard, intersection_of, union_of
 from evqa.schema import Prediction, Sample, Selected, Span
-from evqa.scores import read_scores
-from evqa.shards import Selection, Shard, intersection_of, union_of
+from evqa.scoring.results import read_scores
 
 Bench = Any
 """The fixture of conftest.py."""

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from evqa import datasets, masks, media
-from evqa.tasks.shapes.draw import draw
-from evqa.tasks.shapes.questions import questions
-from evqa.tasks.shapes.scene import FPS, LOOKS, SIZE, scene
+from evqa.datasets.shapes.draw import draw
+from evqa.datasets.shapes.questions import questions
+from evqa.datasets.shapes.scene import FPS, LOOKS, SIZE, scene
 
 ROOT = Path(__file__).resolve().parents[2]
 

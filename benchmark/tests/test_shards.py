@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from evqa import datasets, jsonl, models, runner
+from evqa import datasets, models
 from evqa.__main__ import main
 from evqa.datasets import Dataset
-from evqa.runner import PREDICTIONS, RUN
+from evqa.files import jsonl
+from evqa.runs import runner
+from evqa.runs.runner import PREDICTIONS, RUN
+from evqa.runs.shards import Selection, Shard, file_name_of, shards_of
 from evqa.schema import Prediction, Turn, Usage
-from evqa.shards import Selection, Shard, file_name_of, shards_of
 
 Bench = Any
 """The fixture of conftest.py."""

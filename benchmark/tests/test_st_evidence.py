@@ -13,10 +13,10 @@ from PIL import Image
 from published_layouts import only, write_table
 
 from evqa import datasets, masks, media
-from evqa.jsonl import read_records
+from evqa.datasets.formats import prepare
+from evqa.datasets.formats.st_evidence import read_gen, read_instruct
+from evqa.files.jsonl import read_records
 from evqa.schema import Sample
-from evqa.tasks import prepare
-from evqa.tasks.st_evidence import read_gen, read_instruct
 
 ROOT = Path(__file__).resolve().parents[2]
 

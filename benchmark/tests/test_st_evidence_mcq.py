@@ -11,9 +11,9 @@ from PIL import Image
 from published_layouts import only, write_table
 
 from evqa import datasets, prompts
+from evqa.datasets.formats import prepare
+from evqa.datasets.formats.st_evidence_mcq import read_mcq
 from evqa.schema import Sample
-from evqa.tasks import prepare
-from evqa.tasks.st_evidence_mcq import read_mcq
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,9 @@ import pytest
 from published_layouts import FRAMES, mask, rle, rles, union, write_json
 
 from evqa import datasets, masks, media
-from evqa.dataset_rows import DATASETS
+from evqa.datasets.formats import TASKS, json_stream, prepare, safe_pickle
+from evqa.datasets.registry import DATASETS
 from evqa.schema import NO_VIDEO, Span, TrainingExchange
-from evqa.tasks import TASKS, json_items, pickled, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = list(range(FRAMES))
@@ -345,7 +345,7 @@ def test_a_pickle_of_plain_containers_is_read_in_every_protocol(tmp_path, protoc
         "c": [1, -2, 2.5, 2**70, True, "\u00e9\n", (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}],
     }
     published.write_pickle(tmp_path / "x.pkl", value, protocol)
-    assert pickled.read(tmp_path / "x.pkl") == value
+    assert safe_pickle.read(tmp_path / "x.pkl") == value
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -353,7 +353,7 @@ def test_a_pickle_of_plain_containers_is_read_in_every_protocol(tmp_path, protoc
 def test_a_pickle_of_anything_else_is_refused_and_nothing_of_it_runs(tmp_path, protocol, value):
     published.write_pickle(tmp_path / "x.pkl", value, protocol)
     with pytest.raises(ValueError, match="no pickle of plain containers"):
-        pickled.read(tmp_path / "x.pkl")
+        safe_pickle.read(tmp_path / "x.pkl")
 
 
 @pytest.mark.parametrize(
@@ -374,14 +374,14 @@ def test_a_pickle_of_anything_else_is_refused_and_nothing_of_it_runs(tmp_path, p
 def test_a_broken_pickle_is_a_value_error(tmp_path, content):
     (tmp_path / "x.pkl").write_bytes(content)
     with pytest.raises(ValueError, match="no pickle of plain containers"):
-        pickled.read(tmp_path / "x.pkl")
+        safe_pickle.read(tmp_path / "x.pkl")
 
 
 def test_a_json_object_is_read_by_entry(tmp_path):
     value = {"a": [1, {"b": '}],"\\'}], 'c \u00e9 "': None, "d": {}, "e": [], "f": "x,y:{"}
     for indent in (None, 1):
         (tmp_path / "x.json").write_text(json.dumps(value, indent=indent))
-        with json_items.open_json(tmp_path / "x.json") as entries:
+        with json_stream.open_json(tmp_path / "x.json") as entries:
             assert {key: entries[key] for key in entries} == value
             assert len(entries) == 5
             assert "b" not in entries
@@ -390,7 +390,7 @@ def test_a_json_object_is_read_by_entry(tmp_path):
 @pytest.mark.parametrize("value", [[], [1], [{"a": [1]}, [2, "x,]"], 3.5, None, "t"]])
 def test_a_json_list_is_read_by_element(tmp_path, value):
     (tmp_path / "x.json").write_text(f" {json.dumps(value)}\n")
-    assert list(json_items.elements(tmp_path / "x.json")) == value
+    assert list(json_stream.elements(tmp_path / "x.json")) == value
 
 
 @pytest.mark.parametrize(
@@ -399,10 +399,10 @@ def test_a_json_list_is_read_by_element(tmp_path, value):
 def test_a_broken_json_list_is_a_value_error(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     if content == "[1,, 2]":
-        assert list(json_items.elements(tmp_path / "x.json")) == [1, 2]
+        assert list(json_stream.elements(tmp_path / "x.json")) == [1, 2]
         return
     with pytest.raises(ValueError, match=r"x\.json"):
-        list(json_items.elements(tmp_path / "x.json"))
+        list(json_stream.elements(tmp_path / "x.json"))
 
 
 # Loading

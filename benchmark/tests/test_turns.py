@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import masks, media, methods, models, prompts, replies
+from evqa import masks, media, methods, models, prompts
 from evqa.models.scripted import ScriptedModel
+from evqa.parsing import replies
 from evqa.schema import Sample, Span
 
 GENERATIVE = ("single-turn", "json", "trained", "multi-turn", "grounded-turns")

@@ -17,10 +17,11 @@ import pytest
 
 from evqa import masks, media
 from evqa.datasets import Dataset
+from evqa.report.page import selected_samples, write_page
+from evqa.report.plots import Curve
+from evqa.report.training_log import training_curves
 from evqa.schema import Prediction, Sample, Span, Track, Turn
-from evqa.score import score_presets
-from evqa.view import Curve, training_curves, write_page
-from evqa.view.page import selected_samples
+from evqa.scoring.engine import score_presets
 
 HEIGHT, WIDTH, SIDE, NUM_FRAMES, FPS = 96, 160, 32, 24, 6
 HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> & $x_{1}$ {{index}}"

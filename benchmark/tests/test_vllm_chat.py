@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evqa import media, models, zoo
+from evqa import media, models
+from evqa.hub import checkpoints
 from evqa.models.base import ImagePart, Message, VideoPart
 
 ENGINE_ARGUMENTS = {"limit_mm_per_prompt", "max_model_len", "gpu_memory_utilization"}
@@ -106,7 +107,7 @@ def test_a_question_is_asked_as_vllm_documents_it(vllm: Path, clip: Path, tmp_pa
 
     picture = tmp_path / "option.png"
     Image.new("RGB", (64, 48)).save(picture)
-    assert zoo.locate_checkpoint("qwen3-vl-8b") == vllm
+    assert checkpoints.locate_checkpoint("qwen3-vl-8b") == vllm
     model: Any = models.build("qwen3-vl-8b-vllm", tensor_parallel=2, batch_size=4)
     assert model._engine.built == {
         "model": str(vllm),

@@ -17,13 +17,15 @@ from typing import Any
 import psutil
 import pytest
 
-from evqa import cluster as ray_cluster
-from evqa import datasets, masks, methods, models, pool, runner, workers, zoo
+from evqa import datasets, masks, methods, models
 from evqa.datasets import Dataset
+from evqa.hub import checkpoints
 from evqa.models.base import Model
-from evqa.runner import PREDICTIONS, Predictor
+from evqa.runs import ray_cluster as ray_cluster
+from evqa.runs import ray_executor, runner, thread_executor
+from evqa.runs.runner import PREDICTIONS, Predictor
+from evqa.runs.shards import Selection
 from evqa.schema import Prediction, Sample
-from evqa.shards import Selection
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="the package ray is not installed: pip install 'evqa[cluster]'"
@@ -117,7 +119,7 @@ def environment() -> dict[str, str]:
 
 def run(replies: Path, data: Dataset, folder: Path, count: int, work: Predictor | None = None) -> runner.RunSummary:
     work = work or methods.method("single-turn")
-    with workers.ray_executor(workers.WorkerConfig(model=str(replies)), count) as crew:
+    with ray_executor.ray_executor(ray_executor.WorkerConfig(model=str(replies)), count) as crew:
         return runner.run(crew, work, "single-turn", data, folder, selection=Selection(), progress=False)
 
 
@@ -177,8 +179,8 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_only_its_sample_fails(
         return Prediction(sample=sample.id, status="ok")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 5)))
-    recipe = workers.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with workers.ray_executor(recipe, 1, timeout=1.0) as crew:
+    recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with ray_executor.ray_executor(recipe, 1, timeout=1.0) as crew:
         found = {one.sample: one.error for one in crew.predict(data.samples, hanging)}
         dead = [int(path.name.removeprefix("pid-")) for path in marks.glob("pid-*")]
         until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
@@ -226,12 +228,12 @@ def test_workers_that_die_whatever_the_sample_end_the_run_with_the_reason(
 
 
 def test_a_model_that_cannot_be_built_is_the_same_error_as_in_one_process(joined: str, tmp_path: Path) -> None:
-    recipe = workers.WorkerConfig(model=str(tmp_path / "no.json"))
-    with pytest.raises(ValueError, match=r"no such file: .*no\.json"), workers.ray_executor(recipe, 1):
+    recipe = ray_executor.WorkerConfig(model=str(tmp_path / "no.json"))
+    with pytest.raises(ValueError, match=r"no such file: .*no\.json"), ray_executor.ray_executor(recipe, 1):
         pass
     (tmp_path / "bad.json").write_text("[]")
-    recipe = workers.WorkerConfig(model=str(tmp_path / "bad.json"))
-    with pytest.raises(ValueError, match=r"^\S*bad\.json is no file of replies"), workers.ray_executor(recipe, 1):
+    recipe = ray_executor.WorkerConfig(model=str(tmp_path / "bad.json"))
+    with pytest.raises(ValueError, match=r"^\S*bad\.json is no file of replies"), ray_executor.ray_executor(recipe, 1):
         pass
 
 
@@ -331,7 +333,7 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
     tmp_path: Path, joined: str, bench: Bench
 ) -> None:
     never_asked = {"base_url": "http://127.0.0.1:9", "model_id": "m", "concurrency": AT_ONCE}
-    recipe = workers.WorkerConfig(model="openai-compatible", overrides=never_asked)
+    recipe = ray_executor.WorkerConfig(model="openai-compatible", overrides=never_asked)
     marks = tmp_path / "marks"
     marks.mkdir()
 
@@ -353,7 +355,7 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
         return Prediction(sample=sample.id, status="failed", error="alone" if is_again and not company else "")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 6)))
-    with workers.ray_executor(recipe, 1) as crew:
+    with ray_executor.ray_executor(recipe, 1) as crew:
         assert crew.size == AT_ONCE
         found = {one.sample: one.error for one in crew.predict(data.samples, deadly)}
     assert sorted(found) == [f"s{number:03d}" for number in range(6)]
@@ -362,13 +364,15 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
 
 
 def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path, joined: str, bench: Bench) -> None:
-    if zoo.missing_files(ROOT / "model_zoo" / "tiny"):
+    if checkpoints.missing_files(ROOT / "model_zoo" / "tiny"):
         pytest.skip("model_zoo/tiny has no weights: git checkout model_zoo")
     data = datasets.load(str(bench.data(tmp_path / "data", 10, frames=(6, 9))))
-    in_pairs = workers.WorkerConfig(model="tiny", overrides={"batch_size": AT_ONCE // 2})
+    in_pairs = ray_executor.WorkerConfig(model="tiny", overrides={"batch_size": AT_ONCE // 2})
     work = methods.method("single-turn")
-    alone = {one.sample: one for one in pool.ThreadExecutor(models.build("tiny")).predict(data.samples, work)}
-    with workers.ray_executor(in_pairs, 1) as crew:
+    alone = {
+        one.sample: one for one in thread_executor.ThreadExecutor(models.build("tiny")).predict(data.samples, work)
+    }
+    with ray_executor.ray_executor(in_pairs, 1) as crew:
         assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
         predicted = crew.predict(data.samples, work)
         first = next(predicted)
@@ -421,8 +425,8 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
         return work
 
     data = datasets.load(str(bench.data(tmp_path / "data", 4)))
-    recipe = workers.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with workers.ray_executor(recipe, 1) as crew:
+    recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with ray_executor.ray_executor(recipe, 1) as crew:
         first = {one.error for one in crew.predict(data.samples, named("separate"))}
         second = {one.error for one in crew.predict(data.samples, named("concat"))}
     assert len(first) == len(second) == 1

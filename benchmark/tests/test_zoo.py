@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import pytest
 
-from evqa import zoo
+from evqa.hub import checkpoints
 
 REPO = "facebook/sam2.1-hiera-tiny"
 COMMIT, OLDER = "a" * 40, "b" * 40
@@ -99,7 +99,7 @@ def fetch(folder: Path, hub: str, *arguments: str) -> subprocess.CompletedProces
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "evqa.fetch", *arguments]
+    command = [sys.executable, "-m", "evqa.hub.download", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -111,17 +111,17 @@ def test_a_download_keeps_revision_and_hashes_and_is_checked_later_without_netwo
     folder = tmp_path / "sam2.1-tiny"
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert not (folder / "evil.bin").exists()
-    assert zoo.download_record(folder) == {
+    assert checkpoints.download_record(folder) == {
         "hub": REPO,
         "revision": COMMIT,
         "licence": "Apache-2.0",
         "sha256": {"model.safetensors": hashlib.sha256(WEIGHTS).hexdigest()},
     }
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
-    assert zoo.verify_hashes("sam2.1-tiny") == folder
+    assert checkpoints.verify_hashes("sam2.1-tiny") == folder
     (folder / "model.safetensors").write_bytes(WEIGHTS[:-1])
     with pytest.raises(ValueError, match="is not the published file: its SHA-256 is"):
-        zoo.verify_hashes("sam2.1-tiny")
+        checkpoints.verify_hashes("sam2.1-tiny")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_a_check_names_what_is_wrong_with_a_folder(
         (folder / name).write_text(content)
     monkeypatch.setenv("EVQA_ZOO", str(tmp_path))
     with pytest.raises(ValueError, match=message):
-        zoo.verify_hashes("sam2.1-tiny")
+        checkpoints.verify_hashes("sam2.1-tiny")
 
 
 def test_a_certain_revision_can_be_asked_for(tmp_path: Path, hub: str) -> None:
     result = fetch(tmp_path, hub, f"sam2.1-tiny@{OLDER}")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "sam2.1-tiny" / "model.safetensors").read_bytes() == b"older weights"
-    assert zoo.download_record(tmp_path / "sam2.1-tiny")["revision"] == OLDER
+    assert checkpoints.download_record(tmp_path / "sam2.1-tiny")["revision"] == OLDER
 
 
 def test_weights_that_changed_on_the_way_are_refused(tmp_path: Path, hub: str) -> None:

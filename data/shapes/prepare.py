@@ -28,16 +28,17 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from evqa import masks, media, roots
-from evqa.jsonl import write_records
-from evqa.output_streams import checked_output_streams
-from evqa.tasks import st_evidence
-from evqa.tasks.shapes import draw as drawing
-from evqa.tasks.shapes import questions as asking
-from evqa.tasks.shapes import scene as staging
-from evqa.tasks.shapes.draw import draw
-from evqa.tasks.shapes.questions import ShapesQuestion, expression, questions
-from evqa.tasks.shapes.scene import FPS, SyntheticScene, scene
+from evqa import masks, media
+from evqa.datasets.formats import st_evidence
+from evqa.datasets.shapes import draw as drawing
+from evqa.datasets.shapes import questions as asking
+from evqa.datasets.shapes import scene as staging
+from evqa.datasets.shapes.draw import draw
+from evqa.datasets.shapes.questions import ShapesQuestion, expression, questions
+from evqa.datasets.shapes.scene import FPS, SyntheticScene, scene
+from evqa.files import roots
+from evqa.files.jsonl import write_records
+from evqa.files.output_streams import checked_output_streams
 
 HERE = Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
 

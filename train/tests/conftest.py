@@ -108,7 +108,7 @@ def tokenizer():
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from unipixel.tiny.vocabulary import SPECIAL
+    from tiny_base.vocabulary import SPECIAL
 
     characters = [chr(code) for code in range(32, 127)] + ["\n"]
     vocabulary = {text: index for index, text in enumerate([*SPECIAL, *characters])}
@@ -197,7 +197,7 @@ def squares(tmp_path_factory):
     import numpy as np
 
     from evqa import masks, media
-    from evqa.jsonl import write_records
+    from evqa.files.jsonl import write_records
     from evqa.schema import Sample, Span, Track
 
     folder = tmp_path_factory.mktemp("squares")
@@ -268,7 +268,7 @@ def square():
 @pytest.fixture
 def speaker(tiny_model, tokenizer, tmp_path):
     """Makes a chat model that writes the same text after any question, whose objects are always there."""
-    from unipixel.chat import UniPixelChat
+    from unipixel.inference.chat import UniPixelChat
     from unipixel.model import checkpoints
 
     def make(text, **arguments):

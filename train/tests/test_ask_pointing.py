@@ -8,11 +8,11 @@ from PIL import Image
 from evqa import masks, media
 from evqa.__main__ import main
 from evqa.ask import ask
-from evqa.jsonl import read_records
+from evqa.files.jsonl import read_records
 from evqa.models import build
-from evqa.pointing import VisualPrompts, with_visual_prompts
+from evqa.models.visual_prompts import VisualPrompts, with_visual_prompts
 from evqa.schema import Prediction
-from unipixel.chat import UniPixelChat
+from unipixel.inference.chat import UniPixelChat
 from unipixel.model import checkpoints
 
 

@@ -5,7 +5,7 @@ import torch
 
 from evqa.models.base import Message, VideoPart
 from evqa.models.sampling import Sampling
-from unipixel.data import conversation, frames
+from unipixel.data import chat_format, frames
 
 
 def a_question(tokenizer, text, num_frames, side, seed):
@@ -13,7 +13,7 @@ def a_question(tokenizer, text, num_frames, side, seed):
     images = torch.randint(0, 256, (num_frames, side, side, 3), generator=generator, dtype=torch.uint8).numpy()
     patches = frames.llm_pixels(images, side * side, side * side)
     messages = [Message("user", (VideoPart(__file__), text))]
-    encoded = conversation.encode_conversation(tokenizer, messages, [patches.num_tokens], reply=True)
+    encoded = chat_format.encode_conversation(tokenizer, messages, [patches.num_tokens], reply=True)
     times = [0.7 * index for index in range(num_frames)]
     return encoded.input_ids, patches, times
 
@@ -79,7 +79,7 @@ def test_log_probabilities_are_those_of_the_logits_that_chose_the_tokens(tiny_mo
 
 def test_a_cache_goes_on_where_a_padded_prompt_ended(tiny_model, tokenizer):
     """Positions of later tokens count real tokens, not the padding in front of them."""
-    short, long = (torch.tensor(conversation.encode_plain(tokenizer, text)) for text in ("Ab c", "Somewhat longer"))
+    short, long = (torch.tensor(chat_format.encode_plain(tokenizer, text)) for text in ("Ab c", "Somewhat longer"))
     ids = torch.stack([torch.nn.functional.pad(short, (len(long) - len(short), 0)), long])
     mask = torch.stack([(torch.arange(len(long)) >= len(long) - len(row)).long() for row in (short, long)])
     after = torch.tensor([[40], [41]])

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from evqa import datasets, masks, methods, models, pool, runner
+from evqa import datasets, masks, methods, models
 from evqa.__main__ import main
-from evqa.jsonl import read_records
+from evqa.files.jsonl import read_records
+from evqa.runs import runner, thread_executor
 from evqa.schema import Prediction
 from unipixel.model import checkpoints
 
@@ -32,7 +33,7 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         chat.model.write_all = lambda write=write_all, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
-        crew = pool.ThreadExecutor(chat)
+        crew = thread_executor.ThreadExecutor(chat)
         assert crew.size == (8 if size > 1 else 1)
         found[size] = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5

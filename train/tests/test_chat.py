@@ -7,10 +7,10 @@ import torch
 from evqa import masks, media
 from evqa.models import build
 from evqa.models.base import Message, VideoPart
-from unipixel.chat import UniPixelChat
 from unipixel.data.frames import decoder_frames
+from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.video_segmentation import SegmentationRequest, segment_video
 from unipixel.model import checkpoints
-from unipixel.tracks import SegmentationRequest, segment_video
 
 
 @pytest.fixture

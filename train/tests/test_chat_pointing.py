@@ -9,8 +9,8 @@ import torch
 from evqa import masks, media
 from evqa.models.base import Message, PointOrBox, VideoPart
 from evqa.schema import LETTERS, Track
+from unipixel.data.clip import FrameSampling
 from unipixel.model.output import Generation
-from unipixel.watching import FrameSampling
 
 
 def asked(clip, text="Where?"):

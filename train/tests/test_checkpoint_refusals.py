@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from evqa import models
 from evqa.models.base import Message, ModelError, VideoPart
-from unipixel.chat import LoadedModel, UniPixelChat
 from unipixel.convert import ConversionConfig, convert
-from unipixel.model import checkpoints, decoder_weights, lora
+from unipixel.inference.chat import LoadedModel, UniPixelChat
+from unipixel.model import checkpoints, lora
 from unipixel.model.config import DECODERS
-from unipixel.model.encoder import decoder_config
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2 import weights as sam2_weights
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.tracker import MaskTracker
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -372,12 +373,12 @@ def sam(tmp_path):
     torch.manual_seed(3)
     tracker = MaskTracker(decoder_config(DECODERS["tiny"], 128))
     tracker.start_from_scratch()
-    return tmp_path / "sam2.1_hiera_ours.pt", decoder_weights.in_metas_names(tracker)
+    return tmp_path / "sam2.1_hiera_ours.pt", sam2_weights.in_metas_names(tracker)
 
 
 def read_refused(path, reason):
     with pytest.raises(ValueError, match=reason) as caught:
-        decoder_weights.read_decoder_weights(path)
+        sam2_weights.read_decoder_weights(path)
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
     assert str(path) in str(caught.value)

@@ -9,8 +9,8 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from unipixel.model import checkpoints, lora, weight_names
 from unipixel.model.config import UniPixelConfig, decoder_size
-from unipixel.model.encoder import decoder_config
-from unipixel.model.tracker import NEVER_TRAINED, MaskTracker
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.tracker import NEVER_TRAINED, MaskTracker
 from unipixel.model.unipixel import UniPixel
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unipixel.model import clock
+from unipixel.model import time_positions
 
 VIDEO = 6  # id of <|video_pad|> in the test tokenizer
 TEXT = 20
@@ -23,7 +23,7 @@ def config(tiny_config):
 
 def test_legacy_positions_step_by_two_and_text_goes_on_behind_the_largest(config):
     grid = torch.tensor([[3, 4, 2]])  # 3 steps of 2 x 1 merged cells
-    placed = clock.time_positions(config, ids(2, [6], 3), video_grid_thw=grid)
+    placed = time_positions.time_positions(config, ids(2, [6], 3), video_grid_thw=grid)
     assert placed.ids.dtype == torch.int64
     assert placed.ids[0, 0].tolist() == [0, 1, 2, 2, 4, 4, 6, 6, 7, 8, 9]
     assert placed.ids[1, 0].tolist() == [0, 1, 2, 3, 2, 3, 2, 3, 7, 8, 9]
@@ -32,61 +32,69 @@ def test_legacy_positions_step_by_two_and_text_goes_on_behind_the_largest(config
 
 
 def test_text_goes_on_behind_a_wide_frame_rather_than_behind_a_short_time(config):
-    placed = clock.time_positions(config, ids(1, [16], 1), video_grid_thw=torch.tensor([[1, 4, 16]]))
+    placed = time_positions.time_positions(config, ids(1, [16], 1), video_grid_thw=torch.tensor([[1, 4, 16]]))
     assert placed.ids[:, 0, -1].tolist() == [9, 9, 9]
 
 
 def test_legacy_ignores_the_true_times(config):
     grid = torch.tensor([[2, 2, 2]])
-    slow = clock.time_positions(config, ids(1, [2], 1), video_grid_thw=grid, frame_times=[[0.0, 10.0]])
+    slow = time_positions.time_positions(config, ids(1, [2], 1), video_grid_thw=grid, frame_times=[[0.0, 10.0]])
     assert slow.ids[0, 0].tolist() == [0, 1, 3, 4]
 
 
 def test_true_positions_are_seconds_times_two_in_floats(config):
     config.clock = "true"
     grid = torch.tensor([[2, 2, 2]])
-    placed = clock.time_positions(config, ids(1, [2], 2), video_grid_thw=grid, frame_times=[[0.0, 0.5, 2.0, 2.2]])
+    placed = time_positions.time_positions(
+        config, ids(1, [2], 2), video_grid_thw=grid, frame_times=[[0.0, 0.5, 2.0, 2.2]]
+    )
     assert placed.ids.dtype == torch.float32
     assert placed.ids[0, 0].tolist() == pytest.approx([0, 1.5, 5.2, 7, 8])
     assert placed.offset.item() == 4
 
 
 def test_grid_times_are_means_of_pairs_and_an_odd_last_frame_stands_alone():
-    assert clock.grid_times([0.0, 1.0, 4.0]).tolist() == [0.5, 4.0]
-    assert clock.grid_times([3.0]).tolist() == [3.0]
+    assert time_positions.grid_times([0.0, 1.0, 4.0]).tolist() == [0.5, 4.0]
+    assert time_positions.grid_times([3.0]).tolist() == [3.0]
 
 
 def test_the_same_moment_has_the_same_distance_from_the_video_start_however_it_is_sampled(config):
     config.clock = "true"
-    dense = clock.time_positions(config, ids(3, [8]), None, torch.tensor([[8, 2, 2]]), [torch.arange(8) * 1.5])
-    sparse = clock.time_positions(config, ids(3, [4]), None, torch.tensor([[4, 2, 2]]), [torch.arange(4) * 3.0])
+    dense = time_positions.time_positions(config, ids(3, [8]), None, torch.tensor([[8, 2, 2]]), [torch.arange(8) * 1.5])
+    sparse = time_positions.time_positions(
+        config, ids(3, [4]), None, torch.tensor([[4, 2, 2]]), [torch.arange(4) * 3.0]
+    )
     assert dense.ids[0, 0, 3 + 6] == sparse.ids[0, 0, 3 + 3] == 3 + 2 * 9.0
 
 
 def test_with_a_horizon_text_stands_at_one_distance_for_every_shorter_video(config):
     config.clock, config.clock_horizon = "true", 20.0
     for seconds in ([0.0, 3.0], [0.0, 19.0]):
-        placed = clock.time_positions(config, ids(1, [2], 1), None, torch.tensor([[2, 2, 2]]), [torch.tensor(seconds)])
+        placed = time_positions.time_positions(
+            config, ids(1, [2], 1), None, torch.tensor([[2, 2, 2]]), [torch.tensor(seconds)]
+        )
         assert placed.ids[0, 0, -1] == 1 + 40 + 1
         assert placed.ids[0, 0, -1] - placed.ids[0, 0, 2] == 41 - 2 * seconds[1]
-    beyond = clock.time_positions(config, ids(1, [2], 1), None, torch.tensor([[2, 2, 2]]), [torch.tensor([0.0, 30.2])])
+    beyond = time_positions.time_positions(
+        config, ids(1, [2], 1), None, torch.tensor([[2, 2, 2]]), [torch.tensor([0.0, 30.2])]
+    )
     assert beyond.ids[0, 0, -1] == 1 + 61 + 1
 
 
 def test_padding_on_either_side_moves_nothing(config):
     row = ids(2, [2], 2)
     grid = torch.tensor([[2, 2, 2]])
-    plain = clock.time_positions(config, row, None, grid)
+    plain = time_positions.time_positions(config, row, None, grid)
     padded = torch.cat([torch.zeros(1, 3, dtype=torch.long), row, torch.zeros(1, 1, dtype=torch.long)], dim=1)
     mask = torch.tensor([[0] * 3 + [1] * 6 + [0]])
-    placed = clock.time_positions(config, padded, mask, grid)
+    placed = time_positions.time_positions(config, padded, mask, grid)
     assert torch.equal(placed.ids[:, :, 3:9], plain.ids)
 
 
 def test_two_samples_and_two_videos_each_count_for_themselves(config):
     row = ids(1, [2], 1, [1], 1)[0]
     grids = torch.tensor([[2, 2, 2], [1, 2, 2]] * 2)
-    placed = clock.time_positions(config, torch.stack([row, row]), None, grids)
+    placed = time_positions.time_positions(config, torch.stack([row, row]), None, grids)
     assert torch.equal(placed.ids[:, 0], placed.ids[:, 1])
     assert placed.ids[0, 0].tolist() == [0, 1, 3, 4, 5, 6]
 
@@ -103,13 +111,13 @@ def test_two_samples_and_two_videos_each_count_for_themselves(config):
 def test_what_does_not_fit_together_is_refused(config, row, grid, times, message):
     config.clock = "true" if times else "legacy"
     with pytest.raises(ValueError, match=message):
-        clock.time_positions(config, row, None, torch.tensor(grid).view(-1, 3), times)
+        time_positions.time_positions(config, row, None, torch.tensor(grid).view(-1, 3), times)
 
 
 def test_the_true_clock_refuses_to_guess_times(config):
     config.clock = "true"
     with pytest.raises(ValueError, match="needs frame_times"):
-        clock.time_positions(config, ids(1, [2]), None, torch.tensor([[2, 2, 2]]))
+        time_positions.time_positions(config, ids(1, [2]), None, torch.tensor([[2, 2, 2]]))
 
 
 def test_float_positions_survive_a_bfloat16_model(tiny_model, config):

@@ -7,11 +7,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from evqa import zoo
-from evqa.dataset_rows import DATASETS
+from evqa.datasets.registry import DATASETS
+from evqa.hub import checkpoints
 from unipixel import configs, recipes
-from unipixel.configs import DECODERS, SIZES, DataConfig, LoopConfig, OptimizerConfig
-from unipixel.recipes import RECIPES, STARTS
+from unipixel.configs import DECODERS, SIZES, STARTS, DataConfig, LoopConfig, OptimizerConfig
+from unipixel.recipes import RECIPES
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -20,12 +20,12 @@ from unipixel.recipes import RECIPES, STARTS
 def test_every_recipe_gives_a_config_of_every_size_and_decoder(recipe, size, decoder):
     config = recipes.build_recipe(recipe, size, decoder)
     assert (config.recipe, config.size, config.decoder) == (recipe, size, decoder)
-    assert config.weights in zoo.CHECKPOINTS or recipe in STARTS
+    assert config.weights in checkpoints.CHECKPOINTS or recipe in STARTS
 
 
 def test_every_checkpoint_that_a_row_names_is_in_the_zoo():
     named = [*SIZES.values(), *(decoder.checkpoint for decoder in DECODERS.values() if decoder.checkpoint)]
-    assert [name for name in named if name not in zoo.CHECKPOINTS] == []
+    assert [name for name in named if name not in checkpoints.CHECKPOINTS] == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -142,7 +142,7 @@ def test_a_wrong_value_is_refused_with_what_came_and_what_is_expected(build, mes
 
 
 def test_configs_and_mixture_need_no_torch():
-    code = "import sys, unipixel.job, unipixel.data.mixture; sys.exit('torch' in sys.modules)"
+    code = "import sys, unipixel.training.plan, unipixel.data.mixture; sys.exit('torch' in sys.modules)"
     path = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmark")]
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False)
     assert done.returncode == 0

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from unipixel.convert import ConversionConfig, convert
-from unipixel.model import checkpoints, decoder_weights, lora, weight_names
+from unipixel.model import checkpoints, lora, weight_names
 from unipixel.model.config import DECODERS
-from unipixel.model.encoder import decoder_config
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2 import weights as sam2_weights
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.tracker import MaskTracker
 
 
 def meta_names(tracker):
@@ -57,14 +58,14 @@ def test_an_official_decoder_of_each_size_is_known_by_its_weights_and_fits(name,
         theirs = {entry["disk"].removeprefix("sam2.") for entry in golden.values() if entry["disk"].startswith("sam2.")}
         ours = {key.replace(".gamma", ".weight") for key in official}
         assert ours == theirs
-    back = {decoder_weights._of_meta(key): weight for key, weight in official.items()}
+    back = {sam2_weights._of_meta(key): weight for key, weight in official.items()}
     assert back.keys() == tracker.state_dict().keys()
-    assert decoder_weights.size_name(back, oracle) == name
+    assert sam2_weights.size_name(back, oracle) == name
 
 
 def test_an_official_file_fills_the_decoder_bit_by_bit(meta_file, tiny_model):
     path, tracker = meta_file
-    name, ours = decoder_weights.load_tracker(path, 128)
+    name, ours = sam2_weights.load_tracker(path, 128)
     assert name == "tiny"
     for key, weight in tracker.state_dict().items():
         assert torch.equal(ours.state_dict()[key], weight), key
@@ -74,7 +75,7 @@ def test_an_official_file_fills_the_decoder_bit_by_bit(meta_file, tiny_model):
 
 def test_a_decoder_of_another_size_is_refused_by_the_names_of_its_weights(meta_file):
     path, _ = meta_file
-    weights = decoder_weights.read_decoder_weights(path)
+    weights = sam2_weights.read_decoder_weights(path)
     larger = MaskTracker(decoder_config(DECODERS["tiny"], 160))
     del weights["no_memory_embedding"]
     weights["colour"] = torch.zeros(1)
@@ -82,7 +83,7 @@ def test_a_decoder_of_another_size_is_refused_by_the_names_of_its_weights(meta_f
     with pytest.raises(
         ValueError, match="lacks no_memory_embedding; nothing here takes colour; memory_temporal_positional"
     ) as caught:
-        decoder_weights.copy_weights(larger, weights, path)
+        sam2_weights.copy_weights(larger, weights, path)
     assert "[7, 1, 1, 32] instead of [7, 1, 1, 64]" in str(caught.value)
 
 
@@ -96,19 +97,19 @@ def test_a_file_that_holds_more_than_tensors_is_refused_and_runs_nothing(tmp_pat
     path = tmp_path / "sam2.1_hiera_large.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
-        decoder_weights.read_decoder_weights(path)
+        sam2_weights.read_decoder_weights(path)
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
-        decoder_weights.read_decoder_weights(path)
+        sam2_weights.read_decoder_weights(path)
     assert capsys.readouterr().out == ""
 
 
 def test_other_weights_are_no_decoder(tmp_path):
     torch.save({"model": {"lm_head.weight": torch.zeros(1)}}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"holds no SAM 2\.1: its first weights are lm_head\.weight"):
-        decoder_weights.read_decoder_weights(tmp_path / "a.pt")
+        sam2_weights.read_decoder_weights(tmp_path / "a.pt")
     with pytest.raises(ValueError, match="is not there"):
-        decoder_weights.read_decoder_weights(tmp_path / "b.pt")
+        sam2_weights.read_decoder_weights(tmp_path / "b.pt")
 
 
 def test_a_checkpoint_over_another_decoder_is_refused_by_the_names_of_its_weights(oracle, oracle_config, tmp_path):

@@ -18,11 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from evqa import datasets, media
-from evqa.jsonl import write_records
+from evqa.files.jsonl import write_records
 from evqa.schema import NO_VIDEO, Sample, Track, TrainingExchange
-from unipixel import integrity, sft
+from unipixel import sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
+from unipixel.model import integrity
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3
@@ -30,7 +31,7 @@ TOGETHER = 4
 
 FORKS = """
 import json, os, shutil, sys
-from unipixel import assembly, sft
+from unipixel import sft; from unipixel.training import build
 for port, lost, arguments in json.loads(sys.argv[1]):
     for folder in lost:
         shutil.rmtree(folder)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from evqa import gold, masks, media
+from evqa import masks, media
+from evqa.datasets import ground_truth
 from evqa.schema import Sample, Span, Track
 from unipixel import recipes, sft
 from unipixel.configs import DataConfig
-from unipixel.data import lessons, plan
+from unipixel.data import conversations, frame_sampling
 
 NUM_FRAMES, FPS = 510, 6.0
 ANNOTATED = range(300, 312)
@@ -30,7 +31,7 @@ def test_frames_of_gen_mask_are_drawn_from_those_with_a_mask(video, frames, expe
     config = DataConfig(datasets=(("a", 1.0),), evidence_frames=frames)
     counts = []
     for seed in range(20):
-        drawn = plan.frame_indices(sample(), video, config, np.random.default_rng(seed))
+        drawn = frame_sampling.frame_indices(sample(), video, config, np.random.default_rng(seed))
         assert drawn == sorted(set(drawn))
         assert len(drawn) == 8
         counts.append(sum(index in ANNOTATED for index in drawn))
@@ -46,9 +47,9 @@ def test_the_published_recipes_draw_from_annotated_frames_and_the_flag_is_a_swit
 def test_frames_of_other_forms_stay_as_they_are(video):
     config = DataConfig(datasets=(("a", 1.0),), evidence_frames="all")
     named = sample(frames=tuple(range(10, 20)), form="query")
-    assert set(plan.frame_indices(named, video, config, np.random.default_rng(0))) <= set(range(10, 20))
+    assert set(frame_sampling.frame_indices(named, video, config, np.random.default_rng(0))) <= set(range(10, 20))
     without = sample(tracks=None, frames=None)
-    assert max(plan.frame_indices(without, video, config, np.random.default_rng(0))) > 400
+    assert max(frame_sampling.frame_indices(without, video, config, np.random.default_rng(0))) > 400
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_frames_of_other_forms_stay_as_they_are(video):
 def test_training_refuses_what_prepare_refuses(fields, reason, video):
     wrong = sample(**fields)
     with pytest.raises(ValueError, match=reason):
-        gold.check_ground_truth(wrong, video)
+        ground_truth.check_ground_truth(wrong, video)
     with pytest.raises(ValueError, match=reason):
-        plan.frame_indices(wrong, video, DataConfig(datasets=(("a", 1.0),)), np.random.default_rng(0))
-    assert (lessons.why_unusable(wrong) == reason) == (reason == "no mask in any frame")
+        frame_sampling.frame_indices(wrong, video, DataConfig(datasets=(("a", 1.0),)), np.random.default_rng(0))
+    assert (conversations.why_unusable(wrong) == reason) == (reason == "no mask in any frame")

@@ -16,7 +16,7 @@ from evqa import media
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
 from unipixel.data.collate import DataCollator
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.frame_cache import FrameCache
 from unipixel.data.mixture import MixtureSampler
 

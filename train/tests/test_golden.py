@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from unipixel.model import checkpoints, weight_names
-from unipixel.model.referring import PromptPlace
+from unipixel.model.visual_prompts import PromptPlace
 
 CASES = ["seg_1obj_4f", "seg_2obj_4f", "seg_1obj_1f_image", "mem_ref_2obj_4f"]
 

@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 from test_golden import places_of
 
 from evqa import masks
-from evqa.jsonl import write_records
+from evqa.datasets.formats import prepare
+from evqa.files.jsonl import write_records
 from evqa.models.base import Message, VideoPart
 from evqa.schema import Sample, Track, TrainingExchange
-from evqa.tasks import prepare
 from unipixel.configs import DataConfig
-from unipixel.data import conversation, mixture
+from unipixel.data import chat_format, mixture
 from unipixel.data.collate import DataCollator
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.frames import CLIP_MEAN, CLIP_STD
 from unipixel.data.mixture import SampleRef
 from unipixel.model import checkpoints
@@ -139,7 +139,7 @@ def test_the_golden_losses_come_out_of_the_whole_data_path(oracle, oracle_model,
     assert torch.equal(batch["video_grid_thw"], case["in.video_grid_thw"])
     torch.testing.assert_close(batch["pixel_values_videos"], case["in.pixel_values_videos"], rtol=0, atol=1e-5)
     torch.testing.assert_close(batch["frames"][0], case["in.frames.0"], rtol=0, atol=1e-4)
-    words = conversation.encode_conversation(tokenizer, messages(said), [int(case["in.video_grid_thw"].prod()) // 4])
+    words = chat_format.encode_conversation(tokenizer, messages(said), [int(case["in.video_grid_thw"].prod()) // 4])
     assert torch.equal(words.input_ids[None], case["in.input_ids"])
     assert torch.equal(words.labels[None], case["in.labels"])
 

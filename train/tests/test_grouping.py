@@ -4,7 +4,7 @@ import numpy as np
 
 from evqa.schema import Sample, TrainingExchange
 from unipixel.configs import DataConfig
-from unipixel.data import grouping
+from unipixel.data import batching
 
 CONFIG = DataConfig(datasets=(("a", 1.0),))
 
@@ -15,7 +15,7 @@ def sizes(count=1000, seed=0):
 
 
 def order(unit, lead=0, seed=0):
-    return grouping.group_samples(sizes(), unit, lead, np.random.default_rng(seed))
+    return batching.group_samples(sizes(), unit, lead, np.random.default_rng(seed))
 
 
 def padding(lengths, unit):
@@ -46,13 +46,13 @@ def test_groups_hold_one_kind_and_little_padding():
 
 
 def test_long_groups_and_short_ones_come_in_no_order():
-    means = sizes()[order(8)][:, 1].reshape(-1, 8).mean(1)[: grouping.WINDOW]
+    means = sizes()[order(8)][:, 1].reshape(-1, 8).mean(1)[: batching.WINDOW]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
 
 
 def test_of_many_turns_only_those_that_are_drawn_count():
     turns = tuple(TrainingExchange(question="x" * 400, targets=(1,)) for _ in range(12))
     sample = Sample(id="a", video_id="a", video="a.png", question="x", form="query", label_map="l.png", turns=turns)
-    kind, tokens = grouping.size_of(sample, CONFIG)
+    kind, tokens = batching.size_of(sample, CONFIG)
     assert kind == 3
     assert tokens == 3 * 100 + 8 * 256

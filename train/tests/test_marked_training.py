@@ -7,15 +7,15 @@ import published_layouts as published
 import pytest
 import torch
 
-from evqa.dataset_rows import DATASETS
-from evqa.tasks import TASKS, prepare
+from evqa.datasets.formats import TASKS, prepare
+from evqa.datasets.registry import DATASETS
 from unipixel import sft
 from unipixel.configs import DataConfig
-from unipixel.data import frames, lessons, mixture, phrasings
+from unipixel.data import conversations, frames, mixture, templates
 from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.mixture import SampleRef
-from unipixel.model.referring import region_cells
+from unipixel.model.visual_prompts import region_cells
 
 SIDE = 128
 FPS = 6
@@ -64,7 +64,7 @@ def words(tokenizer, item):
 def test_no_marked_set_is_left_out(examples):
     assert [dict(source.left_out) for source in examples.mixture.sources] == [{}] * 10
     forms = {source.samples[0].form for source in examples.mixture.sources}
-    assert forms == lessons.MARKED_FORMS
+    assert forms == conversations.MARKED_FORMS
 
 
 @pytest.mark.parametrize("name", published.MARKED_WRITERS)
@@ -102,7 +102,7 @@ def test_objects_to_be_found_again_are_pointed_at_and_drawn_in_the_order_of_the_
                 expected = frames.label_masks(wanted[None, None], SIDE)[0, 0]
                 assert torch.equal(item["masks"][place, number - 1], expected)
     assert letters == set("ABCD")
-    assert asked == set(phrasings.MEMORY)
+    assert asked == set(templates.MEMORY)
 
 
 def test_half_of_the_places_are_points_in_the_object_and_half_boxes_around_it(examples):
@@ -156,8 +156,8 @@ def test_a_frame_that_shows_the_object_is_always_seen(examples, config, tokenize
 
 def test_a_mark_alone_is_asked_about_in_many_phrasings(examples, tokenizer):
     for name, table, mark in (
-        ("inst-it-image", phrasings.POINTED, "<|ref|>"),
-        ("osprey-detail-description", phrasings.IN_DETAIL, "[1]"),
+        ("inst-it-image", templates.POINTED, "<|ref|>"),
+        ("osprey-detail-description", templates.IN_DETAIL, "[1]"),
     ):
         assert len(set(table)) == len(table) == {"[1]": 30}.get(mark, 24)
         asked = set()

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from unipixel.model import decoder_weights, pointing
 from unipixel.model.config import DecoderSize
-from unipixel.model.encoder import decoder_config
-from unipixel.model.memory import FrameMemory, first_bank
-from unipixel.model.streaming import VideoPrompts, propagate
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2 import prompts, weights
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.memory import FrameMemory, first_bank
+from unipixel.model.sam2.streaming import VideoPrompts, propagate
+from unipixel.model.sam2.tracker import MaskTracker
 
 pytest.importorskip("sam2", reason="Meta's package is not installed (see train/README.md)")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -70,7 +70,7 @@ def meta(tracker):
         hydra_overrides_extra=[f"++model.{override}" for override in OVERRIDES],
     )
     model.fill_hole_area = 0  # it needs a compiled extension, and skips the step with a warning
-    model.load_state_dict(decoder_weights.in_metas_names(tracker), strict=True)
+    model.load_state_dict(weights.in_metas_names(tracker), strict=True)
     return model
 
 
@@ -203,5 +203,5 @@ def _sign(sign, given):
         return torch.from_numpy(given)
     size = np.array([160, 120])
     if "box" in sign:
-        return pointing.box_prompt(*(np.array(sign["box"]).reshape(2, 2) / size).ravel().tolist())
-    return pointing.PointPrompt(tuple(map(tuple, (np.array(sign["points"]) / size).tolist())), tuple(sign["labels"]))
+        return prompts.box_prompt(*(np.array(sign["box"]).reshape(2, 2) / size).ravel().tolist())
+    return prompts.PointPrompt(tuple(map(tuple, (np.array(sign["points"]) / size).tolist())), tuple(sign["labels"]))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evqa import masks, media, methods, models, segment, zoo
+from evqa import masks, media, methods, models
+from evqa.hub import checkpoints
 from evqa.models.base import VideoPart
+from evqa.runs import segment
 from evqa.schema import Prediction, Sample, Span
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tiny():
-    if zoo.missing_files(ROOT / "model_zoo" / "tiny"):
+    if checkpoints.missing_files(ROOT / "model_zoo" / "tiny"):
         pytest.skip("model_zoo/tiny has no weights: git checkout model_zoo")
     return models.build(str(ROOT / "model_zoo" / "tiny"))
 

@@ -9,12 +9,12 @@ from accelerate import skip_first_batches
 from torch.utils.data import DataLoader
 
 from evqa import datasets, masks, media
-from evqa.jsonl import write_records
+from evqa.files.jsonl import write_records
 from evqa.schema import Sample
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
 from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.mixture import Mixture, MixtureSampler, MixtureSource, SampleRef
 
 

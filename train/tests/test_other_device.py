@@ -8,10 +8,11 @@ from other_device import There, other_device
 from torch.utils.data import DataLoader
 
 from evqa.models.base import Message, PointOrBox, VideoPart
-from unipixel import assembly, sft
-from unipixel.chat import LoadedModel, UniPixelChat
-from unipixel.job import plan_training
+from unipixel import sft
+from unipixel.inference.chat import LoadedModel, UniPixelChat
 from unipixel.model import lora
+from unipixel.training import build
+from unipixel.training.plan import plan_training
 
 
 def test_the_other_device_computes_the_same_and_keeps_its_tensors_apart():
@@ -72,7 +73,7 @@ def test_a_training_step_is_the_same_on_another_device(tiny_checkpoint, squares,
     --global-batch 4 --max-steps 2 --rank 4 --alpha 8 --dropout 0 --modules embedding seg sam2 --tensorboard False
     --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
     job = plan_training(sft.parse(text.split()).config, 1)
-    trainer = assembly.build_trainer(job, is_saving=False)
+    trainer = build.build_trainer(job, is_saving=False)
     trainer.args.optim = "adamw_torch"  # the fused one asks for a device that it knows
     trainer.current_gradient_accumulation_steps = 1
     batches = list(DataLoader(trainer.train_dataset, 4, sampler=trainer.order, collate_fn=trainer.data_collator))[:2]

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from evqa import datasets, prompts
-from evqa.dataset_rows import DATASETS
-from evqa.jsonl import write_records
+from evqa.datasets.formats import prepare
+from evqa.datasets.registry import DATASETS
+from evqa.files.jsonl import write_records
 from evqa.schema import Sample, TrainingExchange
-from evqa.tasks import prepare
 from unipixel import recipes
 from unipixel.configs import DataConfig
-from unipixel.data import frames, lessons, mixture, phrasings
+from unipixel.data import conversations, frames, mixture, templates
 from unipixel.data.collate import IGNORED, DataCollator, SkippedSample
-from unipixel.data.example import SFTDataset
+from unipixel.data.dataset import SFTDataset
 from unipixel.data.mixture import SampleRef
 
 REPEATS = {
@@ -156,7 +156,7 @@ def test_every_sample_of_every_set_becomes_an_example(whole, examples, tokenizer
             record = whole.sources[source].samples[sample]
             learnt = tokenizer.decode(item["labels"][item["labels"] != IGNORED])
             objects = 0 if item["masks"] is None else item["masks"].shape[1]
-            assert learnt.count("<|seg|>") == objects == (record.form in lessons.PIXEL_FORMS)
+            assert learnt.count("<|seg|>") == objects == (record.form in conversations.PIXEL_FORMS)
             assert (item["masks"] is None) == (item["frames"] is None) == (record.form == "conversation")
             batch.append(item)
     found = DataCollator(tokenizer.pad_token_id)(batch)
@@ -189,8 +189,8 @@ def test_an_expression_is_asked_for_in_every_phrasing_of_its_form(examples, toke
         question = text.split("<|vision_end|>")[1].split("<|im_end|>")[0]
         asked.add(question)
         answered.add(reply.removesuffix("<|im_end|>"))
-    assert asked == {phrasings.fill_template(template, words, "video") for template in phrasings.TABLES[form]}
-    assert answered == set(phrasings.MASK_REPLIES)
+    assert asked == {templates.fill_template(template, words, "video") for template in templates.TABLES[form]}
+    assert answered == set(templates.MASK_REPLIES)
 
 
 def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_test_time(whole):
@@ -198,15 +198,17 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
     varied, tiny = recipes.st_evidence("3b", "base").data, recipes.tiny("tiny", "tiny").data
 
     def asked(config):
-        lesson = [lessons.build_conversation(source.samples[0], np.random.default_rng(n), config) for n in range(60)]
+        lesson = [
+            conversations.build_conversation(source.samples[0], np.random.default_rng(n), config) for n in range(60)
+        ]
         assert len({one.messages[1] for one in lesson}) == 1  # the reply has one form
         return {one.messages[0].parts[-1] for one in lesson}
 
     question = prompts.question_lines(source.samples[0])
-    assert asked(varied) == {f"{question}\n{words}" for words in phrasings.EVIDENCE}
+    assert asked(varied) == {f"{question}\n{words}" for words in templates.EVIDENCE}
     assert asked(tiny) == {prompts.evidence_prompt(source.samples[0], "trained")}
-    assert len(phrasings.EVIDENCE) == 5
-    for words in phrasings.EVIDENCE:
+    assert len(templates.EVIDENCE) == 5
+    for words in templates.EVIDENCE:
         assert "[[start1, end1], ...]" in words
         assert re.search("answer|option", words, re.IGNORECASE)
 

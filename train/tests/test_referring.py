@@ -5,9 +5,9 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 
 from evqa.models.base import Message, VideoPart
-from unipixel.data import conversation, frames
-from unipixel.model import referring
-from unipixel.model.referring import PromptPlace, region_cells, window_order
+from unipixel.data import chat_format, frames
+from unipixel.model import visual_prompts
+from unipixel.model.visual_prompts import PromptPlace, region_cells, window_order
 
 HEIGHT, WIDTH = 5 * 28, 6 * 28  # more than one window of 4 x 4 cells, and not a multiple of it
 
@@ -19,7 +19,7 @@ def a_video(num_frames=3, seed=0):
 
 
 def inputs_of(tokenizer, patches, text, notes=None):
-    encoded = conversation.encode_conversation(
+    encoded = chat_format.encode_conversation(
         tokenizer, [Message("user", (VideoPart(__file__), text))], [patches.num_tokens], notes=notes
     )
     return {
@@ -57,7 +57,7 @@ def test_an_object_of_one_cell_is_that_cell_or_the_one_the_released_lookup_hits(
     size = (2, 5, 6)
     cells = torch.zeros(2, 2, 5, 6, dtype=torch.bool)
     cells[0, 0, 1, 4] = cells[1, 0, 4, 5] = cells[1, 1, 3, 0] = True
-    note = conversation.region_note([[True, True], [False, True]], is_image=False)
+    note = chat_format.region_note([[True, True], [False, True]], is_image=False)
     inputs = inputs_of(tokenizer, patches, "Who is [1]?", [note])
     read = embedded(tiny_model, **inputs, regions=[cells])
     ids = inputs["input_ids"][0]
@@ -75,7 +75,7 @@ def test_an_object_of_many_cells_is_projected_from_their_mean(tiny_model, tokeni
     region = torch.rand(2, 1, 5, 6, generator=torch.Generator().manual_seed(1)) > 0.5
     grabbed = []
     hook = tiny_model.model.visual.merger.mlp.register_forward_pre_hook(lambda _, inputs: grabbed.append(inputs[0]))
-    inputs = inputs_of(tokenizer, patches, "?", [conversation.region_note([[True, True]], is_image=False)])
+    inputs = inputs_of(tokenizer, patches, "?", [chat_format.region_note([[True, True]], is_image=False)])
     read = embedded(tiny_model, **inputs, regions=[region])
     hook.remove()
     by_place = {int(place): row for place, row in zip(window_order((2, 5, 6), 4), grabbed[0], strict=True)}
@@ -97,7 +97,7 @@ def test_objects_of_a_batch_stand_where_each_alone_would(tiny_model, tokenizer):
     )
     for number, text in enumerate(["<|ref|>?", "Nothing", "Is <|ref|> [1]?"]):
         has_region = number != 1
-        note = [conversation.region_note([[True, True]], is_image=False) if has_region else ""]
+        note = [chat_format.region_note([[True, True]], is_image=False) if has_region else ""]
         videos.append(a_video(seed=number))
         rows.append(inputs_of(tokenizer, videos[-1], text, note))
         regions.append(torch.ones(2, 1, 5, 6, dtype=torch.bool) if has_region else None)
@@ -127,7 +127,9 @@ def test_a_place_keeps_its_pixel_in_a_model_of_16_bits(tiny_model):
     half = tiny_model.bfloat16()
     assert torch.equal(half.ref_encoder.pe_layer(points), exact)
     assert (exact[0] - exact[1]).abs().max() > 1e-3
-    rows = referring.place_embeddings(half, [PromptPlace(((100.0, 20.0),), 0.5), PromptPlace(((101.0, 20.0),), 0.5)])
+    rows = visual_prompts.place_embeddings(
+        half, [PromptPlace(((100.0, 20.0),), 0.5), PromptPlace(((101.0, 20.0),), 0.5)]
+    )
     assert rows.dtype == torch.bfloat16
     assert not torch.equal(rows[0], rows[1])
 
@@ -142,7 +144,7 @@ def test_a_region_covers_every_cell_that_holds_one_of_its_pixels_in_either_frame
 
 
 def test_regions_of_another_size_are_refused(tiny_model, tokenizer):
-    inputs = inputs_of(tokenizer, a_video(), "?", [conversation.region_note([[True, True]], is_image=False)])
+    inputs = inputs_of(tokenizer, a_video(), "?", [chat_format.region_note([[True, True]], is_image=False)])
     with pytest.raises(ValueError, match=r"t h w = \(2, 5, 6\), got \(2, 1, 6, 5\)"):
         tiny_model(**inputs, regions=[torch.ones(2, 1, 6, 5, dtype=torch.bool)])
     cells = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
@@ -152,13 +154,13 @@ def test_regions_of_another_size_are_refused(tiny_model, tokenizer):
 
 
 def test_the_note_of_regions_is_the_published_form():
-    assert conversation.region_note([], is_image=False) == ""
-    assert conversation.region_note([[True]], is_image=True) == (
+    assert chat_format.region_note([], is_image=False) == ""
+    assert chat_format.region_note([[True]], is_image=True) == (
         "Here is an image with the following highlighted regions:\n[1]: <|mem|>\n"
     )
-    assert conversation.region_note([[True, True, False], [False, False, True]], is_image=False) == (
+    assert chat_format.region_note([[True, True, False], [False, False, True]], is_image=False) == (
         "Here is a video with 6 frames denoted as <1> to <6>. The highlighted regions are as follows:\n"
         "[1]: <1>-<2> <|mem|> <3>-<4> <|mem|>\n[2]: <5>-<6> <|mem|>\n"
     )
     with pytest.raises(ValueError, match=r"region \[2\] has no pixel"):
-        conversation.region_note([[True], [False]], is_image=False)
+        chat_format.region_note([[True], [False]], is_image=False)

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from evqa import datasets
-from evqa.jsonl import write_records
+from evqa.files.jsonl import write_records
 from evqa.schema import NO_VIDEO, Sample, TrainingExchange
 from unipixel import convert as conversion
-from unipixel import integrity, run_folder, sft
+from unipixel import sft
 from unipixel.convert import ConversionConfig, convert
-from unipixel.model import checkpoints
+from unipixel.model import checkpoints, integrity
+from unipixel.training import checkpoint_folder
 
 STEPS = 4
 
@@ -164,7 +165,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_newest_complete_one(flags, cut
 
 @pytest.mark.parametrize("name", [*NEEDED, "sft.json"])
 def test_a_checkpoint_without_a_manifest_is_checked_for_what_its_run_needs(flags, cut_off, capsys, name):
-    for folder in run_folder.checkpoints(cut_off):
+    for folder in checkpoint_folder.checkpoints(cut_off):
         if name != "sft.json":
             (folder / "manifest.json").unlink()
     remove(cut_off / "checkpoint-4" / name)
@@ -188,10 +189,10 @@ def test_a_checkpoint_without_a_manifest_is_checked_for_what_its_run_needs(flags
 def test_a_checkpoint_without_a_manifest_is_checked_for_the_structure_of_its_files(cut_off, name, damage):
     folder = cut_off / "checkpoint-4"
     (folder / "manifest.json").unlink()
-    run_folder.check_complete(folder)
+    checkpoint_folder.check_complete(folder)
     damage(folder / name)
     with pytest.raises(ValueError, match=rf"{name} is damaged \("):
-        run_folder.check_complete(folder)
+        checkpoint_folder.check_complete(folder)
 
 
 def test_an_older_checkpoint_goes_on_and_its_hashes_are_said_to_be_unknown(flags, finished, cut_off, caplog):
@@ -205,12 +206,12 @@ def test_an_older_checkpoint_goes_on_and_its_hashes_are_said_to_be_unknown(flags
 
 
 def test_the_record_of_an_older_run_stands_for_the_mean_over_passes(finished):
-    record = run_folder.read_record(finished / "checkpoint-4")
+    record = checkpoint_folder.read_record(finished / "checkpoint-4")
     older = json.loads(json.dumps(record))
     del older["config"]["loop"]["lm_mean"]
-    assert run_folder.differing_settings(older, record) == {"config.loop.lm_mean"}
+    assert checkpoint_folder.differing_settings(older, record) == {"config.loop.lm_mean"}
     record["config"]["loop"]["lm_mean"] = "pass"
-    assert run_folder.differing_settings(older, record) == set()
+    assert checkpoint_folder.differing_settings(older, record) == set()
 
 
 def test_where_no_checkpoint_is_complete_the_error_says_so(flags, cut_off, capsys):
@@ -436,7 +437,7 @@ def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
 def test_steps_between_checkpoints_and_log_lines_may_change_when_a_run_goes_on(flags, finished, cut_off):
     shutil.rmtree(cut_off / "checkpoint-4")
     assert sft.main([*flags, "--out", str(cut_off), "--save-steps", "1", "--keep", "9", "--log-steps", "2"]) == 0
-    assert [folder.name for folder in run_folder.checkpoints(cut_off)] == [
+    assert [folder.name for folder in checkpoint_folder.checkpoints(cut_off)] == [
         "checkpoint-2",
         "checkpoint-3",
         "checkpoint-4",
@@ -445,20 +446,20 @@ def test_steps_between_checkpoints_and_log_lines_may_change_when_a_run_goes_on(f
 
 
 def test_with_deepspeed_the_number_of_processes_stays(finished):
-    record = run_folder.read_record(finished / "checkpoint-4")
+    record = checkpoint_folder.read_record(finished / "checkpoint-4")
     other = record | {"processes": 2}
-    assert run_folder.differing_settings(record, other) == set()
+    assert checkpoint_folder.differing_settings(record, other) == set()
     record["config"]["loop"]["zero"] = other["config"]["loop"]["zero"] = 2
-    assert run_folder.differing_settings(record, other) == {"processes"}
+    assert checkpoint_folder.differing_settings(record, other) == {"processes"}
 
 
 def test_with_means_over_passes_the_size_of_a_pass_stays(finished):
-    record = run_folder.read_record(finished / "checkpoint-4")
+    record = checkpoint_folder.read_record(finished / "checkpoint-4")
     record["config"]["loop"]["lm_mean"] = "pass"
     other = json.loads(json.dumps(record)) | {"processes": 2}
-    assert run_folder.differing_settings(record, other) == set()
+    assert checkpoint_folder.differing_settings(record, other) == set()
     other["config"]["loop"]["batch"] = 1
-    assert run_folder.differing_settings(record, other) == {"config.loop.batch"}
+    assert checkpoint_folder.differing_settings(record, other) == {"config.loop.batch"}
 
 
 CHECKPOINTS = ("checkpoint-4", "checkpoint-5")
@@ -484,7 +485,7 @@ def test_a_finished_run_is_extended(flags, finished, tmp_path, capsys, caplog):
     assert [row["learning_rate"] for row in extended[4:]] == [row["learning_rate"] for row in new[4:]]
     assert extended[4]["learning_rate"] > extended[3]["learning_rate"] > 0
     assert [row["samples"] for row in extended] == [row["samples"] for row in new]
-    assert run_folder.read_record(tmp_path / "run" / "model")["config"]["loop"]["max_steps"] == 6
+    assert checkpoint_folder.read_record(tmp_path / "run" / "model")["config"]["loop"]["max_steps"] == 6
     with caplog.at_level("INFO"):
         assert sft.main([*longer, "--extend"]) == 0
     assert "finished: " in caplog.text

@@ -17,12 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evqa import datasets, score
-from evqa.jsonl import read_records, write_records
+from evqa import datasets
+from evqa.files.jsonl import read_records, write_records
 from evqa.schema import Prediction
-from unipixel import configs, launch, recipes, run_folder, sft
+from evqa.scoring import engine
+from unipixel import configs, launch, recipes, sft
 from unipixel.configs import OptimizerConfig
 from unipixel.data import mixture
+from unipixel.training import checkpoint_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHONPATH = f"{ROOT / 'benchmark'}{os.pathsep}{ROOT / 'train'}"
@@ -101,7 +103,7 @@ def test_two_processes_learn_what_one_learns_with_accumulation(flags, squares, t
         *["--dropout", "0", "--max-steps", "3", "--batch", "1", "--global-batch", "2"],
     ]
     flags += ["--seed", str(seed_that_draws_last_sample_in(range(2, 6), data))]
-    launcher = ("unipixel.torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft")
+    launcher = ("unipixel.training.torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft")
     both = process(*flags, "--out", str(tmp_path / "two"), module=launcher)
     assert sft.main([*flags, "--out", str(tmp_path / "one")]) == 0
     output = both.communicate()[0]
@@ -160,19 +162,19 @@ def test_a_run_does_not_go_on_with_other_settings(flags, finished, capsys, tmp_p
 
 def test_a_run_does_not_go_on_with_other_data(flags, finished, squares, capsys, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
-    record = run_folder.read_record(out / "checkpoint-4")
+    record = checkpoint_folder.read_record(out / "checkpoint-4")
     record["data"][str(squares)]["sha256"] = "0" * 64
-    run_folder.write_record(out / "checkpoint-4", record)
+    checkpoint_folder.write_record(out / "checkpoint-4", record)
     assert sft.main([*flags, "--out", str(out)]) == 2
     assert f"data.{squares}.sha256: {'0' * 64} -> {datasets.load(str(squares)).sha256}" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_from_other_weights_of_the_same_name(flags, finished, capsys, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
-    record = run_folder.read_record(out / "checkpoint-4")
+    record = checkpoint_folder.read_record(out / "checkpoint-4")
     started_from = record["weights"]["start"]
     record["weights"]["start"] = "0" * 16
-    run_folder.write_record(out / "checkpoint-4", record)
+    checkpoint_folder.write_record(out / "checkpoint-4", record)
     assert sft.main([*flags, "--out", str(out)]) == 2
     assert f"weights.start: {'0' * 16} -> {started_from}" in capsys.readouterr().err
 
@@ -204,8 +206,8 @@ def test_a_finished_run_is_not_taken_for_one_with_other_settings(flags, finished
 
 def test_two_runs_do_not_share_a_folder(flags, tmp_path, capsys):
     code = f"""
-import pathlib, unipixel.run_folder
-with unipixel.run_folder.held(pathlib.Path({str(tmp_path)!r})):
+import pathlib, unipixel.training.checkpoint_folder
+with unipixel.training.checkpoint_folder.locked(pathlib.Path({str(tmp_path)!r})):
     print("held", flush=True)
     input()
 """
@@ -225,14 +227,14 @@ with unipixel.run_folder.held(pathlib.Path({str(tmp_path)!r})):
 def test_from_scratch_starts_again_in_the_same_folder(flags, finished, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
     (out / "checkpoint-9").mkdir()
-    run_folder.write_record(out / "checkpoint-9", run_folder.read_record(out / "checkpoint-4"))
+    checkpoint_folder.write_record(out / "checkpoint-9", checkpoint_folder.read_record(out / "checkpoint-4"))
     assert sft.main([*flags, "--out", str(out), "--max-steps", "1", "--from-scratch"]) == 0
-    assert [folder.name for folder in run_folder.checkpoints(out)] == ["checkpoint-1"]
+    assert [folder.name for folder in checkpoint_folder.checkpoints(out)] == ["checkpoint-1"]
     assert log_of(out, 1)[0]["loss"] == log_of(finished)[0]["loss"]
 
 
 def copy_of_checkpoints(finished, tmp_path):
-    for folder in run_folder.checkpoints(finished):
+    for folder in checkpoint_folder.checkpoints(finished):
         (tmp_path / folder.name).mkdir()
         for file in folder.iterdir():
             (tmp_path / folder.name / file.name).write_bytes(file.read_bytes())
@@ -268,15 +270,15 @@ def test_a_look_while_training_has_the_benchmarks_own_metrics_and_moves_no_weigh
         predictions = list(read_records(finished / "looks" / f"step-{row['step']}.jsonl", Prediction))
         assert [each.sample for each in predictions] == ["square-0", "square-4"]
         samples = tuple(sample for sample in dataset.samples if sample.id in ("square-0", "square-4"))
-        means = score.score(dataclasses.replace(dataset, samples=samples), predictions).metrics
+        means = engine.score(dataclasses.replace(dataset, samples=samples), predictions).metrics
         for name, metric in (("acc", "Acc"), ("t_mean", "t-mean"), ("jf", "J&F")):
             assert row[f"eval_{name}"] == pytest.approx(100 * means[metric].mean)
 
 
 def test_every_checkpoint_says_what_it_was_made_with(finished, squares):
-    assert [folder.name for folder in run_folder.checkpoints(finished)] == ["checkpoint-2", "checkpoint-4"]
+    assert [folder.name for folder in checkpoint_folder.checkpoints(finished)] == ["checkpoint-2", "checkpoint-4"]
     for folder in (finished / "checkpoint-2", finished / "checkpoint-4", finished / "model"):
-        record = run_folder.read_record(folder)
+        record = checkpoint_folder.read_record(folder)
         assert record["config"]["optimizer"]["lr"] == 0.003
         assert record["data"][str(squares)]["samples"] == 8
         assert record["packages"]["torch"] == metadata.version("torch")
@@ -286,11 +288,11 @@ def test_every_checkpoint_says_what_it_was_made_with(finished, squares):
 
 
 def test_the_finished_model_is_the_trained_one_with_its_adapter_merged(flags, finished, squares, tiny_checkpoint):
-    from unipixel import assembly
     from unipixel.model import checkpoints, lora
+    from unipixel.training import build
 
     config = sft.parse([*flags, "--out", str(finished)]).config
-    trained = assembly.trainable_model(config, tiny_checkpoint, None)
+    trained = build.trainable_model(config, tiny_checkpoint, None)
     checkpoints.load_trained(trained, finished / "checkpoint-4")
     merged = checkpoints.load_checkpoint(finished / "model")
     ids = torch.arange(20, 60)[None]
@@ -404,7 +406,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_pa
     assert sft.main(arguments) == 3
     error = capsys.readouterr().err
     assert re.search(r"stopped at step [12]: the run diverges, .* (nan|not finite); there is no checkpoint", error)
-    assert run_folder.checkpoints(tmp_path) == []
+    assert checkpoint_folder.checkpoints(tmp_path) == []
 
 
 def test_a_run_that_does_not_fit_is_refused_before_processes_start(flags, finished, monkeypatch, capsys):
@@ -560,8 +562,8 @@ def test_help_tells_every_field_with_its_meaning(capsys):
 
 
 def test_every_weight_is_in_the_group_of_its_part(tiny_model):
-    from unipixel.arguments import parameter_groups
     from unipixel.model import lora
+    from unipixel.training.arguments import parameter_groups
 
     model = lora.attach_lora(tiny_model, 4, 8.0, 0.0)
     lora.set_trainable(model, ("embedding", "seg", "sam2"))
@@ -582,7 +584,7 @@ def test_every_weight_is_in_the_group_of_its_part(tiny_model):
 
 
 def test_the_settings_reach_trainer():
-    from unipixel.arguments import training_arguments
+    from unipixel.training.arguments import training_arguments
 
     settings = training_arguments(recipes.evidence_only("3b", "base"), num_steps=1000, processes=1)
     assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == (4, 8)

@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from evqa import media, prompts
+from evqa.datasets.shapes.draw import draw
+from evqa.datasets.shapes.questions import questions
+from evqa.datasets.shapes.scene import FPS, scene
 from evqa.models.base import Message, VideoPart
 from evqa.schema import Span
-from evqa.tasks.shapes.draw import draw
-from evqa.tasks.shapes.questions import questions
-from evqa.tasks.shapes.scene import FPS, scene
-from unipixel.chat import UniPixelChat
-from unipixel.model import clock
-from unipixel.tiny.blank import blank
-from unipixel.tiny.clips import synthetic_features
-from unipixel.tiny.language import LanguageStage, LanguageTrainee, sequence
-from unipixel.tiny.packing import TaskWriter, pack
-from unipixel.tiny.schedule import PretrainingSchedule
-from unipixel.tiny.vision import NOTHING, cell_labels
-from unipixel.tiny.vocabulary import build_tokenizer, numbers
+from tiny_base.blank import blank
+from tiny_base.clips import synthetic_features
+from tiny_base.language import LanguageStage, LanguageTrainee, sequence
+from tiny_base.packing import TaskWriter, pack
+from tiny_base.schedule import PretrainingSchedule
+from tiny_base.vision import NOTHING, cell_labels
+from tiny_base.vocabulary import build_tokenizer, numbers
+from unipixel.inference.chat import UniPixelChat
+from unipixel.model import time_positions
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "model_zoo" / "tiny"
@@ -83,7 +83,7 @@ def test_packed_positions_are_the_clock_of_the_model(told):
     ids[0, len(writer.opening) : len(writer.opening) + len(shown.cells)] = model.config.video_token_id
     grid = torch.tensor([[pairs, 6, 6]])
     times = [torch.from_numpy(np.unique(shown.seconds))]
-    wanted = clock.time_positions(model.config, ids, torch.ones_like(ids), grid, times).ids
+    wanted = time_positions.time_positions(model.config, ids, torch.ones_like(ids), grid, times).ids
     torch.testing.assert_close(packed.positions, wanted.to(packed.positions.dtype), atol=1e-4, rtol=0)
 
 

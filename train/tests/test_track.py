@@ -8,14 +8,15 @@ from safetensors.torch import save_file
 
 from evqa import masks, media
 from evqa.__main__ import main
-from evqa.jsonl import read_records
+from evqa.files.jsonl import read_records
 from evqa.schema import Prediction
-from unipixel import visits
-from unipixel.model import decoder_weights, pointing
+from unipixel.inference import mask_frames
+from unipixel.inference.video_segmentation import SegmentationRequest, segment_video
 from unipixel.model.config import DECODERS
-from unipixel.model.encoder import decoder_config
-from unipixel.model.tracker import MaskTracker
-from unipixel.tracks import SegmentationRequest, segment_video
+from unipixel.model.sam2 import prompts
+from unipixel.model.sam2 import weights as sam2_weights
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.tracker import MaskTracker
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def tracker():
 def weights(tracker, tmp_path_factory):
     """As Meta publishes them."""
     path = tmp_path_factory.mktemp("weights") / "sam2.1_hiera_tiny.pt"
-    torch.save({"model": decoder_weights.in_metas_names(tracker)}, path)
+    torch.save({"model": sam2_weights.in_metas_names(tracker)}, path)
     return path
 
 
@@ -48,7 +49,7 @@ def test_metas_names_have_gammas_and_every_weight_comes_back(tracker, weights):
     names = torch.load(weights, weights_only=True)["model"]
     assert "memory_encoder.fuser.layers.0.gamma" in names
     assert "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix" in names
-    loaded = decoder_weights.load_tracker(weights, 128)[1].state_dict()
+    loaded = sam2_weights.load_tracker(weights, 128)[1].state_dict()
     assert loaded.keys() == tracker.state_dict().keys()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in tracker.state_dict().items())
 
@@ -57,10 +58,10 @@ def test_metas_names_have_gammas_and_every_weight_comes_back(tracker, weights):
 def test_each_official_size_is_told_by_its_weights(size, published):
     with torch.device("meta"):
         tracker = MaskTracker(decoder_config(DECODERS[size], 1024))
-    names = decoder_weights.in_metas_names(tracker)
-    weights = {decoder_weights._of_meta(name): tensor for name, tensor in names.items()}
+    names = sam2_weights.in_metas_names(tracker)
+    weights = {sam2_weights._of_meta(name): tensor for name, tensor in names.items()}
     assert weights.keys() == tracker.state_dict().keys()
-    assert decoder_weights.size_name(weights, "x.pt") == size
+    assert sam2_weights.size_name(weights, "x.pt") == size
     assert len(names) == published
 
 
@@ -71,7 +72,7 @@ def test_the_layout_of_transformers_loads_too(tracker, tmp_path):
     matrix = state["prompt_encoder.shared_embedding.positional_embedding"]
     state["shared_image_embedding.positional_embedding"] = matrix.clone()
     save_file(state, tmp_path / "model.safetensors")
-    loaded = decoder_weights.load_tracker(tmp_path, 128)[1].state_dict()
+    loaded = sam2_weights.load_tracker(tmp_path, 128)[1].state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in tracker.state_dict().items())
 
 
@@ -87,9 +88,11 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
     assert prediction.mask_size == (60, 80)
     assert (masks.decode(prediction.tracks[2].masks[4]) == (mask > 0)).mean() > 0.99, "a given mask is kept"
     video = media.probe_video(clip)
-    clicks = pointing.PointPrompt(((30 / 80, 0.5), (70 / 80, 50 / 60)), (pointing.OBJECT, pointing.BACKGROUND))
-    signs = [clicks, pointing.box_prompt(18 / 80, 18 / 60, 42 / 80, 42 / 60), torch.from_numpy(mask > 0)]
-    expected = segment_video(tracker, SegmentationRequest(video, visits.plan_mask_frames(video, prompt_frame=4), signs))
+    clicks = prompts.PointPrompt(((30 / 80, 0.5), (70 / 80, 50 / 60)), (prompts.OBJECT, prompts.BACKGROUND))
+    signs = [clicks, prompts.box_prompt(18 / 80, 18 / 60, 42 / 80, 42 / 60), torch.from_numpy(mask > 0)]
+    expected = segment_video(
+        tracker, SegmentationRequest(video, mask_frames.plan_mask_frames(video, prompt_frame=4), signs)
+    )
     assert [list(track.masks) for track in prediction.tracks] == [list(track.masks) for track in expected]
     assert [track.masks for track in prediction.tracks] == [track.masks for track in expected]
     assert media.probe_video(tmp_path / "out" / "overlay.mp4").num_frames == 9
@@ -124,19 +127,19 @@ def test_weights_that_are_no_tensors_or_of_no_known_model_are_refused(tmp_path, 
 
     torch.save({"model": Harmful()}, tmp_path / "harmful.pt")
     with pytest.raises(ValueError, match="tensors alone"):
-        decoder_weights.load_tracker(tmp_path / "harmful.pt")
+        sam2_weights.load_tracker(tmp_path / "harmful.pt")
     (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="no whole safetensors file"):
-        decoder_weights.load_tracker(tmp_path / "cut.safetensors")
+        sam2_weights.load_tracker(tmp_path / "cut.safetensors")
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="holds no SAM"):
-        decoder_weights.load_tracker(tmp_path / "other.safetensors")
-    names = decoder_weights.in_metas_names(tracker)
+        sam2_weights.load_tracker(tmp_path / "other.safetensors")
+    names = sam2_weights.in_metas_names(tracker)
     del names["no_mem_embed"]
     torch.save({"model": names}, tmp_path / "incomplete.pt")
     with pytest.raises(ValueError, match=r"it lacks no_memory_embedding"):
-        decoder_weights.load_tracker(tmp_path / "incomplete.pt", 128)
+        sam2_weights.load_tracker(tmp_path / "incomplete.pt", 128)
     weightless = tmp_path / "empty"
     weightless.mkdir()
     with pytest.raises(ValueError, match=r"is not there: a mask decoder is"):
-        decoder_weights.load_tracker(weightless)
+        sam2_weights.load_tracker(weightless)

@@ -11,12 +11,12 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from unipixel.model import losses
 from unipixel.model.config import DECODERS
-from unipixel.model.drawn import ABSENT, ImageFeatures, MaskCandidates
-from unipixel.model.encoder import decoder_config
 from unipixel.model.losses import average, batch_loss, mask_loss
-from unipixel.model.memory import NUM_MEMORIES, NUM_POINTERS, first_bank
-from unipixel.model.streaming import VideoPrompts, propagate, propagate_all
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.memory import NUM_MEMORIES, NUM_POINTERS, first_bank
+from unipixel.model.sam2.outputs import ABSENT, ImageFeatures, MaskCandidates
+from unipixel.model.sam2.streaming import VideoPrompts, propagate, propagate_all
+from unipixel.model.sam2.tracker import MaskTracker
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 

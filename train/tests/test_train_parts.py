@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from unipixel import launch, recipes
-from unipixel.arguments import deepspeed_config, parameter_groups, part_of
 from unipixel.configs import LoopConfig
-from unipixel.divergence import DivergenceMonitor
-from unipixel.footprint import ParameterCounts, estimate_memory
 from unipixel.launch import TrainingNodes
-from unipixel.sharding import is_sharded
-from unipixel.trainer import max_skipped
+from unipixel.training.arguments import deepspeed_config, parameter_groups, part_of
+from unipixel.training.divergence import DivergenceMonitor
+from unipixel.training.memory_estimate import ParameterCounts, estimate_memory
+from unipixel.training.trainer import max_skipped
+from unipixel.training.zero3 import is_sharded
 
 # DeepSpeed
 
@@ -162,7 +162,7 @@ def test_one_process_runs_as_it_is_and_several_under_torchrun():
         "base",
     ]
     assert launch.training_command(TrainingNodes(processes=8), ["3b"])[2:] == [
-        "unipixel.torchrun",
+        "unipixel.training.torchrun",
         "--standalone",
         "--nproc-per-node",
         "8",
@@ -178,7 +178,7 @@ def test_several_processes_end_with_the_exit_code_of_the_one_that_failed(tmp_pat
     script.write_text("import os, sys, time\nif os.environ['RANK'] == '1':\n    sys.exit(3)\ntime.sleep(600)\n")
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root / 'benchmark'}{os.pathsep}{root / 'train'}"}
-    command = [sys.executable, "-m", "unipixel.torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [sys.executable, "-m", "unipixel.training.torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "process 1 ended with exit code 3" in done.stderr

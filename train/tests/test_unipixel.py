@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evqa.models.base import Message, VideoPart
-from unipixel.data import conversation, frames
+from unipixel.data import chat_format, frames
 
 SIDE = 128
 
@@ -14,7 +14,7 @@ def a_sample(tokenizer, answer, num_frames=3, seed=0):
     patches = frames.llm_pixels(images, 84 * 84, 84 * 84)
     clip = VideoPart(__file__)
     messages = [Message("user", (clip, "Who?")), Message("assistant", (answer,))]
-    encoded = conversation.encode_conversation(tokenizer, messages, [patches.num_tokens])
+    encoded = chat_format.encode_conversation(tokenizer, messages, [patches.num_tokens])
     objects = answer.count("<|seg|>")
     return {
         "input_ids": encoded.input_ids[None],

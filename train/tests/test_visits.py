@@ -9,12 +9,12 @@ import torch
 from evqa import media
 from evqa.masks import decode, encode
 from evqa.schema import Span
-from unipixel import between, visits
-from unipixel.chat import UniPixelChat
 from unipixel.data.frames import decoder_frames
-from unipixel.model.drawn import MaskCandidates
-from unipixel.model.streaming import FrameLogits
-from unipixel.tracks import SegmentationRequest, segment_video, segment_videos
+from unipixel.inference import mask_frames, mask_interpolation
+from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.video_segmentation import SegmentationRequest, segment_video, segment_videos
+from unipixel.model.sam2.outputs import MaskCandidates
+from unipixel.model.sam2.streaming import FrameLogits
 
 
 def a_video(num_frames, fps=10.0):
@@ -22,31 +22,37 @@ def a_video(num_frames, fps=10.0):
 
 
 def test_by_default_every_frame_is_visited_from_the_first_on():
-    planned = visits.plan_mask_frames(a_video(5))
+    planned = mask_frames.plan_mask_frames(a_video(5))
     assert planned == ([0, 1, 2, 3, 4], [], 1)
     assert planned.covered == [0, 1, 2, 3, 4]
 
 
 def test_prompted_in_the_middle_the_frames_before_it_come_last_and_nearest_first():
-    assert visits.plan_mask_frames(a_video(6), prompt_frame=2).order == [2, 3, 4, 5, 1, 0]
+    assert mask_frames.plan_mask_frames(a_video(6), prompt_frame=2).order == [2, 3, 4, 5, 1, 0]
 
 
 def test_at_a_lower_rate_both_ends_are_visited_and_all_between_is_covered():
-    planned = visits.plan_mask_frames(a_video(12), prompt_frame=4, fps=3.3)
+    planned = mask_frames.plan_mask_frames(a_video(12), prompt_frame=4, fps=3.3)
     assert (planned.after, planned.before, planned.stride) == ([4, 7, 10, 11], [1, 0], 3)
     assert planned.covered == list(range(12))
 
 
 def test_around_spans_only_they_and_the_prompted_frame_are_visited():
-    planned = visits.plan_mask_frames(a_video(40), spans=[Span(1.0, 1.4), Span(3.0, 3.2)], fps=5.0)
+    planned = mask_frames.plan_mask_frames(a_video(40), spans=[Span(1.0, 1.4), Span(3.0, 3.2)], fps=5.0)
     assert planned.order == [0, 10, 12, 14, 30, 32]
     assert planned.covered == [0, 10, 11, 12, 13, 14, 30, 31, 32], "nothing is made up across a gap"
-    assert visits.plan_mask_frames(a_video(40), prompt_frame=12, spans=[Span(1.0, 1.4)]).order == [12, 13, 14, 11, 10]
+    assert mask_frames.plan_mask_frames(a_video(40), prompt_frame=12, spans=[Span(1.0, 1.4)]).order == [
+        12,
+        13,
+        14,
+        11,
+        10,
+    ]
 
 
 def test_the_middle_of_the_longest_span_is_where_an_object_is_shown():
-    assert visits.middle_frame(a_video(40), [Span(0.0, 0.5), Span(2.0, 3.0)]) == 25
-    assert visits.middle_frame(a_video(40), []) == 0
+    assert mask_frames.middle_frame(a_video(40), [Span(0.0, 0.5), Span(2.0, 3.0)]) == 25
+    assert mask_frames.middle_frame(a_video(40), []) == 0
 
 
 def a_square(left, top, side=64, width=16):
@@ -57,7 +63,7 @@ def a_square(left, top, side=64, width=16):
 
 def test_between_two_visits_a_moving_object_lies_between_its_two_places():
     one, other = FrameLogits(a_square(8, 20), torch.tensor([0.8])), FrameLogits(a_square(32, 20), torch.tensor([0.4]))
-    halfway = between.interpolate(one, other, 0.5)
+    halfway = mask_interpolation.interpolate(one, other, 0.5)
     expected = a_square(20, 20) > 0
     assert ((halfway.logits > 0) == expected).float().mean() > 0.99
     assert halfway.scores.item() == pytest.approx(0.6)
@@ -68,17 +74,17 @@ def test_an_object_that_is_in_one_of_two_visits_only_is_taken_from_the_nearer():
         FrameLogits(a_square(8, 8), torch.ones(1)),
         FrameLogits(torch.full((1, 64, 64), -1024.0), torch.zeros(1)),
     )
-    assert torch.equal(between.interpolate(there, gone, 0.25).logits, there.logits)
-    assert torch.equal(between.interpolate(there, gone, 0.75).logits, gone.logits)
+    assert torch.equal(mask_interpolation.interpolate(there, gone, 0.25).logits, there.logits)
+    assert torch.equal(mask_interpolation.interpolate(there, gone, 0.75).logits, gone.logits)
 
 
 def test_frames_between_visits_are_filled_in_on_both_sides_of_the_prompted_one():
-    planned = visits.plan_mask_frames(a_video(12), prompt_frame=4, fps=3.3)
+    planned = mask_frames.plan_mask_frames(a_video(12), prompt_frame=4, fps=3.3)
     drawn = [
         MaskCandidates(a_square(index * 3, 8)[:, None], torch.ones(1, 1), torch.full((1,), 9.0))
         for index in planned.order
     ]
-    filling = between.MaskInterpolator(planned)
+    filling = mask_interpolation.MaskInterpolator(planned)
     found = dict(pair for one in drawn for pair in filling.add(one))
     assert sorted(found) == list(range(12))
     for index, seen in found.items():
@@ -104,7 +110,7 @@ SAID = "Answer: A. Temporal Evidence: [[1.0, 2.0]]. Spatial Evidence: <|seg|>"
 
 def drawn_with(chat, clip, **policy):
     """Tracks, and the frames that they cover."""
-    planned = visits.MaskFramePolicy(**policy).plan(clip, SAID)
+    planned = mask_frames.MaskFramePolicy(**policy).plan(clip, SAID)
     prompts = torch.randn(2, 2, 64, generator=torch.Generator().manual_seed(0))
     return segment_video(chat.model.sam2, SegmentationRequest(clip, planned, prompts)), planned.covered
 
@@ -137,9 +143,9 @@ def test_the_settings_choose_frames_and_are_part_of_a_runs_identity(chat, clip, 
 
 
 def test_frames_before_the_prompted_one_are_read_in_blocks_and_in_order(clip):
-    planned = visits.plan_mask_frames(clip, prompt_frame=20)
+    planned = mask_frames.plan_mask_frames(clip, prompt_frame=20)
     expected = media.load_frames(clip, list(range(24)))
-    for index, image in zip(planned.order, visits.read_frames(clip, planned), strict=True):
+    for index, image in zip(planned.order, mask_frames.read_frames(clip, planned), strict=True):
         assert np.array_equal(image, expected[index])
 
 
@@ -150,9 +156,9 @@ def test_scenes_side_by_side_give_the_tracks_of_each_alone(chat, clip):
     scenes = [
         SegmentationRequest(clip, planned, torch.randn(count, 2, 64, generator=generator))
         for planned, count in (
-            (visits.plan_mask_frames(clip), 2),
-            (visits.plan_mask_frames(clip), 0),
-            (visits.plan_mask_frames(clip, prompt_frame=9, fps=2.0, spans=[Span(0.5, 2.0)]), 1),
+            (mask_frames.plan_mask_frames(clip), 2),
+            (mask_frames.plan_mask_frames(clip), 0),
+            (mask_frames.plan_mask_frames(clip, prompt_frame=9, fps=2.0, spans=[Span(0.5, 2.0)]), 1),
         )
     ]
     together = segment_videos(chat.model.sam2, scenes)

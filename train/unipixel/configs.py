@@ -328,3 +328,12 @@ def _check_at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} is a number >= {least}, got {value}")
+
+
+STARTS = {
+    "stage-1": "python -m unipixel.convert model_zoo/new-3b --base Qwen2.5-VL-3B-Instruct "
+    "--decoder sam2.1_hiera_base_plus.pt (or 7b, 7B)",
+    "stage-2": "bash scripts/sft.sh SIZE DECODER --recipe stage-1",
+    "stage-3": "bash scripts/sft.sh SIZE DECODER --recipe stage-2",
+}
+"""Recipe -> the command that makes the weights it starts from, where they are in no zoo."""

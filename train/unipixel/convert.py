@@ -24,10 +24,11 @@ import tyro
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig
 from tyro.conf import Positional, arg
 
-from evqa import checkpoint_files, zoo
-from evqa.output_streams import checked_output_streams
-from unipixel import integrity
-from unipixel.model import checkpoints, decoder_weights
+from evqa.files.output_streams import checked_output_streams
+from evqa.hub import checkpoint_files
+from evqa.hub import checkpoints as hub_checkpoints
+from unipixel.model import checkpoints, integrity
+from unipixel.model.sam2 import weights
 from unipixel.model.unipixel import UniPixel
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def _whole(wanted: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]
         model = checkpoints.load_checkpoint(wanted.trained, base=wanted.base, dtype=dtype)
         _warn_of_other_base(wanted.trained, wanted.base)
     if wanted.decoder is not None:
-        name = decoder_weights.size_name(decoder_weights.read_decoder_weights(wanted.decoder), wanted.decoder)
+        name = weights.size_name(weights.read_decoder_weights(wanted.decoder), wanted.decoder)
         checkpoints.replace_decoder(model, name, wanted.decoder)
     return model, checkpoints.load_tokenizer(wanted.base)
 
@@ -88,7 +89,7 @@ def _warn_of_other_base(trained: Path, base: Path) -> None:
     """Say where the record of a run names other start weights than those that its adapter is merged into."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # of another program, or of an earlier version
         start = json.loads((trained / integrity.RECORD).read_text(encoding="utf-8"))["weights"]["start"]
-        if start != zoo.fingerprint(base):
+        if start != hub_checkpoints.fingerprint(base):
             logger.warning("%s was trained from other weights than %s: is that the right --base?", trained, base)
 
 

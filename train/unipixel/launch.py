@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from evqa import datasets
-from evqa.output_streams import checked_output_streams
-from unipixel import orphans, run_folder, sft
-from unipixel.job import plan_training
+from evqa.files.output_streams import checked_output_streams
+from unipixel import sft
+from unipixel.training import checkpoint_folder, parent_death
+from unipixel.training.plan import plan_training
 
 TRAIN = "unipixel.sft"
 FIRST_PORT, NUM_PORTS = 20000, 10000
@@ -69,7 +70,7 @@ def main() -> int:
         return code
     if data is None or found.node:
         return 0
-    command = benchmark_command(data, wish.config.out / run_folder.MODEL, count_gpus())
+    command = benchmark_command(data, wish.config.out / checkpoint_folder.MODEL, count_gpus())
     return _run([*command, "--restart"] if wish.from_scratch or wish.extend else command)
 
 
@@ -124,7 +125,7 @@ def _missing(data: str) -> Iterator[str]:
 
 def training_command(found: TrainingNodes, arguments: Sequence[str]) -> list[str]:
     """The command that trains."""
-    python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.torchrun"]
+    python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.training.torchrun"]
     if found.hostfile is not None:
         launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(found.hostfile)]
         return [*launcher, "--no_local_rank", "--module", TRAIN, *arguments]
@@ -156,7 +157,9 @@ def _meeting(place: str) -> list[str]:
 
 def _run(command: Sequence[str]) -> int:
     sys.stderr.write(f"$ {shlex.join(command)}\n")
-    return subprocess.run(command, check=False, preexec_fn=partial(orphans.die_with_parent, os.getpid())).returncode
+    return subprocess.run(
+        command, check=False, preexec_fn=partial(parent_death.die_with_parent, os.getpid())
+    ).returncode
 
 
 if __name__ == "__main__":

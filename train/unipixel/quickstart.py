@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from evqa.output_streams import checked_output_streams
+from evqa.files.output_streams import checked_output_streams
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evqa import roots, suggestions
+from evqa import suggestions
+from evqa.files import roots
 from unipixel.configs import (
     SIZES,
     DataConfig,
@@ -145,15 +146,6 @@ RECIPES: dict[str, Recipe] = {
     "tiny": tiny,
 }
 """Recipes by name."""
-
-
-STARTS = {
-    "stage-1": "python -m unipixel.convert model_zoo/new-3b --base Qwen2.5-VL-3B-Instruct "
-    "--decoder sam2.1_hiera_base_plus.pt (or 7b, 7B)",
-    "stage-2": "bash scripts/sft.sh SIZE DECODER --recipe stage-1",
-    "stage-3": "bash scripts/sft.sh SIZE DECODER --recipe stage-2",
-}
-"""Recipe -> the command that makes the weights it starts from, where they are in no zoo."""
 
 
 def build_recipe(name: str, size: str, decoder: str) -> SFTConfig:

@@ -23,14 +23,15 @@ from pathlib import Path
 import tyro
 from tyro.conf import FlagConversionOff
 
-from evqa import links
-from evqa.output_streams import checked_output_streams
-from evqa.roots import START_FOLDER
-from unipixel import integrity, orphans, run_folder
+from evqa.files import links
+from evqa.files.output_streams import checked_output_streams
+from evqa.files.roots import START_FOLDER
 from unipixel.configs import DECODERS, SIZES, SFTConfig
-from unipixel.footprint import estimate_memory
-from unipixel.job import TrainingPlan, plan_training
+from unipixel.model import integrity
 from unipixel.recipes import RECIPES, build_recipe, default_recipe
+from unipixel.training import checkpoint_folder, parent_death
+from unipixel.training.memory_estimate import estimate_memory
+from unipixel.training.plan import TrainingPlan, plan_training
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
-        orphans.die_with_parent(os.getppid())
+        parent_death.die_with_parent(os.getppid())
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     level = logging.INFO if rank == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -198,11 +199,11 @@ def run(command: SFTCommand, *, rank: int, processes: int) -> int:
     elif is_finished(command, job):
         logger.info(
             "finished: %s (--from-scratch starts again; --extend with a larger --max-steps or --epochs goes on)",
-            config.out / run_folder.MODEL,
+            config.out / checkpoint_folder.MODEL,
         )
     else:
         checkpoint = checkpoint_of(command, job, is_deep=rank == 0)
-        with run_folder.locked(config.out) if rank == 0 else contextlib.nullcontext():
+        with checkpoint_folder.locked(config.out) if rank == 0 else contextlib.nullcontext():
             if rank == 0:
                 prepare_folder(command, job.record)
             with one_line_errors(config.out):
@@ -218,7 +219,7 @@ def one_line_errors(out: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if (cause := outer_cause(error)) is None:
             raise
-        raise ValueError(f"{cause}; {run_folder.resume_advice(out)}") from error
+        raise ValueError(f"{cause}; {checkpoint_folder.resume_advice(out)}") from error
 
 
 def outer_cause(error: Exception) -> str | None:
@@ -237,13 +238,13 @@ def outer_cause(error: Exception) -> str | None:
 
 def is_finished(command: SFTCommand, job: TrainingPlan) -> bool:
     """Whether the run's model is there; a `ValueError` where it was made with other settings, or lacks files."""
-    model = command.config.out / run_folder.MODEL
+    model = command.config.out / checkpoint_folder.MODEL
     if command.from_scratch or not model.exists():
         return False
-    if command.extend and run_folder.differing_settings(run_folder.read_record(model), job.record):
-        run_folder.check_fits(model, job.record, is_extension=True)
+    if command.extend and checkpoint_folder.differing_settings(checkpoint_folder.read_record(model), job.record):
+        checkpoint_folder.check_fits(model, job.record, is_extension=True)
         return False
-    run_folder.check_fits(model, job.record)
+    checkpoint_folder.check_fits(model, job.record)
     names = ("model.safetensors", "model.safetensors.index.json")
     lost = [] if any((model / name).is_file() for name in names) else ["model.safetensors is missing"]
     if damage := integrity.weights_damage(model, is_deep=False) or lost:
@@ -261,66 +262,64 @@ def checkpoint_of(command: SFTCommand, job: TrainingPlan, *, is_deep: bool = Tru
     if command.from_scratch:
         return None
     out = command.config.out
-    existing = run_folder.checkpoints(out)
+    existing = checkpoint_folder.checkpoints(out)
     checkpoint = command.resume or (existing[-1] if existing else None)
     if checkpoint is None:
         if command.extend:
             raise ValueError(f"--extend goes on with a run, and {out} has no checkpoint: leave it out to start one")
         return None
-    step = run_folder.step_of(checkpoint)
+    step = checkpoint_folder.step_of(checkpoint)
     if step < 0 or not checkpoint.is_dir():
         raise ValueError(f"{checkpoint} is no checkpoint to go on from: name a folder checkpoint-N of a run")
-    run_folder.check_complete(checkpoint, is_deep=False)
-    run_folder.check_fits(checkpoint, job.record, is_extension=command.extend)
-    if later := [folder.name for folder in existing if run_folder.step_of(folder) > step]:
+    checkpoint_folder.check_complete(checkpoint, is_deep=False)
+    checkpoint_folder.check_fits(checkpoint, job.record, is_extension=command.extend)
+    if later := [folder.name for folder in existing if checkpoint_folder.step_of(folder) > step]:
         raise ValueError(
             f"{out} holds {', '.join(later)}, later than {checkpoint}: move them away, or use another --out"
         )
     if step > job.num_steps:
         raise ValueError(f"{checkpoint} is beyond the {job.num_steps} steps of this run: raise --max-steps or --epochs")
     if is_deep:
-        run_folder.check_complete(checkpoint)
+        checkpoint_folder.check_complete(checkpoint)
     logger.info("going on from %s", checkpoint)
     return checkpoint
 
 
-def prepare_folder(command: SFTCommand, record: run_folder.Record) -> None:
+def prepare_folder(command: SFTCommand, record: checkpoint_folder.Record) -> None:
     """Make the run's folder ready: nothing half-written, nothing of an earlier run with --from-scratch."""
     out = command.config.out
     if command.from_scratch:
         remove_run(out)
-    run_folder.remove_partial(out)
-    run_folder.write_record(out, record)
+    checkpoint_folder.remove_partial(out)
+    checkpoint_folder.write_record(out, record)
 
 
 def remove_run(out: Path) -> None:
     """Remove what an earlier run left in a folder: checkpoints, model, list of skipped samples, logs."""
-    parts = [out / name for name in (run_folder.MODEL, run_folder.LOOKS, "runs")]
-    for folder in [*run_folder.checkpoints(out), *parts]:
+    parts = [out / name for name in (checkpoint_folder.MODEL, checkpoint_folder.LOOKS, "runs")]
+    for folder in [*checkpoint_folder.checkpoints(out), *parts]:
         if folder.exists():
             logger.warning("removing %s", folder)
             shutil.rmtree(folder)
-    (out / run_folder.SKIPPED).unlink(missing_ok=True)
+    (out / checkpoint_folder.SKIPPED).unlink(missing_ok=True)
 
 
 def train(job: TrainingPlan, checkpoint: Path | None) -> None:
     """Train to the end and write the finished model."""
-    from unipixel import assembly
+    from unipixel.training import build
 
-    trainer = assembly.build_trainer(job)
-    logger.info(
-        "training %s of %s weights", *(f"{count:,}" for count in assembly.parameter_counts(trainer.trained)[:2])
-    )
+    trainer = build.build_trainer(job)
+    logger.info("training %s of %s weights", *(f"{count:,}" for count in build.parameter_counts(trainer.trained)[:2]))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
-        logger.info("the finished model is %s", assembly.export_merged_model(job))
+        logger.info("the finished model is %s", build.export_merged_model(job))
     trainer.finish()
 
 
 def dry_run(job: TrainingPlan) -> None:
     """The memory of the weights by arithmetic, then one optimizer step of one pass a device, which is thrown away."""
-    from unipixel import assembly
-    from unipixel.books import peak_memory
+    from unipixel.training import build
+    from unipixel.training.statistics import peak_memory
 
     config = job.config
     loop = dataclasses.replace(
@@ -334,8 +333,8 @@ def dry_run(job: TrainingPlan) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
-        trainer = assembly.build_trainer(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
-        counts = assembly.parameter_counts(trainer.trained)
+        trainer = build.build_trainer(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
+        counts = build.parameter_counts(trainer.trained)
         estimate = estimate_memory(counts, config.loop, job.processes)
         logger.info("training %s of %s weights: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
         before = time.perf_counter()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from evqa import models, suggestions
-from evqa.methods.choose import CHOICES, choose, choose_answer, choose_chat, choose_space, choose_time
+from evqa.methods.multi_turn import grounded_turns, multi_turn
+from evqa.methods.multiple_choice import CHOICES, choose, choose_answer, choose_chat, choose_space, choose_time
 from evqa.methods.single_turn import json_turn, single_turn, trained_turn
-from evqa.methods.turns import grounded_turns, multi_turn
 from evqa.models.base import Model
 from evqa.schema import AnswerField, Prediction, Sample
 

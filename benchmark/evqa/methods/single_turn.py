@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from evqa import models, prompts
-from evqa.methods.conversation import ChatSession, run_session
+from evqa.methods.chat_session import ChatSession, run_session
 from evqa.models import Dialect
 from evqa.models.base import Model
 from evqa.schema import AnswerField, Prediction, Sample

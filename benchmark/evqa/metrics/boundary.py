@@ -13,9 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa import native
-from evqa.masks import to_array
-from evqa.native import BoundaryCounts, FrameMask
+from evqa.masks import native, to_array
+from evqa.masks.native import BoundaryCounts, FrameMask
 
 Mask = NDArray[np.bool_]
 """bool `[H, W]`"""

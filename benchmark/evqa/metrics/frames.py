@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa import masks
+from evqa.masks.native import BadRunsError, FrameMask, RunLengths
 from evqa.metrics.boundary import size_of
 from evqa.metrics.spatial import FrameScore, MaskScores, score_frame
-from evqa.native import BadRunsError, FrameMask, RunLengths
 from evqa.schema import RLE, Prediction, Sample, Track
 
 Read = Callable[[], FrameMask]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from evqa import masks
+from evqa.masks.native import FrameMask
 from evqa.metrics.boundary import size_of
 from evqa.metrics.frames import Frames
 from evqa.metrics.spatial import FrameScore, MaskScores, Which, score_frame
-from evqa.native import FrameMask
 
 
 def object_scores(

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from evqa import masks
+from evqa.masks.native import BoundaryCounts, FrameMask, RunLengths
 from evqa.metrics.boundary import compare, f_measure, size_of
-from evqa.native import BoundaryCounts, FrameMask, RunLengths
 
 Which = Literal["j", "f", "jf"]
 """Region J, outline F, or their mean."""

@@ -12,18 +12,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from evqa import cores, suggestions, zoo
-from evqa.models.api_rows import API_MODELS
+from evqa import suggestions, threads
+from evqa.hub import checkpoints
+from evqa.models.api.rows import API_MODELS
 from evqa.models.base import FormattedModel, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.options import ModelOptions
-from evqa.models.row import Dialect as Dialect
-from evqa.models.row import ModelSpec as ModelSpec
-from evqa.models.row import Setting as Setting
+from evqa.models.registry import Dialect as Dialect
+from evqa.models.registry import ModelSpec as ModelSpec
+from evqa.models.registry import Setting as Setting
 
-UNIPIXEL = "unipixel.chat:UniPixelChat"
+UNIPIXEL = "unipixel.inference.chat:UniPixelChat"
 
-SHARED = {"frames": "evqa.models.frames:FramePolicy", "calling": "evqa.models.api:RequestSettings"}
+SHARED = {"frames": "evqa.models.frame_policy:FramePolicy", "calling": "evqa.models.api.client:RequestSettings"}
 """Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""
 
 COUNTS = (
@@ -85,23 +86,25 @@ def model_spec(name: str) -> ModelSpec:
         return MODELS[name]
     if (same := _row_of_published(name)) is not None:
         return replace(same, arguments={**same.arguments, "checkpoint": name})
-    if zoo.is_folder(name):
+    if checkpoints.is_folder(name):
         return _row_of_folder(name)
-    if zoo.model_type(name) is not None:
+    if checkpoints.model_type(name) is not None:
         return replace(OPEN_FOLDER, arguments={**OPEN_FOLDER.arguments, "checkpoint": name})
     if name.endswith(".json"):
         return _row_of_replies(name)
-    if zoo.is_hub_id(name) and not suggestions.near_matches(name, [*MODELS, *zoo.hub_ids()]):
-        zoo.locate_checkpoint(name)  # its error says where it was searched
+    if checkpoints.is_hub_id(name) and not suggestions.near_matches(name, [*MODELS, *checkpoints.hub_ids()]):
+        checkpoints.locate_checkpoint(name)  # its error says where it was searched
     raise _unknown(name)
 
 
 def _row_of_published(name: str) -> ModelSpec | None:
     """The first row whose checkpoint has this Hugging Face id; None = no row has."""
-    if not zoo.is_hub_id(name) or (checkpoint := zoo.published_row(name)) is None:
+    if not checkpoints.is_hub_id(name) or (checkpoint := checkpoints.published_row(name)) is None:
         return None
     rows = (row for row in MODELS.values() if isinstance(row.arguments.get("checkpoint"), str))
-    return next((row for row in rows if zoo.published_row(str(row.arguments["checkpoint"])) is checkpoint), None)
+    return next(
+        (row for row in rows if checkpoints.published_row(str(row.arguments["checkpoint"])) is checkpoint), None
+    )
 
 
 def _row_of_replies(name: str) -> ModelSpec:
@@ -119,7 +122,7 @@ def _unknown(name: str) -> ValueError:
         )
     more = "; or give a Hugging Face id, an existing folder with a checkpoint, or a .json file of replies"
     return suggestions.unknown_name_message(
-        "model", name, MODELS, aliases=zoo.hub_ids() if "/" in name else (), more=more
+        "model", name, MODELS, aliases=checkpoints.hub_ids() if "/" in name else (), more=more
     )
 
 
@@ -136,7 +139,7 @@ def check_weights(name: str) -> None:
     checkpoint = found.arguments.get("checkpoint")
     package = PACKAGE.get(found.extra or "")
     if isinstance(checkpoint, str) and (package is None or _is_installed(package)):
-        zoo.locate_checkpoint(checkpoint)
+        checkpoints.locate_checkpoint(checkpoint)
 
 
 def _is_installed(package: str) -> bool:
@@ -146,7 +149,7 @@ def _is_installed(package: str) -> bool:
 
 def _row_of_folder(name: str) -> ModelSpec:
     """A checkpoint in a folder: a toy (its config has a note) sees what "tiny" sees."""
-    like = MODELS["tiny"] if zoo.checkpoint_note(name) else MODELS["st-evidence-3b"]
+    like = MODELS["tiny"] if checkpoints.checkpoint_note(name) else MODELS["st-evidence-3b"]
     arguments = {**like.arguments, "checkpoint": name}
     return replace(like, arguments=arguments, about=f"the checkpoint in {name}")
 
@@ -156,9 +159,9 @@ def build(name: str, **overrides: Setting) -> Model:
     found = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
-    cores.set_openmp_wait_policy()
+    threads.set_openmp_wait_policy()
     make = _adapter(name, found)
-    cores.set_num_threads()
+    threads.set_num_threads()
     shared = _shared(make)
     settings = renamed_settings(_settings(make), overrides)
     _check(name, make, settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from evqa.models.row import Dialect
+from evqa.models.registry import Dialect
 from evqa.schema import AnswerField, Finish, Prediction, Track, Usage
 
 

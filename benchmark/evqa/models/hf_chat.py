@@ -20,11 +20,12 @@ import torch
 import transformers
 from PIL import Image
 
-from evqa import checkpoint_files, media, zoo
+from evqa import media
+from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
 from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, VideoPart
 from evqa.models.batching import Batcher
-from evqa.models.frames import FramePolicy, TimedFrame, VideoCache, still, time_mark, timed_frames
+from evqa.models.frame_policy import FramePolicy, TimedFrame, VideoCache, still, time_mark, timed_frames
 from evqa.models.sampling import Sampling
 from evqa.models.weights import (
     MALFORMED,
@@ -112,10 +113,10 @@ class HFChat:
             auto_class: the class of transformers that loads it.
             trust_remote_code: whether code that comes with the weights may run.
         """
-        folder = zoo.locate_checkpoint(checkpoint)
-        row = zoo.published_row(checkpoint)
+        folder = checkpoints.locate_checkpoint(checkpoint)
+        row = checkpoints.published_row(checkpoint)
         if row is not None and row.runs_code:
-            zoo.require_trust(checkpoint, folder, trust=trust_remote_code)
+            checkpoints.require_trust(checkpoint, folder, trust=trust_remote_code)
         check_folder(folder)
         if video == "file" and importlib.util.find_spec("torchvision") is None:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
@@ -136,8 +137,8 @@ class HFChat:
         self._identity = {
             "checkpoint": checkpoint,
             "architecture": type(self._model).__name__,
-            "weights": zoo.fingerprint(folder),
-            "revision": zoo.installed_revision(folder),
+            "weights": checkpoints.fingerprint(folder),
+            "revision": checkpoints.installed_revision(folder),
         }
 
     @property
@@ -411,7 +412,7 @@ def _loaded_processor(folder: Path, *, trust: bool) -> Any:
     images = untyped.AutoImageProcessor.from_pretrained(
         folder, backend="pil", trust_remote_code=trust, local_files_only=True
     )
-    kind = zoo.model_type(str(folder)) or ""
+    kind = checkpoints.model_type(str(folder)) or ""
     name = names.get(kind) or type(images).__name__.removesuffix("Pil")
     base: Any = getattr(untyped, name, None)
     if base is None:

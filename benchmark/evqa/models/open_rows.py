@@ -6,7 +6,7 @@ differences: InternVL has a limit too, and each frame has its time. Decoding is 
 
 from __future__ import annotations
 
-from evqa.models.row import ModelSpec, Setting
+from evqa.models.registry import ModelSpec, Setting
 
 HF = "evqa.models.hf_chat:HFChat"
 VLLM = "evqa.models.vllm_chat:VllmChat"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from evqa.models.row import Setting
+from evqa.models.registry import Setting
 
 Whole = Annotated[int | None, arg(metavar="N")]
 Amount = Annotated[float | None, arg(metavar="X")]

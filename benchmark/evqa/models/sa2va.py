@@ -21,11 +21,12 @@ import transformers
 from PIL import Image
 
 from evqa import masks as rle
-from evqa import media, zoo
+from evqa import media
+from evqa.hub import checkpoints
 from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
-from evqa.models.frames import FramePolicy, TimedFrame, timed_frames
+from evqa.models.frame_policy import FramePolicy, TimedFrame, timed_frames
 from evqa.models.hf_chat import check_folder, load_model
-from evqa.models.row import Dialect
+from evqa.models.registry import Dialect
 from evqa.schema import RLE, Track, Usage
 
 SEGMENT = "[SEG]"
@@ -59,9 +60,9 @@ class Sa2VAChat:
             dtype: "auto" = as the weights are stored.
             trust_remote_code: whether the code that comes with the weights may run; without, there is no model.
         """
-        folder = zoo.locate_checkpoint(checkpoint)
+        folder = checkpoints.locate_checkpoint(checkpoint)
         check_folder(folder)
-        zoo.require_trust(checkpoint, folder, trust=trust_remote_code)
+        checkpoints.require_trust(checkpoint, folder, trust=trust_remote_code)
         self.name = name
         self._policy = replace(frames, time_marks=False)
         self._model = load_model(folder, "AutoModel", device_map, dtype, trust=True)
@@ -69,8 +70,8 @@ class Sa2VAChat:
         self._lock = threading.Lock()
         self._identity = {
             "checkpoint": checkpoint,
-            "weights": zoo.fingerprint(folder),
-            "revision": zoo.installed_revision(folder),
+            "weights": checkpoints.fingerprint(folder),
+            "revision": checkpoints.installed_revision(folder),
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 

@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 
-from evqa import jsonl
+from evqa.files import jsonl
 from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
 from evqa.schema import StrictRecord, Track, Usage
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evqa import checkpoint_files, zoo
-from evqa.models import body
+from evqa.hub import checkpoint_files, checkpoints
+from evqa.models.api import body
 from evqa.models.base import Message, ModelError, Reply
 from evqa.models.batching import Batcher
-from evqa.models.chat_content import Json, OpenAIContent
-from evqa.models.frames import FramePolicy
+from evqa.models.frame_policy import FramePolicy
+from evqa.models.openai_content import Json, OpenAIContent
 from evqa.schema import Usage
 
 vllm: Any = importlib.import_module("vllm")
@@ -52,7 +52,7 @@ class VllmChat:
             tensor_parallel: GPUs that hold one copy of the model.
             dtype: "auto" = as the weights are stored.
         """
-        folder = zoo.locate_checkpoint(checkpoint)
+        folder = checkpoints.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
         self.name, self.concurrency = name, 2 * batch_size
         self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, self.concurrency)
@@ -67,8 +67,8 @@ class VllmChat:
         self._batcher: Batcher[list[Json], Reply] = Batcher(self._replies, batch_size)
         self._identity = {
             "checkpoint": checkpoint,
-            "weights": zoo.fingerprint(folder),
-            "revision": zoo.installed_revision(folder),
+            "weights": checkpoints.fingerprint(folder),
+            "revision": checkpoints.installed_revision(folder),
             "jpeg_quality": jpeg_quality,
             "max_tokens": max_tokens,
             "dtype": dtype,

@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from transformers.utils import logging as transformers_logging
 
-from evqa import checkpoint_files
-from evqa.checkpoint_files import first_names
+from evqa.hub import checkpoint_files
+from evqa.hub.checkpoint_files import first_names
 from evqa.models.base import ModelError
 
 logger = logging.getLogger(__name__)

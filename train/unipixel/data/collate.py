@@ -8,7 +8,7 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from unipixel.model.referring import PromptPlace
+from unipixel.model.visual_prompts import PromptPlace
 
 IGNORED = -100
 """Label of a token that is not learnt."""

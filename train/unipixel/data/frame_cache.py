@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evqa import buffers, media
+from evqa import media
+from evqa.media import buffers
 
 logger = logging.getLogger(__name__)
 

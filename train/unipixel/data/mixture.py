@@ -16,7 +16,7 @@ import numpy as np
 from evqa import datasets
 from evqa.schema import Sample
 from unipixel.configs import DataConfig
-from unipixel.data import grouping, lessons
+from unipixel.data import batching, conversations
 
 
 class SampleRef(NamedTuple):
@@ -125,7 +125,7 @@ class Mixture:
         sizes = np.concatenate([source.sizes for source in self.sources])
         first = np.cumsum([0, *(len(source.samples) for source in self.sources)])
         lead = -index * len(draws) % self.unit
-        order = grouping.group_samples(sizes[first[draws[:, 0]] + draws[:, 1]], self.unit, lead, rng)
+        order = batching.group_samples(sizes[first[draws[:, 0]] + draws[:, 1]], self.unit, lead, rng)
         return draws[order]
 
 
@@ -171,7 +171,7 @@ def _source(name: str, repeat: float, config: DataConfig) -> MixtureSource:
     def unusable(sample: Sample) -> str | None:
         reason = exclusion_reason(sample, config)
         if reason is None:
-            sizes.append(grouping.size_of(sample, config))
+            sizes.append(batching.size_of(sample, config))
         return reason
 
     found = datasets.open_lazy(name, unusable)
@@ -184,9 +184,9 @@ def _source(name: str, repeat: float, config: DataConfig) -> MixtureSource:
 
 def exclusion_reason(sample: Sample, config: DataConfig) -> str | None:
     """Why a sample is not drawn at all, by what its record tells; None = it is."""
-    if reason := lessons.why_unusable(sample):
+    if reason := conversations.why_unusable(sample):
         return reason
-    if config.max_words and lessons.num_words(sample) > config.max_words:
+    if config.max_words and conversations.num_words(sample) > config.max_words:
         return "reply too long"
     if config.max_video_frames and (sample.num_frames or 0) > config.max_video_frames and sample.form != "conversation":
         return "video of too many frames"

@@ -22,17 +22,17 @@ from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLConfig
 
-from evqa import checkpoint_files
-from evqa.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, first_names
+from evqa.hub import checkpoint_files
+from evqa.hub.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, first_names
 from evqa.models.attention import best_attention
 from evqa.models.weights import check_finite, loading_context, tensors_of, without_progress_bars
-from unipixel import integrity
-from unipixel.data.conversation import check_tokenizer
-from unipixel.model import adapter, decoder_weights, weight_names
+from unipixel.model import integrity, lora_files, weight_names
 from unipixel.model.config import DECODERS, UniPixelConfig
 from unipixel.model.config_files import read_config
-from unipixel.model.encoder import decoder_config
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2 import weights as sam2_weights
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.tracker import MaskTracker
+from unipixel.model.tokenizer import check_tokenizer
 from unipixel.model.unipixel import FP32_BUFFERS, UniPixel
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def start_from(qwen: Path, decoder: Path, image_size: int = 768) -> tuple[UniPix
     tokenizer = _tokenizer(qwen)
     new = [AddedToken(token, special=True, normalized=False) for token in ("<|ref|>", "<|seg|>", "<|mem|>")]
     tokenizer.add_tokens(new, special_tokens=True)
-    name, tracker = decoder_weights.load_tracker(decoder, image_size)
+    name, tracker = sam2_weights.load_tracker(decoder, image_size)
     if len(tokenizer) > parent["text_config"]["vocab_size"]:
         raise ValueError(f"{qwen} has no room for new tokens: {len(tokenizer)} are more than its embedding has")
     ref, seg, mem = (tokenizer.convert_tokens_to_ids(str(token)) for token in new)
@@ -225,7 +225,7 @@ def base_of(folder: Path, base: Path | None = None) -> Path:
         return base
     path = folder / "config.json"
     config = checkpoint_files.read_object(path) if path.is_file() else {}
-    named = [name for name in (config.get("base_model_path"), adapter.base_name(folder)) if name]
+    named = [name for name in (config.get("base_model_path"), lora_files.base_name(folder)) if name]
     if odd := [name for name in named if not isinstance(name, str)]:
         raise ValueError(f"{path}: base_model_path is {odd[0]!r}, expected a folder")
     for name in named:
@@ -243,7 +243,7 @@ def add_trained(model: UniPixel, folder: Path) -> None:
     if (folder / TRAINED).is_file():
         _load_weights(model, folder / TRAINED)
     if (folder / ADAPTER).is_file():
-        adapter.merge_into(model, folder)
+        lora_files.merge_into(model, folder)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -318,7 +318,7 @@ def load_trained(model: nn.Module, folder: Path) -> None:
 
     if isinstance(model, PeftModel):
         path = _existing(folder, ADAPTER)
-        settings = adapter.check_adapter(folder)
+        settings = lora_files.check_adapter(folder)
         for key in ("r", "lora_alpha", "use_rslora"):
             found, expected = settings.get(key, False), getattr(model.peft_config["default"], key)
             if found != expected:
@@ -352,7 +352,7 @@ def replace_decoder(model: UniPixel, name: str, folder: Path) -> None:
     if size.hidden != model.config.mask_decoder.hidden:
         raise ValueError(f"decoder {name!r} takes prompts of width {size.hidden}, the model writes others")
     tracker = MaskTracker(decoder_config(size, model.config.sam2_image_size))
-    decoder_weights.copy_weights(tracker, decoder_weights.read_decoder_weights(folder), folder)
+    sam2_weights.copy_weights(tracker, sam2_weights.read_decoder_weights(folder), folder)
     model.sam2 = tracker.to(model.dtype).to(model.device)  # type: ignore[call-arg]
     model.config.sam2_config, model.config.sam2_sizes = f"configs/sam2.1_hiera_{name}", None
     logger.info("mask decoder replaced: %s", asdict(size))
@@ -387,7 +387,7 @@ def check_trained(folder: Path) -> None:
 def _check_fit_of_trained(plan: UniPixel, folder: Path) -> None:
     """A `ValueError` where trained weights do not fit the planned model, by the headers of their files."""
     if (folder / ADAPTER).is_file():
-        adapter.check_adapter(folder)
+        lora_files.check_adapter(folder)
     elif (folder / ADAPTER_CONFIG).is_file():
         raise ValueError(f"{folder} has {ADAPTER_CONFIG} without {ADAPTER}: copy both from one checkpoint")
     if (folder / TRAINED).is_file():

@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2_5_VLConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from evqa.checkpoint_files import read_object
+from evqa.hub.checkpoint_files import read_object
 from evqa.models.weights import loading_context
 from unipixel.model.config import UniPixelConfig
 

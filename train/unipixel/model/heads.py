@@ -1,6 +1,6 @@
 """Small modules behind the tokens `<|seg|>` (draw this), `<|ref|>` (a place) and `<|mem|>` (an object).
 
-Their weights belong to every published checkpoint and are named as published; `unipixel.model.referring` feeds
+Their weights belong to every published checkpoint and are named as published; `unipixel.model.visual_prompts` feeds
 them.
 
 Legend: C width of SAM 2 (256), D width of the language model.

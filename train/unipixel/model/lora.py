@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from unipixel.model.tracker import NEVER_TRAINED
+from unipixel.model.sam2.tracker import NEVER_TRAINED
 from unipixel.model.unipixel import UniPixel
 
 Scope = Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"]

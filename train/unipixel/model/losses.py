@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unipixel.model.drawn import MaskCandidates
+from unipixel.model.sam2.outputs import MaskCandidates
 
 KEPT_PIXELS = 2**22
 """Logits at the labels' size that are kept for backward, some ten times over: about 200 MB."""

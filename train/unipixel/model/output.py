@@ -12,8 +12,8 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from unipixel.model.drawn import MaskCandidates
 from unipixel.model.losses import MaskLossTerms
+from unipixel.model.sam2.outputs import MaskCandidates
 
 
 @dataclass

@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from unipixel.model import clock, company, drawing, heads, referring, streaming, weight_names
+from unipixel.model import heads, mask_training, time_positions, unused_parameters, visual_prompts, weight_names
 from unipixel.model.config import UniPixelConfig
-from unipixel.model.encoder import decoder_config
 from unipixel.model.output import Generation, UniPixelOutput
-from unipixel.model.streaming import FrameMasks, VideoPrompts
-from unipixel.model.tracker import MaskTracker
+from unipixel.model.sam2 import streaming
+from unipixel.model.sam2.encoder import decoder_config
+from unipixel.model.sam2.streaming import FrameMasks, VideoPrompts
+from unipixel.model.sam2.tracker import MaskTracker
 
 FP32_BUFFERS = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding")
 """How the names of buffers end that hold frequencies of positions; they are fp32 in a 16-bit model too."""
@@ -66,8 +67,8 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         use_cache: bool | None = None,  # noqa: FBT001
         pixel_values_videos: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
-        frame_times: Sequence[clock.Times] | None = None,
-        places: Sequence[referring.PromptPlace] = (),
+        frame_times: Sequence[time_positions.Times] | None = None,
+        places: Sequence[visual_prompts.PromptPlace] = (),
         regions: Sequence[Tensor | None] = (),
         frames: Sequence[Tensor | None] | None = None,
         masks: Sequence[Tensor | None] | None = None,
@@ -95,7 +96,9 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             logits_to_keep: as in transformers.
             kwargs: handed to transformers.
         """
-        untouched = company.unused_parameter_term(self) if company.is_distributed_training(self) else 0.0
+        untouched = (
+            unused_parameters.unused_parameter_term(self) if unused_parameters.is_distributed_training(self) else 0.0
+        )
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
@@ -121,7 +124,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             result.prompts = self._prompts_of(input_ids, states[-1])
             if frames is not None:
                 self._decode_masks(result, frames, masks)
-        if result.loss is not None and company.is_distributed_training(self):
+        if result.loss is not None and unused_parameters.is_distributed_training(self):
             result.loss = result.loss + untouched
         return result
 
@@ -233,14 +236,14 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
                 seen = self.model.get_video_features(pixels, grids, return_dict=True).pooler_output  # type: ignore[call-arg]
             embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
             if regions:
-                remembered = referring.region_embeddings(self, cells[0], grids, regions)
-        elif company.is_distributed_training(self):
-            embeds = embeds + company.dummy_vision_pass(self).to(embeds)
+                remembered = visual_prompts.region_embeddings(self, cells[0], grids, regions)
+        elif unused_parameters.is_distributed_training(self):
+            embeds = embeds + unused_parameters.dummy_vision_pass(self).to(embeds)
         return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
 
-    def _embed_prompts(self, embeds: Tensor, input_ids: Tensor, places: Sequence[referring.PromptPlace]) -> Tensor:
+    def _embed_prompts(self, embeds: Tensor, input_ids: Tensor, places: Sequence[visual_prompts.PromptPlace]) -> Tensor:
         """Embeddings [B, L, D] with places at `<|ref|>`."""
-        pointed = referring.place_embeddings(self, places) if places else embeds.new_empty(0, embeds.shape[-1])
+        pointed = visual_prompts.place_embeddings(self, places) if places else embeds.new_empty(0, embeds.shape[-1])
         return _put(embeds, input_ids == self.config.ref_token_id, pointed, "<|ref|>")
 
     def _positions(
@@ -248,7 +251,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         grids: Tensor | None,
-        times: Sequence[clock.Times] | None,
+        times: Sequence[time_positions.Times] | None,
         past_length: int,
     ) -> Tensor:
         if past_length:
@@ -256,7 +259,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             assert self.model.rope_deltas is not None, "a cache came without the prompt that filled it"
             padding = 0 if attention_mask is None else (attention_mask == 0).sum(1, keepdim=True)  # [B, 1]
             return (steps - padding + self.model.rope_deltas).expand(3, -1, -1)
-        placed = clock.time_positions(self.config, input_ids, attention_mask, grids, times)
+        placed = time_positions.time_positions(self.config, input_ids, attention_mask, grids, times)
         self.model.rope_deltas = placed.offset
         return placed.ids
 
@@ -299,11 +302,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         """Draw the samples that have frames, and add the loss of those that have masks."""
         assert result.prompts is not None, "prompts come before drawing"
         labels = [None] * len(frames) if masks is None else masks
-        drawing.check_counts(result.prompts, labels)
+        mask_training.check_counts(result.prompts, labels)
         limit = self.config.sample_objects if self.training else -1
-        vectors, labels = drawing.select_objects(result.prompts, labels, limit)
-        result.candidates = drawing.segment_samples(self.sam2, frames, vectors)
-        if (found := drawing.loss_of(result.candidates, labels)) is not None:
+        vectors, labels = mask_training.select_objects(result.prompts, labels, limit)
+        result.candidates = mask_training.segment_samples(self.sam2, frames, vectors)
+        if (found := mask_training.loss_of(result.candidates, labels)) is not None:
             result.mask_loss, result.mask_share = found
             result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 

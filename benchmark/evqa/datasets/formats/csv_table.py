@@ -1,0 +1,194 @@
+"""CSV tables with Python list literals in cells, as data sets are published; a bad row costs only itself."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard, cast
+
+from evqa.datasets.formats.json_stream import integer
+from evqa.files.jsonl import BadLine
+from evqa.schema import Span, check_span
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+MAX_BYTES = 2**28
+"""The published tables have 1 to 100 MB."""
+
+MAX_LITERAL_CHARACTERS = 20_000
+
+EMPTY = frozenset({"", "nan", "none", "null"})
+"""What pandas and others write where a cell has nothing."""
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "candidates": ("options",),
+    "video_path": ("video",),
+    "segment": ("temporal_evidence", "temp_evidence", "segments"),
+    "temporal_evidence": ("segment", "temp_evidence", "segments"),
+}
+"""Column -> its names in other published tables, from which it is taken where it is missing."""
+
+OPTIONAL = ("segment", "temporal_evidence")
+"""Columns that are looked for by each of their names in any table."""
+
+Row = Mapping[str, str]
+"""Column -> text."""
+
+
+def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tuple[int, Row]]:
+    """(line on which the row starts, row) of a UTF-8 CSV with a header of at least the `require` columns.
+
+    Columns are named in lower case, whatever the file's is, and by their names in `SPELLINGS` too.
+    Lines that are no row go to `bad`; a file that as a whole is not this is a `ValueError`.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; expected a table below {MAX_BYTES}")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
+            header = _header(path, reader, needed)
+            taken = {name: other for name in (*needed, *OPTIONAL) if (other := _spelling(name, header)) != name}
+            for line, row in _rows(reader, header, bad):
+                yield line, row | {name: row[other] for name, other in taken.items() if other is not None}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
+
+
+def texts(column: str, cell: str) -> tuple[str, ...]:
+    """A cell with a list of strings, or of numbers or truth values, which become text."""
+    items = _items(_literal(column, cell))
+    if items is None or not all(isinstance(item, str | int | float) for item in items):
+        raise ValueError(f"{column} is no list of texts: got {cell[:80]!r}")
+    return tuple(str(item) for item in items)
+
+
+def whole_numbers(column: str, cell: str) -> tuple[int, ...]:
+    """A cell with a list of whole numbers, also as text or 2.0, or with one of them; none where it is empty."""
+    literal = None if cell.strip().lower() in EMPTY else _literal(column, cell)
+    items = [literal] if isinstance(literal, int | float) else _items([] if literal is None else literal)
+    try:
+        numbers = None if items is None else tuple(integer(item, column) for item in items)
+    except ValueError:
+        numbers = None
+    if numbers is None:
+        raise ValueError(f"{column} is no list of whole numbers: got {cell[:80]!r}")
+    return numbers
+
+
+def spans(column: str, cell: str, left_out: list[str] | None = None) -> tuple[Span, ...] | None:
+    """A cell with `[[start, end], ...]` in seconds; None where it is empty (not annotated).
+
+    A `ValueError` for what cannot be read; with `left_out` given, its reason goes there, and the rest is kept. So gold
+    that is published as it is stays in the denominator.
+    """
+    if cell.strip().lower() in EMPTY:
+        return None
+    reasons: list[str] = []
+    found = list(_read_spans(column, cell, reasons))
+    if reasons and left_out is None:
+        raise ValueError(reasons[0])
+    if left_out is not None:
+        left_out += reasons
+    return tuple(found)
+
+
+def _rows(reader: Reader, header: list[str], bad: list[BadLine]) -> Iterator[tuple[int, dict[str, str]]]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            bad.append(BadLine(line, f"not CSV: {error}"))
+            continue
+        if cells and len(cells) != len(header):
+            bad.append(BadLine(line, f"wrong number of fields: expected {len(header)}, found {len(cells)}"))
+        elif cells:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _header(path: Path, reader: Reader, needed: tuple[str, ...]) -> list[str]:
+    try:
+        first = next(reader, None)
+    except csv.Error as error:
+        raise ValueError(f"{path} is not CSV in its first line ({error}): fetch it again") from error
+    header = [name.strip("\ufeff \t").lower() for name in first or ()]
+    found = ", ".join(header)[:500] or "none, the file is empty"
+    if missing := [name for name in needed if _spelling(name, header) is None]:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {found}")
+    if any(header.count(name) > 1 for name in header if name):
+        raise ValueError(f"{path} has a column twice: found {found}")
+    return header
+
+
+def _spelling(name: str, header: list[str]) -> str | None:
+    """The column of a header that a column is read from; None where there is none."""
+    return next((other for other in (name, *SPELLINGS.get(name, ())) if other in header), None)
+
+
+def _literal(column: str, cell: str) -> object:
+    """A Python literal; nothing is evaluated."""
+    if len(cell) > MAX_LITERAL_CHARACTERS:
+        raise ValueError(f"{column} is too long: expected at most {MAX_LITERAL_CHARACTERS} characters, got {len(cell)}")
+    try:
+        return ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{column} is no list literal: got {cell[:80]!r} ({type(error).__name__})") from error
+
+
+def _items(value: object) -> list[object] | None:
+    return list(cast("list[object]", value)) if isinstance(value, list | tuple) else None
+
+
+def _read_spans(column: str, cell: str, reasons: list[str]) -> Iterator[Span]:
+    """The spans of a cell that can be read; of the others, or of the whole cell, the reasons."""
+    try:
+        literal = _literal(column, cell)
+    except ValueError as error:
+        reasons.append(str(error))
+        return
+    items = _items(literal)
+    if items is None:
+        reasons.append(f"{column} is no list of [start, end]: got {cell[:80]!r}")
+    for item in items or ():
+        try:
+            yield _span(column, item)
+        except ValueError as error:
+            reasons.append(str(error))
+
+
+def _span(column: str, item: object) -> Span:
+    """`[start, end]` or `{"start", "end"}`, numbers also as text."""
+    if isinstance(item, dict):
+        fields = cast("dict[object, object]", item)
+        ends = [fields.get("start"), fields.get("end")]
+    else:
+        ends = _items(item) or []
+    numbers = [number for end in ends if (number := as_number(end)) is not None]
+    if len(ends) != 2 or len(numbers) != 2:
+        raise ValueError(f"{column} is no list of [start, end]: one element is {str(cast(object, item))[:80]!r}")
+    try:
+        return check_span(Span(*numbers))
+    except ValueError as error:
+        raise ValueError(f"{column} has an impossible span: {error}") from error
+
+
+def as_number(value: object) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    if not isinstance(value, str) and not _is_number(value):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

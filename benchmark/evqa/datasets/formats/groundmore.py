@@ -1,0 +1,145 @@
+"""GroundMoRe: questions about motion, answered by a word and a mask.
+
+    trainval_v2.json             {"videos": {VIDEO: {"questions": {ID: {"question", "answer", "q_type",
+                                  "obj_id": "1, 2", "action_start": "3:05", "action_end": "3:09"}}}}}
+    annotations/VIDEO/images/    frames at 6 a second
+    annotations/VIDEO/masks/     images of object numbers, of some of the frames
+
+A video's name ends with the minutes and seconds of the clip in its film, `..._0300_0330`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evqa import masks, media
+from evqa.datasets import path_inside
+from evqa.datasets.formats import json_stream
+from evqa.datasets.formats.fields import FrameFolder, by_key, entry_id, find_below, frames_in, numbered_rows, require
+from evqa.datasets.formats.json_stream import mapping, text
+from evqa.files.jsonl import BadEntry, BadLine
+from evqa.masks import track_files
+from evqa.schema import RLE, Sample, Span, Track, check_span
+
+META = "trainval_v2.json"
+FPS = 6.0
+_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})", re.ASCII)
+
+
+class AnnotatedClip(NamedTuple):
+    """A video with its annotated frames."""
+
+    name: str
+    video: Path
+    frames: FrameFolder
+    tracks: Mapping[int, Track]
+    """Object number -> its masks."""
+    questions: Mapping[str, object]
+
+
+def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """One sample per question of the frames with masks; the tracks of a video go to `tracks/<VIDEO>.jsonl`."""
+    meta = mapping(json_stream.read(require(folder, META)), META)
+    videos = by_key(mapping(meta.get("videos"), "videos"))
+    for clip in numbered_rows(videos, lambda video: _clip(folder, *video, bad), bad):
+        path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
+        order = {number: place for place, number in enumerate(clip.tracks)}
+        named = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
+        usable = list(numbered_rows(named, partial(_sample, clip, path, order), bad))
+        if usable:
+            track_files.write(folder / path, clip.tracks.values())
+        yield from usable
+
+
+def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> AnnotatedClip:
+    """A video; a frame without its image, or with a mask that cannot be read, is left out."""
+    place = find_below(Path("annotations"), name, "name of a video")
+    drawn, images = path_inside(folder, place / "masks"), path_inside(folder, place / "images")
+    if not images.is_dir():
+        raise ValueError("frames are missing: the video has no folder of images")
+    shown = set(media.image_names(images))
+    labels: dict[str, np.ndarray] = {}
+    for frame in media.image_names(drawn) if drawn.is_dir() else []:
+        try:
+            labels[frame] = _labels(drawn, frame, shown, next(iter(labels.values()), None))
+        except ValueError as error:
+            bad.append(BadEntry(0, f"left out, mask of a frame: {frame}: {error}", name))
+    if not labels:
+        raise ValueError("no frame has a mask")
+    frames = frames_in(images, list(labels))
+    tracks = _tracks(dict(zip(frames.places, labels.values(), strict=True)))
+    return AnnotatedClip(
+        name, place / "images", frames, tracks, mapping(mapping(video, "video").get("questions"), "questions")
+    )
+
+
+def _labels(folder: Path, frame: str, shown: Collection[str], other: np.ndarray | None) -> np.ndarray:
+    """The label image of a frame, of the size of the others."""
+    if frame not in shown:
+        raise ValueError("the video has no such image")
+    labels = masks.read_labels(folder / f"{frame}.png")
+    if other is not None and labels.shape != other.shape:
+        raise ValueError(f"the mask is of another size: expected {other.shape}, got {labels.shape}")
+    return labels
+
+
+def _tracks(labels: Mapping[int, np.ndarray]) -> dict[int, Track]:
+    """Object number -> its masks, from label images by frame index."""
+    found: dict[int, dict[int, RLE]] = {}
+    for place, image in labels.items():
+        for number in np.unique(image[image > 0]).tolist():
+            found.setdefault(number, {})[place] = masks.encode(image == number)
+    return {
+        number: Track(label=str(number), masks=dict(sorted(drawn.items()))) for number, drawn in sorted(found.items())
+    }
+
+
+def _sample(clip: AnnotatedClip, path: Path, order: Mapping[int, int], item: tuple[str, object]) -> Sample:
+    key, entry = item
+    fields = mapping(entry, "question")
+    numbers = [int(number) for number in re.findall(r"\d{1,6}", str(fields.get("obj_id")))]
+    if not numbers or any(number not in order for number in numbers):
+        raise ValueError(f"no mask in any frame: object {numbers} of {sorted(order)}")
+    question = text(fields.get("question"), "question")
+    return Sample(
+        id=entry_id(clip.name, key),
+        video_id=clip.name,
+        video=clip.video,
+        question=question if question.endswith("?") else f"{question}?",
+        form="question",
+        response=text(fields.get("answer"), "answer"),
+        spans=_spans(clip.name, fields),
+        track_file=path,
+        targets=tuple(order[number] for number in numbers),
+        fps=FPS,
+        frames=clip.frames.subset(),
+        num_frames=len(clip.frames.places),
+        question_type=str(fields["q_type"]) if fields.get("q_type") else None,
+        source="groundmore",
+    )
+
+
+def _spans(name: str, fields: Mapping[str, object]) -> tuple[Span, ...] | None:
+    """When the motion happens, in seconds of the clip; None where file and name do not tell, or tell what cannot be.
+
+    Training does not use it, so a sample is not lost for it.
+    """
+    clip = re.search(r"(\d{2})(\d{2})_\d{4}$", name, re.ASCII)
+    start, end = (_CLOCK.fullmatch(str(fields.get(key, "")).strip()) for key in ("action_start", "action_end"))
+    if not (clip and start and end):
+        return None
+    first = 60 * int(clip[1]) + int(clip[2])
+    try:
+        return (check_span(Span(float(_seconds(start) - first), float(_seconds(end) - first))),)
+    except ValueError:
+        return None
+
+
+def _seconds(clock: re.Match[str]) -> int:
+    return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + int(clock[3])

@@ -1,0 +1,304 @@
+"""Image sets in the layout of LISA: one sample a picture, one turn a question; several turns have a mask each.
+
+reason_seg/ReasonSeg/train/<NAME>.jpg, .json                   polygons; explanatory/train.json: answers with reasons
+ade20k/images/training, ade20k/annotations/training            label images; objectInfo150.txt names the labels
+coco/train2017, cocostuff/train2017                            label images; cocostuff/labels.txt
+mapillary/training/images, mapillary/training/v2.0/labels      label images; mapillary/config_v2.0.json
+vlpart/paco/annotations/paco_lvis_v1_train.json, coco/         COCO's form, objects and parts (`object:part`)
+vlpart/pascal_part/train.json, vlpart/pascal_part/VOCdevkit/VOC2010/JPEGImages
+refer_seg/<SET>/refs(<SPLIT BY>).p, instances.json, refer_seg/images/...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evqa import masks
+from evqa.datasets import path_inside
+from evqa.datasets.formats import coco_json, json_stream, safe_pickle
+from evqa.datasets.formats.coco_json import CocoFile, CocoImage, mask_of
+from evqa.datasets.formats.fields import entry_id, find_below, numbered_rows, require
+from evqa.datasets.formats.json_stream import array, integer, mapping, text
+from evqa.datasets.formats.regions import outline
+from evqa.files.jsonl import BadLine
+from evqa.media.images import image_size
+from evqa.schema import Sample, TaskType, Track, TrainingExchange
+
+Turns = Sequence[TrainingExchange]
+
+
+def _sample(name: str, video: Path, form: TaskType, source: str, turns: Turns, **masks_in: object) -> Sample:
+    """A picture with its turns; `masks_in` is where their masks are."""
+    fields = {"tracks": None, "label_map": None} | masks_in
+    return Sample.model_validate(
+        {
+            "id": entry_id(name),
+            "video_id": name,
+            "video": video,
+            "question": turns[0].question,
+            "form": form,
+            "turns": tuple(turns),
+            "num_frames": 1,
+            "source": source,
+        }
+        | fields
+    )
+
+
+# ReasonSeg
+
+REASON = "reason_seg/ReasonSeg/train"
+REASONS = "reason_seg/ReasonSeg/explanatory/train.json"
+
+
+def reason_seg(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """One sample per question: sentences, noun phrases, and questions that want a reason."""
+    pictures = sorted(path.name for path in require(folder, REASON).iterdir() if path.suffix.lower() == ".jpg")
+    reasons: dict[str, Mapping[str, object]] = {}
+    if path_inside(folder, Path(REASONS)).is_file():
+        for entry in array(json_stream.read(folder / REASONS), REASONS):
+            fields = mapping(entry, "explanation")
+            reasons[Path(text(fields.get("image"), "image")).stem] = fields
+    named = [(name, name) for name in pictures]
+    for samples in numbered_rows(named, lambda name: _reasoned(folder, name, reasons.get(Path(name).stem)), bad):
+        yield from samples
+
+
+def _reasoned(folder: Path, name: str, reason: Mapping[str, object] | None) -> list[Sample]:
+    picture = Path(REASON, name)
+    fields = mapping(json_stream.read(path_inside(folder, picture.with_suffix(".json"))), name)
+    mask = _shapes(array(fields.get("shapes"), "shapes"), image_size(path_inside(folder, picture)))
+    if not mask.any():
+        raise ValueError("no target in the picture")
+    form: TaskType = "sentence" if fields.get("is_sentence") else "query"
+    asked: list[tuple[TaskType, TrainingExchange]] = [
+        (form, TrainingExchange(question=text(words, "text"))) for words in array(fields.get("text"), "text")
+    ]
+    if reason is not None:
+        words, answer = text(reason.get("query"), "query"), text(reason.get("outputs"), "outputs")
+        asked.append(("explanatory", TrainingExchange(question=words, response=answer)))
+    track = Track(masks={0: masks.encode(mask)})
+    return [
+        _sample(f"{picture.stem}_{place}", picture, form, "reason_seg", [turn], tracks=(track,))
+        for place, (form, turn) in enumerate(asked)
+    ]
+
+
+def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
+    """Targets minus what is to be ignored, larger shapes first, as published; ignored pixels count as background."""
+    drawn: list[tuple[bool, np.ndarray]] = []
+    for shape in shapes:
+        fields = mapping(shape, "shape")
+        if (label := fields.get("label")) not in {"target", "ignore", "flag"}:
+            raise ValueError(f"label of a shape is unknown: got {str(label)[:40]!r}")
+        if label != "flag":
+            drawn.append((label == "target", masks.from_polygons(outline(fields.get("points")), (), size)))
+    mask = np.zeros(size, dtype=np.bool_)
+    for is_target, pixels in sorted(drawn, key=lambda one: -int(one[1].sum())):
+        mask[pixels] = is_target
+    return mask
+
+
+# Label images
+
+
+class LabelledImage(NamedTuple):
+    """A set of label images. Paths are relative to the data set's folder."""
+
+    source: str
+    pictures: str
+    labels: str
+    names: Callable[[Path], dict[int, str]]
+    """The data set's folder -> label -> name; other labels are not asked for."""
+
+
+def ade20k(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """ADE20K, 150 classes."""
+    return _labelled(
+        LabelledImage("ade20k", "ade20k/images/training", "ade20k/annotations/training", _ade_names), folder, bad
+    )
+
+
+def cocostuff(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """COCO-Stuff without the classes whose names have a qualifier after `-`, as published.
+
+    The reference also leaves out label 0, which is `person`, by mistake; here it is in.
+    """
+    return _labelled(LabelledImage("cocostuff", "coco/train2017", "cocostuff/train2017", _stuff_names), folder, bad)
+
+
+def mapillary(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """Mapillary Vistas 2.0 without the class of the unlabelled."""
+    labels = "mapillary/training/v2.0/labels"
+    return _labelled(LabelledImage("mapillary", "mapillary/training/images", labels, _mapillary_names), folder, bad)
+
+
+def _labelled(kind: LabelledImage, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    names = kind.names(folder)
+    paths = sorted(path.name for path in require(folder, kind.labels).iterdir() if path.suffix.lower() == ".png")
+    yield from numbered_rows(((name, name) for name in paths), partial(_label_image, folder, kind, names), bad)
+
+
+def _label_image(folder: Path, kind: LabelledImage, names: Mapping[int, str], name: str) -> Sample:
+    path = Path(kind.labels, name)
+    found = np.unique(masks.read_labels(path_inside(folder, path))).tolist()
+    turns = [TrainingExchange(question=names[label], targets=(label,)) for label in found if label in names]
+    if not turns:
+        raise ValueError("no named label in the picture")
+    picture = Path(kind.pictures, name).with_suffix(".jpg")
+    return _sample(picture.stem, picture, "query", kind.source, turns, label_map=path)
+
+
+def _ade_names(folder: Path) -> dict[int, str]:
+    """`objectInfo150.txt`: a table with tabs; the last column has synonyms, the first of which is the name."""
+    lines = _lines(require(folder, "ade20k/objectInfo150.txt"))
+    cells = [line.split("\t") for line in lines if line[:1].isdecimal()]
+    return {integer(row[0], "label"): row[-1].split(",")[0].split(";")[0].strip() for row in cells}
+
+
+def _stuff_names(folder: Path) -> dict[int, str]:
+    """`labels.txt`: `1: person`; an image has the label less one."""
+    pairs = [line.partition(":") for line in _lines(require(folder, "cocostuff/labels.txt"))]
+    named = {integer(number, "label") - 1: name.strip() for number, _, name in pairs if name}
+    return {label: name for label, name in named.items() if label >= 0 and "-" not in name}
+
+
+def _mapillary_names(folder: Path) -> dict[int, str]:
+    """`config_v2.0.json`: a list of labels in order, with readable names."""
+    config = mapping(json_stream.read(require(folder, "mapillary/config_v2.0.json")), "config_v2.0.json")
+    labels = [mapping(label, "label") for label in array(config.get("labels"), "labels")]
+    names = [text(label.get("readable"), "readable").lower() for label in labels]
+    return {label: name for label, name in enumerate(names) if name != "unlabeled"}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"file is not UTF-8: {path}; fetch it again") from error
+
+
+# Objects and parts
+
+
+def paco_lvis(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """PACO-LVIS."""
+    return _parts(folder, "vlpart/paco/annotations/paco_lvis_v1_train.json", Path("coco"), "paco_lvis", bad)
+
+
+def pascal_part(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """Pascal-Part."""
+    pictures = Path("vlpart/pascal_part/VOCdevkit/VOC2010/JPEGImages")
+    return _parts(folder, "vlpart/pascal_part/train.json", pictures, "pascal_part", bad)
+
+
+def _parts(folder: Path, file: str, pictures: Path, source: str, bad: list[BadLine]) -> Iterator[Sample]:
+    with coco_json.open_coco(require(folder, file)) as annotated:
+        named = ((picture.name, picture) for picture in annotated.pictures.values())
+        yield from numbered_rows(named, partial(_of_parts, annotated, pictures, source), bad)
+
+
+def _of_parts(annotated: CocoFile, pictures: Path, source: str, picture: CocoImage) -> Sample:
+    turns: list[TrainingExchange] = []
+    tracks: list[Track] = []
+    for annotation in annotated.annotations(picture):
+        category = integer(annotation.get("category_id"), "category_id")
+        if category not in annotated.categories:
+            raise ValueError(f"category is not in the file: {category}")
+        words = _part_words(annotated.categories[category], is_of=len(turns) % 2 == 1)
+        turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
+        tracks.append(Track(label=words, masks={0: mask_of(annotation, picture.size)}))
+    if not turns:
+        raise ValueError("no object is annotated")
+    video = find_below(pictures, picture.name, "file_name")
+    return _sample(f"{picture.number}_{video.stem}", video, "query", source, turns, tracks=tuple(tracks))
+
+
+def _part_words(name: str, *, is_of: bool) -> str:
+    """`chair:leg` as `chair leg` or `leg of the chair`, turn by turn (published: at random), without `_(sense)`."""
+    thing, _, part = (re.sub(r"_\(.*?\)", "", step).replace("_", " ").strip() for step in name.strip().partition(":"))
+    if not part:
+        return thing
+    return f"{part} of the {thing}" if is_of else f"{thing} {part}"
+
+
+# Referring expressions
+
+
+@dataclass(frozen=True)
+class ReferSet:
+    """One of the sets of the REFER tools."""
+
+    name: str
+    split_by: str
+    pictures: str
+
+
+REFERRING = {
+    "refcoco": ReferSet("refcoco", "unc", "refer_seg/images/mscoco/images/train2014"),
+    "refcoco+": ReferSet("refcoco+", "unc", "refer_seg/images/mscoco/images/train2014"),
+    "refcocog": ReferSet("refcocog", "umd", "refer_seg/images/mscoco/images/train2014"),
+    "refclef": ReferSet("refclef", "unc", "refer_seg/images/saiapr_tc-12"),
+}
+
+
+def refcoco(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """RefCOCO."""
+    return _referred(folder, REFERRING["refcoco"], bad)
+
+
+def refcoco_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """RefCOCO+."""
+    return _referred(folder, REFERRING["refcoco+"], bad)
+
+
+def refcocog(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """RefCOCOg."""
+    return _referred(folder, REFERRING["refcocog"], bad)
+
+
+def refclef(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """RefClef."""
+    return _referred(folder, REFERRING["refclef"], bad)
+
+
+def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Sample]:
+    """One sample per picture of the training split, one turn per sentence."""
+    path = require(folder, f"refer_seg/{kind.name}/refs({kind.split_by}).p")
+    by_picture: dict[int, list[Mapping[str, object]]] = {}
+    for entry in array(safe_pickle.read(path), path.name):
+        reference = mapping(entry, "reference")
+        if reference.get("split") == "train":
+            by_picture.setdefault(integer(reference.get("image_id"), "image_id"), []).append(reference)
+    with coco_json.open_coco(require(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
+        named = ((f"image {number}", (number, references)) for number, references in by_picture.items())
+        yield from numbered_rows(named, partial(_of_references, annotated, kind), bad)
+
+
+def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Mapping[str, object]]]) -> Sample:
+    number, references = item
+    if number not in annotated.pictures:
+        raise ValueError("picture is not in the file")
+    picture = annotated.pictures[number]
+    annotations = {integer(one.get("id"), "id"): one for one in annotated.annotations(picture)}
+    turns: list[TrainingExchange] = []
+    tracks: list[Track] = []
+    for reference in references:
+        key = integer(reference.get("ann_id"), "ann_id")
+        if key not in annotations:
+            raise ValueError(f"annotation is not in the file: {key}")
+        for sentence in array(reference.get("sentences"), "sentences"):
+            words = text(mapping(sentence, "sentence").get("sent"), "sent")
+            turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
+        tracks.append(Track(masks={0: mask_of(annotations[key], picture.size)}))
+    if not turns:
+        raise ValueError("no sentence is about the picture")
+    video = find_below(Path(kind.pictures), picture.name, "file_name")
+    return _sample(f"{number}_{video.stem}", video, "query", kind.name, turns, tracks=tuple(tracks))

@@ -1,0 +1,350 @@
+"""Referring expressions in the layout of Ref-YouTube-VOS: ReVOS, MeViS, LV-VIS, Ref-YouTube-VOS, Ref-DAVIS17.
+
+    {"videos": {VIDEO: {"frames": [NAME, ...], "expressions": {ID: {"exp": TEXT, "obj_id": ..., "anno_id": [...]}}}}}
+
+Frames are `<frames>/<VIDEO>/<NAME>.jpg`. Masks lie in one of three ways: in `mask_dict.json` by annotation (an
+expression may name several, whose union it means), in `mask_dict.pkl` by the number of the expression in the
+order of the file, or in palette images `<annotations>/<VIDEO>/<NAME>.png` by object. Each gives a list with one
+mask (or null) per frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from evqa import masks
+from evqa.datasets import path_inside
+from evqa.datasets.formats import json_stream, safe_pickle
+from evqa.datasets.formats.fields import (
+    FrameFolder,
+    entry_id,
+    find_below,
+    frame_names,
+    frames_in,
+    numbered_rows,
+    place_of,
+    require,
+)
+from evqa.datasets.formats.json_stream import array, integer, mapping, text
+from evqa.datasets.formats.regions import region
+from evqa.files.jsonl import BadLine
+from evqa.masks import track_files
+from evqa.schema import RLE, Sample, TaskType, Track
+
+
+class Expression(NamedTuple):
+    """One expression of a video."""
+
+    key: str
+    number: int
+    """Its place in the whole file, from 0."""
+    words: str
+    fields: Mapping[str, object]
+
+
+class ReferringClip(NamedTuple):
+    """A video of the file."""
+
+    name: str
+    folder: Path
+    """Of its frames, relative to the data set's."""
+    names: list[str]
+    """Of its frames."""
+    frames: FrameFolder
+    expressions: list[Expression]
+
+
+MaskLists = Callable[[ReferringClip, str], Sequence[object]]
+"""(video, key of a mask) -> one mask per frame of the video."""
+
+
+class MaskStore(NamedTuple):
+    """Where the masks of a set are."""
+
+    lists: MaskLists
+    keys: Callable[[Expression], list[str]]
+    """The masks that an expression means."""
+
+
+@dataclass(frozen=True)
+class ExpressionSet:
+    """One set in this layout. Paths are relative to the data set's folder, the first that exists counts."""
+
+    source: str
+    meta: tuple[str, ...]
+    frames: tuple[str, ...]
+    masks: tuple[str, ...]
+    """mask_dict.json, mask_dict.pkl, or a folder of palette images."""
+    fps: float | None = None
+    """Frames a second, where known."""
+    cropped: str | None = None
+    """Videos below this folder are cut to the frames between an expression's first and last mask."""
+    has_sentences: bool = False
+    """Expressions that end with a question mark are sentences."""
+
+
+REVOS = ExpressionSet(
+    source="revos",
+    meta=("meta_expressions_train_.json",),
+    frames=(".",),
+    masks=("mask_dict.json",),
+    cropped="TAO",
+    has_sentences=True,
+)
+MEVIS = ExpressionSet(
+    source="mevis",
+    meta=("train/meta_expressions.json",),
+    frames=("train/JPEGImages",),
+    masks=("train/mask_dict.json",),
+)
+LVVIS = ExpressionSet(
+    source="lvvis",
+    meta=("meta_expressions.json",),
+    frames=("train/JPEGImages",),
+    masks=("mask_dict.json",),
+)
+REF_YOUTUBE_VOS = ExpressionSet(
+    source="ref_youtube_vos",
+    meta=("meta_expressions/train/meta_expressions.json",),
+    frames=("train/JPEGImages",),
+    masks=("mask_dict.pkl", "train/Annotations"),
+    fps=6.0,
+)
+REF_DAVIS17 = ExpressionSet(
+    source="ref_davis17",
+    meta=("meta_expressions/train/meta_expressions.json",),
+    frames=("train/JPEGImages", "DAVIS/JPEGImages/480p"),
+    masks=("train/mask_dict.pkl", "train/Annotations", "DAVIS/Annotations/480p"),
+    fps=24.0,
+)
+
+
+def revos(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """ReVOS."""
+    return samples(REVOS, folder, bad)
+
+
+def mevis(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """MeViS."""
+    return samples(MEVIS, folder, bad)
+
+
+def lvvis(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """LV-VIS."""
+    return samples(LVVIS, folder, bad)
+
+
+def ref_youtube_vos(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """Ref-YouTube-VOS."""
+    return samples(REF_YOUTUBE_VOS, folder, bad)
+
+
+def ref_davis17(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """Ref-DAVIS17."""
+    return samples(REF_DAVIS17, folder, bad)
+
+
+def samples(kind: ExpressionSet, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """One sample per expression; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
+    meta = mapping(json_stream.read(require(folder, *kind.meta)), kind.meta[0])
+    videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
+    frames = place_of(folder, *kind.frames)
+    number = 0
+    with _masks_of(kind, folder) as found:
+        for name, video in videos.items():
+            clips = list(numbered_rows([(name, video)], partial(_clip, folder, frames, name, number), bad, number + 1))
+            number += _num_expressions(video)
+            for clip in clips:
+                yield from _samples_of(kind, folder, clip, found, bad)
+
+
+def _samples_of(
+    kind: ExpressionSet, folder: Path, clip: ReferringClip, found: MaskStore, bad: list[BadLine]
+) -> Iterator[Sample]:
+    keys = {key: None for expression in clip.expressions for key in _keys(found, expression)}
+    tracks = {key: _track_or_problem(found, clip, key) for key in keys}
+    good = {key: track for key, track in tracks.items() if isinstance(track, Track)}
+    order = {key: place for place, key in enumerate(good)}
+    path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
+
+    def read(expression: Expression) -> Sample:
+        wanted = found.keys(expression)
+        if not wanted:
+            raise ValueError("no object is meant by the expression")
+        if problems := [problem for key in wanted if isinstance(problem := tracks[key], str)]:
+            raise ValueError(problems[0])
+        return _sample(kind, clip, expression, path, [(order[key], good[key]) for key in wanted])
+
+    first = clip.expressions[0].number + 1 if clip.expressions else 1
+    named = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
+    usable = list(numbered_rows(named, read, bad, first))
+    if usable:
+        track_files.write(folder / path, good.values())
+    yield from usable
+
+
+def _sample(
+    kind: ExpressionSet, clip: ReferringClip, expression: Expression, path: Path, meant: list[tuple[int, Track]]
+) -> Sample:
+    shown = sorted({index for _, track in meant for index in track.masks})
+    if not shown:
+        raise ValueError("no mask in any frame")
+    places = clip.frames.places
+    if kind.cropped is not None and clip.name.split("/")[0] == kind.cropped:
+        places = [place for place in places if shown[0] <= place <= shown[-1]]
+        if len(places) < 2:
+            raise ValueError("masks in a single frame of a long video")
+    is_sentence = kind.has_sentences and expression.words.endswith("?")
+    form: TaskType = "sentence" if is_sentence else "query"
+    return Sample(
+        id=entry_id(clip.name, expression.key),
+        video_id=clip.name,
+        video=clip.folder,
+        question=expression.words,
+        expressions=(expression.words,),
+        form=form,
+        track_file=path,
+        targets=tuple(place for place, _ in meant),
+        fps=kind.fps,
+        frames=clip.frames.subset(places),
+        num_frames=len(places),
+        source=kind.source,
+    )
+
+
+# Entries of the file
+
+
+def _clip(folder: Path, frames: Path, name: str, first: int, video: object) -> ReferringClip:
+    fields = mapping(video, "video")
+    place = find_below(frames, name, "name of a video")
+    names = frame_names(fields.get("frames"))
+    expressions = [
+        Expression(key, number, _words(entry), mapping(entry, "expression"))
+        for number, (key, entry) in enumerate(mapping(fields.get("expressions"), "expressions").items(), first)
+    ]
+    return ReferringClip(name, place, names, frames_in(path_inside(folder, place), names), expressions)
+
+
+def _num_expressions(video: object) -> int:
+    """Counted even where a video is not used: masks may go by the running number."""
+    try:
+        return len(mapping(mapping(video, "video").get("expressions"), "expressions"))
+    except ValueError:
+        return 0  # such a video is dropped, with this reason
+
+
+def _words(entry: object) -> str:
+    return text(mapping(entry, "expression").get("exp"), "exp").replace("_", " ")
+
+
+def _several(value: object, what: str) -> list[str]:
+    """One id or a list of ids, as text."""
+    if value is None:
+        return []
+    items = array(cast(object, value), what) if isinstance(value, list) else [value]
+    return [str(integer(item, what)) for item in items]
+
+
+def _named(field: str, expression: Expression) -> list[str]:
+    """The masks that a field of the expression names."""
+    return _several(expression.fields.get(field), field)
+
+
+def _numbered(expression: Expression) -> list[str]:
+    """The one mask that has the number of the expression."""
+    return [str(expression.number)]
+
+
+def _keys(found: MaskStore, expression: Expression) -> list[str]:
+    try:
+        return found.keys(expression)
+    except ValueError:
+        return []  # the expression itself fails later, with this reason
+
+
+# Masks
+
+
+def _track_or_problem(found: MaskStore, clip: ReferringClip, key: str) -> Track | str:
+    """The masks of a key as a track; what is wrong with them if they are none."""
+    try:
+        return _track(clip, key, found.lists(clip, key))
+    except ValueError as error:
+        return str(error)
+
+
+def _track(clip: ReferringClip, key: str, parts: Sequence[object]) -> Track:
+    if len(parts) != len(clip.names):
+        raise ValueError(f"masks do not fit the frames: expected {len(clip.names)}, got {len(parts)}")
+    placed = zip(clip.frames.places, parts, strict=True)
+    drawn = {place: rle for place, part in placed if (rle := region(part, None))}
+    if len({rle.size for rle in drawn.values()}) > 1:
+        raise ValueError("masks of one object have several sizes")
+    return Track(label=key, masks=drawn)
+
+
+def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore]:
+    path = require(folder, *kind.masks)
+    if path.is_dir():
+        return _from_palettes(path)
+    return _from_json(path) if path.suffix == ".json" else _from_pickle(path)
+
+
+@contextmanager
+def _from_json(path: Path) -> Generator[MaskStore]:
+    with json_stream.open_json(path) as entries:
+
+        def lists(clip: ReferringClip, key: str) -> list[object]:
+            del clip
+            if key not in entries:
+                raise ValueError(f"mask is not in the file: annotation {key} in {path.name}")
+            return array(entries[key], f"masks of annotation {key}")
+
+        yield MaskStore(lists, partial(_named, "anno_id"))
+
+
+@contextmanager
+def _from_pickle(path: Path) -> Generator[MaskStore]:
+    by_number = {str(key): lists for key, lists in mapping(safe_pickle.read(path), path.name).items()}
+
+    def lists(clip: ReferringClip, key: str) -> list[object]:
+        del clip
+        if key not in by_number:
+            raise ValueError(f"mask is not in the file: expression {key} in {path.name}")
+        return array(by_number[key], f"masks of expression {key}")
+
+    yield MaskStore(lists, _numbered)
+
+
+@contextmanager
+def _from_palettes(path: Path) -> Generator[MaskStore]:
+    held: dict[str, dict[str, list[RLE | None]]] = {}
+
+    def lists(clip: ReferringClip, key: str) -> list[object]:
+        if clip.name not in held:
+            held.clear()  # one video at a time
+            held[clip.name] = _by_label(path, clip)
+        return list(held[clip.name].get(key, [None] * len(clip.names)))
+
+    yield MaskStore(lists, partial(_named, "obj_id"))
+
+
+def _by_label(folder: Path, clip: ReferringClip) -> dict[str, list[RLE | None]]:
+    """Label -> one mask per frame; a frame without an image has none."""
+    found: dict[str, list[RLE | None]] = {}
+    for place, name in enumerate(clip.names):
+        image = path_inside(folder, find_below(Path(clip.name), f"{name}.png", "name of a frame"))
+        if not image.is_file():
+            continue
+        labels = masks.read_labels(image)
+        for value in np.unique(labels[labels > 0]).tolist():
+            found.setdefault(str(value), [None] * len(clip.names))[place] = masks.encode(labels == value)
+    return found

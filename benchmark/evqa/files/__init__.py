@@ -1,0 +1,1 @@
+"""Files and folders: JSON Lines, data and output folders, links, output streams."""

@@ -1,0 +1,1 @@
+"""Clients of model APIs: requests, retries, budget, prices and errors."""

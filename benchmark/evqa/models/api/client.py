@@ -1,0 +1,255 @@
+"""What every model behind an API does: wait for the budget, ask, try again, count what it cost."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+from evqa.models.api import retry
+from evqa.models.api.body import TokenUsage
+from evqa.models.api.budget import Budget, Prices
+from evqa.models.api.keys import SecretKey
+from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
+from evqa.models.base import Message, ModelError, Reply, RunAborted
+from evqa.schema import Finish, Usage
+
+Number = TypeVar("Number", int, float)
+Result = TypeVar("Result")
+
+MAX_REFUSED = 3
+"""Requests refused alike, before any succeeds, that end a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """Settings of every model behind an API that decide when and at which price a reply comes, and never which."""
+
+    timeout: float = 180.0
+    """Seconds for one request."""
+    tries: int = 6
+    """Requests for one reply, at most."""
+    first_wait: float = 1.0
+    """Seconds before the second of them."""
+    concurrency: int = 8
+    """Requests at once."""
+    rpm: float | None = None
+    """Requests a minute, at most."""
+    max_cost: float | None = None
+    """US dollars for the run, at most."""
+    max_total_tokens: int | None = None
+    """Tokens for the run, at most."""
+    price_in: float | None = None
+    """US dollars a million tokens of prompt; None = that of the list of prices, where it has the model."""
+    price_out: float | None = None
+    """US dollars a million tokens of reply, with the reasoning before it; None = as with `price_in`."""
+    largest_prompt: int | None = None
+    """Tokens of a prompt up to which the prices hold."""
+
+
+class ApiReply(NamedTuple):
+    """One answer of a server, understood."""
+
+    reply: Reply
+    """Without usage."""
+    input_tokens: int | None
+    output_tokens: int | None
+    model_version: str | None = None
+    states_usage: bool = True
+    """Whether it is a reply, whose tokens the server has to tell; an error that stands for a refusal is none."""
+
+
+@contextmanager
+def stated_tokens(tokens: TokenUsage) -> Generator[None]:
+    """Errors about a reply carry the tokens that it states, which are paid for whatever the reply is worth."""
+    try:
+        yield
+    except (TemporaryError, ModelError, RunAborted) as error:
+        if tokens != TokenUsage() or not error.may_be_charged:
+            error.tokens = tokens
+        raise
+
+
+def answer(
+    text: str, finish: Finish, tokens: TokenUsage, served: str | None, *, reason: str = "", is_greedy: bool = False
+) -> ApiReply:
+    """The answer that a reply with status 200 holds; one that broke off or says nothing raises `TemporaryError`.
+
+    Args:
+        text: of the reply, without reasoning.
+        finish: why it ended.
+        tokens: that it took.
+        served: the version of the model that the server names.
+        reason: what the server writes of the end, for the message.
+        is_greedy: whether the same reply would come again, so that an empty one is asked for once more only.
+    """
+    if finish == "error":
+        error = TemporaryError(f"the reply was broken off by an error of the server ({reason})")
+        error.partial = text
+        raise error
+    if not text.strip() and finish in {"stop", "unknown"}:
+        about = f" ({reason})" if reason and finish == "unknown" else ""
+        raise TemporaryError(f"the reply is empty{about}", is_once=is_greedy)
+    return ApiReply(Reply(text, finish=finish), tokens.input, tokens.output, served)
+
+
+class ApiClient:
+    """Sends requests within a budget, and again where that may help."""
+
+    def __init__(
+        self, calling: RequestSettings, key: SecretKey, known: Prices | None = None, max_output: int | None = None
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            calling: how a server is asked.
+            key: hidden in all that it says.
+            known: the prices of the model where the list has them; those of `calling` come first.
+            max_output: tokens of the longest reply, its reasoning included; None = not known.
+        """
+        self.prices = prices = _prices(calling, known or Prices())
+        self.budget = Budget(
+            max_cost=calling.max_cost,
+            max_total_tokens=calling.max_total_tokens,
+            rpm=calling.rpm,
+            output_cost=(max_output or 0) * (prices.price_out or 0.0) / 1e6,
+            output_tokens=max_output or 0,
+        )
+        self.retries = RetryPolicy(tries=calling.tries, first_wait=calling.first_wait)
+        self.backoff = Backoff()
+        for flag, price in (("--price-in", prices.price_in), ("--price-out", prices.price_out)):
+            if price is not None and not 0 <= price < float("inf"):
+                raise ValueError(f"{flag} is in US dollars a million tokens, at least 0, got {price}")
+        if calling.max_cost is not None and not prices.are_known:
+            raise ValueError(
+                "--max-cost needs the prices of the model, and none are known for it: give --price-in and "
+                "--price-out in US dollars a million tokens"
+            )
+        self._key = key
+        self._refused = _Refused()
+
+    def reply(self, messages: Sequence[Message], request: Callable[[], ApiReply]) -> Reply:
+        """The reply to a conversation, with what it took; the key is hidden in its text.
+
+        What empty replies before it took is part of that; where none says anything, it is in the error's `usage`.
+        """
+        started = time.perf_counter()
+        paid: list[Usage] = []
+        try:
+            answer, tries = self.call(lambda: self._attempt(request, paid), seed=_seed(messages))
+        except (ModelError, RunAborted) as error:
+            error.usage = _together(paid) if paid else None
+            error.partial = self._key.redact(error.partial)
+            raise
+        self._refused.end()
+        seconds = round(time.perf_counter() - started, 3)
+        served = self._key.redact(answer.model_version) if answer.model_version else None
+        usage = _together(paid).model_copy(update={"seconds": seconds, "tries": tries, "served": served})
+        return replace(answer.reply, text=self._key.redact(answer.reply.text), usage=usage)
+
+    def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
+        """The result of a request that is sent again where that may help, and how many tries it took.
+
+        `RunAborted`: the server has refused several requests alike, and none has succeeded.
+        """
+        try:
+            return retry.call(request, self.retries, seed=seed, backoff=self.backoff)
+        except ModelError as error:
+            if error.is_refused_request and self._refused.add(str(error)):
+                raise RunAborted(
+                    f"{error}; {MAX_REFUSED} requests were refused alike and none has succeeded, so that the run ends"
+                ) from None
+            raise
+
+    def _attempt(self, request: Callable[[], ApiReply], paid: list[Usage]) -> ApiReply:
+        """One request, once the budget allows it; what it took is appended to `paid`."""
+        self.budget.acquire()
+        usage: Usage | None = None
+        is_reply = False
+        try:
+            answer = request()
+            is_reply = answer.states_usage
+            usage = self._usage(answer.input_tokens, answer.output_tokens)
+        except (TemporaryError, ModelError, RunAborted) as error:
+            is_reply = error.tokens is not None
+            if error.tokens is not None or error.may_be_charged:
+                usage = self._usage(*(error.tokens or (None, None)))
+            raise
+        finally:
+            paid += [usage] if usage is not None else []
+            self.budget.release(usage, is_reply=is_reply)
+        return answer
+
+    def _usage(self, input_tokens: int | None, output_tokens: int | None) -> Usage:
+        cost = self.prices.cost(input_tokens, output_tokens)
+        return Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            seconds=0.0,
+            cost=cost,
+            unknown=int(input_tokens is None or output_tokens is None or (cost is None and self.prices.are_known)),
+        )
+
+
+class _Refused:
+    """Requests that were refused alike, as long as none has succeeded; for all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] | None = Counter()
+
+    def add(self, message: str) -> bool:
+        """Count one; whether there are enough of them to end the run. What names one request makes no difference."""
+        alike = re.sub(r"\b(?:[0-9a-f]{4,}-?){2,}\b|\b(?:req|chatcmpl|trace)[-_]\w+|\d{8,}", "", message)
+        with self._lock:
+            if self._counts is None:
+                return False
+            self._counts[alike] += 1
+            return self._counts[alike] >= MAX_REFUSED
+
+    def end(self) -> None:
+        """A request has succeeded: from now on nothing is counted."""
+        with self._lock:
+            self._counts = None
+
+
+def _prices(calling: RequestSettings, known: Prices) -> Prices:
+    """The prices that are given, and of the list those that are not."""
+    if calling.price_in is None and calling.price_out is None:
+        return known
+    is_whole = calling.price_in is not None and calling.price_out is not None
+    return Prices(
+        price_in=known.price_in if calling.price_in is None else calling.price_in,
+        price_out=known.price_out if calling.price_out is None else calling.price_out,
+        source="as given" if is_whole or known.source is None else f"as given, and {known.source}",
+        largest_prompt=calling.largest_prompt,
+    )
+
+
+def _together(paid: Sequence[Usage]) -> Usage:
+    """What several requests took, as far as it is known."""
+    return Usage(
+        input_tokens=_total([one.input_tokens for one in paid]),
+        output_tokens=_total([one.output_tokens for one in paid]),
+        seconds=0.0,
+        cost=_total([one.cost for one in paid]),
+        tries=len(paid),
+        unknown=sum(one.unknown for one in paid),
+    )
+
+
+def _total(numbers: Sequence[Number | None]) -> Number | None:
+    """The sum of what is known; None where nothing is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+def _seed(messages: Sequence[Message]) -> str:
+    """The conversation as a seed: the same question waits the same times, two questions do not wait in step."""
+    parts = [part for message in messages for part in message.parts]
+    return "\n".join(part if isinstance(part, str) else str(part.path) for part in parts)

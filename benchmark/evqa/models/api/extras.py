@@ -1,0 +1,84 @@
+"""Headers and body fields that a user adds to each request of a model behind an API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from evqa.models.api.body import Json
+from evqa.models.api.keys import SecretKey
+
+HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})\s*[:=]\s*(.{0,8000})", re.DOTALL)
+"""A header as RFC 9110 has it, behind a colon or an equals sign its value."""
+
+OWN_HEADERS = {"content-length", "content-type", "host", "transfer-encoding", "accept-encoding", "connection"}
+"""Headers that the client sets by what it sends."""
+
+OWN_FIELDS = {
+    "model": "give --model-id",
+    "messages": "prompts come from the data set",
+    "contents": "prompts come from the data set",
+    "stream": "replies are read whole",
+    "n": "one reply a question is read",
+}
+"""Fields of a body that are not the user's, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class RequestExtras:
+    """What a user adds to each request."""
+
+    headers: Mapping[str, str]
+    body: Json
+
+    @classmethod
+    def read(cls, headers: Sequence[str], extra_body: str | None) -> RequestExtras:
+        """From `NAME: VALUE` each and a JSON object; a `ValueError` names what is none, and shows no header's value."""
+        return cls(dict(_header(one) for one in headers), _fields(extra_body) if extra_body else {})
+
+    def settings(self) -> dict[str, str]:
+        """For the identity of a run: names of headers, whose values may be secret, and the fields of the body."""
+        shown = {
+            "header": ", ".join(sorted(self.headers)),
+            "extra_body": json.dumps(self.body, sort_keys=True) if self.body else "",
+        }
+        return {name: value for name, value in shown.items() if value}
+
+    def hiding(self, key: SecretKey) -> SecretKey:
+        """The key, hidden together with the values of the headers."""
+        return key.also(self.headers.values())
+
+
+def _header(given: str) -> tuple[str, str]:
+    match = HEADER.fullmatch(given.strip())
+    if match is None:
+        raise ValueError(f"--header is NAME:VALUE, got {len(given)} characters without a name and a colon")
+    name, value = match[1], match[2].strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"--header {name}: a value is one line of ASCII characters")
+    if name.lower() in OWN_HEADERS:
+        raise ValueError(f"--header {name}: the client sets it itself")
+    return name, value
+
+
+def _fields(extra_body: str) -> Json:
+    try:
+        value: object = json.loads(extra_body, parse_constant=_no_constant)
+        fields = TypeAdapter(dict[str, object]).validate_python(value)
+    except (ValueError, RecursionError) as error:
+        reason = "no object" if isinstance(error, ValidationError) else error
+        raise ValueError(
+            f"--extra-body is a JSON object, such as '{{\"top_k\": 20}}', got {extra_body[:80]!r}: {reason}"
+        ) from None
+    for name, advice in OWN_FIELDS.items():
+        if name in fields:
+            raise ValueError(f"--extra-body: {name!r} cannot be changed: {advice}")
+    return fields
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name}, which JSON does not have")

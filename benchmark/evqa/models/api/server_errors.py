@@ -1,0 +1,276 @@
+"""Error answers of servers: what their bodies say, whatever the shape, and what follows from it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import httpx2
+
+from evqa.models.api import body, http, retry
+from evqa.models.api.body import Json
+from evqa.models.api.client import ApiReply
+from evqa.models.api.keys import SecretKey
+from evqa.models.api.retry import TemporaryError
+from evqa.models.base import ModelError, Reply, RunAborted
+
+MAX_MESSAGE = 500
+"""Characters of a server's message that are shown."""
+
+MAX_ITEMS = 5
+"""Messages of a list that are shown."""
+
+STOPPING = {301, 302, 303, 307, 308, 401, 402, 403, 404}
+"""HTTP answers that every further request would get too."""
+
+OVERLOADED = {429, 503, 529}
+"""HTTP answers that concern all requests and not this one: all threads wait."""
+
+NO_CREDIT = {
+    *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"),
+    *("insufficient_credits", "payment_required", "accountoverdueerror"),
+}
+"""Codes that no waiting cures (OpenAI's guide to error codes, and its relatives)."""
+
+NO_ACCESS = {
+    *("invalid_api_key", "authentication_error", "unauthenticated", "unauthorized", "permission_denied"),
+    *("api_key_invalid", "invalid_authentication", "authenticationerror", "model_not_found"),
+}
+
+REFUSALS = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
+"""Codes of a 400 that mean: the provider's filter refuses the question."""
+
+STATUS_OF = {
+    "rate_limit": 429,
+    "resource_exhausted": 429,
+    "overloaded": 503,
+    "unavailable": 503,
+    "server_error": 500,
+    "internal": 500,
+    "invalid_request": 400,
+    "invalid_argument": 400,
+    "badrequest": 400,
+}
+"""Beginnings of codes in a reply with status 200, and the status that they stand for."""
+
+TOO_LARGE = re.compile(
+    r"(?:request|payload|prompt|input|entity|body)(?: entity| payload| body| size)? (?:is |was )?too (?:large|long)"
+    r"|payload size exceeds|context_length_exceeded|maximum context length|string_above_max_length",
+    re.IGNORECASE,
+)
+"""What a server writes of a request that is too large however often it is sent."""
+
+MESSAGE_KEYS = (
+    *("error", "errors", "title", "message", "msg", "detail", "details", "error_description", "description"),
+    *("error_message", "errormessage", "error_msg", "errmsg", "status_msg", "base_resp", "reason", "metadata", "raw"),
+)
+"""Keys of an error body, in lower case, that hold its message or another object with it."""
+
+ANSWER_KEYS = {"choices", "candidates", "promptFeedback", "usageMetadata", "usage", "output"}
+"""Keys of a reply that belong to an answer."""
+
+NO_ERROR = {"0", "200", "ok", "success", "none", ""}
+"""Codes of an error object that stands for no error."""
+
+CODE_KEYS = ("code", "type", "status", "reason", "status_code")
+
+HINTS = (
+    (re.compile(r"max_completion_tokens"), "try --token-field max_completion_tokens"),
+    (re.compile(r"max_tokens"), "try --token-field omit, or a smaller --max-tokens"),
+    (re.compile(r"temperature"), "try --temperature omit"),
+    (re.compile(r"top_p"), "leave --top-p out"),
+    (re.compile(r"response_format|json_schema|json_object"), "try --structured none"),
+    (TOO_LARGE, "send less with --max-frames and --max-side"),
+)
+"""What a message of a refused request is about, and the option that changes it."""
+
+
+class ErrorDescription(NamedTuple):
+    """What an error body says."""
+
+    message: str
+    codes: tuple[str, ...]
+    """In lower case, those of nested errors too."""
+    status: int | None
+    """That the body itself gives as a number."""
+
+
+def describe_error(content: bytes | str) -> ErrorDescription:
+    """The message and the codes of an error body: JSON of any shape, HTML, or plain text."""
+    value = body.document(content)
+    if value is None:
+        written = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
+        return ErrorDescription(_shown(_plain(written)), (), None)
+    numbers = [int(code) for code in _codes(value) if code.isdecimal()]
+    codes = tuple(code for code in _codes(value) if not code.isdecimal())
+    message = _message(value) or json.dumps(value, ensure_ascii=False)
+    return ErrorDescription(_shown(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
+
+
+@dataclass(frozen=True)
+class Server:
+    """Who is asked: what its errors mean, and how they are told."""
+
+    url: str
+    key: SecretKey
+    advice: str
+    """What to check where every request is refused."""
+
+    def answer(self, error: Exception) -> ApiReply:
+        """The refusal that an error stands for; otherwise raises a reason to try again, to fail, or to stop."""
+        if isinstance(error, http.StatusError):
+            return self._answer(error.status, describe_error(error.content), error)
+        reason = self.key.redact(f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_MESSAGE]}")
+        raise TemporaryError(f"no reply from {self.url}: {reason}", may_be_charged=not _unsent(error)) from None
+
+    def check(self, document: Json) -> None:
+        """Raise what an error object in a reply with status 200 means; nothing where there is none."""
+        if not _is_error(document):
+            return
+        content = json.dumps({key: value for key, value in document.items() if key not in ANSWER_KEYS}).encode()
+        described = describe_error(content)
+        status = described.status or _status_of(described.codes)
+        self._raise(status, described, http.StatusError(200, {}, content))
+
+    def _answer(self, status: int, described: ErrorDescription, error: http.StatusError) -> ApiReply:
+        if status == 400 and REFUSALS & set(described.codes):
+            said = self._said(status, described)
+            return ApiReply(Reply(said, finish="refusal"), None, None, states_usage=False)
+        self._raise(status, described, error)
+        raise AssertionError("an error is raised above")
+
+    def _raise(self, status: int | None, described: ErrorDescription, error: http.StatusError) -> None:
+        said, codes = self._said(status, described, in_reply=error.status == 200), set(described.codes)
+        may_be_charged = error.status == 200
+        if codes & NO_CREDIT or "PerDay" in error.content.decode(errors="replace"):
+            raise RunAborted(f"{said}; the account of {self.key.variable} has no money or quota left") from None
+        if codes & NO_ACCESS or status in STOPPING:
+            raise RunAborted(f"{said}; check {self.advice}") from None
+        if TOO_LARGE.search(f"{described.message} {' '.join(codes)}"):
+            raise _refused(f"{said}{_hint(described.message, codes)}") from None
+        if status is None or status in retry.RETRYABLE_STATUS or status >= 500 or status < 400:
+            after = _retry_delay(error.content) or retry.retry_after(error.headers)
+            raise TemporaryError(
+                said, after, may_be_charged=may_be_charged, is_shared=status in OVERLOADED or after is not None
+            ) from None
+        raise _refused(f"{said}{_hint(described.message, codes)}") from None
+
+    def _said(self, status: int | None, described: ErrorDescription, *, in_reply: bool = False) -> str:
+        code = next(iter(described.codes), "")
+        shown = f"200 with error {status or ''} {code}" if in_reply else f"{status} {code}"
+        return self.key.redact(f"{self.url} answers {' '.join(shown.split())}: {described.message or '(no message)'}")
+
+
+def _refused(said: str) -> ModelError:
+    error = ModelError(said)
+    error.is_refused_request = True
+    return error
+
+
+def _hint(message: str, codes: set[str]) -> str:
+    told = f"{message} {' '.join(codes)}"
+    return next((f"; {hint}" for pattern, hint in HINTS if pattern.search(told)), "")
+
+
+def _unsent(error: Exception) -> bool:
+    """Whether the request cannot have reached the model."""
+    unsent = (
+        *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.WriteError, httpx2.WriteTimeout),
+        *(httpx2.UnsupportedProtocol, httpx2.ProxyError, httpx2.LocalProtocolError),
+    )
+    return isinstance(error, unsent)
+
+
+def _is_error(document: Json) -> bool:
+    """Whether a reply with status 200 holds an error: one that says something, or its message and no answer."""
+    found = document.get("error") or document.get("errors")
+    if found:
+        return bool(_message(found).strip()) or any(code not in NO_ERROR for code in _codes(found))
+    if document.get("object") == "error" or document.get("type") == "error":
+        return True
+    return not ANSWER_KEYS & set(document) and bool({"detail", "message", "msg", "base_resp"} & set(document))
+
+
+def _status_of(codes: tuple[str, ...]) -> int | None:
+    known = (status for code in codes for start, status in STATUS_OF.items() if code.startswith(start))
+    return next(known, None)
+
+
+def _codes(value: object, depth: int = 0) -> list[str]:
+    """Codes and types of an error and of the errors in it, in order."""
+    if depth > body.MAX_DEPTH:
+        return []
+    found: list[str] = []
+    for one in body.objects(value):
+        for key in CODE_KEYS:
+            if isinstance(code := one.get(key), str | int) and not isinstance(code, bool) and len(str(code)) <= 80:
+                found.append(str(code).lower())
+        for key in ("error", "errors", "innererror", "inner_error", "details", "base_resp", "detail"):
+            found += _codes(one.get(key), depth + 1)
+    return found
+
+
+def _message(value: object, depth: int = 0) -> str:
+    """The messages in an error body, the outer ones first."""
+    if depth > body.MAX_DEPTH or value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, str):
+        inner = body.document(value) if value.lstrip()[:1] in {"{", "["} else None
+        return (_message(inner, depth + 1) if inner else "") or _plain(value)
+    if isinstance(value, list):
+        found = (_message(one, depth + 1) for one in cast("list[object]", value)[:MAX_ITEMS])
+        return "; ".join(one for one in found if one)
+    if not isinstance(value, dict):
+        return str(value)
+    return _message_of_object(cast("Json", value), depth)
+
+
+def _message_of_object(value: Json, depth: int) -> str:
+    by_key = {key.lower(): one for key, one in value.items()}
+    found = [_message(by_key[key], depth + 1) for key in MESSAGE_KEYS if key in by_key]
+    said: list[str] = []
+    for one in found:
+        if one and not any(one in other for other in said):
+            said.append(one)
+    place = by_key.get("loc")
+    where = ".".join(str(part) for part in cast("list[object]", place)) if isinstance(place, list) else ""
+    return f"{where}: {'; '.join(said)}" if where and said else "; ".join(said)
+
+
+def _plain(written: str) -> str:
+    """A text without markup; of an HTML page its title."""
+    if "<" not in written:
+        return written
+    start = written[:20_000]
+    title = re.search(r"<title[^>]{0,200}>(.{0,2000}?)</title", start, re.IGNORECASE | re.DOTALL)
+    if title and title[1].strip():
+        return html.unescape(title[1])
+    if not re.search(r"<(?:!doctype|html|head|body|center|h1|pre)\b", start, re.IGNORECASE):
+        return written
+    return html.unescape(re.sub(r"<[^<>]{0,500}>", " ", start))
+
+
+def _shown(message: str) -> str:
+    """One line without control characters."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in body.valid(message[:20_000])).split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
+
+
+def _retry_delay(content: bytes) -> float | None:
+    """Seconds that google.rpc.RetryInfo asks to wait, such as "7s"."""
+    for one in _nested(body.document(content)):
+        delay = one.get("retryDelay")
+        if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?s", delay):
+            return float(delay[:-1])
+    return None
+
+
+def _nested(value: object, depth: int = 0) -> Iterator[Mapping[str, object]]:
+    for one in body.objects(value) if depth <= body.MAX_DEPTH else ():
+        yield one
+        for key in ("error", "details"):
+            yield from _nested(one.get(key), depth + 1)

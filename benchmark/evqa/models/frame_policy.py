@@ -1,0 +1,152 @@
+"""What a general model sees of a video: frames by one policy, upright, in proportion, each with its second.
+
+The policy is data: it stands in the model's row and in the identity of a run.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from evqa import media
+from evqa.media.images import read_rgb
+
+KEPT_CLIPS = 8
+"""Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
+once."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePolicy:
+    """Which frames of a video a model sees, and how."""
+
+    fps: float
+    """Frames a second, at most `max_frames`, spread evenly with both ends."""
+    max_frames: int
+    max_side: int | None
+    """The longer side is scaled down to so many pixels, the proportion stays; None = as in the video."""
+    time_marks: bool = True
+    """Whether each frame follows its time, such as `[12.5 s]`."""
+
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """The policy as a part of a run's identity."""
+        return {
+            "fps": self.fps,
+            "max_frames": self.max_frames,
+            "max_side": self.max_side,
+            "time_marks": self.time_marks,
+        }
+
+
+class TimedFrame(NamedTuple):
+    """One frame of a clip."""
+
+    second: float
+    image: Image.Image
+    """RGB."""
+
+
+class Jpeg(NamedTuple):
+    """One frame of a clip as a file."""
+
+    second: float
+    content: bytes
+
+    @property
+    def data_url(self) -> str:
+        """The picture as a URL that carries it."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode('ascii')}"
+
+
+def timed_frames(path: Path, policy: FramePolicy) -> Iterator[TimedFrame]:
+    """The frames that a model sees of a clip, in order of time; one is in memory at a time."""
+    video = media.probe_video(path)
+    for index, image in media.read_frames(video, media.indices_at_fps(video, policy.fps, policy.max_frames)):
+        yield TimedFrame(round(float(video.times[index]), 3), _fitted(image, policy.max_side))
+
+
+def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
+    """The same frames as JPEG files; `quality` is 1 to 95."""
+    return tuple(Jpeg(second, _encoded(image, quality)) for second, image in timed_frames(path, policy))
+
+
+def still(path: Path, policy: FramePolicy) -> Image.Image:
+    """A picture from a file, RGB, no larger than a frame may be."""
+    return _fitted(read_rgb(path), policy.max_side)
+
+
+def still_jpeg(path: Path, policy: FramePolicy, quality: int) -> Jpeg:
+    """The same as a JPEG file; it has no time."""
+    return Jpeg(0.0, _encoded(still(path, policy), quality))
+
+
+def time_mark(second: float) -> str:
+    """The time of a frame as a model reads it."""
+    return f"[{second:.1f} s]"
+
+
+def cache_size(threads: int) -> int:
+    """How many clips are kept where so many threads ask at once."""
+    return max(KEPT_CLIPS, threads)
+
+
+class VideoCache(Generic[Value]):
+    """What was made of the last clips, for any number of threads; each clip is made once at a time."""
+
+    def __init__(self, make: Callable[[Path], Value], kept: int) -> None:
+        self._make, self._kept = make, kept
+        self._values: OrderedDict[tuple[Path, int, int], Value] = OrderedDict()
+        self._locks: dict[Path, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: Path) -> Value:
+        """The value of a clip; a file that changed is made anew."""
+        with self._lock:
+            making = self._locks.setdefault(path, threading.Lock())
+        with making:
+            key = _key(path)
+            with self._lock:
+                if key in self._values:
+                    self._values.move_to_end(key)
+                    return self._values[key]
+            value = self._make(path)
+            with self._lock:
+                self._values[key] = value
+                while len(self._values) > self._kept:
+                    self._values.popitem(last=False)  # its lock stays: a thread may wait for it
+            return value
+
+
+def _key(path: Path) -> tuple[Path, int, int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    return path, state.st_size, state.st_mtime_ns
+
+
+def _fitted(image: np.ndarray, max_side: int | None) -> Image.Image:
+    """The image with its longer side at most `max_side`, in proportion."""
+    picture = Image.fromarray(image)
+    if max_side is None or max(picture.size) <= max_side:
+        return picture
+    scale = max_side / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _encoded(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

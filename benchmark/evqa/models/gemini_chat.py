@@ -1,0 +1,310 @@
+"""Gemini by Google's API (google-genai): it gets the video itself, sampled by the server at `fps`, or its frames."""
+
+from __future__ import annotations
+
+import mimetypes
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import httpx2
+from google import genai
+from google.genai import errors, types
+
+from evqa.models.api import body, client, http, keys, prices
+from evqa.models.api.body import Json, TokenUsage
+from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
+from evqa.models.api.extras import RequestExtras
+from evqa.models.api.keys import SecretKey
+from evqa.models.api.retry import TemporaryError
+from evqa.models.api.server_errors import Server, describe_error
+from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, RunAborted
+from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpegs, still_jpeg, time_mark
+from evqa.models.json_output import json_schema
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+KEY = "GEMINI_API_KEY"
+
+INLINE_BYTES = 14_000_000
+"""A larger video is uploaded: a request holds 20 MB (Gemini's guide to video), and base64 makes 4 bytes of 3."""
+
+UPLOAD_SECONDS = 600.0
+"""How long the server may take to make an uploaded video ready."""
+
+POLL_SECONDS = 2.0
+
+FAILURES = (errors.APIError, httpx2.HTTPError, http.StatusError)
+"""How a request fails."""
+
+COUNTS = (
+    *("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+    "totalTokenCount",
+)
+"""Fields of `usageMetadata` that are charged."""
+
+
+class _Upload(NamedTuple):
+    """A video that the server holds (for 48 hours)."""
+
+    uri: str
+    mime_type: str
+
+
+class GeminiChat:
+    """A Gemini model."""
+
+    def __init__(  # noqa: PLR0913  (each is a setting of a row)
+        self,
+        *,
+        name: str,
+        frames: FramePolicy,
+        calling: RequestSettings,
+        model_id: str,
+        base_url: str | None = None,
+        video: Literal["file", "frames"] = "file",
+        max_tokens: int = 9218,
+        temperature: float | None = 0.1,
+        top_p: float | None = None,
+        thinking_budget: int | None = None,
+        structured: Literal["schema", "object", "none"] = "schema",
+        jpeg_quality: int = 90,
+        inline_bytes: int = INLINE_BYTES,
+        header: tuple[str, ...] = (),
+        extra_body: str | None = None,
+    ) -> None:
+        """Connect to nothing yet; `ValueError` names what is missing.
+
+        Args:
+            name: what the model is called in results.
+            frames: what it sees of a video; with `video="file"` their rate alone.
+            calling: how it is asked.
+            model_id: what Google calls it.
+            base_url: another address of the same protocol.
+            video: "file" = the video itself, of which the server takes frames; "frames" = pictures.
+            max_tokens: where a reply is cut; its thinking counts.
+            temperature: None = the model's default.
+            top_p: share of the likeliest tokens that are sampled from; None = the model's default.
+            thinking_budget: tokens to think; None = the model's default.
+            structured: "schema" = held to a JSON schema, "object" = to any JSON, "none" = not held.
+            jpeg_quality: of the frames, 1 to 95.
+            inline_bytes: a larger video is uploaded before it is asked about.
+            header: of each request besides our own, "NAME: VALUE".
+            extra_body: a JSON object with fields of each question; they come before ours.
+        """
+        self.name, self.concurrency = name, calling.concurrency
+        self._key = keys.key_from_environment(KEY, name)
+        self._url = http.check_base_url(base_url or GOOGLE)
+        self._model, self._video, self._structured = model_id, video, structured
+        self._policy, self._quality, self._inline_bytes = frames, jpeg_quality, inline_bytes
+        self._max_tokens, self._temperature, self._thinking = max_tokens, temperature, thinking_budget
+        self._top_p, self._extras = top_p, RequestExtras.read(header, extra_body)
+        self._server = Server(self._url, self._extras.hiding(self._key), f"{KEY} and --model-id {model_id}")
+        known = prices.of("gemini", model_id) if self._url == GOOGLE else None
+        self._caller = ApiClient(calling, self._server.key, known, max_tokens)
+        self.budget, self.prices = self._caller.budget, self._caller.prices
+        self._client = self._connect(calling.timeout)
+        kept = cache_size(self.concurrency)
+        self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
+            lambda path: jpegs(path, self._policy, self._quality), kept
+        )
+        self._uploads: VideoCache[_Upload] = VideoCache(self._upload, kept)
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """What decides a reply; what only decides when and at which price it comes is left out."""
+        frames = {**self._policy.settings(), "jpeg_quality": self._quality}
+        return {
+            "api": "gemini",
+            "id": self._model,
+            "endpoint": self._url,
+            "video": self._video,
+            **(frames if self._video == "frames" else {"fps": self._policy.fps}),
+            "structured": self._structured,
+            "max_tokens": self._max_tokens,
+            "temperature": self._temperature,
+            "thinking_budget": self._thinking,
+            **({} if self._top_p is None else {"top_p": self._top_p}),
+            **self._extras.settings(),
+        }
+
+    def generate(self, messages: Sequence[Message]) -> Reply:
+        """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
+        contents = [
+            {"role": "model" if one.role == "assistant" else "user", "parts": list(self._parts(one.parts))}
+            for one in messages
+            if one.role != "system"
+        ]
+        config = self._config(messages)
+        return self._caller.reply(messages, lambda: self._ask(contents, config))
+
+    def _connect(self, timeout: float) -> genai.Client:
+        options = types.HttpOptions(
+            base_url=self._url,
+            api_version="v1beta",
+            timeout=int(timeout * 1000),
+            headers=dict(self._extras.headers),
+            httpx_client=http.http_client(timeout),
+            retry_options=types.HttpRetryOptions(attempts=1),
+        )
+        return genai.Client(api_key=self._key.get_secret_value(), vertexai=False, http_options=options)
+
+    def _config(self, messages: Sequence[Message]) -> types.GenerateContentConfig:
+        system = "\n".join(str(part) for one in messages if one.role == "system" for part in one.parts)
+        wanted = messages[-1].answer_fields if self._structured != "none" else ()
+        thinking = None if self._thinking is None else types.ThinkingConfig(thinking_budget=self._thinking)
+        return types.GenerateContentConfig(
+            system_instruction=system or None,
+            temperature=self._temperature,
+            top_p=self._top_p,
+            http_options=types.HttpOptions(extra_body=self._extras.body) if self._extras.body else None,
+            max_output_tokens=self._max_tokens,
+            thinking_config=thinking,
+            response_mime_type="application/json" if wanted else None,
+            response_json_schema=json_schema(wanted) if wanted and self._structured == "schema" else None,
+            should_return_http_response=True,
+        )
+
+    def _parts(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        for part in parts:
+            if isinstance(part, str):
+                yield {"text": part}
+            elif isinstance(part, ImagePart):
+                picture = still_jpeg(part.path, self._policy, self._quality)
+                yield {"inline_data": {"mime_type": "image/jpeg", "data": picture.content}}
+            elif self._video == "file":
+                yield self._file(part.require_no_prompts())
+            else:
+                yield from self._pictures(part.require_no_prompts())
+
+    def _pictures(self, path: Path) -> Iterator[dict[str, Any]]:
+        for frame in self._frames.get(path):
+            if self._policy.time_marks:
+                yield {"text": time_mark(frame.second)}
+            yield {"inline_data": {"mime_type": "image/jpeg", "data": frame.content}}
+
+    def _file(self, path: Path) -> dict[str, Any]:
+        metadata = {"fps": self._policy.fps}
+        if _mime_type(path) and path.stat().st_size <= self._inline_bytes:
+            blob = {"mime_type": _mime_type(path), "data": path.read_bytes()}
+            return {"inline_data": blob, "video_metadata": metadata}
+        upload = self._uploads.get(path)
+        return {
+            "file_data": {"file_uri": upload.uri, "mime_type": upload.mime_type},
+            "video_metadata": metadata,
+        }
+
+    def _upload(self, path: Path) -> _Upload:
+        """Give the server a video, and wait until it is ready."""
+        config = types.UploadFileConfig(mime_type=_mime_type(path), display_name=path.name)
+        file, _ = self._caller.call(lambda: self._sent(path, config), seed=str(path))
+        deadline = time.monotonic() + UPLOAD_SECONDS
+        while file.state == types.FileState.PROCESSING:
+            if time.monotonic() > deadline:
+                raise ModelError(f"{self._url} has not made {path.name} ready in {UPLOAD_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
+            ask = partial(self._state, str(file.name))
+            file, _ = self._caller.call(ask, seed=str(path))
+        if file.state != types.FileState.ACTIVE or not file.uri:
+            raise ModelError(f"{self._url} cannot use the video {path.name}: {file.error or file.state}")
+        return _Upload(file.uri, file.mime_type or _mime_type(path))
+
+    def _sent(self, path: Path, config: types.UploadFileConfig) -> types.File:
+        """Sent as an open file: of a path, the SDK puts the name into a header, which takes ASCII alone."""
+        try:
+            with path.open("rb") as file:
+                return self._client.files.upload(file=file, config=config)
+        except (*FAILURES, ValueError, KeyError) as error:
+            raise self._failure(error) from None
+
+    def _state(self, name: str) -> types.File:
+        try:
+            return self._client.files.get(name=name)
+        except (*FAILURES, ValueError) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> Exception:
+        """What an error of a request without a question means."""
+        try:
+            refusal = self._server.answer(error)
+        except (TemporaryError, ModelError, RunAborted) as failure:
+            return failure
+        return ModelError(refusal.reply.text)
+
+    def _ask(self, contents: list[dict[str, Any]], config: types.GenerateContentConfig) -> ApiReply:
+        """One request. The SDK's errors may hold what was sent: none of them is chained."""
+        try:
+            ask: Any = self._client.models.generate_content
+            content = ask(model=self._model, contents=contents, config=config).sdk_http_response.body
+        except (*FAILURES, ValueError) as error:
+            return self._server.answer(error)
+        return read(str(content or ""), self._server, is_greedy=self._temperature == 0)
+
+
+def _mime_type(path: Path) -> str:
+    """The type of a video by its ending; a folder of frames is none."""
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    if path.is_dir() or not kind.startswith("video/"):
+        raise ValueError(f"{path} is no video file that can be sent as it is: ask with --video frames")
+    return kind
+
+
+def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
+    """A response understood; its usage is read before anything else.
+
+    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
+    means what it would mean with its own HTTP status.
+
+    Args:
+        content: the body of a reply with status 200.
+        server: who replied, for the messages of errors.
+        is_greedy: see `api.answer`.
+    """
+    response = body.json_object(body.document(content))
+    tokens = _tokens(response)
+    with client.stated_tokens(tokens):
+        return _understood(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
+
+
+def _understood(response: Json, content: str, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
+    server.check(response)
+    if not response:
+        error = TemporaryError(
+            f"the server's answer is no GenerateContentResponse: {describe_error(content).message!r}"
+        )
+        error.is_refused_request = True
+        raise error
+    served = body.name(response.get("modelVersion"))
+    if block := body.name(body.json_object(response.get("promptFeedback")).get("blockReason")):
+        written = tokens.output if tokens.input is None else tokens.output or 0
+        return ApiReply(Reply(f"blocked: {block}", finish="refusal"), tokens.input, written, served)
+    candidate = next(iter(body.objects(response.get("candidates"))), None)
+    if candidate is None:
+        raise TemporaryError("the reply is empty: the response has no candidate", is_once=is_greedy)
+    held = body.json_object(candidate.get("content"))
+    parts = body.objects(held.get("parts")) or body.objects(candidate.get("content"))
+    text = body.text(held.get("parts")) or body.text(candidate.get("content"))
+    reason = candidate.get("finishReason")
+    finish = body.finish(reason)
+    if finish in {"stop", "unknown"} and any(body.json_object(part.get("functionCall")) for part in parts):
+        finish = "tool_calls"
+    if finish == "refusal" and not text:
+        text = f"refused: {body.name(reason)}"
+    return client.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
+
+
+def _tokens(response: Json) -> TokenUsage:
+    """What `usageMetadata` counts; thinking is charged as output, what tools gave as input."""
+    usage = body.json_object(response.get("usageMetadata"))
+    counts = {name: body.count(usage.get(name)) for name in COUNTS}
+    prompt = counts["promptTokenCount"]
+    if prompt is not None:
+        prompt += counts["toolUsePromptTokenCount"] or 0
+    written = [counts["candidatesTokenCount"], counts["thoughtsTokenCount"]]
+    output = None if written == [None, None] else sum(count or 0 for count in written)
+    return body.tokens(prompt, output, counts["totalTokenCount"])
+
+
+UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
+"""Who replied, where a body is read by itself."""

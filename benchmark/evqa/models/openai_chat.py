@@ -1,0 +1,307 @@
+"""Models behind OpenAI's chat completions: OpenAI, Azure, Ark, and any server that speaks the same protocol.
+
+Which of them is a setting, never guessed from an address. The token field, the temperature and the form of
+structured output differ between models and are data in their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import httpx2
+import openai
+
+from evqa.models.api import body, keys, prices
+from evqa.models.api import client as behind_api
+from evqa.models.api import http as api_http
+from evqa.models.api.body import Json, TokenUsage
+from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
+from evqa.models.api.extras import RequestExtras
+from evqa.models.api.keys import SecretKey
+from evqa.models.api.retry import TemporaryError
+from evqa.models.api.server_errors import Server, describe_error
+from evqa.models.base import Message, Reply
+from evqa.models.frame_policy import FramePolicy
+from evqa.models.json_output import json_schema
+from evqa.models.openai_content import OpenAIContent
+from evqa.schema import Finish
+
+Api = Literal["openai", "azure", "ark", "compatible"]
+Structured = Literal["schema", "object", "none"]
+
+
+class Provider(NamedTuple):
+    """How one provider is reached."""
+
+    base_url: str | None
+    """None = the user gives it."""
+    key: str
+    """The environment variable of the key."""
+    needs_key: bool = True
+
+
+PROVIDERS: dict[Api, Provider] = {
+    "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "azure": Provider(None, "AZURE_OPENAI_API_KEY"),
+    "ark": Provider("https://ark.cn-beijing.volces.com/api/v3", "ARK_API_KEY"),
+    "compatible": Provider(None, "EVQA_SERVER_KEY", needs_key=False),
+}
+
+AZURE_VERSION = "2024-10-21"
+"""The general version of Azure's data plane that has structured output; newer ones by --api-version."""
+
+REASONING = ("reasoning_content", "reasoning")
+"""Fields of a message for what a model thinks; servers that find no answer in a reply leave all of it there."""
+
+
+class OpenAIChat:
+    """A model that is asked by chat completions; a video is sent as frames."""
+
+    def __init__(  # noqa: PLR0913  (each is a setting of a row)
+        self,
+        *,
+        name: str,
+        frames: FramePolicy,
+        calling: RequestSettings,
+        model_id: str | None,
+        api: Api,
+        base_url: str | None = None,
+        api_version: str | None = None,
+        max_tokens: int = 4096,
+        token_field: str | None = "max_tokens",
+        temperature: float | None = None,
+        top_p: float | None = None,
+        reasoning_effort: str | None = None,
+        structured: Structured = "schema",
+        jpeg_quality: int = 90,
+        header: tuple[str, ...] = (),
+        extra_body: str | None = None,
+    ) -> None:
+        """Connect to nothing yet; `ValueError` names what is missing.
+
+        Args:
+            name: what the model is called in results.
+            frames: what it sees of a video.
+            calling: how it is asked.
+            model_id: what the provider calls it; with Azure the name of the deployment.
+            api: which provider; decides address, key and form of the path.
+            base_url: address of the server, for Azure, a compatible server, or another region of Ark.
+            api_version: Azure's.
+            max_tokens: where a reply is cut; with a reasoning model its reasoning counts.
+            token_field: how the model calls that; None = not sent.
+            temperature: None = not sent; a reasoning model refuses it.
+            top_p: share of the likeliest tokens that are sampled from; None = not sent.
+            reasoning_effort: None = the provider's default.
+            structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
+            jpeg_quality: of the frames, 1 to 95.
+            header: of each request besides our own, "NAME: VALUE".
+            extra_body: a JSON object with fields of each request; they come before ours.
+        """
+        if not model_id:
+            raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
+        provider = PROVIDERS[api]
+        self.name, self.concurrency = name, calling.concurrency
+        self._key = keys.key_from_environment(provider.key, name, needed=provider.needs_key)
+        self._url = _url(name, api, base_url)
+        self._version = (api_version or AZURE_VERSION) if api == "azure" else None
+        self._frames, self._quality = frames, jpeg_quality
+        self._api, self._model, self._structured = api, model_id, structured
+        self._extras = RequestExtras.read(header, extra_body)
+        decoding = {"temperature": temperature, "top_p": top_p, "reasoning_effort": reasoning_effort}
+        if token_field is not None:
+            decoding = {token_field: max_tokens, **decoding}
+        self._decoding = {field: value for field, value in decoding.items() if value is not None}
+        self._is_greedy = (self._decoding | self._extras.body).get("temperature") == 0
+        advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
+        self._server = Server(self._url, self._extras.hiding(self._key), advice)
+        known = prices.of(api, model_id)
+        self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens)
+        self.budget, self.prices = self._caller.budget, self._caller.prices
+        self._client = self._connect(calling.timeout)
+        self._content = OpenAIContent(frames, jpeg_quality, self.concurrency)
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """What decides a reply; what only decides when and at which price it comes is left out."""
+        return {
+            "api": self._api,
+            "id": self._model,
+            "endpoint": self._url,
+            "api_version": self._version,
+            **self._frames.settings(),
+            "jpeg_quality": self._quality,
+            "structured": self._structured,
+            **self._decoding,
+            **self._extras.settings(),
+        }
+
+    def generate(self, messages: Sequence[Message]) -> Reply:
+        """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
+        body = self._body(messages)
+        return self._caller.reply(messages, lambda: self._ask(body))
+
+    def _connect(self, timeout: float) -> openai.OpenAI:
+        http = api_http.http_client(timeout)
+        if self._api == "azure":
+            return openai.AzureOpenAI(
+                api_key=self._key.get_secret_value(),
+                azure_endpoint=self._url,
+                api_version=self._version,
+                default_headers=self._extras.headers,
+                timeout=http.timeout,
+                max_retries=0,
+                http_client=http,
+            )
+        return openai.OpenAI(
+            api_key=self._key.get_secret_value(),
+            base_url=self._url,
+            organization="",
+            project="",
+            default_headers=self._extras.headers,
+            timeout=http.timeout,
+            max_retries=0,
+            http_client=http,
+        )
+
+    def _body(self, messages: Sequence[Message]) -> Json:
+        fields: Json = dict(self._decoding)
+        wanted = messages[-1].answer_fields
+        if wanted and self._structured == "schema":
+            schema = {"name": "evidence", "strict": True, "schema": json_schema(wanted)}
+            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif wanted and self._structured == "object":
+            fields["response_format"] = {"type": "json_object"}
+        return {
+            "model": self._model,
+            "messages": self._content.messages(messages),
+            "extra_body": fields | self._extras.body,
+        }
+
+    def _ask(self, request: Json) -> ApiReply:
+        """One request. The SDK's errors hold the request with its key: none of them is chained."""
+        try:
+            asked: Any = self._client.chat.completions.with_raw_response.create
+            content = asked(**request).http_response.content
+        except (openai.OpenAIError, httpx2.HTTPError, api_http.StatusError) as error:
+            failure = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            return self._server.answer(failure)
+        return read(content, self._server, is_greedy=self._is_greedy)
+
+
+def _url(name: str, api: Api, base_url: str | None) -> str:
+    own = PROVIDERS[api].base_url
+    if base_url is not None and api == "openai":
+        raise ValueError(
+            f"model {name!r} is OpenAI's own: its key is sent nowhere else; with --base-url give "
+            f"--api compatible, azure or ark too"
+        )
+    url = base_url or own
+    if url is None:
+        raise ValueError(f"model {name!r} needs the address of its server: give --base-url, such as {EXAMPLES[api]}")
+    return api_http.check_base_url(url)
+
+
+EXAMPLES = {"azure": "https://RESOURCE.openai.azure.com", "compatible": "http://localhost:8000/v1"}
+
+
+def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
+    """A chat completion understood; its usage is read before anything else.
+
+    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
+    means what it would mean with its own HTTP status.
+
+    Args:
+        content: the body of a reply with status 200.
+        server: who replied, for the messages of errors.
+        is_greedy: see `api.answer`.
+    """
+    completion = _completion(content)
+    tokens = _tokens(completion.get("usage"))
+    with behind_api.stated_tokens(tokens):
+        return _understood(completion, content, tokens, server or UNNAMED, is_greedy=is_greedy)
+
+
+def _understood(completion: Json, content: bytes, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
+    server.check(completion)
+    if not completion:
+        error = TemporaryError(f"the server's answer is no chat completion: {describe_error(content).message!r}")
+        error.is_refused_request = True
+        raise error
+    choice = next(iter(body.objects(completion.get("choices"))), None)
+    if choice is None:
+        raise TemporaryError("the reply is empty: it has no choice", is_once=is_greedy)
+    server.check({"error": choice.get("error")})
+    message = _message(choice)
+    reason = choice.get("finish_reason")
+    finish, text = _finish(reason, message), body.text(message.get("content"))
+    if not text.strip():
+        text = _refusal(message) or (_reasoning(message) if finish in {"stop", "unknown"} else "")
+    served = body.name(completion.get("model"))
+    return behind_api.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
+
+
+def _completion(content: bytes) -> Json:
+    """The object of a body; the events of a stream, which a server may send unasked, are joined to one."""
+    if content.lstrip()[:5] not in {b"data:", b"event", b": ope"}:
+        return body.json_object(body.document(content))
+    lines = [line[5:].strip() for line in content.splitlines() if line.startswith(b"data:")]
+    chunks = [body.json_object(body.document(line)) for line in lines]
+    choices = [choice for chunk in chunks for choice in body.objects(chunk.get("choices"))[:1]]
+    deltas = [_message(choice) for choice in choices]
+    message: Json = {
+        "content": "".join(body.text(delta.get("content")) for delta in deltas),
+        "refusal": "".join(body.text(delta.get("refusal")) for delta in deltas),
+        "reasoning_content": "".join(_reasoning(delta) for delta in deltas),
+        "tool_calls": [call for delta in deltas for call in body.objects(delta.get("tool_calls"))],
+    }
+    whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
+    reasons = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]
+    choice: Json = {"message": message, "finish_reason": reasons[-1] if reasons else None}
+    return whole | {"choices": [choice] if choices else []} if whole else {}
+
+
+def _tokens(usage: object) -> TokenUsage:
+    """What `usage` counts; servers of other protocols behind this one call it input and output."""
+    counts = body.json_object(usage)
+
+    def first(*names: str) -> int | None:
+        return next((found for name in names if (found := body.count(counts.get(name))) is not None), None)
+
+    prompt, written = first("prompt_tokens", "input_tokens"), first("completion_tokens", "output_tokens")
+    return body.tokens(prompt, written, first("total_tokens"))
+
+
+def _message(choice: Json) -> Json:
+    """The message of a choice; `delta` is a stream's, `text` that of the older completions."""
+    for key in ("message", "delta", "text"):
+        if isinstance(found := choice.get(key), str):
+            return {"content": found}
+        if found := body.json_object(found):
+            return found
+    return {}
+
+
+def _finish(reason: object, message: Json) -> Finish:
+    finish = body.finish(reason)
+    if finish in {"stop", "unknown", "tool_calls"}:
+        if _refusal(message):
+            return "refusal"
+        if body.objects(message.get("tool_calls")) or body.json_object(message.get("function_call")):
+            return "tool_calls"
+    return finish
+
+
+def _refusal(message: Json) -> str:
+    """What a model says in place of an answer, in a field or a part of its own."""
+    parts = body.objects(message.get("content"))
+    said = [message.get("refusal"), *(part.get("refusal") for part in parts if part.get("type") == "refusal")]
+    return "".join(body.text(one) for one in said)
+
+
+def _reasoning(message: Json) -> str:
+    return next((found for key in REASONING if (found := body.text(message.get(key))).strip()), "")
+
+
+UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
+"""Who replied, where a body is read by itself."""

@@ -1,0 +1,1 @@
+"""Parsers of model responses: answer, spans and expressions from text."""

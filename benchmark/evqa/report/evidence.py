@@ -1,0 +1,193 @@
+"""One sample as plain data for the page: gold, predictions, masks by frame, the video's frame times.
+
+Masks leave as COCO run lengths of the union of the evidence objects; the page decodes them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from evqa import masks, media
+from evqa.masks import to_array
+from evqa.metrics.frames import Read, gold_masks, merged_tracks
+from evqa.metrics.spatial import region_j
+from evqa.parsing import replies
+from evqa.report import videos
+from evqa.schema import RLE, Prediction, Sample
+
+logger = logging.getLogger(__name__)
+
+Json = Mapping[str, object]
+"""What `json.dumps` takes."""
+
+Masks = Mapping[int, RLE]
+"""Frame index -> union of the evidence objects, where it has a pixel."""
+
+
+@dataclass(frozen=True)
+class RunOfSample:
+    """What one run gave for the sample, with its scores (metric -> fraction)."""
+
+    prediction: Prediction | None
+    scores: Mapping[str, float | None]
+
+
+class EvidenceData(NamedTuple):
+    """A sample's part of the page."""
+
+    data: Json
+    video: Path | None
+    """The file that the page plays."""
+
+
+def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> EvidenceData:
+    """All that the page shows of a sample; its video lands in `video_folder`.
+
+    A video or mask that cannot be read becomes a note on the sample: the rest of the page can still be used.
+    """
+    notes: list[str] = []
+    video = _video(sample, notes)
+    placed = _place(video, video_folder, notes) if video else None
+    gold = _gold_masks(sample, notes)
+    data: Json = {
+        "n": number,
+        "id": sample.id,
+        "question": sample.question,
+        "options": sample.options,
+        "answer": sample.answer,
+        "spans": sample.spans,
+        "video": _video_data(video, placed) if video and placed else None,
+        "gold": _mask_data(gold, None),
+        "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
+        "notes": notes,
+    }
+    return EvidenceData(data, placed)
+
+
+def _video(sample: Sample, notes: list[str]) -> media.Video | None:
+    media.state_rate(sample.video, sample.fps)
+    try:
+        return media.probe_video(sample.video)
+    except (ValueError, OSError) as error:
+        _note(notes, f"The video cannot be shown: {error}", sample.id)
+        return None
+
+
+def _place(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
+    try:
+        return videos.copy_or_transcode(video, folder)
+    except (ValueError, OSError) as error:
+        _note(notes, f"The video cannot be shown: {error}", video.path.name)
+        return None
+
+
+def _video_data(video: media.Video, placed: Path) -> Json:
+    return {
+        "src": "/".join(placed.parts[-3:]),
+        "width": video.width,
+        "height": video.height,
+        "duration": round(video.duration, 6),
+        "times": [round(float(time), 6) for time in video.times],
+    }
+
+
+def _gold_masks(sample: Sample, notes: list[str]) -> Masks | None:
+    try:
+        found = gold_masks(sample)
+        return None if found is None else _read(found)
+    except (ValueError, OSError) as error:
+        _note(notes, f"The gold masks cannot be shown: {error}", sample.id)
+        return None
+
+
+def _predicted_masks(prediction: Prediction, notes: list[str]) -> Masks | None:
+    try:
+        return None if prediction.tracks is None else _read(merged_tracks(prediction.tracks))
+    except ValueError as error:
+        _note(notes, f"A run's masks cannot be shown: {error}", prediction.sample)
+        return None
+
+
+def _read(found: Mapping[int, Read]) -> Masks:
+    """Masks with at least a pixel, one frame in memory at a time."""
+    pairs = ((index, to_array(read())) for index, read in sorted(found.items()))
+    listed = {index: masks.encode(mask) for index, mask in pairs if mask.any()}
+    if len(sizes := {rle.size for rle in listed.values()}) > 1:
+        raise ValueError(f"the masks of one sample need one size, got {sorted(sizes)}")
+    return listed
+
+
+def _mask_data(found: Masks | None, computed: Sequence[int] | None) -> Json | None:
+    """For the page: `computed` are the frames that masks were computed for, None = every one."""
+    if found is None:
+        return None
+    return {
+        "size": next(iter(found.values())).size if found else (1, 1),
+        "frames": {str(index): rle.counts for index, rle in found.items()},
+        "computed": None if computed is None else sorted(computed),
+    }
+
+
+def _run_data(
+    run: RunOfSample, sample: Sample, gold: Masks | None, video: media.Video | None, notes: list[str]
+) -> Json | None:
+    prediction = run.prediction
+    if prediction is None:
+        return None
+    predicted = _predicted_masks(prediction, notes)
+    if video and prediction.num_frames not in {None, video.num_frames}:
+        notes.append(f"A run decoded {prediction.num_frames} frames; the video has {video.num_frames}.")
+    return {
+        "status": prediction.status,
+        "error": prediction.error,
+        "answer": prediction.answer,
+        "spans": prediction.spans,
+        "expressions": prediction.expressions or [track.label for track in prediction.tracks or () if track.label],
+        "masks": _mask_data(predicted, prediction.mask_frames),
+        "j": overlap_by_frame(predicted, gold, prediction.mask_frames) if predicted is not None and gold else None,
+        "rules": _rules(prediction, sample),
+        "turns": [{"prompt": t.prompt, "reply": t.reply, "finish": t.finish} for t in prediction.turns],
+        "scores": {name: value for name, value in run.scores.items() if value is not None},
+        "seconds": prediction.seconds,
+    }
+
+
+def _rules(prediction: Prediction, sample: Sample) -> Mapping[str, str]:
+    """Field -> name of the parser's rule that reads it in the stored replies."""
+    found = replies.explain_turns(prediction.turns, sample)
+    return {
+        field: (reading.rule or "no rule fits")
+        + ("" if getattr(prediction, field) == reading.value else " (the stored value differs: evqa reparse)")
+        for field, reading in found.items()
+    }
+
+
+def overlap_by_frame(predicted: Masks, gold: Masks, computed: Sequence[int] | None) -> Json:
+    """J at each frame where gold or prediction has a pixel, and the usual distance between those frames."""
+    listed = set(gold) | set(predicted)
+    frames = sorted(listed if computed is None else listed & set(computed))
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(frames))
+    return {
+        "frames": frames,
+        "values": [round(_overlap(predicted.get(index), gold.get(index)), 4) for index in frames],
+        "stride": gaps[len(gaps) // 2] if gaps else 1,
+    }
+
+
+def _overlap(predicted: RLE | None, gold: RLE | None) -> float:
+    if predicted is None or gold is None:
+        return 0.0
+    theirs = masks.merged_runs([gold])
+    if predicted.size == gold.size:
+        return region_j(masks.merged_runs([predicted]), theirs)
+    return region_j(masks.resize(masks.decode(predicted), gold.size), theirs)
+
+
+def _note(notes: list[str], text: str, where: str) -> None:
+    logger.warning("%s: %s", where, text)
+    notes.append(text)

@@ -1,0 +1,79 @@
+"""Prediction files of other benchmarks: scored, shown, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evqa.files.jsonl import check_output, write_json
+from evqa.metrics.means import Mean
+from evqa.official import score_file
+from evqa.official.scores import FileScores, FileTable, OfficialFiles
+from evqa.report.tables import NONE, table
+
+MAX_NOTES = 10
+
+
+def score_and_write(name: str, predictions: Path, gold: Path | None, extra: Path | None, out: Path | None) -> str:
+    """The tables of a prediction file as text; the scores are written to `out` where it is given."""
+    if out is not None:
+        check_output(out, [predictions, gold, extra])
+    scores = score_file(name, OfficialFiles(predictions, gold, extra))
+    if out is not None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(out, scores.model_dump(mode="json"))
+        except OSError as error:
+            raise ValueError(f"cannot write {out}: {error.strerror or error}") from error
+    return tables(scores) + (f"\n\nwritten to {out}" if out else "")
+
+
+def tables(scores: FileScores) -> str:
+    """Per convention what it means, each mean of the predictions with its counts; baselines beside the first."""
+    parts: list[str] = []
+    for convention, about in scores.conventions.items():
+        chosen = [entry for entry in scores.tables if entry.convention == convention]
+        ours, trivial = chosen[0], chosen[1:]
+        parts.append(f"{scores.format}, {about}; in percent\n{_means(ours, trivial)}")
+        numbers = [f"{title} {_number(value)}" for title, value in ours.numbers.items()]
+        if numbers:
+            parts.append(f"{', '.join(numbers)} (as they are, not in percent)")
+        if ours.groups:
+            parts.append(_groups(ours))
+    parts += [f"note: {note}" for note in scores.notes[:MAX_NOTES]]
+    if len(scores.notes) > MAX_NOTES:
+        parts.append(f"{len(scores.notes) - MAX_NOTES} more notes")
+    return "\n\n".join(parts)
+
+
+def _means(ours: FileTable, trivial: list[FileTable]) -> str:
+    body = [
+        [
+            title,
+            _cell(mean),
+            *map(str, (mean.n_total, mean.n_scored, mean.n_missing, mean.n_failed, mean.n_unparsed)),
+            *(_cell(entry.metrics.get(title)) for entry in trivial),
+        ]
+        for title, mean in ours.metrics.items()
+    ]
+    counts = ["n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
+    return table(["", ours.name, *counts, *(entry.name for entry in trivial)], body)
+
+
+def _groups(ours: FileTable) -> str:
+    titles = list(ours.metrics)
+    body = [
+        [group, str(max(mean.n_total for mean in means.values())), *(_cell(means.get(title)) for title in titles)]
+        for group, means in ours.groups.items()
+    ]
+    return table(["by type", "n", *titles], body)
+
+
+def _cell(mean: Mean | None) -> str:
+    if mean is None or mean.mean is None:
+        return NONE
+    interval = "" if mean.low is None or mean.high is None else f" [{100 * mean.low:.2f}, {100 * mean.high:.2f}]"
+    return f"{100 * mean.mean:.2f}{interval}"
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"

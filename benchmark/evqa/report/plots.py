@@ -1,0 +1,218 @@
+"""Plots of runs. Values are drawn in percent, times in seconds."""
+
+# matplotlib's keyword arguments are only partly typed:
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evqa.metrics.means import Mean
+from evqa.report.plot_style import (
+    BASELINE,
+    QUIET,
+    histogram,
+    legend,
+    page_style,
+    percent_columns,
+    run_colour,
+    single_axes,
+    svg_of,
+)
+from evqa.schema import Prediction, Sample
+from evqa.scoring.results import Scores
+
+LABEL_LENGTH = 44
+"""Characters of a row's label."""
+MAX_GROUPS = 14
+"""Question types drawn, the most frequent first."""
+MAX_REACH = 86_400.0
+"""Seconds to either side that an axis of errors shows at most: a day. A reply may name any number."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a training log."""
+
+    name: str
+    """Who: the run."""
+    quantity: str
+    """What is drawn upwards, such as `loss` or `t-mean`; curves of one quantity share a plot."""
+    points: Sequence[tuple[float, float]]
+    """(step, value), ascending."""
+    against: str = "step"
+
+
+class Plot(NamedTuple):
+    """One figure of the page."""
+
+    title: str
+    note: str
+    svg: str
+    is_wide: bool = False
+
+
+def all_plots(
+    runs: Sequence[Scores],
+    baselines: Sequence[Scores],
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Sequence[Prediction]],
+    curves: Sequence[Curve],
+) -> list[Plot]:
+    """Every plot that the data allow. Scores are of one preset; predictions are by the run's name."""
+    starts, ends = boundary_errors(samples, predictions)
+    with page_style():
+        made = [
+            _scores(runs, baselines),
+            _by_type(runs),
+            _distribution(runs, "mIoU", "Temporal IoU", "IoU of predicted and gold spans"),
+            _distribution(runs, "J&F", "Mask quality", "J&F of a sample"),
+            _errors("Start of the evidence", starts),
+            _errors("End of the evidence", ends),
+            *(_curve_plot(quantity, curves) for quantity in dict.fromkeys(curve.quantity for curve in curves)),
+        ]
+    return [plot for plot in made if plot is not None]
+
+
+def boundary_errors(
+    samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Run -> seconds from gold's earliest start to the predicted one, and likewise of the latest end."""
+    gold = {sample.id: sample.spans for sample in samples if sample.spans}
+    pairs = {
+        name: [(p.spans, gold[p.sample]) for p in given if p.spans and p.sample in gold]
+        for name, given in predictions.items()
+    }
+    starts = {
+        name: [min(s.start for s in ours) - min(s.start for s in theirs) for ours, theirs in found]
+        for name, found in pairs.items()
+    }
+    ends = {
+        name: [max(s.end for s in ours) - max(s.end for s in theirs) for ours, theirs in found]
+        for name, found in pairs.items()
+    }
+    return starts, ends
+
+
+# The plots
+
+
+SHOWN = ("Acc", "t-mean", "J&F", "Acc@GQA", "joint")
+"""Metrics drawn in the overview, where there."""
+
+
+def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
+    rows = [*runs, *baselines]
+    names = _present(rows, SHOWN)
+    if not names:
+        return None
+    labels = [textwrap.shorten(row.name, LABEL_LENGTH, placeholder="...") for row in rows]
+    figure, columns = percent_columns(names, labels, 0.3 * len(rows))
+    for axes, name in zip(columns, names, strict=True):
+        for place, row in enumerate(rows):
+            is_run = place < len(runs)
+            colour, marker = (run_colour(place), "o") if is_run else (BASELINE, "d")
+            _mark(axes, row, row.metrics.get(name), PlotMark(name, place, colour, marker, 6))
+    note = "Percent, with 95 % intervals. Circles are runs, diamonds trivial baselines, which look at no video."
+    return Plot("Scores", note, svg_of(figure), is_wide=True)
+
+
+def _by_type(runs: Sequence[Scores]) -> Plot | None:
+    names = _present(runs, ("Acc", "t-mean", "J&F"))
+    groups = runs[0].groups.get("question_type", {})
+    counts = {kind: max((mean.n_total for mean in means.values()), default=0) for kind, means in groups.items()}
+    kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))[:MAX_GROUPS]
+    if not names or len(counts) < 2:
+        return None
+    labels = [f"{textwrap.shorten(kind, LABEL_LENGTH, placeholder='...')} ({counts[kind]})" for kind in kinds]
+    figure, columns = percent_columns(names, labels, len(kinds) * (0.25 + 0.1 * len(runs)))
+    distance = min(0.24, 0.7 / len(runs))
+    for axes, name in zip(columns, names, strict=True):
+        for number, run in enumerate(runs):
+            for place, kind in enumerate(kinds):
+                height = place + (number - (len(runs) - 1) / 2) * distance
+                mean = run.groups.get("question_type", {}).get(kind, {}).get(name)
+                _mark(axes, run, mean, PlotMark(name, height, run_colour(number), "o", 4.5))
+    legend(figure, [run.name for run in runs])
+    left_out = f" The {MAX_GROUPS} most frequent of {len(counts)}." if len(counts) > MAX_GROUPS else ""
+    note = f"Percent, with 95 % intervals; in brackets the number of samples.{left_out}"
+    return Plot("Scores by question type", note, svg_of(figure), is_wide=True)
+
+
+class PlotMark(NamedTuple):
+    """Where and how a mean is drawn."""
+
+    metric: str
+    place: float
+    colour: str
+    shape: str
+    size: float
+
+
+def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: PlotMark) -> None:
+    """A dot for the mean and a line for its interval; nothing where the metric does not apply."""
+    if mean is None or mean.mean is None:
+        return
+    if mean.low is not None and mean.high is not None:
+        ends = [100 * end for end in (mean.low, mean.high)]
+        axes.plot(ends, [mark.place] * 2, color=mark.colour, linewidth=mark.size / 3)
+    value = 100 * mean.mean
+    axes.plot([value], [mark.place], mark.shape, color=mark.colour, markersize=mark.size, clip_on=False)
+
+
+def _present(rows: Sequence[Scores], names: Sequence[str]) -> list[str]:
+    """The metrics that apply somewhere."""
+    return [name for name in names if any(name in r.metrics and r.metrics[name].mean is not None for r in rows)]
+
+
+def _distribution(runs: Sequence[Scores], metric: str, title: str, label: str) -> Plot | None:
+    series = {
+        run.name: [
+            min(100.0, 100 * value) for row in run.samples.values() if (value := row.values.get(metric)) is not None
+        ]
+        for run in runs
+    }
+    if not any(series.values()):
+        return None
+    figure, axes = single_axes()
+    histogram(axes, {name: np.array(values) for name, values in series.items()}, np.linspace(0, 100, 21))
+    axes.set_xlabel(f"{label} (%)")
+    axes.set_xlim(0, 100)
+    return _finish(figure, Plot(title, "How many samples score how much.", ""), list(series))
+
+
+def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
+    every = np.array([error for values in errors.values() for error in values])
+    if not every.size:
+        return None
+    reach = min(MAX_REACH, max(0.5, float(np.quantile(np.abs(every), 0.98))))
+    figure, axes = single_axes()
+    clipped = {name: np.clip(np.array(values), -reach, reach) for name, values in errors.items()}
+    histogram(axes, clipped, np.linspace(-reach, reach, 22))
+    axes.axvline(0, color=QUIET, linewidth=1)
+    axes.set_xlabel("predicted less gold (s)")
+    note = "Negative is too early. Samples with spans on both sides; errors beyond the axis are in its last bar."
+    return _finish(figure, Plot(title, note, ""), list(errors))
+
+
+def _curve_plot(quantity: str, curves: Sequence[Curve]) -> Plot:
+    chosen = [curve for curve in curves if curve.quantity == quantity]
+    figure, axes = single_axes()
+    for number, curve in enumerate(chosen):
+        steps, values = zip(*curve.points, strict=True) if curve.points else ((), ())
+        axes.plot(steps, values, color=run_colour(number), linewidth=1.6)
+    axes.set_xlabel(chosen[0].against)
+    axes.grid(axis="both")
+    return _finish(figure, Plot(f"Training: {quantity}", "From the training log.", ""), [c.name for c in chosen])
+
+
+def _finish(figure: Figure, plot: Plot, names: Sequence[str]) -> Plot:
+    legend(figure, names)
+    return plot._replace(svg=svg_of(figure))

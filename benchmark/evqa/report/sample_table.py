@@ -1,0 +1,61 @@
+"""One row a sample and preset, for a spreadsheet or a notebook: CSV, or JSON Lines with the same fields."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evqa.datasets import Dataset
+from evqa.files.jsonl import check_output, replace_file
+from evqa.scoring.results import Scores
+
+COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source", "unit")
+
+SUFFIXES = (".csv", ".jsonl")
+
+Row = dict[str, str | float | None]
+
+
+def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
+    """The rows, metrics in percent; None where a metric does not apply to a sample."""
+    about = [(sample.question_type, sample.source) for sample in dataset.samples]
+    for run in scores:
+        for (name, sample), (question_type, source) in zip(run.samples.rows(), about, strict=True):
+            row: Row = {
+                "run": run.name,
+                "preset": run.preset,
+                "sample": name,
+                "video": sample.video_id,
+                "status": sample.status,
+                "question_type": question_type,
+                "source": source,
+                "unit": "percent",
+            }
+            for title, value in sample.values.items():
+                row[title] = None if value is None else 100 * value
+            yield row
+
+
+def check(path: Path, predictions: Path) -> None:
+    """A `ValueError` where a table cannot be written: of another ending, or over the file of predictions."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a table of samples is a {' or '.join(SUFFIXES)} file, got {path.name!r}")
+    check_output(path, [predictions])
+
+
+def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
+    """Write the rows as the file's ending says, beside the target first."""
+    titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
+    with replace_file(path) as file:
+        if path.suffix == ".csv":
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, titles)
+            writer.writeheader()
+            writer.writerows(rows(scores, dataset))
+            text.detach()
+        else:
+            for row in rows(scores, dataset):
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,352 @@
+"""Tables of scores as text: for a terminal, with fixed widths, as Markdown or LaTeX. Values are percent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from evqa.metrics.joint import surface
+from evqa.metrics.means import Mean
+from evqa.metrics.presets import OWN
+from evqa.metrics.presets import preset as preset_named
+from evqa.scoring.results import Scores
+
+Style = Literal["text", "rich", "markdown", "latex"]
+"""rich = drawn for a terminal; text = the same in plain characters."""
+
+CompactStyle = Literal["markdown", "latex", "csv"]
+
+COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "m_vIoU box", "joint")
+"""Metrics of the main table; one that a preset does not have is left out."""
+
+NONE = "-"
+
+COUNTS = ("n_total", "n_scored", "n_missing", "n_failed", "n_unparsed")
+"""Fields of `Mean` that stand beside it."""
+
+
+def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
+    """Everything: per preset its meaning, the table, over what its means are, and what stands behind each run's row."""
+    parts: list[str] = []
+    for preset in _presets(runs):
+        parts += _of_preset(preset, runs, baselines, style)
+        parts += [part for scores in runs if scores.preset == preset for part in details(scores, style)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
+    """The main tables alone."""
+    parts = [part for preset in _presets(runs) for part in _of_preset(preset, runs, baselines, style)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _presets(runs: Sequence[Scores]) -> list[str]:
+    return list(dict.fromkeys(scores.preset for scores in runs))
+
+
+def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores], style: Style) -> list[str]:
+    chosen = [scores for scores in runs if scores.preset == preset]
+    columns = [title for title in columns_of(preset) if any(title in scores.metrics for scores in chosen)]
+    trivial = [
+        scores for scores in baselines if scores.preset == preset and not set(columns).isdisjoint(scores.metrics)
+    ]
+    rows = [*chosen, *trivial]
+    counts = counted({scores.name: scores.metrics for scores in chosen}, columns, style)
+    lines = [prose(line, style) for scores in chosen for line in (counts_line(scores), *left_out_lines(scores))]
+    return [heading(preset, style), main_table(rows, style, columns), counts, *lines]
+
+
+def details(scores: Scores, style: Style = "text") -> list[str]:
+    """What stands behind a row of the main table: every mean with its counts, the joint grid, the groups."""
+    title = prose(f"{scores.name}, every mean ({scores.preset})", style)
+    parts = [f"{title}\n{means_table(scores, style)}"]
+    if derived := derived_line(scores):
+        parts.append(prose(derived, style))
+    if grid := joint_table(scores, style):
+        title = f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least"
+        parts.append(f"{prose(title, style)}\n{grid}")
+    for axis, about in (("question_type", "question type"), ("source", "source")):
+        groups = scores.groups.get(axis, {})
+        if len(groups) > 1:
+            counts = counted(groups, columns_of(scores.preset), style)
+            title = prose(f"{scores.name}, by {about}", style)
+            parts += [f"{title}\n{group_table(scores, axis, style)}", counts]
+    return parts
+
+
+def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
+    """Over how many samples the means of a table are: in words where all could be scored, the others in a table.
+
+    Metrics of a row that share their counts share a line.
+    """
+    body: list[list[str]] = []
+    whole: set[int] = set()
+    for name, means in rows.items():
+        shared: dict[tuple[int, ...], list[str]] = {}
+        for title in titles:
+            if title in means and means[title].n_total:
+                shared.setdefault(_counts(means[title]), []).append(title)
+        for counts, same in shared.items():
+            if counts[0] == counts[1]:
+                whole.add(counts[0])
+            else:
+                body.append([name, ", ".join(same), *map(str, counts)])
+    words = f"over {_numbers(whole)} samples, each with a prediction that could be read" if whole else ""
+    if not body:
+        return prose(f"each mean is {words}" if words else "", style)
+    rest = f"\n\n{prose(f'each mean that is not listed is {words}', style)}" if words else ""
+    return f"{prose('over how many samples', style)}\n{table(['', 'means', *COUNTS], body, style)}{rest}"
+
+
+def prose(text: str, style: Style = "text") -> str:
+    """Words beside a table; in LaTeX a comment, since names may hold any character."""
+    if style != "latex":
+        return text
+    return "\n".join(f"% {line}" if line else "" for line in text.split("\n"))
+
+
+def _numbers(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _counts(mean: Mean) -> tuple[int, ...]:
+    return tuple(getattr(mean, name) for name in COUNTS)
+
+
+def means_table(scores: Scores, style: Style = "text") -> str:
+    """One row per metric: percent, the 95 % interval, and over what the mean is."""
+    body = [[title, cell(mean), *map(str, _counts(mean))] for title, mean in scores.metrics.items()]
+    return table(["metric", "mean", *COUNTS], body, style)
+
+
+def derived_line(scores: Scores) -> str:
+    """Numbers of a preset that are made of means; empty text where it has none."""
+    shown = [f"{name} {100 * number.value:.1f}" for name, number in scores.derived.items()]
+    return f"{scores.name}: {', '.join(shown)}" if shown else ""
+
+
+def joint_table(scores: Scores, style: Style = "text") -> str:
+    """The joint surface; empty text where no sample has answer, spans and masks, or the preset has other measures."""
+    rows = [
+        (right, in_time, in_space)
+        for sample in scores.samples.values()
+        if (right := sample.values.get("Acc")) is not None
+        and (in_time := sample.values.get("mIoU")) is not None
+        and (in_space := sample.values.get("J&F")) is not None
+    ]
+    grid = surface(rows) if "joint" in scores.metrics else None
+    if grid is None:
+        return ""
+    body = [
+        [str(threshold), *(f"{100 * share:.1f}" for share in shares)]
+        for threshold, shares in zip(grid.times, grid.shares.tolist(), strict=True)
+    ]
+    return table(["IoU / J&F", *map(str, grid.spaces)], body, style)
+
+
+def heading(preset: str, style: Style = "text") -> str:
+    """The preset's name and what it means."""
+    about = f"preset {preset}: {preset_named(preset).about}"
+    return f"### {about}" if style == "markdown" else prose(about, style)
+
+
+def columns_of(preset: str) -> Sequence[str]:
+    """The columns of a preset's main table: those of our own presets, or all that a published one has."""
+    return COLUMNS if preset in OWN else tuple(preset_named(preset).metrics)
+
+
+def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[str] | None = None) -> str:
+    """One row per run or baseline of one preset: percent, with the 95 % interval in brackets."""
+    columns = columns_of(rows[0].preset) if columns is None else columns
+    presets = {scores.preset for scores in rows}
+    if len(presets) > 1:
+        raise ValueError(f"one table shows one preset, got rows of {', '.join(sorted(presets))}")
+    shown = [title for title in columns if any(title in scores.metrics for scores in rows)]
+    differs = any(scores.partial != rows[0].partial for scores in rows)
+    body = [
+        [
+            f"{scores.name} ({scores.partial.samples} of {scores.partial.total})"
+            if scores.partial and differs
+            else scores.name,
+            *(cell(scores.metrics.get(title)) for title in shown),
+        ]
+        for scores in rows
+    ]
+    return table(["", *shown], body, style)
+
+
+def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: bool = True) -> str:
+    """One row per run, for a paper or a spreadsheet: percent, the best of each column in bold, no baselines.
+
+    As CSV the ends of the intervals have columns of their own, and nothing is bold.
+    """
+    if len({scores.preset for scores in rows}) > 1:
+        raise ValueError(f"one table shows one preset, got {', '.join(sorted({scores.preset for scores in rows}))}")
+    columns = [title for title in columns_of(rows[0].preset) if any(title in scores.metrics for scores in rows)]
+    if style == "csv":
+        return _csv(rows, columns, intervals=intervals)
+    best = {title: max(_shown(scores, title) for scores in rows) for title in columns}
+    body = [
+        [scores.name, *(_compact_cell(scores, title, best[title], style, intervals=intervals) for title in columns)]
+        for scores in rows
+    ]
+    if style == "latex":
+        return _latex(["", *map(_for_latex, columns)], [[_for_latex(line[0]), *line[1:]] for line in body])
+    return table(["", *columns], body, style)
+
+
+def _shown(scores: Scores, title: str) -> tuple[float, str]:
+    """The mean as it is shown, first as a number, to be compared."""
+    mean = scores.metrics.get(title)
+    text = NONE if mean is None or mean.mean is None else f"{100 * mean.mean:.1f}"
+    return (-math.inf if text == NONE else float(text)), text
+
+
+def _compact_cell(scores: Scores, title: str, best: tuple[float, str], style: CompactStyle, *, intervals: bool) -> str:
+    shown, text = _shown(scores, title), _shown(scores, title)[1]
+    if shown == best and text != NONE:
+        text = f"\\textbf{{{text}}}" if style == "latex" else f"**{text}**"
+    interval = cell(scores.metrics.get(title)).partition(" ")[2]
+    return f"{text} {interval}" if intervals and interval else text
+
+
+def _csv(rows: Sequence[Scores], columns: Sequence[str], *, intervals: bool) -> str:
+    file = io.StringIO()
+    ends = ("low", "high") if intervals else ()
+    titles = [name for title in columns for name in (title, *(f"{title} {end}" for end in ends))]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "preset", "unit", "samples", "data_set_samples", *titles])
+    for scores in rows:
+        means = [scores.metrics.get(title) for title in columns]
+        values = [getattr(mean, end, None) for mean in means for end in ("mean", *ends)]
+        total = scores.partial.total if scores.partial else scores.counts.samples
+        head = [scores.name, scores.preset, "percent", scores.counts.samples, total]
+        writer.writerow([*head, *("" if value is None else f"{100 * value:.4f}" for value in values)])
+    return file.getvalue().rstrip("\n")
+
+
+def group_table(scores: Scores, axis: str, style: Style = "text", columns: Sequence[str] | None = None) -> str:
+    """One row per value of a group such as `question_type`; empty text where there is no such group."""
+    columns = columns or columns_of(scores.preset)
+    groups = scores.groups.get(axis, {})
+    shown = [title for title in columns if title in scores.metrics]
+    body = [
+        [value, str(_num_samples(means)), *(cell(means.get(title)) for title in shown)]
+        for value, means in groups.items()
+    ]
+    return table([axis, "n", *shown], body, style) if groups else ""
+
+
+def cell(mean: Mean | None) -> str:
+    """`45.2 [40.1, 50.3]` in percent; `-` where the metric does not apply."""
+    if mean is None or mean.mean is None:
+        return NONE
+    if mean.low is None or mean.high is None:
+        return f"{100 * mean.mean:.1f}"
+    return f"{100 * mean.mean:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+
+
+def counts_line(scores: Scores) -> str:
+    """What was predicted and what could not be read, in one line."""
+    counts = scores.counts
+    parts = [
+        scores.partial.text if scores.partial else f"{counts.samples} samples",
+        f"{counts.ok} predicted",
+        f"{counts.failed} failed",
+        f"{counts.missing} missing",
+    ]
+    for title, what in (("Acc", "answers"), ("mIoU", "spans"), ("J", "masks")):
+        if title in scores.metrics and scores.metrics[title].n_unparsed:
+            parts.append(f"{scores.metrics[title].n_unparsed} {what} unparsed")
+    oddities = {
+        "responses truncated (--max-tokens)": counts.truncated,
+        "responses refused": counts.refused,
+        "responses unparsed in part or whole": counts.unparsed,
+        "duplicate predictions, the last one counts": counts.duplicates,
+        "predictions for unknown samples": counts.unknown,
+        "masks resized": counts.resized_masks,
+        "masks beyond the video": counts.masks_beyond_video,
+        "predictions with damaged masks": counts.bad_masks,
+        "records or fields that could not be read": counts.malformed,
+    }
+    parts += [f"{number} {what}" for what, number in oddities.items() if number]
+    return f"{scores.name}: {'; '.join(parts)}"
+
+
+def partial_line(rows: Sequence[Scores]) -> str:
+    """The first line of whatever shows scores of a part of a data set; empty text where all is scored."""
+    texts = {scores.name: scores.partial.text for scores in rows if scores.partial}
+    is_shared = len(set(texts.values())) == 1 and all(scores.partial for scores in rows)
+    lines = [next(iter(texts.values()))] if is_shared else [f"{text}: {name}" for name, text in texts.items()]
+    return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
+
+
+def left_out_lines(scores: Scores) -> list[str]:
+    """Which metrics of the preset are not scored, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for title, reason in scores.left_out.items():
+        by_reason.setdefault(reason, []).append(title)
+    return [f"{scores.name}: not scored: {', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
+    """A table; the first column is left-aligned, the others right."""
+    if style == "markdown":
+        lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+    if style == "latex":
+        header, *rows = ([_for_latex(text) for text in line] for line in (header, *rows))
+        return _latex(header, rows)
+    if style == "rich":
+        return _drawn(header, rows)
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    return "\n".join(_fixed(line, widths) for line in (header, *rows))
+
+
+def _latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A `tabular` with the rules of the package booktabs."""
+    lines = [" & ".join(line) + r" \\" for line in (header, *rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    start, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
+
+
+def _for_latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(
+        special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text
+    )
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with rules and the header in bold, as wide as it needs to be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, title in enumerate(header):
+        drawn.add_column(Text(title), justify="right" if column else "left", no_wrap=True)
+    for line in rows:
+        drawn.add_row(*(Text(text) for text in line))
+    console = Console(file=io.StringIO(), force_terminal=True, width=1000)
+    with console.capture() as capture:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+
+
+def _fixed(line: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        line[0].ljust(widths[0]),
+        *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _num_samples(means: dict[str, Mean]) -> int:
+    return max((mean.n_total for mean in means.values()), default=0)

@@ -1,0 +1,77 @@
+"""Data sets and predictions of runs on disk, located by folder or file and checked to belong together."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from evqa import datasets, methods
+from evqa.datasets import Dataset
+from evqa.runs import prediction_files, runner
+from evqa.runs.shards import Selection
+
+logger = logging.getLogger(__name__)
+
+MAX_WARNINGS = 5
+
+
+def load_dataset(name: str) -> Dataset:
+    """A data set, with a warning for each line of it that is no usable sample."""
+    dataset = datasets.load(name)
+    for line, reason in dataset.rejected[:MAX_WARNINGS]:
+        logger.warning("%s/samples.jsonl:%d is left out: %s", dataset.folder, line, reason)
+    if len(dataset.rejected) > MAX_WARNINGS:
+        logger.warning("%s: %d lines are left out in all", dataset.name, len(dataset.rejected))
+    return dataset
+
+
+def dataset_of(run: Path, data: str | None) -> Dataset:
+    """The data set that a run was made on, or the one that is named, checked to be the one it was made on."""
+    file_of(run)
+    if not (run / runner.RUN).is_file():
+        if data is None:
+            raise ValueError(f"{run} does not say what it was predicted on: name the data set with --data")
+        return load_dataset(data)
+    about = runner.read_run_info(run).identity
+    dataset = load_dataset(data or str(about["data"]))
+    if dataset.sha256 != about["data_sha256"]:
+        raise ValueError(
+            f"{run} was made on another version of {about['data']}: {dataset.folder}/samples.jsonl differs; "
+            f"predict again, or name the right data set with --data"
+        )
+    return dataset
+
+
+def file_of(run: Path) -> Path:
+    """The predictions of a run's folder; a file is its own."""
+    path = run / runner.PREDICTIONS if run.is_dir() else run
+    if not path.is_file():
+        state = "" if run.exists() else "no such file or folder; "
+        raise ValueError(
+            f"{run} holds no predictions: {state}give a folder that `evqa predict` wrote, a .jsonl file of records, or "
+            f"a .json file as the original's scripts write it"
+        )
+    return path
+
+
+def selection_of(run: Path) -> Selection:
+    """What a run was asked for; everything, where it does not say."""
+    record = runner.read_run_info(run).selection if (run / runner.RUN).is_file() else None
+    return Selection() if record is None else Selection.read(record)
+
+
+def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> prediction_files.PredictionFile:
+    """The predictions of a run or a file, with what the run's method asks for."""
+    found = prediction_files.open_predictions(file_of(run), dataset, masks)
+    if not (run / runner.RUN).is_file():
+        return found
+    method = runner.read_run_info(run).identity.get("method")
+    asks = methods.CHOSEN.get(str(method))
+    return replace(found, asked=None if asks is None else prediction_files.needs_of(asks)) if method else found
+
+
+def name_of(run: Path) -> str:
+    """How a run is called in tables: its folder's or file's name."""
+    path = run.resolve()
+    return path.name if path.is_dir() else path.stem

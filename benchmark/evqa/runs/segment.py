@@ -1,0 +1,139 @@
+"""The second step of general models: the referring expressions of a run's predictions become masks.
+
+What comes of it is a run of its own beside the first: the same answers and spans, with masks. Each object keeps
+the expression that it was drawn for as its label.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from evqa import media, prompts
+from evqa.datasets import Dataset
+from evqa.models.base import Message, Model, ModelError, VideoMasks, VideoPart
+from evqa.runs import runner
+from evqa.runs.runner import Executor, Identity
+from evqa.schema import Prediction, Sample, Track, Turn
+
+Mode = Literal["separate", "concat"]
+
+MODES: tuple[Mode, ...] = ("separate", "concat")
+"""One prompt for each expression, or one for all of a sample's."""
+
+
+@dataclass(frozen=True)
+class ExpressionSegmenter:
+    """What a model that draws does with a sample: see `runner.Predictor`."""
+
+    mode: Mode
+    sources: Mapping[str, Prediction]
+    """Sample id -> the prediction with the expressions, without masks."""
+
+    def __call__(self, model: Model, sample: Sample) -> Prediction:
+        """The prediction with masks. A failure to draw is a failed one that keeps what the first step found."""
+        started = time.perf_counter()
+        source = self.sources[sample.id]
+        if source.status == "failed" or source.expressions is None:
+            return source
+        drawings: list[SegmentedPrompt] = []
+        try:
+            drawings.extend(_segment_expressions(model, sample, self.mode, source.expressions))
+            update = _merge_prompts(sample, drawings)
+        except (ModelError, ValueError) as error:
+            update = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        turns = (*source.turns, *(drawing.turn for drawing in drawings))
+        seconds = round(source.seconds + time.perf_counter() - started, 3)
+        return source.model_copy(update={**update, "turns": turns, "seconds": seconds})
+
+    def is_done(self, prediction: Prediction) -> bool:
+        """Whether a stored prediction stays: drawn from what its source says today."""
+        source = self.sources.get(prediction.sample)
+        if source is None or prediction.status == "failed":
+            return False
+        said = (prediction.turns[: len(source.turns)], prediction.expressions, prediction.answer, prediction.spans)
+        return said == (source.turns, source.expressions, source.answer, source.spans)
+
+
+class SegmentedPrompt(NamedTuple):
+    """What was drawn for one prompt."""
+
+    turn: Turn
+    masks: VideoMasks
+    """With labels."""
+
+
+def text_predictions(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+    """Predictions by sample, without masks and without what they took, which is of another run.
+
+    `ValueError`: none of them has expressions.
+    """
+    found = {one.sample: _source(one) for one in predictions}
+    if not any(source.expressions for source in found.values()):
+        raise ValueError("there are no referring expressions to segment: the predictions are masks, or choices")
+    return found
+
+
+def _source(prediction: Prediction) -> Prediction:
+    masks = ("tracks", "mask_size", "num_frames", "mask_frames", "mask_folder")
+    turns = tuple(turn.model_copy(update={"usage": None}) for turn in prediction.turns)
+    return prediction.model_copy(update=dict.fromkeys(masks) | {"turns": turns})
+
+
+def identity_of(run: Path, dataset: Dataset, crew: Executor, mode: Mode) -> Identity:
+    """The identity of the first step (of a file that has none, its name), and what decides the masks."""
+    drawing: Identity = {"masks": mode, "masks.model": crew.name, "masks.prompt_version": prompts.PROMPT_VERSION}
+    settings = {f"masks.model.{key}": value for key, value in crew.settings.items()}
+    first: Identity = {"data": dataset.name, "data_sha256": dataset.sha256, "predictions": run.name}
+    if (run / runner.RUN).is_file():
+        first = runner.read_run_info(run).identity
+    return first | drawing | settings
+
+
+def folder_of(base: Path, mode: Mode) -> Path:
+    """Where the masks of a mode go: beside the run or the file, under its name and the mode's."""
+    named = base if base.name not in {"", ".."} else base.resolve()
+    return named.with_name(f"{named.name if named.is_dir() else named.stem}-{mode}")
+
+
+def _segment_expressions(
+    model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]
+) -> Iterator[SegmentedPrompt]:
+    media.state_rate(sample.video, sample.fps)
+    groups = [[one] for one in expressions] if mode == "separate" else [list(expressions)]
+    for group in groups if expressions else ():
+        prompt = prompts.segment_request(group)
+        reply = model.generate((Message("user", (VideoPart(sample.video), prompt)),))
+        if reply.masks is None:
+            raise ModelError(f"{model.name} replied without masks ({reply.text[:80]!r}): choose a model that draws")
+        turn = Turn(asks=("masks",), prompt=prompt, reply=reply.text, usage=reply.usage, finish=reply.finish)
+        yield SegmentedPrompt(turn, _with_labels(reply.masks, group))
+
+
+def _with_labels(masks: VideoMasks, expressions: Sequence[str]) -> VideoMasks:
+    """The objects with their expressions: in order where there is one for each, else each with all of them."""
+    labels = list(expressions)
+    if len(masks.tracks) != len(labels):
+        labels = [", ".join(expressions)] * len(masks.tracks)
+    tracks = tuple(
+        Track(label=label, score=track.score, masks=track.masks)
+        for label, track in zip(labels, masks.tracks, strict=True)
+    )
+    return VideoMasks(tracks, masks.size, masks.num_frames, masks.frames)
+
+
+def _merge_prompts(sample: Sample, drawings: Sequence[SegmentedPrompt]) -> dict[str, object]:
+    """The objects of all prompts as fields of a prediction; without a prompt, no object in any frame."""
+    if not drawings:
+        video = media.probe_video(sample.video)
+        return {"tracks": (), "mask_size": (video.height, video.width), "num_frames": video.num_frames}
+    first = drawings[0].masks
+    return {
+        "tracks": tuple(track for drawing in drawings for track in drawing.masks.tracks),
+        "mask_size": first.size,
+        "num_frames": first.num_frames,
+        "mask_frames": first.frames,
+    }

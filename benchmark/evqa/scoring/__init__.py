@@ -1,0 +1,1 @@
+"""Scoring: metrics over samples, intervals, baselines, scores.json."""

@@ -1,0 +1,183 @@
+"""Evaluation of runs on disk: scores of a run, the scored subset, baselines, export."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from evqa.datasets import Dataset
+from evqa.metrics.case import GoldField, gold_has
+from evqa.metrics.presets import OWN, OWN_CHOICES
+from evqa.metrics.presets import preset as preset_named
+from evqa.runs import prediction_files, runner
+from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
+from evqa.runs.runner import user_errors_of_disk
+from evqa.runs.shards import Selection, intersection_of, union_of
+from evqa.scoring import baselines, engine
+from evqa.scoring.engine import System
+from evqa.scoring.export import ExportSummary, export
+from evqa.scoring.results import PartialSelection, Scores, read_scores, write_scores
+
+logger = logging.getLogger(__name__)
+
+SCORES = "scores.json"
+
+
+STEPS = {"separate": "seperate", "concat": "concat"}
+"""How masks were drawn for expressions -> the original's name of their folder."""
+
+BOTH = "both"
+"""Both presets of our own; any other choice is the name of a preset."""
+
+BaselineChoice = Literal["all", "fast", "none"]
+
+
+class ScoredSubset(NamedTuple):
+    """What of a data set is scored."""
+
+    dataset: Dataset
+    """With the samples of the part alone."""
+    partial: PartialSelection | None = None
+    """None = it is the whole."""
+
+    def mark(self, scores: Sequence[Scores]) -> list[Scores]:
+        """The scores with a note that they are of a part."""
+        return [row.model_copy(update={"partial": self.partial}) for row in scores]
+
+
+def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
+    """The part of a data set that a selection is."""
+    samples = selection.of(dataset)
+    if len(samples) == len(dataset.samples):
+        return ScoredSubset(dataset)
+    if not samples:
+        raise ValueError(f"no sample of {dataset.name} is in the selection ({selection}): there is nothing to score")
+    partial = PartialSelection(samples=len(samples), total=len(dataset.samples), selection=selection.record())
+    return ScoredSubset(replace(dataset, samples=tuple(samples)), partial)
+
+
+def subset_of_any(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
+    """The samples that any of several runs was asked for."""
+    return subset_of(dataset, union_of([selection_of(run) for run in runs], dataset))
+
+
+def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
+    """The samples that all of several runs were asked for."""
+    selections = [selection_of(run) for run in runs]
+    return subset_of(dataset, functools.reduce(lambda one, other: intersection_of(one, other, dataset), selections))
+
+
+def score_run(
+    run: Path,
+    part: ScoredSubset,
+    choice: str,
+    trivial: Sequence[Scores] = (),
+    masks: Path | None = None,
+    *,
+    workers: int = 1,
+) -> tuple[list[Scores], Path]:
+    """The scores of a run, written beside its predictions together with those of the baselines."""
+    dataset = part.dataset
+    found = predictions_of(run, dataset, masks)
+    scores = part.mark(scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
+    path = _output_path(run, SCORES)
+    with user_errors_of_disk(path.parent, has_out=False):
+        write_scores(path, [*scores, *part.mark(trivial)])
+    return scores, path
+
+
+def _output_path(run: Path, what: str) -> Path:
+    """Where something that is made of a run lies: in its folder, or `FILE.what` beside its file.
+
+    The name of a file keeps its ending where p.json and p.jsonl lie in one folder.
+    """
+    if run.is_dir():
+        return run / what
+    alike = [ending for ending in (".json", ".jsonl") if run.with_suffix(ending).is_file()]
+    return run.with_name(f"{run.name if len(alike) > 1 else run.stem}.{what}")
+
+
+def scores_of(
+    found: prediction_files.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
+) -> list[Scores]:
+    """The scores of a file of predictions, with what of it could not be read."""
+    who = System(name, gives=found.asked)
+    rows = engine.score_with(dataset, found.get, presets, row=who, workers=workers, lying=found.lying_masks)
+    problems = found.problems
+    for damaged in rows[0].problems:
+        problems.add(f"{found.path}: key {damaged}")
+    for problem in prediction_files.format_problems(problems.first, problems.count, MAX_WARNINGS):
+        logger.warning("%s", problem)
+    counted = {"duplicates": found.duplicates, "unknown": found.unknown, "malformed": problems.count}
+    return [
+        row.model_copy(
+            update={
+                "counts": row.counts.model_copy(update=counted),
+                "source": found.describe(),
+                "problems": tuple(problems.first),
+                "left_out": _not_asked(row.preset, found.asked, dataset) | row.left_out,
+            }
+        )
+        for row in rows
+    ]
+
+
+def _not_asked(preset: str, asked: frozenset[GoldField] | None, dataset: Dataset) -> dict[str, str]:
+    """Metrics that the data set has gold for, and that need what the model was not asked for."""
+    if asked is None:
+        return {}
+    rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not asked.issuperset(row.needs)}
+    needed: set[GoldField] = {need for needs in rows.values() for need in needs}
+    gold = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
+    reason = f"the model was asked for {', '.join(sorted(asked))} alone"
+    return {title: reason for title, needs in rows.items() if gold.issuperset(needs)}
+
+
+def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
+    """A run in the original's form, in a new folder beside its predictions."""
+    beside = _output_path(run, "original")
+    found, name, step = predictions_of(run, dataset), name_of(run), ""
+    mode = runner.read_run_info(run).identity.get("masks") if (run / runner.RUN).is_file() else None
+    if isinstance(mode, str):
+        name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
+    with user_errors_of_disk(beside.parent):
+        return export(found, dataset, out or beside, name, step)
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a path is a file of scores, by its name."""
+    return path.is_file() and path.name.endswith(SCORES)
+
+
+def read_run(path: Path, choice: str | None) -> Scores:
+    """The scores of the run in a file of scores, under the preset that is chosen, else the first there."""
+    rows = [row for row in read_scores(path) if row.source and (choice is None or row.preset == choice)]
+    if not rows:
+        raise ValueError(f"{path} has no scores of a run{f' under {choice}' if choice else ''}: run `evqa score` again")
+    return rows[0]
+
+
+def trivial_scores(
+    dataset: Dataset, train: str | None, choice: str, which: BaselineChoice = "all", *, workers: int = 1
+) -> list[Scores]:
+    """The baselines that see no video, fitted on the data set `train` where one is named.
+
+    `fast` leaves out those of masks, which read every gold mask again.
+    """
+    if which == "none":
+        return []
+    fitted = load_dataset(train) if train else None
+    return baselines.baselines(dataset, fitted, presets_of(choice, dataset), with_masks=which == "all", workers=workers)
+
+
+def presets_of(choice: str, dataset: Dataset) -> list[str]:
+    """The presets that a choice names for a data set; a `ValueError` for one that is none."""
+    if choice == BOTH:
+        has_choices = any(sample.time_options or sample.mask_options for sample in dataset.samples)
+        return list(OWN_CHOICES if has_choices else OWN)
+    preset_named(choice)
+    return [choice]

@@ -1,0 +1,267 @@
+"""What is known of a run once it is scored: means with intervals and counts, groups, a row a sample; `scores.json`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
+
+from evqa.files.jsonl import replace_file, validation_message
+from evqa.metrics.means import Cell, Column, Mean
+from evqa.runs.shards import Selection
+from evqa.schema import Selected, StrictRecord
+
+Status = Literal["ok", "missing", "failed"]
+STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
+
+
+class SampleScores(StrictRecord):
+    """One sample's row."""
+
+    video_id: str
+    status: Status
+    unit: Literal["fraction"] = "fraction"
+    """Of the values."""
+    values: dict[str, float | None]
+    """Metric -> value; None = the metric does not apply to this sample."""
+
+
+class SampleTable(Mapping[str, SampleScores]):
+    """The rows of all samples by id, kept as columns: a row is made when it is asked for."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        videos: Sequence[str],
+        statuses: NDArray[np.uint8],
+        columns: Mapping[str, Column],
+    ) -> None:
+        """In the data set's order; `statuses` are places in `STATUSES`."""
+        self.ids, self.videos, self.statuses, self.columns = ids, videos, statuses, columns
+
+    @classmethod
+    def of(cls, rows: Mapping[str, SampleScores]) -> SampleTable:
+        """The table with these rows."""
+        columns: dict[str, Column] = {}
+        for place, row in enumerate(rows.values()):
+            for title, value in row.values.items():
+                column = columns.setdefault(title, Column.of_length(len(rows)))
+                column.put(place, Cell(value))
+        statuses = np.array([STATUSES.index(row.status) for row in rows.values()], np.uint8)
+        return cls(list(rows), [row.video_id for row in rows.values()], statuses, columns)
+
+    def row(self, place: int) -> SampleScores:
+        """The row of a sample by its place in the data set."""
+        return SampleScores.model_construct(
+            video_id=self.videos[place],
+            status=STATUSES[self.statuses[place]],
+            values={title: column.value(place) for title, column in self.columns.items()},
+        )
+
+    def rows(self) -> Iterator[tuple[str, SampleScores]]:
+        """(id, row) in the data set's order."""
+        return ((name, self.row(place)) for place, name in enumerate(self.ids))
+
+    def __getitem__(self, name: str) -> SampleScores:
+        return self.row(self._places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, SampleTable)
+            and len(self) == len(other)
+            and all(ours == theirs for ours, theirs in zip(self.rows(), other.rows(), strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.ids)}
+
+
+_ROWS = TypeAdapter(dict[str, SampleScores])
+
+
+def _table(value: object) -> SampleTable:
+    return value if isinstance(value, SampleTable) else SampleTable.of(_ROWS.validate_python(value))
+
+
+def _rows(table: SampleTable) -> dict[str, SampleScores]:
+    return dict(table.rows())
+
+
+class PredictionCounts(StrictRecord):
+    """What the predictions were like, whatever the metric."""
+
+    samples: int
+    ok: int = 0
+    failed: int = 0
+    missing: int = 0
+    duplicates: int = 0
+    """Predictions that a later one for the same sample replaced."""
+    unknown: int = 0
+    """Predictions for samples that the data set does not have."""
+    resized_masks: int = 0
+    """Predicted masks that had another size than gold and were resized."""
+    masks_beyond_video: int = 0
+    """Predicted masks on frames that the video does not have, left out."""
+    bad_masks: int = 0
+    """Predictions with a mask that cannot be decoded; all their masks count as unparsed."""
+    malformed: int = 0
+    """Records of the file, or fields of them, that could not be read."""
+    truncated: int = 0
+    """Predictions with a reply that ended at the token limit."""
+    refused: int = 0
+    """Predictions with a reply that is a refusal."""
+    unparsed: int = 0
+    """Predictions whose replies lack a part that they were asked for."""
+
+
+class PartialSelection(StrictRecord):
+    """That a run was asked for a part of its data set, which alone is scored."""
+
+    samples: int
+    """Samples of the part."""
+    total: int
+    """Samples of the data set."""
+    selection: Selected
+
+    @property
+    def text(self) -> str:
+        """`PARTIAL 2 of 100 samples (--limit 2)`."""
+        return f"PARTIAL {self.samples} of {self.total} samples ({Selection.read(self.selection)})"
+
+
+class ScoreValue(StrictRecord):
+    """A number that is made of means and is no mean itself."""
+
+    unit: Literal["fraction"] = "fraction"
+    value: float
+
+
+SCORES_VERSION = 2
+"""Version of `Scores`: 2 has all values as fractions and says so; 1 had those of `PERCENT_PRESETS` in percent."""
+
+PERCENT_PRESETS = frozenset({"st-evidence", "st-evidence-mcq"})
+"""Presets whose values version 1 has in percent."""
+
+
+def _in_version_2(value: object) -> object:
+    """The fields of a record of version 1 as version 2 has them; anything else as it is."""
+    fields = cast("dict[str, Any]", value if isinstance(value, dict) else {})
+    if fields.get("version", SCORES_VERSION) != 1:
+        return cast("object", value)
+    derived = {title: {"value": number} for title, number in fields.get("derived", {}).items()}
+    fields = fields | {"version": SCORES_VERSION, "derived": derived}
+    return fields if fields.get("preset") not in PERCENT_PRESETS else fields | _fractions_of(fields)
+
+
+def _fractions_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with values of a record in percent, as fractions."""
+
+    def means(table: dict[str, Any]) -> dict[str, Any]:
+        return {
+            title: mean | {end: _hundredth(mean.get(end)) for end in ("mean", "low", "high")}
+            for title, mean in table.items()
+        }
+
+    return {
+        "metrics": means(fields["metrics"]),
+        "groups": {
+            axis: {value: means(table) for value, table in groups.items()}
+            for axis, groups in fields.get("groups", {}).items()
+        },
+        "samples": {
+            name: row | {"values": {title: _hundredth(value) for title, value in row["values"].items()}}
+            for name, row in fields["samples"].items()
+        },
+    }
+
+
+def _hundredth(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+class Scores(StrictRecord):
+    """One run, or one trivial baseline, under one preset."""
+
+    version: Literal[2] = SCORES_VERSION
+    unit: Literal["fraction"] = "fraction"
+    """Of every value: from 0 to 1. Tables and the table of samples show percent."""
+    name: str
+    dataset: str
+    data_sha256: str
+    preset: str
+    metrics: dict[str, Mean]
+    derived: dict[str, ScoreValue] = Field(default_factory=dict)
+    """Numbers of the preset that are made of means: name -> number, where the means are there."""
+    groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
+    """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Metric of the preset that is not scored -> why, and what to do about it."""
+    partial: PartialSelection | None = None
+    """None = the whole data set is scored."""
+    counts: PredictionCounts
+    source: str = ""
+    """The file of predictions and the form that it was found to have."""
+    problems: tuple[str, ...] = ()
+    """The first of what could not be read, by file, line or key, and field."""
+    samples: Annotated[
+        SampleTable,
+        PlainValidator(_table, json_schema_input_type=dict[str, SampleScores]),
+        PlainSerializer(_rows, return_type=dict[str, SampleScores]),
+    ]
+    """Id of a sample -> its row."""
+
+    _of_version_1 = model_validator(mode="before")(_in_version_2)
+
+
+def write_scores(path: Path, scores: Sequence[Scores]) -> None:
+    """Write `scores.json`: a list, one entry per run and preset."""
+    with replace_file(path) as file:
+        for text in _texts(scores):
+            file.write(text.encode())
+
+
+def _texts(scores: Sequence[Scores]) -> Iterator[str]:
+    """The text of a `scores.json`, a row of a sample at a time."""
+    for entry, start in zip(scores, _between("[\n", ",\n"), strict=False):
+        yield start
+        head = json.dumps(
+            entry.model_dump(mode="json", exclude={"samples"}), indent=2, ensure_ascii=False, allow_nan=False
+        )
+        yield head.removesuffix("\n}") + ',\n  "samples": {'
+        for (name, row), comma in zip(entry.samples.rows(), _between("\n", ",\n"), strict=False):
+            yield f"{comma}    {json.dumps(name, ensure_ascii=False)}: {row.model_dump_json()}"
+        yield "\n  }\n}"
+    yield "\n]\n" if scores else "[]\n"
+
+
+Text = TypeVar("Text")
+
+
+def _between(first: Text, later: Text) -> Iterator[Text]:
+    yield first
+    while True:
+        yield later
+
+
+def read_scores(path: Path) -> list[Scores]:
+    """The entries of a `scores.json`, also of one that an earlier version wrote."""
+    try:
+        return TypeAdapter(list[Scores]).validate_python(json.loads(path.read_bytes()))
+    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = validation_message(error) if isinstance(error, ValidationError) else str(error)
+        raise ValueError(f"{path} is no list of scores: {reason}; run `evqa score` again") from error

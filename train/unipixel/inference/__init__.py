@@ -1,0 +1,1 @@
+"""Inference: a checkpoint as a chat model of evqa, and mask tracking."""

@@ -1,0 +1,74 @@
+"""Masks for the frames between two visits of the mask decoder.
+
+Legend: O objects, h side of the mask logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unipixel.inference.mask_frames import MaskFramePlan
+from unipixel.model.sam2.outputs import MaskCandidates
+from unipixel.model.sam2.streaming import FrameLogits, logits_in
+
+
+class MaskInterpolator:
+    """Takes what is drawn on visited frames, one after the other, and gives what every covered frame shows."""
+
+    def __init__(self, visits: MaskFramePlan) -> None:
+        self._order, self._stride = iter(visits.order), visits.stride
+        self._start: tuple[int, FrameLogits] | None = None
+        self._last: tuple[int, FrameLogits] | None = None
+
+    def add(self, drawn: MaskCandidates) -> Iterator[tuple[int, FrameLogits]]:
+        """(frame index, what it shows) of the frames since the last visit, and of the next one."""
+        now = next(self._order), logits_in(drawn)
+        start = self._start = self._start or now
+        last, self._last = self._last, now
+        if last is not None and now[0] < start[0] <= last[0]:
+            last = start
+        if last is not None and 1 < abs(now[0] - last[0]) <= self._stride:
+            yield from _between(last, now)
+        yield now
+
+
+def interpolate(one: FrameLogits, other: FrameLogits, part: float) -> FrameLogits:
+    """A frame between two others, `part` of the way from one to the other, in (0, 1).
+
+    Each object's logits are pushed along the straight line between the two masks' centres, and mixed; one that
+    is in only one of the frames is taken from the nearer frame.
+    """
+    near = one if part < 0.5 else other
+    masses = [(seen.logits > 0).flatten(1).any(1) for seen in (one, other)]
+    is_in_both = masses[0] & masses[1]  # [O]
+    way = torch.where(is_in_both[:, None], _centres(other.logits) - _centres(one.logits), 0.0)  # [O, 2]
+    mixed = (1 - part) * _pushed(one.logits, way * part) + part * _pushed(other.logits, way * (part - 1))
+    logits = torch.where(is_in_both[:, None, None], mixed, near.logits)
+    return FrameLogits(logits, (1 - part) * one.scores + part * other.scores)
+
+
+def _between(last: tuple[int, FrameLogits], now: tuple[int, FrameLogits]) -> Iterator[tuple[int, FrameLogits]]:
+    step = 1 if now[0] > last[0] else -1
+    for index in range(last[0] + step, now[0], step):
+        yield index, interpolate(last[1], now[1], (index - last[0]) / (now[0] - last[0]))
+
+
+def _centres(logits: Tensor) -> Tensor:
+    """Centres (x, y) of the masks [O, h, h], in parts of the side."""
+    inside = (logits > 0).float()
+    side = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
+    mass = inside.sum((1, 2)).clamp(min=1)
+    return torch.stack([inside.sum(1) @ side / mass, inside.sum(2) @ side / mass], dim=1)
+
+
+def _pushed(logits: Tensor, way: Tensor) -> Tensor:
+    """Logits [O, h, h] pushed by (x, y) parts of the side; what comes in over the edge repeats the edge."""
+    shift = torch.zeros(len(logits), 2, 3, device=logits.device)
+    shift[:, 0, 0] = shift[:, 1, 1] = 1
+    shift[:, :, 2] = -2 * way
+    grid = F.affine_grid(shift, [len(logits), 1, *logits.shape[-2:]], align_corners=True)
+    return F.grid_sample(logits[:, None], grid, padding_mode="border", align_corners=True)[:, 0]

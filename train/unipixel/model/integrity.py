@@ -1,0 +1,281 @@
+"""Whether the files of a checkpoint are all there and as they were written.
+
+Each checkpoint holds `manifest.json`: path, size in bytes and SHA-256 of every other file, written last. A checkpoint
+of a version that wrote none is checked for the files that its record says it needs, and each file for its structure:
+header and length of safetensors, checksums of torch's zip archives, JSON. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from evqa.files import jsonl
+from evqa.hub import archives
+
+MANIFEST = "manifest.json"
+RECORD = "sft.json"
+"""What a checkpoint was made with; see `unipixel.training.checkpoint_folder`."""
+
+STATE = "trainer_state.json"
+
+NUM_THREADS = 4
+"""Files that are hashed at a time; hashlib releases the interpreter's lock."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".json")
+TRAINED_FILES = ("adapter_model.safetensors", "pytorch_model.safetensors")
+TORCH_SUFFIXES = (".pt", ".pth")
+
+
+class ManifestEntry(NamedTuple):
+    """A file as it was written."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+def write_manifest(folder: Path) -> None:
+    """Write size and SHA-256 of every file of a folder; the files were just written, so they are read from memory."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        hashes = list(pool.map(archives.sha256, paths))
+    files = {
+        path.relative_to(folder).as_posix(): ManifestEntry(path.stat().st_size, sha256)._asdict()
+        for path, sha256 in zip(paths, hashes, strict=True)
+    }
+    jsonl.write_json(folder / MANIFEST, {"files": files})
+
+
+@contextlib.contextmanager
+def atomic_write(partial: Path, final: Path, advice: Callable[[], str]) -> Iterator[None]:
+    """While a folder is written: where that fails, what is half-written goes, and a `ValueError` ends with `advice`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' ways to tell of a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        existing = next(folder for folder in final.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(existing).free / 1e9
+        raise ValueError(
+            f"cannot write {final} ({reason}; {free:.1f} GB are free there): make room; {advice()}"
+        ) from error
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name tells; -1 = none."""
+    match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; whether their files are whole, `checkpoint_damage` tells."""
+    found = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
+    return sorted((one for one in found if (one / RECORD).is_file() or has_manifest(one)), key=step_of)
+
+
+def newest_complete(out: Path, damage: Callable[[Path], list[str]]) -> Path | None:
+    """The newest checkpoint of a run without damage."""
+    return next((one for one in reversed(checkpoints(out)) if not damage(one)), None)
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder says what it should hold."""
+    return (folder / MANIFEST).is_file()
+
+
+def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
+    """What of a checkpoint is missing or damaged, one line each; [] = nothing.
+
+    Args:
+        folder: A checkpoint of a run, to go on from.
+        is_deep: Compare hashes too, which reads every file once; else presence and sizes alone.
+    """
+    try:
+        missing = list(_missing(folder, _record(folder)))
+        if not missing and has_manifest(folder):
+            entries = _entries(folder)
+            missing = (
+                _unlisted(folder, entries)
+                or _absent(folder, entries)
+                or _changed(folder, entries.keys() - {RECORD}, entries, is_deep=is_deep)
+            )
+        return missing or _state_damage(folder) or list(_structure_damage(folder) if is_deep else ())
+    except (OSError, ValueError) as error:
+        return [str(error)]
+
+
+def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
+    """What of the weights in a folder is missing or damaged; optimizer and random state need not be there.
+
+    The JSON files beside them may have been edited since. Without a manifest, the weights that were trained by the
+    record of a run are looked for.
+    """
+    try:
+        if has_manifest(folder):
+            entries = {path: entry for path, entry in _entries(folder).items() if _is_of_weights(path)}
+            weights = [path for path in entries if path.endswith(".safetensors")]
+            there = [f"{name} is not in {MANIFEST}" for name in TRAINED_FILES if (folder / name).is_file()]
+            unlisted = [line for line in there if line.split()[0] not in entries]
+            return unlisted or _absent(folder, entries) or _changed(folder, weights, entries, is_deep=is_deep)
+        is_trained = (folder / RECORD).is_file() and any((folder / name).is_file() for name in TRAINED_FILES)
+        names = _weight_files(_record(folder)) if is_trained else []
+    except ValueError as error:
+        return [str(error)]
+    return _absent(folder, names)
+
+
+def _absent(folder: Path, names: Iterable[str]) -> list[str]:
+    return [f"{name} is missing" for name in sorted(names) if not (folder / name).is_file()]
+
+
+# With a manifest
+
+
+def _unlisted(folder: Path, entries: Mapping[str, ManifestEntry]) -> list[str]:
+    """Lines on tensors that a manifest does not name: how they were written is not known."""
+    suffixes = {".safetensors", *TORCH_SUFFIXES}
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in suffixes)
+    return [f"{path} is not in {MANIFEST}" for path in sorted(paths) if path not in entries]
+
+
+def _is_of_weights(path: str) -> bool:
+    """Whether a file of a manifest is needed to load the weights."""
+    return path.endswith(WEIGHT_SUFFIXES) and "/" not in path and path not in {RECORD, STATE}
+
+
+def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, ManifestEntry], *, is_deep: bool) -> list[str]:
+    """Lines on files that are not as they were written."""
+    names = sorted(names)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    lines = [
+        f"{name} has {size} bytes, {entries[name].size} were written"
+        for name, size in sizes.items()
+        if size != entries[name].size
+    ]
+    if lines or not is_deep:
+        return lines
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        hashes = list(pool.map(lambda name: archives.sha256(folder / name), names))
+    return [
+        f"{name} has changed since it was written (SHA-256 {sha256[:12]}, was {entries[name].sha256[:12]})"
+        for name, sha256 in zip(names, hashes, strict=True)
+        if sha256 != entries[name].sha256
+    ]
+
+
+def _entries(folder: Path) -> dict[str, ManifestEntry]:
+    """The manifest; a `ValueError` where it is none. Its paths stay inside the folder."""
+    try:
+        rows = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        entries = {str(path): ManifestEntry(int(row["size"]), str(row["sha256"])) for path, row in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST} cannot be read ({error!r})") from error
+    for path in entries:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise ValueError(f"{MANIFEST} names {path!r}, which is outside the folder")
+    return entries
+
+
+# By the record of the run
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{RECORD} is missing") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{RECORD} cannot be read ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{RECORD} is no JSON object")  # noqa: TRY004  (what is wrong is the file)
+    return record
+
+
+def _missing(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """Files that going on needs, by the settings that a checkpoint was made with."""
+    names = [STATE, "scheduler.pt", *_weight_files(record)]
+    try:
+        processes, zero = int(record["processes"]), record["config"]["loop"].get("zero")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{RECORD} lacks {error}") from error
+    names += ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    names += ["optimizer.pt"] if zero is None else ["latest"]
+    yield from (f"{name} is missing" for name in names if not (folder / name).is_file())
+    if zero is not None and (folder / "latest").is_file():
+        tag = (folder / "latest").read_text(encoding="utf-8", errors="replace").strip()
+        if not re.fullmatch(r"global_step\d+", tag) or not (folder / tag).is_dir():
+            yield f"latest names {tag[:40]!r}, which is no folder of DeepSpeed's states here"
+    for pattern, count in () if zero is None else _shards(zero, processes):
+        found = len(list(folder.glob(pattern)))
+        if found < count:
+            yield f"{count - found} of {count} files {pattern} are missing"
+
+
+def _shards(zero: int, processes: int) -> list[tuple[str, int]]:
+    """Patterns of DeepSpeed's files and how many there are of each."""
+    shards = [("global_step*/*model_states.pt", processes if zero == 3 else 1)]
+    return shards if zero == 0 else [*shards, ("global_step*/*optim_states.pt", processes)]
+
+
+def _weight_files(record: Mapping[str, Any]) -> list[str]:
+    try:
+        has_adapter, has_modules = record["config"]["lora"]["rank"] > 0, bool(record["config"]["modules"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{RECORD} lacks {error}") from error
+    adapter = ["adapter_model.safetensors", "adapter_config.json"] if has_adapter else []
+    return ["config.json", *adapter, *(["pytorch_model.safetensors"] if has_modules else [])]
+
+
+def _state_damage(folder: Path) -> list[str]:
+    """What is wrong with the state that Trainer keeps: it is of another step than the folder's name says."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        step, lines = state["global_step"], state["log_history"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{STATE} is damaged ({error!r})"]
+    if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
+        return [f"{STATE} is damaged (log_history is no list of objects)"]
+    return [] if step == step_of(folder) else [f"{STATE} is of step {step}"]
+
+
+# Without a manifest
+
+
+def _structure_damage(folder: Path) -> Iterator[str]:
+    """Damage that a file shows by itself; nothing where a manifest tells more."""
+    paths = [] if has_manifest(folder) else sorted(path for path in folder.rglob("*") if path.is_file())
+    checks = {".safetensors": _check_safetensors, ".json": _check_json} | dict.fromkeys(TORCH_SUFFIXES, _check_torch)
+    for path in paths:
+        try:
+            checks.get(path.suffix, _check_nothing)(path)
+        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+            yield f"{path.name} is damaged ({error})"
+
+
+def _check_safetensors(path: Path) -> None:
+    with safe_open(path, framework="numpy"):
+        pass
+
+
+def _check_json(path: Path) -> None:
+    json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_torch(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {name} differs")
+
+
+def _check_nothing(path: Path) -> None:
+    del path

@@ -1,0 +1,1 @@
+"""Training: Trainer, DeepSpeed, checkpoints, validation, log."""

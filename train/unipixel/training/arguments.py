@@ -1,0 +1,155 @@
+"""A config as settings of transformers' Trainer and of DeepSpeed, and its learning rates as groups of weights."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainingArguments
+from transformers.integrations.integration_utils import is_tensorboard_available
+
+from unipixel.configs import LoopConfig, OptimizerConfig, SFTConfig
+
+
+def training_arguments(
+    config: SFTConfig, *, num_steps: int, processes: int, is_saving: bool = True
+) -> TrainingArguments:
+    """Trainer's arguments for a config."""
+    loop, optimizer = config.loop, config.optimizer
+    is_cpu = not torch.cuda.is_available()
+    looks = config.evaluation if is_saving and config.evaluation.eval_data is not None else None
+    return TrainingArguments(
+        output_dir=str(config.out),
+        run_name=config.out.name,
+        max_steps=num_steps,
+        per_device_train_batch_size=loop.batch,
+        gradient_accumulation_steps=config.accumulation(processes),
+        learning_rate=optimizer.lr,
+        adam_beta1=optimizer.betas[0],
+        adam_beta2=optimizer.betas[1],
+        weight_decay=optimizer.weight_decay,
+        warmup_steps=config.warmup_steps(num_steps),
+        lr_scheduler_type=optimizer.schedule,
+        max_grad_norm=optimizer.clip,
+        bf16=loop.bf16,
+        tf32=None if is_cpu else True,
+        **_checkpointing(is_on=loop.gradient_checkpointing),
+        use_cpu=is_cpu,
+        ddp_backend="gloo" if is_cpu and processes > 1 else None,
+        ddp_find_unused_parameters=False,  # the model gives every trained weight a gradient
+        ddp_timeout=1800,
+        deepspeed=deepspeed_config(loop),
+        seed=config.seed,
+        dataloader_num_workers=loop.num_workers,
+        dataloader_pin_memory=not is_cpu,
+        remove_unused_columns=False,
+        logging_steps=loop.log_steps,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=report_to(loop),
+        eval_strategy="no" if looks is None else "steps",
+        eval_steps=None if looks is None else looks.eval_steps,
+        eval_on_start=looks is not None,
+        save_strategy="steps" if is_saving else "no",
+        save_steps=loop.save_steps,
+    )
+
+
+def _checkpointing(*, is_on: bool) -> dict[str, Any]:
+    """Activations computed again in backward; 5.23 of transformers has another name for it."""
+    names = {field.name for field in fields(TrainingArguments)}
+    name = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
+    return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
+
+
+def report_to(config: LoopConfig) -> list[str]:
+    """Where Trainer writes its log beside the run's own."""
+    found = ["tensorboard"] if config.tensorboard and is_tensorboard_available() else []
+    if config.wandb:
+        if find_spec("wandb") is None:
+            raise ValueError("--wandb True needs the package wandb: pip install wandb, or leave it out")
+        found.append("wandb")
+    return found
+
+
+def deepspeed_config(config: LoopConfig) -> dict[str, Any] | None:
+    """DeepSpeed's settings for a ZeRO stage of 0 to 3; None = without DeepSpeed. Trainer fills in what is "auto"."""
+    if config.zero is None:
+        return None
+    return {
+        "zero_optimization": _zero(config.zero) | (_offloaded(config.zero) if config.offload else {}),
+        "bf16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def _zero(stage: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {"stage": stage, "overlap_comm": stage < 3, "contiguous_gradients": True}
+    if stage < 3:
+        return settings
+    return settings | {
+        "stage3_param_persistence_threshold": 0,  # `unipixel.training.zero3` keeps whole what has to be
+        "stage3_prefetch_bucket_size": 0,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+
+
+def _offloaded(stage: int) -> dict[str, Any]:
+    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {"offload_optimizer": place} | ({"offload_param": place} if stage == 3 else {})
+
+
+def skip_deepspeed_build() -> None:
+    """Keep DeepSpeed from compiling its CPU extension when it starts on a CPU.
+
+    It speeds up inference alone, and a run that is killed while it builds leaves a lock that the next one waits
+    for without end. `__compatible_ops__` is what DeepSpeed asks before it builds.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__dict__["__compatible_ops__"] = defaultdict(bool)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig, decayed: set[str]) -> list[dict[str, Any]]:
+    """Groups by part and decay: adapter, SAM 2's image encoder, the rest of SAM 2, all else.
+
+    These are the eight groups of upstream, less those without a weight (an adapter has no bias).
+
+    Args:
+        model: Whose parameters that require a gradient are trained.
+        config: Rates and decay.
+        decayed: Names of the parameters that decay.
+    """
+    rates = {
+        "lora": config.lr if config.lora_lr is None else config.lora_lr,
+        "sam2_encoder": config.sam2_lr if config.sam2_encoder_lr is None else config.sam2_encoder_lr,
+        "sam2": config.sam2_lr,
+        "base": config.lr,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[part_of(name), name in decayed].append(parameter)
+    return [
+        {"params": parameters, "lr": rates[part], "weight_decay": config.weight_decay if is_decayed else 0.0}
+        for (part, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def part_of(name: str) -> str:
+    """The part of the model that a parameter belongs to."""
+    path = name.split(".")
+    if any(step.startswith("lora_") for step in path):
+        return "lora"
+    if "sam2" in path:
+        return "sam2_encoder" if "vision_encoder" in path else "sam2"
+    return "base"

@@ -1,0 +1,115 @@
+"""A run's parts put together: start weights, adapter, what is trained, data, Trainer; the finished model."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from unipixel.configs import DECODERS, SFTConfig
+from unipixel.data.collate import DataCollator
+from unipixel.data.dataset import SFTDataset
+from unipixel.data.mixture import MixtureSampler
+from unipixel.model import checkpoints, integrity, lora
+from unipixel.model.unipixel import UniPixel
+from unipixel.training import checkpoint_folder, zero3
+from unipixel.training.arguments import skip_deepspeed_build, training_arguments
+from unipixel.training.evaluation import PeriodicEvaluation
+from unipixel.training.memory_estimate import ParameterCounts
+from unipixel.training.plan import TrainingPlan
+from unipixel.training.trainer import SFTTrainer
+
+
+def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
+    """The Trainer of a run, ready to train."""
+    config = job.config
+    if config.loop.num_threads:
+        torch.set_num_threads(config.loop.num_threads)
+    if os.environ.get("RANK", "0") != "0":
+        disable_progress_bar()
+    if config.loop.zero is not None and not torch.cuda.is_available():
+        skip_deepspeed_build()
+    model = trainable_model(config, job.start, job.decoder)
+    settings = training_arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
+    tokenizer = checkpoints.load_tokenizer(job.start)
+    examples = SFTDataset(
+        mixture=job.mixture,
+        config=config.data,
+        tokenizer=tokenizer,
+        side=lora.unwrap(model).config.sam2_image_size,
+        clock=config.clock,
+    )
+    pad = tokenizer.pad_token_id
+    assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
+    looked_at = job.eval_dataset
+    return SFTTrainer(
+        config=config,
+        order=MixtureSampler(job.mixture, job.num_steps * config.loop.global_batch),
+        record=job.record,
+        looks=None
+        if looked_at is None
+        else PeriodicEvaluation(looked_at, tokenizer, config.out / checkpoint_folder.LOOKS),
+        model=model,
+        args=settings,
+        train_dataset=examples,
+        data_collator=DataCollator(pad),
+    )
+
+
+def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel | PeftModel:
+    """The start weights with an adapter; what is trained is in float32, the rest as it computes."""
+    set_seed(config.seed)
+    model = load_base_model(config, start, decoder)
+    if config.loop.liger:
+        lora.apply_liger_kernels(model)
+    size = config.lora
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers has renamed
+        adapted = model if size.rank == 0 else lora.attach_lora(model, size.rank, size.alpha, size.dropout, size.scope)
+    lora.set_trainable(adapted, config.modules)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def load_base_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel:
+    """The start weights, with the mask decoder and the settings of the config."""
+    model = checkpoints.load_checkpoint(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
+    if decoder is not None:
+        checkpoints.replace_decoder(model, DECODERS[config.decoder].size, decoder)
+    model.config.clock = config.clock
+    model.config.min_pixels, model.config.max_pixels = config.data.min_pixels, config.data.max_pixels
+    model.config.sample_objects = config.sample_objects
+    return model
+
+
+def export_merged_model(job: TrainingPlan) -> Path:
+    """Merge the last checkpoint into the start weights, in the published naming: complete, or not there."""
+    out = job.config.out
+    model = load_base_model(job.config, job.start, job.decoder)
+    checkpoints.add_trained(model, checkpoint_folder.checkpoints(out)[-1])
+    partial = out / checkpoint_folder.PARTIAL / checkpoint_folder.MODEL
+    final = out / checkpoint_folder.MODEL
+    with checkpoint_folder.write_checkpoint(partial, final):
+        checkpoints.save_checkpoint(model, partial, checkpoints.load_tokenizer(job.start))
+        checkpoint_folder.write_record(partial, job.record)
+        integrity.write_manifest(partial)
+        checkpoint_folder.commit_folder(partial, final)
+    return final
+
+
+def parameter_counts(model: nn.Module) -> ParameterCounts:
+    """How many numbers are trained, how many there are, and how many ZeRO 3 shards."""
+    named = [(name, weight, weight.numel()) for name, weight in lora.unwrap(model).named_parameters()]
+    return ParameterCounts(
+        trained=sum(size for _, weight, size in named if weight.requires_grad),
+        total=sum(size for _, _, size in named),
+        sharded=sum(size for name, weight, size in named if zero3.is_sharded(name, weight)),
+    )
