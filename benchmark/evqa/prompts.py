@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from evqa.schema import LETTERS, Sample, Spans
+from evqa.schema import LETTERS, ReplyFormat, Sample, Spans
 
 PROMPT_VERSION = 2
 """Part of a run's identity; raised with every change of a text below."""
 
-Dialect = Literal["trained", "json"]
 """How the reply is to be written: as our models are trained to, or as JSON for general models."""
 
 TRAINED_INSTRUCTION = "Answer with temporal evidence [[start1, end1], ...] and spatial evidence masks."
-"""Ends every prompt of the trained dialect at test time; training may vary it (`unipixel.data.templates.EVIDENCE`)."""
+"""Ends every evidence prompt at test time; training may vary it (`unipixel.data.templates.EVIDENCE`)."""
 
 
 def evidence_prompt(
-    sample: Sample, dialect: Dialect, *, duration: float | None = None, times: Sequence[float] | None = None
+    sample: Sample, reply_format: ReplyFormat, *, duration: float | None = None, times: Sequence[float] | None = None
 ) -> str:
     """The prompt that asks for the answer with its evidence.
 
     Args:
         sample: With options a choice, without an open question.
-        dialect: Which form of reply to ask for.
+        reply_format: Which form of reply to ask for.
         duration: Of the video in seconds, told to general models.
         times: Seconds of the frames that the model is shown, told to general models.
     """
-    if dialect == "trained":
+    if reply_format == "evidence":
         return trained_prompt(sample, TRAINED_INSTRUCTION)
     parts = [
         clock_lines(duration, times),

@@ -49,7 +49,7 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
 
 def predicted(crew: thread_executor.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
     """Predictions by sample."""
-    found = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
+    found = {one.sample_id: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     if failed := [one.error for one in found.values() if one.error]:
         raise ValueError(f"{len(failed)} samples failed, the first: {failed[0]}")
     return found
@@ -57,7 +57,7 @@ def predicted(crew: thread_executor.ThreadExecutor, samples: Sequence[Sample]) -
 
 def letters(one: Prediction, other: Prediction) -> float:
     """Largest difference of the log-probability of an option's letter."""
-    ours, theirs = one.turns[0].letters or {}, other.turns[0].letters or {}
+    ours, theirs = one.turns[0].option_logprobs or {}, other.turns[0].option_logprobs or {}
     return max((abs(ours[letter] - theirs[letter]) for letter in ours.keys() & theirs.keys()), default=0.0)
 
 

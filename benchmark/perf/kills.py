@@ -182,9 +182,11 @@ def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
 def compared(unbroken: Path, broken: Path) -> dict[str, int | bool]:
     """What two files of predictions have in common, wall times left out."""
     records = list(jsonl.read_records(broken, Prediction))
-    done = [one.sample for one in records if one.status == "ok"]
-    texts = {one.sample: one.model_dump_json(exclude={"seconds"}) for one in records}
-    wanted = {one.sample: one.model_dump_json(exclude={"seconds"}) for one in jsonl.read_records(unbroken, Prediction)}
+    done = [one.sample_id for one in records if one.status == "ok"]
+    texts = {one.sample_id: one.model_dump_json(exclude={"seconds"}) for one in records}
+    wanted = {
+        one.sample_id: one.model_dump_json(exclude={"seconds"}) for one in jsonl.read_records(unbroken, Prediction)
+    }
     return {
         "records": len(records),
         "failed_and_tried_again": len(records) - len(done),

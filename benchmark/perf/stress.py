@@ -79,7 +79,7 @@ def _sample(number: int) -> Sample:
 
 def _prediction(number: int, num_samples: int) -> Prediction:
     return Prediction(
-        sample=f"sample-{number % num_samples:07d}",
+        sample_id=f"sample-{number % num_samples:07d}",
         status="ok",
         answer=number % 4 if number % 2 else 0,
         spans=(Span(2.0, 4.0 + number % 3),),

@@ -81,7 +81,7 @@ class Bench:
 
     def latest(self, folder: Path) -> dict[str, dict[str, object]]:
         """Sample -> its last record without the wall time."""
-        return {one.sample: one.model_dump(exclude={"seconds"}) for one in self.records(folder)}
+        return {one.sample_id: one.model_dump(exclude={"seconds"}) for one in self.records(folder)}
 
 
 @pytest.fixture(scope="session")

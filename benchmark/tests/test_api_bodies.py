@@ -16,7 +16,8 @@ from evqa import datasets, media, models
 from evqa.__main__ import main
 from evqa.methods import single_turn
 from evqa.models.api import body, prices, server_errors
-from evqa.models.base import Message, Model, ModelError, RunAborted
+from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.messages import Message
 from evqa.runs import runner, thread_executor
 from evqa.schema import Prediction
 
@@ -248,7 +249,7 @@ def test_a_completion_is_accepted_with_what_can_be_read_of_it(name: str, server:
     assert asked(server) - before == reply.usage.tries == 1
     assert reply.usage.unknown == (tokens != KNOWN)
     Prediction.model_validate_json(
-        Prediction(sample="s", status="failed", error=reply.text or "x").model_dump_json().encode()
+        Prediction(sample_id="s", status="failed", error=reply.text or "x").model_dump_json().encode()
     )
 
 
@@ -346,7 +347,7 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
         model.generate(QUESTION)
     usage = failed.value.usage
     assert usage is not None
-    assert (usage.input_tokens, usage.output_tokens, usage.unknown) == (360, 90, 0)
+    assert (usage.input_tokens, usage.output_tokens, usage.num_unknown) == (360, 90, 0)
     assert usage.cost == pytest.approx(0.45)
     assert model.budget.spent.cost == pytest.approx(0.45)  # type: ignore[attr-defined]
     limited = build(server, tries=6, temperature=0.7, max_cost=0.4)
@@ -403,8 +404,8 @@ def test_without_a_limit_unknown_usage_is_told_as_unknown(
     assert main(command) == 0
     told = capsys.readouterr().out
     assert "240 tokens in, 60 out, $0.3000, 2 replies of unknown cost (prices: as given)" in told
-    spent = runner.read_run_info(tmp_path / "run").spent
-    assert (spent.unpriced, spent.cost) == (2, pytest.approx(0.3))
+    spent = runner.read_run_info(tmp_path / "run").usage
+    assert (spent.num_unpriced, spent.cost) == (2, pytest.approx(0.3))
 
 
 def test_a_limit_is_not_exceeded_where_replies_grow(server: FaultServer) -> None:

@@ -21,7 +21,8 @@ from evqa.__main__ import main
 from evqa.files import jsonl
 from evqa.methods import single_turn
 from evqa.models import frame_policy, json_output
-from evqa.models.base import Message, Model, ModelError, RunAborted, VideoPart
+from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.messages import Message, VideoPart
 from evqa.runs import pipeline, runner, thread_executor
 from evqa.runs.options import ExecutionOptions
 from evqa.schema import Prediction, Sample
@@ -215,7 +216,7 @@ def test_each_provider_is_asked_at_its_own_path_with_its_key(
     assert (request["path"], request["has_key"]) == (path, True)
     assert json.loads(reply.text)["segments"] == [[0.5, 1.5]]
     assert reply.usage is not None
-    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.tries) == (120, 30, 1)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.num_attempts) == (120, 30, 1)
 
 
 def test_gemini_gets_a_small_video_itself_with_its_rate(server: FaultServer, clip: Path) -> None:
@@ -451,9 +452,9 @@ def test_a_thousand_requests_with_a_fifth_of_faults_lose_and_double_nothing(clip
     """Sound replies that this machine took five seconds to fetch, so that they were asked for again."""
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert (summary.done, summary.failed) == (1000, {})
-    assert sorted(record.sample for record in records) == [f"s{number:04d}" for number in range(1000)]
-    assert all(record.answer == int(record.sample[1:]) % 2 for record in records)
-    assert all(record.expressions == (f"object {record.sample[1:]}",) for record in records)
+    assert sorted(record.sample_id for record in records) == [f"s{number:04d}" for number in range(1000)]
+    assert all(record.answer == int(record.sample_id[1:]) % 2 for record in records)
+    assert all(record.expressions == (f"object {record.sample_id[1:]}",) for record in records)
     assert stats["delivered"].keys() == {f"{number:04d}" for number in range(1000)}
     failed = Counter(stats["faults"])
     num_ok = failed.pop("ok")
@@ -461,7 +462,7 @@ def test_a_thousand_requests_with_a_fifth_of_faults_lose_and_double_nothing(clip
     assert len(failed) == 10
     assert 0.15 < failed.total() / (num_ok + failed.total()) < 0.25
     usages = [record.turns[0].usage for record in records]
-    assert sum(usage.tries for usage in usages if usage) == num_ok + failed.total()
+    assert sum(usage.num_attempts for usage in usages if usage) == num_ok + failed.total()
     charged = sum(usage.input_tokens or 0 for usage in usages if usage) // INPUT_TOKENS
     assert 0 <= num_ok + failed["empty"] - charged <= late, "each reply that came is charged, the empty ones too"
     cost = charged * (INPUT_TOKENS * 2.5 + OUTPUT_TOKENS * 10.0) / 1e6
@@ -496,8 +497,8 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
     about = runner.read_run_info(tmp_path / "run")
     identity = about.identity
-    assert (about.spent.replies, about.spent.input_tokens, about.spent.output_tokens) == (6, 720, 180)
-    assert about.spent.cost == pytest.approx(0.0036)
+    assert (about.usage.num_replies, about.usage.input_tokens, about.usage.output_tokens) == (6, 720, 180)
+    assert about.usage.cost == pytest.approx(0.0036)
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.max_side"]) == (1.0, 32, 512)
 
 
@@ -554,14 +555,14 @@ def test_a_reply_that_is_charged_and_says_nothing_is_counted(server: FaultServer
     server.plan("empty", "empty")
     usage = model.generate(question(clip)).usage
     assert usage is not None
-    assert (usage.tries, usage.input_tokens, usage.cost) == (3, 3 * INPUT_TOKENS, pytest.approx(0.36))
+    assert (usage.num_attempts, usage.input_tokens, usage.cost) == (3, 3 * INPUT_TOKENS, pytest.approx(0.36))
     assert model.budget.spent.cost == pytest.approx(0.36)
     server.plan("empty", "500", "empty")
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     summary = run(model, data, tmp_path / "run")
     assert summary.failed == {"s0000": "ModelError: the reply is empty; gave up after 3 tries"}
-    assert runner.read_run_info(tmp_path / "run").spent.cost == pytest.approx(0.24)
-    assert run(model, data, tmp_path / "run").spent.cost == pytest.approx(0.36), "and stays so when it is tried again"
+    assert runner.read_run_info(tmp_path / "run").usage.cost == pytest.approx(0.24)
+    assert run(model, data, tmp_path / "run").usage.cost == pytest.approx(0.36), "and stays so when it is tried again"
 
 
 @pytest.mark.parametrize("concurrency", ["1", "3"])
@@ -573,8 +574,8 @@ def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
     arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
     arguments += ["--concurrency", concurrency]
     assert main([*arguments, "--max-cost", "0.3"]) == 2, "a reply costs 0.12: two of three turns"
-    spent = runner.read_run_info(tmp_path / "run").spent
-    assert (spent.replies, spent.cost) == (2, pytest.approx(0.24))
+    spent = runner.read_run_info(tmp_path / "run").usage
+    assert (spent.num_replies, spent.cost) == (2, pytest.approx(0.24))
     asked = len(server.stats()["requests"])
     assert asked == 2
     assert main([*arguments, "--max-cost", "0.3"]) == 2
@@ -600,7 +601,7 @@ def test_a_question_that_is_refused_before_any_reply_does_not_end_a_run_with_a_b
         server.plan("filter")
         model = compatible(server.url, price_in=1000.0, price_out=0.0, **budget)
         summary = run(model, data, tmp_path / folder)
-        assert (summary.done, summary.spent.replies, summary.spent.unpriced) == (6, 6, 1)
+        assert (summary.done, summary.usage.num_replies, summary.usage.num_unpriced) == (6, 6, 1)
 
 
 @pytest.mark.parametrize(
@@ -662,7 +663,7 @@ def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer,
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     server.plan(*["meet"] * MEETING)
     crew = thread_executor.ThreadExecutor(compatible(server.url, concurrency=MEETING, timeout=90.0))
-    assert len({one.sample for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
+    assert len({one.sample_id for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
 
@@ -697,13 +698,13 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
 
     def records() -> list[str]:
         path = tmp_path / "run" / "predictions.jsonl"
-        return [one.sample for one in jsonl.read_records(path, Prediction)] if path.exists() else []
+        return [one.sample_id for one in jsonl.read_records(path, Prediction)] if path.exists() else []
 
     assert (interrupted(2), records()) == (130, [])
     assert (interrupted(1), len(records())) == (130, at_once)
     assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
     assert sorted(records()) == [f"s{number:04d}" for number in range(12)]
-    assert runner.read_run_info(tmp_path / "run").spent.replies == 12
+    assert runner.read_run_info(tmp_path / "run").usage.num_replies == 12
 
 
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
@@ -723,7 +724,7 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
         if sample.id == "s3":
             raise ZeroDivisionError
         raised.wait()
-        return Prediction(sample=sample.id, status="ok")
+        return Prediction(sample_id=sample.id, status="ok")
 
     samples = [Sample(id=f"s{n}", video_id="v", video=Path("v.mp4"), question="?") for n in range(100)]
     model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")

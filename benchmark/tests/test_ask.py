@@ -16,7 +16,7 @@ from evqa.__main__ import main
 from evqa.ask import AskResult, AskSettings, ask
 from evqa.cli import COMMANDS
 from evqa.files import jsonl
-from evqa.models.base import Reply
+from evqa.models.messages import Reply
 from evqa.models.options import ModelOptions
 from evqa.report import colours, overlay
 from evqa.report.captions import load_font, wrap
@@ -66,7 +66,7 @@ def test_the_answer_tells_option_time_and_objects_and_where_the_files_are(tmp_pa
         assert str(tmp_path / "out" / name) in text
         assert (tmp_path / "out" / name).stat().st_size > 0
     (record,) = jsonl.read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
-    assert (record.sample, record.answer, record.spans) == ("clip_one", 1, (Span(0.5, 1.5),))
+    assert (record.sample_id, record.answer, record.spans) == ("clip_one", 1, (Span(0.5, 1.5),))
 
 
 def film_frames(path: Path, title: str, size: tuple[int, int]) -> np.ndarray:
@@ -140,7 +140,7 @@ def test_clicks_and_boxes_are_drawn_at_their_moment_and_place(tmp_path: Path, vi
         overlay.PromptMark(at=(100, 80), second=0.0, is_negative=True),
     )
     drawing = EvidenceDrawing(
-        video=media.probe_video(video), prediction=Prediction(sample="x", status="ok"), caption="t", prompts=marks
+        video=media.probe_video(video), prediction=Prediction(sample_id="x", status="ok"), caption="t", prompts=marks
     )
     drawing.write_video(tmp_path / "film.mp4")
     images = film_frames(tmp_path / "film.mp4", "t", (360, 480))
@@ -314,7 +314,7 @@ def test_a_fast_clip_is_shown_at_thirty_frames_a_second(tmp_path: Path) -> None:
     path = tmp_path / "fast.mp4"
     media.write_video(path, iter(np.zeros((60, 32, 32, 3), dtype=np.uint8)), 60.0)
     video = media.probe_video(path)
-    drawing = EvidenceDrawing(video=video, prediction=Prediction(sample="x", status="ok"), caption="fast")
+    drawing = EvidenceDrawing(video=video, prediction=Prediction(sample_id="x", status="ok"), caption="fast")
     drawing.write_video(tmp_path / "slow.mp4")
     film = media.probe_video(tmp_path / "slow.mp4")
     assert (film.num_frames, film.duration) == (30, pytest.approx(1.0, abs=0.01))
@@ -361,7 +361,7 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
     left = np.zeros((1080, 1920), dtype=np.bool_)
     left[:, :960] = True
     track = Track(masks={0: masks.encode(left), 1: masks.encode(left)})
-    prediction = Prediction(sample="x", status="ok", tracks=(track,))
+    prediction = Prediction(sample_id="x", status="ok", tracks=(track,))
     EvidenceDrawing(video=media.probe_video(path), prediction=prediction, caption="t").write_video(
         tmp_path / "film.mp4"
     )
@@ -374,7 +374,7 @@ def test_a_large_clip_is_drawn_smaller_with_its_masks_in_place(tmp_path: Path) -
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="no real clips beside the repository")
 def test_a_sheet_of_a_real_clip_shows_its_frames_at_their_times(tmp_path: Path) -> None:
     video = media.probe_video(min(MEDIA.glob("*.mp4"), key=lambda path: path.stat().st_size))
-    prediction = Prediction(sample="x", status="ok", spans=(Span(0, 1),))
+    prediction = Prediction(sample_id="x", status="ok", spans=(Span(0, 1),))
     EvidenceDrawing(video=video, prediction=prediction, caption="A\nB").write_sheet(tmp_path / "sheet.png")
     page = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     size = (320, round(320 * video.height / video.width))
@@ -417,7 +417,7 @@ def test_a_built_model_that_is_in_no_table_is_asked_for_json(tmp_path: Path, vid
 
 def test_a_built_model_that_states_its_dialect_is_asked_in_it(tmp_path: Path, video: Path) -> None:
     model = Answerer(REPLY)
-    model.dialect = "trained"
+    model.reply_format = "evidence"
     answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
     assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
     assert "JSON" not in model.prompts[0]

@@ -300,7 +300,8 @@ def test_two_files_of_predictions_are_compared_and_scored_by_another_protocol(
 ) -> None:
     for name, answer in {"a": 0, "b": 1}.items():
         rows = [
-            Prediction(sample=f"s{number}", status="ok", answer=answer, spans=(Span(0.5, 1.0),)) for number in range(3)
+            Prediction(sample_id=f"s{number}", status="ok", answer=answer, spans=(Span(0.5, 1.0),))
+            for number in range(3)
         ]
         jsonl.write_records(tmp_path / f"{name}.jsonl", rows)
     assert evqa("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--data", data) == 0

@@ -58,16 +58,16 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_the_variable_of_openmp_decides_where_it_is_set() -> None:
-    code = "from evqa import threads; print(threads.policy())"
-    assert run(code, OMP_NUM_THREADS="3") == "Threads(number=3, reason='OMP_NUM_THREADS=3')"
+    code = "from evqa import threads; print(threads.thread_policy())"
+    assert run(code, OMP_NUM_THREADS="3") == "ThreadPolicy(number=3, reason='OMP_NUM_THREADS=3')"
     assert "OMP_NUM_THREADS" not in run(code, OMP_NUM_THREADS="many")
 
 
 def test_one_core_of_affinity_is_one_thread() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from evqa import threads; print(threads.policy())"
+    code += "from evqa import threads; print(threads.thread_policy())"
     found = run(code)
-    assert found.startswith("Threads(number=1, ")
+    assert found.startswith("ThreadPolicy(number=1, ")
     assert (os.cpu_count() or 1) == 1 or "affinity allows 1" in found
 
 
@@ -81,8 +81,8 @@ def test_threads_wait_asleep_and_a_model_computes_with_as_many_as_the_policy_say
         " os.environ['KMP_BLOCKTIME'], os.environ['GOMP_SPINCOUNT'])"
     )
     assert run(code, GOMP_SPINCOUNT="7") == "True PASSIVE 0 7"
-    code = "import torch; from evqa import threads\nfor given in (9, 1): torch.set_num_threads(given); threads.apply();"
-    code += " print(torch.get_num_threads())"
+    code = "import torch; from evqa import threads\nfor given in (9, 1): torch.set_num_threads(given); "
+    code += " threads.set_num_threads(); print(torch.get_num_threads())"
     assert run(code, OMP_NUM_THREADS="2") == "2\n1", "what a caller has lowered is not raised"
 
 

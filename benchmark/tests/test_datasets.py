@@ -141,7 +141,7 @@ def test_a_large_file_of_samples_is_read_when_it_is_asked_for_and_scores_the_sam
     assert large.samples[7] == small.samples[7]
     assert large.samples[2:4] == list(small.samples[2:4])
     assert (large.rejected, large.sha256) == (small.rejected, small.sha256)
-    predictions = [Prediction(sample=f"s{n}", status="ok", answer=0) for n in range(15)]
+    predictions = [Prediction(sample_id=f"s{n}", status="ok", answer=0) for n in range(15)]
     one, other = (score_presets(data, predictions, ["strict"])[0] for data in (small, large))
     assert one == other
     assert one.metrics["Acc"].mean == 8 / 20

@@ -66,14 +66,18 @@ def test_a_picture_is_one_sample_with_a_mask_for_each_turn(tmp_path, name):
     assert (done.kept, done.dropped, done.without_video) == (1, (), 0)
     assert done.path.name == f"{name.replace('-', '_')}.jsonl"
     assert turns(sample) == EXPECTED[name]
-    assert (sample.form, sample.source, sample.question) == ("query", name.replace("-", "_"), sample.turns[0].question)
+    assert (sample.task_type, sample.source, sample.question) == (
+        "query",
+        name.replace("-", "_"),
+        sample.turns[0].question,
+    )
     video = media.probe_video(sample.video)
     assert (video.height, video.width, video.num_frames) == (*published.SIZE, 1)
 
 
 def test_reason_seg_takes_out_what_is_to_be_ignored_and_has_reasons(tmp_path):
     samples, _ = prepared("reason-seg", tmp_path)
-    assert [(sample.form, sample.question) for sample in samples] == [
+    assert [(sample.task_type, sample.question) for sample in samples] == [
         ("query", "the thing that would move"),
         ("explanatory", "What would move?"),
     ]

@@ -56,7 +56,7 @@ def case_of(predicted: list | None, gold: list) -> Case:
         spans=tuple(Span(*pair) for pair in gold),
     )
     spans = None if predicted is None else tuple(Span(*pair) for pair in predicted)
-    return Case(sample, Prediction(sample="s", status="ok", answer=0, spans=spans))
+    return Case(sample, Prediction(sample_id="s", status="ok", answer=0, spans=spans))
 
 
 @FEW
@@ -147,7 +147,7 @@ def test_masks_are_scored_by_the_formulas_of_the_original(predicted: dict, gold:
     ours, theirs = ({index: flat.reshape(SIZE) for index, flat in side.items()} for side in (predicted, gold))
     track = Track(masks={index: masks.encode(mask) for index, mask in ours.items()})
     gold_track = Track(masks={index: masks.encode(mask) for index, mask in theirs.items()})
-    prediction = Prediction(sample="s", status="ok", tracks=(track,), mask_frames=tuple(sorted(ours)))
+    prediction = Prediction(sample_id="s", status="ok", tracks=(track,), mask_frames=tuple(sorted(ours)))
     sample = case_of(None, []).sample.model_copy(update={"tracks": (gold_track,)})
     read = gold_masks(sample)
     assert read is not None

@@ -90,7 +90,7 @@ EXPECTED = {
 def test_marks_name_the_tracks_that_they_mean(tmp_path, name):
     (sample,), done = prepared(name, tmp_path)
     form, said, objects, frames = EXPECTED[name]
-    assert (sample.form, words(sample), sample.frames) == (form, said, frames)
+    assert (sample.task_type, words(sample), sample.frames) == (form, said, frames)
     assert shown(sample) == objects
     assert done.without_video == 0
     assert media.probe_video(sample.video).num_frames == (1 if "osprey" in name else FRAMES)
@@ -100,7 +100,7 @@ def test_each_object_of_a_picture_has_its_description(tmp_path):
     samples, _ = prepared("inst-it-image", tmp_path)
     assert [words(sample) for sample in samples] == [[("[0]", "a red square")], [("[0]", "a blue square")]]
     assert [shown(sample) for sample in samples] == [{"0": (1, (0,))}, {"0": (2, (0,))}]
-    assert {sample.form for sample in samples} == {"pointing"}
+    assert {sample.task_type for sample in samples} == {"pointing"}
 
 
 def test_a_pair_about_no_object_is_dropped(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 
 from evqa import masks, media, methods, models
 from evqa.hub import checkpoints
-from evqa.models.base import Message, ModelError, VideoPart
+from evqa.models.base import ModelError
+from evqa.models.messages import Message, VideoPart
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import RLE, Sample, Span
 
@@ -62,7 +63,7 @@ def test_a_reply_becomes_a_prediction_with_answer_spans_and_masks(tmp_path: Path
     assert masks.decode(prediction.tracks[0].masks[3])[15, 6:26].all()
     assert (prediction.mask_size, prediction.num_frames, prediction.mask_frames) == ((48, 64), 12, None)
     assert prediction.turns[0].reply == REPLY
-    assert prediction.turns[0].asks == ("answer", "spans", "masks")
+    assert prediction.turns[0].answer_fields == ("answer", "spans", "masks")
     assert "What moves?" in prediction.turns[0].prompt
     assert "(B) square" in prediction.turns[0].prompt
 
@@ -86,7 +87,7 @@ def test_a_video_that_cannot_be_read_is_a_failed_prediction(tmp_path: Path) -> N
 def test_a_question_without_options_is_not_asked_for_a_letter(tmp_path: Path, video: Path) -> None:
     model = scripted(tmp_path, {"*": REPLY})
     prediction = methods.METHODS["single-turn"](model, sample_of(video, options=()))
-    assert prediction.turns[0].asks == ("spans", "masks")
+    assert prediction.turns[0].answer_fields == ("spans", "masks")
     assert prediction.answer is None
 
 
@@ -152,7 +153,7 @@ def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     row = models.model_spec(str(tmp_path))
     assert row.arguments["checkpoint"] == str(tmp_path)
-    assert (row.adapter, row.dialect) == ("unipixel.inference.chat:UniPixelChat", "trained")
+    assert (row.adapter, row.reply_format) == ("unipixel.inference.chat:UniPixelChat", "evidence")
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     assert models.model_spec(str(tmp_path)).adapter == "evqa.models.hf_chat:HFChat"
     (tmp_path / "config.json").unlink()
@@ -163,7 +164,7 @@ def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> No
 def test_the_letters_of_the_options_are_kept_with_the_turn(tmp_path: Path, video: Path) -> None:
     reply = {"text": REPLY, "letters": {"A": -2.5, "B": -0.1, "C": -4.0}}
     prediction = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video))
-    assert prediction.turns[0].letters == {"A": -2.5, "B": -0.1}
+    assert prediction.turns[0].option_logprobs == {"A": -2.5, "B": -0.1}
     open_question = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video, options=()))
     assert open_question.turns[0].option_logprobs is None
 

@@ -138,8 +138,8 @@ def test_boxes_of_our_own_records_are_scored_frame_by_frame(tmp_path, capsys):
     ]
     write_records(tmp_path / "samples.jsonl", samples)
     predictions = [
-        Prediction(sample="right", status="ok", boxes=gold),
-        Prediction(sample="so-so", status="ok", boxes=said),
+        Prediction(sample_id="right", status="ok", boxes=gold),
+        Prediction(sample_id="so-so", status="ok", boxes=said),
     ]
     write_records(tmp_path / "mine.jsonl", predictions)
     for preset in ("strict", "hc-stvg", "v-star"):
@@ -312,7 +312,7 @@ def case(answer: int = 0, time: tuple[float, float] = (2, 4), shift: int = 0) ->
         tracks=(gold,),
     )
     ours = track({index: square(4 + shift, 4 + index) for index in range(6)})
-    prediction = Prediction(sample="s", status="ok", answer=answer, spans=spans(time), tracks=(ours,))
+    prediction = Prediction(sample_id="s", status="ok", answer=answer, spans=spans(time), tracks=(ours,))
     read = gold_masks(sample)
     assert read is not None
     return Case(sample, prediction, compare_frames(read, prediction, 6))
@@ -415,7 +415,7 @@ def samples(count: int) -> Dataset:
 
 def predictions(dataset: Dataset, right: int, seconds: float) -> list[Prediction]:
     return [
-        Prediction(sample=sample.id, status="ok", answer=int(place >= right), spans=spans((0, seconds)))
+        Prediction(sample_id=sample.id, status="ok", answer=int(place >= right), spans=spans((0, seconds)))
         for place, sample in enumerate(dataset.samples)
     ]
 

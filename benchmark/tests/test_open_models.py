@@ -19,8 +19,9 @@ from evqa import datasets, media, methods, models
 from evqa.files import jsonl
 from evqa.hub import checkpoints as hub_checkpoints
 from evqa.methods import single_turn
-from evqa.models.base import ImagePart, Message, ModelError, VideoPart
+from evqa.models.base import ModelError
 from evqa.models.batching import Batcher
+from evqa.models.messages import ImagePart, Message, VideoPart
 from evqa.runs import runner, thread_executor
 from evqa.schema import Prediction, Sample, Span
 
@@ -405,7 +406,7 @@ def test_a_run_with_batches_predicts_every_sample_once(
     summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
-    assert sorted(record.sample for record in records) == [f"s{number}" for number in range(9)]
+    assert sorted(record.sample_id for record in records) == [f"s{number}" for number in range(9)]
     identity = runner.read_run_info(tmp_path / "run").identity
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
 

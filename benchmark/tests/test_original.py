@@ -473,7 +473,7 @@ def test_a_multiple_choice_file_is_told_from_its_keys_and_name(tmp_path, stem, e
 
 def test_choices_survive_the_way_out_and_in(tmp_path):
     dataset = choice_dataset(tmp_path)
-    prediction = Prediction(sample="e0", status="ok", answer=1, time_choice=0, mask_choice=None)
+    prediction = Prediction(sample_id="e0", status="ok", answer=1, time_choice=0, mask_choice=None)
     write_records(tmp_path / "mine.jsonl", [prediction])
     done = export(
         prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine_all"
@@ -529,7 +529,7 @@ def track(indices, shift=0, size=SIZE):
 
 EXPORTED = [
     Prediction(
-        sample="e0",
+        sample_id="e0",
         status="ok",
         answer=0,
         spans=(Span(0.0, 1.0), Span(0.0, 1.0), Span(0.5, 0.7)),
@@ -537,7 +537,7 @@ EXPORTED = [
         mask_size=SIZE,
     ),
     Prediction(
-        sample="e1",
+        sample_id="e1",
         status="ok",
         answer=6,
         spans=(Span(0.1, 0.5),),
@@ -545,8 +545,8 @@ EXPORTED = [
         mask_frames=(1, 3, 5),
         expressions=("it",),
     ),
-    Prediction(sample="e2", status="ok", answer=6, spans=(), tracks=(Track(masks={}),), mask_size=SIZE),
-    Prediction(sample="e3", status="failed", error="out of memory"),
+    Prediction(sample_id="e2", status="ok", answer=6, spans=(), tracks=(Track(masks={}),), mask_size=SIZE),
+    Prediction(sample_id="e3", status="failed", error="out of memory"),
 ]
 
 
@@ -592,10 +592,10 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
     folder = written_dataset(dataset)
     chosen = [(0, 2, 3), (0, 2, None), (2, 1, None), (None, None, 1), (4, 2, 3)]
     said = [
-        Prediction(sample=f"e{number}", status="ok", answer=answer, time_choice=when, mask_choice=where)
+        Prediction(sample_id=f"e{number}", status="ok", answer=answer, time_choice=when, mask_choice=where)
         for number, (answer, when, where) in enumerate(chosen)
     ]
-    write_records(tmp_path / "mine.jsonl", [*said, Prediction(sample="e5", status="failed", error="no memory")])
+    write_records(tmp_path / "mine.jsonl", [*said, Prediction(sample_id="e5", status="failed", error="no memory")])
     assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
     (file,) = (tmp_path / "out").glob("*.json")
     shares, overall = original_choices(json.loads(file.read_text()))
@@ -613,7 +613,7 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
 def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys):
     folder = written_dataset(choice_dataset(tmp_path))
     for name, when in (("one", 2), ("two", 1)):
-        write_records(tmp_path / f"{name}.jsonl", [Prediction(sample="e0", status="ok", answer=1, time_choice=when)])
+        write_records(tmp_path / f"{name}.jsonl", [Prediction(sample_id="e0", status="ok", answer=1, time_choice=when)])
     runs = [str(tmp_path / f"{name}.jsonl") for name in ("one", "two")]
     assert main(["compare", *runs, "--data", str(folder)]) == 0
     text = capsys.readouterr().out
@@ -628,7 +628,7 @@ def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys
 
 def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_path, dataset):
     broken = Track(masks={1: RLE(size=SIZE, counts="x?")})
-    damaged = Prediction(sample="e1", status="ok", answer=1, tracks=(broken,))
+    damaged = Prediction(sample_id="e1", status="ok", answer=1, tracks=(broken,))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
     done = export(
         prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine"
@@ -644,7 +644,7 @@ def test_masks_that_fail_before_the_first_file_are_named_and_the_rest_is_exporte
     empty.mkdir(exist_ok=True)
     samples = [sample.model_copy(update={"masks": empty}) for sample in dataset.samples]
     sizes = [Track(masks={0: masks.encode(np.ones(size, bool))}) for size in (SIZE, (3, 3))]
-    damaged = Prediction(sample="e1", status="ok", answer=1, tracks=tuple(sizes))
+    damaged = Prediction(sample_id="e1", status="ok", answer=1, tracks=tuple(sizes))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
     data = dataclasses.replace(dataset, samples=samples)
     done = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
@@ -659,7 +659,7 @@ def test_a_choice_that_is_no_option_is_exported_as_none(tmp_path, capsys):
         time_options=((Span(0, 1),), (Span(1, 2),)), time_answer=0,
     )  # fmt: skip
     write_records(folder / "samples.jsonl", [asked])
-    write_records(tmp_path / "mine.jsonl", [Prediction(sample="e0", status="ok", answer=40, time_choice=-1)])
+    write_records(tmp_path / "mine.jsonl", [Prediction(sample_id="e0", status="ok", answer=40, time_choice=-1)])
     assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
     entry = json.loads((tmp_path / "out" / "mine.json").read_text())["e0"]
     assert (entry["answer"], entry["evidence_t"]) == (None, None)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from evqa import media, models
 from evqa.__main__ import main
-from evqa.models.base import Message, PointOrBox, VideoPart
 from evqa.models.frame_policy import FramePolicy
+from evqa.models.messages import Message, PointOrBox, VideoPart
 from evqa.models.openai_content import OpenAIContent
 from evqa.models.visual_prompts import VisualPrompts, places_of, region
 

@@ -53,7 +53,7 @@ def prediction(number: int, *, shift: int = 2, counts: str | None = None) -> Pre
         frames[3] = frames[3].model_copy(update={"counts": counts})
     track = Track(masks=frames)
     return Prediction(
-        sample=f"s{number}", status="ok", answer=0, spans=(Span(0.0, 3.0),), tracks=(track,), num_frames=6
+        sample_id=f"s{number}", status="ok", answer=0, spans=(Span(0.0, 3.0),), tracks=(track,), num_frames=6
     )
 
 
@@ -62,8 +62,8 @@ def predictions() -> Iterator[Prediction]:
     yield prediction(7, shift=30)
     for number in reversed(range(3, 18)):
         yield prediction(number, shift=number % 5, counts="broken" if number == 9 else None)
-    yield Prediction(sample="s18", status="failed", error="out of memory")
-    yield Prediction(sample="who", status="ok")
+    yield Prediction(sample_id="s18", status="failed", error="out of memory")
+    yield Prediction(sample_id="who", status="ok")
 
 
 def test_scores_do_not_depend_on_the_number_of_processes(dataset: Dataset):
@@ -74,7 +74,7 @@ def test_scores_do_not_depend_on_the_number_of_processes(dataset: Dataset):
     assert (counts.ok, counts.failed, counts.missing) == (15, 1, 4)
     assert (counts.duplicates, counts.unknown, counts.bad_masks) == (1, 1, 1)
     assert list(alone[0].samples) == [sample.id for sample in dataset.samples]
-    in_order = sorted(list(predictions())[1:], key=lambda each: each.sample)
+    in_order = sorted(list(predictions())[1:], key=lambda each: each.sample_id)
     assert score_presets(dataset, in_order, PRESETS)[0].samples == alone[0].samples
 
 

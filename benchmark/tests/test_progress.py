@@ -41,9 +41,9 @@ def sample(tmp_path: Path) -> Sample:
 
 def predicted(frames: range, left: int = 4, asks: tuple[AnswerField, ...] = ASKS) -> Prediction:
     drawn = Track(masks={frame: masks.encode(square(left)) for frame in frames})
-    turn = Turn(asks=asks, prompt="?", reply="!")
+    turn = Turn(answer_fields=asks, prompt="?", reply="!")
     return Prediction(
-        sample="one", status="ok", turns=(turn,), answer=1, spans=(Span(0, 1),), tracks=(drawn,), num_frames=20
+        sample_id="one", status="ok", turns=(turn,), answer=1, spans=(Span(0, 1),), tracks=(drawn,), num_frames=20
     )
 
 
@@ -88,7 +88,7 @@ def test_the_bar_counts_failures_as_zero_and_earlier_records_too(
     with Progress(samples, show=True) as bar:
         bar.add_earlier(predicted(range(10)))
         bar.start(1, {"two": 3.0, "three": 1.0})
-        bar.add(Prediction(sample="two", status="failed", error="no"))
+        bar.add(Prediction(sample_id="two", status="failed", error="no"))
         assert bar.means() == {"Acc": 0.5, "IoU": 0.25, "J&F": 0.5}
         text = bar.text()
         assert text.startswith("left 00:0")

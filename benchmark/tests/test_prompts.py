@@ -17,14 +17,14 @@ OPEN = Sample(id="s2", video_id="v1", video=Path("v1.mp4"), question="What rolls
 
 
 def test_the_trained_prompt_is_question_options_and_one_fixed_sentence():
-    assert prompts.evidence_prompt(SAMPLE, "trained", duration=12.0, times=[0.0, 1.0]) == (
+    assert prompts.evidence_prompt(SAMPLE, "evidence", duration=12.0, times=[0.0, 1.0]) == (
         "Which ball rolls?\nOptions:\n(A) red\n(B) blue\n"
         "Answer with temporal evidence [[start1, end1], ...] and spatial evidence masks."
     )
 
 
 def test_an_open_question_has_no_options_in_either_dialect():
-    assert prompts.evidence_prompt(OPEN, "trained") == f"What rolls?\n{prompts.TRAINED_INSTRUCTION}"
+    assert prompts.evidence_prompt(OPEN, "evidence") == f"What rolls?\n{prompts.TRAINED_INSTRUCTION}"
     assert "Options:" not in prompts.evidence_prompt(OPEN, "json")
     assert '"answer": a short phrase' in prompts.evidence_prompt(OPEN, "json")
 

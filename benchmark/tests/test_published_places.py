@@ -15,8 +15,7 @@ from published_layouts import FRAMES, write_frames, write_json, write_table
 
 from evqa import datasets, masks, media
 from evqa.__main__ import main
-from evqa.datasets.formats import prepare
-from evqa.datasets.formats import prepare as formats_prepare
+from evqa.datasets.formats import prepare, prepare_command
 from evqa.datasets.registry import DATASETS
 from evqa.files import links
 
@@ -52,7 +51,7 @@ def write_published(root):
 def prepare_script(name, *arguments):
     """`python data/NAME/prepare.py`, as a call."""
     folder = ROOT / "data" / name.replace("-", "_")
-    return formats_prepare.run("About.", [name], folder, list(arguments))
+    return prepare_command.run("About.", [name], folder, list(arguments))
 
 
 @pytest.mark.parametrize("name", published.WRITERS)

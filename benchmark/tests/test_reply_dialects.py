@@ -333,7 +333,7 @@ def sample():
 
 
 def turn(asks, reply):
-    return Turn(asks=asks, prompt="?", reply=reply)
+    return Turn(answer_fields=asks, prompt="?", reply=reply)
 
 
 def test_of_several_turns_the_last_that_was_asked_for_a_thing_says_it():
@@ -357,17 +357,17 @@ def make_run(folder):
     run.mkdir()
     write_records(data / "samples.jsonl", [sample(), sample().model_copy(update={"id": "s1"})])
     stored = [
-        Prediction(sample="s0", status="failed", error="no reply"),
+        Prediction(sample_id="s0", status="failed", error="no reply"),
         Prediction(
-            sample="s0",
+            sample_id="s0",
             status="ok",
             turns=(turn(("answer", "spans"), "The correct option is D. It happens 0:05 - 0:10."),),
             answer=2,
             expressions=("kept",),
             seconds=1.5,
         ),
-        Prediction(sample="s1", status="ok", turns=(turn(("time_choice",), "(B)"),), time_choice=1),
-        Prediction(sample="gone", status="ok", turns=(turn(("answer",), "B"),), answer=4),
+        Prediction(sample_id="s1", status="ok", turns=(turn(("time_choice",), "(B)"),), time_choice=1),
+        Prediction(sample_id="gone", status="ok", turns=(turn(("answer",), "B"),), answer=4),
     ]
     write_records(run / "predictions.jsonl", stored)
     write_json(run / "run.json", Run(identity={"data": str(data), "data_sha256": digest(data)}).model_dump(mode="json"))

@@ -25,11 +25,11 @@ SAMPLES = tuple(
 )
 DATASET = Dataset("four", Path("/nowhere"), SAMPLES, (), "0" * 64)
 PREDICTIONS = [
-    Prediction(sample="s0", status="ok", answer=0, spans=(Span(0, 10),)),
-    Prediction(sample="s1", status="ok", answer=1, spans=(Span(0, 5),)),
-    Prediction(sample="s2", status="failed", error="no reply"),
-    Prediction(sample="s2", status="ok", answer=None, spans=None),
-    Prediction(sample="who", status="ok"),
+    Prediction(sample_id="s0", status="ok", answer=0, spans=(Span(0, 10),)),
+    Prediction(sample_id="s1", status="ok", answer=1, spans=(Span(0, 5),)),
+    Prediction(sample_id="s2", status="failed", error="no reply"),
+    Prediction(sample_id="s2", status="ok", answer=None, spans=None),
+    Prediction(sample_id="who", status="ok"),
 ]
 
 

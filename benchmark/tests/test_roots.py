@@ -97,7 +97,7 @@ def test_without_a_clone_new_files_go_to_the_users_folder_and_no_script_is_advis
     site.mkdir()
     (site / "evqa").symlink_to(ROOT / "benchmark" / "evqa")
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n"
-    program += "from evqa.files import roots; roots.__file__ = sys.path[0] + '/evqa/roots.py'\n"
+    program += "from evqa.files import roots; roots.__file__ = sys.path[0] + '/evqa/files/roots.py'\n"
     program += "roots.clone = lambda: None\n"
     program += "print(roots.writable(roots.MODELS)); print(roots.download_command('a b'))"
     done = python(tmp_path, program, XDG_DATA_HOME=str(tmp_path / "share"))

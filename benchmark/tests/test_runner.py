@@ -60,7 +60,7 @@ def records(folder: Path) -> list[Prediction]:
 
 
 def without_times(predictions: list[Prediction]) -> dict[str, dict[str, object]]:
-    return {one.sample: one.model_dump(exclude={"seconds"}) for one in predictions}
+    return {one.sample_id: one.model_dump(exclude={"seconds"}) for one in predictions}
 
 
 def command(data: Path, replies: Path, out: Path) -> list[str]:
@@ -77,7 +77,7 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
     summary = run(model, data, tmp_path / "run")
     assert (summary.done, summary.skipped, summary.failed) == (4, 0, {})
     about, predictions = runner.read_run_info(tmp_path / "run"), runner.last_predictions(tmp_path / "run" / PREDICTIONS)
-    assert [one.sample for one in predictions] == ["s000", "s001", "s002", "s003"]
+    assert [one.sample_id for one in predictions] == ["s000", "s001", "s002", "s003"]
     assert [one.answer for one in predictions] == [0, 1, 0, 1]
     assert about.identity["data_sha256"] == data.sha256
     assert about.identity["method"] == "single-turn"
@@ -90,19 +90,19 @@ def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(bench: 
     script = json.loads(bench.replies(tmp_path / "replies.json", 2).read_text())
     model = models.build(str(tmp_path / "replies.json"))
     run(model, data, tmp_path / "run", limit=1)
-    once = runner.read_run_info(tmp_path / "run").spent
+    once = runner.read_run_info(tmp_path / "run").usage
     words = len(script["Question number 000?"]["text"].split())
-    assert (once.replies, once.output_tokens, once.unpriced, once.cost) == (1, words, 1, 0.0)
+    assert (once.num_replies, once.output_tokens, once.num_unpriced, once.cost) == (1, words, 1, 0.0)
     jsonl.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
     summary = run(model, data, tmp_path / "run")
-    assert summary.spent == runner.read_run_info(tmp_path / "run").spent
-    assert (summary.spent.replies, summary.spent.input_tokens, summary.spent.cost) == (3, 100, 0.5)
+    assert summary.usage == runner.read_run_info(tmp_path / "run").usage
+    assert (summary.usage.num_replies, summary.usage.input_tokens, summary.usage.cost) == (3, 100, 0.5)
 
 
 def failed_after_a_reply(sample: str) -> Prediction:
     usage = Usage(input_tokens=100, output_tokens=10, seconds=1.0, cost=0.5)
-    turn = Turn(asks=("answer",), prompt="?", reply="B", usage=usage)
-    return Prediction(sample=sample, status="failed", error="ModelError: cut", turns=(turn,))
+    turn = Turn(answer_fields=("answer",), prompt="?", reply="B", usage=usage)
+    return Prediction(sample_id=sample, status="failed", error="ModelError: cut", turns=(turn,))
 
 
 def test_the_same_run_again_skips_what_is_done(data: Dataset, model: models.Model, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_only_the_named_samples_run_and_an_unknown_name_is_an_error(
     data: Dataset, model: models.Model, tmp_path: Path
 ) -> None:
     run(model, data, tmp_path / "run", only=("s002",))
-    assert [one.sample for one in records(tmp_path / "run")] == ["s002"]
+    assert [one.sample_id for one in records(tmp_path / "run")] == ["s002"]
     with pytest.raises(ValueError, match="has no sample s999"):
         run(model, data, tmp_path / "run", only=("s999",))
 
@@ -172,7 +172,7 @@ def test_restart_begins_anew(data: Dataset, model: models.Model, tmp_path: Path)
     run(model, data, tmp_path / "run")
     summary = run(model, data, tmp_path / "run", seed=7, restart=True, limit=1)
     assert (summary.done, summary.skipped) == (1, 0)
-    assert [one.sample for one in records(tmp_path / "run")] == ["s000"]
+    assert [one.sample_id for one in records(tmp_path / "run")] == ["s000"]
     assert runner.read_run_info(tmp_path / "run").identity["seed"] == 7
 
 
@@ -263,7 +263,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(bench: Any, tmp_path: Path)
     again = subprocess.run(command(data, replies, out), env=environment(), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert records(out)[: len(kept)] == kept
-    assert [one.sample for one in records(out)] == [f"s{number:03d}" for number in range(12)]
+    assert [one.sample_id for one in records(out)] == [f"s{number:03d}" for number in range(12)]
 
 
 def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(bench: Any, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def dataset(tmp_path: Path) -> Dataset:
                 objects=tmp_path / "objects" / video,
                 question_type=kind,
                 source="squares",
-                tags={"level": "1", "on_screen": "2", "serial": str(number)},
+                metadata={"level": "1", "on_screen": "2", "serial": str(number)},
             )
         )
     return Dataset("squares", tmp_path, tuple(samples), (), "0" * 64)
@@ -106,7 +106,7 @@ def test_gold_as_prediction_scores_one(dataset: Dataset):
 
 
 def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
-    mute = [Prediction(sample=sample.id, status="ok") for sample in dataset.samples]
+    mute = [Prediction(sample_id=sample.id, status="ok") for sample in dataset.samples]
     for scores in score_presets(dataset, mute, ["strict", "st-evidence"]):
         assert all(mean.mean == 0.0 for mean in scores.metrics.values())
         assert all((mean.n_total, mean.n_scored, mean.n_unparsed) == (4, 0, 4) for mean in scores.metrics.values())

@@ -63,7 +63,7 @@ def segment(run: Path, script: object, *options: str) -> int:
 
 
 def found(folder: Path) -> dict[str, Prediction]:
-    return {one.sample: one for one in runner.last_predictions(folder / PREDICTIONS)}
+    return {one.sample_id: one for one in runner.last_predictions(folder / PREDICTIONS)}
 
 
 def columns(prediction: Prediction) -> dict[str | None, list[int]]:
@@ -107,9 +107,9 @@ def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> None:
     segment(first, SEGMENTER, "--mode", "separate")
-    assert runner.read_run_info(first).spent.replies == 3, "the fourth one failed"
-    spent = runner.read_run_info(first.with_name("run-separate")).spent
-    assert (spent.replies, spent.output_tokens) == (2, 2), "one drawing an expression"
+    assert runner.read_run_info(first).usage.num_replies == 3, "the fourth one failed"
+    spent = runner.read_run_info(first.with_name("run-separate")).usage
+    assert (spent.num_replies, spent.output_tokens) == (2, 2), "one drawing an expression"
 
 
 def test_objects_of_a_joint_prompt_that_do_not_match_in_number_carry_all_its_expressions(first: Path) -> None:

@@ -226,7 +226,7 @@ def choices_run(place: Path, folder: Path, asks: tuple[str, ...], method: str | 
     turns = tuple({"asks": (ask,), "prompt": "?", "reply": "B"} for ask in asks)
     chosen = {ask: QUESTIONS[ask][1] for ask in asks}
     right = Prediction.model_validate({"sample": "s0", "status": "ok", "turns": turns, **chosen})
-    records = [right, Prediction(sample="s1", status="failed", error="no reply")]
+    records = [right, Prediction(sample_id="s1", status="failed", error="no reply")]
     if method is None:
         jsonl.write_records(place / "run.jsonl", records)
         return place / "run.jsonl"

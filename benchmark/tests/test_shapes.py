@@ -123,7 +123,7 @@ def test_a_written_split_reads_back_with_its_masks_and_times(written, split):
     assert not dataset.rejected
     for sample in dataset.samples:
         video = media.probe_video(sample.video)
-        seed, level = int(sample.video_id.removeprefix("shapes_")), int(sample.tags["level"])
+        seed, level = int(sample.video_id.removeprefix("shapes_")), int(sample.metadata["level"])
         made = scene(seed, level)
         assert (video.num_frames, video.width, video.height) == (made.num_frames, SIZE, SIZE)
         assert video.duration == pytest.approx(made.duration, abs=1e-6)
@@ -142,7 +142,7 @@ def test_the_training_split_has_frames_and_run_lengths(written):
     assert len(dataset.samples) == 12
     for sample in dataset.samples:
         video = media.probe_video(sample.video)
-        made = scene(int(sample.video_id.removeprefix("shapes_")), int(sample.tags["level"]))
+        made = scene(int(sample.video_id.removeprefix("shapes_")), int(sample.metadata["level"]))
         assert video.num_frames == made.num_frames
         assert len(sample.tracks) == 1
 

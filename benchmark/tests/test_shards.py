@@ -75,10 +75,10 @@ def test_shards_are_merged_into_what_an_unbroken_run_gives(
     assert bench.latest(folder) == bench.latest(tmp_path / "unbroken")
     order = [one.sample for one in bench.records(folder)]
     assert order == [sample.id for sample in data.samples], "in the order of the data set"
-    spent = runner.read_run_info(folder).spent
-    assert spent == runner.read_run_info(tmp_path / "unbroken").spent
+    spent = runner.read_run_info(folder).usage
+    assert spent == runner.read_run_info(tmp_path / "unbroken").usage
     assert main(["merge", str(folder)]) == 0
-    assert runner.read_run_info(folder).spent == spent, "what was merged before is not counted again"
+    assert runner.read_run_info(folder).usage == spent, "what was merged before is not counted again"
     assert runner.read_run_info(folder).identity == runner.read_run_info(tmp_path / "unbroken").identity
     assert bench.run(model, data, folder).skipped == 7
 
@@ -123,16 +123,16 @@ def test_what_failed_replies_took_is_counted_by_whatever_follows_a_merge(
 ) -> None:
     folder = tmp_path / "run"
     usage = Usage(input_tokens=100, output_tokens=10, seconds=1.0, cost=0.5)
-    turn = Turn(asks=("answer",), prompt="?", reply="", usage=usage)
-    cut = Prediction(sample="s000", status="failed", error="ModelError: cut", turns=(turn,))
+    turn = Turn(answer_fields=("answer",), prompt="?", reply="", usage=usage)
+    cut = Prediction(sample_id="s000", status="failed", error="ModelError: cut", turns=(turn,))
     shard = bench.run(model, data, folder, shard=Shard(0, 2)).folder
     jsonl.write_records(shard / PREDICTIONS, [cut, *bench.records(shard)])
     main(["merge", str(folder)])
     assert bench.run(model, data, folder).spent.cost == 0.5
     main(["merge", str(folder)])
     main(["merge", str(folder)])
-    assert runner.read_run_info(folder).spent.cost == 0.5
-    assert runner.read_run_info(folder).spent.replies == 8
+    assert runner.read_run_info(folder).usage.cost == 0.5
+    assert runner.read_run_info(folder).usage.num_replies == 8
 
 
 def test_shards_of_different_runs_are_not_merged(

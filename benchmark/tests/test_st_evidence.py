@@ -110,7 +110,7 @@ def test_extra_columns_and_label_maps_are_read_where_present(tmp_path):
     (tmp_path / "masks" / "YNIWQ_868759").mkdir(parents=True)
     sample = only(read_gen(tmp_path))
     assert (sample.question_type, sample.source, sample.expressions) == ("when", "shapes", ("the red cup",))
-    assert sample.tags == {"level": "2", "named": "named", "on_screen": "3"}
+    assert sample.metadata == {"level": "2", "named": "named", "on_screen": "3"}
     assert sample.objects == Path("objects/YNIWQ")
 
 
@@ -125,8 +125,8 @@ def test_a_sample_without_a_mask_folder_is_kept_and_marked(tmp_path):
     gen_folder(tmp_path, GEN, GEN | {"entry_id": "b"})
     (tmp_path / "masks" / "b").mkdir(parents=True)
     first, second = read_gen(tmp_path)[0]
-    assert (first.masks, first.tags) == (None, {"masks": "missing"})
-    assert (second.masks, second.tags) == (Path("masks/b"), {})
+    assert (first.masks, first.metadata) == (None, {"masks": "missing"})
+    assert (second.masks, second.metadata) == (Path("masks/b"), {})
 
 
 def test_numbers_as_candidates_are_their_text(tmp_path):
@@ -228,13 +228,13 @@ def test_instruct_run_lengths_of_another_size_are_scaled_to_the_video(tmp_path):
 
 def test_instruct_run_lengths_of_no_object_are_no_masks(tmp_path):
     sample = only(read_instruct(instruct_folder(tmp_path, [])))
-    assert (sample.tracks, sample.tags) == (None, {"masks": "missing"})
+    assert (sample.tracks, sample.metadata) == (None, {"masks": "missing"})
 
 
 def test_instruct_without_masks_is_kept_and_marked(tmp_path):
     for name, content in {"no-file": None, "prompts-only": evidence({"ref_expression": "a cup"})}.items():
         sample = only(read_instruct(instruct_folder(tmp_path / name, content)))
-        assert (sample.tracks, sample.tags) == (None, {"masks": "missing"})
+        assert (sample.tracks, sample.metadata) == (None, {"masks": "missing"})
 
 
 def test_instruct_without_frames_falls_back_to_the_video_file(tmp_path):

@@ -98,7 +98,7 @@ def test_options_in_the_cells_of_the_table_are_read_as_json_and_as_python(tmp_pa
 def test_a_row_without_further_questions_is_kept_and_tagged(tmp_path):
     sample = only(read_mcq(mcq_folder(tmp_path, CODE, {}, {})))
     assert (sample.time_options, sample.mask_options, sample.answer) == ((), (), 1)
-    assert sample.tags == {"time": "missing", "space": "missing"}
+    assert sample.metadata == {"time": "missing", "space": "missing"}
     assert sample.video == Path("NextQA-Video/4010069381.mp4")
 
 
@@ -123,7 +123,7 @@ BAD_TIMES = [
 @pytest.mark.parametrize(("change", "field"), BAD_TIMES)
 def test_a_time_question_that_cannot_be_used_is_named_and_costs_nothing_else(tmp_path, change, field):
     samples, bad = read_mcq(mcq_folder(tmp_path, CODE, {"e1": TIME | change}, {"e1": NEW}))
-    assert [sample.tags for sample in samples] == [{"time": "missing"}]
+    assert [sample.metadata for sample in samples] == [{"time": "missing"}]
     assert (samples[0].answer, samples[0].mask_answer) == (1, 2)
     assert [line.line for line in bad] == [2]
     assert bad[0].reason.startswith("left out, time question: temp_options.json: key e1: ")
@@ -147,7 +147,7 @@ BAD_SPACES = [
 @pytest.mark.parametrize(("content", "reason"), BAD_SPACES)
 def test_a_space_question_that_cannot_be_used_is_named_and_costs_nothing_else(tmp_path, content, reason):
     samples, bad = read_mcq(mcq_folder(tmp_path, CODE, {"e1": TIME}, {"e1": content}))
-    assert [sample.tags for sample in samples] == [{"space": "missing"}]
+    assert [sample.metadata for sample in samples] == [{"space": "missing"}]
     assert (samples[0].answer, samples[0].time_answer) == (1, 1)
     if content is None:
         assert bad == []

@@ -63,7 +63,11 @@ def test_gen_mask_polygons_have_their_holes_spans_and_options(tmp_path):
     samples, done = prepared("st-evidence-instruct", tmp_path)
     sample = samples["clevrer_1"]
     assert (done.kept, done.dropped) == (1, ())
-    assert (sample.form, sample.options[sample.answer], sample.spans) == ("evidence", "the red square", (Span(0, 0.5),))
+    assert (sample.task_type, sample.options[sample.answer], sample.spans) == (
+        "evidence",
+        "the red square",
+        (Span(0, 0.5),),
+    )
     hole = np.zeros(published.SIZE, dtype=bool)
     hole[6:10, 11:15] = True
     found = drawn(sample)
@@ -91,7 +95,7 @@ def test_gen_qa_points_at_the_tracks_of_its_evidence(tmp_path):
     assert done.path.name == "st_evidence_qa.jsonl"
     one, both = samples["375_0"], samples["375_1"]
     assert (one.options[one.answer], one.spans, one.fps) == ("the blue one", (Span(0.0, 0.1),), 30.0)
-    assert one.tags == {"qa_source": "gemini"}
+    assert one.metadata == {"qa_source": "gemini"}
     assert_draws(one, (2,))
     assert_draws(both, (1, 2))
     lines = [json.loads(line) for line in done.path.read_text().splitlines()]
@@ -234,7 +238,7 @@ def test_ref_sav_masks_are_on_every_fourth_frame_of_the_video(tmp_path):
 def test_groundmore_has_answer_time_and_the_frames_with_masks(tmp_path):
     samples, _ = prepared("groundmore", tmp_path)
     one, both = samples.values()
-    assert (one.form, one.question, one.response) == ("question", "What moves to the right?", "The red square")
+    assert (one.task_type, one.question, one.response) == ("question", "What moves to the right?", "The red square")
     assert (one.spans, one.question_type, one.fps) == ((Span(1.0, 4.0),), "Causal", 6.0)
     assert one.frames == (1, 2, 3)
     assert_draws(one, (1,), [1, 2, 3])

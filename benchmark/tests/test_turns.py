@@ -63,7 +63,7 @@ def test_three_turns_ask_for_letter_spans_and_expressions_one_after_the_other(tm
     found = methods.METHODS["multi-turn"](model, sample)
     assert (found.status, found.answer, found.spans) == ("ok", 1, (Span(0.5, 1.5),))
     assert found.expressions == ("the red square", "the wall")
-    assert [turn.asks for turn in found.turns] == [("answer",), ("spans",), ("expressions",)]
+    assert [turn.answer_fields for turn in found.turns] == [("answer",), ("spans",), ("expressions",)]
     assert [turn.reply for turn in found.turns] == ["B", "[[0.5, 1.5]]", '["the red square", "the wall"]']
     assert "What moves?\nOptions:\n(A) circle\n(B) square" in found.turns[0].prompt
 
@@ -88,7 +88,7 @@ def test_grounded_turns_ask_for_masks_behind_the_answer_alone(tmp_path: Path, sa
     assert found.tracks is not None
     assert len(found.tracks) == 1, "the third prompt was the second of its thread"
     assert (found.mask_size, found.num_frames) == ((48, 64), 12)
-    assert [turn.asks for turn in found.turns] == [("answer",), ("spans",), ("masks",)]
+    assert [turn.answer_fields for turn in found.turns] == [("answer",), ("spans",), ("masks",)]
 
 
 @pytest.mark.parametrize("name", ["json", "multi-turn", "grounded-turns", "choose", "choose-chat"])
@@ -142,7 +142,7 @@ def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None
     model = scripted(tmp_path, script)
     found = methods.METHODS["choose"](model, choice)
     assert (found.answer, found.time_choice, found.mask_choice) == (1, 1, 3)
-    assert [turn.asks for turn in found.turns] == [("answer",), ("time_choice",), ("mask_choice",)]
+    assert [turn.answer_fields for turn in found.turns] == [("answer",), ("time_choice",), ("mask_choice",)]
     assert "(B) [1.0s, 1.5s], [1.6s, 2.0s]" in found.turns[1].prompt
     assert "A, B, C, D in this order" in found.turns[2].prompt
 
@@ -202,13 +202,13 @@ def test_one_choice_alone_can_be_asked(tmp_path: Path, choice: Sample, name: str
     found = methods.METHODS[name](scripted(tmp_path, {"*": "B"}), choice)
     chosen = {key: getattr(found, key) for key in ("answer", "time_choice", "mask_choice")}
     assert chosen == {"answer": None, "time_choice": None, "mask_choice": None} | {asks: 1}
-    assert [turn.asks for turn in found.turns] == [(asks,)]
+    assert [turn.answer_fields for turn in found.turns] == [(asks,)]
 
 
 def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> None:
     without = choice.model_copy(update={"mask_options": (), "mask_answer": None})
     found = methods.METHODS["choose"](scripted(tmp_path, {"*": "B"}), without)
-    assert [turn.asks for turn in found.turns] == [("answer",), ("time_choice",)]
+    assert [turn.answer_fields for turn in found.turns] == [("answer",), ("time_choice",)]
 
 
 @pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES])

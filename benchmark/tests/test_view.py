@@ -75,15 +75,15 @@ def make_dataset(folder: Path) -> Dataset:
     samples = (
         Sample(
             id="even", video_id="v1", video=folder / "even.mp4", question="Which shape moves to the right?",
-            spans=(Span(1.0, 3.0),), question_type="shape", source="squares", tags={"level": "1"}, **shared,
+            spans=(Span(1.0, 3.0),), question_type="shape", source="squares", metadata={"level": "1"}, **shared,
         ),
         Sample(
             id="uneven 100% [b]", video_id="v2", video=folder / "uneven.mp4", question=HOSTILE,
-            spans=(Span(1.2, 3.4),), question_type="time", source="squares", tags={"level": "2"}, **shared,
+            spans=(Span(1.2, 3.4),), question_type="time", source="squares", metadata={"level": "2"}, **shared,
         ),
         Sample(
             id="folder", video_id="v3", video=folder / "frames", question="What is in the middle?",
-            spans=(Span(0.5, 1.0), Span(2.0, 3.0)), question_type="shape", tags={"level": "2"}, **shared,
+            spans=(Span(0.5, 1.0), Span(2.0, 3.0)), question_type="shape", metadata={"level": "2"}, **shared,
         ),
     )  # fmt: skip
     return Dataset(name="squares", folder=folder, samples=samples, rejected=(), sha256="0" * 64)
@@ -97,9 +97,9 @@ def tuned_predictions(dataset: Dataset) -> list[Prediction]:
     """Right answers, gold masks moved down by 8 pixels."""
     return [
         Prediction(
-            sample=sample.id, status="ok", answer=0, spans=(Span(1.0, 2.5),), num_frames=NUM_FRAMES,
+            sample_id=sample.id, status="ok", answer=0, spans=(Span(1.0, 2.5),), num_frames=NUM_FRAMES,
             tracks=(track_of(range(6, 18), 48),),
-            turns=(Turn(asks=("answer",), prompt="Which?", reply=f"Answer: A. {HOSTILE}"),),
+            turns=(Turn(answer_fields=("answer",), prompt="Which?", reply=f"Answer: A. {HOSTILE}"),),
         )
         for sample in dataset.samples
     ]  # fmt: skip
@@ -110,11 +110,13 @@ def base_predictions(dataset: Dataset) -> list[Prediction]:
     first, second, third = (sample.id for sample in dataset.samples)
     sparse = tuple(range(0, NUM_FRAMES, 6))
     track = Track(masks={index: masks.encode(square_at(index)) for index in sparse[1:3]})
-    turns = (Turn(asks=("answer",), prompt="Which?", reply="(B)"),)
-    wrong = Prediction(sample=first, status="ok", answer=1, spans=(), tracks=(track,), mask_frames=sparse, turns=turns)
+    turns = (Turn(answer_fields=("answer",), prompt="Which?", reply="(B)"),)
+    wrong = Prediction(
+        sample_id=first, status="ok", answer=1, spans=(), tracks=(track,), mask_frames=sparse, turns=turns
+    )
     return [
         wrong,
-        Prediction(sample=second, status="failed", error="the server said <b>no</b>"),
+        Prediction(sample_id=second, status="failed", error="the server said <b>no</b>"),
         wrong.model_copy(update={"sample": third, "answer": None, "spans": None}),
     ]
 
@@ -130,7 +132,7 @@ def written(tmp_path_factory) -> tuple[Path, Dataset]:
         "base": scored(dataset, base_predictions(dataset)),
         "tuned <1>": scored(dataset, tuned_predictions(dataset)),
     }
-    silent = [Prediction(sample=sample.id, status="ok", answer=1) for sample in dataset.samples]
+    silent = [Prediction(sample_id=sample.id, status="ok", answer=1) for sample in dataset.samples]
     page = write_page(
         tmp_path_factory.mktemp("page") / "out",
         dataset,
@@ -523,7 +525,8 @@ def test_a_limit_spreads_samples_evenly_and_refuses_less_than_one(tmp_path):
 def test_a_span_without_a_sensible_end_leaves_a_page(tmp_path):
     dataset = make_dataset(tmp_path)
     endless = [
-        Prediction(sample=sample.id, status="ok", answer=0, spans=(Span(0.0, 1.7e308),)) for sample in dataset.samples
+        Prediction(sample_id=sample.id, status="ok", answer=0, spans=(Span(0.0, 1.7e308),))
+        for sample in dataset.samples
     ]
     page = write_page(tmp_path / "out", dataset, {"endless": scored(dataset, endless)})
     assert "End of the evidence" in page.read_text(encoding="utf-8")

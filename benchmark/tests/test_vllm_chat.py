@@ -16,7 +16,7 @@ import pytest
 
 from evqa import media, models
 from evqa.hub import checkpoints
-from evqa.models.base import ImagePart, Message, VideoPart
+from evqa.models.messages import ImagePart, Message, VideoPart
 
 ENGINE_ARGUMENTS = {"limit_mm_per_prompt", "max_model_len", "gpu_memory_utilization"}
 """Some of `EngineArgs`, which LLM takes by name besides its own."""

@@ -136,7 +136,7 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
         assert getattr(runner.read_run_info(tmp_path / "run"), part) == getattr(
             runner.read_run_info(tmp_path / "alone"), part
         )
-    assert runner.read_run_info(tmp_path / "run").spent.replies == 9
+    assert runner.read_run_info(tmp_path / "run").usage.num_replies == 9
     order = [one.sample for one in bench.records(tmp_path / "run")]
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
@@ -154,7 +154,7 @@ def test_each_worker_has_a_gpu_of_its_own_of_those_that_may_be_used(tmp_path: Pa
             if len(list(met.iterdir())) == 2:
                 break
             time.sleep(0.05)
-        return Prediction(sample=sample.id, status="failed", error=mine)
+        return Prediction(sample_id=sample.id, status="failed", error=mine)
 
     data = datasets.load(str(bench.data(tmp_path / "data", 2)))
     summary = run(bench.replies(tmp_path / "replies.json", 1), data, tmp_path / "run", 2, gpu)
@@ -176,12 +176,12 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_only_its_sample_fails(
         if sample.id == "s002" or (sample.id == "s001" and is_first):
             (marks / f"pid-{os.getpid()}").touch()
             time.sleep(3600)
-        return Prediction(sample=sample.id, status="ok")
+        return Prediction(sample_id=sample.id, status="ok")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 5)))
     recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
     with ray_executor.ray_executor(recipe, 1, timeout=1.0) as crew:
-        found = {one.sample: one.error for one in crew.predict(data.samples, hanging)}
+        found = {one.sample_id: one.error for one in crew.predict(data.samples, hanging)}
         dead = [int(path.name.removeprefix("pid-")) for path in marks.glob("pid-*")]
         until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
     assert len(dead) == 3
@@ -207,7 +207,7 @@ def test_a_worker_that_dies_is_replaced_and_its_sample_tried_once_more(
             raise RuntimeError("illegal memory access")
         if sample.id == "s003":
             raise RuntimeError("no kernel for this device")
-        return Prediction(sample=sample.id, status="ok")
+        return Prediction(sample_id=sample.id, status="ok")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 6)))
     summary = run(bench.replies(tmp_path / "replies.json", 1), data, tmp_path / "run", 2, fragile)
@@ -352,12 +352,12 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
             time.sleep(0.1)  # for company that should not come
             company += [path for path in marks.glob(f"here-*-{os.getpid()}") if path != here]
         here.unlink()
-        return Prediction(sample=sample.id, status="failed", error="alone" if is_again and not company else "")
+        return Prediction(sample_id=sample.id, status="failed", error="alone" if is_again and not company else "")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 6)))
     with ray_executor.ray_executor(recipe, 1) as crew:
         assert crew.size == AT_ONCE
-        found = {one.sample: one.error for one in crew.predict(data.samples, deadly)}
+        found = {one.sample_id: one.error for one in crew.predict(data.samples, deadly)}
     assert sorted(found) == [f"s{number:03d}" for number in range(6)]
     assert (found.pop("s001") or "").startswith("2 workers died on it, the last: ")
     assert found == {f"s{number:03d}": "alone" if number < AT_ONCE else "" for number in (0, 2, 3, 4, 5)}
@@ -370,7 +370,7 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
     in_pairs = ray_executor.WorkerConfig(model="tiny", overrides={"batch_size": AT_ONCE // 2})
     work = methods.method("single-turn")
     alone = {
-        one.sample: one for one in thread_executor.ThreadExecutor(models.build("tiny")).predict(data.samples, work)
+        one.sample_id: one for one in thread_executor.ThreadExecutor(models.build("tiny")).predict(data.samples, work)
     }
     with ray_executor.ray_executor(in_pairs, 1) as crew:
         assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
@@ -378,7 +378,7 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
         first = next(predicted)
         for worker in working():
             worker.kill()
-        together = {one.sample: one for one in (first, *predicted)}
+        together = {one.sample_id: one for one in (first, *predicted)}
         settings = dict(crew.settings)
     assert settings == models.build("tiny").settings
     assert together.keys() == alone.keys()
@@ -420,7 +420,7 @@ def test_a_disk_that_is_full_or_read_only_ends_a_run_of_workers_and_loses_nothin
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
     def named(name: str) -> Predictor:
         def work(model: Model, sample: Sample) -> Prediction:
-            return Prediction(sample=sample.id, status="failed", error=f"{name} {id(model)} {os.getpid()}")
+            return Prediction(sample_id=sample.id, status="failed", error=f"{name} {id(model)} {os.getpid()}")
 
         return work
 

@@ -191,7 +191,7 @@ def _write_frames(folder: Path, video: Path) -> None:
     """The frames of the written file (not of the drawing), as the published training set has them."""
     folder.mkdir(parents=True)
     facts = media.probe_video(video)
-    for index, frame in media.frames(facts, range(facts.num_frames)):
+    for index, frame in media.read_frames(facts, range(facts.num_frames)):
         Image.fromarray(frame).save(folder / f"frame_{index:04d}.jpg", quality=95)
 
 

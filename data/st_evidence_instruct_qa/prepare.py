@@ -9,7 +9,7 @@ README.md says where the files come from and how they lie.
 import sys
 from pathlib import Path
 
-from evqa.datasets.formats import prepare
+from evqa.datasets.formats import prepare_command
 
 if __name__ == "__main__":
-    sys.exit(prepare.run(__doc__, ["st-evidence-instruct-qa"], Path(__file__).resolve().parents[1] / "vicas"))
+    sys.exit(prepare_command.run(__doc__, ["st-evidence-instruct-qa"], Path(__file__).resolve().parents[1] / "vicas"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from evqa.models.sampling import Sampling
 from unipixel.data import chat_format, frames
 

@@ -29,13 +29,13 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
     found, passes = {}, []
     for size in (1, 4):
         chat = models.build(str(speaking), batch_size=size, **settings)
-        write_all = chat.model.write_all
-        chat.model.write_all = lambda write=write_all, **inputs: (
+        generate = chat.model.generate_with_mask_prompts
+        chat.model.generate_with_mask_prompts = lambda write=generate, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
         crew = thread_executor.ThreadExecutor(chat)
         assert crew.size == (8 if size > 1 else 1)
-        found[size] = {one.sample: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
+        found[size] = {one.sample_id: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
     assert 2 <= max(passes[5:]) <= 4, "samples share a pass, as far as they are ready in time"
     assert sum(passes[5:]) == 5
@@ -80,4 +80,4 @@ def test_the_command_predicts_in_batches_and_one_bad_file_fails_alone(silent, sq
     assert main([*command, "--fps", "1", "--max-frames", "4"]) == 0
     found = list(read_records(tmp_path / "run" / runner.PREDICTIONS, Prediction))
     assert len(found) == 9
-    assert [one.sample for one in found if one.status == "failed"] == ["square-3"]
+    assert [one.sample_id for one in found if one.status == "failed"] == ["square-3"]

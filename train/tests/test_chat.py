@@ -6,7 +6,7 @@ import torch
 
 from evqa import masks, media
 from evqa.models import build
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from unipixel.data.frames import decoder_frames
 from unipixel.inference.chat import UniPixelChat
 from unipixel.inference.video_segmentation import SegmentationRequest, segment_video

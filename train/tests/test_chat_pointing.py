@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evqa import masks, media
-from evqa.models.base import Message, PointOrBox, VideoPart
+from evqa.models.messages import Message, PointOrBox, VideoPart
 from evqa.schema import LETTERS, Track
 from unipixel.data.clip import FrameSampling
 from unipixel.model.output import Generation

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evqa import models
-from evqa.models.base import Message, ModelError, VideoPart
+from evqa.models.base import ModelError
+from evqa.models.messages import Message, VideoPart
 from unipixel.convert import ConversionConfig, convert
 from unipixel.inference.chat import LoadedModel, UniPixelChat
 from unipixel.model import checkpoints, lora

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from unipixel.data import chat_format
 from unipixel.model import checkpoints
 from unipixel.model.tokenizer import check_tokenizer

@@ -20,10 +20,9 @@ from safetensors.torch import load_file
 from evqa import datasets, media
 from evqa.files.jsonl import write_records
 from evqa.schema import NO_VIDEO, Sample, Track, TrainingExchange
-from unipixel import sft
+from unipixel import integrity, sft
 from unipixel.configs import DataConfig
 from unipixel.data import mixture
-from unipixel.model import integrity
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3

@@ -132,7 +132,7 @@ cache = FrameCache(folder / "cache", int(sys.argv[2]))
 print("ready", flush=True)
 while True:
     for path in sorted(folder.glob("*.mp4")):
-        cache.load(media.probe(path), range(12))
+        cache.load(media.probe_video(path), range(12))
 """
 
 

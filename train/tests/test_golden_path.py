@@ -23,7 +23,7 @@ from test_golden import places_of
 from evqa import masks
 from evqa.datasets.formats import prepare
 from evqa.files.jsonl import write_records
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from evqa.schema import Sample, Track, TrainingExchange
 from unipixel.configs import DataConfig
 from unipixel.data import chat_format, mixture
@@ -93,7 +93,7 @@ def turns(folder, pictures, found):
         for n, one in enumerate(found.swapaxes(0, 1))
     )
     said = tuple(TrainingExchange(question=f"object {n}", targets=(n,)) for n in range(2))
-    row = Sample(id="v", video_id="v", video="v", question="object 0", form="query", turns=said, tracks=tracks)
+    row = Sample(id="v", video_id="v", video="v", question="object 0", task_type="query", turns=said, tracks=tracks)
     write_records(folder / "samples.jsonl", [row])
     return folder
 

@@ -52,7 +52,9 @@ def test_long_groups_and_short_ones_come_in_no_order():
 
 def test_of_many_turns_only_those_that_are_drawn_count():
     turns = tuple(TrainingExchange(question="x" * 400, targets=(1,)) for _ in range(12))
-    sample = Sample(id="a", video_id="a", video="a.png", question="x", form="query", label_map="l.png", turns=turns)
+    sample = Sample(
+        id="a", video_id="a", video="a.png", question="x", task_type="query", label_map="l.png", turns=turns
+    )
     kind, tokens = batching.size_of(sample, CONFIG)
     assert kind == 3
     assert tokens == 3 * 100 + 8 * 256

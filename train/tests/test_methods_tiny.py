@@ -8,7 +8,7 @@ from PIL import Image
 
 from evqa import masks, media, methods, models
 from evqa.hub import checkpoints
-from evqa.models.base import VideoPart
+from evqa.models.messages import VideoPart
 from evqa.runs import segment
 from evqa.schema import Prediction, Sample, Span
 
@@ -81,7 +81,7 @@ def test_the_tiny_model_draws_what_expressions_name_with_each_frame_policy(sampl
     model = models.build(str(ROOT / "model_zoo" / "tiny"), **policy)
     sample = samples["gen"]
     assert len(model.frame_times(VideoPart(sample.video))) == count
-    source = Prediction(sample="one", status="ok", expressions=("the red square", "the wall"))
+    source = Prediction(sample_id="one", status="ok", expressions=("the red square", "the wall"))
     for mode in segment.MODES:
         found = segment.ExpressionSegmenter(mode, {"one": source})(model, sample)
         assert found.status == "ok", found.error

@@ -7,7 +7,7 @@ import torch
 from other_device import There, other_device
 from torch.utils.data import DataLoader
 
-from evqa.models.base import Message, PointOrBox, VideoPart
+from evqa.models.messages import Message, PointOrBox, VideoPart
 from unipixel import sft
 from unipixel.inference.chat import LoadedModel, UniPixelChat
 from unipixel.model import lora

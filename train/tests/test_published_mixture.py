@@ -58,7 +58,7 @@ SIDE = 128
 def data_root(tmp_path_factory):
     """All eleven sets, prepared."""
     root = tmp_path_factory.mktemp("data")
-    published.generate_with_mask_prompts(root, datasets)
+    published.write_all(root, datasets)
     for name in published.WRITERS:
         prepare(name, root / DATASETS[name].folder)
     return root
@@ -206,7 +206,7 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
 
     question = prompts.question_lines(source.samples[0])
     assert asked(varied) == {f"{question}\n{words}" for words in templates.EVIDENCE}
-    assert asked(tiny) == {prompts.evidence_prompt(source.samples[0], "trained")}
+    assert asked(tiny) == {prompts.evidence_prompt(source.samples[0], "evidence")}
     assert len(templates.EVIDENCE) == 5
     for words in templates.EVIDENCE:
         assert "[[start1, end1], ...]" in words

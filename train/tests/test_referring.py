@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.vision_utils import get_vision_window_index
 
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from unipixel.data import chat_format, frames
 from unipixel.model import visual_prompts
 from unipixel.model.visual_prompts import PromptPlace, region_cells, window_order

@@ -16,9 +16,9 @@ from evqa import datasets
 from evqa.files.jsonl import write_records
 from evqa.schema import NO_VIDEO, Sample, TrainingExchange
 from unipixel import convert as conversion
-from unipixel import sft
+from unipixel import integrity, sft
 from unipixel.convert import ConversionConfig, convert
-from unipixel.model import checkpoints, integrity
+from unipixel.model import checkpoints
 from unipixel.training import checkpoint_folder
 
 STEPS = 4

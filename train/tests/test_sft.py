@@ -268,7 +268,7 @@ def test_a_look_while_training_has_the_benchmarks_own_metrics_and_moves_no_weigh
     dataset = datasets.load(str(squares))
     for row in looks:
         predictions = list(read_records(finished / "looks" / f"step-{row['step']}.jsonl", Prediction))
-        assert [each.sample for each in predictions] == ["square-0", "square-4"]
+        assert [each.sample_id for each in predictions] == ["square-0", "square-4"]
         samples = tuple(sample for sample in dataset.samples if sample.id in ("square-0", "square-4"))
         means = engine.score(dataclasses.replace(dataset, samples=samples), predictions).metrics
         for name, metric in (("acc", "Acc"), ("t_mean", "t-mean"), ("jf", "J&F")):

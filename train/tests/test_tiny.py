@@ -11,7 +11,7 @@ from evqa import media, prompts
 from evqa.datasets.shapes.draw import draw
 from evqa.datasets.shapes.questions import questions
 from evqa.datasets.shapes.scene import FPS, scene
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from evqa.schema import Span
 from tiny_base.blank import blank
 from tiny_base.clips import synthetic_features

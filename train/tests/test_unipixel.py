@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from unipixel.data import chat_format, frames
 
 SIDE = 128

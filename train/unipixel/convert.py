@@ -27,7 +27,8 @@ from tyro.conf import Positional, arg
 from evqa.files.output_streams import checked_output_streams
 from evqa.hub import checkpoint_files
 from evqa.hub import checkpoints as hub_checkpoints
-from unipixel.model import checkpoints, integrity
+from unipixel import integrity
+from unipixel.model import checkpoints
 from unipixel.model.sam2 import weights
 from unipixel.model.unipixel import UniPixel
 

@@ -26,8 +26,8 @@ from tyro.conf import FlagConversionOff
 from evqa.files import links
 from evqa.files.output_streams import checked_output_streams
 from evqa.files.roots import START_FOLDER
+from unipixel import integrity
 from unipixel.configs import DECODERS, SIZES, SFTConfig
-from unipixel.model import integrity
 from unipixel.recipes import RECIPES, build_recipe, default_recipe
 from unipixel.training import checkpoint_folder, parent_death
 from unipixel.training.memory_estimate import estimate_memory

@@ -19,8 +19,8 @@ def print_line(text: str) -> None:
 
 def print_summary(summary: RunSummary, command: str) -> int:
     """Say what a run did and what comes next; the exit code."""
-    if summary.spent.replies:
-        print_line(format_cost(summary.spent, summary.prices))
+    if summary.usage.num_replies:
+        print_line(format_cost(summary.usage, summary.prices))
     print_line(
         f"{summary.folder}: {summary.done} predicted, {summary.skipped} already there, {len(summary.failed)} failed"
     )
@@ -47,13 +47,13 @@ def reply_line(summary: RunSummary) -> str:
 
 def format_cost(spent: TotalUsage, prices: Prices | None) -> str:
     """What a run took, earlier calls included; `prices`: None where nothing is paid for."""
-    line = f"{spent.replies} replies, {spent.input_tokens} tokens in, {spent.output_tokens} out"
+    line = f"{spent.num_replies} replies, {spent.input_tokens} tokens in, {spent.output_tokens} out"
     if prices is None:
         return line
-    if spent.replies == spent.unpriced:
+    if spent.num_replies == spent.num_unpriced:
         return f"{line}, cost not known: give --price-in and --price-out in US dollars a million tokens"
     source = f" (prices: {prices.source})" if prices.source else ""
-    unpriced = f", {spent.unpriced} replies of unknown cost" if spent.unpriced else ""
+    unpriced = f", {spent.num_unpriced} replies of unknown cost" if spent.num_unpriced else ""
     return f"{line}, ${spent.cost:.4f}{unpriced}{source}"
 
 

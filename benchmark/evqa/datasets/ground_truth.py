@@ -28,7 +28,7 @@ def check_ground_truth(sample: Sample, video: Video | None) -> None:
         raise ValueError(
             f"frame is beyond the video: {video.path} has {video.num_frames} frames, the sample names frame {last}"
         )
-    if sample.form == "evidence":
+    if sample.task_type == "evidence":
         _check_spans(sample, video)
 
 
@@ -49,7 +49,7 @@ def _check_spans(sample: Sample, video: Video) -> None:
 
 def video_of(path: Path, sample: Sample) -> Video | None:
     """The video of a sample that names frames, masks or times; None where it is missing, unreadable, or not needed."""
-    is_needed = sample.frames is not None or (sample.form == "evidence" and sample.spans)
+    is_needed = sample.frames is not None or (sample.task_type == "evidence" and sample.spans)
     return _probe(path, sample.fps) if is_needed and sample.has_video and path.exists() else None
 
 

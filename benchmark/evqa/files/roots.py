@@ -143,7 +143,7 @@ def _outputs() -> Path:
 
 
 def _is_clone(folder: Path) -> bool:
-    return all((folder / path).is_file() for path in ("setup.py", "benchmark/evqa/roots.py", "data/README.md"))
+    return all((folder / path).is_file() for path in ("setup.py", "benchmark/evqa/files/roots.py", "data/README.md"))
 
 
 def _script(script: str) -> str:

@@ -6,18 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from evqa import media
-from evqa.models.base import (
-    FrameTimes,
-    ImagePart,
-    Message,
-    Model,
-    ModelError,
-    Part,
-    Reply,
-    RunAborted,
-    VideoMasks,
-    VideoPart,
-)
+from evqa.models.base import FrameTimes, Model, ModelError, RunAborted
+from evqa.models.messages import ImagePart, Message, Part, Reply, VideoMasks, VideoPart
 from evqa.parsing import replies
 from evqa.parsing.replies import ParsedReply
 from evqa.schema import LETTERS, AnswerField, Prediction, Sample, Turn
@@ -56,7 +46,7 @@ class ChatSession:
         except (ModelError, RunAborted) as error:
             if error.usage is not None:
                 finish = "error" if error.partial else "unknown"
-                turn = Turn(asks=asks, prompt=prompt, reply=error.partial, usage=error.usage, finish=finish)
+                turn = Turn(answer_fields=asks, prompt=prompt, reply=error.partial, usage=error.usage, finish=finish)
                 self.turns.append(turn)
             raise
         self._thread += [message, Message("assistant", (reply.text,))]
@@ -68,12 +58,12 @@ class ChatSession:
 
     def _record_reply(self, prompt: str, asks: tuple[AnswerField, ...], reply: Reply) -> ParsedReply:
         turn = Turn(
-            asks=asks,
+            answer_fields=asks,
             prompt=prompt,
             reply=reply.text,
             usage=reply.usage,
             finish=reply.finish,
-            letters=_letters(reply, len(self.sample.options)) if "answer" in asks else None,
+            option_logprobs=_letters(reply, len(self.sample.options)) if "answer" in asks else None,
         )
         self.turns.append(turn)
         self.masks = reply.masks or self.masks
@@ -87,14 +77,14 @@ class ChatSession:
         """The record of a failure, with the turns that came before it."""
         reason = f"{type(error).__name__}: {error}"
         return Prediction(
-            sample=self.sample.id, status="failed", error=reason, turns=tuple(self.turns), seconds=self.seconds()
+            sample_id=self.sample.id, status="failed", error=reason, turns=tuple(self.turns), seconds=self.seconds()
         )
 
     def prediction(self, said: ParsedReply) -> Prediction:
         """The record of what was said and drawn."""
         masks = self.masks
         return Prediction(
-            sample=self.sample.id,
+            sample_id=self.sample.id,
             status="ok",
             turns=tuple(self.turns),
             answer=said.answer,

@@ -11,7 +11,8 @@ from typing import Literal
 
 from evqa import prompts
 from evqa.methods.chat_session import ChatSession, run_session
-from evqa.models.base import ImagePart, Model
+from evqa.models.base import Model
+from evqa.models.messages import ImagePart
 from evqa.parsing.replies import ParsedReply
 from evqa.schema import Prediction, Sample
 

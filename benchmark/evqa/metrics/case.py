@@ -64,7 +64,7 @@ class Case:
     @property
     def written_spans(self) -> Spans:
         """Prediction in time as an original's file writes it: perhaps reversed, negative or twice."""
-        written = self.prediction.written
+        written = self.prediction.literal
         return self.predicted_spans if written is None else tuple(Span(*pair) for pair in written.segments or ())
 
 

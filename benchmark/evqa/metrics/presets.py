@@ -24,7 +24,7 @@ def unmerged_tmean(predicted: Spans, gold: Spans) -> float:
 
 def answer_as_written(case: Case) -> float:
     """1 if the chosen option's text is the right one's: of a text that is no letter of A to F, the text itself."""
-    written, right = case.prediction.written, case.sample.answer
+    written, right = case.prediction.literal, case.sample.answer
     if written is None or right is None:
         return accuracy(case)
     options = case.sample.options

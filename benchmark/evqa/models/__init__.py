@@ -18,9 +18,9 @@ from evqa.models.api.rows import API_MODELS
 from evqa.models.base import FormattedModel, Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.options import ModelOptions
-from evqa.models.registry import Dialect as Dialect
 from evqa.models.registry import ModelSpec as ModelSpec
 from evqa.models.registry import Setting as Setting
+from evqa.schema import ReplyFormat as ReplyFormat
 
 UNIPIXEL = "unipixel.inference.chat:UniPixelChat"
 
@@ -50,7 +50,7 @@ def _unipixel(checkpoint: str, about: str, method: str = "single-turn") -> Model
     """A row of our model with the published frame policy: one frame a second, at most 128."""
     arguments: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128}
     return ModelSpec(
-        adapter=UNIPIXEL, arguments=arguments, extra="models", dialect="trained", about=about, method=method
+        adapter=UNIPIXEL, arguments=arguments, extra="models", reply_format="evidence", about=about, method=method
     )
 
 
@@ -59,7 +59,7 @@ MODELS: dict[str, ModelSpec] = {
         adapter=UNIPIXEL,
         arguments={"checkpoint": "tiny"},
         extra="models",
-        dialect="trained",
+        reply_format="evidence",
         about="our model in small, for the synthetic world: runs on a CPU in seconds",
     ),
     "unipixel-3b": _unipixel("unipixel-3b", "UniPixel 3B as published, without evidence training", "grounded-turns"),
@@ -68,7 +68,7 @@ MODELS: dict[str, ModelSpec] = {
     "st-evidence-7b": _unipixel("st-evidence-7b", "UniPixel 7B tuned on ST-Evidence-Instruct"),
     "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
-        dialect="trained",
+        reply_format="evidence",
         about="replies from a JSON file: give the path of the file as the model",
     ),
     **API_MODELS,
@@ -172,12 +172,12 @@ def build(name: str, **overrides: Setting) -> Model:
     return cast("Model", make(name=name, **given))
 
 
-def reply_dialect(model: Model) -> Dialect:
+def reply_dialect(model: Model) -> ReplyFormat:
     """The form in which a built model is asked to reply: its own, that of the row of its name, else JSON."""
     if isinstance(model, FormattedModel):
-        return model.dialect
+        return model.reply_format
     found = row_or_none(model.name)
-    return "json" if found is None else found.dialect
+    return "json" if found is None else found.reply_format
 
 
 def row_or_none(name: str) -> ModelSpec | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from evqa.models.registry import Dialect
-from evqa.schema import AnswerField, Finish, Prediction, Track, Usage
+from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
+from evqa.schema import Prediction, ReplyFormat, Usage
 
 
 class ModelError(Exception):
@@ -38,94 +37,6 @@ class RunAborted(Exception):
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
 
-WORDS_ONLY = (
-    "takes words only, and is pointed at objects: describe them, or ask one that can be pointed at (unipixel-3b)"
-)
-"""What to say of a model that has no use for a clip's places and regions."""
-
-
-@dataclass(frozen=True)
-class PointOrBox:
-    """An object that is pointed at in one frame of a clip."""
-
-    at: tuple[float, ...]
-    """A point (x, y) or a box (x0, y0, x1, y1) in original pixels."""
-    second: float = 0.0
-    """When; the frame shown nearest to it counts."""
-
-    def __post_init__(self) -> None:
-        if len(self.at) not in {2, 4}:
-            raise ValueError(f"a place is a point (x, y) or a box (x0, y0, x1, y1), got {self.at}")
-
-
-@dataclass(frozen=True)
-class VideoPart:
-    """A video as a part of a message. The model samples it by its own frame policy (see `Model.settings`).
-
-    Places and regions are for models that can be pointed at objects (ours); others take words only.
-    """
-
-    path: Path
-    """A video file or a folder of frames."""
-    prompts: tuple[PointOrBox, ...] = ()
-    """What the `<|ref|>` in the text behind the clip stand for, in order."""
-    regions: tuple[Track, ...] = ()
-    """Objects by their masks; the text behind the clip calls them [1], [2], ..."""
-
-    def require_no_prompts(self) -> Path:
-        """The path, for a model that takes words only; a `ValueError` where the clip points at objects."""
-        if self.prompts or self.regions:
-            raise ValueError(f"this model {WORDS_ONLY}")
-        return self.path
-
-
-@dataclass(frozen=True)
-class ImagePart:
-    """One picture as a part of a message."""
-
-    path: Path
-    """A PNG or JPEG file."""
-
-
-Part = str | VideoPart | ImagePart
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    parts: tuple[Part, ...]
-    answer_fields: tuple[AnswerField, ...] = ()
-    """Where the prompt asks for one JSON object, what it holds: a model that can be held to a schema is held to it."""
-
-
-@dataclass(frozen=True)
-class VideoMasks:
-    """Masks that came with a reply, one track per `<|seg|>` in order."""
-
-    tracks: tuple[Track, ...]
-    size: tuple[int, int]
-    """(H, W)."""
-    num_frames: int
-    """Frames of the video as decoded."""
-    frames: tuple[int, ...] | None = None
-    """Frame indices that masks were computed for; None = every frame."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model said, with the masks it drew where it can draw."""
-
-    text: str
-    masks: VideoMasks | None = None
-    usage: Usage | None = None
-    finish: Finish = "stop"
-    option_logprobs: Mapping[str, float] | None = None
-    """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
-    temperature; None where it does not, or the model does not say."""
-
-
 @runtime_checkable
 class ConcurrentModel(Protocol):
     """A model that may be asked by several threads at once, such as one behind an API."""
@@ -143,8 +54,8 @@ def concurrency_of(model: object) -> int:
 class FormattedModel(Protocol):
     """A model that states in which form it replies, whatever its name."""
 
-    dialect: Dialect
-    """See `ModelRow.dialect`."""
+    reply_format: ReplyFormat
+    """See `ModelRow.reply_format`."""
 
 
 @runtime_checkable
@@ -163,6 +74,32 @@ class FrameTimes(Protocol):
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the frames that it is shown of a clip."""
         ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can do; read in place of its type or name."""
+
+    concurrency: int = 1
+    """Calls at once that are worthwhile: requests of an API, sequences of a batch."""
+    reply_format: ReplyFormat = "json"
+    """Format of an evidence reply."""
+    tools: Literal["native", "text", "none"] = "none"
+    """Tool calls by the model's own protocol, by a text reply_format (`tool_dialects`), or not at all."""
+    images_in_tool_messages: bool = False
+    """Whether a tool message can hold images; if not, they follow in one user message."""
+    max_images: int | None = None
+    """Most images of one request; None = no limit is known."""
+    videos: int = 1
+    """Most videos of one conversation."""
+    predicts_masks: bool = False
+    """Whether replies come with masks."""
+    visual_prompts: bool = False
+    """Whether points, boxes and masks of a `VideoPart` are taken."""
+    frame_times: bool = False
+    """Whether the prompt has to state the seconds of the frames (see `FrameTimes`)."""
+    is_priced: bool = False
+    """Whether replies cost money, so that a budget applies."""
 
 
 class Model(Protocol):

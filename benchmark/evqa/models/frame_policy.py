@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import media
-from evqa.media.images import read_rgb
+from evqa.models.messages import ImagePart
 
 KEPT_CLIPS = 8
 """Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
@@ -81,14 +81,14 @@ def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
     return tuple(Jpeg(second, _encoded(image, quality)) for second, image in timed_frames(path, policy))
 
 
-def still(path: Path, policy: FramePolicy) -> Image.Image:
-    """A picture from a file, RGB, no larger than a frame may be."""
-    return _fitted(read_rgb(path), policy.max_side)
+def image_of(part: ImagePart, policy: FramePolicy) -> Image.Image:
+    """RGB image of a message part, with its longer side at most `policy.max_side`."""
+    return _fitted(part.pixels(), policy.max_side)
 
 
-def still_jpeg(path: Path, policy: FramePolicy, quality: int) -> Jpeg:
-    """The same as a JPEG file; it has no time."""
-    return Jpeg(0.0, _encoded(still(path, policy), quality))
+def jpeg_of(part: ImagePart, policy: FramePolicy, quality: int) -> Jpeg:
+    """JPEG file of a message part."""
+    return Jpeg(part.second or 0.0, _encoded(image_of(part, policy), quality))
 
 
 def time_mark(second: float) -> str:

@@ -20,9 +20,10 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
-from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, RunAborted
-from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpegs, still_jpeg, time_mark
+from evqa.models.base import ModelError, RunAborted
+from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpeg_of, jpegs, time_mark
 from evqa.models.json_output import json_schema
+from evqa.models.messages import ImagePart, Message, Part, Reply
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEY = "GEMINI_API_KEY"
@@ -171,7 +172,7 @@ class GeminiChat:
             if isinstance(part, str):
                 yield {"text": part}
             elif isinstance(part, ImagePart):
-                picture = still_jpeg(part.path, self._policy, self._quality)
+                picture = jpeg_of(part, self._policy, self._quality)
                 yield {"inline_data": {"mime_type": "image/jpeg", "data": picture.content}}
             elif self._video == "file":
                 yield self._file(part.require_no_prompts())

@@ -23,9 +23,10 @@ from PIL import Image
 from evqa import media
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
-from evqa.models.base import ImagePart, Message, ModelError, Part, Reply, VideoPart
+from evqa.models.base import ModelError
 from evqa.models.batching import Batcher
-from evqa.models.frame_policy import FramePolicy, TimedFrame, VideoCache, still, time_mark, timed_frames
+from evqa.models.frame_policy import FramePolicy, TimedFrame, VideoCache, image_of, time_mark, timed_frames
+from evqa.models.messages import ImagePart, Message, Part, Reply, VideoPart
 from evqa.models.sampling import Sampling
 from evqa.models.weights import (
     MALFORMED,
@@ -193,7 +194,7 @@ class HFChat:
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
         if isinstance(part, ImagePart):
-            images.append(still(part.path, self._policy))
+            images.append(image_of(part, self._policy))
             return [{"type": "image"}]
         if self._video == "file":
             videos.append(self._shown(part))

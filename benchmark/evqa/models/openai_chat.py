@@ -21,9 +21,9 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
-from evqa.models.base import Message, Reply
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
+from evqa.models.messages import Message, Reply
 from evqa.models.openai_content import OpenAIContent
 from evqa.schema import Finish
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evqa.models.base import ImagePart, Message, Part
-from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpegs, still_jpeg, time_mark
+from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpeg_of, jpegs, time_mark
+from evqa.models.messages import ImagePart, Message, Part
 
 Json = dict[str, object]
 
@@ -34,7 +34,7 @@ class OpenAIContent:
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
         if isinstance(part, ImagePart):
-            return [self._picture(still_jpeg(part.path, self._policy, self._quality))]
+            return [self._picture(jpeg_of(part, self._policy, self._quality))]
         pieces: list[Json] = []
         for frame in self._frames.get(part.require_no_prompts()):
             if self._policy.time_marks:

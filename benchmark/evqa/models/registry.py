@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+
+from evqa.schema import ReplyFormat
 
 Setting = str | int | float | bool | Path | tuple[str, ...] | None
-Dialect = Literal["trained", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,8 @@ class ModelSpec:
     arguments: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     extra: str | None = None
     """The extra of the distribution (`pip install "evqa[EXTRA]"`) that the adapter needs."""
-    dialect: Dialect
-    """How it is asked: "trained" = the one-line target of ST-Evidence with masks, "json" = a JSON object."""
+    reply_format: ReplyFormat
+    """Format of the reply: "evidence" = the one-line target of ST-Evidence with masks, "json" = a JSON object."""
     about: str
     method: str = "single-turn"
     """How it is asked where no method is named."""

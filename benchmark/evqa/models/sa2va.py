@@ -23,11 +23,11 @@ from PIL import Image
 from evqa import masks as rle
 from evqa import media
 from evqa.hub import checkpoints
-from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
+from evqa.models.base import ModelError
 from evqa.models.frame_policy import FramePolicy, TimedFrame, timed_frames
 from evqa.models.hf_chat import check_folder, load_model
-from evqa.models.registry import Dialect
-from evqa.schema import RLE, Track, Usage
+from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
+from evqa.schema import RLE, ReplyFormat, Track, Usage
 
 SEGMENT = "[SEG]"
 """What Sa2VA writes for an object; methods and reports know `<|seg|>`."""
@@ -38,7 +38,7 @@ END = ("<|im_end|>", "<|end|>", "</s>")
 class Sa2VAChat:
     """A Sa2VA checkpoint."""
 
-    dialect: Dialect = "trained"
+    reply_format: ReplyFormat = "evidence"
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from evqa.files import jsonl
-from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
+from evqa.models.base import ModelError
+from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
 from evqa.schema import StrictRecord, Track, Usage
 
 ANYTHING = "*"

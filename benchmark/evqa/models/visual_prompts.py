@@ -19,18 +19,8 @@ from numpy.typing import NDArray
 
 from evqa import masks, media, models
 from evqa.media import Video
-from evqa.models.base import (
-    WORDS_ONLY,
-    FrameTimes,
-    Message,
-    Model,
-    ModelError,
-    Part,
-    PointOrBox,
-    Reply,
-    VideoPart,
-    VisualPromptable,
-)
+from evqa.models.base import FrameTimes, Model, ModelError, VisualPromptable
+from evqa.models.messages import WORDS_ONLY, Message, Part, PointOrBox, Reply, VideoPart
 from evqa.schema import Track
 
 Numbers = tuple[float, ...]
@@ -59,7 +49,7 @@ class VisualPromptModel:
     def __init__(self, model: Model, clip: VideoPart, question: str) -> None:
         """`question`: as the model is to be asked."""
         self.name, self.clip, self.question = model.name, clip, question
-        self.dialect = models.reply_dialect(model)
+        self.reply_format = models.reply_dialect(model)
         self._model = model
 
     @property

@@ -12,9 +12,10 @@ from typing import Any
 
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.api import body
-from evqa.models.base import Message, ModelError, Reply
+from evqa.models.base import ModelError
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
+from evqa.models.messages import Message, Reply
 from evqa.models.openai_content import Json, OpenAIContent
 from evqa.schema import Usage
 

@@ -93,21 +93,21 @@ def read_generative(sample: Sample, entry: object) -> EntryReading:
     if response is None:
         error = fields.get("error")
         if error is not None:
-            failed = Prediction(sample=sample.id, status="failed", error=_plain(error), mask_folder=folder)
+            failed = Prediction(sample_id=sample.id, status="failed", error=_plain(error), mask_folder=folder)
             return EntryReading(failed, refused)
-        return EntryReading(Prediction(sample=sample.id, status="ok", mask_folder=folder), refused)
+        return EntryReading(Prediction(sample_id=sample.id, status="ok", mask_folder=folder), refused)
     parsed = as_object(response)
     if parsed is None:
         return _failed(sample, f"parsed_response: expected an object, got {str(response)[:80]!r}")
     problems: list[str] = [*refused]
     prediction = Prediction(
-        sample=sample.id,
+        sample_id=sample.id,
         status="ok",
         answer=_field(parsed, "answer", lambda value: _answer(value, sample), problems),
         spans=_field(parsed, "segments", _spans, problems),
         expressions=_field(parsed, _expressions_key(parsed), _expressions, problems),
         mask_folder=folder,
-        written=_written(parsed, sample),
+        literal=_written(parsed, sample),
     )
     return EntryReading(prediction, tuple(problems))
 
@@ -275,7 +275,7 @@ def read_multiple_choice(sample: Sample, entry: object, alone: Question) -> Entr
             chosen[meant] = _choice(fields, keys, sample, meant, problems)
     error = fields.get("error")
     if error is not None and not any(choice is not None for choice in chosen.values()):
-        return EntryReading(Prediction(sample=sample.id, status="failed", error=_plain(error)), tuple(problems))
+        return EntryReading(Prediction(sample_id=sample.id, status="failed", error=_plain(error)), tuple(problems))
     return EntryReading(Prediction.model_validate({"sample": sample.id, "status": "ok", **chosen}), tuple(problems))
 
 
@@ -317,7 +317,7 @@ def gold_choice(sample: Sample, question: Question) -> tuple[int | None, int]:
 
 
 def _failed(sample: Sample, reason: str) -> EntryReading:
-    return EntryReading(Prediction(sample=sample.id, status="failed", error=reason), (reason,))
+    return EntryReading(Prediction(sample_id=sample.id, status="failed", error=reason), (reason,))
 
 
 def _plain(value: object) -> str:

@@ -71,7 +71,7 @@ def explain_turns(turns: Sequence[Turn], sample: Sample) -> Explained:
     """As `explain_for`, of a conversation: of each thing asked, the last reply to a prompt that asked for it."""
     found: dict[str, RuleResult[object]] = {}
     for turn in turns:
-        found |= explain_for(turn.reply, turn.asks, sample)
+        found |= explain_for(turn.reply, turn.answer_fields, sample)
     return found
 
 

@@ -109,7 +109,7 @@ def _predicted_masks(prediction: Prediction, notes: list[str]) -> Masks | None:
     try:
         return None if prediction.tracks is None else _read(merged_tracks(prediction.tracks))
     except ValueError as error:
-        _note(notes, f"A run's masks cannot be shown: {error}", prediction.sample)
+        _note(notes, f"A run's masks cannot be shown: {error}", prediction.sample_id)
         return None
 
 

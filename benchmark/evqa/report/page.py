@@ -113,7 +113,7 @@ def _gather(
     presets = dict.fromkeys(entry.preset for entry in named)
     return PageContents(
         dataset=dataset,
-        predictions={name: {p.sample: p for p in predictions} for name, (predictions, _) in runs.items()},
+        predictions={name: {p.sample_id: p for p in predictions} for name, (predictions, _) in runs.items()},
         scores={preset: [entry for entry in named if entry.preset == preset] for preset in presets},
         baselines={preset: [entry for entry in baselines if entry.preset == preset] for preset in presets},
         curves=curves,
@@ -163,7 +163,7 @@ def _listed(number: int, sample: Sample, contents: PageContents) -> Json:
         "question": sample.question,
         "question_type": sample.question_type,
         "source": sample.source,
-        "tags": sample.tags,
+        "tags": sample.metadata,
         "text": " ".join((sample.id, sample.question, *sample.options)).lower(),
         "runs": runs,
     }

@@ -87,7 +87,7 @@ def boundary_errors(
     """Run -> seconds from gold's earliest start to the predicted one, and likewise of the latest end."""
     gold = {sample.id: sample.spans for sample in samples if sample.spans}
     pairs = {
-        name: [(p.spans, gold[p.sample]) for p in given if p.spans and p.sample in gold]
+        name: [(p.spans, gold[p.sample_id]) for p in given if p.spans and p.sample_id in gold]
         for name, given in predictions.items()
     }
     starts = {

@@ -105,10 +105,10 @@ def _last_of_each(
     for path in files:
         for _, offset, prediction in jsonl.numbered_records(path, Prediction):
             place = _RecordLocation(path, offset, prediction.error, hash(prediction.model_dump_json()))
-            before = found.get(prediction.sample)
+            before = found.get(prediction.sample_id)
             if before is None or place.error is None or before.error is not None:
-                found[prediction.sample] = place
-            took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample, {})
+                found[prediction.sample_id] = place
+            took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample_id, {})
             if took and place.content not in counted:
                 counted[place.content] = place
                 spent = functools.reduce(TotalUsage.plus, took, spent)

@@ -150,5 +150,5 @@ def merge_shards(folder: Path) -> merge.MergeSummary:
 
 def needs_masks(run: Path) -> bool:
     """Whether the last predictions of a run have expressions and no masks."""
-    predictions = {one.sample: one for one in runner.predictions(locate.file_of(run))}
+    predictions = {one.sample_id: one for one in runner.predictions(locate.file_of(run))}
     return any(one.expressions and one.tracks is None for one in predictions.values())

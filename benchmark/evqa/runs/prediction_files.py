@@ -133,7 +133,7 @@ class PredictionFile:
         """The folder of masks that an original's evaluator scores for a sample, whatever the file says of it."""
         if self.form != "original-gen":
             return None
-        prediction = self.read(sample) or Prediction(sample=sample.id, status="ok")
+        prediction = self.read(sample) or Prediction(sample_id=sample.id, status="ok")
         try:
             folder = self._mask_folder(prediction)
             return folder if folder is not None and folder.is_dir() and masks.read_folder(folder) else None
@@ -152,7 +152,7 @@ class PredictionFile:
     def _mask_folder(self, prediction: Prediction) -> Path | None:
         if prediction.mask_folder is not None:
             return path_inside(self.path.parent, prediction.mask_folder)
-        return None if self.masks is None else path_inside(self.masks, Path(prediction.sample, "masks"))
+        return None if self.masks is None else path_inside(self.masks, Path(prediction.sample_id, "masks"))
 
     def _without_unknown_choices(self, prediction: Prediction, sample: Sample) -> Prediction:
         """Choices of options that the sample does not have are named and count as unparsed."""
@@ -169,7 +169,7 @@ class PredictionFile:
         return prediction.model_copy(update=dict.fromkeys(unknown)) if unknown else prediction
 
     def _without_masks(self, prediction: Prediction, error: ValueError | str) -> Prediction:
-        self.problems.add(f"{self.path}: key {prediction.sample}: masks: {error}")
+        self.problems.add(f"{self.path}: key {prediction.sample_id}: masks: {error}")
         return prediction.model_copy(update={"mask_folder": None})
 
 
@@ -234,7 +234,7 @@ def _records(path: Path, dataset: Dataset) -> PredictionFile:
             continue
         for problem in unread:
             problems.add(f"{path}:{line.number}: {problem}")
-        place = places.get(prediction.sample)
+        place = places.get(prediction.sample_id)
         if place is None:
             unknown += 1
             continue
@@ -274,7 +274,7 @@ class _RequiredFields:
 
     def add(self, prediction: Prediction) -> None:
         """One more prediction."""
-        self.known |= needs_of(ask for turn in prediction.turns for ask in turn.asks)
+        self.known |= needs_of(ask for turn in prediction.turns for ask in turn.answer_fields)
         self.known.update(need for need in get_args(GoldField) if prediction_has(prediction, need))
         self.is_told &= bool(prediction.turns) or prediction.status == "failed"
 
@@ -302,7 +302,7 @@ def _read_record(
     start = starts[places[sample.id]]
     if start == NOWHERE:
         reason = broken.get(sample.id)
-        return None if reason is None else Prediction(sample=sample.id, status="failed", error=reason)
+        return None if reason is None else Prediction(sample_id=sample.id, status="failed", error=reason)
     with path.open("rb") as file:
         file.seek(start)
         return read_prediction(file.readline()).prediction
@@ -328,7 +328,7 @@ def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -
             unknown += entry.error is None
             continue
         if entry.error is not None:
-            failed = Prediction(sample=sample.id, status="failed", error=f"{where}: {entry.error}"[:1000])
+            failed = Prediction(sample_id=sample.id, status="failed", error=f"{where}: {entry.error}"[:1000])
             found.setdefault(sample.id, failed)
             continue
         reading = _reading(sample, entry, form, alone)

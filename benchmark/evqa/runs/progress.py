@@ -48,7 +48,7 @@ class Progress:
 
     def add_earlier(self, prediction: Prediction) -> None:
         """A record of an earlier call; a later one for the same sample replaces it."""
-        if sample := self._samples.get(prediction.sample):
+        if sample := self._samples.get(prediction.sample_id):
             self._values[sample.id] = live_values(sample, prediction)
 
     def start(self, num_done: int, costs: Mapping[str, float]) -> None:
@@ -59,7 +59,7 @@ class Progress:
 
     def add(self, prediction: Prediction) -> None:
         """One more is predicted."""
-        cost = self._costs.get(prediction.sample, 0.0)
+        cost = self._costs.get(prediction.sample_id, 0.0)
         self._spent, self._left = self._spent + cost, self._left - cost
         self.add_earlier(prediction)
         self._bar.set_postfix_str(self.text(), refresh=False)
@@ -87,7 +87,7 @@ def live_values(sample: Sample, prediction: Prediction) -> dict[str, float] | No
     """Scores in [0, 1] that cost little, of the parts that were asked for and have gold; None = failed."""
     if prediction.status == "failed":
         return None
-    asked = {ask for turn in prediction.turns for ask in turn.asks}
+    asked = {ask for turn in prediction.turns for ask in turn.answer_fields}
     values: dict[str, float] = {}
     if "answer" in asked and sample.answer is not None:
         values["Acc"] = accuracy(Case(sample, prediction))

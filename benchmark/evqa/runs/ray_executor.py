@@ -314,7 +314,7 @@ class _WorkerJob:
 
 
 def _lost_sample(sample: Sample, reason: str) -> Prediction:
-    return Prediction(sample=sample.id, status="failed", error=f"{MAX_TRIES} workers died on it, the last: {reason}")
+    return Prediction(sample_id=sample.id, status="failed", error=f"{MAX_TRIES} workers died on it, the last: {reason}")
 
 
 def _reason(error: Exception) -> str:

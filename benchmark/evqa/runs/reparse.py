@@ -125,7 +125,7 @@ def _last_record(path: Path, sample_id: str) -> Prediction:
             prediction = _record(line)
         except ValueError:
             continue
-        found = prediction if prediction.sample == sample_id else found
+        found = prediction if prediction.sample_id == sample_id else found
     if found is None:
         raise ValueError(f"{path} has no prediction for the sample {sample_id!r}: predict it first")
     return found
@@ -151,7 +151,7 @@ def _predictions(folder: Path) -> Path:
 
 def reparse_prediction(prediction: Prediction, sample: Sample) -> Prediction:
     """The prediction with what its stored replies say now."""
-    asked = {ask for turn in prediction.turns for ask in turn.asks}
+    asked = {ask for turn in prediction.turns for ask in turn.answer_fields}
     found = replies.parse_turns(prediction.turns, sample)._asdict()
     return prediction.model_copy(update={field: found[field] for field in FIELDS if field in asked})
 
@@ -176,7 +176,7 @@ def _copy(old: BinaryIO, line: Line, new: BinaryIO) -> None:
 
 def _again(prediction: Prediction, samples: dict[str, Sample], counts: Counter[tuple[str, str]]) -> Prediction:
     counts["records", ""] += 1
-    sample = samples.get(prediction.sample)
+    sample = samples.get(prediction.sample_id)
     if sample is None or prediction.status == "failed" or not prediction.turns:
         counts["left", ""] += 1
         return prediction

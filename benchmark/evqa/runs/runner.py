@@ -58,7 +58,7 @@ class RunSummary:
     """Samples that an earlier call had done."""
     failed: Mapping[str, str]
     """Sample id -> reason, of the samples asked for now."""
-    spent: TotalUsage
+    usage: TotalUsage
     """Of the run so far, earlier calls included."""
     prices: Prices | None = None
     """By which replies are paid for; None where nothing is."""
@@ -159,15 +159,15 @@ def run_samples(  # noqa: PLR0913
                     jsonl.append_record(folder / PREDICTIONS, prediction)
                 account.add(prediction)
                 bar.add(prediction)
-                replies[prediction.sample] = _state(prediction)
+                replies[prediction.sample_id] = _state(prediction)
                 if prediction.error is not None:
-                    failed[prediction.sample] = prediction.error
+                    failed[prediction.sample_id] = prediction.error
     return RunSummary(
         folder=folder,
         done=len(todo) - len(failed),
         skipped=len(samples) - len(todo),
         failed=failed,
-        spent=account.spent,
+        usage=account.spent,
         prices=crew.prices,
         **_counted([state for sample, state in replies.items() if sample in samples]),
     )
@@ -214,9 +214,9 @@ class CostLedger:
             yield
         finally:
             about = read_run_info(self._folder)
-            if about.spent != self.spent:
+            if about.usage != self.spent:
                 with user_errors_of_disk(self._folder):
-                    write_run_info(self._folder, about.model_copy(update={"spent": self.spent}))
+                    write_run_info(self._folder, about.model_copy(update={"usage": self.spent}))
 
 
 def _until_stopped(predicted: Iterator[Prediction], folder: Path) -> Generator[Prediction]:
@@ -263,7 +263,7 @@ def predictions(path: Path) -> Iterator[Prediction]:
 
 def last_predictions(path: Path) -> list[Prediction]:
     """The predictions of a file; of several for one sample the last."""
-    return list({prediction.sample: prediction for prediction in predictions(path)}.values())
+    return list({prediction.sample_id: prediction for prediction in predictions(path)}.values())
 
 
 @contextmanager
@@ -340,10 +340,10 @@ def _finished_samples(
     """
     status: dict[str, bool] = {}
     for prediction in jsonl.read_records(path, Prediction) if path.exists() else ():
-        status[prediction.sample] = is_done(prediction)
+        status[prediction.sample_id] = is_done(prediction)
         account.add_earlier(prediction)
         bar.add_earlier(prediction)
-        replies[prediction.sample] = _state(prediction)
+        replies[prediction.sample_id] = _state(prediction)
     return {sample for sample, stays in status.items() if stays}
 
 

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 
 from evqa import media, prompts
 from evqa.datasets import Dataset
-from evqa.models.base import Message, Model, ModelError, VideoMasks, VideoPart
+from evqa.models.base import Model, ModelError
+from evqa.models.messages import Message, VideoMasks, VideoPart
 from evqa.runs import runner
 from evqa.runs.runner import Executor, Identity
 from evqa.schema import Prediction, Sample, Track, Turn
@@ -51,7 +52,7 @@ class ExpressionSegmenter:
 
     def is_done(self, prediction: Prediction) -> bool:
         """Whether a stored prediction stays: drawn from what its source says today."""
-        source = self.sources.get(prediction.sample)
+        source = self.sources.get(prediction.sample_id)
         if source is None or prediction.status == "failed":
             return False
         said = (prediction.turns[: len(source.turns)], prediction.expressions, prediction.answer, prediction.spans)
@@ -71,7 +72,7 @@ def text_predictions(predictions: Iterable[Prediction]) -> dict[str, Prediction]
 
     `ValueError`: none of them has expressions.
     """
-    found = {one.sample: _source(one) for one in predictions}
+    found = {one.sample_id: _source(one) for one in predictions}
     if not any(source.expressions for source in found.values()):
         raise ValueError("there are no referring expressions to segment: the predictions are masks, or choices")
     return found
@@ -109,7 +110,7 @@ def _segment_expressions(
         reply = model.generate((Message("user", (VideoPart(sample.video), prompt)),))
         if reply.masks is None:
             raise ModelError(f"{model.name} replied without masks ({reply.text[:80]!r}): choose a model that draws")
-        turn = Turn(asks=("masks",), prompt=prompt, reply=reply.text, usage=reply.usage, finish=reply.finish)
+        turn = Turn(answer_fields=("masks",), prompt=prompt, reply=reply.text, usage=reply.usage, finish=reply.finish)
         yield SegmentedPrompt(turn, _with_labels(reply.masks, group))
 
 

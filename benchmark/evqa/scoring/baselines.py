@@ -100,7 +100,7 @@ def choice_of(sample: Sample, need: GoldField) -> tuple[int | None, Sequence[obj
 
 
 def _on_screen(sample: Sample) -> int:
-    written = sample.tags.get(ON_SCREEN, "")
+    written = sample.metadata.get(ON_SCREEN, "")
     return int(written) if written.isascii() and written.isdigit() else 0
 
 
@@ -141,7 +141,7 @@ def _of_which(train: Dataset | None) -> str:
 
 
 def _letter(sample: Sample, *, letter: int) -> Prediction:
-    return Prediction(sample=sample.id, status="ok", answer=letter)
+    return Prediction(sample_id=sample.id, status="ok", answer=letter)
 
 
 # Spans
@@ -164,7 +164,7 @@ def _of_spans(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
 
 def _part(sample: Sample, *, start: float, end: float) -> Prediction:
     duration = video_facts(sample.video).duration
-    return Prediction(sample=sample.id, status="ok", spans=(Span(start * duration, end * duration),))
+    return Prediction(sample_id=sample.id, status="ok", spans=(Span(start * duration, end * duration),))
 
 
 def best_constant_span(train: Dataset) -> tuple[float, float]:
@@ -186,7 +186,7 @@ def _of_boxes(dataset: Dataset) -> list[Baseline]:
 def _every_box(sample: Sample) -> Prediction:
     video = video_facts(sample.video)
     whole = Box(0.0, 0.0, float(video.width), float(video.height))
-    return Prediction(sample=sample.id, status="ok", boxes=dict.fromkeys(range(video.num_frames), whole))
+    return Prediction(sample_id=sample.id, status="ok", boxes=dict.fromkeys(range(video.num_frames), whole))
 
 
 # Masks
@@ -222,4 +222,4 @@ def _every_object(sample: Sample) -> Prediction:
 
 
 def _with_track(sample: Sample, frames: Iterable[tuple[int, RLE]]) -> Prediction:
-    return Prediction(sample=sample.id, status="ok", tracks=(Track(masks=dict(frames)),))
+    return Prediction(sample_id=sample.id, status="ok", tracks=(Track(masks=dict(frames)),))

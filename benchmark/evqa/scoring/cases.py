@@ -72,7 +72,7 @@ class ComparedSample:
             return False
         if "masks" in metric.needs:
             return self.case.lying_masks is not None
-        return state == "unparsed" and self.case.prediction.written is not None
+        return state == "unparsed" and self.case.prediction.literal is not None
 
 
 def compare_samples(
@@ -140,7 +140,7 @@ def _compared(
 
 
 def _empty_prediction(sample: Sample) -> Prediction:
-    return Prediction(sample=sample.id, status="ok")
+    return Prediction(sample_id=sample.id, status="ok")
 
 
 def _predicted_masks(prediction: Prediction) -> PredictedMasks | BadMask:

@@ -127,7 +127,7 @@ class _SampleIndex:
     def put(self, place: int, sample: Sample) -> None:
         self.ids[place] = sample.id
         self.videos[place] = self._names.setdefault(sample.video_id, sample.video_id)
-        axes = {**sample.tags, "question_type": sample.question_type, "source": sample.source}
+        axes = {**sample.metadata, "question_type": sample.question_type, "source": sample.source}
         for axis, value in axes.items():
             groups = self._groups.setdefault(axis, {})
             if value is None or groups is None:
@@ -329,7 +329,7 @@ def _given(samples: Sequence[Sample], predictions: Iterable[Prediction], tally: 
     places = {sample.id: place for place, sample in enumerate(samples)}
     is_seen = bytearray(len(samples))
     for prediction in predictions:
-        place = places.get(prediction.sample)
+        place = places.get(prediction.sample_id)
         if place is None:
             tally["unknown"] += 1
             continue

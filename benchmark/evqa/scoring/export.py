@@ -85,7 +85,7 @@ def _entry(sample: Sample, prediction: Prediction) -> dict[str, object]:
     entry: dict[str, object] = {"video_id": sample.video_id, "parsed_response": None}
     if prediction.status == "failed":
         return {**entry, "error": prediction.error}
-    written = prediction.written
+    written = prediction.literal
     spans = prediction.spans if written is None else written.segments
     entry["parsed_response"] = {
         "answer": _answer(sample, prediction.answer) if written is None else written.answer,

@@ -24,11 +24,11 @@ CELL = (resolution.PATCH * resolution.MERGE) ** 2
 def size_of(sample: Sample, config: DataConfig) -> tuple[int, int]:
     """(kind, tokens) of a sample, as far as its record tells."""
     turns = [len(turn.question) + len(turn.response or "") for turn in sample.turns]
-    if sample.form in conversations.PIXEL_FORMS and turns:
+    if sample.task_type in conversations.PIXEL_FORMS and turns:
         turns = [round(sum(turns) * min(1.0, config.max_turns / len(turns)))]
     text = sum(turns) or len(sample.question) + sum(map(len, sample.options)) + len(sample.response or "")
     shown = _frames_seen(sample, config)
-    kind = 2 * min(shown, 2) + (sample.form in conversations.PIXEL_FORMS)
+    kind = 2 * min(shown, 2) + (sample.task_type in conversations.PIXEL_FORMS)
     steps = -(-shown // resolution.FRAMES_PER_STEP)
     pixels = resolution.pixel_bounds(max(shown, 1), config.num_frames, config.min_pixels, config.max_pixels)[1]
     return kind, text // CHARACTERS_PER_TOKEN + steps * pixels // CELL

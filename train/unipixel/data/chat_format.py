@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evqa.models.base import Message
+from evqa.models.messages import Message
 from unipixel.model.tokenizer import END, START, VIDEO, VISION_END, VISION_START
 
 SYSTEM = "You are a helpful assistant."

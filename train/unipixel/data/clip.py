@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from evqa import masks, media
-from evqa.models.base import PointOrBox, VideoPart
+from evqa.models.messages import PointOrBox, VideoPart
 from unipixel.data import chat_format, frames, resolution
 from unipixel.model import visual_prompts
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from evqa import media, prompts
 from evqa.datasets import ground_truth
-from evqa.models.base import Message, VideoPart
+from evqa.models.messages import Message, VideoPart
 from evqa.schema import LETTERS, Sample, TrainingExchange
 from unipixel.configs import DataConfig
 from unipixel.data import templates
@@ -54,11 +54,11 @@ class TrainingConversation(NamedTuple):
 
 def build_conversation(sample: Sample, rng: np.random.Generator, config: DataConfig) -> TrainingConversation:
     """The lesson of a sample, in the words that `rng` draws; of masks at most `max_turns` of the config."""
-    if sample.form in MARKED_FORMS:
+    if sample.task_type in MARKED_FORMS:
         return _about_marks(sample, rng)
-    if sample.form == "conversation":
+    if sample.task_type == "conversation":
         return TrainingConversation(_messages(sample, [_as_written(turn) for turn in sample.turns]), [])
-    if sample.form == "evidence":
+    if sample.task_type == "evidence":
         assert sample.answer is not None, sample.id
         reply = prompts.evidence_target(sample.answer, sample.spans or ())
         asked = templates.EVIDENCE[rng.integers(len(templates.EVIDENCE)) if config.vary_prompt else 0]
@@ -71,15 +71,15 @@ def build_conversation(sample: Sample, rng: np.random.Generator, config: DataCon
 
 def why_unusable(sample: Sample) -> str | None:
     """Why nothing can be learnt from a sample; None = something can."""
-    if sample.form in MARKED_FORMS and not sample.tracks:
+    if sample.task_type in MARKED_FORMS and not sample.tracks:
         return "no marked objects"
-    if sample.form == "evidence" and sample.answer is None:
+    if sample.task_type == "evidence" and sample.answer is None:
         return "no right answer"
-    if sample.form in PIXEL_FORMS and not sample.has_masks:
+    if sample.task_type in PIXEL_FORMS and not sample.has_masks:
         return "no masks"
     if reason := ground_truth.why_unusable(sample):
         return reason
-    if (sample.form == "conversation" or sample.form in MARKED_FORMS) and not sample.turns:
+    if (sample.task_type == "conversation" or sample.task_type in MARKED_FORMS) and not sample.turns:
         return "no turns"
     return None
 
@@ -116,19 +116,19 @@ def _as_written(turn: TrainingExchange) -> tuple[str, str]:
 def _asked(sample: Sample, turn: TrainingExchange, rng: np.random.Generator) -> tuple[str, str]:
     words = _checked(turn.question)
     is_picture = sample.video.suffix.lower() in media.IMAGE_SUFFIXES
-    table = templates.TABLES[sample.form]
+    table = templates.TABLES[sample.task_type]
     template = table[rng.integers(len(table))]
-    asked = templates.noun_phrase(words) if sample.form == "query" else words
+    asked = templates.noun_phrase(words) if sample.task_type == "query" else words
     question = templates.fill_template(template, asked, "image" if is_picture else "video")
     return question, _mask_reply(sample, turn, rng)
 
 
 def _mask_reply(sample: Sample, turn: TrainingExchange, rng: np.random.Generator) -> str:
     answer = _checked(turn.response or "")
-    if sample.form == "question":
+    if sample.task_type == "question":
         return f"{answer} {SEG}."
     reply = templates.MASK_REPLIES[rng.integers(len(templates.MASK_REPLIES))]
-    return f"{reply} {answer}" if sample.form == "explanatory" else reply
+    return f"{reply} {answer}" if sample.task_type == "explanatory" else reply
 
 
 # Marked objects
@@ -136,12 +136,12 @@ def _mask_reply(sample: Sample, turn: TrainingExchange, rng: np.random.Generator
 
 def _about_marks(sample: Sample, rng: np.random.Generator) -> TrainingConversation:
     turns = [_as_written(turn) for turn in sample.turns]
-    if sample.form == "region":
+    if sample.task_type == "region":
         asked = [(_in_detail(question, rng), reply) for question, reply in turns]
         return TrainingConversation(_messages(sample, asked), [], are_listed=True)
     if len(turns) != 1:
-        raise ValueError(f"a sample of form {sample.form} has one turn, got {len(turns)}")
-    return (_memory if sample.form == "memory" else _pointing)(sample, *turns[0], rng)
+        raise ValueError(f"a sample of form {sample.task_type} has one turn, got {len(turns)}")
+    return (_memory if sample.task_type == "memory" else _pointing)(sample, *turns[0], rng)
 
 
 def _in_detail(question: str, rng: np.random.Generator) -> str:

@@ -43,7 +43,7 @@ def _frames_about(sample: Sample, video: media.Video, config: DataConfig) -> Seq
     Of evidence whose masks are annotated in some frames (gen_mask of ST-Evidence-Instruct), the record names these, as
     published; with `DataConfig.evidence_frames` "all" it is the whole video, and the others count as without evidence.
     """
-    is_sparse = sample.form == "evidence" and bool(sample.tracks)
+    is_sparse = sample.task_type == "evidence" and bool(sample.tracks)
     if sample.frames is None or (is_sparse and config.evidence_frames == "all"):
         return range(video.num_frames)
     return sample.frames
@@ -58,7 +58,7 @@ def stratified_indices(num_frames: int, num_chosen: int, rng: np.random.Generato
 
 
 def _places(sample: Sample, video: media.Video, config: DataConfig, rng: np.random.Generator) -> list[int]:
-    if sample.form == "conversation":
+    if sample.task_type == "conversation":
         return media.indices_at_fps(video, CONVERSATION_FPS, config.num_frames)
     if config.sampling == "uniform":
         return media.uniform_indices(video, config.num_frames)
@@ -67,9 +67,9 @@ def _places(sample: Sample, video: media.Video, config: DataConfig, rng: np.rand
 
 def _wanted(sample: Sample, video: media.Video, config: DataConfig) -> list[set[int]]:
     """Groups of frames, of each of which one must be seen."""
-    if sample.form in conversations.MARKED_FORMS:
+    if sample.task_type in conversations.MARKED_FORMS:
         return [set(track.masks) for track in sample.tracks or ()]
-    if config.sampling != "evidence" or sample.form not in conversations.PIXEL_FORMS:
+    if config.sampling != "evidence" or sample.task_type not in conversations.PIXEL_FORMS:
         return []
     if sample.spans:
         return [_inside(video, *span) for span in sample.spans[: config.num_frames]]

@@ -188,7 +188,11 @@ def exclusion_reason(sample: Sample, config: DataConfig) -> str | None:
         return reason
     if config.max_words and conversations.num_words(sample) > config.max_words:
         return "reply too long"
-    if config.max_video_frames and (sample.num_frames or 0) > config.max_video_frames and sample.form != "conversation":
+    if (
+        config.max_video_frames
+        and (sample.num_frames or 0) > config.max_video_frames
+        and sample.task_type != "conversation"
+    ):
         return "video of too many frames"
     if config.max_video_seconds and (sample.duration or 0) > config.max_video_seconds:
         return "video too long"

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from evqa import masks
-from evqa.models.base import PointOrBox as Spot
-from evqa.models.base import VideoPart
+from evqa.models.messages import PointOrBox as Spot
+from evqa.models.messages import VideoPart
 from evqa.schema import RLE, Sample, Track
 from unipixel.data.clip import SampledClip
 from unipixel.data.conversations import TrainingConversation

@@ -24,13 +24,13 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerB
 
 from evqa import media
 from evqa.hub import checkpoints as hub_checkpoints
-from evqa.models.base import Message, ModelError, Reply, VideoMasks, VideoPart
+from evqa.models.base import ModelError
 from evqa.models.batching import Batcher
-from evqa.models.registry import Dialect
+from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
 from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, is_finite
 from evqa.parsing.choices import letter_place
-from evqa.schema import LETTERS, Track, Usage
+from evqa.schema import LETTERS, ReplyFormat, Track, Usage
 from unipixel.data import chat_format
 from unipixel.data.clip import FrameSampling, sampled_indices
 from unipixel.inference import mask_frames
@@ -57,7 +57,7 @@ class LoadedModel(NamedTuple):
 class UniPixelChat:
     """A checkpoint that replies with text and masks: `generate` always the same to a question, `samples` several."""
 
-    dialect: Dialect = "trained"
+    reply_format: ReplyFormat = "evidence"
 
     def __init__(  # noqa: PLR0913
         self,

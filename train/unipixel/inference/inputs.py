@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evqa.media.images import read_rgb
-from evqa.models.base import ImagePart, Message, VideoPart
 from evqa.models.frame_policy import VideoCache
+from evqa.models.messages import ImagePart, Message, VideoPart
 from unipixel.data import chat_format, frames
 from unipixel.data.clip import FrameSampling, SampledClip, load_clip
 from unipixel.model import time_positions, visual_prompts
@@ -136,5 +135,4 @@ class InputProcessor:
             raise ValueError(f"the conversation has {count} <|ref|> tokens, and {len(places)} places came for them")
 
     def _still(self, still: ImagePart) -> frames.VideoPatches:
-        image = read_rgb(still.path)
-        return frames.llm_pixels(image[None], self.plan.min_pixels, self.plan.max_pixels)
+        return frames.llm_pixels(still.pixels()[None], self.plan.min_pixels, self.plan.max_pixels)

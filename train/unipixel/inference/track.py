@@ -131,7 +131,7 @@ def _box(text: str, video: media.Video) -> PointPrompt:
 
 def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
     return Prediction(
-        sample=re.sub(r"[^\w.-]", "_", video.path.stem).lstrip(".")[:200] or "video",
+        sample_id=re.sub(r"[^\w.-]", "_", video.path.stem).lstrip(".")[:200] or "video",
         status="ok",
         tracks=tuple(found),
         mask_size=(video.height, video.width),

@@ -26,7 +26,8 @@ from evqa.hub import checkpoint_files
 from evqa.hub.checkpoint_files import ADAPTER, ADAPTER_CONFIG, INDEX, WEIGHTS, TensorInfo, first_names
 from evqa.models.attention import best_attention
 from evqa.models.weights import check_finite, loading_context, tensors_of, without_progress_bars
-from unipixel.model import integrity, lora_files, weight_names
+from unipixel import integrity
+from unipixel.model import lora_files, weight_names
 from unipixel.model.config import DECODERS, UniPixelConfig
 from unipixel.model.config_files import read_config
 from unipixel.model.sam2 import weights as sam2_weights

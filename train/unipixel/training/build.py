@@ -12,11 +12,12 @@ from torch import nn
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from unipixel import integrity
 from unipixel.configs import DECODERS, SFTConfig
 from unipixel.data.collate import DataCollator
 from unipixel.data.dataset import SFTDataset
 from unipixel.data.mixture import MixtureSampler
-from unipixel.model import checkpoints, integrity, lora
+from unipixel.model import checkpoints, lora
 from unipixel.model.unipixel import UniPixel
 from unipixel.training import checkpoint_folder, zero3
 from unipixel.training.arguments import skip_deepspeed_build, training_arguments

@@ -25,9 +25,9 @@ from typing import Any
 
 from evqa.files import jsonl
 from evqa.runs import runner
+from unipixel import integrity
 from unipixel.configs import SFTConfig
-from unipixel.model import integrity
-from unipixel.model.integrity import RECORD, checkpoints, step_of
+from unipixel.integrity import RECORD, checkpoints, step_of
 
 logger = logging.getLogger(__name__)
 

@@ -55,7 +55,7 @@ class PeriodicEvaluation:
         results.write_scores(self.folder / f"step-{step}.scores.json", [result])
         for one in predictions:
             if one.error is not None:
-                logger.warning("look at step %d: no answer to %s: %s", step, one.sample, one.error)
+                logger.warning("look at step %d: no answer to %s: %s", step, one.sample_id, one.error)
         return {
             **_means(result.metrics),
             "eval_failed": result.counts.failed,

@@ -29,10 +29,11 @@ from transformers import PrinterCallback, Trainer, TrainerState, set_seed
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from evqa.models.weights import MALFORMED, is_finite
+from unipixel import integrity
 from unipixel.configs import LossConfig, SFTConfig
 from unipixel.data.collate import IGNORED, SkippedSample
 from unipixel.data.mixture import MixtureSampler
-from unipixel.model import checkpoints, integrity, lora
+from unipixel.model import checkpoints, lora
 from unipixel.training import checkpoint_folder
 from unipixel.training.arguments import parameter_groups
 from unipixel.training.divergence import DivergenceMonitor

@@ -112,7 +112,7 @@ def _sample(clip: AnnotatedClip, path: Path, order: Mapping[int, int], item: tup
         video_id=clip.name,
         video=clip.video,
         question=question if question.endswith("?") else f"{question}?",
-        form="question",
+        task_type="question",
         response=text(fields.get("answer"), "answer"),
         spans=_spans(clip.name, fields),
         track_file=path,

@@ -47,7 +47,7 @@ def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
         video_id=str(fields[kind]) if kinds else f"{kind}-{number}",
         video=find_below(roots[kind], fields[kind], kind) if kinds else NO_VIDEO,
         question=turns[0].question,
-        form="conversation",
+        task_type="conversation",
         turns=turns,
         duration=float(duration) if isinstance(duration, int | float) and duration > 0 else None,
         source="videogpt_plus_576k" if kind == "video" else "llava_instruct_665k",

@@ -133,7 +133,7 @@ def _sample(drawn: ObjectPhrase, place: int) -> Sample:
         video=one.path,
         question=drawn.words,
         expressions=(drawn.words,),
-        form="description",
+        task_type="description",
         track_file=one.track_file,
         targets=(place,),
         frames=drawn.frames,

@@ -209,7 +209,7 @@ def _sample(
         video=clip.folder,
         question=expression.words,
         expressions=(expression.words,),
-        form=form,
+        task_type=form,
         track_file=path,
         targets=tuple(place for place, _ in meant),
         fps=kind.fps,

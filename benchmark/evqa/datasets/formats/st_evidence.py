@@ -138,7 +138,7 @@ def _gen_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
         expressions=_expressions(row),
         question_type=row.get("question_type") or None,
         source=source_of(row, video_path),
-        tags=_tags(row, has_masks=masks is not None),
+        metadata=_tags(row, has_masks=masks is not None),
     )
 
 
@@ -164,7 +164,7 @@ def _instruct_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
         expressions=_expressions(row) or expressions,
         question_type=row.get("question_type") or None,
         source=source_of(row, video_path),
-        tags=_tags(row, has_masks=tracks is not None),
+        metadata=_tags(row, has_masks=tracks is not None),
     )
 
 

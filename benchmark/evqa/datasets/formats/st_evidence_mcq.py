@@ -173,7 +173,7 @@ def _mcq_sample(options: Options, folder: Path, row: Row, left_out: list[str]) -
         mask_question=_other_question(space.question, question),
         question_type=row.get("question_type") or None,
         source=source_of(row, PurePosixPath(video)) if "video_path" in row else row.get("source") or None,
-        tags=missing,
+        metadata=missing,
     )
 
 

@@ -126,7 +126,7 @@ def _referral(video: VicasVideo, path: Path, item: tuple[int, object], targets: 
         video=video.folder,
         question=words,
         expressions=(words,),
-        form="sentence",
+        task_type="sentence",
         track_file=path,
         targets=targets,
         fps=FPS,
@@ -161,7 +161,7 @@ def _question(tracks_of: Callable[[str], tuple[VicasVideo, Path, Mapping[int, in
         frames=video.frames.subset(),
         num_frames=len(video.frames.places),
         source="vicas",
-        tags={"qa_source": row["qa_source"]} if row.get("qa_source") else {},
+        metadata={"qa_source": row["qa_source"]} if row.get("qa_source") else {},
     )
 
 

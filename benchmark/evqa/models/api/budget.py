@@ -105,7 +105,7 @@ class Budget:
         self._next_slot = float("-inf")
 
     @property
-    def spent(self) -> TotalUsage:
+    def usage(self) -> TotalUsage:
         """What was spent, with what was carried over."""
         with self._free:
             return self._spent
@@ -156,7 +156,7 @@ class Budget:
         self._priced = self._priced or usage.cost is not None
         is_counted = usage.input_tokens is not None and usage.output_tokens is not None
         self._counted = self._counted or is_counted
-        self._uncounted += max(usage.unknown, not is_counted)
+        self._uncounted += max(usage.num_unknown, not is_counted)
 
     def _unknown(self, usage: Usage) -> str:
         """Why a reply ends the run: it leaves open what a limit is kept by; empty = it does not."""
@@ -180,7 +180,7 @@ class Budget:
     def _is_near(self) -> bool:
         """Whether the longest replies to what is under way and to one request more would exceed the budget."""
         coming, spent = self._in_flight + 1, self._spent
-        cost = spent.cost + (coming + spent.unpriced) * (self._largest_cost + self._output_cost)
+        cost = spent.cost + (coming + spent.num_unpriced) * (self._largest_cost + self._output_cost)
         tokens = spent.tokens + (coming + self._uncounted) * (self._largest_tokens + self._output_tokens)
         return (self.max_cost is not None and cost > self.max_cost) or (
             self._max_tokens is not None and tokens > self._max_tokens
@@ -192,9 +192,9 @@ class Budget:
         if self._broken:
             return self._broken
         if self.max_cost is not None:
-            if not self._priced and spent.unpriced >= MAX_UNPRICED:
+            if not self._priced and spent.num_unpriced >= MAX_UNPRICED:
                 return "no reply says what it cost, so that --max-cost cannot be kept: run without it"
-            if spent.cost + (coming + spent.unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
+            if spent.cost + (coming + spent.num_unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
                 return (
                     f"the next reply may exceed --max-cost {self.max_cost:g}: ${spent.cost:.4f} is spent, a reply "
                     f"costs up to ${largest:.4f}; the same command with a higher --max-cost goes on"

@@ -16,7 +16,8 @@ from evqa.models.api.body import TokenUsage
 from evqa.models.api.budget import Budget, Prices
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
-from evqa.models.base import Message, ModelError, Reply, RunAborted
+from evqa.models.base import ModelError, RunAborted
+from evqa.models.messages import Message, Reply
 from evqa.schema import Finish, Usage
 
 Number = TypeVar("Number", int, float)
@@ -149,7 +150,7 @@ class ApiClient:
         self._refused.end()
         seconds = round(time.perf_counter() - started, 3)
         served = self._key.redact(answer.model_version) if answer.model_version else None
-        usage = _together(paid).model_copy(update={"seconds": seconds, "tries": tries, "served": served})
+        usage = _together(paid).model_copy(update={"seconds": seconds, "num_attempts": tries, "model_version": served})
         return replace(answer.reply, text=self._key.redact(answer.reply.text), usage=usage)
 
     def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
@@ -192,7 +193,7 @@ class ApiClient:
             output_tokens=output_tokens,
             seconds=0.0,
             cost=cost,
-            unknown=int(input_tokens is None or output_tokens is None or (cost is None and self.prices.are_known)),
+            num_unknown=int(input_tokens is None or output_tokens is None or (cost is None and self.prices.are_known)),
         )
 
 
@@ -238,8 +239,8 @@ def _together(paid: Sequence[Usage]) -> Usage:
         output_tokens=_total([one.output_tokens for one in paid]),
         seconds=0.0,
         cost=_total([one.cost for one in paid]),
-        tries=len(paid),
-        unknown=sum(one.unknown for one in paid),
+        num_attempts=len(paid),
+        num_unknown=sum(one.num_unknown for one in paid),
     )
 
 

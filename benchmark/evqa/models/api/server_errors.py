@@ -16,7 +16,8 @@ from evqa.models.api.body import Json
 from evqa.models.api.client import ApiReply
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
-from evqa.models.base import ModelError, Reply, RunAborted
+from evqa.models.base import ModelError, RunAborted
+from evqa.models.messages import Reply
 
 MAX_MESSAGE = 500
 """Characters of a server's message that are shown."""

@@ -1,0 +1,169 @@
+"""Messages of a conversation with a model: text, videos, images, tool calls and tool results, and the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from evqa.media.images import read_rgb
+from evqa.schema import AnswerField, Finish, FrameRef, ToolCall, Track, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WORDS_ONLY = (
+    "takes words only, and is pointed at objects: describe them, or ask one that can be pointed at (unipixel-3b)"
+)
+"""What to say of a model that has no use for a clip's places and regions."""
+
+
+@dataclass(frozen=True)
+class PointOrBox:
+    """An object that is pointed at in one frame of a clip."""
+
+    at: tuple[float, ...]
+    """A point (x, y) or a box (x0, y0, x1, y1) in original pixels."""
+    second: float = 0.0
+    """When; the frame shown nearest to it counts."""
+
+    def __post_init__(self) -> None:
+        if len(self.at) not in {2, 4}:
+            raise ValueError(f"a place is a point (x, y) or a box (x0, y0, x1, y1), got {self.at}")
+
+
+@dataclass(frozen=True)
+class VideoPart:
+    """A video as a part of a message. The model samples it by its own frame policy (see `Model.settings`).
+
+    Places and regions are for models that can be pointed at objects (ours); others take words only.
+    """
+
+    path: Path
+    """A video file or a folder of frames."""
+    prompts: tuple[PointOrBox, ...] = ()
+    """What the `<|ref|>` in the text behind the clip stand for, in order."""
+    regions: tuple[Track, ...] = ()
+    """Objects by their masks; the text behind the clip calls them [1], [2], ..."""
+
+    def require_no_prompts(self) -> Path:
+        """The path, for a model that takes words only; a `ValueError` where the clip points at objects."""
+        if self.prompts or self.regions:
+            raise ValueError(f"this model {WORDS_ONLY}")
+        return self.path
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePart:
+    """An image as a part of a message: a file, or pixels in memory such as a frame that a tool returns."""
+
+    path: Path | None = None
+    """A PNG or JPEG file."""
+    image: NDArray[np.uint8] | None = None
+    """uint8 RGB [H, W, 3] in place of `path`."""
+    second: float | None = None
+    """Presentation time in seconds; every adapter writes it as a time mark before the image. None = no time mark."""
+    ref: FrameRef | None = None
+    """The frame of a sample's video that the image shows; the trace keeps it in place of pixels."""
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 RGB [H, W, 3]. `ValueError`: the file cannot be read as an image."""
+        if self.image is not None:
+            return self.image
+        assert self.path is not None
+        return read_rgb(self.path)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.image is None):
+            raise ValueError(
+                "an image is given by its path or by its pixels: got " + ("both" if self.path else "neither")
+            )
+
+
+Part = str | VideoPart | ImagePart
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    parts: tuple[Part, ...]
+    answer_fields: tuple[AnswerField, ...] = ()
+    """Fields of the JSON object that the prompt asks for; a model with structured output is held to them."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tool calls of an assistant message."""
+    call_id: str | None = None
+    """Id of the call that a tool message answers; every call has exactly one tool message."""
+    raw: object = None
+    """Content of an assistant message as its provider sent it, for providers that need it back unchanged (Gemini 3:
+    thought signatures). See `Reply.raw`."""
+
+    def __post_init__(self) -> None:
+        if (self.role == "tool") != (self.call_id is not None):
+            raise ValueError(
+                f"a message of role tool, and no other, has a call_id; got {self.role} with {self.call_id!r}"
+            )
+        if self.calls and self.role != "assistant":
+            raise ValueError(f"tool calls belong to a message of role assistant, got {self.role}")
+
+
+@dataclass(frozen=True)
+class VideoMasks:
+    """Masks that came with a reply, one track per `<|seg|>` in order."""
+
+    tracks: tuple[Track, ...]
+    size: tuple[int, int]
+    """(H, W)."""
+    num_frames: int
+    """Frames of the video as decoded."""
+    frames: tuple[int, ...] | None = None
+    """Frame indices that masks were computed for; None = every frame."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Response of a model: text, tool calls, and masks where the model predicts them."""
+
+    text: str
+    masks: VideoMasks | None = None
+    usage: Usage | None = None
+    finish: Finish = "stop"
+    option_logprobs: Mapping[str, float] | None = None
+    """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
+    temperature; None where it does not, or the model does not say."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tool calls, in the order of the reply; `text` may be empty beside them."""
+    raw: object = None
+    """Content as the provider sent it, to be sent back unchanged in `Message.raw`; None = text and calls are enough."""
+
+    def message(self) -> Message:
+        """The reply as an assistant message of the conversation."""
+        return Message("assistant", (self.text,) if self.text else (), calls=self.calls, raw=self.raw)
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model is told of it."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
+    """JSON Schema of an object: one property per parameter."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Decoding settings of one call; adapters take what is None from their own settings."""
+
+    temperature: float | None = None
+    """0 = greedy."""
+    top_p: float | None = None
+    seed: int | None = None
+    """Seed of sampling; equal seeds give equal replies where the backend is deterministic."""
+    max_tokens: int | None = None
+    """Limit on new tokens."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the reply; the text ends before the first of them."""

@@ -1,0 +1,41 @@
+"""Base class of all records, their version, ids and option letters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+VERSION = 1
+"""Version of the records below; a file of another version is refused, not guessed."""
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Option letters in display order."""
+
+
+class StrictRecord(BaseModel):
+    """Frozen record that refuses unknown fields, NaN and infinity.
+
+    Some fields have another name in files than in code (`Field(alias=...)`): records are written with the name of the
+    file format, and read with either.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_alias=True,
+        validate_by_name=True,
+        serialize_by_alias=True,
+    )
+
+
+def check_id(name: str) -> str:
+    """An id that can be a file name on any system: no separators, no control characters, no leading dot."""
+    if not 0 < len(name) <= 200 or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
+        raise ValueError(f'an id has 1-200 characters, none of / \\ : * ? " < > | and no leading dot, got {name!r}')
+    return name
+
+
+Id = Annotated[str, AfterValidator(check_id)]

@@ -1,0 +1,53 @@
+"""Traces of agents: tool calls, tool results, and references to the frames that a model was shown.
+
+A prediction keeps the trace of its conversation; the report page shows it and reinforcement learning reads it. Frames
+are references (video, index, second): pixels stay in the video and never enter a log.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evqa.schema.geometry import Spans
+from evqa.schema.record import StrictRecord
+
+StopReason = Literal["answered", "submitted", "max_turns", "max_calls", "max_tokens", "budget", "invalid", "timeout"]
+"""Why an episode ended: the final turn answered, a tool submitted the answer, a limit on turns, calls or tokens, the
+budget of the run, too many invalid actions, or a time limit."""
+
+
+class FrameRef(StrictRecord):
+    """A frame of a sample's video by reference."""
+
+    video: Annotated[int, Field(ge=0)] = 0
+    """Index of the video: 0 = `Sample.video`, i = `Sample.videos[i - 1]`."""
+    index: Annotated[int, Field(ge=0)]
+    """0-based frame index in that video."""
+    second: Annotated[float, Field(ge=0)]
+    """Presentation time of the frame in seconds."""
+
+
+class ToolCall(StrictRecord):
+    """A call of a tool as a model wrote it."""
+
+    id: str
+    """Id of the call; unique in its turn, and named by exactly one `ToolResult`."""
+    name: str
+    arguments: str
+    """Arguments as the model wrote them: JSON, or the text of a tag. Not parsed, so that nothing is lost."""
+
+
+class ToolResult(StrictRecord):
+    """The result of a tool call as the model was told it."""
+
+    call: str
+    """Id of the `ToolCall`."""
+    ok: bool
+    """False: the call was invalid or the tool refused it, and `text` is the reason."""
+    text: str
+    frames: tuple[FrameRef, ...] = ()
+    """Images in the result, by reference."""
+    spans: Spans = ()
+    """Time segments in the result, in seconds."""
