@@ -53,7 +53,7 @@ def assert_draws(sample, numbers, frames=EVERY, step=1):
 
 
 def asked(samples):
-    return {name: (sample.form, sample.question) for name, sample in samples.items()}
+    return {name: (sample.task_type, sample.question) for name, sample in samples.items()}
 
 
 # The sets

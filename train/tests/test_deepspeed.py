@@ -101,7 +101,7 @@ def seed_of_mixed_passes(data):
 
 
 def kind_of(sample):
-    return sample.id.partition("-")[0] if sample.form != "evidence" else "video"
+    return sample.id.partition("-")[0] if sample.task_type != "evidence" else "video"
 
 
 def torchrun(*command):

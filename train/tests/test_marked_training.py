@@ -63,7 +63,7 @@ def words(tokenizer, item):
 
 def test_no_marked_set_is_left_out(examples):
     assert [dict(source.left_out) for source in examples.mixture.sources] == [{}] * 10
-    forms = {source.samples[0].form for source in examples.mixture.sources}
+    forms = {source.samples[0].task_type for source in examples.mixture.sources}
     assert forms == conversations.MARKED_FORMS
 
 

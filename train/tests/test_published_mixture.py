@@ -156,8 +156,8 @@ def test_every_sample_of_every_set_becomes_an_example(whole, examples, tokenizer
             record = whole.sources[source].samples[sample]
             learnt = tokenizer.decode(item["labels"][item["labels"] != IGNORED])
             objects = 0 if item["masks"] is None else item["masks"].shape[1]
-            assert learnt.count("<|seg|>") == objects == (record.form in conversations.PIXEL_FORMS)
-            assert (item["masks"] is None) == (item["frames"] is None) == (record.form == "conversation")
+            assert learnt.count("<|seg|>") == objects == (record.task_type in conversations.PIXEL_FORMS)
+            assert (item["masks"] is None) == (item["frames"] is None) == (record.task_type == "conversation")
             batch.append(item)
     found = DataCollator(tokenizer.pad_token_id)(batch)
     assert len(found["frames"]) == len(batch) == 22
@@ -182,7 +182,7 @@ def reply_and_question(tokenizer, item):
 def test_an_expression_is_asked_for_in_every_phrasing_of_its_form(examples, tokenizer, name, sample, words):
     whole = examples.mixture
     source = places(whole)[name]
-    form = whole.sources[source].samples[sample].form
+    form = whole.sources[source].samples[sample].task_type
     asked, answered = set(), set()
     for position in range(60):
         reply, text = reply_and_question(tokenizer, examples[SampleRef(source, sample, position)])
