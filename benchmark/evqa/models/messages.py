@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -167,3 +169,30 @@ class Decoding:
     """Limit on new tokens."""
     stop: tuple[str, ...] = ()
     """Strings that end the reply; the text ends before the first of them."""
+
+
+def check_tool_messages(messages: Sequence[Message]) -> None:
+    """Check that every tool call has exactly one tool message, right behind its assistant message.
+
+    Servers refuse anything else with an error that names neither the call nor the message. `ValueError`: names both.
+    """
+    place = 0
+    while place < len(messages):
+        message = messages[place]
+        place += 1
+        if message.role == "tool":
+            raise ValueError(f"the tool message for {message.call_id!r} follows no message with tool calls")
+        if not message.calls:
+            continue
+        results = list(itertools.takewhile(lambda message: message.role == "tool", messages[place:]))
+        place += len(results)
+        _match_ids([call.id for call in message.calls], [str(result.call_id) for result in results])
+
+
+def _match_ids(calls: list[str], results: list[str]) -> None:
+    if repeated := [call for call, count in Counter(calls).items() if count > 1]:
+        raise ValueError(f"tool calls of one message have ids of their own, {repeated[0]!r} is there twice")
+    if missing := [call for call in calls if call not in results]:
+        raise ValueError(f"the tool call {missing[0]!r} has no tool message: add one right behind the calls")
+    if excess := [result for result, count in Counter(results).items() if count > 1 or result not in calls]:
+        raise ValueError(f"the tool call {excess[0]!r} needs exactly one tool message, and is one of {calls}")
