@@ -57,7 +57,7 @@ def test_flash_attention_is_used_where_it_can_be_imported(tmp_path: Path, body: 
 
 def test_the_extra_and_the_documents_name_flash_attn_and_sam2() -> None:
     assert re.search(r'"flash": \["flash-attn', (ROOT / "setup.py").read_text())
-    for name in ("requirements.txt", "README.md"):
+    for name in ("requirements.txt", "docs/installation.md"):
         text = (ROOT / name).read_text()
         assert "flash-attn" in text
         assert "sam2" in text

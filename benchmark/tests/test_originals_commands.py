@@ -1,4 +1,4 @@
-"""The table of the original's commands in benchmark/README.md: it is whole, and each command of ours can be given."""
+"""The table in docs/published_commands.md: it has every script of the original, and each of our commands parses."""
 
 import functools
 import inspect
@@ -23,9 +23,7 @@ from evqa.official.scripts import SCRIPTS as TRANSLATED
 from evqa.official.scripts import ScriptCommand, translate
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (
-    (ROOT / "benchmark" / "README.md").read_text(encoding="utf-8").partition("## The original's commands and ours")[2]
-)
+TEXT = (ROOT / "docs" / "published_commands.md").read_text(encoding="utf-8")
 ROWS = [re.split(r"(?<!\\)\|", line)[1:3] for line in TEXT.splitlines() if line.startswith("| `")]
 
 MODELS = ("gpt", "gemini", "qwen2_5vl", "qwen3vl", "videollama3", "llava_ov1_5", "unipixel", "sa2va", "ours")

@@ -125,8 +125,8 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
         checkpoints.load_checkpoint(tmp_path)
 
 
-def test_the_readme_explains_every_field_of_the_config():
-    table = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+def test_the_documents_explain_every_field_of_the_config():
+    table = (Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md").read_text()
     assert [name for name in UniPixelConfig.__annotations__ if f"`{name}`" not in table] == []
 
 

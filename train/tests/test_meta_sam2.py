@@ -12,7 +12,7 @@ from unipixel.model.sam2.memory import FrameMemory, first_bank
 from unipixel.model.sam2.streaming import VideoPrompts, propagate
 from unipixel.model.sam2.tracker import MaskTracker
 
-pytest.importorskip("sam2", reason="Meta's package is not installed (see train/README.md)")
+pytest.importorskip("sam2", reason="Meta's package is not installed (see docs/installation.md)")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SIDE, NUM_FRAMES = 128, 20

@@ -53,7 +53,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
 
     Trivial baselines, which see no video, stand below: a score that does not beat them is none.
 
-    More: `evqa list metrics` defines each metric, benchmark/README.md argues the protocol.
+    More: `evqa list metrics` defines each metric, docs/metrics.md gives the reasons.
 
     Example: evqa score outputs/shapes-test/tiny-single-turn --train-data shapes-train
 
