@@ -318,7 +318,7 @@ def test_any_json_reply_reads_back_as_it_was_written():
     ],
 )
 def test_the_place_of_the_letter_by_which_an_answer_is_named(text: str, before: str | None):
-    assert choices.letter_place(text) == (None if before is None else len(before))
+    assert choices.answer_letter_position(text) == (None if before is None else len(before))
 
 
 HOSTILE = [

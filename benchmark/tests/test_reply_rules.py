@@ -7,7 +7,8 @@ import reply_corpus as corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evqa.parsing import announcements, choices, replies, spans
+from evqa.parsing import announcements, choice_rules, choices, replies, span_contexts, span_rules, spans
+from evqa.parsing.choice_prose import Prose
 from evqa.parsing.reply_rules import Guard
 
 ANSWER_CASES = [(options, text, expected) for _, options, text, expected in corpus.ANSWERS] + corpus.MORE_ANSWERS
@@ -51,47 +52,47 @@ def test_replies_give_the_expressions_that_they_list(text, expressions):
 # The tables
 
 
-@pytest.mark.parametrize("rule", choices.RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", choice_rules.RULES, ids=lambda rule: rule.name)
 def test_each_answer_rule_decides_its_example_and_not_its_counter_example(rule):
     options = corpus.YESNO if rule.name == "yes or no" else FIVE
     decided = choices.explain_answer(rule.example, options)
     assert (decided.rule, decided.value is None) == (rule.name, False)
-    assert rule.read(choices.Prose(rule.counter, options)) is None
+    assert rule.match(Prose(rule.counterexample, options)) is None
 
 
-@pytest.mark.parametrize("rule", spans.RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", span_rules.RULES, ids=lambda rule: rule.name)
 def test_each_span_rule_decides_its_example_and_not_its_counter_example(rule):
-    decided = spans.explain_spans(rule.example, is_alone=True)
+    decided = spans.explain_spans(rule.example, spans_only=True)
     assert (decided.rule, decided.value is None) == (rule.name, False)
-    assert rule.read(spans.TimedText(rule.counter, is_alone=True)) is None
+    assert rule.match(span_rules.TimedText(rule.counterexample, spans_only=True)) is None
 
 
 @pytest.mark.parametrize("form", announcements.FORMS, ids=lambda form: form.name)
 def test_each_form_of_announcement_is_followed_by_the_answer(form):
     assert [place.end for place in announcements.find_announcements(f"{form.example}B")] == [len(form.example)]
-    assert list(announcements.find_announcements(f"{form.counter}B")) == []
+    assert list(announcements.find_announcements(f"{form.counterexample}B")) == []
 
 
 GUARDS = (
-    *spans.LENGTHS,
-    *spans.LENGTHS_AFTER,
-    *spans.BETWEEN,
-    *spans.FIRST,
-    *spans.CONTEXTS,
-    *spans.CONTEXTS_AFTER,
-    *spans.LIST_CONTEXTS,
-    *announcements.BEFORE,
+    *span_contexts.LENGTHS_BEFORE,
+    *span_contexts.LENGTHS_AFTER,
+    *span_contexts.LENGTHS_BEFORE_BETWEEN,
+    *span_contexts.LENGTHS_AFTER_FIRST,
+    *span_contexts.CONTEXTS_BEFORE,
+    *span_contexts.CONTEXTS_AFTER,
+    *span_contexts.CONTEXTS_BEFORE_LIST,
+    *announcements.DENIALS_BEFORE,
 )
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_each_guard_fits_its_example_and_not_its_counter_example(guard: Guard):
     assert guard.fits(guard.example)
-    assert not guard.fits(guard.counter)
+    assert not guard.fits(guard.counterexample)
 
 
 def test_rule_names_are_unique():
-    for rules in (choices.RULES, spans.RULES, announcements.FORMS):
+    for rules in (choice_rules.RULES, span_rules.RULES, announcements.FORMS):
         assert len({rule.name for rule in rules}) == len(rules)
 
 

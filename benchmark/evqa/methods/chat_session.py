@@ -67,7 +67,7 @@ class ChatSession:
         )
         self.turns.append(turn)
         self.masks = reply.masks or self.masks
-        return replies.parse_for(reply.text, asks, self.sample)
+        return replies.parse_for_sample(reply.text, asks, self.sample)
 
     def seconds(self) -> float:
         """Wall time since the beginning."""

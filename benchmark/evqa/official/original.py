@@ -23,7 +23,7 @@ from evqa.datasets import path_inside
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.official.records import as_list, as_object
 from evqa.parsing.choices import parse_answer
-from evqa.parsing.replies import spans_of_json
+from evqa.parsing.span_literals import spans_of_json
 from evqa.schema import LETTERS, LiteralAnswer, Prediction, Sample, Span, Spans
 
 Question = Literal["answer", "time_choice", "mask_choice"]

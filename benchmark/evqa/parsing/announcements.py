@@ -1,6 +1,6 @@
-"""Where a reply announces its answer: `the answer is`, `I'd say`, `<answer>`, in several languages.
+"""Announcements of an answer in a reply: `the answer is`, `I'd say`, `<answer>`, in several languages.
 
-An announcement that denies, supposes or reports what others say does not count.
+An announcement that is denied, hypothetical or reported does not count.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import NamedTuple
 from evqa.parsing.reply_rules import Guard
 
 MAX_PLACES = 50
-"""So many places from the end are looked at where a reply names the same thing again and again."""
+"""Number of matches from the end that are considered where a reply states the same field many times."""
 
 
 class AnnouncementForm(NamedTuple):
-    """A way to announce an answer; what is announced stands right behind."""
+    """A way to announce an answer; the announced answer follows directly."""
 
     name: str
     pattern: str
     example: str
     """Text that ends where the answer would begin."""
-    counter: str
+    counterexample: str
+    """Similar text that is not an announcement."""
 
 
 _ADVERBS = (
     r"(?:(?:most\s)?(?:likely|probably|clearly|definitely|therefore|thus|indeed|actually|simply|certainly"
     r"|obviously|still|just)\s|as\sfollows\s?:?\s?){0,2}"
 )
-_IS = (
+_COPULA = (
     r"(?:(?:is|was|would\sbe|should\sbe|must\sbe|has\sto\sbe|remains)(?![A-Za-z'])\s{0,3}"
     + _ADVERBS
     + r"|:|=|->|\u2192|[-\u2013\u2014]\s)"
@@ -44,7 +45,7 @@ FORMS = (
     AnnouncementForm(
         "the answer is",
         rf"(?<![A-Za-z/])(?:ans(?:wer)?|(?<!first\s)(?<!second\s)(?<!third\s)(?<!fourth\s)(?<!fifth\s)(?<!last\s)option|choice|letter|solution|(?:right|correct|best)\sone)[\"')]{{0,2}}"
-        rf"(?:\s(?:to|for)\s(?:the|this)\squestion|\shere)?\s{{0,3}}{_IS}[\s:]{{0,4}}(?:[-\u2022]\s{{1,2}})?",
+        rf"(?:\s(?:to|for)\s(?:the|this)\squestion|\shere)?\s{{0,3}}{_COPULA}[\s:]{{0,4}}(?:[-\u2022]\s{{1,2}})?",
         "The correct answer to this question is ",
         "The answers are ",
     ),
@@ -116,9 +117,9 @@ FORMS = (
 )
 """Ways to announce an answer."""
 
-_FORM = re.compile("|".join(f"(?:{form.pattern})" for form in FORMS), re.IGNORECASE)
+_ANY_FORM = re.compile("|".join(f"(?:{form.pattern})" for form in FORMS), re.IGNORECASE)
 
-BEFORE = (
+DENIALS_BEFORE = (
     Guard(
         "wrong",
         r"(?:wrong|incorrect|false|falsch\w*|bad|worst|worse|mistaken|tempting|distract\w+|distractor|unlikely|least\slikely|rejected|eliminated"
@@ -168,35 +169,36 @@ BEFORE = (
         "\u6b63\u786e",
     ),
 )
-"""Words right before an announcement with which it names what is not the answer."""
+"""Words before an announcement with which it names what is not the answer."""
 
-SUPPOSING = re.compile(
+SUPPOSITION = re.compile(
     r"\b(?:might|may|could|would|can|will)\s(?:(?:be\stempted\sto|first|initially|also|then)\s)?(?:think|say|assume|guess|believe|argue|answer|choose|pick|suppose)\b"
     r"|\b(?:thought|assumed|expected)\b|\btempting\b|\b(?:user|student|teacher|friend|annotator)(?:'s)?\b",
     re.IGNORECASE,
 )
+"""Words with which an announcement states what somebody might think."""
 _AT_FIRST = re.compile(
     r"\b(?:initially|at\sfirst|first\s(?:thought|guess|impression|assumed)|originally|had\sthought)\b", re.IGNORECASE
 )
 _FIRST_OF_SEVERAL = re.compile(r"\bfirst\s$", re.IGNORECASE)
-_WAS = re.compile(r"\bwas\b", re.IGNORECASE)
+_PAST_TENSE = re.compile(r"\bwas\b", re.IGNORECASE)
 _CLAUSE_START = re.compile(r",\s(?=(?:I|we|the|my|it|so|then)\b)", re.IGNORECASE)
 _FIRST_PERSON = re.compile(
     r"\b(?:I|we)(?:'d|\swould|\swill|\scan|\smight)?\s(?:say|think|believe|guess|choose|pick|answer)\b", re.IGNORECASE
 )
-_IF = re.compile(r"\b(?:if|unless|had)\b", re.IGNORECASE)
-_WOULD = re.compile(r"\b(?:would|was)\b|\bcould\b", re.IGNORECASE)
-_DENIED = re.compile(
+_CONDITION = re.compile(r"\b(?:if|unless|had)\b", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(r"\b(?:would|was)\b|\bcould\b", re.IGNORECASE)
+_DENIAL = re.compile(
     r"(?<![A-Za-z/])(?:answer|option|choice)\s{0,3}(?:is\snot|isn't|was\snot|wasn't|cannot\sbe|can't\sbe|could\snot\sbe|couldn't\sbe"
     r"|\u4e0d\u662f)\s{0,3}(?:the\s)?(?:option\s)?",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(
+_NEGATION = re.compile(
     r"\b(?:not|cannot|neither|nor|never|rule[sd]?\sout|exclud\w+|eliminat\w+|except|wrong|incorrect|instead|rather|unlike|than|versus|vs"
     r"|between|either|both|without|reject\w*|no)\b|n't\b|\u4e0d|\u9519|\u975e",
     re.IGNORECASE,
 )
-_STOP = re.compile(r"[.!?;\n](?=\s|$)|[\n;]|,?\s(?:but|however|yet|whereas)\b", re.IGNORECASE)
+_CLAUSE_END = re.compile(r"[.!?;\n](?=\s|$)|[\n;]|,?\s(?:but|however|yet|whereas)\b", re.IGNORECASE)
 
 
 RETRACTION = re.compile(
@@ -206,61 +208,73 @@ RETRACTION = re.compile(
       |\u7b49\u7b49|\u4e0d\u5bf9|\u66f4\u6b63|\u7ea0\u6b63|\u4fee\u6b63""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Words with which a reply takes back what it said before."""
+"""Words with which a reply retracts what it stated before."""
 
 
 class Announcement(NamedTuple):
-    """An announcement, `text[start:end]`; the answer begins at `end`."""
+    """An announcement or denial of an answer, `text[start:end]`; the answer begins at `end`."""
 
     start: int
     end: int
     is_denied: bool
+    """Whether it states what is not the answer: `the answer is not`."""
 
 
 def find_announcements(text: str) -> Iterator[Announcement]:
-    """Announcements of an answer and denials of one, from the last one back."""
-    found = deque(
-        (Announcement(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(text)), maxlen=MAX_PLACES
-    )
-    denials = deque(
-        (Announcement(match.start(), match.end(), is_denied=True) for match in _DENIED.finditer(text)),
+    """Announcements that count and denials, from last to first."""
+    announcements = deque(
+        (Announcement(match.start(), match.end(), is_denied=False) for match in _ANY_FORM.finditer(text)),
         maxlen=MAX_PLACES,
     )
-    for place in sorted([*found, *denials], key=lambda place: place.end, reverse=True):
-        if place.is_denied or _counts(text, place):
-            yield place
+    denials = deque(
+        (Announcement(match.start(), match.end(), is_denied=True) for match in _DENIAL.finditer(text)),
+        maxlen=MAX_PLACES,
+    )
+    for entry in sorted([*announcements, *denials], key=lambda entry: entry.end, reverse=True):
+        if entry.is_denied or _is_commitment(text, entry):
+            yield entry
 
 
 def answer_positions(text: str, start: int = 0) -> Iterator[int]:
-    """Where announced answers begin behind a character, from the last one back."""
-    return (place.end for place in find_announcements(text) if not place.is_denied and place.start >= start)
+    """Positions at which announced answers begin, from last to first, of announcements at or after `start`."""
+    return (
+        announcement.end
+        for announcement in find_announcements(text)
+        if not announcement.is_denied and announcement.start >= start
+    )
 
 
 def is_discounted(sentence: str) -> bool:
-    """Whether a sentence announces answers and none of them counts."""
-    found = [Announcement(match.start(), match.end(), is_denied=False) for match in _FORM.finditer(sentence)]
-    return bool(found) and not any(_counts(sentence, place) for place in found)
+    """Whether a sentence announces answers and none of the announcements counts."""
+    announcements = [
+        Announcement(match.start(), match.end(), is_denied=False) for match in _ANY_FORM.finditer(sentence)
+    ]
+    return bool(announcements) and not any(_is_commitment(sentence, announcement) for announcement in announcements)
 
 
 def is_denied(clause: str) -> bool:
-    """Whether a clause takes back or compares what it names."""
-    return _NEGATED.search(clause) is not None
+    """Whether a clause retracts or compares what it names."""
+    return _NEGATION.search(clause) is not None
 
 
-def _counts(text: str, place: Announcement) -> bool:
-    """Whether the announcement is the reply's own, and none of a wrong answer."""
-    window = text[max(0, place.start - 120) : place.start]
-    stops = [match.end() for match in _STOP.finditer(window)]
+def _is_commitment(text: str, announcement: Announcement) -> bool:
+    """Whether an announcement states the reply's own answer, and not a wrong, hypothetical or reported one."""
+    window = text[max(0, announcement.start - 120) : announcement.start]
+    stops = [match.end() for match in _CLAUSE_END.finditer(window)]
     before = window[stops[-1] :] if stops else window
-    if any(guard.fits(before) for guard in BEFORE):
+    if any(guard.fits(before) for guard in DENIALS_BEFORE):
         return False
-    head = text[place.start : place.end]
-    clause = _CLAUSE_START.split(before + head)[-1]
-    if _WOULD.search(head) and not _FIRST_PERSON.search(head):
-        tail = text[place.end : place.end + 80]
-        stop = _STOP.search(tail)
-        if _IF.search(before + head) or _IF.search(tail[: stop.start()] if stop else tail):
+    announcement_text = text[announcement.start : announcement.end]
+    clause = _CLAUSE_START.split(before + announcement_text)[-1]
+    if _HYPOTHETICAL.search(announcement_text) and not _FIRST_PERSON.search(announcement_text):
+        text_after = text[announcement.end : announcement.end + 80]
+        stop = _CLAUSE_END.search(text_after)
+        if _CONDITION.search(before + announcement_text) or _CONDITION.search(
+            text_after[: stop.start()] if stop else text_after
+        ):
             return False
-    if _AT_FIRST.search(before) or (_FIRST_OF_SEVERAL.search(before) and _WAS.search(head)):
+    if _AT_FIRST.search(before) or (_FIRST_OF_SEVERAL.search(before) and _PAST_TENSE.search(announcement_text)):
         return False
-    return not SUPPOSING.search(clause[: max(0, len(clause) - len(head))] if _FIRST_PERSON.search(head) else clause)
+    return not SUPPOSITION.search(
+        clause[: max(0, len(clause) - len(announcement_text))] if _FIRST_PERSON.search(announcement_text) else clause
+    )

@@ -1,7 +1,7 @@
-"""Lists, objects, strings and times as models write them: a lenient reader of nested literals inside prose.
+"""Lenient reader of nested literals (lists, objects, strings, times) inside prose.
 
-Reads what JSON and Python write, and also `0:05`, `12.5s`, a list cut off at the end of the text. Nothing is
-evaluated; each character is looked at a bounded number of times, so a hostile text costs linear time.
+Reads JSON and Python notation, and also `0:05`, `12.5s` and a list that the end of the text truncates. Nothing is
+evaluated; each character is read a bounded number of times, so a hostile text costs linear time.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 Node = float | bool | str | None | list["Node"] | dict[str, "Node"]
-"""What a literal means; times are seconds."""
+"""Value of a literal; times are seconds."""
 
 MAX_DEPTH = 16
+"""Deepest nesting of a literal."""
 
 NUMBER = r"(?:\d{1,9}(?::\d{1,2}){1,2}(?:\.\d{1,20})?|\d{1,9}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,2})?)"
+"""Pattern of a number or of a time with colons."""
 UNIT = r"\s{0,2}(?:(?:seconds?|secs?|s)(?![A-Za-z0-9_])|\u79d2)"
+"""Pattern of the unit seconds."""
 _TIME = re.compile(rf"({NUMBER})(?:{UNIT})?(?![\w.:])")
 _STRING = re.compile(r'"((?:[^"\\]|\\.){0,20000})"|\'((?:[^\'\\]|\\.){0,20000})\'', re.DOTALL)
 _WORD = re.compile(r"(?:null|None|true|True|false|False)\b")
 _WORDS: dict[str, Node] = {"null": None, "none": None, "true": True, "false": False}
 _SPACE = re.compile(r"\s*")
-_JOINT = r"-{1,2}>|=>|-{1,2}|~|\u2192|\.{2,3}|\u2026|to|until|till|through|and|bis|hasta|jusqu'\u00e0|\u00e0"
+_RANGE_CONJUNCTION = (
+    r"-{1,2}>|=>|-{1,2}|~|\u2192|\.{2,3}|\u2026|to|until|till|through|and|bis|hasta|jusqu'\u00e0|\u00e0"
+)
 _RANGE = re.compile(
-    rf"(?<![A-Za-z0-9_.:\-])(?:(between)\s{{1,2}})?({NUMBER})({UNIT})?\s{{0,3}}({_JOINT})\s{{0,3}}({NUMBER})({UNIT})?"
+    rf"(?<![A-Za-z0-9_.:\-])(?:(between)\s{{1,2}})?({NUMBER})({UNIT})?\s{{0,3}}({_RANGE_CONJUNCTION})\s{{0,3}}({NUMBER})({UNIT})?"
     rf"(?![A-Za-z0-9_]|:\d|\.\d)",
     re.IGNORECASE,
 )
@@ -35,16 +40,16 @@ _CLOCK_WORDS = re.compile(
     re.IGNORECASE,
 )
 """`1m5s`, `1 min 5 s`, `0h1m5s`, `2 min`."""
-_AROUND = re.compile(rf"[\[(]\s?({NUMBER}(?:{UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|~|to|until)|[.,;:]?\s|[.,;:]?$)")
+_BRACKETED_TIME = re.compile(rf"[\[(]\s?({NUMBER}(?:{UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|~|to|until)|[.,;:]?\s|[.,;:]?$)")
 """A time in brackets of its own: `[0s] - [5s]`."""
-_LEFT_OVER = re.compile(
+_RANGE_SEPARATORS = re.compile(
     r"(?:[\s\[\](){},;.&\"']|\band\b|\bfrom\b|\bthen\b|\b(?:starts?|begins?|starting|beginning)\s(?:at|from)\b|\b(?:in\s)?seconds\b)*",
     re.IGNORECASE,
 )
-"""What may stand between ranges that are all of a line."""
-_ROUGH = r"(?:(?:about|around|approximately|approx\.?|roughly|circa|c\.|ca\.)\s{1,2})"
+"""Text that may stand between ranges of a line that consists of ranges."""
+_APPROXIMATION = r"(?:(?:about|around|approximately|approx\.?|roughly|circa|c\.|ca\.)\s{1,2})"
 
-FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
+TIME_NOTATIONS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("emphasis and tags", re.compile(r"\*|</?(?:t|time|ts)>"), ""),
     ("for example", re.compile(r"\be\.\s?g\.", re.IGNORECASE), "for example"),
     ("dashes", re.compile(r"[\u2012-\u2015\u2212\uff0d\ufe63]"), "-"),
@@ -103,8 +108,14 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
         r"\1s",
     ),
     ("double unit", re.compile(rf"(?<=\d)s({UNIT})", re.IGNORECASE), r"\1"),
-    ("rough", re.compile(rf"(?<=\bto\s){_ROUGH}|(?<=\band\s){_ROUGH}|(?<=-\s){_ROUGH}", re.IGNORECASE), ""),
-    ("rough first", re.compile(rf"(?<=\bfrom\s){_ROUGH}|(?<=\bbetween\s){_ROUGH}", re.IGNORECASE), ""),
+    (
+        "rough",
+        re.compile(
+            rf"(?<=\bto\s){_APPROXIMATION}|(?<=\band\s){_APPROXIMATION}|(?<=-\s){_APPROXIMATION}", re.IGNORECASE
+        ),
+        "",
+    ),
+    ("rough first", re.compile(rf"(?<=\bfrom\s){_APPROXIMATION}|(?<=\bbetween\s){_APPROXIMATION}", re.IGNORECASE), ""),
     (
         "up to",
         re.compile(r"(?<=[\ds])\s(?:and\s(?:up\s)?|up\s|on\s|all\sthe\sway\s|right\s)to\s", re.IGNORECASE),
@@ -128,40 +139,44 @@ FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
         " to ",
     ),
 )
-"""Notations of times in prose, by name, and what they are replaced with before ranges are looked for."""
+"""(name, pattern, replacement) of notations of times in prose, applied in order before ranges are searched."""
 
 
 class NoLiteral(ValueError):
-    """At `at` stands something that is no literal."""
+    """Error: no literal starts at `position`."""
 
-    def __init__(self, at: int) -> None:
-        """Keep the place."""
-        super().__init__(f"no literal at character {at}")
-        self.at = at
+    def __init__(self, position: int) -> None:
+        """Create the error for a position in the text."""
+        super().__init__(f"no literal at character {position}")
+        self.position = position
 
 
 class Truncated(ValueError):
-    """The text ends inside the literal."""
+    """Error: the text ends inside of the literal."""
 
 
 class Literal(NamedTuple):
-    """A literal, and the character after it."""
+    """A literal and the position after it."""
 
     node: Node
     end: int
 
 
-def read_literal(text: str, at: int) -> Literal:
-    """The literal that starts at a character. Raises `NoLiteral` or, where not even a part is whole, `Truncated`.
+def read_literal(text: str, position: int) -> Literal:
+    """The literal that starts at a position.
 
-    A list that the end of the text cuts off keeps its whole nested elements and strings; a number just before
-    the cut may be cut itself, so a list of bare numbers is lost.
+    A list that the end of the text truncates keeps its complete nested elements and strings; a number before the end
+    may be truncated itself, so a list of bare numbers is lost.
+
+    Raises:
+        NoLiteral: No literal starts there.
+        Truncated: The text ends inside of the literal and no part of it is complete.
     """
-    return _read(text, at, 0)
+    return _read(text, position, 0)
 
 
 class LocatedList(NamedTuple):
-    """A list, and where it stands."""
+    """A list and its position, `text[start:end]`."""
 
     start: int
     node: Node
@@ -169,23 +184,23 @@ class LocatedList(NamedTuple):
 
 
 def find_lists(text: str) -> Iterator[LocatedList]:
-    """Every outermost list of a text in order; what is no list is passed over."""
-    at = text.find("[")
-    while at >= 0:
-        end = at + 1
+    """Each outermost list of a text, in order; brackets that are no literal are skipped."""
+    position = text.find("[")
+    while position >= 0:
+        end = position + 1
         try:
-            node, end = read_literal(text, at)
-            yield LocatedList(at, node, end)
-        except NoLiteral as junk:
-            end = max(end, junk.at)
+            node, end = read_literal(text, position)
+            yield LocatedList(position, node, end)
+        except NoLiteral as error:
+            end = max(end, error.position)
         except Truncated:
             return
-        at = text.find("[", end)
+        position = text.find("[", end)
 
 
-def seconds(written: str) -> float | None:
-    """`12`, `12.5s`, `1:05`, `0:01:05.5` as seconds; None if it is no time."""
-    match = _TIME.fullmatch(written.strip())
+def parse_time(text: str) -> float | None:
+    """Seconds of `12`, `12.5s`, `1:05` or `0:01:05.5`; None where the text is not a time."""
+    match = _TIME.fullmatch(text.strip())
     return _clock(match[1]) if match else None
 
 
@@ -195,141 +210,144 @@ class TimeRange(NamedTuple):
     start: int
     end: int
     pair: tuple[float, float]
+    """(start, end) in seconds."""
     has_unit: bool
-    """Whether a unit or colons make it a range of times."""
+    """Whether a unit or colons show that the numbers are times."""
     has_colons: bool
+    """Whether both times are written with colons."""
     is_between: bool
+    """Whether the range is written `between 3 and 7`."""
 
 
-def with_clocks(text: str) -> str:
-    """The text with times in words as `h:mm:ss` and `12s`, without emphasis, tags and brackets around single times."""
-    for _, pattern, replacement in FORMS:
+def normalize_times(text: str) -> str:
+    """The text with times in words as `h:mm:ss` and `12s`, without emphasis, tags, and brackets around single times."""
+    for _, pattern, replacement in TIME_NOTATIONS:
         text = pattern.sub(replacement, text)
-    return _AROUND.sub(r"\1", _CLOCK_WORDS.sub(_as_clock, text))
+    return _BRACKETED_TIME.sub(r"\1", _CLOCK_WORDS.sub(_as_clock, text))
 
 
-def range_matches(plain: str) -> list[TimeRange]:
-    """Every range of numbers in a text that `with_clocks` made; `3 and 7` without `between` is none."""
-    found: list[TimeRange] = []
-    for match in _RANGE.finditer(plain):
-        between, first, unit, joint, second, last_unit = match.groups()
-        has_colons = ":" in first and ":" in second
-        if joint.lower() != "and" or between:
-            pair = _clock(first), _clock(second)
-            has_unit = bool(unit or last_unit or has_colons)
-            found.append(TimeRange(match.start(), match.end(), pair, has_unit, has_colons, bool(between)))
-    return found
+def find_ranges(text: str) -> list[TimeRange]:
+    """Each range of numbers in a text that `normalize_times` returned; `3 and 7` without `between` is not a range."""
+    ranges: list[TimeRange] = []
+    for match in _RANGE.finditer(text):
+        between_word, first, first_unit, conjunction, last, last_unit = match.groups()
+        has_colons = ":" in first and ":" in last
+        if conjunction.lower() != "and" or between_word:
+            pair = _clock(first), _clock(last)
+            has_unit = bool(first_unit or last_unit or has_colons)
+            ranges.append(TimeRange(match.start(), match.end(), pair, has_unit, has_colons, bool(between_word)))
+    return ranges
 
 
-def is_all_ranges(plain: str, found: Sequence[TimeRange]) -> bool:
-    """Whether a text is nothing but the ranges found in it."""
+def is_all_ranges(text: str, ranges: Sequence[TimeRange]) -> bool:
+    """Whether a text consists of the ranges found in it."""
     end = 0
-    for each in found:
-        if not _LEFT_OVER.fullmatch(plain, end, each.start):
+    for time_range in ranges:
+        if not _RANGE_SEPARATORS.fullmatch(text, end, time_range.start):
             return False
-        end = each.end
-    return bool(found) and _LEFT_OVER.fullmatch(plain, end) is not None
+        end = time_range.end
+    return bool(ranges) and _RANGE_SEPARATORS.fullmatch(text, end) is not None
 
 
-def ranges(text: str, *, is_announced: bool = False) -> list[tuple[float, float]]:
-    """Pairs of seconds that prose states: `12s - 15.5s`, `from 0:05 to 0:10`, `between 3 and 7 seconds`.
+def parse_ranges(text: str, *, is_announced: bool = False) -> list[tuple[float, float]]:
+    """Pairs of seconds stated in prose: `12s - 15.5s`, `from 0:05 to 0:10`, `between 3 and 7 seconds`.
 
-    Numbers without a unit or a colon are no times, and `3 and 7 s` without `between` is no range. Where the text is
-    announced as evidence in time and holds nothing but ranges, numbers need no unit.
+    Numbers without a unit or a colon are not times, unless the text is announced as evidence in time and consists of
+    ranges. `3 and 7 s` without `between` is not a range.
     """
-    plain = with_clocks(text)
-    found = range_matches(plain)
-    is_all = is_announced and is_all_ranges(plain, found)
-    return [each.pair for each in found if is_all or each.has_unit]
+    normal_text = normalize_times(text)
+    ranges = find_ranges(normal_text)
+    is_all = is_announced and is_all_ranges(normal_text, ranges)
+    return [time_range.pair for time_range in ranges if is_all or time_range.has_unit]
 
 
 def _as_clock(match: re.Match[str]) -> str:
     hours, minutes, second = match.groups()
-    whole, _, part = (second or "0").partition(".")
-    return f"{hours or 0}:{int(minutes):02d}:{int(whole):02d}" + (f".{part}" if part else "")
+    integer, _, fraction = (second or "0").partition(".")
+    return f"{hours or 0}:{int(minutes):02d}:{int(integer):02d}" + (f".{fraction}" if fraction else "")
 
 
-def _read(text: str, at: int, depth: int) -> Literal:
-    at = _skip(text, at)
-    if at >= len(text):
+def _read(text: str, position: int, depth: int) -> Literal:
+    position = _skip(text, position)
+    if position >= len(text):
         raise Truncated
     if depth > MAX_DEPTH:
-        raise NoLiteral(at)
-    if text[at] in "[(":
-        return _read_list(text, at, depth)
-    if text[at] == "{":
-        return _read_object(text, at, depth)
-    return _read_scalar(text, at)
+        raise NoLiteral(position)
+    if text[position] in "[(":
+        return _read_list(text, position, depth)
+    if text[position] == "{":
+        return _read_object(text, position, depth)
+    return _read_scalar(text, position)
 
 
-def _read_list(text: str, at: int, depth: int) -> Literal:
-    close = "]" if text[at] == "[" else ")"
+def _read_list(text: str, position: int, depth: int) -> Literal:
+    closing_bracket = "]" if text[position] == "[" else ")"
     items: list[Node] = []
-    at += 1
+    position += 1
     try:
-        while text[at := _skip(text, at)] != close:
-            item, at = _read(text, at, depth + 1)
+        while text[position := _skip(text, position)] != closing_bracket:
+            item, position = _read(text, position, depth + 1)
             items.append(item)
-            at = _after_comma(text, at, close)
+            position = _after_comma(text, position, closing_bracket)
     except (Truncated, IndexError):
-        whole: list[Node] = [item for item in items if not isinstance(item, float)]
-        if depth > 0 or not whole or len(whole) < len(items):
+        complete: list[Node] = [item for item in items if not isinstance(item, float)]
+        if depth > 0 or not complete or len(complete) < len(items):
             raise Truncated from None
-        return Literal(whole, len(text))
-    return Literal(items, at + 1)
+        return Literal(complete, len(text))
+    return Literal(items, position + 1)
 
 
-def _read_object(text: str, at: int, depth: int) -> Literal:
+def _read_object(text: str, position: int, depth: int) -> Literal:
     entries: dict[str, Node] = {}
-    at += 1
+    position += 1
     try:
-        while text[at := _skip(text, at)] != "}":
-            key, at = _read(text, at, depth + 1)
-            at = _skip(text, at)
-            if not isinstance(key, str) or text[at] != ":":
-                raise NoLiteral(at)
-            entries[key], at = _read(text, at + 1, depth + 1)
-            at = _after_comma(text, at, "}")
+        while text[position := _skip(text, position)] != "}":
+            key, position = _read(text, position, depth + 1)
+            position = _skip(text, position)
+            if not isinstance(key, str) or text[position] != ":":
+                raise NoLiteral(position)
+            entries[key], position = _read(text, position + 1, depth + 1)
+            position = _after_comma(text, position, "}")
     except IndexError:
         raise Truncated from None
-    return Literal(entries, at + 1)
+    return Literal(entries, position + 1)
 
 
-def _read_scalar(text: str, at: int) -> Literal:
-    if match := _TIME.match(text, at):
+def _read_scalar(text: str, position: int) -> Literal:
+    if match := _TIME.match(text, position):
         return Literal(_clock(match[1]), match.end())
-    if match := _STRING.match(text, at):
+    if match := _STRING.match(text, position):
         return Literal(_unescape(match), match.end())
-    if match := _WORD.match(text, at):
+    if match := _WORD.match(text, position):
         return Literal(_WORDS[match[0].lower()], match.end())
-    if text[at] in "\"'" and len(text) - at <= 500:
+    if text[position] in "\"'" and len(text) - position <= 500:
         raise Truncated
-    raise NoLiteral(at)
+    raise NoLiteral(position)
 
 
-def _after_comma(text: str, at: int, close: str) -> int:
-    at = _skip(text, at)
-    if text[at] == ",":
-        return at + 1
-    if text[at] != close:
-        raise NoLiteral(at)
-    return at
+def _after_comma(text: str, position: int, closing_bracket: str) -> int:
+    position = _skip(text, position)
+    if text[position] == ",":
+        return position + 1
+    if text[position] != closing_bracket:
+        raise NoLiteral(position)
+    return position
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
+def _skip(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
-def _clock(written: str) -> float:
+def _clock(text: str) -> float:
     total = 0.0
-    for part in written.split(":"):
+    for part in text.split(":"):
         total = 60 * total + float(part)
     return total
 
 
 def _unescape(match: re.Match[str]) -> str:
-    """The string's meaning; what UTF-8 cannot write becomes a question mark."""
+    """Value of a quoted string; characters that UTF-8 cannot encode become question marks."""
     raw = match[1] if match[1] is not None else match[2].replace("\\'", "'").replace('"', '\\"')
     try:
         meaning: object = json.loads(f'"{raw}"', strict=False)

@@ -1,4 +1,7 @@
-"""Types of the parser's tables of rules: a rule, what it reads, and a reply prepared for the rules."""
+"""Types of the parser's tables of rules: `Rule`, `Guard`, `RuleResult`, and `ReplyText`.
+
+A reply prepared for the rules.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from evqa.parsing import reply_json, reply_text
 from evqa.parsing.reply_json import JsonObject
 
 MAX_CHARS = 100_000
-"""Of a longer reply the end is read: the last thing said counts."""
+"""Number of characters at the end of a reply that are read."""
 
 T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C")
@@ -20,27 +23,27 @@ R = TypeVar("R")
 
 
 class RuleResult(NamedTuple, Generic[T_co]):
-    """What the reply says about one field, and why."""
+    """Value of one field of a reply, and the rule that read it."""
 
     value: T_co | None
     """None = unparsed."""
     rule: str
-    """Name of the rule that decided; "" = no rule fits."""
+    """Name of the rule that decided; "" = no rule matched."""
     text: str
-    """The part of the reply that the rule matched, at most 200 characters."""
+    """Part of the reply that the rule matched, at most 200 characters."""
 
 
 @dataclass(frozen=True)
 class Rule(Generic[C, R]):
-    """One way in which replies state something; rules are applied in order, the first that fits decides."""
+    """A way in which replies state a field. The rules of a table are tried in order; the first match decides."""
 
     name: str
-    read: Callable[[C], R | None]
-    """None = the rule does not fit."""
+    match: Callable[[C], R | None]
+    """Function from the prepared text to the rule's result; None = no match."""
     example: str
-    """A reply that the rule decides."""
-    counter: str
-    """A reply that looks similar and that the rule does not fit."""
+    """A reply that this rule decides."""
+    counterexample: str
+    """A similar reply that this rule does not match."""
 
 
 class Guard(NamedTuple):
@@ -48,48 +51,50 @@ class Guard(NamedTuple):
 
     name: str
     pattern: str
-    """Regular expression, upper and lower case alike, of the words before or after the statement."""
+    """Regular expression, case-insensitive, of the words before or after the statement."""
     example: str
-    counter: str
+    counterexample: str
 
     def fits(self, words: str) -> bool:
-        """Whether the words before or after a statement make it count for nothing."""
+        """Whether the words before or after a statement match, so that the statement does not count."""
         return re.search(self.pattern, words, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
 class ReplyText:
-    """A reply without thoughts and markers, its objects, and the prose around them."""
+    """A reply without thoughts and markers, its JSON objects, and the prose around them."""
 
     text: str
     objects: tuple[JsonObject, ...]
 
     @cached_property
-    def outside(self) -> str:
-        """The text with `{}` in place of each object, in plain letters."""
+    def outside_objects(self) -> str:
+        """Text with `{}` in place of each object, in plain letters."""
         parts: list[str] = []
         end = 0
-        for each in self.objects:
-            parts.append(self.text[end : each.start])
-            end = each.end
+        for entry in self.objects:
+            parts.append(self.text[end : entry.start])
+            end = entry.end
         parts.append(self.text[end:])
         return reply_text.plain("{}".join(parts))
 
     @cached_property
     def prose(self) -> str:
-        """As `outside`, without markup and tables."""
-        return excerpt(self.outside)
+        """Text outside of objects, without markup and tables."""
+        return excerpt(self.outside_objects)
 
     @cached_property
-    def after(self) -> str:
-        """The prose behind the last object."""
+    def after_objects(self) -> str:
+        """Prose after the last object; all prose where there is none."""
         return excerpt(reply_text.plain(self.text[self.objects[-1].end :])) if self.objects else self.prose
 
     @cached_property
     def is_list(self) -> bool:
-        """Whether all objects are elements of one list, with nothing but commas between them."""
+        """Whether the objects are the elements of one list, separated only by commas."""
         pairs = zip(self.objects, self.objects[1:], strict=False)
-        return len(self.objects) > 1 and all(self.text[a.end : b.start].strip() == "," for a, b in pairs)
+        return len(self.objects) > 1 and all(
+            self.text[first.end : second.start].strip() == "," for first, second in pairs
+        )
 
 
 _CURLY = str.maketrans("\u201c\u201d\u201e", '"""')
@@ -97,18 +102,18 @@ _CURLY = str.maketrans("\u201c\u201d\u201e", '"""')
 
 @lru_cache(maxsize=4)
 def prepare_reply(reply: str) -> ReplyText:
-    """Prepare a raw reply; the last few are kept, as each field is read from the same one."""
+    """Prepare a raw reply for the rules. The last 4 are cached, because each field is read from the same reply."""
     text = reply_text.without_markers(reply_text.without_thoughts(reply[-MAX_CHARS:]))
-    found = reply_json.find_objects(text)
+    objects = reply_json.find_objects(text)
     if '"' not in text and ("\u201c" in text or "\u201d" in text):
         text = text.translate(_CURLY)
-        found = reply_json.find_objects(text)
-    if not found and "\uff5b" in text:
+        objects = reply_json.find_objects(text)
+    if not objects and "\uff5b" in text:
         text = reply_text.plain(text)
-        found = reply_json.find_objects(text)
-    return ReplyText(text, tuple(found))
+        objects = reply_json.find_objects(text)
+    return ReplyText(text, tuple(objects))
 
 
 def excerpt(text: str) -> str:
-    """Plain text as a reader sees it."""
+    """Plain text without markup, tables as lines."""
     return reply_text.without_markup(reply_text.without_tables(text)).strip()

@@ -1,6 +1,6 @@
-"""Text of a reply, prepared for the parser: what a reader of the rendered reply sees, without thoughts and markers.
+"""Plain text of a reply, as a reader of the rendered reply sees it: without thoughts, markers, markup and tables.
 
-Pure functions, string in and string out, in time linear in the length of the text.
+Pure functions from string to string, in time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def _letterlike() -> Iterator[tuple[int, str]]:
         if len(plain_form) == 1:
             yield code, plain_form
     for first in (0x1F110, 0x1F130, 0x1F150, 0x1F170):
-        for place in range(26):
-            yield first + place, chr(ord("A") + place)
+        for offset in range(26):
+            yield first + offset, chr(ord("A") + offset)
 
 
 _PLAIN = dict(_letterlike()) | str.maketrans(
@@ -38,7 +38,7 @@ _PLAIN = dict(_letterlike()) | str.maketrans(
 
 
 def plain(text: str) -> str:
-    """The text with ASCII forms of other scripts' letters, digits and punctuation; every index keeps its meaning."""
+    """Text with ASCII forms of other scripts' letters, digits and punctuation; each index keeps its meaning."""
     return text.translate(_PLAIN)
 
 
@@ -56,9 +56,9 @@ _CHANNEL = re.compile(r"<\|channel\|>\s?(?:analysis|commentary)")
 
 
 def without_thoughts(text: str) -> str:
-    """The reply without blocks of reasoning; a block that never ends commits to nothing.
+    """Reply without blocks of reasoning; a block that never ends is removed up to the end of the text.
 
-    Where only the end of a block is there, its start was part of the prompt.
+    Where only the end of a block is present, its start was part of the prompt.
     """
     parts: list[str] = []
     is_thought, start = False, 0
@@ -71,38 +71,38 @@ def without_thoughts(text: str) -> str:
         is_thought, start = not is_end, match.end()
     if not is_thought:
         parts.append(text[start:])
-    said = "\n".join(parts)
-    finals = [match.end() for match in _FINAL_CHANNEL.finditer(said)]
+    answer = "\n".join(parts)
+    finals = [match.end() for match in _FINAL_CHANNEL.finditer(answer)]
     if finals:
-        return said[finals[-1] :]
-    return _CHANNEL.split(said, maxsplit=1)[0]
+        return answer[finals[-1] :]
+    return _CHANNEL.split(answer, maxsplit=1)[0]
 
 
 # Markers, markup
 
 _BOX_START = re.compile(r"<\|begin_of_box\|>|\[BOX\]")
 _BOX_END = re.compile(r"<\|end_of_box\|>|\[/BOX\]")
-_PLACE = re.compile(r"<\|(box|quad|point)_start\|>[^<>]{0,300}<\|\1_end\|>")
-"""Coordinates of a picture."""
+_COORDINATES = re.compile(r"<\|(box|quad|point)_start\|>[^<>]{0,300}<\|\1_end\|>")
+"""Coordinates in an image, in a model's special tokens."""
 _MARKER = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</s>|<s>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>|\[/?INST\]"
     r"|```(?:json5?|python|text|txt|xml|html|markdown|md|yaml|plaintext|latex)?",
     re.IGNORECASE,
 )
-_STRUCK = re.compile(
+_STRIKETHROUGH = re.compile(
     r"~~(?=\S)[^~\n]{1,300}~~|<(del|strike)>[^<>]{0,300}</\1>|\\(?:sout|cancel|st|xcancel)\{[^{}\n]{0,300}\}"
     r"|(?:[^\s\u0336]\u0336[ \u0336]{0,2})+",
     re.IGNORECASE,
 )
-_STRUCK_S = re.compile(r"<s>[^<>]{1,300}</s>", re.IGNORECASE)
+_S_TAG = re.compile(r"<s>[^<>]{1,300}</s>", re.IGNORECASE)
 
 
 def without_markers(text: str) -> str:
-    """The text without a model's special tokens and struck-through parts; a marked answer as an `<answer>` tag."""
-    text = _PLACE.sub(" ", text)
-    boxed = _BOX_END.sub("</answer>", _BOX_START.sub("<answer>", text))
-    struck = _STRUCK_S.sub(" ", boxed)
-    return _MARKER.sub(_ending, _STRUCK.sub(" ", struck if struck.strip() else boxed))
+    """Text without a model's special tokens and struck-through parts; a marked answer becomes an `<answer>` tag."""
+    text = _COORDINATES.sub(" ", text)
+    with_answer_tags = _BOX_END.sub("</answer>", _BOX_START.sub("<answer>", text))
+    without_s_tags = _S_TAG.sub(" ", with_answer_tags)
+    return _MARKER.sub(_ending, _STRIKETHROUGH.sub(" ", without_s_tags if without_s_tags.strip() else with_answer_tags))
 
 
 def _ending(match: re.Match[str]) -> str:
@@ -117,15 +117,15 @@ _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 _LAST_LINE = re.compile(r"^[ \t]*####[ \t]*(?=\(?[A-Za-z][).:]{0,2}[ \t]*$)", re.MULTILINE)
 _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?)+", re.MULTILINE)
 _EMPHASIS = re.compile(r"[*`]|__")
-_UNDERLINED = re.compile(r"(?<![A-Za-z0-9_])_([^_\n]{1,200})_(?![A-Za-z0-9_])")
+_UNDERSCORES = re.compile(r"(?<![A-Za-z0-9_])_([^_\n]{1,200})_(?![A-Za-z0-9_])")
 
 
 def without_markup(text: str) -> str:
-    """The text without emphasis, marks of headings and quotations, TeX commands and HTML around words."""
-    bare = _TEX_SIGNS.sub(" ", _TEX_BOX.sub(r"\\boxed{", _TEX_TEXT.sub(r"\1", text)))
-    bare = _BREAK.sub("\n", _HTML.sub(r"\2", bare))
-    bare = _UNDERLINED.sub(r"\1", _EMPHASIS.sub("", bare))
-    return _LINE_MARK.sub("", _LAST_LINE.sub("Final answer: ", bare))
+    """Text without emphasis, heading and quotation marks, TeX commands, and HTML tags around words."""
+    result = _TEX_SIGNS.sub(" ", _TEX_BOX.sub(r"\\boxed{", _TEX_TEXT.sub(r"\1", text)))
+    result = _BREAK.sub("\n", _HTML.sub(r"\2", result))
+    result = _UNDERSCORES.sub(r"\1", _EMPHASIS.sub("", result))
+    return _LINE_MARK.sub("", _LAST_LINE.sub("Final answer: ", result))
 
 
 # Tables
@@ -148,15 +148,15 @@ _NUMBER_CELL = re.compile(r"[\d:.]+\s?(?:s|sec|seconds)?")
 
 
 def without_tables(text: str) -> str:
-    """The text with each Markdown table as lines `key: value`, `A) ...` or `Segments: ...`."""
+    """Text with each Markdown table as lines `key: value`, `A) ...` or `Segments: ...`."""
     if "|" not in text:
         return text
     lines: list[str] = []
     rows: list[list[str]] = []
     for line in text.split("\n"):
-        bare = line.strip()
-        if bare.startswith("|") and bare.count("|") > 1:
-            rows.append([cell.strip(" *_`\"'") for cell in bare.strip("|").split("|")])
+        stripped = line.strip()
+        if stripped.startswith("|") and stripped.count("|") > 1:
+            rows.append([cell.strip(" *_`\"'") for cell in stripped.strip("|").split("|")])
             continue
         lines += _lines_of_table(rows)
         rows = []
@@ -180,9 +180,9 @@ def _is_letter(row: Sequence[str]) -> bool:
 
 
 def _columns(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """What columns with a known heading hold."""
-    places = {
-        name: next((place for place, cell in enumerate(head) if pattern.fullmatch(cell)), None)
+    """Lines for the columns with a known heading."""
+    columns = {
+        name: next((column for column, cell in enumerate(head) if pattern.fullmatch(cell)), None)
         for name, pattern in (
             ("answer", _ANSWER_CELL),
             ("start", _START_CELL),
@@ -190,16 +190,16 @@ def _columns(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
         )
     }
     lines: list[str] = []
-    answer, start, end = (places[name] for name in ("answer", "start", "end"))
-    whole = [row for row in body if len(row) >= len(head)]
-    kinds = [place for place, cell in enumerate(head) if _TIME_CELL.fullmatch(cell)]
-    time = next((place for place in kinds if all(len(_DIGITS.findall(row[place])) > 1 for row in whole)), None)
-    if answer is not None and len(whole) == 1:
-        lines.append(f"Answer: {whole[0][answer]}")
+    answer, start, end = (columns[name] for name in ("answer", "start", "end"))
+    rows = [row for row in body if len(row) >= len(head)]
+    time_columns = [column for column, cell in enumerate(head) if _TIME_CELL.fullmatch(cell)]
+    time = next((column for column in time_columns if all(len(_DIGITS.findall(row[column])) > 1 for row in rows)), None)
+    if answer is not None and len(rows) == 1:
+        lines.append(f"Answer: {rows[0][answer]}")
     if start is not None and end is not None:
-        lines.append("Segments: " + ", ".join(f"[{row[start]}, {row[end]}]" for row in whole))
+        lines.append("Segments: " + ", ".join(f"[{row[start]}, {row[end]}]" for row in rows))
     elif time is not None:
-        lines.append("Segments: " + "; ".join(row[time] for row in whole))
+        lines.append("Segments: " + "; ".join(row[time] for row in rows))
     return lines
 
 
@@ -208,8 +208,8 @@ def _row(head: Sequence[str], row: Sequence[str]) -> str:
         label = row[0] if len(row[0]) > 1 else f"{row[0]})"
         return f"{label} {' - '.join(row[1:])}"
     if len(row) == 2 and all(_NUMBER_CELL.fullmatch(cell) for cell in row):
-        named = [f"{key}: {cell}" for key, cell in zip(head, row, strict=False)]
-        return ", ".join(named or row)
+        cells = [f"{key}: {cell}" for key, cell in zip(head, row, strict=False)]
+        return ", ".join(cells or row)
     return "  ".join(row)
 
 
@@ -219,7 +219,7 @@ SENTENCE_STARTS = (
     r"(?:(?:The|This|These|There|It|They|He|She|We|In|At|On|As|Because|Since|My|Let|Please|Note|Hope|Thanks?|You|Actually|However|Also)\b"
     r"|I\s(?:hope|am|was|will|would|think|believe|can|could|cannot|have|had|did|do|looked|watched|see|saw)\b|An?\s[a-z]{2})"
 )
-"""Words with a capital with which a sentence starts."""
+"""Pattern of capitalized words that start a sentence."""
 _SENTENCE_END = re.compile(
     rf"\n+|(?<=[.!?\u2026])[)\"']?\s+|(?<=\u2026)|(?<=[A-Za-z0-9\])}}>])(?<!ption)(?<!hoice)(?<!nswer)(?<!etter)\s{{1,3}}(?={SENTENCE_STARTS}|[\u4e00-\u9fff]{{3}})"
 )
@@ -227,27 +227,28 @@ _LONE_LETTER = re.compile(r"[(\[]?[A-Z]\.")
 
 
 def sentences(text: str, limit: int = 400) -> list[str]:
-    """Lines and sentences of a text in order, stripped, the last `limit`; `B. The ball` is one sentence.
+    """Lines and sentences of a text in order, stripped, the last `limit`.
 
-    A sentence also begins with a capital behind one without a full stop: `blue ball The weather is nice`.
+    `B. The ball` is one sentence. A capitalized word starts a sentence even without a full stop before it: `blue ball
+    The weather is nice`.
     """
-    found: list[str] = []
+    segments: list[str] = []
     is_lone = False
     end = 0
     for match in _SENTENCE_END.finditer(text):
-        is_lone = _add(found, text[end : match.start()], is_joined=is_lone) and "\n" not in match[0]
+        is_lone = _add(segments, text[end : match.start()], is_joined=is_lone) and "\n" not in match[0]
         end = match.end()
-    _add(found, text[end:], is_joined=is_lone)
-    return found[-limit:]
+    _add(segments, text[end:], is_joined=is_lone)
+    return segments[-limit:]
 
 
-def _add(found: list[str], sentence: str, *, is_joined: bool) -> bool:
-    """Append a sentence; whether it is a lone letter, which the next one on its line belongs to."""
-    bare = sentence.strip()
-    if not bare:
+def _add(segments: list[str], sentence: str, *, is_joined: bool) -> bool:
+    """Append a sentence and return whether it is a single letter, to which the rest of its line belongs."""
+    stripped = sentence.strip()
+    if not stripped:
         return False
-    if is_joined and found:
-        found[-1] = f"{found[-1]} {bare}"
+    if is_joined and segments:
+        segments[-1] = f"{segments[-1]} {stripped}"
         return False
-    found.append(bare)
-    return _LONE_LETTER.fullmatch(bare) is not None
+    segments.append(stripped)
+    return _LONE_LETTER.fullmatch(stripped) is not None

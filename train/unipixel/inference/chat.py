@@ -29,7 +29,7 @@ from evqa.models.batching import Batcher
 from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
 from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, is_finite
-from evqa.parsing.choices import letter_place
+from evqa.parsing.choices import answer_letter_position
 from evqa.schema import LETTERS, ReplyFormat, Track, Usage
 from unipixel.data import chat_format
 from unipixel.data.clip import FrameSampling, sampled_indices
@@ -277,7 +277,7 @@ class UniPixelChat:
         """Log-probability of every letter where the reply names its answer by one, in the form it has there."""
         ids = written.ids.tolist()
         text = self._text(ids)
-        place = letter_place(text)
+        place = answer_letter_position(text)
         if place is None:
             return None
         index = bisect.bisect_right(range(len(ids)), place, key=lambda last: len(self._text(ids[: last + 1])))

@@ -15,7 +15,7 @@ import numpy as np
 
 from evqa import media
 from evqa.media import Video
-from evqa.parsing import replies
+from evqa.parsing.spans import parse_spans
 from evqa.schema import Span
 
 BLOCK = 16
@@ -74,7 +74,7 @@ class MaskFramePolicy:
 
     def plan(self, video: Video, reply: str) -> MaskFramePlan:
         """The visits of a video in the light of what a reply says of time."""
-        spans = replies.read_spans(reply) or ()
+        spans = parse_spans(reply) or ()
         margin = self.margin
         around = None if margin is None else [Span(max(0.0, s.start - margin), s.end + margin) for s in spans]
         start = middle_frame(video, spans) if self.prompt_frame == "evidence" else 0
