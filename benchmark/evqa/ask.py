@@ -106,7 +106,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         question=shown.question if shown else question,
         options=tuple(options),
     )
-    method = method or methods.method(methods.default(model, sample))
+    method = method or methods.method(methods.default_method(asked.capabilities.default_method, [sample]))
     prediction = _predicted(method, shown or asked, sample, times=settings.times)
     try:
         drawing = EvidenceDrawing(
@@ -204,8 +204,7 @@ def _where(prediction: Prediction) -> str:
 
 def _note(model: Model) -> str:
     """The note on the checkpoint that the model was loaded from; "" where it has none."""
-    found = models.row_or_none(model.name)
-    name = model.settings.get("checkpoint") or (found and found.arguments.get("checkpoint"))
+    name = model.settings.get("checkpoint")
     return checkpoints.checkpoint_note(name) if isinstance(name, str) else ""
 
 

@@ -246,7 +246,7 @@ def test_a_completion_is_accepted_with_what_can_be_read_of_it(name: str, server:
     before = asked(server)
     reply = reply_of(server, compatible(server), answer)
     assert (reply.text, reply.finish, (reply.usage.input_tokens, reply.usage.output_tokens)) == (text, finish, tokens)
-    assert asked(server) - before == reply.usage.tries == 1
+    assert asked(server) - before == reply.usage.num_attempts == 1
     assert reply.usage.unknown == (tokens != KNOWN)
     Prediction.model_validate_json(
         Prediction(sample_id="s", status="failed", error=reply.text or "x").model_dump_json().encode()
@@ -349,7 +349,7 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.num_unknown) == (360, 90, 0)
     assert usage.cost == pytest.approx(0.45)
-    assert model.budget.spent.cost == pytest.approx(0.45)  # type: ignore[attr-defined]
+    assert model.budget.usage.cost == pytest.approx(0.45)  # type: ignore[attr-defined]
     limited = build(server, tries=6, temperature=0.7, max_cost=0.4)
     before = asked(server)
     server.plan(*[answer] * 6)  # type: ignore[arg-type]
@@ -427,7 +427,7 @@ def test_a_limit_is_not_exceeded_where_replies_grow(server: FaultServer) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    assert model.budget.spent.cost == pytest.approx(1.002)  # type: ignore[attr-defined]
+    assert model.budget.usage.cost == pytest.approx(1.002)  # type: ignore[attr-defined]
     assert len(stops) == 7
 
 

@@ -275,7 +275,7 @@ def test_a_refusal_and_a_cut_reply_are_told_apart(
     reply = build(server.url).generate(question(clip))  # type: ignore[operator]
     assert reply.finish == finish
     assert reply.usage is not None
-    assert reply.usage.tries == 1
+    assert reply.usage.num_attempts == 1
 
 
 def test_truncated_refused_and_unparsed_replies_are_counted_everywhere(
@@ -324,7 +324,7 @@ def test_what_is_temporary_is_tried_again(build: object, fault: str, server: Fau
     reply = build(server.url, timeout=patience).generate(question(clip))  # type: ignore[operator]
     assert json.loads(reply.text)["answer"] == "B"
     assert reply.usage is not None
-    assert reply.usage.tries == 2
+    assert reply.usage.num_attempts == 2
     assert KEY not in reply.text
 
 
@@ -467,7 +467,7 @@ def test_a_thousand_requests_with_a_fifth_of_faults_lose_and_double_nothing(clip
     assert 0 <= num_ok + failed["empty"] - charged <= late, "each reply that came is charged, the empty ones too"
     cost = charged * (INPUT_TOKENS * 2.5 + OUTPUT_TOKENS * 10.0) / 1e6
     assert sum(usage.cost or 0 for usage in usages if usage) == pytest.approx(cost)
-    assert model.budget.spent.cost == pytest.approx(cost)
+    assert model.budget.usage.cost == pytest.approx(cost)
     assert KEY not in text_of(tmp_path)
 
 
@@ -556,7 +556,7 @@ def test_a_reply_that_is_charged_and_says_nothing_is_counted(server: FaultServer
     usage = model.generate(question(clip)).usage
     assert usage is not None
     assert (usage.num_attempts, usage.input_tokens, usage.cost) == (3, 3 * INPUT_TOKENS, pytest.approx(0.36))
-    assert model.budget.spent.cost == pytest.approx(0.36)
+    assert model.budget.usage.cost == pytest.approx(0.36)
     server.plan("empty", "500", "empty")
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     summary = run(model, data, tmp_path / "run")

@@ -5,6 +5,7 @@ import sys
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ from evqa.__main__ import main
 from evqa.ask import AskResult, AskSettings, ask
 from evqa.cli import COMMANDS
 from evqa.files import jsonl
+from evqa.models.base import Capabilities
 from evqa.models.messages import Reply
 from evqa.models.options import ModelOptions
 from evqa.report import colours, overlay
@@ -343,12 +345,12 @@ def test_what_cannot_be_asked_is_an_error(tmp_path: Path, video: Path) -> None:
 
 def test_a_note_of_the_checkpoint_is_told_with_the_answer(tmp_path: Path, video: Path) -> None:
     class Named:
-        """The scripted model under the name of a model whose checkpoint has a note."""
+        """The scripted model with the checkpoint of a model that has a note."""
 
-        name = "tiny"
+        name = "my-model"
         _script = models.build(replies(tmp_path))
-        settings = _script.settings
-        generate = _script.generate
+        settings = MappingProxyType({"checkpoint": "tiny"})
+        capabilities, generate = _script.capabilities, _script.generate
 
     answer = ask(video, "What?", (), Named(), tmp_path / "out")
     assert "note:    tiny has seen nothing but the drawn shapes" in answer.text()
@@ -390,16 +392,16 @@ class Answerer:
     """A model that somebody built by hand: it is in no table."""
 
     name = "my-model"
-    concurrency = 1
 
-    def __init__(self, *texts: str) -> None:
+    def __init__(self, *texts: str, **capabilities: object) -> None:
         self.texts, self.prompts = list(texts), []
+        self.capabilities = Capabilities(**capabilities)
 
     @property
     def settings(self) -> dict[str, str]:
         return {}
 
-    def generate(self, messages: object) -> Reply:
+    def generate(self, messages: object, *, tools: object = (), decoding: object = None) -> Reply:
         self.prompts.append(messages[-1].parts[-1])
         return Reply(self.texts[min(len(self.prompts), len(self.texts)) - 1])
 
@@ -415,23 +417,20 @@ def test_a_built_model_that_is_in_no_table_is_asked_for_json(tmp_path: Path, vid
         ask(video, "Why?", (), model, tmp_path / "out", settings=AskSettings(overrides={"fps": 1.0}))
 
 
-def test_a_built_model_that_states_its_dialect_is_asked_in_it(tmp_path: Path, video: Path) -> None:
-    model = Answerer(REPLY)
-    model.reply_format = "evidence"
+def test_a_built_model_is_asked_in_the_reply_format_of_its_capabilities(tmp_path: Path, video: Path) -> None:
+    model = Answerer(REPLY, reply_format="evidence")
     answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
     assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
     assert "JSON" not in model.prompts[0]
 
 
-def test_a_model_is_asked_by_the_method_of_its_row(tmp_path: Path, video: Path) -> None:
-    model = Answerer("B", "[[0.5, 1.5]]", "It is there.")
-    model.name = "unipixel-3b"
+def test_a_model_is_asked_by_its_default_method_whatever_its_name(tmp_path: Path, video: Path) -> None:
+    model = Answerer("B", "[[0.5, 1.5]]", "It is there.", default_method="grounded-turns")
     answer = ask(video, "Which shape moves?", ("circle", "square"), model, tmp_path / "out")
     assert len(model.prompts) == 3, "grounded-turns, as by evqa predict"
     assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
     single = AskSettings(method="trained")
-    other = Answerer(REPLY)
-    other.name = "unipixel-3b"
+    other = Answerer(REPLY, default_method="grounded-turns")
     ask(video, "Which shape moves?", ("circle", "square"), other, tmp_path / "out", settings=single)
     assert len(other.prompts) == 1
     with pytest.raises(ValueError, match=r"unknown method 'single'.*did you mean single-turn"):

@@ -100,8 +100,10 @@ def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyP
         return build(name, **settings)
 
     monkeypatch.setattr(models, "build", counted)
+    segment(first, SEGMENTER, "--mode", "separate", "--out", str(first.with_name("other")))
+    once = len(built)
     segment(first, SEGMENTER, "--mode", "both")
-    assert len(built) == 1
+    assert len(built) == 2 * once
     assert len(found(first.with_name("run-separate"))) == len(found(first.with_name("run-concat"))) == 4
 
 
@@ -177,18 +179,25 @@ def test_what_was_segmented_scores_as_a_run(first: Path, capsys: pytest.CaptureF
     assert "Acc" in capsys.readouterr().out
 
 
-def test_a_model_that_draws_nothing_is_told_apart_from_one_that_sees_nothing(first: Path) -> None:
-    segment(first, {"*": "I see a ball."}, "--mode", "concat")
+def test_a_reply_without_masks_is_a_failure_and_not_an_empty_mask(first: Path) -> None:
+    segment(first, {"*": "I see a ball.", "a prompt that is not sent": drawing(1)}, "--mode", "concat")
     error = found(first.with_name("run-concat"))["s000"].error
     assert error is not None
-    assert "replied without masks ('I see a ball.'): choose a model that draws" in error
+    assert "replied without masks ('I see a ball.')" in error
 
 
-def test_a_model_behind_an_api_is_not_paid_for_masks(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_predicts_no_masks_is_refused_before_any_work(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = str(runner.read_run_info(first).identity["data"])
+    words = first.with_name("words.json")
+    words.write_text('{"*": "I see a ball."}')
+    before = sorted(first.parent.iterdir())
     for command in (["segment", str(first)], ["benchmark", data, str(first.with_name("general.json"))]):
-        assert main([*command, "--with", "gemini-2.5-pro"]) == 2
-        assert "replies in words alone: choose a model that draws" in capsys.readouterr().err
+        for name in ("gemini-2.5-pro", "qwen3-vl-8b", "qwen3-vl-8b-vllm", str(words)):
+            assert main([*command, "--with", name]) == 2
+            assert f"{name} does not predict masks: choose a model that does" in capsys.readouterr().err
+    assert sorted(first.parent.iterdir()) == before, "nothing is written"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +223,7 @@ def test_a_run_without_expressions_has_nothing_to_segment(
     script = tmp_path / "general.json"
     script.write_text('{"*": "Answer: B."}')
     main(["predict", str(data), str(script), "--out", str(tmp_path / "run")])
-    assert main(["segment", str(tmp_path / "run"), "--with", str(script)]) == 2
+    assert segment(tmp_path / "run", SEGMENTER) == 2
     assert "no referring expressions" in capsys.readouterr().err
 
 

@@ -223,7 +223,11 @@ def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice:
         assert found.answer == 1
 
 
-def test_the_default_method_is_what_the_sample_or_the_model_is_made_for(sample: Sample, choice: Sample) -> None:
-    assert methods.default("st-evidence-3b", sample) == "single-turn"
-    assert methods.default("unipixel-3b", sample) == "grounded-turns"
-    assert methods.default("unipixel-3b", choice) == "choose"
+def test_the_default_method_follows_from_all_samples_and_the_model(sample: Sample, choice: Sample) -> None:
+    published = models.model_spec("unipixel-3b").method
+    assert methods.default_method(models.model_spec("st-evidence-3b").method, [sample]) == "single-turn"
+    assert methods.default_method(published, [sample, sample]) == "grounded-turns"
+    assert methods.default_method(published, [choice, choice]) == "choose"
+    for mixed in ([sample, choice], [choice, sample]):
+        with pytest.raises(ValueError, match="no one method follows from them: give one with --method"):
+            methods.default_method(published, mixed)

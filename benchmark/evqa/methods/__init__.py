@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from evqa import models, suggestions
+from evqa import suggestions
 from evqa.methods.multi_turn import grounded_turns, multi_turn
 from evqa.methods.multiple_choice import CHOICES, choose, choose_answer, choose_chat, choose_space, choose_time
 from evqa.methods.single_turn import json_turn, single_turn, trained_turn
@@ -50,12 +51,20 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def default(model: str | Model, sample: Sample) -> str:
-    """The method for a model where none is named: multiple choice for such samples, else what its row says.
+def default_method(model_method: str, samples: Iterable[Sample]) -> str:
+    """Name of the method where none is given: multiple choice for samples with options of evidence, else the model's.
 
-    For a built model in no table it is "single-turn".
+    Args:
+        model_method: `ModelSpec.method` or `Capabilities.default_method`.
+        samples: all samples of the data set.
+
+    Raises:
+        ValueError: some samples have options of evidence and others have none, so that no one method fits.
     """
-    if sample.time_options or sample.mask_options:
-        return "choose"
-    found = models.model_spec(model) if isinstance(model, str) else models.row_or_none(model.name)
-    return "single-turn" if found is None else found.method
+    kinds = {bool(sample.time_options or sample.mask_options) for sample in samples}
+    if len(kinds) > 1:
+        raise ValueError(
+            "some samples of the data set have options of time or place, others have none, so that no one method "
+            "follows from them: give one with --method"
+        )
+    return "choose" if True in kinds else model_method

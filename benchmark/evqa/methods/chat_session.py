@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from evqa import media
-from evqa.models.base import FrameTimes, Model, ModelError, RunAborted
+from evqa.models.base import Model, ModelError, RunAborted, frame_times
 from evqa.models.messages import ImagePart, Message, Part, Reply, VideoMasks, VideoPart
 from evqa.parsing import replies
 from evqa.parsing.replies import ParsedReply
@@ -32,8 +32,7 @@ class ChatSession:
         video = media.probe_video(self.sample.video)
         if not self._tells_times:
             return None, None
-        shown = self._model.frame_times(VideoPart(self.sample.video)) if isinstance(self._model, FrameTimes) else None
-        return video.duration, shown
+        return video.duration, frame_times(self._model, VideoPart(self.sample.video))
 
     def ask(
         self, prompt: str, asks: tuple[AnswerField, ...], *, stills: Sequence[ImagePart] = (), is_json: bool = False

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from evqa import models, prompts
+from evqa import prompts
 from evqa.methods.chat_session import ChatSession, run_session
 from evqa.models.base import Model
 from evqa.schema import AnswerField, Prediction, ReplyFormat, Sample
 
 
 def single_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
-    """Everything in one prompt, in the form that the model's row names."""
-    return _run_single_turn(model, sample, models.reply_dialect(model), times=times)
+    """Everything in one prompt, in the reply format of the model."""
+    return _run_single_turn(model, sample, model.capabilities.reply_format, times=times)
 
 
 def json_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:

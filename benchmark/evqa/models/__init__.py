@@ -15,12 +15,11 @@ from typing import Any, cast
 from evqa import suggestions, threads
 from evqa.hub import checkpoints
 from evqa.models.api.rows import API_MODELS
-from evqa.models.base import FormattedModel, Model
+from evqa.models.base import Model
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.options import ModelOptions
 from evqa.models.registry import ModelSpec as ModelSpec
 from evqa.models.registry import Setting as Setting
-from evqa.schema import ReplyFormat as ReplyFormat
 
 UNIPIXEL = "unipixel.inference.chat:UniPixelChat"
 
@@ -50,7 +49,7 @@ def _unipixel(checkpoint: str, about: str, method: str = "single-turn") -> Model
     """A row of our model with the published frame policy: one frame a second, at most 128."""
     arguments: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128}
     return ModelSpec(
-        adapter=UNIPIXEL, arguments=arguments, extra="models", reply_format="evidence", about=about, method=method
+        adapter=UNIPIXEL, arguments=arguments, extra="models", predicts_masks=True, about=about, method=method
     )
 
 
@@ -59,7 +58,7 @@ MODELS: dict[str, ModelSpec] = {
         adapter=UNIPIXEL,
         arguments={"checkpoint": "tiny"},
         extra="models",
-        reply_format="evidence",
+        predicts_masks=True,
         about="our model in small, for the synthetic world: runs on a CPU in seconds",
     ),
     "unipixel-3b": _unipixel("unipixel-3b", "UniPixel 3B as published, without evidence training", "grounded-turns"),
@@ -68,7 +67,7 @@ MODELS: dict[str, ModelSpec] = {
     "st-evidence-7b": _unipixel("st-evidence-7b", "UniPixel 7B tuned on ST-Evidence-Instruct"),
     "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
-        reply_format="evidence",
+        predicts_masks=None,
         about="replies from a JSON file: give the path of the file as the model",
     ),
     **API_MODELS,
@@ -169,23 +168,18 @@ def build(name: str, **overrides: Setting) -> Model:
     for parameter, record in shared.items():
         own = [field.name for field in fields(record) if field.name in given]
         given[parameter] = record(**{setting: given.pop(setting) for setting in own})
-    return cast("Model", make(name=name, **given))
+    model: Any = make(name=name, **given)
+    if model.capabilities.default_method != found.method:
+        model.capabilities = replace(model.capabilities, default_method=found.method)
+    return cast("Model", model)
 
 
-def reply_dialect(model: Model) -> ReplyFormat:
-    """The form in which a built model is asked to reply: its own, that of the row of its name, else JSON."""
-    if isinstance(model, FormattedModel):
-        return model.reply_format
-    found = row_or_none(model.name)
-    return "json" if found is None else found.reply_format
-
-
-def row_or_none(name: str) -> ModelSpec | None:
-    """As `model_spec`; None for a name in no table, such as that of a model which was built by hand."""
-    try:
-        return model_spec(name)
-    except ValueError:
-        return None
+def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) -> bool:
+    """Whether a model's replies come with masks, before its weights are loaded."""
+    found = model_spec(name)
+    if found.predicts_masks is None:
+        return build(name, **(overrides or {})).capabilities.predicts_masks
+    return found.predicts_masks
 
 
 def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, seed: int) -> dict[str, Setting]:
@@ -209,7 +203,7 @@ def has_setting(name: str, setting: str) -> bool:
 
 def is_behind_api(name: str) -> bool:
     """Whether a server computes a model's replies."""
-    return "calling" in _shared(_adapter(name, model_spec(name)))
+    return model_spec(name).is_behind_api
 
 
 def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:

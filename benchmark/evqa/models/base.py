@@ -1,12 +1,12 @@
-"""What a chat model is: messages in, one reply out. Every adapter fits `Model`; every method talks to nothing else."""
+"""Interface of chat models: messages in, one reply out. Adapters implement `Model`; methods use nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast
 
-from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
+from evqa.models.messages import WORDS_ONLY, Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.schema import Prediction, ReplyFormat, Usage
 
 
@@ -37,51 +37,16 @@ class RunAborted(Exception):
     """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
 
 
-@runtime_checkable
-class ConcurrentModel(Protocol):
-    """A model that may be asked by several threads at once, such as one behind an API."""
-
-    concurrency: int
-    """How many calls at once are worth while."""
-
-
-def concurrency_of(model: object) -> int:
-    """How many samples a model is asked at once."""
-    return model.concurrency if isinstance(model, ConcurrentModel) else 1
-
-
-@runtime_checkable
-class FormattedModel(Protocol):
-    """A model that states in which form it replies, whatever its name."""
-
-    reply_format: ReplyFormat
-    """See `ModelRow.reply_format`."""
-
-
-@runtime_checkable
-class VisualPromptable(Protocol):
-    """A model that takes the places and regions of a clip."""
-
-    def segment_prompts(self, clip: VideoPart) -> VideoMasks:
-        """The objects that a clip's places point at, followed through every frame: one track each."""
-        ...
-
-
-@runtime_checkable
-class FrameTimes(Protocol):
-    """A model that does not tell itself which moments its frames show, so that the prompt has to."""
-
-    def frame_times(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the frames that it is shown of a clip."""
-        ...
-
-
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do; read in place of its type or name."""
+    """What a model can do. Callers read this record; they test neither the type nor the name of a model."""
 
     concurrency: int = 1
     """Calls at once that are worthwhile: requests of an API, sequences of a batch."""
+    is_concurrent: bool = False
+    """Whether several threads may call `generate` at once; always true with a `concurrency` above 1."""
+    default_method: str = "single-turn"
+    """Prompting method where none is named (see `evqa.methods.METHODS`)."""
     reply_format: ReplyFormat = "json"
     """Format of an evidence reply."""
     tools: Literal["native", "text", "none"] = "none"
@@ -95,11 +60,17 @@ class Capabilities:
     predicts_masks: bool = False
     """Whether replies come with masks."""
     visual_prompts: bool = False
-    """Whether points, boxes and masks of a `VideoPart` are taken."""
+    """Whether points, boxes and masks of a `VideoPart` are accepted; such a model implements `PromptableModel`."""
     frame_times: bool = False
-    """Whether the prompt has to state the seconds of the frames (see `FrameTimes`)."""
+    """Whether the prompt has to state the seconds of the frames; such a model implements `FrameTimesModel`."""
     is_priced: bool = False
-    """Whether replies cost money, so that a budget applies."""
+    """Whether replies may cost money, so that a budget applies; such a model implements `budget.PricedModel`."""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency is a number of calls, at least 1, got {self.concurrency}")
+        if self.concurrency > 1 and not self.is_concurrent:
+            object.__setattr__(self, "is_concurrent", True)
 
 
 class Model(Protocol):
@@ -108,10 +79,64 @@ class Model(Protocol):
     name: str
 
     @property
-    def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """Frame policy, decoding, revision, seed: what must be equal for two runs to be the same run."""
+    def capabilities(self) -> Capabilities:
+        """What the model can do."""
         ...
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
-        """The reply to a conversation. Raises `ModelError` where there is none."""
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """Settings that decide a reply (frame sampling, decoding, revision, seed): equal for two runs to be one run."""
         ...
+
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
+        """The reply to a conversation.
+
+        Args:
+            messages: the conversation so far.
+            tools: tools that the reply may call.
+            decoding: settings of this call in place of the model's own.
+
+        Raises:
+            ModelError: there is no reply.
+            RunAborted: no further call can succeed.
+            ValueError: the messages are invalid, or the model does not support `tools` or a field of `decoding`.
+        """
+        ...
+
+
+class PromptableModel(Model, Protocol):
+    """Model with the capability `visual_prompts`."""
+
+    def segment_prompts(self, clip: VideoPart) -> VideoMasks:
+        """Segment the objects at the points and boxes of a video in every frame; one track per prompt."""
+        ...
+
+
+class FrameTimesModel(Model, Protocol):
+    """Model with the capability `frame_times`."""
+
+    def frame_times(self, clip: VideoPart) -> Sequence[float]:
+        """Presentation times in seconds of the frames that are sampled from a video."""
+        ...
+
+
+def segment_prompts(model: Model, video: VideoPart) -> VideoMasks:
+    """Segment the objects at a video's points and boxes. `ValueError`: the model does not accept visual prompts."""
+    if not model.capabilities.visual_prompts:
+        raise ValueError(f"model {model.name!r} {WORDS_ONLY}")
+    return cast("PromptableModel", model).segment_prompts(video)
+
+
+def frame_times(model: Model, video: VideoPart) -> Sequence[float]:
+    """Seconds of the sampled frames for the prompt to state; empty for a model that states them itself."""
+    return cast("FrameTimesModel", model).frame_times(video) if model.capabilities.frame_times else ()
+
+
+def require_no_call_options(name: str, tools: Sequence[ToolSpec], decoding: Decoding | None) -> None:
+    """Raise a `ValueError` where tools or decoding settings are given to an adapter that does not support them."""
+    if tools:
+        raise ValueError(f"model {name!r} does not support tool calls, got {len(tools)} tools")
+    if decoding is not None:
+        raise ValueError(f"model {name!r} does not support decoding settings of a call, got {decoding}")

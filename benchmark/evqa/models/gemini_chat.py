@@ -20,10 +20,10 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
-from evqa.models.base import ModelError, RunAborted
+from evqa.models.base import ModelError, RunAborted, require_no_call_options
 from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpeg_of, jpegs, time_mark
 from evqa.models.json_output import json_schema
-from evqa.models.messages import ImagePart, Message, Part, Reply
+from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEY = "GEMINI_API_KEY"
@@ -94,7 +94,7 @@ class GeminiChat:
             header: of each request besides our own, "NAME: VALUE".
             extra_body: a JSON object with fields of each question; they come before ours.
         """
-        self.name, self.concurrency = name, calling.concurrency
+        self.name, self.capabilities = name, client.capabilities_of(calling)
         self._key = keys.key_from_environment(KEY, name)
         self._url = http.check_base_url(base_url or GOOGLE)
         self._model, self._video, self._structured = model_id, video, structured
@@ -106,7 +106,7 @@ class GeminiChat:
         self._caller = ApiClient(calling, self._server.key, known, max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        kept = cache_size(self.concurrency)
+        kept = cache_size(calling.concurrency)
         self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
             lambda path: jpegs(path, self._policy, self._quality), kept
         )
@@ -130,8 +130,11 @@ class GeminiChat:
             **self._extras.settings(),
         }
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
+        require_no_call_options(self.name, tools, decoding)
         contents = [
             {"role": "model" if one.role == "assistant" else "user", "parts": list(self._parts(one.parts))}
             for one in messages

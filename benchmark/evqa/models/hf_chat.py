@@ -23,10 +23,10 @@ from PIL import Image
 from evqa import media
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
-from evqa.models.base import ModelError
+from evqa.models.base import Capabilities, ModelError, require_no_call_options
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy, TimedFrame, VideoCache, image_of, time_mark, timed_frames
-from evqa.models.messages import ImagePart, Message, Part, Reply, VideoPart
+from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart
 from evqa.models.sampling import Sampling
 from evqa.models.weights import (
     MALFORMED,
@@ -122,11 +122,14 @@ class HFChat:
         if video == "file" and importlib.util.find_spec("torchvision") is None:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
         self.name = name
-        self.concurrency = 2 * batch_size if batch_size > 1 else 1
         self._policy, self._video, self._max_tokens = frames, video, max_tokens
         self._temperature, self._seed, self._batch_size = temperature, seed, batch_size
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
+        states_times = video == "frames" or self._model.config.model_type in TELLS_TIMES
+        self.capabilities = Capabilities(
+            concurrency=2 * batch_size if batch_size > 1 else 1, is_concurrent=True, frame_times=not states_times
+        )
         _check_token(self._processor, self._model, folder)
         _check_pixels(self._processor, self._model.config, folder)
         self._ends = _eos_token_ids(self._model, self._processor.tokenizer, folder)
@@ -154,13 +157,15 @@ class HFChat:
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 
-    def shown(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the frames, for the prompt to tell: with "file", where the model's own processor does not."""
-        tells = self._video == "frames" or self._model.config.model_type in TELLS_TIMES
-        return () if tells else [picture.second for picture in self._pictures.get(clip.require_no_prompts())]
+    def frame_times(self, clip: VideoPart) -> Sequence[float]:
+        """Seconds of the sampled frames; the prompt states them with `video="file"` where the processor does not."""
+        return [picture.second for picture in self._pictures.get(clip.require_no_prompts())]
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply; it is computed together with what other threads ask meanwhile."""
+        require_no_call_options(self.name, tools, decoding)
         with self._batcher.preparing():
             prepared = self._prepare(messages)
         return self._batcher.result(prepared)

@@ -14,12 +14,12 @@ VLLM = "evqa.models.vllm_chat:VllmChat"
 
 def _hf(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelSpec(adapter=HF, arguments=settings | arguments, extra="models", reply_format="json", about=about)
+    return ModelSpec(adapter=HF, arguments=settings | arguments, extra="models", about=about)
 
 
 def _vllm(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", reply_format="json", about=about)
+    return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", about=about)
 
 
 OPEN_FOLDER = _hf("", "the checkpoint in a folder, of an architecture that transformers knows")
@@ -44,7 +44,7 @@ OPEN_MODELS: dict[str, ModelSpec] = {
         adapter="evqa.models.sa2va:Sa2VAChat",
         arguments={"checkpoint": "sa2va-qwen2.5-vl-7b", "fps": 1.0, "max_frames": 16, "max_side": 512},
         extra="models",
-        reply_format="evidence",
+        predicts_masks=True,
         method="grounded-turns",
         about="Sa2VA 7B, which draws masks, by its published code (--trust-remote-code)",
     ),

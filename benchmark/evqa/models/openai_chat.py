@@ -21,9 +21,10 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
+from evqa.models.base import require_no_call_options
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
-from evqa.models.messages import Message, Reply
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import OpenAIContent
 from evqa.schema import Finish
 
@@ -101,7 +102,7 @@ class OpenAIChat:
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
         provider = PROVIDERS[api]
-        self.name, self.concurrency = name, calling.concurrency
+        self.name, self.capabilities = name, behind_api.capabilities_of(calling)
         self._key = keys.key_from_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
@@ -119,7 +120,7 @@ class OpenAIChat:
         self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        self._content = OpenAIContent(frames, jpeg_quality, self.concurrency)
+        self._content = OpenAIContent(frames, jpeg_quality, calling.concurrency)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
@@ -136,8 +137,11 @@ class OpenAIChat:
             **self._extras.settings(),
         }
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
+        require_no_call_options(self.name, tools, decoding)
         body = self._body(messages)
         return self._caller.reply(messages, lambda: self._ask(body))
 

@@ -1,4 +1,4 @@
-"""What a row of the table of models says."""
+"""Registry entry of a model: what is known of it before it is built."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evqa.schema import ReplyFormat
-
 Setting = str | int | float | bool | Path | tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """How a model is made."""
+    """How a model is built, and what has to be known before it is."""
 
     adapter: str
     """Dotted name of the class, "module:Class"; it is called with `name` and the arguments."""
     arguments: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     extra: str | None = None
-    """The extra of the distribution (`pip install "evqa[EXTRA]"`) that the adapter needs."""
-    reply_format: ReplyFormat
-    """Format of the reply: "evidence" = the one-line target of ST-Evidence with masks, "json" = a JSON object."""
+    """Extra of the distribution that the adapter needs: `pip install "evqa[EXTRA]"`."""
     about: str
     method: str = "single-turn"
-    """How it is asked where no method is named."""
+    """Prompting method where none is named; `Capabilities.default_method` of the model."""
+    predicts_masks: bool | None = False
+    """Whether replies come with masks; None = known once the model is built (cheap), from its `Capabilities`."""
+    is_behind_api: bool = False
+    """Whether a server computes the replies."""

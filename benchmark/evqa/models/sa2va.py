@@ -23,11 +23,11 @@ from PIL import Image
 from evqa import masks as rle
 from evqa import media
 from evqa.hub import checkpoints
-from evqa.models.base import ModelError
+from evqa.models.base import Capabilities, ModelError, require_no_call_options
 from evqa.models.frame_policy import FramePolicy, TimedFrame, timed_frames
 from evqa.models.hf_chat import check_folder, load_model
-from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
-from evqa.schema import RLE, ReplyFormat, Track, Usage
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
+from evqa.schema import RLE, Track, Usage
 
 SEGMENT = "[SEG]"
 """What Sa2VA writes for an object; methods and reports know `<|seg|>`."""
@@ -38,7 +38,7 @@ END = ("<|im_end|>", "<|end|>", "</s>")
 class Sa2VAChat:
     """A Sa2VA checkpoint."""
 
-    reply_format: ReplyFormat = "evidence"
+    capabilities = Capabilities(reply_format="evidence", predicts_masks=True)
 
     def __init__(
         self,
@@ -80,8 +80,11 @@ class Sa2VAChat:
         """What decides a reply, apart from the question."""
         return {**self._identity, **self._policy.settings(), "decoding": "the model's own"}
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply to the last message, with the masks that it drew."""
+        require_no_call_options(self.name, tools, decoding)
         start = time.perf_counter()
         clips = [part for message in messages for part in message.parts if isinstance(part, VideoPart)]
         if not clips:

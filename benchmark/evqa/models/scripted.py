@@ -15,8 +15,8 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from evqa.files import jsonl
-from evqa.models.base import ModelError
-from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
+from evqa.models.base import Capabilities, ModelError, require_no_call_options
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.schema import StrictRecord, Track, Usage
 
 ANYTHING = "*"
@@ -77,13 +77,20 @@ class ScriptedModel:
             raise ValueError(f"cannot read the replies in {replies}: {error.strerror}") from error
         except ValidationError as error:
             raise ValueError(f"{replies} is no file of replies: {jsonl.validation_message(error)}") from error
+        replies_in_order = [reply for turns in self._script.values() for reply in turns]
+        self.capabilities = Capabilities(
+            reply_format="evidence", predicts_masks=any(reply.tracks is not None for reply in replies_in_order)
+        )
         self._sha256 = hashlib.sha256(content).hexdigest()
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
         return {"replies": self._sha256}
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
+        require_no_call_options(self.name, tools, decoding)
         turn = sum(message.role == "assistant" for message in messages)
         key = self._key(messages)
         turns = self._script[key]

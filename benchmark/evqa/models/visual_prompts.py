@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa import masks, media, models
+from evqa import masks, media
 from evqa.media import Video
-from evqa.models.base import FrameTimes, Model, ModelError, VisualPromptable
-from evqa.models.messages import WORDS_ONLY, Message, Part, PointOrBox, Reply, VideoPart
+from evqa.models.base import Capabilities, Model, ModelError, frame_times, segment_prompts
+from evqa.models.messages import WORDS_ONLY, Decoding, Message, PointOrBox, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.schema import Track
 
 Numbers = tuple[float, ...]
@@ -49,25 +49,44 @@ class VisualPromptModel:
     def __init__(self, model: Model, clip: VideoPart, question: str) -> None:
         """`question`: as the model is to be asked."""
         self.name, self.clip, self.question = model.name, clip, question
-        self.reply_format = models.reply_dialect(model)
         self._model = model
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the wrapped model."""
+        return self._model.capabilities
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
         """The model's."""
         return self._model.settings
 
-    def shown(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the frames that the model is shown; none where it tells them itself."""
-        assert clip.path == self.clip.path, (clip.path, self.clip.path)
-        return self._model.frame_times(self.clip) if isinstance(self._model, FrameTimes) else ()
+    def frame_times(self, clip: VideoPart) -> Sequence[float]:
+        """Seconds of the frames that are sampled from a video; empty where the model states them itself."""
+        return frame_times(self._model, self._with_prompts(clip))
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
-        """The model's reply."""
-        return self._model.generate([replace(one, parts=tuple(map(self._seen, one.parts))) for one in messages])
+    def segment_prompts(self, clip: VideoPart) -> VideoMasks:
+        """As the wrapped model."""
+        return segment_prompts(self._model, clip)
 
-    def _seen(self, part: Part) -> Part:
-        return self.clip if isinstance(part, VideoPart) else part
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
+        """Reply of the wrapped model."""
+        prompted = [
+            replace(
+                message,
+                parts=tuple(
+                    self._with_prompts(part) if isinstance(part, VideoPart) else part for part in message.parts
+                ),
+            )
+            for message in messages
+        ]
+        return self._model.generate(prompted, tools=tools, decoding=decoding)
+
+    def _with_prompts(self, video: VideoPart) -> VideoPart:
+        """The video with the visual prompts; another video as it is."""
+        return self.clip if video.path == self.clip.path else video
 
 
 def with_visual_prompts(model: Model, video: Video, question: str, pointing: VisualPrompts) -> VisualPromptModel:
@@ -76,8 +95,8 @@ def with_visual_prompts(model: Model, video: Video, question: str, pointing: Vis
     In two passes, as the published models were trained: the objects at points and boxes are followed first, and the
     question is asked of their masks.
     """
-    if not isinstance(model, VisualPromptable):
-        raise ValueError(f"model {model.name!r} {WORDS_ONLY}")  # noqa: TRY004  (the user's choice)
+    if not model.capabilities.visual_prompts:
+        raise ValueError(f"model {model.name!r} {WORDS_ONLY}")
     count = len(pointing.points) + len(pointing.boxes) + len(pointing.masks)
     if more := [number for number in NUMBER.findall(question) if int(number) > count]:
         raise ValueError(f"the question names [{more[0]}], and what is pointed at goes to [{count}]: got {question!r}")
@@ -87,7 +106,7 @@ def with_visual_prompts(model: Model, video: Video, question: str, pointing: Vis
         clip = VideoPart(video.path, prompts=places, regions=tuple(given))
         return VisualPromptModel(model, clip, _with_prompt_tokens(question, len(places)))
     try:
-        found = model.segment_prompts(VideoPart(video.path, prompts=places)).tracks if places else ()
+        found = segment_prompts(model, VideoPart(video.path, prompts=places)).tracks if places else ()
     except ModelError as error:
         raise ValueError(f"model {model.name!r} could not follow what is pointed at: {error}") from error
     if missed := [number for number, track in enumerate(found, start=1) if not track.masks]:

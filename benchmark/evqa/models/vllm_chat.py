@@ -12,10 +12,10 @@ from typing import Any
 
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.api import body
-from evqa.models.base import ModelError
+from evqa.models.base import Capabilities, ModelError, require_no_call_options
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
-from evqa.models.messages import Message, Reply
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import Json, OpenAIContent
 from evqa.schema import Usage
 
@@ -55,8 +55,8 @@ class VllmChat:
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
-        self.name, self.concurrency = name, 2 * batch_size
-        self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, self.concurrency)
+        self.name, self.capabilities = name, Capabilities(concurrency=2 * batch_size, is_concurrent=True)
+        self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, 2 * batch_size)
         self._engine: Any = vllm.LLM(
             model=str(folder),
             tensor_parallel_size=tensor_parallel,
@@ -80,8 +80,11 @@ class VllmChat:
         """What decides a reply, apart from the question."""
         return {**self._identity, **self._frames.settings(), "engine": "vllm", "decoding": "greedy"}
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply; it is computed together with what other threads ask meanwhile."""
+        require_no_call_options(self.name, tools, decoding)
         with self._batcher.preparing():
             written = self._content.messages(messages)
         return self._batcher.result(written)

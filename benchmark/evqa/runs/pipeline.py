@@ -46,7 +46,7 @@ def predict(asking: PredictConfig, hands: ExecutionOptions, out: Path | None) ->
     """
     models.check_weights(asking.model)
     dataset = locate.load_dataset(asking.data)
-    name = asking.method or methods.default(asking.model, dataset.samples[0])
+    name = asking.method or methods.default_method(models.model_spec(asking.model).method, dataset.samples)
     work = partial(methods.method(name), times=asking.times)
     folder = out or roots.outputs(file_name_of(asking.data), f"{_model_name(asking)}-{name}")
     overrides = models.run_settings(asking.model, asking.overrides, times=asking.times, seed=asking.seed)
@@ -86,7 +86,7 @@ def segment_expressions(
     run: Path, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None, data: str | None = None
 ) -> list[RunSummary]:
     """Masks for the expressions of a run's predictions, as a run a mode beside it (or beside `out`)."""
-    _check_draws(drawing.model)
+    _require_masks(drawing)
     dataset = locate.dataset_of(run, data)
     sources = segment.text_predictions(prediction_files.open_predictions(locate.file_of(run), dataset).all(dataset))
     selection = hands.selection()
@@ -116,7 +116,7 @@ def predict_and_segment(
     asking: PredictConfig, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None = None
 ) -> list[RunSummary]:
     """Put a model on a data set, and draw masks for its expressions where it has drawn none; `out`: see `predict`."""
-    _check_draws(drawing.model)
+    _require_masks(drawing)
     asks, draws = options_per_step(asking.model, hands)
     summaries = [predict(asking, asks, out)]
     if needs_masks(summaries[0].folder):
@@ -125,11 +125,10 @@ def predict_and_segment(
     return summaries
 
 
-def _check_draws(model: str) -> None:
-    """Before replies are paid for that can hold no masks."""
-    if model in models.API_MODELS:
-        raise ValueError(f"{model} replies in words alone: choose a model that draws, such as unipixel-3b")
-    models.model_spec(model)  # the error for an unknown one comes now
+def _require_masks(drawing: SegmentConfig) -> None:
+    """Raise a `ValueError` for a model that does not predict masks, before weights are loaded or replies paid for."""
+    if not models.predicts_masks(drawing.model, drawing.overrides):
+        raise ValueError(f"{drawing.model} does not predict masks: choose a model that does, such as unipixel-3b")
 
 
 def options_per_step(model: str, hands: ExecutionOptions) -> tuple[ExecutionOptions, ExecutionOptions]:

@@ -25,7 +25,6 @@ from evqa import models
 from evqa.files import links, roots
 from evqa.models import Setting
 from evqa.models.api.budget import Prices
-from evqa.models.base import concurrency_of
 from evqa.runs import ray_cluster
 from evqa.runs.runner import Predictor
 from evqa.schema import Prediction, Sample
@@ -79,8 +78,9 @@ class RayWorker:
         os.chdir(self._folder)
         roots.set_environment(self._environment)
         self._model = models.build(recipe.model, **recipe.overrides)
-        self._threads = ThreadPoolExecutor(concurrency_of(self._model))
-        return WorkerInfo(dict(self._model.settings), concurrency_of(self._model))
+        concurrency = self._model.capabilities.concurrency
+        self._threads = ThreadPoolExecutor(concurrency)
+        return WorkerInfo(dict(self._model.settings), concurrency)
 
     async def learn(self, work: Predictor) -> None:
         """What to do with the samples that come now."""

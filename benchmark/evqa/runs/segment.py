@@ -109,7 +109,9 @@ def _segment_expressions(
         prompt = prompts.segment_request(group)
         reply = model.generate((Message("user", (VideoPart(sample.video), prompt)),))
         if reply.masks is None:
-            raise ModelError(f"{model.name} replied without masks ({reply.text[:80]!r}): choose a model that draws")
+            raise ModelError(
+                f"{model.name} replied without masks ({reply.text[:80]!r}): choose a model that predicts masks"
+            )
         turn = Turn(answer_fields=("masks",), prompt=prompt, reply=reply.text, usage=reply.usage, finish=reply.finish)
         yield SegmentedPrompt(turn, _with_labels(reply.masks, group))
 

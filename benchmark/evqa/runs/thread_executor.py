@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from evqa.models.api.budget import PricedModel
-from evqa.models.base import ConcurrentModel, Model, RunAborted, concurrency_of
+from evqa.models.api.budget import priced_model
+from evqa.models.base import Model, RunAborted
 from evqa.runs.interrupts import ASKING, graceful_interrupt
 from evqa.runs.runner import Predictor
 from evqa.schema import Prediction, Sample, Usage
@@ -25,12 +25,12 @@ class ThreadExecutor:
         """
         if wanted is not None and wanted < 1:
             raise ValueError(f"concurrency is a number of questions at once, at least 1, got {wanted}")
-        if wanted is not None and wanted > 1 and not isinstance(model, ConcurrentModel):
+        if wanted is not None and wanted > 1 and not model.capabilities.is_concurrent:
             raise ValueError(f"model {model.name!r} answers one question at a time: leave --concurrency {wanted} out")
         self.name, self.settings = model.name, model.settings
-        self.size = wanted or concurrency_of(model)
-        self.prices = model.prices if isinstance(model, PricedModel) else None
-        self._model = model
+        self.size = wanted or model.capabilities.concurrency
+        self._model, self._priced = model, priced_model(model)
+        self.prices = self._priced.prices if self._priced is not None else None
 
     def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
         """One prediction a sample, as they come; with one thread in the order of the samples.
@@ -39,7 +39,7 @@ class ThreadExecutor:
         does an interrupt (Ctrl-C) where a model is paid for; the second one waits for nothing.
         """
         queued = _Queue(samples)
-        with graceful_interrupt(queued.stop) if isinstance(self._model, PricedModel) else nullcontext():
+        with graceful_interrupt(queued.stop) if self._priced is not None else nullcontext():
             yield from self._predict(queued, work, min(self.size, len(samples)))
 
     def _predict(self, queued: _Queue, work: Predictor, size: int) -> Iterator[Prediction]:
@@ -57,8 +57,8 @@ class ThreadExecutor:
 
     def carry_over(self, earlier: Iterable[Usage]) -> None:
         """Tell a model that is paid for what the run has cost so far."""
-        if isinstance(self._model, PricedModel):
-            self._model.budget.add_earlier(earlier)
+        if self._priced is not None:
+            self._priced.budget.add_earlier(earlier)
 
 
 @dataclass(frozen=True)

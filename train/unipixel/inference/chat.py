@@ -24,13 +24,13 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerB
 
 from evqa import media
 from evqa.hub import checkpoints as hub_checkpoints
-from evqa.models.base import ModelError
+from evqa.models.base import Capabilities, ModelError, require_no_call_options
 from evqa.models.batching import Batcher
-from evqa.models.messages import Message, Reply, VideoMasks, VideoPart
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.models.sampling import Sampling
 from evqa.models.weights import FiniteLogits, is_finite
 from evqa.parsing.choices import answer_letter_position
-from evqa.schema import LETTERS, ReplyFormat, Track, Usage
+from evqa.schema import LETTERS, Track, Usage
 from unipixel.data import chat_format
 from unipixel.data.clip import FrameSampling, sampled_indices
 from unipixel.inference import mask_frames
@@ -56,8 +56,6 @@ class LoadedModel(NamedTuple):
 
 class UniPixelChat:
     """A checkpoint that replies with text and masks: `generate` always the same to a question, `samples` several."""
-
-    reply_format: ReplyFormat = "evidence"
 
     def __init__(  # noqa: PLR0913
         self,
@@ -110,7 +108,14 @@ class UniPixelChat:
         self.name = name
         self.policy = mask_frames.MaskFramePolicy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
         self.temperature, self.seed = temperature, seed
-        self.concurrency = 2 * batch_size if batch_size > 1 else 1
+        self.capabilities = Capabilities(
+            concurrency=2 * batch_size if batch_size > 1 else 1,
+            is_concurrent=True,
+            reply_format="evidence",
+            predicts_masks=True,
+            visual_prompts=True,
+            frame_times=True,
+        )
         self._batch_size = batch_size
         self._batcher: Batcher[ModelInputs, Reply] = Batcher(self._replies, batch_size)
         self._lock = threading.Lock()
@@ -170,11 +175,14 @@ class UniPixelChat:
             "dtype": str(self.model.dtype).removeprefix("torch."),
         }
 
-    def generate(self, messages: Sequence[Message]) -> Reply:
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
         """The reply, with a track of masks on all frames for each `<|seg|>` in it.
 
         It is computed together with what other threads ask meanwhile, up to `batch_size` of them.
         """
+        require_no_call_options(self.name, tools, decoding)
         with self._batcher.preparing():
             asked = self.reader.read(messages)
         return self._batcher.result(asked)

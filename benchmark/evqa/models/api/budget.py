@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
-from evqa.models.base import RunAborted
+from evqa.models.base import Model, RunAborted
 from evqa.schema import Prediction, TotalUsage, Usage
 
 
@@ -212,9 +212,13 @@ class Budget:
         return None
 
 
-@runtime_checkable
-class PricedModel(Protocol):
-    """A model whose replies are paid for."""
+class PricedModel(Model, Protocol):
+    """Model with the capability `is_priced`."""
 
     budget: Budget
     prices: Prices
+
+
+def priced_model(model: Model) -> PricedModel | None:
+    """The model with its budget and prices; None for a model whose replies are free."""
+    return cast("PricedModel", model) if model.capabilities.is_priced else None

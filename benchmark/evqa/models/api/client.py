@@ -16,7 +16,7 @@ from evqa.models.api.body import TokenUsage
 from evqa.models.api.budget import Budget, Prices
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
-from evqa.models.base import ModelError, RunAborted
+from evqa.models.base import Capabilities, ModelError, RunAborted
 from evqa.models.messages import Message, Reply
 from evqa.schema import Finish, Usage
 
@@ -51,6 +51,11 @@ class RequestSettings:
     """US dollars a million tokens of reply, with the reasoning before it; None = as with `price_in`."""
     largest_prompt: int | None = None
     """Tokens of a prompt up to which the prices hold."""
+
+
+def capabilities_of(settings: RequestSettings) -> Capabilities:
+    """Capabilities that all models behind an API share."""
+    return Capabilities(concurrency=settings.concurrency, is_concurrent=True, is_priced=True)
 
 
 class ApiReply(NamedTuple):

@@ -24,7 +24,7 @@ def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelSpec
         "max_frames": 32,
         "max_side": 512,
     }
-    return ModelSpec(adapter=OPENAI, arguments=settings | arguments, extra="api", reply_format="json", about=about)
+    return ModelSpec(adapter=OPENAI, arguments=settings | arguments, extra="api", is_behind_api=True, about=about)
 
 
 def _reasoning(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
@@ -43,7 +43,7 @@ def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
         "max_tokens": 9218,
         "timeout": 300.0,
     }
-    return ModelSpec(adapter=GEMINI, arguments=settings | arguments, extra="api", reply_format="json", about=about)
+    return ModelSpec(adapter=GEMINI, arguments=settings | arguments, extra="api", is_behind_api=True, about=about)
 
 
 API_MODELS: dict[str, ModelSpec] = {
