@@ -247,7 +247,7 @@ def test_a_completion_is_accepted_with_what_can_be_read_of_it(name: str, server:
     reply = reply_of(server, compatible(server), answer)
     assert (reply.text, reply.finish, (reply.usage.input_tokens, reply.usage.output_tokens)) == (text, finish, tokens)
     assert asked(server) - before == reply.usage.num_attempts == 1
-    assert reply.usage.unknown == (tokens != KNOWN)
+    assert reply.usage.num_unknown == (tokens != KNOWN)
     Prediction.model_validate_json(
         Prediction(sample_id="s", status="failed", error=reply.text or "x").model_dump_json().encode()
     )

@@ -116,7 +116,7 @@ def test_metrics_whose_counts_differ_have_lines_of_their_own():
 
 def test_counts_are_words_where_every_sample_was_scored():
     right = PREDICTIONS[0].model_copy(update={"answer": 1, "spans": ((0.0, 1.0),)})
-    every = [right.model_copy(update={"sample": sample.id}) for sample in DATASET.samples]
+    every = [right.model_copy(update={"sample_id": sample.id}) for sample in DATASET.samples]
     (whole,) = score_presets(DATASET, every, ["strict"], name="whole")
     (broken,) = score_presets(DATASET, PREDICTIONS, ["strict"], name="broken")
     words = "each mean is over 4 samples, each with a prediction that could be read"
@@ -156,7 +156,7 @@ def test_one_table_does_not_mix_presets(scores: list[Scores]):
 def test_words_below_a_table_are_about_the_runs_and_not_the_baselines(scores: list[Scores]):
     """All of a baseline can be scored; the run lacks three of its four predictions."""
     right = PREDICTIONS[0].model_copy(update={"answer": 1})
-    every = [right.model_copy(update={"sample": sample.id}) for sample in DATASET.samples]
+    every = [right.model_copy(update={"sample_id": sample.id}) for sample in DATASET.samples]
     trivial = score_presets(DATASET, every, ["strict"], name="chance")
     text = report_tables.summary(scores[:1], trivial)
     assert "chance" in text
@@ -171,7 +171,7 @@ def test_words_below_a_table_are_about_the_runs_and_not_the_baselines(scores: li
 @pytest.fixture(scope="module")
 def two(scores: list[Scores]) -> list[Scores]:
     """run: 1 of 4 right; other_run: 2 of 4, and no spans."""
-    better = [PREDICTIONS[0], PREDICTIONS[0].model_copy(update={"sample": "s1", "spans": None})]
+    better = [PREDICTIONS[0], PREDICTIONS[0].model_copy(update={"sample_id": "s1", "spans": None})]
     return [scores[0], *score_presets(DATASET, better, ["strict"], name="other_run")]
 
 

@@ -135,7 +135,7 @@ def test_one_part_that_could_not_be_read_does_not_touch_the_others(dataset: Data
 def test_the_last_prediction_for_a_sample_counts_and_strangers_are_counted(dataset: Dataset):
     good = gold_predictions(dataset)
     wrong = good[0].model_copy(update={"answer": 3})
-    stranger = good[0].model_copy(update={"sample": "who"})
+    stranger = good[0].model_copy(update={"sample_id": "who"})
     scores = engine.score(dataset, [wrong, *good, stranger])
     assert scores.metrics["Acc"].mean == 1.0
     assert (scores.counts.duplicates, scores.counts.unknown) == (1, 1)
@@ -452,7 +452,7 @@ def test_baselines_without_a_training_set(dataset: Dataset):
 
 def test_a_data_set_without_gold_has_no_baselines(dataset: Dataset):
     bare = tuple(
-        sample.model_copy(update={"answer": None, "spans": None, "masks": None, "options": (), "tags": {}})
+        sample.model_copy(update={"answer": None, "spans": None, "masks": None, "options": (), "metadata": {}})
         for sample in dataset.samples
     )
     assert baselines.baselines(Dataset("bare", dataset.folder, bare, (), "")) == []

@@ -128,7 +128,7 @@ def test_what_failed_replies_took_is_counted_by_whatever_follows_a_merge(
     shard = bench.run(model, data, folder, shard=Shard(0, 2)).folder
     jsonl.write_records(shard / PREDICTIONS, [cut, *bench.records(shard)])
     main(["merge", str(folder)])
-    assert bench.run(model, data, folder).spent.cost == 0.5
+    assert bench.run(model, data, folder).usage.cost == 0.5
     main(["merge", str(folder)])
     main(["merge", str(folder)])
     assert runner.read_run_info(folder).usage.cost == 0.5

@@ -117,7 +117,7 @@ def base_predictions(dataset: Dataset) -> list[Prediction]:
     return [
         wrong,
         Prediction(sample_id=second, status="failed", error="the server said <b>no</b>"),
-        wrong.model_copy(update={"sample": third, "answer": None, "spans": None}),
+        wrong.model_copy(update={"sample_id": third, "answer": None, "spans": None}),
     ]
 
 

@@ -51,6 +51,8 @@ MAX_PROBLEMS = 1000
 """So many are kept by name; all are counted."""
 
 SNIFF_BYTES = 2**16
+FILE_KEYS = {field.alias or name for name, field in Prediction.model_fields.items()}
+"""Keys of a record in a file."""
 _FIRST_KEY = re.compile(rb'\{\s*"([^"\\]{1,100})"')
 MAX_SNIFFED = 1000
 """Entries that are looked at to tell the two forms of the original apart."""
@@ -196,7 +198,7 @@ def form_of(path: Path) -> Form:
             f"original writes it; it starts with {start[:20]!r}"
         )
     key = _FIRST_KEY.match(start)
-    if key and key[1].decode("utf-8", "replace") in Prediction.model_fields:
+    if key and key[1].decode("utf-8", "replace") in FILE_KEYS:
         return "records"
     for number, entry in enumerate(entries(path)):
         is_choice = original.is_multiple_choice(entry.value)
