@@ -8,7 +8,7 @@ from evqa import datasets
 from evqa.datasets.registry import DATASETS
 from evqa.files.jsonl import BadLine
 from evqa.schema import Prediction
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 
 
 def line(name, **fields):
@@ -142,6 +142,6 @@ def test_a_large_file_of_samples_is_read_when_it_is_asked_for_and_scores_the_sam
     assert large.samples[2:4] == list(small.samples[2:4])
     assert (large.rejected, large.sha256) == (small.rejected, small.sha256)
     predictions = [Prediction(sample_id=f"s{n}", status="ok", answer=0) for n in range(15)]
-    one, other = (score_presets(data, predictions, ["strict"])[0] for data in (small, large))
+    one, other = (score(data, [System("run", predictions)], ["strict"])[0] for data in (small, large))
     assert one == other
     assert one.metrics["Acc"].mean == 8 / 20

@@ -26,7 +26,7 @@ from evqa.metrics.spatial import FrameScore, MaskScores
 from evqa.report import compare, tables
 from evqa.schema import Box, Prediction, Sample, Span, Track
 from evqa.scoring import baselines
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 from evqa.scoring.results import read_scores
 
 
@@ -148,7 +148,7 @@ def test_boxes_of_our_own_records_are_scored_frame_by_frame(tmp_path, capsys):
     found = read_scores(tmp_path / "mine.scores.json")[0]
     assert found.samples["so-so"].values["m_vIoU box"] == (1 + 0.5 + 0 + 0) / 4
     assert found.metrics["m_vIoU box"].mean == pytest.approx((1 + 1.5 / 4 + 0) / 3)
-    strict = score_presets(load(str(tmp_path)), predictions, ["strict", "hc-stvg"])
+    strict = score(load(str(tmp_path)), [System("run", predictions)], ["strict", "hc-stvg"])
     assert strict[0].samples["so-so"].values["vIoU box"] == (1 + 0.5) / 5
     assert strict[1].metrics["vIoU@0.3 box"].mean == pytest.approx(2 / 3)
     assert strict[0].metrics["vIoU box"].n_missing == 1
@@ -422,8 +422,8 @@ def predictions(dataset: Dataset, right: int, seconds: float) -> list[Prediction
 
 def test_two_runs_side_by_side():
     dataset = samples(12)
-    one = score_presets(dataset, predictions(dataset, 4, 5), ["strict"])[0]
-    two = score_presets(dataset, predictions(dataset, 10, 8), ["strict"])[0]
+    one = score(dataset, [System("run", predictions(dataset, 4, 5))], ["strict"])[0]
+    two = score(dataset, [System("run", predictions(dataset, 10, 8))], ["strict"])[0]
     lines = {line.split()[0]: line for line in compare.metric_differences(one, two).splitlines()[1:]}
     assert lines["Acc"].split()[1:4] == ["33.3", "83.3", "+50.0"]
     assert lines["Acc"].split()[-3:] == ["0", "6", "0.0312"]
@@ -442,7 +442,7 @@ def test_two_runs_side_by_side():
 def test_a_published_preset_shows_its_own_columns_and_what_it_leaves_out():
     dataset = samples(4)
     some = predictions(dataset, 4, 5)[:3]
-    strict, theirs = score_presets(dataset, some, ["strict", "nextgqa"], name="run")
+    strict, theirs = score(dataset, [System("run", some)], ["strict", "nextgqa"])
     assert strict.metrics["mIoU"].mean == pytest.approx(0.375)
     assert theirs.metrics["mIoU"].mean == pytest.approx(0.5)
     assert (theirs.metrics["mIoU"].n_total, theirs.metrics["mIoU"].n_missing) == (4, 1)

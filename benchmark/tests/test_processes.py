@@ -15,7 +15,7 @@ from evqa import masks
 from evqa.datasets import Dataset
 from evqa.schema import Prediction, Sample, Span, Track
 from evqa.scoring import baselines, parallel
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 
 PRESETS = ["strict", "st-evidence"]
 
@@ -67,15 +67,15 @@ def predictions() -> Iterator[Prediction]:
 
 
 def test_scores_do_not_depend_on_the_number_of_processes(dataset: Dataset):
-    alone = score_presets(dataset, predictions(), PRESETS)
-    together = score_presets(dataset, predictions(), PRESETS, workers=3)
+    alone = score(dataset, [System("run", predictions())], PRESETS)
+    together = score(dataset, [System("run", predictions())], PRESETS, workers=3)
     assert together == alone
     counts = alone[0].counts
     assert (counts.ok, counts.failed, counts.missing) == (15, 1, 4)
     assert (counts.duplicates, counts.unknown, counts.bad_masks) == (1, 1, 1)
     assert list(alone[0].samples) == [sample.id for sample in dataset.samples]
     in_order = sorted(list(predictions())[1:], key=lambda each: each.sample_id)
-    assert score_presets(dataset, in_order, PRESETS)[0].samples == alone[0].samples
+    assert score(dataset, [System("run", in_order)], PRESETS)[0].samples == alone[0].samples
 
 
 def test_trivial_baselines_do_not_depend_on_the_number_of_processes(dataset: Dataset, tmp_path: Path):
@@ -126,7 +126,7 @@ from pathlib import Path
 from evqa.datasets import Dataset
 from evqa.schema import (Prediction, Sample, Track)
 from evqa import masks
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 sys.path.insert(0, {tests!r})
 from test_processes import disc
 coded = [masks.encode(disc(place, (480, 854))) for place in range(40)]
@@ -138,7 +138,7 @@ tracks = (Track(masks=dict(enumerate(coded))),)
 samples = tuple(
     Sample(id=f"s{{n}}", video_id="v", video=Path("absent"), question="?", tracks=tracks) for n in range(2)
 )
-print(score_presets(Dataset("d", Path(), samples, (), "0" * 64), predictions(), ["strict"])[0].counts.duplicates)
+print(score(Dataset("d", Path(), samples, (), "0" * 64), [System("run", predictions())])[0].counts.duplicates)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -7,7 +7,7 @@ import pytest
 from evqa.datasets import Dataset
 from evqa.report import tables as report_tables
 from evqa.schema import Prediction, Sample, Span
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 from evqa.scoring.results import Scores
 
 SAMPLES = tuple(
@@ -35,7 +35,7 @@ PREDICTIONS = [
 
 @pytest.fixture(scope="module")
 def scores() -> list[Scores]:
-    return score_presets(DATASET, PREDICTIONS, ["strict", "st-evidence"], name="run")
+    return score(DATASET, [System("run", PREDICTIONS)], ["strict", "st-evidence"])
 
 
 def test_a_table_shows_percent_with_its_interval(scores: list[Scores]):
@@ -106,7 +106,7 @@ def test_every_mean_of_a_table_has_its_counts(scores: list[Scores]):
 
 def test_metrics_whose_counts_differ_have_lines_of_their_own():
     predictions = [*PREDICTIONS[:2], PREDICTIONS[3].model_copy(update={"answer": 1})]
-    found = score_presets(DATASET, predictions, ["strict"], name="run")[0]
+    found = score(DATASET, [System("run", predictions)], ["strict"])[0]
     lines = report_tables.counted({"run": found.metrics}, ("Acc", "mIoU", "J")).splitlines()
     assert [line.split() for line in lines[2:]] == [
         ["run", "Acc", "4", "3", "1", "0", "0"],
@@ -117,8 +117,8 @@ def test_metrics_whose_counts_differ_have_lines_of_their_own():
 def test_counts_are_words_where_every_sample_was_scored():
     right = PREDICTIONS[0].model_copy(update={"answer": 1, "spans": ((0.0, 1.0),)})
     every = [right.model_copy(update={"sample_id": sample.id}) for sample in DATASET.samples]
-    (whole,) = score_presets(DATASET, every, ["strict"], name="whole")
-    (broken,) = score_presets(DATASET, PREDICTIONS, ["strict"], name="broken")
+    (whole,) = score(DATASET, [System("whole", every)], ["strict"])
+    (broken,) = score(DATASET, [System("broken", PREDICTIONS)], ["strict"])
     words = "each mean is over 4 samples, each with a prediction that could be read"
     assert report_tables.counted({"whole": whole.metrics}, report_tables.COLUMNS) == words
     assert report_tables.counted(whole.groups["question_type"], report_tables.COLUMNS) == words.replace("4", "2")
@@ -157,7 +157,7 @@ def test_words_below_a_table_are_about_the_runs_and_not_the_baselines(scores: li
     """All of a baseline can be scored; the run lacks three of its four predictions."""
     right = PREDICTIONS[0].model_copy(update={"answer": 1})
     every = [right.model_copy(update={"sample_id": sample.id}) for sample in DATASET.samples]
-    trivial = score_presets(DATASET, every, ["strict"], name="chance")
+    trivial = score(DATASET, [System("chance", every)], ["strict"])
     text = report_tables.summary(scores[:1], trivial)
     assert "chance" in text
     assert "none of them missing" not in text
@@ -172,7 +172,7 @@ def test_words_below_a_table_are_about_the_runs_and_not_the_baselines(scores: li
 def two(scores: list[Scores]) -> list[Scores]:
     """run: 1 of 4 right; other_run: 2 of 4, and no spans."""
     better = [PREDICTIONS[0], PREDICTIONS[0].model_copy(update={"sample_id": "s1", "spans": None})]
-    return [scores[0], *score_presets(DATASET, better, ["strict"], name="other_run")]
+    return [scores[0], *score(DATASET, [System("other_run", better)], ["strict"])]
 
 
 def test_a_compact_table_has_one_row_a_run_and_the_best_in_bold(two: list[Scores]):

@@ -15,10 +15,10 @@ from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.temporal import tmean
 from evqa.schema import RLE, Prediction, Sample, Span, Track
-from evqa.scoring import baselines, engine
+from evqa.scoring import baselines
 from evqa.scoring.cases import compare_samples
-from evqa.scoring.engine import score_presets
-from evqa.scoring.results import read_scores, write_scores
+from evqa.scoring.engine import System, score
+from evqa.scoring.results import Scores, read_scores, write_scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 12
@@ -97,7 +97,7 @@ def gold_predictions(dataset: Dataset, **changes: object) -> list[Prediction]:
 
 
 def test_gold_as_prediction_scores_one(dataset: Dataset):
-    strict, original = score_presets(dataset, gold_predictions(dataset), ["strict", "st-evidence"], name="gold")
+    strict, original = score(dataset, [System("gold", gold_predictions(dataset))], ["strict", "st-evidence"])
     assert {title: mean.mean for title, mean in strict.metrics.items()} == dict.fromkeys(strict.metrics, 1.0)
     assert {title: mean.mean for title, mean in original.metrics.items()} == dict.fromkeys(original.metrics, 1.0)
     assert all((mean.n_total, mean.n_scored) == (4, 4) for mean in strict.metrics.values())
@@ -107,7 +107,7 @@ def test_gold_as_prediction_scores_one(dataset: Dataset):
 
 def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
     mute = [Prediction(sample_id=sample.id, status="ok") for sample in dataset.samples]
-    for scores in score_presets(dataset, mute, ["strict", "st-evidence"]):
+    for scores in score(dataset, [System("run", mute)], ["strict", "st-evidence"]):
         assert all(mean.mean == 0.0 for mean in scores.metrics.values())
         assert all((mean.n_total, mean.n_scored, mean.n_unparsed) == (4, 0, 4) for mean in scores.metrics.values())
 
@@ -115,7 +115,7 @@ def test_a_mute_run_scores_nothing_and_is_counted_as_unparsed(dataset: Dataset):
 def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
     good = gold_predictions(dataset)
     failed = good[1].model_copy(update={"status": "failed", "error": "out of memory"})
-    scores = engine.score(dataset, [good[0], failed, good[3]])
+    scores = score(dataset, [System("run", [good[0], failed, good[3]])])[0]
     for mean in scores.metrics.values():
         assert (mean.n_total, mean.n_scored, mean.n_failed, mean.n_missing) == (4, 2, 1, 1)
         assert mean.mean == 0.5
@@ -124,7 +124,7 @@ def test_missing_and_failed_predictions_count_zero_and_apart(dataset: Dataset):
 
 
 def test_one_part_that_could_not_be_read_does_not_touch_the_others(dataset: Dataset):
-    scores = engine.score(dataset, gold_predictions(dataset, spans=None))
+    scores = score(dataset, [System("run", gold_predictions(dataset, spans=None))])[0]
     assert scores.metrics["mIoU"].mean == 0.0
     assert scores.metrics["mIoU"].n_unparsed == 4
     assert scores.metrics["Acc"].mean == scores.metrics["J&F"].mean == 1.0
@@ -136,10 +136,10 @@ def test_the_last_prediction_for_a_sample_counts_and_strangers_are_counted(datas
     good = gold_predictions(dataset)
     wrong = good[0].model_copy(update={"answer": 3})
     stranger = good[0].model_copy(update={"sample_id": "who"})
-    scores = engine.score(dataset, [wrong, *good, stranger])
+    scores = score(dataset, [System("run", [wrong, *good, stranger])])[0]
     assert scores.metrics["Acc"].mean == 1.0
     assert (scores.counts.duplicates, scores.counts.unknown) == (1, 1)
-    assert engine.score(dataset, [*good, wrong]).metrics["Acc"].mean == 0.75
+    assert score(dataset, [System("run", [*good, wrong])])[0].metrics["Acc"].mean == 0.75
 
 
 def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(dataset: Dataset):
@@ -148,7 +148,7 @@ def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(da
         assert prediction.tracks is not None
         first = Track(masks={0: prediction.tracks[0].masks[0]})
         few.append(prediction.model_copy(update={"tracks": (first,), "mask_frames": (0,)}))
-    strict, original = score_presets(dataset, few, ["strict", "st-evidence"])
+    strict, original = score(dataset, [System("run", few)], ["strict", "st-evidence"])
     assert original.metrics["J&F"].mean == 1.0
     assert strict.samples["s0"].values["J"] == pytest.approx(1 / 12)
     assert strict.samples["s3"].values["J"] == pytest.approx(7 / 12)  # the second half is empty on both sides
@@ -156,8 +156,10 @@ def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(da
 
 
 def test_the_video_and_not_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
-    honest = engine.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),)))
-    boasting = engine.score(dataset, gold_predictions(dataset, tracks=(Track(masks={}),), num_frames=10**9))
+    honest = score(dataset, [System("run", gold_predictions(dataset, tracks=(Track(masks={}),)))])[0]
+    boasting = score(dataset, [System("run", gold_predictions(dataset, tracks=(Track(masks={}),), num_frames=10**9))])[
+        0
+    ]
     assert honest.metrics["J"].mean == boasting.metrics["J"].mean == pytest.approx(0.5 / 4)
 
 
@@ -178,7 +180,7 @@ def test_without_the_video_the_data_set_says_how_many_frames_there_are(
     """All black: J 0 on the frames with evidence, which are all of v0 and v1 and half of v2."""
     black = Track(masks=dict.fromkeys(range(num_masks), BLACK))
     predictions = gold_predictions(dataset, tracks=(black,), num_frames=num_frames)
-    scores = engine.score(without_videos(dataset, num_frames=NUM_FRAMES), predictions)
+    scores = score(without_videos(dataset, num_frames=NUM_FRAMES), [System("run", predictions)])[0]
     assert scores.metrics["J"].mean == scores.metrics["F"].mean == pytest.approx(0.5 / 4)
     assert scores.metrics["joint"].mean == 0.25  # half of v2 is empty on both sides
     assert scores.left_out == {}
@@ -186,7 +188,7 @@ def test_without_the_video_the_data_set_says_how_many_frames_there_are(
 
 @pytest.mark.parametrize("preset", ["strict", "hc-stvg", "st-evidence"])
 def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_them(dataset: Dataset, preset: str):
-    scores = engine.score(without_videos(dataset), gold_predictions(dataset), preset)
+    scores = score(without_videos(dataset), [System("run", gold_predictions(dataset))], [preset])[0]
     kept = {
         "strict": {"Acc", "mIoU", "J held", "F held", "J&F held", "AM", "Acc@GQA", "Acc@IoU0.5", "joint held"},
         "hc-stvg": set[str](),
@@ -207,9 +209,9 @@ def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_
 def test_what_is_left_out_does_not_depend_on_the_prediction(dataset: Dataset):
     absent = without_videos(dataset)
     for predictions in ([], gold_predictions(dataset, tracks=None), gold_predictions(dataset, num_frames=5)):
-        assert {"J", "vIoU", "joint"} <= engine.score(absent, predictions).left_out.keys()
+        assert {"J", "vIoU", "joint"} <= score(absent, [System("run", predictions)])[0].left_out.keys()
     one = Dataset("part", dataset.folder, (absent.samples[0], *dataset.samples[1:]), (), "0" * 64)
-    assert "J" in engine.score(one, gold_predictions(dataset)).left_out
+    assert "J" in score(one, [System("run", gold_predictions(dataset))])[0].left_out
 
 
 MASK_SIZES = st.sampled_from([SIZE, (48, 64), (1, 1)])
@@ -266,7 +268,10 @@ def test_nothing_in_a_prediction_changes_a_denominator(dataset: Dataset, changes
     given_ones = [changed_prediction(sample, each) for sample, each in zip(dataset.samples, changes, strict=True)]
     predictions = [each for each in given_ones if each is not None]
     for preset, ours, none in zip(
-        PRESETS, score_presets(mixed, predictions, list(PRESETS)), score_presets(mixed, [], list(PRESETS)), strict=True
+        PRESETS,
+        score(mixed, [System("run", predictions)], list(PRESETS)),
+        score(mixed, [System("run", [])], list(PRESETS)),
+        strict=True,
     ):
         assert {title: mean.n_total for title, mean in ours.metrics.items()} == {
             title: mean.n_total for title, mean in none.metrics.items()
@@ -288,7 +293,7 @@ def test_the_mean_over_an_empty_gold_tube_is_left_out_whatever_is_predicted(data
     blank = dataset.samples[0].model_copy(update={"masks": empty})
     alone = Dataset("blank", dataset.folder, (blank,), (), "0" * 64)
     for tracks in ((), (Track(masks={0: masks.encode(evidence(0))}),)):
-        scores = engine.score(alone, [gold_prediction(blank, tracks=tracks)])
+        scores = score(alone, [System("run", [gold_prediction(blank, tracks=tracks)])])[0]
         assert (scores.metrics["vIoU"].n_total, scores.metrics["J"].n_total) == (0, 1)
 
 
@@ -300,7 +305,7 @@ def test_a_folder_with_files_that_are_no_masks_changes_no_denominator(dataset: D
     sample = dataset.samples[3].model_copy(update={"masks": tmp_path / "late"})
     masks.write_folder(tmp_path / "late", [(5, evidence(5))])
     alone = Dataset("late", dataset.folder, (sample,), (), "0" * 64)
-    scores = engine.score(alone, [gold_prediction(sample, tracks=None, mask_folder=broken)])
+    scores = score(alone, [System("run", [gold_prediction(sample, tracks=None, mask_folder=broken)])])[0]
     assert (scores.metrics["J held"].n_total, scores.metrics["J held"].n_unparsed) == (1, 1)
     assert scores.counts.bad_masks == 1
 
@@ -309,14 +314,19 @@ def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset
     good = gold_predictions(dataset)
     large = Track(masks={index: masks.encode(masks.resize(evidence(index), (48, 64))) for index in range(NUM_FRAMES)})
     damaged = Track(masks={0: RLE(size=SIZE, counts="oops")})
-    scores = engine.score(
+    scores = score(
         dataset,
         [
-            good[0].model_copy(update={"tracks": (large,)}),
-            good[1].model_copy(update={"tracks": (damaged,)}),
-            *good[2:],
+            System(
+                "run",
+                [
+                    good[0].model_copy(update={"tracks": (large,)}),
+                    good[1].model_copy(update={"tracks": (damaged,)}),
+                    *good[2:],
+                ],
+            )
         ],
-    )
+    )[0]
     assert scores.counts.resized_masks == NUM_FRAMES
     assert scores.counts.bad_masks == 1
     assert scores.samples["s0"].values["J"] == 1.0
@@ -328,7 +338,7 @@ def test_masks_of_another_size_are_resized_and_damaged_ones_are_unparsed(dataset
 def test_samples_without_gold_leave_the_mean_in_strict(dataset: Dataset):
     bare = dataset.samples[0].model_copy(update={"spans": None, "masks": None})
     partly = Dataset("partly", dataset.folder, (bare, *dataset.samples[1:]), (), "")
-    strict, original = score_presets(partly, gold_predictions(dataset), ["strict", "st-evidence"])
+    strict, original = score(partly, [System("run", gold_predictions(dataset))], ["strict", "st-evidence"])
     assert (strict.metrics["mIoU"].n_total, strict.metrics["mIoU"].mean) == (3, 1.0)
     assert (original.metrics["mIoU"].n_total, original.metrics["mIoU"].mean) == (4, 0.75)
     assert strict.metrics["J"].n_total == original.metrics["J"].n_total == 3
@@ -342,13 +352,13 @@ def test_the_number_of_samples_behind_a_metric_does_not_depend_on_the_prediction
     blank = dataset.samples[0].model_copy(update={"masks": empty})
     partly = Dataset("partly", dataset.folder, (blank, *dataset.samples[1:]), (), "")
     for predictions in ([], gold_predictions(dataset)):
-        assert engine.score(partly, predictions).metrics["J held"].n_total == 3
-        assert engine.score(partly, predictions).metrics["J"].n_total == 4
+        assert score(partly, [System("run", predictions)])[0].metrics["J held"].n_total == 3
+        assert score(partly, [System("run", predictions)])[0].metrics["J"].n_total == 4
 
 
 def test_groups_hold_the_scores_of_their_samples(dataset: Dataset):
     good = gold_predictions(dataset)
-    scores = engine.score(dataset, [*good[:2], *(p.model_copy(update={"answer": 3}) for p in good[2:])])
+    scores = score(dataset, [System("run", [*good[:2], *(p.model_copy(update={"answer": 3}) for p in good[2:])])])[0]
     kinds = scores.groups["question_type"]
     assert (kinds["what"]["Acc"].mean, kinds["when"]["Acc"].mean) == (1.0, 0.0)
     assert kinds["what"]["Acc"].n_total == 2
@@ -357,7 +367,7 @@ def test_groups_hold_the_scores_of_their_samples(dataset: Dataset):
 
 
 def test_scores_read_back_as_they_were_written(dataset: Dataset, tmp_path: Path):
-    scores = score_presets(dataset, gold_predictions(dataset), ["strict", "st-evidence"])
+    scores = score(dataset, [System("run", gold_predictions(dataset))], ["strict", "st-evidence"])
     write_scores(tmp_path / "scores.json", scores)
     assert read_scores(tmp_path / "scores.json") == scores
     assert json.loads((tmp_path / "scores.json").read_text())[0]["metrics"]["Acc"]["mean"] == 1.0
@@ -369,7 +379,7 @@ def test_scores_read_back_as_they_were_written(dataset: Dataset, tmp_path: Path)
 def test_every_value_of_a_file_of_scores_is_a_fraction_and_says_so(dataset: Dataset, tmp_path: Path):
     path = tmp_path / "scores.json"
     half = gold_predictions(dataset)[:2]
-    scores = score_presets(dataset, half, ["strict", "st-evidence", "v-star"])
+    scores = score(dataset, [System("run", half)], ["strict", "st-evidence", "v-star"])
     write_scores(path, scores)
     entries = json.loads(path.read_text())
     assert {entry["version"] for entry in entries} == {2}
@@ -400,7 +410,7 @@ def test_every_value_of_a_file_of_scores_is_a_fraction_and_says_so(dataset: Data
 # Baselines
 
 
-def rows(found: list[engine.Scores]) -> dict[str, engine.Scores]:
+def rows(found: list[Scores]) -> dict[str, Scores]:
     return {scores.name: scores for scores in found}
 
 

@@ -21,7 +21,7 @@ from evqa.report.page import selected_samples, write_page
 from evqa.report.plots import Curve
 from evqa.report.training_log import training_curves
 from evqa.schema import Prediction, Sample, Span, Track, Turn
-from evqa.scoring.engine import score_presets
+from evqa.scoring.engine import System, score
 
 HEIGHT, WIDTH, SIDE, NUM_FRAMES, FPS = 96, 160, 32, 24, 6
 HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> & $x_{1}$ {{index}}"
@@ -122,7 +122,7 @@ def base_predictions(dataset: Dataset) -> list[Prediction]:
 
 
 def scored(dataset: Dataset, predictions: list[Prediction]):
-    return predictions, score_presets(dataset, predictions, ("strict", "st-evidence"))
+    return predictions, score(dataset, [System("run", predictions)], ("strict", "st-evidence"))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def written(tmp_path_factory) -> tuple[Path, Dataset]:
         tmp_path_factory.mktemp("page") / "out",
         dataset,
         runs,
-        baselines=score_presets(dataset, silent, ("strict", "st-evidence"), name="always B"),
+        baselines=score(dataset, [System("always B", silent)], ("strict", "st-evidence")),
         curves=[Curve("tuned", "loss", [(0, 2.0), (10, 1.0), (20, 0.5)])],
         title="Squares <base & tuned>",
     )

@@ -1,11 +1,10 @@
-"""Trivial baselines: what a method scores that looks at no video, through the same `score` as every run."""
+"""Trivial baselines: systems that see no video, scored by the same engine as every run."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,30 +13,18 @@ from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
 from evqa.metrics.case import GoldField, Metric
-from evqa.metrics.means import Cell
-from evqa.metrics.presets import preset as preset_named
 from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
-from evqa.scoring.cases import MetricValues, video_facts
-from evqa.scoring.engine import System, score_cells, score_each
+from evqa.scoring.cases import video_facts
+from evqa.scoring.engine import System, score
 from evqa.scoring.results import Scores
 
 logger = logging.getLogger(__name__)
 
 ON_SCREEN = "on_screen"
-"""Tag of a sample that says among how many things on the screen the answer is."""
+"""Metadata key of a sample: number of objects on the screen among which the answer is."""
 
 CHOICES: tuple[GoldField, ...] = ("answer", "time_choice", "mask_choice")
 """Questions with options."""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A method without eyes."""
-
-    name: str
-    gives: frozenset[GoldField]
-    """The only metrics shown are those that need nothing else."""
-    predict: Callable[[Sample], Prediction]
 
 
 def baselines(
@@ -48,23 +35,30 @@ def baselines(
     with_masks: bool = True,
     workers: int = 1,
 ) -> list[Scores]:
-    """Scores of every trivial baseline that the data set has gold for, one entry per baseline and preset.
+    """Scores of the trivial baselines that the data set has ground truth for, one per baseline and preset.
 
-    With `train` given, the most frequent letter and the best constant span are fitted on it; without, on the data
-    set itself: no constant letter or span can do better.
+    Args:
+        dataset: Samples with their ground truth.
+        train: Data set that the most frequent letter and the constant span are fitted on; None = `dataset` itself,
+            which no other constant letter or span can beat.
+        presets: Names of presets.
+        with_masks: Whether those of masks are scored, which read all ground truth masks again.
+        workers: Number of processes.
     """
-    found: list[Scores] = []
-    for preset in presets:
-        found += chances(dataset, preset)
-    trivial = _of_answers(dataset, train)
+    chance = score(dataset, chances(dataset), presets)
+    systems = _of_answers(dataset, train)
     if _has_videos(dataset):
-        trivial += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
-    rows = [System(baseline.name, baseline.predict, baseline.gives) for baseline in trivial]
-    return found + (score_each(dataset, rows, presets, workers=workers) if rows else [])
+        systems += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
+    by_preset = sorted(chance, key=lambda scores: presets.index(scores.preset))
+    return by_preset + score(dataset, systems, presets, workers=workers)
+
+
+def _system(name: str, gives: Iterable[GoldField], predict: Callable[[Sample], Prediction]) -> System:
+    return System(name, predict=predict, gives=frozenset(gives))
 
 
 def _has_videos(dataset: Dataset) -> bool:
-    """Whether every video is here to tell how long and how large it is; says so where one is not."""
+    """Whether every video is on disk, to measure its length and size; a warning states how many are missing."""
     absent = (sample.video for sample in dataset.samples if not sample.video.exists())
     first = next(absent, None)
     if first is not None:
@@ -79,59 +73,50 @@ def _has_videos(dataset: Dataset) -> bool:
 # Answers
 
 
-def chances(dataset: Dataset, preset: str) -> list[Scores]:
-    """Expected accuracy of guessing, without drawing: among the options, and among what is on the screen."""
+def chances(dataset: Dataset) -> list[System]:
+    """Expected accuracy of random guessing: among the options, and among the objects on the screen."""
     rules: dict[str, Callable[[Sample, GoldField], int]] = {
-        "chance": lambda sample, need: len(choice_of(sample, need)[1]),
-        "chance among what is on the screen": lambda sample, need: _on_screen(sample) if need == "answer" else 0,
+        "chance": _num_options,
+        "chance among what is on the screen": _num_on_screen,
     }
     return [
-        _chance(dataset, preset, name, rule)
+        System(name, expect=partial(_expected_accuracy, num_choices=rule), gives=frozenset(CHOICES))
         for name, rule in rules.items()
         if any(rule(sample, need) for sample in dataset.samples for need in CHOICES)
     ]
 
 
+def _num_options(sample: Sample, need: GoldField) -> int:
+    return len(choice_of(sample, need)[1])
+
+
+def _num_on_screen(sample: Sample, need: GoldField) -> int:
+    text = sample.metadata.get(ON_SCREEN, "")
+    return int(text) if need == "answer" and text.isascii() and text.isdigit() else 0
+
+
 def choice_of(sample: Sample, need: GoldField) -> tuple[int | None, Sequence[object]]:
-    """(index of the right option, the options) of one of the questions of a sample."""
+    """(index of the correct option, the options) of a question of a sample."""
     if need == "time_choice":
         return sample.time_answer, sample.time_options
     return (sample.mask_answer, sample.mask_options) if need == "mask_choice" else (sample.answer, sample.options)
 
 
-def _on_screen(sample: Sample) -> int:
-    written = sample.metadata.get(ON_SCREEN, "")
-    return int(written) if written.isascii() and written.isdigit() else 0
+def _expected_accuracy(sample: Sample, metric: Metric, num_choices: Callable[[Sample, GoldField], int]) -> float | None:
+    """1 / number of choices; None where the sample does not have the question."""
+    need = metric.needs[0]
+    count = num_choices(sample, need)
+    return 1 / count if count and choice_of(sample, need)[0] is not None else None
 
 
-def _chance(dataset: Dataset, preset: str, name: str, num_choices: Callable[[Sample, GoldField], int]) -> Scores:
-    rows = {
-        title: row
-        for title, row in preset_named(preset).metrics.items()
-        if len(row.needs) == 1 and row.needs[0] in CHOICES
-    }
-
-    def cells(sample: Sample) -> MetricValues:
-        return {title: Cell(_guessed(sample, row, num_choices(sample, row.needs[0]))) for title, row in rows.items()}
-
-    return score_cells(dataset, cells, name=name, preset=preset)
-
-
-def _guessed(sample: Sample, row: Metric, count: int) -> float | None:
-    """One in `count`; None where the sample does not have the question."""
-    return 1 / count if count and choice_of(sample, row.needs[0])[0] is not None else None
-
-
-def _of_answers(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
+def _of_answers(dataset: Dataset, train: Dataset | None) -> list[System]:
     answers = Counter(sample.answer for sample in (train or dataset).samples if sample.answer is not None)
     if not answers or all(sample.answer is None for sample in dataset.samples):
         return []
     letter = max(sorted(answers), key=lambda answer: answers[answer])
     return [
-        Baseline(
-            f"most frequent letter {_of_which(train)} ({LETTERS[letter]})",
-            frozenset[GoldField]({"answer"}),
-            partial(_letter, letter=letter),
+        _system(
+            f"most frequent letter {_of_which(train)} ({LETTERS[letter]})", ("answer",), partial(_letter, letter=letter)
         )
     ]
 
@@ -147,19 +132,18 @@ def _letter(sample: Sample, *, letter: int) -> Prediction:
 # Spans
 
 
-def _of_spans(dataset: Dataset, train: Dataset | None) -> list[Baseline]:
+def _of_spans(dataset: Dataset, train: Dataset | None) -> list[System]:
     if all(sample.spans is None for sample in dataset.samples):
         return []
-    found = [
-        Baseline(name, frozenset[GoldField]({"spans"}), partial(_part, start=start, end=end))
-        for name, (start, end) in trivial.PARTS.items()
+    systems = [
+        _system(name, ("spans",), partial(_part, start=start, end=end)) for name, (start, end) in trivial.PARTS.items()
     ]
     if any(sample.spans for sample in (train or dataset).samples):
         start, end = best_constant_span(train or dataset)
         fitted = "on the training set" if train else "on this very set"
         name = f"constant span fitted {fitted} ({start:.2f} to {end:.2f} of the video)"
-        found.append(Baseline(name, frozenset[GoldField]({"spans"}), partial(_part, start=start, end=end)))
-    return found
+        systems.append(_system(name, ("spans",), partial(_part, start=start, end=end)))
+    return systems
 
 
 def _part(sample: Sample, *, start: float, end: float) -> Prediction:
@@ -177,10 +161,10 @@ def best_constant_span(train: Dataset) -> tuple[float, float]:
 # Boxes
 
 
-def _of_boxes(dataset: Dataset) -> list[Baseline]:
+def _of_boxes(dataset: Dataset) -> list[System]:
     if all(sample.boxes is None for sample in dataset.samples):
         return []
-    return [Baseline("a box around every frame", frozenset[GoldField]({"boxes"}), _every_box)]
+    return [_system("a box around every frame", ("boxes",), _every_box)]
 
 
 def _every_box(sample: Sample) -> Prediction:
@@ -192,14 +176,13 @@ def _every_box(sample: Sample) -> Prediction:
 # Masks
 
 
-def _of_masks(dataset: Dataset) -> list[Baseline]:
+def _of_masks(dataset: Dataset) -> list[System]:
     if all(sample.masks is None and sample.tracks is None for sample in dataset.samples):
         return []
-    gives = frozenset[GoldField]({"masks"})
-    found = [Baseline("no pixel", gives, _no_pixel), Baseline("every pixel", gives, _every_pixel)]
+    systems = [_system("no pixel", ("masks",), _no_pixel), _system("every pixel", ("masks",), _every_pixel)]
     if any(sample.objects is not None for sample in dataset.samples):
-        found.append(Baseline("every object", gives, _every_object))
-    return found
+        systems.append(_system("every object", ("masks",), _every_object))
+    return systems
 
 
 def _no_pixel(sample: Sample) -> Prediction:

@@ -1,4 +1,4 @@
-"""One sample with its prediction: masks compared, what was wrong with them, and the value of any metric."""
+"""One sample with its predictions: masks compared, health of the predictions, and the value of any metric."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evqa import media
 from evqa.metrics.case import Case, GoldField, Metric, gold_has, prediction_has
 from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, drawn_in, gold_masks, predicted_masks
 from evqa.metrics.means import Cell, State
-from evqa.metrics.spatial import UnknownLengthError
+from evqa.metrics.spatial import MaskScores, UnknownLengthError
 from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Status
 
 MetricValues = Mapping[str, Cell | None]
-"""Metric -> its cell; None where it cannot be told (see `Outcome.cell`)."""
+"""Metric -> its cell; None where it is undefined (see `ComparedSample.cell`)."""
 
 
 class PredictionHealth(NamedTuple):
-    """What a prediction was like, whatever the metric."""
+    """Status and defects of a prediction, independent of metrics."""
 
     status: Status
     bad_mask: str | None = None
@@ -38,19 +38,19 @@ class ComparedSample:
     """One sample with its prediction, ready for any metric."""
 
     case: Case
-    facts: PredictionHealth
+    health: PredictionHealth
 
     def state(self, needs: Sequence[GoldField]) -> State:
         """Whether the prediction has what a metric needs."""
-        if self.facts.status != "ok":
-            return self.facts.status
+        if self.health.status != "ok":
+            return self.health.status
         readable = all(prediction_has(self.case.prediction, need) for need in needs)
-        return "scored" if readable and not (self.facts.bad_mask and "masks" in needs) else "unparsed"
+        return "scored" if readable and not (self.health.bad_mask and "masks" in needs) else "unparsed"
 
     def cell(self, metric: Metric) -> Cell | None:
         """The value of a metric, 0 where the prediction lacks what it needs.
 
-        None: it cannot be told, because it is a mean over the frames of a video whose number the gold data lack.
+        None: it is undefined, since it is a mean over all frames of a video whose length the ground truth lacks.
         """
         has_gold = all(gold_has(self.case.sample, need) for need in metric.needs)
         if not has_gold and not metric.gold_optional:
@@ -76,67 +76,101 @@ class ComparedSample:
 
 
 def compare_samples(
-    sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None = None
+    sample: Sample,
+    predictions: Sequence[Prediction | None],
+    with_masks: Sequence[bool],
+    mask_files: Sequence[Path | None] = (),
 ) -> list[ComparedSample]:
-    """The outcome of each prediction for one sample; masks are compared where `with_masks` says so.
+    """Compare each prediction with the ground truth of a sample.
 
-    `lying`: folder of mask files that an original's evaluator scores, whatever the file of predictions says.
+    Args:
+        sample: Sample with its ground truth.
+        predictions: One per system; None = missing.
+        with_masks: Per system whether masks are compared.
+        mask_files: Per system the folder of mask files that an official evaluator scores, whatever the prediction
+            file states; () = none.
     """
-    found = _compared(sample, predictions, with_masks, lying)
-    return [_with_replies(outcome, each) for outcome, each in zip(found, predictions, strict=True)]
+    rows = _compared(sample, predictions, with_masks, mask_files or [None] * len(predictions))
+    return [_with_replies(row, prediction) for row, prediction in zip(rows, predictions, strict=True)]
 
 
-def _with_replies(outcome: ComparedSample, prediction: Prediction | None) -> ComparedSample:
-    """The outcome with what the replies of its prediction were like."""
+def _with_replies(row: ComparedSample, prediction: Prediction | None) -> ComparedSample:
+    """The comparison with the state of the replies of its prediction."""
     if prediction is None:
-        return outcome
-    facts = outcome.facts._replace(
+        return row
+    health = row.health._replace(
         is_truncated=prediction.is_truncated,
         is_refused=prediction.is_refused,
         is_unparsed=prediction.is_unparsed,
     )
-    return replace(outcome, facts=facts)
+    return replace(row, health=health)
 
 
 def _compared(
-    sample: Sample, predictions: Sequence[Prediction | None], with_masks: Sequence[bool], lying: Path | None
+    sample: Sample,
+    predictions: Sequence[Prediction | None],
+    with_masks: Sequence[bool],
+    mask_files: Sequence[Path | None],
 ) -> list[ComparedSample]:
     media.state_rate(sample.video, sample.fps)
     gold = gold_masks(sample) if any(with_masks) else None
-    statuses: list[Status] = ["missing" if each is None else each.status for each in predictions]
-    usable = [each if each is not None and each.status == "ok" else _empty_prediction(sample) for each in predictions]
-    if gold is None:
-        return [
-            ComparedSample(Case(sample, each), PredictionHealth(status))
-            for each, status in zip(usable, statuses, strict=True)
-        ]
-    drawings = [
-        _predicted_masks(each) if wants else PredictedMasks({}) for each, wants in zip(usable, with_masks, strict=True)
+    systems = [
+        _SystemMasks.of(sample, prediction, folder, is_compared=is_compared and gold is not None)
+        for prediction, is_compared, folder in zip(predictions, with_masks, mask_files, strict=True)
     ]
-    files = None if any(lying == each.mask_folder for each in usable) else _files(lying)
-    compared = compare_all(
-        gold,
-        [
-            *(PredictedMasks({}) if isinstance(each, BadMask) else each for each in drawings),
-            PredictedMasks({}),
-            files or PredictedMasks({}),
-        ],
-        num_frames_of(sample),
-    )
-    nothing, lying_masks = compared[-2], None if files is None else compared[-1]
-    found: list[ComparedSample] = []
-    for each, status, wants, drawing, scores in zip(usable, statuses, with_masks, drawings, compared, strict=False):
-        bad = str(drawing) if isinstance(drawing, BadMask) else scores.bad
-        written = scores if lying is not None and each.mask_folder == lying else lying_masks
-        if not wants:
-            found.append(ComparedSample(Case(sample, each), PredictionHealth(status)))
-        elif bad is not None:
-            readable = each.model_copy(update={"tracks": None, "mask_folder": None})
-            found.append(ComparedSample(Case(sample, readable, nothing, written), PredictionHealth(status, bad)))
-        else:
-            facts = PredictionHealth(status, None, scores.num_resized, scores.num_beyond)
-            found.append(ComparedSample(Case(sample, each, scores, written), facts))
-    return found
+    if gold is None:
+        return [ComparedSample(Case(sample, system.prediction), PredictionHealth(system.status)) for system in systems]
+    masks = [PredictedMasks({}) if isinstance(system.masks, BadMask) else system.masks for system in systems]
+    files = {place: system.files for place, system in enumerate(systems) if system.files is not None}
+    empty, *scores = compare_all(gold, [PredictedMasks({}), *masks, *files.values()], num_frames_of(sample))
+    file_scores = dict(zip(files, scores[len(systems) :], strict=True))
+    return [
+        system.comparison(sample, scores[place], file_scores.get(place), empty) for place, system in enumerate(systems)
+    ]
+
+
+@dataclass(frozen=True)
+class _SystemMasks:
+    """The prediction of one system for one sample, with its masks opened."""
+
+    prediction: Prediction
+    """Without any field where it is missing or failed."""
+    status: Status
+    masks: PredictedMasks | BadMask
+    folder: Path | None
+    """Folder of mask files beside the prediction file."""
+    files: PredictedMasks | None
+    """Its masks, unless `masks` are the same; None = no folder, or one with other files."""
+    is_compared: bool
+
+    @classmethod
+    def of(
+        cls, sample: Sample, prediction: Prediction | None, folder: Path | None, *, is_compared: bool
+    ) -> _SystemMasks:
+        usable = prediction if prediction is not None and prediction.status == "ok" else _empty_prediction(sample)
+        return cls(
+            prediction=usable,
+            status="missing" if prediction is None else prediction.status,
+            masks=_predicted_masks(usable) if is_compared else PredictedMasks({}),
+            folder=folder,
+            files=_files(folder) if is_compared and folder != usable.mask_folder else None,
+            is_compared=is_compared,
+        )
+
+    def comparison(
+        self, sample: Sample, scores: MaskScores, file_scores: MaskScores | None, empty: MaskScores
+    ) -> ComparedSample:
+        """The compared sample, from the scores of its masks, of its mask files, and of empty masks."""
+        if not self.is_compared:
+            return ComparedSample(Case(sample, self.prediction), PredictionHealth(self.status))
+        is_same_folder = self.folder is not None and self.folder == self.prediction.mask_folder
+        in_files = scores if is_same_folder else file_scores
+        bad = str(self.masks) if isinstance(self.masks, BadMask) else scores.bad
+        if bad is not None:
+            readable = self.prediction.model_copy(update={"tracks": None, "mask_folder": None})
+            return ComparedSample(Case(sample, readable, empty, in_files), PredictionHealth(self.status, bad))
+        health = PredictionHealth(self.status, None, scores.num_resized, scores.num_beyond)
+        return ComparedSample(Case(sample, self.prediction, scores, in_files), health)
 
 
 def _empty_prediction(sample: Sample) -> Prediction:

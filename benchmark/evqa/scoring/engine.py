@@ -1,9 +1,9 @@
-"""Scores of a run: every metric of a preset on every sample, means with intervals, what went wrong.
+"""The scoring engine: systems x presets on a data set -> `Scores` (means with intervals, groups, rows, counts).
 
-Every sample is in every denominator that it has gold for; a prediction that is missing, failed or unreadable
-counts 0 and is counted apart. Each sample and its prediction are read, scored and let go, and masks compared frame by
-frame: what is kept is a number a metric and sample (`metrics.means.Column`). Several processes give the same numbers
-as one.
+Every sample is in every denominator that it has ground truth for; a prediction that is missing, failed or unreadable
+counts 0 and is counted in `PredictionCounts`. Samples and predictions are read and scored one after the other, masks
+frame by frame; one number per metric and sample is kept (`metrics.means.Column`). The results do not depend on the
+number of processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import functools
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from evqa import datasets
 from evqa.datasets import Dataset
 from evqa.metrics.case import GoldField, Metric, gold_has
-from evqa.metrics.means import DOES_NOT_APPLY, Column, Mean, mean_of_column, numbered
+from evqa.metrics.means import DOES_NOT_APPLY, Cell, Column, Mean, mean_of_column, numbered
 from evqa.metrics.presets import preset as preset_named
 from evqa.schema import Prediction, Sample
 from evqa.scoring import parallel
@@ -31,89 +32,117 @@ from evqa.scoring.cases import MetricValues, PredictionHealth, compare_samples, 
 from evqa.scoring.results import STATUSES, PredictionCounts, SampleTable, Scores, ScoreValue
 
 MAX_GROUPS = 50
-"""A tag with more values than this tells samples apart rather than grouping them; it makes no groups."""
+"""A metadata key with more values than this identifies samples instead of grouping them; it makes no groups."""
 
 MAX_BAD_MASKS = 1000
-"""So many samples with a mask that cannot be decoded are named; all are counted."""
+"""Number of samples with an undecodable mask that are named; all are counted."""
+
+Lookup = Callable[[Sample], Prediction | None]
+"""Prediction of a sample; None = it has none."""
 
 
-class System(NamedTuple):
-    """Who predicts, in a table of scores."""
+class PredictionReport(NamedTuple):
+    """How the predictions of a system were read."""
+
+    source: str = ""
+    """File and its format."""
+    problems: tuple[str, ...] = ()
+    """The first problems, by file, line or key, and field."""
+    duplicates: int = 0
+    unknown: int = 0
+    malformed: int = 0
+    """As in `PredictionCounts`."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A method in a table of scores: its name and where its predictions come from.
+
+    At most one of `predictions`, `predict` and `expect` is given; without any, every prediction is missing.
+    """
 
     name: str
-    predict: Callable[[Sample], Prediction | None] | None = None
-    """Makes the prediction on demand, in another process where there are several; None = it is given."""
+    predictions: Iterable[Prediction] | Lookup | None = None
+    """Predictions in any order, of which the last one for a sample counts, or a look-up by sample. Read in this
+    process. An iterable is streamed where it is the only system, else kept in memory."""
+    predict: Lookup | None = None
+    """Makes the prediction of a sample, in the process that scores it; picklable."""
+    expect: Callable[[Sample, Metric], float | None] | None = None
+    """Expected value of a metric with a single need, in place of predictions (guessing); None = not in the mean."""
     gives: frozenset[GoldField] | None = None
-    """What predictions hold; metrics that need more are left out. None = anything."""
+    """Fields that the predictions hold; metrics that need others are not scored. None = all fields."""
+    gives_reason: str = ""
+    """Why the predictions hold no other fields, for `Scores.left_out`; empty = the metrics are left out silently."""
+    mask_files: Callable[[Sample], Path | None] | None = None
+    """Folder of mask files of a sample that an official evaluator scores, whatever the prediction file states."""
+    report: Callable[[Sequence[str]], PredictionReport] | None = None
+    """How the predictions were read; called once after scoring with the problems of masks, `id: reason` each."""
 
 
 class ScoringItem(NamedTuple):
     """One sample to score."""
 
     place: int
-    """In the data set."""
+    """Index in the data set."""
     sample: Sample
-    prediction: Prediction | None
-    """The one that is given for it."""
-    lying: Path | None = None
-    """Folder of mask files beside an original's file, for this sample, whatever the file says."""
+    predictions: tuple[Prediction | None, ...]
+    """One per system; None = missing, or made while scoring."""
+    mask_files: tuple[Path | None, ...] = ()
+    """As `System.mask_files`, one per system, or none at all."""
 
 
-def score(dataset: Dataset, predictions: Iterable[Prediction], preset: str = "strict", *, name: str = "run") -> Scores:
-    """Scores of a run under one preset. Of several predictions for a sample the last one counts."""
-    return score_presets(dataset, predictions, [preset], name=name)[0]
-
-
-def score_presets(
-    dataset: Dataset, predictions: Iterable[Prediction], presets: Sequence[str], *, name: str = "run", workers: int = 1
+def score(
+    dataset: Dataset, systems: Sequence[System], presets: Sequence[str] = ("strict",), *, workers: int = 1
 ) -> list[Scores]:
-    """As `score`, for several presets at the cost of one: masks are compared once.
+    """Scores of each system under each preset: all presets of the first system, then those of the next.
 
-    Predictions are scored in the order they come, and none is kept. With more than one worker that many processes
-    score them; the results do not depend on it.
+    Masks are read and compared once for all presets, ground truth masks once for all systems.
+
+    Args:
+        dataset: Samples with their ground truth.
+        systems: Runs or baselines.
+        presets: Names in `metrics.presets.PRESETS`.
+        workers: Number of processes.
+
+    Raises:
+        ValueError: A preset is unknown.
     """
-    tally: Counter[str] = Counter()
-    tasks = _given(dataset.samples, predictions, tally)
-    found = _score(dataset, [System(name)], presets, tasks, workers)
-    return [scores.model_copy(update={"counts": scores.counts.model_copy(update=tally)}) for scores in found]
+    if not systems:
+        return []
+    length = len(dataset.samples)
+    absent = missing_gold(dataset)
+    tallies = [Counter[str]() for _ in systems]
+    job = ScoringJob(tuple(_without_inputs(system) for system in systems), tuple(presets), absent)
+    index, is_seen = _SampleIndex(length), bytearray(length)
+    columns = [[_Columns(length) for _ in presets] for _ in systems]
+    health = [_StatusTable(length) for _ in systems]
+    title = systems[0].name if len(systems) == 1 else "systems"
+    with tqdm(total=length, desc=title, unit="sample", disable=None, dynamic_ncols=True) as bar:
+        chunks = _chunks(_items(dataset.samples, systems, tallies), length, workers)
+        for chunk, rows in parallel.ordered_map(functools.partial(_score_chunk, job), chunks, workers):
+            for item, results in zip(chunk, rows, strict=True):
+                if not is_seen[item.place]:
+                    index.put(item.place, item.sample)
+                    is_seen[item.place] = 1
+                    bar.update()
+                for system, result in enumerate(results):
+                    health[system].put(item.place, result.health)
+                    for table, cells in zip(columns[system], result.cells, strict=True):
+                        table.put(item.place, cells)
+    assert all(is_seen), "a sample was not scored"
+    return [
+        scores
+        for system, tables, statuses, tally in zip(systems, columns, health, tallies, strict=True)
+        for scores in _summaries(dataset, system, dict(zip(presets, tables, strict=True)), index, statuses, tally)
+    ]
 
 
-def score_with(
-    dataset: Dataset,
-    predict: Callable[[Sample], Prediction | None],
-    presets: Sequence[str],
-    *,
-    row: System | str = "run",
-    workers: int = 1,
-    lying: Callable[[Sample], Path | None] = lambda _: None,
-) -> list[Scores]:
-    """As `score_presets`, with a prediction looked up for each sample in the data set's order.
-
-    `lying`: the folder of mask files that an original's evaluator scores for a sample, whatever its file says.
-    """
-    tasks = (ScoringItem(place, sample, predict(sample), lying(sample)) for place, sample in enumerate(dataset.samples))
-    return _score(dataset, [System(row) if isinstance(row, str) else row], presets, tasks, workers)
+def _without_inputs(system: System) -> System:
+    """The part of a system that worker processes need."""
+    return replace(system, predictions=None, mask_files=None, report=None)
 
 
-def score_each(dataset: Dataset, rows: Sequence[System], presets: Sequence[str], *, workers: int = 1) -> list[Scores]:
-    """As `score_presets`, with predictions made on demand; gold masks are read once for all rows.
-
-    One entry per row and preset: all presets of the first row, then those of the next.
-    """
-    tasks = (ScoringItem(place, sample, None) for place, sample in enumerate(dataset.samples))
-    return _score(dataset, rows, presets, tasks, workers)
-
-
-def score_cells(dataset: Dataset, cells: Callable[[Sample], MetricValues], *, name: str, preset: str) -> Scores:
-    """Scores from the cells of each sample, whose predictions count as made."""
-    gold, columns = _SampleIndex(len(dataset.samples)), _Columns(len(dataset.samples))
-    for place, sample in enumerate(dataset.samples):
-        gold.put(place, sample)
-        columns.put(place, cells(sample))
-    return _summarise(dataset, gold, columns, _StatusTable(len(dataset.samples)), name=name, preset=preset)
-
-
-# What is kept of all samples
+# Aggregated results
 
 
 class _SampleIndex:
@@ -124,37 +153,37 @@ class _SampleIndex:
         self._names: dict[str, str] = {}
         self._groups: dict[str, dict[str, array[int]] | None] = {}
 
-    def put(self, place: int, sample: Sample) -> None:
-        self.ids[place] = sample.id
-        self.videos[place] = self._names.setdefault(sample.video_id, sample.video_id)
+    def put(self, index: int, sample: Sample) -> None:
+        self.ids[index] = sample.id
+        self.videos[index] = self._names.setdefault(sample.video_id, sample.video_id)
         axes = {**sample.metadata, "question_type": sample.question_type, "source": sample.source}
         for axis, value in axes.items():
             groups = self._groups.setdefault(axis, {})
             if value is None or groups is None:
                 continue
-            groups.setdefault(value, array("q")).append(place)
-            if len(groups) > MAX_GROUPS:
+            groups.setdefault(value, array("q")).append(index)
+            if len(groups) > MAX_GROUPS and axis != "question_type":
                 self._groups[axis] = None
 
     def groups(self) -> dict[str, dict[str, NDArray[np.int64]]]:
-        """Axis -> value -> places of the samples that have it."""
+        """Axis -> value -> indices of the samples that have it."""
         return {
-            axis: {value: np.sort(np.frombuffer(places, np.int64)) for value, places in sorted(groups.items())}
+            axis: {value: np.sort(np.frombuffer(indices, np.int64)) for value, indices in sorted(groups.items())}
             for axis, groups in self._groups.items()
             if groups
         }
 
 
 class _Columns:
-    """The metrics of one row under one preset."""
+    """The metrics of one system under one preset."""
 
     def __init__(self, length: int) -> None:
         self.by_title: dict[str, Column] = {}
         self.unknown: set[str] = set()
-        """Metrics that cannot be told for a sample, hence for none."""
+        """Metrics that are undefined for a sample (see `ComparedSample.cell`), hence for the data set."""
         self._length, self._empty = length, Column.empty(length)
 
-    def put(self, place: int, cells: MetricValues) -> None:
+    def put(self, index: int, cells: MetricValues) -> None:
         for title, cell in cells.items():
             if cell is None:
                 self.unknown.add(title)
@@ -165,83 +194,112 @@ class _Columns:
             if column is self._empty and cell != DOES_NOT_APPLY:
                 column = self.by_title[title] = Column.of_length(self._length)
             if column is not self._empty:
-                column.put(place, cell)
+                column.put(index, cell)
 
-    def means(self, videos: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> dict[str, Mean]:
-        if places is None:
+    def means(self, videos: NDArray[np.int64], indices: NDArray[np.int64] | None = None) -> dict[str, Mean]:
+        if indices is None:
             return {title: mean_of_column(column, videos) for title, column in self.by_title.items()}
-        return {title: mean_of_column(column.take(places), videos[places]) for title, column in self.by_title.items()}
+        return {title: mean_of_column(column.take(indices), videos[indices]) for title, column in self.by_title.items()}
 
 
 class _StatusTable:
-    """What the predictions of one row were like."""
+    """Status and health of the predictions of one system."""
 
     def __init__(self, length: int) -> None:
         self.statuses = np.zeros(length, np.uint8)
         self._counts = np.zeros((5, length), np.int32)
         self._bad: dict[int, str | None] = {}
 
-    def put(self, place: int, facts: PredictionHealth) -> None:
-        self.statuses[place] = STATUSES.index(facts.status)
-        replies = facts.is_truncated, facts.is_refused, facts.is_unparsed
-        self._counts[:, place] = facts.num_resized, facts.num_beyond, *replies
-        self._bad.pop(place, None)
-        if facts.bad_mask is not None:
-            self._bad[place] = facts.bad_mask if len(self._bad) < MAX_BAD_MASKS else None
+    def put(self, index: int, health: PredictionHealth) -> None:
+        self.statuses[index] = STATUSES.index(health.status)
+        replies = health.is_truncated, health.is_refused, health.is_unparsed
+        self._counts[:, index] = health.num_resized, health.num_beyond, *replies
+        self._bad.pop(index, None)
+        if health.bad_mask is not None:
+            self._bad[index] = health.bad_mask if len(self._bad) < MAX_BAD_MASKS else None
 
     def bad_masks(self) -> list[tuple[int, str]]:
-        """(place, reason) of the first predictions with a mask that cannot be decoded."""
-        return sorted((place, reason) for place, reason in self._bad.items() if reason is not None)
+        """(index, reason) of the first predictions with an undecodable mask."""
+        return sorted((index, reason) for index, reason in self._bad.items() if reason is not None)
 
-    def counts(self) -> PredictionCounts:
+    def counts(self, report: PredictionReport) -> PredictionCounts:
         per_status = dict(zip(STATUSES, np.bincount(self.statuses, minlength=len(STATUSES)).tolist(), strict=True))
         num_resized, num_beyond, truncated, refused, unparsed = self._counts.sum(axis=1, dtype=np.int64).tolist()
         return PredictionCounts(
             samples=len(self.statuses),
             **per_status,
+            duplicates=report.duplicates,
+            unknown=report.unknown,
             resized_masks=num_resized,
             masks_beyond_video=num_beyond,
             bad_masks=len(self._bad),
+            malformed=report.malformed,
             truncated=truncated,
             refused=refused,
             unparsed=unparsed,
         )
 
 
-def _summarise(
-    dataset: Dataset, gold: _SampleIndex, columns: _Columns, facts: _StatusTable, *, name: str, preset: str
-) -> Scores:
-    videos = numbered(gold.videos)
-    metrics = columns.means(videos)
-    numbers = {title: of(metrics) for title, of in preset_named(preset).derived.items()}
-    left_out = dict.fromkeys(sorted(columns.unknown), _unknown_lengths(dataset)) if columns.unknown else {}
-    infinite = [title for title, number in numbers.items() if number is not None and not math.isfinite(number)]
-    left_out |= dict.fromkeys(infinite, "it is infinite, since one of the means that it is made of is 1")
-    return Scores(
-        name=name,
-        dataset=dataset.name,
-        data_sha256=dataset.sha256,
-        preset=preset,
-        metrics=metrics,
-        derived={
-            title: ScoreValue(value=number)
-            for title, number in numbers.items()
-            if number is not None and math.isfinite(number)
-        },
-        left_out=left_out,
-        groups={
-            axis: {value: columns.means(videos, places) for value, places in groups.items()}
-            for axis, groups in gold.groups().items()
-        },
-        samples=SampleTable(gold.ids, gold.videos, facts.statuses, columns.by_title),
-        counts=facts.counts(),
-        problems=tuple(f"{gold.ids[place]}: masks: {reason}"[:1000] for place, reason in facts.bad_masks()),
+def _summaries(
+    dataset: Dataset,
+    system: System,
+    tables: Mapping[str, _Columns],
+    index: _SampleIndex,
+    statuses: _StatusTable,
+    tally: Counter[str],
+) -> Iterator[Scores]:
+    """The scores of a system under each preset."""
+    problems = tuple(f"{index.ids[place]}: masks: {reason}"[:1000] for place, reason in statuses.bad_masks())
+    report = (
+        PredictionReport(problems=problems, duplicates=tally["duplicates"], unknown=tally["unknown"])
+        if system.report is None
+        else system.report(problems)
     )
+    videos = numbered(index.videos)
+    for preset, columns in tables.items():
+        metrics = columns.means(videos)
+        numbers = {title: derive(metrics) for title, derive in preset_named(preset).derived.items()}
+        left_out = _not_given(preset, system, dataset)
+        left_out |= dict.fromkeys(sorted(columns.unknown), _unknown_lengths(dataset)) if columns.unknown else {}
+        infinite = [title for title, number in numbers.items() if number is not None and not math.isfinite(number)]
+        left_out |= dict.fromkeys(infinite, "it is infinite, since one of the means that it is made of is 1")
+        yield Scores(
+            name=system.name,
+            dataset=dataset.name,
+            data_sha256=dataset.sha256,
+            preset=preset,
+            metrics=metrics,
+            derived={
+                title: ScoreValue(value=number)
+                for title, number in numbers.items()
+                if number is not None and math.isfinite(number)
+            },
+            left_out=left_out,
+            groups={
+                axis: {value: columns.means(videos, indices) for value, indices in groups.items()}
+                for axis, groups in index.groups().items()
+            },
+            samples=SampleTable(index.ids, index.videos, statuses.statuses, columns.by_title),
+            counts=statuses.counts(report),
+            source=report.source,
+            problems=report.problems,
+        )
+
+
+def _not_given(preset: str, system: System, dataset: Dataset) -> dict[str, str]:
+    """Metrics that the data set has ground truth for, and that need fields that the predictions do not hold."""
+    gives = system.gives
+    if gives is None or not system.gives_reason:
+        return {}
+    rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not gives.issuperset(row.needs)}
+    needed: set[GoldField] = {need for needs in rows.values() for need in needs}
+    annotated = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
+    return {title: system.gives_reason for title, needs in rows.items() if annotated.issuperset(needs)}
 
 
 def _unknown_lengths(dataset: Dataset) -> str:
-    """Why means over the frames of videos cannot be told, and what to do."""
-    unknown = [each for each in dataset.samples if gold_has(each, "masks") and num_frames_of(each) is None]
+    """Why means over the frames of videos are undefined, and what to do."""
+    unknown = [sample for sample in dataset.samples if gold_has(sample, "masks") and num_frames_of(sample) is None]
     return (
         f"the number of frames of {len(unknown)} videos is unknown (the video of sample {unknown[0].id}, "
         f"{unknown[0].video}, is not there or cannot be read, and the data set gives no num_frames); what predictions "
@@ -249,70 +307,41 @@ def _unknown_lengths(dataset: Dataset) -> str:
     )
 
 
-# All samples
+# Scoring samples
 
 
 class ScoringJob(NamedTuple):
-    """What is done to every sample."""
+    """What is computed for every sample; picklable."""
 
-    rows: tuple[System, ...]
+    systems: tuple[System, ...]
     presets: tuple[str, ...]
     absent: frozenset[GoldField]
-    """What no sample of the data set has gold for, of the parts that few data sets have."""
+    """The `OPTIONAL_GOLD` fields that no sample has ground truth for."""
 
 
 class ScoringResult(NamedTuple):
-    """One row on one sample."""
+    """One system on one sample."""
 
     cells: tuple[MetricValues, ...]
     """One per preset."""
-    facts: PredictionHealth
+    health: PredictionHealth
 
 
 Chunk = list[ScoringItem]
 
 OPTIONAL_GOLD: tuple[GoldField, ...] = ("objects", "boxes")
-"""Parts whose metrics are shown only where the data set has gold for them."""
+"""Fields whose metrics are shown only where the data set has ground truth for them."""
 
 CHUNKS_PER_WORKER = 8
-"""Chunks that each process gets at least, so that none waits long for the last."""
+"""Least number of chunks per process, so that none waits long for the last."""
 
 MAX_CHUNK_SAMPLES = 64
 MAX_CHUNK_MASKS = 2048
-"""Predicted masks in a chunk, beyond which no sample is added to it."""
-
-
-def _score(
-    dataset: Dataset, rows: Sequence[System], presets: Sequence[str], tasks: Iterable[ScoringItem], workers: int
-) -> list[Scores]:
-    length = len(dataset.samples)
-    job = ScoringJob(tuple(rows), tuple(presets), missing_gold(dataset))
-    gold, is_seen = _SampleIndex(length), bytearray(length)
-    columns = [[_Columns(length) for _ in presets] for _ in rows]
-    facts = [_StatusTable(length) for _ in rows]
-    title = rows[0].name if len(rows) == 1 else "baselines"
-    with tqdm(total=length, desc=title, unit="sample", disable=None, dynamic_ncols=True) as bar:
-        chunks = _chunks(tasks, length, workers)
-        for chunk, found in parallel.ordered_map(functools.partial(_score_chunk, job), chunks, workers):
-            for task, results in zip(chunk, found, strict=True):
-                if not is_seen[task.place]:
-                    gold.put(task.place, task.sample)
-                    is_seen[task.place] = 1
-                    bar.update()
-                for row, result in enumerate(results):
-                    facts[row].put(task.place, result.facts)
-                    for table, cells in zip(columns[row], result.cells, strict=True):
-                        table.put(task.place, cells)
-    assert all(is_seen), "a sample has no task"
-    return [
-        _summarise(dataset, gold, columns[row][number], facts[row], name=rows[row].name, preset=preset)
-        for row in range(len(rows))
-        for number, preset in enumerate(presets)
-    ]
+"""Number of predicted masks in a chunk from which on no sample is added to it."""
 
 
 def missing_gold(dataset: Dataset) -> frozenset[GoldField]:
-    """The `OPTIONAL_GOLD` parts that no sample of the data set has gold for."""
+    """The `OPTIONAL_GOLD` fields that no sample of the data set has ground truth for."""
     absent = set(OPTIONAL_GOLD)
     for sample in dataset.samples:
         absent -= {need for need in absent if gold_has(sample, need)}
@@ -321,32 +350,67 @@ def missing_gold(dataset: Dataset) -> frozenset[GoldField]:
     return frozenset(absent)
 
 
-def _given(samples: Sequence[Sample], predictions: Iterable[Prediction], tally: Counter[str]) -> Iterator[ScoringItem]:
-    """A task for each prediction in its order, then one for each sample without any.
+def _items(
+    samples: Sequence[Sample], systems: Sequence[System], tallies: Sequence[Counter[str]]
+) -> Iterator[ScoringItem]:
+    """Items in the order of the predictions of a single system, else in that of the data set."""
+    if len(systems) == 1 and (stream := _stream(systems[0])) is not None:
+        yield from _streamed(samples, stream, tallies[0])
+        return
+    lookups = [_lookup(samples, system, tally) for system, tally in zip(systems, tallies, strict=True)]
+    for index, sample in enumerate(samples):
+        files = tuple(None if system.mask_files is None else system.mask_files(sample) for system in systems)
+        predictions = tuple(lookup(sample) for lookup in lookups)
+        yield ScoringItem(index, sample, predictions, files if any(files) else ())
 
-    A later one for the same sample replaces the earlier. Counts what `PredictionCounts` calls duplicates and unknown.
+
+def _stream(system: System) -> Iterable[Prediction] | None:
+    return None if callable(system.predictions) else system.predictions
+
+
+def _streamed(
+    samples: Sequence[Sample], predictions: Iterable[Prediction], tally: Counter[str]
+) -> Iterator[ScoringItem]:
+    """An item for each prediction in its order, then one for each sample without any.
+
+    A later item for the same sample replaces the earlier. Counts `PredictionCounts.duplicates` and `unknown`.
     """
-    places = {sample.id: place for place, sample in enumerate(samples)}
+    indices = {sample.id: index for index, sample in enumerate(samples)}
     is_seen = bytearray(len(samples))
     for prediction in predictions:
-        place = places.get(prediction.sample_id)
-        if place is None:
+        index = indices.get(prediction.sample_id)
+        if index is None:
             tally["unknown"] += 1
             continue
-        tally["duplicates"] += is_seen[place]
-        is_seen[place] = 1
-        yield ScoringItem(place, samples[place], prediction)
-    yield from (ScoringItem(place, samples[place], None) for place in range(len(samples)) if not is_seen[place])
+        tally["duplicates"] += is_seen[index]
+        is_seen[index] = 1
+        yield ScoringItem(index, samples[index], (prediction,))
+    yield from (ScoringItem(index, samples[index], (None,)) for index in range(len(samples)) if not is_seen[index])
 
 
-def _chunks(tasks: Iterable[ScoringItem], length: int, workers: int) -> Iterator[Chunk]:
-    """Tasks in portions for a process: several to each process, and never many masks."""
+def _lookup(samples: Sequence[Sample], system: System, tally: Counter[str]) -> Lookup:
+    """The predictions of a system by sample."""
+    if callable(system.predictions):
+        return system.predictions
+    by_id: dict[str, Prediction] = {}
+    ids = {sample.id for sample in samples} if system.predictions is not None else set[str]()
+    for prediction in system.predictions or ():
+        tally["unknown"] += prediction.sample_id not in ids
+        tally["duplicates"] += prediction.sample_id in by_id and prediction.sample_id in ids
+        by_id[prediction.sample_id] = prediction
+    return lambda sample: by_id.get(sample.id)
+
+
+def _chunks(items: Iterable[ScoringItem], length: int, workers: int) -> Iterator[Chunk]:
+    """Chunks of items for a process: several for each process, with a bounded number of masks."""
     most = 1 if workers == 1 else max(1, min(MAX_CHUNK_SAMPLES, length // (CHUNKS_PER_WORKER * workers)))
     chunk: Chunk = []
     num_masks = 0
-    for task in tasks:
-        chunk.append(task)
-        num_masks += 0 if task.prediction is None else sum(len(track.masks) for track in task.prediction.tracks or ())
+    for item in items:
+        chunk.append(item)
+        num_masks += sum(
+            len(track.masks) for prediction in item.predictions if prediction for track in prediction.tracks or ()
+        )
         if len(chunk) >= most or num_masks > MAX_CHUNK_MASKS:
             yield chunk
             chunk, num_masks = [], 0
@@ -355,27 +419,50 @@ def _chunks(tasks: Iterable[ScoringItem], length: int, workers: int) -> Iterator
 
 
 def _score_chunk(job: ScoringJob, chunk: Chunk) -> list[list[ScoringResult]]:
-    return [_score_sample(job, task) for task in chunk]
+    return [_score_sample(job, item) for item in chunk]
 
 
-def _score_sample(job: ScoringJob, task: ScoringItem) -> list[ScoringResult]:
-    sample = task.sample
-    tables = [[_table(preset, row.gives, job.absent) for preset in job.presets] for row in job.rows]
-    predictions = [task.prediction if row.predict is None else row.predict(sample) for row in job.rows]
-    with_masks = [any("masks" in metric.needs for table in row for metric in table.values()) for row in tables]
+def _score_sample(job: ScoringJob, item: ScoringItem) -> list[ScoringResult]:
+    sample = item.sample
+    tables = [[_table(preset, system, job.absent) for preset in job.presets] for system in job.systems]
+    predictions = [
+        given if system.predict is None else system.predict(sample)
+        for system, given in zip(job.systems, item.predictions, strict=True)
+    ]
+    with_masks = [
+        system.expect is None and any("masks" in metric.needs for table in row for metric in table.values())
+        for system, row in zip(job.systems, tables, strict=True)
+    ]
+    compared = compare_samples(sample, predictions, with_masks, item.mask_files)
     return [
-        ScoringResult(
-            tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.facts
+        ScoringResult(tuple(_expected(system.expect, sample, table) for table in row), PredictionHealth("ok"))
+        if system.expect is not None
+        else ScoringResult(
+            tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.health
         )
-        for row, outcome in zip(tables, compare_samples(sample, predictions, with_masks, task.lying), strict=True)
+        for system, row, outcome in zip(job.systems, tables, compared, strict=True)
     ]
 
 
+def _expected(
+    expect: Callable[[Sample, Metric], float | None], sample: Sample, table: Mapping[str, Metric]
+) -> MetricValues:
+    return {title: Cell(expect(sample, metric)) for title, metric in table.items()}
+
+
+def _table(preset: str, system: System, absent: frozenset[GoldField]) -> dict[str, Metric]:
+    """The metrics of a preset that apply to the predictions of a system and the ground truth of a data set."""
+    return _metrics(preset, system.gives, absent, max_needs=1 if system.expect is not None else None)
+
+
 @functools.cache
-def _table(preset: str, gives: frozenset[GoldField] | None, absent: frozenset[GoldField]) -> dict[str, Metric]:
-    """The metrics of a preset that predictions of this kind and gold of this data set can have."""
+def _metrics(
+    preset: str, gives: frozenset[GoldField] | None, absent: frozenset[GoldField], *, max_needs: int | None
+) -> dict[str, Metric]:
     return {
         title: metric
         for title, metric in preset_named(preset).metrics.items()
-        if (gives is None or gives.issuperset(metric.needs)) and absent.isdisjoint(metric.needs)
+        if (gives is None or gives.issuperset(metric.needs))
+        and absent.isdisjoint(metric.needs)
+        and (max_needs is None or len(metric.needs) <= max_needs)
     }

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evqa.datasets import Dataset
-from evqa.metrics.case import GoldField, gold_has
 from evqa.metrics.presets import OWN, OWN_CHOICES
 from evqa.metrics.presets import preset as preset_named
 from evqa.runs import prediction_files, runner
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
 from evqa.runs.runner import user_errors_of_disk
 from evqa.runs.shards import Selection, intersection_of, union_of
-from evqa.scoring import baselines, engine
-from evqa.scoring.engine import System
+from evqa.scoring import baselines
+from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.export import ExportSummary, export
 from evqa.scoring.results import PartialSelection, Scores, read_scores, write_scores
 
@@ -104,37 +103,36 @@ def _output_path(run: Path, what: str) -> Path:
 def scores_of(
     found: prediction_files.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
-    """The scores of a file of predictions, with what of it could not be read."""
-    who = System(name, gives=found.asked)
-    rows = engine.score_with(dataset, found.get, presets, row=who, workers=workers, lying=found.lying_masks)
-    problems = found.problems
-    for damaged in rows[0].problems:
-        problems.add(f"{found.path}: key {damaged}")
-    for problem in prediction_files.format_problems(problems.first, problems.count, MAX_WARNINGS):
-        logger.warning("%s", problem)
-    counted = {"duplicates": found.duplicates, "unknown": found.unknown, "malformed": problems.count}
-    return [
-        row.model_copy(
-            update={
-                "counts": row.counts.model_copy(update=counted),
-                "source": found.describe(),
-                "problems": tuple(problems.first),
-                "left_out": _not_asked(row.preset, found.asked, dataset) | row.left_out,
-            }
+    """The scores of a prediction file, one per preset, with the problems of the file."""
+    return score(dataset, [system_of(found, name)], presets, workers=workers)
+
+
+def system_of(found: prediction_files.PredictionFile, name: str) -> System:
+    """A prediction file as a system; warnings name its first problems once it is scored."""
+
+    def report(bad_masks: Sequence[str]) -> PredictionReport:
+        problems = found.problems
+        for damaged in bad_masks:
+            problems.add(f"{found.path}: key {damaged}")
+        for problem in prediction_files.format_problems(problems.first, problems.count, MAX_WARNINGS):
+            logger.warning("%s", problem)
+        return PredictionReport(
+            source=found.describe(),
+            problems=tuple(problems.first),
+            duplicates=found.duplicates,
+            unknown=found.unknown,
+            malformed=problems.count,
         )
-        for row in rows
-    ]
 
-
-def _not_asked(preset: str, asked: frozenset[GoldField] | None, dataset: Dataset) -> dict[str, str]:
-    """Metrics that the data set has gold for, and that need what the model was not asked for."""
-    if asked is None:
-        return {}
-    rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not asked.issuperset(row.needs)}
-    needed: set[GoldField] = {need for needs in rows.values() for need in needs}
-    gold = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
-    reason = f"the model was asked for {', '.join(sorted(asked))} alone"
-    return {title: reason for title, needs in rows.items() if gold.issuperset(needs)}
+    reason = "" if found.asked is None else f"the model was asked for {', '.join(sorted(found.asked))} alone"
+    return System(
+        name,
+        predictions=found.get,
+        gives=found.asked,
+        gives_reason=reason,
+        mask_files=found.lying_masks,
+        report=report,
+    )
 
 
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
