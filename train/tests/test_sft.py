@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from evqa import datasets
 from evqa.files.jsonl import read_records, write_records
 from evqa.schema import Prediction
-from evqa.scoring import engine
+from evqa.scoring.engine import System, score
 from unipixel import configs, launch, recipes, sft
 from unipixel.configs import OptimizerConfig
 from unipixel.data import mixture
@@ -270,7 +270,8 @@ def test_a_look_while_training_has_the_benchmarks_own_metrics_and_moves_no_weigh
         predictions = list(read_records(finished / "looks" / f"step-{row['step']}.jsonl", Prediction))
         assert [each.sample_id for each in predictions] == ["square-0", "square-4"]
         samples = tuple(sample for sample in dataset.samples if sample.id in ("square-0", "square-4"))
-        means = engine.score(dataclasses.replace(dataset, samples=samples), predictions).metrics
+        part = dataclasses.replace(dataset, samples=samples)
+        means = score(part, [System("run", predictions)])[0].metrics
         for name, metric in (("acc", "Acc"), ("t_mean", "t-mean"), ("jf", "J&F")):
             assert row[f"eval_{name}"] == pytest.approx(100 * means[metric].mean)
 

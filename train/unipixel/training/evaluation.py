@@ -17,7 +17,8 @@ from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.metrics.means import Mean
 from evqa.schema import Prediction
-from evqa.scoring import engine, results
+from evqa.scoring import results
+from evqa.scoring.engine import System, score
 from unipixel.inference.chat import LoadedModel, UniPixelChat
 from unipixel.model.unipixel import UniPixel
 
@@ -51,7 +52,7 @@ class PeriodicEvaluation:
         predictions = [Prediction.model_validate_json(line) for line in found]
         self.folder.mkdir(parents=True, exist_ok=True)
         jsonl.write_records(self.folder / f"step-{step}.jsonl", predictions)
-        result = engine.score(self.dataset, predictions, name=f"step {step}")
+        (result,) = score(self.dataset, [System(f"step {step}", predictions)])
         results.write_scores(self.folder / f"step-{step}.scores.json", [result])
         for one in predictions:
             if one.error is not None:
