@@ -42,7 +42,7 @@ class Reader(NamedTuple):
 
 
 def _evqa(path: Path, indices: Sequence[int]) -> Sequence[np.ndarray]:
-    decode.release_pictures()
+    decode.clear_caches()
     return list(media.load_frames(media.probe_video(path), indices))
 
 
@@ -118,7 +118,7 @@ def index(clips: Positional[tuple[Path, ...]], rounds: int = 5) -> None:
 
 
 def _cpu_of_index(clip: Path) -> float:
-    decode.release_pictures()
+    decode.clear_caches()
     before = time.process_time()
     decode.index_of(clip)
     return time.process_time() - before

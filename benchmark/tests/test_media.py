@@ -86,7 +86,7 @@ def assert_exact(path, plans=(range(10_000),)):
     np.testing.assert_allclose(video.times, times, atol=1e-9)
     for number, plan in enumerate(plans):
         if number % 2 == 0:  # the decoder goes on from the first picture, which the index decoded
-            media_decode.release_pictures()
+            media_decode.clear_caches()
             media.probe_video(path)
         wanted = sorted({index for index in plan if index < len(images)})
         found = dict(media.read_frames(video, wanted))
@@ -432,7 +432,7 @@ def test_the_frames_of_every_codec_are_told_by_its_packets(tmp_path, codec, suff
 def demuxed(path):
     """The index by a pass over the packets."""
     with containers.open_file(path) as source:
-        return video_index._demuxed(path, source)[0]
+        return video_index._packets_by_demuxing(path, source)[0]
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -444,7 +444,7 @@ def test_sample_tables_tell_what_the_demuxer_does(tmp_path, name):
     with containers.open_file(path) as source:
         table = video_index._table(path, source)
         assert table is not None
-        found, expected = video_index._confirmed(table, source), demuxed(path)
+        found, expected = video_index._packets_of_table(table, source), demuxed(path)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -517,14 +517,14 @@ def test_some_pictures_are_left_out(tmp_path, monkeypatch, codec, options):
     path = tmp_path / "clip.mp4"
     encode(path, range(33), codec=codec, options=options)
     left_out = []
-    gives = media_decode._Leaving.gives
+    gives = media_decode._FrameSkipper.accepts
 
     def noted(self, packet, *, is_target):
         is_given = gives(self, packet, is_target=is_target)
         left_out.append(not is_given or str(self._context.skip_frame).endswith("NONREF"))
         return is_given
 
-    monkeypatch.setattr(media_decode._Leaving, "gives", noted)
+    monkeypatch.setattr(media_decode._FrameSkipper, "accepts", noted)
     media.load_frames(media.probe_video(path), [15])
     assert sum(left_out) >= 3
 
@@ -533,29 +533,29 @@ def test_headers_of_damaged_packets_tell_nothing():
     rng = np.random.default_rng(0)
     for number in range(3000):
         content = memoryview(rng.integers(0, 256, number % 40).astype(np.uint8).tobytes())
-        for kind in (hevc.References, av1.References):
+        for kind in (hevc.HevcReferences, av1.Av1References):
             references = kind(b"" if number % 2 else content.tobytes())
             assert references.is_needed(content) in {True, False}
 
 
 def test_indices_in_memory_are_bounded(tmp_path, monkeypatch):
-    media_decode.release_pictures()
+    media_decode.clear_caches()
     for number in range(3):
         encode(tmp_path / f"{number}.mp4", range(30))
         size = video_index.index_of(tmp_path / f"{number}.mp4").nbytes
         monkeypatch.setattr(video_index, "MAX_BYTES", 2 * size)
-    assert [path.name for path, _ in video_index._kept.indices] == ["1.mp4", "2.mp4"]
+    assert [path.name for path, _ in video_index._cache.indices] == ["1.mp4", "2.mp4"]
     assert size <= 30 * 24, "an hour at 30 frames a second takes 2.6 MB"
 
 
 def test_a_video_is_opened_once_and_kept_frames_are_decoded_once(tmp_path, monkeypatch):
-    media_decode.release_pictures()
+    media_decode.clear_caches()
     path = tmp_path / "clip.mp4"
     encode(path, range(40), options=B_FRAMES)
     opened, decoded = [], []
-    open_file, decode = containers._open, media_decode._decoded
+    open_file, decode = containers._open, media_decode._decode_packets
     monkeypatch.setattr(containers, "_open", lambda path: opened.append(path) or open_file(path))
-    monkeypatch.setattr(media_decode, "_decoded", lambda *args: decoded.append(args[2]) or decode(*args))
+    monkeypatch.setattr(media_decode, "_decode_packets", lambda *args: decoded.append(args[2]) or decode(*args))
     first = media.load_frames(media.probe_video(path), [3, 9, 20], keep=True)
     groups = len(decoded)
     np.testing.assert_array_equal(media.load_frames(media.probe_video(path), [20, 9, 3], keep=True), first[::-1])
@@ -570,7 +570,7 @@ def test_the_first_picture_is_decoded_once(tmp_path, monkeypatch, codec, suffix)
     path = tmp_path / f"clip{suffix}"
     encode(path, range(6), codec=codec)
     _, images = decode_all(path)
-    media_decode.release_pictures()
+    media_decode.clear_caches()
     video = media.probe_video(path)
     monkeypatch.setattr(media_decode, "_packets_from", None)  # it would seek, and decode from the keyframe again
     np.testing.assert_array_equal(media.load_frames(video, range(6)), images)
@@ -596,20 +596,20 @@ def test_memory_of_released_arrays_is_used_again():
 
 
 def test_kept_frames_are_bounded_and_a_long_scan_keeps_its_first(tmp_path, monkeypatch):
-    media_decode.release_pictures()
+    media_decode.clear_caches()
     for name in ("a.mp4", "b.mp4"):
         encode(tmp_path / name, range(20))
     video = media.probe_video(tmp_path / "a.mp4")
     list(media.read_frames(video, [0], keep=True))
-    size = media_decode._pictures._bytes
+    size = media_decode._frame_cache._bytes
     monkeypatch.setattr(media_decode, "MAX_BYTES", 5 * size)
     images = media.load_frames(video, range(20), keep=True)
     index = video_index.index_of(video.path)
-    assert list(media_decode._pictures.get(index, range(20))) == [0, 1, 2, 3, 4]
+    assert list(media_decode._frame_cache.get(index, range(20))) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(media.load_frames(video, range(20), keep=True), images)
     list(media.read_frames(media.probe_video(tmp_path / "b.mp4"), [7], keep=True))
-    assert media_decode._pictures._bytes == size, "another video takes the place of the one used longest ago"
-    media_decode.release_pictures()
+    assert media_decode._frame_cache._bytes == size, "another video takes the place of the one used longest ago"
+    media_decode.clear_caches()
 
 
 def test_a_child_process_shares_no_open_file(tmp_path):
@@ -762,7 +762,7 @@ def test_the_rate_of_a_folder_is_given_written_named_or_assumed_with_a_warning(t
     named = folder_of_frames(tmp_path / "video_frames_24fps" / "a")
     assert media.probe_video(named).fps == 24.0
     stated = folder_of_frames(tmp_path / "stated" / "a")
-    media.state_rate(stated, 30.0)
+    media.set_folder_fps(stated, 30.0)
     assert media.probe_video(stated).times[-1] == pytest.approx(11 / 30)
     assert not caplog.text
 

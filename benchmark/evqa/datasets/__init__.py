@@ -109,7 +109,7 @@ class LazyDataset(Sequence[Sample]):
     def _read(self, file: BinaryIO, offset: int) -> Sample:
         file.seek(offset)
         sample = _joined(Sample.model_validate_json(file.readline()), self._root)
-        return track_files.read_tracks_into(sample) if self.has_tracks_inside else sample
+        return track_files.with_inline_tracks(sample) if self.has_tracks_inside else sample
 
 
 def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> LazyDataset:
@@ -246,7 +246,7 @@ def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Samp
     """Samples with their tracks inside them; one whose tracks cannot be read is rejected."""
     for sample in samples:
         try:
-            yield track_files.read_tracks_into(sample)
+            yield track_files.with_inline_tracks(sample)
         except ValueError as error:
             rejected.append(BadLine(0, f"sample {sample.id}: {error}"))
 

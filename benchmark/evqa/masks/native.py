@@ -1,7 +1,9 @@
-"""The compiled part of evqa (`native.c`, `native_png.c`), found and loaded where it was built; None where it was not.
+"""Loader of the compiled functions (`native.c`, `native_png.c`) from the library next to this module.
 
-`pip install` compiles it if there is a C compiler and goes on without it if there is none: then the same is
-computed in numpy and Pillow, slower, to the same digit. `EVQA_NO_C=1` in the environment leaves it out.
+If it is built.
+
+`pip install` compiles them if there is a C compiler and continues without them if there is none: then numpy and Pillow
+compute the same, slower, to the last digit. `EVQA_NO_C=1` in the environment disables them.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 2
-"""Of the functions in both (`native.h`); a library of another version is left out."""
+"""Version of the functions (`native.h`); a library of another version is not used."""
 
 SWITCH = "EVQA_NO_C"
+"""Environment variable that disables the compiled functions."""
 
 Pixels = NDArray[np.bool_] | NDArray[np.uint8]
 """`[H, W]`; non-zero is foreground."""
 
 State = Literal["compiled", "switched off", "not built", "outdated", "cannot be loaded"]
+"""State of the compiled functions; all except "compiled" mean that numpy is used."""
 
-_DONE, _BAD_FIRST, _BAD_SECOND, _NO_MEMORY, _NOT_COVERED = range(5)
+_OK, _BAD_FIRST, _BAD_SECOND, _NO_MEMORY, _NOT_COVERED = range(5)
 
 _RUNS, _BYTES, _BITS = range(3)
 _SIDE = (ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -35,51 +39,54 @@ _COUNTS = ctypes.c_int64 * 7
 
 
 class BoundaryCounts(NamedTuple):
-    """What J and F of two masks are made of."""
+    """Pixel counts of two masks, from which J and F are computed."""
 
     both: int
     """Pixels in both masks."""
     first: int
     """Pixels of the first mask."""
     second: int
+    """Pixels of the second mask."""
     first_outline: int = 0
-    """Pixels of the first mask's outline; this and what follows is 0 where a mask is empty."""
+    """Pixels of the first mask's outline; this and the following counts are 0 where a mask is empty."""
     second_outline: int = 0
+    """Pixels of the second mask's outline."""
     first_met: int = 0
-    """Of these, how many have a pixel of the other outline within the radius; 0 where an outline is empty."""
+    """Outline pixels of the first mask that have a pixel of the other outline within the radius."""
     second_met: int = 0
+    """Outline pixels of the second mask that have a pixel of the other outline within the radius."""
 
 
 class RunLengths(NamedTuple):
-    """Masks of one size that count as one: the pixels that are in any of them."""
+    """Union of masks of one size, as run lengths."""
 
     size: tuple[int, int]
     """(H, W)."""
     counts: Sequence[str]
-    """COCO's compressed run lengths, one text a mask, at least one."""
+    """COCO's compressed run lengths, one string per mask, at least one."""
 
 
 class BitMask(NamedTuple):
-    """A mask as bits, as a PNG holds it: rows without a gap, each with one bit before its pixels, lowest bits first."""
+    """Mask as bits, as inflated from a PNG: rows without gaps, each with one bit before its pixels, low bits first."""
 
     size: tuple[int, int]
     """(H, W)."""
     words: NDArray[np.uint64]
-    """Of `H * (W + 1)` bits; a word more can be read."""
+    """`H * (W + 1)` bits; one more word is readable."""
 
     def pixels(self) -> NDArray[np.bool_]:
-        """The mask `[H, W]`."""
+        """Convert to bool [H, W]."""
         height, width = self.size
         bits = np.unpackbits(self.words.view(np.uint8), count=height * (width + 1), bitorder="little")
         return bits.reshape(height, width + 1)[:, 1:].view(np.bool_)
 
 
 FrameMask = Pixels | RunLengths | BitMask
-"""A mask of one frame: pixels, the run lengths of the masks that it joins, or bits."""
+"""Mask of one frame: pixels, run lengths of the masks of which it is the union, or bits."""
 
 
 class BadRunsError(ValueError):
-    """Run lengths that do not fit their size; `first` says of which mask."""
+    """Error: run lengths do not fit their size; `first` states whether they are those of the first mask."""
 
     def __init__(self, *, first: bool) -> None:
         super().__init__(f"run lengths of the {'first' if first else 'second'} mask do not fit its size")
@@ -87,37 +94,37 @@ class BadRunsError(ValueError):
 
 
 def state() -> State:
-    """Whether the compiled part is in use, and if not, why."""
-    return "compiled" if isinstance(found := _found(), ctypes.CDLL) else found
+    """Whether the compiled functions are in use, and if not, why."""
+    return "compiled" if isinstance(library := _library(), ctypes.CDLL) else library
 
 
 def compare(first: FrameMask, second: FrameMask, size: tuple[int, int], radius: int) -> BoundaryCounts | None:
-    """The counts of two masks of `size` (H, W); None where this has to be done without the compiled part.
+    """Pixel counts of two masks of `size` (H, W), with outline pixels matched within `radius` pixels.
 
-    That is: it is not built, or the radius is above 128 pixels, or the frame is millions of pixels long and a
-    few wide. Raises `BadRunsError` for run lengths that do not fit the size.
+    Returns None where numpy has to be used: the functions are not built, the radius is above 128 pixels, or the frame
+    is millions of pixels long and a few wide. Raises `BadRunsError` for run lengths that do not fit the size.
     """
-    library = _found()
+    library = _library()
     if not isinstance(library, ctypes.CDLL):
         return None
-    first, second = _laid_out(first), _laid_out(second)
+    first, second = _contiguous(first), _contiguous(second)
     counts = _COUNTS()
-    done = library.evqa_compare(*size, radius, *_side(first, size), *_side(second, size), counts)
-    if done == _DONE:
+    status = library.evqa_compare(*size, radius, *_arguments(first, size), *_arguments(second, size), counts)
+    if status == _OK:
         return BoundaryCounts(*counts)
-    if done == _NOT_COVERED:
+    if status == _NOT_COVERED:
         return None
-    if done == _NO_MEMORY:
+    if status == _NO_MEMORY:
         raise MemoryError(f"no memory to compare two masks of {size[0]} x {size[1]}")
-    raise BadRunsError(first=done == _BAD_FIRST)
+    raise BadRunsError(first=status == _BAD_FIRST)
 
 
 def unfilter(data: bytearray, height: int, width: int) -> NDArray[np.uint8] | None:
-    """PNG's rows `[height, 1 + width]` without their filters, `[height, width]`; None where it is not compiled.
+    """Undo the row filters of a PNG: rows `[height, 1 + width]` to bytes `[height, width]`; None where not compiled.
 
-    Raises a `ValueError` for a filter that PNG does not have.
+    Raises a `ValueError` for a filter that PNG does not define.
     """
-    library = _found()
+    library = _library()
     if not isinstance(library, ctypes.CDLL):
         return None
     assert len(data) == height * (1 + width), (len(data), height, width)
@@ -128,12 +135,12 @@ def unfilter(data: bytearray, height: int, width: int) -> NDArray[np.uint8] | No
 
 
 def inflate_bits(packed: bytes, height: int, width: int) -> BitMask | None:
-    """Which pixels of a PNG of one byte each are not 0, from its zlib stream of rows.
+    """Inflate the zlib stream of a PNG with one byte per pixel to a mask of its non-zero pixels.
 
-    None where that takes a reader of bytes: a row is filtered, the stream is not one of this size, or it is not
-    compiled. The stream's own checksum, which is of bytes, is not looked at.
+    None where this needs a reader of bytes: a row is filtered, the stream does not have this size, or the functions are
+    not compiled. The checksum of the stream, which is of bytes, is not verified.
     """
-    library = _found()
+    library = _library()
     if not isinstance(library, ctypes.CDLL):
         return None
     words = np.empty(height * (width + 1) // 64 + 2, np.uint64)
@@ -142,8 +149,8 @@ def inflate_bits(packed: bytes, height: int, width: int) -> BitMask | None:
     return BitMask((height, width), words)
 
 
-def _side(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int, int]:
-    """The four arguments of one mask: form, data, its size, number of masks."""
+def _arguments(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int, int]:
+    """The four arguments of one mask: form, data, size, number of masks."""
     if isinstance(mask, np.ndarray):
         assert mask.shape == size, (mask.shape, size)
         return _BYTES, _address(mask), mask.strides[0], 1
@@ -154,8 +161,8 @@ def _side(mask: FrameMask, size: tuple[int, int]) -> tuple[int, bytes | int, int
     return _RUNS, text, len(text), len(mask.counts)
 
 
-def _laid_out(mask: FrameMask) -> FrameMask:
-    """Pixels of one byte, side by side in a row, rows in order; copied only if they are not."""
+def _contiguous(mask: FrameMask) -> FrameMask:
+    """Pixels with one byte each, adjacent within a row, rows in order; copied only if they are not."""
     if not isinstance(mask, np.ndarray):
         return mask
     if mask.itemsize == 1 and mask.strides[1] == 1 and mask.strides[0] >= mask.shape[1]:
@@ -168,15 +175,15 @@ def _address(array: NDArray[Any]) -> int:
 
 
 @functools.cache
-def _found() -> ctypes.CDLL | State:
+def _library() -> ctypes.CDLL | State:
     if os.environ.get(SWITCH, "0") not in {"", "0"}:
         return "switched off"
-    here = Path(__file__)  # beside this file and nowhere else: another copy of the package has its own
-    built = [path for suffix in EXTENSION_SUFFIXES if (path := here.with_name(f"_native{suffix}")).is_file()]
-    if not built:
+    module_path = Path(__file__)  # beside this file and nowhere else: another copy of the package has its own
+    libraries = [path for suffix in EXTENSION_SUFFIXES if (path := module_path.with_name(f"_native{suffix}")).is_file()]
+    if not libraries:
         return "not built"
     try:
-        library = ctypes.CDLL(str(built[0]))
+        library = ctypes.CDLL(str(libraries[0]))
         library.evqa_version.restype = ctypes.c_int64
         if library.evqa_version() != VERSION:
             return "outdated"

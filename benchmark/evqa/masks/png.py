@@ -1,7 +1,7 @@
-"""Masks as most tools write them (PNG of one channel with 1 or 8 bits), read several times as fast as Pillow does.
+"""Fast reader of masks in PNG files of one channel with 1 or 8 bits, several times as fast as Pillow.
 
-What is not such a file, or is damaged in any way, is left to `images.open_image`, which reads or refuses it. A file
-that says that it is huge is left to it before anything is inflated; no more is inflated than the picture has.
+Any other or damaged file is left to `images.open_image`, which reads or refuses it. A file that states a huge size is
+left to it before anything is inflated; no more is inflated than the image has.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -25,13 +25,13 @@ from evqa.media.images import MAX_PIXELS
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MAX_BYTES = 2**27
-"""A larger file is left alone: it is more than the largest picture without compression."""
+"""Bytes of the largest file that is read: more than the largest image without compression."""
 
 MAX_RATIO = 1032
-"""Bytes that one byte of deflate can stand for at most (zlib, "Maximum compression factor")."""
+"""Largest compression ratio of deflate (zlib, "Maximum compression factor")."""
 
 IGNORED = {b"PLTE", b"tRNS", b"gAMA", b"pHYs", b"sBIT", b"tIME", b"bKGD"}
-"""Chunks that say nothing about indices or grey values."""
+"""Chunks that do not affect indices or grey values."""
 
 GREY, PALETTE = 0, 3
 
@@ -40,14 +40,14 @@ _HEADER, _CHUNK, _CHECKSUM = Struct(">IIBBBBB"), Struct(">I4s"), Struct(">I")
 
 
 class PngStream(NamedTuple):
-    """A picture that this reader reads, not yet inflated."""
+    """Size and compressed rows of a PNG that this module can read."""
 
     height: int
     width: int
     depth: int
-    """Bits a pixel, 1 or 8."""
+    """Bits per pixel, 1 or 8."""
     packed: bytes
-    """A zlib stream of rows, each with its filter's number before it."""
+    """zlib stream of rows, each preceded by its filter's number."""
 
     @property
     def row_bytes(self) -> int:
@@ -56,13 +56,16 @@ class PngStream(NamedTuple):
 
 
 def read(path: Path) -> NDArray[np.uint8] | None:
-    """Palette index or grey value of each pixel, `[H, W]`; None where the file is another kind or is damaged."""
+    """Read the palette index or grey value of each pixel, `[H, W]`.
+
+    None where the file is of another kind or damaged.
+    """
     content = _content(path)
     return None if content is None else decode(content)
 
 
 def read_mask(path: Path) -> FrameMask | None:
-    """As `read`, of which only matters what is not 0: mostly as bits, without a byte a pixel in between."""
+    """Read a mask, non-zero = foreground, mostly as bits; None where the file is of another kind or damaged."""
     content = _content(path)
     stream = None if content is None else stream_of(content)
     if stream is None:
@@ -72,13 +75,16 @@ def read_mask(path: Path) -> FrameMask | None:
 
 
 def decode(content: bytes) -> NDArray[np.uint8] | None:
-    """As `read`, of a file's content; 1 bit a pixel is 0 and 1."""
+    """As `read`, from a file's content; with 1 bit per pixel the values are 0 and 1."""
     stream = stream_of(content)
     return None if stream is None else _pixels(stream)
 
 
 def stream_of(content: bytes) -> PngStream | None:
-    """What a file's content holds; None where it is of another kind, is damaged, or says that it is huge."""
+    """Size and compressed rows of a file's content.
+
+    None where it is of another kind, damaged, or states a huge size.
+    """
     if not content.startswith(_START) or len(content) < 33:
         return None
     width, height, depth, colour, compression, filters, interlaced = _HEADER.unpack_from(content, 16)
@@ -92,7 +98,7 @@ def stream_of(content: bytes) -> PngStream | None:
 
 
 def _content(path: Path) -> bytes | None:
-    """A file of bounded size; None where it cannot be read."""
+    """Content of a file of bounded size; None where it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -105,7 +111,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _pixels(stream: PngStream) -> NDArray[np.uint8] | None:
-    """`[H, W]`; None where the stream is damaged, or has filters and nothing here undoes them fast."""
+    """Pixels `[H, W]`; None where the stream is damaged, or has filters that only compiled code undoes fast."""
     expected = stream.height * (1 + stream.row_bytes)
     try:
         data = deflate.zlib_decompress(stream.packed, expected)
@@ -125,21 +131,24 @@ def _pixels(stream: PngStream) -> NDArray[np.uint8] | None:
 
 
 def _compressed(content: bytes) -> bytes | None:
-    """The content of all IDAT chunks; None where a chunk is unknown, out of place, cut, or fails its checksum."""
+    """Content of all IDAT chunks; None where a chunk is unknown, misplaced, truncated, or fails its checksum."""
     parts: list[bytes] = []
-    at, before = len(SIGNATURE), b""
-    while at + 12 <= len(content):
-        length, name = _CHUNK.unpack_from(content, at)
-        end = at + 8 + length
-        if end + 4 > len(content) or deflate.crc32(content[at + 4 : end]) != _CHECKSUM.unpack_from(content, end)[0]:
+    position, previous_name = len(SIGNATURE), b""
+    while position + 12 <= len(content):
+        length, name = _CHUNK.unpack_from(content, position)
+        end = position + 8 + length
+        if (
+            end + 4 > len(content)
+            or deflate.crc32(content[position + 4 : end]) != _CHECKSUM.unpack_from(content, end)[0]
+        ):
             return None
         if name == b"IDAT":
-            if parts and before != b"IDAT":
+            if parts and previous_name != b"IDAT":
                 return None
-            parts.append(content[at + 8 : end])
+            parts.append(content[position + 8 : end])
         elif name == b"IEND":
             return b"".join(parts) or None
-        elif name not in IGNORED and not (name == b"IHDR" and not before):
+        elif name not in IGNORED and not (name == b"IHDR" and not previous_name):
             return None
-        at, before = end + 4, name
+        position, previous_name = end + 4, name
     return None

@@ -37,7 +37,7 @@ class AudioTrack:
 
     def __init__(self, source: Path, target: OutputContainer, duration: float) -> None:
         """`duration`: seconds of audio to keep."""
-        self._target, self._files = target, ExitStack()
+        self._output, self._files = target, ExitStack()
         self._frames: Iterator[AudioFrame] = iter(())
         limits = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         container = self._files.enter_context(av.open(str(source.absolute()), container_options=limits))
@@ -52,7 +52,7 @@ class AudioTrack:
         if not streams:
             return None
         layout = "mono" if streams[0].codec_context.channels == 1 else "stereo"
-        stream = self._target.add_stream("aac", rate=RATE)
+        stream = self._output.add_stream("aac", rate=RATE)
         stream.codec_context.layout = layout
         return stream
 
@@ -67,7 +67,7 @@ class AudioTrack:
         if self._stream is None:
             return
         for frame in self._frames:
-            self._target.mux(self._stream.encode(frame))
+            self._output.mux(self._stream.encode(frame))
             if (frame.pts or 0) >= second * RATE:
                 return
 
@@ -75,7 +75,7 @@ class AudioTrack:
         """Write all audio that is left, and what the encoder holds back."""
         self.write_until(float("inf"))
         if self._stream is not None:
-            self._target.mux(self._stream.encode(None))
+            self._output.mux(self._stream.encode(None))
 
 
 def _is_decodable(stream: AudioStream) -> bool:

@@ -1,7 +1,8 @@
-"""Which frames of an AV1 stream nothing refers to, by the headers of its OBUs (AV1 specification, 5.5 and 5.9).
+"""AV1 frames that no other frame refers to, from the headers of their OBUs (AV1 specification, 5.5 and 5.9).
 
-All that one frame can take from another (pixels, motion, probabilities, segments) lies in the slots of reference
-frames, and `refresh_frame_flags` says which of them a frame fills. A shown frame that fills none changes no other.
+Everything that one frame can take from another (pixels, motion, probabilities, segments) is in the slots of reference
+frames, and `refresh_frame_flags` states which slots a frame fills. A shown frame that fills none changes no other
+frame.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import NamedTuple
 SEQUENCE_HEADER, FRAME_HEADER, FRAME, REDUNDANT_FRAME_HEADER = 1, 3, 6, 7
 KEY_FRAME, INTRA_ONLY_FRAME, SWITCH_FRAME = 0, 2, 3
 
-CHOSEN_BY_FRAME = 2
-"""SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV."""
+SET_PER_FRAME = 2
+"""SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV: each frame header states the value."""
 
 
 class _Unknown(ValueError):
-    """The headers are damaged or use what is not followed here."""
+    """Error: the headers are damaged or use features that are not parsed here."""
 
 
 class _Bits:
-    """Reads numbers of some bits, the highest first."""
+    """Bit reader: each call returns an unsigned number of some bits, the most significant first."""
 
     def __init__(self, data: memoryview) -> None:
         self._value = int.from_bytes(data, "big")
@@ -35,7 +36,7 @@ class _Bits:
 
 
 class _Sequence(NamedTuple):
-    """What frame headers depend on."""
+    """Fields of the sequence header that determine the layout of frame headers."""
 
     has_frame_ids: bool
     frame_id_bits: int
@@ -44,18 +45,21 @@ class _Sequence(NamedTuple):
     order_hint_bits: int
 
 
-class References:
-    """Follows a stream packet by packet, in decoding order."""
+class Av1References:
+    """Parser of a stream's packets, in decoding order."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        """`extradata`: the `av1C` record of MP4 and Matroska, with the sequence header behind its four bytes."""
+        """Start with `extradata`: the `av1C` record of MP4 and Matroska.
+
+        Whose first four bytes precede the sequence header.
+        """
         self._sequence: _Sequence | None = None
         data = memoryview(extradata or b"")
         if len(data) > 4 and data[0] == 0x81:
             self.is_needed(data[4:])
 
     def is_needed(self, packet: memoryview) -> bool:
-        """Whether another frame may refer to one of the packet's, or this cannot be told."""
+        """Whether another frame may refer to one of the packet's frames; True where this is unknown."""
         num_frames = 0
         try:
             for kind, content in _units(packet):
@@ -72,24 +76,26 @@ class References:
 
 
 def _units(packet: memoryview) -> Iterator[tuple[int, memoryview]]:
-    at = 0
-    while at < len(packet):
-        head = packet[at]
-        if not head & 2 or head & 4:  # without a size of its own, or with layers
+    """Yield (OBU type, payload) of each unit of a packet."""
+    position = 0
+    while position < len(packet):
+        header = packet[position]
+        if not header & 2 or header & 4:  # without a size of its own, or with layers
             raise _Unknown
-        size, at = _leb128(packet, at + 1)
-        yield head >> 3 & 15, packet[at : at + size]
-        at += size
+        size, position = _leb128(packet, position + 1)
+        yield header >> 3 & 15, packet[position : position + size]
+        position += size
 
 
-def _leb128(data: memoryview, at: int) -> tuple[int, int]:
+def _leb128(data: memoryview, position: int) -> tuple[int, int]:
+    """Number in LEB128 at a position, and the position after it."""
     value = 0
-    for place in range(8):
-        if at + place >= len(data):
+    for index in range(8):
+        if position + index >= len(data):
             raise _Unknown
-        value |= (data[at + place] & 0x7F) << 7 * place
-        if not data[at + place] & 0x80:
-            return value, at + place + 1
+        value |= (data[position + index] & 0x7F) << 7 * index
+        if not data[position + index] & 0x80:
+            return value, position + index + 1
     raise _Unknown
 
 
@@ -109,15 +115,16 @@ def _sequence(bits: _Bits) -> _Sequence:
     has_order_hints = bits()
     if has_order_hints:
         bits(2)
-    screen_content = CHOSEN_BY_FRAME if bits() else bits()
-    integer_motion = CHOSEN_BY_FRAME
+    screen_content = SET_PER_FRAME if bits() else bits()
+    integer_motion = SET_PER_FRAME
     if screen_content:
-        integer_motion = CHOSEN_BY_FRAME if bits() else bits()
+        integer_motion = SET_PER_FRAME if bits() else bits()
     order_hint_bits = bits(3) + 1 if has_order_hints else 0
     return _Sequence(bool(has_frame_ids), frame_id_bits, screen_content, integer_motion, order_hint_bits)
 
 
 def _pass_operating_points(bits: _Bits) -> None:
+    """Skip the operating points of a sequence header."""
     has_display_delay = bits()
     for _ in range(bits(5) + 1):
         bits(12)
@@ -136,8 +143,8 @@ def _is_isolated(bits: _Bits, sequence: _Sequence) -> bool:
         return False
     is_resilient = bits()
     bits()  # disable_cdf_update
-    screen_content = bits() if sequence.screen_content == CHOSEN_BY_FRAME else sequence.screen_content
-    if screen_content and sequence.integer_motion == CHOSEN_BY_FRAME:
+    screen_content = bits() if sequence.screen_content == SET_PER_FRAME else sequence.screen_content
+    if screen_content and sequence.integer_motion == SET_PER_FRAME:
         bits()
     bits(sequence.frame_id_bits)
     bits()  # frame_size_override_flag

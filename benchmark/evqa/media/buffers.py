@@ -1,8 +1,8 @@
-"""Large uint8 arrays; the memory of a released one serves the next.
+"""Large uint8 arrays that reuse the memory of released ones.
 
-New pages from the system cost about as much as decoding a small frame, so a loop that loads many frames each time
-would pay for them each time. The memory of one released array, the larger of two, is kept up to `MAX_SPARE`. The
-system may take its pages back whenever it needs them (`MADV_FREE`).
+New pages from the system cost about as much as decoding a small frame, and a loop that loads many frames would pay for
+them in each iteration. The memory of one released array, the larger of two, is kept up to `MAX_SPARE`. The system may
+reclaim its pages whenever it needs them (`MADV_FREE`).
 """
 
 from __future__ import annotations
@@ -14,39 +14,43 @@ import weakref
 import numpy as np
 
 LARGE = 2**22
-"""Bytes from which numpy asks for huge pages."""
+"""Bytes from which numpy requests huge pages."""
 
 MAX_SPARE = 2**29
-"""Bytes of the memory that is kept."""
+"""Bytes of the largest memory that is kept."""
 
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)  # Linux alone has the last
 _RECLAIMABLE: int | None = getattr(mmap, "MADV_FREE", None)
 
 _spare: list[mmap.mmap] = []
-"""At most one. A list, since its `pop` and `append` need no lock: an array may be released at any moment."""
+"""At most one memory map.
+
+A list, because its `pop` and `append` need no lock: an array may be released at any moment.
+"""
 
 
 def empty_array(shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array of any content, in ordinary pages.
+    """Uninitialized uint8 array in ordinary pages.
 
-    numpy asks for huge pages. In a virtual machine those mostly have to be fetched from the host, which takes several
+    numpy requests huge pages. In a virtual machine those usually have to be fetched from the host, which takes several
     times as long as decoding a frame.
     """
     size = math.prod(shape)
     if size < LARGE:
         return np.empty(shape, dtype=np.uint8)
-    memory = _taken(size) or mmap.mmap(-1, size, flags=_FLAGS)
-    whole = np.frombuffer(memory, dtype=np.uint8, count=size)  # the base of all views, so it is released last
-    weakref.finalize(whole, _release, memory).atexit = False
-    return whole.reshape(shape)
+    memory = _pop_spare(size) or mmap.mmap(-1, size, flags=_FLAGS)
+    base = np.frombuffer(memory, dtype=np.uint8, count=size)  # the base of all views, so it is released last
+    weakref.finalize(base, _release, memory).atexit = False
+    return base.reshape(shape)
 
 
 def release_buffers() -> None:
-    """Give the kept memory back."""
+    """Return the kept memory to the system."""
     _spare.clear()
 
 
-def _taken(size: int) -> mmap.mmap | None:
+def _pop_spare(size: int) -> mmap.mmap | None:
+    """Kept memory of at least `size` bytes; None where there is none."""
     try:
         memory = _spare.pop()
     except IndexError:
@@ -55,13 +59,14 @@ def _taken(size: int) -> mmap.mmap | None:
 
 
 def _release(memory: mmap.mmap) -> None:
+    """Keep the memory of a released array, or drop it for a larger one."""
     if _RECLAIMABLE is None or len(memory) > MAX_SPARE:
         return
     try:
-        other = _spare.pop()
+        spare = _spare.pop()
     except IndexError:
-        other = memory
-    kept = max(memory, other, key=len)
-    if kept is memory:
+        spare = memory
+    larger = max(memory, spare, key=len)
+    if larger is memory:
         memory.madvise(_RECLAIMABLE)
-    _spare.append(kept)
+    _spare.append(larger)

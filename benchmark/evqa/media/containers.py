@@ -1,7 +1,7 @@
-"""Opened video files. The last ones are kept open, so that an index and several readers of one video open it once.
+"""Opened video files, cached so that an index and several readers of one video open it once.
 
-A file that changed since is opened anew. Each container is used by one reader at a time; a child process starts
-with none, since it would share the position in the file with its parent.
+A file that changed is opened again. Each container is used by one reader at a time; a forked child process starts with
+an empty cache, because it would share the file position with its parent.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -28,29 +28,29 @@ from evqa.media import truncation
 from evqa.media.images import check_pixels
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
-"""Containers that are opened. Play lists and scripts, which name other files, are not among them."""
+"""FFmpeg's names of the containers that are opened. Play lists and scripts, which name other files, are excluded."""
 
 MAX_OPEN = 4
-"""Containers that are kept open after use."""
+"""Number of containers that stay open after use."""
 
 
 class FileIdentity(NamedTuple):
-    """What tells a file from another one at the same path, and from itself after a change."""
+    """Identity of a file's content: differs between files, and before and after a change."""
 
     device: int
     inode: int
     size: int
     """Bytes."""
-    changed: int
-    """Nanoseconds."""
+    mtime_ns: int
+    """Time of the last modification in nanoseconds."""
 
 
 class FileHead(NamedTuple):
-    """What a decoder was given from the file's first packet on, so that it can go on from there."""
+    """Packets from the start of a file that a decoder has consumed, so that decoding can continue after them."""
 
     packets: list[Packet[VideoStream]]
     frames: list[VideoFrame]
-    """What came out for them."""
+    """Frames that the decoder returned for them."""
 
 
 class OpenedFile(NamedTuple):
@@ -58,26 +58,26 @@ class OpenedFile(NamedTuple):
 
     container: InputContainer
     stream: VideoStream
-    beginning: list[FileHead]
-    """At most one. It holds until the next seek, so its first user takes it out, or who seeks."""
+    heads: list[FileHead]
+    """At most one head. It is valid until the next seek, so its user or whoever seeks removes it."""
 
 
 Key = tuple[Path, FileIdentity]
 
 
 class _ContainerCache:
-    """Containers that nobody uses at the moment, the last used ones at the end."""
+    """Containers that are not in use, the most recently used last."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.free: list[tuple[Key, OpenedFile]] = []
 
 
-_kept = _ContainerCache()
+_cache = _ContainerCache()
 
 
 def identity_of(path: Path) -> FileIdentity:
-    """The identity of a file now; a `ValueError` where there is none or it is empty."""
+    """Current identity of a file; raises a ValueError where it is missing, unreadable or empty."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -91,7 +91,7 @@ def identity_of(path: Path) -> FileIdentity:
 
 @contextmanager
 def ffmpeg_errors(path: Path) -> Generator[None]:
-    """FFmpeg's errors as `ValueError` with the path."""
+    """Context manager that raises FFmpeg's errors as a ValueError with the path."""
     try:
         yield
     except FFmpegError as error:
@@ -101,63 +101,67 @@ def ffmpeg_errors(path: Path) -> Generator[None]:
 
 @contextmanager
 def open_file(path: Path) -> Generator[OpenedFile]:
-    """A newly opened file, at its beginning; closed afterwards."""
-    found = _open(path)
-    with found.container:
-        yield found
+    """Context manager: a newly opened file, at its start; closed on exit."""
+    opened = _open(path)
+    with opened.container:
+        yield opened
 
 
 @contextmanager
 def cached_file(path: Path, identity: FileIdentity, *, is_new: bool = False) -> Generator[OpenedFile]:
-    """An opened file, kept open afterwards unless an error came.
+    """Context manager: an opened file, returned to the cache on exit unless an error occurred.
 
-    It is at any position, so seek before reading; with `is_new` it is newly opened, at its beginning.
+    Its position is arbitrary, so seek before reading; with `is_new` it is newly opened, at its start.
     """
     key = (path, identity)
-    found = (None if is_new else _take(key)) or _open(path)
+    opened = (None if is_new else _pop(key)) or _open(path)
     try:
-        yield found
+        yield opened
     except GeneratorExit:  # a reader stopped early
-        _give(key, found)
+        _push(key, opened)
         raise
     except BaseException:
-        found.container.close()
+        opened.container.close()
         raise
     else:
-        _give(key, found)
+        _push(key, opened)
 
 
 def close_all() -> None:
-    """Close the files that nobody uses."""
-    with _kept.lock:
-        free, _kept.free = _kept.free, []
-    for _, found in free:
-        found.container.close()
+    """Close the files that are not in use."""
+    with _cache.lock:
+        free, _cache.free = _cache.free, []
+    for _, opened in free:
+        opened.container.close()
 
 
-def _take(key: Key) -> OpenedFile | None:
-    with _kept.lock:
-        for place, (other, found) in enumerate(_kept.free):
-            if other == key:
-                del _kept.free[place]
-                return found
+def _pop(key: Key) -> OpenedFile | None:
+    """Remove a container from the cache and return it; None = not cached."""
+    with _cache.lock:
+        for index, (cached_key, opened) in enumerate(_cache.free):
+            if cached_key == key:
+                del _cache.free[index]
+                return opened
     return None
 
 
-def _give(key: Key, found: OpenedFile) -> None:
-    """Keep a container for the next reader; those of the file's former states, and the oldest, are closed."""
-    with _kept.lock:
-        free = [*_kept.free, (key, found)]
+def _push(key: Key, opened: OpenedFile) -> None:
+    """Add a container to the cache.
+
+    And close those of earlier versions of the file and the least recently used ones.
+    """
+    with _cache.lock:
+        free = [*_cache.free, (key, opened)]
         stale = [entry for entry in free if entry[0][0] == key[0] and entry[0] != key]
         free = [entry for entry in free if entry not in stale]
         stale += free[:-MAX_OPEN]
-        _kept.free = free[-MAX_OPEN:]
-    for _, old in stale:
-        old.container.close()
+        _cache.free = free[-MAX_OPEN:]
+    for _, evicted in stale:
+        evicted.container.close()
 
 
 def _start_child() -> None:
-    _kept.__init__()
+    _cache.__init__()
 
 
 os.register_at_fork(after_in_child=_start_child)
@@ -174,9 +178,10 @@ def _open(path: Path) -> OpenedFile:
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
-    streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+    tracks = container.streams.video
+    streams = [track for track in tracks if Disposition.attached_pic not in track.disposition]
     if not streams:
-        truncation.check(path, container.format.name)
+        truncation.check_complete(path, container.format.name)
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise ValueError(f"{path} has no video stream, it holds {kinds}: fetch it again, or give another file")
     stream = streams[0]

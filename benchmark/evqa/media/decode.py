@@ -1,9 +1,9 @@
-"""Exact frames of one video file: decoding by groups of pictures.
+"""Exact frames of one video file, decoded by groups of pictures.
 
-Frames are found by presentation time: seek to the keyframe before, decode up to the frame, and let the decoder leave
-out pictures that nothing refers to (about half of a usual H.264 or HEVC file). The pixels are those of decoding the
-whole file. The last decoded pictures are kept as they came from the decoder, up to a limit of bytes, so that
-several readers of the same frames decode them once.
+Frames are found by presentation time: seek to the preceding keyframe, decode up to the frame, and let the decoder skip
+pictures that no other picture refers to (about half of a usual H.264 or HEVC file). The pixels equal those of decoding
+the whole file. The last decoded frames are cached as the decoder returned them, up to a limit of bytes, so that several
+readers of the same frames decode them once.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -27,10 +27,10 @@ from evqa.media import av1, containers, hevc, video_index
 from evqa.media.containers import FileHead, FileIdentity, OpenedFile, ffmpeg_errors
 from evqa.media.video_index import VideoIndex, VideoPacket, codec_of, index_of
 
-__all__ = ["VideoIndex", "frames_of", "index_of", "release_pictures"]
+__all__ = ["VideoIndex", "clear_caches", "frames_of", "index_of"]
 
 MAX_BYTES = 256 * 2**20
-"""Of the decoded pictures that are kept: 190 of 1280 x 720, 430 of 854 x 480."""
+"""Bytes of the cached frames: 190 of 1280 x 720, 430 of 854 x 480."""
 
 LARGE_BLOCK = 2**25 - 2**16
 """Bytes. When glibc's malloc frees a block of nearly 32 MiB, which nobody wrote to, it learns to keep freed memory up
@@ -38,86 +38,95 @@ to 64 MiB. Otherwise it gives the memory of each converted picture back to the s
 """
 
 
-def frames_of(index: VideoIndex, wanted: Sequence[int], *, keep: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-    """(frame index, uint8 RGB [H, W, 3]) for ascending unique indices, one frame in memory at a time.
+def frames_of(
+    index: VideoIndex, frame_indices: Sequence[int], *, keep: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (frame index, uint8 RGB [H, W, 3]) for ascending unique indices, one frame in memory at a time.
 
-    With `keep` the decoded pictures stay in memory up to `MAX_BYTES` for the next reader.
+    `keep`: whether to cache the decoded frames, up to `MAX_BYTES`, for the next reader. Raises a ValueError for a
+    damaged or changed file.
     """
     convert = _Conversion(index)
     with ffmpeg_errors(index.path):
-        for frame_index, frame in _found(index, wanted, keep=keep):
+        for frame_index, frame in _frames(index, frame_indices, keep=keep):
             yield frame_index, convert(frame)
 
 
-def release_pictures() -> None:
-    """Drop indices, kept pictures and open files."""
-    _pictures.__init__()
-    video_index.forget()
+def clear_caches() -> None:
+    """Clear the caches of frames and indices, and close files that are not in use."""
+    _frame_cache.__init__()
+    video_index.clear_index_cache()
     containers.close_all()
 
 
-# Kept pictures
+# Cache of decoded frames
 
 
-class _Pictures:
-    """Decoded pictures by file. A scan longer than the limit keeps its first pictures, and does not drop its own."""
+class _FrameCache:
+    """Decoded frames by file, thread-safe, at most `MAX_BYTES`; the least recently used file is evicted first.
+
+    A scan longer than the limit keeps its first frames and does not evict its own.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: OrderedDict[tuple[Path, FileIdentity], dict[int, VideoFrame]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, index: VideoIndex, wanted: Sequence[int]) -> dict[int, VideoFrame]:
-        """Those of the wanted ones that are here."""
+    def get(self, index: VideoIndex, frame_indices: Sequence[int]) -> dict[int, VideoFrame]:
+        """The cached ones of some frames, by index."""
         key = (index.path, index.identity)
         with self._lock:
             if key not in self._files:
                 return {}
             self._files.move_to_end(key)
-            kept = self._files[key]
-            return {number: kept[number] for number in wanted if number in kept}
+            frames = self._files[key]
+            return {number: frames[number] for number in frame_indices if number in frames}
 
     def put(self, index: VideoIndex, number: int, frame: VideoFrame) -> None:
+        """Add a frame, if the limit allows it."""
         key, size = (index.path, index.identity), _size(frame)
         with self._lock:
-            kept = self._files.setdefault(key, {})
+            frames = self._files.setdefault(key, {})
             self._files.move_to_end(key)
             while self._bytes + size > MAX_BYTES and len(self._files) > 1:
-                _, dropped = self._files.popitem(last=False)
-                self._bytes -= sum(map(_size, dropped.values()))
-            if self._bytes + size <= MAX_BYTES and number not in kept:
-                kept[number] = frame
+                _, oldest = self._files.popitem(last=False)
+                self._bytes -= sum(map(_size, oldest.values()))
+            if self._bytes + size <= MAX_BYTES and number not in frames:
+                frames[number] = frame
                 self._bytes += size
 
 
 def _size(frame: VideoFrame) -> int:
+    """Bytes of a decoded frame."""
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-_pictures = _Pictures()
+_frame_cache = _FrameCache()
 
 
-def _found(index: VideoIndex, wanted: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """The wanted frames in order, from memory or decoded."""
-    kept = _pictures.get(index, wanted)
-    missing = [number for number in wanted if number not in kept]
-    decoded = (_counted if index.packets is None else _sought)(index, missing)
-    for number in wanted:
-        if number in kept:
-            yield number, kept.pop(number)
+def _frames(index: VideoIndex, frame_indices: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
+    """The frames in order, from the cache or decoded."""
+    cached = _frame_cache.get(index, frame_indices)
+    missing = [number for number in frame_indices if number not in cached]
+    decoded = (_frames_by_counting if index.packets is None else _frames_by_seeking)(index, missing)
+    for number in frame_indices:
+        if number in cached:
+            yield number, cached.pop(number)
             continue
-        found, frame = next(decoded)
-        assert found == number
+        decoded_index, frame = next(decoded)
+        assert decoded_index == number
         if keep:
-            _pictures.put(index, number, frame)
+            _frame_cache.put(index, number, frame)
         yield number, frame
 
 
 # Decoding
 
 
-def _counted(index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    remaining = set(wanted)
+def _frames_by_counting(index: VideoIndex, frame_indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames of a file whose packets do not identify its frames: decode from the start and count."""
+    remaining = set(frame_indices)
     if not remaining:
         return
     with containers.open_file(index.path) as (container, stream, _):
@@ -131,20 +140,20 @@ def _counted(index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Vi
 
 
 class _Group(NamedTuple):
-    """Frames that are decoded in one go."""
+    """Frames that are decoded in one pass."""
 
     start: int
     """Position in decoding order of the keyframe to start from."""
     targets: tuple[int, ...]
     """Frame indices, ascending."""
     stop: int
-    """Position of the last packet that is needed."""
+    """Position of the last packet needed."""
 
 
-def _groups(index: VideoIndex, wanted: Sequence[int]) -> list[_Group]:
-    """Frames by the keyframe to start from; neighbours whose packets overlap or touch are one group."""
+def _groups(index: VideoIndex, frame_indices: Sequence[int]) -> list[_Group]:
+    """Frames by the keyframe to start from; groups whose packets overlap or touch are merged."""
     groups: list[_Group] = []
-    for frame_index in wanted:
+    for frame_index in frame_indices:
         position = int(index.positions[frame_index])
         start = _start_for(index, position)
         last = groups[-1] if groups else None
@@ -156,7 +165,10 @@ def _groups(index: VideoIndex, wanted: Sequence[int]) -> list[_Group]:
 
 
 def _start_for(index: VideoIndex, position: int) -> int:
-    """The keyframe to start from; one earlier for a picture that is shown before the keyframe it follows."""
+    """Position of the keyframe to start from.
+
+    The one before for a picture that is shown before the keyframe it follows.
+    """
     assert index.packets is not None
     number = int(np.searchsorted(index.keyframes, position, side="right")) - 1
     if number > 0 and index.packets[position] < index.packets[index.keyframes[number]]:
@@ -164,38 +176,39 @@ def _start_for(index: VideoIndex, position: int) -> int:
     return int(index.keyframes[max(number, 0)])
 
 
-def _sought(index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    if not wanted:
+def _frames_by_seeking(index: VideoIndex, frame_indices: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames of a file with packet times: decode groups from keyframes."""
+    if not frame_indices:
         return
     with containers.cached_file(index.path, index.identity) as source:
-        beginning = source.beginning.pop() if source.beginning else None
-        for group in _groups(index, wanted):
-            yield from _group_frames(index, source, group, beginning if group.start == 0 else None)
-            beginning = None  # the next group seeks
+        head = source.heads.pop() if source.heads else None
+        for group in _groups(index, frame_indices):
+            yield from _group_frames(index, source, group, head if group.start == 0 else None)
+            head = None  # the next group seeks
 
 
 def _group_frames(
-    index: VideoIndex, source: OpenedFile, group: _Group, beginning: FileHead | None
+    index: VideoIndex, source: OpenedFile, group: _Group, head: FileHead | None
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """The frames of a group; where one does not come out whole, once more from an earlier keyframe.
+    """Decode the frames of a group; frames that are missing or corrupt are decoded again from an earlier keyframe.
 
-    `beginning`: what the decoder has of a group that starts with the file's first packet.
+    `head`: packets that the decoder has already consumed, of a group that starts with the file's first packet.
     """
     stream = source.stream
     pending = list(reversed(group.targets))
     for start in _starts(index, group.start):
         targets = {int(index.positions[target]) for target in pending}
-        if beginning is None:
-            decoded = _decoded(stream, _packets_from(index, source, start), group.stop, targets)
+        if head is None:
+            decoded = _decode_packets(stream, _packets_from(index, source, start), group.stop, targets)
         else:
-            packets = chain(beginning.packets, source.container.demux(stream))
-            numbered = _numbered(index, (packet for packet in packets if packet.size), 0, start)
-            decoded = _decoded(stream, numbered, group.stop, targets, beginning)
+            packets = chain(head.packets, source.container.demux(stream))
+            numbered = _numbered_packets(index, (packet for packet in packets if packet.size), 0, start)
+            decoded = _decode_packets(stream, numbered, group.stop, targets, head)
         for frame in decoded:
-            due = int(index.ticks[pending[-1]])
-            if frame.pts is None or frame.pts > due or (frame.pts == due and frame.is_corrupt):
+            expected = int(index.ticks[pending[-1]])
+            if frame.pts is None or frame.pts > expected or (frame.pts == expected and frame.is_corrupt):
                 break
-            if frame.pts == due:
+            if frame.pts == expected:
                 yield pending.pop(), frame
             if not pending:
                 return
@@ -204,52 +217,53 @@ def _group_frames(
 
 
 def _starts(index: VideoIndex, start: int) -> list[int]:
-    """Where to start, in the order to try: the keyframe, the one before, the first one."""
+    """Positions of keyframes to start from, in the order to try: the group's, the one before, the first one."""
     number = int(np.searchsorted(index.keyframes, start))
     return list(dict.fromkeys(int(index.keyframes[n]) for n in (number, max(number - 1, 0), 0)))
 
 
-def _decoded(
+def _decode_packets(
     stream: VideoStream,
     packets: Iterable[tuple[int, VideoPacket]],
     stop: int,
     targets: set[int],
-    beginning: FileHead | None = None,
+    head: FileHead | None = None,
 ) -> Iterator[VideoFrame]:
-    """What comes out for the packets up to `stop`, in presentation order; the targets are never left out.
+    """Decode packets up to position `stop` and yield pictures in presentation order; the targets are never skipped.
 
-    `beginning`: the first of the packets, if the decoder was given them before.
+    `head`: the first of the packets, if the decoder has already consumed them.
     """
     context = stream.codec_context
-    num_given = 0 if beginning is None else len(beginning.packets)
-    if beginning is None:
+    num_consumed = 0 if head is None else len(head.packets)
+    if head is None:
         context.flush_buffers()
     else:
-        yield from beginning.frames
-    leave_out = _Leaving(stream)
+        yield from head.frames
+    skipper = _FrameSkipper(stream)
     for position, packet in packets:
-        if leave_out.gives(packet, is_target=position in targets) and position >= num_given:
+        if skipper.accepts(packet, is_target=position in targets) and position >= num_consumed:
             yield from context.decode(packet)
         if position >= stop:
             break
     yield from context.decode(None)
 
 
-class _Leaving:
-    """Leaves out pictures that nothing refers to, where this changes no other picture.
+class _FrameSkipper:
+    """Skips pictures that no other picture refers to, where this changes no other picture.
 
-    Of H.264 these are all that it calls so (`nal_ref_idc` is 0); of HEVC and AV1 see `hevc` and `av1`. The decoder
-    leaves them out itself, that of AV1 does not get them. A picture of another codec may hand on more than pixels.
+    In H.264 these are marked (`nal_ref_idc` is 0); for HEVC and AV1 see the modules `hevc` and `av1`. The decoder skips
+    them itself, except for AV1, where the packets are not sent to it. For other codecs nothing is skipped, because a
+    picture may pass on more than pixels.
     """
 
     def __init__(self, stream: VideoStream) -> None:
         self._context = stream.codec_context
         self._codec = codec_of(stream)
-        kinds = {"hevc": hevc.References, "av1": av1.References}
-        self._references = kinds[self._codec](self._context.extradata) if self._codec in kinds else None
+        readers = {"hevc": hevc.HevcReferences, "av1": av1.Av1References}
+        self._references = readers[self._codec](self._context.extradata) if self._codec in readers else None
 
-    def gives(self, packet: VideoPacket, *, is_target: bool) -> bool:
-        """Set the decoder for the next packet; whether it is to get it."""
+    def accepts(self, packet: VideoPacket, *, is_target: bool) -> bool:
+        """Set the decoder up for the next packet, and return whether to send the packet."""
         is_needed = self._references is not None and self._references.is_needed(memoryview(packet))
         if self._codec == "av1":
             return is_target or is_needed
@@ -259,7 +273,7 @@ class _Leaving:
 
 
 def _packets_from(index: VideoIndex, source: OpenedFile, start: int) -> Iterator[tuple[int, VideoPacket]]:
-    """(position, packet) from a keyframe on; where seeking goes too far, read from the file's beginning."""
+    """Yield (position, packet) from a keyframe on; from the start of the file where seeking goes too far."""
     assert index.packets is not None
     container, stream, _ = source
     for keyframe in _starts(index, start)[:2]:
@@ -268,43 +282,47 @@ def _packets_from(index: VideoIndex, source: OpenedFile, start: int) -> Iterator
         first = next(packets, None)
         position = None if first is None or first.pts is None else _position(index, first.pts, keyframe)
         if first is not None and position is not None and position <= start:
-            yield from _numbered(index, chain([first], packets), position, start)
+            yield from _numbered_packets(index, chain([first], packets), position, start)
             return
-    with containers.open_file(index.path) as (again, stream_again, _):
-        packets = (packet for packet in again.demux(stream_again) if packet.size)
-        yield from _numbered(index, packets, 0, start)
+    with containers.open_file(index.path) as (reopened, reopened_stream, _):
+        packets = (packet for packet in reopened.demux(reopened_stream) if packet.size)
+        yield from _numbered_packets(index, packets, 0, start)
 
 
 def _position(index: VideoIndex, tick: int, expected: int) -> int | None:
-    """The position of the packet with this presentation time; of several, one that is shown."""
+    """Position of the packet with a presentation time; of several, one that is displayed. None = there is none."""
     assert index.packets is not None
     if index.packets[expected] == tick and len(index.positions) == len(index.packets):
         return expected
-    place = int(np.searchsorted(index.ticks, tick))
-    if place < len(index.ticks) and index.ticks[place] == tick:
-        return int(index.positions[place])
-    hidden = np.flatnonzero(index.packets == tick)
-    return int(hidden[-1]) if len(hidden) else None
+    frame_index = int(np.searchsorted(index.ticks, tick))
+    if frame_index < len(index.ticks) and index.ticks[frame_index] == tick:
+        return int(index.positions[frame_index])
+    positions = np.flatnonzero(index.packets == tick)
+    return int(positions[-1]) if len(positions) else None
 
 
-def _numbered(
+def _numbered_packets(
     index: VideoIndex, packets: Iterable[VideoPacket], position: int, start: int
 ) -> Iterator[tuple[int, VideoPacket]]:
+    """Yield (position, packet) from `start` on, checked against the index; raises a ValueError for a changed file."""
     assert index.packets is not None
-    for place, packet in enumerate(packets, start=position):
-        if place >= len(index.packets) or packet.pts != index.packets[place]:
+    for packet_position, packet in enumerate(packets, start=position):
+        if packet_position >= len(index.packets) or packet.pts != index.packets[packet_position]:
             raise ValueError(f"{index.path} changed since it was probed: probe it again")
-        if place >= start:
-            yield place, packet
+        if packet_position >= start:
+            yield packet_position, packet
 
 
 # Pixels
 
 
 class _Conversion:
-    """Decoded pictures as uint8 RGB [H, W, 3] as shown: turned upright, and of one size even where the coded changes.
+    """Converter of decoded pictures to uint8 RGB [H, W, 3], upright.
 
-    One converter serves all pictures: its tables are made once. One thread: several would cost more than they save.
+    And of one size even where the coded size changes.
+
+    One reformatter serves all pictures, so that its tables are built once. It uses one thread, because several cost
+    more than they save.
     """
 
     def __init__(self, index: VideoIndex) -> None:
@@ -315,5 +333,5 @@ class _Conversion:
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._size
-        picture = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), self._turns))
+        converted = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        return np.ascontiguousarray(np.rot90(converted.to_ndarray(), self._turns))

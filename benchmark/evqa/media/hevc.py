@@ -1,7 +1,7 @@
-"""Which pictures of an HEVC stream nothing refers to, by the headers of their NAL units (ITU-T H.265, 7.3 and 7.4).
+"""HEVC pictures that no other picture refers to, from the headers of their NAL units (ITU-T H.265, 7.3 and 7.4).
 
 A sub-layer non-reference picture (even type below 16) is not referred to within its own temporal sub-layer and those
-below; so nothing refers to it if it lies in the highest one. The sequence parameter set says how many there are.
+below; so no picture refers to it if it lies in the highest one. The sequence parameter set states their number.
 """
 
 from __future__ import annotations
@@ -10,37 +10,40 @@ from collections.abc import Iterator
 
 SEQUENCE_PARAMETERS = 33
 FIRST_REFERENCE_ONLY = 16
-"""Types of coded pictures from here on (random access points) are always referred to."""
+"""First type of coded pictures (random access points) that other pictures always may refer to."""
 
 NUM_PICTURE_TYPES = 32
 
 
-class References:
-    """Follows a stream packet by packet, in decoding order."""
+class HevcReferences:
+    """Parser of a stream's packets, in decoding order."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        """`extradata`: the decoder configuration record (of MP4 and Matroska) or parameter sets with start codes."""
+        """Start with `extradata`: the decoder configuration record (MP4.
+
+        Matroska) or parameter sets with start codes.
+        """
         self._num_layers = 0
         self._length_size = 0
         for unit in self._record(extradata or b""):
-            self._note(unit)
+            self._update_layers(unit)
 
     def is_needed(self, packet: memoryview) -> bool:
-        """Whether another picture may refer to the packet's, or this cannot be told."""
+        """Whether another picture may refer to the packet's picture; True where this is unknown."""
         for unit in self._units(packet):
             if len(unit) < 3:
                 return True
             kind, layer = unit[0] >> 1 & 0x3F, (unit[1] & 7) - 1
             if kind == SEQUENCE_PARAMETERS:
-                self._note(unit)
+                self._update_layers(unit)
             elif kind < NUM_PICTURE_TYPES:
                 is_in_base = not unit[0] & 1 and not unit[1] >> 3  # nuh_layer_id
                 is_highest = layer == self._num_layers - 1
                 return not (kind < FIRST_REFERENCE_ONLY and kind % 2 == 0 and is_in_base and is_highest)
         return True
 
-    def _note(self, unit: memoryview) -> None:
-        """The largest number of sub-layers that any sequence parameter set states."""
+    def _update_layers(self, unit: memoryview) -> None:
+        """Keep the largest number of sub-layers that a sequence parameter set states."""
         if unit[0] >> 1 & 0x3F == SEQUENCE_PARAMETERS:
             self._num_layers = max(self._num_layers, (unit[2] >> 1 & 7) + 1)
 
@@ -50,34 +53,34 @@ class References:
             yield from _after_start_codes(data)
             return
         self._length_size = (data[21] & 3) + 1
-        at = 23
+        position = 23
         for _ in range(data[22]):
-            if at + 3 > len(data):
+            if position + 3 > len(data):
                 return
-            count, at = int.from_bytes(data[at + 1 : at + 3], "big"), at + 3
+            count, position = int.from_bytes(data[position + 1 : position + 3], "big"), position + 3
             for _ in range(count):
-                length = int.from_bytes(data[at : at + 2], "big")
-                unit = data[at + 2 : at + 2 + length]
+                length = int.from_bytes(data[position : position + 2], "big")
+                unit = data[position + 2 : position + 2 + length]
                 if len(unit) < 3:
                     return
                 yield unit
-                at += 2 + length
+                position += 2 + length
 
     def _units(self, packet: memoryview) -> Iterator[memoryview]:
         if not self._length_size:
             yield from _after_start_codes(packet)
             return
-        at = 0
-        while at + self._length_size < len(packet):
-            start = at + self._length_size
-            at = start + int.from_bytes(packet[at:start], "big")
-            yield packet[start:at]
+        position = 0
+        while position + self._length_size < len(packet):
+            start = position + self._length_size
+            position = start + int.from_bytes(packet[position:start], "big")
+            yield packet[start:position]
 
 
 def _after_start_codes(data: memoryview) -> Iterator[memoryview]:
-    """The beginnings of the units, each to the data's end: where a unit ends does not matter here."""
+    """Data after each start code, up to the end of the data: the end of a unit is not needed."""
     content = bytes(data)
-    at = content.find(b"\0\0\1")
-    while at >= 0 and at + 6 <= len(content):
-        yield data[at + 3 :]
-        at = content.find(b"\0\0\1", at + 3)
+    position = content.find(b"\0\0\1")
+    while position >= 0 and position + 6 <= len(content):
+        yield data[position + 3 :]
+        position = content.find(b"\0\0\1", position + 3)

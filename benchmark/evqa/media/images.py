@@ -1,8 +1,7 @@
-"""PNG and JPEG files from outside: decoded under a limit on pixels, upright, failures name the file.
+"""PNG and JPEG files from outside: decoded under a limit on pixels, upright; errors name the file.
 
-A picture that says in its EXIF data how the camera was held is turned upright wherever it is read, as viewers,
-browsers and OpenCV do. So its height and width, and all boxes, points, polygons and masks that go with it, are those of
-the upright picture.
+An image whose EXIF data states a rotation of the camera is turned upright wherever it is read, as viewers, browsers and
+OpenCV do. So height, width, boxes, points, polygons and masks refer to the upright image.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 2**26
-"""A larger picture (beyond 8192 x 8192) is refused before it is decoded."""
+"""Largest number of pixels (8192 x 8192); a larger image is refused before it is decoded."""
 
 FORMATS = ("PNG", "JPEG")
 
 ORIENTATION = 0x0112
-"""The EXIF tag; 1 = upright."""
+"""EXIF tag of the orientation; 1 = upright."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,21 +30,21 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of each orientation upright."""
+"""Orientation -> transformation that makes the image upright."""
 
 MAX_CHUNKS = 2**16
-"""Chunks of a PNG file that are searched for EXIF data."""
+"""Number of chunks of a PNG file that are searched for EXIF data."""
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image in its own mode, upright; PNG and JPEG only."""
+    """Decode a PNG or JPEG file, upright, in its own mode; raises a ValueError for any other or damaged file."""
     image = _open(path, decode=True)
     turn = TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """The picture as uint8 RGB [H, W, 3]; of 16 bits the upper 8, where Pillow alone makes white of all above 255."""
+    """Read an image as uint8 RGB [H, W, 3]; of 16-bit values the upper 8 bits are used (Pillow clips them to 255)."""
     image = open_image(path)
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -53,21 +52,21 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image as it is shown, from its header alone."""
+    """(H, W) of an upright image, from its header alone."""
     image = _open(path, decode=False)
     width, height = image.size
-    is_told = image.format != "PNG" or _has_exif(path)  # Pillow would decode a PNG file to the end to find none
-    return (width, height) if is_told and _orientation(image) >= 5 else (height, width)
+    may_be_rotated = image.format != "PNG" or _has_exif(path)  # Pillow would decode a PNG file to the end to find none
+    return (width, height) if may_be_rotated and _orientation(image) >= 5 else (height, width)
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
-    """A `ValueError` where a picture of this size is larger than `MAX_PIXELS`, or has no pixel."""
+    """Raise a ValueError where an image of this size has no pixel or more than `MAX_PIXELS`."""
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise ValueError(f"{path} says that it is {width} x {height}; expected 1 to {MAX_PIXELS} pixels")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    """EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error):
@@ -76,14 +75,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_exif(path: Path) -> bool:
-    """Whether a PNG file has a chunk that may hold an orientation (EXIF, or text with XMP or EXIF in it)."""
+    """Whether a PNG file has a chunk that may state an orientation (EXIF, or text with XMP or EXIF in it)."""
     with path.open("rb") as file:
         file.seek(8)
         for _ in range(MAX_CHUNKS):
-            head = file.read(8)
-            if len(head) < 8:
+            header = file.read(8)
+            if len(header) < 8:
                 return False
-            length, kind = struct.unpack(">I4s", head)
+            length, kind = struct.unpack(">I4s", header)
             if kind in {b"eXIf", b"iTXt", b"zTXt", b"tEXt"}:
                 return True
             file.seek(length + 4, 1)

@@ -1,7 +1,7 @@
-"""The sample tables of MP4 and MOV files as arrays: what a pass over all packets finds, without reading them.
+"""Sample tables of MP4 and MOV files as arrays: the result of a pass over all packets, without reading them.
 
-Only plain files are covered: no fragments, and no edit list but one that shows everything. `None` stands for all
-others, of which the packets are read instead. ISO/IEC 14496-12 defines the boxes.
+Only plain files are covered: no fragments, and no edit list except one that shows everything. For all others the result
+is `None`, and the packets are read instead. ISO/IEC 14496-12 defines the boxes.
 
 `P` samples of the track (packets of the demuxer), in decoding order.
 """
@@ -17,37 +17,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 2**29
-"""A larger `moov` box is left to the demuxer."""
+"""Bytes of the largest `moov` box that is read."""
 
 MAX_SAMPLES = 2**23
-"""More samples than this are left to the demuxer (38 hours at 60 frames a second)."""
+"""Largest number of samples that is read (38 hours at 60 frames per second)."""
 
 Ticks = NDArray[np.int64]
 
 
-class SampleTable(NamedTuple):
-    """The samples of a video track."""
+class Mp4SampleTable(NamedTuple):
+    """Times, keyframes and end of the samples of a video track."""
 
     decoding: Ticks
     """int64 [P], decoding times in ticks of the track; they start at 0."""
     presentation: Ticks
     """int64 [P], presentation times in the same ticks, before the edit list."""
     is_keyframe: NDArray[np.bool_]
-    """[P]"""
+    """bool [P]."""
     end: int
-    """Byte after the last sample's last."""
+    """Byte after the last sample."""
 
 
 class Mp4Box(NamedTuple):
-    """A box of the file: its type and where its content lies."""
+    """Box of a file: its type, and the start and end of its content."""
 
     kind: bytes
     start: int
     end: int
 
 
-def read_sample_table(path: Path, track: int) -> SampleTable | None:
-    """The samples of the track of this number (`track_ID`); None where the file is not a plain one or is damaged."""
+def read_sample_table(path: Path, track: int) -> Mp4SampleTable | None:
+    """Sample table of the track with this number (`track_ID`); None where the file is not plain or is damaged."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -58,7 +58,7 @@ def read_sample_table(path: Path, track: int) -> SampleTable | None:
 
 
 def boxes(content: bytes, start: int, end: int) -> Iterator[Mp4Box]:
-    """The boxes in a part of a content."""
+    """Boxes in `content[start:end]`; raises a ValueError for a box that ends outside."""
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", content, start)
         header = 8
@@ -91,33 +91,33 @@ def top_level(file: BinaryIO, size: int) -> Iterator[Mp4Box]:
 
 
 def _moov(file: BinaryIO, size: int) -> bytes | None:
-    """The content of the only `moov` box; None where there are fragments."""
-    found = list(top_level(file, size))
-    holders = [box for box in found if box.kind == b"moov"]
-    if len(holders) != 1 or any(box.kind == b"moof" for box in found):
+    """Content of the only `moov` box; None for several, for fragments, or above `MAX_BYTES`."""
+    top_boxes = list(top_level(file, size))
+    moov_boxes = [box for box in top_boxes if box.kind == b"moov"]
+    if len(moov_boxes) != 1 or any(box.kind == b"moof" for box in top_boxes):
         return None
-    (box,) = holders
+    (box,) = moov_boxes
     if box.end > size or box.end - box.start > MAX_BYTES:
         return None
     file.seek(box.start)
     return file.read(box.end - box.start)
 
 
-def _table(moov: bytes, track: int) -> SampleTable | None:
-    inside = list(boxes(moov, 0, len(moov)))
-    kinds = {box.kind: box for box in inside}
+def _table(moov: bytes, track: int) -> Mp4SampleTable | None:
+    children = list(boxes(moov, 0, len(moov)))
+    kinds = {box.kind: box for box in children}
     if not kinds.keys().isdisjoint({b"mvex", b"cmov"}):
         return None
     (movie_scale,) = _time_scale(moov, kinds[b"mvhd"])
-    for trak in (box for box in inside if box.kind == b"trak"):
-        parts = {box.kind: box for box in boxes(moov, trak.start, trak.end)}
-        if _track_id(moov, parts[b"tkhd"]) == track:
-            return _track(moov, parts, movie_scale)
+    for trak in (box for box in children if box.kind == b"trak"):
+        track_boxes = {box.kind: box for box in boxes(moov, trak.start, trak.end)}
+        if _track_id(moov, track_boxes[b"tkhd"]) == track:
+            return _track(moov, track_boxes, movie_scale)
     return None
 
 
-def _track(moov: bytes, parts: dict[bytes, Mp4Box], movie_scale: int) -> SampleTable | None:
-    media = _children(moov, parts[b"mdia"])
+def _track(moov: bytes, track_boxes: dict[bytes, Mp4Box], movie_scale: int) -> Mp4SampleTable | None:
+    media = _children(moov, track_boxes[b"mdia"])
     (scale,) = _time_scale(moov, media[b"mdhd"])
     tables = _children(moov, _children(moov, media[b"minf"])[b"stbl"])
     if b"stps" in tables or not {b"stts", b"stsz", b"stsc"} <= tables.keys():
@@ -131,15 +131,15 @@ def _track(moov: bytes, parts: dict[bytes, Mp4Box], movie_scale: int) -> SampleT
     end = _last_byte(moov, tables, sizes)
     if offsets is None or end is None:
         return None
-    table = SampleTable(decoding, decoding + offsets, _keyframes(moov, tables, len(sizes)), end)
-    edits = parts.get(b"edts")
+    table = Mp4SampleTable(decoding, decoding + offsets, _keyframes(moov, tables, len(sizes)), end)
+    edits = track_boxes.get(b"edts")
     return table if edits is None or _shows_all(moov, edits, table, movie_scale, scale) else None
 
 
-def _shows_all(moov: bytes, edits: Mp4Box, table: SampleTable, movie_scale: int, scale: int) -> bool:
-    """Whether the edit list hides no sample: one entry that starts with the first shown and ends after the last.
+def _shows_all(moov: bytes, edits: Mp4Box, table: Mp4SampleTable, movie_scale: int, scale: int) -> bool:
+    """Whether the edit list hides no sample: one entry from at or before the first shown sample to after the last.
 
-    An empty entry may stand before it, which only delays the track.
+    An empty entry may precede it; it only delays the track.
     """
     box = _children(moov, edits).get(b"elst")
     if box is None:
@@ -160,7 +160,7 @@ def _shows_all(moov: bytes, edits: Mp4Box, table: SampleTable, movie_scale: int,
 
 
 def _children(content: bytes, box: Mp4Box) -> dict[bytes, Mp4Box]:
-    return {each.kind: each for each in boxes(content, box.start, box.end)}
+    return {child.kind: child for child in boxes(content, box.start, box.end)}
 
 
 def _track_id(content: bytes, box: Mp4Box) -> int:
@@ -168,12 +168,12 @@ def _track_id(content: bytes, box: Mp4Box) -> int:
 
 
 def _time_scale(content: bytes, box: Mp4Box) -> tuple[int]:
-    """Ticks a second, of `mvhd` and `mdhd`."""
+    """Ticks per second of `mvhd` and `mdhd`."""
     return struct.unpack_from(">I", content, box.start + (20 if content[box.start] == 1 else 12))
 
 
 def _integers(content: bytes, box: Mp4Box, start: int, kind: str, count: int) -> NDArray[np.int64]:
-    """`count` big-endian integers from so many bytes after the box's start."""
+    """`count` big-endian integers, `start` bytes after the start of the box."""
     width = np.dtype(kind).itemsize
     if count > MAX_SAMPLES or box.start + start + count * width > box.end:
         raise ValueError("a table reaches beyond its box")
@@ -181,7 +181,7 @@ def _integers(content: bytes, box: Mp4Box, start: int, kind: str, count: int) ->
 
 
 def _runs(content: bytes, box: Mp4Box, samples: int) -> NDArray[np.int64] | None:
-    """A table of (how many samples, signed value) as one value a sample; None where it covers another number."""
+    """One value per sample from a table of (number of samples, signed value); None where it covers another number."""
     (count,) = struct.unpack_from(">I", content, box.start + 4)
     table = _integers(content, box, 8, ">i4", 2 * count).reshape(-1, 2)
     counts = table[:, 0]
@@ -203,24 +203,24 @@ def _keyframes(content: bytes, tables: dict[bytes, Mp4Box], samples: int) -> NDA
     if box is None:
         return np.ones(samples, np.bool_)
     (count,) = struct.unpack_from(">I", content, box.start + 4)
-    found = np.zeros(samples, np.bool_)
-    found[_integers(content, box, 8, ">u4", count) - 1] = True
-    return found
+    is_keyframe = np.zeros(samples, np.bool_)
+    is_keyframe[_integers(content, box, 8, ">u4", count) - 1] = True
+    return is_keyframe
 
 
 def _last_byte(content: bytes, tables: dict[bytes, Mp4Box], sizes: NDArray[np.int64]) -> int | None:
-    """Where the data of all samples ends; None where the chunks do not hold as many samples."""
+    """End of the data of all samples; None where the chunks hold a different number of samples."""
     box = tables.get(b"co64", tables.get(b"stco"))
     if box is None:
         return None
     (count,) = struct.unpack_from(">I", content, box.start + 4)
     chunks = _integers(content, box, 8, ">u8" if b"co64" in tables else ">u4", count)
-    held = _samples_of_chunks(content, tables[b"stsc"], count)
-    if int(held.sum()) != len(sizes):
+    samples_per_chunk = _samples_of_chunks(content, tables[b"stsc"], count)
+    if int(samples_per_chunk.sum()) != len(sizes):
         return None
-    reach = np.concatenate([[0], np.cumsum(sizes)])
-    last = np.cumsum(held)
-    return int((chunks + reach[last] - reach[last - held]).max())
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    end_samples = np.cumsum(samples_per_chunk)
+    return int((chunks + offsets[end_samples] - offsets[end_samples - samples_per_chunk]).max())
 
 
 def _samples_of_chunks(content: bytes, box: Mp4Box, chunks: int) -> NDArray[np.int64]:

@@ -1,10 +1,11 @@
-"""Which frames a video file has, when each is shown and which packet holds it, without decoding them.
+"""Index of a video file: its frames, when each is shown and which packet holds it, without decoding them.
 
-Of a plain MP4 file the sample tables tell it (`sample_tables`), checked against what the demuxer says; of other files
-one pass over the packets. Where packets do not tell the frames of a codec, all are decoded once and only their times
-kept. Indices are kept as long as their files do not change, the last used ones up to `MAX_BYTES`.
+For a plain MP4 file it comes from the sample tables (`sample_tables`), checked against the demuxer; for other files
+from one pass over the packets. Where the packets of a codec do not identify its frames, all are decoded once and only
+their times are kept. Indices are cached as long as their files do not change, the most recently used ones up to
+`MAX_BYTES`.
 
-`P` packets in decoding order, `N` frames in presentation order, `H, W` pixels as shown.
+`P` packets in decoding order, `N` frames in presentation order, `H, W` pixels of the upright frame.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -32,46 +33,49 @@ from evqa.media import containers, sample_tables, truncation
 from evqa.media.containers import FileIdentity, OpenedFile, ffmpeg_errors
 from evqa.media.images import check_pixels
 
-ONE_FRAME_A_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "ffv1"}
-"""Codecs of which a packet shows one frame, so that the packets tell the frames (canonical names, not the decoder's).
+ONE_FRAME_PER_PACKET = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "ffv1"}
+"""Codecs in which each packet shows one frame, so that packets identify frames (canonical names, not the decoder's).
 
-Of VP8, some packets say that they show none; of MPEG-4 part 2, see `SMALLEST_PICTURE`. Codecs without prediction
-between frames belong here too.
+In VP8 some packets are marked as not displayed; for MPEG-4 part 2 see `MIN_PICTURE_BYTES`. Codecs without prediction
+between frames have this property too.
 """
 
-SMALLEST_PICTURE = 16
-"""Bytes. A smaller packet of MPEG-4 part 2 may say that no picture is coded, which only the decoder can tell."""
+MIN_PICTURE_BYTES = 16
+"""Bytes of a packet of MPEG-4 part 2 below which it may state that no picture is coded.
 
-SECONDS_OF_A_LONE_FRAME = 1 / 25
-"""How long a frame lasts where the file has only this one and says nothing."""
+Which only the decoder detects.
+"""
+
+SECONDS_OF_SINGLE_FRAME = 1 / 25
+"""Duration of the only frame of a file that states no frame rate."""
 
 MAX_BYTES = 64 * 2**20
-"""Of the indices that are kept (an hour at 30 frames a second takes 2.6 MB); the last one is kept whatever its size."""
+"""Bytes of the cached indices (an hour at 30 frames per second: 2.6 MB); the last one is kept whatever its size."""
 
 NUM_COMPARED = 64
-"""Samples of a table, at each end and in between, that are compared with the demuxer's index."""
+"""Number of samples of a table, at each end and in between, that are compared with the demuxer's index."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 class FrameShape(NamedTuple):
-    """The size of the frames as they are shown."""
+    """Size of the frames as shown."""
 
     height: int
     width: int
     quarter_turns: int
-    """Turns by 90 degrees, counter-clockwise, from the coded picture to the shown one."""
+    """Rotations by 90 degrees, counter-clockwise, from the coded picture to the upright one."""
 
 
 @dataclass(frozen=True, eq=False)
 class VideoIndex:
-    """Where the frames of a file are. Built by `index_of`."""
+    """Times and packets of the frames of a file. Built by `index_of`."""
 
     path: Path
     identity: FileIdentity
     shape: FrameShape
     time_base: Fraction
-    """Seconds of one tick."""
+    """Seconds per tick."""
     ticks: NDArray[np.int64]
     """int64 [N], presentation times in ticks, strictly ascending."""
     end: int
@@ -85,12 +89,12 @@ class VideoIndex:
 
     @property
     def times(self) -> NDArray[np.float64]:
-        """float64 [N], seconds from the first frame."""
+        """float64 [N], seconds relative to the first frame."""
         return (self.ticks - self.ticks[0]) * self.time_base.numerator / self.time_base.denominator
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame's start to the last one's end."""
+        """Seconds from the start of the first frame to the end of the last."""
         return float((self.end - int(self.ticks[0])) * self.time_base)
 
     @cached_property
@@ -101,7 +105,7 @@ class VideoIndex:
 
 
 class _IndexCache:
-    """Indices by file, the last used ones at the end."""
+    """Indices by file, thread-safe, the most recently used last."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -116,48 +120,48 @@ class _IndexCache:
     def put(self, index: VideoIndex) -> None:
         with self.lock:
             self.indices[index.path, index.identity] = index
-            total = sum(each.nbytes for each in self.indices.values())
+            total = sum(cached.nbytes for cached in self.indices.values())
             while total > MAX_BYTES and len(self.indices) > 1:
                 total -= self.indices.popitem(last=False)[1].nbytes
 
 
-_kept = _IndexCache()
+_cache = _IndexCache()
 
 
 def index_of(path: Path) -> VideoIndex:
-    """The index of a video file."""
+    """Index of a video file, built or from the cache; raises a ValueError for a missing or damaged file."""
     identity = containers.identity_of(path)
-    found = _kept.get((path, identity))
-    if found is None:
+    index = _cache.get((path, identity))
+    if index is None:
         with ffmpeg_errors(path):
-            found = _built(path, identity)
-        _kept.put(found)
-    return found
+            index = _build_index(path, identity)
+        _cache.put(index)
+    return index
 
 
-def forget() -> None:
-    """Drop all indices."""
-    _kept.__init__()
+def clear_index_cache() -> None:
+    """Remove all cached indices."""
+    _cache.__init__()
 
 
-class _Packets(NamedTuple):
-    """What the packets of a stream say, in decoding order."""
+class _PacketTable(NamedTuple):
+    """Times and flags of a stream's packets, in decoding order."""
 
     ticks: NDArray[np.int64]
-    """[P], presentation times."""
+    """int64 [P], presentation times."""
     is_keyframe: NDArray[np.bool_]
-    is_shown: NDArray[np.bool_]
-    """[P], False where the container or the packet says that it shows nothing."""
+    is_displayed: NDArray[np.bool_]
+    """bool [P], False where the container or the packet marks it as not displayed."""
     last_duration: int
-    """Ticks of the frame shown last; 0 = not told."""
+    """Ticks of the frame shown last; 0 = not stated."""
 
 
-def _built(path: Path, identity: FileIdentity) -> VideoIndex:
+def _build_index(path: Path, identity: FileIdentity) -> VideoIndex:
     with containers.cached_file(path, identity, is_new=True) as source:
-        truncation.check(path, source.container.format.name)
+        truncation.check_complete(path, source.container.format.name)
         rate = source.stream.average_rate or source.stream.guessed_rate
         time_base = source.stream.time_base
-        packets, first = _read(path, source)
+        packets, first = _read_packets(path, source)
     if first is None:
         raise ValueError(f"{path} has no picture that can be decoded: fetch it again, or re-encode it")
     if packets is None or time_base is None or first.pts is None or not packets.is_keyframe.any():
@@ -165,31 +169,31 @@ def _built(path: Path, identity: FileIdentity) -> VideoIndex:
     return _index_by_packets(path, identity, first, packets, time_base, rate)
 
 
-def _read(path: Path, source: OpenedFile) -> tuple[_Packets | None, VideoFrame | None]:
-    """What the packets say, None where they do not tell the frames; and the first frame that comes out.
+def _read_packets(path: Path, source: OpenedFile) -> tuple[_PacketTable | None, VideoFrame | None]:
+    """Packets of a file (None where they do not identify its frames) and the first frame that can be decoded.
 
-    What is shown before the first frame (at the start of a cut) cannot be decoded.
+    Pictures shown before the first frame (at the start of a cut) cannot be decoded.
     """
     table = _table(path, source)
     if table is None:
-        return _demuxed(path, source)
-    packets = _confirmed(table, source)
+        return _packets_by_demuxing(path, source)
+    packets = _packets_of_table(table, source)
     if packets is None:
-        with containers.open_file(path) as again:
-            return _demuxed(path, again)
+        with containers.open_file(path) as reopened:
+            return _packets_by_demuxing(path, reopened)
     source.container.seek(int(source.stream.index_entries[0].timestamp), stream=source.stream)
     return packets, _first_frame(source)
 
 
 def _first_frame(source: OpenedFile) -> VideoFrame | None:
-    """The first frame that comes out, of a file that is at its beginning; the next reader can go on from there."""
-    context, given = source.stream.codec_context, list[VideoPacket]()
+    """First frame of a file at its start; the packets consumed are left in `heads` for the next reader."""
+    context, packets = source.stream.codec_context, list[VideoPacket]()
     for packet in source.container.demux(source.stream):
         if packet.size:
-            given.append(packet)
+            packets.append(packet)
             frames = context.decode(packet)
             if frames:
-                source.beginning[:] = [containers.FileHead(given, frames)]
+                source.heads[:] = [containers.FileHead(packets, frames)]
                 return frames[0]
     return next(iter(context.decode(None)), None)
 
@@ -197,19 +201,19 @@ def _first_frame(source: OpenedFile) -> VideoFrame | None:
 # Sample tables
 
 
-def _table(path: Path, source: OpenedFile) -> sample_tables.SampleTable | None:
-    """The sample table of a plain MP4 file, where it agrees with the demuxer's index."""
-    if "mp4" not in source.container.format.name.split(",") or not _tells_frames(source.stream):
+def _table(path: Path, source: OpenedFile) -> sample_tables.Mp4SampleTable | None:
+    """Sample table of a plain MP4 file; None where it disagrees with the demuxer's index."""
+    if "mp4" not in source.container.format.name.split(",") or not _has_one_frame_per_packet(source.stream):
         return None
     table = sample_tables.read_sample_table(path, source.stream.id)
     if table is None:
         return None
-    _refuse_cut_file(path, table.end)
+    _check_length(path, table.end)
     return table if _agrees(source.stream, table) else None
 
 
-def _agrees(stream: VideoStream, table: sample_tables.SampleTable) -> bool:
-    """Whether the demuxer has as many samples, and the same times and keyframes at both ends and in between."""
+def _agrees(stream: VideoStream, table: sample_tables.Mp4SampleTable) -> bool:
+    """Whether the demuxer has the same number of samples, and equal times and keyframes at both ends and in between."""
     entries, count = stream.index_entries, len(table.decoding)
     if (
         len(entries) != count
@@ -217,19 +221,19 @@ def _agrees(stream: VideoStream, table: sample_tables.SampleTable) -> bool:
         or not np.diff(np.sort(table.presentation, kind="stable")).all()
     ):
         return False
-    between = np.linspace(0, count - 1, NUM_COMPARED).astype(np.int64)
+    inner_samples = np.linspace(0, count - 1, NUM_COMPARED).astype(np.int64)
     ends = np.arange(min(count, NUM_COMPARED))
     shift = int(entries[0].timestamp)
-    for place in np.unique(np.concatenate([ends, between, count - 1 - ends])).tolist():
-        entry = cast("IndexEntry", entries[place])
-        is_same = entry.timestamp == table.decoding[place] + shift and entry.is_keyframe == table.is_keyframe[place]
+    for sample in np.unique(np.concatenate([ends, inner_samples, count - 1 - ends])).tolist():
+        entry = cast("IndexEntry", entries[sample])
+        is_same = entry.timestamp == table.decoding[sample] + shift and entry.is_keyframe == table.is_keyframe[sample]
         if not is_same or entry.is_discard:
             return False
     return True
 
 
-def _confirmed(table: sample_tables.SampleTable, source: OpenedFile) -> _Packets | None:
-    """The packets by a table, where those from the last keyframe on, and the first, are as the table says."""
+def _packets_of_table(table: sample_tables.Mp4SampleTable, source: OpenedFile) -> _PacketTable | None:
+    """Packets of a sample table; None where the first packet, or those from the last keyframe on, differ from it."""
     entries = source.stream.index_entries
     first = next(_packets_at(source, int(entries[0].timestamp)), None)
     tail = list(_packets_at(source, int(entries[int(np.flatnonzero(table.is_keyframe)[-1])].timestamp)))
@@ -243,11 +247,11 @@ def _confirmed(table: sample_tables.SampleTable, source: OpenedFile) -> _Packets
     if expected.max() != ticks.max():
         return None
     last_duration = tail[int(expected.argmax())].duration or 0
-    return _Packets(ticks, table.is_keyframe, np.ones(len(ticks), np.bool_), last_duration)
+    return _PacketTable(ticks, table.is_keyframe, np.ones(len(ticks), np.bool_), last_duration)
 
 
 def _packets_at(source: OpenedFile, decoding: int) -> Iterator[VideoPacket]:
-    """The packets from the keyframe at this decoding time on, or from one before."""
+    """Packets from the keyframe at a decoding time, or from an earlier one."""
     source.container.seek(decoding, stream=source.stream)
     return (packet for packet in source.container.demux(source.stream) if packet.size)
 
@@ -255,43 +259,46 @@ def _packets_at(source: OpenedFile, decoding: int) -> Iterator[VideoPacket]:
 # A pass over the packets
 
 
-def _demuxed(path: Path, source: OpenedFile) -> tuple[_Packets | None, VideoFrame | None]:
-    """From a newly opened file: not all containers can seek to their beginning, so most are decoded on the way."""
+def _packets_by_demuxing(path: Path, source: OpenedFile) -> tuple[_PacketTable | None, VideoFrame | None]:
+    """As `_read_packets`, by a pass over all packets of a newly opened file.
+
+    Most containers cannot seek to their start reliably, so the first frame is decoded during the pass.
+    """
     stream = source.stream
     can_seek = "matroska" in source.container.format.name.split(",")
-    reading = _Reading(stream, decodes=not can_seek)
+    reader = _PacketReader(stream, decodes=not can_seek)
     for packet in source.container.demux(stream):
         if packet.size:
-            reading.add(packet)
-    reading.end()
-    _refuse_cut_file(path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
-    return reading.packets(), _first_again(path, source, reading.first_tick) if can_seek else reading.first
+            reader.add(packet)
+    reader.end()
+    _check_length(path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
+    return reader.packets(), _first_frame_again(path, source, reader.first_tick) if can_seek else reader.first
 
 
-def _first_again(path: Path, source: OpenedFile, tick: int | None) -> VideoFrame | None:
-    """The first frame of a file that was read to its end and begins with a packet of this presentation time."""
+def _first_frame_again(path: Path, source: OpenedFile, tick: int | None) -> VideoFrame | None:
+    """First frame of a file that was read to its end; `tick` is the presentation time of its first packet."""
     if tick is not None:
         source.container.seek(tick, stream=source.stream)
         first = _first_frame(source)
-        if source.beginning and source.beginning[0].packets[0].pts == tick:
+        if source.heads and source.heads[0].packets[0].pts == tick:
             return first
-        source.beginning.clear()
-    with containers.open_file(path) as again:
-        return _first_frame(again)
+        source.heads.clear()
+    with containers.open_file(path) as reopened:
+        return _first_frame(reopened)
 
 
-class _Reading:
-    """A pass over packets: what each says, and if it `decodes`, the first frame that comes out."""
+class _PacketReader:
+    """Collector of packet times and flags; with `decodes`, also of the first decoded frame."""
 
     def __init__(self, stream: VideoStream, *, decodes: bool) -> None:
         self.first: VideoFrame | None = None
         self._decodes = decodes
-        self._codec, self._tells_frames = codec_of(stream), _tells_frames(stream)
+        self._codec, self._has_one_frame_per_packet = codec_of(stream), _has_one_frame_per_packet(stream)
         self._context = stream.codec_context
         self._ticks: list[int | None] = []
         self._durations: list[int | None] = []
         self._flags: list[tuple[bool, bool]] = []
-        self._smallest = SMALLEST_PICTURE
+        self._smallest = MIN_PICTURE_BYTES
 
     @property
     def first_tick(self) -> int | None:
@@ -310,32 +317,32 @@ class _Reading:
         if self._decodes and self.first is None:
             self.first = next(iter(self._context.decode(None)), None)
 
-    def packets(self) -> _Packets | None:
-        """None where they do not tell the frames."""
-        if not self._tells_frames or not self._ticks or None in self._ticks:
+    def packets(self) -> _PacketTable | None:
+        """Table of the packets; None where they do not identify the frames."""
+        if not self._has_one_frame_per_packet or not self._ticks or None in self._ticks:
             return None
-        if self._codec == "mpeg4" and self._smallest < SMALLEST_PICTURE:
+        if self._codec == "mpeg4" and self._smallest < MIN_PICTURE_BYTES:
             return None
         ticks = np.array(self._ticks, dtype=np.int64)
-        is_keyframe, is_shown = np.array(self._flags, dtype=np.bool_).T
-        last = int(np.where(is_shown, ticks, np.iinfo(np.int64).min).argmax())
-        return _Packets(ticks, is_keyframe, is_shown, self._durations[last] or 0)
+        is_keyframe, is_displayed = np.array(self._flags, dtype=np.bool_).T
+        last_shown = int(np.where(is_displayed, ticks, np.iinfo(np.int64).min).argmax())
+        return _PacketTable(ticks, is_keyframe, is_displayed, self._durations[last_shown] or 0)
 
     def _shows(self, packet: VideoPacket) -> bool:
         return self._codec != "vp8" or bool(memoryview(packet)[0] & 0x10)  # RFC 6386, 9.1: show_frame
 
 
 def codec_of(stream: VideoStream) -> str:
-    """The codec's canonical name: "av1" whether libdav1d or another decodes it."""
+    """Canonical name of the codec: "av1" for libdav1d and every other AV1 decoder."""
     return stream.codec_context.codec.canonical_name
 
 
-def _tells_frames(stream: VideoStream) -> bool:
+def _has_one_frame_per_packet(stream: VideoStream) -> bool:
     """Whether each packet shows one frame."""
-    return codec_of(stream) in ONE_FRAME_A_PACKET or stream.codec_context.codec.intra_only
+    return codec_of(stream) in ONE_FRAME_PER_PACKET or stream.codec_context.codec.intra_only
 
 
-def _refuse_cut_file(path: Path, needed: int) -> None:
+def _check_length(path: Path, needed: int) -> None:
     size = path.stat().st_size
     if needed > size:
         raise ValueError(f"{path} is cut short: its pictures reach to byte {needed}, it ends at {size}; fetch it again")
@@ -345,42 +352,47 @@ def _refuse_cut_file(path: Path, needed: int) -> None:
 
 
 def _index_by_packets(
-    path: Path, identity: FileIdentity, first: VideoFrame, packets: _Packets, time_base: Fraction, rate: Fraction | None
+    path: Path,
+    identity: FileIdentity,
+    first: VideoFrame,
+    packets: _PacketTable,
+    time_base: Fraction,
+    rate: Fraction | None,
 ) -> VideoIndex:
-    shown = np.flatnonzero(packets.is_shown & (packets.ticks >= (first.pts or 0)))
-    if not len(shown):
+    shown_packets = np.flatnonzero(packets.is_displayed & (packets.ticks >= (first.pts or 0)))
+    if not len(shown_packets):
         raise ValueError(f"{path} shows no picture: fetch it again, or re-encode it")
-    ticks, places = np.unique(packets.ticks[shown], return_index=True)  # of equal times, the first
+    ticks, first_of_time = np.unique(packets.ticks[shown_packets], return_index=True)  # of equal times, the first
     return VideoIndex(
         path=path,
         identity=identity,
         shape=_shape(path, first),
         time_base=time_base,
         ticks=ticks,
-        end=int(ticks[-1]) + (packets.last_duration or _usual_gap(ticks, time_base, rate)),
+        end=int(ticks[-1]) + (packets.last_duration or _median_interval(ticks, time_base, rate)),
         packets=packets.ticks,
         keyframes=np.flatnonzero(packets.is_keyframe),
-        positions=shown[places].astype(np.int32),
+        positions=shown_packets[first_of_time].astype(np.int32),
     )
 
 
 def _index_by_counting(path: Path, identity: FileIdentity, first: VideoFrame, rate: Fraction | None) -> VideoIndex:
-    """The index of a file whose packets do not tell its frames: decode them all, keep their times only."""
+    """Index of a file whose packets do not identify its frames: decode all frames and keep only their times."""
     with containers.open_file(path) as (container, stream, _):
-        shown = [(frame.pts, frame.time_base) for frame in container.decode(stream)]
-    ticks = np.array([-1 if tick is None else tick for tick, _ in shown], dtype=np.int64)
+        frame_times = [(frame.pts, frame.time_base) for frame in container.decode(stream)]
+    ticks = np.array([-1 if tick is None else tick for tick, _ in frame_times], dtype=np.int64)
     time_base = first.time_base
     if first.pts is None or time_base is None or bool(np.any(np.diff(ticks) <= 0)):
         if not rate:
             raise ValueError(f"{path} has neither frame times nor a frame rate: re-encode it, for example to .mp4")
-        ticks, time_base = np.arange(len(shown), dtype=np.int64), 1 / rate
+        ticks, time_base = np.arange(len(frame_times), dtype=np.int64), 1 / rate
     return VideoIndex(
         path=path,
         identity=identity,
         shape=_shape(path, first),
         time_base=time_base,
         ticks=ticks,
-        end=int(ticks[-1]) + _usual_gap(ticks, time_base, rate),
+        end=int(ticks[-1]) + _median_interval(ticks, time_base, rate),
         packets=None,
         keyframes=np.empty(0, dtype=np.int64),
         positions=np.empty(0, dtype=np.int32),
@@ -396,9 +408,9 @@ def _shape(path: Path, first: VideoFrame) -> FrameShape:
     return FrameShape(height, width, quarter_turns)
 
 
-def _usual_gap(ticks: NDArray[np.int64], time_base: Fraction, rate: Fraction | None) -> int:
-    """The median time between frames in ticks; of a lone frame, what the rate says."""
+def _median_interval(ticks: NDArray[np.int64], time_base: Fraction, rate: Fraction | None) -> int:
+    """Median time between frames in ticks; for a single frame the inverse of the frame rate."""
     if len(ticks) > 1:
         return max(1, round(float(np.median(np.diff(ticks)))))
-    seconds = float(1 / rate) if rate else SECONDS_OF_A_LONE_FRAME
+    seconds = float(1 / rate) if rate else SECONDS_OF_SINGLE_FRAME
     return max(1, round(seconds / time_base))

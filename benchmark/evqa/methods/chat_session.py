@@ -19,7 +19,7 @@ class ChatSession:
     def __init__(self, model: Model, sample: Sample, *, times: bool) -> None:
         """`times`: whether the prompts tell the duration and, where the model does not itself, the frames' seconds."""
         self.sample = sample
-        media.state_rate(sample.video, sample.fps)
+        media.set_folder_fps(sample.video, sample.fps)
         self.turns: list[Turn] = []
         self.masks: VideoMasks | None = None
         """Of the last reply that had any."""

@@ -70,7 +70,7 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
-    media.state_rate(sample.video, sample.fps)
+    media.set_folder_fps(sample.video, sample.fps)
     try:
         return media.probe_video(sample.video)
     except (ValueError, OSError) as error:

@@ -14,7 +14,7 @@ def costs(samples: Sequence[Sample]) -> dict[str, float]:
     frames: dict[Path, float] = {}
     for sample in samples:
         if sample.video not in frames:
-            media.state_rate(sample.video, sample.fps)
+            media.set_folder_fps(sample.video, sample.fps)
             frames[sample.video] = _num_frames(sample.video)
     return {sample.id: frames[sample.video] for sample in samples}
 

@@ -103,7 +103,7 @@ def folder_of(base: Path, mode: Mode) -> Path:
 def _segment_expressions(
     model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]
 ) -> Iterator[SegmentedPrompt]:
-    media.state_rate(sample.video, sample.fps)
+    media.set_folder_fps(sample.video, sample.fps)
     groups = [[one] for one in expressions] if mode == "separate" else [list(expressions)]
     for group in groups if expressions else ():
         prompt = prompts.segment_request(group)

@@ -112,7 +112,7 @@ def _compared(
     with_masks: Sequence[bool],
     mask_files: Sequence[Path | None],
 ) -> list[ComparedSample]:
-    media.state_rate(sample.video, sample.fps)
+    media.set_folder_fps(sample.video, sample.fps)
     gold = gold_masks(sample) if any(with_masks) else None
     systems = [
         _SystemMasks.of(sample, prediction, folder, is_compared=is_compared and gold is not None)

@@ -1,0 +1,84 @@
+"""Frame sampling: indices of the frames to read, by number, rate, stride or time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evqa.media.video import Video
+
+
+def uniform_indices(video: Video, num_frames: int) -> list[int]:
+    """At most `num_frames` indices at equal distances in time, both ends included; for one, the middle frame.
+
+    At a constant rate these are equal distances in frames. At a variable rate a frame that is shown for long is the
+    nearest one to several moments, so fewer indices may be returned.
+    """
+    count = _valid_count(num_frames, video)
+    if count == video.num_frames:
+        return list(range(count))
+    first, last = video.times[0], video.times[-1]
+    if count == 1:
+        return [int(_fractional_indices(video, np.array([(first + last) / 2]))[0])]
+    positions = _fractional_indices(video, first + (last - first) * np.arange(count) / (count - 1))
+    return list(dict.fromkeys(int(position) for position in np.round(positions)))
+
+
+def indices_at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
+    """`fps` indices per second, at most `max_frames`, evenly spaced: the policy of the published scripts."""
+    if not fps > 0:
+        raise ValueError(f"a sampling rate is above 0, got fps={fps}")
+    return uniform_indices(video, max(1, min(int(video.duration * fps + 1e-6), max_frames)))
+
+
+def indices_every(video: Video, step: int) -> list[int]:
+    """Every `step`-th index, starting with 0."""
+    if step < 1:
+        raise ValueError(f"every n-th frame needs n of at least 1, got {step}")
+    return list(range(0, video.num_frames, step))
+
+
+def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
+    """For each time in seconds the index of the nearest frame, the earlier one of two at equal distance."""
+    seconds = np.asarray(times, dtype=np.float64)
+    if not np.all(np.isfinite(seconds)):
+        raise ValueError(f"times are finite seconds, got {list(times)}")
+    next_index = np.clip(np.searchsorted(video.times, seconds), 0, video.num_frames - 1)
+    previous_index = np.maximum(next_index - 1, 0)
+    is_previous_nearer = np.abs(seconds - video.times[previous_index]) <= np.abs(video.times[next_index] - seconds)
+    return [int(index) for index in np.where(is_previous_nearer, previous_index, next_index)]
+
+
+def random_in_bins(video: Video, num_frames: int, rng: np.random.Generator) -> list[int]:
+    """One random index from each of at most `num_frames` bins of equal duration.
+
+    Ascending and distinct (for training).
+
+    A bin in which no frame starts is represented by the frame shown at its start.
+    """
+    count = _valid_count(num_frames, video)
+    edges = np.append(_starts_of_bins(video, count), video.num_frames)
+    return sorted({int(index) for index in rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))})
+
+
+def _starts_of_bins(video: Video, count: int) -> np.ndarray:
+    """Index of the frame shown at the start of each of `count` bins of equal duration; int64 [count]."""
+    if count == video.num_frames:
+        return np.arange(count)
+    end = video.times[-1] + np.median(np.diff(video.times))
+    seconds = video.times[0] + (end - video.times[0]) * np.arange(count) / count
+    return _fractional_indices(video, seconds).astype(np.int64)
+
+
+def _fractional_indices(video: Video, seconds: np.ndarray) -> np.ndarray:
+    """Times in seconds as fractional indices, interpolated linearly between frame times."""
+    positions = np.interp(seconds, video.times, np.arange(video.num_frames))
+    return np.round(positions, 6)  # so that rounding in seconds moves no place from one frame to the next
+
+
+def _valid_count(num_frames: int, video: Video) -> int:
+    """`num_frames`, limited to the frames of the video; raises a ValueError below 1."""
+    if num_frames < 1:
+        raise ValueError(f"a plan needs at least 1 frame, got num_frames={num_frames}")
+    return min(num_frames, video.num_frames)
