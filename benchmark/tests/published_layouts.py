@@ -23,12 +23,12 @@ BOTH = (1, 2)
 
 def mask(number, frame):
     """bool [H, W] of an object in a frame."""
-    found = np.zeros(SIZE, dtype=bool)
+    pixels = np.zeros(SIZE, dtype=bool)
     if number == 1:
-        found[4:14, 5 + 2 * frame : 15 + 2 * frame] = True
+        pixels[4:14, 5 + 2 * frame : 15 + 2 * frame] = True
     elif frame < 4:
-        found[24:36, 40:50] = True
-    return found
+        pixels[24:36, 40:50] = True
+    return pixels
 
 
 def union(frame, numbers=BOTH):
@@ -37,9 +37,9 @@ def union(frame, numbers=BOTH):
 
 def picture(frame):
     """uint8 [H, W, 3]: object 1 red, object 2 blue."""
-    found = np.full((*SIZE, 3), 90, dtype=np.uint8)
-    found[mask(1, frame)], found[mask(2, frame)] = (230, 20, 20), (20, 20, 230)
-    return found
+    pixels = np.full((*SIZE, 3), 90, dtype=np.uint8)
+    pixels[mask(1, frame)], pixels[mask(2, frame)] = (230, 20, 20), (20, 20, 230)
+    return pixels
 
 
 def labels(frame):
@@ -47,11 +47,11 @@ def labels(frame):
     return (mask(1, frame) + 2 * mask(2, frame)).astype(np.uint8)
 
 
-def rle(found, *, is_bytes=False):
+def rle(mask_pixels, *, is_bytes=False):
     """COCO run lengths as a file has them; None where the mask is empty."""
-    if not found.any():
+    if not mask_pixels.any():
         return None
-    coded = masks.encode(found)
+    coded = masks.encode(mask_pixels)
     return {"size": list(coded.size), "counts": coded.counts.encode() if is_bytes else coded.counts}
 
 
@@ -91,9 +91,9 @@ def write_table(path, *rows):
         writer.writerows(rows)
 
 
-def only(found):
+def only(values):
     """The one sample that a layout holds, of (samples, bad rows)."""
-    samples, bad = found
+    samples, bad = values
     assert bad == []
     (sample,) = samples
     return sample
@@ -117,10 +117,10 @@ def write_gen_mask(folder):
     regions = [{"frame": i, "mask": {"exterior": square(5 + 2 * i, 4, 10), "holes": []}} for i in range(FRAMES)]
     regions[2]["mask"]["holes"] = [square(11, 6, 4)]
     prompt = {"timestamp": 0.0, "bbox_norm": [83, 100, 250, 350], "frame": 0, "confidence": 0.9}
-    thing = {"ref_expression": "the red square", "prompts": [prompt], "masks": regions}
-    about = {"entry_id": "clevrer_1", "video_path": "clevrer/video_1.mp4", "fps": 6.0}
-    about |= {"width": SIZE[1], "height": SIZE[0]}
-    write_json(folder / "masks" / "clevrer_1.json", about | {"evidence_objects": [thing]})
+    evidence_object = {"ref_expression": "the red square", "prompts": [prompt], "masks": regions}
+    entry = {"entry_id": "clevrer_1", "video_path": "clevrer/video_1.mp4", "fps": 6.0}
+    entry |= {"width": SIZE[1], "height": SIZE[0]}
+    write_json(folder / "masks" / "clevrer_1.json", entry | {"evidence_objects": [evidence_object]})
 
 
 def square(x, y, side):
@@ -139,16 +139,16 @@ def write_gen_mask_meta(folder, ending=""):
     }
     write_pickle(folder / "st_evidence_meta.pkl", [entry])
     write_frames(folder / "video_frames_6fps" / "clevrer" / "video_1", [f"frame_{i:04d}" for i in range(FRAMES)])
-    together = [[part for number in BOTH if (part := rle(mask(number, i)))] for i in range(FRAMES)]
-    write_json(folder / "masks_rle" / "clevrer_1.json", [together])
+    runs_per_frame = [[part for number in BOTH if (part := rle(mask(number, i)))] for i in range(FRAMES)]
+    write_json(folder / "masks_rle" / "clevrer_1.json", [runs_per_frame])
 
 
 def vicas_annotation(name, *, has_masks):
     frames = []
     for frame, stem in enumerate(NAMES):
         numbers = [number for number in BOTH if mask(number, frame).any()]
-        found = {"filename": f"{stem}.jpg", "is_gt": frame % 3 == 0, "track_ids": numbers}
-        frames.append(found | ({"mask_rles": [rle(mask(n, frame)) for n in numbers]} if has_masks else {}))
+        segmentation = {"filename": f"{stem}.jpg", "is_gt": frame % 3 == 0, "track_ids": numbers}
+        frames.append(segmentation | ({"mask_rles": [rle(mask(n, frame)) for n in numbers]} if has_masks else {}))
     referrals = [
         {"prompt": "Which squares are in the video?", "track_ids": [1, 2]},
         {"prompt": "Which square moves?", "track_ids": [1]},
@@ -262,9 +262,9 @@ def write_ref_sav(folder):
     media.write_video(root / "sav_000001.mp4", [picture(frame // 4) for frame in range(4 * FRAMES)], 24)
 
 
-def coded(found):
+def coded(mask_pixels):
     """Run lengths even of an empty mask, as SA-V writes them."""
-    value = masks.encode(found)
+    value = masks.encode(mask_pixels)
     return {"size": list(value.size), "counts": value.counts}
 
 
@@ -289,17 +289,17 @@ def write_groundmore(folder):
         (place / "masks" / f"{names[frame]}.png").unlink()
 
 
-def said(*texts):
+def conversation_of(*texts):
     return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
 
 
 def write_llava_instruct(folder):
-    about_image = said("<image>\nWhat is red?", "A square.", "And blue?", "One too.")
-    about_video = said("What moves?\n<video>", "The red square.")
+    about_image = conversation_of("<image>\nWhat is red?", "A square.", "And blue?", "One too.")
+    about_video = conversation_of("What moves?\n<video>", "The red square.")
     entries = [
         {"id": "1", "image": "coco/train2017/1.jpg", "conversations": about_image},
         {"id": "1", "video": "activitynet/v.mp4", "conversations": about_video, "duration": 1.0},
-        {"id": 3, "conversations": said("Say hello.", "Hello.")},
+        {"id": 3, "conversations": conversation_of("Say hello.", "Hello.")},
     ]
     write_json(folder / "llava_v1_5_mix665k_with_videogpt_plus_576k.json", entries)
     write_frames(folder / "coco" / "train2017", ["1"])
@@ -340,8 +340,8 @@ def write_reason_seg(folder):
         {"label": "target", "points": square(5, 4, 10)},
         {"label": "flag", "points": square(0, 0, 40)},
     ]
-    about = {"text": ["the thing that would move"], "is_sentence": False, "shapes": shapes}
-    write_json(root / "train" / "a.json", about)
+    annotation = {"text": ["the thing that would move"], "is_sentence": False, "shapes": shapes}
+    write_json(root / "train" / "a.json", annotation)
     reason = {"image": "a.jpg", "query": "What would move?", "outputs": "The red square, since it is red."}
     write_json(root / "explanatory" / "train.json", [reason])
 
@@ -350,8 +350,8 @@ def write_labelled(folder, pictures, place, shift=0, empty=0):
     """Label images with the values of `labels` plus a shift, where there is no object `empty`."""
     write_frames(folder / pictures, ["x"])
     (folder / place).mkdir(parents=True)
-    found = np.where(labels(0) > 0, labels(0).astype(int) + shift, empty).astype(np.uint8)
-    Image.fromarray(found).save(folder / place / "x.png")
+    label_map = np.where(labels(0) > 0, labels(0).astype(int) + shift, empty).astype(np.uint8)
+    Image.fromarray(label_map).save(folder / place / "x.png")
 
 
 def write_ade20k(folder):
@@ -443,17 +443,17 @@ PICTURE_WRITERS = {
 def refers(question, response, annotated, **fields):
     """An entry of VideoRefer; `annotated` is per object the annotated frames."""
     objects = [{str(frame): {} for frame in frames} for frames in annotated]
-    about = {"id": "v_1", "video": "pool/v.mp4", "ratio": 0.5, "annotation": objects}
-    return about | {"conversations": said(f"<video>\n{question}", response)} | fields
+    entry = {"id": "v_1", "video": "pool/v.mp4", "ratio": 0.5, "annotation": objects}
+    return entry | {"conversations": conversation_of(f"<video>\n{question}", response)} | fields
 
 
 def write_videorefer(folder, file, masks, entry, numbers):
     root = folder / "VideoRefer-700K"
     write_json(root / file, [entry])
-    frames = sorted({int(frame) for one in entry["annotation"] for frame in one})
+    frames = sorted({int(frame) for frame_masks in entry["annotation"] for frame in frame_masks})
     lists = [
-        [[rle(mask(n, f))] if str(f) in one else [None] for f in frames]
-        for n, one in zip(numbers, entry["annotation"], strict=True)
+        [[rle(mask(n, f))] if str(f) in frame_masks else [None] for f in frames]
+        for n, frame_masks in zip(numbers, entry["annotation"], strict=True)
     ]
     write_json(root / masks / "0.json", lists)
     (root / "videos" / "pool").mkdir(parents=True, exist_ok=True)
@@ -480,39 +480,46 @@ def write_videorefer_qa(folder):
 
 def write_inst_it_image(folder):
     root = folder / "Inst-IT-Dataset"
-    drawn = {str(n): {"mask": rle(mask(n, 0))} for n in BOTH}
+    masks_by_number = {str(n): {"mask": rle(mask(n, 0))} for n in BOTH}
     captions = {"1": {"short": "a red square", "long": "x"}, "2": {"short": "a blue square", "long": "x"}}
     entry = {"image_id": "i7", "image_path": "images_vpt/i7.jpg", "instance_level_caption": captions}
-    write_json(root / "inst_it_dataset_image_51k_w_mask.json", [entry | {"segmentations": drawn}])
+    write_json(root / "inst_it_dataset_image_51k_w_mask.json", [entry | {"segmentations": masks_by_number}])
     write_frames(root / "images_raw", ["i7"])
 
 
 def write_inst_it_video(folder):
     root = folder / "Inst-IT-Dataset"
-    drawn = {f"{i}.jpg": {str(n): {"mask": rle(mask(n, i))} for n in BOTH if mask(n, i).any()} for i in range(FRAMES)}
+    masks_by_frame = {
+        f"{i}.jpg": {str(n): {"mask": rle(mask(n, i))} for n in BOTH if mask(n, i).any()} for i in range(FRAMES)
+    }
     pairs = [
         {"question": "What does [01] do at <0>?", "answer": "It moves away from [2]."},
         {"question": "How is the light?", "answer": "Even."},
     ]
-    entry = {"video_id": "w3", "video_path": "videos_vpt/w3", "question_answer_pairs": pairs, "segmentations": drawn}
+    entry = {
+        "video_id": "w3",
+        "video_path": "videos_vpt/w3",
+        "question_answer_pairs": pairs,
+        "segmentations": masks_by_frame,
+    }
     write_json(root / "inst_it_dataset_video_21k_w_mask.json", [entry])
     write_frames(root / "videos_raw" / "w3", [str(i) for i in range(FRAMES)])
 
 
 def write_osprey(folder, file, pictures, **words):
     regions = [{"segmentation": [flat(square(5, 4, 10))]}, {"segmentation": rle(mask(2, 0))}]
-    about = {"id": "o1", "file_name": "o1.jpg", "height": SIZE[0], "width": SIZE[1], "annotation": regions}
-    write_json(folder / "Osprey-724K" / file, [about | words])
+    entry = {"id": "o1", "file_name": "o1.jpg", "height": SIZE[0], "width": SIZE[1], "annotation": regions}
+    write_json(folder / "Osprey-724K" / file, [entry | words])
     write_frames(folder / pictures, ["o1"])
 
 
 def write_osprey_conversation(folder):
-    turns = said("What is <region1>?", "A square.", "Where is <Region 2]?", "Below <region1>.")
+    turns = conversation_of("What is <region1>?", "A square.", "Where is <Region 2]?", "Below <region1>.")
     write_osprey(folder, "osprey_conversation.json", "coco/train2014", conversations=turns)
 
 
 def write_osprey_pos_neg(folder):
-    turns = said("Is <region2> a dog?", "No.")
+    turns = conversation_of("Is <region2> a dog?", "No.")
     write_osprey(folder, "osprey_lvis_positive_negative.json", "coco/imgs", conversations=turns)
 
 

@@ -99,18 +99,18 @@ def folder_of_a_bomb(path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (cut_short, "is cut short: its pictures reach to byte .*fetch it again"),
-        (cut_within_the_header, "is cut short: its moov box reaches to byte"),
+        (cut_short, "is truncated: its frames extend to byte .*fetch it again"),
+        (cut_within_the_header, "is truncated: its moov box extends to byte"),
         (emptied, r"is empty \(0 bytes\): fetch it again"),
         (text, "cannot be read as a video .*fetch it again"),
         (play_list, "cannot be read as a video"),
         (file_list, "cannot be read as a video"),
         (removed, "no such file: .*expected a video"),
-        (sound_only, "has no video stream, it holds audio"),
+        (sound_only, "has no video stream, it contains audio"),
         (noise_for_pictures, "cannot be read as a video|has no picture that can be decoded"),
         (empty_folder, r"has no \.jpg, \.jpeg or \.png file"),
         (folder_of_broken_images, r"frame_0000\.jpg cannot be read as PNG or JPEG"),
-        (folder_of_a_bomb, r"frame_0000\.png (says that it is 60000 x 60000|is too large)"),
+        (folder_of_a_bomb, r"frame_0000\.png (states a size of 60000 x 60000|is too large)"),
     ],
 )
 def test_a_video_that_is_none_says_which_file_and_why(tmp_path, spoil, reason):
@@ -205,7 +205,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "00000.png"
     path.write_bytes(png_bomb())
     for read in (masks.read_png, masks.read_labels, images.image_size):
-        with pytest.raises(ValueError, match=r"00000\.png (says that it is|is too large)"):
+        with pytest.raises(ValueError, match=r"00000\.png (states a size of|is too large)"):
             read(path)
 
 

@@ -100,11 +100,11 @@ def original_frame(predicted: np.ndarray, gold: np.ndarray) -> tuple[float, floa
 def original_f(predicted: np.ndarray, gold: np.ndarray) -> float:
     height, width = predicted.shape
     radius = math.ceil(0.008 * math.sqrt(height**2 + width**2))
-    ours, theirs = original_outline(predicted), original_outline(gold)
-    if not ours.any() or not theirs.any():
-        return float(not ours.any() and not theirs.any())
-    precision = (ours & dilated(theirs, radius)).sum() / ours.sum()
-    recall = (theirs & dilated(ours, radius)).sum() / theirs.sum()
+    predicted_outline, gold_outline = original_outline(predicted), original_outline(gold)
+    if not predicted_outline.any() or not gold_outline.any():
+        return float(not predicted_outline.any() and not gold_outline.any())
+    precision = (predicted_outline & dilated(gold_outline, radius)).sum() / predicted_outline.sum()
+    recall = (gold_outline & dilated(predicted_outline, radius)).sum() / gold_outline.sum()
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
 
 
@@ -129,8 +129,8 @@ def dilated(outline: np.ndarray, radius: int) -> np.ndarray:
     for y, x in np.argwhere(outline):
         for dy in range(-radius, radius + 1):
             for dx in range(-radius, radius + 1):
-                inside = 0 <= y + dy < outline.shape[0] and 0 <= x + dx < outline.shape[1]
-                if inside and dy * dy + dx * dx <= radius * radius:
+                is_inside = 0 <= y + dy < outline.shape[0] and 0 <= x + dx < outline.shape[1]
+                if is_inside and dy * dy + dx * dx <= radius * radius:
                     wide[y + dy, x + dx] = True
     return wide
 
@@ -144,16 +144,18 @@ frames = st.dictionaries(
 @FEW
 @given(frames, frames)
 def test_masks_are_scored_by_the_formulas_of_the_original(predicted: dict, gold: dict):
-    ours, theirs = ({index: flat.reshape(SIZE) for index, flat in side.items()} for side in (predicted, gold))
-    track = Track(masks={index: masks.encode(mask) for index, mask in ours.items()})
-    gold_track = Track(masks={index: masks.encode(mask) for index, mask in theirs.items()})
-    prediction = Prediction(sample_id="s", status="ok", tracks=(track,), mask_frames=tuple(sorted(ours)))
+    predicted_frames, gold_frames = (
+        {index: flat.reshape(SIZE) for index, flat in side.items()} for side in (predicted, gold)
+    )
+    track = Track(masks={index: masks.encode(mask) for index, mask in predicted_frames.items()})
+    gold_track = Track(masks={index: masks.encode(mask) for index, mask in gold_frames.items()})
+    prediction = Prediction(sample_id="s", status="ok", tracks=(track,), mask_frames=tuple(sorted(predicted_frames)))
     sample = case_of(None, []).sample.model_copy(update={"tracks": (gold_track,)})
     read = gold_masks(sample)
     assert read is not None
     case = Case(sample, prediction, compare(read, prediction, 5))
     empty = np.zeros(SIZE, dtype=bool)
-    scored = [original_frame(mask, theirs.get(index, empty)) for index, mask in ours.items()]
+    scored = [original_frame(mask, gold_frames.get(index, empty)) for index, mask in predicted_frames.items()]
     mean = np.mean(scored, axis=0) if scored else np.zeros(2)
     assert LEGACY["J"].value(case) == pytest.approx(mean[0], abs=1e-9)
     assert LEGACY["F"].value(case) == pytest.approx(mean[1], abs=1e-9)
@@ -205,14 +207,14 @@ def original_segments(response: object) -> tuple[list, str | None]:
         return [], "empty_segments"
     if all(isinstance(entry, int | float) for entry in value):
         return [(value[place], value[place + 1]) for place in range(0, len(value) - 1, 2)], None
-    found = [original_element(entry) for entry in value]
-    return [pair for pair in found if pair], "malformed_segments" if None in found else None
+    elements = [original_element(entry) for entry in value]
+    return [pair for pair in elements if pair], "malformed_segments" if None in elements else None
 
 
-def original_answer(said: object) -> bool:
-    if said is None:
+def original_answer(answer: object) -> bool:
+    if answer is None:
         return False
-    text = str(said).strip()
+    text = str(answer).strip()
     if text in {"A", "B"}:
         text = OPTIONS["AB".index(text)]
     return text == "red"
@@ -221,11 +223,11 @@ def original_answer(said: object) -> bool:
 @FEW
 @given(parsed)
 def test_malformed_records_are_read_as_the_original_reads_them(response: object):
-    found, problem = original_segments(response)
-    assert read_segments(response) == (tuple(found), problem)
-    said = response.get("answer") if isinstance(response, dict) else None
-    text = "" if said is None else str(said)
-    assert reads_as_right(text, OPTIONS, "red") == original_answer(said)
+    segments, problem = original_segments(response)
+    assert read_segments(response) == (tuple(segments), problem)
+    answer = response.get("answer") if isinstance(response, dict) else None
+    text = "" if answer is None else str(answer)
+    assert reads_as_right(text, OPTIONS, "red") == original_answer(answer)
 
 
 @settings(
@@ -245,12 +247,12 @@ def test_a_whole_file_has_the_numbers_of_the_original(tmp_path: Path, responses:
             writer.writerow([f"e{place}", str(OPTIONS), "red", str([list(pair) for pair in gold])])
     scores = score_file("st-evidence", OfficialFiles(predictions, table, None))
     read = [original_segments(response) for response in responses]
-    ious = [original_time(found, gold) for (found, _), gold in zip(read, golds, strict=False)]
+    ious = [original_time(segments, gold) for (segments, _), gold in zip(read, golds, strict=False)]
     size = len(responses) + 1
     assert scores.official("mIoU") == pytest.approx(sum(iou for iou, _ in ious) / size, abs=1e-9)
     assert scores.official("mIoP") == pytest.approx(sum(iop for _, iop in ious) / size, abs=1e-9)
-    said = [response.get("answer") if isinstance(response, dict) else None for response in responses]
-    assert scores.official("accuracy") == pytest.approx(sum(map(original_answer, said)) / size)
+    answers = [response.get("answer") if isinstance(response, dict) else None for response in responses]
+    assert scores.official("accuracy") == pytest.approx(sum(map(original_answer, answers)) / size)
     assert scores.official("format errors") == sum(problem is not None for _, problem in read)
     assert scores.tables[0].metrics["accuracy"].n_missing == 1
 

@@ -136,7 +136,7 @@ def test_an_entry_that_is_wrong_costs_only_itself(tmp_path):
 @pytest.mark.parametrize("mark", ["<region>", "<region three>", "<region9>", "<regi"])
 def test_a_mark_that_means_no_region_drops_the_conversation(tmp_path, mark):
     published.write_osprey(
-        tmp_path, "osprey_conversation.json", "coco/train2014", conversations=published.said(mark, "x")
+        tmp_path, "osprey_conversation.json", "coco/train2014", conversations=published.conversation_of(mark, "x")
     )
     with pytest.raises(ValueError, match="no row is usable"):
         prepare("osprey-conversation", tmp_path)

@@ -146,8 +146,8 @@ def test_png_of_every_kind_is_read_by_value_not_by_colour(tmp_path):
 
 
 def test_a_folder_is_written_as_the_published_evaluator_reads_it_and_read_back(tmp_path):
-    written = {3: blob(), 0: ~blob(), 12: np.zeros((40, 60), dtype=bool)}
-    masks.write_folder(tmp_path / "masks", written.items())
+    frame_masks = {3: blob(), 0: ~blob(), 12: np.zeros((40, 60), dtype=bool)}
+    masks.write_folder(tmp_path / "masks", frame_masks.items())
     paths = masks.read_folder(tmp_path / "masks")
     assert {index: path.name for index, path in paths.items()} == {
         0: "00000.png",
@@ -159,7 +159,7 @@ def test_a_folder_is_written_as_the_published_evaluator_reads_it_and_read_back(t
         assert image.mode == "L"
         assert set(np.unique(np.asarray(image))) == {0, 255}
     for index, path in paths.items():
-        np.testing.assert_array_equal(masks.read_png(path), written[index])
+        np.testing.assert_array_equal(masks.read_png(path), frame_masks[index])
 
 
 def test_a_mask_folder_with_a_stray_name_is_refused_by_name(tmp_path):
@@ -173,7 +173,7 @@ def test_a_mask_folder_with_a_stray_name_is_refused_by_name(tmp_path):
     (tmp_path / "0.png").rename(tmp_path / "overlay.png")
     with pytest.raises(ValueError, match="named by its frame index"):
         masks.read_folder(tmp_path)
-    with pytest.raises(ValueError, match="no folder of masks"):
+    with pytest.raises(ValueError, match="not a folder of masks"):
         masks.read_folder(tmp_path / "absent")
 
 
@@ -185,23 +185,23 @@ def test_a_folder_of_masks_may_hold_links_within_it_and_nothing_else_but_files(t
     linked.symlink_to(tmp_path / "m")
     np.testing.assert_array_equal(masks.read_png(masks.read_folder(linked)[1]), blob())
     (tmp_path / "m" / "00002.png").mkdir()
-    with pytest.raises(ValueError, match=r"00002\.png is no file"):
+    with pytest.raises(ValueError, match=r"00002\.png is not a file"):
         masks.read_folder(tmp_path / "m")
     (tmp_path / "m" / "00002.png").rmdir()
     os.mkfifo(tmp_path / "m" / "00002.png")
-    with pytest.raises(ValueError, match=r"00002\.png is no file"):
+    with pytest.raises(ValueError, match=r"00002\.png is not a file"):
         masks.read_folder(tmp_path / "m")
 
 
 @settings(max_examples=200, deadline=None)
 @given(any_mask)
 def test_outlines_give_the_mask_back(mask):
-    drawn = np.zeros_like(mask)
+    union = np.zeros_like(mask)
     for polygon in masks.to_polygons(mask):
         region = masks.from_polygons(polygon.exterior, polygon.holes, mask.shape)
-        assert not (drawn & region).any()
-        drawn |= region
-    np.testing.assert_array_equal(drawn, mask)
+        assert not (union & region).any()
+        union |= region
+    np.testing.assert_array_equal(union, mask)
 
 
 def test_outlines_are_few_corners_with_holes_apart():
@@ -243,8 +243,8 @@ def test_published_run_lengths_decode_as_pycocotools_does():
     for path in sorted(ORACLE.glob("*.json*"))[:4]:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt") as file:
-            found = list(rles_in(json.load(file)))
-        for item in found[:50]:
+            rles = list(rles_in(json.load(file)))
+        for item in rles[:50]:
             rle = RLE(size=tuple(item["size"]), counts=item["counts"])
             expected = coco.decode({"size": item["size"], "counts": item["counts"].encode()})
             np.testing.assert_array_equal(masks.decode(rle), expected.astype(bool))

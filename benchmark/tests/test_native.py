@@ -72,9 +72,9 @@ def check(predicted: np.ndarray, gold: np.ndarray, radius: int) -> None:
     size = predicted.shape
     upper = np.arange(size[0])[:, None] < size[0] // 2
     forms = [predicted, runs(predicted), runs(predicted & upper, predicted & ~upper), predicted.astype(np.uint8) * 7]
-    for ours in forms:
-        for theirs in (gold, runs(gold)):
-            assert native.compare(ours, theirs, size, radius) == expected
+    for first in forms:
+        for second in (gold, runs(gold)):
+            assert native.compare(first, second, size, radius) == expected
 
 
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
@@ -109,39 +109,39 @@ def test_frames_around_the_size_of_a_word_and_of_one_row_or_column(size: tuple[i
     rng = np.random.default_rng(sum(size))
     for number in range(24):
         kinds = shapes(rng, size)
-        ours = kinds[number % len(kinds)]
-        theirs = kinds[rng.integers(len(kinds))] if number % 3 else np.roll(ours, rng.integers(-5, 6, 2), (0, 1))
-        check(ours, theirs, int(rng.integers(0, 10)))
+        first = kinds[number % len(kinds)]
+        second = kinds[rng.integers(len(kinds))] if number % 3 else np.roll(first, rng.integers(-5, 6, 2), (0, 1))
+        check(first, second, int(rng.integers(0, 10)))
 
 
 @pytest.mark.parametrize("radius", [31, 32, 33, 63, 64, 65, 71, 127, 128])
 def test_a_radius_beyond_a_word_is_exact(radius: int):
     rng = np.random.default_rng(radius)
     kinds = shapes(rng, (150, 260))
-    for ours, theirs in [(kinds[8], kinds[0]), (kinds[7], kinds[0]), (kinds[9], np.roll(kinds[8], radius, 1))]:
-        check(ours, theirs, radius)
+    for first, second in [(kinds[8], kinds[0]), (kinds[7], kinds[0]), (kinds[9], np.roll(kinds[8], radius, 1))]:
+        check(first, second, radius)
 
 
 @pytest.mark.parametrize("size", [(4320, 7680), (2161, 4097), (20_000, 400), (3, 30_000)])
 def test_large_frames_agree_and_what_is_not_compiled_is_done_in_numpy(size: tuple[int, int]):
     gold = np.zeros(size, dtype=bool)
     gold[size[0] // 4 : size[0] // 2 + 1, size[1] // 4 : size[1] // 2 + 1] = True
-    ours = np.roll(gold, (7, 75), (0, 1))
+    predicted = np.roll(gold, (7, 75), (0, 1))
     radius = boundary.tolerance(*size)
-    expected = boundary.compare_in_numpy(ours, gold, radius)
-    assert boundary.compare(runs(ours), runs(gold)) == boundary.compare(ours, gold) == expected
+    expected = boundary.compare_in_numpy(predicted, gold, radius)
+    assert boundary.compare(runs(predicted), runs(gold)) == boundary.compare(predicted, gold) == expected
     if native.state() == "compiled":
-        covered = native.compare(runs(ours), runs(gold), size, radius)
+        covered = native.compare(runs(predicted), runs(gold), size, radius)
         assert covered == (expected if radius <= 128 else None)
 
 
 def test_pixels_may_lie_in_any_order_in_memory():
     rng = np.random.default_rng(3)
-    ours, theirs = rng.random((2, 40, 50)) < 0.5
+    first, second = rng.random((2, 40, 50)) < 0.5
     wide = np.zeros((40, 61), np.uint8)
-    wide[:, 1:51] = ours
-    for form in (np.asfortranarray(ours), wide[:, 1:51], ours[::-1][::-1], ours.astype(np.int32)):
-        assert boundary.compare(form, theirs) == boundary.compare(ours, theirs)
+    wide[:, 1:51] = first
+    for form in (np.asfortranarray(first), wide[:, 1:51], first[::-1][::-1], first.astype(np.int32)):
+        assert boundary.compare(form, second) == boundary.compare(first, second)
 
 
 COUNTS = masks.encode(np.random.default_rng(1).random((9, 14)) < 0.4).counts
@@ -153,14 +153,14 @@ def test_run_lengths_are_refused_exactly_where_they_cannot_be_drawn(cut: int, no
     counts = COUNTS[:cut] + noise + COUNTS[cut + skip :]
     mask, whole = RunLengths((9, 14), [counts]), RunLengths((9, 14), [COUNTS])
     try:
-        drawn = masks.to_array(mask)
+        pixels = masks.to_array(mask)
     except ValueError:
         for number, pair in enumerate([(mask, whole), (whole, mask)]):
             with pytest.raises(BadRunsError) as caught:
                 boundary.compare(*pair)
             assert caught.value.first == (number == 0)
     else:
-        assert boundary.compare(mask, whole) == boundary.compare(drawn, masks.to_array(whole))
+        assert boundary.compare(mask, whole) == boundary.compare(pixels, masks.to_array(whole))
 
 
 @pytest.mark.parametrize("counts", [["0"], [""], [f"{COUNTS} {COUNTS}"], [COUNTS, ""], ["`" * 9], ["o" * 5, COUNTS]])
@@ -206,16 +206,18 @@ def built(tmp_path: Path, compiler: str) -> dict[str, str]:
     shutil.copytree(ROOT / "benchmark/evqa", tmp_path / "evqa", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path), "--build-temp"]
     environment = {**os.environ, "CC": compiler, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*command, str(tmp_path / "temp")], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        [*command, str(tmp_path / "temp")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
     return environment
 
 
 def counted(environment: dict[str, str], folder: Path) -> list:
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 def test_setup_builds_it_and_without_a_compiler_or_by_choice_the_counts_are_the_same(tmp_path: Path):

@@ -36,16 +36,16 @@ def original_evaluator(rows, file, predicted_masks, gold_masks):
     right, ious, iops, js, fs = 0, [], [], [], []
     for row in rows:
         response = (predictions.get(row["entry_id"]) or {}).get("parsed_response") or {}
-        right += said(response.get("answer"), row["candidates"]) == row["answer"].strip()
+        right += original_choice(response.get("answer"), row["candidates"]) == row["answer"].strip()
         segments = accepted(response.get("segments", []))
         ious.append(overlap_over_union(segments, row["segment"]))
         iops.append(overlap_over_predicted(segments, row["segment"]))
         gold = gold_masks / row["entry_id"]
         if gold.is_dir():
-            found = masks_of_entry(predicted_masks / row["entry_id"] / "masks", gold)
-            if found is not None:
-                js.append(found[0])
-                fs.append(found[1])
+            masks = masks_of_entry(predicted_masks / row["entry_id"] / "masks", gold)
+            if masks is not None:
+                js.append(masks[0])
+                fs.append(masks[1])
     means = {
         "Acc": right / len(rows),
         "mIoU": np.mean(ious),
@@ -65,7 +65,7 @@ def original_evaluator(rows, file, predicted_masks, gold_masks):
     return {name: 100 * float(value) for name, value in means.items()}
 
 
-def said(answer, candidates):
+def original_choice(answer, candidates):
     if answer is None:
         return None
     answer = str(answer).strip()
@@ -116,30 +116,30 @@ def masks_of_entry(folder, gold_folder):
     values = []
     for file in files:
         try:
-            ours = np.asarray(Image.open(file).convert("L")) > 0
+            predicted = np.asarray(Image.open(file).convert("L")) > 0
         except OSError:
             continue
-        theirs = gold_folder / file.name
-        gold = np.asarray(Image.open(theirs).convert("L")) > 0 if theirs.exists() else np.zeros_like(ours)
-        values.append(one_frame(ours, gold))
+        gold_file = gold_folder / file.name
+        gold = np.asarray(Image.open(gold_file).convert("L")) > 0 if gold_file.exists() else np.zeros_like(predicted)
+        values.append(one_frame(predicted, gold))
     if files and not values:
         return None
     return tuple(np.mean(values, axis=0)) if values else (0.0, 0.0)
 
 
-def one_frame(ours, gold):
-    if not ours.any() and not gold.any():
+def one_frame(predicted, gold):
+    if not predicted.any() and not gold.any():
         return 1.0, 1.0
-    if not ours.any() or not gold.any():
+    if not predicted.any() or not gold.any():
         return 0.0, 0.0
-    return (ours & gold).sum() / (ours | gold).sum(), boundary(ours, gold)
+    return (predicted & gold).sum() / (predicted | gold).sum(), boundary(predicted, gold)
 
 
-def boundary(ours, gold):
-    radius = math.ceil(0.008 * math.hypot(*ours.shape))
+def boundary(predicted, gold):
+    radius = math.ceil(0.008 * math.hypot(*predicted.shape))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = x**2 + y**2 <= radius**2
-    first, second = edges(ours), edges(gold)
+    first, second = edges(predicted), edges(gold)
     if not first.any() or not second.any():
         return float(first.any() == second.any())
     precision = (first & ndimage.binary_dilation(second, disk)).sum() / first.sum()
@@ -149,12 +149,12 @@ def boundary(ours, gold):
 
 def edges(mask):
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
-    here, right, below, corner = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    found = (here ^ right) | (here ^ below) | (here ^ corner)
-    found[-1, :] = (here ^ right)[-1, :]
-    found[:, -1] = (here ^ below)[:, -1]
-    found[-1, -1] = False
-    return found
+    centre, right, below, corner = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    outline = (centre ^ right) | (centre ^ below) | (centre ^ corner)
+    outline[-1, :] = (centre ^ right)[-1, :]
+    outline[:, -1] = (centre ^ below)[:, -1]
+    outline[-1, -1] = False
+    return outline
 
 
 # A data set on disk: four entries on two videos, the last without gold masks
@@ -227,8 +227,8 @@ def response(answer="A", segments=(), **more):
 
 
 def scored(file, dataset, masks_in=None, preset="st-evidence"):
-    found = prediction_files.open_predictions(file, dataset, masks_in)
-    (row,) = scores_of(found, dataset, [preset], "run")
+    predictions = prediction_files.open_predictions(file, dataset, masks_in)
+    (row,) = scores_of(predictions, dataset, [preset], "run")
     return row
 
 
@@ -238,9 +238,9 @@ def means(row):
 
 
 def same_numbers(row, file, dataset, predicted_masks):
-    wanted = original_evaluator(table_rows(dataset), file, predicted_masks, dataset.folder / "gold")
-    assert means(row) == pytest.approx(wanted, abs=1e-9)
-    return wanted
+    expected = original_evaluator(table_rows(dataset), file, predicted_masks, dataset.folder / "gold")
+    assert means(row) == pytest.approx(expected, abs=1e-9)
+    return expected
 
 
 def write_gen(folder, entries, stem="model_st_evidence_1.0fps"):
@@ -269,10 +269,10 @@ def test_a_generative_file_with_its_masks_scores_as_the_original_scores_it(tmp_p
     masks.write_folder(root / "e1" / "masks", [(1, evidence(1))])
     masks.write_folder(root / "e2" / "masks", [(index, np.zeros(SIZE, bool)) for index in range(NUM_FRAMES)])
     row = scored(file, dataset)
-    wanted = same_numbers(row, file, dataset, root)
-    assert wanted["Acc"] == 75
-    assert wanted["mIoU"] > 25
-    assert 60 < wanted["J"] < 65
+    expected = same_numbers(row, file, dataset, root)
+    assert expected["Acc"] == 75
+    assert expected["mIoU"] > 25
+    assert 60 < expected["J"] < 65
     assert (row.counts.samples, row.counts.ok, row.counts.missing, row.counts.unknown) == (4, 3, 1, 1)
     assert f"the original's generative form, 4 records, masks in {root}" in row.source
     strict = scored(file, dataset, preset="strict")
@@ -314,12 +314,14 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("entry", "metric", "theirs", "ours"), ODD)
-def test_an_odd_entry_counts_there_as_there_and_here_as_it_means(tmp_path, dataset, entry, metric, theirs, ours):
+@pytest.mark.parametrize(("entry", "metric", "original_score", "own_score"), ODD)
+def test_an_odd_entry_counts_there_as_there_and_here_as_it_means(
+    tmp_path, dataset, entry, metric, original_score, own_score
+):
     file = write_gen(tmp_path, {"e0": entry})
     legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
-    assert legacy.samples["e0"].values[metric] == pytest.approx(theirs)
-    assert strict.samples["e0"].values[metric] == pytest.approx(ours)
+    assert legacy.samples["e0"].values[metric] == pytest.approx(original_score)
+    assert strict.samples["e0"].values[metric] == pytest.approx(own_score)
     if "NaN" not in file.read_text() and "Infinity" not in file.read_text():
         same_numbers(legacy, file, dataset, tmp_path)
 
@@ -458,27 +460,27 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("stem", "entry", "chosen", "problems"), CHOICES)
-def test_a_multiple_choice_file_is_told_from_its_keys_and_name(tmp_path, stem, entry, chosen, problems):
+@pytest.mark.parametrize(("stem", "entry", "choices", "problems"), CHOICES)
+def test_a_multiple_choice_file_is_told_from_its_keys_and_name(tmp_path, stem, entry, choices, problems):
     file = write_gen(tmp_path, {"e0": entry}, stem)
     dataset = choice_dataset(tmp_path)
-    found = prediction_files.open_predictions(file, dataset)
-    assert found.form == "original-mcq"
-    prediction = found.get(dataset.samples[0])
-    assert (prediction.answer, prediction.time_choice, prediction.mask_choice) == chosen
-    assert len(found.problems.first) == len(problems)
-    for problem, wanted in zip(found.problems.first, problems, strict=True):
-        assert f"key 'e0': {wanted}" in problem
+    predictions = prediction_files.open_predictions(file, dataset)
+    assert predictions.form == "original-mcq"
+    prediction = predictions.get(dataset.samples[0])
+    assert (prediction.answer, prediction.time_choice, prediction.mask_choice) == choices
+    assert len(predictions.problems.first) == len(problems)
+    for problem, expected in zip(predictions.problems.first, problems, strict=True):
+        assert f"key 'e0': {expected}" in problem
 
 
 def test_choices_survive_the_way_out_and_in(tmp_path):
     dataset = choice_dataset(tmp_path)
     prediction = Prediction(sample_id="e0", status="ok", answer=1, time_choice=0, mask_choice=None)
     write_records(tmp_path / "mine.jsonl", [prediction])
-    done = export(
+    result = export(
         prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine_all"
     )
-    assert json.loads(done.path.read_text()) == {
+    assert json.loads(result.path.read_text()) == {
         "e0": {
             "answer": "B",
             "gt_answer": "B",
@@ -488,25 +490,25 @@ def test_choices_survive_the_way_out_and_in(tmp_path):
             "gt_evidence_s": "D",
         }
     }
-    assert prediction_files.open_predictions(done.path, dataset).get(dataset.samples[0]) == prediction
+    assert prediction_files.open_predictions(result.path, dataset).get(dataset.samples[0]) == prediction
 
 
 def test_choices_are_scored_in_our_convention_and_in_the_original_s(tmp_path, capsys):
-    one = choice_dataset(tmp_path).samples[0]
-    named = tuple(one.model_copy(update={"id": f"e{number}"}) for number in range(4))
-    dataset = Dataset("choices", tmp_path, named, (), "0" * 64)
+    sample = choice_dataset(tmp_path).samples[0]
+    samples = tuple(sample.model_copy(update={"id": f"e{number}"}) for number in range(4))
+    dataset = Dataset("choices", tmp_path, samples, (), "0" * 64)
     wrong = ALL | {"evidence_t": "A", "evidence_s": "D"}
     file = write_gen(tmp_path, {"e0": ALL | {"evidence_s": "D"}, "e1": wrong, "e2": ALL}, "m_all_1fps")
     assert main(["score", str(file), "--data", str(written_dataset(dataset))]) == 0
     assert "m_all_1fps: overall 77.8" in capsys.readouterr().out  # 7 of 9 questions, pooled
     rows = json.loads((tmp_path / "m_all_1fps.scores.json").read_text())
-    shown = {
+    responses = {
         (row["name"], row["preset"]): {title: mean["mean"] for title, mean in row["metrics"].items()} for row in rows
     }
-    assert shown["m_all_1fps", "mcq"] == {"Acc": 0.75, "Acc time": 0.5, "Acc space": 0.5, "all right": 0.25}
-    theirs = {"Acc": 1.0, "Acc time": 2 / 3, "Acc space": 2 / 3}
-    assert shown["m_all_1fps", "st-evidence-mcq"] == pytest.approx(theirs)
-    assert shown["chance", "mcq"] == {"Acc": pytest.approx(0.2), "Acc time": 0.25, "Acc space": 0.25}
+    assert responses["m_all_1fps", "mcq"] == {"Acc": 0.75, "Acc time": 0.5, "Acc space": 0.5, "all right": 0.25}
+    original_scores = {"Acc": 1.0, "Acc time": 2 / 3, "Acc space": 2 / 3}
+    assert responses["m_all_1fps", "st-evidence-mcq"] == pytest.approx(original_scores)
+    assert responses["chance", "mcq"] == {"Acc": pytest.approx(0.2), "Acc time": 0.25, "Acc space": 0.25}
 
 
 def mean_values(row):
@@ -552,19 +554,19 @@ EXPORTED = [
 
 def test_an_exported_run_gets_the_preset_s_numbers_from_the_original_s_evaluator(tmp_path, dataset):
     write_records(tmp_path / "mine.jsonl", EXPORTED)
-    found = prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset)
-    done = export(found, dataset, tmp_path / "out", "mine")
-    assert (done.entries, done.with_masks, done.unwritable) == (4, 3, ())
+    predictions = prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset)
+    result = export(predictions, dataset, tmp_path / "out", "mine")
+    assert (result.entries, result.with_masks, result.unwritable) == (4, 3, ())
     row = scored(tmp_path / "mine.jsonl", dataset)
-    wanted = same_numbers(row, done.path, dataset, tmp_path / "out" / "mine")
-    assert wanted["mIoU"] > 40
-    assert 20 < wanted["F"] < 90
+    expected = same_numbers(row, result.path, dataset, tmp_path / "out" / "mine")
+    assert expected["mIoU"] > 40
+    assert 20 < expected["F"] < 90
     files = sorted(path.name for path in (tmp_path / "out" / "mine" / "e0" / "masks").iterdir())
     assert files == [f"{index:05d}.png" for index in range(NUM_FRAMES)]
     assert len(list((tmp_path / "out" / "mine" / "e1" / "masks").iterdir())) == 3
-    again = scored(done.path, dataset)
+    again = scored(result.path, dataset)
     assert means(again) == pytest.approx(means(row))
-    assert means(scored(done.path, dataset, preset="strict")) == pytest.approx(
+    assert means(scored(result.path, dataset, preset="strict")) == pytest.approx(
         means(scored(tmp_path / "mine.jsonl", dataset, preset="strict"))
     )
 
@@ -577,25 +579,27 @@ def original_choices(entries):
     """`eval_st_evidence_mcq.py` as it is described: shares of the entries with a gold letter, and all pooled."""
     counts = {}
     for title, key in PARTS.items():
-        asked = [one for one in entries.values() if one.get(f"gt_{key}") not in (None, "", "None")]
-        counts[title] = (sum(one.get(key) == one[f"gt_{key}"] for one in asked), len(asked))
+        answerable = [entry for entry in entries.values() if entry.get(f"gt_{key}") not in (None, "", "None")]
+        counts[title] = (sum(entry.get(key) == entry[f"gt_{key}"] for entry in answerable), len(answerable))
     shares = {title: 100 * right / total for title, (right, total) in counts.items()}
     rights, totals = zip(*counts.values(), strict=True)
     return shares, 100 * sum(rights) / sum(totals)
 
 
 def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator(tmp_path, capsys):
-    one = choice_dataset(tmp_path).samples[0]
-    named = [one.model_copy(update={"id": f"e{number}", "answer": number % 5}) for number in range(7)]
-    named[2] = named[2].model_copy(update={"mask_options": (), "mask_answer": None})
-    dataset = Dataset("choices", tmp_path, tuple(named), (), "0" * 64)
+    sample = choice_dataset(tmp_path).samples[0]
+    samples = [sample.model_copy(update={"id": f"e{number}", "answer": number % 5}) for number in range(7)]
+    samples[2] = samples[2].model_copy(update={"mask_options": (), "mask_answer": None})
+    dataset = Dataset("choices", tmp_path, tuple(samples), (), "0" * 64)
     folder = written_dataset(dataset)
-    chosen = [(0, 2, 3), (0, 2, None), (2, 1, None), (None, None, 1), (4, 2, 3)]
-    said = [
-        Prediction(sample_id=f"e{number}", status="ok", answer=answer, time_choice=when, mask_choice=where)
-        for number, (answer, when, where) in enumerate(chosen)
+    choices = [(0, 2, 3), (0, 2, None), (2, 1, None), (None, None, 1), (4, 2, 3)]
+    predictions = [
+        Prediction(sample_id=f"e{number}", status="ok", answer=answer, time_choice=time, mask_choice=space)
+        for number, (answer, time, space) in enumerate(choices)
     ]
-    write_records(tmp_path / "mine.jsonl", [*said, Prediction(sample_id="e5", status="failed", error="no memory")])
+    write_records(
+        tmp_path / "mine.jsonl", [*predictions, Prediction(sample_id="e5", status="failed", error="no memory")]
+    )
     assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
     (file,) = (tmp_path / "out").glob("*.json")
     shares, overall = original_choices(json.loads(file.read_text()))
@@ -605,9 +609,9 @@ def test_exported_choices_get_the_preset_s_numbers_from_the_original_s_evaluator
         assert main(["score", str(path), "--data", str(folder), "--preset", "st-evidence-mcq"]) == 0
         assert f"overall {overall:.1f}" in capsys.readouterr().out
         rows = json.loads(path.with_name(f"{path.stem}.scores.json").read_text())
-        ours = next(row for row in rows if row["name"] == path.stem)
-        assert {title: 100 * mean for title, mean in mean_values(ours).items()} == pytest.approx(shares)
-        assert 100 * ours["derived"]["overall"]["value"] == pytest.approx(overall)
+        own_row = next(row for row in rows if row["name"] == path.stem)
+        assert {title: 100 * mean for title, mean in mean_values(own_row).items()} == pytest.approx(shares)
+        assert 100 * own_row["derived"]["overall"]["value"] == pytest.approx(overall)
 
 
 def test_choices_are_compared_and_reported_by_their_own_presets(tmp_path, capsys):
@@ -630,13 +634,13 @@ def test_a_prediction_with_a_damaged_mask_is_named_and_the_rest_is_exported(tmp_
     broken = Track(masks={1: RLE(size=SIZE, counts="x?")})
     damaged = Prediction(sample_id="e1", status="ok", answer=1, tracks=(broken,))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
-    done = export(
+    result = export(
         prediction_files.open_predictions(tmp_path / "mine.jsonl", dataset), dataset, tmp_path / "out", "mine"
     )
-    assert (done.entries, done.with_masks) == (2, 1)
-    assert done.unwritable[0].startswith("e1: ")
+    assert (result.entries, result.with_masks) == (2, 1)
+    assert result.unwritable[0].startswith("e1: ")
     assert not (tmp_path / "out" / "mine" / "e1").exists()
-    same_numbers(scored(tmp_path / "mine.jsonl", dataset), done.path, dataset, tmp_path / "out" / "mine")
+    same_numbers(scored(tmp_path / "mine.jsonl", dataset), result.path, dataset, tmp_path / "out" / "mine")
 
 
 def test_masks_that_fail_before_the_first_file_are_named_and_the_rest_is_exported(tmp_path, dataset):
@@ -647,18 +651,18 @@ def test_masks_that_fail_before_the_first_file_are_named_and_the_rest_is_exporte
     damaged = Prediction(sample_id="e1", status="ok", answer=1, tracks=tuple(sizes))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0], damaged])
     data = dataclasses.replace(dataset, samples=samples)
-    done = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
-    assert (done.entries, [name[:4] for name in done.unwritable]) == (2, ["e1: "])
+    result = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    assert (result.entries, [name[:4] for name in result.unwritable]) == (2, ["e1: "])
 
 
 def test_a_choice_that_is_no_option_is_exported_as_none(tmp_path, capsys):
     folder = tmp_path / "data"
     folder.mkdir()
-    asked = Sample(
+    question_sample = Sample(
         id="e0", video_id="v", video=Path("v.mp4"), question="?", options=OPTIONS, answer=0,
         time_options=((Span(0, 1),), (Span(1, 2),)), time_answer=0,
     )  # fmt: skip
-    write_records(folder / "samples.jsonl", [asked])
+    write_records(folder / "samples.jsonl", [question_sample])
     write_records(tmp_path / "mine.jsonl", [Prediction(sample_id="e0", status="ok", answer=40, time_choice=-1)])
     assert main(["export", str(tmp_path / "mine.jsonl"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
     entry = json.loads((tmp_path / "out" / "mine.json").read_text())["e0"]
@@ -680,7 +684,10 @@ def test_a_numeric_answer_is_the_text_of_an_option(tmp_path, dataset):
     """`str()` of it is compared, as the original does: an option 3 is answered by 3 and by "3", not by its place."""
     samples = tuple(sample.model_copy(update={"options": NUMBERS, "answer": 0}) for sample in dataset.samples)
     data = dataclasses.replace(dataset, samples=samples)
-    file = write_gen(tmp_path, {name: response(said) for name, said in zip(ENTRIES, (3, "3", 3.0, None), strict=True)})
+    file = write_gen(
+        tmp_path,
+        {name: response(answer) for name, answer in zip(ENTRIES, (3, "3", 3.0, None), strict=True)},
+    )
     legacy, strict = scored(file, data), scored(file, data, preset="strict")
     same_numbers(legacy, file, data, tmp_path)
     assert [row.values["Acc"] for row in legacy.samples.values()] == [1, 1, 0, 0]
@@ -700,8 +707,8 @@ def test_masks_that_lie_beside_a_file_count_there_whatever_the_file_says(tmp_pat
     (root / "e1" / "masks" / "00002.png").write_bytes(b"\x89PNG no more")
     masks.write_folder(root / "e2" / "masks", [(2, evidence(2, 1))])
     legacy, strict = scored(file, dataset), scored(file, dataset, preset="strict")
-    wanted = same_numbers(legacy, file, dataset, root)
-    assert wanted["J"] > 50
+    expected = same_numbers(legacy, file, dataset, root)
+    assert expected["J"] > 50
     assert (
         legacy.samples["e1"].values["J"] == 0.5
     )  # one right frame, and one beyond the video on which gold has nothing
@@ -760,8 +767,8 @@ def test_any_record_scores_as_the_original_s_formulas_say(tmp_path, dataset, res
     )
     file = write_gen(tmp_path, {entry: {"parsed_response": value} for entry, value in responses.items()})
     row = scored(file, plain)
-    wanted = original_evaluator(table_rows(plain), file, tmp_path / "none", tmp_path / "none")
-    assert {name: means(row)[name] for name in wanted} == pytest.approx(wanted, abs=1e-9)
+    expected = original_evaluator(table_rows(plain), file, tmp_path / "none", tmp_path / "none")
+    assert {name: means(row)[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
 # By command
@@ -786,7 +793,9 @@ def test_an_export_without_the_videos_has_as_many_masks_as_the_data_set_says(tmp
     absent = {"video": tmp_path / "absent.mp4", "num_frames": num_frames}
     data = dataclasses.replace(dataset, samples=tuple(s.model_copy(update=absent) for s in dataset.samples))
     write_records(tmp_path / "mine.jsonl", [EXPORTED[0].model_copy(update={"num_frames": 10**6})])
-    done = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
+    result = export(prediction_files.open_predictions(tmp_path / "mine.jsonl", data), data, tmp_path / "out", "mine")
     files = list((tmp_path / "out").rglob("*.png"))
     assert len(files) == (num_frames or 0)
-    assert [reason.startswith("e0: the number of frames of") for reason in done.unwritable] == [True] * (not num_frames)
+    assert [reason.startswith("e0: the number of frames of") for reason in result.unwritable] == [True] * (
+        not num_frames
+    )

@@ -85,7 +85,7 @@ def deflated(data: bytes, level: int, strategy: int, memory: int = 8) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def drawn(kind: str, height: int, width: int, seed: int) -> np.ndarray:
+def random_pixels(kind: str, height: int, width: int, seed: int) -> np.ndarray:
     """Labels as masks have them, and as they do not: single pixels, any bytes."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -106,19 +106,19 @@ def drawn(kind: str, height: int, width: int, seed: int) -> np.ndarray:
     st.sampled_from(STRATEGIES),
 )
 def test_bits_straight_from_the_stream_are_the_pixels_that_are_not_0(kind, height, width, seed, level, strategy):
-    pixels = drawn(kind, height, width, seed)
+    pixels = random_pixels(kind, height, width, seed)
     packed = deflated(filtered(pixels, [0]), level, strategy, memory=1 + seed % 9)
-    found = native.inflate_bits(packed, height, width)
-    if found is None:
+    bits = native.inflate_bits(packed, height, width)
+    if bits is None:
         assert kind == "any" or height * width < 600  # a block that the compressor stored as it is
         return
-    np.testing.assert_array_equal(found.pixels(), pixels != 0)
+    np.testing.assert_array_equal(bits.pixels(), pixels != 0)
     whole = pixels == pixels
-    assert boundary.compare(found, whole) == boundary.compare(pixels, whole)
-    assert boundary.compare(whole, found) == boundary.compare(whole, pixels)
+    assert boundary.compare(bits, whole) == boundary.compare(pixels, whole)
+    assert boundary.compare(whole, bits) == boundary.compare(whole, pixels)
     runs = masks.merged_runs([masks.encode(np.roll(pixels, 3, 0))])
-    assert boundary.compare(found, runs) == boundary.compare(pixels, runs)
-    assert boundary.compare(found, found) == boundary.compare(pixels, pixels)
+    assert boundary.compare(bits, runs) == boundary.compare(pixels, runs)
+    assert boundary.compare(bits, bits) == boundary.compare(pixels, pixels)
 
 
 @pytest.mark.skipif(native.state() != "compiled", reason=f"the compiled part is {native.state()}")
@@ -128,13 +128,13 @@ def test_a_damaged_stream_gives_no_bits_or_bits_of_the_announced_size(data):
     packed = bytearray(deflated(filtered(LABELS, [0]), 6, data.draw(st.sampled_from(STRATEGIES))))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
-    found = native.inflate_bits(bytes(packed[: data.draw(st.integers(0, len(packed)))]), *LABELS.shape)
-    assert found is None or found.pixels().shape == LABELS.shape
+    bits = native.inflate_bits(bytes(packed[: data.draw(st.integers(0, len(packed)))]), *LABELS.shape)
+    assert bits is None or bits.pixels().shape == LABELS.shape
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1"])
 def test_a_mask_is_read_in_its_fastest_form_to_the_same_pixels(mode: str, tmp_path: Path):
-    image = Image.fromarray(drawn("blob", 120, 160, 3)).convert(mode)
+    image = Image.fromarray(random_pixels("blob", 120, 160, 3)).convert(mode)
     image.save(tmp_path / "00000.png")
     mask = masks.read_mask(tmp_path / "00000.png")
     assert isinstance(mask, native.BitMask) == (mode == "P" and native.state() == "compiled")

@@ -18,8 +18,8 @@ def answer(text: str, options: tuple[str, ...] = FIVE) -> int | None:
 
 
 def spans(text: str) -> list[list[float]] | None:
-    found = replies.parse(text, ["spans"], ()).spans
-    return None if found is None else [list(span) for span in found]
+    parsed = replies.parse(text, ["spans"], ()).spans
+    return None if parsed is None else [list(span) for span in parsed]
 
 
 ANSWERS = [
@@ -270,8 +270,8 @@ def test_expressions_are_lists_of_strings(text: str, expected: tuple[str, ...] |
 
 
 def test_what_half_a_character_leaves_can_be_written_as_utf8():
-    found = replies.parse('{"referring_expressions": ["\\ud800 cat"]}', ["expressions"], ()).expressions
-    assert found == ("? cat",)
+    expressions = replies.parse('{"referring_expressions": ["\\ud800 cat"]}', ["expressions"], ()).expressions
+    assert expressions == ("? cat",)
 
 
 def test_only_what_was_asked_is_read():

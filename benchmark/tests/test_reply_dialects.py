@@ -293,8 +293,8 @@ def test_an_answer_is_read_in_every_dialect(text, expected):
 
 @pytest.mark.parametrize(("text", "expected"), SPANS)
 def test_evidence_in_time_is_read_in_every_dialect(text, expected):
-    found = replies.parse(text, ["spans"], ()).spans
-    assert (None if found is None else [list(span) for span in found]) == expected
+    parsed = replies.parse(text, ["spans"], ()).spans
+    assert (None if parsed is None else [list(span) for span in parsed]) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), EXPRESSIONS)
@@ -304,8 +304,8 @@ def test_objects_are_read_in_every_dialect(text, expected):
 
 @pytest.mark.parametrize(("text", "expected"), VERDICTS)
 def test_a_verdict_is_whole_or_none(text, expected):
-    found = parse_verdict(text)
-    assert found == (None if expected is None else dict(zip(("TA", "MQ", "VQ", "OA"), expected, strict=True)))
+    verdict = parse_verdict(text)
+    assert verdict == (None if expected is None else dict(zip(("TA", "MQ", "VQ", "OA"), expected, strict=True)))
 
 
 @pytest.mark.parametrize(("text", "expected"), TIME_CHOICES)

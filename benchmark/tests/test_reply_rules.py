@@ -17,8 +17,8 @@ FIVE = corpus.FIVE
 
 
 def found_spans(text, asks=("spans",)):
-    found = replies.parse(text, asks, FIVE).spans
-    return None if found is None else [list(span) for span in found]
+    parsed_spans = replies.parse(text, asks, FIVE).spans
+    return None if parsed_spans is None else [list(span) for span in parsed_spans]
 
 
 def test_the_corpus_is_large():
@@ -35,18 +35,18 @@ def test_realistic_replies_give_the_spans_that_they_present_as_evidence(text, ex
     assert found_spans(text) == expected
 
 
-@pytest.mark.parametrize(("text", "options", "answer", "found", "expressions"), corpus.OBJECTS)
-def test_replies_with_all_three_fields_say_each(text, options, answer, found, expressions):
+@pytest.mark.parametrize(("text", "options", "answer", "expected_spans", "expressions"), corpus.OBJECTS)
+def test_replies_with_all_three_fields_say_each(text, options, answer, expected_spans, expressions):
     parsed = replies.parse(text, ["answer", "spans", "expressions"], options)
-    listed = None if parsed.spans is None else [list(span) for span in parsed.spans]
-    assert (parsed.answer, listed) == (answer, found)
+    actual_spans = None if parsed.spans is None else [list(span) for span in parsed.spans]
+    assert (parsed.answer, actual_spans) == (answer, expected_spans)
     assert (None if parsed.expressions is None else list(parsed.expressions)) == expressions
 
 
 @pytest.mark.parametrize(("text", "expressions"), corpus.EXPRESSIONS)
 def test_replies_give_the_expressions_that_they_list(text, expressions):
-    found = replies.parse(text, ["expressions"], ()).expressions
-    assert (None if found is None else list(found)) == expressions
+    parsed = replies.parse(text, ["expressions"], ()).expressions
+    assert (None if parsed is None else list(parsed)) == expressions
 
 
 # The tables

@@ -19,8 +19,8 @@ def completion(message: dict, finish: str, usage: dict, model: str, choice: dict
     return json.dumps(whole | {"usage": usage} | more)
 
 
-def counts(prompt: int, written: int, **more: object) -> dict:
-    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written} | more
+def counts(prompt: int, output: int, **more: object) -> dict:
+    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output} | more
 
 
 OPENAI = {

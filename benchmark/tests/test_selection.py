@@ -13,7 +13,7 @@ from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.runs import runner
 from evqa.runs.shards import Selection, Shard, intersection_of, union_of
-from evqa.schema import Prediction, Sample, Selected, Span
+from evqa.schema import Prediction, Sample, SampleSelection, Span
 from evqa.scoring.results import read_scores
 
 Bench = Any
@@ -62,14 +62,14 @@ def test_the_selection_grows_with_each_call_and_starts_anew_with_restart(
 ):
     run = tmp_path / "run"
     for options, selection, count in (
-        (("--only", "s005", "s002"), Selected(only=("s005", "s002")), 2),
-        (("--only", "s005"), Selected(only=("s005", "s002")), 2),
-        (("--limit", "1"), Selected(only=("s000", "s002", "s005")), 3),
-        (("--limit", "6"), Selected(limit=6), 6),
-        (("--limit", "3"), Selected(limit=6), 6),
-        (("--limit", "3", "--restart"), Selected(limit=3), 3),
-        ((), Selected(), 7),
-        (("--limit", "2"), Selected(), 7),
+        (("--only", "s005", "s002"), SampleSelection(only=("s005", "s002")), 2),
+        (("--only", "s005"), SampleSelection(only=("s005", "s002")), 2),
+        (("--limit", "1"), SampleSelection(only=("s000", "s002", "s005")), 3),
+        (("--limit", "6"), SampleSelection(limit=6), 6),
+        (("--limit", "3"), SampleSelection(limit=6), 6),
+        (("--limit", "3", "--restart"), SampleSelection(limit=3), 3),
+        ((), SampleSelection(), 7),
+        (("--limit", "2"), SampleSelection(), 7),
     ):
         assert main([*command, *options]) == 0
         assert runner.read_run_info(run).selection == selection, options
@@ -83,7 +83,7 @@ def test_a_shard_is_partial_and_a_merged_run_lacks_what_its_other_shards_owe(
 ):
     run = tmp_path / "run"
     assert main([*command, "--shard", "1/2", "--limit", "6"]) == 0
-    assert runner.read_run_info(run / "shard-1-of-2").selection == Selected(limit=6, shard="1/2")
+    assert runner.read_run_info(run / "shard-1-of-2").selection == SampleSelection(limit=6, shard="1/2")
     assert scored(run / "shard-1-of-2", capsys)[0][0] == "PARTIAL 3 of 7 samples (--limit 6 --shard 1/2)"
     assert main(["merge", str(run)]) == 1
     assert "3 predicted, 0 failed, 3 missing" in capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_a_selection_of_nothing_is_refused(tmp_path: Path, command: list[str], c
     run = tmp_path / "run"
     assert main([*command, "--limit", "2"]) == 0
     about = runner.read_run_info(run)
-    runner.write_run_info(run, about.model_copy(update={"selection": Selected(only=())}))
+    runner.write_run_info(run, about.model_copy(update={"selection": SampleSelection(only=())}))
     assert main(["score", str(run)]) == 2
     assert "there is nothing to score" in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ def test_tables_and_comparisons_read_files_of_scores_also_of_an_earlier_version(
 
 def test_selections_are_joined_in_their_plainest_form(data: Dataset):
     first, last = Selection(limit=2), Selection(only=["s006"])
-    assert union_of([first, last], data).record() == Selected(only=("s000", "s001", "s006"))
+    assert union_of([first, last], data).record() == SampleSelection(only=("s000", "s001", "s006"))
     assert union_of([first, Selection()], data) == Selection()
     assert union_of([Selection(shard=Shard(index, 3)) for index in range(3)], data) == Selection()
     assert union_of([Selection(only=["s001", "s000"]), Selection(limit=1)], data).record().only == ("s001", "s000")

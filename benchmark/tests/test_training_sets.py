@@ -260,13 +260,13 @@ def test_conversations_keep_their_turns_and_lose_the_mark_of_the_picture(tmp_pat
 
 
 def test_a_conversation_that_is_none_costs_only_itself(tmp_path):
-    good = {"id": 1, "conversations": published.said("Hello.", "Hi.")}
+    good = {"id": 1, "conversations": published.conversation_of("Hello.", "Hi.")}
     bad = [
-        {"id": 2, "conversations": published.said("Hello.")},
-        {"id": 3, "conversations": published.said("Hello.", "Hi.")[::-1]},
+        {"id": 2, "conversations": published.conversation_of("Hello.")},
+        {"id": 3, "conversations": published.conversation_of("Hello.", "Hi.")[::-1]},
         {"id": 4, "image": "../../secret.png", "conversations": good["conversations"]},
         {"id": 5, "image": "a.png", "video": "a.mp4", "conversations": good["conversations"]},
-        {"id": 6, "conversations": published.said("<image>", "Hi.")},
+        {"id": 6, "conversations": published.conversation_of("<image>", "Hi.")},
         ["no object"],
     ]
     write_json(tmp_path / "llava_v1_5_mix665k_with_videogpt_plus_576k.json", [*bad, good])
@@ -439,7 +439,7 @@ def test_tracks_that_cannot_be_read_reject_their_samples(tmp_path):
     tracks.write_text(tracks.read_text().splitlines()[0] + "\n")
     data = datasets.load(str(tmp_path))
     assert [sample.id for sample in data.samples] == ["c3_0"]
-    assert re.search("c3.jsonl has no line 2, which a sample points to", data.rejected[0].reason)
+    assert re.search("c3.jsonl has no line 2, to which a sample refers", data.rejected[0].reason)
 
 
 @pytest.mark.parametrize("name", published.WRITERS)

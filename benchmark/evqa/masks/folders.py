@@ -58,7 +58,7 @@ def read_folder(folder: Path) -> dict[int, Path]:
     of the folder and its data set.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder of masks: fetch or prepare the data set again")
+        raise ValueError(f"{folder} is not a folder of masks: fetch or prepare the data set again")
     paths: dict[int, Path] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -84,7 +84,7 @@ def _check_link(path: Path) -> None:
             f"{path} leads out of its folder, to {target}: put the file itself there; {links.link_advice(target)}"
         )
     if not target.is_file():
-        raise ValueError(f"{path} is no file: remove it, or put the mask there")
+        raise ValueError(f"{path} is not a file: remove it, or put the mask there")
 
 
 def write_folder(folder: Path, masks: Iterable[tuple[int, np.ndarray]]) -> None:

@@ -1,13 +1,20 @@
-/* Masks compared without being drawn: the integers of J and F from run lengths or pixels.
+/* Pixel counts of a pair of masks for the metrics J (region similarity) and F (boundary accuracy), from run lengths,
+   pixels or bits, without a mask of one byte per pixel.
 
-   Plain C without Python's headers: setup.py compiles it where there is a compiler, evqa/native.py loads it, and
-   evqa/metrics/boundary.py says the same in numpy. Nothing here trusts its input: run lengths are checked before
-   they are used.
+   Plain C without Python's headers: setup.py compiles it where there is a compiler, evqa/masks/native.py loads it, and
+   evqa/metrics/boundary.py computes the same in numpy. The input is not trusted: run lengths are checked before use.
 
-   A mask is kept as bits, 64 pixels a word, in lines. A line is a column of the frame where a side comes as run
-   lengths (COCO's go down the columns), a row where both come as pixels: the outline of DAVIS is the same under
-   transposition. Words lie in memory line after line for one place on the line, then for the next place: so what is
-   done to one word is done to the same place of many lines at once, which compilers turn into vector code. */
+   Steps of evqa_compare:
+   1. read_source: run lengths -> runs, or pixels -> packed bits; the bounding box of each mask.
+   2. field_of: the part of the frame around both boxes; only this part is drawn and searched.
+   3. draw_runs or transpose_lines: both masks as bits in the field. count_pixels: intersection and areas.
+   4. draw_outline: the outline of each mask (DAVIS seg2bmap) as bits.
+   5. count_missed: the outline pixels of each mask without a pixel of the other outline within the radius.
+
+   Layout. A mask is stored as bits, 64 pixels per word, in lines. A line is a column of the frame if a side is given as
+   run lengths (COCO's are column-major), and a row if both are given as pixels; the outline of DAVIS is the same under
+   transposition. Word j of line i is words[j * stride + i]: words at the same position of consecutive lines are
+   adjacent, so one operation on a word is applied to many lines in a loop that compilers vectorize. */
 
 #include "native.h"
 
@@ -15,34 +22,37 @@
 #include <emmintrin.h>
 #endif
 
-enum { MAX_RADIUS = 128 };      /* beyond it, numpy: frames with a diagonal above 16,000 pixels */
-enum { MAX_PARTS = 5 };         /* words around a word that a window of MAX_RADIUS meets */
-enum { BLOCK = 8 };             /* lines that are looked at together */
+enum { MAX_RADIUS = 128 };      /* numpy computes larger ones: frames with a diagonal above 16,000 pixels */
+enum { MAX_PARTS = 5 };         /* words that a window of MAX_RADIUS around a word overlaps */
+enum { BLOCK = 8 };             /* lines that are processed together */
 enum { MAX_PROBE = 31 };        /* radius up to which a row of the disk fits a word */
 enum { MAX_RUN_CHARACTERS = 6 };
-static const int64_t MAX_AREA = 1 << 26;  /* pixels; evqa.images.MAX_PIXELS */
+static const int64_t MAX_AREA = 1 << 26;  /* pixels; evqa.media.images.MAX_PIXELS */
 static const int64_t MAX_WORDS = 1 << 22; /* of one bitmap */
 
+/* Status codes: done, damaged run lengths of the first or the second mask, out of memory, size or radius too large. */
 enum { DONE = 0, BAD_FIRST = 1, BAD_SECOND = 2, NO_MEMORY = 3, NOT_COVERED = 4 };
 
+/* Forms of a mask. */
 enum { RUNS = 0, BYTES = 1, BITS = 2 };
 
-/* One side of a comparison. */
+/* One mask, or the union of several, as given by the caller. */
 typedef struct {
     int64_t form;     /* RUNS, BYTES or BITS */
-    const void *data; /* run lengths of `num_masks` masks, a space between; rows of bytes, not 0 = foreground; or a bit
-                         for each, rows without a gap, each with one bit before it, and a word behind the last */
-    int64_t size;     /* characters of run lengths; bytes from row to row of bytes */
+    const void *data; /* RUNS: COCO's text of `num_masks` masks, separated by spaces. BYTES: rows, non-zero = foreground.
+                         BITS: rows without gaps, each preceded by one bit; one word after the last is readable */
+    int64_t size;     /* RUNS: characters; BYTES: bytes from row to row */
     int64_t num_masks;
 } Source;
 
-typedef struct { uint32_t start, end; } Run; /* foreground, end excluded, counted down the columns */
+typedef struct { uint32_t start, end; } Run; /* foreground pixels [start, end) in column-major order */
 
 typedef struct { int64_t first_line, last_line, first_bit, last_bit; } Box; /* all included */
 
 typedef struct { uint64_t *words; int64_t stride; } Bits; /* word j of line i: words[j * stride + i] */
 
-/* The part of a frame that the outlines of both masks lie in. Lines and words below count from its corner. */
+/* Part of a frame that contains the outlines of both masks. In functions with a field, lines and words are relative to
+   its corner (first_line, first_word). */
 typedef struct {
     int64_t first_line, num_lines, first_word, num_words;
     int64_t frame_lines, frame_bits;
@@ -76,15 +86,19 @@ INLINE int64_t count_bits(uint64_t word) {
 #endif
 }
 
-/* From one word of a line to the next: an odd number of cache lines, so that they do not crowd the same sets. */
+/* Distance in words from one word of a line to the next: an odd number of cache lines (8 words each), so that the words
+   of a line do not map to the same cache sets. */
 INLINE int64_t stride_for(int64_t num_lines) { return ((num_lines + 7) / 8 | 1) * 8; }
 
+/* Word `word` of line 0; that of line i follows at index i. */
 INLINE uint64_t *column(const Bits *bits, int64_t word) { return bits->words + word * bits->stride; }
 
 /* Run lengths */
 
-/* The foreground runs of one mask. Reads text[0..length), writes at most length / 2 + 1 runs.
-   Returns their number, or -1 for a text that is not the run lengths of `area` pixels. */
+/* Decode the foreground runs of one mask: text[0..length) -> at most length / 2 + 1 runs.
+   COCO's text has 5 bits per character (code - 48), low bits first; bit 32 = more follows, bit 16 of the last = sign;
+   from the fourth run on it is the difference to the run before the last. Runs alternate, background first.
+   Returns the number of runs, or -1 for a text that is not the run lengths of `area` pixels. */
 static int64_t read_runs(const char *text, int64_t length, int64_t area, Run *runs) {
     int64_t position = 0, before = 0, last = 0, number = 0, num_runs = 0, at = 0;
     if (length < 1) return -1;
@@ -114,7 +128,8 @@ static int64_t read_runs(const char *text, int64_t length, int64_t area, Run *ru
     return position == area ? num_runs : -1;
 }
 
-/* The runs of all masks of a source, one after the other; -1 where one is damaged or their number is another. */
+/* Decode the runs of all masks of a source, one mask after the other. Returns their number, or -1 where a mask is
+   damaged or the number of masks differs from `num_masks`. */
 static int64_t read_masks(const Source *source, int64_t area, Run *runs) {
     const char *text = source->data, *end = text + source->size;
     int64_t num_runs = 0, num_masks = 0;
@@ -128,6 +143,7 @@ static int64_t read_masks(const Source *source, int64_t area, Run *runs) {
     }
 }
 
+/* Widen a box to contain lines and bits (inclusive). */
 INLINE void widen(Box *box, int64_t first_line, int64_t last_line, int64_t first_bit, int64_t last_bit) {
     box->first_line = least(box->first_line, first_line);
     box->last_line = most(box->last_line, last_line);
@@ -135,6 +151,8 @@ INLINE void widen(Box *box, int64_t first_line, int64_t last_line, int64_t first
     box->last_bit = most(box->last_bit, last_bit);
 }
 
+/* Widen `box` to the runs of one or more masks; a line has `num_bits` pixels. Divisions are avoided where a run
+   starts on the same line as the previous one or on the next. */
 static void add_box_of_runs(const Run *runs, int64_t num_runs, int64_t num_bits, Box *box) {
     int64_t line = 0, start_of_line = 0;
     for (int64_t i = 0; i < num_runs; i++) {
@@ -152,6 +170,7 @@ static void add_box_of_runs(const Run *runs, int64_t num_runs, int64_t num_bits,
     }
 }
 
+/* Set the bits first..last of a line, whose words are `stride` apart. */
 INLINE void set_bits(uint64_t *line, int64_t stride, int64_t first, int64_t last) {
     int64_t word = first >> 6, end = last >> 6;
     uint64_t head = ~(uint64_t)0 << (first & 63), tail = ~(uint64_t)0 >> (63 - (last & 63));
@@ -161,6 +180,7 @@ INLINE void set_bits(uint64_t *line, int64_t stride, int64_t first, int64_t last
     line[end * stride] |= tail;
 }
 
+/* Draw the runs of one or more masks into the field; a run that continues on further lines is split. */
 static void draw_runs(const Field *field, const Bits *bits, const Run *runs, int64_t num_runs) {
     int64_t line = 0, start_of_line = 0, num_bits = field->frame_bits, skipped = 64 * field->first_word;
     for (int64_t i = 0; i < num_runs; i++) {
@@ -186,6 +206,7 @@ static void draw_runs(const Field *field, const Bits *bits, const Run *runs, int
 
 /* Pixels */
 
+/* One bit per pixel, non-zero = 1, for `number` (at most 64) pixels. */
 INLINE uint64_t pack_up_to_64(const uint8_t *pixels, int64_t number) {
     uint64_t word = 0;
     for (int64_t i = 0; i < number; i++) word |= (uint64_t)(pixels[i] != 0) << i;
@@ -212,14 +233,15 @@ INLINE uint64_t pack_64(const uint8_t *pixels) {
 #endif
 }
 
-/* Keep word `word` of line `row`, and what it says of the box. */
-INLINE void keep(const Bits *bits, uint64_t *seen, uint64_t *any, int64_t row, int64_t word, uint64_t packed) {
+/* Store word `word` of line `row`, and add its bits to `seen` (by word) and `any` (of the line) for the bounding box.
+   */
+INLINE void store_word(const Bits *bits, uint64_t *seen, uint64_t *any, int64_t row, int64_t word, uint64_t packed) {
     column(bits, word)[row] = packed;
     seen[word] |= packed;
     *any |= packed;
 }
 
-/* Rows of bytes or of bits as lines, and the box of what is set. `seen` has room for a line. */
+/* Pack rows of bytes or bits into lines of words, and widen `box` to the foreground. `seen` has room for one line. */
 FOR_EACH_PROCESSOR
 static void pack_rows(
     const Source *source, int64_t height, int64_t width, const Bits *bits, uint64_t *seen, Box *box) {
@@ -230,13 +252,13 @@ static void pack_rows(
         if (source->form == BYTES) {
             const uint8_t *pixels = (const uint8_t *)source->data + row * source->size;
             for (int64_t word = 0; word < whole; word++)
-                keep(bits, seen, &any, row, word, pack_64(pixels + 64 * word));
-            keep(bits, seen, &any, row, whole, pack_up_to_64(pixels + 64 * whole, rest));
+                store_word(bits, seen, &any, row, word, pack_64(pixels + 64 * word));
+            store_word(bits, seen, &any, row, whole, pack_up_to_64(pixels + 64 * whole, rest));
         } else {
             int64_t start = row * (width + 1) + 1;
             for (int64_t word = 0; word < whole; word++)
-                keep(bits, seen, &any, row, word, bits_at(source->data, start + 64 * word));
-            keep(bits, seen, &any, row, whole, rest ? bits_at(source->data, start + 64 * whole) << (64 - rest) >> (64 - rest) : 0);
+                store_word(bits, seen, &any, row, word, bits_at(source->data, start + 64 * word));
+            store_word(bits, seen, &any, row, whole, rest ? bits_at(source->data, start + 64 * whole) << (64 - rest) >> (64 - rest) : 0);
         }
         if (any) {
             box->first_line = least(box->first_line, row);
@@ -250,7 +272,7 @@ static void pack_rows(
     }
 }
 
-/* 64 x 64 bits, rows to columns: halves change places, then quarters, and so on. */
+/* Transpose 64 x 64 bits in place: exchange the off-diagonal 32 x 32 blocks, then 16 x 16 blocks, and so on. */
 INLINE void transpose_64(uint64_t block[64]) {
     uint64_t mask = 0x00000000FFFFFFFFu;
     for (int width = 32; width; width >>= 1, mask ^= mask << width) {
@@ -262,9 +284,10 @@ INLINE void transpose_64(uint64_t block[64]) {
     }
 }
 
-/* Lines that are rows of the frame into lines that are its columns; the target is zero where `box` (of columns) is. */
+/* Transpose lines that are rows of the frame into lines that are its columns, by blocks of 64 x 64, within `box` (whose
+   lines are columns). The target is zero there before. */
 FOR_EACH_PROCESSOR
-static void turn(const Bits *rows, int64_t height, const Field *field, const Bits *target, const Box *box) {
+static void transpose_lines(const Bits *rows, int64_t height, const Field *field, const Bits *target, const Box *box) {
     for (int64_t place = box->first_bit >> 6; place <= box->last_bit >> 6; place++) {
         int64_t num_rows = least(64, height - 64 * place);
         for (int64_t word = box->first_line >> 6; word <= box->last_line >> 6; word++) {
@@ -280,6 +303,7 @@ static void turn(const Bits *rows, int64_t height, const Field *field, const Bit
 
 /* Outlines */
 
+/* counts: pixels in both masks, in the first, in the second. */
 FOR_EACH_PROCESSOR
 static void count_pixels(const Field *field, const Bits masks[2], int64_t counts[3]) {
     int64_t both = 0, in_first = 0, in_second = 0, number = field->num_lines;
@@ -296,7 +320,7 @@ static void count_pixels(const Field *field, const Bits masks[2], int64_t counts
     counts[2] = in_second;
 }
 
-/* Beyond the frame its last pixels and its last line are seen again, so that they differ from nothing there. */
+/* Repeat the last pixel of each line and the last line beyond the frame's edge, so that no outline arises there. */
 static void repeat_last(const Field *field, const Bits *mask) {
     int64_t last = field->frame_bits - 1, next = field->frame_bits, num_lines = field->num_lines;
     if (next >> 6 < field->first_word + field->num_words) {
@@ -309,8 +333,8 @@ static void repeat_last(const Field *field, const Bits *mask) {
             column(mask, word)[num_lines] = column(mask, word)[num_lines - 1];
 }
 
-/* The outline of a mask and the number of its pixels: those that differ from the next one on the line, from their
-   neighbour on the next line, or from the one diagonally ahead (`seg2bmap` of DAVIS). */
+/* Draw the outline of a mask and return its number of pixels. A pixel belongs to it if it differs from the next pixel
+   of the line, from its neighbour on the next line, or from the diagonal neighbour there (`seg2bmap` of DAVIS). */
 FOR_EACH_PROCESSOR
 static int64_t draw_outline(const Field *field, const Bits *mask, const Bits *outline) {
     int64_t count = 0, beyond = field->frame_bits - 64 * field->first_word, number = field->num_lines;
@@ -328,14 +352,16 @@ static int64_t draw_outline(const Field *field, const Bits *mask, const Bits *ou
     return count;
 }
 
-/* Distances. An outline has `radius` empty lines on either side and `pads` empty words. */
+/* Distances. An outline is stored with `radius` empty lines on either side and `pads` empty words, so that windows
+   around its pixels need no bounds checks. */
 
-/* Line i of `joined`: what lines i to i + number - 1 of `outline` hold together, the empty ones counted. */
+/* Line i of `unions` = bitwise or of the lines i to i + number - 1 of `outline`, including the empty lines. The number
+   of lines that each result covers doubles with each pass. */
 FOR_EACH_PROCESSOR
-static void join_lines(const Bits *outline, int64_t num_words, int64_t lines, int64_t number, const Bits *joined) {
+static void union_lines(const Bits *outline, int64_t num_words, int64_t lines, int64_t number, const Bits *unions) {
     for (int64_t word = 0; word < num_words; word++) {
         const uint64_t *from = column(outline, word);
-        uint64_t *to = column(joined, word);
+        uint64_t *to = column(unions, word);
         if (number == 1) {
             memcpy(to, from, (size_t)lines * 8);
             continue;
@@ -351,8 +377,8 @@ static void join_lines(const Bits *outline, int64_t num_words, int64_t lines, in
     }
 }
 
-/* `to` |= the bits of `low`, and of `high` above it, moved down by `shift`. */
-INLINE void add_moved(uint64_t *to, const uint64_t *low, const uint64_t *high, int shift, int64_t number) {
+/* `to` |= the 128-bit numbers (high, low) >> shift, truncated to 64 bits; `high` may be NULL for 0. */
+INLINE void or_shifted(uint64_t *to, const uint64_t *low, const uint64_t *high, int shift, int64_t number) {
     if (!shift) {
         NO_OVERLAP
         for (int64_t i = 0; i < number; i++) to[i] |= low[i];
@@ -365,9 +391,10 @@ INLINE void add_moved(uint64_t *to, const uint64_t *low, const uint64_t *high, i
     }
 }
 
-/* For each bit of a word of each line: whether the line has a bit within `reach` of it. `parts` starts with the words
-   around, those of one place `number` apart; the result is the first. */
-INLINE void spread(uint64_t *parts, int64_t number, int reach) {
+/* Dilate a word of each of `number` lines: bit b of the result is set if the line has a bit within `reach` of b.
+   `parts` holds the words around it, part after part with `number` lines each; the result replaces the first part. The
+   window doubles with each pass. */
+INLINE void dilate_words(uint64_t *parts, int64_t number, int reach) {
     int around = (reach + 63) / 64, offset = 64 * around - reach, window = 2 * reach + 1;
     int num_parts = (64 + 2 * reach + 63) / 64;
     if (offset) {
@@ -383,14 +410,15 @@ INLINE void spread(uint64_t *parts, int64_t number, int reach) {
         int step = (int)least(done, window - done), skip = step / 64;
         for (int part = 0; part + skip < num_parts; part++) {
             uint64_t *low = parts + (part + skip) * number;
-            add_moved(parts + part * number, low, part + skip + 1 < num_parts ? low + number : NULL, step % 64, number);
+            or_shifted(parts + part * number, low, part + skip + 1 < num_parts ? low + number : NULL, step % 64, number);
         }
         done += step;
     }
 }
 
-/* Whether `outline` has a pixel in the disk around a pixel; `rows` are the disk's. */
-INLINE int is_met(const Bits *outline, int64_t line, int64_t bit, int radius, const int *half, const uint64_t *rows) {
+/* Whether `outline` has a pixel within the disk around (line, bit). Up to MAX_PROBE each row of the disk is a mask of
+   one word in `rows`; for a larger radius row `away` covers 2 * half[away] + 1 bits. */
+INLINE int has_pixel_in_disk(const Bits *outline, int64_t line, int64_t bit, int radius, const int *half, const uint64_t *rows) {
     if (radius <= MAX_PROBE) {
         int64_t from = bit + 32, shift = from & 63; /* of the window bit - 32 to bit + 31, from the word before 0 on */
         const uint64_t *low = column(outline, (from >> 6) - 1) + line - radius, *high = low + outline->stride;
@@ -411,11 +439,12 @@ INLINE int is_met(const Bits *outline, int64_t line, int64_t bit, int radius, co
 }
 
 typedef struct {
-    int radius, inner;        /* inner: the square of 2 * inner + 1 pixels lies within the disk */
-    int half[MAX_RADIUS + 1]; /* half the width of the disk x^2 + y^2 <= r^2 at each distance from its middle */
-    uint64_t rows[2 * MAX_PROBE + 1];
+    int radius, inner;        /* inner: half side of the largest square (2 * inner + 1 pixels) inside the disk */
+    int half[MAX_RADIUS + 1]; /* half the width of the disk x^2 + y^2 <= r^2 at each distance from its centre */
+    uint64_t rows[2 * MAX_PROBE + 1]; /* rows of the disk, its centre at bit 32 */
 } Disk;
 
+/* Compute the rows and the inner square of a disk of `radius` pixels. */
 static void make_disk(Disk *disk, int radius) {
     int width = radius;
     disk->radius = radius;
@@ -431,16 +460,17 @@ static void make_disk(Disk *disk, int radius) {
     }
 }
 
-/* How many of these bits of a word of a line have none of `other` in the disk around them, looked at one by one. */
-INLINE int64_t count_far(const Bits *other, int64_t line, int64_t word, uint64_t doubtful, const Disk *disk) {
+/* Number of the `doubtful` bits of a word without a pixel of `other` in the disk around them; each is tested alone. */
+INLINE int64_t count_unmatched(const Bits *other, int64_t line, int64_t word, uint64_t doubtful, const Disk *disk) {
     int64_t count = 0;
     for (; doubtful; doubtful &= doubtful - 1)
-        count += !is_met(other, line, 64 * word + lowest_bit(doubtful), disk->radius, disk->half, disk->rows);
+        count += !has_pixel_in_disk(other, line, 64 * word + lowest_bit(doubtful), disk->radius, disk->half, disk->rows);
     return count;
 }
 
-/* For each bit of BLOCK words, whether there is a bit within `reach` (1 to MAX_PROBE) of it on its line. */
-INLINE void near_by(uint64_t *low, const uint64_t *before, const uint64_t *here, const uint64_t *after, int reach) {
+/* Dilate the words `here` of BLOCK lines by `reach` (1 to MAX_PROBE) along the line; `before` and `after` are the words
+   next to them. */
+INLINE void dilate_block(uint64_t *low, const uint64_t *before, const uint64_t *here, const uint64_t *after, int reach) {
     uint64_t high[BLOCK];
     int window = 2 * reach + 1, far = 64 - reach;
     for (int k = 0; k < BLOCK; k++) {
@@ -457,21 +487,22 @@ INLINE void near_by(uint64_t *low, const uint64_t *before, const uint64_t *here,
     }
 }
 
-/* How many pixels of `outline` have none of `other` in the disk around them. Those with one in the square inside the
-   disk are met, those with none in the square around it are not; the others are looked at one by one.
-   Line i of `joined` is lines i - radius to i - radius + 2 * inner of `other`. */
+/* Number of pixels of `outline` without a pixel of `other` in the disk around them. A pixel with one in the square
+   inside the disk is matched, a pixel with none in the square around the disk is not; only the others are tested
+   alone. Line i of `unions` is the union of the lines i - radius to i - radius + 2 * inner of `other`; three of them,
+   `shift` lines apart, cover the square around the disk. */
 FOR_EACH_PROCESSOR
 static int64_t count_missed(
-    const Field *field, const Bits *outline, const Bits *other, const Bits *joined, const Disk *disk) {
+    const Field *field, const Bits *outline, const Bits *other, const Bits *unions, const Disk *disk) {
     int64_t missed = 0, shift = disk->radius - disk->inner, number = field->num_lines;
     for (int64_t word = 0; word < field->num_words; word++) {
-        const uint64_t *edges = column(outline, word), *here = column(joined, word);
-        const uint64_t *before = column(joined, word - 1), *after = column(joined, word + 1);
-        for (int64_t i = 0; i < number; i += BLOCK) { /* behind the last line, BLOCK empty ones can be read */
+        const uint64_t *edges = column(outline, word), *here = column(unions, word);
+        const uint64_t *before = column(unions, word - 1), *after = column(unions, word + 1);
+        for (int64_t i = 0; i < number; i += BLOCK) { /* BLOCK empty lines after the last one are readable */
             uint64_t left[BLOCK], met[BLOCK], around[3][BLOCK], any = 0;
             for (int k = 0; k < BLOCK; k++) any |= edges[i + k];
             if (!any) continue;
-            near_by(met, before + i + shift, here + i + shift, after + i + shift, disk->inner);
+            dilate_block(met, before + i + shift, here + i + shift, after + i + shift, disk->inner);
             any = 0;
             for (int k = 0; k < BLOCK; k++) any |= left[k] = edges[i + k] & ~met[k];
             if (!any) continue;
@@ -480,18 +511,18 @@ static int64_t count_missed(
                 around[1][k] = here[i + k] | here[i + k + shift] | here[i + k + 2 * shift];
                 around[2][k] = after[i + k] | after[i + k + shift] | after[i + k + 2 * shift];
             }
-            near_by(met, around[0], around[1], around[2], disk->radius);
+            dilate_block(met, around[0], around[1], around[2], disk->radius);
             for (int k = 0; k < BLOCK; k++)
-                if (left[k]) missed += count_bits(left[k] & ~met[k]) + count_far(other, i + k, word, left[k] & met[k], disk);
+                if (left[k]) missed += count_bits(left[k] & ~met[k]) + count_unmatched(other, i + k, word, left[k] & met[k], disk);
         }
     }
     return missed;
 }
 
-/* As `count_missed`, with a disk of any radius. `parts` has room for MAX_PARTS + 1 words a line. */
+/* As `count_missed`, for any radius. `parts` has room for MAX_PARTS + 1 words per line. */
 FOR_EACH_PROCESSOR
-static int64_t count_missed_far(
-    const Field *field, const Bits *outline, const Bits *other, const Bits *joined, const Disk *disk, uint64_t *parts) {
+static int64_t count_missed_any_radius(
+    const Field *field, const Bits *outline, const Bits *other, const Bits *unions, const Disk *disk, uint64_t *parts) {
     int64_t missed = 0, number = field->num_lines, shift = disk->radius - disk->inner;
     uint64_t *left = parts + MAX_PARTS * number;
     for (int64_t word = 0; word < field->num_words; word++) {
@@ -501,22 +532,22 @@ static int64_t count_missed_far(
         for (int64_t i = 0; i < number; i++) any |= edge[i];
         if (!any) continue;
         for (int part = 0; part <= 2 * around; part++)
-            memcpy(parts + part * number, column(joined, word + part - around) + shift, (size_t)number * 8);
-        spread(parts, number, disk->inner);
+            memcpy(parts + part * number, column(unions, word + part - around) + shift, (size_t)number * 8);
+        dilate_words(parts, number, disk->inner);
         any = 0;
         for (int64_t i = 0; i < number; i++) any |= left[i] = edge[i] & ~parts[i];
         if (!any) continue;
         around = (disk->radius + 63) / 64;
         for (int part = 0; part <= 2 * around; part++) {
-            const uint64_t *from = column(joined, word + part - around);
+            const uint64_t *from = column(unions, word + part - around);
             uint64_t *to = parts + part * number;
             NO_OVERLAP
             for (int64_t i = 0; i < number; i++) to[i] = from[i] | from[i + shift] | from[i + 2 * shift];
         }
-        spread(parts, number, disk->radius);
+        dilate_words(parts, number, disk->radius);
         for (int64_t i = 0; i < number; i++) {
             if (!left[i]) continue;
-            missed += count_bits(left[i] & ~parts[i]) + count_far(other, i, word, left[i] & parts[i], disk);
+            missed += count_bits(left[i] & ~parts[i]) + count_unmatched(other, i, word, left[i] & parts[i], disk);
         }
     }
     return missed;
@@ -524,10 +555,11 @@ static int64_t count_missed_far(
 
 /* One pair of masks */
 
+/* Buffers of one comparison, freed together by `release`. */
 typedef struct {
     Run *runs[2];
     uint64_t *packed; /* pixels as bits */
-    uint64_t *drawn;  /* masks in the field */
+    uint64_t *bitmaps; /* masks in the field */
     uint64_t *outlines;
 } Memory;
 
@@ -537,15 +569,15 @@ static void release(Memory *memory) {
     free(memory->runs[0]);
     free(memory->runs[1]);
     free(memory->packed);
-    free(memory->drawn);
+    free(memory->bitmaps);
     free(memory->outlines);
 }
 
-/* counts[3..6]: outline pixels of either mask, and how many of these are met. */
+/* Compute counts[3..6]: outline pixels of both masks, and the number of these that are matched. */
 static int measure_outlines(const Field *field, const Bits masks[2], int radius, Memory *memory, int64_t counts[7]) {
     int64_t lines = field->num_lines + 2 * radius, stride = stride_for(lines + BLOCK), pads = (radius + 63) / 64;
     int64_t size = (field->num_words + 2 * pads) * stride;
-    Bits outlines[2], joined, inner[2];
+    Bits outlines[2], unions, inner[2];
     Disk disk;
     make_disk(&disk, radius);
     memory->outlines = new_words(3 * size + (MAX_PARTS + 1) * field->num_lines);
@@ -554,24 +586,25 @@ static int measure_outlines(const Field *field, const Bits masks[2], int radius,
     for (int side = 0; side < 2; side++) {
         outlines[side].stride = inner[side].stride = stride;
         outlines[side].words = memory->outlines + side * size + pads * stride;
-        inner[side].words = outlines[side].words + radius; /* past the empty lines */
+        inner[side].words = outlines[side].words + radius; /* after the empty lines */
         repeat_last(field, &masks[side]);
         counts[3 + side] = draw_outline(field, &masks[side], &inner[side]);
     }
     if (!(counts[3] && counts[4])) return DONE;
-    joined.stride = stride;
-    joined.words = memory->outlines + 2 * size + pads * stride;
+    unions.stride = stride;
+    unions.words = memory->outlines + 2 * size + pads * stride;
     for (int side = 0; side < 2; side++) {
-        join_lines(&outlines[1 - side], field->num_words, lines, 2 * disk.inner + 1, &joined);
+        union_lines(&outlines[1 - side], field->num_words, lines, 2 * disk.inner + 1, &unions);
         int64_t missed = disk.inner && radius <= MAX_PROBE
-            ? count_missed(field, &inner[side], &inner[1 - side], &joined, &disk)
-            : count_missed_far(field, &inner[side], &inner[1 - side], &joined, &disk, memory->outlines + 3 * size);
+            ? count_missed(field, &inner[side], &inner[1 - side], &unions, &disk)
+            : count_missed_any_radius(field, &inner[side], &inner[1 - side], &unions, &disk, memory->outlines + 3 * size);
         counts[5 + side] = counts[3 + side] - missed;
     }
     return DONE;
 }
 
-/* What a source holds, as runs or as packed rows, and the box of it (of columns, for runs; of rows, for pixels). */
+/* Read a source as runs or as packed rows, and compute its bounding box (lines are columns for runs, rows for
+   pixels). */
 static int read_source(
     const Source *source, int64_t height, int64_t width, Run **runs, int64_t *num_runs, Bits *packed, Box *box) {
     Box empty = {INT64_MAX, -1, INT64_MAX, -1};
@@ -590,6 +623,7 @@ static int read_source(
     return DONE;
 }
 
+/* Field around a box, with a margin of one pixel, in which outlines can lie. */
 static Field field_of(const Box *box, int64_t num_lines, int64_t num_bits) {
     Field field;
     field.first_line = most(box->first_line - 1, 0);
@@ -601,11 +635,13 @@ static Field field_of(const Box *box, int64_t num_lines, int64_t num_bits) {
     return field;
 }
 
-static Box swapped(Box box) {
+/* Box with lines and bits exchanged. */
+static Box transposed_box(Box box) {
     Box turned = {box.first_bit, box.last_bit, box.first_line, box.last_line};
     return turned;
 }
 
+/* Compare two sources in the steps stated at the top of this file; buffers are left in `memory`. */
 static int compare(
     const Source sources[2], int64_t height, int64_t width, int radius, Memory *memory, int64_t counts[7]) {
     int num_packed = (sources[0].form != RUNS) + (sources[1].form != RUNS), in_rows = num_packed == 2;
@@ -621,7 +657,7 @@ static int compare(
         int state = read_source(
             &sources[side], height, width, &memory->runs[side], &num_runs[side], &packed[side], &boxes[side]);
         if (state != DONE) return state == BAD_FIRST && side ? BAD_SECOND : state;
-        if (!in_rows && sources[side].form != RUNS) boxes[side] = swapped(boxes[side]);
+        if (!in_rows && sources[side].form != RUNS) boxes[side] = transposed_box(boxes[side]);
     }
 
     Box both = boxes[0];
@@ -630,9 +666,9 @@ static int compare(
     Field field = in_rows ? field_of(&both, height, width) : field_of(&both, width, height);
     int64_t stride = stride_for(field.num_lines + 1), size = (field.num_words + 1) * stride;
     if (!in_rows) {
-        memory->drawn = new_words(2 * size);
-        if (!memory->drawn) return NO_MEMORY;
-        memset(memory->drawn, 0, (size_t)(2 * size) * 8);
+        memory->bitmaps = new_words(2 * size);
+        if (!memory->bitmaps) return NO_MEMORY;
+        memset(memory->bitmaps, 0, (size_t)(2 * size) * 8);
     }
     for (int side = 0; side < 2; side++) {
         if (in_rows) {
@@ -641,9 +677,9 @@ static int compare(
             continue;
         }
         masks[side].stride = stride;
-        masks[side].words = memory->drawn + side * size;
+        masks[side].words = memory->bitmaps + side * size;
         if (sources[side].form == RUNS) draw_runs(&field, &masks[side], memory->runs[side], num_runs[side]);
-        else if (boxes[side].last_line >= 0) turn(&packed[side], height, &field, &masks[side], &boxes[side]);
+        else if (boxes[side].last_line >= 0) transpose_lines(&packed[side], height, &field, &masks[side], &boxes[side]);
     }
     count_pixels(&field, masks, counts);
     return counts[1] && counts[2] ? measure_outlines(&field, masks, radius, memory, counts) : DONE;
@@ -651,8 +687,10 @@ static int compare(
 
 EXPORT int64_t evqa_version(void) { return VERSION; }
 
-/* Counts of a pair of masks of one size: pixels in both, in the first, in the second; outline pixels of the first,
-   of the second; and how many of these have one of the other's within `radius`. Each side is a `Source`. */
+/* Counts of a pair of masks of one size, each given as the fields of a `Source`:
+   counts[0] pixels in both, [1] in the first, [2] in the second, [3] outline pixels of the first, [4] of the second,
+   [5] outline pixels of the first with an outline pixel of the second within `radius`, [6] the same of the second.
+   Returns a status code. */
 EXPORT int64_t evqa_compare(
     int64_t height, int64_t width, int64_t radius, int64_t first_form, const void *first, int64_t first_size,
     int64_t first_masks, int64_t second_form, const void *second, int64_t second_size, int64_t second_masks,

@@ -1,4 +1,4 @@
-/* What the compiled parts share: see native.c (masks compared) and native_png.c (masks read). */
+/* Declarations shared by native.c (comparison of masks) and native_png.c (masks from PNG files). */
 
 #ifndef EVQA_NATIVE_H
 #define EVQA_NATIVE_H
@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 2 }; /* of the functions of both; evqa/native.py asks for it */
+enum { VERSION = 2 }; /* of the exported functions; evqa/masks/native.py loads no other version */
 
-/* The same code a second time for processors with AVX2, chosen when it is loaded. */
+/* FOR_EACH_PROCESSOR: compile a function twice, for processors with and without AVX2; the loader selects one.
+   NO_OVERLAP: the iterations of the next loop are independent, so that it may be vectorized. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && !defined(EVQA_PLAIN)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
 #else
@@ -33,7 +34,7 @@ enum { VERSION = 2 }; /* of the functions of both; evqa/native.py asks for it */
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* 64 bits from `at` on; the word behind the last bit can be read. */
+/* The 64 bits that start at bit `at`, lowest bit first. Reads one word beyond that of the first bit. */
 INLINE uint64_t bits_at(const uint64_t *words, int64_t at) {
     const uint64_t *word = words + (at >> 6);
     return word[0] >> (at & 63) | word[1] << 1 << (63 - (at & 63));

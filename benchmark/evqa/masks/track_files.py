@@ -31,7 +31,7 @@ def tracks_of(sample: Sample, targets: Sequence[int] | None) -> tuple[Track, ...
     if targets is None:
         return tracks
     if out_of_range := [index for index in targets if not 0 <= index < len(tracks)]:
-        raise ValueError(f"sample {sample.id} has {len(tracks)} tracks, and names track {out_of_range[0]}")
+        raise ValueError(f"sample {sample.id} has {len(tracks)} tracks and refers to track {out_of_range[0]}")
     return tuple(tracks[index] for index in targets)
 
 
@@ -52,7 +52,7 @@ def _read(path: Path, indices: Sequence[int] | None) -> Iterator[Track]:
             tracks[index] = _track(path, index, line)
     for index in tracks if indices is None else indices:
         if index not in tracks:
-            raise ValueError(f"{path} has no line {index + 1}, which a sample points to: prepare the data set again")
+            raise ValueError(f"{path} has no line {index + 1}, to which a sample refers: prepare the data set again")
         yield tracks[index]
 
 
@@ -69,4 +69,4 @@ def _track(path: Path, index: int, line: bytes) -> Track:
     try:
         return Track.model_validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"{path}:{index + 1} is no Track: {validation_message(error)}") from error
+        raise ValueError(f"{path}:{index + 1} is not a track: {validation_message(error)}") from error

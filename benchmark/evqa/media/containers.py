@@ -183,7 +183,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     if not streams:
         truncation.check_complete(path, container.format.name)
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise ValueError(f"{path} has no video stream, it holds {kinds}: fetch it again, or give another file")
+        raise ValueError(f"{path} has no video stream, it contains {kinds}: fetch it again, or give another file")
     stream = streams[0]
     if stream.codec_context is None:  # type: ignore[reportUnnecessaryComparison]  # PyAV's types leave it out
         raise ValueError(f"{path} has a video stream in a codec that cannot be decoded: re-encode it")

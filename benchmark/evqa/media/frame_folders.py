@@ -141,8 +141,8 @@ def fps_of_folder(folder: Path) -> float:
     if folder.parent.resolve() not in _folders_with_warning:  # once for all videos of a data set
         _folders_with_warning.add(folder.parent.resolve())
         logger.warning(
-            "%s is a folder of frames without a frame rate: %g frames a second are assumed, and all times follow from "
-            "that; write the true number into %s",
+            "%s is a folder of frames without a frame rate: %g frames per second are assumed, and all times depend on "
+            "it; write the true number to %s",
             folder,
             ASSUMED_FPS,
             rate_file,
@@ -154,7 +154,7 @@ def _fps_of_file(rate_file: Path) -> float:
     try:
         fps = float(rate_file.read_text(encoding="utf-8")[:100])
     except (OSError, ValueError) as error:
-        raise ValueError(f"{rate_file} holds one number, the frames a second of its folder: {error}") from error
+        raise ValueError(f"{rate_file}: expected one number, the frames per second of its folder: {error}") from error
     if not 0 < fps <= MAX_FPS:
-        raise ValueError(f"{rate_file} says {fps}; expected frames a second above 0 and up to {MAX_FPS}")
+        raise ValueError(f"{rate_file}: expected frames per second above 0 and up to {MAX_FPS}, got {fps}")
     return fps

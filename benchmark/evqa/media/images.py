@@ -62,7 +62,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def check_pixels(path: Path, width: int, height: int) -> None:
     """Raise a ValueError where an image of this size has no pixel or more than `MAX_PIXELS`."""
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"{path} says that it is {width} x {height}; expected 1 to {MAX_PIXELS} pixels")
+        raise ValueError(f"{path} states a size of {width} x {height}; expected 1 to {MAX_PIXELS} pixels")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,14 +28,14 @@ def uniform_indices(video: Video, num_frames: int) -> list[int]:
 def indices_at_fps(video: Video, fps: float, max_frames: int) -> list[int]:
     """`fps` indices per second, at most `max_frames`, evenly spaced: the policy of the published scripts."""
     if not fps > 0:
-        raise ValueError(f"a sampling rate is above 0, got fps={fps}")
+        raise ValueError(f"expected a sampling rate above 0, got fps={fps}")
     return uniform_indices(video, max(1, min(int(video.duration * fps + 1e-6), max_frames)))
 
 
 def indices_every(video: Video, step: int) -> list[int]:
     """Every `step`-th index, starting with 0."""
     if step < 1:
-        raise ValueError(f"every n-th frame needs n of at least 1, got {step}")
+        raise ValueError(f"expected a frame stride of at least 1, got {step}")
     return list(range(0, video.num_frames, step))
 
 
@@ -43,7 +43,7 @@ def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
     """For each time in seconds the index of the nearest frame, the earlier one of two at equal distance."""
     seconds = np.asarray(times, dtype=np.float64)
     if not np.all(np.isfinite(seconds)):
-        raise ValueError(f"times are finite seconds, got {list(times)}")
+        raise ValueError(f"expected finite times in seconds, got {list(times)}")
     next_index = np.clip(np.searchsorted(video.times, seconds), 0, video.num_frames - 1)
     previous_index = np.maximum(next_index - 1, 0)
     is_previous_nearer = np.abs(seconds - video.times[previous_index]) <= np.abs(video.times[next_index] - seconds)
@@ -80,5 +80,5 @@ def _fractional_indices(video: Video, seconds: np.ndarray) -> np.ndarray:
 def _valid_count(num_frames: int, video: Video) -> int:
     """`num_frames`, limited to the frames of the video; raises a ValueError below 1."""
     if num_frames < 1:
-        raise ValueError(f"a plan needs at least 1 frame, got num_frames={num_frames}")
+        raise ValueError(f"expected at least 1 frame, got num_frames={num_frames}")
     return min(num_frames, video.num_frames)

@@ -38,13 +38,13 @@ def check_complete(path: Path, container: str) -> None:
         try:
             reason = checks[0](content)
         except (struct.error, IndexError):
-            reason = "its last element is not whole"
+            reason = "its last element is incomplete"
     if reason is not None:
-        raise ValueError(f"{path} is cut short: {reason}; fetch it again")
+        raise ValueError(f"{path} is truncated: {reason}; fetch it again")
 
 
 def _overrun_message(part: str, end: int, size: int) -> str:
-    return f"{part} reaches to byte {end}, the file ends at {size}"
+    return f"{part} extends to byte {end}, the file ends at {size}"
 
 
 # Matroska and WebM
@@ -150,7 +150,7 @@ def _flash(content: Content) -> str | None:
     stated_duration = _flash_duration(content)
     if stated_duration <= seconds + 1:
         return None
-    return f"it says that it lasts {stated_duration:.2f} s, it ends at {seconds:.2f} s"
+    return f"its stated duration is {stated_duration:.2f} s, it ends at {seconds:.2f} s"
 
 
 def _flash_duration(content: Content) -> float:

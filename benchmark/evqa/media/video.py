@@ -66,7 +66,7 @@ def probe_video(path: Path, folder_fps: float | None = None) -> Video:
 
 def _probe_images(folder: Path, folder_fps: float | None) -> Video:
     if folder_fps is not None and not 0 < folder_fps < float("inf"):
-        raise ValueError(f"the frame rate of a folder is above 0, got {folder_fps}")
+        raise ValueError(f"expected a frame rate above 0 for a folder of frames, got {folder_fps}")
     paths = image_paths(folder)
     if not paths:
         raise ValueError(f"{folder} has no .jpg, .jpeg or .png file: give a video file or a folder of frames")

@@ -345,7 +345,9 @@ def _has_one_frame_per_packet(stream: VideoStream) -> bool:
 def _check_length(path: Path, needed: int) -> None:
     size = path.stat().st_size
     if needed > size:
-        raise ValueError(f"{path} is cut short: its pictures reach to byte {needed}, it ends at {size}; fetch it again")
+        raise ValueError(
+            f"{path} is truncated: its frames extend to byte {needed}, the file ends at {size}; fetch it again"
+        )
 
 
 # Indices

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.schema import Sample, Selected
+from evqa.schema import Sample, SampleSelection
 
 FOLDER = re.compile(r"shard-(\d+)-of-(\d+)")
 """Name of a shard's folder, which lies in the folder of the whole run."""
@@ -49,14 +49,14 @@ class Selection:
     """The first so many, before they are dealt out to shards."""
 
     @classmethod
-    def read(cls, record: Selected) -> Selection:
+    def read(cls, record: SampleSelection) -> Selection:
         """From `run.json`."""
         return cls(only=record.only, shard=Shard.read(record.shard) if record.shard else None, limit=record.limit)
 
-    def record(self) -> Selected:
+    def record(self) -> SampleSelection:
         """For `run.json`."""
         shard = f"{self.shard.index}/{self.shard.count}" if self.shard else None
-        return Selected(limit=self.limit, only=None if self.only is None else tuple(self.only), shard=shard)
+        return SampleSelection(limit=self.limit, only=None if self.only is None else tuple(self.only), shard=shard)
 
     def __str__(self) -> str:
         only = f"--only with {len(self.only)} ids" if self.only is not None else ""

@@ -1,17 +1,17 @@
-"""Records that every stage reads and writes, and the conventions of the whole project.
+"""Records that all stages read and write, and the conventions of the project.
 
 Conventions
-- Time is in seconds from the start of the video's own clock (presentation time of its first frame = 0).
+- Time is in seconds on the video's own clock (presentation time of its first frame = 0).
 - A frame index is 0-based in the original video; `frame` alone is an image.
 - Boxes are `(x0, y0, x1, y1)` in original pixels, x1 and y1 exclusive.
 - Masks are bool `[H, W]` in memory and COCO run lengths on disk; images are uint8 RGB `[H, W, 3]`.
-- A file of records is JSON Lines in UTF-8, one record a line (`evqa.files.jsonl`).
+- A file of records is JSON Lines in UTF-8, one record per line (`evqa.files.jsonl`).
 """
 
 from evqa.schema.geometry import RLE, Box, Span, Spans, Track, Tube, check_box, check_span, compressed_counts
 from evqa.schema.prediction import AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
 from evqa.schema.record import LETTERS, VERSION, Id, StrictRecord, check_id
-from evqa.schema.run import Run, Selected
+from evqa.schema.run import Run, SampleSelection
 from evqa.schema.sample import NO_VIDEO, ClipRef, Sample, TaskType, TrainingExchange
 from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
 from evqa.schema.usage import TotalUsage, Usage
@@ -32,7 +32,7 @@ __all__ = [
     "ReplyFormat",
     "Run",
     "Sample",
-    "Selected",
+    "SampleSelection",
     "Span",
     "Spans",
     "StopReason",

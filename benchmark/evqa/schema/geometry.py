@@ -19,7 +19,7 @@ class Span(NamedTuple):
 
 
 def check_span(span: Span) -> Span:
-    """The span itself, or a `ValueError` that says what is wrong with it."""
+    """Return a valid span; raise a `ValueError` for any other."""
     start, end = span
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
         raise ValueError(f"a span needs finite 0 <= start <= end, got start={start}, end={end}")
@@ -36,36 +36,38 @@ class Box(NamedTuple):
 
 
 def check_box(box: Box) -> Box:
-    """The box itself, or a `ValueError` that says what is wrong with it."""
+    """Return a valid box; raise a `ValueError` for any other."""
     if not (all(map(math.isfinite, box)) and box.x0 < box.x1 and box.y0 < box.y1):
         raise ValueError(f"a box needs finite x0 < x1 and y0 < y1, got {list(box)}")
     return box
 
 
 Tube = dict[int, Annotated[Box, AfterValidator(check_box)]]
-"""One object through time: frame index -> box. A frame that is not listed does not show it."""
+"""Boxes of one object through time: frame index -> box. A frame without an entry does not show the object."""
 
 
 Spans = tuple[Annotated[Span, AfterValidator(check_span)], ...]
+"""Validated spans, in the order given."""
 
 
 def compressed_counts(runs: Sequence[int]) -> str:
-    """COCO's text of run lengths: 5 bits a character, low first, from the fourth run on as differences."""
+    """Encode run lengths as COCO's text: 5 bits per character, low bits first, differences from the fourth run on."""
     characters: list[str] = []
-    for place, run in enumerate(runs):
-        rest, more = run - (runs[place - 2] if place > 2 else 0), True
-        while more:
+    for index, run in enumerate(runs):
+        rest, has_more = run - (runs[index - 2] if index > 2 else 0), True
+        while has_more:
             bits = rest & 31
             rest >>= 5
-            more = rest != (-1 if bits & 16 else 0)
-            characters.append(chr(bits + 32 * more + 48))
+            has_more = rest != (-1 if bits & 16 else 0)
+            characters.append(chr(bits + 32 * has_more + 48))
     return "".join(characters)
 
 
 def _as_text(counts: object) -> object:
-    """Run lengths as COCO's text, also where they come as a list of numbers (uncompressed) or as bytes.
+    """Run lengths as COCO's text, also from a list of numbers (uncompressed) or from bytes.
 
-    Bytes that a program wrote by `str` are `b'...'`, with each backslash doubled; no run length has a quote.
+    Bytes that a program wrote by `str` have the form `b'...'`, with each backslash doubled; run lengths contain no
+    quotes.
     """
     if isinstance(counts, bytes):
         return counts.decode("ascii", "replace")
@@ -88,15 +90,15 @@ class RLE(StrictRecord):
     size: tuple[int, int]
     """(H, W) in pixels."""
     counts: Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | list[int])]
-    """Compressed; a list of run lengths is read too."""
+    """Compressed text; a list of run lengths is accepted too."""
 
 
 class Track(StrictRecord):
-    """One object through time. A frame that is not listed has no pixel of the object."""
+    """Masks of one object through time. A frame without an entry has no pixel of the object."""
 
     label: str | None = None
-    """The expression or name of the object, where there is one."""
+    """Expression or name of the object."""
     score: float | None = None
-    """The model's confidence in [0, 1], where there is one."""
+    """Confidence of the model in [0, 1]."""
     masks: dict[int, RLE]
     """Frame index -> mask; all of one size."""

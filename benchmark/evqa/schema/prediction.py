@@ -1,4 +1,4 @@
-"""Predictions: what a method with a model gave for a sample, with every turn of the conversation."""
+"""Predictions: the output of a method with a model for a sample, with every turn of the conversation."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
 from evqa.schema.usage import Usage
 
 AnswerField = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_choice"]
-"""A part of an answer that a prompt can ask for; the last two are choices of the multiple-choice task."""
+"""Part of an answer that a prompt asks for; the last two are choices of the multiple-choice task."""
 
 
 ReplyFormat = Literal["evidence", "json"]
-"""Format of an evidence reply: the text with `<|seg|>` tokens that UniPixel is trained on, or one JSON object."""
+"""Format of an evidence reply: text with the `<|seg|>` tokens that UniPixel is trained on, or one JSON object."""
 
 Finish = Literal["stop", "length", "refusal", "tool_calls", "error", "unknown"]
-"""Why a reply ended: by itself, at the token limit, refused by the model or a filter, with calls of tools, broken off
-by an error of the server, or for a reason that is missing or not known here."""
+"""Reason why a reply ended: completed, at the token limit, refused by the model or a filter, with tool calls.
+
+Interrupted by a server error, or a reason that is missing or not known here.
+"""
 
 
 class Turn(StrictRecord):
-    """One prompt and the raw reply to it; replies are kept so that a better parser never costs a model call."""
+    """One prompt and the raw reply to it. Replies are kept so that a better parser never costs a model call."""
 
     answer_fields: Annotated[tuple[AnswerField, ...], Field(alias="asks")]
-    """What the prompt asks for, hence what the parser looks for in the reply."""
+    """Fields that the prompt asks for and the parser reads in the reply."""
     prompt: str
     reply: str
     usage: Usage | None = None
     finish: Finish = "stop"
     option_logprobs: Annotated[dict[str, float] | None, Field(alias="letters")] = None
-    """Natural log-probability of each option's letter where the reply names its answer; None = not said."""
+    """Natural log-probability of each option's letter at the position where the reply names its answer.
+
+    None = not available.
+    """
     agent: str = "main"
     """Role of the agent that replied, such as main, grounding, vision or judge."""
     model: str | None = None
@@ -48,46 +53,51 @@ class Turn(StrictRecord):
 
 
 class LiteralAnswer(StrictRecord):
-    """What a file of the original's form says literally; its evaluator reads this and not what is meant."""
+    """Literal content of a prediction file in an original's format.
+
+    Which its evaluator reads instead of the meaning.
+    """
 
     answer: str | None = None
     segments: tuple[tuple[float, float], ...] | None = None
-    """Pairs of finite numbers in any order, negative ones too; elements that are no pairs are left out."""
+    """Pairs of finite numbers in any order, including negative ones; elements that are not pairs are left out."""
 
 
 class Prediction(StrictRecord):
-    """What one method with one model gave for one sample."""
+    """Output of one method with one model for one sample."""
 
     version: Literal[1] = VERSION
     sample_id: Annotated[Id, Field(alias="sample")]
-    """The id of the sample."""
+    """Id of the sample."""
     status: Literal["ok", "failed"]
     error: str | None = None
-    """Why it failed."""
+    """Reason of the failure; None where the status is "ok"."""
     turns: tuple[Turn, ...] = ()
+    """Conversation in order."""
     answer: int | None = None
-    """Index of the chosen option; None = the reply commits to none (unparsed)."""
+    """Index of the chosen option; None = unparsed: the reply commits to none."""
     spans: Spans | None = None
-    """None = unparsed; () = the reply says that there are none."""
+    """Evidence in seconds; None = unparsed; () = the reply states that there is none."""
     expressions: tuple[str, ...] | None = None
+    """Referring expressions of the evidence objects; None = unparsed; () = the reply states that there are none."""
     tracks: tuple[Track, ...] | None = None
-    """None = the model gave no masks at all; () = it says that there is no object."""
+    """Masks per object; None = the model returned no masks; () = it states that there is no object."""
     mask_size: tuple[int, int] | None = None
     """(H, W) of the masks."""
     num_frames: int | None = None
-    """Frames of the video as the model decoded it."""
+    """Number of frames of the video as the model decoded it."""
     mask_frames: tuple[int, ...] | None = None
-    """Frame indices that masks were computed for; None = every frame."""
+    """Frame indices for which masks were computed; None = every frame."""
     mask_folder: Path | None = None
-    """Folder of `%05d.png` per frame index in place of `tracks`, relative to the file of predictions."""
+    """Folder of `%05d.png` per frame index instead of `tracks`, relative to the file of predictions."""
     boxes: Tube | None = None
-    """Evidence in space as a box a frame; None = the model gave none at all."""
+    """Spatial evidence as one box per frame; None = the model returned none."""
     time_choice: int | None = None
-    """Index of the chosen `time_options`; None = the reply commits to none."""
+    """Index of the chosen `time_options`; None = unparsed."""
     mask_choice: int | None = None
-    """Index of the chosen `mask_options`; None = the reply commits to none."""
+    """Index of the chosen `mask_options`; None = unparsed."""
     literal: Annotated[LiteralAnswer | None, Field(alias="written")] = None
-    """Where `answer` and `spans` read an original's file otherwise than its evaluator does."""
+    """Literal answer of an original's file, where its evaluator reads it differently from `answer` and `spans`."""
     seconds: float = 0.0
     """Wall time spent on the sample."""
     stop: StopReason | None = None
@@ -103,18 +113,18 @@ class Prediction(StrictRecord):
 
     @property
     def is_truncated(self) -> bool:
-        """Whether one of its replies ended at the token limit."""
+        """Whether a reply ended at the token limit."""
         return any(turn.finish == "length" for turn in self.turns)
 
     @property
     def is_refused(self) -> bool:
-        """Whether one of its replies is a refusal of the model or of a filter."""
+        """Whether a reply is a refusal of the model or of a filter."""
         return any(turn.finish == "refusal" for turn in self.turns)
 
     @property
     def is_unparsed(self) -> bool:
-        """Whether its replies lack a part that they were asked for; a failed prediction is counted as failed alone."""
-        found = {
+        """Whether the replies lack a field that they were asked for; a failed prediction counts as failed only."""
+        values = {
             "answer": self.answer,
             "spans": self.spans,
             "expressions": self.expressions,
@@ -122,7 +132,7 @@ class Prediction(StrictRecord):
             "time_choice": self.time_choice,
             "mask_choice": self.mask_choice,
         }
-        return self.status == "ok" and any(found[part] is None for turn in self.turns for part in turn.answer_fields)
+        return self.status == "ok" and any(values[part] is None for turn in self.turns for part in turn.answer_fields)
 
     @model_validator(mode="after")
     def _failure_has_a_reason(self) -> Self:

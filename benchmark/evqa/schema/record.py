@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 VERSION = 1
-"""Version of the records below; a file of another version is refused, not guessed."""
+"""Version of the records; a file of another version is refused."""
 
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -18,7 +18,7 @@ class StrictRecord(BaseModel):
     """Frozen record that refuses unknown fields, NaN and infinity.
 
     Some fields have another name in files than in code (`Field(alias=...)`): records are written with the name of the
-    file format, and read with either.
+    file format, and accept both names.
     """
 
     model_config = ConfigDict(
@@ -32,10 +32,14 @@ class StrictRecord(BaseModel):
 
 
 def check_id(name: str) -> str:
-    """An id that can be a file name on any system: no separators, no control characters, no leading dot."""
+    """Return an id that can be a file name on any system; raise a `ValueError` for any other.
+
+    It has 1 to 200 characters, no separators or control characters, and no leading dot.
+    """
     if not 0 < len(name) <= 200 or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
         raise ValueError(f'an id has 1-200 characters, none of / \\ : * ? " < > | and no leading dot, got {name!r}')
     return name
 
 
 Id = Annotated[str, AfterValidator(check_id)]
+"""Id of a record, usable as a file name."""

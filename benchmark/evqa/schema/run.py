@@ -1,4 +1,4 @@
-"""Runs: what makes two runs the same, and how much of a data set a run covers."""
+"""Runs: the record `run.json` with a run's configuration, its selection of samples, and its usage."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from evqa.schema.record import VERSION, StrictRecord
 from evqa.schema.usage import TotalUsage
 
 
-class Selected(StrictRecord):
-    """The part of a data set that a run was asked for; each condition narrows it, none = all samples."""
+class SampleSelection(StrictRecord):
+    """Selection of a data set's samples for a run; each condition narrows it, no condition = all samples."""
 
     limit: int | None = None
-    """The first so many, before they are dealt out to shards."""
+    """Number of samples from the start of the data set, before they are divided into shards."""
     only: tuple[str, ...] | None = None
-    """Ids."""
+    """Ids of samples."""
     shard: str | None = None
     """Share `I/N`: every N-th sample from the I-th on."""
 
 
 class Run(StrictRecord):
-    """`run.json`: what makes two runs the same (`identity`), and what else is worth knowing of one."""
+    """Content of `run.json`: the configuration that identifies a run (`identity`), and information about it."""
 
     version: Literal[1] = VERSION
     identity: dict[str, str | int | float | bool | None]
-    """data and its hash, model, method, prompt version, settings, seed: a run resumes only if all are equal."""
+    """Data and its hash, model, method, prompt version, settings, seed; a run resumes only if all are equal."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages and of this code."""
     started: str = ""
-    """UTC, ISO 8601."""
-    selection: Selected | None = None
-    """The samples that all calls of the run together were asked for; None = not recorded, which counts as all."""
+    """Start of the run, UTC, ISO 8601."""
+    selection: SampleSelection | None = None
+    """Samples that all calls of the run together were asked for; None = not recorded, treated as all."""
     usage: Annotated[TotalUsage, Field(alias="spent")] = TotalUsage()
-    """Of all records, when the run was last left; a run that was killed is counted anew by the next call."""
+    """Usage of all records at the end of the last call; after a killed call it is computed again by the next one."""

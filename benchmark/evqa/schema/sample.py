@@ -12,7 +12,7 @@ from evqa.schema.geometry import Spans, Track, Tube
 from evqa.schema.record import VERSION, Id, StrictRecord
 
 NO_VIDEO = Path()
-"""`Sample.video` of a sample of words alone."""
+"""`Sample.video` of a text-only sample."""
 
 
 TaskType = Literal[
@@ -27,18 +27,22 @@ TaskType = Literal[
     "memory",
     "pointing",
 ]
-"""How training words a sample (`unipixel.data.conversations`): a question that is answered with evidence in time and
-space; a noun phrase, a full sentence, a question with its answer, the same with a reason, a description, each
-answered by a mask; a conversation as it is written; a conversation about marked objects `[1]`, `[2]`; marked
-objects to be found again; a description of a marked object."""
+"""Type of a sample, which selects its training template (`unipixel.data.conversations`).
+
+"evidence": a question answered with evidence in time and space. "query" (a noun phrase), "sentence", "question" (with
+its answer), "explanatory" (with answer and reason), "description": each answered by a mask. "conversation": as written.
+"region": a conversation about marked objects `[1]`, `[2]`. "memory": marked objects to be found again. "pointing": a
+description of a marked object.
+"""
 
 
 class TrainingExchange(StrictRecord):
-    """One turn of a sample that has several."""
+    """One turn of a training conversation: a question and its response."""
 
     question: str
+    """Prompt of the turn."""
     response: str | None = None
-    """The gold reply in words; None where it is a mask alone."""
+    """Target reply in words; None where it is a mask only."""
     targets: tuple[int, ...] | None = None
     """As `Sample.targets`, for this turn."""
 
@@ -52,21 +56,22 @@ class ClipRef(StrictRecord):
     start: Annotated[float, Field(ge=0)]
     """Offset of the clip in the episode, in seconds."""
     duration: Annotated[float, Field(gt=0)]
-    """Seconds."""
+    """Length of the clip in seconds."""
 
 
 class Sample(StrictRecord):
-    """One question about one video, with the evidence that supports its answer (gold).
+    """One question about one video, with its ground truth: the answer and the evidence that supports it.
 
-    A sample that only training uses may also be a conversation (`turns`), and its video a picture, which is a
-    video of one frame, or nothing (`NO_VIDEO`).
+    A sample for training only may also be a conversation (`turns`), and its video may be an image, which is a video of
+    one frame, or absent (`NO_VIDEO`).
     """
 
     version: Literal[1] = VERSION
     id: Id
     video_id: str
+    """Name of the video in its data set."""
     video: Path
-    """Relative to the data set's folder on disk; absolute once `datasets.load` has checked it."""
+    """Path relative to the data set's folder on disk; absolute once `datasets.load` has checked it."""
     videos: tuple[Path, ...] = ()
     """Further videos of the question, such as the second one of a pairwise comparison; paths as `video`."""
     subtitles: Path | None = None
@@ -76,57 +81,67 @@ class Sample(StrictRecord):
     preferences: dict[str, Literal["first", "second", "tie", "bad"]] | None = None
     """Ground truth of a pairwise comparison: criterion -> preferred video; tie = both good, bad = both bad."""
     question: str
+    """Question in words."""
     options: tuple[str, ...] = ()
+    """Texts of the options of a multiple-choice question, in display order; () = open question."""
     answer: int | None = None
-    """Index into `options` of the right one; None where the data set gives none."""
+    """Index of the correct option; None where the data set does not state it."""
     spans: Spans | None = None
-    """Evidence in time; None = not annotated, () = annotated as having none."""
+    """Temporal evidence in seconds; None = not annotated, () = annotated as having none."""
     masks: Path | None = None
-    """Folder of `%05d.png` per frame index, evidence objects merged, non-zero = evidence, absent file = empty mask."""
+    """Folder of `%05d.png` per frame index, evidence objects merged, non-zero = evidence, missing file = empty mask."""
     tracks: tuple[Track, ...] | None = None
-    """Evidence per object, where the data set tells objects apart."""
+    """Evidence masks per object, where the data set distinguishes objects."""
     track_file: Path | None = None
-    """In place of `tracks`: a file with one `Track` a line, shared by the samples of a video; paths as `video`."""
+    """Instead of `tracks`: a file with one `Track` per line, shared by the samples of a video; path as `video`."""
     label_map: Path | None = None
-    """In place of tracks, of a picture: a PNG of labels, whose values `targets` names; paths as `video`."""
+    """Instead of tracks, for an image: a PNG of labels, whose values `targets` lists; path as `video`."""
     boxes: Tube | None = None
-    """Evidence in space as a box a frame, beside masks or in place of them; None = not annotated."""
+    """Spatial evidence as one box per frame, in addition to masks or instead of them; None = not annotated."""
     targets: tuple[int, ...] | None = None
-    """Which of the tracks (by place) or of the labels (by value) are the gold mask, joined; None = all tracks."""
+    """Evidence objects, merged to the ground-truth mask: indices of tracks or values of labels; None = all tracks."""
     objects: Path | None = None
-    """Folder of `%05d.png` label maps of every annotated object, evidence or not (0 = none), for trivial baselines."""
+    """Folder of `%05d.png` label maps of all annotated objects, evidence or not (0 = background).
+
+    For trivial baselines.
+    """
     expressions: tuple[str, ...] = ()
     """Referring expressions of the evidence objects, where annotated."""
     task_type: Annotated[TaskType, Field(alias="form")] = "evidence"
+    """Type of the sample, which selects its training template."""
     response: str | None = None
-    """The gold reply in words, where there are no options."""
+    """Ground-truth answer in words, where there are no options."""
     turns: tuple[TrainingExchange, ...] = ()
-    """The whole conversation where it has several turns, or is to be learnt as it is; `question` is its first one."""
+    """Conversation with several turns, or one to be learned as written; `question` is that of its first turn."""
     fps: float | None = Field(default=None, gt=0, le=1000)
-    """Frames a second of a folder of frames, where known; a video file tells its own times."""
+    """Frames per second of a folder of frames, where known; a video file states its own times."""
     frames: tuple[int, ...] | None = None
-    """Frame indices, ascending, that the sample is about; None = the whole video."""
+    """Ascending indices of the frames that the sample refers to; None = the whole video."""
     num_frames: int | None = Field(default=None, ge=1)
-    """Frames of the video, where the published files tell."""
+    """Number of frames of the video, where the published files state it."""
     duration: float | None = Field(default=None, gt=0)
-    """Seconds of the video, where the published files tell."""
+    """Length of the video in seconds, where the published files state it."""
     time_options: tuple[Spans, ...] = ()
-    """Multiple choice in time: each option is a set of spans."""
+    """Options of the multiple-choice question about time; each is a set of spans."""
     time_answer: int | None = None
-    """Index into `time_options` of the right one."""
+    """Index of the correct option in `time_options`."""
     time_question: str | None = None
-    """The question that is asked in time, where the published file words it otherwise than `question`."""
+    """Question about time, where the published file words it differently from `question`."""
     mask_options: tuple[Path, ...] = ()
-    """Multiple choice in space: each option is an image of a frame with a region outlined; paths as `video`."""
+    """Options of the multiple-choice question about space.
+
+    Each is an image of a frame with an outlined region; paths as `video`.
+    """
     mask_answer: int | None = None
-    """Index into `mask_options` of the right one."""
+    """Index of the correct option in `mask_options`."""
     mask_question: str | None = None
-    """As `time_question`, in space."""
+    """Question about space, where the published file words it differently from `question`."""
     question_type: str | None = None
+    """Category of the question, for scores by category."""
     source: str | None = None
-    """The data set that the video comes from."""
+    """Data set that the video comes from."""
     metadata: Annotated[dict[str, str], Field(alias="tags")] = Field(default_factory=dict)
-    """Anything else to group scores by, such as the difficulty level."""
+    """Further attributes for scores by group, such as the difficulty level."""
 
     @model_validator(mode="after")
     def _answer_is_an_option(self) -> Self:
@@ -136,29 +151,29 @@ class Sample(StrictRecord):
             ("mask_answer", self.mask_answer, self.mask_options),
         ):
             if answer is not None and not 0 <= answer < len(options):
-                raise ValueError(f"{name} {answer} is no index into {len(options)} options")
+                raise ValueError(f"{name} is an index below the number of options, {len(options)}; got {answer}")
         return self
 
     @model_validator(mode="after")
     def _frames_ascend(self) -> Self:
-        about = (0,) if self.frames is None else self.frames
-        if not about or about[0] < 0 or any(one >= other for one, other in pairwise(about)):
-            raise ValueError(f"frames are ascending indices from 0 on, one at least, got {about[:10]}")
+        frames = (0,) if self.frames is None else self.frames
+        if not frames or frames[0] < 0 or any(first >= second for first, second in pairwise(frames)):
+            raise ValueError(f"expected ascending frame indices of at least 0, one or more; got {frames[:10]}")
         return self
 
     @model_validator(mode="after")
     def _masks_lie_in_one_place(self) -> Self:
-        places = [name for name in ("masks", "tracks", "track_file", "label_map") if getattr(self, name) is not None]
-        if len(places) > 1:
-            raise ValueError(f"masks are given in one form, got {', '.join(places)}")
+        fields = [name for name in ("masks", "tracks", "track_file", "label_map") if getattr(self, name) is not None]
+        if len(fields) > 1:
+            raise ValueError(f"expected masks in one form; got {', '.join(fields)}")
         return self
 
     @property
     def has_video(self) -> bool:
-        """Whether there is anything to see."""
+        """Whether the sample has a video or an image."""
         return self.video != NO_VIDEO
 
     @property
     def has_masks(self) -> bool:
-        """Whether masks are annotated, in whichever form."""
+        """Whether masks are annotated, in any form."""
         return not (self.masks is None and self.tracks is None and self.track_file is None and self.label_map is None)

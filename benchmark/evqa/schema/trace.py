@@ -1,4 +1,4 @@
-"""Traces of agents: tool calls, tool results, and references to the frames that a model was shown.
+"""Traces of agents: tool calls, tool results, and references to the frames that a model received.
 
 A prediction keeps the trace of its conversation; the report page shows it and reinforcement learning reads it. Frames
 are references (video, index, second): pixels stay in the video and never enter a log.
@@ -19,7 +19,7 @@ budget of the run, too many invalid actions, or a time limit."""
 
 
 class FrameRef(StrictRecord):
-    """A frame of a sample's video by reference."""
+    """Reference to a frame of a sample's video."""
 
     video: Annotated[int, Field(ge=0)] = 0
     """Index of the video: 0 = `Sample.video`, i = `Sample.videos[i - 1]`."""
@@ -30,23 +30,25 @@ class FrameRef(StrictRecord):
 
 
 class ToolCall(StrictRecord):
-    """A call of a tool as a model wrote it."""
+    """Tool call as the model wrote it."""
 
     id: str
-    """Id of the call; unique in its turn, and named by exactly one `ToolResult`."""
+    """Id of the call, unique in its turn; exactly one `ToolResult` refers to it."""
     name: str
+    """Name of the tool."""
     arguments: str
     """Arguments as the model wrote them: JSON, or the text of a tag. Not parsed, so that nothing is lost."""
 
 
 class ToolResult(StrictRecord):
-    """The result of a tool call as the model was told it."""
+    """Result of a tool call as the model received it."""
 
     call: str
     """Id of the `ToolCall`."""
     ok: bool
-    """False: the call was invalid or the tool refused it, and `text` is the reason."""
+    """False = the call was invalid or the tool refused it, and `text` is the reason."""
     text: str
+    """Result in words."""
     frames: tuple[FrameRef, ...] = ()
     """Images in the result, by reference."""
     spans: Spans = ()

@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, Valida
 from evqa.files.jsonl import replace_file, validation_message
 from evqa.metrics.means import Cell, Column, Mean
 from evqa.runs.shards import Selection
-from evqa.schema import Selected, StrictRecord
+from evqa.schema import SampleSelection, StrictRecord
 
 Status = Literal["ok", "missing", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
@@ -136,7 +136,7 @@ class PartialSelection(StrictRecord):
     """Samples of the part."""
     total: int
     """Samples of the data set."""
-    selection: Selected
+    selection: SampleSelection
 
     @property
     def text(self) -> str:
