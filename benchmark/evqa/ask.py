@@ -17,7 +17,7 @@ from evqa.hub import checkpoints
 from evqa.media import Video
 from evqa.methods import Method
 from evqa.models import Setting
-from evqa.models.base import Model, RunAborted
+from evqa.models.base import Model, Models, RunAborted
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
 from evqa.report.evidence_files import EvidenceDrawing
 from evqa.report.overlay import PromptMark
@@ -135,11 +135,11 @@ def _model(model: str | Model, settings: AskSettings) -> Model:
 def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> Prediction:
     """The prediction; a model that stops in the middle gives the failed one with the turns before."""
     try:
-        return method(model, sample, times=times)
-    except RunAborted as stop:
-        if stop.prediction is None:
-            raise ValueError(str(stop)) from stop
-        return stop.prediction
+        return method(Models(model), sample, times=times)
+    except RunAborted as error:
+        if error.prediction is None:
+            raise ValueError(str(error)) from error
+        return error.prediction
 
 
 def _prompt_marks(video: Video, pointing: VisualPrompts) -> list[PromptMark]:
@@ -153,10 +153,7 @@ def _prompt_marks(video: Video, pointing: VisualPrompts) -> list[PromptMark]:
 def _prompt_objects(model: VisualPromptModel, pointing: VisualPrompts) -> list[Track]:
     """Objects that the user pointed at, labelled as the question calls them."""
     first = 1 + (len(model.clip.prompts) if pointing.one_pass else 0)
-    return [
-        track.model_copy(update={"label": f"[{number}]"})
-        for number, track in enumerate(model.clip.regions, start=first)
-    ]
+    return [track.replace(label=f"[{number}]") for number, track in enumerate(model.clip.regions, start=first)]
 
 
 def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> AskResult:

@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from evqa import datasets, methods, models
+from evqa.models.base import Models
 from evqa.runs import thread_executor
 from evqa.schema import Prediction, Sample
 
@@ -25,7 +26,7 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     torch.set_num_threads(1)
     samples = list(datasets.load(data).samples)[:limit]
     crews = {
-        size: thread_executor.ThreadExecutor(models.build(model, device="cpu", batch_size=size))
+        size: thread_executor.ThreadExecutor(Models(models.build(model, device="cpu", batch_size=size)))
         for size in (1, batch_size)
     }
     found = {size: predicted(crew, samples) for size, crew in crews.items()}

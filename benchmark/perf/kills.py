@@ -27,7 +27,7 @@ import tyro
 from evqa import masks, media
 from evqa.files import jsonl
 from evqa.runs.ray_cluster import NOT_STARTED
-from evqa.runs.runner import PREDICTIONS
+from evqa.runs.run_folder import PREDICTIONS
 from evqa.schema import Prediction, Sample
 
 SIZE = (32, 48)

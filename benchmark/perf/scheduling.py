@@ -28,6 +28,7 @@ import tyro
 from tyro.conf import Positional
 
 from evqa import media, methods, models
+from evqa.models.base import Models
 from evqa.schema import Sample
 
 FPS = 6.0
@@ -66,7 +67,7 @@ def measure(
                 id="s", video_id="v", video=path, question="Which shape glows?", options=("circle", "square")
             )
             start = time.process_time()
-            prediction = method(asked, sample)
+            prediction = method(Models(asked), sample)
             times.append(Timed(frames, round(time.process_time() - start, 4)))
             assert prediction.status == "ok", prediction.error
             print(f"{frames} frames: {times[-1].seconds:.2f} s", flush=True)

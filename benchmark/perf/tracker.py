@@ -31,6 +31,7 @@ import tyro
 
 from evqa import datasets, media, methods, models
 from evqa.metrics import frames as mask_metrics
+from evqa.models.base import Models
 from unipixel.inference import mask_frames
 from unipixel.inference.video_segmentation import SegmentationRequest, segment_video, segment_videos
 from unipixel.model.config import DECODERS, UniPixelConfig
@@ -157,7 +158,7 @@ def savings(data: str = "shapes-test", model: str = "tiny", limit: int = 40) -> 
     samples = [sample for sample in datasets.load(data).samples if mask_metrics.gold_masks(sample)][:limit]
     note = lambda tracker, scenes: told.extend(scenes) or segment_videos(tracker, scenes)  # noqa: E731
     with mock.patch("unipixel.inference.chat.segment_videos", note):
-        predictions = [methods.METHODS["single-turn"](chat, sample) for sample in samples]
+        predictions = [methods.METHODS["single-turn"](Models(chat), sample) for sample in samples]
     assert len(told) == len(samples), "each reply of the model is drawn once"
     print(f"{model} on {len(samples)} samples of {data}")
     print("| setting | J&F | near predicted spans | frames decoded | CPU s |\n|---|---|---|---|---|")

@@ -11,8 +11,9 @@ import pytest
 from evqa import masks, media, methods, models
 from evqa.datasets import Dataset
 from evqa.files import jsonl
+from evqa.models.base import Models
 from evqa.runs import runner, thread_executor
-from evqa.runs.runner import PREDICTIONS
+from evqa.runs.run_folder import PREDICTIONS
 from evqa.runs.shards import Selection, Shard
 from evqa.schema import Prediction, Sample
 
@@ -63,16 +64,14 @@ class Bench:
         self, model: models.Model, data: Dataset, folder: Path, *, shard: Shard | None = None, seed: int = 0
     ) -> runner.RunSummary:
         """In this process."""
-        work = methods.method("single-turn")
-        selection = Selection(shard=shard)
-        return runner.run(
-            thread_executor.ThreadExecutor(model),
-            work,
-            "single-turn",
+        executor, selection = thread_executor.ThreadExecutor(Models(model)), Selection(shard=shard)
+        return runner.run_samples(
+            executor,
+            methods.method("single-turn"),
             data,
-            folder,
+            selection.folder(folder),
+            runner.identity_of(executor, "single-turn", data, seed=seed),
             selection=selection,
-            seed=seed,
             progress=False,
         )
 

@@ -14,11 +14,11 @@ from test_api_models import KEY, FaultServer, write_dataset
 
 from evqa import datasets, media, models
 from evqa.__main__ import main
-from evqa.methods import single_turn
+from evqa.methods.single_turn import single_turn
 from evqa.models.api import body, prices, server_errors
-from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.base import Model, ModelError, Models, RunAborted
 from evqa.models.messages import Message
-from evqa.runs import runner, thread_executor
+from evqa.runs import run_folder, runner, thread_executor
 from evqa.schema import Prediction
 
 openai_api = pytest.importorskip("evqa.models.openai_chat")
@@ -361,9 +361,16 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
 def test_partial_text_of_an_error_is_kept_in_the_failed_record(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     server.plan(*[{"body": completion({"content": "The ans"}, "error")}] * 2)  # type: ignore[arg-type]
-    crew = thread_executor.ThreadExecutor(compatible(server, tries=2))
-    summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
-    record = runner.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
+    crew = thread_executor.ThreadExecutor(Models(compatible(server, tries=2)))
+    summary = runner.run_samples(
+        crew,
+        single_turn,
+        data,
+        tmp_path / "run",
+        runner.identity_of(crew, "single-turn", data),
+        progress=False,
+    )
+    record = run_folder.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
     assert (summary.done, record.status, record.answer) == (0, "failed", None)
     assert (record.turns[0].reply, record.turns[0].finish) == ("The ans", "error")
     assert record.turns[0].usage is not None
@@ -404,7 +411,7 @@ def test_without_a_limit_unknown_usage_is_told_as_unknown(
     assert main(command) == 0
     told = capsys.readouterr().out
     assert "240 tokens in, 60 out, $0.3000, 2 replies of unknown cost (prices: as given)" in told
-    spent = runner.read_run_info(tmp_path / "run").usage
+    spent = run_folder.read_run_info(tmp_path / "run").usage
     assert (spent.num_unpriced, spent.cost) == (2, pytest.approx(0.3))
 
 
@@ -601,7 +608,7 @@ def test_fields_of_a_request_are_omitted_renamed_and_added(
     assert not {"temperature", "max_tokens"} & set(sent)
     assert (sent["max_completion_tokens"], sent["top_p"], sent["top_k"]) == (4096, 0.9, 20)
     assert sent["reasoning"] == {"effort": "low"}
-    identity = runner.read_run_info(tmp_path / "run").identity
+    identity = run_folder.read_run_info(tmp_path / "run").identity
     assert identity["model.header"] == "X-Secret, X-Title"
     assert json.loads(str(identity["model.extra_body"])) == {"top_k": 20, "reasoning": {"effort": "low"}}
     written = "".join(path.read_text() for path in (tmp_path / "run").iterdir() if path.suffix in {".json", ".jsonl"})

@@ -19,11 +19,11 @@ import pytest
 from evqa import datasets, masks, media, models
 from evqa.__main__ import main
 from evqa.files import jsonl
-from evqa.methods import single_turn
+from evqa.methods.single_turn import single_turn
 from evqa.models import frame_policy, json_output
-from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.base import Model, ModelError, Models, RunAborted
 from evqa.models.messages import Message, VideoPart
-from evqa.runs import pipeline, runner, thread_executor
+from evqa.runs import pipeline, run_folder, runner, thread_executor
 from evqa.runs.options import ExecutionOptions
 from evqa.schema import Prediction, Sample
 
@@ -98,7 +98,9 @@ def write_dataset(folder: Path, clip: Path, num_samples: int) -> Path:
 
 
 def run(model: Model, data: datasets.Dataset, folder: Path) -> runner.RunSummary:
-    return runner.run(thread_executor.ThreadExecutor(model), single_turn, "single-turn", data, folder, progress=False)
+    executor = thread_executor.ThreadExecutor(Models(model))
+    identity = runner.identity_of(executor, "single-turn", data)
+    return runner.run_samples(executor, single_turn, data, folder, identity, progress=False)
 
 
 def question(clip: Path, text: str = "Question number 0001?") -> tuple[Message, ...]:
@@ -495,7 +497,7 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
     assert "6 predicted, 0 already there, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
-    about = runner.read_run_info(tmp_path / "run")
+    about = run_folder.read_run_info(tmp_path / "run")
     identity = about.identity
     assert (about.usage.num_replies, about.usage.input_tokens, about.usage.output_tokens) == (6, 720, 180)
     assert about.usage.cost == pytest.approx(0.0036)
@@ -561,7 +563,7 @@ def test_a_reply_that_is_charged_and_says_nothing_is_counted(server: FaultServer
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     summary = run(model, data, tmp_path / "run")
     assert summary.failed == {"s0000": "ModelError: the reply is empty; gave up after 3 tries"}
-    assert runner.read_run_info(tmp_path / "run").usage.cost == pytest.approx(0.24)
+    assert run_folder.read_run_info(tmp_path / "run").usage.cost == pytest.approx(0.24)
     assert run(model, data, tmp_path / "run").usage.cost == pytest.approx(0.36), "and stays so when it is tried again"
 
 
@@ -574,7 +576,7 @@ def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
     arguments += ["--base-url", f"{server.url}/v1", "--model-id", "served", "--price-in", "1000", "--price-out", "0"]
     arguments += ["--concurrency", concurrency]
     assert main([*arguments, "--max-cost", "0.3"]) == 2, "a reply costs 0.12: two of three turns"
-    spent = runner.read_run_info(tmp_path / "run").usage
+    spent = run_folder.read_run_info(tmp_path / "run").usage
     assert (spent.num_replies, spent.cost) == (2, pytest.approx(0.24))
     asked = len(server.stats()["requests"])
     assert asked == 2
@@ -652,17 +654,17 @@ def test_requests_a_minute_are_spread_over_all_threads(server: FaultServer, clip
 def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     lock, at_once = threading.Lock(), [0]
 
-    def counted(model: Model, sample: Sample) -> Prediction:
+    def counted(models: Models, sample: Sample) -> Prediction:
         with lock:
             at_once.append(at_once[-1] + 1)
-        prediction = single_turn(model, sample)
+        prediction = single_turn(models, sample)
         with lock:
             at_once.append(at_once[-1] - 1)
         return prediction
 
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     server.plan(*["meet"] * MEETING)
-    crew = thread_executor.ThreadExecutor(compatible(server.url, concurrency=MEETING, timeout=90.0))
+    crew = thread_executor.ThreadExecutor(Models(compatible(server.url, concurrency=MEETING, timeout=90.0)))
     assert len({one.sample_id for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
@@ -686,7 +688,7 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
             time.sleep(0.05)
         process.send_signal(by)
         assert process.stderr is not None
-        while "waited for" not in process.stderr.readline():
+        while "are completed" not in process.stderr.readline():
             assert process.poll() is None
         if times == 1:
             server.plan()
@@ -704,15 +706,15 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
     assert (interrupted(1), len(records())) == (130, at_once)
     assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
     assert sorted(records()) == [f"s{number:04d}" for number in range(12)]
-    assert runner.read_run_info(tmp_path / "run").usage.num_replies == 12
+    assert run_folder.read_run_info(tmp_path / "run").usage.num_replies == 12
 
 
 def test_a_model_that_answers_one_at_a_time_is_not_asked_by_many(tmp_path: Path) -> None:
     (tmp_path / "replies.json").write_text('{"*": "Answer: A."}')
     model = models.build(str(tmp_path / "replies.json"))
-    assert thread_executor.ThreadExecutor(model).size == 1
+    assert thread_executor.ThreadExecutor(Models(model)).size == 1
     with pytest.raises(ValueError, match="answers one question at a time"):
-        thread_executor.ThreadExecutor(model, 4)
+        thread_executor.ThreadExecutor(Models(model), 4)
 
 
 def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> None:
@@ -730,7 +732,7 @@ def test_an_error_in_one_thread_reaches_the_driver_and_stops_the_others() -> Non
     model = models.build("openai-compatible", model_id="m", base_url="http://localhost:1")
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
-        list(thread_executor.ThreadExecutor(model, 4).predict(samples, breaks))
+        list(thread_executor.ThreadExecutor(Models(model), 4).predict(samples, breaks))
     raised.set()
     for thread in set(threading.enumerate()) - before:
         thread.join()

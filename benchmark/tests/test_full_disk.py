@@ -9,7 +9,7 @@ import pytest
 
 from evqa import datasets, models
 from evqa.__main__ import main
-from evqa.runs.runner import PREDICTIONS, RUN
+from evqa.runs.run_folder import PREDICTIONS, RUN
 from evqa.schema import Prediction
 
 Bench = Any

@@ -9,7 +9,7 @@ import pytest
 
 from evqa import masks, media, methods, models
 from evqa.hub import checkpoints
-from evqa.models.base import ModelError
+from evqa.models.base import ModelError, Models
 from evqa.models.messages import Message, VideoPart
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import RLE, Sample, Span
@@ -55,7 +55,7 @@ def ask(text: str, video: str = "square.mp4", turns: int = 0) -> tuple[Message, 
 def test_a_reply_becomes_a_prediction_with_answer_spans_and_masks(tmp_path: Path, video: Path) -> None:
     track = {"masks": {frame: mask_of(frame).model_dump() for frame in range(12)}}
     model = scripted(tmp_path, {"What moves?": {"text": REPLY, "tracks": [track], "num_frames": 12}})
-    prediction = methods.METHODS["single-turn"](model, sample_of(video))
+    prediction = methods.METHODS["single-turn"](Models(model), sample_of(video))
     assert prediction.status == "ok"
     assert prediction.answer == 1
     assert prediction.spans == (Span(0.5, 1.5),)
@@ -70,7 +70,7 @@ def test_a_reply_becomes_a_prediction_with_answer_spans_and_masks(tmp_path: Path
 
 def test_no_reply_is_a_failed_prediction_with_its_reason(tmp_path: Path, video: Path) -> None:
     model = scripted(tmp_path, {"*": {"error": "out of memory"}})
-    prediction = methods.METHODS["single-turn"](model, sample_of(video))
+    prediction = methods.METHODS["single-turn"](Models(model), sample_of(video))
     assert (prediction.status, prediction.error) == ("failed", "ModelError: out of memory")
     assert prediction.turns == ()
 
@@ -78,7 +78,7 @@ def test_no_reply_is_a_failed_prediction_with_its_reason(tmp_path: Path, video: 
 def test_a_video_that_cannot_be_read_is_a_failed_prediction(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all")
-    prediction = methods.METHODS["single-turn"](scripted(tmp_path, {"*": REPLY}), sample_of(broken))
+    prediction = methods.METHODS["single-turn"](Models(scripted(tmp_path, {"*": REPLY})), sample_of(broken))
     assert prediction.status == "failed"
     assert prediction.error is not None
     assert "broken.mp4" in prediction.error
@@ -86,7 +86,7 @@ def test_a_video_that_cannot_be_read_is_a_failed_prediction(tmp_path: Path) -> N
 
 def test_a_question_without_options_is_not_asked_for_a_letter(tmp_path: Path, video: Path) -> None:
     model = scripted(tmp_path, {"*": REPLY})
-    prediction = methods.METHODS["single-turn"](model, sample_of(video, options=()))
+    prediction = methods.METHODS["single-turn"](Models(model), sample_of(video, options=()))
     assert prediction.turns[0].answer_fields == ("spans", "masks")
     assert prediction.answer is None
 
@@ -163,9 +163,11 @@ def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> No
 
 def test_the_letters_of_the_options_are_kept_with_the_turn(tmp_path: Path, video: Path) -> None:
     reply = {"text": REPLY, "letters": {"A": -2.5, "B": -0.1, "C": -4.0}}
-    prediction = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video))
+    prediction = methods.METHODS["single-turn"](Models(scripted(tmp_path, {"*": reply})), sample_of(video))
     assert prediction.turns[0].option_logprobs == {"A": -2.5, "B": -0.1}
-    open_question = methods.METHODS["single-turn"](scripted(tmp_path, {"*": reply}), sample_of(video, options=()))
+    open_question = methods.METHODS["single-turn"](
+        Models(scripted(tmp_path, {"*": reply})), sample_of(video, options=())
+    )
     assert open_question.turns[0].option_logprobs is None
 
 

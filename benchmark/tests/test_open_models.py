@@ -18,11 +18,11 @@ import pytest
 from evqa import datasets, media, methods, models
 from evqa.files import jsonl
 from evqa.hub import checkpoints as hub_checkpoints
-from evqa.methods import single_turn
-from evqa.models.base import ModelError
+from evqa.methods.single_turn import single_turn
+from evqa.models.base import ModelError, Models
 from evqa.models.batching import Batcher
 from evqa.models.messages import ImagePart, Message, VideoPart
-from evqa.runs import runner, thread_executor
+from evqa.runs import run_folder, runner, thread_executor
 from evqa.schema import Prediction, Sample, Span
 
 torch = pytest.importorskip("torch")
@@ -401,13 +401,20 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = thread_executor.ThreadExecutor(model)
+    crew = thread_executor.ThreadExecutor(Models(model))
     assert crew.size == 8
-    summary = runner.run(crew, single_turn, "single-turn", data, tmp_path / "run", progress=False)
+    summary = runner.run_samples(
+        crew,
+        single_turn,
+        data,
+        tmp_path / "run",
+        runner.identity_of(crew, "single-turn", data),
+        progress=False,
+    )
     assert (summary.done, list(summary.failed)) == (8, ["s4"])
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample_id for record in records) == [f"s{number}" for number in range(9)]
-    identity = runner.read_run_info(tmp_path / "run").identity
+    identity = run_folder.read_run_info(tmp_path / "run").identity
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
 
 
@@ -428,7 +435,7 @@ def test_every_method_runs_on_every_task_with_a_random_open_model(
             media_frame(path)
         times = tuple((Span(start, start + 0.5),) for start in (0.0, 0.5, 1.0, 1.5))
         sample = sample.model_copy(update={"time_options": times, "mask_options": pictures})
-    prediction = methods.METHODS[name](tiny_chat, sample)
+    prediction = methods.METHODS[name](Models(tiny_chat), sample)
     assert prediction.status == "ok", prediction.error
     num_turns = {"multi-turn": 3, "grounded-turns": 3, "choose": 3, "choose-chat": 3}.get(name, 1)
     if task == "gen" and name.startswith("choose"):

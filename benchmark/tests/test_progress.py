@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from evqa import masks
-from evqa.runs.progress import Progress, live_values
+from evqa.runs.live_scores import live_scores
+from evqa.runs.progress import Progress
 from evqa.schema import AnswerField, Prediction, Sample, Span, Track, Turn
 
 SIZE = (32, 48)
@@ -48,11 +49,11 @@ def predicted(frames: range, left: int = 4, asks: tuple[AnswerField, ...] = ASKS
 
 
 def test_gold_scores_one_in_each_part_and_nothing_scores_what_is_empty_in_both(sample: Sample) -> None:
-    assert live_values(sample, predicted(range(10))) == {"Acc": 1.0, "IoU": 0.5, "J&F": 1.0}
-    nothing = live_values(sample, predicted(range(0)))
+    assert live_scores(sample, predicted(range(10))) == {"Acc": 1.0, "IoU": 0.5, "J&F": 1.0}
+    nothing = live_scores(sample, predicted(range(0)))
     assert nothing is not None
     assert nothing["J&F"] == 0.5, "of the eight frames that are looked at, four hold evidence"
-    elsewhere = live_values(sample, predicted(range(10), left=30))
+    elsewhere = live_scores(sample, predicted(range(10), left=30))
     assert elsewhere is not None
     assert elsewhere["J&F"] == 0.5
 
@@ -65,27 +66,27 @@ def test_masks_are_compared_on_few_frames_only(sample: Sample) -> None:
     track = unread.tracks[0]
     others = {frame: broken for frame in track.masks if frame not in looked_at}
     odd = unread.model_copy(update={"tracks": (track.model_copy(update={"masks": track.masks | others}),)})
-    assert live_values(sample, odd) == live_values(sample, unread)
+    assert live_scores(sample, odd) == live_scores(sample, unread)
     bad = unread.model_copy(update={"tracks": (track.model_copy(update={"masks": track.masks | {3: broken}}),)})
-    found = live_values(sample, bad)
+    found = live_scores(sample, bad)
     assert found is not None
     assert found["J&F"] == 0.0, "masks that cannot be read are none"
 
 
 def test_what_was_not_asked_for_or_has_no_gold_has_no_score(sample: Sample) -> None:
-    found = live_values(sample, predicted(range(10), asks=("answer",)))
+    found = live_scores(sample, predicted(range(10), asks=("answer",)))
     assert found == {"Acc": 1.0}
     without = sample.model_copy(update={"masks": None, "spans": None})
-    assert live_values(without, predicted(range(10))) == {"Acc": 1.0}
+    assert live_scores(without, predicted(range(10))) == {"Acc": 1.0}
     gone = sample.model_copy(update={"masks": Path("/nowhere")})
-    assert live_values(gone, predicted(range(10))) == {"Acc": 1.0, "IoU": 0.5}
+    assert live_scores(gone, predicted(range(10))) == {"Acc": 1.0, "IoU": 0.5}
 
 
 def test_the_bar_counts_failures_as_zero_and_earlier_records_too(
     sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = {name: sample.model_copy(update={"id": name}) for name in ("one", "two", "three")}
-    with Progress(samples, show=True) as bar:
+    with Progress(samples, live_scores, show=True) as bar:
         bar.add_earlier(predicted(range(10)))
         bar.start(1, {"two": 3.0, "three": 1.0})
         bar.add(Prediction(sample_id="two", status="failed", error="no"))
@@ -97,6 +98,6 @@ def test_the_bar_counts_failures_as_zero_and_earlier_records_too(
 
 
 def test_a_run_without_a_bar_compares_nothing(sample: Sample) -> None:
-    with Progress({"one": sample}, show=False) as bar:
+    with Progress({"one": sample}, live_scores, show=False) as bar:
         bar.add(predicted(range(10)))
         assert bar.means() == {}

@@ -15,8 +15,9 @@ import pytest
 from evqa import datasets, methods, models
 from evqa.datasets import Dataset
 from evqa.files import jsonl
-from evqa.runs import runner, thread_executor
-from evqa.runs.runner import PREDICTIONS, RUN
+from evqa.models.base import Models
+from evqa.runs import run_folder, runner, thread_executor
+from evqa.runs.run_folder import PREDICTIONS, RUN
 from evqa.runs.shards import Selection, Shard
 from evqa.schema import Prediction, Turn, Usage
 
@@ -39,19 +40,20 @@ def run(
     limit: int | None = None,
     only: tuple[str, ...] | None = None,
     shard: Shard | None = None,
-    **options: bool | int,
+    restart: bool = False,
+    **settings: bool | int,
 ) -> runner.RunSummary:
-    work = methods.method("single-turn")
+    executor = thread_executor.ThreadExecutor(Models(model))
     selection = Selection(limit=limit, only=only, shard=shard)
-    return runner.run(
-        thread_executor.ThreadExecutor(model),
-        work,
-        "single-turn",
+    return runner.run_samples(
+        executor,
+        methods.method("single-turn"),
         data,
-        folder,
+        selection.folder(folder),
+        runner.identity_of(executor, "single-turn", data, **settings),
         selection=selection,
         progress=False,
-        **options,
+        restart=restart,
     )
 
 
@@ -76,7 +78,10 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
 ) -> None:
     summary = run(model, data, tmp_path / "run")
     assert (summary.done, summary.skipped, summary.failed) == (4, 0, {})
-    about, predictions = runner.read_run_info(tmp_path / "run"), runner.last_predictions(tmp_path / "run" / PREDICTIONS)
+    about, predictions = (
+        run_folder.read_run_info(tmp_path / "run"),
+        run_folder.last_predictions(tmp_path / "run" / PREDICTIONS),
+    )
     assert [one.sample_id for one in predictions] == ["s000", "s001", "s002", "s003"]
     assert [one.answer for one in predictions] == [0, 1, 0, 1]
     assert about.identity["data_sha256"] == data.sha256
@@ -90,12 +95,12 @@ def test_a_run_tells_what_it_took_with_its_failed_tries_and_after_a_kill(bench: 
     script = json.loads(bench.replies(tmp_path / "replies.json", 2).read_text())
     model = models.build(str(tmp_path / "replies.json"))
     run(model, data, tmp_path / "run", limit=1)
-    once = runner.read_run_info(tmp_path / "run").usage
+    once = run_folder.read_run_info(tmp_path / "run").usage
     words = len(script["Question number 000?"]["text"].split())
     assert (once.num_replies, once.output_tokens, once.num_unpriced, once.cost) == (1, words, 1, 0.0)
     jsonl.append_record(tmp_path / "run" / PREDICTIONS, failed_after_a_reply("s001"))  # as a killed run leaves it
     summary = run(model, data, tmp_path / "run")
-    assert summary.usage == runner.read_run_info(tmp_path / "run").usage
+    assert summary.usage == run_folder.read_run_info(tmp_path / "run").usage
     assert (summary.usage.num_replies, summary.usage.input_tokens, summary.usage.cost) == (3, 100, 0.5)
 
 
@@ -128,7 +133,7 @@ def test_a_failed_sample_is_a_record_and_is_tried_again(bench: Any, tmp_path: Pa
     second = run(model, data, tmp_path / "run")
     assert (second.done, second.skipped, second.failed) == (2, 0, {})
     assert [one.status for one in records(tmp_path / "run")] == ["failed", "failed", "ok", "ok"]
-    assert [one.status for one in runner.last_predictions(tmp_path / "run" / PREDICTIONS)] == ["ok", "ok"]
+    assert [one.status for one in run_folder.last_predictions(tmp_path / "run" / PREDICTIONS)] == ["ok", "ok"]
 
 
 def test_only_the_named_samples_run_and_an_unknown_name_is_an_error(
@@ -173,7 +178,7 @@ def test_restart_begins_anew(data: Dataset, model: models.Model, tmp_path: Path)
     summary = run(model, data, tmp_path / "run", seed=7, restart=True, limit=1)
     assert (summary.done, summary.skipped) == (1, 0)
     assert [one.sample_id for one in records(tmp_path / "run")] == ["s000"]
-    assert runner.read_run_info(tmp_path / "run").identity["seed"] == 7
+    assert run_folder.read_run_info(tmp_path / "run").identity["seed"] == 7
 
 
 def test_predictions_that_no_run_describes_are_left_alone(data: Dataset, model: models.Model, tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_a_record_damaged_in_the_middle_is_an_error_with_its_line(
 def test_a_damaged_description_of_a_run_is_an_error(data: Dataset, model: models.Model, tmp_path: Path) -> None:
     run(model, data, tmp_path / "run")
     (tmp_path / "run" / RUN).write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json describes no run"):
+    with pytest.raises(ValueError, match=r"run\.json does not describe a run"):
         run(model, data, tmp_path / "run")
 
 
@@ -220,7 +225,7 @@ def test_two_runs_cannot_share_a_folder(data: Dataset, model: models.Model, tmp_
         "file.write('4711'); file.flush(); print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(folder / runner.LOCK)],
+        [sys.executable, "-c", program, str(folder / run_folder.LOCK)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -275,7 +280,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(bench: Any, tmp_pa
     out = broken(tmp_path, command(data, replies, Path()))
     assert without_times(records(out)) == without_times(records(tmp_path / "unbroken"))
     assert len(records(out)) == count
-    identities = [runner.read_run_info(folder).identity for folder in (out, tmp_path / "unbroken")]
+    identities = [run_folder.read_run_info(folder).identity for folder in (out, tmp_path / "unbroken")]
     assert identities[0] == identities[1]
 
 

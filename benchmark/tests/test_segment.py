@@ -10,8 +10,8 @@ import pytest
 from evqa import masks, models
 from evqa.__main__ import main
 from evqa.files import jsonl
-from evqa.runs import runner
-from evqa.runs.runner import PREDICTIONS
+from evqa.runs import run_folder
+from evqa.runs.run_folder import PREDICTIONS
 from evqa.schema import Prediction, Span
 
 Bench = Any
@@ -63,7 +63,7 @@ def segment(run: Path, script: object, *options: str) -> int:
 
 
 def found(folder: Path) -> dict[str, Prediction]:
-    return {one.sample_id: one for one in runner.last_predictions(folder / PREDICTIONS)}
+    return {one.sample_id: one for one in run_folder.last_predictions(folder / PREDICTIONS)}
 
 
 def columns(prediction: Prediction) -> dict[str | None, list[int]]:
@@ -109,8 +109,8 @@ def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> None:
     segment(first, SEGMENTER, "--mode", "separate")
-    assert runner.read_run_info(first).usage.num_replies == 3, "the fourth one failed"
-    spent = runner.read_run_info(first.with_name("run-separate")).usage
+    assert run_folder.read_run_info(first).usage.num_replies == 3, "the fourth one failed"
+    spent = run_folder.read_run_info(first.with_name("run-separate")).usage
     assert (spent.num_replies, spent.output_tokens) == (2, 2), "one drawing an expression"
 
 
@@ -189,7 +189,7 @@ def test_a_reply_without_masks_is_a_failure_and_not_an_empty_mask(first: Path) -
 def test_a_model_that_predicts_no_masks_is_refused_before_any_work(
     first: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = str(runner.read_run_info(first).identity["data"])
+    data = str(run_folder.read_run_info(first).identity["data"])
     words = first.with_name("words.json")
     words.write_text('{"*": "I see a ball."}')
     before = sorted(first.parent.iterdir())

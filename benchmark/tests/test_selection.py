@@ -11,7 +11,7 @@ from evqa import datasets
 from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.files import jsonl
-from evqa.runs import runner
+from evqa.runs import run_folder
 from evqa.runs.shards import Selection, Shard, intersection_of, union_of
 from evqa.schema import Prediction, Sample, SampleSelection, Span
 from evqa.scoring.results import read_scores
@@ -72,7 +72,7 @@ def test_the_selection_grows_with_each_call_and_starts_anew_with_restart(
         (("--limit", "2"), SampleSelection(), 7),
     ):
         assert main([*command, *options]) == 0
-        assert runner.read_run_info(run).selection == selection, options
+        assert run_folder.read_run_info(run).selection == selection, options
         lines, entry = scored(run, capsys)
         assert entry["counts"]["samples"] == entry["counts"]["ok"] == count
         assert lines[0].startswith("PARTIAL") == (count < 7)
@@ -83,7 +83,7 @@ def test_a_shard_is_partial_and_a_merged_run_lacks_what_its_other_shards_owe(
 ):
     run = tmp_path / "run"
     assert main([*command, "--shard", "1/2", "--limit", "6"]) == 0
-    assert runner.read_run_info(run / "shard-1-of-2").selection == SampleSelection(limit=6, shard="1/2")
+    assert run_folder.read_run_info(run / "shard-1-of-2").selection == SampleSelection(limit=6, shard="1/2")
     assert scored(run / "shard-1-of-2", capsys)[0][0] == "PARTIAL 3 of 7 samples (--limit 6 --shard 1/2)"
     assert main(["merge", str(run)]) == 1
     assert "3 predicted, 0 failed, 3 missing" in capsys.readouterr().out
@@ -105,14 +105,14 @@ def test_a_run_that_does_not_say_what_it_was_asked_for_is_scored_on_all(
     (run / "run.json").write_text(json.dumps(about))
     assert scored(run, capsys)[1]["counts"]["missing"] == 5
     assert main([*command, "--limit", "3"]) == 0
-    assert runner.read_run_info(run).selection is None
+    assert run_folder.read_run_info(run).selection is None
 
 
 def test_a_selection_of_nothing_is_refused(tmp_path: Path, command: list[str], capsys: Capture):
     run = tmp_path / "run"
     assert main([*command, "--limit", "2"]) == 0
-    about = runner.read_run_info(run)
-    runner.write_run_info(run, about.model_copy(update={"selection": SampleSelection(only=())}))
+    about = run_folder.read_run_info(run)
+    run_folder.write_run_info(run, about.model_copy(update={"selection": SampleSelection(only=())}))
     assert main(["score", str(run)]) == 2
     assert "there is nothing to score" in capsys.readouterr().err
 

@@ -9,8 +9,8 @@ from evqa import datasets, models
 from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.files import jsonl
-from evqa.runs import runner
-from evqa.runs.runner import PREDICTIONS, RUN
+from evqa.runs import run_folder
+from evqa.runs.run_folder import PREDICTIONS, RUN
 from evqa.runs.shards import Selection, Shard, file_name_of, shards_of
 from evqa.schema import Prediction, Turn, Usage
 
@@ -73,13 +73,13 @@ def test_shards_are_merged_into_what_an_unbroken_run_gives(
     assert main(["merge", str(folder)]) == 0
     assert "3 shards, 7 predicted, 0 failed, 0 missing" in capsys.readouterr().out
     assert bench.latest(folder) == bench.latest(tmp_path / "unbroken")
-    order = [one.sample for one in bench.records(folder)]
+    order = [one.sample_id for one in bench.records(folder)]
     assert order == [sample.id for sample in data.samples], "in the order of the data set"
-    spent = runner.read_run_info(folder).usage
-    assert spent == runner.read_run_info(tmp_path / "unbroken").usage
+    spent = run_folder.read_run_info(folder).usage
+    assert spent == run_folder.read_run_info(tmp_path / "unbroken").usage
     assert main(["merge", str(folder)]) == 0
-    assert runner.read_run_info(folder).usage == spent, "what was merged before is not counted again"
-    assert runner.read_run_info(folder).identity == runner.read_run_info(tmp_path / "unbroken").identity
+    assert run_folder.read_run_info(folder).usage == spent, "what was merged before is not counted again"
+    assert run_folder.read_run_info(folder).identity == run_folder.read_run_info(tmp_path / "unbroken").identity
     assert bench.run(model, data, folder).skipped == 7
 
 
@@ -96,7 +96,7 @@ def test_what_a_lost_machine_left_is_told_and_filled_by_a_run_without_shard(
     summary = bench.run(model, data, folder)
     assert (summary.done, summary.skipped) == (1, 6)
     assert main(["merge", str(folder)]) == 0, "merging again loses nothing"
-    assert sorted(one.sample for one in bench.records(folder)) == [f"s{number:03d}" for number in range(7)]
+    assert sorted(one.sample_id for one in bench.records(folder)) == [f"s{number:03d}" for number in range(7)]
 
 
 def test_a_later_success_replaces_a_failure_whichever_shard_has_it(
@@ -131,8 +131,8 @@ def test_what_failed_replies_took_is_counted_by_whatever_follows_a_merge(
     assert bench.run(model, data, folder).usage.cost == 0.5
     main(["merge", str(folder)])
     main(["merge", str(folder)])
-    assert runner.read_run_info(folder).usage.cost == 0.5
-    assert runner.read_run_info(folder).usage.num_replies == 8
+    assert run_folder.read_run_info(folder).usage.cost == 0.5
+    assert run_folder.read_run_info(folder).usage.num_replies == 8
 
 
 def test_shards_of_different_runs_are_not_merged(
@@ -160,7 +160,7 @@ def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
     ):
         assert main([*command, *options]) == 0
         assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
-    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
+    assert sorted(one.sample_id for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
     for options, done, skipped in (
         (("--shard", "1/2", "--only", "s002", "s004"), 1, 0),
         (("--shard", "1/2", "--limit", "4"), 2, 0),
@@ -170,7 +170,7 @@ def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
         assert main([*command, *options]) == 0
         assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
     assert main(["merge", str(out)]) == 0
-    assert sorted(one.sample for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
+    assert sorted(one.sample_id for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
 
 
 def test_a_folder_without_shards_says_how_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from evqa import masks, media, methods, models, prompts
+from evqa.models.base import Models
 from evqa.models.scripted import ScriptedModel
 from evqa.parsing import replies
 from evqa.schema import Sample, Span
@@ -60,7 +61,7 @@ def drawn() -> dict[str, object]:
 
 def test_three_turns_ask_for_letter_spans_and_expressions_one_after_the_other(tmp_path: Path, sample: Sample) -> None:
     model = scripted(tmp_path, {"*": ["B", "[[0.5, 1.5]]", '["the red square", "the wall"]']})
-    found = methods.METHODS["multi-turn"](model, sample)
+    found = methods.METHODS["multi-turn"](Models(model), sample)
     assert (found.status, found.answer, found.spans) == ("ok", 1, (Span(0.5, 1.5),))
     assert found.expressions == ("the red square", "the wall")
     assert [turn.answer_fields for turn in found.turns] == [("answer",), ("spans",), ("expressions",)]
@@ -70,20 +71,20 @@ def test_three_turns_ask_for_letter_spans_and_expressions_one_after_the_other(tm
 
 def test_a_turn_that_cannot_be_read_does_not_keep_the_next_from_being_asked(tmp_path: Path, sample: Sample) -> None:
     model = scripted(tmp_path, {"*": ["I cannot tell.", "[[0.5, 1.5]]", "[]"]})
-    found = methods.METHODS["multi-turn"](model, sample)
+    found = methods.METHODS["multi-turn"](Models(model), sample)
     assert (found.status, found.answer, found.spans, found.expressions) == ("ok", None, (Span(0.5, 1.5),), ())
 
 
 def test_a_turn_without_a_reply_fails_the_sample_and_keeps_what_was_said(tmp_path: Path, sample: Sample) -> None:
     model = scripted(tmp_path, {"*": ["B", {"error": "out of memory"}]})
-    found = methods.METHODS["multi-turn"](model, sample)
+    found = methods.METHODS["multi-turn"](Models(model), sample)
     assert (found.status, found.error) == ("failed", "ModelError: out of memory")
     assert [turn.reply for turn in found.turns] == ["B"]
 
 
 def test_grounded_turns_ask_for_masks_behind_the_answer_alone(tmp_path: Path, sample: Sample) -> None:
     model = scripted(tmp_path, {"*": ["B", "[[0.5, 1.5]]"], "Please segment": ["first turn", drawn()]})
-    found = methods.METHODS["grounded-turns"](model, sample)
+    found = methods.METHODS["grounded-turns"](Models(model), sample)
     assert (found.answer, found.spans, found.expressions) == (1, (Span(0.5, 1.5),), None)
     assert found.tracks is not None
     assert len(found.tracks) == 1, "the third prompt was the second of its thread"
@@ -96,10 +97,10 @@ def test_the_duration_is_told_once_a_thread_unless_times_are_withheld(
     tmp_path: Path, choice: Sample, name: str
 ) -> None:
     model = scripted(tmp_path, {"*": ["B"] * 3})
-    told = methods.METHODS[name](model, choice)
+    told = methods.METHODS[name](Models(model), choice)
     threads = 3 if name == "choose" else 1
     assert sum("The video lasts 2.0 seconds." in turn.prompt for turn in told.turns) == threads
-    withheld = methods.METHODS[name](model, choice, times=False)
+    withheld = methods.METHODS[name](Models(model), choice, times=False)
     assert len(withheld.turns) == len(told.turns)
     assert not any("lasts" in turn.prompt for turn in withheld.turns)
 
@@ -107,7 +108,7 @@ def test_the_duration_is_told_once_a_thread_unless_times_are_withheld(
 def test_the_trained_prompt_never_varies(tmp_path: Path, sample: Sample) -> None:
     model = scripted(tmp_path, {"*": "Answer: B."})
     prompts = {
-        methods.METHODS[name](model, sample, times=times).turns[0].prompt
+        methods.METHODS[name](Models(model), sample, times=times).turns[0].prompt
         for name in ("trained", "single-turn")
         for times in (True, False)
     }
@@ -126,7 +127,10 @@ def test_prompts_change_only_with_their_version(tmp_path: Path, choice: Sample) 
     model = scripted(tmp_path, {"*": ["B"] * 3})
     samples = (choice, choice.model_copy(update={"options": (), "answer": None}))
     asked = [
-        turn.prompt for name in methods.METHODS for one in samples for turn in methods.METHODS[name](model, one).turns
+        turn.prompt
+        for name in methods.METHODS
+        for one in samples
+        for turn in methods.METHODS[name](Models(model), one).turns
     ]
     asked += [prompts.segment_request(("a", "b", "c")[:number]) for number in (1, 2, 3)]
     digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()
@@ -140,7 +144,7 @@ def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None
         "right picture": "Picture D shows it. Answer: D",
     }
     model = scripted(tmp_path, script)
-    found = methods.METHODS["choose"](model, choice)
+    found = methods.METHODS["choose"](Models(model), choice)
     assert (found.answer, found.time_choice, found.mask_choice) == (1, 1, 3)
     assert [turn.answer_fields for turn in found.turns] == [("answer",), ("time_choice",), ("mask_choice",)]
     assert "(B) [1.0s, 1.5s], [1.6s, 2.0s]" in found.turns[1].prompt
@@ -148,7 +152,7 @@ def test_each_choice_has_its_own_letters(tmp_path: Path, choice: Sample) -> None
 
 
 def test_a_letter_that_no_option_has_chooses_nothing(tmp_path: Path, choice: Sample) -> None:
-    found = methods.METHODS["choose"](scripted(tmp_path, {"*": "E"}), choice)
+    found = methods.METHODS["choose"](Models(scripted(tmp_path, {"*": "E"})), choice)
     assert (found.status, found.answer, found.time_choice, found.mask_choice) == ("ok", None, None, None)
 
 
@@ -170,7 +174,7 @@ SAID = (
 def test_what_a_method_reads_is_what_the_one_parser_reads_of_its_stored_replies(
     tmp_path: Path, choice: Sample, name: str, said: str
 ) -> None:
-    found = methods.METHODS[name](scripted(tmp_path, {"*": [said] * 3}), choice)
+    found = methods.METHODS[name](Models(scripted(tmp_path, {"*": [said] * 3})), choice)
     again = replies.parse_turns(found.turns, choice)
     parts = ("answer", "spans", "expressions", "time_choice", "mask_choice")
     assert [getattr(found, part) for part in parts] == [getattr(again, part) for part in parts]
@@ -182,16 +186,16 @@ def test_what_a_method_reads_is_what_the_one_parser_reads_of_its_stored_replies(
 
 def test_times_choose_an_option_as_the_prompt_tells_them(tmp_path: Path, choice: Sample) -> None:
     exact = choice.model_copy(update={"time_options": ((Span(0.04, 1.26),), (Span(1.31, 1.96),)), "time_answer": 1})
-    found = methods.METHODS["choose-time"](scripted(tmp_path, {"*": "[1.3s, 2.0s]"}), exact)
+    found = methods.METHODS["choose-time"](Models(scripted(tmp_path, {"*": "[1.3s, 2.0s]"})), exact)
     assert "(B) [1.3s, 2.0s]" in found.turns[0].prompt
     assert found.time_choice == 1
 
 
 def test_choices_in_one_conversation_are_turns_of_it(tmp_path: Path, choice: Sample) -> None:
     model = scripted(tmp_path, {"*": ["A", "B", "C"]})
-    found = methods.METHODS["choose-chat"](model, choice)
+    found = methods.METHODS["choose-chat"](Models(model), choice)
     assert (found.answer, found.time_choice, found.mask_choice) == (0, 1, 2)
-    apart = methods.METHODS["choose"](model, choice)
+    apart = methods.METHODS["choose"](Models(model), choice)
     assert (apart.answer, apart.time_choice, apart.mask_choice) == (0, 0, 0)
 
 
@@ -199,7 +203,7 @@ def test_choices_in_one_conversation_are_turns_of_it(tmp_path: Path, choice: Sam
     ("name", "asks"), [("choose-answer", "answer"), ("choose-time", "time_choice"), ("choose-space", "mask_choice")]
 )
 def test_one_choice_alone_can_be_asked(tmp_path: Path, choice: Sample, name: str, asks: str) -> None:
-    found = methods.METHODS[name](scripted(tmp_path, {"*": "B"}), choice)
+    found = methods.METHODS[name](Models(scripted(tmp_path, {"*": "B"})), choice)
     chosen = {key: getattr(found, key) for key in ("answer", "time_choice", "mask_choice")}
     assert chosen == {"answer": None, "time_choice": None, "mask_choice": None} | {asks: 1}
     assert [turn.answer_fields for turn in found.turns] == [(asks,)]
@@ -207,7 +211,7 @@ def test_one_choice_alone_can_be_asked(tmp_path: Path, choice: Sample, name: str
 
 def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> None:
     without = choice.model_copy(update={"mask_options": (), "mask_answer": None})
-    found = methods.METHODS["choose"](scripted(tmp_path, {"*": "B"}), without)
+    found = methods.METHODS["choose"](Models(scripted(tmp_path, {"*": "B"})), without)
     assert [turn.answer_fields for turn in found.turns] == [("answer",), ("time_choice",)]
 
 
@@ -216,7 +220,7 @@ def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> 
 def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice: Sample, name: str, task: str) -> None:
     assert {*GENERATIVE, *CHOICES} == set(methods.METHODS)
     model = scripted(tmp_path, {"*": ["B"] * 3})
-    found = methods.METHODS[name](model, sample if task == "gen" else choice)
+    found = methods.METHODS[name](Models(model), sample if task == "gen" else choice)
     assert found.status == "ok"
     assert all(turn.reply == "B" for turn in found.turns)
     if name not in {"choose-time", "choose-space"}:

@@ -20,11 +20,11 @@ import pytest
 from evqa import datasets, masks, methods, models
 from evqa.datasets import Dataset
 from evqa.hub import checkpoints
-from evqa.models.base import Model
+from evqa.models.base import Model, Models
 from evqa.runs import ray_cluster as ray_cluster
-from evqa.runs import ray_executor, runner, thread_executor
-from evqa.runs.runner import PREDICTIONS, Predictor
-from evqa.runs.shards import Selection
+from evqa.runs import ray_executor, run_folder, runner, thread_executor
+from evqa.runs.run_folder import PREDICTIONS
+from evqa.runs.runner import Predictor
 from evqa.schema import Prediction, Sample
 
 pytestmark = pytest.mark.skipif(
@@ -120,7 +120,8 @@ def environment() -> dict[str, str]:
 def run(replies: Path, data: Dataset, folder: Path, count: int, work: Predictor | None = None) -> runner.RunSummary:
     work = work or methods.method("single-turn")
     with ray_executor.ray_executor(ray_executor.WorkerConfig(model=str(replies)), count) as crew:
-        return runner.run(crew, work, "single-turn", data, folder, selection=Selection(), progress=False)
+        identity = runner.identity_of(crew, "single-turn", data)
+        return runner.run_samples(crew, work, data, folder, identity, progress=False)
 
 
 def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
@@ -132,12 +133,12 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     summary = run(replies, data, tmp_path / "run", 2)
     assert (summary.done, summary.skipped, summary.failed) == (alone.done, alone.skipped, alone.failed)
     assert bench.latest(tmp_path / "run") == bench.latest(tmp_path / "alone")
-    for part in ("identity", "spent"):
-        assert getattr(runner.read_run_info(tmp_path / "run"), part) == getattr(
-            runner.read_run_info(tmp_path / "alone"), part
+    for part in ("identity", "usage"):
+        assert getattr(run_folder.read_run_info(tmp_path / "run"), part) == getattr(
+            run_folder.read_run_info(tmp_path / "alone"), part
         )
-    assert runner.read_run_info(tmp_path / "run").usage.num_replies == 9
-    order = [one.sample for one in bench.records(tmp_path / "run")]
+    assert run_folder.read_run_info(tmp_path / "run").usage.num_replies == 9
+    order = [one.sample_id for one in bench.records(tmp_path / "run")]
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
     assert run(replies, data, tmp_path / "run", 1).skipped == 9, "one worker or none goes on where several stopped"
@@ -213,7 +214,7 @@ def test_a_worker_that_dies_is_replaced_and_its_sample_tried_once_more(
     summary = run(bench.replies(tmp_path / "replies.json", 1), data, tmp_path / "run", 2, fragile)
     assert summary.failed == {"s003": "2 workers died on it, the last: RuntimeError: no kernel for this device"}
     assert {path.name for path in deaths.iterdir()} == {"killed", "error"}
-    assert sorted(one.sample for one in bench.records(tmp_path / "run")) == [f"s{number:03d}" for number in range(6)]
+    assert sorted(one.sample_id for one in bench.records(tmp_path / "run")) == [f"s{number:03d}" for number in range(6)]
 
 
 def test_workers_that_die_whatever_the_sample_end_the_run_with_the_reason(
@@ -251,10 +252,10 @@ def test_a_run_whose_workers_and_driver_are_killed_ends_as_an_unbroken_one(
     marks = [whole * (step + chance.random() / 2) / (len(plan) + 1) for step in range(1, len(plan) + 1)]
     folders = (tmp_path / f"run{attempt}" for attempt in range(10))
     out = next(out for out in folders if is_broken([*command, "--out", str(out)], out, zip(plan, marks, strict=True)))
-    done = [one.sample for one in bench.records(out) if one.status == "ok"]
+    done = [one.sample_id for one in bench.records(out) if one.status == "ok"]
     assert sorted(done) == [f"s{number:03d}" for number in range(count)], "each sample exactly once"
     assert bench.latest(out) == bench.latest(tmp_path / "unbroken")
-    assert runner.read_run_info(out).identity == runner.read_run_info(tmp_path / "unbroken").identity
+    assert run_folder.read_run_info(out).identity == run_folder.read_run_info(tmp_path / "unbroken").identity
 
 
 def is_broken(command: list[str], out: Path, plan: Iterable[tuple[str, float]]) -> bool:
@@ -370,7 +371,8 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
     in_pairs = ray_executor.WorkerConfig(model="tiny", overrides={"batch_size": AT_ONCE // 2})
     work = methods.method("single-turn")
     alone = {
-        one.sample_id: one for one in thread_executor.ThreadExecutor(models.build("tiny")).predict(data.samples, work)
+        one.sample_id: one
+        for one in thread_executor.ThreadExecutor(Models(models.build("tiny"))).predict(data.samples, work)
     }
     with ray_executor.ray_executor(in_pairs, 1) as crew:
         assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
@@ -379,7 +381,7 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
         for worker in working():
             worker.kill()
         together = {one.sample_id: one for one in (first, *predicted)}
-        settings = dict(crew.settings)
+        settings = dict(crew.main.settings)
     assert settings == models.build("tiny").settings
     assert together.keys() == alone.keys()
     for sample, one in together.items():
@@ -419,8 +421,8 @@ def test_a_disk_that_is_full_or_read_only_ends_a_run_of_workers_and_loses_nothin
 
 def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str, bench: Bench) -> None:
     def named(name: str) -> Predictor:
-        def work(model: Model, sample: Sample) -> Prediction:
-            return Prediction(sample_id=sample.id, status="failed", error=f"{name} {id(model)} {os.getpid()}")
+        def work(models: Models, sample: Sample) -> Prediction:
+            return Prediction(sample_id=sample.id, status="failed", error=f"{name} {id(models.main)} {os.getpid()}")
 
         return work
 

@@ -6,7 +6,8 @@ import torch
 from evqa import datasets, masks, methods, models
 from evqa.__main__ import main
 from evqa.files.jsonl import read_records
-from evqa.runs import runner, thread_executor
+from evqa.models.base import Models
+from evqa.runs import run_folder, thread_executor
 from evqa.schema import Prediction
 from unipixel.model import checkpoints
 
@@ -33,7 +34,7 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         chat.model.generate_with_mask_prompts = lambda write=generate, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
-        crew = thread_executor.ThreadExecutor(chat)
+        crew = thread_executor.ThreadExecutor(Models(chat))
         assert crew.size == (8 if size > 1 else 1)
         found[size] = {one.sample_id: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
@@ -78,6 +79,6 @@ def test_the_command_predicts_in_batches_and_one_bad_file_fails_alone(silent, sq
         video.write_bytes(content)
     assert "7 predicted, 0 already there, 1 failed" in capsys.readouterr().out
     assert main([*command, "--fps", "1", "--max-frames", "4"]) == 0
-    found = list(read_records(tmp_path / "run" / runner.PREDICTIONS, Prediction))
+    found = list(read_records(tmp_path / "run" / run_folder.PREDICTIONS, Prediction))
     assert len(found) == 9
     assert [one.sample_id for one in found if one.status == "failed"] == ["square-3"]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from evqa import masks, media, methods, models
 from evqa.hub import checkpoints
+from evqa.models.base import Models
 from evqa.models.messages import VideoPart
 from evqa.runs import segment
 from evqa.schema import Prediction, Sample, Span
@@ -50,7 +51,7 @@ def samples(tmp_path_factory):
 @pytest.mark.parametrize("task", ["gen", "mcq"])
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_every_method_runs_on_every_task_with_the_tiny_model(tiny, samples, name, task):
-    prediction = methods.METHODS[name](tiny, samples[task])
+    prediction = methods.METHODS[name](Models(tiny), samples[task])
     assert prediction.status == "ok", prediction.error
     parts = {"choose": 3, "choose-chat": 3, "multi-turn": 3, "grounded-turns": 3}.get(name, 1)
     if task == "gen" and name.startswith("choose"):
@@ -60,15 +61,15 @@ def test_every_method_runs_on_every_task_with_the_tiny_model(tiny, samples, name
 
 
 def test_pictures_take_tokens_and_change_the_reply_s_input(tiny, samples):
-    without = methods.METHODS["choose-time"](tiny, samples["mcq"]).turns[0].usage
-    with_four = methods.METHODS["choose-space"](tiny, samples["mcq"]).turns[0].usage
+    without = methods.METHODS["choose-time"](Models(tiny), samples["mcq"]).turns[0].usage
+    with_four = methods.METHODS["choose-space"](Models(tiny), samples["mcq"]).turns[0].usage
     assert without is not None
     assert with_four is not None
     assert with_four.input_tokens > without.input_tokens + 4 * 4
 
 
 def test_a_prompt_in_turns_tells_the_seconds_of_the_frames_that_the_model_sees(tiny, samples):
-    prompt = methods.METHODS["grounded-turns"](tiny, samples["gen"]).turns[0].prompt
+    prompt = methods.METHODS["grounded-turns"](Models(tiny), samples["gen"]).turns[0].prompt
     seconds = ", ".join(f"{second:.1f}" for second in tiny.frame_times(VideoPart(samples["gen"].video)))
     assert f"You see its frames at these seconds: {seconds}." in prompt
     assert "The video lasts 1.0 seconds." in prompt
@@ -83,7 +84,7 @@ def test_the_tiny_model_draws_what_expressions_name_with_each_frame_policy(sampl
     assert len(model.frame_times(VideoPart(sample.video))) == count
     source = Prediction(sample_id="one", status="ok", expressions=("the red square", "the wall"))
     for mode in segment.MODES:
-        found = segment.ExpressionSegmenter(mode, {"one": source})(model, sample)
+        found = segment.ExpressionSegmenter(mode, {"one": source})(Models(model), sample)
         assert found.status == "ok", found.error
         assert found.num_frames == 6
         assert len(found.turns) == {"separate": 2, "concat": 1}[mode]

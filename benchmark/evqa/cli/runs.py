@@ -12,6 +12,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from evqa.cli.arguments import (
+    Agents,
     DataName,
     ExecutionSettings,
     Folder,
@@ -25,7 +26,7 @@ from evqa.cli.arguments import (
 )
 from evqa.cli.console import print_failures, print_line, print_summary
 from evqa.cli.scores import score
-from evqa.models.options import ModelOptions
+from evqa.models.options import ModelOptions, parse_agents
 from evqa.runs.options import ExecutionOptions
 
 
@@ -37,6 +38,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     out: Folder = None,
     times: Times = True,
     seed: int = 0,
+    agent: Agents = (),
     hands: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -54,13 +56,22 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         out: folder of the run; outputs/DATA/MODEL-METHOD where none is given, with the --model-id behind MODEL.
         times: do not tell the model the duration of the video and the seconds of its frames, as published.
         seed: part of what makes two runs the same; with --temperature our models start from it.
+        agent: further model for methods that ask several: NAME=MODEL or NAME=MODEL,setting=value; repeat it for each.
         hands: which samples, and who predicts them.
         options: settings of the model in place of those of its row.
     """
     from evqa.runs.pipeline import PredictConfig
     from evqa.runs.pipeline import predict as ask_for_each
 
-    asking = PredictConfig(data=data, model=model, method=method, times=times, seed=seed, overrides=options.overrides())
+    asking = PredictConfig(
+        data=data,
+        model=model,
+        method=method,
+        times=times,
+        seed=seed,
+        overrides=options.overrides(),
+        agents=parse_agents(agent),
+    )
     summary = ask_for_each(asking, hands, out)
     return print_summary(summary, _next(summary.folder, hands))
 
@@ -140,6 +151,7 @@ def benchmark(  # noqa: PLR0913
     out: Folder = None,
     segmenter: Annotated[str, arg(name="with", metavar="MODEL")] = "unipixel-3b",
     mode: ModeChoice = "concat",
+    agent: Agents = (),
     hands: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -155,6 +167,7 @@ def benchmark(  # noqa: PLR0913
         out: folder of the run, as with evqa predict; its masks go to the folder beside it that ends in the mode.
         segmenter: the model that draws masks for expressions.
         mode: see evqa segment.
+        agent: see evqa predict.
         hands: which samples, and who predicts them; where a server does, --workers draw.
         options: settings of the model in place of those of its row.
     """
@@ -162,7 +175,8 @@ def benchmark(  # noqa: PLR0913
 
     if hands.shard:
         raise ValueError("a shard is no benchmark: evqa predict ... --shard I/N on each machine, then evqa merge")
-    asking = pipeline.PredictConfig(data=data, model=model, method=method, overrides=options.overrides())
+    overrides, agents = options.overrides(), parse_agents(agent)
+    asking = pipeline.PredictConfig(data=data, model=model, method=method, overrides=overrides, agents=agents)
     summaries = pipeline.predict_and_segment(asking, pipeline.SegmentConfig(model=segmenter, mode=mode), hands, out)
     code = max(print_summary(summary, "") for summary in summaries)
     for summary in summaries[1:] or summaries:

@@ -1,4 +1,4 @@
-"""The ways to answer. A method takes a model and a sample through any number of turns to one prediction."""
+"""Prompting methods. A method asks the models of a run about a sample, in any number of turns, for one prediction."""
 
 from __future__ import annotations
 
@@ -6,42 +6,40 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from evqa import suggestions
-from evqa.methods.multi_turn import grounded_turns, multi_turn
-from evqa.methods.multiple_choice import CHOICES, choose, choose_answer, choose_chat, choose_space, choose_time
-from evqa.methods.single_turn import json_turn, single_turn, trained_turn
-from evqa.models.base import Model
+from evqa.methods import multi_turn, multiple_choice, single_turn
+from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 
 
 class Method(Protocol):
-    """A way to answer."""
+    """A prompting method."""
 
-    def __call__(self, model: Model, sample: Sample, *, times: bool = True) -> Prediction:
-        """The prediction; `times`: whether the prompts tell the video's duration and its frames' seconds."""
+    def __call__(self, models: Models, sample: Sample, *, times: bool = True) -> Prediction:
+        """The prediction; `times`: whether the prompts state the video's duration and the seconds of its frames."""
         ...
 
 
 METHODS: dict[str, Method] = {
-    "single-turn": single_turn,
-    "json": json_turn,
-    "trained": trained_turn,
-    "multi-turn": multi_turn,
-    "grounded-turns": grounded_turns,
-    "choose": choose,
-    "choose-chat": choose_chat,
-    "choose-answer": choose_answer,
-    "choose-time": choose_time,
-    "choose-space": choose_space,
+    "single-turn": single_turn.single_turn,
+    "json": single_turn.json_turn,
+    "trained": single_turn.trained_turn,
+    "multi-turn": multi_turn.multi_turn,
+    "grounded-turns": multi_turn.grounded_turns,
+    "choose": multiple_choice.choose,
+    "choose-chat": multiple_choice.choose_chat,
+    "choose-answer": multiple_choice.choose_answer,
+    "choose-time": multiple_choice.choose_time,
+    "choose-space": multiple_choice.choose_space,
 }
 
-CHOSEN: dict[str, tuple[AnswerField, ...]] = {
-    "choose": CHOICES,
-    "choose-chat": CHOICES,
+CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
+    "choose": multiple_choice.CHOICES,
+    "choose-chat": multiple_choice.CHOICES,
     "choose-answer": ("answer",),
     "choose-time": ("time_choice",),
     "choose-space": ("mask_choice",),
 }
-"""Methods that ask for choices alone -> which; the others ask for answer, spans and masks."""
+"""Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 
 
 def method(name: str) -> Method:

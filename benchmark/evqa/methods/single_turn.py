@@ -1,44 +1,38 @@
-"""One prompt asks for the answer, its time spans and its pixels; one reply gives all three."""
+"""Methods with one prompt that asks for the answer, its time spans and its masks or referring expressions."""
 
 from __future__ import annotations
 
-from functools import partial
-
 from evqa import prompts
-from evqa.methods.chat_session import ChatSession, run_session
-from evqa.models.base import Model
+from evqa.methods.chat_session import ChatSession
+from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, ReplyFormat, Sample
 
 
-def single_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
+def single_turn(models: Models, sample: Sample, *, times: bool = True) -> Prediction:
     """Everything in one prompt, in the reply format of the model."""
-    return _run_single_turn(model, sample, model.capabilities.reply_format, times=times)
+    return evidence_turn(models, sample, models.main.capabilities.reply_format, times=times)
 
 
-def json_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
+def json_turn(models: Models, sample: Sample, *, times: bool = True) -> Prediction:
     """Everything in one prompt, as a JSON object, whatever the model."""
-    return _run_single_turn(model, sample, "json", times=times)
+    return evidence_turn(models, sample, "json", times=times)
 
 
-def trained_turn(model: Model, sample: Sample, *, times: bool = True) -> Prediction:
-    """Everything in one prompt, as our models are trained to reply, whatever the model."""
-    return _run_single_turn(model, sample, "evidence", times=times)
+def trained_turn(models: Models, sample: Sample, *, times: bool = True) -> Prediction:
+    """Everything in one prompt, in the format that our models are trained to reply in, whatever the model."""
+    return evidence_turn(models, sample, "evidence", times=times)
 
 
-def _run_single_turn(model: Model, sample: Sample, reply_format: ReplyFormat, *, times: bool) -> Prediction:
-    return run_session(model, sample, partial(_talk, reply_format=reply_format), times=times)
+def evidence_turn(models: Models, sample: Sample, reply_format: ReplyFormat, *, times: bool) -> Prediction:
+    """One prompt for the answer and all evidence in a given reply format."""
+    with ChatSession(models, sample, times=times) as session:
+        duration, seconds = session.clock()
+        prompt = prompts.evidence_prompt(sample, reply_format, duration=duration, times=seconds)
+        session.ask(prompt, _answer_fields(sample, reply_format), is_json=reply_format == "json")
+    return session.prediction()
 
 
-def _talk(conversation: ChatSession, reply_format: ReplyFormat) -> Prediction:
-    sample = conversation.sample
-    duration, seconds = conversation.clock()
-    prompt = prompts.evidence_prompt(sample, reply_format, duration=duration, times=seconds)
-    return conversation.prediction(
-        conversation.ask(prompt, _asks(sample, reply_format), is_json=reply_format == "json")
-    )
-
-
-def _asks(sample: Sample, reply_format: ReplyFormat) -> tuple[AnswerField, ...]:
-    """What the prompt asks for: a letter where there are options; pixels as masks or in words."""
+def _answer_fields(sample: Sample, reply_format: ReplyFormat) -> tuple[AnswerField, ...]:
+    """Fields that the prompt asks for: a letter where there are options, and masks or referring expressions."""
     answer: tuple[AnswerField, ...] = ("answer",) if sample.options else ()
     return (*answer, "spans", "masks" if reply_format == "evidence" else "expressions")

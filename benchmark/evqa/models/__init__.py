@@ -14,10 +14,12 @@ from typing import Any, cast
 
 from evqa import suggestions, threads
 from evqa.hub import checkpoints
+from evqa.models.api.budget import Budget
 from evqa.models.api.rows import API_MODELS
-from evqa.models.base import Model
+from evqa.models.base import Model, Models
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
 from evqa.models.options import ModelOptions
+from evqa.models.registry import AgentConfig as AgentConfig
 from evqa.models.registry import ModelSpec as ModelSpec
 from evqa.models.registry import Setting as Setting
 
@@ -34,6 +36,12 @@ COUNTS = (
 
 SYNONYMS = {"device": "device_map", "max_tokens": "max_new_tokens"}
 """Settings that adapters have under either name."""
+
+LIMITS = ("max_cost", "max_total_tokens")
+"""Settings of a model that limit the budget of its run."""
+
+BUDGET = "budget"
+"""Parameter of an adapter for the budget of its run, which is no setting."""
 
 RATES = ("fps", "mask_fps")
 """Settings that are numbers a second, above 0."""
@@ -154,7 +162,20 @@ def _row_of_folder(name: str) -> ModelSpec:
 
 
 def build(name: str, **overrides: Setting) -> Model:
-    """Make a model; `overrides` replace arguments of its row. `ValueError`: what is unknown or missing."""
+    """Build a model.
+
+    Args:
+        name: See `model_spec`.
+        **overrides: Settings in place of those of the model's registry entry.
+
+    Raises:
+        ValueError: the model, a setting, a package or the weights are unknown or missing.
+    """
+    return _build(name, overrides, None)
+
+
+def _build(name: str, overrides: Mapping[str, Setting], budget: Budget | None) -> Model:
+    """As `build`; a model behind an API draws on the budget, where one is given."""
     found = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
@@ -168,10 +189,37 @@ def build(name: str, **overrides: Setting) -> Model:
     for parameter, record in shared.items():
         own = [field.name for field in fields(record) if field.name in given]
         given[parameter] = record(**{setting: given.pop(setting) for setting in own})
+    if budget is not None and BUDGET in inspect.signature(make).parameters:
+        given[BUDGET] = budget
     model: Any = make(name=name, **given)
     if model.capabilities.default_method != found.method:
         model.capabilities = replace(model.capabilities, default_method=found.method)
     return cast("Model", model)
+
+
+def build_team(name: str, overrides: Mapping[str, Setting], agents: Mapping[str, AgentConfig]) -> Models:
+    """Build the models of a run, which share one budget.
+
+    Args:
+        name: Of the main model.
+        overrides: Its settings; its limits (`LIMITS`) hold for all models together.
+        agents: Role -> a further model.
+    """
+    if not agents:
+        return Models(build(name, **overrides))
+    limits: dict[str, Any] = {key: overrides[key] for key in LIMITS if key in overrides}
+    is_any_priced = any(is_behind_api(one) for one in (name, *(agent.model for agent in agents.values())))
+    budget = Budget(**limits) if is_any_priced else None
+    own = (
+        overrides if budget is None or is_behind_api(name) else {k: v for k, v in overrides.items() if k not in limits}
+    )
+    if twice := [
+        f"{role}: {_flags([key])}" for role, agent in agents.items() for key in LIMITS if key in agent.overrides
+    ]:
+        raise ValueError(f"the models of a run share one budget: give its limit once, for the run, not {twice[0]}")
+    main = _build(name, own, budget)
+    team = {role: _build(agent.model, agent.overrides, budget) for role, agent in agents.items()}
+    return Models(main, team)
 
 
 def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) -> bool:
@@ -218,7 +266,7 @@ def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> 
 def _settings(make: Callable[..., object]) -> list[str]:
     """The settings of an adapter: its parameters, with those of the records that it shares with others."""
     shared = _shared(make)
-    own = [name for name in inspect.signature(make).parameters if name != "name" and name not in shared]
+    own = [name for name in inspect.signature(make).parameters if name not in {"name", BUDGET, *shared}]
     return [*own, *(field.name for record in shared.values() for field in fields(record))]
 
 

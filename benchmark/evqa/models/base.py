@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 from evqa.models.messages import WORDS_ONLY, Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
@@ -104,6 +104,39 @@ class Model(Protocol):
             ValueError: the messages are invalid, or the model does not support `tools` or a field of `decoding`.
         """
         ...
+
+
+MAIN = "main"
+"""Role of a run's main model."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models of a run: the main one, and those of further roles for methods that ask several."""
+
+    main: Model
+    team: Mapping[str, Model] = field(default_factory=dict[str, Model])
+    """Role, such as "vision" or "grounding", -> its model."""
+
+    def by_role(self, role: str) -> Model:
+        """The model of a role. `ValueError`: the run has none for it."""
+        if role == MAIN:
+            return self.main
+        if role not in self.team:
+            raise ValueError(
+                f"the run has no model for the role {role!r}, it has {', '.join([MAIN, *self.team])}: "
+                f"give one with --agent {role}=MODEL"
+            )
+        return self.team[role]
+
+    def all(self) -> tuple[Model, ...]:
+        """The main model, then the others in the order of their roles."""
+        return self.main, *self.team.values()
+
+    @property
+    def concurrency(self) -> int:
+        """Samples at once that are worthwhile: the least of all models."""
+        return min(model.capabilities.concurrency for model in self.all())
 
 
 class PromptableModel(Model, Protocol):

@@ -15,6 +15,7 @@ from google.genai import errors, types
 
 from evqa.models.api import body, client, http, keys, prices
 from evqa.models.api.body import Json, TokenUsage
+from evqa.models.api.budget import Budget
 from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
@@ -74,6 +75,7 @@ class GeminiChat:
         inline_bytes: int = INLINE_BYTES,
         header: tuple[str, ...] = (),
         extra_body: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
@@ -92,6 +94,7 @@ class GeminiChat:
             jpeg_quality: of the frames, 1 to 95.
             inline_bytes: a larger video is uploaded before it is asked about.
             header: of each request besides our own, "NAME: VALUE".
+            budget: of the run, where its models share one; None = a budget of its own.
             extra_body: a JSON object with fields of each question; they come before ours.
         """
         self.name, self.capabilities = name, client.capabilities_of(calling)
@@ -103,7 +106,7 @@ class GeminiChat:
         self._top_p, self._extras = top_p, RequestExtras.read(header, extra_body)
         self._server = Server(self._url, self._extras.hiding(self._key), f"{KEY} and --model-id {model_id}")
         known = prices.of("gemini", model_id) if self._url == GOOGLE else None
-        self._caller = ApiClient(calling, self._server.key, known, max_tokens)
+        self._caller = ApiClient(calling, self._server.key, known, max_tokens, budget)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
         kept = cache_size(calling.concurrency)

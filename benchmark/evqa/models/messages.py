@@ -143,7 +143,8 @@ class Reply:
 
     def message(self) -> Message:
         """The reply as an assistant message of the conversation."""
-        return Message("assistant", (self.text,) if self.text else (), calls=self.calls, raw=self.raw)
+        parts = (self.text,) if self.text or not self.calls else ()
+        return Message("assistant", parts, calls=self.calls, raw=self.raw)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from evqa.models.api import body, keys, prices
 from evqa.models.api import client as behind_api
 from evqa.models.api import http as api_http
 from evqa.models.api.body import Json, TokenUsage
+from evqa.models.api.budget import Budget
 from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
@@ -78,6 +79,7 @@ class OpenAIChat:
         jpeg_quality: int = 90,
         header: tuple[str, ...] = (),
         extra_body: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Connect to nothing yet; `ValueError` names what is missing.
 
@@ -97,6 +99,7 @@ class OpenAIChat:
             structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
             jpeg_quality: of the frames, 1 to 95.
             header: of each request besides our own, "NAME: VALUE".
+            budget: of the run, where its models share one; None = a budget of its own.
             extra_body: a JSON object with fields of each request; they come before ours.
         """
         if not model_id:
@@ -117,7 +120,7 @@ class OpenAIChat:
         advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
         self._server = Server(self._url, self._extras.hiding(self._key), advice)
         known = prices.of(api, model_id)
-        self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens)
+        self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens, budget)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
         self._content = OpenAIContent(frames, jpeg_quality, calling.concurrency)

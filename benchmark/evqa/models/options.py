@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from tyro.conf import UseAppendAction, arg
 
-from evqa.models.registry import Setting
+from evqa.models.registry import AgentConfig, Setting
 
 Whole = Annotated[int | None, arg(metavar="N")]
 Amount = Annotated[float | None, arg(metavar="X")]
@@ -103,3 +106,44 @@ OMIT = "omit"
 """In place of the value of a setting that is not sent."""
 
 OMITTED = ("temperature", "token_field")
+
+ROLE = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+"""Name of an agent."""
+
+SETTING = re.compile(r",(?=[a-z_]+=)")
+"""Before a setting of an agent."""
+
+
+def parse_agents(texts: Sequence[str]) -> dict[str, AgentConfig]:
+    """Read `NAME=MODEL` or `NAME=MODEL,setting=value,...`, one per agent, with the settings of `ModelOptions`.
+
+    Raises:
+        ValueError: a text has another form, a name is given twice, or a setting is unknown or has an invalid value.
+    """
+    agents: dict[str, AgentConfig] = {}
+    for text in texts:
+        role, equals, rest = text.partition("=")
+        model, *settings = SETTING.split(rest)
+        if not equals or not model or ROLE.fullmatch(role) is None or role == "main":
+            raise ValueError(
+                f"an agent is NAME=MODEL or NAME=MODEL,setting=value, such as vision=gpt-4o; NAME has small letters, "
+                f"digits, - and _, and is not main; got {text!r}"
+            )
+        if role in agents:
+            raise ValueError(f"the agent {role!r} is given twice: give one --agent per name")
+        agents[role] = AgentConfig(model, dict(_setting(role, setting) for setting in settings))
+    return agents
+
+
+def _setting(role: str, text: str) -> tuple[str, Setting]:
+    """(name, value) of `name=value`, with the type that the option of that name has."""
+    name, _, value = text.partition("=")
+    types: Mapping[str, object] = get_type_hints(ModelOptions)
+    if name not in types or name == "header":
+        raise ValueError(
+            f"agent {role!r} has no setting {name!r}; settings are options of models, such as max_tokens=64"
+        )
+    try:
+        return name, TypeAdapter(types[name]).validate_strings(value)
+    except ValidationError as error:
+        raise ValueError(f"agent {role!r}: {name}={value} is invalid: {error.errors()[0]['msg']}") from error

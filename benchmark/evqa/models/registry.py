@@ -25,3 +25,11 @@ class ModelSpec:
     """Whether replies come with masks; None = known once the model is built (cheap), from its `Capabilities`."""
     is_behind_api: bool = False
     """Whether a server computes the replies."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """A further model of a run: its name and settings in place of those of its registry entry."""
+
+    model: str
+    overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])

@@ -11,7 +11,7 @@ from evqa.report import sample_table, tables
 from evqa.report.page import write_page
 from evqa.report.training_log import training_curves
 from evqa.runs.locate import dataset_of, name_of, predictions_of, selection_of
-from evqa.runs.runner import user_errors_of_disk
+from evqa.runs.run_folder import user_errors_of_disk
 from evqa.schema import Prediction
 from evqa.scoring.evaluate import BOTH, is_scores, presets_of, read_run, scores_of, subset_of, subset_of_any
 from evqa.scoring.results import Scores

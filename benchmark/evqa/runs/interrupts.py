@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end a run in order, and wait for what is under way where that has been paid for."""
+"""Ctrl-C and SIGTERM: they end a run in order, and wait for the samples in progress where these are paid for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-NOTICE = b"\nevqa: no new sample is begun; those under way are waited for to their end (Ctrl-C again leaves them)\n"
+NOTICE = b"\nevqa: no new sample is started; those in progress are completed (Ctrl-C again stops at once)\n"
 
-ASKING = "evqa asks"
-"""Begins the names of the threads that ask a model, which may be left in the midst of a computation."""
+THREAD_NAME = "evqa asks"
+"""Prefix of the names of threads that call a model; the process may end while they compute."""
 
 
 @contextmanager
@@ -28,18 +28,18 @@ def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in own} if is_main else {}
     taken = {number: handler for number, handler in before.items() if handler in own[number]}
-    is_asked = False
+    is_interrupted = False
 
     def first(_number: int, _frame: object) -> None:
-        nonlocal is_asked
-        if is_asked:
+        nonlocal is_interrupted
+        if is_interrupted:
             return
-        is_asked = True
+        is_interrupted = True
         if signal.SIGINT in taken:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         stop()
-        with suppress(OSError):  # who read stderr may be gone: Ctrl-C ends `tee` too
-            os.write(2, NOTICE)  # not through sys.stderr, in whose midst the signal may have come
+        with suppress(OSError):  # the reader of stderr may have ended: Ctrl-C ends `tee` too
+            os.write(2, NOTICE)  # not through sys.stderr: the signal may have interrupted a write to it
 
     for number in taken:
         signal.signal(number, first)
@@ -48,7 +48,7 @@ def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
     finally:
         for number, handler in taken.items():
             signal.signal(number, handler)
-    if is_asked:
+    if is_interrupted:
         raise KeyboardInterrupt
 
 
@@ -63,8 +63,8 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process; at once where threads still ask a model, since Python's own end aborts in their computation."""
-    if not any(thread.name.startswith(ASKING) for thread in threading.enumerate()):
+    """End the process; at once while threads call a model, since Python's exit would abort in their computation."""
+    if not any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

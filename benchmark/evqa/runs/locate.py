@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evqa import datasets, methods
 from evqa.datasets import Dataset
-from evqa.runs import prediction_files, runner
+from evqa.runs import prediction_files, run_folder
 from evqa.runs.shards import Selection
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ def load_dataset(name: str) -> Dataset:
 def dataset_of(run: Path, data: str | None) -> Dataset:
     """The data set that a run was made on, or the one that is named, checked to be the one it was made on."""
     file_of(run)
-    if not (run / runner.RUN).is_file():
+    if not (run / run_folder.RUN).is_file():
         if data is None:
             raise ValueError(f"{run} does not say what it was predicted on: name the data set with --data")
         return load_dataset(data)
-    about = runner.read_run_info(run).identity
+    about = run_folder.read_run_info(run).identity
     dataset = load_dataset(data or str(about["data"]))
     if dataset.sha256 != about["data_sha256"]:
         raise ValueError(
@@ -45,7 +45,7 @@ def dataset_of(run: Path, data: str | None) -> Dataset:
 
 def file_of(run: Path) -> Path:
     """The predictions of a run's folder; a file is its own."""
-    path = run / runner.PREDICTIONS if run.is_dir() else run
+    path = run / run_folder.PREDICTIONS if run.is_dir() else run
     if not path.is_file():
         state = "" if run.exists() else "no such file or folder; "
         raise ValueError(
@@ -57,17 +57,17 @@ def file_of(run: Path) -> Path:
 
 def selection_of(run: Path) -> Selection:
     """What a run was asked for; everything, where it does not say."""
-    record = runner.read_run_info(run).selection if (run / runner.RUN).is_file() else None
+    record = run_folder.read_run_info(run).selection if (run / run_folder.RUN).is_file() else None
     return Selection() if record is None else Selection.read(record)
 
 
 def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> prediction_files.PredictionFile:
     """The predictions of a run or a file, with what the run's method asks for."""
     found = prediction_files.open_predictions(file_of(run), dataset, masks)
-    if not (run / runner.RUN).is_file():
+    if not (run / run_folder.RUN).is_file():
         return found
-    method = runner.read_run_info(run).identity.get("method")
-    asks = methods.CHOSEN.get(str(method))
+    method = run_folder.read_run_info(run).identity.get("method")
+    asks = methods.CHOICE_FIELDS.get(str(method))
     return replace(found, asked=None if asks is None else prediction_files.needs_of(asks)) if method else found
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.models.api.budget import Prices, usages
-from evqa.runs import runner
-from evqa.runs.runner import PREDICTIONS, RUN, user_errors_of_disk
+from evqa.runs import run_folder
+from evqa.runs.run_folder import PREDICTIONS, RUN, user_errors_of_disk
 from evqa.runs.shards import Selection, shards_of, union_of
 from evqa.schema import Prediction, Run, TotalUsage
 
@@ -59,10 +59,10 @@ def run_info_of_shards(folder: Path) -> Run:
         raise ValueError(f"{folder} has shards of different counts ({names}): remove those that do not belong")
     whole = [folder] if (folder / RUN).is_file() else []
     places = [*whole, *shards.values()]
-    runs = [runner.read_run_info(place) for place in places]
+    runs = [run_folder.read_run_info(place) for place in places]
     for place, run in zip(places[1:], runs[1:], strict=True):
         if run.identity != runs[0].identity:
-            changes = runner.identity_diff(runs[0].identity, run.identity)
+            changes = run_folder.identity_diff(runs[0].identity, run.identity)
             raise ValueError(f"{place} is of another run than {places[0]}: {changes}")
     return runs[0]
 
@@ -70,7 +70,7 @@ def run_info_of_shards(folder: Path) -> Run:
 def merge(folder: Path, dataset: Dataset) -> MergeSummary:
     """Write the predictions of a run's shards, and those that it has itself, into its own file."""
     run, shards = run_info_of_shards(folder), shards_of(folder)
-    with runner.run_lock(folder, has_out=False):
+    with run_folder.run_lock(folder, has_out=False):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
         places, kept, spent = _last_of_each(written)
@@ -81,8 +81,8 @@ def merge(folder: Path, dataset: Dataset) -> MergeSummary:
         with user_errors_of_disk(folder, has_out=False):
             ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
             jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
-            update = {"spent": spent, "selection": None if selection is None else selection.record()}
-            runner.write_run_info(folder, run.model_copy(update=update))
+            record = None if selection is None else selection.record()
+            run_folder.write_run_info(folder, run.replace(usage=spent, selection=record))
     failed = {sample: place.error for sample, place in places.items() if place.error is not None}
     return MergeSummary(
         folder=folder, num_shards=len(shards), num_ok=len(places) - len(failed), failed=failed, missing=missing
@@ -121,7 +121,7 @@ def _last_of_each(
 
 def _selection(folders: Sequence[Path], dataset: Dataset) -> Selection | None:
     """What the whole run was asked for, the shares that are not here included; None = not recorded."""
-    records = [runner.read_run_info(folder).selection for folder in folders if (folder / RUN).is_file()]
+    records = [run_folder.read_run_info(folder).selection for folder in folders if (folder / RUN).is_file()]
     asked = [replace(Selection.read(record), shard=None) for record in records if record is not None]
     return union_of(asked, dataset) if len(asked) == len(records) else None
 

@@ -1,4 +1,4 @@
-"""From a data set and a model to runs on disk: who predicts, with which method, into which folder."""
+"""Pipelines of the commands: predict a data set, segment expressions, merge shards."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 from evqa import methods, models
 from evqa.files import roots
-from evqa.models import Setting
-from evqa.runs import locate, merge, prediction_files, runner, segment
+from evqa.models import AgentConfig, Setting
+from evqa.runs import locate, merge, prediction_files, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.runner import RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
@@ -25,57 +25,63 @@ ModeChoice = Literal["separate", "concat", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """What a model is asked, and how."""
+    """Data set, models and method of a run."""
 
     data: str
     model: str
     method: str | None = None
-    """None = what the samples, or else the model, are made for."""
+    """None = the default of the samples and the model (see `methods.default_method`)."""
     times: bool = True
-    """Whether the model is told the duration and the seconds of the frames."""
+    """Whether prompts state the duration and the seconds of the frames."""
     seed: int = 0
     overrides: Overrides = field(default_factory=dict[str, Setting])
-    """Settings in place of those of the model's row."""
+    """Settings in place of those of the model's registry entry."""
+    agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
+    """Role -> a further model, for methods that ask several."""
 
 
-def predict(asking: PredictConfig, hands: ExecutionOptions, out: Path | None) -> RunSummary:
-    """Put a model on a data set; the folder is `outputs/DATA/MODEL-METHOD` where none is given.
+def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None) -> RunSummary:
+    """Predict a data set into a folder; without one, into `outputs/DATA/MODEL-METHOD`.
 
-    Where `--model-id` says which model the server is asked for, its id follows MODEL, so that a second one has a folder
-    of its own.
+    The model id of `--model-id` follows MODEL, so that each model of a server has a folder of its own.
     """
-    models.check_weights(asking.model)
-    dataset = locate.load_dataset(asking.data)
-    name = asking.method or methods.default_method(models.model_spec(asking.model).method, dataset.samples)
-    work = partial(methods.method(name), times=asking.times)
-    folder = out or roots.outputs(file_name_of(asking.data), f"{_model_name(asking)}-{name}")
-    overrides = models.run_settings(asking.model, asking.overrides, times=asking.times, seed=asking.seed)
-    with hands.executor(asking.model, overrides) as crew:
-        return runner.run(
-            crew,
-            work,
-            name,
+    models.check_weights(config.model)
+    dataset = locate.load_dataset(config.data)
+    name = config.method or methods.default_method(models.model_spec(config.model).method, dataset.samples)
+    predictor = partial(methods.method(name), times=config.times)
+    folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
+    overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)
+    agents = {
+        role: replace(
+            agent, overrides=models.run_settings(agent.model, agent.overrides, times=config.times, seed=config.seed)
+        )
+        for role, agent in config.agents.items()
+    }
+    selection = execution.selection()
+    with execution.executor(config.model, overrides, agents) as executor:
+        return runner.run_samples(
+            executor,
+            predictor,
             dataset,
-            folder,
-            selection=hands.selection(),
-            seed=asking.seed,
-            times=asking.times,
-            restart=hands.restart,
+            selection.folder(folder),
+            runner.identity_of(executor, name, dataset, seed=config.seed, times=config.times),
+            selection=selection,
+            restart=execution.restart,
         )
 
 
-def _model_name(asking: PredictConfig) -> str:
-    """The model as a part of a folder's name, with its id where that is not the one of the model's row."""
-    model_id = asking.overrides.get("model_id")
-    if not model_id or model_id == models.model_spec(asking.model).arguments.get("model_id"):
-        return file_name_of(asking.model)
+def _model_name(config: PredictConfig) -> str:
+    """Model as a part of a folder's name, with the model id where it is not that of the registry entry."""
+    model_id = config.overrides.get("model_id")
+    if not model_id or model_id == models.model_spec(config.model).arguments.get("model_id"):
+        return file_name_of(config.model)
     word = re.sub(r"[^\w.+=@-]+", "-", str(model_id)).strip("-.")
-    return f"{file_name_of(asking.model)}-{word[:100]}"
+    return f"{file_name_of(config.model)}-{word[:100]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """Which model draws masks for expressions, and how it is asked."""
+    """Model that segments expressions, and its prompts."""
 
     model: str
     overrides: Overrides = field(default_factory=dict[str, Setting])
@@ -83,71 +89,72 @@ class SegmentConfig:
 
 
 def segment_expressions(
-    run: Path, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None, data: str | None = None
+    run: Path, segmenting_config: SegmentConfig, execution: ExecutionOptions, out: Path | None, data: str | None = None
 ) -> list[RunSummary]:
-    """Masks for the expressions of a run's predictions, as a run a mode beside it (or beside `out`)."""
-    _require_masks(drawing)
+    """Segment the expressions of a run's predictions: one run per mode beside it, or beside `out`."""
+    _require_masks(segmenting_config)
     dataset = locate.dataset_of(run, data)
     sources = segment.text_predictions(prediction_files.open_predictions(locate.file_of(run), dataset).all(dataset))
-    selection = hands.selection()
-    asked = intersection_of(selection, locate.selection_of(run), dataset)
-    known = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
+    selection = execution.selection()
+    recorded = intersection_of(selection, locate.selection_of(run), dataset)
+    with_source = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
     summaries: list[RunSummary] = []
-    with hands.executor(drawing.model, drawing.overrides) as crew:
-        for mode in MODES if drawing.mode == "both" else (drawing.mode,):
-            work = ExpressionSegmenter(mode, sources)
-            folder = segment.folder_of(out or run, mode)
+    with execution.executor(segmenting_config.model, segmenting_config.overrides) as executor:
+        for mode in MODES if segmenting_config.mode == "both" else (segmenting_config.mode,):
+            segmenter = ExpressionSegmenter(mode, sources)
             summary = runner.run_samples(
-                crew,
-                work,
+                executor,
+                segmenter,
                 dataset,
-                selection.shard.folder(folder) if selection.shard else folder,
-                segment.identity_of(run, dataset, crew, mode),
-                selection=known,
-                asked=asked,
-                restart=hands.restart,
-                is_done=work.is_done,
+                selection.folder(segment.folder_of(out or run, mode)),
+                segment.identity_of(run, dataset, executor, mode),
+                selection=with_source,
+                recorded=recorded,
+                restart=execution.restart,
+                is_done=segmenter.is_done,
             )
             summaries.append(summary)
     return summaries
 
 
 def predict_and_segment(
-    asking: PredictConfig, drawing: SegmentConfig, hands: ExecutionOptions, out: Path | None = None
+    config: PredictConfig, segmenting_config: SegmentConfig, execution: ExecutionOptions, out: Path | None = None
 ) -> list[RunSummary]:
-    """Put a model on a data set, and draw masks for its expressions where it has drawn none; `out`: see `predict`."""
-    _require_masks(drawing)
-    asks, draws = options_per_step(asking.model, hands)
-    summaries = [predict(asking, asks, out)]
+    """Predict a data set, and segment the expressions of predictions without masks; `out`: see `predict`."""
+    _require_masks(segmenting_config)
+    predicting, segmenting = options_per_step(config.model, execution)
+    summaries = [predict(config, predicting, out)]
     if needs_masks(summaries[0].folder):
-        gc.collect()  # the first model is in no one's hands any more: the second one gets its memory
-        summaries += segment_expressions(summaries[0].folder, drawing, draws, None)
+        gc.collect()  # frees the memory of the first model for the second one
+        summaries += segment_expressions(summaries[0].folder, segmenting_config, segmenting, None)
     return summaries
 
 
-def _require_masks(drawing: SegmentConfig) -> None:
+def _require_masks(segmenting_config: SegmentConfig) -> None:
     """Raise a `ValueError` for a model that does not predict masks, before weights are loaded or replies paid for."""
-    if not models.predicts_masks(drawing.model, drawing.overrides):
-        raise ValueError(f"{drawing.model} does not predict masks: choose a model that does, such as unipixel-3b")
+    if not models.predicts_masks(segmenting_config.model, segmenting_config.overrides):
+        raise ValueError(
+            f"{segmenting_config.model} does not predict masks: choose a model that does, such as unipixel-3b"
+        )
 
 
-def options_per_step(model: str, hands: ExecutionOptions) -> tuple[ExecutionOptions, ExecutionOptions]:
-    """Who predicts and who draws: a model behind an API needs no workers, and is asked by threads of its own number."""
+def options_per_step(model: str, execution: ExecutionOptions) -> tuple[ExecutionOptions, ExecutionOptions]:
+    """Options of prediction and of segmentation: a model behind an API has no workers, and alone has --concurrency."""
     if not models.is_behind_api(model):
-        return hands, hands
-    return replace(hands, workers=None, cluster=None), replace(hands, concurrency=None)
+        return execution, execution
+    return replace(execution, workers=None, cluster=None), replace(execution, concurrency=None)
 
 
 def merge_shards(folder: Path) -> merge.MergeSummary:
     """Merge the shards of a run."""
-    about = merge.run_info_of_shards(folder)
-    dataset = locate.load_dataset(str(about.identity["data"]))
-    if dataset.sha256 != about.identity["data_sha256"]:
+    info = merge.run_info_of_shards(folder)
+    dataset = locate.load_dataset(str(info.identity["data"]))
+    if dataset.sha256 != info.identity["data_sha256"]:
         raise ValueError(f"{folder} was made on another version of {dataset.name}: predict again")
     return merge.merge(folder, dataset)
 
 
 def needs_masks(run: Path) -> bool:
     """Whether the last predictions of a run have expressions and no masks."""
-    predictions = {one.sample_id: one for one in runner.predictions(locate.file_of(run))}
-    return any(one.expressions and one.tracks is None for one in predictions.values())
+    predictions = run_folder.last_predictions(locate.file_of(run))
+    return any(prediction.expressions and prediction.tracks is None for prediction in predictions)

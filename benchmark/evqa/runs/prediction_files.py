@@ -95,7 +95,7 @@ class PredictionFile:
         """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
         prediction = self.read(sample)
         if prediction is None or prediction.status == "failed":
-            return None if prediction is None else prediction.model_copy(update={"mask_folder": None})
+            return None if prediction is None else prediction.replace(mask_folder=None)
         prediction = self._without_unknown_choices(prediction, sample)
         if prediction.tracks is not None:
             return prediction
@@ -106,7 +106,7 @@ class PredictionFile:
             has_masks = folder is not None and folder.is_dir() and bool(masks.read_folder(folder))
         except ValueError as error:
             return self._without_masks(prediction, error)
-        return prediction.model_copy(update={"mask_folder": folder if has_masks else None})
+        return prediction.replace(mask_folder=folder if has_masks else None)
 
     def get_whole(self, sample: Sample) -> Prediction | None:
         """As `get`, with the masks of a folder as one track."""
@@ -121,14 +121,12 @@ class PredictionFile:
         except ValueError as error:
             return self._without_masks(prediction, error)
         sizes = {rle.size for rle in frames.values()}
-        return prediction.model_copy(
-            update={
-                "mask_folder": None,
-                "tracks": (Track(masks={index: rle for index, rle in frames.items() if masks.area(rle)}),),
-                "mask_size": sizes.pop() if len(sizes) == 1 else None,
-                "mask_frames": tuple(frames),
-                "num_frames": prediction.num_frames or max(frames) + 1,
-            }
+        return prediction.replace(
+            mask_folder=None,
+            tracks=(Track(masks={index: rle for index, rle in frames.items() if masks.area(rle)}),),
+            mask_size=sizes.pop() if len(sizes) == 1 else None,
+            mask_frames=tuple(frames),
+            num_frames=prediction.num_frames or max(frames) + 1,
         )
 
     def lying_masks(self, sample: Sample) -> Path | None:
@@ -168,11 +166,11 @@ class PredictionFile:
             self.problems.add(
                 f"{self.path}: key {sample.id}: {name}: {chosen} is no index, from 0, into {len(options[name])} options"
             )
-        return prediction.model_copy(update=dict.fromkeys(unknown)) if unknown else prediction
+        return prediction.replace(**dict.fromkeys(unknown)) if unknown else prediction
 
     def _without_masks(self, prediction: Prediction, error: ValueError | str) -> Prediction:
         self.problems.add(f"{self.path}: key {prediction.sample_id}: masks: {error}")
-        return prediction.model_copy(update={"mask_folder": None})
+        return prediction.replace(mask_folder=None)
 
 
 def open_predictions(path: Path, dataset: Dataset, masks_in: Path | None = None) -> PredictionFile:

@@ -53,7 +53,7 @@ def _inside(reading: PredictionReading) -> PredictionReading:
     try:
         path_inside(Path(), folder)
     except ValueError as error:
-        prediction = reading.prediction.model_copy(update={"mask_folder": None})
+        prediction = reading.prediction.replace(mask_folder=None)
         return PredictionReading(prediction, (*reading.problems, f"mask_folder: {error}"))
     return reading
 

@@ -1,10 +1,10 @@
-"""Workers in processes of their own, on the GPUs of one machine or of a cluster (Ray): one model each.
+"""Executor of worker processes on the GPUs of one machine or of a cluster (Ray); each has its own models.
 
-A worker has as many samples at a time as its model takes at once (one, or what fills its batches), and gets the
-next one as soon as one is done. A worker that dies (killed, out of memory, a machine lost, an error of the GPU) is
-replaced, and each sample that it had is tried once more, alone, so that no sample fails for another's sake; one on
-which two workers die is a failed record. A worker that gives no prediction within the time-out of a sample hangs: it is
-killed, and replaced in the same way. All that a worker does goes back to the driver, which alone writes.
+A worker has as many samples at a time as its models take at once (one, or what fills their batches), and gets the next
+one as soon as one is done. A worker that dies (killed, out of memory, lost machine, GPU error) is replaced, and each of
+its samples is retried once, alone, so that no sample fails because of another; a sample on which two workers die is a
+failed record. A worker without a prediction within the time-out of a sample is killed and replaced in the same way.
+Results go back to the driver, which alone writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,13 +23,10 @@ from typing import Any, NamedTuple
 
 from evqa import models
 from evqa.files import links, roots
-from evqa.models import Setting
-from evqa.models.api.budget import Prices
+from evqa.models import AgentConfig, Setting
 from evqa.runs import ray_cluster
-from evqa.runs.runner import Predictor
-from evqa.schema import Prediction, Sample
-
-Settings = Mapping[str, str | int | float | bool | None]
+from evqa.runs.runner import ModelInfo, Predictor
+from evqa.schema import Prediction, Sample, Usage
 
 SAMPLE_TIMEOUT = 1800.0
 """Seconds that a worker has for a sample before it counts as dead: half an hour, many times what one takes."""
@@ -43,33 +40,46 @@ MAX_DEATHS_IN_A_ROW = 4
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """What a worker needs to be one."""
+    """Models of each worker."""
 
     model: str
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
+    """Role -> a further model."""
 
     def num_gpus(self) -> int:
-        """GPUs that hold one copy of the model."""
-        count = {**models.model_spec(self.model).arguments, **self.overrides}.get("tensor_parallel")
-        return count if isinstance(count, int) else 1
+        """GPUs that hold one copy of the models."""
+        configs = [AgentConfig(self.model, self.overrides), *self.agents.values()]
+        return max(_tensor_parallel(config) for config in configs)
+
+
+def _tensor_parallel(config: AgentConfig) -> int:
+    count = {**models.model_spec(config.model).arguments, **config.overrides}.get("tensor_parallel")
+    return count if isinstance(count, int) else 1
 
 
 class WorkerInfo(NamedTuple):
-    """What a worker reports once it has its model."""
+    """Report of a worker that has loaded its models."""
 
-    settings: Settings
-    at_once: int
+    main: ModelInfo
+    team: Mapping[str, ModelInfo]
+    concurrency: int
     """Samples that it takes at a time."""
+
+    def settings(self) -> dict[str, object]:
+        """Settings of all models, by role and name."""
+        every = {"": self.main, **{f"{role}.": model for role, model in self.team.items()}}
+        return {f"{role}{key}": value for role, model in every.items() for key, value in model.settings.items()}
 
 
 class RayWorker:
-    """Becomes a Ray actor: a model, loaded once, and threads that ask it, as many as it has use for."""
+    """Ray actor with the models, loaded once, and as many threads as they have use for."""
 
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         self._folder, self._environment = folder, environment
 
-    async def load(self, recipe: WorkerConfig) -> WorkerInfo:
-        """Build the model where the driver stands, so that paths mean the same."""
+    async def load(self, config: WorkerConfig) -> WorkerInfo:
+        """Build the models in the working folder of the driver, so that paths mean the same."""
         if not Path(self._folder).is_dir():
             raise ValueError(
                 f"a worker on {os.uname().nodename} has no folder {self._folder}: the machines of a cluster "
@@ -77,31 +87,35 @@ class RayWorker:
             )
         os.chdir(self._folder)
         roots.set_environment(self._environment)
-        self._model = models.build(recipe.model, **recipe.overrides)
-        concurrency = self._model.capabilities.concurrency
-        self._threads = ThreadPoolExecutor(concurrency)
-        return WorkerInfo(dict(self._model.settings), concurrency)
+        self._models = models.build_team(config.model, config.overrides, config.agents)
+        self._threads = ThreadPoolExecutor(self._models.concurrency)
+        main, team = self._models.main, self._models.team
+        return WorkerInfo(
+            main=ModelInfo(main.name, dict(main.settings)),
+            team={role: ModelInfo(model.name, dict(model.settings)) for role, model in team.items()},
+            concurrency=self._models.concurrency,
+        )
 
-    async def learn(self, work: Predictor) -> None:
-        """What to do with the samples that come now."""
-        self._work = work
+    async def set_predictor(self, predictor: Predictor) -> None:
+        """Set the predictor of the samples that follow."""
+        self._predictor = predictor
 
     async def predict(self, sample: Sample) -> Prediction:
-        """The method's prediction; a failure of the model or of a file is a failed one."""
+        """Prediction of the method; an error of a model or of a file is a failed one."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._work, self._model, sample)
+        return await loop.run_in_executor(self._threads, self._predictor, self._models, sample)
 
 
 @contextmanager
 def ray_executor(
-    recipe: WorkerConfig, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
+    config: WorkerConfig, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
 ) -> Generator[RayExecutor]:
-    """`count` workers, at least one of which has its model; they are dismissed at the end.
+    """`count` workers, at least one of which has loaded its models; they are ended with the body.
 
     Args:
-        recipe: what they do.
+        config: models of each worker.
         count: of workers; each has a GPU of its own where there are any (`CUDA_VISIBLE_DEVICES` holds).
-        address: see `cluster.ray_session`.
+        address: see `ray_cluster.ray_session`.
         timeout: seconds that a worker has for a sample; None = any time. Loading the model has no time-out.
     """
     if timeout is not None and not 0 < timeout < math.inf:
@@ -109,7 +123,7 @@ def ray_executor(
     if count < 1:
         raise ValueError(f"a run has at least 1 worker, got {count}")
     with ray_cluster.ray_session(count, address) as ray:
-        workers = RayExecutor(ray, recipe, count, ray_cluster.gpus_per_worker(ray, count, recipe.num_gpus()), timeout)
+        workers = RayExecutor(ray, config, count, ray_cluster.gpus_per_worker(ray, count, config.num_gpus()), timeout)
         try:
             workers.wait_for_worker()
             yield workers
@@ -118,52 +132,57 @@ def ray_executor(
 
 
 class RayExecutor:
-    """A crew (see `runner.Executor`) of Ray actors."""
+    """Executor (see `runner.Executor`) of Ray actors.
 
-    prices: Prices | None = None
-    """A budget holds for one process, so that models which are paid for have no workers (see `ExecutionOptions`)."""
+    A budget holds for one process, so that models behind an API have no workers (see `ExecutionOptions`).
+    """
 
     def __init__(
-        self, ray: Any, recipe: WorkerConfig, count: int, gpus: int, timeout: float | None = SAMPLE_TIMEOUT
+        self, ray: Any, config: WorkerConfig, count: int, gpus: int, timeout: float | None = SAMPLE_TIMEOUT
     ) -> None:
-        self.name = recipe.model
         self._timeout = timeout
-        self._ray, self._recipe, self._gpus = ray, recipe, gpus
+        self._ray, self._config, self._gpus = ray, config, gpus
         self._ready: WorkerInfo | None = None
-        self._hired: list[_WorkerHandle] = []
-        self._jobs: dict[Any, _WorkerJob] = {}
+        self._workers: list[_WorkerHandle] = []
+        self._jobs: dict[Any, _Job] = {}
         self._deaths = 0
         for _ in range(count):
             self._start_worker()
 
     @property
-    def settings(self) -> Settings:
-        """The model's, as the first worker that was ready reports them; those of all others are equal."""
+    def main(self) -> ModelInfo:
+        """The main model, as the first worker that was ready reports it; those of all others are equal."""
         assert self._ready is not None, "no worker is ready"
-        return self._ready.settings
+        return self._ready.main
+
+    @property
+    def team(self) -> Mapping[str, ModelInfo]:
+        """Role -> model, in the same way."""
+        assert self._ready is not None, "no worker is ready"
+        return self._ready.team
 
     @property
     def size(self) -> int:
-        """Samples that all of them take at a time."""
-        return len(self._hired) * (self._ready.at_once if self._ready is not None else 1)
+        """Samples that all workers together take at a time."""
+        return len(self._workers) * (self._ready.concurrency if self._ready is not None else 1)
 
     def wait_for_worker(self) -> None:
-        """Until a worker has its model. `ValueError`: it cannot be built, or workers die of it."""
+        """Wait until a worker has loaded its models. `ValueError`: they cannot be built, or workers die of it."""
         while self._ready is None:
-            job, result = self._ended()
+            job, result = self._next_ended()
             if isinstance(result, Exception):
                 self._replace_worker(job, result)
             else:
                 self._handle_result(job, result)
 
-    def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
-        """One prediction a sample, as they come; samples are begun in the order given."""
-        queue, again, tries = deque(samples), deque[Sample](), Counter[str]()
-        sent = self._ray.put(work)
-        while queue or again or any(job.sample is not None for job in self._jobs.values()):
-            self._send_predictor(work, sent)
-            self._submit(queue, again, work)
-            job, result = self._ended()
+    def predict(self, samples: Sequence[Sample], predictor: Predictor) -> Iterator[Prediction]:
+        """One prediction per sample, as they are done; samples start in the given order."""
+        queue, retries, tries = deque(samples), deque[Sample](), Counter[str]()
+        reference = self._ray.put(predictor)
+        while queue or retries or any(isinstance(job, _SampleJob) for job in self._jobs.values()):
+            self._send_predictor(predictor, reference)
+            self._submit(queue, retries, predictor)
+            job, result = self._next_ended()
             if not isinstance(result, Exception):
                 if (prediction := self._handle_result(job, result)) is not None:
                     yield prediction
@@ -171,15 +190,18 @@ class RayExecutor:
             for sample in self._replace_worker(job, result):
                 tries[sample.id] += 1
                 if tries[sample.id] < MAX_TRIES:
-                    again.append(sample)
+                    retries.append(sample)
                 else:
                     yield _lost_sample(sample, _reason(result))
 
+    def add_earlier(self, usages: Iterable[Usage]) -> None:
+        """Do nothing: workers have no budget."""
+
     def shutdown(self) -> None:
-        """End all of them, whatever they do."""
-        for one in self._hired:
-            self._ray.kill(one.actor)
-        self._hired.clear()
+        """End all workers, whatever they do."""
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers.clear()
         self._jobs.clear()
 
     def _start_worker(self) -> None:
@@ -188,40 +210,40 @@ class RayExecutor:
             .options(num_cpus=1, num_gpus=self._gpus, max_restarts=0)
             .remote(str(Path.cwd()), {**roots.environment(), links.VARIABLE: os.environ.get(links.VARIABLE, "")})
         )
-        self._hired.append(_WorkerHandle(actor))
-        self._add_ready_worker(actor.load.remote(self._recipe), _WorkerJob(self._hired[-1]))
+        self._workers.append(_WorkerHandle(actor))
+        self._add_job(actor.load.remote(self._config), _LoadJob(self._workers[-1]))
 
-    def _add_ready_worker(self, reference: Any, job: _WorkerJob) -> None:
+    def _add_job(self, reference: Any, job: _Job) -> None:
         self._jobs[reference] = job
         job.worker.num_jobs += 1
 
-    def _send_predictor(self, work: Predictor, sent: Any) -> None:
-        """Workers that have nothing to do learn the work that they do not know (`sent`: its reference)."""
-        for one in self._hired:
-            if one.ready is not None and one.num_jobs == 0 and one.work is not work:
-                self._add_ready_worker(one.actor.learn.remote(sent), _WorkerJob(one, work=work))
+    def _send_predictor(self, predictor: Predictor, reference: Any) -> None:
+        """Send the predictor (`reference`: of Ray) to idle workers that do not have it."""
+        for worker in self._workers:
+            if worker.ready is not None and worker.num_jobs == 0 and worker.predictor is not predictor:
+                self._add_job(worker.actor.set_predictor.remote(reference), _PredictorJob(worker, predictor))
 
-    def _submit(self, queue: deque[Sample], again: deque[Sample], work: Predictor) -> None:
-        """Samples to workers that have room; one that cost a worker already to a worker that has nothing else."""
-        while again and (one := self._least_loaded(work)) is not None and one.num_jobs == 0:
-            one.is_alone = True
-            self._submit_sample(one, again.popleft())
-        while queue and (one := self._least_loaded(work)) is not None:
-            self._submit_sample(one, queue.popleft())
+    def _submit(self, queue: deque[Sample], retries: deque[Sample], predictor: Predictor) -> None:
+        """Send samples to workers that have room; one on which a worker died to a worker that has nothing else."""
+        while retries and (worker := self._least_loaded(predictor)) is not None and worker.num_jobs == 0:
+            worker.is_alone = True
+            self._submit_sample(worker, retries.popleft())
+        while queue and (worker := self._least_loaded(predictor)) is not None:
+            self._submit_sample(worker, queue.popleft())
 
-    def _least_loaded(self, work: Predictor) -> _WorkerHandle | None:
-        """The worker with the fewest samples of those that know the work and take one more."""
-        free = [one for one in self._hired if one.work is work and one.takes_more()]
-        return min(free, key=lambda one: one.num_jobs, default=None)
+    def _least_loaded(self, predictor: Predictor) -> _WorkerHandle | None:
+        """The worker with the fewest samples of those that have the predictor and take one more."""
+        free = [worker for worker in self._workers if worker.predictor is predictor and worker.takes_more()]
+        return min(free, key=lambda worker: worker.num_jobs, default=None)
 
-    def _submit_sample(self, one: _WorkerHandle, sample: Sample) -> None:
-        self._add_ready_worker(one.actor.predict.remote(sample), _WorkerJob(one, sample=sample))
+    def _submit_sample(self, worker: _WorkerHandle, sample: Sample) -> None:
+        self._add_job(worker.actor.predict.remote(sample), _SampleJob(worker, sample))
 
-    def _ended(self) -> tuple[_WorkerJob, object]:
-        """A job that has ended, with what it gave, or the error that ended it; one that takes too long has ended."""
+    def _next_ended(self) -> tuple[_Job, object]:
+        """A job that has ended, with its result or error; one that exceeds the time-out has ended with an error."""
         while not (ended := self._ray.wait(list(self._jobs), num_returns=1, timeout=self._seconds_left())[0]):
-            if (hanging := self._hanging()) is not None:
-                job = self._jobs.pop(hanging)
+            if (late := self._late_job()) is not None:
+                job = self._jobs.pop(late)
                 job.worker.num_jobs -= 1
                 return job, TimeoutError(f"no prediction within {self._timeout:g} s (--sample-timeout)")
         (reference,) = ended
@@ -233,84 +255,103 @@ class RayExecutor:
             return job, error
 
     def _seconds_left(self) -> float | None:
-        """Seconds until the next sample takes too long; None = none can."""
-        if self._timeout is None:
+        """Seconds until the next sample exceeds the time-out; None = none can."""
+        starts = [job.started for job in self._jobs.values() if isinstance(job, _SampleJob)]
+        if self._timeout is None or not starts:
             return None
-        begun = [job.begun for job in self._jobs.values() if job.sample is not None]
-        return max(0.0, min(begun) + self._timeout - time.monotonic()) if begun else None
+        return max(0.0, min(starts) + self._timeout - time.monotonic())
 
-    def _hanging(self) -> Any:
-        """The reference of a sample that has taken too long; None = there is none."""
-        now, timeout = time.monotonic(), self._timeout or math.inf
-        late = (key for key, job in self._jobs.items() if job.sample is not None and now - job.begun >= timeout)
+    def _late_job(self) -> Any:
+        """Reference of a sample that has exceeded the time-out; None = there is none."""
+        latest_start = time.monotonic() - (self._timeout or math.inf)
+        jobs = self._jobs.items()
+        late = (key for key, job in jobs if isinstance(job, _SampleJob) and job.started <= latest_start)
         return next(late, None)
 
-    def _handle_result(self, job: _WorkerJob, result: object) -> Prediction | None:
-        """The prediction of a job that went well, if it was for one."""
-        one = job.worker
+    def _handle_result(self, job: _Job, result: object) -> Prediction | None:
+        """The prediction of a job without an error; None for a job that is none."""
+        worker = job.worker
         if isinstance(result, Prediction):
-            self._deaths, one.is_alone = 0, False
+            self._deaths = 0
+            worker.is_alone = False
             return result
         if isinstance(result, WorkerInfo):
-            self._check_same_model(result)
-            one.ready = result
-        else:
-            one.work = job.work
+            self._check_same_models(result)
+            worker.ready = result
+        elif isinstance(job, _PredictorJob):
+            worker.predictor = job.predictor
         return None
 
-    def _check_same_model(self, ready: WorkerInfo) -> None:
-        first = self._ready = self._ready or ready
-        keys = {**first.settings, **ready.settings}
-        if changed := [key for key in keys if first.settings.get(key) != ready.settings.get(key)]:
+    def _check_same_models(self, ready: WorkerInfo) -> None:
+        self._ready = self._ready or ready
+        first, other = self._ready.settings(), ready.settings()
+        if changed := [key for key in {**first, **other} if first.get(key) != other.get(key)]:
             raise ValueError(
-                f"the workers do not have the same model: {', '.join(changed)} differ; the machines of a cluster need "
+                f"the workers do not have the same models: {', '.join(changed)} differ; the machines of a cluster need "
                 f"the same weights and GPUs of one kind"
             )
 
-    def _replace_worker(self, job: _WorkerJob, error: Exception) -> list[Sample]:
-        """Replace the worker whose job ended with an error; the samples that it had."""
-        if job.sample is None and isinstance(error, ValueError):
-            raise ValueError(_reason(error)) from error
+    def _replace_worker(self, job: _Job, error: Exception) -> list[Sample]:
+        """Replace the worker whose job ended with an error; returns the samples that it had."""
+        if not isinstance(job, _SampleJob) and isinstance(error, ValueError):
+            raise ValueError(_reason(error)) from error  # noqa: TRY004  (an error of the user)
         self._deaths += 1
-        if self._deaths >= MAX_DEATHS_IN_A_ROW * len(self._hired):
+        if self._deaths >= MAX_DEATHS_IN_A_ROW * len(self._workers):
             raise ValueError(
                 f"{self._deaths} workers in a row died without a prediction; what is written is safe. "
                 f"The last one died of: {_reason(error)}"
             )
-        lost = [job, *(other for other in self._jobs.values() if other.worker is job.worker)]
-        self._jobs = {reference: other for reference, other in self._jobs.items() if other.worker is not job.worker}
+        lost = [job, *(entry for entry in self._jobs.values() if entry.worker is job.worker)]
+        self._jobs = {key: entry for key, entry in self._jobs.items() if entry.worker is not job.worker}
         self._ray.kill(job.worker.actor)
-        self._hired.remove(job.worker)
+        self._workers.remove(job.worker)
         self._start_worker()
-        return [one.sample for one in lost if one.sample is not None]
+        return [entry.sample for entry in lost if isinstance(entry, _SampleJob)]
 
 
 @dataclass(eq=False)
 class _WorkerHandle:
     actor: Any
     ready: WorkerInfo | None = None
-    """None = it has no model yet."""
-    work: Predictor | None = None
-    """What it has learnt to do."""
+    """None = it has not loaded its models yet."""
+    predictor: Predictor | None = None
+    """The predictor that it was sent last."""
     num_jobs: int = 0
-    """That it is at."""
+    """Jobs in progress."""
     is_alone: bool = False
-    """Whether its sample is to have no company."""
+    """Whether its sample is retried and is to be its only one."""
 
     def takes_more(self) -> bool:
         """Whether it has room for one more sample."""
-        return self.ready is not None and not self.is_alone and self.num_jobs < self.ready.at_once
+        return self.ready is not None and not self.is_alone and self.num_jobs < self.ready.concurrency
 
 
 @dataclass(frozen=True)
-class _WorkerJob:
-    """To predict a sample, or to learn a work, or else to load the model."""
+class _LoadJob:
+    """A worker loads its models."""
 
     worker: _WorkerHandle
-    sample: Sample | None = None
-    work: Predictor | None = None
-    begun: float = field(default_factory=time.monotonic)
-    """When it was handed over, by `time.monotonic`."""
+
+
+@dataclass(frozen=True)
+class _PredictorJob:
+    """A worker receives a predictor."""
+
+    worker: _WorkerHandle
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class _SampleJob:
+    """A worker predicts a sample."""
+
+    worker: _WorkerHandle
+    sample: Sample
+    started: float = field(default_factory=time.monotonic)
+    """When it was sent, by `time.monotonic`."""
+
+
+_Job = _LoadJob | _PredictorJob | _SampleJob
 
 
 def _lost_sample(sample: Sample, reason: str) -> Prediction:
@@ -318,7 +359,7 @@ def _lost_sample(sample: Sample, reason: str) -> Prediction:
 
 
 def _reason(error: Exception) -> str:
-    """What ended a worker, in a line; an error of Ray's holds a whole traceback."""
+    """Why a worker ended, in one line; an error of Ray holds a whole traceback."""
     if isinstance(error, TimeoutError):
         return str(error)
     cause = getattr(error, "cause", None)

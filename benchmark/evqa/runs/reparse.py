@@ -19,7 +19,7 @@ from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.files.jsonl import Line
 from evqa.parsing import replies
-from evqa.runs import runner
+from evqa.runs import run_folder
 from evqa.schema import LETTERS, Prediction, Sample, Spans
 
 FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
@@ -70,7 +70,7 @@ def reparse(folder: Path, dataset: Dataset) -> ReparseSummary:
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
     broken: list[str] = []
-    with runner.run_lock(folder, has_out=False), runner.user_errors_of_disk(folder, has_out=False):
+    with run_folder.run_lock(folder, has_out=False), run_folder.user_errors_of_disk(folder, has_out=False):
         fresh = path.with_name(f"{path.name}.reparsed")
         with path.open("rb") as old, jsonl.replace_file(fresh) as new:
             for line in jsonl.lines(path):
@@ -143,9 +143,11 @@ def _shown(field: str, value: object, sample: Sample) -> str:
 
 
 def _predictions(folder: Path) -> Path:
-    path = folder / runner.PREDICTIONS
+    path = folder / run_folder.PREDICTIONS
     if not path.is_file():
-        raise ValueError(f"{folder} holds no run with {runner.PREDICTIONS}: give a folder that `evqa predict` wrote")
+        raise ValueError(
+            f"{folder} holds no run with {run_folder.PREDICTIONS}: give a folder that `evqa predict` wrote"
+        )
     return path
 
 
@@ -153,7 +155,7 @@ def reparse_prediction(prediction: Prediction, sample: Sample) -> Prediction:
     """The prediction with what its stored replies say now."""
     asked = {ask for turn in prediction.turns for ask in turn.answer_fields}
     found = replies.parse_turns(prediction.turns, sample)._asdict()
-    return prediction.model_copy(update={field: found[field] for field in FIELDS if field in asked})
+    return prediction.replace(**{field: found[field] for field in FIELDS if field in asked})
 
 
 def _record(line: Line) -> Prediction:

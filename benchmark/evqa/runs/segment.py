@@ -1,7 +1,7 @@
-"""The second step of general models: the referring expressions of a run's predictions become masks.
+"""Segmentation of referring expressions: the second step of general models, which predict no masks.
 
-What comes of it is a run of its own beside the first: the same answers and spans, with masks. Each object keeps
-the expression that it was drawn for as its label.
+The result is a run of its own beside the first, with the same answers and spans and with masks. Each object keeps
+its expression as its label.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Literal, NamedTuple
 
 from evqa import media, prompts
 from evqa.datasets import Dataset
-from evqa.models.base import Model, ModelError
+from evqa.models.base import Model, ModelError, Models
 from evqa.models.messages import Message, VideoMasks, VideoPart
-from evqa.runs import runner
-from evqa.runs.runner import Executor, Identity
+from evqa.runs import run_folder
+from evqa.runs.run_folder import Identity
+from evqa.runs.runner import Executor
 from evqa.schema import Prediction, Sample, Track, Turn
 
 Mode = Literal["separate", "concat"]
@@ -28,35 +29,35 @@ MODES: tuple[Mode, ...] = ("separate", "concat")
 
 @dataclass(frozen=True)
 class ExpressionSegmenter:
-    """What a model that draws does with a sample: see `runner.Predictor`."""
+    """Predictor (see `runner.Predictor`) that segments the expressions of a stored prediction."""
 
     mode: Mode
     sources: Mapping[str, Prediction]
     """Sample id -> the prediction with the expressions, without masks."""
 
-    def __call__(self, model: Model, sample: Sample) -> Prediction:
+    def __call__(self, models: Models, sample: Sample) -> Prediction:
         """The prediction with masks. A failure to draw is a failed one that keeps what the first step found."""
         started = time.perf_counter()
         source = self.sources[sample.id]
         if source.status == "failed" or source.expressions is None:
             return source
-        drawings: list[SegmentedPrompt] = []
+        segments: list[SegmentedPrompt] = []
         try:
-            drawings.extend(_segment_expressions(model, sample, self.mode, source.expressions))
-            update = _merge_prompts(sample, drawings)
+            segments.extend(_segment_expressions(models.main, sample, self.mode, source.expressions))
+            update = _merge_prompts(sample, segments)
         except (ModelError, ValueError) as error:
             update = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        turns = (*source.turns, *(drawing.turn for drawing in drawings))
+        turns = (*source.turns, *(segment.turn for segment in segments))
         seconds = round(source.seconds + time.perf_counter() - started, 3)
-        return source.model_copy(update={**update, "turns": turns, "seconds": seconds})
+        return source.replace(**update, turns=turns, seconds=seconds)
 
     def is_done(self, prediction: Prediction) -> bool:
         """Whether a stored prediction stays: drawn from what its source says today."""
         source = self.sources.get(prediction.sample_id)
         if source is None or prediction.status == "failed":
             return False
-        said = (prediction.turns[: len(source.turns)], prediction.expressions, prediction.answer, prediction.spans)
-        return said == (source.turns, source.expressions, source.answer, source.spans)
+        content = (prediction.turns[: len(source.turns)], prediction.expressions, prediction.answer, prediction.spans)
+        return content == (source.turns, source.expressions, source.answer, source.spans)
 
 
 class SegmentedPrompt(NamedTuple):
@@ -72,26 +73,30 @@ def text_predictions(predictions: Iterable[Prediction]) -> dict[str, Prediction]
 
     `ValueError`: none of them has expressions.
     """
-    found = {one.sample_id: _source(one) for one in predictions}
-    if not any(source.expressions for source in found.values()):
+    sources = {prediction.sample_id: _source(prediction) for prediction in predictions}
+    if not any(source.expressions for source in sources.values()):
         raise ValueError("there are no referring expressions to segment: the predictions are masks, or choices")
-    return found
+    return sources
 
 
 def _source(prediction: Prediction) -> Prediction:
     masks = ("tracks", "mask_size", "num_frames", "mask_frames", "mask_folder")
-    turns = tuple(turn.model_copy(update={"usage": None}) for turn in prediction.turns)
-    return prediction.model_copy(update=dict.fromkeys(masks) | {"turns": turns})
+    turns = tuple(turn.replace(usage=None) for turn in prediction.turns)
+    return prediction.replace(**dict.fromkeys(masks), turns=turns)
 
 
-def identity_of(run: Path, dataset: Dataset, crew: Executor, mode: Mode) -> Identity:
+def identity_of(run: Path, dataset: Dataset, executor: Executor, mode: Mode) -> Identity:
     """The identity of the first step (of a file that has none, its name), and what decides the masks."""
-    drawing: Identity = {"masks": mode, "masks.model": crew.name, "masks.prompt_version": prompts.PROMPT_VERSION}
-    settings = {f"masks.model.{key}": value for key, value in crew.settings.items()}
+    identity: Identity = {
+        "masks": mode,
+        "masks.model": executor.main.name,
+        "masks.prompt_version": prompts.PROMPT_VERSION,
+    }
+    settings = {f"masks.model.{key}": value for key, value in executor.main.settings.items()}
     first: Identity = {"data": dataset.name, "data_sha256": dataset.sha256, "predictions": run.name}
-    if (run / runner.RUN).is_file():
-        first = runner.read_run_info(run).identity
-    return first | drawing | settings
+    if (run / run_folder.RUN).is_file():
+        first = run_folder.read_run_info(run).identity
+    return first | identity | settings
 
 
 def folder_of(base: Path, mode: Mode) -> Path:
@@ -128,14 +133,14 @@ def _with_labels(masks: VideoMasks, expressions: Sequence[str]) -> VideoMasks:
     return VideoMasks(tracks, masks.size, masks.num_frames, masks.frames)
 
 
-def _merge_prompts(sample: Sample, drawings: Sequence[SegmentedPrompt]) -> dict[str, object]:
+def _merge_prompts(sample: Sample, segments: Sequence[SegmentedPrompt]) -> dict[str, object]:
     """The objects of all prompts as fields of a prediction; without a prompt, no object in any frame."""
-    if not drawings:
+    if not segments:
         video = media.probe_video(sample.video)
         return {"tracks": (), "mask_size": (video.height, video.width), "num_frames": video.num_frames}
-    first = drawings[0].masks
+    first = segments[0].masks
     return {
-        "tracks": tuple(track for drawing in drawings for track in drawing.masks.tracks),
+        "tracks": tuple(track for segment in segments for track in segment.masks.tracks),
         "mask_size": first.size,
         "num_frames": first.num_frames,
         "mask_frames": first.frames,

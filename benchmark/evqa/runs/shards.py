@@ -53,6 +53,10 @@ class Selection:
         """From `run.json`."""
         return cls(only=record.only, shard=Shard.read(record.shard) if record.shard else None, limit=record.limit)
 
+    def folder(self, run: Path) -> Path:
+        """Folder for the predictions of the selection: that of its shard, else that of the run."""
+        return self.shard.folder(run) if self.shard else run
+
     def record(self) -> SampleSelection:
         """For `run.json`."""
         shard = f"{self.shard.index}/{self.shard.count}" if self.shard else None

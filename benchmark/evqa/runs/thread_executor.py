@@ -1,4 +1,4 @@
-"""Several samples at once in one process: threads ask, one driver takes what they bring and writes it."""
+"""Executor in this process: one thread per sample that is predicted at once, and a driver that collects the results."""
 
 from __future__ import annotations
 
@@ -8,62 +8,81 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from evqa.models.api.budget import priced_model
-from evqa.models.base import Model, RunAborted
-from evqa.runs.interrupts import ASKING, graceful_interrupt
-from evqa.runs.runner import Predictor
+from evqa.models.api.budget import Budget, priced_model
+from evqa.models.base import Model, Models, RunAborted
+from evqa.runs.interrupts import THREAD_NAME, graceful_interrupt
+from evqa.runs.runner import ModelInfo, Predictor
 from evqa.schema import Prediction, Sample, Usage
 
 
 class ThreadExecutor:
-    """A crew (see `runner.Executor`) of threads that ask one model."""
+    """Executor (see `runner.Executor`) of threads that share the models of a run."""
 
-    def __init__(self, model: Model, wanted: int | None = None) -> None:
-        """`wanted`: how many; None = as many as the model has use for.
+    def __init__(self, models: Models, concurrency: int | None = None) -> None:
+        """Start no thread yet.
 
-        `ValueError`: the model answers one question at a time, and more threads are wanted.
+        Args:
+            models: models of the run.
+            concurrency: number of threads; None = as many as the models have use for.
+
+        Raises:
+            ValueError: several threads are asked for, and a model answers one question at a time.
         """
-        if wanted is not None and wanted < 1:
-            raise ValueError(f"concurrency is a number of questions at once, at least 1, got {wanted}")
-        if wanted is not None and wanted > 1 and not model.capabilities.is_concurrent:
-            raise ValueError(f"model {model.name!r} answers one question at a time: leave --concurrency {wanted} out")
-        self.name, self.settings = model.name, model.settings
-        self.size = wanted or model.capabilities.concurrency
-        self._model, self._priced = model, priced_model(model)
-        self.prices = self._priced.prices if self._priced is not None else None
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"concurrency is a number of questions at once, at least 1, got {concurrency}")
+        for model in models.all():
+            if concurrency is not None and concurrency > 1 and not model.capabilities.is_concurrent:
+                raise ValueError(
+                    f"model {model.name!r} answers one question at a time: leave --concurrency {concurrency} out"
+                )
+        self.main = _info(models.main)
+        self.team = {role: _info(model) for role, model in models.team.items()}
+        self.size = concurrency or models.concurrency
+        self._models = models
+        priced = [model for one in models.all() if (model := priced_model(one)) is not None]
+        self._budgets: list[Budget] = list({id(model.budget): model.budget for model in priced}.values())
+        """Of a run that `models.build_team` made, one that all its models share."""
 
-    def predict(self, samples: Sequence[Sample], work: Predictor) -> Iterator[Prediction]:
-        """One prediction a sample, as they come; with one thread in the order of the samples.
+    def predict(self, samples: Sequence[Sample], predictor: Predictor) -> Iterator[Prediction]:
+        """One prediction per sample, as they are done; with one thread in the order of the samples.
 
-        `RunAborted` of the model ends it: no new sample is begun, those under way are waited for and given first. So
-        does an interrupt (Ctrl-C) where a model is paid for; the second one waits for nothing.
+        `RunAborted` of a model ends it: no new sample is started, those in progress are completed and yielded first.
+        So does an interrupt (Ctrl-C) where a model is paid for; a second one waits for nothing.
         """
         queued = _Queue(samples)
-        with graceful_interrupt(queued.stop) if self._priced is not None else nullcontext():
-            yield from self._predict(queued, work, min(self.size, len(samples)))
+        size = min(self.size, len(samples))
+        with graceful_interrupt(queued.stop) if self._budgets else nullcontext():
+            if size <= 1:
+                yield from _predictions(predictor, self._models, iter(queued.next, None))
+            else:
+                yield from self._predict_in_threads(queued, predictor, size)
 
-    def _predict(self, queued: _Queue, work: Predictor, size: int) -> Iterator[Prediction]:
-        if size <= 1:
-            yield from _one_by_one(work, self._model, iter(queued.next, None))
-            return
+    def _predict_in_threads(self, queued: _Queue, predictor: Predictor, size: int) -> Iterator[Prediction]:
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        asked = (work, self._model, queued, results)
+        arguments = (predictor, self._models, queued, results)
         for number in range(size):
-            threading.Thread(target=_predict_until_stopped, args=asked, name=f"{ASKING} {number}", daemon=True).start()
+            name = f"{THREAD_NAME} {number}"
+            threading.Thread(target=_run_thread, args=arguments, name=name, daemon=True).start()
         try:
-            yield from _gather(results, queued, size)
+            yield from _collect(results, queued, size)
         finally:
             queued.stop()
 
-    def carry_over(self, earlier: Iterable[Usage]) -> None:
-        """Tell a model that is paid for what the run has cost so far."""
-        if self._priced is not None:
-            self._priced.budget.add_earlier(earlier)
+    def add_earlier(self, usages: Iterable[Usage]) -> None:
+        """Count what earlier calls of the run spent against the budget of the models."""
+        earlier = list(usages)
+        for budget in self._budgets:
+            budget.add_earlier(earlier)
+
+
+def _info(model: Model) -> ModelInfo:
+    priced = priced_model(model)
+    return ModelInfo(model.name, model.settings, None if priced is None else priced.prices)
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What a thread brings: a prediction, where there is one; at its end, what ended it (None = no more samples)."""
+    """Message of a thread to the driver: a prediction, or its end with the error (None = no samples left)."""
 
     prediction: Prediction | None = None
     is_end: bool = False
@@ -71,7 +90,7 @@ class _Result:
 
 
 class _Queue:
-    """The samples, handed to whichever thread asks next."""
+    """Samples that no thread has taken yet."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._samples = iter(samples)
@@ -86,22 +105,22 @@ class _Queue:
         self._stopped = True  # without the lock: a signal may come while this very thread holds it
 
 
-def _one_by_one(work: Predictor, model: Model, samples: Iterable[Sample]) -> Iterator[Prediction]:
-    """The predictions; where the model stops the run, what was begun comes before its error."""
+def _predictions(predictor: Predictor, models: Models, samples: Iterable[Sample]) -> Iterator[Prediction]:
+    """Predictions one after another; where a model aborts the run, the sample in progress comes before the error."""
     for sample in samples:
         try:
-            prediction = work(model, sample)
-        except RunAborted as stop:
-            if stop.prediction is not None:
-                yield stop.prediction
+            prediction = predictor(models, sample)
+        except RunAborted as error:
+            if error.prediction is not None:
+                yield error.prediction
             raise
         yield prediction
 
 
-def _predict_until_stopped(work: Predictor, model: Model, queued: _Queue, results: queue.SimpleQueue[_Result]) -> None:
-    """One thread. Whatever ends it is brought to the driver, which raises it."""
+def _run_thread(predictor: Predictor, models: Models, queued: _Queue, results: queue.SimpleQueue[_Result]) -> None:
+    """Body of one thread. The driver raises the error that ends it."""
     try:
-        for prediction in _one_by_one(work, model, iter(queued.next, None)):
+        for prediction in _predictions(predictor, models, iter(queued.next, None)):
             results.put(_Result(prediction))
     except BaseException as error:  # noqa: BLE001  (raised again by the driver)
         queued.stop()
@@ -110,7 +129,7 @@ def _predict_until_stopped(work: Predictor, model: Model, queued: _Queue, result
         results.put(_Result(is_end=True))
 
 
-def _gather(results: queue.SimpleQueue[_Result], queued: _Queue, threads: int) -> Iterator[Prediction]:
+def _collect(results: queue.SimpleQueue[_Result], queued: _Queue, threads: int) -> Iterator[Prediction]:
     error: BaseException | None = None
     while threads:
         result = results.get()

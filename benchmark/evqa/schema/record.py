@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -29,6 +29,16 @@ class StrictRecord(BaseModel):
         validate_by_name=True,
         serialize_by_alias=True,
     )
+
+    def replace(self, **fields: object) -> Self:
+        """A copy with other values of some fields, by their names in code; the values are not validated.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        if unknown := fields.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        return self.model_copy(update=fields)
 
 
 def check_id(name: str) -> str:

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 from evqa.datasets import Dataset
 from evqa.metrics.presets import OWN, OWN_CHOICES
 from evqa.metrics.presets import preset as preset_named
-from evqa.runs import prediction_files, runner
+from evqa.runs import prediction_files, run_folder
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
-from evqa.runs.runner import user_errors_of_disk
+from evqa.runs.run_folder import user_errors_of_disk
 from evqa.runs.shards import Selection, intersection_of, union_of
 from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
@@ -139,7 +139,7 @@ def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
     """A run in the original's form, in a new folder beside its predictions."""
     beside = _output_path(run, "original")
     found, name, step = predictions_of(run, dataset), name_of(run), ""
-    mode = runner.read_run_info(run).identity.get("masks") if (run / runner.RUN).is_file() else None
+    mode = run_folder.read_run_info(run).identity.get("masks") if (run / run_folder.RUN).is_file() else None
     if isinstance(mode, str):
         name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
     with user_errors_of_disk(beside.parent):

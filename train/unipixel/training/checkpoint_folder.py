@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from evqa.files import jsonl
-from evqa.runs import runner
+from evqa.runs import run_folder
 from unipixel import integrity
 from unipixel.configs import SFTConfig
 from unipixel.integrity import RECORD, checkpoints, step_of
@@ -94,7 +94,7 @@ def run_record(
 def versions() -> dict[str, str]:
     """Versions of the packages that decide a run, and the commit of this code where git knows it."""
     found: dict[str, str] = {}
-    if commit := runner.commit():
+    if commit := run_folder.commit():
         found["commit"] = commit
     for name in PACKAGES:
         try:

@@ -16,6 +16,7 @@ from evqa import methods
 from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.metrics.means import Mean
+from evqa.models.base import Models
 from evqa.schema import Prediction
 from evqa.scoring import results
 from evqa.scoring.engine import System, score
@@ -43,7 +44,7 @@ class PeriodicEvaluation:
         with _answering(model), torch.autocast(kind, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"):
             chat = UniPixelChat(checkpoint=f"step {step}", name="live", loaded=LoadedModel(model, self.tokenizer))
             for sample in mine:
-                found.append(methods.method("trained")(chat, sample).model_dump_json())
+                found.append(methods.method("trained")(Models(chat), sample).model_dump_json())
         if accelerator.num_processes > 1:
             found = gather_object(found)
         return self._scored(found, step) if accelerator.is_main_process else {}

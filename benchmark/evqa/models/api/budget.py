@@ -1,10 +1,10 @@
-"""What a run may spend: dollars, tokens, requests a minute. One object for all threads of a run."""
+"""Budget of a run (dollars, tokens) and rate limit of a model (requests a minute), shared by all threads."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -44,65 +44,117 @@ class Prices:
         return (input_tokens * self.price_in + output_tokens * self.price_out) / 1e6
 
 
-def usages(prediction: Prediction, prices: Prices) -> list[Usage]:
-    """What the replies of a prediction took; one that was recorded without a cost is counted by `prices`."""
-    found = [turn.usage for turn in prediction.turns if turn.usage is not None]
-    return [
-        usage.model_copy(update={"cost": prices.cost(usage.input_tokens, usage.output_tokens)})
-        if usage.cost is None
-        else usage
-        for usage in found
-    ]
+def usages(prediction: Prediction, prices: Prices, team_prices: Mapping[str, Prices] | None = None) -> list[Usage]:
+    """Usage of each reply of a prediction; the cost of one that was recorded without follows from the prices.
+
+    Args:
+        prediction: whose turns are counted.
+        prices: of the main model.
+        team_prices: name of a further model (`Turn.model`) -> its prices.
+    """
+    priced: list[Usage] = []
+    for turn in prediction.turns:
+        if (usage := turn.usage) is None:
+            continue
+        if usage.cost is None:
+            of_model = (team_prices or {}).get(turn.model or "", prices)
+            usage = usage.replace(cost=of_model.cost(usage.input_tokens, usage.output_tokens))
+        priced.append(usage)
+    return priced
 
 
 MAX_UNPRICED = 3
 """Requests in a row, from the first on, that may leave open what they took (a filter's refusal does, a cut reply)."""
 
 
-class Budget:
-    """Lets requests through as long as there is money, tokens and a free slot of the minute."""
+class RateLimiter:
+    """Spaces the requests to a model evenly: at most so many a minute."""
 
-    def __init__(  # noqa: PLR0913  (each is a limit, or a function of the system)
+    def __init__(
         self,
+        rpm: float | None,
         *,
-        max_cost: float | None = None,
-        max_total_tokens: int | None = None,
-        rpm: float | None = None,
-        output_cost: float = 0.0,
-        output_tokens: int = 0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nothing is spent yet.
+        """`rpm`: requests a minute, at most; None = no limit."""
+        if rpm is not None and not rpm > 0:
+            raise ValueError(f"rpm is above 0, got {rpm}")
+        self._gap = 60.0 / rpm if rpm is not None else 0.0
+        self._clock, self._sleep = clock, sleep
+        self._lock = threading.Lock()
+        self._next_slot = float("-inf")
+
+    def wait(self) -> None:
+        """Wait for the next free slot."""
+        with self._lock:
+            slot = max(self._clock(), self._next_slot)
+            self._next_slot = slot + self._gap
+        if (seconds := slot - self._clock()) > 0:
+            self._sleep(seconds)
+
+
+@dataclass
+class BudgetShare:
+    """What one model draws from a budget."""
+
+    output_cost: float
+    """US dollars that its longest reply costs, the prompt apart."""
+    output_tokens: int
+    """Tokens of its longest reply."""
+    largest_cost: float = 0.0
+    """US dollars of its dearest reply so far."""
+    largest_tokens: int = 0
+    """Tokens of its largest reply so far, the prompt included."""
+    is_priced: bool = False
+    """Whether any of its replies states its cost."""
+    is_counted: bool = False
+    """Whether any of its replies states its tokens."""
+    in_flight: int = 0
+    """Requests in progress."""
+
+    def count(self, usage: Usage) -> None:
+        """Add a reply."""
+        total = TotalUsage().plus(usage)
+        self.largest_cost = max(self.largest_cost, total.cost)
+        self.largest_tokens = max(self.largest_tokens, total.tokens)
+        self.is_priced = self.is_priced or usage.cost is not None
+        self.is_counted = self.is_counted or (usage.input_tokens is not None and usage.output_tokens is not None)
+
+
+class Budget:
+    """Limits on the dollars and tokens of a run; one object for all its models and threads."""
+
+    def __init__(self, *, max_cost: float | None = None, max_total_tokens: int | None = None) -> None:
+        """Start with nothing spent.
 
         Args:
             max_cost: US dollars, at most; None = no limit.
             max_total_tokens: tokens, at most.
-            rpm: requests a minute, at most.
-            output_cost: dollars that the longest reply costs, its prompt apart.
-            output_tokens: of the longest reply.
-            clock: seconds.
-            sleep: waits for seconds.
         """
-        for name, value in (("max_cost", max_cost), ("max_total_tokens", max_total_tokens), ("rpm", rpm)):
+        for name, value in (("max_cost", max_cost), ("max_total_tokens", max_total_tokens)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is above 0, got {value}")
         self.max_cost, self._max_tokens = max_cost, max_total_tokens
-        self._gap = 60.0 / rpm if rpm is not None else 0.0
-        self._clock, self._sleep = clock, sleep
         self._free = threading.Condition()
         self._spent = TotalUsage()
-        self._largest_cost, self._largest_tokens = 0.0, 0
-        """Of the dearest reply so far: what the next one is taken to cost."""
-        self._output_cost, self._output_tokens = output_cost, output_tokens
-        self._priced = self._counted = False
-        """Whether any reply tells its cost, its tokens."""
+        self._shares: list[BudgetShare] = []
         self._uncounted = 0
         """Replies that do not say how many tokens they took."""
         self._broken = ""
         """Why a limit cannot be kept any more."""
-        self._in_flight = 0
-        self._next_slot = float("-inf")
+
+    def share(self, output_cost: float, output_tokens: int) -> BudgetShare:
+        """Register a model that draws on the budget.
+
+        Args:
+            output_cost: US dollars that its longest reply costs, the prompt apart.
+            output_tokens: tokens of its longest reply.
+        """
+        share = BudgetShare(output_cost, output_tokens)
+        with self._free:
+            self._shares.append(share)
+        return share
 
     @property
     def usage(self) -> TotalUsage:
@@ -111,52 +163,46 @@ class Budget:
             return self._spent
 
     def add_earlier(self, earlier: Iterable[Usage]) -> None:
-        """Count what earlier calls of the same run spent."""
+        """Count what earlier calls of the same run spent; any of its models may have."""
         with self._free:
             for usage in earlier:
-                self._count(usage)
+                self._count(usage, self._shares)
 
-    def acquire(self) -> None:
+    def acquire(self, share: BudgetShare) -> None:
         """Wait until a request may be sent; `release` must follow. `RunAborted`: the budget does not allow another.
 
-        Where a budget is set, requests go alone until a reply tells what one costs; then each that is under way,
-        and each reply that does not tell, is taken to cost as much as the dearest so far. Near the limit, where the
-        longest replies to all that are under way would exceed it, they go alone again.
+        With a limit, the requests of a model go alone until a reply states what one costs; then each in progress is
+        taken to cost as much as the dearest of its model so far, and each reply that does not state its cost as much as
+        the dearest of all. Near the limit, where the longest replies to all requests in progress would exceed it, they
+        go alone again.
         """
         with self._free:
-            while self._in_flight and (self._is_blind() or self._is_near() or self._excess()):
+            while self._is_busy() and (self._is_blind(share) or self._is_near(share) or self._excess(share)):
                 self._free.wait()
-            if excess := self._excess():
+            if excess := self._excess(share):
                 raise RunAborted(excess)
-            self._in_flight += 1
-            slot = max(self._clock(), self._next_slot)
-            self._next_slot = slot + self._gap
-        if (wait := slot - self._clock()) > 0:
-            self._sleep(wait)
+            share.in_flight += 1
 
-    def release(self, usage: Usage | None, *, is_reply: bool = True) -> None:
+    def release(self, share: BudgetShare, usage: Usage | None, *, is_reply: bool = True) -> None:
         """The request has ended; None = nothing is charged for it.
 
         A reply that leaves open what it took ends a run with a limit. A request that may be charged and brought no
         reply (`is_reply=False`) is taken to cost as much as the dearest reply so far.
         """
         with self._free:
-            self._in_flight -= 1
+            share.in_flight -= 1
             if usage is not None:
-                self._count(usage)
+                self._count(usage, [share])
                 if is_reply:
                     self._broken = self._broken or self._unknown(usage)
             self._free.notify_all()
 
-    def _count(self, usage: Usage) -> None:
-        one = TotalUsage().plus(usage)
+    def _count(self, usage: Usage, shares: Iterable[BudgetShare]) -> None:
         self._spent = self._spent.plus(usage)
-        self._largest_cost = max(self._largest_cost, one.cost)
-        self._largest_tokens = max(self._largest_tokens, one.tokens)
-        self._priced = self._priced or usage.cost is not None
         is_counted = usage.input_tokens is not None and usage.output_tokens is not None
-        self._counted = self._counted or is_counted
         self._uncounted += max(usage.num_unknown, not is_counted)
+        for share in shares:
+            share.count(usage)
 
     def _unknown(self, usage: Usage) -> str:
         """Why a reply ends the run: it leaves open what a limit is kept by; empty = it does not."""
@@ -173,41 +219,64 @@ class Budget:
                 )
         return ""
 
-    def _is_blind(self) -> bool:
-        """Whether a budget is set, and no reply yet tells what one takes of it."""
-        return (self.max_cost is not None and not self._priced) or (self._max_tokens is not None and not self._counted)
+    def _is_busy(self) -> bool:
+        """Whether any request is in progress."""
+        return any(share.in_flight for share in self._shares)
 
-    def _is_near(self) -> bool:
-        """Whether the longest replies to what is under way and to one request more would exceed the budget."""
-        coming, spent = self._in_flight + 1, self._spent
-        cost = spent.cost + (coming + spent.num_unpriced) * (self._largest_cost + self._output_cost)
-        tokens = spent.tokens + (coming + self._uncounted) * (self._largest_tokens + self._output_tokens)
+    def _is_blind(self, share: BudgetShare) -> bool:
+        """Whether there is a limit, and no reply of a model yet states what one takes of it."""
+        return (self.max_cost is not None and not share.is_priced) or (
+            self._max_tokens is not None and not share.is_counted
+        )
+
+    def _coming_cost(self, share: BudgetShare, *, longest: bool) -> float:
+        """US dollars of the requests in progress, of one more and of the replies without a cost.
+
+        Args:
+            share: of the model that one more request goes to.
+            longest: whether each is taken to give the longest reply, besides the largest prompt so far.
+        """
+        costs = {id(one): one.largest_cost + (one.output_cost if longest else 0.0) for one in self._shares}
+        coming = sum(one.in_flight * costs[id(one)] for one in self._shares) + costs[id(share)]
+        return coming + self._spent.num_unpriced * max(costs.values())
+
+    def _coming_tokens(self, share: BudgetShare, *, longest: bool) -> int:
+        """Tokens, in the same way."""
+        tokens = {id(one): max(one.largest_tokens, 1) + (one.output_tokens if longest else 0) for one in self._shares}
+        coming = sum(one.in_flight * tokens[id(one)] for one in self._shares) + tokens[id(share)]
+        return coming + self._uncounted * max(tokens.values())
+
+    def _is_near(self, share: BudgetShare) -> bool:
+        """Whether the longest replies to the requests in progress and to one more would exceed the budget."""
+        cost = self._spent.cost + self._coming_cost(share, longest=True)
+        tokens = self._spent.tokens + self._coming_tokens(share, longest=True)
         return (self.max_cost is not None and cost > self.max_cost) or (
             self._max_tokens is not None and tokens > self._max_tokens
         )
 
-    def _excess(self) -> str | None:
+    def _excess(self, share: BudgetShare) -> str | None:
         """Why another request might exceed the budget; None = it does not."""
-        coming, spent, largest = self._in_flight + 1, self._spent, self._largest_cost
+        spent = self._spent
         if self._broken:
             return self._broken
         if self.max_cost is not None:
-            if not self._priced and spent.num_unpriced >= MAX_UNPRICED:
+            if not share.is_priced and spent.num_unpriced >= MAX_UNPRICED:
                 return "no reply says what it cost, so that --max-cost cannot be kept: run without it"
-            if spent.cost + (coming + spent.num_unpriced) * largest > self.max_cost or spent.cost >= self.max_cost:
+            coming = self._coming_cost(share, longest=False)
+            if spent.cost + coming > self.max_cost or spent.cost >= self.max_cost:
                 return (
                     f"the next reply may exceed --max-cost {self.max_cost:g}: ${spent.cost:.4f} is spent, a reply "
-                    f"costs up to ${largest:.4f}; the same command with a higher --max-cost goes on"
+                    f"costs up to ${share.largest_cost:.4f}; the same command with a higher --max-cost goes on"
                 )
         if self._max_tokens is not None:
-            if not self._counted and self._uncounted >= MAX_UNPRICED:
+            if not share.is_counted and self._uncounted >= MAX_UNPRICED:
                 return (
                     "no reply says how many tokens it took, so that --max-total-tokens cannot be kept: run without it"
                 )
-            if spent.tokens + (coming + self._uncounted) * max(self._largest_tokens, 1) > self._max_tokens:
+            if spent.tokens + self._coming_tokens(share, longest=False) > self._max_tokens:
                 return (
                     f"the next reply may exceed --max-total-tokens {self._max_tokens}: {spent.tokens} are spent, a "
-                    f"reply takes up to {self._largest_tokens}; the same command with a higher number goes on"
+                    f"reply takes up to {share.largest_tokens}; the same command with a higher number goes on"
                 )
         return None
 

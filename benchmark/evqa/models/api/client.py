@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from evqa.models.api import retry
 from evqa.models.api.body import TokenUsage
-from evqa.models.api.budget import Budget, Prices
+from evqa.models.api.budget import Budget, Prices, RateLimiter
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
 from evqa.models.base import Capabilities, ModelError, RunAborted
@@ -108,7 +108,12 @@ class ApiClient:
     """Sends requests within a budget, and again where that may help."""
 
     def __init__(
-        self, calling: RequestSettings, key: SecretKey, known: Prices | None = None, max_output: int | None = None
+        self,
+        calling: RequestSettings,
+        key: SecretKey,
+        known: Prices | None = None,
+        max_output: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -117,21 +122,18 @@ class ApiClient:
             key: hidden in all that it says.
             known: the prices of the model where the list has them; those of `calling` come first.
             max_output: tokens of the longest reply, its reasoning included; None = not known.
+            budget: of the run, where its models share one; None = a budget by the limits of `calling`.
         """
         self.prices = prices = _prices(calling, known or Prices())
-        self.budget = Budget(
-            max_cost=calling.max_cost,
-            max_total_tokens=calling.max_total_tokens,
-            rpm=calling.rpm,
-            output_cost=(max_output or 0) * (prices.price_out or 0.0) / 1e6,
-            output_tokens=max_output or 0,
-        )
+        self.budget = budget or Budget(max_cost=calling.max_cost, max_total_tokens=calling.max_total_tokens)
+        self._share = self.budget.share((max_output or 0) * (prices.price_out or 0.0) / 1e6, max_output or 0)
+        self._rate = RateLimiter(calling.rpm)
         self.retries = RetryPolicy(tries=calling.tries, first_wait=calling.first_wait)
         self.backoff = Backoff()
         for flag, price in (("--price-in", prices.price_in), ("--price-out", prices.price_out)):
             if price is not None and not 0 <= price < float("inf"):
                 raise ValueError(f"{flag} is in US dollars a million tokens, at least 0, got {price}")
-        if calling.max_cost is not None and not prices.are_known:
+        if self.budget.max_cost is not None and not prices.are_known:
             raise ValueError(
                 "--max-cost needs the prices of the model, and none are known for it: give --price-in and "
                 "--price-out in US dollars a million tokens"
@@ -155,7 +157,7 @@ class ApiClient:
         self._refused.end()
         seconds = round(time.perf_counter() - started, 3)
         served = self._key.redact(answer.model_version) if answer.model_version else None
-        usage = _together(paid).model_copy(update={"seconds": seconds, "num_attempts": tries, "model_version": served})
+        usage = _together(paid).replace(seconds=seconds, num_attempts=tries, model_version=served)
         return replace(answer.reply, text=self._key.redact(answer.reply.text), usage=usage)
 
     def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
@@ -174,10 +176,11 @@ class ApiClient:
 
     def _attempt(self, request: Callable[[], ApiReply], paid: list[Usage]) -> ApiReply:
         """One request, once the budget allows it; what it took is appended to `paid`."""
-        self.budget.acquire()
+        self.budget.acquire(self._share)
         usage: Usage | None = None
         is_reply = False
         try:
+            self._rate.wait()
             answer = request()
             is_reply = answer.states_usage
             usage = self._usage(answer.input_tokens, answer.output_tokens)
@@ -188,7 +191,7 @@ class ApiClient:
             raise
         finally:
             paid += [usage] if usage is not None else []
-            self.budget.release(usage, is_reply=is_reply)
+            self.budget.release(self._share, usage, is_reply=is_reply)
         return answer
 
     def _usage(self, input_tokens: int | None, output_tokens: int | None) -> Usage:

@@ -1,0 +1,167 @@
+"""Folder of a run: `run.json` describes the run, `predictions.jsonl` has its predictions, a lock allows one writer."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from evqa.datasets import Dataset
+from evqa.files import jsonl
+from evqa.runs.shards import Selection, union_of
+from evqa.schema import Prediction, Run
+
+RUN = "run.json"
+PREDICTIONS = "predictions.jsonl"
+LOCK = ".lock"
+
+PACKAGES = ("evqa", "torch", "transformers", "numpy", "av", "pillow", "pycocotools", "pydantic")
+"""Packages whose versions are recorded with a run."""
+
+Identity = dict[str, str | int | float | bool | None]
+"""What must be equal for two runs to be the same run."""
+
+
+def read_run_info(folder: Path) -> Run:
+    """Read the description of a run. `ValueError`: the folder holds none, or one that is invalid."""
+    about = _read_info(folder)
+    if about is None:
+        raise ValueError(f"{folder} is no run: it has no {RUN}; `evqa predict` creates one")
+    return about
+
+
+def write_run_info(folder: Path, about: Run) -> None:
+    """Write the description of a run."""
+    jsonl.write_json(folder / RUN, about.model_dump(mode="json"))
+
+
+def predictions(path: Path) -> Iterator[Prediction]:
+    """Predictions of a file in order; a sample that was retried has several."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file of predictions: it does not exist")
+    return jsonl.read_records(path, Prediction)
+
+
+def last_predictions(path: Path) -> list[Prediction]:
+    """Last prediction of each sample of a file."""
+    return list({prediction.sample_id: prediction for prediction in predictions(path)}.values())
+
+
+@contextmanager
+def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None]:
+    """Turn an `OSError` of the body into a `ValueError` for the user; `has_out`: whether the command has --out."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder}: {error.strerror or error}; the predictions in it are safe: make it "
+            f"writable or make room and run the same command again, or choose another folder"
+            f"{' with --out' if has_out else ''}"
+        ) from error
+
+
+def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
+    """Create the run in a folder, or check that the folder holds it; anything else is a `ValueError`."""
+    about = _read_info(folder)
+    if about is None and (folder / PREDICTIONS).exists():
+        raise ValueError(f"{folder} has predictions but no {RUN}, which describes the run: choose another folder")
+    if about is not None and about.identity == identity and not restart:
+        return
+    if about is not None and not restart:
+        raise ValueError(_other_run_message(folder, about.identity, identity))
+    with user_errors_of_disk(folder):
+        (folder / PREDICTIONS).unlink(missing_ok=True)
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        empty = Selection(only=()).record()
+        write_run_info(folder, Run(identity=identity, packages=package_versions(), started=started, selection=empty))
+
+
+def add_selection(folder: Path, selection: Selection, dataset: Dataset) -> None:
+    """Add the samples of this call to the description; a run without a record of earlier selections stays without."""
+    about = read_run_info(folder)
+    if about.selection is None:
+        return
+    earlier = Selection.read(about.selection)
+    union = selection if earlier.only == () else union_of([earlier, selection], dataset)
+    if union.record() != about.selection:
+        with user_errors_of_disk(folder):
+            write_run_info(folder, about.replace(selection=union.record()))
+
+
+def _read_info(folder: Path) -> Run | None:
+    path = folder / RUN
+    if not path.is_file():
+        return None
+    try:
+        return Run.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path} does not describe a run: {jsonl.validation_message(error)}") from error
+
+
+def _other_run_message(folder: Path, old: Identity, new: Identity) -> str:
+    return f"{folder} holds another run ({identity_diff(old, new)}): choose another folder with --out, or --restart it"
+
+
+def identity_diff(old: Identity, new: Identity) -> str:
+    """Differences between two identities as text."""
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) or (key in old) != (key in new)]
+    return "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys)
+
+
+@contextmanager
+def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
+    """Lock the folder for this process, since two writers would overwrite each other. The lock ends with the process.
+
+    `has_out`: whether the command has --out.
+    """
+    other = "another folder with --out" if has_out else "another folder"
+    with user_errors_of_disk(folder, has_out=has_out):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned children
+        except (BlockingIOError, PermissionError) as error:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise ValueError(
+                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose {other}"
+            ) from error
+        except OSError as error:  # a network's file system may have no locks
+            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {other}") from error
+        with user_errors_of_disk(folder, has_out=has_out):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of installed packages, and the commit of this code where git knows it."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if revision := commit():
+        versions["commit"] = revision
+    return versions
+
+
+def commit() -> str | None:
+    """The commit of this code where git knows it, with "-dirty" where files differ from it."""
+    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*")
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
