@@ -20,10 +20,10 @@ from evqa.metrics.answer import reads_as_right
 from evqa.metrics.case import Case
 from evqa.metrics.frames import compare, gold_masks
 from evqa.metrics.presets import PRESETS
-from evqa.official import score_file
 from evqa.official.original import read_segments
 from evqa.official.scores import OfficialFiles
 from evqa.schema import Prediction, Sample, Span, Track
+from evqa.scoring.official_files import score_file
 
 LEGACY = PRESETS["st-evidence"].metrics
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

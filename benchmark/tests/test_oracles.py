@@ -14,10 +14,11 @@ import pytest
 
 from evqa import masks
 from evqa.metrics import boundary, boxes, grounded_qa, preference, sequence, spatial, temporal
-from evqa.official import score_file, spatio_temporal
+from evqa.official import spatio_temporal
 from evqa.official.preference import parse_vote
 from evqa.official.scores import FileScores, OfficialFiles
 from evqa.schema import RLE, Span
+from evqa.scoring.official_files import score_file
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
 pytestmark = pytest.mark.skipif(not ORACLES.is_dir(), reason=f"no data with known results in {ORACLES}")

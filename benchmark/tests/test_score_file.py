@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evqa.__main__ import main
-from evqa.official import FORMATS, score_file
+from evqa.official import FORMATS
 from evqa.official.scores import FileScores, OfficialFiles
 from evqa.report.official_files import tables
+from evqa.scoring.official_files import score_file
 
 
 def written(folder: Path, name: str, value: object) -> Path:
@@ -43,7 +44,7 @@ def means(scores: FileScores, place: int = 0) -> dict[str, float | None]:
 
 def test_every_format_says_what_it_reads_and_whose_numbers_it_gives():
     for name, row in FORMATS.items():
-        assert row.score.__doc__, name
+        assert (row.read or row.score).__doc__, name
         assert row.source, name
     with pytest.raises(ValueError, match="unknown format 'csv'; the formats are: st-evidence,"):
         score_file("csv", OfficialFiles(Path("x"), None, None))

@@ -1,4 +1,4 @@
-"""The answer: one option of several."""
+"""Answers: one of several options, or open."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ NUM_LETTERS = 6
 def accuracy(case: Case) -> float:
     """1 if the chosen option is the right one, or reads the same, else 0."""
     chosen, right, options = case.prediction.answer, case.sample.answer, case.sample.options
-    if chosen is None or right is None or not 0 <= chosen < len(options):
+    if chosen is None or right is None or not (0 <= chosen < len(options) and right < len(options)):
         return 0.0
     return float(chosen == right or options[chosen].strip() == options[right].strip())
+
+
+def exact_match(case: Case) -> float:
+    """1 if the answer to an open question is the ground truth, character for character, else 0."""
+    return float(case.response is not None and case.response == case.sample.response)
 
 
 def reads_as_right(text: str, options: Sequence[str], right: str) -> bool:

@@ -14,9 +14,9 @@ from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
 from evqa.schema import Prediction, Sample, Span, Spans
 
-GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice"]
-"""A part of gold and prediction that a metric compares; `objects` are masks that tell objects apart, and the last two
-are choices of the multiple-choice task."""
+GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response"]
+"""Field of ground truth and prediction that a metric compares: `objects` are masks per object, `time_choice` and
+`mask_choice` choices of the multiple-choice task, `response` the answer to an open question."""
 
 Unit = Literal["fraction"]
 """Of every value of every preset: from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
@@ -62,6 +62,11 @@ class Case:
         return mean_over_gold(at_each(self.prediction.boxes or {}, self.sample.boxes)) if self.sample.boxes else None
 
     @property
+    def response(self) -> str | None:
+        """Predicted answer to an open question; None = missing."""
+        return response_of(self.prediction)
+
+    @property
     def written_spans(self) -> Spans:
         """Prediction in time as an original's file writes it: perhaps reversed, negative or twice."""
         written = self.prediction.literal
@@ -99,6 +104,13 @@ class Preset:
     """Numbers that are made of means and are no mean themselves, as fractions: name -> function of title -> mean."""
 
 
+def response_of(prediction: Prediction) -> str | None:
+    """Answer to an open question: the literal one of a prediction file, else the last reply; None = missing."""
+    if prediction.literal is not None:
+        return prediction.literal.answer
+    return prediction.turns[-1].reply if prediction.turns else None
+
+
 def gold_has(sample: Sample, need: GoldField) -> bool:
     """Whether the data set gives this part of the sample's gold."""
     if need == "masks":
@@ -107,6 +119,8 @@ def gold_has(sample: Sample, need: GoldField) -> bool:
         return sample.tracks is not None
     if need == "boxes":
         return sample.boxes is not None
+    if need == "response":
+        return sample.response is not None
     if need in {"time_choice", "mask_choice"}:
         return (sample.time_answer if need == "time_choice" else sample.mask_answer) is not None
     return (sample.answer if need == "answer" else sample.spans) is not None
@@ -118,6 +132,8 @@ def prediction_has(prediction: Prediction, need: GoldField) -> bool:
         return prediction.tracks is not None or prediction.mask_folder is not None
     if need == "boxes":
         return prediction.boxes is not None
+    if need == "response":
+        return response_of(prediction) is not None
     if need in {"time_choice", "mask_choice"}:
         return (prediction.time_choice if need == "time_choice" else prediction.mask_choice) is not None
     return (prediction.answer if need == "answer" else prediction.spans) is not None

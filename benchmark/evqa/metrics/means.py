@@ -57,6 +57,11 @@ class Column(NamedTuple):
         value = float(self.values[place])
         return None if value != value else value
 
+    def mean(self) -> float | None:
+        """Mean of the values; None without any."""
+        values = self.values[~np.isnan(self.values)].tolist()
+        return sum(values) / len(values) if values else None
+
     def take(self, places: NDArray[np.int64]) -> Column:
         """The column of some of the questions."""
         return Column(self.values[places], self.states[places])

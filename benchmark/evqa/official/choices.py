@@ -1,71 +1,69 @@
-"""Answers alone: NExT-QA, ActivityNet-QA, and the multiple-choice part of ST-Evidence."""
+"""Readers of NExT-QA and ActivityNet-QA (answers alone), and the scores of ST-Evidence's multiple-choice results.
+
+ST-Evidence's multiple-choice results are scored here and not by the engine: the file holds the correct choices, without
+options, of entries that the data set may not have. Results with the data set at hand are scored by
+`evqa score --preset st-evidence-mcq`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from evqa.datasets.formats import csv_table
 from evqa.files.jsonl import BadLine
-from evqa.metrics.means import Cell, State
-from evqa.official.questions import (
-    Question,
-    QuestionMetric,
-    QuestionPreset,
-    QuestionRecords,
-    QuestionReply,
-    index_replies,
-    score_questions,
+from evqa.metrics.means import Cell, Column, State
+from evqa.official.official_data import (
+    ANSWER,
+    RESPONSE,
+    OfficialData,
+    dataset_of,
+    index_predictions,
+    multiple_choice,
+    note_unknown,
+    option_index,
+    prediction_of,
+    sample_of,
 )
 from evqa.official.records import ExternalRecord, read_keyed, read_records, validate_record
 from evqa.official.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
-
-
-def is_correct(question: Question, reply: QuestionReply) -> float:
-    """1 if the answer is the right one, character for character."""
-    return float(reply.answer is not None and reply.answer == question.answer)
-
+from evqa.schema import Prediction, Sample
 
 # NExT-QA
 
-NEXT_QA_TYPES = {"C": "causal", "T": "temporal", "D": "descriptive"}
-"""First letter of a question's type -> what it is about."""
+MAX_OPTIONS = 10
 
 
 class _NextReply(ExternalRecord):
     prediction: str | None = None
 
 
-def nextqa(files: OfficialFiles) -> FileScores:
-    """`{"VIDEO_QUESTION": {"prediction": index}}` with gold `val.csv`, as `eval_mc.py` takes it."""
+def nextqa(files: OfficialFiles) -> OfficialData:
+    """`{"VIDEO_QUESTION": {"prediction": index}}` with ground truth `val.csv`, as `eval_mc.py` reads it."""
     notes: list[str] = []
     bad: list[BadLine] = []
-    questions = [
-        Question(
-            id=f"{row['video']}_{row['qid']}",
-            video=row["video"],
-            answer=row["answer"],
-            num_choices=sum(f"a{place}" in row for place in range(10)),
-            group="TN" if row["type"] == "TP" else row["type"],
-        )
-        for _, row in csv_table.rows(files.the_gold(), ("video", "qid", "type", "answer"), bad)
-    ]
+    rows = csv_table.rows(files.the_gold(), ("video", "qid", "type", "answer"), bad)
+    dataset = dataset_of("nextqa", files.the_gold(), (_next_sample(row) for _, row in rows))
     notes += [f"{files.the_gold().name}:{line} is left out: {reason}" for line, reason in bad]
-    replies: dict[str, QuestionReply] = {}
+    options = {sample.id: sample.options for sample in dataset.samples}
+    predictions: dict[str, Prediction] = {}
     for key, entry in read_keyed(files.predictions).items():
-        row = validate_record(entry, _NextReply, f"{files.predictions.name} {key}", notes)
-        replies[key] = QuestionReply(answer=row.prediction if row else None)
-    measures = {"Acc": QuestionMetric(is_correct, ("answer",))}
-    for letter, about in NEXT_QA_TYPES.items():
-        measures[f"Acc_{letter} ({about})"] = QuestionMetric(partial(_right_of_type, letter=letter), ("answer",))
-    about = "official: questions of type TP count as TN; a question without a prediction counts 0"
-    return score_questions(
-        "nextqa", QuestionRecords(questions, replies, notes), [QuestionPreset(about=about, measures=measures)]
+        reply = validate_record(entry, _NextReply, f"{files.predictions.name} {key}", notes)
+        text = reply.prediction if reply else None
+        predictions[key] = prediction_of(key, answer=option_index(text, options.get(key, ())))
+    note_unknown(dataset, predictions, notes)
+    return OfficialData(dataset=dataset, predictions=predictions, gives=ANSWER, notes=notes)
+
+
+def _next_sample(row: csv_table.Row) -> Sample:
+    """Questions of type TP (temporal, previous) count as TN (temporal, next)."""
+    return sample_of(
+        f"{row['video']}_{row['qid']}",
+        row["video"],
+        answer=multiple_choice(row["answer"], sum(f"a{place}" in row for place in range(MAX_OPTIONS))),
+        question_type="TN" if row["type"] == "TP" else row["type"],
     )
-
-
-def _right_of_type(question: Question, reply: QuestionReply, *, letter: str) -> float | None:
-    return is_correct(question, reply) if (question.group or "").startswith(letter) else None
 
 
 # ActivityNet-QA
@@ -96,48 +94,40 @@ class _OpenPrediction(ExternalRecord):
     answer: str | None = None
 
 
-def activitynet_qa(files: OfficialFiles) -> FileScores:
-    """`[{question_id, answer}]` with gold `val_a.json`, by exact match, as `eval.py` takes it."""
+def activitynet_qa(files: OfficialFiles) -> OfficialData:
+    """`[{question_id, answer}]` with ground truth `val_a.json`, by exact match, as `eval.py` reads it.
+
+    `Free`, the accuracy of free questions, is over the number of questions of the types that come fourth and later in
+    the file (official), or over all free questions (strict).
+    """
     notes: list[str] = []
     gold = [row for row in read_records(files.the_gold(), _OpenGold, notes) if 0 <= row.type < len(ACTIVITYNET_TYPES)]
-    questions = [
-        Question(
-            id=row.question_id,
-            video=row.question_id.rpartition("_")[0],
-            answer=row.answer,
-            group=ACTIVITYNET_TYPES[row.type],
-        )
-        for row in gold
-    ]
+    dataset = dataset_of("activitynet-qa", files.the_gold(), map(_open_sample, gold))
     rows = read_records(files.predictions, _OpenPrediction, notes)
-    replies = index_replies(((row.question_id, QuestionReply(answer=row.answer)) for row in rows), notes)
-    measures = {"All": QuestionMetric(is_correct, ("answer",))}
-    conventions = [
-        QuestionPreset(
-            about="official: exact match; its Free is over the number of questions of the types that come fourth "
-            "and later in the file, whichever they are",
-            measures=measures,
-            numbers=_free_as_shipped,
-        ),
-        QuestionPreset(
-            name=STRICT, about="strict: exact match; Free is over all free questions", measures=measures, numbers=_free
-        ),
-    ]
-    return score_questions("activitynet-qa", QuestionRecords(questions, replies, notes), conventions)
+    predictions = index_predictions((prediction_of(row.question_id, response=row.answer) for row in rows), notes)
+    note_unknown(dataset, predictions, notes)
+    types = [ACTIVITYNET_TYPES[row.type] for row in gold]
+
+    def numbers(preset: str, columns: Mapping[str, Column]) -> Mapping[str, float | None]:
+        is_free = np.array([name.startswith("Free") for name in types])
+        hits = float(columns["All"].values[is_free].sum())
+        total = int(is_free.sum()) if preset.endswith(STRICT) else _num_of_later_types(types)
+        return {"Free": hits / total if total else None}
+
+    return OfficialData(dataset=dataset, predictions=predictions, gives=RESPONSE, notes=notes, numbers=numbers)
 
 
-def _free(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
-    values = [row.cells["All"].value or 0.0 for row in rows if (row.group or "").startswith("Free")]
-    return {"Free": sum(values) / len(values) if values else None}
+def _open_sample(row: _OpenGold) -> Sample:
+    video, _, _ = row.question_id.rpartition("_")
+    return sample_of(row.question_id, video, answer=row.answer, question_type=ACTIVITYNET_TYPES[row.type])
 
 
-def _free_as_shipped(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
-    hits = sum(row.cells["All"].value or 0.0 for row in rows if (row.group or "").startswith("Free"))
-    counts: dict[str | None, int] = {}
-    for row in rows:
-        counts[row.group] = counts.get(row.group, 0) + 1
-    total = sum(list(counts.values())[NUM_CLOSED:])
-    return {"Free": hits / total if total else None}
+def _num_of_later_types(types: Sequence[str]) -> int:
+    """Number of questions of the types that come fourth and later in the file."""
+    counts: dict[str, int] = {}
+    for name in types:
+        counts[name] = counts.get(name, 0) + 1
+    return sum(list(counts.values())[NUM_CLOSED:])
 
 
 # ST-Evidence, multiple choice

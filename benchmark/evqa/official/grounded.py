@@ -1,52 +1,32 @@
-"""Answers with evidence in time: NExT-GQA, ReXTime, CG-Bench."""
+"""Readers of NExT-GQA, ReXTime and CG-Bench: multiple choice with evidence in time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field
 
-from evqa.metrics.grounded_qa import mean_exceeded, mean_reached, recovery
-from evqa.metrics.means import State, mean_of
-from evqa.metrics.published import AP_THRESHOLDS
-from evqa.metrics.temporal import first_to_best, hull_iop, hull_iou, tiou
-from evqa.official.questions import (
-    Question,
-    QuestionMetric,
-    QuestionPreset,
-    QuestionRecords,
-    QuestionReply,
-    at_least,
-    index_replies,
-    product,
-    score_questions,
-    windows_of,
+from evqa.metrics.grounded_qa import recovery
+from evqa.metrics.means import Cell, Column
+from evqa.official.official_data import (
+    ANSWER,
+    SPANS,
+    OfficialData,
+    dataset_of,
+    index_predictions,
+    multiple_choice,
+    note_unknown,
+    option_index,
+    prediction_of,
+    sample_of,
 )
 from evqa.official.records import ExternalRecord, Window, read_keyed, read_records, validate_record
-from evqa.official.scores import STRICT, FileScores, OfficialFiles, ScoredQuestion
-from evqa.schema import Span
-
-first_iou, first_iop = first_to_best(hull_iou), first_to_best(hull_iop)
-MISSING: frozenset[State] = frozenset({"missing"})
-NOTHING: frozenset[State] = frozenset()
-
-
-def is_correct(question: Question, reply: QuestionReply) -> float:
-    """1 if the answer is the right one."""
-    return float(reply.answer is not None and reply.answer == question.answer)
-
-
-def iou(question: Question, reply: QuestionReply) -> float:
-    """IoU of the first window with the gold window that suits it best."""
-    return first_iou(reply.spans, question.windows)
-
-
-def set_iou(question: Question, reply: QuestionReply) -> float:
-    """IoU of the merged sets of windows; 0 where one side is empty."""
-    return tiou(reply.spans, question.windows) if reply.windows and question.windows else 0.0
-
+from evqa.official.scores import OfficialFiles
+from evqa.schema import Prediction, Sample, Span, Spans
 
 # NExT-GQA
+
+GQA_OPTIONS = 5
 
 
 class _GqaVideo(ExternalRecord):
@@ -63,91 +43,63 @@ class _Choice(ExternalRecord):
     answer: str
 
 
-def nextgqa(files: OfficialFiles) -> FileScores:
-    """`{"VIDEO_QUESTION": [start, end]}` with gold `gsub_*.json`; a third file of answers for QA."""
+def nextgqa(files: OfficialFiles) -> OfficialData:
+    """`{"VIDEO_QUESTION": [start, end]}` with ground truth `gsub_*.json`; the third file holds the answers for QA.
+
+    A question that the third file lacks has no correct option: every answer to it counts as wrong.
+    """
     notes: list[str] = []
     choices = {} if files.extra is None else _choices(files, notes)
-    questions = list(_gqa_questions(files, choices, notes))
-    replies = dict(_gqa_replies(files, choices, notes))
-    measures = {
-        convention: _gqa_measures(drops, with_answers=bool(choices))
-        for convention, drops in {"official": MISSING, STRICT: NOTHING}.items()
-    }
-    conventions = [
-        QuestionPreset(
-            about="official: best gold segment, hull as union, thresholds by >=; a question without a prediction "
-            "leaves the mean",
-            measures=measures["official"],
-        ),
-        QuestionPreset(
-            name=STRICT,
-            about="strict: as official, but a question without a prediction counts 0",
-            measures=measures[STRICT],
-        ),
-    ]
-    return score_questions("nextgqa", QuestionRecords(questions, replies, notes), conventions)
+    dataset = dataset_of("nextgqa", files.the_gold(), _gqa_samples(files, choices, notes))
+    options = {sample.id: sample.options for sample in dataset.samples}
+    predictions: dict[str, Prediction] = {}
+    for key, entry in read_keyed(files.predictions).items():
+        span = validate_record({"ends": entry}, _Span, f"{files.predictions.name} {key}", notes)
+        text = choices[key].prediction if key in choices else None
+        predictions[key] = prediction_of(
+            key, windows=None if span is None else [span.ends], answer=option_index(text, options.get(key, ()))
+        )
+    note_unknown(dataset, predictions, notes)
+    gives = SPANS | ANSWER if choices else SPANS
+    return OfficialData(dataset=dataset, predictions=predictions, gives=gives, notes=notes)
 
 
 def _choices(files: OfficialFiles, notes: list[str]) -> dict[str, _Choice]:
     assert files.extra is not None
-    found = {
-        key: validate_record(entry, _Choice, f"{files.extra.name} {key}", notes)
-        for key, entry in read_keyed(files.extra).items()
-    }
-    return {key: choice for key, choice in found.items() if choice is not None}
+    choices: dict[str, _Choice] = {}
+    for key, entry in read_keyed(files.extra).items():
+        choice = validate_record(entry, _Choice, f"{files.extra.name} {key}", notes)
+        if choice is not None:
+            choices[key] = choice
+    return choices
 
 
-def _gqa_questions(files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]) -> list[Question]:
-    questions: list[Question] = []
+def _gqa_samples(files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]) -> Iterator[Sample]:
     for video, entry in read_keyed(files.the_gold()).items():
         gold = validate_record(entry, _GqaVideo, f"{files.the_gold().name} {video}", notes)
         for number, segments in gold.location.items() if gold else ():
-            key = f"{video}_{number}"
-            windows = tuple(Span(*segment) for segment in segments)
-            answer = choices[key].answer if key in choices else None
-            questions.append(
-                Question(
-                    id=key,
-                    video=video,
-                    windows=windows,
-                    duration=gold.duration if gold else None,
-                    answer=answer,
-                    num_choices=5,
-                )
-            )
-    return questions
+            yield _gqa_sample(f"{video}_{number}", video, gold, spans_of(segments), choices)
 
 
-def _gqa_replies(
-    files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]
-) -> list[tuple[str, QuestionReply]]:
-    replies: list[tuple[str, QuestionReply]] = []
-    for key, entry in read_keyed(files.predictions).items():
-        span = validate_record({"ends": entry}, _Span, f"{files.predictions.name} {key}", notes)
-        answer = choices[key].prediction if key in choices else None
-        replies.append((key, QuestionReply(windows=None if span is None else windows_of([span.ends]), answer=answer)))
-    return replies
+def _gqa_sample(key: str, video: str, gold: _GqaVideo | None, spans: Spans, choices: Mapping[str, _Choice]) -> Sample:
+    duration = gold.duration if gold else None
+    if not choices:
+        return sample_of(key, video, spans=spans, duration=duration)
+    correct = choices[key].answer if key in choices else None
+    choice = multiple_choice("0" if correct is None else correct, GQA_OPTIONS)
+    if correct is None:
+        choice = choice._replace(answer=len(choice.options))
+    return sample_of(key, video, spans=spans, duration=duration, answer=choice)
 
 
-def _gqa_measures(drops: frozenset[State], *, with_answers: bool) -> dict[str, QuestionMetric]:
-    def iop(question: Question, reply: QuestionReply) -> float:
-        return first_iop(reply.spans, question.windows)
-
-    measures = {
-        "mIoP": QuestionMetric(iop, ("windows",), drops),
-        "IoP@0.3": QuestionMetric(at_least(iop, 0.3), ("windows",), drops),
-        "IoP@0.5": QuestionMetric(at_least(iop, 0.5), ("windows",), drops),
-        "mIoU": QuestionMetric(iou, ("windows",), drops),
-        "IoU@0.3": QuestionMetric(at_least(iou, 0.3), ("windows",), drops),
-        "IoU@0.5": QuestionMetric(at_least(iou, 0.5), ("windows",), drops),
-    }
-    if with_answers:
-        measures["Acc@GQA"] = QuestionMetric(product(is_correct, at_least(iop, 0.5)), ("windows", "answer"), drops)
-        measures["Acc@QA"] = QuestionMetric(is_correct, ("answer",), drops)
-    return measures
+def spans_of(pairs: Sequence[tuple[float, float]]) -> Spans:
+    """Pairs of seconds as spans."""
+    return tuple(Span(*pair) for pair in pairs)
 
 
 # ReXTime
+
+REXTIME_OPTIONS = 4
 
 
 class _RexGold(ExternalRecord):
@@ -164,48 +116,32 @@ class _RexPrediction(ExternalRecord):
     ans: str | None = None
 
 
-def rextime(files: OfficialFiles) -> FileScores:
-    """`{qid, pred_relevant_windows, ans}` a line, as `rextime_eval.py` takes it."""
+def rextime(files: OfficialFiles) -> OfficialData:
+    """`{qid, pred_relevant_windows, ans}` a line, as `rextime_eval.py` reads it."""
     notes: list[str] = []
-    questions = [
-        Question(
-            id=row.qid,
-            video=row.vid,
-            windows=tuple(Span(*window) for window in row.relevant_windows),
-            duration=row.duration,
-            answer=row.ans,
-            num_choices=4,
-        )
-        for row in read_records(files.the_gold(), _RexGold, notes)
-    ]
-    replies = index_replies(
+    dataset = dataset_of("rextime", files.the_gold(), map(_rex_sample, read_records(files.the_gold(), _RexGold, notes)))
+    options = {sample.id: sample.options for sample in dataset.samples}
+    rows = read_records(files.predictions, _RexPrediction, notes)
+    predictions = index_predictions(
         (
-            (
-                row.qid,
-                QuestionReply(
-                    windows=None if row.pred_relevant_windows is None else windows_of(row.pred_relevant_windows),
-                    answer=row.ans,
-                ),
+            prediction_of(
+                row.qid, windows=row.pred_relevant_windows, answer=option_index(row.ans, options.get(row.qid, ()))
             )
-            for row in read_records(files.predictions, _RexPrediction, notes)
+            for row in rows
         ),
         notes,
     )
-    measures = {
-        "VQA": QuestionMetric(is_correct, ("answer",)),
-        "MR-full-mIoU": QuestionMetric(iou, ("windows",)),
-        **{
-            f"MR-full-R1@{t}": QuestionMetric(at_least(iou, t), ("windows",))
-            for t in (0.3, 0.35, 0.4, 0.45, *AP_THRESHOLDS)
-        },
-        **{
-            f"VQA,mIoU@{t}": QuestionMetric(product(is_correct, at_least(iou, t)), ("answer", "windows"))
-            for t in (0.3, 0.5, 0.7)
-        },
-    }
-    about = "official: best gold window, hull as union, thresholds by >="
-    return score_questions(
-        "rextime", QuestionRecords(questions, replies, notes), [QuestionPreset(about=about, measures=measures)]
+    note_unknown(dataset, predictions, notes)
+    return OfficialData(dataset=dataset, predictions=predictions, gives=SPANS | ANSWER, notes=notes)
+
+
+def _rex_sample(row: _RexGold) -> Sample:
+    return sample_of(
+        row.qid,
+        row.vid,
+        spans=spans_of(row.relevant_windows),
+        duration=row.duration,
+        answer=multiple_choice(row.ans, REXTIME_OPTIONS),
     )
 
 
@@ -230,69 +166,58 @@ class _CgPrediction(ExternalRecord):
     clue_answer: str | None = None
 
 
-def cg_bench(files: OfficialFiles) -> FileScores:
-    """`{qid, intervals, answer}` a line or in a list, with `cgbench_mini.json`; `clue_answer` adds CRR."""
+def cg_bench(files: OfficialFiles) -> OfficialData:
+    """`{qid, intervals, answer}` a line or in a list, with `cgbench_mini.json`; `clue_answer` adds clue_acc and CRR.
+
+    `clue_answer` is the answer to the clue intervals alone, that is, of another run on other videos: it has no field
+    in `Prediction` and is scored here.
+    """
     notes: list[str] = []
-    questions = [_cg_question(row) for row in read_records(files.the_gold(), _CgGold, notes)]
+    gold = read_records(files.the_gold(), _CgGold, notes)
+    dataset = dataset_of("cg-bench", files.the_gold(), map(_cg_sample, gold))
+    options = {sample.id: sample.options for sample in dataset.samples}
     rows = read_records(files.predictions, _CgPrediction, notes)
-    replies = index_replies(((row.qid, _cg_reply(row)) for row in rows), notes)
-    has_clues = any(row.clue_answer for row in rows)
-    conventions = [
-        QuestionPreset(
-            about="official: merged sets of intervals, thresholds by >=",
-            measures=_cg_measures(mean_reached, has_clues=has_clues),
-            numbers=_recovery if has_clues else None,
+    predictions = index_predictions(
+        (
+            prediction_of(
+                row.qid, windows=row.intervals, answer=option_index(row.answer or None, options.get(row.qid, ()))
+            )
+            for row in rows
         ),
-        QuestionPreset(
-            name="VLMEvalKit",
-            about="VLMEvalKit: thresholds by >",
-            measures=_cg_measures(mean_exceeded, has_clues=has_clues),
-            numbers=_recovery if has_clues else None,
-        ),
-    ]
-    return score_questions("cg-bench", QuestionRecords(questions, replies, notes), conventions)
+        notes,
+    )
+    note_unknown(dataset, predictions, notes)
+    clues = {row.qid: row.clue_answer or None for row in rows}
+    cells = [{"clue_acc": _clue_cell(row, clues)} for row in gold] if any(clues.values()) else []
+
+    def numbers(preset: str, columns: Mapping[str, Column]) -> Mapping[str, float | None]:
+        long = columns["long_acc"].mean()
+        clue = sum(cell["clue_acc"].value or 0.0 for cell in cells) / len(cells)
+        return {"CRR": None if long is None else recovery(long, clue)}
+
+    return OfficialData(
+        dataset=dataset,
+        predictions=predictions,
+        gives=SPANS | ANSWER,
+        notes=notes,
+        cells=cells,
+        numbers=numbers if cells else None,
+    )
 
 
-def _cg_question(row: _CgGold) -> Question:
-    return Question(
-        id=row.qid,
-        video=row.video_uid,
-        windows=tuple(Span(*interval) for interval in row.clue_intervals),
+def _cg_sample(row: _CgGold) -> Sample:
+    return sample_of(
+        row.qid,
+        row.video_uid,
+        spans=spans_of(row.clue_intervals),
         duration=row.duration,
-        answer=row.right_answer,
-        num_choices=row.n_choices or len(row.choices),
-        group=row.sub_category,
+        answer=multiple_choice(row.right_answer, row.n_choices or len(row.choices)),
+        question_type=row.sub_category,
     )
 
 
-def _cg_reply(row: _CgPrediction) -> QuestionReply:
-    windows = None if row.intervals is None else windows_of(row.intervals)
-    return QuestionReply(windows=windows, answer=row.answer or None, clue_answer=row.clue_answer or None)
-
-
-def _cg_measures(share: Callable[[float], float], *, has_clues: bool) -> dict[str, QuestionMetric]:
-    def recalled(question: Question, reply: QuestionReply) -> float:
-        return share(set_iou(question, reply))
-
-    measures = {
-        "long_acc": QuestionMetric(is_correct, ("answer",)),
-        "mIoU": QuestionMetric(set_iou, ("windows",)),
-        "rec@IoU": QuestionMetric(recalled, ("windows",)),
-        "acc@IoU": QuestionMetric(product(is_correct, recalled), ("answer", "windows")),
-    }
-    if has_clues:
-        measures["clue_acc"] = QuestionMetric(_right_on_clues, ("clue_answer",))
-    return measures
-
-
-def _right_on_clues(question: Question, reply: QuestionReply) -> float:
-    return float(reply.clue_answer == question.answer)
-
-
-def _recovery(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
-    """CRR of the accuracies on whole videos and on the clues alone."""
-    long, clue = (
-        mean_of([(row.video, row.cells[title]) for row in rows]).mean if rows else None
-        for title in ("long_acc", "clue_acc")
-    )
-    return {"CRR": None if long is None or clue is None else recovery(long, clue)}
+def _clue_cell(row: _CgGold, clues: Mapping[str, str | None]) -> Cell:
+    if row.qid not in clues:
+        return Cell(0.0, "missing")
+    answer = clues[row.qid]
+    return Cell(0.0, "unparsed") if answer is None else Cell(float(answer == row.right_answer))

@@ -1,28 +1,30 @@
-"""Moment retrieval: QVHighlights, Ego4D's natural language queries, Charades-STA."""
+"""Readers of QVHighlights, Ego4D NLQ and Charades-STA: moment retrieval.
+
+The saliency of highlights (HL of QVHighlights) is scored here and not by the engine: it ranks two-second clips by
+scores against three annotators, for which `Sample` and `Prediction` have no fields.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from pydantic import Field
 
 from evqa.metrics import ranked
-from evqa.metrics.published import AP_THRESHOLDS, MAX_WINDOWS
-from evqa.metrics.temporal import first_to_best, hull_iou, signed_iou
-from evqa.official.questions import (
-    Question,
-    QuestionMetric,
-    QuestionPreset,
-    QuestionRecords,
-    QuestionReply,
-    index_replies,
-    score_questions,
-    windows_of,
+from evqa.metrics.means import Cell, State
+from evqa.metrics.temporal import first_to_best, hull_iou
+from evqa.official.grounded import spans_of
+from evqa.official.official_data import (
+    SPANS,
+    OfficialData,
+    dataset_of,
+    index_predictions,
+    note_unknown,
+    prediction_of,
+    sample_of,
 )
 from evqa.official.records import (
     ExternalRecord,
@@ -33,24 +35,18 @@ from evqa.official.records import (
     read_under,
     validate_record,
 )
-from evqa.official.scores import FileScores, OfficialFiles
-from evqa.schema import Span
-
-first_iou = first_to_best(hull_iou)
-
-
-def _iou(question: Question, reply: QuestionReply) -> float:
-    """IoU of the first window with the gold window that suits it best."""
-    return first_iou(reply.spans, question.windows)
-
+from evqa.official.scores import OfficialFiles
+from evqa.schema import Prediction, Sample, Span
 
 # QVHighlights
 
-RANGES = {"full": (0.0, 150.0), "short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, 150.0)}
-"""Name -> (above, up to) the seconds of a gold window."""
 HIGHLIGHTS = {"Fair": 2, "Good": 3, "VeryGood": 4}
-"""Name -> the least score that makes a clip a highlight."""
+"""Name -> least score (0 to 4) that makes a clip a highlight."""
 CLIP_SECONDS = 2
+NUM_ANNOTATORS = 3
+
+Saliency = tuple[tuple[float, ...], ...]
+"""Per clip the score of each annotator."""
 
 
 class _QvhGold(ExternalRecord):
@@ -68,86 +64,66 @@ class _QvhPrediction(ExternalRecord):
     pred_saliency_scores: tuple[float, ...] | None = None
 
 
-def qvhighlights(files: OfficialFiles) -> FileScores:
-    """`{qid, pred_relevant_windows, pred_saliency_scores}` a line, as `standalone_eval` of moment_detr prints it."""
+def qvhighlights(files: OfficialFiles) -> OfficialData:
+    """`{qid, pred_relevant_windows, pred_saliency_scores}` a line, as `standalone_eval` of moment_detr reads it."""
     notes: list[str] = []
-    questions = [_qvh_question(row) for row in read_records(files.the_gold(), _QvhGold, notes)]
+    gold = read_records(files.the_gold(), _QvhGold, notes)
+    dataset = dataset_of("qvhighlights", files.the_gold(), map(_qvh_sample, gold))
     rows = read_records(files.predictions, _QvhPrediction, notes)
-    reversed_ones = sum(window[0] > window[1] for row in rows for window in row.pred_relevant_windows or ())
-    if reversed_ones:
-        notes.append(f"{reversed_ones} predicted windows end before they start; see the convention")
-    records = QuestionRecords(questions, index_replies(((row.qid, _qvh_reply(row)) for row in rows), notes), notes)
-    about = (
-        "official: IoU with the hull as union, thresholds by >=; a query without a prediction counts 0; in AP a window "
-        "that ends before it starts has a length below 0, and one as long as a gold window is a hit (0/0 is not below "
-        "the threshold)"
+    num_reversed = sum(window[0] > window[1] for row in rows for window in row.pred_relevant_windows or ())
+    if num_reversed:
+        notes.append(f"{num_reversed} predicted windows end before they start; see the convention")
+    predictions = index_predictions((prediction_of(row.qid, windows=row.pred_relevant_windows) for row in rows), notes)
+    note_unknown(dataset, predictions, notes)
+    scores = {row.qid: row.pred_saliency_scores for row in rows}
+    saliency = [_saliency(row) for row in gold]
+    has_highlights = any(any(map(any, clips)) for clips in saliency)
+    return OfficialData(
+        dataset=dataset,
+        predictions=predictions,
+        gives=SPANS,
+        notes=notes,
+        cells=[_highlight_cells(clips, row.qid, scores) for clips, row in zip(saliency, gold, strict=True)]
+        if has_highlights
+        else (),
     )
-    return score_questions("qvhighlights", records, [QuestionPreset(about=about, measures=_qvh_measures(questions))])
 
 
-def _qvh_question(row: _QvhGold) -> Question:
-    clips = [(0.0, 0.0, 0.0)] * int(row.duration / CLIP_SECONDS)
+def _qvh_sample(row: _QvhGold) -> Sample:
+    return sample_of(row.qid, row.vid, spans=spans_of(row.relevant_windows), duration=row.duration)
+
+
+def _saliency(row: _QvhGold) -> Saliency:
+    clips: list[tuple[float, ...]] = [(0.0,) * NUM_ANNOTATORS] * int(row.duration / CLIP_SECONDS)
     for clip, scores in zip(row.relevant_clip_ids, row.saliency_scores, strict=False):
-        if 0 <= clip < len(clips) and len(scores) == 3:
-            clips[clip] = (scores[0], scores[1], scores[2])
-    windows = tuple(Span(*window) for window in row.relevant_windows)
-    return Question(id=row.qid, video=row.vid, windows=windows, duration=row.duration, saliency=tuple(clips))
+        if 0 <= clip < len(clips) and len(scores) == NUM_ANNOTATORS:
+            clips[clip] = scores
+    return tuple(clips)
 
 
-def _qvh_reply(row: _QvhPrediction) -> QuestionReply:
-    windows = None if row.pred_relevant_windows is None else windows_of(row.pred_relevant_windows[:MAX_WINDOWS])
-    return QuestionReply(windows=windows, scores=row.pred_saliency_scores)
+def _highlight_cells(
+    saliency: Saliency, name: str, predicted: Mapping[str, tuple[float, ...] | None]
+) -> dict[str, Cell]:
+    """HL metrics of one query; 0 without predicted scores."""
+    scores = predicted.get(name)
+    state: State = "missing" if name not in predicted else "unparsed" if scores is None else "scored"
+    cells: dict[str, Cell] = {}
+    for title, least in HIGHLIGHTS.items():
+        cells[f"HL-min-{title}-mAP"] = Cell(_highlight_ap(saliency, scores or (), least), state)
+        cells[f"HL-min-{title}-Hit1"] = Cell(_highlight_hit(saliency, scores or (), least), state)
+    return cells if state == "scored" else dict.fromkeys(cells, Cell(0.0, state))
 
 
-def _qvh_measures(questions: list[Question]) -> dict[str, QuestionMetric]:
-    """The rows of the official summary."""
-    measures: dict[str, QuestionMetric] = {}
-    for name, bounds in RANGES.items():
-        measures[f"MR-{name}-mAP"] = QuestionMetric(
-            partial(_mean_ap, bounds=bounds, thresholds=AP_THRESHOLDS), ("windows",)
-        )
-    for threshold in (0.5, 0.75):
-        at = partial(_mean_ap, bounds=RANGES["full"], thresholds=(threshold,))
-        measures[f"MR-full-mAP@{threshold}"] = QuestionMetric(at, ("windows",))
-    for threshold in (0.5, 0.7):
-        measures[f"MR-full-R1@{threshold}"] = QuestionMetric(partial(_hit_first, threshold=threshold), ("windows",))
-    if any(any(map(any, question.saliency)) for question in questions):
-        for name, least in HIGHLIGHTS.items():
-            measures[f"HL-min-{name}-mAP"] = QuestionMetric(partial(_highlight_ap, least=least), ("scores",))
-            measures[f"HL-min-{name}-Hit1"] = QuestionMetric(partial(_highlight_hit, least=least), ("scores",))
-    return measures
+def _highlight_ap(saliency: Saliency, scores: Sequence[float], least: int) -> float:
+    """Mean AP over the annotators."""
+    columns = zip(*saliency, strict=True)
+    aps = [ranked.highlight_ap(scores, [score >= least for score in column]) for column in columns]
+    return sum(aps) / NUM_ANNOTATORS
 
 
-def _mean_ap(
-    question: Question, reply: QuestionReply, *, bounds: tuple[float, float], thresholds: tuple[float, ...]
-) -> float | None:
-    """Mean AP on the gold windows of some length; None where the query has none of it."""
-    gold = (
-        tuple(window for window in question.windows if bounds[0] < window.end - window.start <= bounds[1])
-        if bounds != RANGES["full"]
-        else question.windows
-    )
-    return ranked.mean_average_precision(reply.windows or (), gold, thresholds, signed_iou) if gold else None
-
-
-def _hit_first(question: Question, reply: QuestionReply, *, threshold: float) -> float:
-    if not (reply.spans and question.windows):
-        return 0.0
-    first = reply.spans[0]
-    ious = [signed_iou(first, window) for window in question.windows]
-    best = max(range(len(ious)), key=lambda place: (math.isnan(ious[place]), ious[place], -place))
-    return float(hull_iou(first, question.windows[best]) >= threshold)
-
-
-def _highlight_ap(question: Question, reply: QuestionReply, *, least: int) -> float:
-    """Mean over the three annotators."""
-    columns = list(zip(*question.saliency, strict=True))
-    return sum(ranked.highlight_ap(reply.scores or (), [score >= least for score in column]) for column in columns) / 3
-
-
-def _highlight_hit(question: Question, reply: QuestionReply, *, least: int) -> float:
+def _highlight_hit(saliency: Saliency, scores: Sequence[float], least: int) -> float:
     """Whether the clip with the highest score is a highlight to one of the annotators."""
-    return ranked.highlight_hit(reply.scores or (), [max(scores) >= least for scores in question.saliency])
+    return ranked.highlight_hit(scores, [max(clip) >= least for clip in saliency])
 
 
 # Ego4D
@@ -185,80 +161,66 @@ class _NlqPrediction(ExternalRecord):
     predicted_times: tuple[Window, ...]
 
 
-def ego4d_nlq(files: OfficialFiles) -> FileScores:
-    """The challenge's `{"results": [{clip_uid, annotation_uid, query_idx, predicted_times}]}`, on the clip's clock."""
+def ego4d_nlq(files: OfficialFiles) -> OfficialData:
+    """The challenge's `{"results": [{clip_uid, annotation_uid, query_idx, predicted_times}]}`, in seconds of clips."""
     notes: list[str] = []
     gold = list(_nlq_gold(files, notes))
-    found = (
+    dataset = dataset_of("ego4d-nlq", files.the_gold(), [sample for sample, _ in gold])
+    rows = (
         validate_record(entry, _NlqPrediction, f"{files.predictions.name} result {place}", notes)
         for place, entry in enumerate(read_under(files.predictions, "results"))
     )
-    replies = index_replies(
-        (
-            (
-                _nlq_id(row.clip_uid, row.annotation_uid, row.query_idx),
-                QuestionReply(windows=windows_of(row.predicted_times)),
-            )
-            for row in found
-            if row is not None
-        ),
-        notes,
-    )
-    _note_wrong_clock(gold, replies, notes)
-    measures = {
-        f"R{k}@{threshold}": QuestionMetric(_nlq_hit(k, threshold), ("windows",))
-        for k in (1, 5)
-        for threshold in (0.3, 0.5)
-    }
-    measures["mIoU"] = QuestionMetric(_iou, ("windows",))
-    about = "official: IoU with the hull as union, thresholds by >; mIoU is of the first window"
-    records = QuestionRecords([question for question, _ in gold], replies, notes)
-    return score_questions("ego4d-nlq", records, [QuestionPreset(about=about, measures=measures)])
+    predictions = index_predictions((_nlq_prediction(row) for row in rows if row is not None), notes)
+    _note_video_time(gold, predictions, notes)
+    note_unknown(dataset, predictions, notes)
+    return OfficialData(dataset=dataset, predictions=predictions, gives=SPANS, notes=notes)
 
 
-def _nlq_hit(k: int, threshold: float) -> Callable[[Question, QuestionReply], float]:
-    return lambda question, reply: ranked.hit_above(reply.spans, question.windows, k=k, threshold=threshold)
+def _nlq_prediction(row: _NlqPrediction) -> Prediction:
+    return prediction_of(_nlq_id(row.clip_uid, row.annotation_uid, row.query_idx), windows=row.predicted_times)
 
 
-def _nlq_gold(files: OfficialFiles, notes: list[str]) -> Iterator[tuple[Question, Span | None]]:
-    """Each query, and its window on the clock of the whole video."""
+def _nlq_gold(files: OfficialFiles, notes: list[str]) -> Iterator[tuple[Sample, Span | None]]:
+    """Each query, and its window in seconds of the whole video."""
     path = files.the_gold()
     for place, entry in enumerate(read_under(path, "videos")):
         video = validate_record(entry, _EgoVideo, f"{path.name} video {place}", notes)
         for clip in video.clips if video else ():
             for annotation in clip.annotations:
                 for index, query in enumerate(annotation.language_queries):
-                    yield _nlq_question(cast("_EgoVideo", video), clip, annotation, index, query)
+                    yield _nlq_sample(cast("_EgoVideo", video), clip, annotation, index, query)
 
 
-def _nlq_question(
+def _nlq_sample(
     video: _EgoVideo, clip: _Clip, annotation: _Annotation, index: int, query: _Query
-) -> tuple[Question, Span | None]:
-    question = Question(
-        id=_nlq_id(clip.clip_uid, annotation.annotation_uid, index),
-        video=video.video_uid,
-        windows=(Span(query.clip_start_sec, query.clip_end_sec),),
+) -> tuple[Sample, Span | None]:
+    sample = sample_of(
+        _nlq_id(clip.clip_uid, annotation.annotation_uid, index),
+        video.video_uid,
+        spans=(Span(query.clip_start_sec, query.clip_end_sec),),
         duration=None if clip.clip_end_sec is None else clip.clip_end_sec - clip.clip_start_sec,
-        group=query.template,
+        question_type=query.template,
     )
     if query.video_start_sec is None or query.video_end_sec is None:
-        return question, None
-    return question, Span(query.video_start_sec, query.video_end_sec)
+        return sample, None
+    return sample, Span(query.video_start_sec, query.video_end_sec)
 
 
 def _nlq_id(clip: str, annotation: str, index: int) -> str:
     return f"{clip}/{annotation}/{index}"
 
 
-def _note_wrong_clock(
-    gold: list[tuple[Question, Span | None]], replies: dict[str, QuestionReply], notes: list[str]
+def _note_video_time(
+    gold: Sequence[tuple[Sample, Span | None]], predictions: Mapping[str, Prediction], notes: list[str]
 ) -> None:
-    """A note where the predictions fit the clock of the whole video better than that of the clip."""
+    """Add a note where the predictions fit the time of the whole video better than that of the clip."""
+    iou = first_to_best(hull_iou)
     by_clip = by_video = 0.0
-    for question, on_video in gold:
-        spans = replies.get(question.id, QuestionReply()).spans[:1]
-        by_clip += first_iou(spans, question.windows)
-        by_video += 0.0 if on_video is None else first_iou(spans, (on_video,))
+    for sample, in_video in gold:
+        prediction = predictions.get(sample.id)
+        spans = prediction.spans or () if prediction else ()
+        by_clip += iou(spans, sample.spans or ())
+        by_video += 0.0 if in_video is None else iou(spans, (in_video,))
     if by_video > by_clip:
         notes.append(
             f"the predictions seem to be on the clock of the whole video (mean IoU {by_video / len(gold):.3f}) rather "
@@ -271,47 +233,35 @@ def _note_wrong_clock(
 _CHARADES = re.compile(r"(\S+) (\S+) (\S+)##(.*)")
 
 
-def charades_sta(files: OfficialFiles) -> FileScores:
-    """`VIDEO START END##SENTENCE` a line, as the gold file; a third file of `{video: seconds}` adds the baselines."""
+def charades_sta(files: OfficialFiles) -> OfficialData:
+    """`VIDEO START END##SENTENCE` a line, both files; a third file of `{video: seconds}` adds the baselines."""
     notes: list[str] = []
     durations = {} if files.extra is None else _durations(files)
-    questions = [
-        Question(id=key, video=video, windows=(span,), duration=durations.get(video))
-        for key, video, span in _charades_lines(files.the_gold().name, read_text(files.the_gold()), notes)
-    ]
-    late = sum(question.windows[0].end > (question.duration or question.windows[0].end) for question in questions)
-    if late:
-        notes.append(f"{late} of {len(questions)} gold windows end beyond their video")
-    lines = _charades_lines(files.predictions.name, read_text(files.predictions), notes)
-    replies = index_replies(
-        ((key, QuestionReply(windows=ranked.in_given_order((span,)))) for key, _, span in lines), notes
+    dataset = dataset_of(
+        "charades-sta",
+        files.the_gold(),
+        [
+            sample_of(key, video, spans=(span,), duration=durations.get(video))
+            for key, video, span in _charades_lines(files.the_gold().name, read_text(files.the_gold()), notes)
+        ],
     )
-    conventions = [
-        QuestionPreset(about="official: thresholds by >=", measures=_charades_measures(ranked.hit_at)),
-        QuestionPreset(
-            name="strict >",
-            about="strict >: thresholds by >, as 2D-TAN's",
-            measures=_charades_measures(ranked.hit_above),
-        ),
-    ]
-    return score_questions("charades-sta", QuestionRecords(questions, replies, notes), conventions)
+    num_late = sum(_ends_late(sample) for sample in dataset.samples)
+    if num_late:
+        notes.append(f"{num_late} of {len(dataset.samples)} gold windows end beyond their video")
+    lines = _charades_lines(files.predictions.name, read_text(files.predictions), notes)
+    predictions = index_predictions((prediction_of(key, windows=[span]) for key, _, span in lines), notes)
+    note_unknown(dataset, predictions, notes)
+    return OfficialData(dataset=dataset, predictions=predictions, gives=SPANS, notes=notes)
 
 
-def _charades_measures(hit: Callable[..., float]) -> dict[str, QuestionMetric]:
-    def at(threshold: float) -> QuestionMetric:
-        def value(question: Question, reply: QuestionReply) -> float:
-            return hit(reply.spans, question.windows, k=1, threshold=threshold)
-
-        return QuestionMetric(value, ("windows",))
-
-    return {f"R1@{threshold}": at(threshold) for threshold in (0.3, 0.5, 0.7)} | {
-        "mIoU": QuestionMetric(_iou, ("windows",))
-    }
+def _ends_late(sample: Sample) -> bool:
+    end = (sample.spans or ())[0].end
+    return end > (sample.duration or end)
 
 
 def _charades_lines(name: str, text: str, notes: list[str]) -> Iterator[tuple[str, str, Span]]:
-    """(id, video, window) of each line; a sentence that a video has several times is told apart by its turn."""
-    turns: Counter[str] = Counter()
+    """(id, video, window) of each line; a count tells apart the sentences that a video has several times."""
+    counts: Counter[str] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
         match = _CHARADES.fullmatch(line.strip())
         span = None if match is None else _charades_span(match[2], match[3])
@@ -319,8 +269,8 @@ def _charades_lines(name: str, text: str, notes: list[str]) -> Iterator[tuple[st
             notes.append(f"{name}:{number} is left out: expected VIDEO START END##SENTENCE, got {line[:80]!r}")
             continue
         key = f"{match[1]}##{match[4]}"
-        turns[key] += 1
-        yield f"{key}#{turns[key]}", match[1], span
+        counts[key] += 1
+        yield f"{key}#{counts[key]}", match[1], span
 
 
 def _charades_span(start: str, end: str) -> Span | None:

@@ -1,16 +1,16 @@
-"""Several moments of one query: One-to-Many Temporal Grounding."""
+"""Reader of One-to-Many Temporal Grounding (OMTG): several moments of one query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from evqa.metrics import grounded_qa
-from evqa.metrics.means import Cell
 from evqa.metrics.temporal import merge
 from evqa.metrics.trivial import best_constant_span
+from evqa.official.grounded import spans_of
+from evqa.official.official_data import SPANS, OfficialData, dataset_of, prediction_of, sample_of
 from evqa.official.records import OR_NONE, ExternalRecord, read_records
-from evqa.official.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
+from evqa.official.scores import OfficialFiles
 from evqa.schema import Span, Spans
 
 
@@ -21,67 +21,42 @@ class _Moments(ExternalRecord):
     video: str | None = None
 
 
-def omtg(files: OfficialFiles) -> FileScores:
+def omtg(files: OfficialFiles) -> OfficialData:
     """`{pred: [[start, end], ...], gt: [[start, end], ...]}` a line (One-to-Many Temporal Grounding)."""
     notes: list[str] = []
     records = read_records(files.predictions, _Moments, notes)
-    about = {
-        OFFICIAL: "official: VLMEvalKit's code, whose merging changes what is matched afterwards",
-        STRICT: "strict: moments are matched as they are",
-    }
-    measures = {OFFICIAL: grounded_qa.one_to_many_as_shipped, STRICT: grounded_qa.one_to_many}
-    tables = [
-        _moments(
-            records,
-            "predictions",
-            [None if record.pred is None else _spans(record.pred) for record in records],
-            convention,
-            measure,
-        )
-        for convention, measure in measures.items()
+    names = list(_names(records))
+    samples = [
+        sample_of(name, record.video or str(place), spans=spans_of(record.gt))
+        for place, (name, record) in enumerate(zip(names, records, strict=True))
     ]
-    name, constant = _constant_moment(records)
-    tables.append(_moments(records, name, [constant] * len(records), OFFICIAL, measures[OFFICIAL]))
-    return file_scores("omtg", about, tables, notes)
+    predictions = {name: prediction_of(name, windows=record.pred) for name, record in zip(names, records, strict=True)}
+    name, moments = _constant_moment(records)
+    return OfficialData(
+        dataset=dataset_of("omtg", files.predictions, samples),
+        predictions=predictions,
+        gives=SPANS,
+        notes=notes,
+        constant_spans={name: moments},
+    )
 
 
-def _moments(
-    records: Sequence[_Moments],
-    name: str,
-    predicted: Sequence[Spans | None],
-    convention: str,
-    measure: Callable[[Spans, Spans], grounded_qa.OneToMany],
-) -> QuestionRows:
-    rows = [
-        ScoredQuestion(
-            id=f"{record.id or place}",
-            video=record.video or str(place),
-            cells=_moment_cells(measure(spans or (), _spans(record.gt)), is_read=spans is not None),
-        )
-        for place, (record, spans) in enumerate(zip(records, predicted, strict=True))
-    ]
-    return QuestionRows(convention=convention, name=name, rows=rows)
+def _names(records: Sequence[_Moments]) -> Iterator[str]:
+    """The id of each record, else its place; a place is added to an id that comes again."""
+    used: set[str] = set()
+    for place, record in enumerate(records):
+        name = record.id or str(place)
+        name = f"{name}#{place}" if name in used else name
+        used.add(name)
+        yield name
 
 
 def _constant_moment(records: Sequence[_Moments]) -> tuple[str, Spans]:
-    """The one moment in seconds that fits all videos best: the file does not tell how long they are."""
-    gold = [merge(_spans(record.gt)) for record in records]
+    """Name and span in seconds of the constant moment that fits all videos best; the file lacks their durations."""
+    gold = [merge(spans_of(record.gt)) for record in records]
     longest = max((span.end for spans in gold for span in spans), default=0.0)
     if longest <= 0:
         return "no moment", ()
     start, end = best_constant_span((tuple(spans), longest) for spans in gold)
     moment = Span(start * longest, end * longest)
     return f"constant moment fitted on this very set ({moment.start:.1f} to {moment.end:.1f} s)", (moment,)
-
-
-def _spans(pairs: Sequence[tuple[float, float]]) -> Spans:
-    return tuple(Span(*pair) for pair in pairs)
-
-
-def _moment_cells(found: grounded_qa.OneToMany, *, is_read: bool) -> dict[str, Cell]:
-    cells = {"C-Acc": Cell(found.right_count), "tIoU": Cell(found.tiou), "EtF1": Cell(found.effective_f1)}
-    for place, threshold in enumerate(grounded_qa.OMTG_THRESHOLDS):
-        cells[f"tP@{threshold}"] = Cell(found.precision[place])
-        cells[f"tR@{threshold}"] = Cell(found.recall[place])
-        cells[f"tF1@{threshold}"] = Cell(found.f1[place])
-    return cells if is_read else dict.fromkeys(cells, Cell(0.0, "unparsed"))

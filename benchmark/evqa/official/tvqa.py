@@ -1,35 +1,39 @@
-"""TVQA+: the answer, its moment, and the boxes of the things that its words name."""
+"""Reader of TVQA+: the answer, its moment, and the boxes of the objects that its words name.
+
+The mean AP of boxes is computed here and not by the engine: it ranks the detections of a label over all images, so it
+is no mean over questions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from pydantic import Field
 
 from evqa.metrics.boxes import Box, Detection, Labelled, detection_ap
-from evqa.official.grounded import iou, is_correct
-from evqa.official.questions import (
-    Question,
-    QuestionMetric,
-    QuestionPreset,
-    QuestionRecords,
-    QuestionReply,
-    at_least,
-    product,
-    score_questions,
-    windows_of,
+from evqa.official.grounded import spans_of
+from evqa.official.official_data import (
+    ANSWER,
+    SPANS,
+    OfficialData,
+    dataset_of,
+    multiple_choice,
+    note_unknown,
+    option_index,
+    prediction_of,
+    sample_of,
 )
 from evqa.official.records import ExternalRecord, read_keyed, read_records, validate_record
-from evqa.official.scores import FileScores, OfficialFiles, ScoredQuestion
-from evqa.schema import Span
-
-THRESHOLDS = tuple(round(0.1 * step, 2) for step in range(1, 10))
-"""IoU thresholds of the temporal recall."""
+from evqa.official.scores import OfficialFiles
+from evqa.schema import Prediction, Sample
 
 BOX_THRESHOLD = 0.5
 BOX_MARGIN = 2.0
-"""Its boxes end with their last pixel, and both `voc_eval.py` and `boxlist_ops.py` add one for that."""
+"""Pixels that are added to each side: boxes end with their last pixel, and `voc_eval.py` and `boxlist_ops.py` add one
+pixel each."""
+
+TVQA_OPTIONS = 5
 
 
 class _GoldBox(ExternalRecord):
@@ -59,67 +63,63 @@ class _Boxes(ExternalRecord):
 Image = Sequence[Labelled]
 
 
-def tvqa_plus(files: OfficialFiles) -> FileScores:
+def tvqa_plus(files: OfficialFiles) -> OfficialData:
     """`{"ts_answer": {QID: [[start, end], answer]}, "bbox": {IMAGE: [[label, score, box]]}}` with `tvqa_plus_val.json`.
 
     `bbox` may be left out, and then `ts_answer` may be the whole file. IMAGE is `VIDEO_QID_00001`, a box
-    `[x0, y0, x1, y1]`; an optional third file, the evaluator's `word2idx.json`, says which labels count.
+    `[x0, y0, x1, y1]`; an optional third file, the evaluator's `word2idx.json`, names the labels that count.
     """
     notes: list[str] = []
     gold = read_records(files.the_gold(), _Gold, notes)
+    dataset = dataset_of("tvqa-plus", files.the_gold(), _samples(gold))
+    options = {sample.id: sample.options for sample in dataset.samples}
     entries = read_keyed(files.predictions)
     is_whole = isinstance(entries.get("ts_answer"), dict)
     answers = cast("dict[str, object]", entries["ts_answer"]) if is_whole else entries
     boxes = entries.get("bbox") if is_whole else None
-    replies = {key: _reply(entry, f"{files.predictions.name} {key}", notes) for key, entry in answers.items()}
-    labels = None if files.extra is None else read_keyed(files.extra).keys()
-    numbers = None
-    if isinstance(boxes, dict):
-        drawn = _detections(cast("dict[str, object]", boxes), f"{files.predictions.name} bbox", notes)
-        numbers = _grounding(gold, drawn, None if labels is None else frozenset(labels), notes)
-    measures = {
-        "QA Acc": QuestionMetric(is_correct, ("answer",)),
-        "mIoU": QuestionMetric(iou, ("windows",)),
-        **{f"R@{t:.2f}": QuestionMetric(at_least(iou, t), ("windows",)) for t in THRESHOLDS},
-        "ASA": QuestionMetric(product(is_correct, at_least(iou, 0.5)), ("answer", "windows")),
+    predictions = {
+        key: _prediction(
+            key,
+            validate_record({"ts_answer": entry}, _Reply, f"{files.predictions.name} {key}", notes),
+            options.get(key, ()),
+        )
+        for key, entry in answers.items()
     }
-    about = "official: hull as union, thresholds by >=; Grd. mAP over the labels of gold, on the images with gold boxes"
-    convention = QuestionPreset(about=about, measures=measures, numbers=_constant(numbers) if numbers else None)
-    return score_questions("tvqa-plus", QuestionRecords(_questions(gold), replies, notes), [convention])
+    numbers: dict[str, float | None] = {}
+    if isinstance(boxes, dict):
+        labels = None if files.extra is None else frozenset(read_keyed(files.extra))
+        detections = _detections(cast("dict[str, object]", boxes), f"{files.predictions.name} bbox", notes)
+        numbers = _grounding(gold, detections, labels, notes)
+    note_unknown(dataset, predictions, notes)
+    return OfficialData(
+        dataset=dataset,
+        predictions=predictions,
+        gives=SPANS | ANSWER,
+        notes=notes,
+        numbers=(lambda preset, columns: numbers) if numbers else None,
+    )
 
 
-def _constant(numbers: Mapping[str, float | None]) -> Callable[[Sequence[ScoredQuestion]], Mapping[str, float | None]]:
-    def of_rows(_: Sequence[ScoredQuestion]) -> Mapping[str, float | None]:
-        return numbers
-
-    return of_rows
-
-
-def _questions(gold: Sequence[_Gold]) -> list[Question]:
-    """The gold file does not tell how long a clip is; it is at least as long as the last moment asked about."""
+def _samples(gold: Sequence[_Gold]) -> Iterator[Sample]:
+    """The file lacks the durations of clips; a clip is at least as long as the last moment that is asked about."""
     last: dict[str, float] = {}
     for row in gold:
         last[row.vid_name] = max(last.get(row.vid_name, 0.0), row.ts[1])
-    return [
-        Question(
-            id=row.qid,
-            video=row.vid_name,
-            windows=(Span(*row.ts),),
+    for row in gold:
+        yield sample_of(
+            row.qid,
+            row.vid_name,
+            spans=spans_of([row.ts]),
             duration=last[row.vid_name] or None,
-            answer=str(row.answer_idx),
-            num_choices=5,
+            answer=multiple_choice(str(row.answer_idx), TVQA_OPTIONS),
         )
-        for row in gold
-    ]
 
 
-def _reply(entry: object, where: str, notes: list[str]) -> QuestionReply:
-    row = validate_record({"ts_answer": entry}, _Reply, where, notes)
-    return (
-        QuestionReply()
-        if row is None
-        else QuestionReply(windows=windows_of(row.ts_answer[:1]), answer=str(row.ts_answer[1]))
-    )
+def _prediction(name: str, row: _Reply | None, options: Sequence[str]) -> Prediction:
+    if row is None:
+        return prediction_of(name)
+    span, answer = row.ts_answer
+    return prediction_of(name, windows=[span], answer=option_index(str(answer), options))
 
 
 # Boxes

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from evqa.files.jsonl import check_output, write_json
 from evqa.metrics.means import Mean
-from evqa.official import score_file
 from evqa.official.scores import FileScores, FileTable, OfficialFiles
 from evqa.report.tables import NONE, table
+from evqa.scoring.official_files import score_file
 
 MAX_NOTES = 10
 

@@ -12,9 +12,9 @@ import numpy as np
 from evqa import masks
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
-from evqa.metrics.case import GoldField, Metric
+from evqa.metrics.case import Case, GoldField, Metric
 from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
-from evqa.scoring.cases import video_facts
+from evqa.scoring.cases import duration_of, video_facts
 from evqa.scoring.engine import System, score
 from evqa.scoring.results import Scores
 
@@ -103,8 +103,10 @@ def choice_of(sample: Sample, need: GoldField) -> tuple[int | None, Sequence[obj
 
 
 def _expected_accuracy(sample: Sample, metric: Metric, num_choices: Callable[[Sample, GoldField], int]) -> float | None:
-    """1 / number of choices; None where the sample does not have the question."""
+    """1 / number of choices; None where the sample does not have the question, or the metric does not apply to it."""
     need = metric.needs[0]
+    if metric.value(Case(sample, Prediction.model_construct(sample_id=sample.id, status="ok"))) is None:
+        return None
     count = num_choices(sample, need)
     return 1 / count if count and choice_of(sample, need)[0] is not None else None
 
@@ -132,29 +134,32 @@ def _letter(sample: Sample, *, letter: int) -> Prediction:
 # Spans
 
 
+def span_system(name: str, start: float, end: float) -> System:
+    """A baseline that predicts the same part of every video, from `start` to `end` as fractions of its duration."""
+    return _system(name, ("spans",), partial(_part, start=start, end=end))
+
+
 def _of_spans(dataset: Dataset, train: Dataset | None) -> list[System]:
     if all(sample.spans is None for sample in dataset.samples):
         return []
-    systems = [
-        _system(name, ("spans",), partial(_part, start=start, end=end)) for name, (start, end) in trivial.PARTS.items()
-    ]
+    systems = [span_system(name, start, end) for name, (start, end) in trivial.PARTS.items()]
     if any(sample.spans for sample in (train or dataset).samples):
         start, end = best_constant_span(train or dataset)
         fitted = "on the training set" if train else "on this very set"
         name = f"constant span fitted {fitted} ({start:.2f} to {end:.2f} of the video)"
-        systems.append(_system(name, ("spans",), partial(_part, start=start, end=end)))
+        systems.append(span_system(name, start, end))
     return systems
 
 
 def _part(sample: Sample, *, start: float, end: float) -> Prediction:
-    duration = video_facts(sample.video).duration
-    return Prediction(sample_id=sample.id, status="ok", spans=(Span(start * duration, end * duration),))
+    seconds = duration_of(sample)
+    return Prediction.model_construct(sample_id=sample.id, status="ok", spans=(Span(start * seconds, end * seconds),))
 
 
 def best_constant_span(train: Dataset) -> tuple[float, float]:
     """Start and end, as parts of the video, of the span with the best t-mean on a data set, from a grid."""
     return trivial.best_constant_span(
-        (sample.spans, video_facts(sample.video).duration) for sample in train.samples if sample.spans is not None
+        (sample.spans, duration_of(sample)) for sample in train.samples if sample.spans is not None
     )
 
 

@@ -219,6 +219,13 @@ def video_facts(path: Path) -> VideoFacts:
     return _probe(path, path.stat().st_mtime_ns)
 
 
+def duration_of(sample: Sample) -> float:
+    """Seconds of a sample's video: the video's own where the sample has one, else what its data set states."""
+    if sample.has_video or sample.duration is None:
+        return video_facts(sample.video).duration
+    return sample.duration
+
+
 @functools.lru_cache(maxsize=4096)
 def _probe(path: Path, changed: int) -> VideoFacts:
     video = media.probe_video(path)

@@ -9,7 +9,10 @@ from evqa.metrics import METRICS, in_space
 from evqa.metrics.answer import accuracy, reads_as_right
 from evqa.metrics.case import Case, GoldField, Metric, Preset
 from evqa.metrics.multiple_choice import CHOICE_PRESETS
-from evqa.metrics.published import PUBLISHED
+from evqa.metrics.presets.answers import ANSWER_PRESETS
+from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
+from evqa.metrics.presets.moments import MOMENT_PRESETS
+from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
 from evqa.metrics.spatial import MaskScores, Which
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
 from evqa.schema import Spans
@@ -100,7 +103,10 @@ PRESETS: dict[str, Preset] = {
         "samples without gold masks leave the mean; samples without gold spans count 0",
     ),
     **CHOICE_PRESETS,
-    **PUBLISHED,
+    **ANSWER_PRESETS,
+    **GROUNDED_ANSWER_PRESETS,
+    **MOMENT_PRESETS,
+    **SPATIO_TEMPORAL_PRESETS,
 }
 
 OWN = ("strict", "st-evidence")

@@ -1,0 +1,105 @@
+"""Presets of multiple-choice benchmarks with evidence in time: NExT-GQA, ReXTime, CG-Bench, TVQA+."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from evqa.metrics.answer import accuracy
+from evqa.metrics.case import Case, Metric, Preset
+from evqa.metrics.grounded_qa import mean_exceeded, mean_reached
+from evqa.metrics.joint import both
+from evqa.metrics.means import State
+from evqa.metrics.presets.moments import AP_THRESHOLDS
+from evqa.metrics.presets.rows import (
+    ANSWER,
+    ANSWER_SPANS,
+    MISSING,
+    NO_STATE,
+    SPANS,
+    at_least,
+    first_iop,
+    first_iou,
+    row,
+    set_iou,
+)
+
+
+def nextgqa(excluded: frozenset[State]) -> dict[str, Metric]:
+    """Metrics of NExT-GQA; predictions in the `excluded` states leave the means."""
+    metric = partial(row, "NExT-GQA (Xiao et al. 2024), eval_ground.py", excluded=excluded)
+    return {
+        "Acc@GQA": metric(ANSWER_SPANS, both(accuracy, at_least(first_iop, 0.5)), "correct, and IoP at least 0.5"),
+        "Acc@QA": metric(ANSWER, accuracy, "correct"),
+        "mIoP": metric(SPANS, first_iop, "IoP of the first span with its best ground truth span"),
+        "IoP@0.3": metric(SPANS, at_least(first_iop, 0.3), "IoP at least 0.3"),
+        "IoP@0.5": metric(SPANS, at_least(first_iop, 0.5), "IoP at least 0.5"),
+        "mIoU": metric(SPANS, first_iou, "IoU of the first span with its best ground truth span"),
+        "IoU@0.3": metric(SPANS, at_least(first_iou, 0.3), "IoU at least 0.3"),
+        "IoU@0.5": metric(SPANS, at_least(first_iou, 0.5), "IoU at least 0.5"),
+    }
+
+
+_rextime = partial(row, "ReXTime (Chen et al. 2024), rextime_eval.py")
+REXTIME = {
+    "VQA": _rextime(ANSWER, accuracy, "correct"),
+    "mIoU": _rextime(SPANS, first_iou, "IoU of the first span with its best ground truth span"),
+    **{
+        f"R1@{t}": _rextime(SPANS, at_least(first_iou, t), f"IoU at least {t}")
+        for t in (0.3, 0.35, 0.4, 0.45, *AP_THRESHOLDS)
+    },
+    **{
+        f"VQA,mIoU@{t}": _rextime(
+            ANSWER_SPANS, both(accuracy, at_least(first_iou, t)), f"correct, and IoU at least {t}"
+        )
+        for t in (0.3, 0.5, 0.7)
+    },
+}
+
+
+def cg_bench(source: str, share: Callable[[float], float], how: str) -> dict[str, Metric]:
+    """Metrics of CG-Bench; `share`: share of the IoU thresholds 0.1 to 0.5 that an IoU reaches."""
+
+    def recalled(case: Case) -> float:
+        return share(set_iou(case))
+
+    metric = partial(row, source)
+    return {
+        "long_acc": metric(ANSWER, accuracy, "correct, given the whole video"),
+        "mIoU": metric(SPANS, set_iou, "IoU of the merged sets of spans"),
+        "rec@IoU": metric(SPANS, recalled, f"share of the IoU thresholds 0.1 to 0.5 that are {how}"),
+        "acc@IoU": metric(
+            ANSWER_SPANS,
+            both(accuracy, recalled),
+            f"correct times the share of the IoU thresholds 0.1 to 0.5 that are {how}",
+        ),
+    }
+
+
+_tvqa = partial(row, "TVQA+ (Lei et al. 2020), compute_temporal_metrics")
+TVQA_THRESHOLDS = tuple(round(0.1 * step, 2) for step in range(1, 10))
+TVQA_PLUS = {
+    "QA Acc": _tvqa(ANSWER, accuracy, "correct"),
+    "mIoU": _tvqa(SPANS, first_iou, "IoU of the first span with its best ground truth span"),
+    **{f"R@{t:.2f}": _tvqa(SPANS, at_least(first_iou, t), f"IoU at least {t}") for t in TVQA_THRESHOLDS},
+    "ASA": _tvqa(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.5)), "correct, and IoU at least 0.5"),
+}
+
+GROUNDED_ANSWER_PRESETS: dict[str, Preset] = {
+    "nextgqa": Preset(
+        metrics=nextgqa(MISSING),
+        about="NExT-GQA: best ground truth span, hull as union, thresholds by >=; samples without a prediction leave "
+        "the mean",
+    ),
+    "nextgqa-strict": Preset(metrics=nextgqa(NO_STATE), about="as nextgqa, but a sample without a prediction counts 0"),
+    "rextime": Preset(metrics=REXTIME, about="ReXTime: best ground truth span, hull as union, thresholds by >="),
+    "cg-bench": Preset(
+        metrics=cg_bench("CG-Bench (Chen et al. 2024), stat_with_key", mean_reached, "reached"),
+        about="CG-Bench: merged sets of spans, thresholds by >=",
+    ),
+    "cg-bench-vlmevalkit": Preset(
+        metrics=cg_bench("CG-Bench in VLMEvalKit", mean_exceeded, "exceeded"),
+        about="CG-Bench in VLMEvalKit: thresholds by >",
+    ),
+    "tvqa-plus": Preset(metrics=TVQA_PLUS, about="TVQA+: hull as union, thresholds by >="),
+}

@@ -1,0 +1,170 @@
+"""Presets of moment retrieval: QVHighlights, Ego4D NLQ, Charades-STA, One-to-Many Temporal Grounding."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from functools import partial
+
+from evqa.metrics import grounded_qa, in_time, ranked
+from evqa.metrics.case import Case, Metric, Preset
+from evqa.metrics.grounded_qa import OMTG_THRESHOLDS, OneToMany
+from evqa.metrics.presets.rows import SPANS, Value, above, at_least, first_iou, row
+from evqa.metrics.ranked import Ranked
+from evqa.metrics.temporal import hull_iou, signed_iou
+from evqa.schema import Spans
+
+# QVHighlights
+
+AP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""IoU thresholds of mAP: 0.5, 0.55, ..., 0.95."""
+MAX_WINDOWS = 10
+"""Number of windows of a query that count."""
+RANGES = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, 150.0)}
+"""Name -> (above, up to): seconds of a ground truth window."""
+
+
+def ranked_spans(case: Case) -> tuple[Ranked, ...]:
+    """The first `MAX_WINDOWS` predicted spans with their scores; without scores the order is the ranking."""
+    spans, scores = case.predicted_spans[:MAX_WINDOWS], case.prediction.span_scores
+    if scores is None:
+        return ranked.in_given_order(spans)
+    return tuple(Ranked(span, score) for span, score in zip(spans, scores, strict=False))
+
+
+def mean_ap(*thresholds: float, seconds: tuple[float, float] | None = None) -> Value:
+    """Mean average precision over IoU thresholds.
+
+    Args:
+        thresholds: IoU thresholds.
+        seconds: (above, up to) the length of the ground truth windows that count; None = all. A query without any
+            such window leaves the mean.
+    """
+
+    def value(case: Case) -> float | None:
+        gold = tuple(span for span in case.gold_spans if seconds is None or seconds[0] < _length(span) <= seconds[1])
+        return ranked.mean_average_precision(ranked_spans(case), gold, thresholds, signed_iou) if gold else None
+
+    return value
+
+
+def _length(span: tuple[float, float]) -> float:
+    return span[1] - span[0]
+
+
+def hit_of_first(threshold: float) -> Callable[[Case], float]:
+    """1 where the first span reaches a hull IoU with the ground truth span of the best (signed) IoU, else 0."""
+
+    def value(case: Case) -> float:
+        if not (case.predicted_spans and case.gold_spans):
+            return 0.0
+        first = case.predicted_spans[0]
+        ious = [signed_iou(first, span) for span in case.gold_spans]
+        best = max(range(len(ious)), key=lambda place: (math.isnan(ious[place]), ious[place], -place))
+        return float(hull_iou(first, case.gold_spans[best]) >= threshold)
+
+    return value
+
+
+_qvh = partial(row, "QVHighlights (Lei et al. 2021), moment_detr standalone_eval")
+QVHIGHLIGHTS = {
+    "R1@0.5": _qvh(SPANS, hit_of_first(0.5), "IoU of the first span at least 0.5"),
+    "R1@0.7": _qvh(SPANS, hit_of_first(0.7), "IoU of the first span at least 0.7"),
+    "mAP": _qvh(SPANS, mean_ap(*AP_THRESHOLDS), "average precision of the ranked spans, IoU 0.5 to 0.95"),
+    **{
+        f"mAP {name}": _qvh(
+            SPANS,
+            mean_ap(*AP_THRESHOLDS, seconds=bounds),
+            f"mAP on ground truth windows of more than {bounds[0]:g} and up to {bounds[1]:g} seconds",
+        )
+        for name, bounds in RANGES.items()
+    },
+    "mAP@0.5": _qvh(SPANS, mean_ap(0.5), "average precision at IoU 0.5"),
+    "mAP@0.75": _qvh(SPANS, mean_ap(0.75), "average precision at IoU 0.75"),
+}
+
+# Ego4D NLQ, Charades-STA
+
+_nlq = partial(row, "Ego4D NLQ (Grauman et al. 2022), evaluate_ego4d_nlq.py")
+EGO4D_NLQ = {
+    **{
+        f"R{k}@{t}": _nlq(
+            SPANS,
+            in_time(partial(ranked.hit_above, k=k, threshold=t)),
+            f"one of the first {k} spans has IoU above {t}",
+        )
+        for k in (1, 5)
+        for t in (0.3, 0.5)
+    },
+    "mIoU": _nlq(SPANS, first_iou, "IoU of the first span with its best ground truth span"),
+}
+
+_charades = partial(row, "Charades-STA (Gao et al. 2017)")
+
+
+def charades_sta(reaches: Callable[[Value, float], Value], how: str) -> dict[str, Metric]:
+    """Metrics of Charades-STA; `reaches`: what an IoU has to be for a hit."""
+    return {
+        **{f"R1@{t}": _charades(SPANS, reaches(first_iou, t), f"IoU {how} {t}") for t in (0.3, 0.5, 0.7)},
+        "mIoU": _charades(SPANS, first_iou, "IoU of the first span with its best ground truth span"),
+    }
+
+
+# One-to-Many Temporal Grounding
+
+
+def omtg(match: Callable[[Spans, Spans], OneToMany]) -> dict[str, Metric]:
+    """Metrics of One-to-Many Temporal Grounding with a way to match predicted and ground truth moments."""
+    match = functools.lru_cache(maxsize=64)(match)  # the metrics of a sample share one matching
+    metric = partial(row, "One-to-Many Temporal Grounding (OMTG), VLMEvalKit", SPANS)
+
+    def of(measure: Callable[[OneToMany], float]) -> Callable[[Case], float]:
+        return lambda case: measure(match(case.predicted_spans, case.gold_spans))
+
+    metrics = {
+        "C-Acc": metric(of(lambda moments: moments.right_count), "as many moments as in the ground truth"),
+        "tIoU": metric(of(lambda moments: moments.tiou), "IoU of the merged sets of moments"),
+        "EtF1": metric(of(lambda moments: moments.effective_f1), "mean tF1 where the count is correct, else 0"),
+    }
+    for place, t in enumerate(OMTG_THRESHOLDS):
+        metrics[f"tP@{t}"] = metric(of(partial(_precision, place=place)), f"share of predicted moments matched at {t}")
+        metrics[f"tR@{t}"] = metric(of(partial(_recall, place=place)), f"share of true moments matched at IoU {t}")
+        metrics[f"tF1@{t}"] = metric(of(partial(_f1, place=place)), f"F1 of the moments matched at IoU {t}")
+    return metrics
+
+
+def _precision(moments: OneToMany, place: int) -> float:
+    return moments.precision[place]
+
+
+def _recall(moments: OneToMany, place: int) -> float:
+    return moments.recall[place]
+
+
+def _f1(moments: OneToMany, place: int) -> float:
+    return moments.f1[place]
+
+
+MOMENT_PRESETS: dict[str, Preset] = {
+    "qvhighlights": Preset(
+        metrics=QVHIGHLIGHTS,
+        about="QVHighlights: spans ranked by their scores, else by their order, ten at most; thresholds by >=; a query "
+        "without a prediction counts 0; in mAP a window that ends before it starts has a length below 0, and one as "
+        "long as a ground truth window is a hit (0/0 is not below the threshold)",
+    ),
+    "ego4d-nlq": Preset(
+        metrics=EGO4D_NLQ, about="Ego4D NLQ: spans ranked by their order, hull as union, thresholds by >"
+    ),
+    "charades-sta": Preset(
+        metrics=charades_sta(at_least, "at least"), about="Charades-STA: hull as union, thresholds by >="
+    ),
+    "charades-sta-above": Preset(
+        metrics=charades_sta(above, "above"), about="Charades-STA: thresholds by >, as in 2D-TAN"
+    ),
+    "omtg": Preset(
+        metrics=omtg(grounded_qa.one_to_many_as_shipped),
+        about="One-to-Many Temporal Grounding: VLMEvalKit's code, whose merging changes the spans that are matched",
+    ),
+    "omtg-strict": Preset(metrics=omtg(grounded_qa.one_to_many), about="as omtg, but moments are matched as they are"),
+}

@@ -1,0 +1,48 @@
+"""Building blocks of preset tables: metric rows, the fields that they need, and measures with thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evqa.metrics import in_time
+from evqa.metrics.case import Case, GoldField, Metric
+from evqa.metrics.means import State
+from evqa.metrics.temporal import first_to_best, hull_iop, hull_iou, tiou
+
+Value = Callable[[Case], float | None]
+
+ANSWER: tuple[GoldField, ...] = ("answer",)
+RESPONSE: tuple[GoldField, ...] = ("response",)
+SPANS: tuple[GoldField, ...] = ("spans",)
+MASKS: tuple[GoldField, ...] = ("masks",)
+BOXES: tuple[GoldField, ...] = ("boxes",)
+ANSWER_SPANS: tuple[GoldField, ...] = ("answer", "spans")
+ALL: tuple[GoldField, ...] = ("answer", "spans", "masks")
+
+NO_STATE: frozenset[State] = frozenset()
+MISSING: frozenset[State] = frozenset({"missing"})
+
+
+def row(
+    source: str, needs: tuple[GoldField, ...], value: Value, definition: str, *, excluded: frozenset[State] = NO_STATE
+) -> Metric:
+    """A metric of a table; `excluded`: see `Metric.excluded_states`."""
+    return Metric(needs=needs, value=value, definition=definition, source=source, excluded_states=excluded)
+
+
+def at_least(value: Value, threshold: float) -> Value:
+    """1 where a measure is at least the threshold, else 0; None where it does not apply."""
+    return lambda case: None if (measured := value(case)) is None else float(measured >= threshold)
+
+
+def above(value: Value, threshold: float) -> Value:
+    """1 where a measure exceeds the threshold, else 0; None where it does not apply."""
+    return lambda case: None if (measured := value(case)) is None else float(measured > threshold)
+
+
+first_iou = in_time(first_to_best(hull_iou))
+"""IoU of the first predicted span with its best ground truth span, with the hull as the union."""
+first_iop = in_time(first_to_best(hull_iop))
+"""IoP of the first predicted span with its best ground truth span; a point in time inside one scores 1."""
+set_iou = in_time(tiou)
+"""IoU of the merged sets of spans."""
