@@ -22,6 +22,7 @@ def score_file(
     *,
     extra: Annotated[Path | None, arg(metavar="FILE")] = None,
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    scores: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
     """Score another benchmark's prediction file as its official evaluator does, with counts, intervals and baselines.
 
@@ -34,10 +35,13 @@ def score_file(
         extra: nextgqa: the answers, {id: {prediction, answer}}; charades-sta: durations, {video: seconds};
             tvqa-plus: the labels whose boxes count, word2idx.json.
         out: where to write the scores as JSON as well.
+        scores: where to write them as NAME.scores.json as well, for evqa compare.
     """
+    from evqa.official.scores import OfficialFiles
     from evqa.report import official_files
 
-    print_line(official_files.score_and_write(format_name, predictions, gold, extra, out))
+    files = OfficialFiles(predictions, gold, extra)
+    print_line(official_files.score_and_write(format_name, files, out, scores))
     return 0
 
 

@@ -77,7 +77,7 @@ def _metrics() -> Rows:
 def _presets() -> Rows:
     from evqa.metrics.presets import PRESETS
 
-    return [(name, row.about) for name, row in PRESETS.items()]
+    return [(name, row.description) for name, row in PRESETS.items()]
 
 
 def _formats() -> Rows:

@@ -11,7 +11,7 @@ from functools import partial
 from evqa.metrics import answer, joint, temporal
 from evqa.metrics.case import Case, GoldField, Metric
 from evqa.metrics.objects import mean_over_objects
-from evqa.metrics.spatial import MaskScores, Which
+from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.schema import Spans
 
 DAVIS = "DAVIS 2016, davis2017-evaluation"
@@ -20,7 +20,7 @@ HC_STVG = "VidSTG, HC-STVG"
 V_STAR = "V-STaR, eval.py"
 NEXT_GQA = "NExT-GQA (Xiao et al. 2024)"
 ST_EVIDENCE = "ST-Evidence, with overlapping spans merged"
-OURS = "this benchmark"
+THIS_BENCHMARK = "this benchmark"
 
 
 def in_time(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
@@ -33,19 +33,21 @@ def reaches(measure: Callable[[Spans, Spans], float], threshold: float) -> Calla
     return lambda case: float(measure(case.predicted_spans, case.gold_spans) >= threshold)
 
 
-def in_space(mean: Callable[[MaskScores, Which], float | None], which: Which) -> Callable[[Case], float | None]:
+def in_space(
+    mean: Callable[[MaskScores, MaskMeasure], float | None], measure: MaskMeasure
+) -> Callable[[Case], float | None]:
     """A mean over frames as a function of a case."""
 
     def value(case: Case) -> float | None:
         assert case.masks is not None, f"sample {case.sample.id} has no gold masks"
-        return mean(case.masks, which)
+        return mean(case.masks, measure)
 
     return value
 
 
-def per_object(which: Which) -> Callable[[Case], float | None]:
+def per_object(measure: MaskMeasure) -> Callable[[Case], float | None]:
     """A mean over gold objects and frames as a function of a case; None where gold does not tell objects apart."""
-    return lambda case: None if case.objects is None else mean_over_objects(case.objects, which)
+    return lambda case: None if case.objects is None else mean_over_objects(case.objects, measure)
 
 
 def _row(needs: tuple[GoldField, ...], value: Callable[[Case], float | None], definition: str, source: str) -> Metric:
@@ -71,9 +73,9 @@ METRICS: dict[str, Metric] = {
     "J": _masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS),
     "F": _masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS),
     "J&F": _masks(in_space(_every, "jf"), "mean of J and F", DAVIS),
-    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames that hold evidence", OURS),
-    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames that hold evidence", OURS),
-    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames that hold evidence", OURS),
+    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames that hold evidence", THIS_BENCHMARK),
+    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames that hold evidence", THIS_BENCHMARK),
+    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames that hold evidence", THIS_BENCHMARK),
     "J obj": _objects(per_object("j"), "J per object, matched to gold's, mean over objects and frames", DAVIS_2017),
     "F obj": _objects(per_object("f"), "F per object, matched to gold's, mean over objects and frames", DAVIS_2017),
     "J&F obj": _objects(per_object("jf"), "mean of J and F per object", DAVIS_2017),
@@ -88,11 +90,19 @@ METRICS: dict[str, Metric] = {
     "m_vIoU box": _boxes(lambda case: case.box_iou, "box IoU, mean over the frames that gold has a box in", V_STAR),
     "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "right, and IoP at least 0.5", NEXT_GQA),
     "Acc@IoU0.5": _row(("answer", "spans"), joint.right_in_time, "right, and IoU at least 0.5", "ReXTime, TVQA+ (ASA)"),
-    "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", OURS),
-    "joint@0.3": _all(partial(joint.all_three, threshold=0.3), "right, and IoU and J&F at least 0.3 each", OURS),
-    "joint@0.7": _all(partial(joint.all_three, threshold=0.7), "right, and IoU and J&F at least 0.7 each", OURS),
-    "joint held": _all(joint.all_three_on_evidence_frames, "as joint, J&F over the frames that hold evidence", OURS),
-    "joint area": _all(joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", OURS),
+    "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", THIS_BENCHMARK),
+    "joint@0.3": _all(
+        partial(joint.all_three, threshold=0.3), "right, and IoU and J&F at least 0.3 each", THIS_BENCHMARK
+    ),
+    "joint@0.7": _all(
+        partial(joint.all_three, threshold=0.7), "right, and IoU and J&F at least 0.7 each", THIS_BENCHMARK
+    ),
+    "joint held": _all(
+        joint.all_three_on_evidence_frames, "as joint, J&F over the frames that hold evidence", THIS_BENCHMARK
+    ),
+    "joint area": _all(
+        joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", THIS_BENCHMARK
+    ),
     "AM": _all(joint.v_star_mean, "mean of Acc, IoU and J held", V_STAR),
 }
 """Name (also the title of its column) -> metric of the strict preset."""

@@ -13,10 +13,10 @@ NUM_LETTERS = 6
 
 def accuracy(case: Case) -> float:
     """1 if the chosen option is the right one, or reads the same, else 0."""
-    chosen, right, options = case.prediction.answer, case.sample.answer, case.sample.options
-    if chosen is None or right is None or not (0 <= chosen < len(options) and right < len(options)):
+    choice, right, options = case.prediction.answer, case.sample.answer, case.sample.options
+    if choice is None or right is None or not (0 <= choice < len(options) and right < len(options)):
         return 0.0
-    return float(chosen == right or options[chosen].strip() == options[right].strip())
+    return float(choice == right or options[choice].strip() == options[right].strip())
 
 
 def exact_match(case: Case) -> float:
@@ -29,7 +29,7 @@ def reads_as_right(text: str, options: Sequence[str], right: str) -> bool:
 
     That is a bare letter, or the option's text, character for character.
     """
-    said = text.strip()
-    place = LETTERS[:NUM_LETTERS].find(said) if len(said) == 1 else -1
-    meant = options[place].strip() if 0 <= place < len(options) else said
-    return bool(meant) and meant == right.strip()
+    answer = text.strip()
+    place = LETTERS[:NUM_LETTERS].find(answer) if len(answer) == 1 else -1
+    option = options[place].strip() if 0 <= place < len(options) else answer
+    return bool(option) and option == right.strip()

@@ -43,9 +43,14 @@ def compare_in_numpy(predicted: Mask, gold: Mask, radius: int) -> BoundaryCounts
     if not (counts.first and counts.second):
         return counts
     box = _union_box(predicted, gold)
-    ours, theirs = outline(predicted[box]), outline(gold[box])
-    counts = counts._replace(first_outline=int(np.count_nonzero(ours)), second_outline=int(np.count_nonzero(theirs)))
-    return counts._replace(first_met=_num_met(ours, theirs, radius), second_met=_num_met(theirs, ours, radius))
+    predicted_outline, gold_outline = outline(predicted[box]), outline(gold[box])
+    counts = counts._replace(
+        first_outline=int(np.count_nonzero(predicted_outline)), second_outline=int(np.count_nonzero(gold_outline))
+    )
+    return counts._replace(
+        first_met=_num_met(predicted_outline, gold_outline, radius),
+        second_met=_num_met(gold_outline, predicted_outline, radius),
+    )
 
 
 def f_measure(counts: BoundaryCounts) -> float:
@@ -76,8 +81,8 @@ def outline(mask: Mask) -> Mask:
     edge is none either, and a full mask has no outline.
     """
     edge = np.zeros_like(mask)
-    here = mask[:-1, :-1]
-    edge[:-1, :-1] = (here ^ mask[:-1, 1:]) | (here ^ mask[1:, :-1]) | (here ^ mask[1:, 1:])
+    corner = mask[:-1, :-1]
+    edge[:-1, :-1] = (corner ^ mask[:-1, 1:]) | (corner ^ mask[1:, :-1]) | (corner ^ mask[1:, 1:])
     edge[-1, :-1] = mask[-1, :-1] ^ mask[-1, 1:]
     edge[:-1, -1] = mask[:-1, -1] ^ mask[1:, -1]
     return edge
@@ -107,11 +112,11 @@ def _union_box(first: Mask, second: Mask) -> tuple[slice, slice]:
     return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
 
 
-def _num_met(points: Mask, others: Mask, radius: int) -> int:
+def _num_met(points: Mask, targets: Mask, radius: int) -> int:
     """How many pixels of `points` have one of `others` within `radius`, both ends included."""
     height, width = points.shape
     stride = width + radius  # from row to row, so that what is near on one row is not near on the next
-    left, there = (ys * stride + xs for ys, xs in (np.nonzero(points), np.nonzero(others)))  # ascending
+    left, there = (ys * stride + xs for ys, xs in (np.nonzero(points), np.nonzero(targets)))  # ascending
     there = np.append(there, np.iinfo(np.int64).max)
     total = len(left)
     for away in range(min(radius, height - 1) + 1):

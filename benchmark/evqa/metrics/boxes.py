@@ -41,13 +41,13 @@ def union_iou(predicted: Boxes, gold: Boxes) -> float:
 
     VideoZeroBench's vIoU of one moment: 1 where gold has no box.
     """
-    theirs, ours = _inside(gold), _inside(predicted)
-    if not theirs:
+    gold_inside, predicted_inside = _clipped(gold), _clipped(predicted)
+    if not gold_inside:
         return 1.0
-    edges = np.array([*theirs, *ours])  # [n, 4]
+    edges = np.array([*gold_inside, *predicted_inside])  # [n, 4]
     xs, ys = np.unique(edges[:, [0, 2]]), np.unique(edges[:, [1, 3]])
     cells = np.diff(xs)[:, None] * np.diff(ys)[None, :]
-    gold_cells, predicted_cells = _covered(theirs, xs, ys), _covered(ours, xs, ys)
+    gold_cells, predicted_cells = _covered(gold_inside, xs, ys), _covered(predicted_inside, xs, ys)
     return float(cells[gold_cells & predicted_cells].sum() / cells[gold_cells | predicted_cells].sum())
 
 
@@ -115,8 +115,8 @@ def detection_ap(
                 met.add(best)
             ranked[guess.label].append((guess.score, is_hit))
     return {
-        label: voc_ap([hit for _, hit in sorted(found, key=lambda pair: -pair[0])], number[label])
-        for label, found in ranked.items()
+        label: voc_ap([hit for _, hit in sorted(guesses, key=lambda pair: -pair[0])], number[label])
+        for label, guesses in ranked.items()
     }
 
 
@@ -128,7 +128,7 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _inside(boxes: Boxes) -> list[Box]:
+def _clipped(boxes: Boxes) -> list[Box]:
     cut = [tuple(min(1.0, max(0.0, edge)) for edge in box) for box in boxes]
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in cut if x0 < x1 and y0 < y1]
 

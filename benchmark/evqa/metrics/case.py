@@ -30,7 +30,7 @@ class Case:
     prediction: Prediction
     masks: MaskScores | None = None
     """None where gold has no masks."""
-    lying_masks: MaskScores | None = None
+    file_masks: MaskScores | None = None
     """Masks that lie beside an original's file, for its evaluator, which scores them whatever the file says."""
 
     @property
@@ -67,10 +67,10 @@ class Case:
         return response_of(self.prediction)
 
     @property
-    def written_spans(self) -> Spans:
+    def literal_spans(self) -> Spans:
         """Prediction in time as an original's file writes it: perhaps reversed, negative or twice."""
-        written = self.prediction.literal
-        return self.predicted_spans if written is None else tuple(Span(*pair) for pair in written.segments or ())
+        literal = self.prediction.literal
+        return self.predicted_spans if literal is None else tuple(Span(*pair) for pair in literal.segments or ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Preset:
     """A named protocol: which definitions a table of scores uses."""
 
     metrics: dict[str, Metric] = field(repr=False)
-    about: str
+    description: str
     derived: dict[str, Callable[[Mapping[str, Mean]], float | None]] = field(
         default_factory=dict[str, Callable[[Mapping[str, Mean]], float | None]], repr=False
     )

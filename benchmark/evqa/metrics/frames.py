@@ -48,10 +48,10 @@ def predicted_masks(prediction: Prediction) -> PredictedMasks:
     computed = None if prediction.mask_frames is None else frozenset(prediction.mask_frames)
     if prediction.mask_folder is None:
         return PredictedMasks(merged_tracks(prediction.tracks or ()), computed)
-    return drawn_in(prediction.mask_folder)
+    return masks_in_folder(prediction.mask_folder)
 
 
-def drawn_in(folder: Path) -> PredictedMasks:
+def masks_in_folder(folder: Path) -> PredictedMasks:
     """The masks in a folder of `00000.png` and so on; a `ValueError` for one with files that are no masks."""
     frames = {index: partial(masks.read_mask, path) for index, path in masks.read_folder(folder).items()}
     return PredictedMasks(frames, frozenset(frames))
@@ -90,23 +90,23 @@ def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> Mas
     return scores
 
 
-def compare_all(gold: Frames, drawings: Sequence[PredictedMasks], num_frames: int | None) -> list[MaskScores]:
+def compare_all(gold: Frames, predictions: Sequence[PredictedMasks], num_frames: int | None) -> list[MaskScores]:
     """As `compare`, for several predictions, with every gold mask read once; none raises for its masks."""
     length = None if num_frames is None else max(num_frames, max(gold, default=-1) + 1, 1)
-    comparisons = [_Comparison(drawn, length) for drawn in drawings]
-    for index in sorted(gold.keys() | {index for drawn in drawings for index in drawn.frames}):
-        theirs = gold[index]() if index in gold else None
-        for each in comparisons:
-            if theirs is not None or index in each.drawn.frames:
-                each.add(index, theirs)
-    return [each.scores() for each in comparisons]
+    comparisons = [_Comparison(predicted, length) for predicted in predictions]
+    for index in sorted(gold.keys() | {index for predicted in predictions for index in predicted.frames}):
+        gold_mask = gold[index]() if index in gold else None
+        for comparison in comparisons:
+            if gold_mask is not None or index in comparison.predicted.frames:
+                comparison.add(index, gold_mask)
+    return [comparison.scores() for comparison in comparisons]
 
 
 @dataclass
 class _Comparison:
     """One prediction while its frames are compared."""
 
-    drawn: PredictedMasks
+    predicted: PredictedMasks
     length: int | None
     """Frames of the video; None = unknown."""
     num_resized: int = 0
@@ -116,21 +116,21 @@ class _Comparison:
     unreadable: set[int] = field(default_factory=set[int])
     bad: str | None = None
 
-    def add(self, index: int, theirs: FrameMask | None) -> None:
+    def add(self, index: int, gold_mask: FrameMask | None) -> None:
         """Compare one frame that gold or the prediction lists."""
         is_inside = index >= 0 and (self.length is None or index < self.length)
         self.num_beyond += not is_inside
-        if not is_inside and self.drawn.computed is None:
+        if not is_inside and self.predicted.computed is None:
             return
         scores = self.frames if is_inside else self.beyond
-        ours: FrameMask | None = None
+        predicted_mask: FrameMask | None = None
         try:
-            ours = self._fitted(index, None if theirs is None else size_of(theirs))
-            scores[index] = score_frame(ours, theirs)
+            predicted_mask = self._fitted(index, None if gold_mask is None else size_of(gold_mask))
+            scores[index] = score_frame(predicted_mask, gold_mask)
         except BadRunsError as error:
             if not error.first:
-                raise ValueError(_complaint(theirs)) from error
-            self._fail(index, _complaint(ours), is_inside=is_inside)
+                raise ValueError(_complaint(gold_mask)) from error
+            self._fail(index, _complaint(predicted_mask), is_inside=is_inside)
         except ValueError as error:
             self._fail(index, str(error), is_inside=is_inside)
 
@@ -141,18 +141,18 @@ class _Comparison:
 
     def _fitted(self, index: int, size: tuple[int, int] | None) -> FrameMask | None:
         """The predicted mask, in gold's size where there is gold."""
-        ours = self.drawn.frames[index]() if index in self.drawn.frames else None
-        if ours is None or size is None or size_of(ours) == size:
-            return ours
+        predicted_mask = self.predicted.frames[index]() if index in self.predicted.frames else None
+        if predicted_mask is None or size is None or size_of(predicted_mask) == size:
+            return predicted_mask
         self.num_resized += 1
-        return masks.resize(masks.to_array(ours), size)
+        return masks.resize(masks.to_array(predicted_mask), size)
 
     def scores(self) -> MaskScores:
         """All frames together."""
         return MaskScores(
             frames=self.frames,
             num_frames=self.length,
-            computed=self.drawn.computed,
+            computed=self.predicted.computed,
             num_resized=self.num_resized,
             num_beyond=self.num_beyond,
             beyond=self.beyond,

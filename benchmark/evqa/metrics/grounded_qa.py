@@ -91,9 +91,9 @@ def _matched(predicted: Spans, gold: Spans, merged_iou: float) -> OneToMany:
     if not (predicted and gold):
         nothing = (0.0,) * len(OMTG_THRESHOLDS)
         return OneToMany(0.0, nothing, nothing, nothing, float(len(predicted) == len(gold)))
-    ious = np.array([[hull_iou(ours, theirs) for theirs in gold] for ours in predicted])
-    chosen = cast("tuple[NDArray[np.intp], NDArray[np.intp]]", linear_sum_assignment(ious, maximize=True))
-    matched = ious[chosen]
+    ious = np.array([[hull_iou(moment, target) for target in gold] for moment in predicted])
+    pairs = cast("tuple[NDArray[np.intp], NDArray[np.intp]]", linear_sum_assignment(ious, maximize=True))
+    matched = ious[pairs]
     hits = [int((matched >= threshold).sum()) for threshold in OMTG_THRESHOLDS]
     return OneToMany(
         tiou=merged_iou,

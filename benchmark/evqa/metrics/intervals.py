@@ -129,7 +129,7 @@ def _replicate_means(
     if replicates * len(sums) <= MAX_KEPT:
         weights = _weights(len(sums), replicates, seed)
         return (weights @ sums) / (weights @ counts)
-    means = [sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1) for drawn in _draws(len(sums), replicates, seed)]
+    means = [sums[sampled].sum(axis=1) / counts[sampled].sum(axis=1) for sampled in _draws(len(sums), replicates, seed)]
     return np.concatenate(means)
 
 
@@ -137,8 +137,8 @@ def _replicate_means(
 def _weights(num_clusters: int, replicates: int, seed: int) -> NDArray[np.float64]:
     """How often each cluster is in each replicate, `[R, C]`: the same for every metric on the same videos."""
     blocks = [
-        np.bincount((drawn + num_clusters * np.arange(len(drawn))[:, None]).ravel(), minlength=drawn.size)
-        for drawn in _draws(num_clusters, replicates, seed)
+        np.bincount((sampled + num_clusters * np.arange(len(sampled))[:, None]).ravel(), minlength=sampled.size)
+        for sampled in _draws(num_clusters, replicates, seed)
     ]
     return np.concatenate(blocks).reshape(replicates, num_clusters).astype(np.float64)
 

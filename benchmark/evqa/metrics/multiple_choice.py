@@ -9,26 +9,26 @@ from evqa.metrics.case import Case, GoldField, Metric, Preset
 from evqa.metrics.means import Mean, State
 
 ALL: tuple[GoldField, ...] = ("answer", "time_choice", "mask_choice")
-OURS = "this benchmark"
+THIS_BENCHMARK = "this benchmark"
 ORIGINAL = "ST-Evidence, eval_st_evidence_mcq.py"
 
 
 def time_accuracy(case: Case) -> float:
     """1 if the chosen evidence in time is the right one, else 0."""
-    chosen = case.prediction.time_choice
-    return float(chosen is not None and chosen == case.sample.time_answer)
+    choice = case.prediction.time_choice
+    return float(choice is not None and choice == case.sample.time_answer)
 
 
 def space_accuracy(case: Case) -> float:
     """1 if the chosen evidence in space is the right one, else 0."""
-    chosen = case.prediction.mask_choice
-    return float(chosen is not None and chosen == case.sample.mask_answer)
+    choice = case.prediction.mask_choice
+    return float(choice is not None and choice == case.sample.mask_answer)
 
 
 def letter_accuracy(case: Case) -> float:
     """1 if the chosen letter is the right one, else 0; another letter with the same text is wrong."""
-    chosen = case.prediction.answer
-    return float(chosen is not None and chosen == case.sample.answer)
+    choice = case.prediction.answer
+    return float(choice is not None and choice == case.sample.answer)
 
 
 def all_right(case: Case) -> float:
@@ -39,7 +39,7 @@ def all_right(case: Case) -> float:
 def _row(
     needs: tuple[GoldField, ...], value: Callable[[Case], float], definition: str, drops: frozenset[State] | None = None
 ) -> Metric:
-    source = OURS if drops is None else ORIGINAL
+    source = THIS_BENCHMARK if drops is None else ORIGINAL
     return Metric(
         needs=needs,
         value=value,
@@ -66,7 +66,7 @@ CHOICE_PRESETS: dict[str, Preset] = {
             "Acc space": _row(("mask_choice",), space_accuracy, "the chosen evidence in space is the right one"),
             "all right": _row(ALL, all_right, "all three choices are right, where there are three questions"),
         },
-        about="multiple choice; a choice that is missing, failed or unreadable is wrong",
+        description="multiple choice; a choice that is missing, failed or unreadable is wrong",
     ),
     "st-evidence-mcq": Preset(
         metrics={
@@ -74,7 +74,7 @@ CHOICE_PRESETS: dict[str, Preset] = {
             "Acc time": _row(("time_choice",), time_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
             "Acc space": _row(("mask_choice",), space_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
         },
-        about="the original's convention for multiple choice: samples that the file does not have leave the mean; "
+        description="the official convention for multiple choice: samples that the file does not have leave the mean; "
         "overall is pooled over the three tasks",
         derived={"overall": pooled},
     ),

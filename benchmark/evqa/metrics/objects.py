@@ -16,7 +16,7 @@ from evqa import masks
 from evqa.masks.native import FrameMask
 from evqa.metrics.boundary import size_of
 from evqa.metrics.frames import Frames
-from evqa.metrics.spatial import FrameScore, MaskScores, Which, score_frame
+from evqa.metrics.spatial import FrameScore, MaskMeasure, MaskScores, score_frame
 
 
 def object_scores(
@@ -30,14 +30,14 @@ def object_scores(
     """
     partners = _matched(gold, predicted, num_frames)
     return tuple(
-        _compare(theirs, {} if place is None else predicted[place], num_frames)
-        for theirs, place in zip(gold, partners, strict=True)
+        _compare(gold_object, {} if place is None else predicted[place], num_frames)
+        for gold_object, place in zip(gold, partners, strict=True)
     )
 
 
-def mean_over_objects(scores: Sequence[MaskScores], which: Which) -> float | None:
+def mean_over_objects(scores: Sequence[MaskScores], measure: MaskMeasure) -> float | None:
     """Mean over gold objects of the mean over every frame; None without objects."""
-    return sum(score.mean(which) for score in scores) / len(scores) if scores else None
+    return sum(score.mean(measure) for score in scores) / len(scores) if scores else None
 
 
 def _matched(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int | None) -> list[int | None]:
@@ -45,24 +45,24 @@ def _matched(gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: in
     if not (gold and predicted):
         return [None] * len(gold)
     total = np.zeros((len(gold), len(predicted)))
-    for index in _listed((*gold, *predicted), num_frames):
-        ours = [_mask(frames, index) for frames in predicted]
-        for row, theirs in enumerate(_mask(frames, index) for frames in gold):
-            total[row] += [_score(mask, theirs).j for mask in ours]
-    chosen = cast("tuple[NDArray[np.intp], NDArray[np.intp]]", linear_sum_assignment(total, maximize=True))
-    partners = dict(zip(chosen[0].tolist(), chosen[1].tolist(), strict=True))
+    for index in _indices_with_masks((*gold, *predicted), num_frames):
+        predicted_masks = [_mask(frames, index) for frames in predicted]
+        for row, gold_object in enumerate(_mask(frames, index) for frames in gold):
+            total[row] += [_score(mask, gold_object).j for mask in predicted_masks]
+    pairs = cast("tuple[NDArray[np.intp], NDArray[np.intp]]", linear_sum_assignment(total, maximize=True))
+    partners = dict(zip(pairs[0].tolist(), pairs[1].tolist(), strict=True))
     return [partners.get(row) for row in range(len(gold))]
 
 
 def _compare(gold: Frames, predicted: Frames, num_frames: int | None) -> MaskScores:
-    listed = _listed((gold, predicted), num_frames)
-    return MaskScores({index: _score(_mask(predicted, index), _mask(gold, index)) for index in listed}, num_frames)
+    indices = _indices_with_masks((gold, predicted), num_frames)
+    return MaskScores({index: _score(_mask(predicted, index), _mask(gold, index)) for index in indices}, num_frames)
 
 
-def _listed(objects: Sequence[Frames], num_frames: int | None) -> list[int]:
+def _indices_with_masks(objects: Sequence[Frames], num_frames: int | None) -> list[int]:
     """Frames of the video in which an object has a mask."""
-    listed = sorted({index for frames in objects for index in frames if index >= 0})
-    return listed if num_frames is None else [index for index in listed if index < num_frames]
+    indices = sorted({index for frames in objects for index in frames if index >= 0})
+    return indices if num_frames is None else [index for index in indices if index < num_frames]
 
 
 def _mask(frames: Frames, index: int) -> FrameMask | None:

@@ -75,7 +75,7 @@ def _average_precision(ious: Sequence[Sequence[float]], num_gold: int, threshold
 
 def voc_ap(is_hit: Sequence[bool], num_gold: int) -> float:
     """AP of guesses, best first: the area under precision over recall, the precision being the best from there on."""
-    precision = [found / rank for rank, found in enumerate(np.cumsum(is_hit).tolist(), start=1)]
+    precision = [num_hits / rank for rank, num_hits in enumerate(np.cumsum(is_hit).tolist(), start=1)]
     total, best = 0.0, 0.0
     for value, hit in zip(reversed(precision), reversed(is_hit), strict=True):
         best = max(best, value) if hit else best
@@ -92,13 +92,13 @@ def highlight_ap(scores: Sequence[float], is_highlight: Sequence[bool]) -> float
     """
     if all(is_highlight) or not any(is_highlight):
         return float(bool(is_highlight) and all(is_highlight))
-    given = np.zeros(len(is_highlight))
-    given[: min(len(scores), len(given))] = scores[: len(given)]
-    order = np.argsort(-given, kind="stable")
-    found = np.cumsum(np.array(is_highlight, dtype=np.float64)[order])
-    ends = np.append(np.flatnonzero(np.diff(given[order])), len(found) - 1)
-    best = np.maximum.accumulate((found[ends] / (ends + 1))[::-1])[::-1]
-    return float(best[np.diff(found[ends], prepend=0.0) > 0].mean())
+    ranking = np.zeros(len(is_highlight))
+    ranking[: min(len(scores), len(ranking))] = scores[: len(ranking)]
+    order = np.argsort(-ranking, kind="stable")
+    num_hits = np.cumsum(np.array(is_highlight, dtype=np.float64)[order])
+    ends = np.append(np.flatnonzero(np.diff(ranking[order])), len(num_hits) - 1)
+    best = np.maximum.accumulate((num_hits[ends] / (ends + 1))[::-1])[::-1]
+    return float(best[np.diff(num_hits[ends], prepend=0.0) > 0].mean())
 
 
 def highlight_hit(scores: Sequence[float], is_highlight: Sequence[bool]) -> float:

@@ -13,7 +13,7 @@ from evqa import masks
 from evqa.masks.native import BoundaryCounts, FrameMask, RunLengths
 from evqa.metrics.boundary import compare, f_measure, size_of
 
-Which = Literal["j", "f", "jf"]
+MaskMeasure = Literal["j", "f", "jf"]
 """Region J, outline F, or their mean."""
 
 
@@ -53,11 +53,11 @@ def score_frame(predicted: FrameMask | None, gold: FrameMask | None) -> FrameSco
     """
     if predicted is None and gold is None:
         return BOTH_EMPTY
-    ours = _empty(size_of(gold)) if predicted is None and gold is not None else predicted
-    theirs = _empty(size_of(predicted)) if gold is None and predicted is not None else gold
-    assert ours is not None
-    assert theirs is not None
-    counts = compare(ours, theirs)
+    predicted_mask = _empty(size_of(gold)) if predicted is None and gold is not None else predicted
+    gold_mask = _empty(size_of(predicted)) if gold is None and predicted is not None else gold
+    assert predicted_mask is not None
+    assert gold_mask is not None
+    counts = compare(predicted_mask, gold_mask)
     return FrameScore(j_measure(counts), f_measure(counts), has_gold=counts.second > 0)
 
 
@@ -91,14 +91,14 @@ class MaskScores:
     bad: str | None = None
     """Why the first of these cannot be decoded; then no mean over the video counts."""
 
-    def mean(self, which: Which) -> float:
+    def mean(self, measure: MaskMeasure) -> float:
         """Mean over every frame of the video; a frame without prediction is an empty mask.
 
         Raises `UnknownLengthError` where the number of frames is unknown.
         """
         num_frames = self.known_length()
-        listed = sum(float(getattr(score, which)) for score in self.frames.values())
-        return (listed + num_frames - len(self.frames)) / num_frames
+        total = sum(float(getattr(score, measure)) for score in self.frames.values())
+        return (total + num_frames - len(self.frames)) / num_frames
 
     def known_length(self) -> int:
         """Frames of the video, or an `UnknownLengthError`."""
@@ -106,9 +106,9 @@ class MaskScores:
             raise UnknownLengthError
         return self.num_frames
 
-    def mean_where_gold(self, which: Which) -> float | None:
+    def mean_where_gold(self, measure: MaskMeasure) -> float | None:
         """Mean over the frames that hold evidence; None where no frame does."""
-        return self._mean_over(which, [index for index, score in self.frames.items() if score.has_gold])
+        return self._mean_over(measure, [index for index, score in self.frames.items() if score.has_gold])
 
     def tube(self) -> float | None:
         """J summed over the frames that both have, over the number of frames that either has.
@@ -116,22 +116,22 @@ class MaskScores:
         None where gold has no pixel in any frame, whatever is predicted. The vIoU of VidSTG and HC-STVG with masks for
         boxes. Raises `UnknownLengthError` where the number of frames is unknown: masks beyond the video would count.
         """
-        held = [score.j for score in self.frames.values() if score.has_gold]
-        if not held:
+        values = [score.j for score in self.frames.values() if score.has_gold]
+        if not values:
             return None
         self.known_length()
         num_false = sum(not score.has_gold and score.j == 0 for score in self.frames.values())
-        return sum(held) / (len(held) + num_false)
+        return sum(values) / (len(values) + num_false)
 
-    def mean_where_computed(self, which: Which) -> float | None:
+    def mean_where_computed(self, measure: MaskMeasure) -> float | None:
         """Mean over the frames that masks were predicted for and can be read.
 
         0 where none was predicted, None where none can be read.
         """
         if self.computed is None:
-            return self.mean(which)
-        return self._mean_over(which, self.computed - self.unreadable) if self.computed else 0.0
+            return self.mean(measure)
+        return self._mean_over(measure, self.computed - self.unreadable) if self.computed else 0.0
 
-    def _mean_over(self, which: Which, indices: Collection[int]) -> float | None:
+    def _mean_over(self, measure: MaskMeasure, indices: Collection[int]) -> float | None:
         scores = [self.frames.get(index) or self.beyond.get(index, BOTH_EMPTY) for index in indices]
-        return sum(float(getattr(score, which)) for score in scores) / len(scores) if scores else None
+        return sum(float(getattr(score, measure)) for score in scores) / len(scores) if scores else None

@@ -187,23 +187,23 @@ def _mcq_rows(
     return QuestionRows(convention=convention, name=name, rows=rows, numbers=numbers(rows) if numbers else {})
 
 
-def _given(text: str | None) -> str | None:
+def _text_or_none(text: str | None) -> str | None:
     return None if text is None or text.strip() in {"", "None"} else text
 
 
 def _choice(entry: _McqEntry, task: str) -> tuple[str | None, str | None]:
     """What was chosen, and the right one."""
-    ours, theirs = TASKS[task]
-    return _given(getattr(entry, ours)), _given(getattr(entry, theirs))
+    choice, correct = TASKS[task]
+    return _text_or_none(getattr(entry, choice)), _text_or_none(getattr(entry, correct))
 
 
 def _official_cells(entry: _McqEntry) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for task in TASKS:
-        ours, theirs = _choice(entry, task)
-        state: State = "unparsed" if ours is None else "scored"
-        cells[f"{task} accuracy"] = Cell(None) if theirs is None else Cell(float(ours == theirs), state)
-        cells[f"{task} coverage"] = Cell(None if theirs is None else float(ours is not None))
+        choice, correct = _choice(entry, task)
+        state: State = "unparsed" if choice is None else "scored"
+        cells[f"{task} accuracy"] = Cell(None) if correct is None else Cell(float(choice == correct), state)
+        cells[f"{task} coverage"] = Cell(None if correct is None else float(choice is not None))
     return cells
 
 
@@ -211,16 +211,16 @@ def _strict_cells(entry: _McqEntry) -> dict[str, Cell]:
     cells = _official_cells(entry)
     accuracies = [cells[f"{task} accuracy"] for task in TASKS]
     state: State = "unparsed" if any(cell.state == "unparsed" for cell in accuracies) else "scored"
-    known = [cell.value for cell in accuracies if cell.value is not None]
-    cells["all three right"] = Cell(float(all(known)), state) if len(known) == len(TASKS) else Cell(None)
+    values = [cell.value for cell in accuracies if cell.value is not None]
+    cells["all three right"] = Cell(float(all(values)), state) if len(values) == len(TASKS) else Cell(None)
     return cells
 
 
 def _chance_cells(entry: _McqEntry) -> dict[str, Cell]:
     chances = {task: None if _choice(entry, task)[1] is None else 1 / number for task, number in NUM_OPTIONS.items()}
     cells = {f"{task} accuracy": Cell(chance) for task, chance in chances.items()}
-    known = [chance for chance in chances.values() if chance is not None]
-    cells["all three right"] = Cell(known[0] * known[1] * known[2]) if len(known) == len(TASKS) else Cell(None)
+    values = [chance for chance in chances.values() if chance is not None]
+    cells["all three right"] = Cell(values[0] * values[1] * values[2]) if len(values) == len(TASKS) else Cell(None)
     return cells
 
 

@@ -62,7 +62,7 @@ class _Object(NamedTuple):
 def _davis(name: str, files: OfficialFiles, *, per_object: bool) -> FileScores:
     notes: list[str] = []
     objects = list(_objects(files, notes, per_object=per_object))
-    about = {
+    conventions = {
         OFFICIAL: "official: mean over frames but the first and the last; decay with frame numbers kept in 8 bits; "
         "F is 1 where neither mask has an outline, also where one is empty and the other fills the frame",
         STRICT: "strict: as official, with the decay of all frames, however long the sequence; "
@@ -73,7 +73,7 @@ def _davis(name: str, files: OfficialFiles, *, per_object: bool) -> FileScores:
         for convention, of in {OFFICIAL: statistics_as_shipped, STRICT: statistics}.items()
     ]
     tables += [_rows(objects, baseline, OFFICIAL, statistics_as_shipped) for baseline in BASELINES]
-    return file_scores(name, about, tables, notes)
+    return file_scores(name, conventions, tables, notes)
 
 
 def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[float]], Statistics]) -> QuestionRows:
@@ -82,15 +82,15 @@ def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[
         name=who,
         rows=[
             ScoredQuestion(
-                id=one.key,
-                video=one.sequence,
+                id=scores.key,
+                video=scores.sequence,
                 cells=_cells(
-                    [frame.under(convention) for frame in one.frames[who]],
+                    [frame.under(convention) for frame in scores.frames[who]],
                     of,
-                    one.state if who == PREDICTIONS else "scored",
+                    scores.state if who == PREDICTIONS else "scored",
                 ),
             )
-            for one in objects
+            for scores in objects
         ],
     )
 
@@ -98,10 +98,10 @@ def _rows(objects: list[_Object], who: str, convention: str, of: Callable[[list[
 def _cells(frames: list[FrameScore], of: Callable[[list[float]], Statistics], state: State) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for title, values in {"J": [frame.j for frame in frames], "F": [frame.f for frame in frames]}.items():
-        found = of(values)
-        cells[f"{title}-Mean"] = Cell(found.mean, state)
-        cells[f"{title}-Recall"] = Cell(found.recall, state)
-        cells[f"{title}-Decay"] = Cell(found.decay, state)
+        stats = of(values)
+        cells[f"{title}-Mean"] = Cell(stats.mean, state)
+        cells[f"{title}-Recall"] = Cell(stats.recall, state)
+        cells[f"{title}-Decay"] = Cell(stats.decay, state)
     cells["J&F-Mean"] = Cell(None if not frames else float(np.mean([frame.jf for frame in frames])), state)
     return cells
 
@@ -115,8 +115,8 @@ def _objects(files: OfficialFiles, notes: list[str], *, per_object: bool) -> Ite
             notes.append(f"sequence {folder.name} is in no mean: {reason}")
         if not gold:
             continue
-        ours = files.predictions / folder.name
-        predicted = masks.read_folder(ours) if ours.is_dir() else {}
+        folder_of_predictions = files.predictions / folder.name
+        predicted = masks.read_folder(folder_of_predictions) if folder_of_predictions.is_dir() else {}
         if not predicted:
             notes.append(f"sequence {folder.name} has no prediction and counts 0 where gold has an object")
         for label in labels:
@@ -148,9 +148,9 @@ def _uncounted(gold: dict[int, Path], labels: Sequence[int | None]) -> str:
 def _labels(gold: dict[int, Path]) -> list[int]:
     """The labels of the first frame that has any."""
     for index in sorted(gold):
-        found = [int(label) for label in np.unique(masks.read_labels(gold[index])) if label]
-        if found:
-            return found
+        labels = [int(label) for label in np.unique(masks.read_labels(gold[index])) if label]
+        if labels:
+            return labels
     return []
 
 
@@ -158,13 +158,13 @@ def _frames(gold: dict[int, Path], predicted: dict[int, Path], label: int | None
     """One object, as each of those who draw has it, in every frame of gold but the first and the last."""
     first, *counted = sorted(gold)
     still = _mask(gold[first], label)
-    found: dict[str, list[_Frame]] = {who: [] for who in (PREDICTIONS, *BASELINES)}
+    frames: dict[str, list[_Frame]] = {who: [] for who in (PREDICTIONS, *BASELINES)}
     for index in counted[:-1]:
-        theirs = _mask(gold[index], label)
-        ours = _mask(predicted[index], label) if index in predicted else None
-        for who, mask in {PREDICTIONS: ours, STILL: still, EVERYTHING: np.ones_like(theirs)}.items():
-            found[who].append(_score(mask, theirs))
-    return found
+        gold_mask = _mask(gold[index], label)
+        predicted_mask = _mask(predicted[index], label) if index in predicted else None
+        for who, mask in {PREDICTIONS: predicted_mask, STILL: still, EVERYTHING: np.ones_like(gold_mask)}.items():
+            frames[who].append(_score(mask, gold_mask))
+    return frames
 
 
 def _mask(path: Path, label: int | None) -> np.ndarray:

@@ -55,8 +55,8 @@ def entries(path: Path) -> Iterator[Entry]:
         reader = _Reader(file)
         reader.skip(_SPACE)
         if reader.peek() != "{":
-            found = reader.peek() or "an empty file"
-            raise ValueError(f"{path} holds no JSON object of entries: expected it to start with '{{', found {found!r}")
+            start = reader.peek() or "an empty file"
+            raise ValueError(f"{path} holds no JSON object of entries: expected it to start with '{{', got {start!r}")
         reader.at += 1
         yield from reader.entries()
 
@@ -91,10 +91,10 @@ class _Reader:
     def _entry(self, line: int) -> Entry:
         key: str | None = None
         try:
-            found = self._value()
-            key = found if isinstance(found, str) else None
+            value = self._value()
+            key = value if isinstance(value, str) else None
             if key is None:
-                return Entry(None, line, None, f"a key is text, got {str(found)[:80]!r}")
+                return Entry(None, line, None, f"a key is text, got {str(value)[:80]!r}")
             self.skip(_SPACE)
             if self.peek() != ":":
                 return Entry(key, line, None, f"expected ':' behind the key, found {self.peek()!r}")

@@ -107,7 +107,7 @@ def read_generative(sample: Sample, entry: object) -> EntryReading:
         spans=_field(parsed, "segments", _spans, problems),
         expressions=_field(parsed, _expressions_key(parsed), _expressions, problems),
         mask_folder=folder,
-        literal=_written(parsed, sample),
+        literal=_literal(parsed, sample),
     )
     return EntryReading(prediction, tuple(problems))
 
@@ -154,11 +154,11 @@ def _expressions_key(fields: dict[str, object]) -> str:
 
 
 def _expressions(value: object) -> tuple[str, ...]:
-    shown = str(value)[:80]
+    text = str(value)[:80]
     items = cast("list[object]", value) if isinstance(value, list) else None
     texts = [item for item in items or () if isinstance(item, str)]
     if items is None or len(texts) < len(items):
-        raise ValueError(f"expected a list of texts, got {shown!r}")
+        raise ValueError(f"expected a list of texts, got {text!r}")
     return tuple(_plain(text) for text in texts if text.strip())
 
 
@@ -180,7 +180,7 @@ def _mask_folder(fields: dict[str, object]) -> tuple[Path | None, tuple[str, ...
 # What the original's evaluator makes of an entry
 
 
-def _written(fields: dict[str, object], sample: Sample) -> LiteralAnswer | None:
+def _literal(fields: dict[str, object], sample: Sample) -> LiteralAnswer | None:
     """The entry as the original's evaluator takes it, where our reading may differ from that."""
     answer, segments = fields.get("answer"), _written_segments(fields)
     text = None if answer is None else _plain(answer).strip()
@@ -216,8 +216,8 @@ def read_segments(parsed: object) -> OriginalSegments:
     if all(isinstance(item, int | float) for item in items):
         numbers = [number for item in items if (number := _number(item)) is not None]
         return OriginalSegments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
-    kept = tuple(span for item in items if (span := _segment(item)) is not None)
-    return OriginalSegments(kept, "malformed_segments" if len(kept) < len(items) else None)
+    spans = tuple(span for item in items if (span := _segment(item)) is not None)
+    return OriginalSegments(spans, "malformed_segments" if len(spans) < len(items) else None)
 
 
 def _written_segments(fields: dict[str, object]) -> tuple[tuple[float, float], ...] | None:
@@ -266,17 +266,17 @@ def read_multiple_choice(sample: Sample, entry: object, alone: Question) -> Entr
     if fields is None:
         return _failed(sample, f"entry: expected an object, got {str(entry)[:80]!r}")
     is_alone = _is_alone(fields)
-    chosen: dict[str, int | None] = {}
+    choices: dict[str, int | None] = {}
     problems: list[str] = []
     for question, keys in CHOICES.items():
-        meant = alone if is_alone and question == "answer" else question
-        chosen.setdefault(meant, None)
+        asked_question = alone if is_alone and question == "answer" else question
+        choices.setdefault(asked_question, None)
         if keys[0] in fields:
-            chosen[meant] = _choice(fields, keys, sample, meant, problems)
+            choices[asked_question] = _choice(fields, keys, sample, asked_question, problems)
     error = fields.get("error")
-    if error is not None and not any(choice is not None for choice in chosen.values()):
+    if error is not None and not any(choice is not None for choice in choices.values()):
         return EntryReading(Prediction(sample_id=sample.id, status="failed", error=_plain(error)), tuple(problems))
-    return EntryReading(Prediction.model_validate({"sample": sample.id, "status": "ok", **chosen}), tuple(problems))
+    return EntryReading(Prediction.model_validate({"sample": sample.id, "status": "ok", **choices}), tuple(problems))
 
 
 def questions_of(entry: object, alone: Question) -> tuple[Question, ...]:
@@ -295,9 +295,9 @@ def _choice(
     fields: dict[str, object], keys: tuple[str, str], sample: Sample, question: Question, problems: list[str]
 ) -> int | None:
     right, count = gold_choice(sample, question)
-    said = fields.get(keys[1])
-    if right is not None and isinstance(said, str) and said != LETTERS[right]:
-        problems.append(f"{keys[1]}: the file says {said[:20]!r}, the data set {LETTERS[right]!r}")
+    stated_answer = fields.get(keys[1])
+    if right is not None and isinstance(stated_answer, str) and stated_answer != LETTERS[right]:
+        problems.append(f"{keys[1]}: the file says {stated_answer[:20]!r}, the data set {LETTERS[right]!r}")
     value = fields.get(keys[0])
     if value is None:
         return None

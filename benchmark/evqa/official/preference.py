@@ -82,9 +82,11 @@ def genai_bench(files: OfficialFiles) -> FileScores:
     twice = sum(turns.values()) - len(turns)
     if twice:
         notes.append(f"{twice} votes are for pairs that have one already; all of them count")
-    about = {OFFICIAL: "official: accuracy over four classes, tau over three, diff without human ties; unread is wrong"}
+    conventions = {
+        OFFICIAL: "official: accuracy over four classes, tau over three, diff without human ties; unread is wrong"
+    }
     tables = [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows), *_constant_votes(rows, humans)]
-    return file_scores("genai-bench", about, tables, notes)
+    return file_scores("genai-bench", conventions, tables, notes)
 
 
 def _humans(files: OfficialFiles, pairs: Sequence[_Pair], notes: list[str]) -> dict[str, Vote]:
@@ -131,9 +133,9 @@ def preference_margins(files: OfficialFiles) -> FileScores:
     if wrong:
         notes.append(f"{len(wrong)} pairs are left out: a human vote is -1, 0 or 1, got {wrong[0].human}")
     pairs = [pair for pair in pairs if pair.human in {-1, 0, 1}]
-    known = [(pair.human, pair.model) for pair in pairs if pair.model is not None]
-    humans, margins = [human for human, _ in known], [margin for _, margin in known]
-    share = len(known) / len(pairs) if pairs else 0.0
+    pairs_with_margin = [(pair.human, pair.model) for pair in pairs if pair.model is not None]
+    humans, margins = [human for human, _ in pairs_with_margin], [margin for _, margin in pairs_with_margin]
+    share = len(margins) / len(pairs) if pairs else 0.0
     rows = [
         ScoredQuestion(
             id=f"{pair.id or place}#{place}",
@@ -149,7 +151,7 @@ def preference_margins(files: OfficialFiles) -> FileScores:
         "with ties": share * best.accuracy if best else None,
         "threshold of a tie": best.threshold if best else None,
     }
-    about = {
+    conventions = {
         OFFICIAL: "official: VideoAlign's code, which scores inside groups of equal margins",
         STRICT: "strict: best threshold of a tie, none among them; it is fitted on these very pairs",
     }
@@ -157,7 +159,7 @@ def preference_margins(files: OfficialFiles) -> FileScores:
         QuestionRows(convention=OFFICIAL, name="predictions", rows=rows, numbers=shipped),
         QuestionRows(convention=STRICT, name="predictions", rows=rows, numbers=exact),
     ]
-    return file_scores("preference", about, tables, notes)
+    return file_scores("preference", conventions, tables, notes)
 
 
 def _sign_cell(pair: _Margin) -> Cell:

@@ -37,7 +37,7 @@ OR_NONE = WrapValidator(_or_none)
 Window = tuple[float, float] | tuple[float, float, float]
 """`[start, end]` or `[start, end, score]`."""
 
-AnyForeign = TypeVar("AnyForeign", bound=ExternalRecord)
+AnyRecord = TypeVar("AnyRecord", bound=ExternalRecord)
 
 
 def read_json(path: Path) -> object:
@@ -60,14 +60,14 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
 
 
-def read_records(path: Path, kind: type[AnyForeign], notes: list[str]) -> list[AnyForeign]:
+def read_records(path: Path, kind: type[AnyRecord], notes: list[str]) -> list[AnyRecord]:
     """The records of a JSON list or of JSON Lines; what is no such record is noted by its place."""
     text = read_text(path)
     if text.lstrip()[:1] != "[":
         return list(_lines(path, text, kind, notes))
     entries = cast("list[object]", read_json(path))
-    found = [validate_record(entry, kind, f"{path.name} entry {place}", notes) for place, entry in enumerate(entries)]
-    return [record for record in found if record is not None]
+    records = [validate_record(entry, kind, f"{path.name} entry {place}", notes) for place, entry in enumerate(entries)]
+    return [record for record in records if record is not None]
 
 
 def read_keyed(path: Path) -> dict[str, object]:
@@ -96,16 +96,16 @@ def as_object(value: object) -> dict[str, object] | None:
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
-def validate_record(entry: object, kind: type[AnyForeign], where: str, notes: list[str]) -> AnyForeign | None:
+def validate_record(entry: object, kind: type[AnyRecord], location: str, notes: list[str]) -> AnyRecord | None:
     """The record, or None and a note of what is wrong with it."""
     try:
         return kind.model_validate(entry)
     except ValidationError as error:
-        notes.append(f"{where} is left out: {validation_message(error)[:300]}")
+        notes.append(f"{location} is left out: {validation_message(error)[:300]}")
         return None
 
 
-def _lines(path: Path, text: str, kind: type[AnyForeign], notes: list[str]) -> Iterator[AnyForeign]:
+def _lines(path: Path, text: str, kind: type[AnyRecord], notes: list[str]) -> Iterator[AnyRecord]:
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"{path}:{number} is longer than {MAX_LINE_BYTES} characters")

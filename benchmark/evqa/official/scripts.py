@@ -149,11 +149,11 @@ def translate(script: str, arguments: Sequence[str]) -> ScriptCommand:
     script = Path(script).name
     if script not in SCRIPTS:
         raise ValueError(f"unknown script {script!r}; the published scripts are: {', '.join(SCRIPTS)}")
-    found = SCRIPTS[script]
-    parser = found.parser(script)
-    given = parser.parse_args([_underscored(word) for word in arguments])
-    step = found.translate(given)
-    return step._replace(notes=(*step.notes, *_notes(parser, given)))
+    command = SCRIPTS[script]
+    parser = command.parser(script)
+    namespace = parser.parse_args([_underscored(word) for word in arguments])
+    step = command.translate(namespace)
+    return step._replace(notes=(*step.notes, *_notes(parser, namespace)))
 
 
 class ScriptParser(argparse.ArgumentParser):
@@ -194,13 +194,13 @@ def _underscored(word: str) -> str:
     return f"--{name[2:].replace('-', '_')}{equals}{value}"
 
 
-def _notes(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[str]:
-    """Of the options that are given and do nothing here."""
-    without = getattr(given, "without_effect", ())
+def _notes(parser: argparse.ArgumentParser, namespace: argparse.Namespace) -> list[str]:
+    """Notes on options that are accepted and have no effect."""
+    without = getattr(namespace, "without_effect", ())
     return [
         f"--{name} has no effect: {WITHOUT_EFFECT[name]}"
         for name in without
-        if getattr(given, name, None) not in {None, parser.get_default(name)}
+        if getattr(namespace, name, None) not in {None, parser.get_default(name)}
     ]
 
 
@@ -208,11 +208,11 @@ def _notes(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[s
 
 
 def _predicting(family: str, data: str, script: str) -> ScriptParser:
-    about = FAMILIES[family]
+    family_row = FAMILIES[family]
     parser = ScriptParser(
         prog=script, allow_abbrev=False, description=f"Published script, run as evqa predict {data} MODEL."
     )
-    parser.add_argument("--model", default=about.model)
+    parser.add_argument("--model", default=family_row.model)
     parser.add_argument("--fps", type=_rate)
     for name in ("max_frames", "max_size", "batch_size", "temperature", "dtype", "thinking_budget"):
         parser.add_argument(f"--{name}")
@@ -243,19 +243,19 @@ def _generative_parser(family: str, script: str) -> ScriptParser:
     return parser
 
 
-def _generative(given: argparse.Namespace) -> ScriptCommand:
+def _generative(namespace: argparse.Namespace) -> ScriptCommand:
     """Output: `results/FOLDER/MODEL_st_evidence[_MODE]_FPSfps`."""
-    about = FAMILIES[given.family]
-    word = about.word[1 if given.mode == "multi-turn" else 0]
+    family_row = FAMILIES[namespace.family]
+    word = family_row.word[1 if namespace.mode == "multi-turn" else 0]
     parts = [
-        _model_word(given.model, about),
+        _model_word(namespace.model, family_row),
         "st_evidence",
         *([word] if word else []),
-        f"{given.fps or _fps(given)}fps",
+        f"{namespace.fps or _fps(namespace)}fps",
     ]
-    out = (given.output_dir or Path("results", about.folder)) / "_".join(parts)
-    method = ["--method", "multi-turn"] if given.mode == "multi-turn" else []
-    return _predict(given, method, out)
+    out = (namespace.output_dir or Path("results", family_row.folder)) / "_".join(parts)
+    method = ["--method", "multi-turn"] if namespace.mode == "multi-turn" else []
+    return _predict(namespace, method, out)
 
 
 def _choice_parser(family: str, script: str) -> ScriptParser:
@@ -267,34 +267,36 @@ def _choice_parser(family: str, script: str) -> ScriptParser:
     return parser
 
 
-def _multiple_choice(given: argparse.Namespace) -> ScriptCommand:
+def _multiple_choice(namespace: argparse.Namespace) -> ScriptCommand:
     """Output: `result/FOLDER/MODEL_TASK_FPSfps`."""
-    if given.task is None:
+    if namespace.task is None:
         raise ValueError(f"--task is needed: one of {', '.join(METHODS)}")
-    about = FAMILIES[given.family]
-    is_unchanged = given.family in {"gpt", "gemini", "internvl", "qwen2_5vl", "qwen3vl"}
-    word = Path(given.model.rstrip("/")).name if is_unchanged else _model_word(given.model, about)
-    name = f"{word}_{given.task}_{given.fps or _fps(given)}fps"
-    out = given.save_file.with_suffix("") if given.save_file else Path("result", about.choice_folder, name)
-    return _predict(given, ["--method", METHODS[given.task]], out)
+    family_row = FAMILIES[namespace.family]
+    is_unchanged = namespace.family in {"gpt", "gemini", "internvl", "qwen2_5vl", "qwen3vl"}
+    word = Path(namespace.model.rstrip("/")).name if is_unchanged else _model_word(namespace.model, family_row)
+    name = f"{word}_{namespace.task}_{namespace.fps or _fps(namespace)}fps"
+    out = namespace.save_file.with_suffix("") if namespace.save_file else Path("result", family_row.choice_folder, name)
+    return _predict(namespace, ["--method", METHODS[namespace.task]], out)
 
 
-def _predict(given: argparse.Namespace, method: Words, out: Path) -> ScriptCommand:
-    about = FAMILIES[given.family]
-    model = _model(given.model)
-    data = _data(given)
-    options = [*method, *about.options, *_translated(given), *_selection(given, data)]
-    if given.delay:
-        options += ["--rpm", f"{60 / given.delay:g}"]
-    if given.gpu_num > 1:
-        options += ["--tensor-parallel", str(given.gpu_num)] if model.endswith("-vllm") else ["--device-map", "auto"]
-    return ScriptCommand(["predict", data, model, *options, "--out", str(out)], _gpus(given.device))
+def _predict(namespace: argparse.Namespace, method: Words, out: Path) -> ScriptCommand:
+    family_row = FAMILIES[namespace.family]
+    model = _model(namespace.model)
+    data = _data(namespace)
+    options = [*method, *family_row.options, *_translated(namespace), *_selection(namespace, data)]
+    if namespace.delay:
+        options += ["--rpm", f"{60 / namespace.delay:g}"]
+    if namespace.gpu_num > 1:
+        options += (
+            ["--tensor-parallel", str(namespace.gpu_num)] if model.endswith("-vllm") else ["--device-map", "auto"]
+        )
+    return ScriptCommand(["predict", data, model, *options, "--out", str(out)], _gpus(namespace.device))
 
 
-def _translated(given: argparse.Namespace) -> Words:
-    table = TRANSLATED | {"max_new_tokens": FAMILIES[given.family].tokens}
-    values = ((ours, getattr(given, name, None)) for name, ours in table.items())
-    return [word for ours, value in values if value not in {None, "None"} for word in (ours, str(value))]
+def _translated(namespace: argparse.Namespace) -> Words:
+    table = TRANSLATED | {"max_new_tokens": FAMILIES[namespace.family].tokens}
+    values = ((option, getattr(namespace, name, None)) for name, option in table.items())
+    return [word for option, value in values if value not in {None, "None"} for word in (option, str(value))]
 
 
 def _gpus(device: str) -> str | None:
@@ -307,29 +309,29 @@ def _gpus(device: str) -> str | None:
     return number
 
 
-def _selection(given: argparse.Namespace, data: str) -> Words:
-    if given.chunk > 1:
-        return ["--shard", f"{given.index}/{given.chunk}"]
-    if given.start_idx <= 0 <= (given.end_idx or 0):
-        return [] if given.end_idx is None else ["--limit", str(given.end_idx)]
-    chosen = [sample.id for sample in load(data).samples[given.start_idx : given.end_idx]]
-    if not chosen:
-        raise ValueError(f"no sample from --start_idx {given.start_idx} to --end_idx {given.end_idx} in {data}")
-    return ["--only", *chosen]
+def _selection(namespace: argparse.Namespace, data: str) -> Words:
+    if namespace.chunk > 1:
+        return ["--shard", f"{namespace.index}/{namespace.chunk}"]
+    if namespace.start_idx <= 0 <= (namespace.end_idx or 0):
+        return [] if namespace.end_idx is None else ["--limit", str(namespace.end_idx)]
+    ids = [sample.id for sample in load(data).samples[namespace.start_idx : namespace.end_idx]]
+    if not ids:
+        raise ValueError(f"no sample from --start_idx {namespace.start_idx} to --end_idx {namespace.end_idx} in {data}")
+    return ["--only", *ids]
 
 
-def _fps(given: argparse.Namespace) -> str:
+def _fps(namespace: argparse.Namespace) -> str:
     """The default, as the name of the published output file writes it: `1` where the option is a whole number."""
-    return "1" if given.family in {"gemini", "qwen2_5vl", "qwen3vl"} else "1.0"
+    return "1" if namespace.family in {"gemini", "qwen2_5vl", "qwen3vl"} else "1.0"
 
 
-def _model_word(model: str, about: ModelFamily) -> str:
+def _model_word(model: str, family_row: ModelFamily) -> str:
     """A model in the name of an output file."""
     name = Path(model.rstrip("/")).name
-    if about.folder == "gemini":
+    if family_row.folder == "gemini":
         name = name.replace(".", "_")
     word = name.replace("-", "_").lower()
-    size = next((f"{size}_" for size in ("3b", "7b") if size in model.lower()), "") if about.prefix else ""
+    size = next((f"{size}_" for size in ("3b", "7b") if size in model.lower()), "") if family_row.prefix else ""
     return size + word
 
 
@@ -345,28 +347,28 @@ def _plain(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2].lower().removesuffix("-hf")
 
 
-def _data(given: argparse.Namespace) -> str:
+def _data(namespace: argparse.Namespace) -> str:
     """The data set: that of the table that is named, or lies where the published default is; else ours by name.
 
     The published files lie in `data/` of the folder that a script is started in; samples are made of them in place.
     """
     names = ("data_file", "distractors_file", "mask_file")
-    files = [path for name in names if (path := getattr(given, name, None)) is not None]
-    usual = Path("data", f"{given.data.replace('-', '_')}.csv")
-    table = given.data_file or usual
+    files = [path for name in names if (path := getattr(namespace, name, None)) is not None]
+    usual = Path("data", f"{namespace.data.replace('-', '_')}.csv")
+    table = namespace.data_file or usual
     if not table.is_file():
         if table != usual:
             raise ValueError(
-                f"--data_file: {given.data_file} is no file; leave it out to use the data set {given.data}"
+                f"--data_file: {namespace.data_file} is no file; leave it out to use the data set {namespace.data}"
             )
-        return given.data
+        return namespace.data
     home = table.parent.parent if table.parent.name == "data" else table.parent
-    for path in (*files, *([given.video_dir] if given.video_dir else [])):
+    for path in (*files, *([namespace.video_dir] if namespace.video_dir else [])):
         if not path.absolute().is_relative_to(home.absolute()):
             raise ValueError(f"{path} is not below {home.absolute()}, where {table.name} is: link it there")
-    samples = home / TASKS[given.data].file
+    samples = home / TASKS[namespace.data].file
     if not samples.is_file() or samples.stat().st_mtime < table.stat().st_mtime:
-        logger.warning("%s", prepare(given.data, home).summary())
+        logger.warning("%s", prepare(namespace.data, home).summary())
     return str(home)
 
 
@@ -399,18 +401,18 @@ def _segment_parser(script: str) -> ScriptParser:
 SAMPLING = {"every_n_frames": "--every", "target_fps": "--fps", "frame_num": "--num-frames"}
 
 
-def _segment(given: argparse.Namespace) -> ScriptCommand:
-    named = {ours: value for name, ours in SAMPLING.items() if (value := getattr(given, name)) is not None}
-    sampling = [word for pair in (named or {"--fps": "1.0"}).items() for word in pair]
-    run = run_of(given.ref_exp_file)
-    model = _model(given.model_path)
-    arguments = ["segment", str(run), "--with", model, "--mode", MASK_MODES[given.mode], *sampling]
+def _segment(namespace: argparse.Namespace) -> ScriptCommand:
+    values = {option: value for name, option in SAMPLING.items() if (value := getattr(namespace, name)) is not None}
+    sampling = [word for pair in (values or {"--fps": "1.0"}).items() for word in pair]
+    run = run_of(namespace.ref_exp_file)
+    model = _model(namespace.model_path)
+    arguments = ["segment", str(run), "--with", model, "--mode", MASK_MODES[namespace.mode], *sampling]
     if not run.is_dir():
-        arguments += ["--data", _data(given)]
-    if given.chunk > 1:
-        arguments += ["--shard", f"{given.index}/{given.chunk}"]
+        arguments += ["--data", _data(namespace)]
+    if namespace.chunk > 1:
+        arguments += ["--shard", f"{namespace.index}/{namespace.chunk}"]
     return ScriptCommand(
-        [*arguments, *(["--out", str(given.output_dir)] if given.output_dir else [])], _gpus(given.device)
+        [*arguments, *(["--out", str(namespace.output_dir)] if namespace.output_dir else [])], _gpus(namespace.device)
     )
 
 
@@ -437,19 +439,19 @@ def _score_parser(script: str) -> ScriptParser:
     return parser
 
 
-def _score(given: argparse.Namespace) -> ScriptCommand:
+def _score(namespace: argparse.Namespace) -> ScriptCommand:
     """Of a run of general models, the masks are in the run beside it that `evqa segment` made."""
-    run = run_of(given.pred_file)
+    run = run_of(namespace.pred_file)
     masks: Words = []
     if run.is_dir():
-        drawn = run.with_name(f"{run.name}-{MASK_MODES[given.mask_mode]}")
-        run = drawn if given.eval_masks and drawn.is_dir() else run
+        masked_run = run.with_name(f"{run.name}-{MASK_MODES[namespace.mask_mode]}")
+        run = masked_run if namespace.eval_masks and masked_run.is_dir() else run
     else:
-        beside = run.with_suffix("") / given.mask_mode
-        folder = given.pred_mask_dir or (beside if beside.is_dir() else None)
+        mask_folder = run.with_suffix("") / namespace.mask_mode
+        folder = namespace.pred_mask_dir or (mask_folder if mask_folder.is_dir() else None)
         masks = [] if folder is None else ["--masks", str(folder)]
-    workers = ["--workers", given.num_workers] if given.num_workers else []
-    return ScriptCommand(["score", str(run), "--data", _data(given), *masks, *workers])
+    workers = ["--workers", namespace.num_workers] if namespace.num_workers else []
+    return ScriptCommand(["score", str(run), "--data", _data(namespace), *masks, *workers])
 
 
 def _choice_score_parser(script: str) -> ScriptParser:
@@ -462,11 +464,11 @@ def _choice_score_parser(script: str) -> ScriptParser:
     return parser
 
 
-def _choice_score(given: argparse.Namespace) -> ScriptCommand:
-    path = given.results_file or given.pred_file
+def _choice_score(namespace: argparse.Namespace) -> ScriptCommand:
+    path = namespace.results_file or namespace.pred_file
     if path is None:
         raise ValueError("name the file of results")
-    return ScriptCommand(["score", str(run_of(path)), "--data", _data(given)])
+    return ScriptCommand(["score", str(run_of(path)), "--data", _data(namespace)])
 
 
 def _report_parser(pattern: str, script: str) -> ScriptParser:
@@ -475,13 +477,13 @@ def _report_parser(pattern: str, script: str) -> ScriptParser:
     return parser
 
 
-def _report(given: argparse.Namespace) -> ScriptCommand:
+def _report(namespace: argparse.Namespace) -> ScriptCommand:
     """All that lies below results/ of the folder that the script is started in."""
-    found = [path for path in sorted(Path().glob(given.pattern)) if (path / "predictions.jsonl").is_file()]
-    files = [path for path in sorted(Path().glob(f"{given.pattern}.json")) if not path.name.endswith("_eval.json")]
-    if not found and not files:
-        raise ValueError(f"no predictions in {Path().absolute()}/{given.pattern}: predict first")
-    return ScriptCommand(["report", *map(str, (*found, *files)), "--data", _data(given)])
+    run_folders = [path for path in sorted(Path().glob(namespace.pattern)) if (path / "predictions.jsonl").is_file()]
+    files = [path for path in sorted(Path().glob(f"{namespace.pattern}.json")) if not path.name.endswith("_eval.json")]
+    if not run_folders and not files:
+        raise ValueError(f"no predictions in {Path().absolute()}/{namespace.pattern}: predict first")
+    return ScriptCommand(["report", *map(str, (*run_folders, *files)), "--data", _data(namespace)])
 
 
 # One video
@@ -492,9 +494,9 @@ def _single_parser(script: str) -> ScriptParser:
         prog=script, allow_abbrev=False, description="Published script, run as evqa ask VIDEO QUESTION."
     )
     parser.add_argument("--video", required=True)
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--question")
-    asked.add_argument("--prompt")
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--question")
+    choice.add_argument("--prompt")
     parser.add_argument("--options", nargs="+", default=[])
     parser.add_argument("--model", default="PolyU-ChenLab/UniPixel-3B")
     parser.add_argument("--output_dir", default="./inference_output")
@@ -509,11 +511,19 @@ def _single_parser(script: str) -> ScriptParser:
     return parser
 
 
-def _single(given: argparse.Namespace) -> ScriptCommand:
-    options = [word for option in given.options for word in ("--option", option)]
-    model = _model(given.model)
-    arguments = ["ask", given.video, given.question or given.prompt, *options, "--model", model, *_translated(given)]
-    return ScriptCommand([*arguments, "--out", given.output_dir], _gpus(given.device))
+def _single(namespace: argparse.Namespace) -> ScriptCommand:
+    options = [word for option in namespace.options for word in ("--option", option)]
+    model = _model(namespace.model)
+    arguments = [
+        "ask",
+        namespace.video,
+        namespace.question or namespace.prompt,
+        *options,
+        "--model",
+        model,
+        *_translated(namespace),
+    ]
+    return ScriptCommand([*arguments, "--out", namespace.output_dir], _gpus(namespace.device))
 
 
 # Several GPUs
@@ -535,26 +545,28 @@ POSITIONALS: dict[str, int | str] = {"num_gpus": 8, "mode": "seperate", "start_g
 """Arguments of the published wrappers that may be left out, with their defaults."""
 
 
-def _on_gpus(inner: ScriptCommand, given: argparse.Namespace) -> ScriptCommand:
-    arguments = [*inner.arguments, "--workers", str(given.num_gpus)]
-    if given.num_gpus < 1 or given.start_gpu < 0:
-        raise ValueError(f"expected at least 1 GPU, from number 0 on, got {given.num_gpus} from {given.start_gpu}")
-    numbers = range(given.start_gpu, given.start_gpu + given.num_gpus)
-    return ScriptCommand(arguments, ",".join(map(str, numbers)) if given.start_gpu else None, inner.notes)
+def _on_gpus(inner: ScriptCommand, namespace: argparse.Namespace) -> ScriptCommand:
+    arguments = [*inner.arguments, "--workers", str(namespace.num_gpus)]
+    if namespace.num_gpus < 1 or namespace.start_gpu < 0:
+        raise ValueError(
+            f"expected at least 1 GPU, from number 0 on, got {namespace.num_gpus} from {namespace.start_gpu}"
+        )
+    numbers = range(namespace.start_gpu, namespace.start_gpu + namespace.num_gpus)
+    return ScriptCommand(arguments, ",".join(map(str, numbers)) if namespace.start_gpu else None, inner.notes)
 
 
-def _ours_on_gpus(given: argparse.Namespace) -> ScriptCommand:
-    return _on_gpus(translate("ours_st_evidence.py", ["--model", given.model]), given)
+def _ours_on_gpus(namespace: argparse.Namespace) -> ScriptCommand:
+    return _on_gpus(translate("ours_st_evidence.py", ["--model", namespace.model]), namespace)
 
 
-def _ours_choices_on_gpus(given: argparse.Namespace) -> ScriptCommand:
-    words = ["--model", given.model, "--task", given.task]
-    return _on_gpus(translate("ours_st_evidence_mcq.py", words), given)
+def _ours_choices_on_gpus(namespace: argparse.Namespace) -> ScriptCommand:
+    words = ["--model", namespace.model, "--task", namespace.task]
+    return _on_gpus(translate("ours_st_evidence_mcq.py", words), namespace)
 
 
-def _segment_on_gpus(given: argparse.Namespace) -> ScriptCommand:
-    words = [given.ref_exp_file, "--mode", given.mode, "--target_fps", "1.0"]
-    return _on_gpus(translate("unipixel_video_seg.py", words), given)
+def _segment_on_gpus(namespace: argparse.Namespace) -> ScriptCommand:
+    words = [namespace.ref_exp_file, "--mode", namespace.mode, "--target_fps", "1.0"]
+    return _on_gpus(translate("unipixel_video_seg.py", words), namespace)
 
 
 def _checkpoint_parser(script: str) -> ScriptParser:
@@ -563,9 +575,9 @@ def _checkpoint_parser(script: str) -> ScriptParser:
     return parser
 
 
-def _evaluate_checkpoint(given: argparse.Namespace) -> ScriptCommand:
+def _evaluate_checkpoint(namespace: argparse.Namespace) -> ScriptCommand:
     note = "only ST-Evidence is evaluated: the published script's sets (Ref-SAV, ReVOS, MeViS, ...) are not here"
-    return ScriptCommand(["benchmark", GEN, _model(given.checkpoint)], notes=(note,))
+    return ScriptCommand(["benchmark", GEN, _model(namespace.checkpoint)], notes=(note,))
 
 
 GENERATIVE_FILES = {"internvl": "internvl_3_5.py"}

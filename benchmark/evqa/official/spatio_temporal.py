@@ -72,16 +72,16 @@ def v_star(files: OfficialFiles) -> FileScores:
             convention=OFFICIAL, name="the whole video", rows=[_whole(place, r) for place, r in enumerate(records)]
         ),
     ]
-    about = {
+    conventions = {
         OFFICIAL: "official: hull as union, thresholds by >=; a record without an answer leaves time and space",
         STRICT: "strict: as official, but a record without an answer counts 0 in time and space too",
     }
-    return file_scores("v-star", about, tables, notes)
+    return file_scores("v-star", conventions, tables, notes)
 
 
-def interval_of(given: object) -> Span | None:
+def interval_of(answer: object) -> Span | None:
     """`[start, end]`, as a list or written as text, or None for anything else."""
-    match _literal(given) if isinstance(given, str) else given:
+    match _literal(answer) if isinstance(answer, str) else answer:
         case [int() | float() as start, int() | float() as end]:
             return Span(float(start), float(end))
         case _:
@@ -95,25 +95,25 @@ def _literal(text: str) -> object:
         return None
 
 
-def time_iou(given: object, gold: Span) -> float:
+def time_iou(answer: object, gold: Span) -> float:
     """IoU of an answer in time, of any shape, with gold: 0 unless it is `[start, end]`."""
-    span = interval_of(given)
+    span = interval_of(answer)
     return 0.0 if span is None else hull_iou(span, gold)
 
 
-def box_ious(given: object, gold: Sequence[tuple[str, Box]]) -> list[float]:
+def box_ious(answer: object, gold: Sequence[tuple[str, Box]]) -> list[float]:
     """IoU at each gold moment of an answer `{moment: box or boxes}`; 0 where it has none.
 
     A moment is found only under the text of gold's number: "5" is not "5.0".
     """
-    by_moment = as_object(given) or {}
+    by_moment = as_object(answer) or {}
     return [boxes.best_box_iou(_boxes(by_moment.get(moment)), box) for moment, box in gold]
 
 
-def _boxes(given: object) -> list[Box]:
+def _boxes(answer: object) -> list[Box]:
     """One box, or a list of boxes; what is no box is left out."""
-    one = _box(given)
-    return [one] if one else [box for entry in as_list(given) or [] if (box := _box(entry)) is not None]
+    single = _box(answer)
+    return [single] if single else [box for entry in as_list(answer) or [] if (box := _box(entry)) is not None]
 
 
 def _box(entry: object) -> Box | None:
@@ -171,13 +171,13 @@ def _chain_means(rows: Sequence[ScoredQuestion]) -> dict[str, float | None]:
             mean_of([(row.video, row.cells[title]) for row in rows]).mean if rows else None
             for title in ("Acc", f"m_tIoU{chain}", f"m_vIoU{chain}")
         ]
-        known = [part for part in parts if part is not None]
-        whole = len(known) == len(parts)
-        numbers[f"AM{chain}"] = grounded_qa.arithmetic_mean(*known) if whole else None
-        numbers[f"LGM{chain}"] = _finite(grounded_qa.log_geometric_mean(*known)) if whole else None
+        values = [part for part in parts if part is not None]
+        whole = len(values) == len(parts)
+        numbers[f"AM{chain}"] = grounded_qa.arithmetic_mean(*values) if whole else None
+        numbers[f"LGM{chain}"] = _finite(grounded_qa.log_geometric_mean(*values)) if whole else None
     for title in ("AM", "LGM"):
-        one, two = (numbers[f"{title}{chain}"] for chain in CHAINS)
-        numbers[f"m{title}"] = None if one is None or two is None else (one + two) / 2
+        first, second = (numbers[f"{title}{chain}"] for chain in CHAINS)
+        numbers[f"m{title}"] = None if first is None or second is None else (first + second) / 2
     return numbers
 
 
@@ -221,10 +221,10 @@ def is_zero_bench_correct(gold: str, reply: str | None) -> bool:
     if reply is None:
         return False
     match = _ANSWER.search(reply)
-    said, meant = _bare(match[1] if match else reply), _bare(gold)
-    if not meant:
+    answer, correct = _bare(match[1] if match else reply), _bare(gold)
+    if not correct:
         return False
-    return said.lower() == meant.lower() if re.search("[A-Za-z]", meant) else said == meant
+    return answer.lower() == correct.lower() if re.search("[A-Za-z]", correct) else answer == correct
 
 
 def _unfenced(text: str) -> str:
@@ -272,27 +272,29 @@ def video_zero_bench(files: OfficialFiles) -> FileScores:
         ScoredQuestion(id=str(place), video=record.video or str(place), cells=_zero_cells(record))
         for place, record in enumerate(records)
     ]
-    about = {OFFICIAL: "official: merged windows, union of boxes, levels 4 and 5 by >; no evidence never reaches them"}
+    conventions = {
+        OFFICIAL: "official: merged windows, union of boxes, levels 4 and 5 by >; no evidence never reaches them"
+    }
     return file_scores(
-        "video-zero-bench", about, [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows)], notes
+        "video-zero-bench", conventions, [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows)], notes
     )
 
 
 def _zero_cells(record: _Zero) -> dict[str, Cell]:
-    said = {level: (record.prediction.get(f"level-{level}") or _Level()).model_answer for level in range(1, 6)}
-    accuracy = {level: float(is_zero_bench_correct(record.answer, said[level])) for level in (1, 2, 3)}
+    answers = {level: (record.prediction.get(f"level-{level}") or _Level()).model_answer for level in range(1, 6)}
+    accuracy = {level: float(is_zero_bench_correct(record.answer, answers[level])) for level in (1, 2, 3)}
     gold = tuple(Span(window.start, window.end) for window in record.evidence_windows if window.start < window.end)
-    windows = zero_bench_windows(said[4])
+    windows = zero_bench_windows(answers[4])
     in_time = tiou(windows, gold) if windows and gold else 0.0
-    in_space = _zero_space(record, said[5])
+    in_space = _zero_space(record, answers[5])
     l4 = accuracy[3] * (in_time > ABOVE)
     time_state: State = "unparsed" if windows is None else "scored"
     return {
-        **{f"Level-{level}_acc": Cell(accuracy[level], _state(said[level])) for level in (1, 2, 3)},
+        **{f"Level-{level}_acc": Cell(accuracy[level], _state(answers[level])) for level in (1, 2, 3)},
         "Level-4_mean_tIoU": Cell(in_time, time_state) if gold else Cell(None),
         "Level-4_score": Cell(l4, time_state),
-        "Level-5_mean_vIoU": Cell(in_space, _state(said[5])) if record.evidence_boxes else Cell(None),
-        "Level-5_score": Cell(l4 * (in_space > ABOVE), _state(said[5])),
+        "Level-5_mean_vIoU": Cell(in_space, _state(answers[5])) if record.evidence_boxes else Cell(None),
+        "Level-5_score": Cell(l4 * (in_space > ABOVE), _state(answers[5])),
     }
 
 
@@ -305,8 +307,8 @@ def _zero_space(record: _Zero, reply: str | None) -> float:
     gold: dict[float, list[Box]] = {}
     for box in record.evidence_boxes:
         gold.setdefault(round(box.time, 2), []).append(box.box)
-    said = _zero_boxes(reply)
-    at_moments = [boxes.union_iou(said[moment], gold[moment]) if said.get(moment) else 0.0 for moment in gold]
+    predicted = _zero_boxes(reply)
+    at_moments = [boxes.union_iou(predicted[moment], gold[moment]) if predicted.get(moment) else 0.0 for moment in gold]
     return boxes.mean_over_gold(at_moments)
 
 
@@ -317,14 +319,14 @@ def _zero_boxes(reply: str | None) -> Mapping[float, list[Box]]:
         entries = json.loads(f"[{text}]" if text.startswith("{") else text or "[]")
     except (ValueError, RecursionError):
         return {}
-    found: dict[float, list[Box]] = {}
+    by_moment: dict[float, list[Box]] = {}
     for entry in as_list(entries) or []:
         fields = as_object(entry) or {}
-        moment, given = fields.get("time"), fields.get("bbox_2d")
-        if not isinstance(moment, int | float) or not given or not isinstance(given, list):
+        moment, boxes_of = fields.get("time"), fields.get("bbox_2d")
+        if not isinstance(moment, int | float) or not boxes_of or not isinstance(boxes_of, list):
             return {}
-        found[round(float(moment), 2)] = [_thousandths(box) for box in _boxes(cast("object", given))]
-    return found
+        by_moment[round(float(moment), 2)] = [_thousandths(box) for box in _boxes(cast("object", boxes_of))]
+    return by_moment
 
 
 def _thousandths(box: Box) -> Box:

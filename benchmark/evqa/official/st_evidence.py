@@ -28,45 +28,45 @@ COLUMNS = ("entry_id", "candidates", "answer", "segment")
 def st_evidence(files: OfficialFiles) -> FileScores:
     """`{entry_id: {"parsed_response": {"answer", "segments"}}}` with gold `st_evidence_gen.csv`."""
     notes: list[str] = []
-    found = _entries(files.predictions, notes)
+    unused = _entries(files.predictions, notes)
     bad: list[BadLine] = []
     rows: list[ScoredQuestion] = []
     problems: dict[str, int] = {}
     for _, row in csv_table.rows(files.the_gold(), COLUMNS, bad):
-        entry = found.pop(row["entry_id"], None)
+        entry = unused.pop(row["entry_id"], None)
         parsed = (as_object(entry) or {}).get("parsed_response")
         read = read_segments(parsed)
         if entry is not None and read.problem:
             problems[read.problem] = problems.get(read.problem, 0) + 1
         rows.append(_judged(row, parsed, read, is_missing=entry is None))
     notes += [f"{files.the_gold().name}:{line} is left out: {reason}" for line, reason in bad]
-    if found:
-        notes.append(f"{len(found)} predictions are for unknown entries, such as {min(found)!r}")
+    if unused:
+        notes.append(f"{len(unused)} predictions are for unknown entries, such as {min(unused)!r}")
     numbers = {"format errors": float(sum(problems.values())), **{key: float(n) for key, n in problems.items()}}
-    about = {OFFICIAL: "official: spans not merged, every entry of gold counts, answers by exact text"}
+    conventions = {OFFICIAL: "official: spans not merged, every entry of gold counts, answers by exact text"}
     tables = [QuestionRows(convention=OFFICIAL, name="predictions", rows=rows, numbers=numbers)]
-    return file_scores("st-evidence", about, tables, notes)
+    return file_scores("st-evidence", conventions, tables, notes)
 
 
 def _entries(path: Path, notes: list[str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    by_key: dict[str, object] = {}
     for entry in entries(path):
         if entry.error is not None:
             notes.append(f"{path.name}:{entry.line}: key {entry.key!r} is left out: {entry.error}")
         elif entry.key is not None:
-            found[entry.key] = entry.value
+            by_key[entry.key] = entry.value
         if entry.note is not None:
             notes.append(f"{path.name}:{entry.line}: key {entry.key!r}: {entry.note}")
-    return found
+    return by_key
 
 
 def _judged(row: csv_table.Row, parsed: object, read: OriginalSegments, *, is_missing: bool) -> ScoredQuestion:
     gold = gold_segments(row["segment"])
-    said = (as_object(parsed) or {}).get("answer")
+    answer = (as_object(parsed) or {}).get("answer")
     options = csv_table.texts("candidates", row["candidates"])
     iou, iop = unmerged_tiou(read.spans, gold), unmerged_tiop(read.spans, gold)
     values = {
-        "accuracy": float(reads_as_right("" if said is None else str(said), options, row["answer"])),
+        "accuracy": float(reads_as_right("" if answer is None else str(answer), options, row["answer"])),
         "mIoU": iou,
         "mIoP": iop,
         "t_mean": (iou + iop) / 2,
@@ -74,7 +74,7 @@ def _judged(row: csv_table.Row, parsed: object, read: OriginalSegments, *, is_mi
         **{f"TIoP@{threshold}": float(iop >= threshold) for threshold in (0.3, 0.5)},
     }
     state: State = "missing" if is_missing else "scored"
-    unread: dict[str, State] = {"accuracy": "unparsed" if said is None else state}
+    unread: dict[str, State] = {"accuracy": "unparsed" if answer is None else state}
     in_time: State = "unparsed" if read.problem in {"none_responses", "parse_errors"} else state
     return ScoredQuestion(
         id=row["entry_id"],

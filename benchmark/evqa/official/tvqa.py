@@ -125,38 +125,43 @@ def _prediction(name: str, row: _Reply | None, options: Sequence[str]) -> Predic
 # Boxes
 
 
-def _detections(images: dict[str, object], where: str, notes: list[str]) -> dict[str, list[Detection]]:
+def _detections(images: dict[str, object], location: str, notes: list[str]) -> dict[str, list[Detection]]:
     """Image -> what is drawn in it."""
-    found: dict[str, list[Detection]] = {}
+    detections: dict[str, list[Detection]] = {}
     for name, entry in images.items():
-        row = validate_record({"boxes": entry}, _Boxes, f"{where} {name}", notes)
-        found[name] = [] if row is None else [Detection(_clean(label), score, box) for label, score, box in row.boxes]
-    return found
+        row = validate_record({"boxes": entry}, _Boxes, f"{location} {name}", notes)
+        detections[name] = (
+            [] if row is None else [Detection(_clean(label), score, box) for label, score, box in row.boxes]
+        )
+    return detections
 
 
 def _grounding(
-    gold: Sequence[_Gold], drawn: Mapping[str, Sequence[Detection]], known: frozenset[str] | None, notes: list[str]
+    gold: Sequence[_Gold],
+    detections: Mapping[str, Sequence[Detection]],
+    labels: frozenset[str] | None,
+    notes: list[str],
 ) -> dict[str, float | None]:
     """Grd. mAP, and what a box around the whole frame gets for every label of an image."""
     images = {
-        f"{row.vid_name}_{int(row.qid)}_{int(frame):05d}": kept
+        f"{row.vid_name}_{int(row.qid)}_{int(frame):05d}": counted
         for row in gold
         for frame, boxes in row.bbox.items()
-        if (kept := [box for box in map(_labelled, boxes) if known is None or box[0] in known])
+        if (counted := [box for box in map(_labelled, boxes) if labels is None or box[0] in labels])
     }
     whole: Box = (0.0, 0.0, 639.0, 359.0)
     full = {
         name: [Detection(label, 1.0, whole) for label in sorted({label for label, _ in boxes})]
         for name, boxes in images.items()
     }
-    missing = len(images.keys() - drawn.keys())
+    missing = len(images.keys() - detections.keys())
     if missing:
         notes.append(f"Grd. mAP: {missing} of {len(images)} images with gold boxes have no prediction")
-    return {"Grd. mAP": _mean_ap(images, drawn), "Grd. mAP of the whole frame": _mean_ap(images, full)}
+    return {"Grd. mAP": _mean_ap(images, detections), "Grd. mAP of the whole frame": _mean_ap(images, full)}
 
 
-def _mean_ap(images: Mapping[str, Image], drawn: Mapping[str, Sequence[Detection]]) -> float | None:
-    pairs = [(drawn.get(name, ()), boxes) for name, boxes in images.items()]
+def _mean_ap(images: Mapping[str, Image], detections: Mapping[str, Sequence[Detection]]) -> float | None:
+    pairs = [(detections.get(name, ()), boxes) for name, boxes in images.items()]
     per_label = detection_ap(pairs, BOX_THRESHOLD, BOX_MARGIN)
     return sum(per_label.values()) / len(per_label) if per_label else None
 

@@ -8,23 +8,42 @@ from evqa.files.jsonl import check_output, write_json
 from evqa.metrics.means import Mean
 from evqa.official.scores import FileScores, FileTable, OfficialFiles
 from evqa.report.tables import NONE, table
-from evqa.scoring.official_files import score_file
+from evqa.scoring.evaluate import SCORES, is_scores_name
+from evqa.scoring.official_files import official_scores
+from evqa.scoring.results import write_scores
 
 MAX_NOTES = 10
 
 
-def score_and_write(name: str, predictions: Path, gold: Path | None, extra: Path | None, out: Path | None) -> str:
-    """The tables of a prediction file as text; the scores are written to `out` where it is given."""
-    if out is not None:
-        check_output(out, [predictions, gold, extra])
-    scores = score_file(name, OfficialFiles(predictions, gold, extra))
-    if out is not None:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(out, scores.model_dump(mode="json"))
-        except OSError as error:
-            raise ValueError(f"cannot write {out}: {error.strerror or error}") from error
-    return tables(scores) + (f"\n\nwritten to {out}" if out else "")
+def score_and_write(name: str, files: OfficialFiles, out: Path | None, scores_out: Path | None = None) -> str:
+    """Score a prediction file and return its tables as text.
+
+    Args:
+        name: Format, a key of `official.FORMATS`.
+        files: Predictions, ground truth and third file.
+        out: File for the scores in the layout of `FileScores`.
+        scores_out: File for the scores as records of `scores.json`, for `evqa compare` and the compact tables.
+    """
+    outputs = [path for path in (out, scores_out) if path is not None]
+    for path in outputs:
+        check_output(path, [*files, *(other_path for other_path in outputs if other_path is not path)])
+    if scores_out is not None and not is_scores_name(scores_out):
+        raise ValueError(
+            f"expected a name that ends with {SCORES}, got {scores_out}: evqa compare knows it by its name"
+        )
+    scored = official_scores(name, files)
+    if scores_out is not None and scored.scores is None:
+        raise ValueError(f"{name} files have their own scores, which {SCORES} cannot hold: leave --scores out")
+    try:
+        for path in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path is scores_out and scored.scores is not None:
+                write_scores(path, scored.scores)
+            else:
+                write_json(path, scored.file_scores.model_dump(mode="json"))
+    except OSError as error:
+        raise ValueError(f"cannot write {error.filename}: {error.strerror or error}") from error
+    return "\n\n".join([tables(scored.file_scores), *(f"written to {path}" for path in outputs)])
 
 
 def tables(scores: FileScores) -> str:

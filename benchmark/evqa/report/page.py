@@ -238,7 +238,7 @@ def _preset_table(name: str, contents: PageContents) -> Json:
     rows = [("run", entry) for entry in runs] + [("baseline", entry) for entry in baselines]
     return {
         "name": name,
-        "note": PRESETS[name].about,
+        "note": PRESETS[name].description,
         "counts": [counts_line(entry) for entry in runs],
         "rows": [{"kind": kind, "name": entry.name} for kind, entry in rows],
         "metrics": [key for key in metrics if key in columns_of(name)],

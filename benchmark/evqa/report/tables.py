@@ -10,7 +10,7 @@ from typing import Literal
 
 from evqa.metrics.joint import surface
 from evqa.metrics.means import Mean
-from evqa.metrics.presets import OWN
+from evqa.metrics.presets import DEFAULT_PRESETS
 from evqa.metrics.presets import preset as preset_named
 from evqa.scoring.results import Scores
 
@@ -150,13 +150,13 @@ def joint_table(scores: Scores, style: Style = "text") -> str:
 
 def heading(preset: str, style: Style = "text") -> str:
     """The preset's name and what it means."""
-    about = f"preset {preset}: {preset_named(preset).about}"
+    about = f"preset {preset}: {preset_named(preset).description}"
     return f"### {about}" if style == "markdown" else prose(about, style)
 
 
 def columns_of(preset: str) -> Sequence[str]:
     """The columns of a preset's main table: those of our own presets, or all that a published one has."""
-    return COLUMNS if preset in OWN else tuple(preset_named(preset).metrics)
+    return COLUMNS if preset in DEFAULT_PRESETS else tuple(preset_named(preset).metrics)
 
 
 def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[str] | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from evqa import media
 from evqa.metrics.case import Case, GoldField, Metric, gold_has, prediction_has
-from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, drawn_in, gold_masks, predicted_masks
+from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, gold_masks, masks_in_folder, predicted_masks
 from evqa.metrics.means import Cell, State
 from evqa.metrics.spatial import MaskScores, UnknownLengthError
 from evqa.schema import Prediction, Sample
@@ -71,7 +71,7 @@ class ComparedSample:
         if not metric.reads_literal:
             return False
         if "masks" in metric.needs:
-            return self.case.lying_masks is not None
+            return self.case.file_masks is not None
         return state == "unparsed" and self.case.prediction.literal is not None
 
 
@@ -187,7 +187,7 @@ def _predicted_masks(prediction: Prediction) -> PredictedMasks | BadMask:
 def _files(folder: Path | None) -> PredictedMasks | None:
     """The mask files of a folder; None where there is none, or one with other files."""
     try:
-        return drawn_in(folder) if folder is not None else None
+        return masks_in_folder(folder) if folder is not None else None
     except ValueError:
         return None
 

@@ -426,8 +426,8 @@ def _score_sample(job: ScoringJob, item: ScoringItem) -> list[ScoringResult]:
     sample = item.sample
     tables = [[_table(preset, system, job.absent) for preset in job.presets] for system in job.systems]
     predictions = [
-        given if system.predict is None else system.predict(sample)
-        for system, given in zip(job.systems, item.predictions, strict=True)
+        prediction if system.predict is None else system.predict(sample)
+        for system, prediction in zip(job.systems, item.predictions, strict=True)
     ]
     with_masks = [
         system.expect is None and any("masks" in metric.needs for table in row for metric in table.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evqa.datasets import Dataset
-from evqa.metrics.presets import OWN, OWN_CHOICES
+from evqa.metrics.presets import DEFAULT_CHOICE_PRESETS, DEFAULT_PRESETS
 from evqa.metrics.presets import preset as preset_named
 from evqa.runs import prediction_files, run_folder
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
@@ -67,7 +67,9 @@ def subset_of_any(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
 def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
     """The samples that all of several runs were asked for."""
     selections = [selection_of(run) for run in runs]
-    return subset_of(dataset, functools.reduce(lambda one, other: intersection_of(one, other, dataset), selections))
+    return subset_of(
+        dataset, functools.reduce(lambda first, second: intersection_of(first, second, dataset), selections)
+    )
 
 
 def score_run(
@@ -81,74 +83,79 @@ def score_run(
 ) -> tuple[list[Scores], Path]:
     """The scores of a run, written beside its predictions together with those of the baselines."""
     dataset = part.dataset
-    found = predictions_of(run, dataset, masks)
-    scores = part.mark(scores_of(found, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
+    file = predictions_of(run, dataset, masks)
+    scores = part.mark(scores_of(file, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
     path = _output_path(run, SCORES)
     with user_errors_of_disk(path.parent, has_out=False):
         write_scores(path, [*scores, *part.mark(trivial)])
     return scores, path
 
 
-def _output_path(run: Path, what: str) -> Path:
+def _output_path(run: Path, ending: str) -> Path:
     """Where something that is made of a run lies: in its folder, or `FILE.what` beside its file.
 
     The name of a file keeps its ending where p.json and p.jsonl lie in one folder.
     """
     if run.is_dir():
-        return run / what
-    alike = [ending for ending in (".json", ".jsonl") if run.with_suffix(ending).is_file()]
-    return run.with_name(f"{run.name if len(alike) > 1 else run.stem}.{what}")
+        return run / ending
+    alike = [suffix for suffix in (".json", ".jsonl") if run.with_suffix(suffix).is_file()]
+    return run.with_name(f"{run.name if len(alike) > 1 else run.stem}.{ending}")
 
 
 def scores_of(
-    found: prediction_files.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
+    file: prediction_files.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
     """The scores of a prediction file, one per preset, with the problems of the file."""
-    return score(dataset, [system_of(found, name)], presets, workers=workers)
+    return score(dataset, [system_of(file, name)], presets, workers=workers)
 
 
-def system_of(found: prediction_files.PredictionFile, name: str) -> System:
+def system_of(file: prediction_files.PredictionFile, name: str) -> System:
     """A prediction file as a system; warnings name its first problems once it is scored."""
 
     def report(bad_masks: Sequence[str]) -> PredictionReport:
-        problems = found.problems
+        problems = file.problems
         for damaged in bad_masks:
-            problems.add(f"{found.path}: key {damaged}")
+            problems.add(f"{file.path}: key {damaged}")
         for problem in prediction_files.format_problems(problems.first, problems.count, MAX_WARNINGS):
             logger.warning("%s", problem)
         return PredictionReport(
-            source=found.describe(),
+            source=file.describe(),
             problems=tuple(problems.first),
-            duplicates=found.duplicates,
-            unknown=found.unknown,
+            duplicates=file.duplicates,
+            unknown=file.unknown,
             malformed=problems.count,
         )
 
-    reason = "" if found.asked is None else f"the model was asked for {', '.join(sorted(found.asked))} alone"
+    reason = "" if file.asked is None else f"the model was asked for {', '.join(sorted(file.asked))} alone"
     return System(
         name,
-        predictions=found.get,
-        gives=found.asked,
+        predictions=file.get,
+        gives=file.asked,
         gives_reason=reason,
-        mask_files=found.lying_masks,
+        mask_files=file.lying_masks,
         report=report,
     )
 
 
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
     """A run in the original's form, in a new folder beside its predictions."""
-    beside = _output_path(run, "original")
-    found, name, step = predictions_of(run, dataset), name_of(run), ""
+    folder = _output_path(run, "original")
+    file, name, step = predictions_of(run, dataset), name_of(run), ""
     mode = run_folder.read_run_info(run).identity.get("masks") if (run / run_folder.RUN).is_file() else None
     if isinstance(mode, str):
         name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
-    with user_errors_of_disk(beside.parent):
-        return export(found, dataset, out or beside, name, step)
+    with user_errors_of_disk(folder.parent):
+        return export(file, dataset, out or folder, name, step)
 
 
 def is_scores(path: Path) -> bool:
     """Whether a path is a file of scores, by its name."""
-    return path.is_file() and path.name.endswith(SCORES)
+    return path.is_file() and is_scores_name(path)
+
+
+def is_scores_name(path: Path) -> bool:
+    """Whether a name is that of a file of scores."""
+    return path.name.endswith(SCORES)
 
 
 def read_run(path: Path, choice: str | None) -> Scores:
@@ -160,22 +167,22 @@ def read_run(path: Path, choice: str | None) -> Scores:
 
 
 def trivial_scores(
-    dataset: Dataset, train: str | None, choice: str, which: BaselineChoice = "all", *, workers: int = 1
+    dataset: Dataset, train: str | None, choice: str, kind: BaselineChoice = "all", *, workers: int = 1
 ) -> list[Scores]:
     """The baselines that see no video, fitted on the data set `train` where one is named.
 
     `fast` leaves out those of masks, which read every gold mask again.
     """
-    if which == "none":
+    if kind == "none":
         return []
     fitted = load_dataset(train) if train else None
-    return baselines.baselines(dataset, fitted, presets_of(choice, dataset), with_masks=which == "all", workers=workers)
+    return baselines.baselines(dataset, fitted, presets_of(choice, dataset), with_masks=kind == "all", workers=workers)
 
 
 def presets_of(choice: str, dataset: Dataset) -> list[str]:
     """The presets that a choice names for a data set; a `ValueError` for one that is none."""
     if choice == BOTH:
         has_choices = any(sample.time_options or sample.mask_options for sample in dataset.samples)
-        return list(OWN_CHOICES if has_choices else OWN)
+        return list(DEFAULT_CHOICE_PRESETS if has_choices else DEFAULT_PRESETS)
     preset_named(choice)
     return [choice]

@@ -48,7 +48,7 @@ class ExportSummary:
     """Predictions whose masks cannot be decoded: they get no folder, and score 0 there as here."""
 
 
-def export(found: PredictionFile, dataset: Dataset, out: Path, name: str, step: str = "") -> ExportSummary:
+def export(file: PredictionFile, dataset: Dataset, out: Path, name: str, step: str = "") -> ExportSummary:
     """Write the predictions of a data set into `out`, which is new; beside it first, then moved.
 
     `step`: the folder below `name` that the masks of a second step lie in.
@@ -61,11 +61,11 @@ def export(found: PredictionFile, dataset: Dataset, out: Path, name: str, step: 
     entries: dict[str, object] = {}
     with_masks, unwritable = 0, list[str]()
     for sample in dataset.samples:
-        prediction = found.get(sample)
+        prediction = file.get(sample)
         if prediction is None:
             continue
         entries[sample.id] = (
-            _choices(sample, prediction, found.asked) if _is_choice(sample) else _entry(sample, prediction)
+            _choices(sample, prediction, file.asked) if _is_choice(sample) else _entry(sample, prediction)
         )
         try:
             with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction, dataset)
@@ -85,10 +85,10 @@ def _entry(sample: Sample, prediction: Prediction) -> dict[str, object]:
     entry: dict[str, object] = {"video_id": sample.video_id, "parsed_response": None}
     if prediction.status == "failed":
         return {**entry, "error": prediction.error}
-    written = prediction.literal
-    spans = prediction.spans if written is None else written.segments
+    literal = prediction.literal
+    spans = prediction.spans if literal is None else literal.segments
     entry["parsed_response"] = {
-        "answer": _answer(sample, prediction.answer) if written is None else written.answer,
+        "answer": _answer(sample, prediction.answer) if literal is None else literal.answer,
         "segments": None if spans is None else [list(span) for span in spans],
         "referring_expressions": None if prediction.expressions is None else list(prediction.expressions),
     }
@@ -101,18 +101,18 @@ def _answer(sample: Sample, answer: int | None) -> str | None:
     return LETTERS[answer] if answer < NUM_LETTERS else sample.options[answer]
 
 
-def _choices(sample: Sample, prediction: Prediction, asked: frozenset[GoldField] | None) -> dict[str, object]:
+def _choices(sample: Sample, prediction: Prediction, questions: frozenset[GoldField] | None) -> dict[str, object]:
     """The questions that were asked: the evaluator counts every one with a right answer in the file."""
     entry: dict[str, object] = {}
-    chosen = {
+    choices = {
         "answer": prediction.answer,
         "time_choice": prediction.time_choice,
         "mask_choice": prediction.mask_choice,
     }
     for question, (key, gold_key) in CHOICES.items():
-        if asked is not None and question not in asked:
+        if questions is not None and question not in questions:
             continue
-        right, choice = gold_choice(sample, question)[0], chosen[question]
+        right, choice = gold_choice(sample, question)[0], choices[question]
         entry[key] = None if choice is None else LETTERS[choice]
         entry[gold_key] = None if right is None else LETTERS[right]
     return entry
@@ -126,20 +126,20 @@ def _write_masks(folder: Path, sample: Sample, prediction: Prediction, dataset: 
     if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
-    ours, computed = predicted_masks(prediction)
+    predicted, computed = predicted_masks(prediction)
     indices = range(_num_frames(sample, gold, dataset)) if computed is None else sorted(computed)
-    size = _size(gold.values()) or prediction.mask_size or _size(ours.values())
+    size = _size(gold.values()) or prediction.mask_size or _size(predicted.values())
     if size is None:
         video = video_facts(sample.video)
         size = (video.height, video.width)
-    masks.write_folder(folder, _frames(ours, indices, size))
+    masks.write_folder(folder, _frames(predicted, indices, size))
     return True
 
 
-def _frames(ours: Frames, indices: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def _frames(predicted: Frames, indices: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     empty = np.zeros(size, dtype=np.bool_)
     for index in indices:
-        mask = to_array(ours[index]()) if index in ours else empty
+        mask = to_array(predicted[index]()) if index in predicted else empty
         yield index, mask if mask.shape == size else masks.resize(mask, size)
 
 
@@ -152,10 +152,10 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
 
 def _num_frames(sample: Sample, gold: Frames, dataset: Dataset) -> int:
     """As scoring counts, which is never as the prediction says."""
-    found = num_frames_of(sample)
-    if found is None:
+    num_frames = num_frames_of(sample)
+    if num_frames is None:
         raise ValueError(
             f"the number of frames of {sample.video} is unknown: it is not there or cannot be read, and the data set "
             f"gives no num_frames: {download_advice(dataset.name)}"
         )
-    return max(found, max(gold, default=-1) + 1)
+    return max(num_frames, max(gold, default=-1) + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from evqa import suggestions
 from evqa.metrics import trivial
@@ -23,7 +24,22 @@ from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.results import Scores
 
 
+class OfficialScores(NamedTuple):
+    """Scores of an official prediction file."""
+
+    file_scores: FileScores
+    """In the layout of `evqa score-file --out`."""
+    scores: Sequence[Scores] | None
+    """As records of `scores.json`: the predictions under each preset, and baselines; None where the format has its own
+    scores."""
+
+
 def score_file(name: str, files: OfficialFiles) -> FileScores:
+    """Scores of a prediction file of a format, in the layout of `evqa score-file --out`; see `official_scores`."""
+    return official_scores(name, files).file_scores
+
+
+def official_scores(name: str, files: OfficialFiles) -> OfficialScores:
     """Scores of a prediction file of a format.
 
     Args:
@@ -35,10 +51,15 @@ def score_file(name: str, files: OfficialFiles) -> FileScores:
             question to score.
     """
     row = _format(name, files)
-    scores = row.score(files) if row.score is not None else file_scores_of(name, read_official(name, files))
-    if not scores.samples:
-        raise _nothing_to_score(name, files, scores.notes)
-    return scores
+    if row.score is not None:
+        file_scores = row.score(files)
+        if not file_scores.samples:
+            raise _nothing_to_score(name, files, file_scores.notes)
+        return OfficialScores(file_scores, None)
+    data = read_official(name, files)
+    source = f"{files.predictions}: {name} ({row.source}), {len(data.predictions)} predictions"
+    scores = scores_of_file(name, data, source)
+    return OfficialScores(_in_layout(name, data, scores), scores)
 
 
 def read_official(name: str, files: OfficialFiles) -> OfficialData:
@@ -63,20 +84,19 @@ def scores_of_file(name: str, data: OfficialData, source: str = "") -> list[Scor
     return results + [scores for scores in trivial_results if scores.metrics]
 
 
-def file_scores_of(name: str, data: OfficialData) -> FileScores:
-    """Scores of official data in the layout of `evqa score-file --out`."""
+def _in_layout(name: str, data: OfficialData, results: Sequence[Scores]) -> FileScores:
     row = FORMATS[name]
     conventions = {preset: convention for convention, preset in row.presets.items()}
-    results = scores_of_file(name, data)
     tables = [
         _table(scores, conventions[scores.preset], row, data if place < len(row.presets) else None)
         for place, scores in enumerate(results)
     ]
-    cells = data.cells or [{}] * len(data.dataset.samples)
+    nothing: Mapping[str, Cell] = {}
+    cells = data.cells or [nothing] * len(data.dataset.samples)
     return FileScores(
         format=name,
         conventions={
-            convention: f"{convention}: {preset_named(preset).about}" for convention, preset in row.presets.items()
+            convention: f"{convention}: {preset_named(preset).description}" for convention, preset in row.presets.items()
         },
         tables=tables,
         notes=data.notes,

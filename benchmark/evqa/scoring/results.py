@@ -81,7 +81,7 @@ class SampleTable(Mapping[str, SampleScores]):
         return (
             isinstance(other, SampleTable)
             and len(self) == len(other)
-            and all(ours == theirs for ours, theirs in zip(self.rows(), other.rows(), strict=True))
+            and all(row == other_row for row, other_row in zip(self.rows(), other.rows(), strict=True))
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -237,13 +237,13 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
 
 def _texts(scores: Sequence[Scores]) -> Iterator[str]:
     """The text of a `scores.json`, a row of a sample at a time."""
-    for entry, start in zip(scores, _between("[\n", ",\n"), strict=False):
+    for entry, start in zip(scores, _separators("[\n", ",\n"), strict=False):
         yield start
         head = json.dumps(
             entry.model_dump(mode="json", exclude={"samples"}), indent=2, ensure_ascii=False, allow_nan=False
         )
         yield head.removesuffix("\n}") + ',\n  "samples": {'
-        for (name, row), comma in zip(entry.samples.rows(), _between("\n", ",\n"), strict=False):
+        for (name, row), comma in zip(entry.samples.rows(), _separators("\n", ",\n"), strict=False):
             yield f"{comma}    {json.dumps(name, ensure_ascii=False)}: {row.model_dump_json()}"
         yield "\n  }\n}"
     yield "\n]\n" if scores else "[]\n"
@@ -252,7 +252,7 @@ def _texts(scores: Sequence[Scores]) -> Iterator[str]:
 Text = TypeVar("Text")
 
 
-def _between(first: Text, later: Text) -> Iterator[Text]:
+def _separators(first: Text, later: Text) -> Iterator[Text]:
     yield first
     while True:
         yield later

@@ -13,7 +13,7 @@ from evqa.metrics.presets.answers import ANSWER_PRESETS
 from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
 from evqa.metrics.presets.moments import MOMENT_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
-from evqa.metrics.spatial import MaskScores, Which
+from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
 from evqa.schema import Spans
 
@@ -25,41 +25,41 @@ def unmerged_tmean(predicted: Spans, gold: Spans) -> float:
     return (unmerged_tiou(predicted, gold) + unmerged_tiop(predicted, gold)) / 2
 
 
-def answer_as_written(case: Case) -> float:
+def literal_accuracy(case: Case) -> float:
     """1 if the chosen option's text is the right one's: of a text that is no letter of A to F, the text itself."""
-    written, right = case.prediction.literal, case.sample.answer
-    if written is None or right is None:
+    literal, right = case.prediction.literal, case.sample.answer
+    if literal is None or right is None:
         return accuracy(case)
     options = case.sample.options
-    return float(reads_as_right(written.answer or "", options, options[right]))
+    return float(reads_as_right(literal.answer or "", options, options[right]))
 
 
-def as_written(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
+def literally(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
     """A measure of (predicted, gold) spans as a function of a case, spans as they are written."""
-    return lambda case: measure(case.written_spans, case.gold_spans)
+    return lambda case: measure(case.literal_spans, case.gold_spans)
 
 
-def reaches_as_written(measure: Callable[[Spans, Spans], float], threshold: float) -> Callable[[Case], float]:
+def reaches_literally(measure: Callable[[Spans, Spans], float], threshold: float) -> Callable[[Case], float]:
     """1 where a measure of spans is at least the threshold, else 0."""
-    return lambda case: float(measure(case.written_spans, case.gold_spans) >= threshold)
+    return lambda case: float(measure(case.literal_spans, case.gold_spans) >= threshold)
 
 
-def where_computed(scores: MaskScores, which: Which) -> float | None:
+def where_computed(scores: MaskScores, measure: MaskMeasure) -> float | None:
     """Mean over the frames that were predicted, empty on both sides counting 1; None where no file can be read."""
-    return scores.mean_where_computed(which)
+    return scores.mean_where_computed(measure)
 
 
-def mask_files(which: Which) -> Callable[[Case], float | None]:
+def mask_files(measure: MaskMeasure) -> Callable[[Case], float | None]:
     """J, F or J&F of the files that the original writes: no object, no file, hence 0.
 
     Files that lie beside its own form count even where the entry is missing or failed; one that cannot be read is
     left out.
     """
-    mean = in_space(where_computed, which)
+    mean = in_space(where_computed, measure)
 
     def value(case: Case) -> float | None:
-        if case.lying_masks is not None:
-            return case.lying_masks.mean_where_computed(which)
+        if case.file_masks is not None:
+            return case.file_masks.mean_where_computed(measure)
         return mean(case) if case.prediction.tracks or case.prediction.mask_folder is not None else 0.0
 
     return value
@@ -77,14 +77,14 @@ def _row(need: GoldField, value: Callable[[Case], float | None], definition: str
 
 
 ST_EVIDENCE: dict[str, Metric] = {
-    "Acc": _row("answer", answer_as_written, "the chosen option is the right one"),
-    "mIoU": _row("spans", as_written(unmerged_tiou), "IoU, overlapping spans not merged"),
-    "mIoP": _row("spans", as_written(unmerged_tiop), "IoP, overlapping spans not merged"),
-    "t-mean": _row("spans", as_written(unmerged_tmean), "mean of IoU and IoP, overlapping spans not merged"),
-    "IoU@0.3": _row("spans", reaches_as_written(unmerged_tiou, 0.3), "unmerged IoU is at least 0.3"),
-    "IoU@0.5": _row("spans", reaches_as_written(unmerged_tiou, 0.5), "unmerged IoU is at least 0.5"),
-    "IoP@0.3": _row("spans", reaches_as_written(unmerged_tiop, 0.3), "unmerged IoP is at least 0.3"),
-    "IoP@0.5": _row("spans", reaches_as_written(unmerged_tiop, 0.5), "unmerged IoP is at least 0.5"),
+    "Acc": _row("answer", literal_accuracy, "the chosen option is the right one"),
+    "mIoU": _row("spans", literally(unmerged_tiou), "IoU, overlapping spans not merged"),
+    "mIoP": _row("spans", literally(unmerged_tiop), "IoP, overlapping spans not merged"),
+    "t-mean": _row("spans", literally(unmerged_tmean), "mean of IoU and IoP, overlapping spans not merged"),
+    "IoU@0.3": _row("spans", reaches_literally(unmerged_tiou, 0.3), "unmerged IoU is at least 0.3"),
+    "IoU@0.5": _row("spans", reaches_literally(unmerged_tiou, 0.5), "unmerged IoU is at least 0.5"),
+    "IoP@0.3": _row("spans", reaches_literally(unmerged_tiop, 0.3), "unmerged IoP is at least 0.3"),
+    "IoP@0.5": _row("spans", reaches_literally(unmerged_tiop, 0.5), "unmerged IoP is at least 0.5"),
     "J": _row("masks", mask_files("j"), "region IoU over the predicted frames"),
     "F": _row("masks", mask_files("f"), "outline F over the predicted frames"),
     "J&F": _row("masks", mask_files("jf"), "mean of J and F"),
@@ -94,12 +94,12 @@ ST_EVIDENCE: dict[str, Metric] = {
 PRESETS: dict[str, Preset] = {
     "strict": Preset(
         metrics=METRICS,
-        about="spans merged; every frame of the video counts, one without prediction as an empty mask; "
+        description="spans merged; every frame of the video counts, one without prediction as an empty mask; "
         "a prediction that is missing, failed or unreadable counts 0; masks of another size are resized",
     ),
     "st-evidence": Preset(
         metrics=ST_EVIDENCE,
-        about="the original's convention: spans not merged; only predicted frames count; "
+        description="the original's convention: spans not merged; only predicted frames count; "
         "samples without gold masks leave the mean; samples without gold spans count 0",
     ),
     **CHOICE_PRESETS,
@@ -109,9 +109,9 @@ PRESETS: dict[str, Preset] = {
     **SPATIO_TEMPORAL_PRESETS,
 }
 
-OWN = ("strict", "st-evidence")
+DEFAULT_PRESETS = ("strict", "st-evidence")
 """The presets that are shown where none is asked for,"""
-OWN_CHOICES = ("mcq", "st-evidence-mcq")
+DEFAULT_CHOICE_PRESETS = ("mcq", "st-evidence-mcq")
 """and those of a data set whose samples have options in time or space."""
 
 

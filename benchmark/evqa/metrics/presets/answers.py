@@ -34,11 +34,13 @@ ACTIVITYNET_QA = {
 }
 
 ANSWER_PRESETS: dict[str, Preset] = {
-    "nextqa": Preset(metrics=NEXT_QA, about="NExT-QA: a question without a prediction counts 0; type TP counts as TN"),
-    "activitynet-qa": Preset(metrics=ACTIVITYNET_QA, about="ActivityNet-QA: exact match of open answers"),
+    "nextqa": Preset(
+        metrics=NEXT_QA, description="NExT-QA: a question without a prediction counts 0; type TP counts as TN"
+    ),
+    "activitynet-qa": Preset(metrics=ACTIVITYNET_QA, description="ActivityNet-QA: exact match of open answers"),
     "activitynet-qa-strict": Preset(
         metrics=ACTIVITYNET_QA,
-        about="as activitynet-qa; in prediction files of the benchmark Free is over all free questions, instead of the "
-        "questions of the types that come fourth and later in the file",
+        description="as activitynet-qa; in prediction files of the benchmark Free is over all free questions, not over "
+        "those of the types that come fourth and later in the file",
     ),
 }

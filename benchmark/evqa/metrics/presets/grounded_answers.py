@@ -88,18 +88,20 @@ TVQA_PLUS = {
 GROUNDED_ANSWER_PRESETS: dict[str, Preset] = {
     "nextgqa": Preset(
         metrics=nextgqa(MISSING),
-        about="NExT-GQA: best ground truth span, hull as union, thresholds by >=; samples without a prediction leave "
-        "the mean",
+        description="NExT-GQA: best ground truth span, hull as union, thresholds by >=; samples without a prediction "
+        "leave the mean",
     ),
-    "nextgqa-strict": Preset(metrics=nextgqa(NO_STATE), about="as nextgqa, but a sample without a prediction counts 0"),
-    "rextime": Preset(metrics=REXTIME, about="ReXTime: best ground truth span, hull as union, thresholds by >="),
+    "nextgqa-strict": Preset(
+        metrics=nextgqa(NO_STATE), description="as nextgqa, but a sample without a prediction counts 0"
+    ),
+    "rextime": Preset(metrics=REXTIME, description="ReXTime: best ground truth span, hull as union, thresholds by >="),
     "cg-bench": Preset(
         metrics=cg_bench("CG-Bench (Chen et al. 2024), stat_with_key", mean_reached, "reached"),
-        about="CG-Bench: merged sets of spans, thresholds by >=",
+        description="CG-Bench: merged sets of spans, thresholds by >=",
     ),
     "cg-bench-vlmevalkit": Preset(
         metrics=cg_bench("CG-Bench in VLMEvalKit", mean_exceeded, "exceeded"),
-        about="CG-Bench in VLMEvalKit: thresholds by >",
+        description="CG-Bench in VLMEvalKit: thresholds by >",
     ),
-    "tvqa-plus": Preset(metrics=TVQA_PLUS, about="TVQA+: hull as union, thresholds by >="),
+    "tvqa-plus": Preset(metrics=TVQA_PLUS, description="TVQA+: hull as union, thresholds by >="),
 }

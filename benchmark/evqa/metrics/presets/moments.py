@@ -149,22 +149,24 @@ def _f1(moments: OneToMany, place: int) -> float:
 MOMENT_PRESETS: dict[str, Preset] = {
     "qvhighlights": Preset(
         metrics=QVHIGHLIGHTS,
-        about="QVHighlights: spans ranked by their scores, else by their order, ten at most; thresholds by >=; a query "
-        "without a prediction counts 0; in mAP a window that ends before it starts has a length below 0, and one as "
-        "long as a ground truth window is a hit (0/0 is not below the threshold)",
+        description="QVHighlights: spans ranked by their scores, else by their order, ten at most; thresholds by >=; a "
+        "query without a prediction counts 0; in mAP a window that ends before it starts has a length below 0, and one "
+        "as long as a ground truth window is a hit (0/0 is not below the threshold)",
     ),
     "ego4d-nlq": Preset(
-        metrics=EGO4D_NLQ, about="Ego4D NLQ: spans ranked by their order, hull as union, thresholds by >"
+        metrics=EGO4D_NLQ, description="Ego4D NLQ: spans ranked by their order, hull as union, thresholds by >"
     ),
     "charades-sta": Preset(
-        metrics=charades_sta(at_least, "at least"), about="Charades-STA: hull as union, thresholds by >="
+        metrics=charades_sta(at_least, "at least"), description="Charades-STA: hull as union, thresholds by >="
     ),
     "charades-sta-above": Preset(
-        metrics=charades_sta(above, "above"), about="Charades-STA: thresholds by >, as in 2D-TAN"
+        metrics=charades_sta(above, "above"), description="Charades-STA: thresholds by >, as in 2D-TAN"
     ),
     "omtg": Preset(
         metrics=omtg(grounded_qa.one_to_many_as_shipped),
-        about="One-to-Many Temporal Grounding: VLMEvalKit's code, whose merging changes the spans that are matched",
+        description="One-to-Many Temporal Grounding: VLMEvalKit's code, whose merging changes the matches",
     ),
-    "omtg-strict": Preset(metrics=omtg(grounded_qa.one_to_many), about="as omtg, but moments are matched as they are"),
+    "omtg-strict": Preset(
+        metrics=omtg(grounded_qa.one_to_many), description="as omtg, but moments are matched as they are"
+    ),
 }

@@ -75,8 +75,8 @@ V_STAR = {
 def lgm(means: Mapping[str, Mean]) -> float | None:
     """LGM of the means of the preset v-star; None where one of them is absent."""
     titles = ("Acc", "m_tIoU", "m_vIoU")
-    known = [mean for title in titles if title in means and (mean := means[title].mean) is not None]
-    return log_geometric_mean(*known) if len(known) == len(titles) else None
+    values = [mean for title in titles if title in means and (mean := means[title].mean) is not None]
+    return log_geometric_mean(*values) if len(values) == len(titles) else None
 
 
 _zero = partial(row, "VideoZeroBench, masks for boxes")
@@ -100,12 +100,12 @@ HC_STVG = {
 
 SPATIO_TEMPORAL_PRESETS: dict[str, Preset] = {
     "v-star": Preset(
-        metrics=V_STAR, about="V-STaR: first span, masks for boxes, thresholds by >=", derived={"LGM": lgm}
+        metrics=V_STAR, description="V-STaR: first span, masks for boxes, thresholds by >=", derived={"LGM": lgm}
     ),
     "video-zero-bench": Preset(
-        metrics=VIDEO_ZERO_BENCH, about="VideoZeroBench: merged sets of spans, masks for boxes, thresholds by >"
+        metrics=VIDEO_ZERO_BENCH, description="VideoZeroBench: merged sets of spans, masks for boxes, thresholds by >"
     ),
     "hc-stvg": Preset(
-        metrics=HC_STVG, about="VidSTG and HC-STVG: boxes, or masks in their place; frames of either side count"
+        metrics=HC_STVG, description="VidSTG and HC-STVG: boxes, or masks in their place; frames of either side count"
     ),
 }
