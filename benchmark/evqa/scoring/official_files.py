@@ -96,7 +96,8 @@ def _in_layout(name: str, data: OfficialData, results: Sequence[Scores]) -> File
     return FileScores(
         format=name,
         conventions={
-            convention: f"{convention}: {preset_named(preset).description}" for convention, preset in row.presets.items()
+            convention: f"{convention}: {preset_named(preset).description}"
+            for convention, preset in row.presets.items()
         },
         tables=tables,
         notes=data.notes,
