@@ -1,4 +1,4 @@
-"""Metrics: pure functions of one case (sample and prediction), and the table of them.
+"""Metrics: pure functions of one case (sample and prediction), and the table of the preset `strict`.
 
 A new metric is a function and a row here; counts, intervals, groups and tables follow.
 """
@@ -24,7 +24,7 @@ THIS_BENCHMARK = "this benchmark"
 
 
 def in_time(measure: Callable[[Spans, Spans], float]) -> Callable[[Case], float]:
-    """A measure of (predicted, gold) spans as a function of a case."""
+    """Measure of (predicted, ground truth) spans, as a function of a case."""
     return lambda case: measure(case.predicted_spans, case.gold_spans)
 
 
@@ -36,17 +36,17 @@ def reaches(measure: Callable[[Spans, Spans], float], threshold: float) -> Calla
 def in_space(
     mean: Callable[[MaskScores, MaskMeasure], float | None], measure: MaskMeasure
 ) -> Callable[[Case], float | None]:
-    """A mean over frames as a function of a case."""
+    """Mean over frames, as a function of a case."""
 
     def value(case: Case) -> float | None:
-        assert case.masks is not None, f"sample {case.sample.id} has no gold masks"
+        assert case.masks is not None, f"sample {case.sample.id} has no ground truth masks"
         return mean(case.masks, measure)
 
     return value
 
 
 def per_object(measure: MaskMeasure) -> Callable[[Case], float | None]:
-    """A mean over gold objects and frames as a function of a case; None where gold does not tell objects apart."""
+    """Mean over ground truth objects and frames, as a function of a case; None where objects are not distinguished."""
     return lambda case: None if case.objects is None else mean_over_objects(case.objects, measure)
 
 
@@ -62,9 +62,9 @@ _all = partial(_row, ("answer", "spans", "masks"))
 _every, _on_evidence_frames = MaskScores.mean, MaskScores.mean_where_gold
 
 METRICS: dict[str, Metric] = {
-    "Acc": _row(("answer",), answer.accuracy, "the chosen option is the right one", ST_EVIDENCE),
+    "Acc": _row(("answer",), answer.accuracy, "the chosen option is correct", ST_EVIDENCE),
     "mIoU": _time(in_time(temporal.tiou), "seconds in both over seconds in either", ST_EVIDENCE),
-    "mIoP": _time(in_time(temporal.tiop), "share of the predicted seconds that are gold", ST_EVIDENCE),
+    "mIoP": _time(in_time(temporal.tiop), "share of the predicted seconds that are evidence", ST_EVIDENCE),
     "t-mean": _time(in_time(temporal.tmean), "mean of IoU and IoP", ST_EVIDENCE),
     "IoU@0.3": _time(reaches(temporal.tiou, 0.3), "IoU is at least 0.3", ST_EVIDENCE),
     "IoU@0.5": _time(reaches(temporal.tiou, 0.5), "IoU is at least 0.5", ST_EVIDENCE),
@@ -73,11 +73,15 @@ METRICS: dict[str, Metric] = {
     "J": _masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS),
     "F": _masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS),
     "J&F": _masks(in_space(_every, "jf"), "mean of J and F", DAVIS),
-    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames that hold evidence", THIS_BENCHMARK),
-    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames that hold evidence", THIS_BENCHMARK),
-    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames that hold evidence", THIS_BENCHMARK),
-    "J obj": _objects(per_object("j"), "J per object, matched to gold's, mean over objects and frames", DAVIS_2017),
-    "F obj": _objects(per_object("f"), "F per object, matched to gold's, mean over objects and frames", DAVIS_2017),
+    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames with evidence", THIS_BENCHMARK),
+    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames with evidence", THIS_BENCHMARK),
+    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames with evidence", THIS_BENCHMARK),
+    "J obj": _objects(
+        per_object("j"), "J per object, matched to those of the ground truth, mean over objects and frames", DAVIS_2017
+    ),
+    "F obj": _objects(
+        per_object("f"), "F per object, matched to those of the ground truth, mean over objects and frames", DAVIS_2017
+    ),
     "J&F obj": _objects(per_object("jf"), "mean of J and F per object", DAVIS_2017),
     "vIoU": _masks(
         in_space(lambda masks, _: masks.tube(), "j"),
@@ -87,18 +91,20 @@ METRICS: dict[str, Metric] = {
     "vIoU box": _boxes(
         lambda case: case.tube_iou, "box IoU summed over the frames of both, over those of either", HC_STVG
     ),
-    "m_vIoU box": _boxes(lambda case: case.box_iou, "box IoU, mean over the frames that gold has a box in", V_STAR),
-    "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "right, and IoP at least 0.5", NEXT_GQA),
-    "Acc@IoU0.5": _row(("answer", "spans"), joint.right_in_time, "right, and IoU at least 0.5", "ReXTime, TVQA+ (ASA)"),
-    "joint": _all(joint.all_three, "right, and IoU and J&F at least 0.5 each", THIS_BENCHMARK),
+    "m_vIoU box": _boxes(lambda case: case.box_iou, "box IoU, mean over the frames with a ground truth box", V_STAR),
+    "Acc@GQA": _row(("answer", "spans"), joint.acc_gqa, "correct, and IoP at least 0.5", NEXT_GQA),
+    "Acc@IoU0.5": _row(
+        ("answer", "spans"), joint.right_in_time, "correct, and IoU at least 0.5", "ReXTime, TVQA+ (ASA)"
+    ),
+    "joint": _all(joint.all_three, "correct, and IoU and J&F at least 0.5 each", THIS_BENCHMARK),
     "joint@0.3": _all(
-        partial(joint.all_three, threshold=0.3), "right, and IoU and J&F at least 0.3 each", THIS_BENCHMARK
+        partial(joint.all_three, threshold=0.3), "correct, and IoU and J&F at least 0.3 each", THIS_BENCHMARK
     ),
     "joint@0.7": _all(
-        partial(joint.all_three, threshold=0.7), "right, and IoU and J&F at least 0.7 each", THIS_BENCHMARK
+        partial(joint.all_three, threshold=0.7), "correct, and IoU and J&F at least 0.7 each", THIS_BENCHMARK
     ),
     "joint held": _all(
-        joint.all_three_on_evidence_frames, "as joint, J&F over the frames that hold evidence", THIS_BENCHMARK
+        joint.all_three_on_evidence_frames, "as joint, J&F over the frames with evidence", THIS_BENCHMARK
     ),
     "joint area": _all(
         joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", THIS_BENCHMARK

@@ -1,4 +1,4 @@
-"""What a metric sees, and what a row of a table of metrics says."""
+"""Case (input of a metric), Metric (row of a metric table) and Preset (named protocol)."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice
 `mask_choice` choices of the multiple-choice task, `response` the answer to an open question."""
 
 Unit = Literal["fraction"]
-"""Of every value of every preset: from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
+"""Unit of all values: a fraction from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One sample and what was predicted for it; masks are compared beforehand, frame by frame."""
+    """One sample with its prediction, the input of a metric; masks are compared beforehand, frame by frame."""
 
     sample: Sample
     prediction: Prediction
     masks: MaskScores | None = None
-    """None where gold has no masks."""
+    """Scores of the predicted masks; None where the ground truth has no masks."""
     file_masks: MaskScores | None = None
-    """Masks that lie beside an original's file, for its evaluator, which scores them whatever the file says."""
+    """Scores of the mask files beside an official prediction file; its evaluator scores them in any case."""
 
     @property
     def gold_spans(self) -> Spans:
-        """Gold in time, () where there is none."""
+        """Ground truth spans in seconds; () without any."""
         return self.sample.spans or ()
 
     @property
     def predicted_spans(self) -> Spans:
-        """Prediction in time, () where there is none."""
+        """Predicted spans in seconds; () without any."""
         return self.prediction.spans or ()
 
     @cached_property
     def objects(self) -> tuple[MaskScores, ...] | None:
-        """Masks per gold object; None where gold does not tell objects apart."""
+        """Scores per ground truth object; None where the ground truth does not distinguish objects."""
         if self.sample.tracks is None or self.masks is None:
             return None
         gold = [frames_of(track) for track in self.sample.tracks]
@@ -53,12 +53,12 @@ class Case:
 
     @property
     def tube_iou(self) -> float | None:
-        """Tube IoU (vIoU) of the boxes; None where gold has no box."""
+        """Tube IoU (vIoU) of the boxes; None without a ground truth box."""
         return tube_iou(self.prediction.boxes or {}, self.sample.boxes) if self.sample.boxes else None
 
     @property
     def box_iou(self) -> float | None:
-        """Mean box IoU over the frames that gold has a box in; None where it has none."""
+        """Mean box IoU over the frames with a ground truth box; None without any."""
         return mean_over_gold(at_each(self.prediction.boxes or {}, self.sample.boxes)) if self.sample.boxes else None
 
     @property
@@ -68,25 +68,25 @@ class Case:
 
     @property
     def literal_spans(self) -> Spans:
-        """Prediction in time as an original's file writes it: perhaps reversed, negative or twice."""
+        """Predicted spans as an official prediction file states them: possibly reversed, negative or repeated."""
         literal = self.prediction.literal
         return self.predicted_spans if literal is None else tuple(Span(*pair) for pair in literal.segments or ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of a table of metrics."""
+    """A metric: its function with definition, source, unit and the fields that it compares."""
 
     value: Callable[[Case], float | None]
-    """None: does not apply to this sample, whatever is predicted; left out of the mean."""
+    """Function of a case; None = the metric does not apply to the sample, which then is not in the mean."""
     needs: tuple[GoldField, ...]
-    """What gold must have for the metric to apply; a prediction that lacks one of them counts 0."""
+    """Fields that the ground truth must have for the metric to apply; a prediction that lacks one counts 0."""
     gold_optional: bool = False
-    """Whether a sample without gold counts 0 (ST-Evidence) rather than being left out."""
+    """Whether a sample without ground truth counts 0 (ST-Evidence) instead of being excluded."""
     excluded_states: frozenset[State] = frozenset()
-    """Predictions in these states leave the mean rather than counting 0: a defect of some published protocols."""
+    """States of predictions that are excluded instead of counting 0: a defect of some published protocols."""
     reads_literal: bool = False
-    """Whether it reads what a file says literally (`Prediction.written`) and the masks that lie beside it."""
+    """Whether it reads the literal values of a file (`Prediction.literal`) and the mask files beside it."""
     unit: Unit = "fraction"
     definition: str
     source: str
@@ -94,14 +94,14 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A named protocol: which definitions a table of scores uses."""
+    """A named protocol: the metrics of a table of scores."""
 
     metrics: dict[str, Metric] = field(repr=False)
     description: str
     derived: dict[str, Callable[[Mapping[str, Mean]], float | None]] = field(
         default_factory=dict[str, Callable[[Mapping[str, Mean]], float | None]], repr=False
     )
-    """Numbers that are made of means and are no mean themselves, as fractions: name -> function of title -> mean."""
+    """Numbers computed from means, as fractions: name -> function of (metric -> mean)."""
 
 
 def response_of(prediction: Prediction) -> str | None:
@@ -112,7 +112,7 @@ def response_of(prediction: Prediction) -> str | None:
 
 
 def gold_has(sample: Sample, need: GoldField) -> bool:
-    """Whether the data set gives this part of the sample's gold."""
+    """Whether the ground truth of a sample has a field."""
     if need == "masks":
         return sample.masks is not None or sample.tracks is not None
     if need == "objects":
@@ -127,7 +127,7 @@ def gold_has(sample: Sample, need: GoldField) -> bool:
 
 
 def prediction_has(prediction: Prediction, need: GoldField) -> bool:
-    """Whether this part of the prediction could be read from the model's reply."""
+    """Whether a prediction has a field, that is, it could be read from the reply."""
     if need in {"masks", "objects"}:
         return prediction.tracks is not None or prediction.mask_folder is not None
     if need == "boxes":

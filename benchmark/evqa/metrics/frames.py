@@ -1,4 +1,4 @@
-"""Gold and predicted masks of one sample, compared frame by frame; one frame is in memory at a time."""
+"""Comparison of ground truth and predicted masks of one sample, frame by frame, with one frame in memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from evqa.metrics.spatial import FrameScore, MaskScores, score_frame
 from evqa.schema import RLE, Prediction, Sample, Track
 
 Read = Callable[[], FrameMask]
-"""Gives the mask of one frame."""
+"""Reads the mask of one frame."""
 
 Frames = Mapping[int, Read]
-"""Frame index -> the mask there."""
+"""Frame index -> reader of its mask."""
 
 
 class BadMask(ValueError):
@@ -34,7 +34,7 @@ class PredictedMasks(NamedTuple):
 
 
 def gold_masks(sample: Sample) -> Frames | None:
-    """Frame index -> the merged evidence of that frame; None where the sample has no gold masks."""
+    """Frame index -> merged evidence mask; None where the sample has no ground truth masks."""
     if sample.masks is not None:
         return {index: partial(masks.read_mask, path) for index, path in masks.read_folder(sample.masks).items()}
     return None if sample.tracks is None else merged_tracks(sample.tracks)
@@ -79,10 +79,10 @@ def merged_tracks(tracks: Sequence[Track]) -> Frames:
 
 
 def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> MaskScores:
-    """J and F of every frame that gold or prediction lists; `num_frames`: of the video, by the gold data.
+    """J and F of every frame that ground truth or prediction lists; `num_frames`: of the video, by the ground truth.
 
-    Raises `BadMask` for a predicted mask that cannot be decoded. A predicted mask of another size than gold's
-    is resized (nearest) to gold's, and counted.
+    Raises `BadMask` for a predicted mask that cannot be decoded. A predicted mask of another size than the
+    ground truth is resized to it (nearest), and counted.
     """
     scores = compare_all(gold, [predicted_masks(prediction)], num_frames)[0]
     if scores.bad is not None:
@@ -91,7 +91,7 @@ def compare(gold: Frames, prediction: Prediction, num_frames: int | None) -> Mas
 
 
 def compare_all(gold: Frames, predictions: Sequence[PredictedMasks], num_frames: int | None) -> list[MaskScores]:
-    """As `compare`, for several predictions, with every gold mask read once; none raises for its masks."""
+    """As `compare`, for several predictions, with every ground truth mask read once; none raises for its masks."""
     length = None if num_frames is None else max(num_frames, max(gold, default=-1) + 1, 1)
     comparisons = [_Comparison(predicted, length) for predicted in predictions]
     for index in sorted(gold.keys() | {index for predicted in predictions for index in predicted.frames}):
@@ -104,7 +104,7 @@ def compare_all(gold: Frames, predictions: Sequence[PredictedMasks], num_frames:
 
 @dataclass
 class _Comparison:
-    """One prediction while its frames are compared."""
+    """Accumulates the frame scores of one prediction."""
 
     predicted: PredictedMasks
     length: int | None
@@ -117,7 +117,7 @@ class _Comparison:
     bad: str | None = None
 
     def add(self, index: int, gold_mask: FrameMask | None) -> None:
-        """Compare one frame that gold or the prediction lists."""
+        """Compare one frame that ground truth or prediction lists."""
         is_inside = index >= 0 and (self.length is None or index < self.length)
         self.num_beyond += not is_inside
         if not is_inside and self.predicted.computed is None:
@@ -140,7 +140,7 @@ class _Comparison:
             self.bad = f"frame {index}: {reason}"
 
     def _fitted(self, index: int, size: tuple[int, int] | None) -> FrameMask | None:
-        """The predicted mask, in gold's size where there is gold."""
+        """The predicted mask, resized to `size` (H, W) where that is given; None = empty."""
         predicted_mask = self.predicted.frames[index]() if index in self.predicted.frames else None
         if predicted_mask is None or size is None or size_of(predicted_mask) == size:
             return predicted_mask
@@ -148,7 +148,7 @@ class _Comparison:
         return masks.resize(masks.to_array(predicted_mask), size)
 
     def scores(self) -> MaskScores:
-        """All frames together."""
+        """Return the scores of all frames."""
         return MaskScores(
             frames=self.frames,
             num_frames=self.length,
@@ -162,7 +162,7 @@ class _Comparison:
 
 
 def _complaint(mask: FrameMask | None) -> str:
-    """What is wrong with run lengths that were refused."""
+    """The error of run lengths that cannot be decoded."""
     assert isinstance(mask, RunLengths), mask
     try:
         masks.to_array(mask)

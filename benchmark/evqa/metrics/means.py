@@ -1,4 +1,4 @@
-"""From one value a question to a mean: what counts in it, how sure it is, what was left out of it."""
+"""Means over samples: cells (value with state), columns (arrays of cells), and means with intervals and counts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ State = Literal["scored", "missing", "failed", "unparsed"]
 STATES: tuple[State, ...] = get_args(State)
 
 ABSENT = 255
-"""In place of a state: the metric does not apply to the question."""
+"""Code in `Column.states` where the metric does not apply to a sample."""
 
 
 class Cell(NamedTuple):
-    """One metric on one question."""
+    """Value of one metric for one sample, with the state of the prediction."""
 
     value: float | None
-    """None = not in the mean: the metric does not apply, or its convention leaves out what is in this state."""
+    """None = not in the mean: the metric does not apply, or it excludes predictions in this state."""
     state: State = "scored"
 
 
@@ -30,7 +30,7 @@ DOES_NOT_APPLY = Cell(None)
 
 
 class Column(NamedTuple):
-    """One metric on many questions: 9 bytes each, however many there are."""
+    """Values of one metric for many samples, 9 bytes per sample."""
 
     values: NDArray[np.float64]
     """NaN where a `Cell` has None."""
@@ -39,21 +39,21 @@ class Column(NamedTuple):
 
     @classmethod
     def of_length(cls, length: int) -> Column:
-        """That applies to no question yet."""
+        """Return a column of a metric that applies to no sample yet."""
         return cls(np.full(length, np.nan), np.full(length, ABSENT, np.uint8))
 
     @classmethod
     def empty(cls, length: int) -> Column:
-        """That applies to no question, in no memory; nothing can be put into it."""
+        """Return a read-only column of a metric that applies to no sample; it takes no memory."""
         return cls(np.broadcast_to(np.float64(np.nan), length), np.broadcast_to(np.uint8(ABSENT), length))
 
     def put(self, place: int, cell: Cell) -> None:
-        """Set one question's cell."""
+        """Set the cell of one sample."""
         self.values[place] = np.nan if cell.value is None else cell.value
         self.states[place] = ABSENT if cell == DOES_NOT_APPLY else STATES.index(cell.state)
 
     def value(self, place: int) -> float | None:
-        """The value of one question."""
+        """Value of one sample; None = not in the mean."""
         value = float(self.values[place])
         return None if value != value else value
 
@@ -63,31 +63,31 @@ class Column(NamedTuple):
         return sum(values) / len(values) if values else None
 
     def take(self, places: NDArray[np.int64]) -> Column:
-        """The column of some of the questions."""
+        """Return the column of some of the samples."""
         return Column(self.values[places], self.states[places])
 
 
 class Mean(StrictRecord):
-    """A metric over questions."""
+    """Mean of a metric over samples."""
 
     unit: Literal["fraction"] = "fraction"
     """Of mean, low and high."""
 
     mean: float | None
-    """Over all `n_total` questions, unless the convention leaves some out; None where there is none."""
+    """Over all `n_total` samples, unless the metric excludes some; None without any."""
     low: float | None = None
     """Lower end of the 95 % interval; None with fewer than two videos."""
     high: float | None = None
     n_total: int
-    """Questions that the metric applies to."""
+    """Number of samples that the metric applies to."""
     n_scored: int
-    """Of these, how many have a prediction that could be read. The others count 0: """
+    """Samples with a prediction that could be read. The others count 0 and are counted below."""
     n_missing: int
-    """no prediction,"""
+    """Samples without a prediction."""
     n_failed: int
-    """a prediction that says it failed,"""
+    """Samples whose prediction failed."""
     n_unparsed: int
-    """a reply from which what the metric needs could not be read."""
+    """Samples whose reply lacks a field that the metric needs."""
 
 
 def mean_of(rows: Sequence[tuple[str, Cell]]) -> Mean:
@@ -99,13 +99,13 @@ def mean_of(rows: Sequence[tuple[str, Cell]]) -> Mean:
 
 
 def numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    """Each name as a number, the same for the same name."""
+    """Numbers of names in order of first appearance."""
     numbers: dict[str, int] = {}
     return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
 
 
 def mean_of_column(column: Column, videos: NDArray[np.int64]) -> Mean:
-    """As `mean_of`; `videos`: the number of each question's video."""
+    """As `mean_of`; `videos`: number of the video of each sample."""
     is_counted = ~np.isnan(column.values)
     values = column.values[is_counted]
     interval = cluster_interval(values, videos[is_counted])

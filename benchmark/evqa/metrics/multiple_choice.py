@@ -1,4 +1,4 @@
-"""The multiple-choice task: which option was chosen as the answer, as evidence in time, and in space."""
+"""Metrics and presets of the multiple-choice task: choices of the answer, of evidence in time and in space."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ ORIGINAL = "ST-Evidence, eval_st_evidence_mcq.py"
 
 
 def time_accuracy(case: Case) -> float:
-    """1 if the chosen evidence in time is the right one, else 0."""
+    """1 if the chosen evidence in time is correct, else 0."""
     choice = case.prediction.time_choice
     return float(choice is not None and choice == case.sample.time_answer)
 
 
 def space_accuracy(case: Case) -> float:
-    """1 if the chosen evidence in space is the right one, else 0."""
+    """1 if the chosen evidence in space is correct, else 0."""
     choice = case.prediction.mask_choice
     return float(choice is not None and choice == case.sample.mask_answer)
 
 
 def letter_accuracy(case: Case) -> float:
-    """1 if the chosen letter is the right one, else 0; another letter with the same text is wrong."""
+    """1 if the chosen letter is correct, else 0; another letter with the same text is wrong."""
     choice = case.prediction.answer
     return float(choice is not None and choice == case.sample.answer)
 
@@ -50,7 +50,7 @@ def _row(
 
 
 def pooled(means: Mapping[str, Mean]) -> float | None:
-    """The original's overall accuracy: what is right in all three tasks over all that has gold in them."""
+    """Overall accuracy of the official evaluator: correct choices over all choices with ground truth, of all tasks."""
     counted = [(mean.mean, mean.n_total - mean.n_missing) for mean in means.values() if mean.mean is not None]
     total = sum(number for _, number in counted)
     return sum(share * number for share, number in counted) / total if total else None
@@ -61,18 +61,18 @@ NOT_IN_FILE: frozenset[State] = frozenset({"missing"})
 CHOICE_PRESETS: dict[str, Preset] = {
     "mcq": Preset(
         metrics={
-            "Acc": _row(("answer",), accuracy, "the chosen answer is the right one"),
-            "Acc time": _row(("time_choice",), time_accuracy, "the chosen evidence in time is the right one"),
-            "Acc space": _row(("mask_choice",), space_accuracy, "the chosen evidence in space is the right one"),
+            "Acc": _row(("answer",), accuracy, "the chosen answer is correct"),
+            "Acc time": _row(("time_choice",), time_accuracy, "the chosen evidence in time is correct"),
+            "Acc space": _row(("mask_choice",), space_accuracy, "the chosen evidence in space is correct"),
             "all right": _row(ALL, all_right, "all three choices are right, where there are three questions"),
         },
         description="multiple choice; a choice that is missing, failed or unreadable is wrong",
     ),
     "st-evidence-mcq": Preset(
         metrics={
-            "Acc": _row(("answer",), letter_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
-            "Acc time": _row(("time_choice",), time_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
-            "Acc space": _row(("mask_choice",), space_accuracy, "the chosen letter is the right one", NOT_IN_FILE),
+            "Acc": _row(("answer",), letter_accuracy, "the chosen letter is correct", NOT_IN_FILE),
+            "Acc time": _row(("time_choice",), time_accuracy, "the chosen letter is correct", NOT_IN_FILE),
+            "Acc space": _row(("mask_choice",), space_accuracy, "the chosen letter is correct", NOT_IN_FILE),
         },
         description="the official convention for multiple choice: samples that the file does not have leave the mean; "
         "overall is pooled over the three tasks",

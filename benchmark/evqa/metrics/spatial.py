@@ -1,4 +1,4 @@
-"""Evidence in space: J (region) and F (outline) per frame, and their means over the frames of a video."""
+"""Mask metrics: J (region IoU) and F (contour F-measure) per frame, and their means over the frames of a video."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FrameScore(NamedTuple):
     j: float
     f: float
     has_gold: bool
-    """Gold has at least one pixel here."""
+    """Whether the ground truth has at least one pixel in this frame."""
 
     @property
     def jf(self) -> float:
@@ -43,7 +43,7 @@ class FrameScore(NamedTuple):
 
 
 BOTH_EMPTY = FrameScore(1.0, 1.0, has_gold=False)
-"""What a frame counts that neither side lists."""
+"""Score of a frame that neither side lists."""
 
 
 def score_frame(predicted: FrameMask | None, gold: FrameMask | None) -> FrameScore:
@@ -75,13 +75,13 @@ class MaskScores:
     """J and F of one video, frame by frame."""
 
     frames: dict[int, FrameScore]
-    """Frame index -> score, where gold or prediction lists a mask; other frames are empty on both sides."""
+    """Frame index -> score, where ground truth or prediction lists a mask; other frames are empty on both sides."""
     num_frames: int | None
-    """Frames of the video, by the gold data; None = unknown, whatever a prediction says of itself."""
+    """Number of frames of the video by the ground truth; None = unknown. Predictions cannot set it."""
     computed: frozenset[int] | None = None
     """Frame indices that masks were predicted for; None = every frame."""
     num_resized: int = 0
-    """Predicted masks that had another size than gold."""
+    """Predicted masks of another size than the ground truth."""
     num_beyond: int = 0
     """Predicted masks on frames that the video does not have; they are left out of every mean over its frames."""
     beyond: Mapping[int, FrameScore] = field(default_factory=dict[int, FrameScore])
@@ -107,13 +107,13 @@ class MaskScores:
         return self.num_frames
 
     def mean_where_gold(self, measure: MaskMeasure) -> float | None:
-        """Mean over the frames that hold evidence; None where no frame does."""
+        """Mean over the frames with evidence; None without any."""
         return self._mean_over(measure, [index for index, score in self.frames.items() if score.has_gold])
 
     def tube(self) -> float | None:
         """J summed over the frames that both have, over the number of frames that either has.
 
-        None where gold has no pixel in any frame, whatever is predicted. The vIoU of VidSTG and HC-STVG with masks for
+        None where the ground truth has no pixel in any frame. The vIoU of VidSTG and HC-STVG with masks for
         boxes. Raises `UnknownLengthError` where the number of frames is unknown: masks beyond the video would count.
         """
         values = [score.j for score in self.frames.values() if score.has_gold]

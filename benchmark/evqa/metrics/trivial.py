@@ -1,4 +1,4 @@
-"""Evidence in time without eyes: parts of the video, and the part that fits a data set best."""
+"""Trivial temporal baselines: constant parts of the video, and the part that fits a data set best."""
 
 from __future__ import annotations
 

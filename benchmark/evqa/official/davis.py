@@ -1,4 +1,8 @@
-"""Video object segmentation: folders of label images, as davis2017-evaluation takes them."""
+"""Scores of DAVIS 2016 and 2017: folders of label images, as davis2017-evaluation reads them.
+
+They are computed here and not by the engine: recall and decay are statistics of a sequence, the first and last frame
+are excluded, and F compares contours alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Which of two videos is better: GenAI-Bench's verdicts in words, and margins of reward models."""
+"""Scores of pairwise preferences: verdicts in words (GenAI-Bench) and margins of reward models (VideoAlign).
+
+They are computed here and not by the engine: a pair has two videos and several votes, and accuracy with ties is no
+mean over pairs.
+"""
 
 from __future__ import annotations
 

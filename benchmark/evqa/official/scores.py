@@ -17,33 +17,33 @@ STRICT = "strict"
 
 
 class OfficialFiles(NamedTuple):
-    """What a user gives."""
+    """Paths of the files of an official format."""
 
     predictions: Path
     gold: Path | None
     extra: Path | None
 
     def the_gold(self) -> Path:
-        """The file of gold, or a `ValueError` where none is given."""
+        """The ground truth file; a `ValueError` without one."""
         if self.gold is None:
             raise ValueError("this format needs the file of gold: evqa score-file FORMAT PREDICTIONS GOLD")
         return self.gold
 
 
 class FileTable(StrictRecord):
-    """One method, or one trivial baseline, under one convention."""
+    """Means of one system (the predictions or a baseline) under one convention."""
 
     name: str
     convention: str
     metrics: dict[str, Mean]
     numbers: dict[str, float | None] = Field(default_factory=dict)
-    """Numbers that are no mean over questions."""
+    """Numbers that are no means over questions."""
     groups: dict[str, dict[str, Mean]] = Field(default_factory=dict)
     """Type of question -> metric -> mean."""
 
 
 class FileScores(StrictRecord):
-    """All that is known of a prediction file."""
+    """Scores of an official prediction file: the layout of `evqa score-file --out`."""
 
     version: Literal[1] = VERSION
     unit: Literal["fraction"] = "fraction"
@@ -67,7 +67,7 @@ class FileScores(StrictRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredQuestion:
-    """One question with the value of each metric."""
+    """Values of all metrics for one question, of a format with its own scores."""
 
     id: str
     video: str
@@ -77,7 +77,7 @@ class ScoredQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionRows:
-    """All questions under one convention."""
+    """Questions of one system under one convention, of a format with its own scores."""
 
     convention: str
     name: str

@@ -1,4 +1,8 @@
-"""Answers with evidence in time and boxes: V-STaR and VideoZeroBench."""
+"""Scores of V-STaR and VideoZeroBench: answers with evidence in time and boxes.
+
+They are computed here and not by the engine: a record of V-STaR has two chains of answers, which a language model
+judges from 0 to 3; one of VideoZeroBench has five replies, and several boxes per moment in thousandths of the frame.
+"""
 
 from __future__ import annotations
 

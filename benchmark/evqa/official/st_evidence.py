@@ -1,7 +1,8 @@
 """The generative benchmark's own evaluator, on its own files, to the digit: `eval_st_evidence.py` without masks.
 
 Its conventions, defects among them: spans are not merged, so that k copies of a right one give IoU k; a reversed
-span has no length; times may be negative, NaN or infinite. Masks are scored by `evqa score --preset st-evidence`.
+span has no length; times may be negative, NaN or infinite. It is computed here and not by the engine, since it
+reads entries that `Prediction` cannot hold. Masks are scored by `evqa score --preset st-evidence`.
 """
 
 from __future__ import annotations

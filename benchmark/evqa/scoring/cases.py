@@ -193,9 +193,9 @@ def _files(folder: Path | None) -> PredictedMasks | None:
 
 
 def num_frames_of(sample: Sample) -> int | None:
-    """Frames of a sample's video by the gold data: the video's own, else what the data set says; None = unknown.
+    """Number of frames of a sample's video: the video's own, else what the data set states; None = unknown.
 
-    What a prediction says of itself is no evidence: it would choose its own denominator.
+    The number that a prediction states does not count: it would change its own denominator.
     """
     try:
         return video_facts(sample.video).num_frames
@@ -204,7 +204,7 @@ def num_frames_of(sample: Sample) -> int | None:
 
 
 class VideoFacts(NamedTuple):
-    """What is remembered of a video; its frames' times are too many."""
+    """Metadata of a video that is cached."""
 
     num_frames: int
     duration: float
@@ -213,9 +213,9 @@ class VideoFacts(NamedTuple):
 
 
 def video_facts(path: Path) -> VideoFacts:
-    """From `media.probe_video`, remembered as long as the file does not change."""
+    """Metadata of a video from `media.probe_video`, cached until the file changes."""
     if not path.exists():
-        raise ValueError(f"{path} is not here, and it tells how long the video is: fetch the data set's videos")
+        raise ValueError(f"{path} does not exist, and its length is needed: download the videos of the data set")
     return _probe(path, path.stat().st_mtime_ns)
 
 

@@ -27,7 +27,7 @@ SCORES = "scores.json"
 
 
 STEPS = {"separate": "seperate", "concat": "concat"}
-"""How masks were drawn for expressions -> the original's name of their folder."""
+"""Mode of the segmentation step -> the original's name of the folder of masks."""
 
 BOTH = "both"
 """Both presets of our own; any other choice is the name of a preset."""
@@ -36,16 +36,16 @@ BaselineChoice = Literal["all", "fast", "none"]
 
 
 class ScoredSubset(NamedTuple):
-    """What of a data set is scored."""
+    """The part of a data set that is scored."""
 
     dataset: Dataset
-    """With the samples of the part alone."""
+    """With the samples of the part only."""
     partial: PartialSelection | None = None
-    """None = it is the whole."""
+    """None = the whole data set."""
 
     def mark(self, scores: Sequence[Scores]) -> list[Scores]:
-        """The scores with a note that they are of a part."""
-        return [row.model_copy(update={"partial": self.partial}) for row in scores]
+        """Return the scores with the part that they are of."""
+        return [row.with_partial(self.partial) for row in scores]
 
 
 def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
@@ -60,12 +60,12 @@ def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
 
 
 def subset_of_any(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
-    """The samples that any of several runs was asked for."""
+    """The samples that at least one of several runs predicts."""
     return subset_of(dataset, union_of([selection_of(run) for run in runs], dataset))
 
 
 def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
-    """The samples that all of several runs were asked for."""
+    """The samples that all of several runs predict."""
     selections = [selection_of(run) for run in runs]
     return subset_of(
         dataset, functools.reduce(lambda first, second: intersection_of(first, second, dataset), selections)
@@ -138,7 +138,7 @@ def system_of(file: prediction_files.PredictionFile, name: str) -> System:
 
 
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
-    """A run in the original's form, in a new folder beside its predictions."""
+    """Write a run in the original's form, into a new folder beside its predictions."""
     folder = _output_path(run, "original")
     file, name, step = predictions_of(run, dataset), name_of(run), ""
     mode = run_folder.read_run_info(run).identity.get("masks") if (run / run_folder.RUN).is_file() else None
@@ -169,9 +169,9 @@ def read_run(path: Path, choice: str | None) -> Scores:
 def trivial_scores(
     dataset: Dataset, train: str | None, choice: str, kind: BaselineChoice = "all", *, workers: int = 1
 ) -> list[Scores]:
-    """The baselines that see no video, fitted on the data set `train` where one is named.
+    """Scores of the baselines that see no video, fitted on the data set `train` where it is given.
 
-    `fast` leaves out those of masks, which read every gold mask again.
+    `fast` leaves out those of masks, which read all ground truth masks again.
     """
     if kind == "none":
         return []

@@ -5,8 +5,8 @@
     <out>/<name>/concat/<entry_id>/masks/...          of masks that were drawn for expressions (`seperate`, or `concat`)
 
 The evaluator counts only frames that have a file, and a missing folder as 0; so a prediction without objects gets no
-folder, as with the original's scripts. It needs `--pred_mask_dir <out>/<name>` to look there. Masks are written at
-the size of gold's, since another size stops it.
+folder, as with the original's scripts. It needs `--pred_mask_dir <out>/<name>` to look there. Masks are written in
+the size of the ground truth, since another size stops it.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
 
 
 def _num_frames(sample: Sample, gold: Frames, dataset: Dataset) -> int:
-    """As scoring counts, which is never as the prediction says."""
+    """Number of frames as scoring counts it, never as the prediction states it."""
     num_frames = num_frames_of(sample)
     if num_frames is None:
         raise ValueError(

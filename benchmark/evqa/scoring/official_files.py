@@ -114,7 +114,7 @@ def _format(name: str, files: OfficialFiles) -> OfficialFormat:
         raise suggestions.unknown_name_message("format", name, FORMATS)
     row = FORMATS[name]
     if files.gold is not None and not row.gold:
-        raise ValueError(f"{name} files hold their gold: leave {files.gold} out, which is not read")
+        raise ValueError(f"{name} files hold their ground truth: leave {files.gold} out, which is not read")
     if files.extra is not None and not row.extra:
         raise ValueError(f"{name} has no third file: leave --extra {files.extra} out, which is not read")
     return row

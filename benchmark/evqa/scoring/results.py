@@ -1,4 +1,4 @@
-"""What is known of a run once it is scored: means with intervals and counts, groups, a row a sample; `scores.json`."""
+"""Records of `scores.json`: means with intervals and counts, groups, and a row per sample."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SampleScores(StrictRecord):
 
 
 class SampleTable(Mapping[str, SampleScores]):
-    """The rows of all samples by id, kept as columns: a row is made when it is asked for."""
+    """The rows of all samples by id, kept as columns; a row is built on access."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ def _rows(table: SampleTable) -> dict[str, SampleScores]:
 
 
 class PredictionCounts(StrictRecord):
-    """What the predictions were like, whatever the metric."""
+    """Counts of predictions by status and defect, independent of metrics."""
 
     samples: int
     ok: int = 0
@@ -114,7 +114,7 @@ class PredictionCounts(StrictRecord):
     unknown: int = 0
     """Predictions for samples that the data set does not have."""
     resized_masks: int = 0
-    """Predicted masks that had another size than gold and were resized."""
+    """Predicted masks of another size than the ground truth, which were resized."""
     masks_beyond_video: int = 0
     """Predicted masks on frames that the video does not have, left out."""
     bad_masks: int = 0
@@ -130,7 +130,7 @@ class PredictionCounts(StrictRecord):
 
 
 class PartialSelection(StrictRecord):
-    """That a run was asked for a part of its data set, which alone is scored."""
+    """Selected part of the data set that a run predicts, which alone is scored."""
 
     samples: int
     """Samples of the part."""
@@ -145,14 +145,14 @@ class PartialSelection(StrictRecord):
 
 
 class ScoreValue(StrictRecord):
-    """A number that is made of means and is no mean itself."""
+    """A number that is computed from means."""
 
     unit: Literal["fraction"] = "fraction"
     value: float
 
 
 SCORES_VERSION = 2
-"""Version of `Scores`: 2 has all values as fractions and says so; 1 had those of `PERCENT_PRESETS` in percent."""
+"""Version of `Scores`: 2 has all values as fractions; 1 had those of `PERCENT_PRESETS` in percent."""
 
 PERCENT_PRESETS = frozenset({"st-evidence", "st-evidence-mcq"})
 """Presets whose values version 1 has in percent."""
@@ -206,7 +206,7 @@ class Scores(StrictRecord):
     preset: str
     metrics: dict[str, Mean]
     derived: dict[str, ScoreValue] = Field(default_factory=dict)
-    """Numbers of the preset that are made of means: name -> number, where the means are there."""
+    """Numbers of the preset that are computed from means: name -> number, where the means exist."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -215,9 +215,9 @@ class Scores(StrictRecord):
     """None = the whole data set is scored."""
     counts: PredictionCounts
     source: str = ""
-    """The file of predictions and the form that it was found to have."""
+    """Prediction file and its format; empty for baselines."""
     problems: tuple[str, ...] = ()
-    """The first of what could not be read, by file, line or key, and field."""
+    """The first problems of the prediction file, by file, line or key, and field."""
     samples: Annotated[
         SampleTable,
         PlainValidator(_table, json_schema_input_type=dict[str, SampleScores]),
@@ -226,6 +226,10 @@ class Scores(StrictRecord):
     """Id of a sample -> its row."""
 
     _of_version_1 = model_validator(mode="before")(_in_version_2)
+
+    def with_partial(self, partial: PartialSelection | None) -> Scores:
+        """Return the scores with the part of the data set that they are of."""
+        return self.model_copy(update={"partial": partial})
 
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:

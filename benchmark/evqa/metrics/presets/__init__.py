@@ -1,4 +1,4 @@
-"""Presets: named protocols. A table of scores always says which one it uses."""
+"""Registry of presets (named protocols), and the preset of ST-Evidence. Every table of scores names its preset."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "st-evidence": Preset(
         metrics=ST_EVIDENCE,
-        description="the original's convention: spans not merged; only predicted frames count; "
-        "samples without gold masks leave the mean; samples without gold spans count 0",
+        description="the official convention: spans not merged; only predicted frames count; "
+        "samples without ground truth masks leave the mean; samples without ground truth spans count 0",
     ),
     **CHOICE_PRESETS,
     **ANSWER_PRESETS,
@@ -110,9 +110,9 @@ PRESETS: dict[str, Preset] = {
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")
-"""The presets that are shown where none is asked for,"""
+"""Presets that are used by default."""
 DEFAULT_CHOICE_PRESETS = ("mcq", "st-evidence-mcq")
-"""and those of a data set whose samples have options in time or space."""
+"""Presets that are used by default for a data set with options in time or space."""
 
 
 def preset(name: str) -> Preset:
