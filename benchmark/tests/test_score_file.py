@@ -538,7 +538,9 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["score-file", "nothing", str(pairs)]) == 2
     assert "unknown format 'nothing'" in capsys.readouterr().err
     assert main(["list", "formats"]) == 0
-    assert "qvhighlights" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "qvhighlights" in listed
+    assert "{qid, pred_relevant_windows, pred_saliency_scores}" in listed.replace("\n", " ")
 
 
 def test_scores_are_never_written_over_what_is_read_and_files_that_nothing_reads_are_refused(

@@ -83,7 +83,7 @@ def _presets() -> Rows:
 def _formats() -> Rows:
     from evqa.official import FORMATS
 
-    return [(name, f"{row.source}. {_first_line(row.score.__doc__)}") for name, row in FORMATS.items()]
+    return [(name, f"{row.source}. {_first_line((row.read or row.score).__doc__)}") for name, row in FORMATS.items()]
 
 
 def _checkpoints() -> Rows:

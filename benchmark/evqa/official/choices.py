@@ -137,7 +137,7 @@ TASKS = {
     "temporal": ("evidence_t", "gt_evidence_t"),
     "spatial": ("evidence_s", "gt_evidence_s"),
 }
-"""Task -> (field of the choice, field of gold) in a results file."""
+"""Task -> (field of the choice, field of the correct one) in a results file."""
 NUM_OPTIONS = {"qa": 5, "temporal": 4, "spatial": 4}
 
 
@@ -152,10 +152,10 @@ class _McqEntry(ExternalRecord):
 
 
 def st_evidence_mcq(files: OfficialFiles) -> FileScores:
-    """The results of `{entry_id: {answer, gt_answer, evidence_t, ...}}`, gold in the same file.
+    """The results of `{entry_id: {answer, gt_answer, evidence_t, ...}}`, ground truth in the same file.
 
-    Official: accuracy and coverage per task over the entries whose gold is given, and one pooled accuracy. Strict
-    adds what is right in all three; a choice that could not be read counts 0 in both.
+    Official: accuracy and coverage per task over the entries with ground truth, and one pooled accuracy. Strict
+    adds the share that is correct in all three; a choice that could not be read counts 0 in both.
     """
     notes: list[str] = []
     entries: dict[str, _McqEntry] = {}
@@ -170,8 +170,8 @@ def st_evidence_mcq(files: OfficialFiles) -> FileScores:
         _mcq_rows(entries, "chance", STRICT, _chance_cells, None),
     ]
     conventions = {
-        OFFICIAL: "official: per task over entries with gold; overall is pooled over the tasks",
-        STRICT: "strict: as official, with all three right over the entries that have gold for all three",
+        OFFICIAL: "official: per task over entries with ground truth; overall is pooled over the tasks",
+        STRICT: "strict: as official, with all three right over the entries with ground truth for all three",
     }
     return file_scores("st-evidence-mcq", conventions, tables, notes)
 
@@ -192,7 +192,7 @@ def _text_or_none(text: str | None) -> str | None:
 
 
 def _choice(entry: _McqEntry, task: str) -> tuple[str | None, str | None]:
-    """What was chosen, and the right one."""
+    """The choice and the correct one."""
     choice, correct = TASKS[task]
     return _text_or_none(getattr(entry, choice)), _text_or_none(getattr(entry, correct))
 

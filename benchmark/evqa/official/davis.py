@@ -25,7 +25,7 @@ def davis_2016(files: OfficialFiles) -> FileScores:
 
 
 def davis_2017(files: OfficialFiles) -> FileScores:
-    """As `davis_2016`, each label of gold being an object, with the same label in the predictions."""
+    """As `davis_2016`, each label of the ground truth is an object, with the same label in the predictions."""
     return _davis("davis-2017", files, per_object=True)
 
 

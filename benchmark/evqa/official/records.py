@@ -1,6 +1,6 @@
-"""Files of other benchmarks as records: JSON and JSON Lines from outside, checked at the border.
+"""Validated reading of external JSON and JSON Lines files.
 
-Fields that scoring does not need are let pass; a record that lacks a needed one is named and left out.
+Fields that scoring does not need are ignored; a record that lacks a required one is excluded with a note.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 2**31
 
 
 class ExternalRecord(BaseModel):
-    """A record of another benchmark: the fields that scoring needs, others let pass; numbers are finite."""
+    """Record of another benchmark: the fields that scoring needs, with finite numbers; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -32,7 +32,7 @@ def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> object:
 
 
 OR_NONE = WrapValidator(_or_none)
-"""A prediction in a record that holds its gold too: what cannot be read is None, and the record still counts."""
+"""A prediction in a record that holds its gold too: an unreadable value is None, and the record still counts."""
 
 Window = tuple[float, float] | tuple[float, float, float]
 """`[start, end]` or `[start, end, score]`."""
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
 
 
 def read_records(path: Path, kind: type[AnyRecord], notes: list[str]) -> list[AnyRecord]:
-    """The records of a JSON list or of JSON Lines; what is no such record is noted by its place."""
+    """The records of a JSON list or of JSON Lines; other entries are noted by their place."""
     text = read_text(path)
     if text.lstrip()[:1] != "[":
         return list(_lines(path, text, kind, notes))

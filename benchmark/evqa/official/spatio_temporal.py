@@ -59,7 +59,7 @@ class _VStar(ExternalRecord):
 
 
 def v_star(files: OfficialFiles) -> FileScores:
-    """The list that `eval.py` writes: gold, the answers of both chains, and `VQA_score`, the judge's 0 to 3.
+    """The list that `eval.py` writes: ground truth, the answers of both chains, and `VQA_score`, the judge's 0 to 3.
 
     Official: a record without an answer leaves the means of time and space but counts in those of answers.
     Strict: it counts 0 everywhere.
@@ -100,22 +100,22 @@ def _literal(text: str) -> object:
 
 
 def time_iou(answer: object, gold: Span) -> float:
-    """IoU of an answer in time, of any shape, with gold: 0 unless it is `[start, end]`."""
+    """IoU of an answer in time, of any type, with the ground truth: 0 unless it is `[start, end]`."""
     span = interval_of(answer)
     return 0.0 if span is None else hull_iou(span, gold)
 
 
 def box_ious(answer: object, gold: Sequence[tuple[str, Box]]) -> list[float]:
-    """IoU at each gold moment of an answer `{moment: box or boxes}`; 0 where it has none.
+    """IoU at each ground truth moment of an answer `{moment: box or boxes}`; 0 where it has none.
 
-    A moment is found only under the text of gold's number: "5" is not "5.0".
+    Moments are matched by the text of the ground truth number: "5" is not "5.0".
     """
     by_moment = as_object(answer) or {}
     return [boxes.best_box_iou(_boxes(by_moment.get(moment)), box) for moment, box in gold]
 
 
 def _boxes(answer: object) -> list[Box]:
-    """One box, or a list of boxes; what is no box is left out."""
+    """Boxes of an answer: one box or a list; other elements are ignored."""
     single = _box(answer)
     return [single] if single else [box for entry in as_list(answer) or [] if (box := _box(entry)) is not None]
 
@@ -156,7 +156,7 @@ def _vstar_row(place: int, record: _VStar, *, only_answered: bool) -> ScoredQues
 
 
 def _joint(chain: str, is_right: float, in_time: float, in_space: float, state: State) -> dict[str, Cell]:
-    """The shares of all records that are right, on time, in place."""
+    """Joint correctness of answer, time and space."""
     on_time, in_place = in_time >= TIME_FROM, in_space >= SPACE_FROM
     answered = state == "scored"
     return {
@@ -269,7 +269,7 @@ class _Zero(ExternalRecord):
 
 
 def video_zero_bench(files: OfficialFiles) -> FileScores:
-    """Records of gold and `prediction: {"level-1": {"model_answer"}, ...}`; boxes are in thousandths of the frame."""
+    """Ground truth and `prediction: {"level-1": {"model_answer"}, ...}`; boxes in thousandths of the frame."""
     notes: list[str] = []
     records = read_records(files.predictions, _Zero, notes)
     rows = [
@@ -307,7 +307,7 @@ def _state(reply: str | None) -> State:
 
 
 def _zero_space(record: _Zero, reply: str | None) -> float:
-    """Mean over gold's moments, rounded to hundredths, of the IoU of the unions of boxes."""
+    """Mean over the ground truth moments, rounded to hundredths, of the IoU of the unions of boxes."""
     gold: dict[float, list[Box]] = {}
     for box in record.evidence_boxes:
         gold.setdefault(round(box.time, 2), []).append(box.box)
@@ -317,7 +317,7 @@ def _zero_space(record: _Zero, reply: str | None) -> float:
 
 
 def _zero_boxes(reply: str | None) -> Mapping[float, list[Box]]:
-    """Moment -> boxes from `[{"time": t, "bbox_2d": [...]}]`; nothing where any of it is not in this form."""
+    """Moment -> boxes from `[{"time": t, "bbox_2d": [...]}]`; empty where an element has another form."""
     text = _unfenced(reply or "")
     try:
         entries = json.loads(f"[{text}]" if text.startswith("{") else text or "[]")

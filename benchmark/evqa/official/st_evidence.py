@@ -27,7 +27,7 @@ COLUMNS = ("entry_id", "candidates", "answer", "segment")
 
 
 def st_evidence(files: OfficialFiles) -> FileScores:
-    """`{entry_id: {"parsed_response": {"answer", "segments"}}}` with gold `st_evidence_gen.csv`."""
+    """`{entry_id: {"parsed_response": {"answer", "segments"}}}` with ground truth `st_evidence_gen.csv`."""
     notes: list[str] = []
     unused = _entries(files.predictions, notes)
     bad: list[BadLine] = []
