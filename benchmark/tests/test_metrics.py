@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from evqa.metrics.case import Case
 from evqa.metrics.frames import BadMask, compare, gold_masks
 from evqa.metrics.intervals import cluster_interval, holm
 from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
-from evqa.schema import RLE, Box, Prediction, Sample, Span, Track
+from evqa.schema import RLE, Box, Prediction, Sample, Span, Track, Turn
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
 needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason=f"no data with known results in {ORACLES}")
@@ -374,6 +375,7 @@ def case(
     predicted_spans: tuple[Span, ...] | None = spans((2, 5)),
     gold_spans: tuple[Span, ...] | None = spans((2, 5)),
     tracks: tuple[Track, ...] | None = None,
+    question_type: str | None = None,
 ) -> Case:
     """A video of 6 frames; the evidence is a square in all of them."""
     gold = track({index: square(index, 2 * index, 9) for index in range(6)})
@@ -391,10 +393,13 @@ def case(
         time_answer=1,
         mask_options=(Path("a.png"), Path("b.png")),
         mask_answer=1,
+        response="y",
+        question_type=question_type,
     )
     prediction = predicted(answer=answer, spans=predicted_spans, time_choice=answer, mask_choice=answer)
-    drawn = {"tracks": (gold,) if tracks is None else tracks, "boxes": TUBE if tracks is None else {}}
-    prediction = prediction.model_copy(update=drawn)
+    masks_and_boxes = {"tracks": (gold,) if tracks is None else tracks, "boxes": TUBE if tracks is None else {}}
+    turns = () if answer is None else (Turn(answer_fields=("answer",), prompt="?", reply="y"),)
+    prediction = prediction.model_copy(update=masks_and_boxes | {"turns": turns})
     masks_of_gold = gold_masks(sample)
     assert masks_of_gold is not None
     return Case(sample, prediction, compare(masks_of_gold, prediction, 6))
@@ -402,14 +407,25 @@ def case(
 
 ROWS = [(name, title) for name, row in PRESETS.items() for title in row.metrics]
 
+MIDDLE, LONG = spans((2, 22)), spans((2, 42))
+APPLIES_TO: dict[str, dict[str, Any]] = {
+    "Acc_C (causal)": {"question_type": "CW"},
+    "Acc_T (temporal)": {"question_type": "TN"},
+    "Acc_D (descriptive)": {"question_type": "DO"},
+    "mAP middle": {"gold_spans": MIDDLE, "predicted_spans": MIDDLE},
+    "mAP long": {"gold_spans": LONG, "predicted_spans": LONG},
+}
+"""Metrics of some samples only -> fields of a sample that they apply to; for others they are None."""
+
 
 @pytest.mark.parametrize(("name", "title"), ROWS)
 def test_gold_as_prediction_gets_everything_and_silence_nothing(name: str, title: str):
-    metric = PRESETS[name].metrics[title]
+    metric, fields = PRESETS[name].metrics[title], APPLIES_TO.get(title, {})
     assert metric.unit == "fraction"
-    assert metric.value(case()) == pytest.approx(1.0, abs=1e-12)
-    assert metric.value(case(answer=None, predicted_spans=(), tracks=())) == 0.0
-    assert metric.value(case(answer=None, predicted_spans=None, tracks=())) == 0.0
+    assert metric.value(case(**fields)) == pytest.approx(1.0, abs=1e-12)
+    assert metric.value(case(**fields | {"answer": None, "predicted_spans": (), "tracks": ()})) == 0.0
+    assert metric.value(case(**fields | {"answer": None, "predicted_spans": None, "tracks": ()})) == 0.0
+    assert (metric.value(case()) is None) == bool(fields)
 
 
 @pytest.mark.parametrize(("name", "title"), ROWS)

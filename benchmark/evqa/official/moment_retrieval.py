@@ -255,8 +255,7 @@ def charades_sta(files: OfficialFiles) -> OfficialData:
 
 
 def _ends_late(sample: Sample) -> bool:
-    end = (sample.spans or ())[0].end
-    return end > (sample.duration or end)
+    return sample.duration is not None and any(span.end > sample.duration for span in sample.spans or ())
 
 
 def _charades_lines(name: str, text: str, notes: list[str]) -> Iterator[tuple[str, str, Span]]:

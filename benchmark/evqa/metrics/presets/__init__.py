@@ -99,7 +99,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "st-evidence": Preset(
         metrics=ST_EVIDENCE,
-        description="the official convention: spans not merged; only predicted frames count; "
+        description="the original's convention: spans not merged; only predicted frames count; "
         "samples without ground truth masks leave the mean; samples without ground truth spans count 0",
     ),
     **CHOICE_PRESETS,
