@@ -225,7 +225,7 @@ def test_gemini_gets_a_small_video_itself_with_its_rate(server: FaultServer, cli
     gemini(server.url, fps=2.0).generate(question(clip))
     body = server.stats()["requests"][0]["body"]
     video, text = body["contents"][0]["parts"]
-    assert video["inlineData"]["mime_type"] == "video/mp4"
+    assert video["inlineData"]["mimeType"] == "video/mp4"
     assert video["videoMetadata"] == {"fps": 2.0}
     assert text == {"text": "Question number 0001?"}
     assert body["generationConfig"]["responseMimeType"] == "application/json"
@@ -244,7 +244,7 @@ def test_gemini_gets_a_large_video_by_upload_once(
     stats = server.stats()
     assert stats["files"] == {"files/f0": clip.stat().st_size}
     parts = [request["body"]["contents"][0]["parts"][0] for request in stats["requests"]]
-    assert [part["fileData"]["file_uri"] for part in parts] == [f"{server.url}/v1beta/files/f0"] * 2
+    assert [part["fileData"]["fileUri"] for part in parts] == [f"{server.url}/v1beta/files/f0"] * 2
     assert parts[0]["videoMetadata"] == {"fps": 1.0}
 
 

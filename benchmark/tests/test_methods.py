@@ -153,7 +153,7 @@ def test_a_folder_with_a_checkpoint_of_our_kind_is_a_model(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     row = models.model_spec(str(tmp_path))
     assert row.arguments["checkpoint"] == str(tmp_path)
-    assert (row.adapter, row.predicts_masks) == ("unipixel.inference.chat:UniPixelChat", True)
+    assert (row.adapter, row.predicts_masks) == ("unipixel.inference.chat:load_chat", True)
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     assert models.model_spec(str(tmp_path)).adapter == "evqa.models.hf_chat:HFChat"
     (tmp_path / "config.json").unlink()

@@ -21,9 +21,9 @@ from evqa.hub import checkpoints as hub_checkpoints
 from evqa.methods.single_turn import single_turn
 from evqa.models.base import ModelError, Models
 from evqa.models.batching import Batcher
-from evqa.models.messages import ImagePart, Message, VideoPart
+from evqa.models.messages import Decoding, ImagePart, Message, ToolSpec, VideoPart
 from evqa.runs import run_folder, runner, thread_executor
-from evqa.schema import Prediction, Sample, Span
+from evqa.schema import Prediction, Sample, Span, ToolCall
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -321,6 +321,72 @@ def test_samples_of_one_question_have_seeds_of_their_own(checkpoints: dict[str, 
     assert [reply.text for reply in model.samples(asked, 3)] == drawn, "the same seed draws the same"
     with pytest.raises(ValueError, match="at temperature 0 would be equal"):
         models.build(folder, max_tokens=1).samples(asked, 2)
+
+
+def test_decoding_of_a_call_does_not_depend_on_the_rows_beside_it(checkpoints: dict[str, Path]) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model: Any = models.build(folder, max_tokens=6, max_side=28)
+    messages = (Message("user", ("What?",)),)
+    rows = [
+        None,
+        Decoding(temperature=1.0, seed=1),
+        Decoding(temperature=1.0, seed=2),
+        Decoding(temperature=1.0, seed=1, top_p=1e-6),
+        Decoding(max_tokens=2),
+        Decoding(temperature=1.0, seed=1),
+    ]
+    single = [model.generate(messages, decoding=row) for row in rows]
+    batch = model._replies([model._prepare(messages, (), row) for row in rows])
+    assert [reply.text for reply in batch] == [reply.text for reply in single]
+    greedy, first, second, nucleus, short, again = batch
+    assert first.text == again.text != second.text
+    assert nucleus.text == greedy.text == model.generate(messages).text  # the likeliest token alone is left
+    assert (short.finish, short.usage.output_tokens) == ("length", 2)
+    assert greedy.text.startswith(short.text)
+
+
+def test_a_stop_string_ends_its_own_row_alone(checkpoints: dict[str, Path]) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model: Any = models.build(folder, max_tokens=12, max_side=28, temperature=1.0)
+    messages = (Message("user", ("What?",)),)
+    whole = model.generate(messages)
+    stop = whole.text[3:5]
+    rows = [model._prepare(messages, (), Decoding(stop=(stop,))), model._prepare(messages)]
+    stopped, other = model._replies(rows)
+    assert (stopped.text, stopped.finish) == (whole.text[: whole.text.index(stop)].strip(), "stop")
+    assert stopped.usage.output_tokens < whole.usage.output_tokens
+    assert other.text == whole.text
+
+
+ZOOM = (ToolSpec("zoom", "Enlarge a region.", {"type": "object", "properties": {"second": {"type": "number"}}}),)
+HERMES_TEMPLATE = """{%- for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{%- for m in messages %}{{ m.role }}:
+{%- for p in m.content %}{{ "IMAGE" if p.type == "image" else p.text }}{% endfor %}
+{%- for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}\n{% endfor %}"""
+
+
+def test_tools_are_text_where_the_chat_template_drops_them(checkpoints: dict[str, Path]) -> None:
+    model: Any = models.build(str(checkpoints["Qwen2_5_VLForConditionalGeneration"]), max_tokens=1, max_side=28)
+    call = ToolCall(id="1", name="zoom", arguments='{"second": 2}')
+    frame = ImagePart(image=np.full((28, 28, 3), 9, np.uint8), second=2.0)
+    messages = [
+        Message("user", ("What?",)),
+        Message("assistant", ("I look.",), calls=(call,)),
+        Message("tool", ("A cup.", frame), call_id="1"),
+    ]
+    prepared = model._prepare(messages, ZOOM)
+    for text in ("Enlarge a region.", '"arguments": {"second": 2}', "<tool_response>\nA cup.", "[2.0 s]"):
+        assert text in prepared.text
+    assert len(prepared.images) == 1
+    assert model.generate(messages, tools=ZOOM).usage is not None
+    model._processor.chat_template = model._processor.tokenizer.chat_template = HERMES_TEMPLATE
+    del model._template_writes_calls
+    native = model._prepare(messages, ZOOM)
+    assert '"description": "Enlarge a region."' in native.text
+    assert '<tool_call>{"name": "zoom", "arguments": {"second": 2}}</tool_call>' in native.text
+    assert "tool:A cup." in native.text
+    assert "user:[2.0 s]IMAGE" in native.text
+    with pytest.raises(ValueError, match="has no tool message"):
+        model.generate(messages[:2], tools=ZOOM)
 
 
 def add_video_processor(folder: Path, placeholder: str) -> None:

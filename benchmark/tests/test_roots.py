@@ -161,7 +161,7 @@ def test_a_hugging_face_id_is_found_in_the_cache(tmp_path: Path) -> None:
     done = python(tmp_path, program, HF_HOME=str(tmp_path))
     lines = done.stdout.splitlines()
     assert len(lines) == 7, done.stderr
-    chat, hf = "unipixel.inference.chat:UniPixelChat", "evqa.models.hf_chat:HFChat"
+    chat, hf = "unipixel.inference.chat:load_chat", "evqa.models.hf_chat:HFChat"
     assert lines[0] == f"{chat} grounded-turns {ours} {COMMIT}"
     assert lines[2] == lines[0], "the name of a row is found in the cache too"
     assert lines[3] == f"{chat} single-turn {other} {COMMIT}"

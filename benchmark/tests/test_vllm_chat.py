@@ -16,7 +16,7 @@ import pytest
 
 from evqa import media, models
 from evqa.hub import checkpoints
-from evqa.models.messages import ImagePart, Message, VideoPart
+from evqa.models.messages import Decoding, ImagePart, Message, ToolSpec, VideoPart
 
 ENGINE_ARGUMENTS = {"limit_mm_per_prompt", "max_model_len", "gpu_memory_utilization"}
 """Some of `EngineArgs`, which LLM takes by name besides its own."""
@@ -29,6 +29,7 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int | None = None
     max_tokens: int | None = 16
+    stop: str | list[str] | None = None
 
 
 @dataclass
@@ -62,11 +63,13 @@ class LLM:
         lora_request: object = None,
         chat_template: str | None = None,
     ) -> list[RequestOutput]:
-        assert isinstance(sampling_params, SamplingParams)
+        assert isinstance(sampling_params, list)
         assert all(isinstance(one, list) for one in messages), "one list of messages a conversation"
         self.passes.append(len(messages))
         limit = self.built["limit_mm_per_prompt"]["image"]
-        return [self._said(talk, sampling_params.max_tokens, limit) for talk in messages]
+        self.sampling_params = sampling_params
+        pairs = zip(messages, sampling_params, strict=True)
+        return [self._said(talk, sampling.max_tokens, limit) for talk, sampling in pairs]
 
     def _said(self, talk: list[dict[str, Any]], max_tokens: int | None, limit: int) -> RequestOutput:
         pieces = [piece for message in talk for piece in message["content"] if isinstance(piece, dict)]
@@ -74,7 +77,7 @@ class LLM:
         assert len(pictures) <= limit
         assert all(url.startswith("data:image/jpeg;base64,") for url in pictures)
         words = [piece["text"] for piece in pieces if piece["type"] == "text"]
-        text = f"{len(pictures)} pictures, {words[-1]}"
+        text = f"{len(pictures)} pictures, {words[-1]}" if pictures else str(talk[-1]["content"])
         reason = "length" if max_tokens == 1 else "stop"
         return RequestOutput("1", [1] * 7, [CompletionOutput(0, text, (1, 2, 3), reason)])
 
@@ -125,3 +128,16 @@ def test_a_question_is_asked_as_vllm_documents_it(vllm: Path, clip: Path, tmp_pa
 def test_a_reply_that_is_cut_says_so(vllm: Path, clip: Path) -> None:
     model = models.build("qwen3-vl-8b-vllm", max_tokens=1)
     assert model.generate((Message("user", (VideoPart(clip), "Which?")),)).finish == "length"
+
+
+def test_decoding_and_tools_of_a_call_reach_the_engine(vllm: Path) -> None:
+    model: Any = models.build("qwen3-vl-8b-vllm", batch_size=2)
+    call = '<tool_call>{"name": "zoom", "arguments": {"second": 1}}</tool_call>'
+    decoding = Decoding(temperature=0.7, top_p=0.9, seed=5, max_tokens=7, stop=("END",))
+    tools = (ToolSpec("zoom", "Zoom in.", {"type": "object"}),)
+    reply = model.generate((Message("user", (f"Look. {call}",)),), tools=tools, decoding=decoding)
+    assert model._engine.sampling_params == [SamplingParams(1, 0.7, 0.9, 5, 7, ["END"])]
+    assert (reply.text, reply.finish) == ("Look.", "tool_calls")
+    assert [(one.name, one.arguments) for one in reply.calls] == [("zoom", '{"second": 1}')]
+    model.generate((Message("user", ("Look.",)),))
+    assert model._engine.sampling_params == [SamplingParams(temperature=0.0, max_tokens=4096)]

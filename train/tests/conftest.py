@@ -268,7 +268,7 @@ def square():
 @pytest.fixture
 def speaker(tiny_model, tokenizer, tmp_path):
     """Makes a chat model that writes the same text after any question, whose objects are always there."""
-    from unipixel.inference.chat import UniPixelChat
+    from unipixel.inference.chat import load_chat
     from unipixel.model import checkpoints
 
     def make(text, **arguments):
@@ -285,6 +285,6 @@ def speaker(tiny_model, tokenizer, tmp_path):
             model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(20.0)
         folder = tmp_path / "checkpoint"
         checkpoints.save_checkpoint(model, folder, tokenizer)
-        return UniPixelChat(checkpoint=str(folder), **{"max_new_tokens": 2, "num_frames": 4, **arguments})
+        return load_chat(checkpoint=str(folder), **{"max_new_tokens": 2, "num_frames": 4, **arguments})
 
     return make

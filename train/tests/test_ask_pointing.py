@@ -12,7 +12,7 @@ from evqa.files.jsonl import read_records
 from evqa.models import build
 from evqa.models.visual_prompts import VisualPrompts, with_visual_prompts
 from evqa.schema import Prediction
-from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.chat import load_chat
 from unipixel.model import checkpoints
 
 
@@ -109,6 +109,6 @@ def test_an_object_that_is_not_there_is_told(tiny_model, tokenizer, clip, tmp_pa
     with torch.no_grad():
         tiny_model.sam2.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(-1000.0)
     checkpoints.save_checkpoint(tiny_model, tmp_path / "blind", tokenizer)
-    chat = UniPixelChat(checkpoint=str(tmp_path / "blind"), max_new_tokens=1)
+    chat = load_chat(checkpoint=str(tmp_path / "blind"), max_new_tokens=1)
     with pytest.raises(ValueError, match=r"sees no object where \[1\] points"):
         with_visual_prompts(chat, media.probe_video(clip), "What is [1]?", VisualPrompts(points=("20,20",)))

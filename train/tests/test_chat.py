@@ -8,7 +8,7 @@ from evqa import masks, media
 from evqa.models import build
 from evqa.models.messages import Message, VideoPart
 from unipixel.data.frames import decoder_frames
-from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.chat import load_chat
 from unipixel.inference.video_segmentation import SegmentationRequest, segment_video
 from unipixel.model import checkpoints
 
@@ -30,7 +30,7 @@ def checkpoint(tiny_model, tokenizer, tmp_path):
 
 
 def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint, video):
-    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
+    chat = load_chat(checkpoint=str(checkpoint), max_new_tokens=2, num_frames=4)
     reply = chat.generate([Message("user", (VideoPart(video), "Where is the square?"))])
     assert reply.text == "<|seg|><|seg|>"
     assert reply.finish == "length"
@@ -47,7 +47,7 @@ def test_a_reply_comes_with_a_track_on_every_frame_for_each_seg_token(checkpoint
 
 
 def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
-    chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4)
+    chat = load_chat(checkpoint=str(checkpoint), num_frames=4)
     prompts = torch.randn(3, 2, 64)
     found = media.probe_video(video)
     drawn = segment_video(chat.model.sam2, SegmentationRequest(found, chat.policy.plan(found, "Answer: A."), prompts))
@@ -60,48 +60,50 @@ def test_masks_are_those_of_the_tracker_on_the_same_frames(checkpoint, video):
 
 
 def test_the_model_is_told_the_true_seconds_of_the_frames_it_sees(checkpoint, video):
-    chat = UniPixelChat(checkpoint=str(checkpoint), fps=2.0, max_frames=3)
-    watched = chat.reader.load_video([Message("user", (VideoPart(video), "?"))])
+    chat = load_chat(checkpoint=str(checkpoint), fps=2.0, max_frames=3)
+    watched = chat.reader.load_videos([Message("user", (VideoPart(video), "?"))])[video]
     assert watched.indices == [0, 4, 8]
     assert watched.times == pytest.approx([0.0, 1.0, 2.0])
     assert watched.patches.grid_thw.tolist()[0] == 2
-    assert chat.reader.load_video([Message("user", (VideoPart(video), "And now?"))]) is watched, (
+    assert chat.reader.load_videos([Message("user", (VideoPart(video), "And now?"))])[video] is watched, (
         "a second question decodes nothing"
     )
 
 
 def test_the_checkpoint_says_how_many_frames_unless_the_user_does(checkpoint, video):
     assert (
-        len(UniPixelChat(checkpoint=str(checkpoint)).reader.load_video([Message("user", (VideoPart(video),))]).indices)
+        len(
+            load_chat(checkpoint=str(checkpoint))
+            .reader.load_videos([Message("user", (VideoPart(video),))])[video]
+            .indices
+        )
         == 6
     )
     with pytest.raises(ValueError, match=r"give one of num_frames=3, fps=1\.0"):
-        UniPixelChat(checkpoint=str(checkpoint), num_frames=3, fps=1.0)
+        load_chat(checkpoint=str(checkpoint), num_frames=3, fps=1.0)
 
 
 def test_the_settings_tell_two_trainings_apart(checkpoint):
-    first = UniPixelChat(checkpoint=str(checkpoint)).settings
+    first = load_chat(checkpoint=str(checkpoint)).settings
     json.dumps(dict(first))
     path = checkpoint / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-4:] = b"\x00\x00\x80\x3f"
     path.write_bytes(content)
-    second = UniPixelChat(checkpoint=str(checkpoint)).settings
+    second = load_chat(checkpoint=str(checkpoint)).settings
     assert {key for key in first if first[key] != second[key]} == {"weights"}
     assert first["clock"] == "true"
     assert first["dtype"] == "float32"
 
 
 def test_a_question_without_a_video_is_answered_without_masks(checkpoint):
-    reply = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=3).generate([Message("user", ("Hello",))])
+    reply = load_chat(checkpoint=str(checkpoint), max_new_tokens=3).generate([Message("user", ("Hello",))])
     assert reply.masks is None
     assert reply.text == "<|seg|><|seg|><|seg|>"
 
 
-def test_two_videos_and_a_missing_one_are_refused(checkpoint, video, tmp_path):
-    chat = UniPixelChat(checkpoint=str(checkpoint), max_new_tokens=1)
-    with pytest.raises(ValueError, match="one video per conversation"):
-        chat.generate([Message("user", (VideoPart(video), VideoPart(tmp_path / "b.mp4")))])
+def test_a_missing_video_is_refused(checkpoint, tmp_path):
+    chat = load_chat(checkpoint=str(checkpoint), max_new_tokens=1)
     with pytest.raises((ValueError, FileNotFoundError), match="gone"):
         chat.generate([Message("user", (VideoPart(tmp_path / "gone.mp4"), "?"))])
 
@@ -111,7 +113,7 @@ def test_a_dtype_can_be_chosen_and_the_model_is_built_by_its_folder(checkpoint, 
     assert chat.settings["dtype"] == "bfloat16"
     assert chat.generate([Message("user", (VideoPart(video), "?"))]).usage.output_tokens == 1
     with pytest.raises(ValueError, match="the types are"):
-        UniPixelChat(checkpoint=str(checkpoint), dtype="int3")
+        load_chat(checkpoint=str(checkpoint), dtype="int3")
 
 
 def test_a_clip_of_real_life_is_answered(checkpoint, media_folder, tmp_path):
@@ -119,7 +121,7 @@ def test_a_clip_of_real_life_is_answered(checkpoint, media_folder, tmp_path):
     clip = tmp_path / "clip.mp4"
     images = np.ascontiguousarray(media.load_frames(source, range(12))[:, ::4, ::4])
     media.write_video(clip, images, fps=source.fps)
-    chat = UniPixelChat(checkpoint=str(checkpoint), num_frames=4, max_new_tokens=1)
+    chat = load_chat(checkpoint=str(checkpoint), num_frames=4, max_new_tokens=1)
     reply = chat.generate([Message("user", (VideoPart(clip), "What happens?"))])
     assert reply.masks.num_frames == 12
     assert reply.masks.size == images.shape[1:3]

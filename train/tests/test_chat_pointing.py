@@ -145,7 +145,7 @@ def test_sampling_starts_from_its_seed_and_leaves_torch_as_it_was(speaker, video
     assert torch.equal(torch.random.get_rng_state(), before)
     assert chat.generate(asked(VideoPart(video))).text == first.text
     assert len(first.masks.tracks) == first.text.count("<|seg|>")
-    chat.seed = 2
+    chat.decoding = chat.decoding._replace(seed=2)
     assert chat.generate(asked(VideoPart(video))).text != first.text
     assert chat.settings["decoding"] == "temperature 40.0, seed 2"
     assert speaker("B").settings["decoding"] == "greedy"

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from evqa import models
 from evqa.models.base import ModelError
 from evqa.models.messages import Message, VideoPart
+from evqa.models.sampling import RowDecoding
 from unipixel.convert import ConversionConfig, convert
-from unipixel.inference.chat import LoadedModel, UniPixelChat
+from unipixel.inference.chat import UniPixelChat
 from unipixel.model import checkpoints, lora
 from unipixel.model.config import DECODERS
 from unipixel.model.sam2 import weights as sam2_weights
@@ -449,7 +450,7 @@ def test_logits_that_are_no_numbers_make_a_failed_record(tiny_model, tokenizer, 
     with torch.no_grad():
         tiny_model.lm_head.weight = torch.nn.Parameter(tiny_model.lm_head.weight.clone())
         tiny_model.lm_head.weight[50] = torch.inf
-    chat = UniPixelChat(checkpoint="mine", loaded=LoadedModel(tiny_model, tokenizer), max_new_tokens=3, num_frames=4)
+    chat = UniPixelChat(tiny_model, tokenizer, decoding=RowDecoding(0.0, 0, 3))
     with pytest.raises(ModelError, match=r"logits that are NaN or infinite .*--dtype float32"):
         chat.generate([Message("user", (VideoPart(video), "What?"))])
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from evqa.models.messages import Message, PointOrBox, VideoPart
 from unipixel import sft
-from unipixel.inference.chat import LoadedModel, UniPixelChat
+from unipixel.inference.chat import UniPixelChat
 from unipixel.model import lora
 from unipixel.training import build
 from unipixel.training.plan import plan_training
@@ -52,8 +52,7 @@ def test_replies_and_masks_are_the_same_on_another_device(speaker, video, square
     replies, found = chat.generate_all(conversations), chat.segment_prompts(VideoPart(video, prompts=places))
     with torch.no_grad(), other_device() as device:
         chat.model.to(device)
-        settings = {"max_new_tokens": 2, "num_frames": 4}
-        other = UniPixelChat(checkpoint="moved", loaded=LoadedModel(chat.model, chat.tokenizer), **settings)
+        other = UniPixelChat(chat.model, chat.tokenizer, chat.reader.plan, decoding=chat.decoding)
         assert other.device == device
         theirs, their_find = other.generate_all(conversations), other.segment_prompts(VideoPart(video, prompts=places))
     for ours, reply in zip(replies, theirs, strict=True):

@@ -20,7 +20,7 @@ from tiny_base.packing import TaskWriter, pack
 from tiny_base.schedule import PretrainingSchedule
 from tiny_base.vision import NOTHING, cell_labels
 from tiny_base.vocabulary import build_tokenizer, numbers
-from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.chat import load_chat
 from unipixel.model import time_positions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_a_cell_belongs_to_the_object_that_fills_it():
 def test_the_committed_model_answers_a_drawn_clip_in_the_trained_form(tmp_path):
     made = scene(4_711, 1)
     media.write_video(tmp_path / "clip.mp4", (image for image, _ in draw(made)), FPS)
-    model = UniPixelChat(checkpoint=str(TINY), max_new_tokens=40)
+    model = load_chat(checkpoint=str(TINY), max_new_tokens=40)
     question = questions(made)[0]
     text = f"{question.text}\nOptions:\n{prompts.option_lines(question.options)}\n{prompts.TRAINED_INSTRUCTION}"
     reply = model.generate([Message("user", (VideoPart(tmp_path / "clip.mp4"), text))])

@@ -11,7 +11,7 @@ from evqa.masks import decode, encode
 from evqa.schema import Span
 from unipixel.data.frames import decoder_frames
 from unipixel.inference import mask_frames, mask_interpolation
-from unipixel.inference.chat import UniPixelChat
+from unipixel.inference.chat import load_chat
 from unipixel.inference.video_segmentation import SegmentationRequest, segment_video, segment_videos
 from unipixel.model.sam2.outputs import MaskCandidates
 from unipixel.model.sam2.streaming import FrameLogits
@@ -102,7 +102,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def chat(tiny_checkpoint):
-    return UniPixelChat(checkpoint=str(tiny_checkpoint), num_frames=2, max_new_tokens=2)
+    return load_chat(checkpoint=str(tiny_checkpoint), num_frames=2, max_new_tokens=2)
 
 
 SAID = "Answer: A. Temporal Evidence: [[1.0, 2.0]]. Spatial Evidence: <|seg|>"
@@ -139,7 +139,7 @@ def test_the_settings_choose_frames_and_are_part_of_a_runs_identity(chat, clip, 
     assert {"prompt_frame", "mask_fps", "mask_margin"} <= chat.settings.keys()
     for wrong in ({"prompt_frame": "last"}, {"mask_fps": 0.0}, {"mask_margin": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            UniPixelChat(checkpoint=str(tiny_checkpoint), **wrong)
+            load_chat(checkpoint=str(tiny_checkpoint), **wrong)
 
 
 def test_frames_before_the_prompted_one_are_read_in_blocks_and_in_order(clip):

@@ -23,7 +23,7 @@ from evqa.models.registry import AgentConfig as AgentConfig
 from evqa.models.registry import ModelSpec as ModelSpec
 from evqa.models.registry import Setting as Setting
 
-UNIPIXEL = "unipixel.inference.chat:UniPixelChat"
+UNIPIXEL = "unipixel.inference.chat:load_chat"
 
 SHARED = {"frames": "evqa.models.frame_policy:FramePolicy", "calling": "evqa.models.api.client:RequestSettings"}
 """Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""

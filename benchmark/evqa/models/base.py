@@ -55,8 +55,8 @@ class Capabilities:
     """Whether a tool message can hold images; if not, they follow in one user message."""
     max_images: int | None = None
     """Most images of one request; None = no limit is known."""
-    videos: int = 1
-    """Most videos of one conversation."""
+    videos: int | None = 1
+    """Most videos of one conversation; None = no limit is known."""
     predicts_masks: bool = False
     """Whether replies come with masks."""
     visual_prompts: bool = False

@@ -9,7 +9,7 @@ import base64
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import media
-from evqa.models.messages import ImagePart
+from evqa.models.messages import ImagePart, Part
 
 KEPT_CLIPS = 8
 """Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
@@ -94,6 +94,16 @@ def jpeg_of(part: ImagePart, policy: FramePolicy, quality: int) -> Jpeg:
 def time_mark(second: float) -> str:
     """The time of a frame as a model reads it."""
     return f"[{second:.1f} s]"
+
+
+def with_time_marks(parts: Sequence[Part]) -> list[Part]:
+    """The parts of a message, with the time mark of each image that has a `second` before it."""
+    marked: list[Part] = []
+    for part in parts:
+        if isinstance(part, ImagePart) and part.second is not None:
+            marked.append(time_mark(part.second))
+        marked.append(part)
+    return marked
 
 
 def cache_size(threads: int) -> int:

@@ -13,6 +13,7 @@ import httpx2
 from google import genai
 from google.genai import errors, types
 
+from evqa.models import gemini_content
 from evqa.models.api import body, client, http, keys, prices
 from evqa.models.api.body import Json, TokenUsage
 from evqa.models.api.budget import Budget
@@ -21,10 +22,19 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
-from evqa.models.base import ModelError, RunAborted, require_no_call_options
-from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpeg_of, jpegs, time_mark
+from evqa.models.base import ModelError, RunAborted
+from evqa.models.frame_policy import (
+    FramePolicy,
+    Jpeg,
+    VideoCache,
+    cache_size,
+    jpeg_of,
+    jpegs,
+    time_mark,
+    with_time_marks,
+)
 from evqa.models.json_output import json_schema
-from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
+from evqa.models.messages import Decoding, ImagePart, Message, Reply, ToolSpec
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEY = "GEMINI_API_KEY"
@@ -36,6 +46,9 @@ UPLOAD_SECONDS = 600.0
 """How long the server may take to make an uploaded video ready."""
 
 POLL_SECONDS = 2.0
+
+PLACEHOLDER = "contents"
+"""Stands for the contents of a request until the true ones replace it; see `GeminiChat._fields`."""
 
 FAILURES = (errors.APIError, httpx2.HTTPError, http.StatusError)
 """How a request fails."""
@@ -136,15 +149,10 @@ class GeminiChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
-        require_no_call_options(self.name, tools, decoding)
-        contents = [
-            {"role": "model" if one.role == "assistant" else "user", "parts": list(self._parts(one.parts))}
-            for one in messages
-            if one.role != "system"
-        ]
-        config = self._config(messages)
-        return self._caller.reply(messages, lambda: self._ask(contents, config))
+        """Generate the reply to a conversation; `finish` states a refusal, a reply at its limit, or tool calls."""
+        config = self._config(messages, decoding or Decoding(), has_tools=bool(tools))
+        config.http_options = types.HttpOptions(extra_body=self._fields(messages, tools) | self._extras.body)
+        return self._caller.reply(messages, lambda: self._send(config))
 
     def _connect(self, timeout: float) -> genai.Client:
         options = types.HttpOptions(
@@ -157,67 +165,72 @@ class GeminiChat:
         )
         return genai.Client(api_key=self._key.get_secret_value(), vertexai=False, http_options=options)
 
-    def _config(self, messages: Sequence[Message]) -> types.GenerateContentConfig:
-        system = "\n".join(str(part) for one in messages if one.role == "system" for part in one.parts)
-        wanted = messages[-1].answer_fields if self._structured != "none" else ()
-        thinking = None if self._thinking is None else types.ThinkingConfig(thinking_budget=self._thinking)
+    def _config(
+        self, messages: Sequence[Message], decoding: Decoding, *, has_tools: bool
+    ) -> types.GenerateContentConfig:
+        """Settings of a request. The server takes tools or a schema of the text, not both."""
+        fields = messages[-1].answer_fields if self._structured != "none" and not has_tools else ()
         return types.GenerateContentConfig(
-            system_instruction=system or None,
-            temperature=self._temperature,
-            top_p=self._top_p,
-            http_options=types.HttpOptions(extra_body=self._extras.body) if self._extras.body else None,
-            max_output_tokens=self._max_tokens,
-            thinking_config=thinking,
-            response_mime_type="application/json" if wanted else None,
-            response_json_schema=json_schema(wanted) if wanted and self._structured == "schema" else None,
+            system_instruction=gemini_content.system_text(messages) or None,
+            temperature=self._temperature if decoding.temperature is None else decoding.temperature,
+            top_p=self._top_p if decoding.top_p is None else decoding.top_p,
+            seed=decoding.seed,
+            stop_sequences=list(decoding.stop) or None,
+            max_output_tokens=self._max_tokens if decoding.max_tokens is None else decoding.max_tokens,
+            thinking_config=None if self._thinking is None else types.ThinkingConfig(thinking_budget=self._thinking),
+            response_mime_type="application/json" if fields else None,
+            response_json_schema=json_schema(fields) if fields and self._structured == "schema" else None,
             should_return_http_response=True,
         )
 
-    def _parts(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        for part in parts:
+    def _fields(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Json:
+        """The conversation and the tools in the form of the protocol.
+
+        They bypass the SDK's types, which refuse fields newer than themselves and encode signatures anew: what the
+        server sent has to go back unchanged.
+        """
+        declared: Json = {"tools": gemini_content.declarations(tools)} if tools else {}
+        return {"contents": gemini_content.contents(messages, self._parts)} | declared
+
+    def _parts(self, message: Message) -> Iterator[Json]:
+        for part in with_time_marks(message.parts):
             if isinstance(part, str):
                 yield {"text": part}
             elif isinstance(part, ImagePart):
-                picture = jpeg_of(part, self._policy, self._quality)
-                yield {"inline_data": {"mime_type": "image/jpeg", "data": picture.content}}
+                yield gemini_content.inline("image/jpeg", jpeg_of(part, self._policy, self._quality).content)
             elif self._video == "file":
                 yield self._file(part.require_no_prompts())
             else:
-                yield from self._pictures(part.require_no_prompts())
+                yield from self._video_frames(part.require_no_prompts())
 
-    def _pictures(self, path: Path) -> Iterator[dict[str, Any]]:
+    def _video_frames(self, path: Path) -> Iterator[Json]:
         for frame in self._frames.get(path):
             if self._policy.time_marks:
                 yield {"text": time_mark(frame.second)}
-            yield {"inline_data": {"mime_type": "image/jpeg", "data": frame.content}}
+            yield gemini_content.inline("image/jpeg", frame.content)
 
-    def _file(self, path: Path) -> dict[str, Any]:
-        metadata = {"fps": self._policy.fps}
+    def _file(self, path: Path) -> Json:
+        metadata: Json = {"videoMetadata": {"fps": self._policy.fps}}
         if _mime_type(path) and path.stat().st_size <= self._inline_bytes:
-            blob = {"mime_type": _mime_type(path), "data": path.read_bytes()}
-            return {"inline_data": blob, "video_metadata": metadata}
+            return gemini_content.inline(_mime_type(path), path.read_bytes()) | metadata
         upload = self._uploads.get(path)
-        return {
-            "file_data": {"file_uri": upload.uri, "mime_type": upload.mime_type},
-            "video_metadata": metadata,
-        }
+        return {"fileData": {"fileUri": upload.uri, "mimeType": upload.mime_type}} | metadata
 
     def _upload(self, path: Path) -> _Upload:
         """Give the server a video, and wait until it is ready."""
         config = types.UploadFileConfig(mime_type=_mime_type(path), display_name=path.name)
-        file, _ = self._caller.call(lambda: self._sent(path, config), seed=str(path))
+        file, _ = self._caller.call(lambda: self._send_file(path, config), seed=str(path))
         deadline = time.monotonic() + UPLOAD_SECONDS
         while file.state == types.FileState.PROCESSING:
             if time.monotonic() > deadline:
                 raise ModelError(f"{self._url} has not made {path.name} ready in {UPLOAD_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
-            ask = partial(self._state, str(file.name))
-            file, _ = self._caller.call(ask, seed=str(path))
+            file, _ = self._caller.call(partial(self._file_state, str(file.name)), seed=str(path))
         if file.state != types.FileState.ACTIVE or not file.uri:
             raise ModelError(f"{self._url} cannot use the video {path.name}: {file.error or file.state}")
         return _Upload(file.uri, file.mime_type or _mime_type(path))
 
-    def _sent(self, path: Path, config: types.UploadFileConfig) -> types.File:
+    def _send_file(self, path: Path, config: types.UploadFileConfig) -> types.File:
         """Sent as an open file: of a path, the SDK puts the name into a header, which takes ASCII alone."""
         try:
             with path.open("rb") as file:
@@ -225,7 +238,7 @@ class GeminiChat:
         except (*FAILURES, ValueError, KeyError) as error:
             raise self._failure(error) from None
 
-    def _state(self, name: str) -> types.File:
+    def _file_state(self, name: str) -> types.File:
         try:
             return self._client.files.get(name=name)
         except (*FAILURES, ValueError) as error:
@@ -239,14 +252,14 @@ class GeminiChat:
             return failure
         return ModelError(refusal.reply.text)
 
-    def _ask(self, contents: list[dict[str, Any]], config: types.GenerateContentConfig) -> ApiReply:
-        """One request. The SDK's errors may hold what was sent: none of them is chained."""
+    def _send(self, config: types.GenerateContentConfig) -> ApiReply:
+        """Send one request. The SDK's errors may hold what was sent: none of them is chained."""
         try:
-            ask: Any = self._client.models.generate_content
-            content = ask(model=self._model, contents=contents, config=config).sdk_http_response.body
+            generate: Any = self._client.models.generate_content
+            content = generate(model=self._model, contents=PLACEHOLDER, config=config).sdk_http_response.body
         except (*FAILURES, ValueError) as error:
             return self._server.answer(error)
-        return read(str(content or ""), self._server, is_greedy=self._temperature == 0)
+        return read(str(content or ""), self._server, is_greedy=config.temperature == 0)
 
 
 def _mime_type(path: Path) -> str:
@@ -258,47 +271,46 @@ def _mime_type(path: Path) -> str:
 
 
 def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
-    """A response understood; its usage is read before anything else.
+    """Read a GenerateContentResponse; its usage first.
 
-    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
-    means what it would mean with its own HTTP status.
+    `TemporaryError`: it is no response, or has neither text nor calls, which another request may change. An error in
+    place of an answer has the meaning of its own HTTP status.
 
     Args:
-        content: the body of a reply with status 200.
-        server: who replied, for the messages of errors.
-        is_greedy: see `api.answer`.
+        content: body of a response with status 200.
+        server: the server that sent it, for the messages of errors.
+        is_greedy: see `api.client.check_reply`.
     """
     response = body.json_object(body.document(content))
     tokens = _tokens(response)
     with client.stated_tokens(tokens):
-        return _understood(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
+        return _reply_of(response, content, tokens, server or UNNAMED, is_greedy=is_greedy)
 
 
-def _understood(response: Json, content: str, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
+def _reply_of(response: Json, source: str, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
     server.check(response)
     if not response:
-        error = TemporaryError(
-            f"the server's answer is no GenerateContentResponse: {describe_error(content).message!r}"
-        )
+        error = TemporaryError(f"the server's answer is no GenerateContentResponse: {describe_error(source).message!r}")
         error.is_refused_request = True
         raise error
-    served = body.name(response.get("modelVersion"))
+    model_version = body.name(response.get("modelVersion"))
     if block := body.name(body.json_object(response.get("promptFeedback")).get("blockReason")):
-        written = tokens.output if tokens.input is None else tokens.output or 0
-        return ApiReply(Reply(f"blocked: {block}", finish="refusal"), tokens.input, written, served)
+        output = tokens.output if tokens.input is None else tokens.output or 0
+        return ApiReply(Reply(f"blocked: {block}", finish="refusal"), tokens.input, output, model_version)
     candidate = next(iter(body.objects(response.get("candidates"))), None)
     if candidate is None:
         raise TemporaryError("the reply is empty: the response has no candidate", is_once=is_greedy)
-    held = body.json_object(candidate.get("content"))
-    parts = body.objects(held.get("parts")) or body.objects(candidate.get("content"))
-    text = body.text(held.get("parts")) or body.text(candidate.get("content"))
-    reason = candidate.get("finishReason")
+    content = body.json_object(candidate.get("content"))
+    parts = body.objects(content.get("parts")) or body.objects(candidate.get("content"))
+    text = body.text(content.get("parts")) or body.text(candidate.get("content"))
+    reason, calls = candidate.get("finishReason"), gemini_content.read_calls(parts)
     finish = body.finish(reason)
-    if finish in {"stop", "unknown"} and any(body.json_object(part.get("functionCall")) for part in parts):
+    if finish in {"stop", "unknown"} and calls:
         finish = "tool_calls"
     if finish == "refusal" and not text:
         text = f"refused: {body.name(reason)}"
-    return client.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
+    reply = Reply(text, finish=finish, calls=calls, raw=content if content.get("parts") else None)
+    return client.check_reply(reply, tokens, model_version, reason=str(body.name(reason)), is_greedy=is_greedy)
 
 
 def _tokens(response: Json) -> TokenUsage:
@@ -308,8 +320,8 @@ def _tokens(response: Json) -> TokenUsage:
     prompt = counts["promptTokenCount"]
     if prompt is not None:
         prompt += counts["toolUsePromptTokenCount"] or 0
-    written = [counts["candidatesTokenCount"], counts["thoughtsTokenCount"]]
-    output = None if written == [None, None] else sum(count or 0 for count in written)
+    outputs = [counts["candidatesTokenCount"], counts["thoughtsTokenCount"]]
+    output = None if outputs == [None, None] else sum(count or 0 for count in outputs)
     return body.tokens(prompt, output, counts["totalTokenCount"])
 
 

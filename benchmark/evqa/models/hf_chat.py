@@ -23,11 +23,21 @@ from PIL import Image
 from evqa import media
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
-from evqa.models.base import Capabilities, ModelError, require_no_call_options
+from evqa.models.base import Capabilities, ModelError
 from evqa.models.batching import Batcher
-from evqa.models.frame_policy import FramePolicy, TimedFrame, VideoCache, image_of, time_mark, timed_frames
-from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart
-from evqa.models.sampling import Sampling
+from evqa.models.frame_policy import (
+    FramePolicy,
+    TimedFrame,
+    VideoCache,
+    image_of,
+    time_mark,
+    timed_frames,
+    with_time_marks,
+)
+from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart, move_tool_images
+from evqa.models.openai_content import tool_fields
+from evqa.models.sampling import ReplyLimits, RowDecoding, Sampling, decoding_name
+from evqa.models.tool_dialects import template_calls, template_writes_calls, to_text_messages, with_text_calls
 from evqa.models.weights import (
     MALFORMED,
     FiniteLogits,
@@ -38,7 +48,7 @@ from evqa.models.weights import (
     loading_context,
     tensors_of,
 )
-from evqa.schema import Usage
+from evqa.schema import Finish, Usage
 
 Chat = list[dict[str, Any]]
 
@@ -62,14 +72,17 @@ class ProcessorInputs(NamedTuple):
     text: str
     images: list[Image.Image]
     videos: list[VideoInput]
+    decoding: RowDecoding
+    has_tools: bool = False
+    """Whether the reply may call tools, so that calls in its text are read."""
     draw: int = 0
     """Number of the sampled reply to the same question: each has noise of its own."""
 
-    def digest(self, seed: int) -> int:
-        """A number that follows from a seed, the number of the draw and what is asked of which pictures."""
-        pictures = [*self.images, *(frame for shown in self.videos for frame in shown.frames)]
-        parts = [f"{self.draw} {self.text}".encode(), *(picture.tobytes() for picture in pictures)]
-        return functools.reduce(lambda so_far, part: zlib.crc32(part, so_far), parts, seed)
+    def noise_seed(self) -> int:
+        """Seed of the noise: it follows from the seed of decoding, the draw, the text and the images."""
+        images = [*self.images, *(frame for video in self.videos for frame in video.frames)]
+        parts = [f"{self.draw} {self.text}".encode(), *(image.tobytes() for image in images)]
+        return functools.reduce(lambda digest, part: zlib.crc32(part, digest), parts, self.decoding.seed)
 
 
 class VideoInput(NamedTuple):
@@ -122,19 +135,23 @@ class HFChat:
         if video == "file" and importlib.util.find_spec("torchvision") is None:
             raise ValueError("--video file needs torchvision: pip install torchvision, or --video frames")
         self.name = name
-        self._policy, self._video, self._max_tokens = frames, video, max_tokens
-        self._temperature, self._seed, self._batch_size = temperature, seed, batch_size
+        self._policy, self._video, self._batch_size = frames, video, batch_size
+        self._default = RowDecoding(temperature, seed, max_tokens)
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         states_times = video == "frames" or self._model.config.model_type in TELLS_TIMES
         self.capabilities = Capabilities(
-            concurrency=2 * batch_size if batch_size > 1 else 1, is_concurrent=True, frame_times=not states_times
+            concurrency=2 * batch_size if batch_size > 1 else 1,
+            is_concurrent=True,
+            tools="text",
+            videos=None,
+            frame_times=not states_times,
         )
         _check_token(self._processor, self._model, folder)
         _check_pixels(self._processor, self._model.config, folder)
-        self._ends = _eos_token_ids(self._model, self._processor.tokenizer, folder)
+        self._eos_ids = _eos_token_ids(self._model, self._processor.tokenizer, folder)
         self._model.generation_config = _decoding(self._model, folder)
-        self._pictures: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
+        self._frames: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
             lambda path: tuple(timed_frames(path, self._policy)), kept=2
         )
         self._batcher: Batcher[ProcessorInputs, Reply] = Batcher(self._replies, batch_size)
@@ -152,22 +169,24 @@ class HFChat:
             **self._identity,
             "video": self._video,
             **self._policy.settings(),
-            "decoding": f"temperature {self._temperature}, seed {self._seed}" if self._temperature else "greedy",
-            "max_tokens": self._max_tokens,
+            "decoding": decoding_name(self._default),
+            "max_tokens": self._default.max_tokens,
             "dtype": str(self._model.dtype).removeprefix("torch."),
         }
 
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Seconds of the sampled frames; the prompt states them with `video="file"` where the processor does not."""
-        return [picture.second for picture in self._pictures.get(clip.require_no_prompts())]
+        return [frame.second for frame in self._frames.get(clip.require_no_prompts())]
 
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply; it is computed together with what other threads ask meanwhile."""
-        require_no_call_options(self.name, tools, decoding)
+        """Generate the reply, in one batch with those that other threads request meanwhile.
+
+        Tools are written by the chat template where it writes them as the dialect `hermes` does, else as text.
+        """
         with self._batcher.preparing():
-            prepared = self._prepare(messages)
+            prepared = self._prepare(messages, tools, decoding)
         return self._batcher.result(prepared)
 
     def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
@@ -177,22 +196,37 @@ class HFChat:
         """
         if n < 1:
             raise ValueError(f"n is a number of replies, at least 1, got {n}")
-        if n > 1 and not self._temperature:
+        if n > 1 and not self._default.temperature:
             raise ValueError(f"{n} replies at temperature 0 would be equal: give a temperature above 0")
         prepared = self._prepare(messages)
-        drawn = [prepared._replace(draw=number) for number in range(n)]
-        groups = [drawn[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
+        draws = [prepared._replace(draw=number) for number in range(n)]
+        groups = [draws[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
         return [reply for group in groups for reply in self._replies(group)]
 
-    def _prepare(self, messages: Sequence[Message]) -> ProcessorInputs:
+    def _prepare(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> ProcessorInputs:
         images: list[Image.Image] = []
         videos: list[VideoInput] = []
+        options: dict[str, Any] = {}
+        if not any(message.calls or message.role == "tool" for message in messages) and not tools:
+            conversation = list(messages)
+        elif self._template_writes_calls:
+            conversation, options = move_tool_images(messages), {"tools": tool_fields(tools)} if tools else {}
+        else:
+            conversation = to_text_messages(messages, tools)
         chat: Chat = []
-        for message in messages:
-            content = [piece for part in message.parts for piece in self._pieces(part, images, videos)]
-            chat.append({"role": message.role, "content": content})
-        text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return ProcessorInputs(text, images, videos)
+        for message in conversation:
+            content = [piece for part in with_time_marks(message.parts) for piece in self._pieces(part, images, videos)]
+            chat.append({"role": message.role, "content": content} | template_calls(message))
+        text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+        return ProcessorInputs(text, images, videos, self._default.updated(decoding), has_tools=bool(tools))
+
+    @functools.cached_property
+    def _template_writes_calls(self) -> bool:
+        return template_writes_calls(
+            lambda chat, tools: str(self._processor.apply_chat_template(chat, tokenize=False, tools=tools))
+        )
 
     def _pieces(self, part: Part, images: list[Image.Image], videos: list[VideoInput]) -> Chat:
         """A part as the template takes it; its pictures are added to the lists in order."""
@@ -202,23 +236,23 @@ class HFChat:
             images.append(image_of(part, self._policy))
             return [{"type": "image"}]
         if self._video == "file":
-            videos.append(self._shown(part))
+            videos.append(self._video_input(part))
             return [{"type": "video"}]
         pieces: Chat = []
-        for picture in self._pictures.get(part.require_no_prompts()):
+        for frame in self._frames.get(part.require_no_prompts()):
             if self._policy.time_marks:
-                pieces.append({"type": "text", "text": time_mark(picture.second)})
+                pieces.append({"type": "text", "text": time_mark(frame.second)})
             pieces.append({"type": "image"})
-            images.append(picture.image)
+            images.append(frame.image)
         return pieces
 
-    def _shown(self, clip: VideoPart) -> VideoInput:
-        """The clip's frames, with the times that processors write out."""
-        video = media.probe_video(clip.require_no_prompts())
-        seen = self._pictures.get(clip.path)
-        size = {"width": seen[0].image.width, "height": seen[0].image.height}
-        metadata = time_metadata([picture.second for picture in seen], video.duration)
-        return VideoInput([picture.image for picture in seen], metadata | size)
+    def _video_input(self, part: VideoPart) -> VideoInput:
+        """Frames of a video, with the times that processors write out."""
+        video = media.probe_video(part.require_no_prompts())
+        frames = self._frames.get(part.path)
+        size = {"width": frames[0].image.width, "height": frames[0].image.height}
+        metadata = time_metadata([frame.second for frame in frames], video.duration)
+        return VideoInput([frame.image for frame in frames], metadata | size)
 
     def _replies(self, batch: Sequence[ProcessorInputs]) -> list[Reply]:
         try:
@@ -233,47 +267,57 @@ class HFChat:
         start = time.perf_counter()
         inputs = self._inputs(batch)
         length = inputs["input_ids"].shape[1]
+        rows = [prepared.decoding for prepared in batch]
+        limits = ReplyLimits(rows, length, self._decode)
         with torch.inference_mode():
-            written = self._model.generate(
+            output = self._model.generate(
                 **inputs,
                 do_sample=False,
-                max_new_tokens=self._max_tokens,
-                eos_token_id=self._ends,
+                max_new_tokens=max(row.max_tokens for row in rows),
+                eos_token_id=self._eos_ids,
                 pad_token_id=self._processor.tokenizer.pad_token_id,
-                logits_processor=transformers.LogitsProcessorList(self._processors(batch)),
+                logits_processor=transformers.LogitsProcessorList(logits_processors(batch)),
+                stopping_criteria=transformers.StoppingCriteriaList([limits]),
             )
         seconds = round((time.perf_counter() - start) / len(batch), 3)
         counts = inputs["attention_mask"].sum(dim=1).tolist()
-        return [
-            self._reply(ids, count, seconds) for ids, count in zip(written[:, length:].tolist(), counts, strict=True)
-        ]
-
-    def _processors(self, batch: Sequence[ProcessorInputs]) -> list[transformers.LogitsProcessor]:
-        """What logits go through: a check, then noise where replies are sampled."""
-        if not self._temperature:
-            return [FiniteLogits()]
-        return [FiniteLogits(), Sampling(self._temperature, [one.digest(self._seed) for one in batch])]
+        replies = [ids[:count] for ids, count in zip(output[:, length:].tolist(), limits.lengths, strict=True)]
+        return [self._reply(*row, seconds) for row in zip(batch, replies, counts, strict=True)]
 
     def _inputs(self, batch: Sequence[ProcessorInputs]) -> Any:
         kinds: dict[str, Any] = {}
-        if any(one.images for one in batch):
-            kinds["images"] = [one.images for one in batch]
+        if any(prepared.images for prepared in batch):
+            kinds["images"] = [prepared.images for prepared in batch]
             if _has_tiles(self._processor):
                 kinds["crop_to_patches"] = False
-        if any(one.videos for one in batch):
-            kinds["videos"] = [[shown.frames for shown in one.videos] for one in batch]
-            kinds["video_metadata"] = [[shown.metadata for shown in one.videos] for one in batch]
+        if any(prepared.videos for prepared in batch):
+            kinds["videos"] = [[video.frames for video in prepared.videos] for prepared in batch]
+            kinds["video_metadata"] = [[video.metadata for video in prepared.videos] for prepared in batch]
             kinds["do_sample_frames"] = False
-        inputs = self._processor(
-            text=[one.text for one in batch], padding=True, padding_side="left", return_tensors="pt", **kinds
-        )
+        texts = [prepared.text for prepared in batch]
+        inputs = self._processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **kinds)
         return inputs.to(self._model.device, self._model.dtype)
 
-    def _reply(self, ids: list[int], num_read: int, seconds: float) -> Reply:
-        end = next((place for place, token in enumerate(ids) if token in self._ends), None)
-        text = self._processor.tokenizer.decode(ids[:end], skip_special_tokens=True)
-        usage = Usage(input_tokens=num_read, output_tokens=len(ids[:end]), seconds=seconds)
-        return Reply(text.strip(), usage=usage, finish="length" if end is None else "stop")
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._processor.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _reply(self, prepared: ProcessorInputs, ids: list[int], num_inputs: int, seconds: float) -> Reply:
+        end = next((place for place, token in enumerate(ids) if token in self._eos_ids), None)
+        full_text = self._decode(ids[:end])
+        text = prepared.decoding.before_stop(full_text)
+        usage = Usage(input_tokens=num_inputs, output_tokens=len(ids[:end]), seconds=seconds)
+        finish: Finish = "length" if end is None and text == full_text else "stop"
+        if not prepared.has_tools:
+            return Reply(text.strip(), usage=usage, finish=finish)
+        return with_text_calls(Reply(text, usage=usage, finish=finish))
+
+
+def logits_processors(batch: Sequence[ProcessorInputs]) -> list[transformers.LogitsProcessor]:
+    """Processors of logits: a check, then noise where a reply is sampled."""
+    rows = [prepared.decoding for prepared in batch]
+    if not any(row.temperature for row in rows):
+        return [FiniteLogits()]
+    return [FiniteLogits(), Sampling(rows, [prepared.noise_seed() for prepared in batch])]
 
 
 def time_metadata(seconds: Sequence[float], duration: float) -> dict[str, Any]:

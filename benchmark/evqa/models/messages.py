@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evqa.media.images import read_rgb
 from evqa.schema import AnswerField, Finish, FrameRef, ToolCall, Track, Usage
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WORDS_ONLY = (
     "takes words only, and is pointed at objects: describe them, or ask one that can be pointed at (unipixel-3b)"
@@ -76,6 +77,13 @@ class ImagePart:
             return self.image
         assert self.path is not None
         return read_rgb(self.path)
+
+    def key(self) -> str:
+        """Text that identifies the image: its path, or the digest of its pixels."""
+        if self.path is not None:
+            return str(self.path)
+        assert self.image is not None
+        return f"sha256:{hashlib.sha256(self.image.tobytes()).hexdigest()} {self.image.shape}"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.image is None):
@@ -170,6 +178,61 @@ class Decoding:
     """Limit on new tokens."""
     stop: tuple[str, ...] = ()
     """Strings that end the reply; the text ends before the first of them."""
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is a number from 0 on, got {self.temperature}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is a probability above 0 and at most 1, got {self.top_p}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens is a number of tokens, at least 1, got {self.max_tokens}")
+        if not all(self.stop):
+            raise ValueError("a stop string has at least one character")
+
+
+def conversation_key(messages: Sequence[Message]) -> str:
+    """Text that identifies a conversation: its texts, the paths of videos, and images by `ImagePart.key`."""
+    parts = [part for message in messages for part in message.parts]
+    return "\n".join(
+        part if isinstance(part, str) else part.key() if isinstance(part, ImagePart) else str(part.path)
+        for part in parts
+    )
+
+
+def with_unique_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Calls of one reply, where those without an id and those with an id of an earlier one get an id of their own."""
+    used: set[str] = set()
+    unique: list[ToolCall] = []
+    for number, call in enumerate(calls, start=1):
+        identifier = call.id
+        while not identifier or identifier in used:
+            identifier = f"call_{number}" if not identifier else f"{identifier}_{number}"
+        used.add(identifier)
+        unique.append(call if identifier == call.id else call.replace(id=identifier))
+    return tuple(unique)
+
+
+def move_tool_images(messages: Sequence[Message]) -> list[Message]:
+    """The conversation with text alone in its tool messages, for providers whose tool messages hold no images.
+
+    The images of the tool messages of one reply follow them in one user message; where a user message comes next,
+    they are put at its beginning. `ValueError`: see `check_tool_messages`.
+    """
+    check_tool_messages(messages)
+    moved: list[Message] = []
+    images: list[Part] = []
+    for message in messages:
+        if message.role == "tool":
+            images += [part for part in message.parts if not isinstance(part, str)]
+            texts = tuple(part for part in message.parts if isinstance(part, str))
+            moved.append(replace(message, parts=texts))
+            continue
+        if images and message.role == "user":
+            moved.append(replace(message, parts=(*images, *message.parts)))
+        else:
+            moved += [Message("user", tuple(images)), message] if images else [message]
+        images = []
+    return [*moved, Message("user", tuple(images), answer_fields=messages[-1].answer_fields)] if images else moved
 
 
 def check_tool_messages(messages: Sequence[Message]) -> None:

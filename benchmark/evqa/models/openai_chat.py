@@ -22,11 +22,10 @@ from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
-from evqa.models.base import require_no_call_options
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
-from evqa.models.openai_content import OpenAIContent
+from evqa.models.openai_content import OpenAIContent, merge_call_deltas, read_calls, tool_fields
 from evqa.schema import Finish
 
 Api = Literal["openai", "azure", "ark", "compatible"]
@@ -112,11 +111,11 @@ class OpenAIChat:
         self._frames, self._quality = frames, jpeg_quality
         self._api, self._model, self._structured = api, model_id, structured
         self._extras = RequestExtras.read(header, extra_body)
+        self._token_field = token_field
         decoding = {"temperature": temperature, "top_p": top_p, "reasoning_effort": reasoning_effort}
         if token_field is not None:
             decoding = {token_field: max_tokens, **decoding}
         self._decoding = {field: value for field, value in decoding.items() if value is not None}
-        self._is_greedy = (self._decoding | self._extras.body).get("temperature") == 0
         advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
         self._server = Server(self._url, self._extras.hiding(self._key), advice)
         known = prices.of(api, model_id)
@@ -143,10 +142,14 @@ class OpenAIChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply to a conversation; a refusal and a cut reply say so in `finish`."""
-        require_no_call_options(self.name, tools, decoding)
-        body = self._body(messages)
-        return self._caller.reply(messages, lambda: self._ask(body))
+        """Generate the reply to a conversation; `finish` states a refusal, a reply at its limit, or tool calls."""
+        fields = self._decoding | self._decoding_fields(decoding or Decoding()) | self._extras.body
+        request: Json = {
+            "model": self._model,
+            "messages": self._content.messages(messages),
+            "extra_body": self._output_fields(messages[-1], tools) | fields,
+        }
+        return self._caller.reply(messages, lambda: self._send(request, is_greedy=fields.get("temperature") == 0))
 
     def _connect(self, timeout: float) -> openai.OpenAI:
         http = api_http.http_client(timeout)
@@ -171,29 +174,34 @@ class OpenAIChat:
             http_client=http,
         )
 
-    def _body(self, messages: Sequence[Message]) -> Json:
-        fields: Json = dict(self._decoding)
-        wanted = messages[-1].answer_fields
-        if wanted and self._structured == "schema":
-            schema = {"name": "evidence", "strict": True, "schema": json_schema(wanted)}
-            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif wanted and self._structured == "object":
-            fields["response_format"] = {"type": "json_object"}
-        return {
-            "model": self._model,
-            "messages": self._content.messages(messages),
-            "extra_body": fields | self._extras.body,
-        }
+    def _output_fields(self, message: Message, tools: Sequence[ToolSpec]) -> Json:
+        """Fields that hold the reply to a form. A server takes tools or a schema of the text, not both."""
+        if tools:
+            return {"tools": tool_fields(tools)}
+        if message.answer_fields and self._structured == "schema":
+            schema = {"name": "evidence", "strict": True, "schema": json_schema(message.answer_fields)}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        if message.answer_fields and self._structured == "object":
+            return {"response_format": {"type": "json_object"}}
+        return {}
 
-    def _ask(self, request: Json) -> ApiReply:
-        """One request. The SDK's errors hold the request with its key: none of them is chained."""
+    def _decoding_fields(self, decoding: Decoding) -> Json:
+        """Fields of a request for what one call decides itself."""
+        fields: Json = {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
+        if self._token_field is not None:
+            fields[self._token_field] = decoding.max_tokens
+        fields["stop"] = list(decoding.stop) or None
+        return {field: value for field, value in fields.items() if value is not None}
+
+    def _send(self, request: Json, *, is_greedy: bool) -> ApiReply:
+        """Send one request. The SDK's errors hold the request with its key: none of them is chained."""
         try:
-            asked: Any = self._client.chat.completions.with_raw_response.create
-            content = asked(**request).http_response.content
+            create: Any = self._client.chat.completions.with_raw_response.create
+            content = create(**request).http_response.content
         except (openai.OpenAIError, httpx2.HTTPError, api_http.StatusError) as error:
             failure = error.__cause__ if isinstance(error.__cause__, Exception) else error
             return self._server.answer(failure)
-        return read(content, self._server, is_greedy=self._is_greedy)
+        return read(content, self._server, is_greedy=is_greedy)
 
 
 def _url(name: str, api: Api, base_url: str | None) -> str:
@@ -221,7 +229,7 @@ def read(content: bytes, server: Server | None = None, *, is_greedy: bool = Fals
     Args:
         content: the body of a reply with status 200.
         server: who replied, for the messages of errors.
-        is_greedy: see `api.answer`.
+        is_greedy: see `api.client.check_reply`.
     """
     completion = _completion(content)
     tokens = _tokens(completion.get("usage"))
@@ -244,8 +252,13 @@ def _understood(completion: Json, content: bytes, tokens: TokenUsage, server: Se
     finish, text = _finish(reason, message), body.text(message.get("content"))
     if not text.strip():
         text = _refusal(message) or (_reasoning(message) if finish in {"stop", "unknown"} else "")
-    served = body.name(completion.get("model"))
-    return behind_api.answer(text, finish, tokens, served, reason=str(body.name(reason)), is_greedy=is_greedy)
+    return behind_api.check_reply(
+        Reply(text, finish=finish, calls=read_calls(message)),
+        tokens,
+        body.name(completion.get("model")),
+        reason=str(body.name(reason)),
+        is_greedy=is_greedy,
+    )
 
 
 def _completion(content: bytes) -> Json:
@@ -260,7 +273,7 @@ def _completion(content: bytes) -> Json:
         "content": "".join(body.text(delta.get("content")) for delta in deltas),
         "refusal": "".join(body.text(delta.get("refusal")) for delta in deltas),
         "reasoning_content": "".join(_reasoning(delta) for delta in deltas),
-        "tool_calls": [call for delta in deltas for call in body.objects(delta.get("tool_calls"))],
+        "tool_calls": merge_call_deltas(deltas),
     }
     whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
     reasons = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]

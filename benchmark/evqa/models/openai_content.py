@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
-from evqa.models.frame_policy import FramePolicy, Jpeg, VideoCache, cache_size, jpeg_of, jpegs, time_mark
-from evqa.models.messages import ImagePart, Message, Part
-
-Json = dict[str, object]
+from evqa.models.api import body
+from evqa.models.api.body import Json
+from evqa.models.frame_policy import (
+    FramePolicy,
+    Jpeg,
+    VideoCache,
+    cache_size,
+    jpeg_of,
+    jpegs,
+    time_mark,
+    with_time_marks,
+)
+from evqa.models.messages import ImagePart, Message, Part, ToolSpec, move_tool_images, with_unique_ids
+from evqa.models.tool_dialects import MALFORMED
+from evqa.schema import ToolCall
 
 
 class OpenAIContent:
@@ -21,14 +33,23 @@ class OpenAIContent:
         )
 
     def messages(self, messages: Sequence[Message]) -> list[Json]:
-        """A conversation. `ValueError`: a clip or a picture cannot be read."""
-        return [{"role": one.role, "content": self._content(one)} for one in messages]
+        """A conversation. `ValueError`: a video or an image cannot be read, or a tool call has not one result."""
+        return [self._message(message) for message in move_tool_images(messages)]
+
+    def _message(self, message: Message) -> Json:
+        content = self._content(message)
+        if message.call_id is not None:
+            return {"role": "tool", "tool_call_id": message.call_id, "content": content}
+        if message.calls:
+            calls = [_written_call(call) for call in message.calls]
+            return {"role": "assistant", "content": content or None, "tool_calls": calls}
+        return {"role": message.role, "content": content}
 
     def _content(self, message: Message) -> str | list[Json]:
         texts = [part for part in message.parts if isinstance(part, str)]
         if len(texts) == len(message.parts):
             return "\n".join(texts)
-        return [piece for part in message.parts for piece in self._pieces(part)]
+        return [piece for part in with_time_marks(message.parts) for piece in self._pieces(part)]
 
     def _pieces(self, part: Part) -> list[Json]:
         if isinstance(part, str):
@@ -44,3 +65,61 @@ class OpenAIContent:
 
     def _picture(self, picture: Jpeg) -> Json:
         return {"type": "image_url", "image_url": {"url": picture.data_url}}
+
+
+def tool_fields(tools: Sequence[ToolSpec]) -> list[Json]:
+    """Tools as the field `tools` of a request."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+        }
+        for tool in tools
+    ]
+
+
+def read_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
+    """Tool calls of a message: `tool_calls`, or the older `function_call`; one without a name is a malformed call."""
+    entries = body.objects(message.get("tool_calls"))
+    if not entries and (function := body.json_object(message.get("function_call"))):
+        entries = [{"function": function}]
+    return with_unique_ids([_read_call(entry) for entry in entries])
+
+
+def merge_call_deltas(deltas: Sequence[Mapping[str, object]]) -> list[Json]:
+    """Tool calls of a stream: the pieces of each call, which share an index, joined."""
+    merged: dict[object, Json] = {}
+    for entry in (entry for delta in deltas for entry in body.objects(delta.get("tool_calls"))):
+        index = body.count(entry.get("index"))
+        call = merged.setdefault(len(merged) if index is None else index, {"id": "", "function": {}})
+        function, piece = body.json_object(call["function"]), body.json_object(entry.get("function"))
+        call["id"] = call["id"] or entry.get("id") or ""
+        call["function"] = {
+            "name": function.get("name") or piece.get("name"),
+            "arguments": f"{function.get('arguments') or ''}{_argument_text(piece.get('arguments'))}",
+        }
+    return list(merged.values())
+
+
+def _read_call(entry: Mapping[str, object]) -> ToolCall:
+    function = body.json_object(entry.get("function")) or body.json_object(entry.get("custom")) or dict(entry)
+    identifier, name = body.name(entry.get("id")) or "", body.name(function.get("name"))
+    if name is None:
+        return ToolCall(id=identifier, name=MALFORMED, arguments=body.valid(json.dumps(entry, ensure_ascii=False)))
+    return ToolCall(
+        id=identifier, name=name, arguments=_argument_text(function.get("arguments", function.get("input")))
+    )
+
+
+def _argument_text(arguments: object) -> str:
+    """Arguments as text; some servers send an object."""
+    if arguments is None:
+        return ""
+    return body.valid(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
+
+
+def _written_call(call: ToolCall) -> Json:
+    """A call in the history. Servers parse its arguments and fail on what is not JSON, so that such text is wrapped."""
+    value = body.strict_object(call.arguments)
+    arguments = json.dumps({"raw": call.arguments}, ensure_ascii=False) if value is None else call.arguments
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}

@@ -86,10 +86,8 @@ class Sa2VAChat:
         """The reply to the last message, with the masks that it drew."""
         require_no_call_options(self.name, tools, decoding)
         start = time.perf_counter()
-        clips = [part for message in messages for part in message.parts if isinstance(part, VideoPart)]
-        if not clips:
-            raise ModelError("Sa2VA is asked about a video, got none")
-        video, seen = media.probe_video(clips[0].require_no_prompts()), tuple(timed_frames(clips[0].path, self._policy))
+        path = _video_of(messages)
+        video, seen = media.probe_video(path), tuple(timed_frames(path, self._policy))
         try:
             with self._lock, torch.inference_mode():
                 said = self._model.predict_forward(
@@ -107,6 +105,17 @@ class Sa2VAChat:
             text = text.removesuffix(end)
         usage = Usage(seconds=round(time.perf_counter() - start, 3))
         return Reply(text.strip(), _masks(said.get("prediction_masks") or [], video, seen), usage)
+
+
+def _video_of(messages: Sequence[Message]) -> Path:
+    """The video of a conversation. `ValueError`: it has several, or images, which the model does not take."""
+    parts = [part for message in messages for part in message.parts if not isinstance(part, str)]
+    paths = {part.require_no_prompts() for part in parts if isinstance(part, VideoPart)}
+    if len(paths) > 1 or not all(isinstance(part, VideoPart) for part in parts):
+        raise ValueError(f"Sa2VA takes one video and no images, got {len(paths)} videos among {len(parts)} parts")
+    if not paths:
+        raise ModelError("Sa2VA replies to questions about a video, got none")
+    return paths.pop()
 
 
 def _question_of(messages: Sequence[Message]) -> str:

@@ -1,27 +1,100 @@
-"""Drawing tokens at random so that a reply depends on its own conversation and seed alone, not on its batch."""
+"""Decoding of each row of a batch by its own settings, so that a reply does not depend on the rows beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
+
+from evqa.models.messages import Decoding
+
+
+class RowDecoding(NamedTuple):
+    """Decoding settings of one reply, all of them known."""
+
+    temperature: float
+    """0 = greedy."""
+    seed: int
+    max_tokens: int
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def updated(self, decoding: Decoding | None) -> RowDecoding:
+        """These settings with those of one call in their place."""
+        if decoding is None:
+            return self
+        fields = {name: getattr(decoding, name) for name in ("temperature", "seed", "max_tokens", "top_p")}
+        return self._replace(**{name: value for name, value in fields.items() if value is not None}, stop=decoding.stop)
+
+    def before_stop(self, text: str) -> str:
+        """The text before the first stop string."""
+        places = [place for string in self.stop if (place := text.find(string)) >= 0]
+        return text[: min(places)] if places else text
+
+
+def decoding_name(row: RowDecoding) -> str:
+    """The setting `decoding` of a run's identity."""
+    return f"temperature {row.temperature}, seed {row.seed}" if row.temperature else "greedy"
 
 
 class Sampling(LogitsProcessor):
     """Adds Gumbel noise to logits / temperature: the likeliest token of the sum is a draw from their softmax.
 
-    Each row of a batch has a stream of noise of its own (Gumbel-max; Maddison et al. 2014, "A* sampling").
+    Each row of a batch has a stream of noise of its own (Gumbel-max; Maddison et al. 2014, "A* sampling"). A row with
+    temperature 0 stays as it is.
     """
 
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        """`seeds`: one for each row."""
-        self._temperature = temperature
+    def __init__(self, rows: Sequence[RowDecoding], seeds: Sequence[int]) -> None:
+        """`seeds`: of the noise, one for each row."""
+        self._rows = rows
         self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Logits [B, vocabulary] of the next token with noise; what is suppressed stays so."""
         assert len(scores) == len(self._streams), (len(scores), len(self._streams))
-        noise = [-torch.empty(scores.shape[1]).exponential_(generator=stream).log() for stream in self._streams]
-        return scores / self._temperature + torch.stack(noise).to(scores)
+        return torch.stack([self._sampled(*row) for row in zip(scores, self._rows, self._streams, strict=True)])
+
+    def _sampled(self, logits: Tensor, row: RowDecoding, stream: torch.Generator) -> Tensor:
+        if not row.temperature:
+            return logits
+        noise = -torch.empty(len(logits)).exponential_(generator=stream).log()
+        return nucleus(logits / row.temperature, row.top_p) + noise.to(logits)
+
+
+def nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Logits [vocabulary] where those outside the smallest set with a probability of `top_p` are -inf."""
+    if top_p >= 1:
+        return logits
+    order = logits.argsort(descending=True)
+    shares = logits[order].float().softmax(-1)
+    excluded = order[shares.cumsum(-1) - shares >= top_p]
+    return logits.index_fill(0, excluded, float("-inf"))
+
+
+class ReplyLimits(StoppingCriteria):
+    """Ends each row of a batch at its own limit of tokens or stop string; `lengths` are the tokens of each row."""
+
+    def __init__(self, rows: Sequence[RowDecoding], prompt_length: int, decode: Callable[[list[int]], str]) -> None:
+        """`decode` gives the text of tokens; prompts are padded to `prompt_length`."""
+        self._rows, self._prompt_length, self._decode = rows, prompt_length, decode
+        self.lengths: list[int | None] = [None] * len(rows)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+        """Whether each row [B] has ended."""
+        count = input_ids.shape[1] - self._prompt_length
+        for index, row in enumerate(self._rows):
+            if self.lengths[index] is None and (count >= row.max_tokens or self._has_stop(input_ids[index], row)):
+                self.lengths[index] = count
+        return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
+
+    def _has_stop(self, ids: Tensor, row: RowDecoding) -> bool:
+        """Whether the last tokens complete a stop string: a token has at least a part of a character."""
+        if not row.stop:
+            return False
+        count = 4 * max(map(len, row.stop)) + 4
+        last: list[int] = ids[max(self._prompt_length, len(ids) - count) :].tolist()  # type: ignore[reportUnknownMemberType]
+        text = self._decode(last)
+        return any(string in text for string in row.stop)

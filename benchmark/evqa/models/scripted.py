@@ -1,31 +1,60 @@
-"""A model that says what a file says: for tests, for demonstrations, and to score replies made elsewhere.
+"""A model whose replies come from a file: for tests, demonstrations, and to score replies made elsewhere.
 
-The file is a JSON object of replies. A key is found in the question asked, or is the video's file name
-without its ending; the longest key that fits wins, and "*" fits anything. A value is a text, an object
-(`{"text": ..., "tracks": [...], "num_frames": ...}`, see `ScriptedReply`), or a list of these, one a turn.
+The file is a JSON object of replies. A key is a part of the question's text, or the file name of the video without its
+ending; the longest key that matches is used, and "*" matches anything. A value is a text, an object
+(`{"text": ..., "calls": [...], "tracks": [...], "num_frames": ...}`, see `ScriptedReply`), or a list of these, one per
+turn.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import JsonValue, TypeAdapter, ValidationError, model_validator
 
 from evqa.files import jsonl
-from evqa.models.base import Capabilities, ModelError, require_no_call_options
-from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
-from evqa.schema import StrictRecord, Track, Usage
+from evqa.models.base import Capabilities, ModelError
+from evqa.models.messages import (
+    Decoding,
+    Message,
+    Reply,
+    ToolSpec,
+    VideoMasks,
+    VideoPart,
+    check_tool_messages,
+    with_unique_ids,
+)
+from evqa.schema import StrictRecord, ToolCall, Track, Usage
 
 ANYTHING = "*"
+
+
+class ScriptedCall(StrictRecord):
+    """A tool call of a reply."""
+
+    name: str
+    arguments: dict[str, JsonValue] | str = ""
+    """An object, or text as a model may write it, valid or not."""
+    id: str = ""
+    """Empty = call_1, call_2, ... in the order of the reply."""
+
+    def tool_call(self) -> ToolCall:
+        """The call as a model makes it."""
+        is_text = isinstance(self.arguments, str)
+        arguments = self.arguments if is_text else json.dumps(self.arguments, ensure_ascii=False)
+        return ToolCall(id=self.id, name=self.name, arguments=str(arguments))
 
 
 class ScriptedReply(StrictRecord):
     """One reply: a text, with masks or without; or an error in place of it."""
 
     text: str = ""
+    calls: tuple[ScriptedCall, ...] = ()
+    """Tool calls of the reply."""
     tracks: tuple[Track, ...] | None = None
     """Masks, one track an object; None = the model draws none."""
     num_frames: int | None = None
@@ -79,7 +108,11 @@ class ScriptedModel:
             raise ValueError(f"{replies} is no file of replies: {jsonl.validation_message(error)}") from error
         replies_in_order = [reply for turns in self._script.values() for reply in turns]
         self.capabilities = Capabilities(
-            reply_format="evidence", predicts_masks=any(reply.tracks is not None for reply in replies_in_order)
+            reply_format="evidence",
+            tools="native",
+            images_in_tool_messages=True,
+            videos=None,
+            predicts_masks=any(reply.tracks is not None for reply in replies_in_order),
         )
         self._sha256 = hashlib.sha256(content).hexdigest()
 
@@ -90,7 +123,8 @@ class ScriptedModel:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        require_no_call_options(self.name, tools, decoding)
+        """Return the reply of the file to the conversation's turn, whatever `tools` and `decoding` are."""
+        check_tool_messages(messages)
         turn = sum(message.role == "assistant" for message in messages)
         key = self._key(messages)
         turns = self._script[key]
@@ -100,7 +134,15 @@ class ScriptedModel:
         if reply.error is not None:
             raise ModelError(reply.error)
         usage = Usage(output_tokens=len(reply.text.split()), seconds=0.0)
-        return Reply(text=reply.text, masks=reply.masks(), usage=usage, option_logprobs=reply.letters)
+        calls = with_unique_ids([call.tool_call() for call in reply.calls])
+        return Reply(
+            text=reply.text,
+            masks=reply.masks(),
+            usage=usage,
+            finish="tool_calls" if calls else "stop",
+            option_logprobs=reply.letters,
+            calls=calls,
+        )
 
     def _key(self, messages: Sequence[Message]) -> str:
         texts = [part for message in messages for part in message.parts if isinstance(part, str)]

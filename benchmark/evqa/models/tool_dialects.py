@@ -17,12 +17,12 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, cast
 
 from evqa.models.api.body import valid
-from evqa.models.messages import Message, Part, ToolSpec, check_tool_messages
+from evqa.models.messages import Message, Part, Reply, ToolSpec, check_tool_messages
 from evqa.schema import ToolCall, ToolResult
 
 MALFORMED = "malformed_call"
@@ -271,6 +271,52 @@ def to_text_messages(
     if results:
         converted.append(Message("user", tuple(results), answer_fields=messages[-1].answer_fields))
     return _with_instructions(converted, dialect.explain(tools)) if tools else converted
+
+
+def with_text_calls(reply: Reply, dialect: Dialect = HERMES) -> Reply:
+    """The reply with the calls in its text as `calls`; a reply at its token limit keeps `finish="length"`."""
+    text, calls = dialect.parse(reply.text)
+    finish = "tool_calls" if calls and reply.finish == "stop" else reply.finish
+    return replace(reply, text=text, calls=calls, finish=finish)
+
+
+def template_calls(message: Message) -> dict[str, object]:
+    """The field `tool_calls` of a message for a chat template of transformers; empty without calls."""
+    if not message.calls:
+        return {}
+    functions = [{"name": call.name, "arguments": _argument_value(call.arguments)} for call in message.calls]
+    return {"tool_calls": [{"type": "function", "function": function} for function in functions]}
+
+
+def template_writes_calls(render: Callable[[list[dict[str, object]], list[dict[str, object]]], str]) -> bool:
+    """Whether a chat template writes tools, calls and results, and calls as the dialect `hermes` does.
+
+    Many templates drop them silently (Qwen2.5-VL's does), so that a sample conversation is rendered.
+
+    Args:
+        render: renders messages and the field `tools` of a request.
+    """
+    call = ToolCall(id="call_1", name="probe_tool", arguments='{"probe_key": "probe value"}')
+    content = {"user": "probe question", "assistant": "", "tool": "probe result"}
+    chat = [
+        {"role": role, "content": [{"type": "text", "text": text}]}
+        | (template_calls(Message("assistant", (), calls=(call,))) if role == "assistant" else {})
+        for role, text in content.items()
+    ]
+    parameters: dict[str, object] = {"type": "object", "properties": {}}
+    function: dict[str, object] = {"name": call.name, "description": "probe description", "parameters": parameters}
+    try:
+        text = render(chat, [{"type": "function", "function": function}])
+    except Exception:  # noqa: BLE001  (a template is code of the checkpoint)
+        return False
+    calls = [(found.name, _decoded(found.arguments)) for found in HERMES.parse(text).calls]
+    is_call_written = (call.name, _decoded(call.arguments)) in calls
+    return is_call_written and "probe description" in text and "probe result" in text
+
+
+def _argument_value(arguments: str) -> object:
+    value = _decoded(arguments)
+    return cast("object", value) if isinstance(value, dict) else {"raw": arguments}
 
 
 def without_thoughts(text: str) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.api import body
-from evqa.models.base import Capabilities, ModelError, require_no_call_options
+from evqa.models.base import Capabilities, ModelError
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import Json, OpenAIContent
+from evqa.models.tool_dialects import to_text_messages, with_text_calls
 from evqa.schema import Usage
 
 vllm: Any = importlib.import_module("vllm")
@@ -27,7 +28,7 @@ OTHER_PICTURES = 8
 
 
 class VllmChat:
-    """A checkpoint that replies greedily."""
+    """A checkpoint in vLLM's engine; greedy unless a call decides otherwise."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -55,7 +56,8 @@ class VllmChat:
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
-        self.name, self.capabilities = name, Capabilities(concurrency=2 * batch_size, is_concurrent=True)
+        self.name = name
+        self.capabilities = Capabilities(concurrency=2 * batch_size, is_concurrent=True, tools="text", videos=None)
         self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, 2 * batch_size)
         self._engine: Any = vllm.LLM(
             model=str(folder),
@@ -64,8 +66,8 @@ class VllmChat:
             limit_mm_per_prompt={"image": frames.max_frames + OTHER_PICTURES},
             seed=0,
         )
-        self._sampling: Any = vllm.SamplingParams(temperature=0.0, max_tokens=max_tokens)
-        self._batcher: Batcher[list[Json], Reply] = Batcher(self._replies, batch_size)
+        self._max_tokens = max_tokens
+        self._batcher: Batcher[_Request, Reply] = Batcher(self._replies, batch_size)
         self._identity = {
             "checkpoint": checkpoint,
             "weights": checkpoints.fingerprint(folder),
@@ -83,21 +85,45 @@ class VllmChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply; it is computed together with what other threads ask meanwhile."""
-        require_no_call_options(self.name, tools, decoding)
-        with self._batcher.preparing():
-            written = self._content.messages(messages)
-        return self._batcher.result(written)
+        """Generate the reply, in one batch with those that other threads request meanwhile.
 
-    def _replies(self, batch: Sequence[list[Json]]) -> list[Reply]:
+        Tools, calls and results are text in the dialect `hermes`: a batch has one chat template and many tools.
+        """
+        conversation = to_text_messages(messages, tools)
+        with self._batcher.preparing():
+            content = self._content.messages(conversation)
+        return self._batcher.result(_Request(content, self._sampling(decoding or Decoding()), bool(tools)))
+
+    def _sampling(self, decoding: Decoding) -> Any:
+        """Sampling parameters of one request; greedy where the call decides nothing."""
+        options: dict[str, Any] = {"top_p": decoding.top_p, "seed": decoding.seed, "stop": list(decoding.stop)}
+        return vllm.SamplingParams(
+            temperature=decoding.temperature or 0.0,
+            max_tokens=decoding.max_tokens or self._max_tokens,
+            **{name: value for name, value in options.items() if value not in (None, [])},
+        )
+
+    def _replies(self, batch: Sequence[_Request]) -> list[Reply]:
         start = time.perf_counter()
-        outputs = self._engine.chat(list(batch), self._sampling, use_tqdm=False)
+        conversations = [request.messages for request in batch]
+        outputs = self._engine.chat(conversations, [request.sampling for request in batch], use_tqdm=False)
         seconds = round((time.perf_counter() - start) / len(batch), 3)
-        return [_reply(output, seconds) for output in outputs]
+        replies = [_reply(output, seconds) for output in outputs]
+        pairs = zip(batch, replies, strict=True)
+        return [with_text_calls(reply) if request.has_tools else reply for request, reply in pairs]
+
+
+class _Request(NamedTuple):
+    """A conversation in the form of chat completions, with its decoding."""
+
+    messages: list[Json]
+    sampling: Any
+    """vllm.SamplingParams"""
+    has_tools: bool
 
 
 def _reply(output: Any, seconds: float) -> Reply:
-    """What vLLM's RequestOutput says."""
+    """Read vLLM's RequestOutput."""
     first = output.outputs[0]
     usage = Usage(input_tokens=len(output.prompt_token_ids or ()), output_tokens=len(first.token_ids), seconds=seconds)
     if (finish := body.finish(first.finish_reason)) == "error":

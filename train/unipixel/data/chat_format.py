@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evqa.models.messages import Message
+from evqa.models.frame_policy import with_time_marks
+from evqa.models.messages import Message, ToolSpec
+from evqa.models.tool_dialects import to_text_messages
 from unipixel.model.tokenizer import END, START, VIDEO, VISION_END, VISION_START
 
 SYSTEM = "You are a helpful assistant."
@@ -46,8 +48,9 @@ def encode_conversation(
     *,
     notes: Sequence[str] | None = None,
     reply: bool = False,
+    tools: Sequence[ToolSpec] = (),
 ) -> EncodedConversation:
-    """Tokens of a conversation.
+    """Encode a conversation. Tools, calls and results are text in the dialect `hermes`; images follow their time marks.
 
     Args:
         tokenizer: any that knows ChatML's and Qwen's vision tokens as single tokens.
@@ -55,7 +58,11 @@ def encode_conversation(
         video_tokens: tokens of each clip and picture, in order (see `frames.Patches.num_tokens`).
         notes: what to say of each right behind it, such as its regions; None = nothing of any.
         reply: end with an opened assistant turn for the model to fill, instead of with what is there.
+        tools: tools that the reply may call; they are described in the system message.
     """
+    if (not messages or messages[0].role != "system") and tools:
+        messages = [Message("system", (SYSTEM,)), *messages]
+    messages = to_text_messages(messages, tools)
     if not messages or messages[0].role != "system":
         messages = [Message("system", (SYSTEM,)), *messages]
     if reply and messages[-1].role == "assistant":
@@ -140,7 +147,7 @@ def _turn(
 def _merged(message: Message, header: str, videos: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """(0, text) in between in one piece, so that it is cut into tokens as a whole; (tokens, "") for what is seen."""
     text = header
-    for part in message.parts:
+    for part in with_time_marks(message.parts):
         if not isinstance(part, str):
             video = next(videos, None)
             if video is None:

@@ -1,10 +1,10 @@
-"""UniPixel as a chat model of `evqa`: it sees sampled frames; its `<|seg|>` become masks on all frames.
+"""UniPixel as a chat model of `evqa`: it samples frames of videos; each `<|seg|>` of a reply becomes a track of masks.
 
-A question can point: `<|ref|>` in its text is a `PointOrBox` of its clip, `[1]` a region of it. The two passes by which
-the published models follow what they are pointed at:
+Visual prompts: `<|ref|>` in a text stands for a `PointOrBox` of its video, `[1]` for a region of it. Published models
+follow a prompt in two passes:
 
-    masks = chat.find(Clip(path, places=(Place((310, 120), second=2.0),)))
-    chat.generate([Message("user", (Clip(path, regions=masks.tracks), "What does [1] pick up?"))])
+    masks = chat.segment_prompts(VideoPart(path, prompts=(PointOrBox((310, 120), second=2.0),)))
+    chat.generate([Message("user", (VideoPart(path, regions=masks.tracks), "What does [1] pick up?"))])
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from evqa import media
 from evqa.hub import checkpoints as hub_checkpoints
-from evqa.models.base import Capabilities, ModelError, require_no_call_options
+from evqa.models.base import Capabilities, ModelError
 from evqa.models.batching import Batcher
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
-from evqa.models.sampling import Sampling
+from evqa.models.sampling import ReplyLimits, RowDecoding, Sampling, decoding_name
+from evqa.models.tool_dialects import with_text_calls
 from evqa.models.weights import FiniteLogits, is_finite
 from evqa.parsing.choices import answer_letter_position
-from evqa.schema import LETTERS, Track, Usage
+from evqa.schema import LETTERS, Finish, Track, Usage
 from unipixel.data import chat_format
 from unipixel.data.clip import FrameSampling, sampled_indices
 from unipixel.inference import mask_frames
-from unipixel.inference.inputs import InputProcessor, ModelInputs
+from unipixel.inference.inputs import GREEDY, InputProcessor, ModelInputs
 from unipixel.inference.mask_frames import MaskFramePlan
 from unipixel.inference.video_segmentation import SegmentationRequest, segment_videos
 from unipixel.model import checkpoints, devices
@@ -44,74 +45,141 @@ from unipixel.model.unipixel import UniPixel
 TRAINED_FRAMES = 8
 """Frames of a video in published training; a clip with fewer gets more pixels per frame, as it did there."""
 
+SEGMENT = "<|seg|>"
+
 SEGMENT_PROMPT = "Please segment the objects that are pointed at: {places}."
 
 
-class LoadedModel(NamedTuple):
-    """A model that is in memory already."""
+def load_chat(  # noqa: PLR0913  (each is a setting of a row)
+    checkpoint: str,
+    *,
+    name: str = "unipixel",
+    num_frames: int | None = None,
+    fps: float | None = None,
+    max_frames: int = 128,
+    every: int | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_new_tokens: int = GREEDY.max_tokens,
+    prompt_frame: str = "first",
+    mask_fps: float | None = None,
+    mask_margin: float | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 1,
+    compile: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> UniPixelChat:
+    """Load a checkpoint as a chat model.
 
-    model: UniPixel
-    tokenizer: PreTrainedTokenizerBase
+    Args:
+        checkpoint: a name of the zoo or a folder.
+        name: name of the model in results.
+        num_frames: frames for the language model, evenly spread; None (and no `fps`) = the checkpoint's.
+        fps: frames a second instead, `max_frames` at most.
+        max_frames: see `fps`.
+        every: every so-many-th frame instead, from the first on.
+        min_pixels: fewest pixels of a frame for the language model; None = the checkpoint's.
+        max_pixels: most pixels of a frame for the language model; None = the checkpoint's.
+        max_new_tokens: limit on the tokens of a reply.
+        prompt_frame: see `mask_frames.MaskFramePolicy`, as the next two.
+        mask_fps: frames a second that masks are predicted for.
+        mask_margin: seconds around the reply's spans that masks are predicted for.
+        temperature: of sampling; 0 = greedy.
+        seed: of sampling; the same question about the same pixels gets the same reply.
+        batch_size: conversations in one batch.
+        compile: compile the mask decoder's image encoder (torch.compile): the first video takes minutes longer.
+        device: "auto" = a GPU where there is one.
+        dtype: "float32", "bfloat16" or "float16"; "auto" = bfloat16 on a GPU, float32 on a CPU.
+
+    Raises:
+        ValueError: a setting is invalid, or the checkpoint is missing or damaged.
+    """
+    if sum(setting is not None for setting in (num_frames, fps, every)) > 1:
+        raise ValueError(f"give one of num_frames={num_frames}, fps={fps} and every={every}")
+    masks = mask_frames.MaskFramePolicy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
+    folder = hub_checkpoints.locate_checkpoint(checkpoint)
+    target = devices.select_device(device)
+    model = checkpoints.load_checkpoint(folder, dtype=_dtype(dtype, target), device=target)
+    if compile:
+        model.sam2.vision_encoder.compile()
+    frames = checkpoint_sampling(model)
+    if (num_frames, fps, every) != (None, None, None):
+        frames = replace(frames, num_frames=num_frames, fps=fps, every=every)
+    bounds = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+    frames = replace(
+        frames, max_frames=max_frames, **{key: value for key, value in bounds.items() if value is not None}
+    )
+    identity = {
+        "checkpoint": checkpoint,
+        "weights": hub_checkpoints.fingerprint(folder),
+        "revision": hub_checkpoints.installed_revision(folder),
+    }
+    return UniPixelChat(
+        model,
+        checkpoints.load_tokenizer(folder),
+        frames,
+        masks,
+        RowDecoding(temperature, seed, max_new_tokens),
+        name=name,
+        identity=identity,
+        batch_size=batch_size,
+    )
+
+
+def checkpoint_sampling(model: UniPixel) -> FrameSampling:
+    """Frame sampling that a checkpoint's configuration states."""
+    config = model.config
+    return FrameSampling(
+        num_frames=config.sample_frames,
+        fps=None,
+        every=None,
+        max_frames=128,
+        trained_frames=TRAINED_FRAMES,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+    )
 
 
 class UniPixelChat:
-    """A checkpoint that replies with text and masks: `generate` always the same to a question, `samples` several."""
+    """A model that replies with text, tool calls and masks.
+
+    A conversation may hold several videos and images; masks are predicted for its first video.
+    """
 
     def __init__(  # noqa: PLR0913
         self,
+        model: UniPixel,
+        tokenizer: PreTrainedTokenizerBase,
+        frames: FrameSampling | None = None,
+        masks: mask_frames.MaskFramePolicy | None = None,
+        decoding: RowDecoding = GREEDY,
         *,
-        checkpoint: str,
         name: str = "unipixel",
-        num_frames: int | None = None,
-        fps: float | None = None,
-        max_frames: int = 128,
-        every: int | None = None,
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
-        max_new_tokens: int = 512,
-        prompt_frame: str = "first",
-        mask_fps: float | None = None,
-        mask_margin: float | None = None,
-        temperature: float = 0.0,
-        seed: int = 0,
+        identity: Mapping[str, str | None] | None = None,
         batch_size: int = 1,
-        compile: bool = False,
-        device: str = "auto",
-        dtype: str = "auto",
-        loaded: LoadedModel | None = None,
     ) -> None:
-        """Load a checkpoint.
+        """Use a model in memory, on its device and in its dtype.
 
         Args:
-            checkpoint: a name of the zoo or a folder.
-            name: what the model is called in results.
-            num_frames: frames for the language model, evenly spread; None (and no `fps`) = the checkpoint's.
-            fps: frames a second instead, `max_frames` at most.
-            max_frames: see `fps`.
-            every: every so-many-th frame instead, from the first on.
-            min_pixels: fewest pixels of a frame for the language model; None = the checkpoint's.
-            max_pixels: most pixels of a frame for the language model; None = the checkpoint's.
-            max_new_tokens: where a reply is cut.
-            prompt_frame: see `visits.MaskFramePolicy`, as the next two.
-            mask_fps: frames a second that the mask decoder draws.
-            mask_margin: seconds around the reply's spans that it draws.
-            temperature: of sampling; 0 = the likeliest token each time.
-            seed: of sampling; the same question about the same pixels draws the same (`samples` draws several).
-            batch_size: questions in one pass.
-            compile: compile the mask decoder's image encoder (torch.compile): the first clip takes minutes longer.
-            device: "auto" = a GPU where there is one.
-            dtype: "float32", "bfloat16" or "float16"; "auto" = bfloat16 on a GPU, float32 on a CPU.
-            loaded: the model to use, which `checkpoint` then only names; it stays where and as it is.
+            model: the model; its generation config is replaced.
+            tokenizer: its tokenizer.
+            frames: frames for the language model; None = as the checkpoint states.
+            masks: frames that masks are predicted for; None = all.
+            decoding: of a call that sets nothing else.
+            name: name of the model in results.
+            identity: settings that tell the weights apart, for the identity of a run.
+            batch_size: conversations in one batch.
         """
-        if sum(policy is not None for policy in (num_frames, fps, every)) > 1:
-            raise ValueError(f"give one of num_frames={num_frames}, fps={fps} and every={every}")
-        self.name = name
-        self.policy = mask_frames.MaskFramePolicy(prompt_frame=prompt_frame, fps=mask_fps, margin=mask_margin)
-        self.temperature, self.seed = temperature, seed
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.policy, self.decoding = masks or mask_frames.MaskFramePolicy(), decoding
         self.capabilities = Capabilities(
             concurrency=2 * batch_size if batch_size > 1 else 1,
             is_concurrent=True,
             reply_format="evidence",
+            tools="text",
+            videos=None,
             predicts_masks=True,
             visual_prompts=True,
             frame_times=True,
@@ -119,39 +187,16 @@ class UniPixelChat:
         self._batch_size = batch_size
         self._batcher: Batcher[ModelInputs, Reply] = Batcher(self._replies, batch_size)
         self._lock = threading.Lock()
-        self._identity: dict[str, str | None] = {"checkpoint": checkpoint}
-        if loaded is None:
-            folder = hub_checkpoints.locate_checkpoint(checkpoint)
-            place = devices.select_device(device)
-            model = checkpoints.load_checkpoint(folder, dtype=_dtype(dtype, place), device=place)
-            loaded = LoadedModel(model, checkpoints.load_tokenizer(folder))
-            self._identity |= {
-                "weights": hub_checkpoints.fingerprint(folder),
-                "revision": hub_checkpoints.installed_revision(folder),
-            }
-        self.model, self.tokenizer = loaded
-        self.device = self.model.device
-        if compile:
-            self.model.sam2.vision_encoder.compile()
-        config = self.model.config
-        by_count = num_frames is None and fps is None and every is None
-        plan = FrameSampling(
-            num_frames=config.sample_frames if by_count else num_frames,
-            fps=fps,
-            every=every,
-            max_frames=max_frames,
-            trained_frames=TRAINED_FRAMES,
-            min_pixels=config.min_pixels if min_pixels is None else min_pixels,
-            max_pixels=config.max_pixels if max_pixels is None else max_pixels,
-        )
-        self.reader = InputProcessor(self.model, self.tokenizer, plan)
-        self.ends = chat_format.eos_token_ids(self.tokenizer)
-        self.model.generation_config = GenerationConfig(
+        self._identity = dict(identity or {"checkpoint": name})
+        self.device = model.device
+        self.reader = InputProcessor(model, tokenizer, frames or checkpoint_sampling(model))
+        self._eos_ids = chat_format.eos_token_ids(tokenizer)
+        model.generation_config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=self.ends,
-            pad_token_id=self.ends[-1],
-            suppress_tokens=chat_format.ids_of_known(self.tokenizer, chat_format.SUPPRESSED),
+            max_new_tokens=decoding.max_tokens,
+            eos_token_id=self._eos_ids,
+            pad_token_id=self._eos_ids[-1],
+            suppress_tokens=chat_format.ids_of_known(tokenizer, chat_format.SUPPRESSED),
         )
 
     @property
@@ -167,8 +212,8 @@ class UniPixelChat:
             "min_pixels": plan.min_pixels,
             "max_pixels": plan.max_pixels,
             "clock": self.model.config.clock,
-            "decoding": f"temperature {self.temperature}, seed {self.seed}" if self.temperature else "greedy",
-            "max_new_tokens": self.model.generation_config.max_new_tokens,
+            "decoding": decoding_name(self.decoding),
+            "max_new_tokens": self.decoding.max_tokens,
             "prompt_frame": self.policy.prompt_frame,
             "mask_fps": self.policy.fps,
             "mask_margin": self.policy.margin,
@@ -178,14 +223,18 @@ class UniPixelChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply, with a track of masks on all frames for each `<|seg|>` in it.
+        """Generate the reply, with a track of masks on the first video for each `<|seg|>` in it.
 
-        It is computed together with what other threads ask meanwhile, up to `batch_size` of them.
+        It is computed in one batch with those that other threads request meanwhile, up to `batch_size` of them.
         """
-        require_no_call_options(self.name, tools, decoding)
         with self._batcher.preparing():
-            asked = self.reader.read(messages)
-        return self._batcher.result(asked)
+            inputs = self._read(messages, tools, decoding)
+        return self._batcher.result(inputs)
+
+    def _read(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> ModelInputs:
+        return self.reader.read(messages, tools=tools)._replace(decoding=self.decoding.updated(decoding))
 
     def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
         """`n` sampled replies to one conversation, each with a seed of its own; the first is that of `generate`.
@@ -195,16 +244,16 @@ class UniPixelChat:
         """
         if n < 1:
             raise ValueError(f"n is a number of replies, at least 1, got {n}")
-        if n > 1 and not self.temperature:
+        if n > 1 and not self.decoding.temperature:
             raise ValueError(f"{n} replies at temperature 0 would be equal: give a temperature above 0")
-        asked = self.reader.read(messages)
-        drawn = [asked._replace(draw=number) for number in range(n)]
-        groups = [drawn[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
+        inputs = self._read(messages)
+        draws = [inputs._replace(draw=number) for number in range(n)]
+        groups = [draws[start : start + self._batch_size] for start in range(0, n, self._batch_size)]
         return [reply for group in groups for reply in self._replies(group)]
 
     def generate_all(self, conversations: Sequence[Sequence[Message]]) -> list[Reply]:
         """Replies to several conversations in one pass, as if each were alone."""
-        return self._replies([self.reader.read(messages) for messages in conversations])
+        return self._replies([self._read(messages) for messages in conversations])
 
     def segment_prompts(self, clip: VideoPart) -> VideoMasks:
         """The objects that a clip's places point at, followed through every frame: one track each.
@@ -218,11 +267,11 @@ class UniPixelChat:
         question = SEGMENT_PROMPT.format(places=", ".join(f"[{number}] <|ref|>" for number in numbers))
         answer = " ".join(f"[{number}] <|seg|>" for number in numbers)
         turns = [Message("user", (VideoPart(clip.path, clip.prompts), question)), Message("assistant", (answer,))]
-        asked = self.reader.read(turns, is_open=False)
-        assert asked.clip is not None
-        video = asked.clip.video
+        inputs = self.reader.read(turns, is_open=False)
+        assert inputs.clip is not None
+        video = inputs.clip.video
         with self._computing():
-            prompts = self.model(**self.reader.collate([asked]), logits_to_keep=1).prompts[0]
+            prompts = self.model(**self.reader.collate([inputs]), logits_to_keep=1).prompts[0]
             (tracks,) = segment_videos(
                 self.model.sam2, [SegmentationRequest(video, mask_frames.plan_mask_frames(video), prompts)]
             )
@@ -243,88 +292,117 @@ class UniPixelChat:
             torch.cuda.empty_cache()
             raise ModelError(f"out of memory on {self.device}, fewer frames or pixels need less: {error}") from None
 
-    def _replies(self, asked: Sequence[ModelInputs]) -> list[Reply]:
-        """Write all replies in one batch, then draw all their objects in one."""
+    def _replies(self, batch: Sequence[ModelInputs]) -> list[Reply]:
+        """Generate all replies in one batch, then predict the masks of all their objects in one."""
         start = time.perf_counter()
         with self._computing():
-            written = self.model.generate_with_mask_prompts(
-                **self.reader.collate(asked), logits_processor=self._processors(asked)
-            )
-            _check_prompts(written)
-            masks = self._draw(asked, written)
-            letters = [self._option_logprobs(one) for one in written]
-        seconds = (time.perf_counter() - start) / len(asked)
-        return [self._reply(*row, seconds) for row in zip(asked, written, masks, letters, strict=True)]
+            generations = self._generate(batch)
+            _check_prompts(generations)
+            masks = self._predict_masks(batch, generations)
+            logprobs = [self._option_logprobs(generation) for generation in generations]
+        seconds = (time.perf_counter() - start) / len(batch)
+        return [self._reply(*row, seconds) for row in zip(batch, generations, masks, logprobs, strict=True)]
 
-    def _processors(self, asked: Sequence[ModelInputs]) -> list[LogitsProcessor]:
-        """What logits go through: a check, then noise where replies are sampled."""
-        if not self.temperature:
+    def _generate(self, batch: Sequence[ModelInputs]) -> list[Generation]:
+        """Generate the text of each row up to its end token, its limit of tokens or its stop string."""
+        rows = [inputs.decoding for inputs in batch]
+        tensors = self.reader.collate(batch)
+        limits = ReplyLimits(rows, tensors["input_ids"].shape[1], self._text)
+        generations = self.model.generate_with_mask_prompts(
+            **tensors,
+            max_new_tokens=max(row.max_tokens for row in rows),
+            logits_processor=self._processors(batch),
+            stopping_criteria=StoppingCriteriaList([limits]),
+        )
+        return [self._cut(*row) for row in zip(generations, rows, limits.lengths, strict=True)]
+
+    def _cut(self, generation: Generation, row: RowDecoding, length: int | None) -> Generation:
+        """The generation without padding, and without prompts of `<|seg|>` from the stop string on."""
+        ids = generation.ids[:length]
+        prompts = generation.prompts
+        if row.stop:
+            prompts = prompts[: row.before_stop(self._text(ids.tolist())).count(SEGMENT)]
+        return Generation(ids, prompts, generation.states[:length])
+
+    def _processors(self, batch: Sequence[ModelInputs]) -> list[LogitsProcessor]:
+        """Processors of logits: a check, then noise where a reply is sampled."""
+        rows = [inputs.decoding for inputs in batch]
+        if not any(row.temperature for row in rows):
             return [FiniteLogits()]
-        return [FiniteLogits(), Sampling(self.temperature, [one.digest(self.seed) for one in asked])]
+        return [FiniteLogits(), Sampling(rows, [inputs.noise_seed() for inputs in batch])]
 
     def _reply(
         self,
-        asked: ModelInputs,
-        written: Generation,
+        inputs: ModelInputs,
+        generation: Generation,
         masks: VideoMasks | None,
-        letters: dict[str, float] | None,
+        logprobs: dict[str, float] | None,
         seconds: float,
     ) -> Reply:
-        ids = written.ids.tolist()
-        has_ended = bool(ids) and ids[-1] in self.ends
-        text = self._text(ids[:-1] if has_ended else ids)
-        usage = Usage(input_tokens=len(asked.input_ids), output_tokens=len(ids), seconds=seconds)
-        return Reply(text, masks, usage, "stop" if has_ended else "length", letters)
+        ids = generation.ids.tolist()
+        has_ended = bool(ids) and ids[-1] in self._eos_ids
+        full_text = self._text(ids[:-1] if has_ended else ids)
+        text = inputs.decoding.before_stop(full_text)
+        usage = Usage(input_tokens=len(inputs.input_ids), output_tokens=len(ids), seconds=seconds)
+        finish: Finish = "stop" if has_ended or text != full_text else "length"
+        reply = Reply(text, masks, usage, finish, logprobs)
+        return with_text_calls(reply) if inputs.has_tools else reply
 
     def _text(self, ids: list[int]) -> str:
         text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         assert isinstance(text, str), text
         return text
 
-    def _option_logprobs(self, written: Generation) -> dict[str, float] | None:
+    def _option_logprobs(self, generation: Generation) -> dict[str, float] | None:
         """Log-probability of every letter where the reply names its answer by one, in the form it has there."""
-        ids = written.ids.tolist()
+        ids = generation.ids.tolist()
         text = self._text(ids)
         place = answer_letter_position(text)
         if place is None:
             return None
         index = bisect.bisect_right(range(len(ids)), place, key=lambda last: len(self._text(ids[: last + 1])))
         form = self._text([ids[index]])
-        rows = {other: chat_format.encode_plain(self.tokenizer, form.replace(text[place], other)) for other in LETTERS}
-        found = self.model.log_probabilities(written.states[index : index + 1])[0]  # [vocabulary]
-        return {other: float(found[row[0]]) for other, row in rows.items() if len(row) == 1}
+        rows = {
+            letter: chat_format.encode_plain(self.tokenizer, form.replace(text[place], letter)) for letter in LETTERS
+        }
+        values = self.model.log_probabilities(generation.states[index : index + 1])[0]  # [vocabulary]
+        return {letter: float(values[row[0]]) for letter, row in rows.items() if len(row) == 1}
 
-    def _draw(self, asked: Sequence[ModelInputs], written: Sequence[Generation]) -> list[VideoMasks | None]:
-        """Masks of each reply; replies that visit the same frames of a video share them, all others go beside them."""
-        together: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
+    def _predict_masks(
+        self, batch: Sequence[ModelInputs], generations: Sequence[Generation]
+    ) -> list[VideoMasks | None]:
+        """Masks of each reply. Replies that need the same frames of a video share them; all others run side by side."""
+        rows_of: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
         plans: dict[int, MaskFramePlan] = {}
-        for row, one in enumerate(asked):
-            if one.clip is not None:
-                plans[row] = self.policy.plan(one.clip.video, self._text(written[row].ids.tolist()))
-                together.setdefault((one.clip.video.path, tuple(plans[row].order)), []).append(row)
-        groups = list(together.values())
-        scenes = [_scene(asked[rows[0]], plans[rows[0]], [written[row].prompts for row in rows]) for rows in groups]
-        found: list[VideoMasks | None] = [None] * len(asked)
-        for rows, scene, tracks in zip(groups, scenes, segment_videos(self.model.sam2, scenes), strict=True):
-            left = iter(tracks)
+        for row, inputs in enumerate(batch):
+            if inputs.clip is not None:
+                plans[row] = self.policy.plan(inputs.clip.video, self._text(generations[row].ids.tolist()))
+                rows_of.setdefault((inputs.clip.video.path, tuple(plans[row].order)), []).append(row)
+        groups = list(rows_of.values())
+        requests = [
+            _request(batch[rows[0]], plans[rows[0]], [generations[row].prompts for row in rows]) for rows in groups
+        ]
+        masks: list[VideoMasks | None] = [None] * len(batch)
+        for rows, request, tracks in zip(groups, requests, segment_videos(self.model.sam2, requests), strict=True):
+            remaining = iter(tracks)
             for row in rows:
-                found[row] = _masks(scene, list(islice(left, len(written[row].prompts))))
-        return found
+                masks[row] = _masks(request, list(islice(remaining, len(generations[row].prompts))))
+        return masks
 
 
-def _check_prompts(written: Sequence[Generation]) -> None:
-    """A `ModelError` where the mask decoder would be prompted with what are no numbers, and draw nothing."""
-    if any(len(one.prompts) and not is_finite(one.prompts) for one in written):
+def _check_prompts(generations: Sequence[Generation]) -> None:
+    """Raise a `ModelError` where prompts of the mask decoder are no numbers, so that it would predict empty masks."""
+    if any(len(generation.prompts) and not is_finite(generation.prompts) for generation in generations):
         raise ModelError("the model computed mask prompts that are NaN or infinite: try --dtype float32")
 
 
-def _scene(asked: ModelInputs, planned: MaskFramePlan, prompts: Sequence[Tensor]) -> SegmentationRequest:
-    assert asked.clip is not None
-    return SegmentationRequest(asked.clip.video, planned, torch.cat(list(prompts)))
+def _request(inputs: ModelInputs, plan: MaskFramePlan, prompts: Sequence[Tensor]) -> SegmentationRequest:
+    assert inputs.clip is not None
+    return SegmentationRequest(inputs.clip.video, plan, torch.cat(list(prompts)))
 
 
-def _masks(scene: SegmentationRequest, tracks: Sequence[Track]) -> VideoMasks:
-    video, covered = scene.video, scene.plan.covered
+def _masks(request: SegmentationRequest, tracks: Sequence[Track]) -> VideoMasks:
+    video, covered = request.video, request.plan.covered
     are_all = len(covered) == video.num_frames
     return VideoMasks(tuple(tracks), (video.height, video.width), video.num_frames, None if are_all else tuple(covered))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from evqa.models.frame_policy import VideoCache
-from evqa.models.messages import ImagePart, Message, VideoPart
+from evqa.models.messages import ImagePart, Message, ToolSpec, VideoPart
+from evqa.models.sampling import RowDecoding
 from unipixel.data import chat_format, frames
 from unipixel.data.clip import FrameSampling, SampledClip, load_clip
 from unipixel.model import time_positions, visual_prompts
@@ -23,6 +25,10 @@ from unipixel.model.unipixel import UniPixel
 
 KEPT_CLIPS = 2
 """Clips that are kept as patches (a long one takes 300 MB): several turns on one video decode it once."""
+
+
+GREEDY = RowDecoding(temperature=0.0, seed=0, max_tokens=512)
+"""Decoding where nothing else is set."""
 
 
 class VisualInput(NamedTuple):
@@ -39,20 +45,24 @@ class ModelInputs(NamedTuple):
     input_ids: Tensor
     """int64 [L]"""
     clip: SampledClip | None
-    """Its video."""
+    """Its first video, which masks are predicted for; None = it has none. In an evaluation that is `Sample.video`."""
     visual: list[VisualInput]
-    """Its clips and pictures, in order."""
+    """Its videos and images, in order."""
     places: list[visual_prompts.PromptPlace]
     regions: list[Tensor | None]
     """One for each of `visual`."""
     draw: int = 0
     """Number of the sampled reply to the same question: each has noise of its own."""
+    decoding: RowDecoding = GREEDY
+    has_tools: bool = False
+    """Whether the reply may call tools, so that calls in its text are read."""
 
-    def digest(self, seed: int) -> int:
-        """A number that follows from a seed, the number of the draw and what is asked of which pixels."""
+    def noise_seed(self) -> int:
+        """Seed of the noise: it follows from the seed of decoding, the draw, the tokens and the pixels."""
+        seed = self.decoding.seed
         start = zlib.crc32(b"%d" % self.draw, seed) if self.draw else seed
-        parts = [self.input_ids, *(one.patches.pixel_values for one in self.visual)]
-        return functools.reduce(lambda so_far, part: zlib.crc32(part.numpy().data, so_far), parts, start)
+        parts = [self.input_ids, *(visual.patches.pixel_values for visual in self.visual)]
+        return functools.reduce(lambda digest, part: zlib.crc32(part.numpy().data, digest), parts, start)
 
 
 class InputProcessor:
@@ -66,68 +76,77 @@ class InputProcessor:
             lambda path: load_clip(VideoPart(path), plan), kept=KEPT_CLIPS
         )
 
-    def read(self, messages: Sequence[Message], *, is_open: bool = True) -> ModelInputs:
-        """Tokens and what they stand for; `is_open` = a reply is to follow."""
-        watched = self.load_video(messages)
+    def read(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), is_open: bool = True) -> ModelInputs:
+        """Encode a conversation; `is_open` = a reply follows. `ValueError`: a video or image cannot be read."""
+        videos = self.load_videos(messages)
         config = self._model.config
-        seen, notes, places, regions = [], [], [], []
+        visual: list[VisualInput] = []
+        notes: list[str] = []
+        places: list[visual_prompts.PromptPlace] = []
+        regions: list[Tensor | None] = []
         for part in (part for message in messages for part in message.parts):
             if isinstance(part, VideoPart):
-                assert watched is not None
-                cells = watched.cells(part)
-                seen.append(VisualInput(watched.patches, watched.times))
-                notes.append(time_positions.time_marks(config.clock, watched.times) + watched.region_note(cells))
-                places += [watched.place(place, config.sam2_image_size) for place in part.prompts]
+                video = videos[part.path]
+                cells = video.cells(part)
+                visual.append(VisualInput(video.patches, video.times))
+                notes.append(time_positions.time_marks(config.clock, video.times) + video.region_note(cells))
+                places += [video.place(place, config.sam2_image_size) for place in part.prompts]
                 regions.append(cells)
             elif isinstance(part, ImagePart):
-                seen.append(VisualInput(self._still(part), [0.0]))
+                visual.append(VisualInput(self._still(part), [0.0]))
                 notes.append("")
                 regions.append(None)
-        tokens = [one.patches.num_tokens for one in seen]
-        encoded = chat_format.encode_conversation(self._tokenizer, messages, tokens, notes=notes, reply=is_open)
+        num_tokens = [visual_input.patches.num_tokens for visual_input in visual]
+        encoded = chat_format.encode_conversation(
+            self._tokenizer, messages, num_tokens, notes=notes, reply=is_open, tools=tools
+        )
         self._check_places(encoded.input_ids, places)
-        return ModelInputs(encoded.input_ids, watched, seen, places, regions)
+        first = next(iter(videos.values()), None)
+        return ModelInputs(encoded.input_ids, first, visual, places, regions, has_tools=bool(tools))
 
-    def load_video(self, messages: Sequence[Message]) -> SampledClip | None:
-        """The conversation's video. One that nothing is pointed at in is kept for the next questions about it."""
-        clips = [part for message in messages for part in message.parts if isinstance(part, VideoPart)]
-        if len(paths := {clip.path for clip in clips}) > 1:
-            raise ValueError(f"one video per conversation, got {', '.join(sorted(map(str, paths)))}")
-        if not clips:
-            return None
-        places = tuple(place for clip in clips for place in clip.prompts)
-        regions = tuple(region for clip in clips for region in clip.regions)
+    def load_videos(self, messages: Sequence[Message]) -> dict[Path, SampledClip]:
+        """Sampled frames of the conversation's videos, in order. A video without prompts is cached for later calls."""
+        parts: dict[Path, list[VideoPart]] = {}
+        for part in (part for message in messages for part in message.parts):
+            if isinstance(part, VideoPart):
+                parts.setdefault(part.path, []).append(part)
+        return {path: self._load_video(path, uses) for path, uses in parts.items()}
+
+    def _load_video(self, path: Path, uses: Sequence[VideoPart]) -> SampledClip:
+        """One video with the points, boxes and regions of all its parts, whose frames are among the sampled ones."""
+        places = tuple(place for part in uses for place in part.prompts)
+        regions = tuple(region for part in uses for region in part.regions)
         if places or regions:
-            return load_clip(VideoPart(clips[0].path, places, regions), self.plan)
-        return self._clips.get(clips[0].path)
+            return load_clip(VideoPart(path, places, regions), self.plan)
+        return self._clips.get(path)
 
-    def collate(self, asked: Sequence[ModelInputs]) -> dict[str, Any]:
+    def collate(self, batch: Sequence[ModelInputs]) -> dict[str, Any]:
         """Inputs of the model for several conversations [B, L], padded on the left."""
-        rows = [one.input_ids for one in asked]
+        rows = [inputs.input_ids for inputs in batch]
         longest = max(map(len, rows))
         padded = [torch.nn.functional.pad(row, (longest - len(row), 0), value=self._padding) for row in rows]
         lengths = torch.tensor([len(row) for row in rows])
         is_token = torch.arange(longest) >= longest - lengths[:, None]
         device = self._model.device
         text = {"input_ids": torch.stack(padded).to(device), "attention_mask": is_token.long().to(device)}
-        return text | self._shown([one for row in asked for one in row.visual]) | self._pointed(asked)
+        return text | self._visual_inputs([visual for row in batch for visual in row.visual]) | self._prompts(batch)
 
-    def _shown(self, seen: Sequence[VisualInput]) -> dict[str, Any]:
-        if not seen:
+    def _visual_inputs(self, batch: Sequence[VisualInput]) -> dict[str, Any]:
+        if not batch:
             return {}
-        pixels = torch.cat([one.patches.pixel_values for one in seen])
+        pixels = torch.cat([visual.patches.pixel_values for visual in batch])
         return {
             "pixel_values_videos": pixels.to(self._model.device, self._model.dtype),
-            "video_grid_thw": torch.stack([one.patches.grid_thw for one in seen]).to(self._model.device),
-            "frame_times": [one.times for one in seen],
+            "video_grid_thw": torch.stack([visual.patches.grid_thw for visual in batch]).to(self._model.device),
+            "frame_times": [visual.times for visual in batch],
         }
 
-    def _pointed(self, asked: Sequence[ModelInputs]) -> dict[str, Any]:
-        """Nothing where nothing is pointed at."""
-        places = [place for row in asked for place in row.places]
-        regions = [region for row in asked for region in row.regions]
-        is_shown = any(region is not None for region in regions)
-        return ({"places": places} if places else {}) | ({"regions": regions} if is_shown else {})
+    def _prompts(self, batch: Sequence[ModelInputs]) -> dict[str, Any]:
+        """Points, boxes and regions; empty where the conversations have none."""
+        places = [place for row in batch for place in row.places]
+        regions = [region for row in batch for region in row.regions]
+        has_regions = any(region is not None for region in regions)
+        return ({"places": places} if places else {}) | ({"regions": regions} if has_regions else {})
 
     def _check_places(self, input_ids: Tensor, places: Sequence[visual_prompts.PromptPlace]) -> None:
         count = int((input_ids == self._model.config.ref_token_id).sum())

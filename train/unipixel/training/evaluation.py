@@ -20,7 +20,7 @@ from evqa.models.base import Models
 from evqa.schema import Prediction
 from evqa.scoring import results
 from evqa.scoring.engine import System, score
-from unipixel.inference.chat import LoadedModel, UniPixelChat
+from unipixel.inference.chat import UniPixelChat
 from unipixel.model.unipixel import UniPixel
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class PeriodicEvaluation:
         kind = accelerator.device.type
         found: list[str] = []
         with _answering(model), torch.autocast(kind, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"):
-            chat = UniPixelChat(checkpoint=f"step {step}", name="live", loaded=LoadedModel(model, self.tokenizer))
+            chat = UniPixelChat(model, self.tokenizer, name="live", identity={"checkpoint": f"step {step}"})
             for sample in mine:
                 found.append(methods.method("trained")(Models(chat), sample).model_dump_json())
         if accelerator.num_processes > 1:

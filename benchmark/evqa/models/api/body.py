@@ -64,6 +64,15 @@ def document(content: bytes | str) -> object:
     return value
 
 
+def strict_object(content: str) -> Json | None:
+    """The object that a text is; None where it is not exactly one JSON object."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return cast("Json", value) if isinstance(value, dict) else None
+
+
 def json_object(value: object) -> Json:
     """The object; of a list that holds nothing but one, that one; anything else is an empty one."""
     if isinstance(value, list) and len(cast("list[object]", value)) == 1:

@@ -17,8 +17,8 @@ from evqa.models.api.budget import Budget, Prices, RateLimiter
 from evqa.models.api.keys import SecretKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
 from evqa.models.base import Capabilities, ModelError, RunAborted
-from evqa.models.messages import Message, Reply
-from evqa.schema import Finish, Usage
+from evqa.models.messages import Message, Reply, conversation_key
+from evqa.schema import Usage
 
 Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
@@ -55,7 +55,9 @@ class RequestSettings:
 
 def capabilities_of(settings: RequestSettings) -> Capabilities:
     """Capabilities that all models behind an API share."""
-    return Capabilities(concurrency=settings.concurrency, is_concurrent=True, is_priced=True)
+    return Capabilities(
+        concurrency=settings.concurrency, is_concurrent=True, tools="native", videos=None, is_priced=True
+    )
 
 
 class ApiReply(NamedTuple):
@@ -81,27 +83,26 @@ def stated_tokens(tokens: TokenUsage) -> Generator[None]:
         raise
 
 
-def answer(
-    text: str, finish: Finish, tokens: TokenUsage, served: str | None, *, reason: str = "", is_greedy: bool = False
+def check_reply(
+    reply: Reply, tokens: TokenUsage, model_version: str | None, *, reason: str = "", is_greedy: bool = False
 ) -> ApiReply:
-    """The answer that a reply with status 200 holds; one that broke off or says nothing raises `TemporaryError`.
+    """The reply of a response with status 200. `TemporaryError`: it was broken off, or has neither text nor calls.
 
     Args:
-        text: of the reply, without reasoning.
-        finish: why it ended.
-        tokens: that it took.
-        served: the version of the model that the server names.
-        reason: what the server writes of the end, for the message.
-        is_greedy: whether the same reply would come again, so that an empty one is asked for once more only.
+        reply: as the adapter read it; its text is without reasoning.
+        tokens: of prompt and reply.
+        model_version: the version of the model that the server names.
+        reason: the finish reason as the server writes it, for the message.
+        is_greedy: whether the same reply would come again, so that an empty one is requested once more only.
     """
-    if finish == "error":
+    if reply.finish == "error":
         error = TemporaryError(f"the reply was broken off by an error of the server ({reason})")
-        error.partial = text
+        error.partial = reply.text
         raise error
-    if not text.strip() and finish in {"stop", "unknown"}:
-        about = f" ({reason})" if reason and finish == "unknown" else ""
-        raise TemporaryError(f"the reply is empty{about}", is_once=is_greedy)
-    return ApiReply(Reply(text, finish=finish), tokens.input, tokens.output, served)
+    if not reply.text.strip() and not reply.calls and reply.finish in {"stop", "unknown"}:
+        detail = f" ({reason})" if reason and reply.finish == "unknown" else ""
+        raise TemporaryError(f"the reply is empty{detail}", is_once=is_greedy)
+    return ApiReply(reply, tokens.input, tokens.output, model_version)
 
 
 class ApiClient:
@@ -149,7 +150,7 @@ class ApiClient:
         started = time.perf_counter()
         paid: list[Usage] = []
         try:
-            answer, tries = self.call(lambda: self._attempt(request, paid), seed=_seed(messages))
+            answer, tries = self.call(lambda: self._attempt(request, paid), seed=conversation_key(messages))
         except (ModelError, RunAborted) as error:
             error.usage = _together(paid) if paid else None
             error.partial = self._key.redact(error.partial)
@@ -158,7 +159,15 @@ class ApiClient:
         seconds = round(time.perf_counter() - started, 3)
         served = self._key.redact(answer.model_version) if answer.model_version else None
         usage = _together(paid).replace(seconds=seconds, num_attempts=tries, model_version=served)
-        return replace(answer.reply, text=self._key.redact(answer.reply.text), usage=usage)
+        return self._redacted(replace(answer.reply, usage=usage))
+
+    def _redacted(self, reply: Reply) -> Reply:
+        """The reply without the key in its text and calls; all else that the adapter read stays."""
+        calls = tuple(
+            call.replace(name=self._key.redact(call.name), arguments=self._key.redact(call.arguments))
+            for call in reply.calls
+        )
+        return replace(reply, text=self._key.redact(reply.text), calls=calls)
 
     def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
         """The result of a request that is sent again where that may help, and how many tries it took.
@@ -256,9 +265,3 @@ def _total(numbers: Sequence[Number | None]) -> Number | None:
     """The sum of what is known; None where nothing is."""
     known = [number for number in numbers if number is not None]
     return sum(known[1:], known[0]) if known else None
-
-
-def _seed(messages: Sequence[Message]) -> str:
-    """The conversation as a seed: the same question waits the same times, two questions do not wait in step."""
-    parts = [part for message in messages for part in message.parts]
-    return "\n".join(part if isinstance(part, str) else str(part.path) for part in parts)

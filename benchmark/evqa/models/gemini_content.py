@@ -1,0 +1,109 @@
+"""Messages in the form of Gemini's protocol (generateContent, v1beta): contents with parts."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
+
+from evqa.models.api import body
+from evqa.models.api.body import Json
+from evqa.models.messages import Message, ToolSpec, move_tool_images, with_unique_ids
+from evqa.models.tool_dialects import MALFORMED
+from evqa.schema import ToolCall
+
+
+def contents(messages: Sequence[Message], write_parts: Callable[[Message], Iterable[Json]]) -> list[Json]:
+    """Write a conversation without its system messages.
+
+    An assistant message with `raw` goes back as the server sent it, with its thought signatures. The results of one
+    reply are one content.
+
+    Args:
+        messages: the conversation. `ValueError`: a tool call has not exactly one result.
+        write_parts: writes the parts of a message without calls.
+    """
+    written: list[Json] = []
+    names: dict[str, Json] = {}
+    conversation = [message for message in move_tool_images(messages) if message.role != "system"]
+    for role, group in itertools.groupby(conversation, key=lambda message: message.role):
+        if role == "tool":
+            written.append({"role": "user", "parts": [_response(message, names) for message in group]})
+            continue
+        for message in group:
+            names = {call.id: _function_name(call, message.raw) for call in message.calls}
+            content = _raw_content(message.raw) if role == "assistant" else None
+            written.append(
+                content or {"role": ROLES[role], "parts": [*write_parts(message), *map(_call, message.calls)]}
+            )
+    return written
+
+
+ROLES = {"user": "user", "assistant": "model"}
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """Text of the system messages. `ValueError`: one holds a video or an image, which the protocol has no place for."""
+    parts = [part for message in messages if message.role == "system" for part in message.parts]
+    if odd := [part for part in parts if not isinstance(part, str)]:
+        raise ValueError(
+            f"a system message for Gemini is text, got a {type(odd[0]).__name__}: put it in a user message"
+        )
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def declarations(tools: Sequence[ToolSpec]) -> list[Json]:
+    """Tools as the field `tools` of a request."""
+    functions = [
+        {"name": tool.name, "description": tool.description, "parametersJsonSchema": dict(tool.parameters)}
+        for tool in tools
+    ]
+    return [{"functionDeclarations": functions}]
+
+
+def inline(mime_type: str, content: bytes) -> Json:
+    """A part with the bytes of a file."""
+    return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(content).decode("ascii")}}
+
+
+def read_calls(parts: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
+    """Tool calls in the parts of a reply; the server may give no ids, then they are call_1, call_2, ..."""
+    functions = [function for part in parts if (function := body.json_object(part.get("functionCall")))]
+    return with_unique_ids([_read_call(function) for function in functions])
+
+
+def _read_call(function: Json) -> ToolCall:
+    identifier, name = body.name(function.get("id")) or "", body.name(function.get("name"))
+    arguments = body.valid(json.dumps(function.get("args") or {}, ensure_ascii=False))
+    if name is None:
+        return ToolCall(id=identifier, name=MALFORMED, arguments=body.valid(json.dumps(function, ensure_ascii=False)))
+    return ToolCall(id=identifier, name=name, arguments=arguments)
+
+
+def _raw_content(raw: object) -> Json | None:
+    """The content of a reply of this protocol; None where `Message.raw` is none."""
+    content = cast("Json", raw) if isinstance(raw, dict) else {}
+    return {"role": "model"} | {key: value for key, value in content.items() if value} if content.get("parts") else None
+
+
+def _function_name(call: ToolCall, raw: object) -> Json:
+    """Name of a call for its response, with its id where the server knows the id."""
+    content = _raw_content(raw)
+    if content is None:
+        return {"id": call.id, "name": call.name}
+    functions = [body.json_object(part.get("functionCall")) for part in body.objects(content["parts"])]
+    is_known = any(function.get("id") == call.id for function in functions)
+    return {"id": call.id, "name": call.name} if is_known else {"name": call.name}
+
+
+def _call(call: ToolCall) -> Json:
+    arguments = body.strict_object(call.arguments)
+    value = {"raw": call.arguments} if arguments is None else arguments
+    return {"functionCall": {"id": call.id, "name": call.name, "args": value}}
+
+
+def _response(message: Message, names: Mapping[str, Json]) -> Json:
+    text = "\n".join(part for part in message.parts if isinstance(part, str))
+    return {"functionResponse": names[message.call_id or ""] | {"response": {"result": text}}}
