@@ -50,7 +50,7 @@ def read_text(chat, shown):
     """The conversation that the model reads."""
     seen = []
     read = chat.reader.read
-    chat.reader.read = lambda messages: seen.append(read(messages)) or seen[-1]
+    chat.reader.read = lambda messages, **options: seen.append(read(messages, **options)) or seen[-1]
     ask(shown.clip.path, shown.question, (), shown, shown.clip.path.parent / "out")
     return chat.tokenizer.decode(seen[-1].input_ids), seen[-1]
 

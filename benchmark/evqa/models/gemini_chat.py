@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import httpx2
 from google import genai
 from google.genai import errors, types
+from pydantic import SecretStr
 
 from evqa.models import gemini_content
 from evqa.models.api import body, client, http, keys, prices
@@ -19,7 +20,7 @@ from evqa.models.api.body import Json, TokenUsage
 from evqa.models.api.budget import Budget
 from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
-from evqa.models.api.keys import SecretKey
+from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
 from evqa.models.base import ModelError, RunAborted
@@ -163,7 +164,7 @@ class GeminiChat:
             httpx_client=http.http_client(timeout),
             retry_options=types.HttpRetryOptions(attempts=1),
         )
-        return genai.Client(api_key=self._key.get_secret_value(), vertexai=False, http_options=options)
+        return genai.Client(api_key=self._key.secret.get_secret_value(), vertexai=False, http_options=options)
 
     def _config(
         self, messages: Sequence[Message], decoding: Decoding, *, has_tools: bool
@@ -325,5 +326,5 @@ def _tokens(response: Json) -> TokenUsage:
     return body.tokens(prompt, output, counts["totalTokenCount"])
 
 
-UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
+UNNAMED = Server("the server", ApiKey("the key", SecretStr("")), "the settings")
 """Who replied, where a body is read by itself."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import httpx2
 import openai
+from pydantic import SecretStr
 
 from evqa.models.api import body, keys, prices
 from evqa.models.api import client as behind_api
@@ -19,7 +20,7 @@ from evqa.models.api.body import Json, TokenUsage
 from evqa.models.api.budget import Budget
 from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
-from evqa.models.api.keys import SecretKey
+from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.api.server_errors import Server, describe_error
 from evqa.models.frame_policy import FramePolicy
@@ -155,7 +156,7 @@ class OpenAIChat:
         http = api_http.http_client(timeout)
         if self._api == "azure":
             return openai.AzureOpenAI(
-                api_key=self._key.get_secret_value(),
+                api_key=self._key.secret.get_secret_value(),
                 azure_endpoint=self._url,
                 api_version=self._version,
                 default_headers=self._extras.headers,
@@ -164,7 +165,7 @@ class OpenAIChat:
                 http_client=http,
             )
         return openai.OpenAI(
-            api_key=self._key.get_secret_value(),
+            api_key=self._key.secret.get_secret_value(),
             base_url=self._url,
             organization="",
             project="",
@@ -323,5 +324,5 @@ def _reasoning(message: Json) -> str:
     return next((found for key in REASONING if (found := body.text(message.get(key))).strip()), "")
 
 
-UNNAMED = Server("the server", SecretKey("the key", ""), "the settings")
+UNNAMED = Server("the server", ApiKey("the key", SecretStr("")), "the settings")
 """Who replied, where a body is read by itself."""

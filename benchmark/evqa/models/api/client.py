@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from evqa.models.api import retry
 from evqa.models.api.body import TokenUsage
 from evqa.models.api.budget import Budget, Prices, RateLimiter
-from evqa.models.api.keys import SecretKey
+from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
 from evqa.models.base import Capabilities, ModelError, RunAborted
 from evqa.models.messages import Message, Reply, conversation_key
@@ -111,7 +111,7 @@ class ApiClient:
     def __init__(
         self,
         calling: RequestSettings,
-        key: SecretKey,
+        key: ApiKey,
         known: Prices | None = None,
         max_output: int | None = None,
         budget: Budget | None = None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from evqa.models.api.body import Json
-from evqa.models.api.keys import SecretKey
+from evqa.models.api.keys import ApiKey
 
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})\s*[:=]\s*(.{0,8000})", re.DOTALL)
 """A header as RFC 9110 has it, behind a colon or an equals sign its value."""
@@ -48,9 +48,9 @@ class RequestExtras:
         }
         return {name: value for name, value in shown.items() if value}
 
-    def hiding(self, key: SecretKey) -> SecretKey:
+    def hiding(self, key: ApiKey) -> ApiKey:
         """The key, hidden together with the values of the headers."""
-        return key.also(self.headers.values())
+        return key.with_secrets(self.headers.values())
 
 
 def _header(given: str) -> tuple[str, str]:

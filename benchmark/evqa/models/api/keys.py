@@ -1,47 +1,50 @@
-"""Keys of APIs: read from the environment, held here, and hidden in every text that leaves."""
+"""Keys of APIs: read from the environment, held as secrets, and removed from every text that leaves."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-HIDDEN = "[key]"
+from pydantic import SecretStr
 
-SHORTEST = 8
-"""Characters of a key that is looked for in texts: a shorter one ("none", "EMPTY") guards nothing."""
+REDACTED = "[key]"
+
+MIN_SECRET = 8
+"""Characters of the shortest secret that is removed from texts: a shorter one ("none", "EMPTY") protects nothing."""
 
 
-class SecretKey:
-    """The key of one environment variable; its representation does not show it."""
+def redact(text: str, secrets: Iterable[SecretStr]) -> str:
+    """The text with each secret, plain or URL-encoded, replaced: a server may send back what it was sent."""
+    for secret in (secret.get_secret_value() for secret in secrets):
+        if len(secret) >= MIN_SECRET:
+            text = text.replace(secret, REDACTED).replace(quote(secret, safe=""), REDACTED)
+    return text
 
-    def __init__(self, variable: str, value: str, others: Iterable[str] = ()) -> None:
-        """`others`: further secrets that are hidden with it."""
-        self.variable = variable
-        self._value, self._others = value, tuple(others)
 
-    def __repr__(self) -> str:
-        return f"<key of {self.variable}>"
+@dataclass(frozen=True)
+class ApiKey:
+    """Key of an API; its representation does not show it."""
 
-    def get_secret_value(self) -> str:
-        """The key, for the one client that sends it."""
-        return self._value
+    variable: str
+    """Environment variable that holds it."""
+    secret: SecretStr
+    more_secrets: tuple[SecretStr, ...] = ()
+    """Further secrets of the same requests, such as values of headers."""
 
     def redact(self, text: str) -> str:
-        """A text from outside without the key: a server may send back what it was sent."""
-        for secret in (self._value, *self._others):
-            if len(secret) >= SHORTEST:
-                text = text.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
-        return text
+        """The text without the key and the further secrets."""
+        return redact(text, (self.secret, *self.more_secrets))
 
-    def also(self, others: Iterable[str]) -> SecretKey:
-        """The same key, with further secrets that are hidden too: headers; of "Bearer TOKEN" the token."""
-        values = [part for other in others for part in (other, other.rpartition(" ")[2])]
-        return SecretKey(self.variable, self._value, (*self._others, *values))
+    def with_secrets(self, values: Iterable[str]) -> ApiKey:
+        """The same key with further secrets; of "Bearer TOKEN" the token is one too."""
+        parts = [SecretStr(part) for value in values for part in (value, value.rpartition(" ")[2])]
+        return replace(self, more_secrets=(*self.more_secrets, *parts))
 
 
-def key_from_environment(variable: str, model: str, *, needed: bool = True) -> SecretKey:
-    """The key that an environment variable holds; where none is needed, a stand-in that says so.
+def key_from_environment(variable: str, model: str, *, needed: bool = True) -> ApiKey:
+    """The key in an environment variable; "none" where it is neither set nor needed.
 
     `ValueError`: it is not set, or cannot be a key; the message never holds its value.
     """
@@ -53,4 +56,4 @@ def key_from_environment(variable: str, model: str, *, needed: bool = True) -> S
         )
     if not (value.isascii() and value.isprintable()):
         raise ValueError(f"{variable} cannot be a key: it holds characters that no key has; set it again")
-    return SecretKey(variable, value or "none")
+    return ApiKey(variable, SecretStr(value or "none"))

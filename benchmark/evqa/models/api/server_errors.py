@@ -14,7 +14,7 @@ import httpx2
 from evqa.models.api import body, http, retry
 from evqa.models.api.body import Json
 from evqa.models.api.client import ApiReply
-from evqa.models.api.keys import SecretKey
+from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
 from evqa.models.base import ModelError, RunAborted
 from evqa.models.messages import Reply
@@ -117,7 +117,7 @@ class Server:
     """Who is asked: what its errors mean, and how they are told."""
 
     url: str
-    key: SecretKey
+    key: ApiKey
     advice: str
     """What to check where every request is refused."""
 
