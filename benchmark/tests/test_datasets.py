@@ -1,10 +1,12 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from evqa import datasets
+from evqa.datasets.formats import reader_of
 from evqa.datasets.registry import DATASETS
 from evqa.files.jsonl import BadLine
 from evqa.schema import Prediction
@@ -76,9 +78,22 @@ def test_each_row_has_a_prepare_script_and_says_its_licence():
     root = Path(__file__).resolve().parents[2]
     for row in DATASETS.values():
         assert (root / row.prepare.split()[1]).is_file()
-        assert row.about
+        assert row.description
         assert row.licence
         assert row.source
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_each_row_has_a_reader_that_names_what_a_folder_lacks(tmp_path, name):
+    reader = reader_of(DATASETS[name].format)
+    assert reader.__module__.startswith("evqa.datasets.formats.")
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        list(reader(tmp_path, []))
+
+
+def test_only_rows_that_share_a_folder_have_a_file_of_their_own():
+    rows = [(row.folder, row.file) for row in DATASETS.values()]
+    assert len(set(rows)) == len(rows)
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -104,7 +119,7 @@ def test_lines_that_cannot_be_used_are_counted_with_their_number(tmp_path):
     reasons = [bad.reason for bad in data.rejected]
     for reason, word in zip(
         reasons,
-        ["JSON", "duplicate id: a is on line 1", "path leaves", "missing", "unknown", "no end"],
+        ["JSON", "duplicate id: a is on line 1", "path leaves", "missing", "unknown", "incomplete"],
         strict=True,
     ):
         assert word in reason

@@ -126,4 +126,4 @@ def test_the_prepare_script_takes_several_sets(tmp_path):
     assert done.stdout.count("1 samples kept, 0 rows dropped") == 2
     wrong = subprocess.run([*script, "mine"], capture_output=True, text=True, check=False, env=environment)
     assert wrong.returncode == 1
-    assert "the sets are: reason-seg, ade20k" in wrong.stderr
+    assert "the data sets are: reason-seg, ade20k" in wrong.stderr

@@ -285,7 +285,7 @@ def test_prepare_writes_nothing_where_no_row_is_usable(tmp_path):
     with pytest.raises(ValueError, match="no row is usable"):
         prepare("st-evidence-gen", gen_folder(tmp_path, GEN | {"answer": "x"}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rejected.jsonl", "st_evidence_gen.csv"]
-    with pytest.raises(ValueError, match=r"unknown task 'gen'; the tasks are: st-evidence-gen"):
+    with pytest.raises(ValueError, match=r"unknown data set 'gen'; the data sets are: shapes-train"):
         prepare("gen", tmp_path)
 
 

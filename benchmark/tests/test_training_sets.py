@@ -15,7 +15,7 @@ import pytest
 from published_layouts import FRAMES, mask, rle, rles, union, write_json
 
 from evqa import datasets, masks, media
-from evqa.datasets.formats import TASKS, json_stream, prepare, safe_pickle
+from evqa.datasets.formats import json_stream, prepare, safe_pickle
 from evqa.datasets.registry import DATASETS
 from evqa.schema import NO_VIDEO, Span, TrainingExchange
 
@@ -452,4 +452,3 @@ def test_the_prepare_script_of_each_set_prints_its_counts(tmp_path, name):
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d samples kept, 0 rows dropped", done.stdout)
     assert (tmp_path / DATASETS[name].file).is_file()
-    assert TASKS[name].file == DATASETS[name].file

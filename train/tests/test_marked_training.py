@@ -7,7 +7,7 @@ import published_layouts as published
 import pytest
 import torch
 
-from evqa.datasets.formats import TASKS, prepare
+from evqa.datasets.formats import prepare
 from evqa.datasets.registry import DATASETS
 from unipixel import sft
 from unipixel.configs import DataConfig
@@ -31,7 +31,7 @@ def files(tmp_path_factory):
     for name, write in published.MARKED_WRITERS.items():
         write(root / name)
         found[name] = prepare(name, root / name).path
-        assert found[name].name == TASKS[name].file == DATASETS[name].file
+        assert found[name].name == DATASETS[name].file
     return found
 
 

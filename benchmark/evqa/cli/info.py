@@ -61,7 +61,7 @@ def _datasets() -> Rows:
         file = datasets.prepared_file(name)
         return "not installed" if file is None else f"installed in {file.parent}"
 
-    return [(name, f"{row.about}, {state(name)}") for name, row in DATASETS.items()]
+    return [(name, f"{row.description}, {state(name)}") for name, row in DATASETS.items()]
 
 
 def _metrics() -> Rows:

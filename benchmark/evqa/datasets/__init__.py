@@ -1,7 +1,7 @@
-"""Data sets by name or folder: `samples.jsonl`, read, checked, with its paths made absolute.
+"""Loading of data sets by name or folder: `samples.jsonl` with checked, absolute paths.
 
-A sample that cannot be used (no record, an id that came before, a path that leaves the folder) is counted in
-`Dataset.rejected`. A missing video is no such case: it becomes a failure of that sample when it is predicted.
+A line without a usable sample (invalid record, duplicate id, a path that leaves the folder) is listed in
+`Dataset.rejected`. A missing video is not an error here: its samples fail when they are predicted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, overload
 
 from evqa import suggestions
-from evqa.datasets.registry import DATASETS, HUB, IN_PLACE, MADE_HERE, SampleFile
+from evqa.datasets.registry import DATASETS, MADE_HERE
 from evqa.files import links, roots
 from evqa.files.jsonl import BadLine, numbered_records
 from evqa.masks import track_files
@@ -31,26 +31,29 @@ class Dataset:
     """The key in `DATASETS`, else the folder as it was given; `load(name)` gives the data set again."""
     folder: Path
     samples: Sequence[Sample]
-    """In the order of the file, paths absolute and inside the folder; those of a large file are read when asked for."""
+    """In the order of the file, with absolute paths inside the folder; read on access where the file is large."""
     rejected: tuple[BadLine, ...]
-    """Lines of samples.jsonl that are no usable sample."""
+    """Lines of samples.jsonl without a usable sample."""
     sha256: str
-    """Of samples.jsonl."""
+    """Hash of samples.jsonl."""
 
 
 LARGE = 2**24
-"""Bytes of samples.jsonl from which on samples stay in the file; in memory they take six times as much."""
+"""Size of samples.jsonl in bytes above which samples stay in the file; in memory they take six times as much."""
 
 
 def load(name_or_folder: str) -> Dataset:
-    """The data set of a name in `DATASETS`, or in any folder with a samples.jsonl."""
+    """Load the data set of a name in `DATASETS`, of a folder with a samples.jsonl, or of a .jsonl file.
+
+    Raises:
+        ValueError: There is no such data set, it is not prepared, or it has no usable sample.
+    """
     name, path = _find(name_or_folder)
     folder = path.parent
     rejected: list[BadLine] = []
     if path.stat().st_size > LARGE:
-        found = open_lazy(name_or_folder, _cannot_be_inlined(rejected))
-        read = replace(found, has_tracks_inside=True)
-        return Dataset(name, folder, read, tuple(sorted([*rejected, *found.rejected])), found.sha256)
+        lazy = replace(open_lazy(name_or_folder, _cannot_be_inlined(rejected)), has_tracks_inside=True)
+        return Dataset(name, folder, lazy, tuple(sorted([*rejected, *lazy.rejected])), lazy.sha256)
     samples = tuple(_inline(_checked(path, folder.resolve(), rejected), rejected))
     sha256, unfinished = _digest(path)
     if unfinished is not None:
@@ -61,24 +64,24 @@ def load(name_or_folder: str) -> Dataset:
 
 
 PATHS = ("video", "masks", "objects", "track_file", "label_map")
-"""Fields of `Sample` that are one path."""
+"""Fields of `Sample` that hold one path."""
 
 
 @dataclass(frozen=True)
 class LazyDataset(Sequence[Sample]):
-    """The samples of a data set that is too large for memory: each is read when it is asked for.
+    """Sequence of the samples of a data set that is too large for memory; each access reads a line of the file.
 
-    Their tracks stay in `Sample.track_file` where they are (see `track_files.tracks_of`), unless they are
-    wanted inside.
+    Tracks stay in the files that `Sample.track_file` names (see `track_files.tracks_of`), unless
+    `has_tracks_inside`.
     """
 
     path: Path
     """The file of samples."""
     offsets: array[int]
-    """The byte at which each sample's line starts."""
+    """Byte at which the line of each sample starts."""
     rejected: tuple[BadLine, ...]
     left_out: Counter[str]
-    """Reason -> number of samples that the caller has no use for."""
+    """Reason -> number of samples that the caller cannot use."""
     sha256: str
     has_tracks_inside: bool = False
 
@@ -98,7 +101,7 @@ class LazyDataset(Sequence[Sample]):
 
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         with self.path.open("rb") as file:
             return self._read(file, self.offsets[index])
 
@@ -108,21 +111,21 @@ class LazyDataset(Sequence[Sample]):
 
     def _read(self, file: BinaryIO, offset: int) -> Sample:
         file.seek(offset)
-        sample = _joined(Sample.model_validate_json(file.readline()), self._root)
+        sample = _with_root(Sample.model_validate_json(file.readline()), self._root)
         return track_files.with_inline_tracks(sample) if self.has_tracks_inside else sample
 
 
 def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> LazyDataset:
-    """The samples of a data set, each checked once now and read again when it is used.
+    """Index the samples of a data set: each line is checked once now and read again on access.
 
     Args:
         name_or_folder: As for `load`.
-        unusable: Why a sample is of no use to the caller; None = it is.
+        unusable: Function that returns why the caller cannot use a sample; None = it can.
     """
     name, path = _find(name_or_folder)
     rejected: list[BadLine] = []
     offsets, left_out = array("q"), Counter[str]()
-    for start, sample in _placed(path, path.parent.resolve(), rejected):
+    for start, sample in _checked_lines(path, path.parent.resolve(), rejected):
         if reason := unusable(sample):
             left_out[reason] += 1
         else:
@@ -136,7 +139,7 @@ def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
 
 
 def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
-    """The absolute path of `relative` below `folder`, not left by `..`, a root, or a link (see `links`)."""
+    """Return the absolute path of `relative` below `folder`; a `ValueError` where `..`, a root or a link leaves it."""
     text = str(relative)
     is_foreign = "\\" in text or text[1:2] == ":" or any(ord(c) < 32 for c in text)
     if relative.is_absolute() or ".." in relative.parts or is_foreign:
@@ -152,7 +155,7 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
 
 
 def _find(name_or_folder: str) -> tuple[str, Path]:
-    """(name, file of samples) of a name, of a folder, or of a file of samples itself."""
+    """Return (name, file of samples) for a name, a folder, or a file of samples."""
     if name_or_folder in DATASETS:
         path = _file_of(name_or_folder)
         links.note_data_set(path.parent)
@@ -172,62 +175,68 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
 
 
 def _file_of(name: str) -> Path:
-    """The file of samples of a name in `DATASETS`, in the first root that has it."""
-    row = DATASETS[name]
+    """Return the file of samples of a name in `DATASETS`, in the first data root that has it."""
+    spec = DATASETS[name]
     path = prepared_file(name)
     if path is None:
-        first, *others = [str(root / row.folder) for root in roots.searched(roots.DATA)]
-        more = f"; searched too: {', '.join(others)}" if others else ""
-        raise ValueError(f"data set {name!r} is not prepared: {first} has no {row.file}: {_advice(name)}{more}")
+        first, *rest = [str(root / spec.folder) for root in roots.searched(roots.DATA)]
+        more = f"; also searched: {', '.join(rest)}" if rest else ""
+        raise ValueError(f"data set {name!r} is not prepared: {first} has no {spec.file}: {_advice(name)}{more}")
     return path
 
 
 def prepared_file(name: str) -> Path | None:
-    """The file of samples of a name in `DATASETS`, in our layout or the published one; None = it is not prepared."""
-    paths = [root / place.folder / place.file for root in roots.searched(roots.DATA) for place in _places(name)]
+    """Return the file of samples of a name in `DATASETS`; None = the data set is not prepared."""
+    paths = [path for root in roots.searched(roots.DATA) for path in _sample_files(name, root)]
     return next((path for path in paths if path.is_file()), None)
 
 
-def _places(name: str) -> list[SampleFile]:
-    """Where the samples of a name may lie below a root."""
-    row = DATASETS[name]
-    return [SampleFile(row.folder, row.file), *([IN_PLACE[name]] if name in IN_PLACE else [])]
+def _sample_files(name: str, root: Path) -> list[Path]:
+    """Return the paths below a data root that may hold the samples of a name: in our layout, in the published one."""
+    spec = DATASETS[name]
+    published = [root / spec.published.samples.folder / spec.published.samples.file] if spec.published else []
+    return [root / spec.folder / spec.file, *published]
 
 
 def _name_of(path: Path) -> str | None:
-    """The name in `DATASETS` of a file of samples below one of the roots."""
+    """Return the name in `DATASETS` of a file of samples below one of the data roots."""
     for root in roots.searched(roots.DATA):
         for name in DATASETS:
-            if any((root / place.folder / place.file).resolve() == path.resolve() for place in _places(name)):
+            if any(samples.resolve() == path.resolve() for samples in _sample_files(name, root)):
                 return name
     return None
 
 
 def _advice(name: str) -> str:
     if name not in DATASETS:
-        return "a data set folder holds one sample a line there (see `Sample` in evqa/schema.py)"
-    row = DATASETS[name]
-    script = roots.python_command(row.prepare.removeprefix("python "))
-    download = f"`{roots.download_command(name)}`, then " if name in HUB else ""
-    source = "" if row.source == MADE_HERE else f" (files from: {row.source}; see README.md in its folder)"
-    return f"run {download}`{script}`{source}"
+        return "expected a file with one sample a line (see `Sample` in evqa/schema/sample.py)"
+    spec = DATASETS[name]
+    download = f"`{roots.download_command(name)}`, then " if spec.hub else ""
+    source = "" if spec.source == MADE_HERE else f" (files from: {spec.source}; see README.md in its folder)"
+    return f"run {download}`{preparation_command(name)}`{source}"
+
+
+def preparation_command(name: str) -> str:
+    """Return the shell command that writes the samples of a name in `DATASETS`, for the user's current folder."""
+    return roots.python_command(DATASETS[name].prepare.removeprefix("python "))
 
 
 def download_advice(name: str) -> str:
-    """The command that brings the videos of a data set."""
-    row = DATASETS.get(name)
-    if row is None:
+    """Return the command that fetches the videos of a data set."""
+    spec = DATASETS.get(name)
+    if spec is None:
         return f"put the videos where {name}/samples.jsonl names them, or write num_frames into each sample there"
-    is_made = row.prepare.startswith("python data/shapes/")
-    return f"run `{row.prepare}`" if is_made else f"run `bash scripts/download.sh {name}` and then `{row.prepare}`"
+    if spec.source == MADE_HERE:
+        return f"run `{spec.prepare}`"
+    return f"run `bash scripts/download.sh {name}` and then `{spec.prepare}`"
 
 
 def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Sample]:
-    return (sample for _, sample in _placed(path, folder, rejected))
+    return (sample for _, sample in _checked_lines(path, folder, rejected))
 
 
-def _placed(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple[int, Sample]]:
-    """(first byte of its line, sample with checked paths)."""
+def _checked_lines(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple[int, Sample]]:
+    """Yield (first byte of its line, sample with checked paths); append the other lines to `rejected`."""
     lines: dict[str, int] = {}
     for line, start, sample in numbered_records(path, Sample, rejected):
         if sample.id in lines:
@@ -243,7 +252,7 @@ def _placed(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[tuple
 
 
 def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Sample]:
-    """Samples with their tracks inside them; one whose tracks cannot be read is rejected."""
+    """Yield samples with their tracks read into them; append those whose tracks cannot be read to `rejected`."""
     for sample in samples:
         try:
             yield track_files.with_inline_tracks(sample)
@@ -252,7 +261,7 @@ def _inline(samples: Iterator[Sample], rejected: list[BadLine]) -> Iterator[Samp
 
 
 def _cannot_be_inlined(rejected: list[BadLine]) -> Callable[[Sample], str | None]:
-    """As `_inline`, for a catalogue: says why a sample is of no use, and rejects it."""
+    """Return the function for `open_lazy` that rejects samples whose tracks cannot be read."""
 
     def reason(sample: Sample) -> str | None:
         return None if next(_inline(iter([sample]), rejected), None) else "its tracks cannot be read"
@@ -261,7 +270,7 @@ def _cannot_be_inlined(rejected: list[BadLine]) -> Callable[[Sample], str | None
 
 
 def _unfinished(line: int) -> BadLine:
-    return BadLine(line, "the line has no end: whoever wrote it was stopped; prepare it again")
+    return BadLine(line, "the last line is incomplete: its writer was interrupted; prepare the data set again")
 
 
 def _reasons(rejected: list[BadLine]) -> str:
@@ -269,6 +278,7 @@ def _reasons(rejected: list[BadLine]) -> str:
 
 
 def _with_paths(sample: Sample, folder: Path) -> Sample:
+    """Check the paths of a sample and make them absolute."""
     return sample.model_copy(
         update={
             "video": path_inside(folder, sample.video) if sample.has_video else NO_VIDEO,
@@ -281,8 +291,8 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
     )
 
 
-def _joined(sample: Sample, root: Path) -> Sample:
-    """As `_with_paths`, for a sample whose paths were checked before."""
+def _with_root(sample: Sample, root: Path) -> Sample:
+    """Make the paths of a sample absolute that were checked before (see `_with_paths`)."""
     paths = {name: root / path for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
     if sample.mask_options:
         paths["mask_options"] = tuple(root / path for path in sample.mask_options)
@@ -308,7 +318,7 @@ def _folder_inside(folder: Path, relative: Path | None) -> Path | None:
 
 
 def _digest(path: Path) -> tuple[str, int | None]:
-    """SHA-256 of a file, and the number of its last line if that has no end."""
+    """Return the SHA-256 of a file, and the number of its last line if no newline ends it."""
     sha256, newlines, last = hashlib.sha256(), 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(2**20):

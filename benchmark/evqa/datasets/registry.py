@@ -1,220 +1,389 @@
-"""The data sets: one row each."""
+"""The data sets: one row each, which owns its folder, format, source, licence, and the file of its samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+SAMPLES = "samples.jsonl"
+
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """Where a data set comes from."""
+class DatasetFormat:
+    """A dataset format: the layout in which a data set is published, and the function that reads it."""
 
-    folder: str
-    """Below a root of data (see `roots.DATA`)."""
-    about: str
-    source: str
-    """Where the published files are; the command that fetches or makes them is in the folder's README."""
-    licence: str
-    prepare: str
-    """The command that writes its samples."""
-    file: str = "samples.jsonl"
-    """The file of samples in the folder; data sets that share a folder have one each."""
+    layout: str
+    """The files that are read, in words."""
+    reader: str
+    """The `Reader`, "module:function" below `evqa.datasets.formats`; imported when it is used."""
+    entries: str
+    """The file or folder whose entries become samples, as reports of rejected entries name it."""
 
 
-MADE_HERE = "made by the command itself"
-"""`DatasetRow.source` of data that are not published anywhere."""
+class HubFiles(NamedTuple):
+    """Files of a data set on the Hugging Face Hub, in the layout that the reader expects."""
+
+    repository: str
+    patterns: tuple[str, ...]
+    in_own_folder: bool = False
+    """Whether the repository holds the files below a folder with the name of the data set's own."""
+    mirrors: tuple[str, ...] = ()
+    """Alternative names of the repository, tried in turn."""
+    note: str = ""
+    """What the user has to fetch from elsewhere."""
 
 
 class SampleFile(NamedTuple):
-    """Where a file of samples lies below the data root."""
+    """A file of samples: its folder below a data root, and its name."""
 
     folder: str
     file: str
 
 
-IN_PLACE: dict[str, SampleFile] = {
-    "st-evidence-instruct": SampleFile("st-evidence-instruct/gen_mask", "samples.jsonl"),
-    "st-evidence-instruct-qa": SampleFile(".", "st_evidence_instruct_qa.jsonl"),
-    "ref-sav": SampleFile(".", "ref_sav.jsonl"),
-    "llava-instruct": SampleFile(".", "llava_instruct.jsonl"),
-}
-"""Data sets whose published folders are called otherwise than ours, or are several: read in place.
+class PublishedLayout(NamedTuple):
+    """The folders of a data set below the published root (`train/data`), where they differ from ours.
 
-The published root is `train/data`: `ref_sav` is beside `sav`, `llava_instruct` beside `videogpt_plus` and `general`,
-and `st-evidence-instruct` has `gen_mask` and `gen_qa/vicas`.
-"""
+    The published `ref_sav` lies beside `sav`, `llava_instruct` beside `videogpt_plus` and `general`, and
+    `st-evidence-instruct` holds `gen_mask` and `gen_qa/vicas`. Such a data set is read in place.
+    """
 
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "st-evidence-instruct": ("st-evidence-instruct/gen_mask",),
-    "st-evidence-instruct-qa": ("st-evidence-instruct/gen_qa",),
-    "ref-sav": ("sav",),
-    "llava-instruct": ("general", "llava_instruct", "videogpt_plus"),
-}
-"""Of those data sets, what their readers expect in one folder, below the published root."""
+    samples: SampleFile
+    folders: tuple[str, ...]
+    """What the reader expects in one folder."""
 
 
-def _shapes(split: str, about: str) -> DatasetSpec:
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """A row of `DATASETS`."""
+
+    folder: str
+    """Below a data root (see `roots.DATA`)."""
+    description: str
+    source: str
+    """Where the published files are; the README.md of the folder has the command that fetches or makes them."""
+    licence: str
+    prepare: str
+    """The command that writes the samples."""
+    format: DatasetFormat
+    file: str = SAMPLES
+    """The file of samples; data sets that share a folder have different ones."""
+    is_benchmark: bool = False
+    """Whether predictions are scored against it: its entries are kept even where training could not use them."""
+    hub: HubFiles | None = None
+    """None = published under terms that each user has to accept, or in parts at many places (see `source`)."""
+    published: PublishedLayout | None = None
+
+
+MADE_HERE = "made by the command itself"
+"""`DatasetSpec.source` of data sets that are not published."""
+UNSTATED = "its authors' own, see README.md in its folder"
+RESEARCH_ONLY = "research, not for commercial use"
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+
+ST_EVIDENCE_BENCH = "Salesforce/ST-Evidence-Bench"
+ST_EVIDENCE_INSTRUCT = "Salesforce/ST-Evidence-Instruct"
+UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
+"""Repository in which the authors of UniPixel collected their training data."""
+UNIPIXEL_URL = f"https://huggingface.co/datasets/{UNIPIXEL}"
+
+GENERATIVE = DatasetFormat(
+    "st_evidence_gen.csv, videos at 6 fps, a folder of mask images per entry",
+    "st_evidence:gen_samples",
+    "st_evidence_gen.csv",
+)
+INSTRUCT = DatasetFormat(
+    "st_evidence.csv (or st_evidence_meta.pkl), frames at 6 fps, a JSON of polygons or run lengths per entry",
+    "st_evidence_instruct:samples",
+    "st_evidence.csv",
+)
+REF_VOS_ENTRIES = "meta_expressions/train/meta_expressions.json"
+REF_VOS_LAYOUT = "meta_expressions, mask_dict.pkl or palette images, frames"
+
+
+def _shapes(split: str, description: str) -> DatasetSpec:
+    """A split of the synthetic data set, written in a layout of ST-Evidence."""
     return DatasetSpec(
         folder=f"shapes/{split}",
-        about=about,
+        description=description,
         source=MADE_HERE,
         licence="Apache-2.0",
         prepare=f"python data/shapes/prepare.py --splits {split}",
+        format=INSTRUCT if split == "train" else GENERATIVE,
+        is_benchmark=split != "train",
     )
 
 
-UNIPIXEL_DATA = "https://huggingface.co/datasets/PolyU-ChenLab/UniPixel-SFT-1M"
-"""Where the authors of UniPixel gathered what they trained on."""
-SHARED_FOLDERS = {
-    "lisa": "https://github.com/dvlab-research/LISA (its README names the source of each set)",
-    "videorefer": f"VideoRefer-700K, as in {UNIPIXEL_DATA}",
-    "inst_it": f"Inst-IT-Dataset, as in {UNIPIXEL_DATA}",
-    "osprey": f"Osprey-724K, as in {UNIPIXEL_DATA}",
-}
-"""Folder of several data sets -> where the published files are."""
-UNSTATED = "its authors' own, see README.md in its folder"
-RESEARCH_ONLY = "research, not for commercial use"
-
-
-def _trained(
-    folder: str, about: str, source: str, licence: str = UNSTATED, *, prepare: str = "", file: str = "samples.jsonl"
-) -> DatasetSpec:
-    """A set of the training mixture."""
-    script = f"python data/{prepare or folder}/prepare.py"
-    return DatasetSpec(folder=folder, about=about, source=source, licence=licence, prepare=script, file=file)
-
-
-def _sharing(folder: str, name: str, about: str) -> DatasetSpec:
-    """One of the sets that share a folder."""
-    file = f"{name.replace('-', '_')}.jsonl"
-    script = f"python data/{folder}/prepare.py {name}"
-    source = SHARED_FOLDERS[folder]
-    return DatasetSpec(folder=folder, about=about, source=source, licence=UNSTATED, prepare=script, file=file)
-
-
-DATASETS: dict[str, DatasetSpec] = {
-    "shapes-train": _shapes("train", "synthetic world, training split (levels 1 and 2)"),
-    "shapes-val": _shapes("val", "synthetic world, validation split (level 1)"),
-    "shapes-test": _shapes("test", "synthetic world, test split (level 1)"),
-    "shapes2-test": _shapes("test2", "synthetic world, harder test split (level 2)"),
-    "st-evidence-gen": DatasetSpec(
-        folder="st_evidence_gen",
-        about="ST-Evidence, generative: answer, evidence in time, evidence masks",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_gen/prepare.py",
-    ),
-    "st-evidence-mcq": DatasetSpec(
-        folder="st_evidence_mcq",
-        about="ST-Evidence, multiple choice: answer, evidence in time, evidence in space",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Bench",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_mcq/prepare.py",
-    ),
-    "st-evidence-instruct": DatasetSpec(
-        folder="st_evidence_instruct",
-        about="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",
-        source="https://huggingface.co/datasets/Salesforce/ST-Evidence-Instruct",
-        licence="CC-BY-NC-4.0",
-        prepare="python data/st_evidence_instruct/prepare.py",
-    ),
-    "st-evidence-instruct-qa": _trained(
-        "vicas",
-        "ST-Evidence-Instruct, generated questions on the videos and masks of ViCaS (gen_qa)",
-        "https://huggingface.co/datasets/Salesforce/ST-Evidence-Instruct",
-        "CC-BY-NC-4.0",
-        prepare="st_evidence_instruct_qa",
-        file="st_evidence_qa.jsonl",
-    ),
-    "vicas": _trained("vicas", "objects of videos by sentences", "https://github.com/Ali2500/ViCaS", RESEARCH_ONLY),
-    "revos": _trained("revos", "objects of videos by reasoning", f"{UNIPIXEL_DATA}, and the authors of ReVOS"),
-    "mevis": _trained("mevis", "objects of videos by motion", f"{UNIPIXEL_DATA}, and the authors of MeViS"),
-    "lvvis": _trained("lvvis", "objects of videos by category", f"{UNIPIXEL_DATA}, and the authors of LV-VIS"),
-    "ref-youtube-vos": _trained("ref_youtube_vos", "objects of videos by expressions", UNIPIXEL_DATA),
-    "ref-davis17": _trained("ref_davis17", "objects of videos by expressions", UNIPIXEL_DATA),
-    "ref-sav": _trained("ref_sav", "objects of SA-V by descriptions", f"{UNIPIXEL_DATA}, videos of SA-V from Meta"),
-    "groundmore": _trained("groundmore", "questions on motion, with word and mask", UNIPIXEL_DATA),
-    "llava-instruct": _trained("llava_instruct", "conversations: LLaVA-665k, VideoGPT+ 576k", UNIPIXEL_DATA),
-    "reason-seg": _sharing("lisa", "reason-seg", "targets of pictures by reasoning"),
-    "ade20k": _sharing("lisa", "ade20k", "classes of pictures"),
-    "cocostuff": _sharing("lisa", "cocostuff", "classes of pictures, things and stuff"),
-    "mapillary": _sharing("lisa", "mapillary", "classes of street scenes"),
-    "paco-lvis": _sharing("lisa", "paco-lvis", "objects of pictures and their parts"),
-    "pascal-part": _sharing("lisa", "pascal-part", "objects of pictures and their parts"),
-    "refcoco": _sharing("lisa", "refcoco", "objects of pictures by expressions"),
-    "refcoco+": _sharing("lisa", "refcoco+", "objects of pictures by expressions without places"),
-    "refcocog": _sharing("lisa", "refcocog", "objects of pictures by longer expressions"),
-    "refclef": _sharing("lisa", "refclef", "objects of pictures by expressions"),
-    "videorefer-short-caption": _sharing(
-        "videorefer", "videorefer-short-caption", "short descriptions of an object that is pointed at"
-    ),
-    "videorefer-detailed-caption": _sharing(
-        "videorefer", "videorefer-detailed-caption", "long descriptions of a marked object"
-    ),
-    "videorefer-qa": _sharing("videorefer", "videorefer-qa", "questions about marked objects"),
-    "videorefer-qa-mem": _sharing(
-        "videorefer", "videorefer-qa-mem", "the same questions, whose objects are to be found again"
-    ),
-    "inst-it-image": _sharing("inst_it", "inst-it-image", "short descriptions of an object that is pointed at"),
-    "inst-it-video-qa": _sharing("inst_it", "inst-it-video-qa", "questions about marked objects"),
-    "inst-it-video-qa-mem": _sharing(
-        "inst_it", "inst-it-video-qa-mem", "the same questions, whose objects are to be found again"
-    ),
-    "osprey-conversation": _sharing("osprey", "osprey-conversation", "conversations about marked regions"),
-    "osprey-pos-neg": _sharing("osprey", "osprey-pos-neg", "is a marked region of a category"),
-    "osprey-detail-description": _sharing("osprey", "osprey-detail-description", "long descriptions of marked regions"),
-}
-
-
-class HubFiles(NamedTuple):
-    """Files of a data set on the hub."""
-
-    repository: str
-    files: tuple[str, ...]
-    """Patterns."""
-    in_own_folder: bool = False
-    """Whether the repository holds them below a folder with the name of the data set's own."""
-    mirrors: tuple[str, ...] = ()
-    """Other names of the repository, tried in turn."""
-    note: str = ""
-    """What else has to be fetched."""
-
-
-BENCH = "Salesforce/ST-Evidence-Bench"
-UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
-
-
-def _bench(folder: str, note: str = "") -> HubFiles:
-    return HubFiles(BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=("Salesforce/ST-Evidence",), note=note)
+def _bench(folder: str, description: str, dataset_format: DatasetFormat, note: str = "") -> DatasetSpec:
+    """A part of ST-Evidence."""
+    mirrors = ("Salesforce/ST-Evidence",)
+    return DatasetSpec(
+        folder=folder,
+        description=description,
+        source=f"https://huggingface.co/datasets/{ST_EVIDENCE_BENCH}",
+        licence=NON_COMMERCIAL,
+        prepare=f"python data/{folder}/prepare.py",
+        format=dataset_format,
+        is_benchmark=True,
+        hub=HubFiles(ST_EVIDENCE_BENCH, (f"{folder}/*",), in_own_folder=True, mirrors=mirrors, note=note),
+    )
 
 
 def _instruct(part: str, note: str = "") -> HubFiles:
-    mirrors = ("wang-sj16/ST-Evidence-Instruct",)
-    return HubFiles("Salesforce/ST-Evidence-Instruct", (f"{part}/*",), mirrors=mirrors, note=note)
+    """Files of a part of ST-Evidence-Instruct."""
+    return HubFiles(ST_EVIDENCE_INSTRUCT, (f"{part}/*",), mirrors=("wang-sj16/ST-Evidence-Instruct",), note=note)
 
 
-def _unipixel(folder: str, note: str = "") -> HubFiles:
-    """A set of UniPixel's collection: a folder, or an archive of one."""
-    return HubFiles(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note)
+def _unipixel(  # noqa: PLR0913  (each differs between the data sets)
+    folder: str,
+    description: str,
+    dataset_format: DatasetFormat,
+    *,
+    origin: str = "",
+    note: str = "",
+    is_on_hub: bool = True,
+    published: PublishedLayout | None = None,
+) -> DatasetSpec:
+    """A data set of UniPixel's collection, there a folder or an archive of one."""
+    return DatasetSpec(
+        folder=folder,
+        description=description,
+        source=f"{UNIPIXEL_URL}, {origin}" if origin else UNIPIXEL_URL,
+        licence=UNSTATED,
+        prepare=f"python data/{folder}/prepare.py",
+        format=dataset_format,
+        hub=HubFiles(UNIPIXEL, (f"{folder}/*", f"{folder}.*"), in_own_folder=True, note=note) if is_on_hub else None,
+        published=published,
+    )
 
 
-HUB: dict[str, HubFiles] = {
-    "st-evidence-gen": _bench("st_evidence_gen"),
-    "st-evidence-mcq": _bench("st_evidence_mcq", "the videos are those of NExT-QA, fetched from its authors"),
-    "st-evidence-instruct": _instruct("gen_mask"),
-    "st-evidence-instruct-qa": _instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
-    "vicas": HubFiles("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
-    "revos": _unipixel("revos"),
-    "mevis": _unipixel("mevis"),
-    "lvvis": _unipixel("lvvis"),
-    "ref-youtube-vos": _unipixel("ref_youtube_vos"),
-    "ref-davis17": _unipixel("ref_davis17"),
-    "ref-sav": _unipixel("ref_sav", "the videos are those of SA-V, from Meta, under its licence"),
-    "groundmore": _unipixel("groundmore"),
+def _sharing(folder: str, name: str, description: str, source: str, dataset_format: DatasetFormat) -> DatasetSpec:
+    """A data set that shares its folder with others."""
+    return DatasetSpec(
+        folder=folder,
+        description=description,
+        source=source,
+        licence=UNSTATED,
+        prepare=f"python data/{folder}/prepare.py {name}",
+        format=dataset_format,
+        file=f"{name.replace('-', '_')}.jsonl",
+    )
+
+
+def _lisa(name: str, description: str, layout: str, entries: str) -> DatasetSpec:
+    """A data set of images that LISA trained on."""
+    source = "https://github.com/dvlab-research/LISA (its README names the source of each set)"
+    reader = f"lisa:{name.replace('-', '_').replace('+', '_plus')}"
+    return _sharing("lisa", name, description, source, DatasetFormat(layout, reader, entries))
+
+
+def _refer(name: str, description: str, split_by: str) -> DatasetSpec:
+    """A data set of the refer API: RefCOCO and its relatives."""
+    references = f"refs({split_by}).p"
+    return _lisa(name, description, f"{references} and instances.json", f"refer_seg/{name}/{references}")
+
+
+def _regions(folder: str, name: str, description: str, entries: str) -> DatasetSpec:
+    """A data set of text about marked objects or regions."""
+    source = {
+        "videorefer": f"VideoRefer-700K, as in {UNIPIXEL_URL}",
+        "inst_it": f"Inst-IT-Dataset, as in {UNIPIXEL_URL}",
+        "osprey": f"Osprey-724K, as in {UNIPIXEL_URL}",
+    }[folder]
+    reader = f"videorefer_inst_it_osprey:{name.replace('-', '_')}"
+    return _sharing(folder, name, description, source, DatasetFormat(description, reader, entries))
+
+
+DATASETS: dict[str, DatasetSpec] = {
+    "shapes-train": _shapes("train", "synthetic videos, training split (levels 1 and 2)"),
+    "shapes-val": _shapes("val", "synthetic videos, validation split (level 1)"),
+    "shapes-test": _shapes("test", "synthetic videos, test split (level 1)"),
+    "shapes2-test": _shapes("test2", "synthetic videos, harder test split (level 2)"),
+    "st-evidence-gen": _bench(
+        "st_evidence_gen", "ST-Evidence, generative: answer, temporal evidence, evidence masks", GENERATIVE
+    ),
+    "st-evidence-mcq": _bench(
+        "st_evidence_mcq",
+        "ST-Evidence, multiple choice: answer, temporal evidence, spatial evidence",
+        DatasetFormat(
+            "st_evidence_mcq.csv, temp_options.json, mask_options.json, option images, videos by name",
+            "st_evidence_mcq:mcq_samples",
+            "st_evidence_mcq.csv",
+        ),
+        note="the videos are those of NExT-QA, fetched from its authors",
+    ),
+    "st-evidence-instruct": DatasetSpec(
+        folder="st_evidence_instruct",
+        description="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",
+        source=f"https://huggingface.co/datasets/{ST_EVIDENCE_INSTRUCT}",
+        licence=NON_COMMERCIAL,
+        prepare="python data/st_evidence_instruct/prepare.py",
+        format=INSTRUCT,
+        hub=_instruct("gen_mask"),
+        published=PublishedLayout(
+            SampleFile("st-evidence-instruct/gen_mask", SAMPLES), ("st-evidence-instruct/gen_mask",)
+        ),
+    ),
+    "st-evidence-instruct-qa": DatasetSpec(
+        folder="vicas",
+        description="ST-Evidence-Instruct, generated questions on the videos and masks of ViCaS (gen_qa)",
+        source=f"https://huggingface.co/datasets/{ST_EVIDENCE_INSTRUCT}",
+        licence=NON_COMMERCIAL,
+        prepare="python data/st_evidence_instruct_qa/prepare.py",
+        format=DatasetFormat(
+            "st_evidence_vicas.csv beside the frames and annotations of ViCaS",
+            "vicas:questions",
+            "st_evidence_vicas.csv",
+        ),
+        file="st_evidence_qa.jsonl",
+        hub=_instruct("gen_qa", "its frames and masks are those of ViCaS (vicas)"),
+        published=PublishedLayout(SampleFile(".", "st_evidence_instruct_qa.jsonl"), ("st-evidence-instruct/gen_qa",)),
+    ),
+    "vicas": DatasetSpec(
+        folder="vicas",
+        description="video objects by sentences",
+        source="https://github.com/Ali2500/ViCaS",
+        licence=RESEARCH_ONLY,
+        prepare="python data/vicas/prepare.py",
+        format=DatasetFormat(
+            "referrals to objects, masks per video or per referral", "vicas:samples", "splits/v1.0/train.json"
+        ),
+        hub=HubFiles("Ali2500/ViCaS", ("annotations/*", "splits/*"), note="the videos come from Oops, see README.md"),
+    ),
+    "revos": _unipixel(
+        "revos",
+        "video objects by reasoning",
+        DatasetFormat(
+            "meta_expressions_train_.json, mask_dict.json, frames",
+            "referring_vos:revos",
+            "meta_expressions_train_.json",
+        ),
+        origin="and the authors of ReVOS",
+    ),
+    "mevis": _unipixel(
+        "mevis",
+        "video objects by motion",
+        DatasetFormat(
+            "train/meta_expressions.json, train/mask_dict.json, frames",
+            "referring_vos:mevis",
+            "train/meta_expressions.json",
+        ),
+        origin="and the authors of MeViS",
+    ),
+    "lvvis": _unipixel(
+        "lvvis",
+        "video objects by category",
+        DatasetFormat("meta_expressions.json, mask_dict.json, frames", "referring_vos:lvvis", "meta_expressions.json"),
+        origin="and the authors of LV-VIS",
+    ),
+    "ref-youtube-vos": _unipixel(
+        "ref_youtube_vos",
+        "video objects by expressions",
+        DatasetFormat(REF_VOS_LAYOUT, "referring_vos:ref_youtube_vos", REF_VOS_ENTRIES),
+    ),
+    "ref-davis17": _unipixel(
+        "ref_davis17",
+        "video objects by expressions",
+        DatasetFormat(REF_VOS_LAYOUT, "referring_vos:ref_davis17", REF_VOS_ENTRIES),
+    ),
+    "ref-sav": _unipixel(
+        "ref_sav",
+        "objects of SA-V by descriptions",
+        DatasetFormat(
+            "Ref-SAV-Min-Ratio-0.3.json, videos and masklets of SA-V", "ref_sav:samples", "Ref-SAV-Min-Ratio-0.3.json"
+        ),
+        origin="videos of SA-V from Meta",
+        note="the videos are those of SA-V, from Meta, under its licence",
+        published=PublishedLayout(SampleFile(".", "ref_sav.jsonl"), ("sav",)),
+    ),
+    "groundmore": _unipixel(
+        "groundmore",
+        "questions about motion, answered in text and masks",
+        DatasetFormat("trainval_v2.json, frames and label images per video", "groundmore:samples", "trainval_v2.json"),
+    ),
+    "llava-instruct": _unipixel(
+        "llava_instruct",
+        "conversations: LLaVA-665k, VideoGPT+ 576k",
+        DatasetFormat(
+            "one JSON of conversations, images, videos",
+            "llava_instruct:samples",
+            "llava_v1_5_mix665k_with_videogpt_plus_576k.json",
+        ),
+        is_on_hub=False,
+        published=PublishedLayout(
+            SampleFile(".", "llava_instruct.jsonl"), ("general", "llava_instruct", "videogpt_plus")
+        ),
+    ),
+    "reason-seg": _lisa(
+        "reason-seg", "image objects by reasoning", "ReasonSeg: polygons per image", "reason_seg/ReasonSeg/train"
+    ),
+    "ade20k": _lisa("ade20k", "image classes", "label images and objectInfo150.txt", "ade20k"),
+    "cocostuff": _lisa("cocostuff", "image classes, things and stuff", "label images and labels.txt", "cocostuff"),
+    "mapillary": _lisa("mapillary", "classes of street scenes", "label images and config_v2.0.json", "mapillary"),
+    "paco-lvis": _lisa(
+        "paco-lvis",
+        "image objects and their parts",
+        "annotations in COCO's form",
+        "vlpart/paco/annotations/paco_lvis_v1_train.json",
+    ),
+    "pascal-part": _lisa(
+        "pascal-part",
+        "image objects and their parts",
+        "annotations in COCO's form",
+        "vlpart/pascal_part/train.json",
+    ),
+    "refcoco": _refer("refcoco", "image objects by expressions", "unc"),
+    "refcoco+": _refer("refcoco+", "image objects by expressions without locations", "unc"),
+    "refcocog": _refer("refcocog", "image objects by longer expressions", "umd"),
+    "refclef": _refer("refclef", "image objects by expressions", "unc"),
+    "videorefer-short-caption": _regions(
+        "videorefer",
+        "videorefer-short-caption",
+        "short descriptions of a marked object",
+        "videorefer-short-caption-500k-wo-masks.json",
+    ),
+    "videorefer-detailed-caption": _regions(
+        "videorefer",
+        "videorefer-detailed-caption",
+        "long descriptions of a marked object",
+        "videorefer-detailed-caption-125k-wo-masks.json",
+    ),
+    "videorefer-qa": _regions(
+        "videorefer", "videorefer-qa", "questions about marked objects", "videorefer-qa-75k-wo-masks.json"
+    ),
+    "videorefer-qa-mem": _regions(
+        "videorefer",
+        "videorefer-qa-mem",
+        "the same questions, with segmentation of the marked objects",
+        "videorefer-qa-75k-wo-masks.json",
+    ),
+    "inst-it-image": _regions(
+        "inst_it",
+        "inst-it-image",
+        "short descriptions of a marked object",
+        "inst_it_dataset_image_51k_w_mask.json",
+    ),
+    "inst-it-video-qa": _regions(
+        "inst_it", "inst-it-video-qa", "questions about marked objects", "inst_it_dataset_video_21k_w_mask.json"
+    ),
+    "inst-it-video-qa-mem": _regions(
+        "inst_it",
+        "inst-it-video-qa-mem",
+        "the same questions, with segmentation of the marked objects",
+        "inst_it_dataset_video_21k_w_mask.json",
+    ),
+    "osprey-conversation": _regions(
+        "osprey", "osprey-conversation", "conversations about marked regions", "osprey_conversation.json"
+    ),
+    "osprey-pos-neg": _regions(
+        "osprey",
+        "osprey-pos-neg",
+        "whether a marked region is of a category",
+        "osprey_lvis_positive_negative.json",
+    ),
+    "osprey-detail-description": _regions(
+        "osprey",
+        "osprey-detail-description",
+        "long descriptions of marked regions",
+        "osprey_detail_description.json",
+    ),
 }
-"""Data sets whose files lie on the hub as their readers expect them; no hash is known beforehand.
-
-The benchmark's own come first. Sets that are left out are published under terms that each user has to accept, or in
-parts at many places: `DATASETS` says where.
-"""

@@ -21,7 +21,8 @@ from typing import NamedTuple, NoReturn
 
 from evqa import models
 from evqa.datasets import load
-from evqa.datasets.formats import TASKS, prepare
+from evqa.datasets.formats import prepare
+from evqa.datasets.registry import DATASETS
 from evqa.hub import checkpoints as hub_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -366,7 +367,7 @@ def _data(namespace: argparse.Namespace) -> str:
     for path in (*files, *([namespace.video_dir] if namespace.video_dir else [])):
         if not path.absolute().is_relative_to(home.absolute()):
             raise ValueError(f"{path} is not below {home.absolute()}, where {table.name} is: link it there")
-    samples = home / TASKS[namespace.data].file
+    samples = home / DATASETS[namespace.data].file
     if not samples.is_file() or samples.stat().st_mtime < table.stat().st_mtime:
         logger.warning("%s", prepare(namespace.data, home).summary())
     return str(home)
