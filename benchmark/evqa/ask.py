@@ -106,7 +106,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         question=shown.question if shown else question,
         options=tuple(options),
     )
-    method = method or methods.method(methods.default_method(asked.capabilities.default_method, [sample]))
+    method = method or methods.method(asked.capabilities.default_method)
     prediction = _predicted(method, shown or asked, sample, times=settings.times)
     try:
         drawing = EvidenceDrawing(

@@ -225,13 +225,3 @@ def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice:
     assert all(turn.reply == "B" for turn in found.turns)
     if name not in {"choose-time", "choose-space"}:
         assert found.answer == 1
-
-
-def test_the_default_method_follows_from_all_samples_and_the_model(sample: Sample, choice: Sample) -> None:
-    published = models.model_spec("unipixel-3b").method
-    assert methods.default_method(models.model_spec("st-evidence-3b").method, [sample]) == "single-turn"
-    assert methods.default_method(published, [sample, sample]) == "grounded-turns"
-    assert methods.default_method(published, [choice, choice]) == "choose"
-    for mixed in ([sample, choice], [choice, sample]):
-        with pytest.raises(ValueError, match="no one method follows from them: give one with --method"):
-            methods.default_method(published, mixed)

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from evqa.cli.console import print_line
 
-Table = Literal["all", "models", "methods", "datasets", "metrics", "presets", "formats", "checkpoints"]
+Table = Literal["all", "models", "methods", "tasks", "datasets", "metrics", "presets", "formats", "checkpoints"]
 Rows = list[tuple[str, str]]
 
 
@@ -64,6 +64,15 @@ def _datasets() -> Rows:
     return [(name, f"{row.description}, {state(name)}") for name, row in DATASETS.items()]
 
 
+def _tasks() -> Rows:
+    from evqa.tasks.registry import TASKS
+
+    return [
+        (name, f"{task.description}; method {task.method}, presets {' and '.join(task.presets)}")
+        for name, task in TASKS.items()
+    ]
+
+
 def _metrics() -> Rows:
     from evqa.metrics.presets import PRESETS
 
@@ -104,6 +113,7 @@ def _checkpoints() -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
     "models": _models,
     "methods": _methods,
+    "tasks": _tasks,
     "datasets": _datasets,
     "metrics": _metrics,
     "presets": _presets,

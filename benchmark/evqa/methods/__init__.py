@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from evqa import suggestions
@@ -49,20 +48,11 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def default_method(model_method: str, samples: Iterable[Sample]) -> str:
-    """Name of the method where none is given: multiple choice for samples with options of evidence, else the model's.
+def default_method(model_method: str, task_method: str) -> str:
+    """Return the name of the method where the user gives none.
 
     Args:
         model_method: `ModelSpec.method` or `Capabilities.default_method`.
-        samples: all samples of the data set.
-
-    Raises:
-        ValueError: some samples have options of evidence and others have none, so that no one method fits.
+        task_method: `Task.method`; "single-turn" leaves the choice to the model, any other method is part of the task.
     """
-    kinds = {bool(sample.time_options or sample.mask_options) for sample in samples}
-    if len(kinds) > 1:
-        raise ValueError(
-            "some samples of the data set have options of time or place, others have none, so that no one method "
-            "follows from them: give one with --method"
-        )
-    return "choose" if True in kinds else model_method
+    return model_method if task_method == "single-turn" else task_method

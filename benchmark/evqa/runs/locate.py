@@ -10,6 +10,7 @@ from evqa import datasets, methods
 from evqa.datasets import Dataset
 from evqa.runs import prediction_files, run_folder
 from evqa.runs.shards import Selection
+from evqa.tasks import registry as tasks
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +18,8 @@ MAX_WARNINGS = 5
 
 
 def load_dataset(name: str) -> Dataset:
-    """A data set, with a warning for each line of it that is no usable sample."""
-    dataset = datasets.load(name)
+    """Load the data set of a task, a name or a folder, with a warning for each line without a usable sample."""
+    dataset = datasets.load(tasks.data_of(name))
     for line, reason in dataset.rejected[:MAX_WARNINGS]:
         logger.warning("%s/samples.jsonl:%d is left out: %s", dataset.folder, line, reason)
     if len(dataset.rejected) > MAX_WARNINGS:

@@ -18,6 +18,7 @@ from evqa.runs.options import ExecutionOptions
 from evqa.runs.runner import RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
 from evqa.runs.shards import Selection, file_name_of, intersection_of
+from evqa.tasks import registry as tasks
 
 Overrides = Mapping[str, Setting]
 ModeChoice = Literal["separate", "concat", "both"]
@@ -30,7 +31,7 @@ class PredictConfig:
     data: str
     model: str
     method: str | None = None
-    """None = the default of the samples and the model (see `methods.default_method`)."""
+    """None = that of the task, or the model's own (see `methods.default_method`)."""
     times: bool = True
     """Whether prompts state the duration and the seconds of the frames."""
     seed: int = 0
@@ -47,7 +48,9 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
     """
     models.check_weights(config.model)
     dataset = locate.load_dataset(config.data)
-    name = config.method or methods.default_method(models.model_spec(config.model).method, dataset.samples)
+    name = config.method or methods.default_method(
+        models.model_spec(config.model).method, tasks.task_of(dataset).method
+    )
     predictor = partial(methods.method(name), times=config.times)
     folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
     overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)

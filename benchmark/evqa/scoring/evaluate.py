@@ -7,10 +7,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from evqa.datasets import Dataset
-from evqa.metrics.presets import DEFAULT_CHOICE_PRESETS, DEFAULT_PRESETS
 from evqa.metrics.presets import preset as preset_named
 from evqa.runs import prediction_files, run_folder
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
@@ -20,6 +19,7 @@ from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.export import ExportSummary, export
 from evqa.scoring.results import PartialSelection, Scores, read_scores, write_scores
+from evqa.tasks.registry import BaselineChoice, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,7 @@ STEPS = {"separate": "seperate", "concat": "concat"}
 """Mode of the segmentation step -> the original's name of the folder of masks."""
 
 BOTH = "both"
-"""Both presets of our own; any other choice is the name of a preset."""
-
-BaselineChoice = Literal["all", "fast", "none"]
+"""The presets of the data set's task; any other choice is the name of a preset."""
 
 
 class ScoredSubset(NamedTuple):
@@ -180,9 +178,8 @@ def trivial_scores(
 
 
 def presets_of(choice: str, dataset: Dataset) -> list[str]:
-    """The presets that a choice names for a data set; a `ValueError` for one that is none."""
+    """Return the names of the presets of a choice for a data set; a `ValueError` for an unknown preset."""
     if choice == BOTH:
-        has_choices = any(sample.time_options or sample.mask_options for sample in dataset.samples)
-        return list(DEFAULT_CHOICE_PRESETS if has_choices else DEFAULT_PRESETS)
+        return list(task_of(dataset).presets)
     preset_named(choice)
     return [choice]

@@ -1,0 +1,83 @@
+"""The tasks: one row per benchmark. A task is a data set, the method that prompts the models, and the scoring presets.
+
+`evqa predict`, `evqa benchmark` and `evqa score` take their defaults from the task of the data set. For a data set
+without a row, such as a folder of the user's own, `task_of` derives the task from the fields of all samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evqa.datasets import Dataset
+from evqa.metrics.presets import DEFAULT_CHOICE_PRESETS, DEFAULT_PRESETS
+from evqa.schema import Sample
+
+BaselineChoice = Literal["all", "fast", "none"]
+"""Trivial baselines that are scored beside a run: all, all but those of masks, or none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A benchmark task: data, prompting and scoring."""
+
+    data: str
+    """Name of the data set, see `DATASETS`. A data set has one task, so that a run states its task by its data."""
+    method: str
+    """Name of the prompting method, see `METHODS`; a model's own method replaces it, see `methods.default_method`."""
+    presets: tuple[str, ...]
+    """Names of the scoring presets, see `PRESETS`; the first one is the default of comparisons."""
+    baselines: BaselineChoice = "all"
+    description: str
+
+
+def _generative(data: str, description: str) -> Task:
+    """A task with one prompt for answer, temporal evidence and evidence masks."""
+    return Task(data=data, method="single-turn", presets=DEFAULT_PRESETS, description=description)
+
+
+def _multiple_choice(data: str, description: str) -> Task:
+    """A task with a multiple-choice question each for answer, temporal evidence and spatial evidence."""
+    return Task(data=data, method="choose", presets=DEFAULT_CHOICE_PRESETS, description=description)
+
+
+TASKS: dict[str, Task] = {
+    "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
+    "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
+    "shapes2-test": _generative("shapes2-test", "synthetic videos, harder test split"),
+    "st-evidence-gen": _generative(
+        "st-evidence-gen", "ST-Evidence, generative: answer, temporal evidence, evidence masks"
+    ),
+    "st-evidence-mcq": _multiple_choice(
+        "st-evidence-mcq", "ST-Evidence, multiple choice: answer, temporal evidence, spatial evidence"
+    ),
+}
+
+
+def data_of(task_or_data: str) -> str:
+    """Return the data set of the name of a task; the name or folder of a data set stays as it is."""
+    return TASKS[task_or_data].data if task_or_data in TASKS else task_or_data
+
+
+def task_of(dataset: Dataset) -> Task:
+    """Return the task of a data set: its row in `TASKS`, else that of the kind that all its samples have.
+
+    Raises:
+        ValueError: The data set has no row, and its samples are of both kinds.
+    """
+    task = next((task for task in TASKS.values() if task.data == dataset.name), None)
+    if task is not None:
+        return task
+    num_choices = sum(map(is_multiple_choice, dataset.samples))
+    if num_choices not in {0, len(dataset.samples)}:
+        raise ValueError(
+            f"{dataset.name}: expected samples of one kind, got {num_choices} of {len(dataset.samples)} with options "
+            f"for temporal or spatial evidence; give --method to predict, --preset to score, or split the data set"
+        )
+    return (_multiple_choice if num_choices else _generative)(dataset.name, "data set without a row in TASKS")
+
+
+def is_multiple_choice(sample: Sample) -> bool:
+    """Whether a sample has options for its evidence, or a published row whose options are missing or unusable."""
+    is_incomplete = "missing" in {sample.metadata.get(part) for part in ("time", "space")}
+    return bool(sample.time_options or sample.mask_options) or is_incomplete
