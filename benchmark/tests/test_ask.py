@@ -353,7 +353,7 @@ def test_a_note_of_the_checkpoint_is_told_with_the_answer(tmp_path: Path, video:
         capabilities, generate = _script.capabilities, _script.generate
 
     answer = ask(video, "What?", (), Named(), tmp_path / "out")
-    assert "note:    tiny has seen nothing but the drawn shapes" in answer.text()
+    assert "note:    tiny was trained on the synthetic shapes" in answer.text()
     assert "note:" not in answered(tmp_path, video).text()
 
 

@@ -201,7 +201,7 @@ def test_a_broken_checkpoint_costs_the_tables_and_the_doctor_only_itself(
     assert f"unipixel-3b/{name} is no" in text
     assert "sa2va-qwen2.5-vl-7b" in text
     evqa("doctor")
-    assert f"checkpoints in {tmp_path}: none" in capsys.readouterr().out
+    assert f"installed in {tmp_path}: none" in capsys.readouterr().out
 
 
 def test_the_table_of_data_sets_states_which_are_installed(

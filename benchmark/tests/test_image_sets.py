@@ -63,7 +63,7 @@ EXPECTED = {
 def test_a_picture_is_one_sample_with_a_mask_for_each_turn(tmp_path, name):
     samples, done = prepared(name, tmp_path)
     (sample,) = samples
-    assert (done.kept, done.dropped, done.without_video) == (1, (), 0)
+    assert (done.num_kept, done.dropped, done.without_video) == (1, (), 0)
     assert done.path.name == f"{name.replace('-', '_')}.jsonl"
     assert turns(sample) == EXPECTED[name]
     assert (sample.task_type, sample.source, sample.question) == (

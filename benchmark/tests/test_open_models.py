@@ -652,7 +652,7 @@ def drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_code_of_a_checkpoint_does_not_run_unasked_nor_at_an_unknown_commit(drawing: Path) -> None:
     with pytest.raises(ValueError, match=r"runs the Python code in .*--trust-remote-code"):
         models.build("sa2va-qwen2.5-vl-7b")
-    with pytest.raises(ValueError, match="does not say of which commit"):
+    with pytest.raises(ValueError, match="has no record of its commit"):
         models.build("sa2va-qwen2.5-vl-7b", trust_remote_code=True)
     with pytest.raises(ValueError, match="name the commit that you have read"):
         hub_checkpoints.download_checkpoint("sa2va-qwen2.5-vl-7b")

@@ -201,7 +201,7 @@ def test_a_frame_of_gen_mask_that_cannot_be_used_costs_only_itself(wrong, tmp_pa
     done = prepare("st-evidence-instruct", gen_mask(tmp_path, [drawn(0), wrong, drawn(3)]))
     (sample,) = datasets.load(str(tmp_path)).samples
     assert sorted(sample.tracks[0].masks) == [0, 3]
-    assert done.kept == 1
+    assert done.num_kept == 1
     (row,) = rejected(tmp_path)
     assert (row["line"], row["id"], row["file"]) == (2, "e", "st_evidence.csv")
     assert row["reason"].startswith("left out, mask of a frame: ")
@@ -276,7 +276,7 @@ def test_groundmore_keeps_a_question_whatever_its_times_are(times, tmp_path):
     content = json.loads((tmp_path / "trainval_v2.json").read_text())
     content["videos"]["film_0300_0310"]["questions"]["0"].update(times)
     write_json(tmp_path / "trainval_v2.json", content)
-    assert prepare("groundmore", tmp_path).kept == 2
+    assert prepare("groundmore", tmp_path).num_kept == 2
     assert rejected(tmp_path) == []
 
 
@@ -286,7 +286,7 @@ def test_masks_of_ref_sav_beyond_the_video_are_left_out_and_named(tmp_path):
     content = json.loads(path.read_text())
     content["masklet"].append(content["masklet"][0])
     write_json(path, content)
-    assert prepare("ref-sav", tmp_path).kept == 2
+    assert prepare("ref-sav", tmp_path).num_kept == 2
     for sample in datasets.load(str(tmp_path)).samples:
         video = media.probe_video(sample.video)
         assert sample.frames[-1] < video.num_frames

@@ -168,7 +168,7 @@ def test_a_missing_frame_moves_neither_masks_nor_the_seconds_of_spans(tmp_path):
     write_table(tmp_path / "st_evidence.csv", row | {"temporal_evidence": "[[0.9, 1.9]]"})
     write_frames(tmp_path / "video_frames_6fps" / "c" / "v", ["frame_0000", "frame_0001", "frame_0005"])
     write_json(tmp_path / "masks" / "e.json", polygons(drawn(0), drawn(5), drawn(4)))
-    assert prepare("st-evidence-instruct", tmp_path).kept == 1
+    assert prepare("st-evidence-instruct", tmp_path).num_kept == 1
     (sample,) = datasets.load(str(tmp_path)).samples
     assert (sorted(sample.tracks[0].masks), sample.frames, sample.spans) == ([0, 2], (0, 2), ((0.9, 1.9),))
 
@@ -198,7 +198,7 @@ def test_a_mask_of_ref_sav_that_cannot_be_used_costs_only_its_frame(change, fram
     write_ref_sav(tmp_path)
     changed(tmp_path / SAV, change)
     done = prepare("ref-sav", tmp_path)
-    assert (done.kept, [bad.reason.partition(",")[0] for bad in done.dropped]) == (2, ["left out"] * num_reasons)
+    assert (done.num_kept, [bad.reason.partition(",")[0] for bad in done.dropped]) == (2, ["left out"] * num_reasons)
     sample = datasets.load(str(tmp_path)).samples[0]
     assert list(sample.frames) == frames
 
@@ -215,7 +215,7 @@ def test_a_frame_of_groundmore_that_cannot_be_used_costs_only_itself(what, tmp_p
         Image.new("L", (8, 8), 1).save(place / "masks" / "frame_000002.png")
     changed(tmp_path / "trainval_v2.json", lambda v: v["videos"][place.name]["questions"]["0"].update(obj_id=1))
     done = prepare("groundmore", tmp_path)
-    assert (done.kept, len(done.dropped)) == (2, 1)
+    assert (done.num_kept, len(done.dropped)) == (2, 1)
     assert done.dropped[0].reason.startswith("left out, mask of a frame: frame_000002: ")
     assert datasets.load(str(tmp_path)).samples[0].frames == ((1, 2) if what == "image" else (1, 3))
 

@@ -71,7 +71,7 @@ def test_a_question_that_does_not_name_its_object_gives_neither_color_nor_shape(
         made = scene(seed, 2)
         for question in questions(made):
             target = made.things[question.target]
-            if not question.named:
+            if not question.is_named:
                 words = re.findall(r"\w+", question.text)
                 assert target.color not in words
                 assert target.shape not in words

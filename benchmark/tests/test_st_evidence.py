@@ -273,7 +273,7 @@ def test_an_instruct_mask_file_that_is_wrong_costs_its_row(tmp_path, content, re
 def test_prepare_writes_what_load_reads_and_counts_the_rest(tmp_path):
     gen_folder(tmp_path, GEN, GEN | {"entry_id": "b", "answer": "x"}, GEN | {"entry_id": "c", "answer": "y"}, GEN)
     done = prepare("st-evidence-gen", tmp_path)
-    assert (done.kept, len(done.dropped), done.without_video, done.without_masks) == (1, 3, 1, 1)
+    assert (done.num_kept, len(done.dropped), done.without_video, done.without_masks) == (1, 3, 1, 1)
     assert "dropped 2: answer is not among the candidates; the first is line 3" in done.summary()
     assert "dropped 1: duplicate id" in done.summary()
     data = datasets.load(str(tmp_path))

@@ -62,7 +62,7 @@ def asked(samples):
 def test_gen_mask_polygons_have_their_holes_spans_and_options(tmp_path):
     samples, done = prepared("st-evidence-instruct", tmp_path)
     sample = samples["clevrer_1"]
-    assert (done.kept, done.dropped) == (1, ())
+    assert (done.num_kept, done.dropped) == (1, ())
     assert (sample.task_type, sample.options[sample.answer], sample.spans) == (
         "evidence",
         "the red square",
@@ -277,7 +277,7 @@ def test_a_conversation_that_is_none_costs_only_itself(tmp_path):
         "turns do not alternate",
         "turns do not alternate",
         "path leaves its folder",
-        "conversation is about a picture and a video",
+        "conversation is about an image and a video",
         "first question is no text",
         "conversation is no JSON object",
     ]

@@ -167,7 +167,7 @@ def test_without_network_a_complete_folder_is_said_to_be_one(tmp_path: Path) -> 
     (folder / "model.safetensors").write_bytes(WEIGHTS)
     result = fetch(tmp_path, "http://127.0.0.1:9", "sam2.1-tiny")
     assert result.returncode == 2
-    assert "is complete (revision not known) and can be used as it is" in result.stderr
+    assert "is complete (revision unknown) and can be used as it is" in result.stderr
     checked = fetch(tmp_path, "http://127.0.0.1:9", "--check", "sam2.1-tiny")
     assert checked.returncode == 2
     assert "was not downloaded with hashes" in checked.stderr

@@ -1,9 +1,9 @@
-"""GroundMoRe: turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""GroundMoRe: convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/groundmore/prepare.py
-    python data/groundmore/prepare.py --folder /where/they/lie
+    python data/groundmore/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Turn the sets of pictures in this folder into a file of samples each, and print what was kept and dropped.
+"""Convert the image data sets of LISA to files of samples, with counts of kept and dropped rows.
 
     python data/lisa/prepare.py refcoco ade20k
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""LLaVA-665k and VideoGPT+ 576k: turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""LLaVA-665k and VideoGPT+ 576k: convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/llava_instruct/prepare.py
-    python data/llava_instruct/prepare.py --folder /where/they/lie
+    python data/llava_instruct/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""LV-VIS: turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""LV-VIS: convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/lvvis/prepare.py
-    python data/lvvis/prepare.py --folder /where/they/lie
+    python data/lvvis/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""ReVOS: turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""ReVOS: convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/revos/prepare.py
-    python data/revos/prepare.py --folder /where/they/lie
+    python data/revos/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

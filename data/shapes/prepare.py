@@ -1,4 +1,4 @@
-"""Write the synthetic world as video files in the published ST-Evidence layout, then read it back as samples.jsonl.
+"""Write the synthetic data set as video files in the published ST-Evidence layout, and its samples.jsonl.
 
     python data/shapes/prepare.py                     # every split, about two minutes on two cores
     python data/shapes/prepare.py --splits test --clips 20
@@ -7,7 +7,7 @@ train           Instruct layout: st_evidence.csv, masks/<entry_id>.json (run len
 val test test2  generative layout: st_evidence_gen.csv, videos_6fps/videos/, masks/<entry_id>/%05d.png, and, for the
                 trivial baselines, objects/<video>/%05d.png (label maps of every object)
 
-Level 1 everywhere but test2 (all level 2) and a quarter of train. Splits draw their scenes from disjoint seed ranges.
+All clips are of level 1, except those of test2 and a quarter of train (level 2). The splits have disjoint seed ranges.
 """
 
 from __future__ import annotations
@@ -40,20 +40,22 @@ from evqa.files import roots
 from evqa.files.jsonl import write_records
 from evqa.files.output_streams import checked_output_streams
 
-HERE = Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
+SHAPES_FOLDER = (
+    Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
+)
 
 Split = Literal["train", "val", "test", "test2"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a split is drawn."""
+    """Numbers of clips and questions of a split, and its seeds."""
 
     first_seed: int
-    """SyntheticScene seeds are first_seed, first_seed + 1, ...; ranges of splits are 100,000 apart."""
+    """The scenes have the seeds first_seed, first_seed + 1, ...; those of two splits are 100,000 apart."""
     clips: int
     questions: int
-    """Questions drawn per clip, over all types."""
+    """Questions per clip, over all types."""
     level2: float
     """Share of level-2 clips."""
 
@@ -73,12 +75,12 @@ EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions"
 def main(
     splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2
 ) -> None:
-    """Write the synthetic world below this file's folder, or below EVQA_DATA where it is set.
+    """Write the synthetic data set below this file's folder, or below EVQA_DATA where it is set.
 
     Args:
-        splits: Which splits to write; a split that is already complete is left alone.
-        clips: Clips per split instead of the standard number.
-        workers: Processes.
+        splits: Splits to write; one that is already complete is skipped.
+        clips: Number of clips per split instead of the standard number.
+        workers: Number of worker processes.
     """
     for name, number in (("clips", clips), ("workers", workers)):
         if number is not None and number < 1:
@@ -86,7 +88,7 @@ def main(
     for split in splits:
         plan = PLANS[split]
         count = clips or plan.clips
-        folder = HERE / split
+        folder = SHAPES_FOLDER / split
         if _is_complete(folder, _request(count)):
             print(f"data/shapes/{split}: already there")
             continue
@@ -95,25 +97,29 @@ def main(
 
 
 def _request(clips: int) -> str:
-    """What a split was made for and by: the number of clips, and a hash of the code that draws them."""
+    """Return the identity of a split: its number of clips and a hash of the code that generates them."""
     sources = [Path(__file__), *(Path(str(module.__file__)) for module in (drawing, asking, staging))]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return f"{clips} clips by {code[:16]}"
 
 
 def _is_complete(folder: Path, request: str) -> bool:
-    """samples.jsonl is written last; a split of another size, or by other code, is written again."""
-    done = folder / "clips.txt"
-    return (folder / "samples.jsonl").is_file() and done.is_file() and done.read_text().strip() == request
+    """Whether a split is written; samples.jsonl comes last. Another size or other code makes it outdated."""
+    marker = folder / "clips.txt"
+    return (folder / "samples.jsonl").is_file() and marker.is_file() and marker.read_text().strip() == request
 
 
 def _write_split(split: Split, plan: Plan, clips: int, workers: int) -> None:
-    folder = HERE / f"{split}.partial"
+    folder = SHAPES_FOLDER / f"{split}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ProcessPoolExecutor(workers) as pool:
         jobs = [(folder, split, plan, plan.first_seed + index) for index in range(clips)]
-        rows = [row for made in tqdm(pool.map(_write_clip, jobs, chunksize=8), total=clips, desc=split) for row in made]
+        rows = [
+            row
+            for rows_of_clip in tqdm(pool.map(_write_clip, jobs, chunksize=8), total=clips, desc=split)
+            for row in rows_of_clip
+        ]
     train = split == "train"
     _write_csv(folder / ("st_evidence.csv" if train else "st_evidence_gen.csv"), rows, train=train)
     samples, bad = (st_evidence.read_instruct if train else st_evidence.read_gen)(folder)
@@ -121,8 +127,8 @@ def _write_split(split: Split, plan: Plan, clips: int, workers: int) -> None:
         raise ValueError(f"{folder} does not read back: {bad[:3]}")
     write_records(folder / "samples.jsonl", samples)
     (folder / "clips.txt").write_text(f"{_request(clips)}\n")
-    shutil.rmtree(HERE / split, ignore_errors=True)
-    folder.rename(HERE / split)
+    shutil.rmtree(SHAPES_FOLDER / split, ignore_errors=True)
+    folder.rename(SHAPES_FOLDER / split)
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, object]], *, train: bool) -> None:
@@ -135,11 +141,11 @@ def _write_csv(path: Path, rows: Iterable[dict[str, object]], *, train: bool) ->
 
 
 def _write_clip(job: tuple[Path, Split, Plan, int]) -> list[dict[str, object]]:
-    """One clip with its questions; the rows of the table."""
+    """Write a clip and the masks of its questions; return the rows of the table."""
     folder, split, plan, seed = job
     rng = np.random.default_rng((seed, 3))
-    made = scene(seed, 2 if rng.random() < plan.level2 else 1)
-    frames, labels = map(np.stack, zip(*draw(made), strict=True))
+    synthetic_scene = scene(seed, 2 if rng.random() < plan.level2 else 1)
+    frames, labels = map(np.stack, zip(*draw(synthetic_scene), strict=True))
     name = f"shapes_{seed}"
     root = "videos" if split == "train" else "videos_6fps/videos"
     path = folder / root / f"{name}.mp4"
@@ -150,26 +156,30 @@ def _write_clip(job: tuple[Path, Split, Plan, int]) -> list[dict[str, object]]:
     else:
         _write_labels(folder / "objects" / name, labels)
     rows: list[dict[str, object]] = []
-    for index, question in enumerate(_draw_questions(rng, made, plan.questions)):
+    for index, question in enumerate(_draw_questions(rng, synthetic_scene, plan.questions)):
         entry = f"{name}_{index}"
         _write_masks(folder, entry, labels == question.target + 1, train=split == "train")
-        rows.append(_row(entry, name, f"videos/{name}.mp4" if split != "train" else f"{name}.mp4", made, question))
+        rows.append(
+            _row(entry, name, f"videos/{name}.mp4" if split != "train" else f"{name}.mp4", synthetic_scene, question)
+        )
     return rows
 
 
-def _draw_questions(rng: np.random.Generator, made: SyntheticScene, count: int) -> list[ShapesQuestion]:
-    """ShapesQuestion types first, so that each is equally likely, then a question of the type."""
-    asked = questions(made)
-    kinds = sorted({question.kind for question in asked})
+def _draw_questions(rng: np.random.Generator, synthetic_scene: SyntheticScene, count: int) -> list[ShapesQuestion]:
+    """Sample question types first, so that each is equally likely, then a question of each type."""
+    candidates = questions(synthetic_scene)
+    kinds = sorted({question.kind for question in candidates})
     picked: list[ShapesQuestion] = []
     for kind in rng.permutation(kinds)[:count]:
-        of_kind = [question for question in asked if question.kind == kind]
+        of_kind = [question for question in candidates if question.kind == kind]
         picked.append(of_kind[int(rng.integers(len(of_kind)))])
     return picked
 
 
-def _row(entry: str, name: str, video: str, made: SyntheticScene, question: ShapesQuestion) -> dict[str, object]:
-    thing = made.things[question.target]
+def _row(
+    entry: str, name: str, video: str, synthetic_scene: SyntheticScene, question: ShapesQuestion
+) -> dict[str, object]:
+    item = synthetic_scene.things[question.target]
     return {
         "entry_id": entry,
         "video_id": name,
@@ -177,18 +187,18 @@ def _row(entry: str, name: str, video: str, made: SyntheticScene, question: Shap
         "question": question.text,
         "candidates": repr(list(question.options)),
         "answer": question.options[question.answer],
-        "spans": repr([list(span) for span in thing.spans()]),
+        "spans": repr([list(span) for span in item.spans()]),
         "question_type": question.kind,
         "source": "shapes",
-        "level": made.level,
-        "named": "named" if question.named else "not named",
-        "on_screen": len(made.things),
-        "expressions": repr([expression(thing)]),
+        "level": synthetic_scene.level,
+        "named": "named" if question.is_named else "not named",
+        "on_screen": len(synthetic_scene.things),
+        "expressions": repr([expression(item)]),
     }
 
 
 def _write_frames(folder: Path, video: Path) -> None:
-    """The frames of the written file (not of the drawing), as the published training set has them."""
+    """Write the frames of the encoded video as images, as in the published training set."""
     folder.mkdir(parents=True)
     facts = media.probe_video(video)
     for index, frame in media.read_frames(facts, range(facts.num_frames)):

@@ -1,9 +1,9 @@
-"""ST-Evidence (generative): turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""ST-Evidence (generative): convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/st_evidence_gen/prepare.py
-    python data/st_evidence_gen/prepare.py --folder /where/they/lie
+    python data/st_evidence_gen/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Turn ST-Evidence-Instruct (generated questions) in the folder of ViCaS into st_evidence_qa.jsonl, with counts.
+"""ST-Evidence-Instruct (generated questions): convert the published files to st_evidence_qa.jsonl, with counts.
 
     python data/st_evidence_instruct_qa/prepare.py
     python data/st_evidence_instruct_qa/prepare.py --folder /where/vicas/lies
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""ViCaS: turn the published files in this folder into samples.jsonl, and say what was dropped.
+"""ViCaS: convert the published files to samples.jsonl, with counts of kept and dropped rows.
 
     python data/vicas/prepare.py
-    python data/vicas/prepare.py --folder /where/they/lie
+    python data/vicas/prepare.py --folder /path/of/the/files
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

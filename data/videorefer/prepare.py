@@ -1,8 +1,8 @@
-"""Turn the sets of VideoRefer in this folder into a file of samples each, and print what was kept and dropped.
+"""Convert the data sets of VideoRefer to files of samples, with counts of kept and dropped rows.
 
     python data/videorefer/prepare.py videorefer-qa
 
-README.md says where the files come from and how they lie.
+README.md has the source and the layout of the files.
 """
 
 import sys

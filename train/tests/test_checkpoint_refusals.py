@@ -109,7 +109,7 @@ def test_a_file_that_ends_in_zeros_is_refused_and_a_matrix_of_zeros_named(folder
     path = folder / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
-    refused(folder, "ends in 65,536 zeros: its download broke off")
+    refused(folder, "ends in 65,536 zeros: its download is incomplete")
 
 
 def test_a_head_that_equals_the_embedding_it_is_tied_to_loads(folder):

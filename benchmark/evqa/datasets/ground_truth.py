@@ -1,7 +1,7 @@
-"""What makes the gold of a sample usable: one check for `prepare.py`, which sees it first, and for training.
+"""Validity of the ground truth of a sample, for `prepare.py` and for training.
 
-A sample is refused where its frames or spans are not those of its video, or where no frame has a mask although
-masks are annotated: the model would learn times that do not exist, or that its evidence is nowhere.
+A sample is refused if its frames or spans are outside its video, or if its annotated masks are all empty: a model
+would learn times that do not exist, or that there is no evidence.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from evqa.media import Video
 from evqa.schema import Sample
 
 MAX_OVERHANG = 1.0
-"""Seconds that a span may reach beyond the end of its clip: published times are rounded, and clips are cut."""
+"""Tolerance in seconds beyond the end of a clip: published times are rounded, and clips are cut."""
 
 
 def check_ground_truth(sample: Sample, video: Video | None) -> None:
-    """A `ValueError` that says why the gold of a sample is of no use; without its video, by the record alone."""
+    """Raise a `ValueError` with the reason if the ground truth is unusable; video None: check the record alone."""
     if reason := why_unusable(sample):
         raise ValueError(reason)
     if video is None:
@@ -33,7 +33,7 @@ def check_ground_truth(sample: Sample, video: Video | None) -> None:
 
 
 def why_unusable(sample: Sample) -> str | None:
-    """Why a record alone is of no use; None = it may be."""
+    """Return the reason why a record alone is unusable; None = it may be usable."""
     if sample.tracks and not any(track.masks for track in sample.tracks):
         return "no mask in any frame"
     return None
@@ -48,7 +48,7 @@ def _check_spans(sample: Sample, video: Video) -> None:
 
 
 def video_of(path: Path, sample: Sample) -> Video | None:
-    """The video of a sample that names frames, masks or times; None where it is missing, unreadable, or not needed."""
+    """Probe the video of a sample with frames or spans; None = it is missing, unreadable, or not needed."""
     is_needed = sample.frames is not None or (sample.task_type == "evidence" and sample.spans)
     return _probe(path, sample.fps) if is_needed and sample.has_video and path.exists() else None
 

@@ -1,7 +1,7 @@
-"""Archives from outside: unpacked beside themselves, nothing of them outside their folder.
+"""Extraction of downloaded archives into their own folder.
 
-Refused as a whole before anything is written: paths that leave the folder, links that do, devices, and archives
-that would fill the disk.
+An archive is refused as a whole before anything is written if it has a path or link that leaves the folder, a device,
+or more bytes than the disk has free.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from evqa.datasets import path_inside
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_MEMBERS = 50_000_000
-"""The frames of the largest set are some millions."""
+"""Limit against malicious archives; the largest data set has some millions of frames."""
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, KeyError)
-"""What a damaged archive raises; `KeyError` is a hard link to a file that the archive lacks."""
+"""Exceptions of damaged archives; `KeyError` is a hard link to a file that the archive lacks."""
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file name is one of an archive that can be unpacked."""
+    """Whether a file has the suffix of an archive that can be unpacked."""
     return path.name.endswith(SUFFIXES)
 
 
 def unpack(archive: Path) -> int:
-    """Unpack an archive into its folder; how many files it has. What is there already is written again."""
+    """Unpack an archive into its folder, over existing files; return the number of its files."""
     try:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as file:
@@ -48,7 +48,7 @@ def unpack(archive: Path) -> int:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -57,7 +57,9 @@ def _tar_sizes(folder: Path, file: tarfile.TarFile) -> Iterator[int]:
     for number, member in enumerate(file):
         path_inside(folder, PurePosixPath(member.name))
         if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-            raise ValueError(f"archive holds something that is no file: {member.name[:200]!r} in {file.name}")
+            raise ValueError(
+                f"expected files, folders and links in an archive, got {member.name[:200]!r} in {file.name}"
+            )
         tarfile.data_filter(member, str(folder))
         if number > MAX_MEMBERS:
             raise ValueError(f"archive has more than {MAX_MEMBERS} members: {file.name}")
@@ -67,11 +69,11 @@ def _tar_sizes(folder: Path, file: tarfile.TarFile) -> Iterator[int]:
 
 
 def _check_end(file: tarfile.TarFile) -> None:
-    """Without this, a broken header ends an archive as its end mark does, and gzip's checksum is never read."""
+    """Check the end mark: else a broken header ends an archive silently, and gzip's checksum is never read."""
     assert file.fileobj is not None
     file.fileobj.seek(file.offset)
     if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"it breaks off after {file.offset} bytes, without the mark that ends an archive")
+        raise tarfile.ReadError(f"it is truncated after {file.offset} bytes: the end mark is missing")
     while file.fileobj.read(2**20):
         pass
 

@@ -1,7 +1,7 @@
 """Files of a checkpoint folder, checked before memory is allocated for them: JSON objects and safetensors headers.
 
-Nothing here needs torch. A file that is not what its name says (a web page, a Git LFS pointer, a download that
-broke off) is a `ValueError` that names the file, what it holds and what to do.
+Nothing here needs torch. For a file with unexpected content (a web page, a Git LFS pointer, a truncated download) a
+`ValueError` states the file, its content and the fix.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 MAX_JSON_BYTES = 2**28
-"""What is read of a file; tokenizers of published models are below 40 MB."""
+"""Limit of a JSON file; tokenizers of published models are below 40 MB."""
 
 MAX_HEADER_BYTES = 10**8
 """As in the safetensors library."""
 
 MIN_BYTES_OF_TAIL, TAIL_BYTES = 2**20, 2**16
-"""Files of weights from this size on do not end in so many zeros."""
+"""Weight files from this size on do not end in that many zeros."""
 
-SHOWN = 5
-"""Names that an error lists before it counts the rest."""
+MAX_LISTED = 5
+"""Number of names that an error message lists before it counts the rest."""
 
 BITS: dict[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
@@ -41,7 +41,7 @@ BITS: dict[str, int] = {
 """Bits of a value of each type of the safetensors format."""
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""Types whose values are the weights themselves."""
+"""Types of weights that are not quantised."""
 
 _QUANTISED = re.compile(
     r"(^|[._])(scale_weight|scale_input|weight_scales?(_inv|_2)?|input_scale|scaled_fp8|qweight|qzeros|scales|g_idx|"
@@ -52,10 +52,10 @@ _QUANTISED = re.compile(
 and compressed-tensors."""
 
 _ADAPTED = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)(\.|$)")
-"""Names inside a model whose adapter is not merged."""
+"""Names of weights in a model whose adapter is not merged."""
 
 _COUNTS = re.compile(r"(_ids?|_index(es)?|_indices|_tracked)$")
-"""Names of buffers that are whole numbers in plain models too."""
+"""Names of integer buffers of models that are not quantised."""
 
 _READ_BY_TRANSFORMERS = (
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -73,7 +73,7 @@ _MOST = (
     (re.compile(r"(patch_size|merge_size|^size|^height|^width)$"), 2**14),
     (re.compile(r"eps$"), 0.1),
 )
-"""Names of sizes in configs, and what they are at most."""
+"""Names of sizes in configs, and their limits."""
 
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com", "a Git LFS pointer, not the file itself (git lfs pull fetches it)"),
@@ -95,22 +95,22 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 
 
 class TensorInfo(NamedTuple):
-    """A tensor of a safetensors file, by its header."""
+    """Header entry of a tensor in a safetensors file."""
 
     file: Path
     dtype: str
-    """As the format names it: "F32", "BF16", ..."""
+    """Type in the format's spelling: "F32", "BF16", ..."""
     shape: tuple[int, ...]
 
 
 def first_names(names: Collection[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(list(names)[:SHOWN]) + rest
+    """Return the first names and the number of the others, as text."""
+    rest = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(list(names)[:MAX_LISTED]) + rest
 
 
 def content_kind(path: Path) -> str | None:
-    """What a file holds, by its first bytes: "an HTML page", "a Git LFS pointer ...", "nothing"; None = not known."""
+    """Return the kind of content by the first bytes, such as "an HTML page", "a Git LFS pointer"; None = unknown."""
     try:
         with path.open("rb") as file:
             start = file.read(256)
@@ -123,7 +123,7 @@ def content_kind(path: Path) -> str | None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a checkpoint; a `ValueError` names the file and what it holds instead."""
+    """Read the JSON object in a file of a checkpoint; a `ValueError` states what the file contains instead."""
     try:
         with path.open("rb") as file:
             content: object = json.loads(file.read(MAX_JSON_BYTES).decode("utf-8-sig"))
@@ -131,15 +131,15 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         kind = content_kind(path)
-        found = f"it is {kind}" if kind not in (None, "JSON text") else str(error).splitlines()[0]
-        raise ValueError(f"{path} is no JSON ({found}): fetch or copy it again") from error
+        reason = f"it is {kind}" if kind not in (None, "JSON text") else str(error).splitlines()[0]
+        raise ValueError(f"{path} is no JSON ({reason}): fetch or copy it again") from error
     if isinstance(content, dict):
         return cast("dict[str, Any]", content)
     raise ValueError(f"{path} is no JSON object (it holds {json.dumps(content)[:40]}): fetch or copy it again")
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file by name, without their values; a `ValueError` where the file is not whole."""
+    """Read the header of a safetensors file: tensors by name. A `ValueError` for a file that is not complete."""
     try:
         header, num_bytes = _header(path)
         tensors = {name: _tensor(path, name, entry) for name, entry in header.items() if name != "__metadata__"}
@@ -154,7 +154,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights of a full checkpoint: one, or the shards that its index names, all there."""
+    """Return the weight files of a full checkpoint: one, or the shards of its index, which all have to exist."""
     index = folder / INDEX
     if not index.is_file():
         if not (folder / WEIGHTS).is_file():
@@ -169,53 +169,53 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weight_map(index: Path) -> dict[str, str]:
-    """Weight -> file of its folder, as an index of shards says."""
-    named = read_object(index).get("weight_map")
-    if not isinstance(named, dict) or not named:
+    """Read an index of shards: weight name -> file name."""
+    entries = read_object(index).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
         raise ValueError(
             f"{index} is no index of safetensors shards: expected 'weight_map', an object of weight: file; "
             f"fetch or copy it again"
         )
-    files = cast("dict[str, object]", named)
+    files = cast("dict[str, object]", entries)
     for shard in files.values():
         if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]{0,200}\.safetensors", shard):
-            raise ValueError(f"{index} names {shard!r}, which is no safetensors file of its folder")
+            raise ValueError(f"{index} names {shard!r}, expected a safetensors file of its folder")
     return cast("dict[str, str]", files)
 
 
 def read_weights(folder: Path) -> dict[str, TensorInfo]:
-    """The weights of a full checkpoint by their names on disk, from the headers of its files."""
-    found: dict[str, TensorInfo] = {}
+    """Read the headers of the weight files of a full checkpoint: tensors by their names on disk."""
+    weights: dict[str, TensorInfo] = {}
     for path in weight_files(folder):
         header = read_header(path)
         _check_tail(path)
-        if twice := sorted(found.keys() & header.keys()):
+        if twice := sorted(weights.keys() & header.keys()):
             raise ValueError(
-                f"{path} and {found[twice[0]].file.name} both hold {first_names(twice)}: shards of two checkpoints are "
-                f"mixed; fetch or copy the folder again"
+                f"{path} and {weights[twice[0]].file.name} both hold {first_names(twice)}: shards of two checkpoints "
+                f"are mixed; fetch or copy the folder again"
             )
-        found |= header
+        weights |= header
     index = folder / INDEX
-    if index.is_file() and (absent := sorted(weight_map(index).keys() - found.keys())):
+    if index.is_file() and (absent := sorted(weight_map(index).keys() - weights.keys())):
         raise ValueError(f"{index} names {first_names(absent)}, which no shard holds: fetch or copy the folder again")
-    return found
+    return weights
 
 
 def _check_tail(path: Path) -> None:
-    """A `ValueError` where a large file of weights ends in zeros, as a download that broke off leaves it.
+    """Raise a `ValueError` for a large weight file that ends in zeros: a truncated download.
 
-    Tools that fetch a file in parts give it its length first.
+    Tools that download a file in parts allocate its whole length first.
     """
     if path.stat().st_size < MIN_BYTES_OF_TAIL:
         return
     with path.open("rb") as file:
         file.seek(-TAIL_BYTES, os.SEEK_END)
         if not any(file.read(TAIL_BYTES)):
-            raise ValueError(f"{path} ends in {TAIL_BYTES:,} zeros: its download broke off; fetch or copy it again")
+            raise ValueError(f"{path} ends in {TAIL_BYTES:,} zeros: its download is incomplete; fetch or copy it again")
 
 
 def check_plain(weights: Mapping[str, TensorInfo]) -> None:
-    """A `ValueError` where weights are quantised or an adapter is not merged: their values are not the weights."""
+    """Raise a `ValueError` for weights that are quantised or have an adapter that is not merged."""
     for name, (path, dtype, _) in weights.items():
         if _ADAPTED.search(name):
             raise ValueError(
@@ -230,13 +230,13 @@ def check_plain(weights: Mapping[str, TensorInfo]) -> None:
 
 
 def check_open(folder: Path) -> None:
-    """A `ValueError` where a checkpoint for transformers cannot be loaded as it lies there.
+    """Raise a `ValueError` for a checkpoint of transformers that cannot be loaded.
 
-    Quantised weights need a config that says how they are quantised.
+    Quantised weights need a `quantization_config` in config.json.
     """
     config = read_object(folder / "config.json")
-    beside = {name: read_object(folder / name) for name in _READ_BY_TRANSFORMERS if (folder / name).is_file()}
-    for name, content in {"config.json": config, **beside}.items():
+    objects = {name: read_object(folder / name) for name in _READ_BY_TRANSFORMERS if (folder / name).is_file()}
+    for name, content in {"config.json": config, **objects}.items():
         for problem in _too_large(content, "") if name in _WITH_SIZES else ():
             raise ValueError(f"{folder / name}: {problem}; fetch or copy the checkpoint again")
     weights = read_weights(folder)
@@ -246,16 +246,16 @@ def check_open(folder: Path) -> None:
 
 
 def check_no_adapter(folder: Path, advice: str) -> None:
-    """A `ValueError` where a full model lies beside an adapter: it is not clear whether the adapter is in it."""
-    if beside := [name for name in (ADAPTER, ADAPTER_CONFIG) if (folder / name).is_file()]:
+    """Raise a `ValueError` for a full model beside an adapter: whether the adapter is merged is ambiguous."""
+    if names := [name for name in (ADAPTER, ADAPTER_CONFIG) if (folder / name).is_file()]:
         raise ValueError(
-            f"{folder} holds a full model and {' and '.join(beside)}: move the adapter to a folder of its own "
+            f"{folder} holds a full model and {' and '.join(names)}: move the adapter to a folder of its own "
             f"({advice}), or remove it"
         )
 
 
 def _too_large(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """Sizes of a config, and of the configs in it, for which no memory would do."""
+    """Yield messages for sizes in a config, and in its nested configs, that exceed their limits."""
     for name, value in config.items():
         if isinstance(value, dict):
             yield from _too_large(cast("dict[str, Any]", value), f"{prefix}{name}.")
@@ -266,7 +266,7 @@ def _too_large(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and the number of bytes of values behind it."""
+    """Return the header of a safetensors file, and the number of bytes of values after it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -279,26 +279,26 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
-    given = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-    dtype, shape, place = given.get("dtype"), given.get("shape"), given.get("data_offsets")
+    fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    dtype, shape, place = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or not _are_counts(shape) or not _are_counts(place) or len(cast("Any", place)) != 2:
         raise ValueError(f"its header describes {name!r} by {json.dumps(entry)[:80]}")
     return TensorInfo(path, dtype, tuple(cast("list[int]", shape)))
 
 
 def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in cast("list[object]", value))
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in cast("list[object]", value))
 
 
 def _check_places(tensors: Mapping[str, TensorInfo], places: Mapping[str, list[int]], num_bytes: int) -> None:
-    """Tensors lie one behind another from the header to the end of the file."""
+    """Check that the tensors follow one another from the header to the end of the file, without gaps."""
     end = 0
     for name in sorted(tensors, key=lambda name: places[name]):
         begin, next_end = places[name]
         _, dtype, shape = tensors[name]
         bits = prod(shape) * BITS.get(dtype, 0)
         if begin != end or next_end < begin or (dtype in BITS and (next_end - begin) * 8 != bits):
-            raise ValueError(f"the place of {name} does not fit its shape {list(shape)} of {dtype}")
+            raise ValueError(f"the byte range of {name} does not fit its shape {list(shape)} of {dtype}")
         end = next_end
     if end != num_bytes:
-        raise ValueError(f"its header tells of {end:,} bytes of values, {num_bytes:,} are there")
+        raise ValueError(f"its header describes {end:,} bytes of values, the file has {num_bytes:,}")

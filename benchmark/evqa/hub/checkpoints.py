@@ -1,4 +1,4 @@
-"""The checkpoints that the project knows: where they come from, where they lie, how they are fetched.
+"""The table of checkpoints: their sources, their folders, download and verification.
 
 Weights are compared with the hub's hashes during `download_checkpoint`, and with the same hashes later, without network
 (`verify_hashes`); `evqa.hub.download` is the command for both.
@@ -24,39 +24,39 @@ MODEL_TYPE = "pixel_qwen2_5_vl"
 """`model_type` in the config.json of every checkpoint that our model loads."""
 
 DOWNLOADED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
-"""Weights, configuration and vocabulary; nothing that runs code when it is loaded."""
+"""Patterns of weights, configuration and vocabulary; no file that runs code when it is loaded."""
 
 CODE = ["*.py"]
-"""What is downloaded besides where a row says that a checkpoint runs code."""
+"""Patterns of files that are also downloaded for a checkpoint that runs code."""
 
 UNREAD = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-"""Ends of files of weights that are pickles."""
+"""Suffixes of weight files that are pickles, which are not read."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One set of weights."""
+    """A row of `CHECKPOINTS`: a set of weights."""
 
     folder: str
     """Folder below a root of checkpoints (see `roots.MODELS`)."""
     hub: str | None
     """Repository on the Hugging Face Hub; None = comes with this repository."""
     revision: str | None = None
-    """Commit on the hub; None = the newest, and the commit that came is written to source.json."""
+    """Commit on the hub; None = the newest, whose commit is written to source.json."""
     licence: str
     note: str = ""
-    """What a user must know before believing an answer of it."""
+    """Limitation that users must know, printed with each answer."""
     runs_code: bool = False
-    """Whether it comes with Python code that loading it runs: then the commit is named by who has read it."""
+    """Whether loading it runs Python code of the repository; a download then needs the reviewed commit."""
 
 
 UNSTATED = "see its model card"
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 TINY_NOTE = (
-    "tiny has seen nothing but the drawn shapes of data/shapes: on any other video its answer, spans and "
-    "masks mean nothing. It is there to show and to test the whole path on a CPU."
+    "tiny was trained on the synthetic shapes of data/shapes alone: on any other video its answer, spans and "
+    "masks are meaningless. It exists to demonstrate and test the pipeline on a CPU."
 )
 
 DECODER_NOTE = "SAM 2.1 alone, for evqa track, or as the mask decoder of another checkpoint (unipixel.sft SIZE large)"
@@ -100,11 +100,11 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 }
 
 SOURCE = "source.json"
-"""File in a downloaded folder: hub, revision, licence, SHA-256 of each file of weights."""
+"""File in a downloaded folder: hub, revision, licence, SHA-256 of each weight file."""
 
 
 def checkpoint_row(name: str) -> Checkpoint:
-    """The row of a name or of a hub id, or a `ValueError` that lists the known names."""
+    """Return the row of a name or of a hub id; a `ValueError` for an unknown one lists the names."""
     row = published_row(name)
     if row is None:
         more = "; or give an existing folder"
@@ -115,14 +115,15 @@ def checkpoint_row(name: str) -> Checkpoint:
 
 
 def hub_ids() -> list[str]:
-    """The Hugging Face ids of all rows."""
+    """Return the Hugging Face ids of all rows."""
     return [row.hub for row in CHECKPOINTS.values() if row.hub is not None]
 
 
 def published_row(name: str) -> Checkpoint | None:
-    """The row of a name or of a Hugging Face id; None = it has none."""
-    found = CHECKPOINTS.get(name)
-    return found or next((row for row in CHECKPOINTS.values() if (row.hub or "").casefold() == name.casefold()), None)
+    """Return the row of a name or of a Hugging Face id; None = there is none."""
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name]
+    return next((row for row in CHECKPOINTS.values() if (row.hub or "").casefold() == name.casefold()), None)
 
 
 def is_hub_id(name: str) -> bool:
@@ -131,14 +132,16 @@ def is_hub_id(name: str) -> bool:
 
 
 def locate_checkpoint(name: str) -> Path:
-    """The folder of a complete checkpoint: a name of `CHECKPOINTS`, a Hugging Face id, or a path to a folder.
+    """Return the folder of a complete checkpoint: a name of `CHECKPOINTS`, a Hugging Face id, or a path to a folder.
 
-    Raises a `ValueError` that names the missing files, each place that was searched, and the command that fetches them.
+    Raises:
+        ValueError: It is missing or incomplete; the message has the missing files, the searched folders and the
+            download command.
     """
     folders = _folders(name)
-    found = next((folder for folder in folders if not missing_files(folder)), None)
-    if found is not None:
-        return found
+    complete = next((folder for folder in folders if not missing_files(folder)), None)
+    if complete is not None:
+        return complete
     if published_row(name) is None and not any(folder.is_dir() for folder in folders):
         raise ValueError(
             f"{name} is neither a folder nor in the Hugging Face cache {roots.hub_cache()}; "
@@ -152,18 +155,18 @@ def locate_checkpoint(name: str) -> Path:
 
 
 def _unread(folder: Path) -> str:
-    """What to know of weights in a folder that are in a format which is not read."""
-    found = sorted(path.name for path in folder.glob("*") if path.suffix in UNREAD)
-    if not found:
+    """Return the message about weights in a folder that are pickles; "" = it has none."""
+    names = sorted(path.name for path in folder.glob("*") if path.suffix in UNREAD)
+    if not names:
         return ""
     return (
-        f"it has {checkpoint_files.first_names(found)}, which is not read because loading a pickle can run code: "
+        f"it has {checkpoint_files.first_names(names)}, which is not read because loading a pickle can run code: "
         f"fetch the same checkpoint as safetensors"
     )
 
 
 def locate_weights(name: str) -> Path:
-    """As `locate_checkpoint`, for weights that may also be a file, or a folder without config.json."""
+    """Return the path of weights: as `locate_checkpoint`, also of a file or a folder without config.json."""
     if Path(name).exists() and name not in CHECKPOINTS:
         return Path(name)
     if published_row(name) is not None or is_hub_id(name):
@@ -174,7 +177,7 @@ def locate_weights(name: str) -> Path:
 
 
 def find_checkpoint(name: str) -> Path | None:
-    """The folder of a complete checkpoint; None = it is not on this machine. `ValueError`: its files are damaged."""
+    """Return the folder of a complete checkpoint; None = not on this machine. `ValueError`: its files are damaged."""
     for folder in _folders(name):
         download_record(folder)  # raises where source.json is damaged, as `missing_files` does for the index of shards
         if not missing_files(folder):
@@ -185,7 +188,7 @@ def find_checkpoint(name: str) -> Path | None:
 
 
 def _folders(name: str) -> list[Path]:
-    """The folders in which a checkpoint may lie, the first that is complete counts; at least one."""
+    """Return the folders that may hold a checkpoint, at least one; the first complete one is used."""
     if model_type(name) and not is_hub_id(name):
         return [Path(name)]
     row = checkpoint_row(name) if not is_hub_id(name) else published_row(name)
@@ -205,14 +208,14 @@ def _searched(name: str, folders: Sequence[Path]) -> str:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is a checkpoint of our kind, in a folder or in the Hugging Face cache: its config.json says so."""
+    """Whether a folder or a Hugging Face id in the cache is a UniPixel checkpoint, by its config.json."""
     return model_type(name) == MODEL_TYPE
 
 
 def model_type(name: str) -> str | None:
-    """`model_type` of the checkpoint in a folder, or of a Hugging Face id in the cache; None where there is none.
+    """Return `model_type` of the checkpoint in a folder, or of a Hugging Face id in the cache; None = no checkpoint.
 
-    `ValueError`: the folder has a config.json that does not say.
+    `ValueError`: its config.json has no `model_type`.
     """
     folder = _folder(name)
     config = None if name in CHECKPOINTS else _config(folder)
@@ -227,18 +230,18 @@ def model_type(name: str) -> str | None:
 
 
 def checkpoint_note(name: str) -> str:
-    """What a user must know of a checkpoint, from its row or from `note` in its config.json; "" = nothing."""
+    """Return the limitation that users must know, from the row or from `note` in config.json; "" = none."""
     row = published_row(name)
     return row.note if row is not None else str((_config(_folder(name)) or {}).get("note") or "")
 
 
 def _folder(name: str) -> Path:
-    """The folder that a path or a Hugging Face id means."""
+    """Return the folder of a path or of a Hugging Face id in the cache."""
     return (roots.cached_snapshot(name) if is_hub_id(name) else None) or Path(name)
 
 
 def missing_files(folder: Path) -> list[str]:
-    """The files that a checkpoint's folder lacks: config, weights, each shard that the index names."""
+    """Return the files that a checkpoint folder lacks: config, weights, each shard of the index."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     index = folder / checkpoint_files.INDEX
     if index.is_file():
@@ -251,10 +254,10 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def download_checkpoint(name: str) -> Path:
-    """Fetch a checkpoint from the hub (what is there already is kept) and return its folder.
+    """Download a checkpoint from the hub (existing files are kept) and return its folder.
 
-    `NAME@COMMIT` asks for a certain revision; a checkpoint that runs code is fetched in no other way. Weights that
-    differ from the hub's hashes are an error.
+    `NAME@COMMIT` selects a revision and is required for a checkpoint that runs code. Weights that differ from the hub's
+    hashes are an error.
     """
     name, _, commit = name.partition("@")
     row = checkpoint_row(name)
@@ -270,21 +273,21 @@ def download_checkpoint(name: str) -> Path:
     folder = roots.writable(roots.MODELS) / row.folder
     revision, hashes = _snapshot(replace(row, revision=commit or row.revision), folder)
     _compare(folder, hashes)
-    about = {"hub": row.hub, "revision": revision, "licence": row.licence, "sha256": hashes}
-    jsonl.write_json(folder / SOURCE, about)
+    record = {"hub": row.hub, "revision": revision, "licence": row.licence, "sha256": hashes}
+    jsonl.write_json(folder / SOURCE, record)
     if missing := missing_files(folder):
         raise ValueError(f"{row.hub} has no {', '.join(missing)}: {folder} holds no complete checkpoint")
     return folder
 
 
 def download_record(folder: Path) -> dict[str, Any]:
-    """What a downloaded folder says of where it came from; {} where it was not downloaded."""
+    """Return source.json of a downloaded folder; {} = it was not downloaded."""
     path = folder / SOURCE
     return checkpoint_files.read_object(path) if path.is_file() else {}
 
 
 def verify_hashes(name: str) -> Path:
-    """Compare the weights of a downloaded checkpoint with the hashes it came with; its folder."""
+    """Compare the weights of a downloaded checkpoint with the hashes of the hub; return its folder."""
     folder = locate_checkpoint(name)
     hashes = download_record(folder).get("sha256")
     if not isinstance(hashes, dict) or not hashes:
@@ -297,32 +300,32 @@ def _compare(folder: Path, hashes: Mapping[str, str]) -> None:
     for name, expected in hashes.items():
         try:
             with (folder / schema.check_id(name)).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ValueError(f"{folder / name} cannot be read ({error.strerror}): download it again") from error
-        if found != expected:
+        if actual != expected:
             raise ValueError(
-                f"{folder / name} is not the published file: its SHA-256 is {found}, expected {expected}; "
+                f"{folder / name} is not the published file: its SHA-256 is {actual}, expected {expected}; "
                 f"remove it and download again"
             )
 
 
 def _snapshot(row: Checkpoint, folder: Path) -> tuple[str, dict[str, str]]:
-    """Bring the files of a row into a folder; the commit that they are of, and the hub's hashes of its weights."""
+    """Download the files of a row into a folder; return their commit and the hub's hashes of the weights."""
     try:
         hub: Any = importlib.import_module("huggingface_hub")  # only a download needs it
     except ModuleNotFoundError as error:
         raise ValueError('a download needs huggingface_hub: pip install "evqa[models]"') from error
-    where = {
+    request = {
         "repo_id": row.hub,
         "revision": row.revision,
         "local_dir": folder,
         "allow_patterns": DOWNLOADED + CODE * row.runs_code,
     }
     try:
-        files = hub.snapshot_download(**where, dry_run=True)
+        files = hub.snapshot_download(**request, dry_run=True)
         _check_space(folder, sum(file.file_size or 0 for file in files if file.will_download))
-        hub.snapshot_download(**where)
+        hub.snapshot_download(**request)
         hashes = {
             str(file.filename): _hash(hub, row, file) for file in files if str(file.filename).endswith(".safetensors")
         }
@@ -334,7 +337,7 @@ def _snapshot(row: Checkpoint, folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def _hash(hub: Any, row: Checkpoint, file: Any) -> str:
-    """The SHA-256 by which the hub keeps a large file; "" for a small one, which it keeps in git."""
+    """Return the SHA-256 of a large file on the hub; "" for a small one, which is in git."""
     url = hub.hf_hub_url(row.hub, file.filename, revision=file.commit_hash)
     tag = str(hub.get_hf_file_metadata(url).etag or "")
     return tag if len(tag) == 64 else ""
@@ -345,21 +348,21 @@ def _check_space(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
         raise ValueError(
-            f"{folder} has {free / 2**30:.1f} GiB free where {size_bytes / 2**30:.1f} GiB are to come: "
+            f"{folder} has {free / 2**30:.1f} GiB free, and the download needs {size_bytes / 2**30:.1f} GiB: "
             f"make room, or set EVQA_ZOO to a folder on another disk"
         )
 
 
 def installed_revision(folder: Path) -> str | None:
-    """The commit of a downloaded checkpoint; None where no tool of the hub fetched it."""
+    """Return the commit of a downloaded checkpoint; None = it is not known."""
     if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):  # of the Hugging Face cache
         return folder.name
-    found = download_record(folder).get("revision")
-    return found if isinstance(found, str) else None
+    revision = download_record(folder).get("revision")
+    return revision if isinstance(revision, str) else None
 
 
 def fingerprint(folder: Path, num_blocks: int = 16, block: int = 2**16) -> str:
-    """A hash of samples from the weights: tells two trainings of a model apart without reading 16 GB."""
+    """Return a hash of blocks of the weights, which distinguishes two trainings without reading 16 GB."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
@@ -372,19 +375,19 @@ def fingerprint(folder: Path, num_blocks: int = 16, block: int = 2**16) -> str:
 
 
 def require_trust(name: str, folder: Path, *, trust: bool) -> None:
-    """Refuse a checkpoint that runs code of its own, unless the user trusts it and its commit is known."""
+    """Raise a `ValueError` for a checkpoint with code, unless the user trusts it and its commit is known."""
     if not trust:
         raise ValueError(
-            f"model {name!r} runs the Python code in {folder}, which can do whatever you can: read it, "
+            f"model {name!r} runs the Python code in {folder}, which can do whatever you can: review it, "
             f"then give --trust-remote-code"
         )
     if published_row(name) is not None and not COMMIT.fullmatch(installed_revision(folder) or ""):
         command = roots.download_command(f"{name}@COMMIT")
-        raise ValueError(f"{folder} does not say of which commit it is: {command}")
+        raise ValueError(f"{folder} has no record of its commit; download it again: {command}")
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    """config.json of a folder; None where there is none. `ValueError`: it is no JSON object."""
+    """Return config.json of a folder; None = it has none. `ValueError`: it is no JSON object."""
     try:
         is_there = (folder / "config.json").is_file()
     except (OSError, ValueError):  # no path at all: too long, or with a null byte
@@ -397,27 +400,27 @@ def _fetch(name: str) -> str:
     if row is None and is_hub_id(name):
         return f"fetch it: hf download {name}"
     if row is None:
-        return "the run that wrote it did not end, or files were lost on the way: write or copy it again"
+        return "its training run was interrupted, or files were lost: write or copy it again"
     if row.hub is None:
         return f"it comes with the repository: {_checkout(row)}"
     return f"fetch it: {roots.download_command(name)}"
 
 
 def _checkout(row: Checkpoint) -> str:
-    """How to get back a checkpoint that is kept in the repository."""
+    """Return the command that restores a checkpoint of the repository."""
     source = roots.clone()
     if source is None:
         return f"clone it, and set EVQA_ZOO to its folder model_zoo ({row.folder} is in there)"
-    where = "" if source == Path() else f"-C {quote(str(source))} "
-    return f"git {where}checkout -- model_zoo/{row.folder}"
+    option = "" if source == Path() else f"-C {quote(str(source))} "
+    return f"git {option}checkout -- model_zoo/{row.folder}"
 
 
 def _by_hand(row: Checkpoint, folder: Path) -> str:
     if not missing_files(folder):
-        known = download_record(folder).get("revision", "not known")
-        return f"{folder} is complete (revision {known}) and can be used as it is"
+        revision = download_record(folder).get("revision", "unknown")
+        return f"{folder} is complete (revision {revision}) and can be used as it is"
     return (
-        f"check the network and try again (what came is kept), or on a machine with network run "
+        f"check the network and try again (downloaded files are kept), or on a machine with network run "
         f"`hf download {row.hub} --local-dir {row.folder}` and copy that folder to {folder}"
     )
 

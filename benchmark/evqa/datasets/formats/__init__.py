@@ -46,7 +46,7 @@ class PreparationSummary:
 
     path: Path
     """The file of samples that was written."""
-    kept: int
+    num_kept: int
     dropped: tuple[BadLine, ...]
     """Dropped entries, and parts left out of entries that are kept."""
     without_video: int
@@ -62,7 +62,7 @@ class PreparationSummary:
         """Counts, with the dropped rows by reason."""
         num_parts = sum(bad.reason.startswith(LEFT_OUT) for bad in self.dropped)
         lines = [
-            f"{self.path}: {self.kept} samples kept, {len(self.dropped) - num_parts} rows dropped",
+            f"{self.path}: {self.num_kept} samples kept, {len(self.dropped) - num_parts} rows dropped",
             f"  {self.without_video} of the kept have no video file, {self.without_masks} no masks",
         ]
         if self.packed:

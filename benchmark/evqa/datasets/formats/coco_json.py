@@ -1,6 +1,6 @@
-"""Annotations in COCO's form: `{"images": [...], "annotations": [...], "categories": [...]}`, image by image.
+"""Reader of COCO annotations: `{"images": [...], "annotations": [...], "categories": [...]}`, image by image.
 
-The masks of a hundred thousand annotations stay in the file; a first pass notes where those of each image are.
+The masks of a hundred thousand annotations stay in the file; a first pass records the byte ranges of each image's.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from evqa.schema import RLE
 
 
 class CocoImage(NamedTuple):
-    """An image of the file."""
+    """An image of a COCO file."""
 
     number: int
     name: str
-    """Its path as the file has it."""
+    """Path as in the file."""
     size: Size
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The file, while the `open_coco` block runs."""
+    """A COCO file; usable inside the `open_coco` block."""
 
     pictures: Mapping[int, CocoImage]
     categories: Mapping[int, str]
     _entries: JsonMapping
     _annotations: Mapping[int, list[JsonRange]]
-    """Image number -> where its annotations are."""
+    """Image number -> byte ranges of its annotations."""
 
     def annotations(self, picture: CocoImage) -> list[Mapping[str, object]]:
-        """Those of a picture, in the order of the file."""
+        """Return the annotations of an image, in the order of the file."""
         places = self._annotations.get(picture.number, [])
         return [mapping(self._entries.at(place), "annotation") for place in places]
 
 
 @contextmanager
 def open_coco(path: Path) -> Generator[CocoFile]:
-    """A file of annotations."""
+    """Open a file of annotations."""
     with json_stream.open_json(path) as entries:
         pictures = [_picture(entries.at(place)) for place in entries.places("images")]
         annotations: dict[int, list[JsonRange]] = {}
@@ -52,12 +52,12 @@ def open_coco(path: Path) -> Generator[CocoFile]:
             image = mapping(entries.at(place), "annotation").get("image_id")
             annotations.setdefault(integer(image, "image_id"), []).append(place)
         categories = [mapping(entries.at(place), "category") for place in entries.places("categories")]
-        names = {integer(one.get("id"), "id of a category"): text(one.get("name"), "name") for one in categories}
+        names = {integer(item.get("id"), "id of a category"): text(item.get("name"), "name") for item in categories}
         yield CocoFile({picture.number: picture for picture in pictures}, names, entries, annotations)
 
 
 def mask_of(annotation: Mapping[str, object], size: Size) -> RLE:
-    """The mask of an annotation: polygons, run lengths, or a list of run lengths."""
+    """Return the mask of an annotation: polygons, run lengths, or a list of run lengths."""
     value = annotation.get("segmentation")
     items = cast("list[object]", value) if isinstance(value, list) else list[object]()
     parts = items if items and isinstance(items[0], dict) else [cast(object, value)]

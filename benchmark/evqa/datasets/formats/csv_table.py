@@ -1,4 +1,4 @@
-"""CSV tables with Python list literals in cells, as data sets are published; a bad row costs only itself."""
+"""Reader of published CSV tables with Python list literals in cells; invalid rows are reported one by one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 MAX_BYTES = 2**28
-"""The published tables have 1 to 100 MB."""
+"""Limit of a table; the published ones have 1 to 100 MB."""
 
 MAX_LITERAL_CHARACTERS = 20_000
 
 EMPTY = frozenset({"", "nan", "none", "null"})
-"""What pandas and others write where a cell has nothing."""
+"""Text of empty cells, as pandas and others write them."""
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "candidates": ("options",),
@@ -30,20 +30,20 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "segment": ("temporal_evidence", "temp_evidence", "segments"),
     "temporal_evidence": ("segment", "temp_evidence", "segments"),
 }
-"""Column -> its names in other published tables, from which it is taken where it is missing."""
+"""Column -> its alternative names in published tables."""
 
 OPTIONAL = ("segment", "temporal_evidence")
-"""Columns that are looked for by each of their names in any table."""
+"""Columns that are read under any of their names if present."""
 
 Row = Mapping[str, str]
 """Column -> text."""
 
 
 def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tuple[int, Row]]:
-    """(line on which the row starts, row) of a UTF-8 CSV with a header of at least the `require` columns.
+    """Yield (first line of the row, row) of a UTF-8 CSV table with at least the `needed` columns.
 
-    Columns are named in lower case, whatever the file's is, and by their names in `SPELLINGS` too.
-    Lines that are no row go to `bad`; a file that as a whole is not this is a `ValueError`.
+    Column names are lower case, and the names of `SPELLINGS` are accepted. Invalid lines are appended to `bad`; an
+    invalid file is a `ValueError`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected a table below {MAX_BYTES}")
@@ -51,15 +51,15 @@ def rows(path: Path, needed: tuple[str, ...], bad: list[BadLine]) -> Iterator[tu
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True, skipinitialspace=True)
             header = _header(path, reader, needed)
-            taken = {name: other for name in (*needed, *OPTIONAL) if (other := _spelling(name, header)) != name}
+            renamed = {name: column for name in (*needed, *OPTIONAL) if (column := _spelling(name, header)) != name}
             for line, row in _rows(reader, header, bad):
-                yield line, row | {name: row[other] for name, other in taken.items() if other is not None}
+                yield line, row | {name: row[column] for name, column in renamed.items() if column is not None}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8") from error
 
 
 def texts(column: str, cell: str) -> tuple[str, ...]:
-    """A cell with a list of strings, or of numbers or truth values, which become text."""
+    """Parse a cell with a list of strings, numbers or truth values, as text."""
     items = _items(_literal(column, cell))
     if items is None or not all(isinstance(item, str | int | float) for item in items):
         raise ValueError(f"{column} is no list of texts: got {cell[:80]!r}")
@@ -67,7 +67,7 @@ def texts(column: str, cell: str) -> tuple[str, ...]:
 
 
 def whole_numbers(column: str, cell: str) -> tuple[int, ...]:
-    """A cell with a list of whole numbers, also as text or 2.0, or with one of them; none where it is empty."""
+    """Parse a cell with a whole number or a list of them, also as text or 2.0; () = empty cell."""
     literal = None if cell.strip().lower() in EMPTY else _literal(column, cell)
     items = [literal] if isinstance(literal, int | float) else _items([] if literal is None else literal)
     try:
@@ -80,20 +80,20 @@ def whole_numbers(column: str, cell: str) -> tuple[int, ...]:
 
 
 def spans(column: str, cell: str, left_out: list[str] | None = None) -> tuple[Span, ...] | None:
-    """A cell with `[[start, end], ...]` in seconds; None where it is empty (not annotated).
+    """Parse a cell with `[[start, end], ...]` in seconds; None = empty cell (not annotated).
 
-    A `ValueError` for what cannot be read; with `left_out` given, its reason goes there, and the rest is kept. So gold
-    that is published as it is stays in the denominator.
+    An invalid span is a `ValueError`; with `left_out`, its reason is appended there instead and the other spans are
+    kept, so that the sample stays in the denominator.
     """
     if cell.strip().lower() in EMPTY:
         return None
     reasons: list[str] = []
-    found = list(_read_spans(column, cell, reasons))
+    readable = list(_read_spans(column, cell, reasons))
     if reasons and left_out is None:
         raise ValueError(reasons[0])
     if left_out is not None:
         left_out += reasons
-    return tuple(found)
+    return tuple(readable)
 
 
 def _rows(reader: Reader, header: list[str], bad: list[BadLine]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -118,21 +118,23 @@ def _header(path: Path, reader: Reader, needed: tuple[str, ...]) -> list[str]:
     except csv.Error as error:
         raise ValueError(f"{path} is not CSV in its first line ({error}): fetch it again") from error
     header = [name.strip("\ufeff \t").lower() for name in first or ()]
-    found = ", ".join(header)[:500] or "none, the file is empty"
+    columns = ", ".join(header)[:500] or "none, the file is empty"
     if missing := [name for name in needed if _spelling(name, header) is None]:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {found}")
+        raise ValueError(
+            f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(needed)}; found {columns}"
+        )
     if any(header.count(name) > 1 for name in header if name):
-        raise ValueError(f"{path} has a column twice: found {found}")
+        raise ValueError(f"{path} has a column twice: found {columns}")
     return header
 
 
 def _spelling(name: str, header: list[str]) -> str | None:
-    """The column of a header that a column is read from; None where there is none."""
-    return next((other for other in (name, *SPELLINGS.get(name, ())) if other in header), None)
+    """Return the column of a header under any of its names; None = missing."""
+    return next((spelling for spelling in (name, *SPELLINGS.get(name, ())) if spelling in header), None)
 
 
 def _literal(column: str, cell: str) -> object:
-    """A Python literal; nothing is evaluated."""
+    """Parse a Python literal; nothing is evaluated."""
     if len(cell) > MAX_LITERAL_CHARACTERS:
         raise ValueError(f"{column} is too long: expected at most {MAX_LITERAL_CHARACTERS} characters, got {len(cell)}")
     try:
@@ -146,7 +148,7 @@ def _items(value: object) -> list[object] | None:
 
 
 def _read_spans(column: str, cell: str, reasons: list[str]) -> Iterator[Span]:
-    """The spans of a cell that can be read; of the others, or of the whole cell, the reasons."""
+    """Yield the valid spans of a cell; append the reasons of the others, or of the whole cell, to `reasons`."""
     try:
         literal = _literal(column, cell)
     except ValueError as error:
@@ -163,7 +165,7 @@ def _read_spans(column: str, cell: str, reasons: list[str]) -> Iterator[Span]:
 
 
 def _span(column: str, item: object) -> Span:
-    """`[start, end]` or `{"start", "end"}`, numbers also as text."""
+    """Parse `[start, end]` or `{"start", "end"}`, numbers also as text."""
     if isinstance(item, dict):
         fields = cast("dict[object, object]", item)
         ends = [fields.get("start"), fields.get("end")]
@@ -179,7 +181,7 @@ def _span(column: str, item: object) -> Span:
 
 
 def as_number(value: object) -> float | None:
-    """A number, also one that is written as text; None for anything else."""
+    """Return a number, also from text; None = no number."""
     if not isinstance(value, str) and not _is_number(value):
         return None
     try:

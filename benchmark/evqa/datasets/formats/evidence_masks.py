@@ -1,4 +1,4 @@
-"""The mask file of an ST-Evidence-Instruct entry: polygons per object and frame, or run lengths.
+"""Reader of the mask file of an ST-Evidence-Instruct entry: polygons per object and frame, or run lengths.
 
     {"width": 640, "height": 480, "evidence_objects": [{"ref_expression": "the red cup",
         "masks": [{"frame": 12, "mask": {"exterior": [[x, y], ...], "holes": [[[x, y], ...]]}}, ...]}, ...]}
@@ -6,9 +6,9 @@
 or `[object][frame]` = run lengths, a list of run lengths, or null. Polygon coordinates are pixels of
 `width x height`; masks of another size than the video are brought to the video's size.
 
-Each mask may also be one of COCO's forms (see `_shapes`). An object or a frame whose mask cannot be read, or that the
-video does not have, costs only itself. Frames are addressed by their numbers in the names `frame_0012.jpg`, so that a
-missing file shifts no other frame.
+Each mask may also be one of COCO's forms (see `_shapes`). An object or frame whose mask is invalid, or that the video
+lacks, is left out alone. Frames are addressed by the numbers in their names `frame_0012.jpg`, so that a missing file
+shifts no other frame.
 """
 
 from __future__ import annotations
@@ -30,58 +30,58 @@ from evqa.media.images import MAX_PIXELS
 from evqa.schema import RLE, Track
 
 MAX_BYTES = 2**28
-"""A larger file of one entry is refused."""
+"""Limit of the file of an entry."""
 
 MAX_REASONS = 20
-"""Frames and objects of an entry that are left out with a reason each; of more, there is the number."""
+"""Number of left-out frames and objects of an entry that are reported with a reason; the others are counted."""
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
 
 Ring = list[tuple[float, float]]
-"""Corners of an outline."""
+"""Corners (x, y) of an outline."""
 
 Result = TypeVar("Result")
 
 
 class Region(NamedTuple):
-    """What is inside any of the outlines and in no hole."""
+    """Polygon mask: the area inside any outline and outside all holes."""
 
     exteriors: list[Ring]
     holes: list[Ring]
 
 
 Shape = Region | RLE
-"""A part of the mask of one frame."""
+"""A part of the mask of a frame."""
 
 
 class EvidenceObject(NamedTuple):
-    """One object of the evidence."""
+    """An evidence object."""
 
     label: str | None
     shapes: Mapping[int, list[Shape]]
-    """Index in the video -> parts of the mask there."""
+    """Frame index -> parts of the mask."""
 
 
 def read_tracks(path: Path, video: Video | None, left_out: list[str] | None = None) -> tuple[Track, ...] | None:
-    """The tracks of a mask file at the video's size (their own if unknown); None where it has no masks.
+    """Read the tracks of a mask file at the video's size (their own if unknown); None = the file has no masks.
 
     Args:
         path: The file.
-        video: The video that it belongs to; a folder of frames may lack some.
-        left_out: Gets the reasons of frames and objects that are left out.
+        video: The video of the masks; a folder of frames may lack some frames.
+        left_out: List to which the reasons of left-out frames and objects are appended.
 
     Raises:
-        ValueError: The file is none of the two forms, or all of it is left out.
+        ValueError: The file has neither form, or no frame is usable.
     """
     content = _content(path)
     frames = _Frames(None if video is None else (video.height, video.width), _places(video), [])
-    own = _own_size(_fields(content) or {})
+    coordinate_size = _own_size(_fields(content) or {})
     objects = _objects(content, frames)
-    size = frames.size or own or _size_of(objects)
-    if size is None and any(each.shapes for each in objects):
+    size = frames.size or coordinate_size or _size_of(objects)
+    if size is None and any(item.shapes for item in objects):
         raise ValueError("width and height are missing, and the video, which could tell them, cannot be read")
-    tracks = tuple(_track(each, frames, size, own or size) if size else Track(masks={}) for each in objects)
+    tracks = tuple(_track(item, frames, size, coordinate_size or size) if size else Track(masks={}) for item in objects)
     reasons = frames.left_out
     if reasons and not any(track.masks for track in tracks):
         raise ValueError(f"no frame can be used: {len(reasons)} of them, the first: {reasons[0]}")
@@ -101,24 +101,24 @@ def _content(path: Path) -> object:
 
 
 def annotated_frames(tracks: Sequence[Track] | None) -> tuple[int, ...] | None:
-    """The frames in which an object has a mask, as `Sample.frames`; None where there are none.
+    """Return the frames in which an object has a mask, as `Sample.frames`; None = there are none.
 
-    Training draws from these, as published: no mask elsewhere is no annotation, and not "no evidence".
+    Training samples from these, as published: other frames are not annotated, rather than without evidence.
     """
     return tuple(sorted({index for track in tracks or () for index in track.masks})) or None
 
 
 class _Frames(NamedTuple):
-    """The frames that masks are for."""
+    """Frames of the video, to which the masks are assigned."""
 
     size: Size | None
     """(height, width); None = unknown."""
     places: Mapping[int, int] | None
-    """Frame number -> index in the video, ascending; None = the video is unknown, and numbers are indices."""
+    """Frame number -> frame index, ascending; None = the video is unknown, and numbers are indices."""
     left_out: list[str]
 
     def place(self, number: int) -> int:
-        """The index of a numbered frame; a `ValueError` where the video does not have it."""
+        """Return the index of a numbered frame; a `ValueError` if the video lacks it."""
         if number < 0:
             raise ValueError("frames are numbered from 0 on")
         if self.places is None:
@@ -128,7 +128,7 @@ class _Frames(NamedTuple):
         return self.places[number]
 
     def tried(self, name: str, read: Callable[..., Result], *arguments: object) -> Result | None:
-        """What a function gives; None, with the reason, where that is a `ValueError`."""
+        """Return the result of a function; None, with the reason in `left_out`, for a `ValueError`."""
         try:
             return read(*arguments)
         except (ValueError, RecursionError) as error:
@@ -137,7 +137,7 @@ class _Frames(NamedTuple):
 
 
 def _places(video: Video | None) -> dict[int, int] | None:
-    """Frame number -> index: by the names of a folder `frame_0000.jpg`, ...; else the same."""
+    """Return frame number -> index: by the names of a folder `frame_0000.jpg`, ...; else the identity."""
     if video is None:
         return None
     numbers = media.frame_numbers(video.path) if video.path.is_dir() else None
@@ -145,7 +145,7 @@ def _places(video: Video | None) -> dict[int, int] | None:
 
 
 def _own_size(content: Mapping[str, object]) -> Size | None:
-    """The size that coordinates are of; None where it is not given, or is none."""
+    """Return the image size of the coordinates; None = it is missing or invalid."""
     try:
         width, height = (integer(content.get(side), side) for side in ("width", "height"))
     except ValueError:
@@ -154,26 +154,26 @@ def _own_size(content: Mapping[str, object]) -> Size | None:
 
 
 def _size_of(objects: Sequence[EvidenceObject]) -> Size | None:
-    """The size of the first run lengths."""
-    shapes = (shape for each in objects for parts in each.shapes.values() for shape in parts)
+    """Return the size of the first run lengths."""
+    shapes = (shape for item in objects for parts in item.shapes.values() for shape in parts)
     return next((shape.size for shape in shapes if isinstance(shape, RLE)), None)
 
 
-def _track(each: EvidenceObject, frames: _Frames, size: Size, own: Size) -> Track:
-    """The track of an object at a size; `own`: what coordinates are pixels of."""
-    drawn: dict[int, RLE] = {}
-    for place in sorted(each.shapes):
-        mask = frames.tried(f"frame at place {place}", _union, each.shapes[place], size, own)
+def _track(item: EvidenceObject, frames: _Frames, size: Size, coordinate_size: Size) -> Track:
+    """Return the track of an object at a size, from coordinates of another one."""
+    rles: dict[int, RLE] = {}
+    for place in sorted(item.shapes):
+        mask = frames.tried(f"frame at place {place}", _union, item.shapes[place], size, coordinate_size)
         if mask is not None and masks.area(mask):
-            drawn[place] = mask
-    return Track(label=each.label, masks=drawn)
+            rles[place] = mask
+    return Track(label=item.label, masks=rles)
 
 
-def _union(shapes: Iterable[Shape], size: Size, own: Size) -> RLE:
-    """Parts of a mask as one of a size."""
+def _union(shapes: Iterable[Shape], size: Size, coordinate_size: Size) -> RLE:
+    """Return the union of the parts of a mask, at a size."""
     mask = np.zeros(size, dtype=np.bool_)
     for shape in shapes:
-        mask |= _resized(shape, size) if isinstance(shape, RLE) else _filled(shape, size, own)
+        mask |= _resized(shape, size) if isinstance(shape, RLE) else _filled(shape, size, coordinate_size)
     return masks.encode(mask)
 
 
@@ -184,8 +184,8 @@ def _resized(rle: RLE, size: Size) -> np.ndarray:
     return mask if rle.size == size else masks.resize(mask, size)
 
 
-def _filled(region: Region, size: Size, own: Size) -> np.ndarray:
-    down, right = size[0] / own[0], size[1] / own[1]
+def _filled(region: Region, size: Size, coordinate_size: Size) -> np.ndarray:
+    down, right = size[0] / coordinate_size[0], size[1] / coordinate_size[1]
     exteriors, holes = ([[(x * right, y * down) for x, y in ring] for ring in rings] for rings in region)
     mask = np.zeros(size, dtype=np.bool_)
     for exterior in exteriors:
@@ -197,36 +197,36 @@ def _filled(region: Region, size: Size, own: Size) -> np.ndarray:
 
 
 def _fields(value: object) -> dict[str, object] | None:
-    """The fields of an object, None for anything else."""
+    """Return the fields of a JSON object; None = another value."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def _objects(content: object, frames: _Frames) -> list[EvidenceObject]:
-    """The objects that have masks, be they empty."""
+    """Return the objects with masks, which may be empty."""
     fields = _fields(content)
     items = cast("list[object]", content) if isinstance(content, list) else None
     if fields is not None and "evidence_objects" in fields:
-        named, read = _named(fields["evidence_objects"] or [], "evidence_objects"), _polygon_object
+        pairs, read = _pairs(fields["evidence_objects"] or [], "evidence_objects"), _polygon_object
     elif items is not None:
         is_one = any("counts" in (_fields(item) or {}) for item in items)
-        named, read = _named([items] if is_one else items, "objects"), _run_object
+        pairs, read = _pairs([items] if is_one else items, "objects"), _run_object
     else:
         raise ValueError(
             f"the file has neither evidence_objects nor lists of run lengths: got {str(cast(object, content))[:80]}"
         )
-    found = (frames.tried(f"object {name}", read, item, frames) for name, item in named)
-    return [each for each in found if each is not None]
+    objects = (frames.tried(f"object {name}", read, item, frames) for name, item in pairs)
+    return [item for item in objects if item is not None]
 
 
 def _polygon_object(item: object, frames: _Frames) -> EvidenceObject | None:
-    """`{"ref_expression", "masks": [{"frame", "mask"}, ...]}`, or masks by the number of their frame."""
+    """Parse `{"ref_expression", "masks": [{"frame", "mask"}, ...]}`, or masks by frame number."""
     fields = mapping(item, "an object")
-    listed, label = fields.get("masks"), fields.get("ref_expression")
-    if listed is None:
+    entries, label = fields.get("masks"), fields.get("ref_expression")
+    if entries is None:
         return None
     shapes: dict[int, list[Shape]] = {}
-    for key, entry in _named(listed, "masks"):
-        framed = {"frame": key, "mask": entry} if isinstance(listed, dict) and not _is_framed(entry) else entry
+    for key, entry in _pairs(entries, "masks"):
+        framed = {"frame": key, "mask": entry} if isinstance(entries, dict) and not _is_framed(entry) else entry
         frames.tried(f"mask {key}", _add_framed, framed, frames, shapes)
     return EvidenceObject(label if isinstance(label, str) and label else None, shapes)
 
@@ -243,33 +243,33 @@ def _add_framed(entry: object, frames: _Frames, shapes: dict[int, list[Shape]]) 
 
 
 def _run_object(item: object, frames: _Frames) -> EvidenceObject:
-    """`[frame]` = a mask or null, or masks by the number of their frame."""
+    """Parse `[frame]` = a mask or null, or masks by frame number."""
     shapes: dict[int, list[Shape]] = {}
-    for key, entry in _named([] if item is None else item, "frames of an object"):
+    for key, entry in _pairs([] if item is None else item, "frames of an object"):
         frames.tried(f"mask {key}", _add, key, entry, frames, shapes)
     return EvidenceObject(None, shapes)
 
 
 def _add(numbered: object, value: object, frames: _Frames, shapes: dict[int, list[Shape]]) -> None:
-    """Note the parts of a mask for its frame; parts of one frame are joined, and empty ones are for none."""
+    """Add the parts of a mask to its frame; parts of one frame are merged, empty ones dropped."""
     number = _frame_number(numbered)
-    if found := [shape for shape in _shapes(value) if isinstance(shape, Region) or masks.area(shape)]:
+    if parts := [shape for shape in _shapes(value) if isinstance(shape, Region) or masks.area(shape)]:
         try:
             place = frames.place(number)
         except ValueError as error:
             raise ValueError(f"frame {number}: {error}") from error
-        shapes.setdefault(place, []).extend(found)
+        shapes.setdefault(place, []).extend(parts)
 
 
-def _named(value: object, what: str) -> Iterator[tuple[str, object]]:
-    """(key, element) of an object, or of a list by place."""
+def _pairs(value: object, field: str) -> Iterator[tuple[str, object]]:
+    """Return (key, element) of a JSON object, or (position, element) of a list."""
     if isinstance(value, dict):
-        return iter(mapping(cast(object, value), what).items())
-    return ((str(place), item) for place, item in enumerate(array(value, what)))
+        return iter(mapping(cast(object, value), field).items())
+    return ((str(place), item) for place, item in enumerate(array(value, field)))
 
 
 def _frame_number(value: object) -> int:
-    """The number of a frame, also as `frame_0012` or `frame_0012.jpg`."""
+    """Return the number of a frame, also from `frame_0012` or `frame_0012.jpg`."""
     name = re.fullmatch(r"(?:frame_)?(\d{1,9})(?:\.(?:jpe?g|png))?", value.strip()) if isinstance(value, str) else None
     return int(name[1]) if name else integer(value, "number of a frame")
 
@@ -278,7 +278,7 @@ def _frame_number(value: object) -> int:
 
 
 def _shapes(value: object) -> Iterator[Shape]:
-    """The parts of a mask: `{"exterior", "holes"}`, COCO's run lengths or polygons, a list of such, or nothing."""
+    """Yield the parts of a mask: `{"exterior", "holes"}`, COCO's run lengths or polygons, a list of such, or null."""
     if isinstance(value, dict):
         yield _shape(mapping(cast(object, value), "a mask"))
         return
@@ -307,7 +307,7 @@ def _shape(fields: Mapping[str, object]) -> Shape:
 
 
 def _rings(value: object) -> Iterator[Ring]:
-    """The outlines of `[[x, y], ...]`, `[x, y, x, y, ...]`, or of lists of outlines."""
+    """Yield the outlines of `[[x, y], ...]`, `[x, y, x, y, ...]`, or of lists of outlines."""
     items = array(value, "an outline")
     if items and all(map(_is_point, items)):
         yield [(_coordinate(x), _coordinate(y)) for x, y, *_ in cast("list[list[object]]", items)]
@@ -325,7 +325,7 @@ def _is_point(item: object) -> bool:
 
 
 def _coordinate(value: object) -> float:
-    """A finite number, also as text."""
+    """Return a finite number, also from text."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
             number = float(value)

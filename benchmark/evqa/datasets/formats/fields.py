@@ -1,4 +1,4 @@
-"""What readers of annotation files share: ids, places of files, frames by name, one bad entry costing only itself."""
+"""Helpers of the readers of annotation files: ids, paths, frames by name, errors per entry."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Result = TypeVar("Result")
 
 
 def entry_id(*parts: object) -> str:
-    """An id from the names that make an entry unique; what no file name can hold becomes `-`."""
-    joined = "_".join(str(part) for part in parts)
-    return check_id(re.sub(r'[\x00-\x1f/\\:*?"<>|]', "-", joined).lstrip("."))
+    """Build a sample id from the names that make an entry unique; characters not allowed in file names become `-`."""
+    name = "_".join(str(part) for part in parts)
+    return check_id(re.sub(r'[\x00-\x1f/\\:*?"<>|]', "-", name).lstrip("."))
 
 
 def numbered_rows(
     items: Iterable[tuple[str, Item]], read: Callable[[Item], Result], bad: list[BadLine], first: int = 1
 ) -> Iterator[Result]:
-    """What `read` makes of each (name, item); a `ValueError` becomes a `BadLine` with the item's number and name."""
+    """Yield `read(item)` of each (name, item); a `ValueError` becomes a `BadEntry` with the item's number and name."""
     for number, (name, item) in enumerate(items, first):
         try:
             result = read(item)
@@ -42,7 +42,7 @@ def numbered_rows(
 
 
 def place_of(folder: Path, *candidates: str) -> Path:
-    """The first of the candidates below a folder that exists, relative to it; else the first of all."""
+    """Return the first candidate below a folder that exists, relative to it; else the first candidate."""
     for candidate in candidates:
         if path_inside(folder, PurePosixPath(candidate)).exists():
             return Path(candidate)
@@ -50,38 +50,38 @@ def place_of(folder: Path, *candidates: str) -> Path:
 
 
 def require(folder: Path, *candidates: str) -> Path:
-    """The absolute path of the first candidate that exists, or a `ValueError` that names them."""
-    found = path_inside(folder, place_of(folder, *candidates))
-    if not found.exists():
+    """Return the absolute path of the first candidate that exists; a `ValueError` lists the candidates."""
+    path = path_inside(folder, place_of(folder, *candidates))
+    if not path.exists():
         raise ValueError(f"{folder} has no {' or '.join(candidates)}: fetch it (see README.md there)")
-    return found
+    return path
 
 
-def find_below(base: Path, name: object, what: str) -> Path:
-    """A path that a file names, below a folder; it may not leave it."""
-    relative = PurePosixPath(text(name, what))
+def find_below(base: Path, name: object, field: str) -> Path:
+    """Return a path from a file below a folder; a `ValueError` for one that leaves it."""
+    relative = PurePosixPath(text(name, field))
     if not relative.name or len(str(relative)) > 1000:
-        raise ValueError(f"{what} is no file name: got {str(name)[:80]!r}")
+        raise ValueError(f"{field} is no file name: got {str(name)[:80]!r}")
     path_inside(Path(), relative)
     return base / relative
 
 
 class FrameFolder(NamedTuple):
-    """Frames that a file names, in their folder."""
+    """Annotated frames of a folder of frames."""
 
     places: list[int]
-    """Their frame indices."""
+    """Indices of the annotated frames."""
     total: int
-    """Frames of the folder."""
+    """Number of frames in the folder."""
 
     def subset(self, places: Sequence[int] | None = None) -> tuple[int, ...] | None:
-        """These (or the given) frame indices as `Sample.frames`: None where they are the whole video."""
+        """Return frame indices (default: all annotated) as `Sample.frames`: None = they are the whole video."""
         ordered = tuple(sorted(self.places if places is None else places))
         return None if len(ordered) == self.total else ordered
 
 
 def frames_in(folder: Path, names: Sequence[str]) -> FrameFolder:
-    """Where each named frame is in a folder of frames; in their order where the folder is not there yet."""
+    """Return the indices of named frames in a folder of frames; 0, 1, ... if the folder does not exist yet."""
     if not folder.is_dir():
         return FrameFolder(list(range(len(names))), len(names))
     places = {name: place for place, name in enumerate(media.image_names(folder))}
@@ -91,7 +91,7 @@ def frames_in(folder: Path, names: Sequence[str]) -> FrameFolder:
 
 
 def frame_names(value: object) -> list[str]:
-    """A list of frame names as their file names without suffix."""
+    """Return frame names as file names without suffix."""
     names = [text(name, "name of a frame") for name in array(value, "frames")]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"frames are none or come twice: got {len(names)} names, {len(set(names))} of them different")
@@ -99,5 +99,5 @@ def frame_names(value: object) -> list[str]:
 
 
 def by_key(entries: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, object]]]:
-    """(name, (key, entry)) of an object, as `numbered_rows` takes it."""
+    """Yield (name, (key, entry)) of a JSON object, the input of `numbered_rows`."""
     return ((key, (key, entry)) for key, entry in entries.items())

@@ -33,7 +33,7 @@ _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})", re.ASCII)
 
 
 class AnnotatedClip(NamedTuple):
-    """A video with its annotated frames."""
+    """A video with its annotated frames and questions."""
 
     name: str
     video: Path
@@ -44,30 +44,30 @@ class AnnotatedClip(NamedTuple):
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per question of the frames with masks; the tracks of a video go to `tracks/<VIDEO>.jsonl`."""
+    """`Reader` of GroundMoRe: one sample per question; the tracks of a video are written to `tracks/<VIDEO>.jsonl`."""
     meta = mapping(json_stream.read(require(folder, META)), META)
     videos = by_key(mapping(meta.get("videos"), "videos"))
     for clip in numbered_rows(videos, lambda video: _clip(folder, *video, bad), bad):
         path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
         order = {number: place for place, number in enumerate(clip.tracks)}
-        named = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
-        usable = list(numbered_rows(named, partial(_sample, clip, path, order), bad))
+        entries = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
+        usable = list(numbered_rows(entries, partial(_sample, clip, path, order), bad))
         if usable:
             track_files.write(folder / path, clip.tracks.values())
         yield from usable
 
 
 def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> AnnotatedClip:
-    """A video; a frame without its image, or with a mask that cannot be read, is left out."""
+    """Read a video; a frame without image, or with an invalid mask, is left out."""
     place = find_below(Path("annotations"), name, "name of a video")
-    drawn, images = path_inside(folder, place / "masks"), path_inside(folder, place / "images")
+    mask_folder, images = path_inside(folder, place / "masks"), path_inside(folder, place / "images")
     if not images.is_dir():
         raise ValueError("frames are missing: the video has no folder of images")
-    shown = set(media.image_names(images))
+    image_names = set(media.image_names(images))
     labels: dict[str, np.ndarray] = {}
-    for frame in media.image_names(drawn) if drawn.is_dir() else []:
+    for frame in media.image_names(mask_folder) if mask_folder.is_dir() else []:
         try:
-            labels[frame] = _labels(drawn, frame, shown, next(iter(labels.values()), None))
+            labels[frame] = _labels(mask_folder, frame, image_names, next(iter(labels.values()), None))
         except ValueError as error:
             bad.append(BadEntry(0, f"left out, mask of a frame: {frame}: {error}", name))
     if not labels:
@@ -79,24 +79,25 @@ def _clip(folder: Path, name: str, video: object, bad: list[BadLine]) -> Annotat
     )
 
 
-def _labels(folder: Path, frame: str, shown: Collection[str], other: np.ndarray | None) -> np.ndarray:
-    """The label image of a frame, of the size of the others."""
-    if frame not in shown:
+def _labels(folder: Path, frame: str, image_names: Collection[str], reference: np.ndarray | None) -> np.ndarray:
+    """Read the label image of a frame; a `ValueError` if its size differs from the reference."""
+    if frame not in image_names:
         raise ValueError("the video has no such image")
     labels = masks.read_labels(folder / f"{frame}.png")
-    if other is not None and labels.shape != other.shape:
-        raise ValueError(f"the mask is of another size: expected {other.shape}, got {labels.shape}")
+    if reference is not None and labels.shape != reference.shape:
+        raise ValueError(f"the mask is of another size: expected {reference.shape}, got {labels.shape}")
     return labels
 
 
 def _tracks(labels: Mapping[int, np.ndarray]) -> dict[int, Track]:
-    """Object number -> its masks, from label images by frame index."""
-    found: dict[int, dict[int, RLE]] = {}
+    """Return object number -> track, from label images by frame index."""
+    rles_by_object: dict[int, dict[int, RLE]] = {}
     for place, image in labels.items():
         for number in np.unique(image[image > 0]).tolist():
-            found.setdefault(number, {})[place] = masks.encode(image == number)
+            rles_by_object.setdefault(number, {})[place] = masks.encode(image == number)
     return {
-        number: Track(label=str(number), masks=dict(sorted(drawn.items()))) for number, drawn in sorted(found.items())
+        number: Track(label=str(number), masks=dict(sorted(rles.items())))
+        for number, rles in sorted(rles_by_object.items())
     }
 
 
@@ -126,9 +127,9 @@ def _sample(clip: AnnotatedClip, path: Path, order: Mapping[int, int], item: tup
 
 
 def _spans(name: str, fields: Mapping[str, object]) -> tuple[Span, ...] | None:
-    """When the motion happens, in seconds of the clip; None where file and name do not tell, or tell what cannot be.
+    """Return the span of the motion in seconds of the clip; None = not given, or invalid.
 
-    Training does not use it, so a sample is not lost for it.
+    Training does not use it, so an invalid span does not drop a sample.
     """
     clip = re.search(r"(\d{2})(\d{2})_\d{4}$", name, re.ASCII)
     start, end = (_CLOCK.fullmatch(str(fields.get(key, "")).strip()) for key in ("action_start", "action_end"))

@@ -1,7 +1,7 @@
-"""Large JSON files piece by piece: the entries of an object or a list, without the whole in memory.
+"""Streaming of large JSON files: the entries of an object or a list, one in memory at a time.
 
-The masks of MeViS or ReVOS are one JSON object of gigabytes. Its text is mapped into memory by the system and
-searched for where each entry starts and ends; only an entry that is asked for is parsed.
+The masks of MeViS or ReVOS are one JSON object of gigabytes. Its text is memory-mapped and
+scanned for the start and end of each entry; only requested entries are parsed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 MAX_ENTRY_BYTES = 2**28
-"""A larger entry is refused."""
+"""Limit of an entry."""
 
 MAX_PLAIN_BYTES = 2**31
-"""A larger file is not read as a whole."""
+"""Limit of a file that is read as a whole."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _SPACE = b" \t\r\n"
@@ -27,14 +27,14 @@ Text = mmap.mmap | bytes
 
 
 class JsonRange(NamedTuple):
-    """Bytes of an entry in its file."""
+    """Byte range of an entry in its file."""
 
     start: int
     end: int
 
 
 class JsonMapping:
-    """The entries of the object that a file holds; open while the `open_json` block runs."""
+    """Mapping of the entries of a JSON file with one object; usable inside the `open_json` block."""
 
     def __init__(self, path: Path, text: Text) -> None:
         self.path = path
@@ -45,21 +45,21 @@ class JsonMapping:
         return key in self._places
 
     def __getitem__(self, key: str) -> object:
-        """The entry, parsed. Raises a `ValueError` where it is not JSON."""
+        """Parse an entry; a `ValueError` for invalid JSON."""
         return _parsed(self.path, self._text, self._places[key])
 
     def places(self, key: str) -> Iterator[JsonRange]:
-        """Where the elements of an entry that is a list are, for `at`."""
+        """Return the byte ranges of the elements of an entry that is a list, for `at`."""
         if key not in self._places:
             raise ValueError(f"file has no {key}: {self.path} has {', '.join(list(self._places)[:10])}")
         return (place for _, place in _entries(self.path, self._text, b"[", self._places[key].start))
 
     def at(self, place: JsonRange) -> object:
-        """What is there, parsed."""
+        """Parse the value of a byte range."""
         return _parsed(self.path, self._text, place)
 
     def __iter__(self) -> Iterator[str]:
-        """Keys in the order of the file."""
+        """Iterate over the keys in the order of the file."""
         return iter(self._places)
 
     def __len__(self) -> int:
@@ -68,20 +68,20 @@ class JsonMapping:
 
 @contextmanager
 def open_json(path: Path) -> Generator[JsonMapping]:
-    """The JSON object of a file, by entry."""
+    """Open a file with one JSON object."""
     with _mapped(path) as text:
         yield JsonMapping(path, text)
 
 
 def elements(path: Path) -> Iterator[object]:
-    """The elements of a file that is one JSON list, in order, one in memory at a time."""
+    """Yield the elements of a file with one JSON list, one in memory at a time."""
     with _mapped(path) as text:
         for _, place in _entries(path, text, b"[", 0):
             yield _parsed(path, text, place)
 
 
 def read(path: Path) -> object:
-    """A whole file."""
+    """Read and parse a whole file."""
     with _mapped(path) as content:
         if len(content) > MAX_PLAIN_BYTES:
             raise ValueError(f"file is too large: {path} has {len(content)} bytes, expected at most {MAX_PLAIN_BYTES}")
@@ -92,35 +92,35 @@ def read(path: Path) -> object:
         raise ValueError(f"file is no JSON: {path}, {error}") from error
 
 
-def mapping(value: object, what: str) -> Mapping[str, object]:
-    """The value as an object with text keys, or a `ValueError` that says what should have been one."""
+def mapping(value: object, field: str) -> Mapping[str, object]:
+    """Return the value as an object with text keys; a `ValueError` names the field."""
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is no JSON object: got {str(value)[:80]}")
+        raise ValueError(f"{field} is no JSON object: got {str(value)[:80]}")
     return cast("Mapping[str, object]", value)
 
 
-def array(value: object, what: str) -> list[object]:
-    """The value as a list."""
+def array(value: object, field: str) -> list[object]:
+    """Return the value as a list; a `ValueError` names the field."""
     if not isinstance(value, list):
-        raise ValueError(f"{what} is no JSON list: got {str(value)[:80]}")
+        raise ValueError(f"{field} is no JSON list: got {str(value)[:80]}")
     return cast("list[object]", value)
 
 
-def text(value: object, what: str) -> str:
-    """The value as text that is not blank, without space around it."""
+def text(value: object, field: str) -> str:
+    """Return the value as text that is not blank, without surrounding space."""
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what} is no text: got {str(value)[:80]!r}")
+        raise ValueError(f"{field} is no text: got {str(value)[:80]!r}")
     return value.strip()
 
 
-def integer(value: object, what: str) -> int:
-    """The value as a whole number; text of digits is one, and so is 3.0, as tables and floats write it."""
+def integer(value: object, field: str) -> int:
+    """Return the value as a whole number; text of digits and 3.0 are accepted, as tables write them."""
     if isinstance(value, str) and (digits := re.fullmatch(r"(-?[0-9]{1,18})(?:\.0*)?", value.strip())):
         return int(digits[1])
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{what} is no whole number: got {str(value)[:80]!r}")
+        raise ValueError(f"{field} is no whole number: got {str(value)[:80]!r}")
     return value
 
 
@@ -140,7 +140,7 @@ def _mapped(path: Path) -> Generator[Text]:
 
 
 def _entries(path: Path, text: Text, opening: bytes, start: int) -> Iterator[tuple[str | None, JsonRange]]:
-    """(key, place) of each entry of the object or list that starts there; a list's keys are None.
+    """Yield (key, byte range) of each entry of the object or list at a position; keys of a list are None.
 
     What starts the file also ends it.
     """
@@ -165,7 +165,7 @@ def _entries(path: Path, text: Text, opening: bytes, start: int) -> Iterator[tup
 
 
 def _first_byte(path: Path, text: Text, opening: bytes, start: int) -> int:
-    """Where the entries start."""
+    """Return the position of the first entry."""
     start = _skip(text, start)
     if text[start : start + 1] != opening:
         kind = "object" if opening == b"{" else "list"

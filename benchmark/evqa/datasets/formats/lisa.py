@@ -1,4 +1,4 @@
-"""Image sets in the layout of LISA: one sample a picture, one turn a question; several turns have a mask each.
+"""Readers of image data sets in the layout of LISA: one sample per image, one turn with its mask per question.
 
 reason_seg/ReasonSeg/train/<NAME>.jpg, .json                   polygons; explanatory/train.json: answers with reasons
 ade20k/images/training, ade20k/annotations/training            label images; objectInfo150.txt names the labels
@@ -35,7 +35,7 @@ Turns = Sequence[TrainingExchange]
 
 
 def _sample(name: str, video: Path, form: TaskType, source: str, turns: Turns, **masks_in: object) -> Sample:
-    """A picture with its turns; `masks_in` is where their masks are."""
+    """Build the sample of an image; `masks_in` has the fields with its masks."""
     fields = {"tracks": None, "label_map": None} | masks_in
     return Sample.model_validate(
         {
@@ -59,15 +59,15 @@ REASONS = "reason_seg/ReasonSeg/explanatory/train.json"
 
 
 def reason_seg(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per question: sentences, noun phrases, and questions that want a reason."""
+    """`Reader` of ReasonSeg, one sample per question: sentences, noun phrases, questions that ask for reasons."""
     pictures = sorted(path.name for path in require(folder, REASON).iterdir() if path.suffix.lower() == ".jpg")
     reasons: dict[str, Mapping[str, object]] = {}
     if path_inside(folder, Path(REASONS)).is_file():
         for entry in array(json_stream.read(folder / REASONS), REASONS):
             fields = mapping(entry, "explanation")
             reasons[Path(text(fields.get("image"), "image")).stem] = fields
-    named = [(name, name) for name in pictures]
-    for samples in numbered_rows(named, lambda name: _reasoned(folder, name, reasons.get(Path(name).stem)), bad):
+    entries = [(name, name) for name in pictures]
+    for samples in numbered_rows(entries, lambda name: _reasoned(folder, name, reasons.get(Path(name).stem)), bad):
         yield from samples
 
 
@@ -76,32 +76,32 @@ def _reasoned(folder: Path, name: str, reason: Mapping[str, object] | None) -> l
     fields = mapping(json_stream.read(path_inside(folder, picture.with_suffix(".json"))), name)
     mask = _shapes(array(fields.get("shapes"), "shapes"), image_size(path_inside(folder, picture)))
     if not mask.any():
-        raise ValueError("no target in the picture")
+        raise ValueError("no target in the image")
     form: TaskType = "sentence" if fields.get("is_sentence") else "query"
-    asked: list[tuple[TaskType, TrainingExchange]] = [
+    exchanges: list[tuple[TaskType, TrainingExchange]] = [
         (form, TrainingExchange(question=text(words, "text"))) for words in array(fields.get("text"), "text")
     ]
     if reason is not None:
         words, answer = text(reason.get("query"), "query"), text(reason.get("outputs"), "outputs")
-        asked.append(("explanatory", TrainingExchange(question=words, response=answer)))
+        exchanges.append(("explanatory", TrainingExchange(question=words, response=answer)))
     track = Track(masks={0: masks.encode(mask)})
     return [
         _sample(f"{picture.stem}_{place}", picture, form, "reason_seg", [turn], tracks=(track,))
-        for place, (form, turn) in enumerate(asked)
+        for place, (form, turn) in enumerate(exchanges)
     ]
 
 
 def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
-    """Targets minus what is to be ignored, larger shapes first, as published; ignored pixels count as background."""
-    drawn: list[tuple[bool, np.ndarray]] = []
+    """Return the targets without ignored shapes, larger shapes first, as published; ignored pixels are background."""
+    layers: list[tuple[bool, np.ndarray]] = []
     for shape in shapes:
         fields = mapping(shape, "shape")
         if (label := fields.get("label")) not in {"target", "ignore", "flag"}:
             raise ValueError(f"label of a shape is unknown: got {str(label)[:40]!r}")
         if label != "flag":
-            drawn.append((label == "target", masks.from_polygons(outline(fields.get("points")), (), size)))
+            layers.append((label == "target", masks.from_polygons(outline(fields.get("points")), (), size)))
     mask = np.zeros(size, dtype=np.bool_)
-    for is_target, pixels in sorted(drawn, key=lambda one: -int(one[1].sum())):
+    for is_target, pixels in sorted(layers, key=lambda layer: -int(layer[1].sum())):
         mask[pixels] = is_target
     return mask
 
@@ -110,32 +110,32 @@ def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
 
 
 class LabelledImage(NamedTuple):
-    """A set of label images. Paths are relative to the data set's folder."""
+    """A data set of label images. Paths are relative to its folder."""
 
     source: str
     pictures: str
     labels: str
     names: Callable[[Path], dict[int, str]]
-    """The data set's folder -> label -> name; other labels are not asked for."""
+    """Function folder -> {label: name}; other labels are not used."""
 
 
 def ade20k(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """ADE20K, 150 classes."""
+    """`Reader` of ADE20K, 150 classes."""
     return _labelled(
         LabelledImage("ade20k", "ade20k/images/training", "ade20k/annotations/training", _ade_names), folder, bad
     )
 
 
 def cocostuff(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """COCO-Stuff without the classes whose names have a qualifier after `-`, as published.
+    """`Reader` of COCO-Stuff without the classes whose names have a qualifier after `-`, as published.
 
-    The reference also leaves out label 0, which is `person`, by mistake; here it is in.
+    The reference also omits label 0 (`person`) by mistake; here it is included.
     """
     return _labelled(LabelledImage("cocostuff", "coco/train2017", "cocostuff/train2017", _stuff_names), folder, bad)
 
 
 def mapillary(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Mapillary Vistas 2.0 without the class of the unlabelled."""
+    """`Reader` of Mapillary Vistas 2.0 without the class `unlabeled`."""
     labels = "mapillary/training/v2.0/labels"
     return _labelled(LabelledImage("mapillary", "mapillary/training/images", labels, _mapillary_names), folder, bad)
 
@@ -148,30 +148,30 @@ def _labelled(kind: LabelledImage, folder: Path, bad: list[BadLine]) -> Iterator
 
 def _label_image(folder: Path, kind: LabelledImage, names: Mapping[int, str], name: str) -> Sample:
     path = Path(kind.labels, name)
-    found = np.unique(masks.read_labels(path_inside(folder, path))).tolist()
-    turns = [TrainingExchange(question=names[label], targets=(label,)) for label in found if label in names]
+    values = np.unique(masks.read_labels(path_inside(folder, path))).tolist()
+    turns = [TrainingExchange(question=names[label], targets=(label,)) for label in values if label in names]
     if not turns:
-        raise ValueError("no named label in the picture")
+        raise ValueError("no named label in the image")
     picture = Path(kind.pictures, name).with_suffix(".jpg")
     return _sample(picture.stem, picture, "query", kind.source, turns, label_map=path)
 
 
 def _ade_names(folder: Path) -> dict[int, str]:
-    """`objectInfo150.txt`: a table with tabs; the last column has synonyms, the first of which is the name."""
+    """Read `objectInfo150.txt`: a table with tabs; the first synonym of the last column is the name."""
     lines = _lines(require(folder, "ade20k/objectInfo150.txt"))
     cells = [line.split("\t") for line in lines if line[:1].isdecimal()]
     return {integer(row[0], "label"): row[-1].split(",")[0].split(";")[0].strip() for row in cells}
 
 
 def _stuff_names(folder: Path) -> dict[int, str]:
-    """`labels.txt`: `1: person`; an image has the label less one."""
+    """Read `labels.txt`: `1: person`; images have the label minus one."""
     pairs = [line.partition(":") for line in _lines(require(folder, "cocostuff/labels.txt"))]
-    named = {integer(number, "label") - 1: name.strip() for number, _, name in pairs if name}
-    return {label: name for label, name in named.items() if label >= 0 and "-" not in name}
+    names = {integer(number, "label") - 1: name.strip() for number, _, name in pairs if name}
+    return {label: name for label, name in names.items() if label >= 0 and "-" not in name}
 
 
 def _mapillary_names(folder: Path) -> dict[int, str]:
-    """`config_v2.0.json`: a list of labels in order, with readable names."""
+    """Read `config_v2.0.json`: a list of labels in order, with readable names."""
     config = mapping(json_stream.read(require(folder, "mapillary/config_v2.0.json")), "config_v2.0.json")
     labels = [mapping(label, "label") for label in array(config.get("labels"), "labels")]
     names = [text(label.get("readable"), "readable").lower() for label in labels]
@@ -189,20 +189,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def paco_lvis(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """PACO-LVIS."""
+    """`Reader` of PACO-LVIS."""
     return _parts(folder, "vlpart/paco/annotations/paco_lvis_v1_train.json", Path("coco"), "paco_lvis", bad)
 
 
 def pascal_part(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Pascal-Part."""
+    """`Reader` of Pascal-Part."""
     pictures = Path("vlpart/pascal_part/VOCdevkit/VOC2010/JPEGImages")
     return _parts(folder, "vlpart/pascal_part/train.json", pictures, "pascal_part", bad)
 
 
 def _parts(folder: Path, file: str, pictures: Path, source: str, bad: list[BadLine]) -> Iterator[Sample]:
     with coco_json.open_coco(require(folder, file)) as annotated:
-        named = ((picture.name, picture) for picture in annotated.pictures.values())
-        yield from numbered_rows(named, partial(_of_parts, annotated, pictures, source), bad)
+        entries = ((picture.name, picture) for picture in annotated.pictures.values())
+        yield from numbered_rows(entries, partial(_of_parts, annotated, pictures, source), bad)
 
 
 def _of_parts(annotated: CocoFile, pictures: Path, source: str, picture: CocoImage) -> Sample:
@@ -222,11 +222,11 @@ def _of_parts(annotated: CocoFile, pictures: Path, source: str, picture: CocoIma
 
 
 def _part_words(name: str, *, is_of: bool) -> str:
-    """`chair:leg` as `chair leg` or `leg of the chair`, turn by turn (published: at random), without `_(sense)`."""
-    thing, _, part = (re.sub(r"_\(.*?\)", "", step).replace("_", " ").strip() for step in name.strip().partition(":"))
+    """Return `chair:leg` as `chair leg` or `leg of the chair`, in turn (published: at random), without `_(sense)`."""
+    whole, _, part = (re.sub(r"_\(.*?\)", "", step).replace("_", " ").strip() for step in name.strip().partition(":"))
     if not part:
-        return thing
-    return f"{part} of the {thing}" if is_of else f"{thing} {part}"
+        return whole
+    return f"{part} of the {whole}" if is_of else f"{whole} {part}"
 
 
 # Referring expressions
@@ -234,7 +234,7 @@ def _part_words(name: str, *, is_of: bool) -> str:
 
 @dataclass(frozen=True)
 class ReferSet:
-    """One of the sets of the REFER tools."""
+    """A data set of the REFER API."""
 
     name: str
     split_by: str
@@ -250,27 +250,27 @@ REFERRING = {
 
 
 def refcoco(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """RefCOCO."""
+    """`Reader` of RefCOCO."""
     return _referred(folder, REFERRING["refcoco"], bad)
 
 
 def refcoco_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """RefCOCO+."""
+    """`Reader` of RefCOCO+."""
     return _referred(folder, REFERRING["refcoco+"], bad)
 
 
 def refcocog(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """RefCOCOg."""
+    """`Reader` of RefCOCOg."""
     return _referred(folder, REFERRING["refcocog"], bad)
 
 
 def refclef(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """RefClef."""
+    """`Reader` of RefClef."""
     return _referred(folder, REFERRING["refclef"], bad)
 
 
 def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per picture of the training split, one turn per sentence."""
+    """Yield one sample per image of the training split, one turn per sentence."""
     path = require(folder, f"refer_seg/{kind.name}/refs({kind.split_by}).p")
     by_picture: dict[int, list[Mapping[str, object]]] = {}
     for entry in array(safe_pickle.read(path), path.name):
@@ -278,16 +278,16 @@ def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Samp
         if reference.get("split") == "train":
             by_picture.setdefault(integer(reference.get("image_id"), "image_id"), []).append(reference)
     with coco_json.open_coco(require(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
-        named = ((f"image {number}", (number, references)) for number, references in by_picture.items())
-        yield from numbered_rows(named, partial(_of_references, annotated, kind), bad)
+        entries = ((f"image {number}", (number, references)) for number, references in by_picture.items())
+        yield from numbered_rows(entries, partial(_of_references, annotated, kind), bad)
 
 
 def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Mapping[str, object]]]) -> Sample:
     number, references = item
     if number not in annotated.pictures:
-        raise ValueError("picture is not in the file")
+        raise ValueError("image is not in the file")
     picture = annotated.pictures[number]
-    annotations = {integer(one.get("id"), "id"): one for one in annotated.annotations(picture)}
+    annotations = {integer(annotation.get("id"), "id"): annotation for annotation in annotated.annotations(picture)}
     turns: list[TrainingExchange] = []
     tracks: list[Track] = []
     for reference in references:
@@ -299,6 +299,6 @@ def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Ma
             turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
         tracks.append(Track(masks={0: mask_of(annotations[key], picture.size)}))
     if not turns:
-        raise ValueError("no sentence is about the picture")
+        raise ValueError("no sentence is about the image")
     video = find_below(Path(kind.pictures), picture.name, "file_name")
     return _sample(f"{number}_{video.stem}", video, "query", kind.name, turns, tracks=tuple(tracks))

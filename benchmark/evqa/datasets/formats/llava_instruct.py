@@ -1,10 +1,10 @@
-"""Conversations about a picture, a video or nothing: LLaVA-665k with VideoGPT+ 576k.
+"""Reader of conversations about an image, a video or neither: LLaVA-665k with VideoGPT+ 576k.
 
     [{"image" or "video": PATH,
       "conversations": [{"from": "human", "value": TEXT}, {"from": "gpt", "value": TEXT}, ...]}, ...]
 
-The first question has `<image>` or `<video>` where the picture is shown; it is always shown first, so the
-mark is taken out.
+The first question has `<image>` or `<video>` at the position of the visual input; here that always comes first, so the
+mark is removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPEAKERS = ("human", "gpt")
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per conversation. Published ids repeat, so a sample is named by its place in the file."""
+    """`Reader` of one sample per conversation. Published ids repeat, so the id is the position in the file."""
     path = require(folder, FILE, f"general/{FILE}")
     roots = {"image": place_of(folder, "llava_instruct", "."), "video": place_of(folder, "videogpt_plus", ".")}
     read = partial(_sample, roots)
@@ -38,7 +38,7 @@ def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
     fields = mapping(entry, "conversation")
     kinds = [kind for kind in roots if fields.get(kind)]
     if len(kinds) > 1:
-        raise ValueError("conversation is about a picture and a video")
+        raise ValueError("conversation is about an image and a video")
     kind = kinds[0] if kinds else "text"
     turns = _turns(array(fields.get("conversations"), "conversations"))
     duration = fields.get("duration")
@@ -55,11 +55,11 @@ def _sample(roots: Mapping[str, Path], item: tuple[int, object]) -> Sample:
 
 
 def _turns(entries: list[object]) -> tuple[TrainingExchange, ...]:
-    said = [mapping(entry, "turn") for entry in entries]
-    if not said or len(said) % 2 or any(turn.get("from") != SPEAKERS[place % 2] for place, turn in enumerate(said)):
-        speakers = [str(turn.get("from"))[:20] for turn in said][:6]
-        raise ValueError(f"turns do not alternate: {len(said)} turns, by {speakers}")
-    texts = [text(turn.get("value"), "value of a turn") for turn in said]
+    turns = [mapping(entry, "turn") for entry in entries]
+    if not turns or len(turns) % 2 or any(turn.get("from") != SPEAKERS[place % 2] for place, turn in enumerate(turns)):
+        speakers = [str(turn.get("from"))[:20] for turn in turns][:6]
+        raise ValueError(f"turns do not alternate: {len(turns)} turns, by {speakers}")
+    texts = [text(turn.get("value"), "value of a turn") for turn in turns]
     texts[0] = _without_mark(texts[0])
     pairs = zip(texts[::2], texts[1::2], strict=True)
     return tuple(TrainingExchange(question=question, response=response) for question, response in pairs)

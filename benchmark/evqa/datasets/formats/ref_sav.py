@@ -1,4 +1,4 @@
-"""Ref-SAV: descriptions of objects in the videos of SA-V, whose masks are its manual annotation.
+"""Reader of Ref-SAV: descriptions of objects in the videos of SA-V, with its manual masks.
 
 Ref-SAV-Min-Ratio-0.3.json   {VIDEO: {"video_path": ROOT/sav_train/..., "anno_path": ROOT/sav_train/..._manual.json,
 "objects": {OBJECT: {"formated": TEXT, ...}}}}
@@ -28,37 +28,37 @@ STEP = 4
 
 
 class DescribedObject(NamedTuple):
-    """One object of a video."""
+    """Description of an object, with the masks of its video."""
 
     video: str
     path: Path
     masklets: list[list[object]]
     track_file: Path
     key: str
-    about: object
-    """What the file says of it."""
+    entry: object
+    """Its entry in the file."""
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per description; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
+    """`Reader` of one sample per description; the tracks of each video are written to `tracks/<VIDEO>.jsonl` first."""
     path = require(folder, META, f"ref_sav/{META}")
     count, left_out = 0, list[str]()
     with json_stream.open_json(path) as videos:
         for name in videos:
-            found = list(
+            object_lists = list(
                 numbered_rows([(name, videos[name])], partial(_objects, folder, name, left_out), bad, count + 1)
             )
             bad.extend(BadEntry(count + 1, f"left out, masks beyond the video: {reason}", name) for reason in left_out)
             left_out.clear()
-            for objects in found:
-                read = partial(_drawn, left_out=left_out)
-                good = list(numbered_rows([(f"{name} {one.key}", one) for one in objects], read, bad, count + 1))
+            for objects in object_lists:
+                read = partial(_phrase, left_out=left_out)
+                phrases = list(numbered_rows([(f"{name} {item.key}", item) for item in objects], read, bad, count + 1))
                 bad.extend(BadEntry(count + 1, f"left out, mask of a frame: {reason}", name) for reason in left_out)
                 left_out.clear()
-                if good:
-                    track_files.write(folder / good[0].described.track_file, [drawn.track for drawn in good])
-                for place, drawn in enumerate(good):
-                    yield _sample(drawn, place)
+                if phrases:
+                    track_files.write(folder / phrases[0].item.track_file, [phrase.track for phrase in phrases])
+                for place, phrase in enumerate(phrases):
+                    yield _sample(phrase, place)
             count += 1
 
 
@@ -81,7 +81,7 @@ def _objects(folder: Path, name: str, left_out: list[str], video: object) -> lis
 
 
 def _excess(video: Path, num_annotated: int) -> int:
-    """Annotated frames that the video does not have; 0 where it is not there to be asked."""
+    """Return the number of annotated frames beyond the video; 0 = the video is missing."""
     try:
         num_frames = media.probe_video(video).num_frames if video.exists() else STEP * num_annotated
     except ValueError:
@@ -90,53 +90,55 @@ def _excess(video: Path, num_annotated: int) -> int:
 
 
 def _without_root(path: object) -> str:
-    """The published paths start with the folder that their authors had the videos in."""
+    """Remove the authors' folder at the start of a published path."""
     parts = PurePosixPath(text(path, "path")).parts
     return str(PurePosixPath(*parts[1:])) if len(parts) > 1 else str(path)
 
 
 class ObjectPhrase(NamedTuple):
-    """One object with its masks."""
+    """An object with its description and masks."""
 
-    described: DescribedObject
+    item: DescribedObject
     words: str
     track: Track
     frames: tuple[int, ...]
-    """Indices of the annotated frames whose masks can be read."""
+    """Indices of the annotated frames with valid masks."""
 
 
-def _drawn(one: DescribedObject, *, left_out: list[str]) -> ObjectPhrase:
-    """An object; a frame whose mask cannot be read is left out of it."""
-    words = text(mapping(one.about, "object").get("formated"), "formated")
-    place = integer(one.key, "number of an object")
-    if any(not 0 <= place < len(frame) for frame in one.masklets if frame):
-        raise ValueError(f"mask is not in the file: object {place} in a frame of {min(map(len, one.masklets))} objects")
+def _phrase(item: DescribedObject, *, left_out: list[str]) -> ObjectPhrase:
+    """Read an object; frames with invalid masks are left out."""
+    words = text(mapping(item.entry, "object").get("formated"), "formated")
+    place = integer(item.key, "number of an object")
+    if any(not 0 <= place < len(frame) for frame in item.masklets if frame):
+        raise ValueError(
+            f"mask is not in the file: object {place} in a frame of {min(map(len, item.masklets))} objects"
+        )
     masks: dict[int, RLE | None] = {}
     size: tuple[int, int] | None = None
-    for index, frame in enumerate(one.masklets):
+    for index, frame in enumerate(item.masklets):
         try:
             rle = masks[STEP * index] = region(frame[place], size) if frame else None
             size = size or (None if rle is None else rle.size)
         except ValueError as error:
             left_out.append(f"object {place}, frame {STEP * index}: {str(error)[:200]}")
-    found = {index: rle for index, rle in masks.items() if rle is not None}
-    if not found:
+    rles = {index: rle for index, rle in masks.items() if rle is not None}
+    if not rles:
         raise ValueError("no mask in any frame")
-    return ObjectPhrase(one, words, Track(label=one.key, masks=found), tuple(masks))
+    return ObjectPhrase(item, words, Track(label=item.key, masks=rles), tuple(masks))
 
 
-def _sample(drawn: ObjectPhrase, place: int) -> Sample:
-    one = drawn.described
+def _sample(phrase: ObjectPhrase, place: int) -> Sample:
+    item = phrase.item
     return Sample(
-        id=entry_id(one.video, one.key),
-        video_id=one.video,
-        video=one.path,
-        question=drawn.words,
-        expressions=(drawn.words,),
+        id=entry_id(item.video, item.key),
+        video_id=item.video,
+        video=item.path,
+        question=phrase.words,
+        expressions=(phrase.words,),
         task_type="description",
-        track_file=one.track_file,
+        track_file=item.track_file,
         targets=(place,),
-        frames=drawn.frames,
-        num_frames=len(one.masklets),
+        frames=phrase.frames,
+        num_frames=len(item.masklets),
         source="ref_sav",
     )

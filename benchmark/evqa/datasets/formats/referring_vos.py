@@ -1,9 +1,9 @@
-"""Referring expressions in the layout of Ref-YouTube-VOS: ReVOS, MeViS, LV-VIS, Ref-YouTube-VOS, Ref-DAVIS17.
+"""Readers of expressions in the layout of Ref-YouTube-VOS: ReVOS, MeViS, LV-VIS, Ref-YouTube-VOS, Ref-DAVIS17.
 
     {"videos": {VIDEO: {"frames": [NAME, ...], "expressions": {ID: {"exp": TEXT, "obj_id": ..., "anno_id": [...]}}}}}
 
-Frames are `<frames>/<VIDEO>/<NAME>.jpg`. Masks lie in one of three ways: in `mask_dict.json` by annotation (an
-expression may name several, whose union it means), in `mask_dict.pkl` by the number of the expression in the
+Frames are `<frames>/<VIDEO>/<NAME>.jpg`. Masks have one of three forms: in `mask_dict.json` by annotation (an
+expression refers to the union of several), in `mask_dict.pkl` by the number of the expression in the
 order of the file, or in palette images `<annotations>/<VIDEO>/<NAME>.png` by object. Each gives a list with one
 mask (or null) per frame.
 """
@@ -40,42 +40,42 @@ from evqa.schema import RLE, Sample, TaskType, Track
 
 
 class Expression(NamedTuple):
-    """One expression of a video."""
+    """A referring expression of a video."""
 
     key: str
     number: int
-    """Its place in the whole file, from 0."""
+    """Position in the whole file, from 0."""
     words: str
     fields: Mapping[str, object]
 
 
 class ReferringClip(NamedTuple):
-    """A video of the file."""
+    """A video with its expressions."""
 
     name: str
     folder: Path
-    """Of its frames, relative to the data set's."""
+    """Folder of its frames, relative to the data set's."""
     names: list[str]
-    """Of its frames."""
+    """Names of its frames."""
     frames: FrameFolder
     expressions: list[Expression]
 
 
 MaskLists = Callable[[ReferringClip, str], Sequence[object]]
-"""(video, key of a mask) -> one mask per frame of the video."""
+"""Function (video, key of a mask) -> one mask per frame of the video."""
 
 
 class MaskStore(NamedTuple):
-    """Where the masks of a set are."""
+    """Access to the masks of a data set."""
 
     lists: MaskLists
     keys: Callable[[Expression], list[str]]
-    """The masks that an expression means."""
+    """Function expression -> keys of its masks."""
 
 
 @dataclass(frozen=True)
 class ExpressionSet:
-    """One set in this layout. Paths are relative to the data set's folder, the first that exists counts."""
+    """A data set in this layout. Paths are relative to its folder; the first that exists is used."""
 
     source: str
     meta: tuple[str, ...]
@@ -83,11 +83,11 @@ class ExpressionSet:
     masks: tuple[str, ...]
     """mask_dict.json, mask_dict.pkl, or a folder of palette images."""
     fps: float | None = None
-    """Frames a second, where known."""
+    """Frame rate, if known."""
     cropped: str | None = None
-    """Videos below this folder are cut to the frames between an expression's first and last mask."""
+    """Videos below this folder are trimmed to the frames between an expression's first and last mask."""
     has_sentences: bool = False
-    """Expressions that end with a question mark are sentences."""
+    """Whether expressions that end with a question mark are sentences."""
 
 
 REVOS = ExpressionSet(
@@ -152,53 +152,53 @@ def ref_davis17(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 
 def samples(kind: ExpressionSet, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per expression; the tracks of each video go to `tracks/<VIDEO>.jsonl` first."""
+    """Yield one sample per expression; the tracks of each video are written to `tracks/<VIDEO>.jsonl` first."""
     meta = mapping(json_stream.read(require(folder, *kind.meta)), kind.meta[0])
     videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
     frames = place_of(folder, *kind.frames)
     number = 0
-    with _masks_of(kind, folder) as found:
+    with _masks_of(kind, folder) as store:
         for name, video in videos.items():
             clips = list(numbered_rows([(name, video)], partial(_clip, folder, frames, name, number), bad, number + 1))
             number += _num_expressions(video)
             for clip in clips:
-                yield from _samples_of(kind, folder, clip, found, bad)
+                yield from _samples_of(kind, folder, clip, store, bad)
 
 
 def _samples_of(
-    kind: ExpressionSet, folder: Path, clip: ReferringClip, found: MaskStore, bad: list[BadLine]
+    kind: ExpressionSet, folder: Path, clip: ReferringClip, store: MaskStore, bad: list[BadLine]
 ) -> Iterator[Sample]:
-    keys = {key: None for expression in clip.expressions for key in _keys(found, expression)}
-    tracks = {key: _track_or_problem(found, clip, key) for key in keys}
+    keys = {key: None for expression in clip.expressions for key in _keys(store, expression)}
+    tracks = {key: _track_or_problem(store, clip, key) for key in keys}
     good = {key: track for key, track in tracks.items() if isinstance(track, Track)}
     order = {key: place for place, key in enumerate(good)}
     path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
 
     def read(expression: Expression) -> Sample:
-        wanted = found.keys(expression)
-        if not wanted:
-            raise ValueError("no object is meant by the expression")
-        if problems := [problem for key in wanted if isinstance(problem := tracks[key], str)]:
+        needed = store.keys(expression)
+        if not needed:
+            raise ValueError("the expression refers to no object")
+        if problems := [problem for key in needed if isinstance(problem := tracks[key], str)]:
             raise ValueError(problems[0])
-        return _sample(kind, clip, expression, path, [(order[key], good[key]) for key in wanted])
+        return _sample(kind, clip, expression, path, [(order[key], good[key]) for key in needed])
 
     first = clip.expressions[0].number + 1 if clip.expressions else 1
-    named = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
-    usable = list(numbered_rows(named, read, bad, first))
+    entries = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
+    usable = list(numbered_rows(entries, read, bad, first))
     if usable:
         track_files.write(folder / path, good.values())
     yield from usable
 
 
 def _sample(
-    kind: ExpressionSet, clip: ReferringClip, expression: Expression, path: Path, meant: list[tuple[int, Track]]
+    kind: ExpressionSet, clip: ReferringClip, expression: Expression, path: Path, targets: list[tuple[int, Track]]
 ) -> Sample:
-    shown = sorted({index for _, track in meant for index in track.masks})
-    if not shown:
+    indices = sorted({index for _, track in targets for index in track.masks})
+    if not indices:
         raise ValueError("no mask in any frame")
     places = clip.frames.places
     if kind.cropped is not None and clip.name.split("/")[0] == kind.cropped:
-        places = [place for place in places if shown[0] <= place <= shown[-1]]
+        places = [place for place in places if indices[0] <= place <= indices[-1]]
         if len(places) < 2:
             raise ValueError("masks in a single frame of a long video")
     is_sentence = kind.has_sentences and expression.words.endswith("?")
@@ -211,7 +211,7 @@ def _sample(
         expressions=(expression.words,),
         task_type=form,
         track_file=path,
-        targets=tuple(place for place, _ in meant),
+        targets=tuple(place for place, _ in targets),
         fps=kind.fps,
         frames=clip.frames.subset(places),
         num_frames=len(places),
@@ -234,7 +234,7 @@ def _clip(folder: Path, frames: Path, name: str, first: int, video: object) -> R
 
 
 def _num_expressions(video: object) -> int:
-    """Counted even where a video is not used: masks may go by the running number."""
+    """Count the expressions of a video, also of an unusable one: masks may be keyed by the running number."""
     try:
         return len(mapping(mapping(video, "video").get("expressions"), "expressions"))
     except ValueError:
@@ -245,27 +245,27 @@ def _words(entry: object) -> str:
     return text(mapping(entry, "expression").get("exp"), "exp").replace("_", " ")
 
 
-def _several(value: object, what: str) -> list[str]:
-    """One id or a list of ids, as text."""
+def _ids(value: object, field: str) -> list[str]:
+    """Return one id or a list of ids as text."""
     if value is None:
         return []
-    items = array(cast(object, value), what) if isinstance(value, list) else [value]
-    return [str(integer(item, what)) for item in items]
+    items = array(cast(object, value), field) if isinstance(value, list) else [value]
+    return [str(integer(item, field)) for item in items]
 
 
-def _named(field: str, expression: Expression) -> list[str]:
-    """The masks that a field of the expression names."""
-    return _several(expression.fields.get(field), field)
+def _ids_in_field(field: str, expression: Expression) -> list[str]:
+    """Return the mask keys in a field of the expression."""
+    return _ids(expression.fields.get(field), field)
 
 
 def _numbered(expression: Expression) -> list[str]:
-    """The one mask that has the number of the expression."""
+    """Return the mask key that is the number of the expression."""
     return [str(expression.number)]
 
 
-def _keys(found: MaskStore, expression: Expression) -> list[str]:
+def _keys(store: MaskStore, expression: Expression) -> list[str]:
     try:
-        return found.keys(expression)
+        return store.keys(expression)
     except ValueError:
         return []  # the expression itself fails later, with this reason
 
@@ -273,10 +273,10 @@ def _keys(found: MaskStore, expression: Expression) -> list[str]:
 # Masks
 
 
-def _track_or_problem(found: MaskStore, clip: ReferringClip, key: str) -> Track | str:
-    """The masks of a key as a track; what is wrong with them if they are none."""
+def _track_or_problem(store: MaskStore, clip: ReferringClip, key: str) -> Track | str:
+    """Return the masks of a key as a track, or the error message if they are invalid."""
     try:
-        return _track(clip, key, found.lists(clip, key))
+        return _track(clip, key, store.lists(clip, key))
     except ValueError as error:
         return str(error)
 
@@ -284,11 +284,11 @@ def _track_or_problem(found: MaskStore, clip: ReferringClip, key: str) -> Track 
 def _track(clip: ReferringClip, key: str, parts: Sequence[object]) -> Track:
     if len(parts) != len(clip.names):
         raise ValueError(f"masks do not fit the frames: expected {len(clip.names)}, got {len(parts)}")
-    placed = zip(clip.frames.places, parts, strict=True)
-    drawn = {place: rle for place, part in placed if (rle := region(part, None))}
-    if len({rle.size for rle in drawn.values()}) > 1:
+    pairs = zip(clip.frames.places, parts, strict=True)
+    rles = {place: rle for place, part in pairs if (rle := region(part, None))}
+    if len({rle.size for rle in rles.values()}) > 1:
         raise ValueError("masks of one object have several sizes")
-    return Track(label=key, masks=drawn)
+    return Track(label=key, masks=rles)
 
 
 def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore]:
@@ -308,7 +308,7 @@ def _from_json(path: Path) -> Generator[MaskStore]:
                 raise ValueError(f"mask is not in the file: annotation {key} in {path.name}")
             return array(entries[key], f"masks of annotation {key}")
 
-        yield MaskStore(lists, partial(_named, "anno_id"))
+        yield MaskStore(lists, partial(_ids_in_field, "anno_id"))
 
 
 @contextmanager
@@ -326,25 +326,25 @@ def _from_pickle(path: Path) -> Generator[MaskStore]:
 
 @contextmanager
 def _from_palettes(path: Path) -> Generator[MaskStore]:
-    held: dict[str, dict[str, list[RLE | None]]] = {}
+    cache: dict[str, dict[str, list[RLE | None]]] = {}
 
     def lists(clip: ReferringClip, key: str) -> list[object]:
-        if clip.name not in held:
-            held.clear()  # one video at a time
-            held[clip.name] = _by_label(path, clip)
-        return list(held[clip.name].get(key, [None] * len(clip.names)))
+        if clip.name not in cache:
+            cache.clear()  # one video at a time
+            cache[clip.name] = _by_label(path, clip)
+        return list(cache[clip.name].get(key, [None] * len(clip.names)))
 
-    yield MaskStore(lists, partial(_named, "obj_id"))
+    yield MaskStore(lists, partial(_ids_in_field, "obj_id"))
 
 
 def _by_label(folder: Path, clip: ReferringClip) -> dict[str, list[RLE | None]]:
-    """Label -> one mask per frame; a frame without an image has none."""
-    found: dict[str, list[RLE | None]] = {}
+    """Return label -> one mask per frame; None = the frame has no image or lacks the label."""
+    rles_by_label: dict[str, list[RLE | None]] = {}
     for place, name in enumerate(clip.names):
         image = path_inside(folder, find_below(Path(clip.name), f"{name}.png", "name of a frame"))
         if not image.is_file():
             continue
         labels = masks.read_labels(image)
         for value in np.unique(labels[labels > 0]).tolist():
-            found.setdefault(str(value), [None] * len(clip.names))[place] = masks.encode(labels == value)
-    return found
+            rles_by_label.setdefault(str(value), [None] * len(clip.names))[place] = masks.encode(labels == value)
+    return rles_by_label

@@ -1,4 +1,4 @@
-"""Masks as data sets write them - COCO run lengths, polygons, nothing - as run lengths of one size.
+"""Conversion of published mask forms (COCO run lengths, polygons, null) to run lengths of one size.
 
 Polygons are lists of corners `[x, y, x, y, ...]` in pixels; see `evqa.masks` for which pixels they enclose
 (pycocotools draws the same outline up to half a pixel wider). What comes in is hostile until it is here.
@@ -16,18 +16,18 @@ from evqa.datasets.formats.json_stream import array, integer, mapping
 from evqa.schema import RLE
 
 MAX_CORNERS = 100_000
-"""Corners of all polygons of a mask."""
+"""Limit of the corners of a polygon."""
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
 
 
 def region(value: object, size: Size | None) -> RLE | None:
-    """One mask; None where it is null or has no pixel.
+    """Return one mask; None = it is null or empty.
 
     Args:
         value: Run lengths as text, bytes or numbers; a list of polygons; an `RLE`; or None.
-        size: Of the picture; polygons need it, run lengths of another size are refused. None = any.
+        size: Size of the image; required for polygons, run lengths of another size are refused. None = any.
     """
     if value is None:
         return None
@@ -42,13 +42,13 @@ def region(value: object, size: Size | None) -> RLE | None:
 
 
 def union_outline(values: Sequence[object], size: Size | None) -> RLE | None:
-    """The union of masks in any form; None where none has a pixel."""
-    found = [rle for value in values if (rle := region(value, size)) is not None]
-    return masks.union(found) if found else None
+    """Return the union of masks in any form; None = all are empty."""
+    rles = [rle for value in values if (rle := region(value, size)) is not None]
+    return masks.union(rles) if rles else None
 
 
 def run_lengths(value: object) -> RLE:
-    """COCO's `{"size": [H, W], "counts": ...}`."""
+    """Convert COCO's `{"size": [H, W], "counts": ...}`."""
     fields = mapping(value, "a mask")
     sides = array(fields.get("size"), "size of a mask")
     if len(sides) != 2:
@@ -60,12 +60,12 @@ def run_lengths(value: object) -> RLE:
         case list():
             whole = [integer(run, "run of a mask") for run in array(fields["counts"], "counts of a mask")]
             return masks.from_run_lengths(whole, (height, width))
-        case other:
-            raise ValueError(f"counts of a mask are text or numbers: got {str(other)[:80]}")
+        case counts:
+            raise ValueError(f"counts of a mask are text or numbers: got {str(counts)[:80]}")
 
 
 def outline(value: object) -> list[tuple[float, float]]:
-    """`[x, y, x, y, ...]` or `[[x, y], ...]` as corners."""
+    """Convert `[x, y, x, y, ...]` or `[[x, y], ...]` to corners (x, y)."""
     numbers: list[object] = []
     for item in array(value, "a polygon"):
         numbers += array(cast(object, item), "a corner") if isinstance(item, list) else [item]
@@ -79,7 +79,7 @@ def outline(value: object) -> list[tuple[float, float]]:
 
 def _polygons(values: list[object], size: Size | None) -> RLE:
     if size is None:
-        raise ValueError("polygons need the size of their picture, which is not known")
+        raise ValueError("polygons need the size of their image, which is unknown")
     mask = np.zeros(size, dtype=np.bool_)
     for value in values:
         mask |= masks.from_polygons(outline(value), (), size)

@@ -1,9 +1,8 @@
-"""Published pickles, read without unpickling: a small machine that knows plain containers and nothing else.
+"""Safe reader of published pickles: an interpreter of the instructions for plain containers, without code execution.
 
-A pickle is a program; the usual reader runs it, and a hostile one does with the machine what it likes. Some data
-sets exist only as pickles of dicts, lists, tuples, texts, bytes and numbers. This reader takes those
-instructions (all protocols, those of Python 2 too) and refuses every other: there is nothing that could import
-a name or call one.
+A pickle is a program, and `pickle.load` runs it: a malicious file can execute any code. Some data sets exist only as
+pickles of dicts, lists, tuples, texts, bytes and numbers. This reader accepts the instructions for these (all
+protocols, also of Python 2) and refuses all others; it can neither import a name nor call one.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import IO, cast
 
 MAX_BYTES = 2**32
-"""A larger file is refused."""
+"""Limit of a file."""
 
 Plain = object
 """dict, list, tuple, str, bytes, int, float, bool or None, nested."""
 
 
 class _Mark:
-    """Where a group of values starts on the stack."""
+    """Marker of the start of a group of values on the stack."""
 
 
 _MARK = _Mark()
@@ -48,7 +47,7 @@ _PUSHED = {
     "FLOAT",
     "BINFLOAT",
 }
-"""Instructions that push their own argument."""
+"""Instructions that push their argument."""
 
 _CONSTANTS: dict[str, Callable[[], Plain]] = {
     "NONE": lambda: None,
@@ -64,14 +63,14 @@ _IGNORED = {"PROTO", "FRAME"}
 
 
 class _Encode:
-    """Stands for `_codecs.encode`, by which Python 3 writes bytes in the oldest protocols; it is not called."""
+    """Placeholder of `_codecs.encode`, with which Python 3 writes bytes in the oldest protocols; it is never called."""
 
 
 _ENCODE = _Encode()
 
 
 class _Bounded:
-    """A file that is never asked for more bytes than it has, so that no length in it reserves memory."""
+    """File whose reads are limited to its size, so that no length in it reserves memory."""
 
     def __init__(self, file: BufferedReader, size: int) -> None:
         self._file = file
@@ -88,7 +87,7 @@ class _Bounded:
 
 
 def read(path: Path) -> Plain:
-    """What a pickle of plain containers holds; anything else in it is a `ValueError` that names it."""
+    """Read a pickle of plain containers; any other instruction is a `ValueError` that names it."""
     try:
         with path.open("rb") as file:
             return _Machine().run(cast("IO[bytes]", _Bounded(file, _size(path))))
@@ -128,7 +127,7 @@ class _Machine:
         raise ValueError("it breaks off")
 
     def group(self) -> list[Plain]:
-        """The values above the last mark, taken off with it."""
+        """Pop the values above the last mark, and the mark."""
         place = len(self.stack) - 1
         while self.stack[place] is not _MARK:
             place -= 1

@@ -1,8 +1,8 @@
-"""ST-Evidence as published: a CSV row, a video at 6 fps and masks make a sample.
+"""Readers of ST-Evidence as published: a CSV row, a video at 6 fps and masks make a sample.
 
 `read_gen` is for the generative benchmark, `read_instruct` for the training part with generated masks. Files
-may lie in the folder itself, in its `data/`, or in its `gen_mask/`. Each row that cannot be used is a
-`BadLine` with the line of the CSV on which the row starts; a file that is wrong as a whole is a `ValueError`.
+may be in the folder itself, in its `data/`, or in its `gen_mask/`. Each unusable row is a `BadLine` with its first
+line in the CSV; an invalid file is a `ValueError`.
 
 Columns that the published files lack are read where present: `question_type`, `source`, `expressions` (a list
 literal), and those of `TAGS`.
@@ -29,35 +29,35 @@ INSTRUCT_TABLE = "st_evidence.csv"
 INSTRUCT_COLUMNS = ("entry_id", "video_path", "question", "answer", "candidates")
 
 TAGS = ("level", "named", "on_screen")
-"""Columns that become tags of the sample."""
+"""Columns that become metadata of the sample."""
 
 COUNT_COLUMNS = ("num_frames", "total_frames")
 FRAME_COUNTS = "frame_counts.csv"
-"""A table beside that of entries, for videos that are not there: video_path, num_frames."""
+"""Optional table beside that of entries, for missing videos: video_path, num_frames."""
 
 PLACES = ("data", ".", "gen_mask")
-"""Folders below the data set's in which its files may lie."""
+"""Folders below the data set's that may hold its files."""
 
 
 def read_gen(folder: Path) -> tuple[list[Sample], list[BadLine]]:
-    """The samples of the generative benchmark as published, and the rows that cannot be used."""
+    """Return the samples of the generative benchmark, and the unusable rows."""
     bad: list[BadLine] = []
     return list(gen_samples(folder, bad)), bad
 
 
 def read_instruct(folder: Path) -> tuple[list[Sample], list[BadLine]]:
-    """The samples of the training part with masks as published, and the rows that cannot be used."""
+    """Return the samples of the training part with masks, and the unusable rows."""
     bad: list[BadLine] = []
     return list(instruct_samples(folder, bad)), bad
 
 
 def gen_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`read_gen`, one sample at a time. Spans that cannot be read are left out of their row, as published."""
+    """`Reader` of the generative benchmark. Invalid spans are left out of their row, as published."""
     return drop_invalid_fields(folder, (GEN_TABLE, GEN_COLUMNS), _gen_sample, bad)
 
 
 def instruct_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`read_instruct`, one sample at a time: the tracks of the whole set take gigabytes of memory."""
+    """`Reader` of the training part with masks; the tracks of the whole set take gigabytes of memory."""
     return drop_invalid_fields(folder, (INSTRUCT_TABLE, INSTRUCT_COLUMNS), _instruct_sample, bad)
 
 
@@ -67,7 +67,7 @@ def drop_invalid_fields(
     read: Callable[[Path, Row, list[str]], Sample],
     bad: list[BadLine],
 ) -> Iterator[Sample]:
-    """`samples_of` for a `read` that appends to its list what of a row is left out, and why."""
+    """Yield `samples_of` for a `read` that appends the reasons of left-out parts of a row to its list."""
     left_out: list[str] = []
     lines: dict[str, int] = {}
 
@@ -87,7 +87,7 @@ def samples_of(
     bad: list[BadLine],
     lines: dict[str, int] | None = None,
 ) -> Iterator[Sample]:
-    """A sample per usable row of a table; `lines` is filled with the line of each."""
+    """Yield a sample per usable row of a table; `lines` is filled with sample id -> line."""
     lines = {} if lines is None else lines
     for line, row in rows(_table_path(folder, table[0]), table[1], bad):
         try:
@@ -169,43 +169,43 @@ def _instruct_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
 
 
 def _num_frames(folder: Path, row: Row, video_path: PurePosixPath, video: Path) -> int | None:
-    """Frames of a video: of the file, else by the table of entries, else by `FRAME_COUNTS`; None = none of them says.
+    """Return the number of frames: of the video, else of the table of entries, else of `FRAME_COUNTS`; None = unknown.
 
-    Masks are scored over all frames of a video, also by those who have the masks and not the videos.
+    Masks are scored over all frames of a video, also without the video files.
     """
     try:
         return media.probe_video(path_inside(folder, video)).num_frames
     except (ValueError, OSError):
-        written = [row.get(column, "") for column in COUNT_COLUMNS]
+        counts_as_text = [row.get(column, "") for column in COUNT_COLUMNS]
     counts = next((path for place in PLACES if (path := folder / place / FRAME_COUNTS).is_file()), None)
     if counts is not None:
-        written.append(_frame_counts(counts, counts.stat().st_mtime_ns).get(str(video_path), ""))
-    return next((int(text) for text in map(str.strip, written) if text.isdecimal() and int(text) > 0), None)
+        counts_as_text.append(_frame_counts(counts, counts.stat().st_mtime_ns).get(str(video_path), ""))
+    return next((int(text) for text in map(str.strip, counts_as_text) if text.isdecimal() and int(text) > 0), None)
 
 
 @functools.lru_cache(maxsize=4)
 def _frame_counts(path: Path, changed: int) -> dict[str, str]:
-    """video_path -> num_frames of a table; `changed`: when the file was written."""
+    """Read a table as video_path -> num_frames; `changed` is its modification time, for the cache."""
     return {row["video_path"]: row["num_frames"] for _, row in rows(path, ("video_path", "num_frames"), [])}
 
 
 def spans_left_out(column: str, cell: str, left_out: list[str]) -> Spans | None:
-    """The spans of a cell; the reason of each that cannot be read goes to `left_out`."""
+    """Return the spans of a cell; append the reasons of invalid ones to `left_out`."""
     reasons: list[str] = []
-    found = spans(column, cell, reasons)
+    readable = spans(column, cell, reasons)
     left_out += [f"span: {reason}" for reason in reasons]
-    return found
+    return readable
 
 
 def question_of(row: Row) -> str:
-    """The question's text."""
+    """Return the text of the question."""
     if not (question := row["question"].strip()):
         raise ValueError("question is empty: expected text")
     return question
 
 
 def video_path_of(row: Row) -> PurePosixPath:
-    """The video's path as the table writes it, which leads nowhere out of a folder."""
+    """Return the video's path of the table, checked not to leave its folder."""
     path = PurePosixPath(row["video_path"])
     if not path.name or len(row["video_path"]) > 1000:
         raise ValueError(f"video_path is no file name: got {row['video_path'][:80]!r}")
@@ -214,10 +214,10 @@ def video_path_of(row: Row) -> PurePosixPath:
 
 
 def choice_of(row: Row, *, is_caseless: bool = False) -> tuple[tuple[str, ...], int]:
-    """The option texts, and the index of the one that `answer` (its text) names.
+    """Return the option texts, and the index of the option with the text of `answer`.
 
-    `is_caseless`: where none is written as the answer is, upper and lower case are the same, as the published
-    multiple-choice scripts have it.
+    With `is_caseless`, an option that differs in case only is accepted if no other fits, as in the published
+    multiple-choice scripts.
     """
     options = texts("candidates", row["candidates"])
     if not 1 <= len(options) <= len(LETTERS):
@@ -241,7 +241,7 @@ def _expressions(row: Row) -> tuple[str, ...]:
 
 
 def source_of(row: Row, video_path: PurePosixPath) -> str | None:
-    """The column where there is one, else the folder of the video, as in `videos/<source>/<name>.mp4`."""
+    """Return the column `source`, else the folder of the video, as in `videos/<source>/<name>.mp4`."""
     folder = video_path.parent.name
     return row.get("source") or (folder if folder != "videos" else None) or None
 
@@ -257,7 +257,7 @@ def _tags(row: Row, *, has_masks: bool) -> dict[str, str]:
 
 
 def find_below(folder: Path, roots: tuple[str, ...], relative: PurePosixPath) -> Path | None:
-    """The first of `<place>/<root>/<relative>` that exists, relative to the folder."""
+    """Return the first existing path `<place>/<root>/<relative>`, relative to the folder; None = there is none."""
     for place in PLACES:
         for root in roots:
             path = Path(place, root, relative)
@@ -267,30 +267,30 @@ def find_below(folder: Path, roots: tuple[str, ...], relative: PurePosixPath) ->
 
 
 def video_file(folder: Path, video_path: PurePosixPath) -> Path:
-    """Where the video is; where it belongs if it is nowhere."""
+    """Return the path of the video; the expected path if it is missing."""
     return find_below(folder, ("videos_6fps", "videos", "."), video_path) or Path("videos_6fps", video_path)
 
 
 def _frame_folder(folder: Path, video_path: PurePosixPath) -> Path:
-    """The folder of frames, else the video file; where the frames belong if neither is there."""
+    """Return the folder of frames, else the video file; the expected folder if both are missing."""
     for name in (video_path.with_suffix(""), PurePosixPath(video_path.stem)):
-        if found := find_below(folder, ("video_frames_6fps",), name):
-            return found
+        if path := find_below(folder, ("video_frames_6fps",), name):
+            return path
     frames = Path("video_frames_6fps", video_path.with_suffix(""))
     return find_below(folder, ("videos_6fps", "videos", "."), video_path) or frames
 
 
 def _tracks(folder: Path, entry: str, video: Path, left_out: list[str]) -> tuple[Track, ...] | None:
-    found = find_below(folder, ("masks",), PurePosixPath(f"{entry}.json"))
-    if found is None:
+    path = find_below(folder, ("masks",), PurePosixPath(f"{entry}.json"))
+    if path is None:
         return None
     try:
         facts = media.probe_video(path_inside(folder, video))
     except ValueError:
         facts = None  # a missing or broken video fails when it is predicted; the masks have a size of their own
     try:
-        return read_tracks(path_inside(folder, found), facts, left_out)
+        return read_tracks(path_inside(folder, path), facts, left_out)
     except ValidationError as error:
-        raise ValueError(f"masks cannot be read: {found}: {validation_message(error)[:500]}") from error
+        raise ValueError(f"masks cannot be read: {path}: {validation_message(error)[:500]}") from error
     except ValueError as error:
-        raise ValueError(f"masks cannot be read: {found}: {error}") from error
+        raise ValueError(f"masks cannot be read: {path}: {error}") from error

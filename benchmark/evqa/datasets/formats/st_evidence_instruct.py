@@ -1,4 +1,4 @@
-"""ST-Evidence-Instruct with generated masks: from its table, or, where only that came, from its published pickle.
+"""Reader of ST-Evidence-Instruct with generated masks: from its table, else from its published pickle.
 
     st_evidence_meta.pkl    [{"entry_id", "video_name", "total_frames", "question_with_options",
                               "answer_with_evidence", "mask_rle_path"}, ...]
@@ -38,13 +38,13 @@ _ANSWER = re.compile(
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """The samples of the table if it is there, else of the pickle."""
+    """`Reader` of the table, or of the pickle if there is no table."""
     has_table = any((folder / place / INSTRUCT_TABLE).is_file() for place in PLACES)
-    found = [path for place in PLACES if (path := path_inside(folder, Path(place, META))).is_file()]
-    if has_table or not found:
+    paths = [path for place in PLACES if (path := path_inside(folder, Path(place, META))).is_file()]
+    if has_table or not paths:
         yield from instruct_samples(folder, bad)
         return
-    entries = array(safe_pickle.read(found[0]), META)
+    entries = array(safe_pickle.read(paths[0]), META)
     left_out: list[str] = []
     for number, entry in enumerate(entries, 1):
         read = partial(_sample, folder, left_out)
@@ -93,24 +93,24 @@ def _question(words: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _answer(words: str) -> tuple[int, str]:
-    """(index of the option, spans as they are written)."""
+    """Return (index of the option, spans as text)."""
     if not (match := _ANSWER.fullmatch(words + (" " if words.endswith(":") else ""))):
         raise ValueError(f"answer is not of the published form: got {words[:80]!r}")
     return LETTERS.index(match[1]), match[2] or ""
 
 
 def _tracks(folder: Path, video: Path, path: str, left_out: list[str]) -> tuple[Track, ...]:
-    """The masks of an entry; the published path starts with folders of its authors."""
+    """Return the masks of an entry; the published path may start with folders of its authors."""
     parts = PurePosixPath(path).parts
     tails = [str(find_below(Path(), str(PurePosixPath(*parts[-count:])), "mask_rle_path")) for count in (3, 2, 1)]
     places = (*PLACES, "masks", "gen_mask/masks")
     candidates = [str(Path(place, tail)) for tail in tails[: len(parts)] for place in places]
-    found = path_inside(folder, place_of(folder, *candidates))
-    if not found.is_file():
+    mask_file = path_inside(folder, place_of(folder, *candidates))
+    if not mask_file.is_file():
         raise ValueError(f"masks are missing: no file like {path[-80:]}")
     facts = media.probe_video(path_inside(folder, video), FPS) if path_inside(folder, video).is_dir() else None
     try:
-        tracks = read_tracks(found, facts, left_out)
+        tracks = read_tracks(mask_file, facts, left_out)
     except ValidationError as error:
         raise ValueError(f"masks cannot be read: {validation_message(error)[:300]}") from error
     if not tracks or not any(track.masks for track in tracks):

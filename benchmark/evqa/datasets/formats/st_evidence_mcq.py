@@ -1,4 +1,4 @@
-"""ST-Evidence, multiple choice, as published: three questions about a video, of which some may be missing.
+"""Reader of ST-Evidence, multiple choice, as published: up to three questions about a video.
 
     st_evidence_mcq.csv    entry_id, question, answer (text), options or candidates, video or video_id or video_path
     temp_options.json      {entry_id: {time_evidence_options: [[[start, end], ...], ...], correct_answer: "A",
@@ -50,26 +50,26 @@ SPACE_FILE = "mask_options.json"
 VIDEO_FOLDER = "NextQA-Video"
 
 ABOVE = ("benchmark", "st_evidence_mcq", "data", "options")
-"""Folders with which the path of an option's image may start."""
+"""Folders that the path of an option's image may start with."""
 
 MAX_BYTES = 2**28
-"""The published files have less than a megabyte."""
+"""Limit of a file of options; the published ones have less than a megabyte."""
 
 Entries = Mapping[str, object]
-"""Entry id -> what a file of options says of it, unchecked."""
+"""Entry id -> its unchecked entry in a file of options."""
 
 _LETTER = re.compile(r"\(?([A-Z])\)?[.:)]?", re.IGNORECASE)
 
 
 def _position_of(value: object) -> int:
-    """The place of an option by its number or letter, however that is written: `1`, `"1"`, `1.0`, `b`, `(B)`, `B.`."""
+    """Return the index of an option by number or letter, in any spelling: `1`, `"1"`, `1.0`, `b`, `(B)`, `B.`."""
     if isinstance(value, str) and (letter := _LETTER.fullmatch(value.strip())):
         return LETTERS.index(letter[1].upper())
     return integer(value, "place of the answer")
 
 
 def _spans_of(value: object) -> object:
-    """The spans of an option; one `[start, end]` is a list of one."""
+    """Return the spans of an option; a single `[start, end]` becomes a list."""
     if not isinstance(value, list):
         return value
     items = cast("list[object]", value)
@@ -77,7 +77,7 @@ def _spans_of(value: object) -> object:
 
 
 def _options_of(value: object) -> object:
-    """Options as a list; an object has them by letter."""
+    """Return options as a list, also from an object with letters as keys."""
     if not isinstance(value, dict):
         return value
     options = cast("dict[str, object]", value)
@@ -99,7 +99,7 @@ class TimeEntry(BaseModel):
     )
     correct_answer: Position = Field(validation_alias=CORRECT_KEYS)
     ground_truth_segments: object = None
-    """As `OptionSpans`; the question does without."""
+    """As `OptionSpans`; optional."""
 
 
 GROUND_TRUTH: TypeAdapter[Spans | None] = TypeAdapter(OptionSpans | None)
@@ -115,7 +115,7 @@ class SpaceEntry(BaseModel):
     d3: str
     options: list[Literal["gt", "d1", "d2", "d3"]] = Field(min_length=2, max_length=4)
     answer: Position | None = Field(default=None, validation_alias=ANSWER_KEYS)
-    """None: the place of gt in `options` tells."""
+    """None = the position of gt in `options`."""
 
 
 class OldSpaceEntry(BaseModel):
@@ -127,25 +127,25 @@ class OldSpaceEntry(BaseModel):
 
 
 def read_mcq(folder: Path) -> tuple[list[Sample], list[BadLine]]:
-    """The samples of the multiple-choice benchmark as published, and the rows and questions that cannot be used."""
+    """Return the samples of the multiple-choice benchmark, and the unusable rows and questions."""
     bad: list[BadLine] = []
     return list(mcq_samples(folder, bad)), bad
 
 
 def mcq_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`read_mcq`, one sample at a time."""
+    """`Reader` of the multiple-choice benchmark."""
     options = Options(_entries(folder, TIME_FILE, bad), _entries(folder, SPACE_FILE, bad), _videos(folder))
     return drop_invalid_fields(folder, (TABLE, COLUMNS), functools.partial(_mcq_sample, options), bad)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What lies beside the table."""
+    """Files of options beside the table, and the videos."""
 
     time: Entries
     space: Entries
     videos: Mapping[str, Path]
-    """Stem -> video below the folder."""
+    """Stem -> path of the video below the folder."""
 
 
 def _mcq_sample(options: Options, folder: Path, row: Row, left_out: list[str]) -> Sample:
@@ -156,7 +156,7 @@ def _mcq_sample(options: Options, folder: Path, row: Row, left_out: list[str]) -
     space = _space_options(folder, row, options.space, left_out)
     question = question_of(row)
     segments = spans_left_out("segment", row.get("segment", ""), left_out)
-    missing = {name: "missing" for name, found in (("time", time), ("space", space.images)) if not found}
+    missing = {name: "missing" for name, content in (("time", time), ("space", space.images)) if not content}
     return Sample(
         id=entry,
         video_id=video_id,
@@ -177,9 +177,9 @@ def _mcq_sample(options: Options, folder: Path, row: Row, left_out: list[str]) -
     )
 
 
-def _other_question(own: object, question: str) -> str | None:
-    """The question that a file of options has for itself; None where it is that of the table, or no text."""
-    words = own.strip() if isinstance(own, str) else ""
+def _other_question(value: object, question: str) -> str | None:
+    """Return the question of a file of options; None = it equals that of the table, or is no text."""
+    words = value.strip() if isinstance(value, str) else ""
     return words if words and words != question else None
 
 
@@ -189,7 +189,7 @@ def _with_candidates(row: Row) -> Row:
 
 
 def _first_column(row: Row, names: Sequence[str]) -> str:
-    """The first of several spellings that has text in this row."""
+    """Return the first of several column names with text in a row."""
     for name in names:
         if row.get(name, "").strip():
             return name
@@ -200,42 +200,42 @@ def _first_column(row: Row, names: Sequence[str]) -> str:
 
 
 def _video(folder: Path, row: Row, videos: Mapping[str, Path]) -> tuple[str, Path]:
-    """(video_id, path): by `video_path` where there is one, else by name."""
+    """Return (video_id, path): by `video_path` if present, else by name."""
     name = _first_column(row, VIDEO_COLUMNS)
     path = video_path_of({"video_path": row[name]})
     video_id = row.get("video_id") or path.stem
     if name == "video_path":
-        found = video_file(folder, path)
-        return video_id, found if path_inside(folder, found).exists() else videos.get(path.stem, found)
+        file = video_file(folder, path)
+        return video_id, file if path_inside(folder, file).exists() else videos.get(path.stem, file)
     stem = path.stem if path.suffix.lower() == ".mp4" else path.name
     return video_id, videos.get(stem, Path(VIDEO_FOLDER, f"{stem}.mp4"))
 
 
 def _videos(folder: Path) -> dict[str, Path]:
-    """Stem -> path of the videos in `NextQA-Video`, there or one folder deeper."""
-    found: dict[str, Path] = {}
+    """Return stem -> path of the videos in `NextQA-Video` or one folder deeper."""
+    videos: dict[str, Path] = {}
     for place in PLACES:
         root = path_inside(folder, Path(place, VIDEO_FOLDER))
         for path in sorted((*root.glob("*/*.mp4"), *root.glob("*.mp4"))):
-            found[path.stem] = Path(place, path.relative_to(path_inside(folder, Path(place))))
-    return found
+            videos[path.stem] = Path(place, path.relative_to(path_inside(folder, Path(place))))
+    return videos
 
 
 # The options
 
 
 def _time_entry(row: Row, entries: Entries, left_out: list[str]) -> TimeEntry | None:
-    where, content = _content(row, "temp_options", entries, TIME_FILE)
+    location, content = _content(row, "temp_options", entries, TIME_FILE)
     if content is None:
         return None
     try:
         entry = TimeEntry.model_validate(content)
         _check_position(entry.correct_answer, len(entry.time_evidence_options))
     except ValidationError as error:
-        left_out.append(f"time question: {where}: {validation_message(error)[:300]}")
+        left_out.append(f"time question: {location}: {validation_message(error)[:300]}")
         return None
     except ValueError as error:
-        left_out.append(f"time question: {where}: {error}")
+        left_out.append(f"time question: {location}: {error}")
         return None
     return entry
 
@@ -249,7 +249,7 @@ def _ground_truth(entry: TimeEntry, left_out: list[str]) -> Spans | None:
 
 
 class SpaceQuestion(NamedTuple):
-    """A question in space; without images, there is none."""
+    """A question about spatial evidence; without images = no question."""
 
     images: tuple[Path, ...] = ()
     right: int | None = None
@@ -257,8 +257,8 @@ class SpaceQuestion(NamedTuple):
 
 
 def _space_options(folder: Path, row: Row, entries: Entries, left_out: list[str]) -> SpaceQuestion:
-    """The images in display order and the index of the right one; a missing image would shift the letters."""
-    where, content = _content(row, "mask_options", entries, SPACE_FILE)
+    """Return the images in display order and the index of the right one; none of a question with a missing image."""
+    location, content = _content(row, "mask_options", entries, SPACE_FILE)
     if content is None:
         return SpaceQuestion()
     try:
@@ -267,9 +267,9 @@ def _space_options(folder: Path, row: Row, entries: Entries, left_out: list[str]
         names, right = _displayed(entry)
         return SpaceQuestion(tuple(_image(folder, name) for name in names), right, entry.question)
     except ValidationError as error:
-        left_out.append(f"space question: {where}: {validation_message(error)[:300]}")
+        left_out.append(f"space question: {location}: {validation_message(error)[:300]}")
     except ValueError as error:
-        left_out.append(f"space question: {where}: {error}")
+        left_out.append(f"space question: {location}: {error}")
     return SpaceQuestion()
 
 
@@ -291,16 +291,16 @@ def _check_position(position: int, count: int) -> None:
 
 
 def _image(folder: Path, name: str) -> Path:
-    """Where an option's image is; published paths may start with folders above this one."""
+    """Return the path of an option's image; published paths may start with parent folders."""
     relative = PurePosixPath(name.lstrip("/"))
     if not relative.name or len(name) > 1000:
         raise ValueError(f"an option is no image path: got {name[:80]!r}")
     path_inside(folder, relative)
     is_foreign = name.startswith("/")  # of its authors' machine: any folder of theirs may come first
     while True:
-        found = find_below(folder, (".", "options"), relative)
-        if found is not None and path_inside(folder, found).is_file():
-            return found
+        image = find_below(folder, (".", "options"), relative)
+        if image is not None and path_inside(folder, image).is_file():
+            return image
         if len(relative.parts) == 1 or not (is_foreign or relative.parts[0] in ABOVE):
             break
         relative = relative.relative_to(relative.parts[0])
@@ -309,7 +309,7 @@ def _image(folder: Path, name: str) -> Path:
 
 
 def _content(row: Row, column: str, entries: Entries, file: str) -> tuple[str, object | None]:
-    """(where it stands, what it says): the file's entry, else the table's own cell, else None."""
+    """Return (location, content) of an entry: of the file, else of the table's cell, else None."""
     entry = row["entry_id"]
     if entry in entries:
         return f"{file}: key {entry}", entries[entry]
@@ -318,7 +318,7 @@ def _content(row: Row, column: str, entries: Entries, file: str) -> tuple[str, o
 
 
 def _parsed(cell: str) -> object:
-    """A cell with a JSON object or a Python literal; nothing is evaluated. What is neither fails its checks."""
+    """Parse a cell with a JSON object or a Python literal; nothing is evaluated. Other text fails validation."""
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):
@@ -330,11 +330,11 @@ def _parsed(cell: str) -> object:
 
 
 def _entries(folder: Path, name: str, bad: list[BadLine]) -> Entries:
-    """A file of options by entry id; none where the file is not there.
+    """Read a file of options by entry id; {} = the file is missing.
 
-    Of several entries for one id the last counts, as published, and each other one is named.
+    Of several entries for one id the last one is used, as published, and the others are reported.
     """
-    path = next((found for place in PLACES if (found := path_inside(folder, Path(place, name))).is_file()), None)
+    path = next((file for place in PLACES if (file := path_inside(folder, Path(place, name))).is_file()), None)
     if path is None:
         return {}
     if path.stat().st_size > MAX_BYTES:
@@ -343,10 +343,10 @@ def _entries(folder: Path, name: str, bad: list[BadLine]) -> Entries:
         content: object = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
-    listed = cast("list[object]", content) if isinstance(content, list) else []
-    if not isinstance(content, _Pairs) and not any(isinstance(each, _Pairs) and "entry_id" in each for each in listed):
+    items = cast("list[object]", content) if isinstance(content, list) else []
+    if not isinstance(content, _Pairs) and not any(isinstance(item, _Pairs) and "entry_id" in item for item in items):
         raise ValueError(f"{path} is no JSON object of entries: fetch it again")
-    pairs = content.pairs if isinstance(content, _Pairs) else [(str(place), each) for place, each in enumerate(listed)]
+    pairs = content.pairs if isinstance(content, _Pairs) else [(str(place), item) for place, item in enumerate(items)]
     entries: dict[str, object] = {}
     for key, value in pairs:
         inner = value.get("entry_id") if isinstance(value, _Pairs) else None
@@ -360,7 +360,7 @@ def _entries(folder: Path, name: str, bad: list[BadLine]) -> Entries:
 
 
 class _Pairs(dict[str, object]):
-    """A JSON object that keeps what comes twice."""
+    """A JSON object that keeps duplicate keys in `pairs`."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)

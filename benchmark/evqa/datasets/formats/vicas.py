@@ -1,4 +1,4 @@
-"""ViCaS, and the questions that ST-Evidence-Instruct generated for its videos (`gen_qa`).
+"""Readers of ViCaS, and of the questions that ST-Evidence-Instruct generated for its videos (`gen_qa`).
 
     splits/v1.0/train.json                        [VIDEO, ...]
     annotations/v1.0/<VIDEO>.json                 {"segmentations": [{"filename", "track_ids", "mask_rles"}],
@@ -36,7 +36,7 @@ WITHOUT_MASKS = "annotations/annotations_wo_masks_v1.0.json"
 FPS = 30.0
 TABLE = "st_evidence_vicas.csv"
 TABLE_PLACES = ("", "gen_qa/vicas/", "st-evidence-instruct/gen_qa/vicas/")
-"""Below the folder of ViCaS, or the published root."""
+"""Folders of the table, below that of ViCaS or the published root."""
 COLUMNS = ("entry_id", "video_id", "question", "answer", "candidates", "mask_evidence", "split")
 
 
@@ -54,7 +54,7 @@ class VicasVideo(NamedTuple):
 
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per referral of the training split."""
+    """`Reader` of ViCaS: one sample per referral of the training split."""
     names = [_name(number) for number in array(json_stream.read(require(folder, SPLIT)), SPLIT)]
     with ExitStack() as files:
         path = require(folder, WITHOUT_MASKS, WITH_MASKS)
@@ -65,7 +65,7 @@ def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 
 def questions(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """One sample per generated question of the training split."""
+    """`Reader` of `gen_qa`: one sample per generated question of the training split."""
     base = _base(folder)
     tracks_of = lru_cache(maxsize=4)(partial(_written_tracks, folder, base))  # rows of a video stand together
     for line, row in rows(require(folder, *(f"{place}{TABLE}" for place in TABLE_PLACES)), COLUMNS, bad):
@@ -73,7 +73,7 @@ def questions(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
 
 
 def _base(folder: Path) -> Path:
-    """Where the annotations and frames of the questions are: beside their table, or in the folder of ViCaS."""
+    """Return the folder with annotations and frames of the questions: that of their table, or that of ViCaS."""
     places = [Path(place) for place in (*TABLE_PLACES, "vicas")]
     return next((place for place in places if path_inside(folder, place / WITH_MASKS).is_dir()), Path())
 
@@ -85,33 +85,33 @@ def _referrals(
     folder: Path, video: VicasVideo, bad: list[BadLine], number: int, *, has_file_per_referral: bool
 ) -> Iterator[Sample]:
     referrals = array(video.fields.get("object_referrals"), "object_referrals")
-    named = [(f"{video.name} {place}", (place, entry)) for place, entry in enumerate(referrals)]
+    entries = [(f"{video.name} {place}", (place, entry)) for place, entry in enumerate(referrals)]
     if has_file_per_referral:
-        found = list(numbered_rows(named, partial(_drawn_referral, folder, video), bad, number))
+        usable = list(numbered_rows(entries, partial(_referral_with_track, folder, video), bad, number))
         path = Path("tracks", f"referrals_{video.name}.jsonl")
-        if found:
-            track_files.write(folder / path, [track for _, track in found])
-        yield from (_referral(video, path, entry, (place,)) for place, (entry, _) in enumerate(found))
+        if usable:
+            track_files.write(folder / path, [track for _, track in usable])
+        yield from (_referral(video, path, entry, (place,)) for place, (entry, _) in enumerate(usable))
         return
     path, order = _write_tracks(folder, video)
-    yield from numbered_rows(named, partial(_listed_referral, video, path, order), bad, number)
+    yield from numbered_rows(entries, partial(_listed_referral, video, path, order), bad, number)
 
 
-def _drawn_referral(folder: Path, video: VicasVideo, item: tuple[int, object]) -> tuple[tuple[int, object], Track]:
-    """A referral, and the track of the file that is its own."""
+def _referral_with_track(folder: Path, video: VicasVideo, item: tuple[int, object]) -> tuple[tuple[int, object], Track]:
+    """Return a referral, and the track of its own file."""
     path = path_inside(folder, Path("masks", video.name, f"{item[0]}.json"))
     lists = [array(frame, "masks of a frame") for frame in array(json_stream.read(path), path.name)]
     if len(lists) != len(video.frames.places):
         raise ValueError(f"masks do not fit the frames: expected {len(video.frames.places)}, got {len(lists)}")
-    placed = zip(video.frames.places, lists, strict=True)
-    drawn = {place: rle for place, parts in placed if (rle := union_outline(parts, None))}
-    if not drawn:
+    pairs = zip(video.frames.places, lists, strict=True)
+    rles = {place: rle for place, parts in pairs if (rle := union_outline(parts, None))}
+    if not rles:
         raise ValueError("no mask in any frame")
-    return item, Track(label=str(item[0]), masks=drawn)
+    return item, Track(label=str(item[0]), masks=rles)
 
 
 def _listed_referral(video: VicasVideo, path: Path, order: Mapping[int, int], item: tuple[int, object]) -> Sample:
-    """A referral to tracks of the video."""
+    """Return the sample of a referral to tracks of the video."""
     fields = mapping(item[1], "referral")
     numbers = [integer(number, "id of a track") for number in array(fields.get("track_ids"), "track_ids")]
     return _referral(video, path, item, _places(order, numbers))
@@ -193,8 +193,8 @@ def _segmentations(fields: Mapping[str, object]) -> list[object]:
 
 
 def _write_tracks(folder: Path, video: VicasVideo) -> tuple[Path, Mapping[int, int]]:
-    """The file of all tracks of a video, and track id -> line in it."""
-    drawn: dict[int, dict[int, RLE]] = {}
+    """Write all tracks of a video; return their file, and track id -> line."""
+    rles_by_track: dict[int, dict[int, RLE]] = {}
     for place, entry in zip(video.frames.places, _segmentations(video.fields), strict=True):
         fields = mapping(entry, "segmentation")
         numbers = array(fields.get("track_ids"), "track_ids")
@@ -203,14 +203,16 @@ def _write_tracks(folder: Path, video: VicasVideo) -> tuple[Path, Mapping[int, i
             raise ValueError(f"masks do not fit the objects: expected {len(numbers)}, got {len(parts)}")
         for number, part in zip(numbers, parts, strict=True):
             if rle := region(part, None):
-                drawn.setdefault(integer(number, "id of a track"), {})[place] = rle
+                rles_by_track.setdefault(integer(number, "id of a track"), {})[place] = rle
     path = Path("tracks", f"{video.name}.jsonl")
-    track_files.write(folder / path, [Track(label=str(number), masks=drawn[number]) for number in sorted(drawn)])
-    return path, {number: place for place, number in enumerate(sorted(drawn))}
+    track_files.write(
+        folder / path, [Track(label=str(number), masks=rles_by_track[number]) for number in sorted(rles_by_track)]
+    )
+    return path, {number: place for place, number in enumerate(sorted(rles_by_track))}
 
 
 def _places(order: Mapping[int, int], numbers: Sequence[int]) -> tuple[int, ...]:
-    """Lines of the tracks; those that no frame shows add nothing."""
-    if found := tuple(order[number] for number in numbers if number in order):
-        return found
+    """Return the lines of tracks; those without a mask in any frame are left out."""
+    if positions := tuple(order[number] for number in numbers if number in order):
+        return positions
     raise ValueError(f"no mask in any frame: tracks {list(numbers)} of {sorted(order)}")

@@ -1,4 +1,4 @@
-"""Sets about marked objects: VideoRefer, Inst-IT, Osprey. In words an object is `[K]`, where K labels its track.
+"""Readers of data sets about marked objects: VideoRefer, Inst-IT, Osprey. `[K]` in text is the object with label K.
 
     VideoRefer   [{"id", "video", "ratio", "annotation": [{FRAME: ...} per object], "conversations": [two turns]}],
                  masks of entry I (from 0) in <masks>/I.json: [[[run lengths] per annotated frame] per object]
@@ -9,8 +9,8 @@
     Osprey       [{"id", "file_name", "height", "width", "annotation": [{"segmentation"}],
                    "conversations" about `<region1>`, or "description": ["<region1>: TEXT"]}]
 
-The forms: `region` is a conversation about the objects; `memory` asks to find them again, before the question is
-answered; `pointing` describes one. A turn whose question is a mark alone wants a description in detail.
+Task types: `region` is a conversation about the objects; `memory` segments them before the question is answered;
+`pointing` describes one object. A turn whose question is a mark alone asks for a detailed description.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from evqa.schema import RLE, Sample, TaskType, Track, TrainingExchange
 
 MAX_OBJECTS = 5
 LEAST_ANNOTATED = 0.3
-"""Share of a video's frames that are annotated (published)."""
+"""Minimum share of annotated frames of a video (published)."""
 MAX_FRAMES: dict[TaskType, int] = {"region": 10, "memory": 8}
-"""Frames of Inst-IT's videos (published)."""
+"""Maximum number of frames of Inst-IT's videos (published)."""
 
 _MARK = re.compile(r"\[0*(\d{1,3})\]")
 
@@ -42,24 +42,24 @@ _MARK = re.compile(r"\[0*(\d{1,3})\]")
 
 
 def videorefer_short_caption(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Short descriptions of one object (stage 1)."""
+    """`Reader` of short descriptions of one object (stage 1)."""
     file, masks = "videorefer-short-caption-500k-wo-masks.json", "masks_short_caption"
     return _videorefer(folder, file, masks, "pointing", bad)
 
 
 def videorefer_detailed_caption(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Long descriptions of one object."""
+    """`Reader` of long descriptions of one object."""
     file, masks = "videorefer-detailed-caption-125k-wo-masks.json", "masks_detailed_caption"
     return _videorefer(folder, file, masks, "region", bad)
 
 
 def videorefer_qa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Questions about one or several objects."""
+    """`Reader` of questions about one or several objects."""
     return _videorefer(folder, "videorefer-qa-75k-wo-masks.json", "masks_qa", "region", bad)
 
 
 def videorefer_qa_mem(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """The same questions, whose objects are to be found again."""
+    """`Reader` of the same questions, with segmentation of their objects."""
     return _videorefer(folder, "videorefer-qa-75k-wo-masks.json", "masks_qa", "memory", bad)
 
 
@@ -67,22 +67,22 @@ def _videorefer(folder: Path, file: str, masks: str, form: TaskType, bad: list[B
     path = require(folder, file, f"VideoRefer-700K/{file}")
     root = path.parent.relative_to(folder.resolve() if path.is_relative_to(folder.resolve()) else folder)
     for number, entry in enumerate(json_stream.elements(path)):
-        named = [(f"entry {number}", entry)]
-        yield from numbered_rows(named, partial(_refers, folder, root, masks, form, number), bad, number + 1)
+        entries = [(f"entry {number}", entry)]
+        yield from numbered_rows(entries, partial(_refers, folder, root, masks, form, number), bad, number + 1)
 
 
 def _refers(folder: Path, root: Path, masks: str, form: TaskType, number: int, entry: object) -> Sample:
     fields = mapping(entry, "entry")
-    objects = [mapping(one, "annotation") for one in array(fields.get("annotation"), "annotation")]
+    objects = [mapping(annotation, "annotation") for annotation in array(fields.get("annotation"), "annotation")]
     if not 1 <= len(objects) <= MAX_OBJECTS:
         raise ValueError(f"too few or too many objects: expected 1 to {MAX_OBJECTS}, got {len(objects)}")
     ratio = fields.get("ratio")
     if form != "pointing" and isinstance(ratio, int | float) and ratio < LEAST_ANNOTATED:
         raise ValueError(f"too few frames are annotated: expected a share of {LEAST_ANNOTATED}, got {ratio}")
-    frames = sorted({integer(frame, "number of a frame") for one in objects for frame in one})
+    frames = sorted({integer(frame, "number of a frame") for annotation in objects for frame in annotation})
     if form == "memory" and len(frames) == 1:
         raise ValueError("a single frame is annotated")
-    turn = _about(array(fields.get("conversations"), "conversations"), len(objects), form)
+    turn = _exchange(array(fields.get("conversations"), "conversations"), len(objects), form)
     lists = array(json_stream.read(path_inside(folder, root / masks / f"{number}.json")), "masks")
     if len(lists) != len(objects):
         raise ValueError(f"masks do not fit the objects: expected {len(objects)}, got {len(lists)}")
@@ -102,21 +102,21 @@ def _refers(folder: Path, root: Path, masks: str, form: TaskType, number: int, e
     )
 
 
-def _about(said: list[object], count: int, form: TaskType) -> TrainingExchange:
-    """A question and its reply; the list of objects before it is left out where marks alone are asked about."""
-    if len(said) != 2:
-        raise ValueError(f"conversation is not one question and its reply: got {len(said)} turns")
-    question, response = (text(mapping(turn, "turn").get("value"), "value of a turn") for turn in said)
+def _exchange(turns: list[object], count: int, form: TaskType) -> TrainingExchange:
+    """Return a question and its reply, without the list of objects before the question if that has no mark."""
+    if len(turns) != 2:
+        raise ValueError(f"conversation is not one question and its reply: got {len(turns)} turns")
+    question, response = (text(mapping(turn, "turn").get("value"), "value of a turn") for turn in turns)
     question = question.removeprefix("<video>\n").removesuffix("\n<video>").strip()
     if question.count("<region>") != count:
         raise ValueError(f"marks do not fit the objects: expected {count}, got {question.count('<region>')}")
-    listed, newline, rest = question.partition("\n")
+    marks, newline, rest = question.partition("\n")
     if newline and form == "region" and "<region>" not in rest:
         question = rest
     question = re.sub(r"<object(\d{1,3})><region>", r"[\1]", question).replace("<region>", "[0]")
     words = [re.sub(r"<object(\d{1,3})>", r"[\1]", part) for part in (question, response)]
     if any(int(number) >= count for part in words for number in _MARK.findall(part)):
-        raise ValueError(f"marks do not fit the objects: {count} objects, in {listed[:80]!r}")
+        raise ValueError(f"marks do not fit the objects: {count} objects, in {marks[:80]!r}")
     return TrainingExchange(question=words[0], response=words[1])
 
 
@@ -124,49 +124,49 @@ def _track(label: str, frames: list[int], parts: object) -> Track:
     lists = [array(part, "masks of a frame") for part in array(parts, "masks of an object")]
     if len(lists) != len(frames):
         raise ValueError(f"masks do not fit the frames: expected {len(frames)}, got {len(lists)}")
-    drawn = {frame: rle for frame, part in zip(frames, lists, strict=True) if (rle := union_outline(part, None))}
-    return _shown(label, drawn)
+    rles = {frame: rle for frame, part in zip(frames, lists, strict=True) if (rle := union_outline(part, None))}
+    return _nonempty_track(label, rles)
 
 
-def _shown(label: str, drawn: dict[int, RLE]) -> Track:
-    if not drawn:
+def _nonempty_track(label: str, rles: dict[int, RLE]) -> Track:
+    if not rles:
         raise ValueError(f"no mask in any frame: object {label}")
-    return Track(label=label, masks=drawn)
+    return Track(label=label, masks=rles)
 
 
 # Inst-IT
 
 
 def inst_it_image(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Short descriptions of one object of a picture (stage 1)."""
+    """`Reader` of short descriptions of one object of an image (stage 1)."""
     path = require(folder, "Inst-IT-Dataset/inst_it_dataset_image_51k_w_mask.json")
     for number, entry in enumerate(json_stream.elements(path), 1):
-        for samples in numbered_rows([(f"entry {number}", entry)], _described, bad, number):
+        for samples in numbered_rows([(f"entry {number}", entry)], _inst_it_captions, bad, number):
             yield from samples
 
 
 def inst_it_video_qa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Questions about the objects of short videos."""
+    """`Reader` of questions about the objects of short videos."""
     return _inst_it_videos(folder, "region", bad)
 
 
 def inst_it_video_qa_mem(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """The same questions, whose objects are to be found again."""
+    """`Reader` of the same questions, with segmentation of their objects."""
     return _inst_it_videos(folder, "memory", bad)
 
 
-def _described(entry: object) -> list[Sample]:
+def _inst_it_captions(entry: object) -> list[Sample]:
     fields = mapping(entry, "entry")
     path = PurePosixPath(*PurePosixPath(text(fields.get("image_path"), "image_path")).parts[1:])
     picture = find_below(Path("Inst-IT-Dataset/images_raw"), str(path), "image_path")
-    drawn = mapping(fields.get("segmentations"), "segmentations")
+    segmentations = mapping(fields.get("segmentations"), "segmentations")
     captions = mapping(fields.get("instance_level_caption"), "instance_level_caption")
     name = text(str(fields.get("image_id")), "image_id")
-    return [_caption(name, picture, key, drawn, caption) for key, caption in captions.items()]
+    return [_caption(name, picture, key, segmentations, caption) for key, caption in captions.items()]
 
 
-def _caption(name: str, picture: Path, key: str, drawn: Mapping[str, object], caption: object) -> Sample:
-    mask = union_outline([mapping(drawn.get(key), f"segmentation of {key}").get("mask")], None)
+def _caption(name: str, picture: Path, key: str, segmentations: Mapping[str, object], caption: object) -> Sample:
+    mask = union_outline([mapping(segmentations.get(key), f"segmentation of {key}").get("mask")], None)
     turn = TrainingExchange(question="[0]", response=text(mapping(caption, "caption").get("short"), "short"))
     return Sample(
         id=entry_id(name, key),
@@ -175,7 +175,7 @@ def _caption(name: str, picture: Path, key: str, drawn: Mapping[str, object], ca
         question=turn.question,
         task_type="pointing",
         turns=(turn,),
-        tracks=(_shown("0", {0: mask} if mask else {}),),
+        tracks=(_nonempty_track("0", {0: mask} if mask else {}),),
         num_frames=1,
         source="inst_it",
     )
@@ -187,8 +187,8 @@ def _inst_it_videos(folder: Path, form: TaskType, bad: list[BadLine]) -> Iterato
         for video in numbered_rows([(f"entry {number}", entry)], partial(_inst_it_video, folder, form), bad, number):
             name, place, frames, fields = video
             pairs = array(fields.get("question_answer_pairs"), "question_answer_pairs")
-            named = [(f"{name} {turn}", (turn, pair)) for turn, pair in enumerate(pairs)]
-            yield from numbered_rows(named, partial(_inst_it_sample, name, place, frames, fields, form), bad, number)
+            entries = [(f"{name} {turn}", (turn, pair)) for turn, pair in enumerate(pairs)]
+            yield from numbered_rows(entries, partial(_inst_it_sample, name, place, frames, fields, form), bad, number)
 
 
 def _inst_it_video(folder: Path, form: TaskType, entry: object) -> tuple[str, Path, list[str], Mapping[str, object]]:
@@ -213,8 +213,8 @@ def _inst_it_sample(
     keys = list(dict.fromkeys(_MARK.findall(f"{question} {response}")))
     if not 1 <= len(keys) <= MAX_OBJECTS:
         raise ValueError(f"too few or too many objects: expected 1 to {MAX_OBJECTS}, got {len(keys)}")
-    drawn = mapping(fields.get("segmentations"), "segmentations")
-    by_frame = {PurePosixPath(file).stem: mapping(found, "segmentation") for file, found in drawn.items()}
+    segmentations = mapping(fields.get("segmentations"), "segmentations")
+    by_frame = {PurePosixPath(file).stem: mapping(value, "segmentation") for file, value in segmentations.items()}
     return Sample(
         id=entry_id(name, number),
         video_id=name,
@@ -229,29 +229,29 @@ def _inst_it_sample(
 
 
 def _inst_it_track(key: str, frames: list[str], by_frame: Mapping[str, Mapping[str, object]]) -> Track:
-    found = ((place, by_frame.get(frame, {}).get(key)) for place, frame in enumerate(frames))
-    parts = ((place, mapping(one, "segmentation").get("mask")) for place, one in found if one is not None)
-    return _shown(key, {place: rle for place, part in parts if (rle := union_outline([part], None))})
+    segmentations = ((place, by_frame.get(frame, {}).get(key)) for place, frame in enumerate(frames))
+    parts = ((place, mapping(value, "segmentation").get("mask")) for place, value in segmentations if value is not None)
+    return _nonempty_track(key, {place: rle for place, part in parts if (rle := union_outline([part], None))})
 
 
 # Osprey
 
 _OSPREY_MARK = re.compile(r"<(?:[Rr]egion|[Rr]egin)(?: of)? ?(\d{1,3})[>\].]")
-"""`<region1>`, and the misspellings that the published files have."""
+"""`<region1>`, with the misspellings of the published files."""
 
 
 def osprey_conversation(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Conversations about regions of a picture."""
+    """`Reader` of conversations about regions of an image."""
     return _osprey(folder, "osprey_conversation.json", "coco/train2014", bad)
 
 
 def osprey_pos_neg(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Questions whether a region is of a category."""
+    """`Reader` of questions whether a region is of a category."""
     return _osprey(folder, "osprey_lvis_positive_negative.json", "coco/imgs", bad)
 
 
 def osprey_detail_description(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """Long descriptions of regions."""
+    """`Reader` of long descriptions of regions."""
     return _osprey(folder, "osprey_detail_description.json", "coco/train2014", bad)
 
 
@@ -266,9 +266,10 @@ def _osprey(folder: Path, file: str, pictures: str, bad: list[BadLine]) -> Itera
 def _osprey_sample(pictures: Path, item: tuple[int, object]) -> Sample:
     number, entry = item
     fields = mapping(entry, "entry")
-    said = _descriptions(fields) if "description" in fields else _conversation(fields)
+    exchanges = _descriptions(fields) if "description" in fields else _conversation(fields)
     turns = [
-        TrainingExchange(question=_osprey_words(question), response=_osprey_words(reply)) for question, reply in said
+        TrainingExchange(question=_osprey_words(question), response=_osprey_words(reply))
+        for question, reply in exchanges
     ]
     keys = list(dict.fromkeys(key for turn in turns for key in _MARK.findall(f"{turn.question} {turn.response}")))
     regions = array(fields.get("annotation"), "annotation")
@@ -291,14 +292,14 @@ def _osprey_sample(pictures: Path, item: tuple[int, object]) -> Sample:
 
 def _osprey_track(key: str, regions: list[object], size: tuple[int, int]) -> Track:
     rle = union_outline([mapping(regions[int(key) - 1], "region").get("segmentation")], size)
-    return _shown(key, {0: rle} if rle else {})
+    return _nonempty_track(key, {0: rle} if rle else {})
 
 
 def _conversation(fields: Mapping[str, object]) -> list[tuple[str, str]]:
-    said = [text(mapping(turn, "turn").get("value"), "value") for turn in array(fields["conversations"], "turns")]
-    if not said or len(said) % 2:
-        raise ValueError(f"turns do not alternate: {len(said)} turns")
-    return list(zip(said[::2], said[1::2], strict=True))
+    texts = [text(mapping(turn, "turn").get("value"), "value") for turn in array(fields["conversations"], "turns")]
+    if not texts or len(texts) % 2:
+        raise ValueError(f"turns do not alternate: {len(texts)} turns")
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _descriptions(fields: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -310,7 +311,7 @@ def _descriptions(fields: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _osprey_words(words: str) -> str:
-    found = _OSPREY_MARK.sub(r"[\1]", words)
-    if re.search(r"<[Rr]egi", found):
+    marked = _OSPREY_MARK.sub(r"[\1]", words)
+    if re.search(r"<[Rr]egi", marked):
         raise ValueError(f"mark of a region cannot be read: {words[:80]!r}")
-    return found
+    return marked

@@ -1,4 +1,4 @@
-"""A synthetic world of moving shapes, small enough for a laptop: scenes, their pictures and questions about them.
+"""A synthetic data set of moving shapes that trains on a laptop: scenes, their frames, and questions about them.
 
 `data/shapes/prepare.py` writes it as real video files in the published ST-Evidence layout.
 """

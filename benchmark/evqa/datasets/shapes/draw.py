@@ -1,4 +1,4 @@
-"""Pictures and label maps of a scene."""
+"""Frames and label maps of a scene."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5
 
 
 def draw(scene: SyntheticScene) -> Iterator[tuple[Image, Labels]]:
-    """Each frame as (uint8 RGB [H, W, 3], uint8 labels [H, W]: 0 = none, i + 1 = visible pixels of object i)."""
+    """Yield each frame as (uint8 RGB [H, W, 3], uint8 labels [H, W]: 0 = none, i + 1 = visible pixels of object i)."""
     empty = background(scene)
     for frame in range(scene.num_frames):
         yield draw_frame(scene, frame, empty)
 
 
 def draw_frame(scene: SyntheticScene, frame: int, empty: Image) -> tuple[Image, Labels]:
-    """One frame and its labels, on the scene's background."""
+    """Return a frame and its label map, drawn on the scene's background."""
     image = empty.copy()
     labels = np.zeros((SIZE, SIZE), np.uint8)
-    for index, thing in enumerate(scene.things):
-        if thing.present(frame):
-            _draw_thing(image, labels, thing, (frame, scene.num_frames), index + 1)
+    for index, item in enumerate(scene.things):
+        if item.present(frame):
+            _draw_object(image, labels, item, (frame, scene.num_frames), index + 1)
     _draw_pillar(image, labels, scene, frame)
     return image, labels
 
 
 def background(scene: SyntheticScene) -> Image:
-    """The scene without objects: a gradient with coarse and fine noise that does not change with time."""
+    """Return the background, uint8 RGB [H, W, 3]: a gradient with coarse and fine static noise."""
     rng = np.random.default_rng((scene.seed, 7))
     low, high = rng.uniform(60, 110, 3), rng.uniform(110, 160, 3)
     angle = rng.uniform(0, 2 * np.pi)
@@ -46,17 +46,17 @@ def background(scene: SyntheticScene) -> Image:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _draw_thing(image: Image, labels: Labels, thing: SceneObject, when: tuple[int, int], label: int) -> None:
+def _draw_object(image: Image, labels: Labels, item: SceneObject, when: tuple[int, int], label: int) -> None:
     frame, num_frames = when
-    x, y = thing.position(frame, num_frames)
-    event = thing.event if thing.active(frame) else None
-    radius = thing.radius * {"grows": 1.45, "shrinks": 0.55}.get(event or "", 1.0)
+    x, y = item.position(frame, num_frames)
+    event = item.event if item.active(frame) else None
+    radius = item.radius * {"grows": 1.45, "shrinks": 0.55}.get(event or "", 1.0)
     dx, dy = _X - x, _Y - y
-    mask = inside(thing.shape, dx, dy, radius)
+    mask = shape_mask(item.shape, dx, dy, radius)
     distance = np.hypot(dx, dy)
     if event == "glows":
         image[(distance > radius * 1.2) & (distance < radius * 1.45)] = 255
-    image[mask] = COLORS[thing.color]
+    image[mask] = COLORS[item.color]
     if event == "opens":
         image[mask & (distance < radius * 0.5)] = 15
     if event == "splits":
@@ -64,8 +64,8 @@ def _draw_thing(image: Image, labels: Labels, thing: SceneObject, when: tuple[in
     labels[mask] = label
 
 
-def inside(shape: str, dx: NDArray[np.float32], dy: NDArray[np.float32], radius: float) -> Mask:
-    """Whether each offset from the centre lies in the shape (y points down)."""
+def shape_mask(shape: str, dx: NDArray[np.float32], dy: NDArray[np.float32], radius: float) -> Mask:
+    """Return the mask of a shape from the offsets to its centre in pixels (y points down)."""
     ax, ay = np.abs(dx), np.abs(dy)
     if shape == "circle":
         return dx * dx + dy * dy < radius * radius

@@ -1,7 +1,7 @@
 """Multiple-choice questions about a scene, each with the object that is its evidence.
 
-A question is `named` when it gives a color or shape of the evidence object; otherwise the object has to be found by
-what it does. Options: the right value, the values of the other two objects, two values that are nowhere in the scene.
+A question is `named` if it states the color or shape of the evidence object; otherwise the object has to be identified
+by its event. Options: the right value, the values of the other two objects, two values that do not occur in the scene.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACTS = {
     "vanishes": "vanishes",
     "moves": "moves across",
 }
-"""Event -> words of the question."""
+"""Event -> phrase of a question."""
 
 
 @dataclass(frozen=True)
@@ -34,64 +34,64 @@ class ShapesQuestion:
     kind: str
     """Cue and answer, such as `event>color`."""
     cue: str
-    """The words that tell the evidence object, as they stand in the text: "the red", "that glows", "acts first"."""
+    """Phrase of the text that identifies the evidence object: "the red", "that glows", "acts first"."""
     text: str
     options: tuple[str, ...]
     answer: int
     target: int
     """Index of the evidence object."""
-    named: bool
+    is_named: bool
 
 
 def questions(scene: SyntheticScene) -> list[ShapesQuestion]:
-    """Every question that can be asked about a scene, in a fixed order; option order is drawn from the scene's seed."""
+    """Return all questions about a scene in a fixed order; the order of options is drawn from the scene's seed."""
     rng = np.random.default_rng((scene.seed, 11))
-    asked: list[ShapesQuestion] = []
-    for index, thing in enumerate(scene.things):
-        for kind, cue, text in _about(scene, thing):
+    candidates: list[ShapesQuestion] = []
+    for index, item in enumerate(scene.things):
+        for kind, cue, text in _questions_of(scene, item):
             attribute = kind.split(">")[1]
             options, answer = _options(rng, scene, index, attribute)
-            named = kind.startswith(("color", "shape"))
-            asked.append(ShapesQuestion(kind, cue, text, options, answer, index, named))
-    return asked
+            is_named = kind.startswith(("color", "shape"))
+            candidates.append(ShapesQuestion(kind, cue, text, options, answer, index, is_named))
+    return candidates
 
 
-def expression(thing: SceneObject) -> str:
-    """A referring expression."""
-    return f"the {thing.color} {thing.shape}"
+def expression(item: SceneObject) -> str:
+    """Return a referring expression for an object."""
+    return f"the {item.color} {item.shape}"
 
 
-def _about(scene: SyntheticScene, thing: SceneObject) -> list[tuple[str, str, str]]:
-    """(kind, cue, text) of the questions whose evidence is this object."""
-    color, shape, act = f"the {thing.color}", f"the {thing.shape}", f"that {ACTS[thing.event]}"
-    found = [
+def _questions_of(scene: SyntheticScene, item: SceneObject) -> list[tuple[str, str, str]]:
+    """Return (kind, cue, text) of the questions whose evidence is an object."""
+    color, shape, act = f"the {item.color}", f"the {item.shape}", f"that {ACTS[item.event]}"
+    candidates = [
         ("color>event", color, f"What does {color} object do?"),
         ("shape>event", shape, f"What does {shape} do?"),
         ("color>shape", color, f"What shape is {color} object {act}?"),
         ("event>color", act, f"What color is the object {act}?"),
         ("event>shape", act, f"What shape is the object {act}?"),
     ]
-    if thing.event == "moves":
-        other = next(other for other in scene.things if other is not thing)
-        cue = f"that moved while the {other.color} one stood still"
-        found.append(("still>color", cue, f"What color is the object {cue}?"))
-    order = _order(scene, thing)
+    if item.event == "moves":
+        neighbor = next(neighbor for neighbor in scene.things if neighbor is not item)
+        cue = f"that moved while the {neighbor.color} one stood still"
+        candidates.append(("still>color", cue, f"What color is the object {cue}?"))
+    order = _order(scene, item)
     if order:
         cue = f"acts {order}"
-        found.append(("order>color", cue, f"What color is the object that {cue}?"))
-        found.append(("order>event", cue, f"What does the object that {cue} do?"))
-    return found
+        candidates.append(("order>color", cue, f"What color is the object that {cue}?"))
+        candidates.append(("order>event", cue, f"What does the object that {cue} do?"))
+    return candidates
 
 
-def _order(scene: SyntheticScene, thing: SceneObject) -> str | None:
-    """`first` or `last`, where nobody could take it otherwise: 2 frames between it and all events of the others.
+def _order(scene: SyntheticScene, item: SceneObject) -> str | None:
+    """Return `first` or `last` where an object's event is so without doubt, by at least 2 frames; else None.
 
-    The first one begins before any other begins; the last one begins after every other has begun, and ends after it.
+    The first event starts before all others start; the last one starts and ends after all others.
     """
-    others = [event for other in scene.things if other is not thing for event in other.events]
-    if all(thing.events[0][0] + 2 <= start for start, _ in others):
+    events = [event for neighbor in scene.things if neighbor is not item for event in neighbor.events]
+    if all(item.events[0][0] + 2 <= start for start, _ in events):
         return "first"
-    if all(thing.events[0][0] >= start + 2 and thing.events[-1][1] >= end + 2 for start, end in others):
+    if all(item.events[0][0] >= start + 2 and item.events[-1][1] >= end + 2 for start, end in events):
         return "last"
     return None
 
@@ -99,9 +99,9 @@ def _order(scene: SyntheticScene, thing: SceneObject) -> str | None:
 def _options(
     rng: np.random.Generator, scene: SyntheticScene, target: int, attribute: str
 ) -> tuple[tuple[str, ...], int]:
-    seen = [str(getattr(thing, attribute)) for thing in scene.things]
-    absent = [value for value in VALUES[attribute] if value not in seen]
+    present = [str(getattr(item, attribute)) for item in scene.things]
+    absent = [value for value in VALUES[attribute] if value not in present]
     if scene.level == 1:
         absent = [value for value in absent if value not in PATHS]
-    shown = shuffle(rng, [*seen, *shuffle(rng, absent)[:2]])
-    return tuple(shown), shown.index(seen[target])
+    options = shuffle(rng, [*present, *shuffle(rng, absent)[:2]])
+    return tuple(options), options.index(present[target])

@@ -1,7 +1,7 @@
-"""What happens in a clip: three objects of distinct colours and shapes, each with one timed event.
+"""Scenes: three objects of distinct colours and shapes, each with one timed event.
 
-Level 1: every object is visible all the time; an event changes how it looks.
-Level 2: objects also enter late, vanish or move across, and a grey pillar may sweep over the scene and hide them.
+Level 1: every object is visible all the time; an event changes its appearance.
+Level 2: objects also enter late, vanish or move across, and a grey pillar may pass in front of them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ COLORS = {
 }
 SHAPES = ("circle", "square", "triangle", "cross", "diamond")
 LOOKS = ("glows", "grows", "shrinks", "opens", "splits")
-"""Events that change how an object looks: a white ring, 1.45 x, 0.55 x its size, a dark hole, a dark bar."""
+"""Events that change the appearance: a white ring, 1.45 x or 0.55 x the size, a dark hole, a dark bar."""
 PATHS = ("enters", "vanishes", "moves")
-"""Events of level 2: absent before, absent after, slides to another place."""
+"""Events of level 2: absent before, absent after, moves to another position."""
 
 Level = Literal[1, 2]
 
@@ -41,18 +41,18 @@ class SceneObject:
     shape: str
     event: str
     events: tuple[tuple[int, int], ...]
-    """(start, end) frame ranges in which the event is visible; two ranges = it happens twice."""
+    """(start, end) frame ranges of the event; it may occur twice."""
     center: tuple[float, float]
     radius: float
     drift: tuple[float, float]
     """Displacement over the whole clip; for `moves`, over the event."""
 
     def active(self, frame: int) -> bool:
-        """Whether the event is visible in a frame."""
+        """Whether the event occurs in a frame."""
         return any(start <= frame < end for start, end in self.events)
 
     def present(self, frame: int) -> bool:
-        """Whether the object is in the scene at all."""
+        """Whether the object is in the scene in a frame."""
         start, end = self.events[0]
         middle = (start + end) // 2
         if self.event == "enters":
@@ -62,7 +62,7 @@ class SceneObject:
         return True
 
     def position(self, frame: int, num_frames: int) -> tuple[float, float]:
-        """(x, y) of the centre."""
+        """Return (x, y) of the centre in a frame, in pixels."""
         if self.event == "moves":
             start, end = self.events[0]
             share = float(np.clip((frame - start) / max(1, end - 1 - start), 0, 1))
@@ -71,29 +71,29 @@ class SceneObject:
         return self.center[0] + share * self.drift[0], self.center[1] + share * self.drift[1]
 
     def spans(self) -> tuple[tuple[float, float], ...]:
-        """The event in seconds, rounded to 0.1 s."""
+        """Return the spans of the event in seconds, rounded to 0.1 s."""
         return tuple((round(start / FPS, 1), round(end / FPS, 1)) for start, end in self.events)
 
 
 @dataclass(frozen=True)
 class SyntheticScene:
-    """A clip before it is drawn."""
+    """Content of a clip: its objects and their events."""
 
     seed: int
     level: Level
     num_frames: int
     things: tuple[SceneObject, ...]
     pillar: tuple[int, int] | None
-    """(first, last) frame of a grey pillar that sweeps from left to right in front of everything."""
+    """(first, last) frame of a grey pillar that moves from left to right in front of all objects; None = no pillar."""
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Duration in seconds."""
         return self.num_frames / FPS
 
 
 def scene(seed: int, level: Level = 1) -> SyntheticScene:
-    """The scene of a seed: 18-48 frames (3-8 s); events last 15-35 % of the clip, at least 3 frames."""
+    """Return the scene of a seed: 18-48 frames (3-8 s); events last 15-35 % of the clip, at least 3 frames."""
     rng = np.random.default_rng((seed, level))
     num_frames = int(rng.integers(18, 49))
     colors, shapes = shuffle(rng, COLORS), shuffle(rng, SHAPES)
@@ -119,9 +119,9 @@ def scene(seed: int, level: Level = 1) -> SyntheticScene:
 
 
 def shuffle(rng: np.random.Generator, words: Iterable[str]) -> list[str]:
-    """The words in an order drawn from `rng`."""
-    listed = list(words)
-    return [listed[int(index)] for index in rng.permutation(len(listed))]
+    """Return the words in random order."""
+    items = list(words)
+    return [items[int(index)] for index in rng.permutation(len(items))]
 
 
 def _events(rng: np.random.Generator, level: Level) -> list[str]:
