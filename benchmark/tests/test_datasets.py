@@ -48,7 +48,7 @@ def test_frames_that_are_no_ascending_indices_make_no_sample(tmp_path, frames):
     data = datasets.load(str(folder_with(tmp_path, line("a"), line("b", frames=frames))))
     assert [sample.id for sample in data.samples] == ["a"]
     (bad,) = data.rejected
-    assert "frames are ascending indices" in bad.reason
+    assert "expected ascending frame indices" in bad.reason
 
 
 @pytest.mark.parametrize("name", DATASETS)
