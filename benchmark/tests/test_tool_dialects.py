@@ -288,9 +288,9 @@ def test_hostile_text_takes_linear_time(name: str):
     ]
     for unit in units:
         reply = unit * (400_000 // len(unit))
-        start = time.perf_counter()
+        start = time.process_time()
         DIALECTS[name].parse(f"<tool_call>{reply}")
-        assert time.perf_counter() - start < 1.0, unit
+        assert time.process_time() - start < 3.0, unit
 
 
 def test_tools_and_results_become_text_of_the_known_roles():

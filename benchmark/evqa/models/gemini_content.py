@@ -25,20 +25,20 @@ def contents(messages: Sequence[Message], write_parts: Callable[[Message], Itera
         messages: the conversation. `ValueError`: a tool call has not exactly one result.
         write_parts: writes the parts of a message without calls.
     """
-    written: list[Json] = []
+    result: list[Json] = []
     names: dict[str, Json] = {}
     conversation = [message for message in move_tool_images(messages) if message.role != "system"]
     for role, group in itertools.groupby(conversation, key=lambda message: message.role):
         if role == "tool":
-            written.append({"role": "user", "parts": [_response(message, names) for message in group]})
+            result.append({"role": "user", "parts": [_response(message, names) for message in group]})
             continue
         for message in group:
             names = {call.id: _function_name(call, message.raw) for call in message.calls}
             content = _raw_content(message.raw) if role == "assistant" else None
-            written.append(
+            result.append(
                 content or {"role": ROLES[role], "parts": [*write_parts(message), *map(_call, message.calls)]}
             )
-    return written
+    return result
 
 
 ROLES = {"user": "user", "assistant": "model"}

@@ -309,7 +309,7 @@ def template_writes_calls(render: Callable[[list[dict[str, object]], list[dict[s
         text = render(chat, [{"type": "function", "function": function}])
     except Exception:  # noqa: BLE001  (a template is code of the checkpoint)
         return False
-    calls = [(found.name, _decoded(found.arguments)) for found in HERMES.parse(text).calls]
+    calls = [(parsed.name, _decoded(parsed.arguments)) for parsed in HERMES.parse(text).calls]
     is_call_written = (call.name, _decoded(call.arguments)) in calls
     return is_call_written and "probe description" in text and "probe result" in text
 
@@ -529,8 +529,8 @@ def _call(entry: object) -> ToolCall | None:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         return None
     arguments = fields.get("arguments", fields.get("parameters", {}))
-    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return ToolCall(id="", name=name, arguments=written)
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(id="", name=name, arguments=text)
 
 
 def _malformed(raw: str) -> ToolCall:
@@ -548,8 +548,8 @@ def _value_at(text: str, place: int) -> tuple[object, int | None]:
 
 
 def _skip_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return place if found is None else found.end()
+    match = _SPACE.match(text, place)
+    return place if match is None else match.end()
 
 
 def _unfenced(text: str) -> str:
