@@ -32,7 +32,7 @@ def test_a_folder_is_loaded_with_absolute_paths(tmp_path):
     assert (first.id, second.id) == ("a", "b")
     assert first.video == folder / "videos" / "v.mp4"
     assert first.masks == folder / "masks" / "a"
-    assert first.objects == folder / "objects" / "v"
+    assert first.object_masks == folder / "objects" / "v"
     assert second.masks is None
     assert (data.name, data.rejected) == (str(folder), ())
     assert data.sha256 == hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()

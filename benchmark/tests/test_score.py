@@ -67,7 +67,7 @@ def dataset(tmp_path: Path) -> Dataset:
                 answer=answer,
                 spans=(Span(0.0, len(held) / 6),),
                 masks=tmp_path / "masks" / video,
-                objects=tmp_path / "objects" / video,
+                object_masks=tmp_path / "objects" / video,
                 question_type=kind,
                 source="squares",
                 metadata={"level": "1", "on_screen": "2", "serial": str(number)},

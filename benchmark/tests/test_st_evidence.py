@@ -111,7 +111,7 @@ def test_extra_columns_and_label_maps_are_read_where_present(tmp_path):
     sample = only(read_gen(tmp_path))
     assert (sample.question_type, sample.source, sample.expressions) == ("when", "shapes", ("the red cup",))
     assert sample.metadata == {"level": "2", "named": "named", "on_screen": "3"}
-    assert sample.objects == Path("objects/YNIWQ")
+    assert sample.object_masks == Path("objects/YNIWQ")
 
 
 def test_spans_tell_not_annotated_from_none(tmp_path):

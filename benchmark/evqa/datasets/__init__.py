@@ -63,7 +63,7 @@ def load(name_or_folder: str) -> Dataset:
     return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256)
 
 
-PATHS = ("video", "masks", "objects", "track_file", "label_map")
+PATHS = ("video", "masks", "object_masks", "track_file", "label_map")
 """Fields of `Sample` that hold one path."""
 
 
@@ -283,7 +283,7 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
         update={
             "video": path_inside(folder, sample.video) if sample.has_video else NO_VIDEO,
             "masks": _folder_inside(folder, sample.masks),
-            "objects": _folder_inside(folder, sample.objects),
+            "object_masks": _folder_inside(folder, sample.object_masks),
             "track_file": _file_inside(folder, sample.track_file),
             "label_map": _file_inside(folder, sample.label_map),
             "mask_options": tuple(path_inside(folder, path) for path in sample.mask_options),

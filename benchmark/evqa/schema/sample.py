@@ -100,7 +100,7 @@ class Sample(StrictRecord):
     """Spatial evidence as one box per frame, in addition to masks or instead of them; None = not annotated."""
     targets: tuple[int, ...] | None = None
     """Evidence objects, merged to the ground-truth mask: indices of tracks or values of labels; None = all tracks."""
-    objects: Path | None = None
+    object_masks: Annotated[Path | None, Field(alias="objects")] = None
     """Folder of `%05d.png` label maps of all annotated objects, evidence or not (0 = background).
 
     For trivial baselines.

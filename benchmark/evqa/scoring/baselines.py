@@ -185,7 +185,7 @@ def _of_masks(dataset: Dataset) -> list[System]:
     if all(sample.masks is None and sample.tracks is None for sample in dataset.samples):
         return []
     systems = [_system("no pixel", ("masks",), _no_pixel), _system("every pixel", ("masks",), _every_pixel)]
-    if any(sample.objects is not None for sample in dataset.samples):
+    if any(sample.object_masks is not None for sample in dataset.samples):
         systems.append(_system("every object", ("masks",), _every_object))
     return systems
 
@@ -203,9 +203,9 @@ def _every_pixel(sample: Sample) -> Prediction:
 
 def _every_object(sample: Sample) -> Prediction:
     """The union of all annotated objects, evidence or not; nothing where the sample has no label maps."""
-    if sample.objects is None:
+    if sample.object_masks is None:
         return _no_pixel(sample)
-    files = masks.read_folder(sample.objects)
+    files = masks.read_folder(sample.object_masks)
     return _with_track(sample, ((index, masks.encode(masks.read_png(path))) for index, path in files.items()))
 
 

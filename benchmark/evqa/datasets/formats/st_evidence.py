@@ -134,7 +134,7 @@ def _gen_sample(folder: Path, row: Row, left_out: list[str]) -> Sample:
         answer=answer,
         spans=spans_left_out("segment", row["segment"], left_out),
         masks=masks,
-        objects=find_below(folder, ("objects",), PurePosixPath(video_path.stem)),
+        object_masks=find_below(folder, ("objects",), PurePosixPath(video_path.stem)),
         expressions=_expressions(row),
         question_type=row.get("question_type") or None,
         source=source_of(row, video_path),
