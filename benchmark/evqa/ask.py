@@ -42,20 +42,20 @@ class AskResult:
 
     def text(self) -> str:
         """The answer for a reader."""
-        lines = [f"{self.sample.question}", *self._found()]
-        for what, path in (("overlay", self.overlay), ("sheet", self.sheet), ("record", self.record)):
+        lines = [f"{self.sample.question}", *self._summary_lines()]
+        for label, path in (("overlay", self.overlay), ("sheet", self.sheet), ("record", self.record)):
             if path is not None:
-                lines.append(f"{what + ':':9}{path}")
+                lines.append(f"{label + ':':9}{path}")
         return "\n".join([*lines, f"note:    {self.note}"] if self.note else lines)
 
-    def _found(self) -> list[str]:
+    def _summary_lines(self) -> list[str]:
         prediction = self.prediction
         if prediction.error is not None:
             return [f"failed:  {prediction.error}"]
         lines = [
             f"answer:  {_answer(self.sample, prediction)}",
             f"when:    {_when(prediction.spans)}",
-            f"where:   {_where(prediction)}",
+            f"where:   {_describe_masks(prediction)}",
         ]
         shown = prediction.turns if self.sample.options else prediction.turns[1:]
         return [*lines, *(f"reply:   {turn.reply}" for turn in shown)]
@@ -97,8 +97,10 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
     method = None if settings.method is None else methods.method(settings.method)
-    asked = _model(model, settings)
-    shown = with_visual_prompts(asked, media.probe_video(video.resolve()), question, pointing) if pointing else None
+    base_model = _model(model, settings)
+    shown = (
+        with_visual_prompts(base_model, media.probe_video(video.resolve()), question, pointing) if pointing else None
+    )
     sample = Sample(
         id=_id(video),
         video_id=video.stem,
@@ -106,8 +108,8 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         question=shown.question if shown else question,
         options=tuple(options),
     )
-    method = method or methods.method(asked.capabilities.default_method)
-    prediction = _predicted(method, shown or asked, sample, times=settings.times)
+    method = method or methods.method(base_model.capabilities.default_method)
+    prediction = _predicted(method, shown or base_model, sample, times=settings.times)
     try:
         drawing = EvidenceDrawing(
             video=facts,
@@ -116,7 +118,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
             prompts=_prompt_marks(facts, pointing),
             prompt_objects=_prompt_objects(shown, pointing) if shown else (),
         )
-        return _written(sample, drawing, out, note=_note(asked))
+        return _write_files(sample, drawing, out, note=_note(base_model))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
@@ -156,7 +158,7 @@ def _prompt_objects(model: VisualPromptModel, pointing: VisualPrompts) -> list[T
     return [track.replace(label=f"[{number}]") for number, track in enumerate(model.clip.regions, start=first)]
 
 
-def _written(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> AskResult:
+def _write_files(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> AskResult:
     video, prediction = drawing.video, drawing.prediction
     out.mkdir(parents=True, exist_ok=True)
     record = out / "prediction.jsonl"
@@ -190,7 +192,7 @@ def _when(spans: Sequence[Span] | None) -> str:
     return ", ".join(f"{span.start:.1f}-{span.end:.1f} s" for span in spans) or "at no time, it says"
 
 
-def _where(prediction: Prediction) -> str:
+def _describe_masks(prediction: Prediction) -> str:
     if prediction.tracks is None:
         words = ", ".join(prediction.expressions or ())
         return f"no masks; in words: {words}" if words else "no masks"

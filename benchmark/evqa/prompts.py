@@ -127,8 +127,8 @@ def time_options(sample: Sample) -> tuple[str, ...]:
     return tuple(", ".join(f"[{start:.1f}s, {end:.1f}s]" for start, end in spans) for spans in sample.time_options)
 
 
-def _letter_request(what: str) -> str:
-    return f"Reply with the letter of the right {what} only."
+def _letter_request(item: str) -> str:
+    return f"Reply with the letter of the right {item} only."
 
 
 # The second step: expressions become masks

@@ -302,3 +302,44 @@ def test_threads_ask_the_models_of_a_team_at_once(tmp_path: Path, bench: Bench) 
     executor = thread_executor.ThreadExecutor(pair)
     predictions = list(executor.predict(data.samples, look_then_answer))
     assert [prediction.answer for prediction in predictions] == [1] * 4
+
+
+def test_a_run_of_the_version_before_agents_resumes(
+    tmp_path: Path, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, replies = bench.data(tmp_path / "data", 2), str(bench.replies(tmp_path / "replies.json", 2))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    identity = {
+        "data": datasets.load(str(data)).name,
+        "data_sha256": datasets.load(str(data)).sha256,
+        "model": replies,
+        "method": "single-turn",
+        "prompt_version": 2,
+        "times": True,
+        "seed": 0,
+        "model.replies": models.build(replies).settings["replies"],
+    }
+    spent = {"replies": 1, "input_tokens": 0, "output_tokens": 7, "cost": 0.0, "unpriced": 1}
+    selection = {"limit": 1, "only": None, "shard": None}
+    run = {"version": 1, "identity": identity, "packages": {}, "started": "", "selection": selection, "spent": spent}
+    (folder / "run.json").write_text(json.dumps(run))
+    usage = {
+        "input_tokens": None,
+        "output_tokens": 7,
+        "seconds": 0.0,
+        "cost": None,
+        "tries": 1,
+        "unknown": 0,
+        "served": None,
+    }
+    turn = {"asks": ["answer", "spans", "masks"], "prompt": "p", "reply": "Answer: B.", "usage": usage}
+    turn |= {"finish": "stop", "letters": None}
+    record = {"version": 1, "sample": "s000", "status": "ok", "error": None, "turns": [turn], "answer": 1, "spans": []}
+    line = json.dumps(record)
+    (folder / "predictions.jsonl").write_text(f"{line}\n")
+    assert main(["predict", str(data), replies, "--out", str(folder)]) == 0
+    assert "1 predicted, 1 already there" in capsys.readouterr().out
+    assert (folder / "predictions.jsonl").read_text().startswith(f"{line}\n")
+    assert run_folder.read_run_info(folder).identity == identity
+    assert run_folder.read_run_info(folder).usage.num_replies == 2

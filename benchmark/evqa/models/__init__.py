@@ -49,7 +49,7 @@ RATES = ("fps", "mask_fps")
 PACKAGE = {"models": "torch", "vllm": "vllm"}
 """Extra -> the package without which no weights of its models can be loaded."""
 
-OURS = ("evqa", "unipixel")
+OWN_PACKAGES = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
 
 
@@ -142,9 +142,9 @@ def check_weights(name: str) -> None:
 
     A model whose package is not installed passes: `build` names the package.
     """
-    found = model_spec(name)
-    checkpoint = found.arguments.get("checkpoint")
-    package = PACKAGE.get(found.extra or "")
+    spec = model_spec(name)
+    checkpoint = spec.arguments.get("checkpoint")
+    package = PACKAGE.get(spec.extra or "")
     if isinstance(checkpoint, str) and (package is None or _is_installed(package)):
         checkpoints.locate_checkpoint(checkpoint)
 
@@ -176,24 +176,24 @@ def build(name: str, **overrides: Setting) -> Model:
 
 def _build(name: str, overrides: Mapping[str, Setting], budget: Budget | None) -> Model:
     """As `build`; a model behind an API draws on the budget, where one is given."""
-    found = model_spec(name)
+    spec = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
     threads.set_openmp_wait_policy()
-    make = _adapter(name, found)
+    make = _adapter(name, spec)
     threads.set_num_threads()
     shared = _shared(make)
     settings = renamed_settings(_settings(make), overrides)
     _check(name, make, settings)
-    given: dict[str, Any] = {**found.arguments, **settings}
+    arguments: dict[str, Any] = {**spec.arguments, **settings}
     for parameter, record in shared.items():
-        own = [field.name for field in fields(record) if field.name in given]
-        given[parameter] = record(**{setting: given.pop(setting) for setting in own})
+        own = [field.name for field in fields(record) if field.name in arguments]
+        arguments[parameter] = record(**{setting: arguments.pop(setting) for setting in own})
     if budget is not None and BUDGET in inspect.signature(make).parameters:
-        given[BUDGET] = budget
-    model: Any = make(name=name, **given)
-    if model.capabilities.default_method != found.method:
-        model.capabilities = replace(model.capabilities, default_method=found.method)
+        arguments[BUDGET] = budget
+    model: Any = make(name=name, **arguments)
+    if model.capabilities.default_method != spec.method:
+        model.capabilities = replace(model.capabilities, default_method=spec.method)
     return cast("Model", model)
 
 
@@ -224,10 +224,10 @@ def build_team(name: str, overrides: Mapping[str, Setting], agents: Mapping[str,
 
 def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) -> bool:
     """Whether a model's replies come with masks, before its weights are loaded."""
-    found = model_spec(name)
-    if found.predicts_masks is None:
+    spec = model_spec(name)
+    if spec.predicts_masks is None:
         return build(name, **(overrides or {})).capabilities.predicts_masks
-    return found.predicts_masks
+    return spec.predicts_masks
 
 
 def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, seed: int) -> dict[str, Setting]:
@@ -256,7 +256,7 @@ def is_behind_api(name: str) -> bool:
 
 def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
     """The overrides under the names that an adapter has for them (see `SYNONYMS`)."""
-    synonyms = {**SYNONYMS, **{theirs: ours for ours, theirs in SYNONYMS.items()}}
+    synonyms = {**SYNONYMS, **{old_name: new_name for new_name, old_name in SYNONYMS.items()}}
     names = {key: key if key in known or synonyms.get(key) not in known else synonyms[key] for key in overrides}
     if twice := [key for key, name in names.items() if name != key and name in overrides]:
         raise ValueError(f"{_flags(twice)} and {_flags([names[twice[0]]])} mean the same: give one")
@@ -272,12 +272,12 @@ def _settings(make: Callable[..., object]) -> list[str]:
 
 def _shared(make: Callable[..., object]) -> dict[str, type[Any]]:
     """The records of shared settings that an adapter takes."""
-    taken = [parameter for parameter in SHARED if parameter in inspect.signature(make).parameters]
-    return {one: cast("type[Any]", adapter(SHARED[one], needed_by="a model", extra=None)) for one in taken}
+    parameter_names = [parameter for parameter in SHARED if parameter in inspect.signature(make).parameters]
+    return {one: cast("type[Any]", adapter(SHARED[one], needed_by="a model", extra=None)) for one in parameter_names}
 
 
-def _adapter(name: str, found: ModelSpec) -> Callable[..., Any]:
-    return adapter(found.adapter, needed_by=f"model {name!r}", extra=found.extra)
+def _adapter(name: str, spec: ModelSpec) -> Callable[..., Any]:
+    return adapter(spec.adapter, needed_by=f"model {name!r}", extra=spec.extra)
 
 
 def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., Any]:
@@ -286,7 +286,7 @@ def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., 
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in OURS:
+        if (error.name or "").partition(".")[0] in OWN_PACKAGES:
             raise
         fix = f'pip install "evqa[{extra}]"' if extra else "install the package evqa again"
         raise ValueError(

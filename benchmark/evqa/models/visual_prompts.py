@@ -101,17 +101,17 @@ def with_visual_prompts(model: Model, video: Video, question: str, pointing: Vis
     if more := [number for number in NUMBER.findall(question) if int(number) > count]:
         raise ValueError(f"the question names [{more[0]}], and what is pointed at goes to [{count}]: got {question!r}")
     places = places_of(video, pointing)
-    given = [region(text, video) for text in pointing.masks]
+    mask_tracks = [region(text, video) for text in pointing.masks]
     if pointing.one_pass:
-        clip = VideoPart(video.path, prompts=places, regions=tuple(given))
+        clip = VideoPart(video.path, prompts=places, regions=tuple(mask_tracks))
         return VisualPromptModel(model, clip, _with_prompt_tokens(question, len(places)))
     try:
-        found = segment_prompts(model, VideoPart(video.path, prompts=places)).tracks if places else ()
+        tracks = segment_prompts(model, VideoPart(video.path, prompts=places)).tracks if places else ()
     except ModelError as error:
         raise ValueError(f"model {model.name!r} could not follow what is pointed at: {error}") from error
-    if missed := [number for number, track in enumerate(found, start=1) if not track.masks]:
+    if missed := [number for number, track in enumerate(tracks, start=1) if not track.masks]:
         raise ValueError(f"the model sees no object where [{missed[0]}] points: point elsewhere, or in another frame")
-    return VisualPromptModel(model, VideoPart(video.path, regions=(*found, *given)), question)
+    return VisualPromptModel(model, VideoPart(video.path, regions=(*tracks, *mask_tracks)), question)
 
 
 def places_of(video: Video, pointing: VisualPrompts) -> tuple[PointOrBox, ...]:
@@ -119,8 +119,8 @@ def places_of(video: Video, pointing: VisualPrompts) -> tuple[PointOrBox, ...]:
     places: list[PointOrBox] = []
     for texts, read in ((pointing.points, point), (pointing.boxes, box)):
         for text in texts:
-            where, second = _at(text, video)
-            places.append(PointOrBox(read(where, video), second))
+            coordinates, second = _at(text, video)
+            places.append(PointOrBox(read(coordinates, video), second))
     return tuple(places)
 
 
@@ -139,13 +139,13 @@ def box(text: str, video: Video) -> Numbers:
 
 def mask(file: Path, video: Video) -> NDArray[np.bool_]:
     """An image of the frame's size as bool [H, W]."""
-    drawn = masks.read_png(file)
-    if drawn.shape != (video.height, video.width):
-        height, width = drawn.shape
+    pixels = masks.read_png(file)
+    if pixels.shape != (video.height, video.width):
+        height, width = pixels.shape
         raise ValueError(f"{file} is {width} x {height}, the video {video.width} x {video.height}: they must be equal")
-    if not drawn.any():
+    if not pixels.any():
         raise ValueError(f"{file} is empty: a mask shows the object on the frame")
-    return drawn
+    return pixels
 
 
 def region(text: str, video: Video) -> Track:
@@ -157,14 +157,14 @@ def region(text: str, video: Video) -> Track:
 
 def _at(text: str, video: Video) -> tuple[str, float]:
     """What is given, and the second behind its last @; 0 without one."""
-    where, mark, when = text.rpartition("@")
+    coordinates, mark, when = text.rpartition("@")
     if not mark:
         return text, 0.0
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", when):
         raise ValueError(f"behind @ stands a second of the video, such as 320,180@2.5, got {text!r}")
     if float(when) > math.ceil(video.duration):
         raise ValueError(f"{text!r} lies behind the end of the video, which lasts {video.duration:.1f} s")
-    return where, float(when)
+    return coordinates, float(when)
 
 
 def _numbers(text: str, count: int, video: Video) -> Numbers:
@@ -180,8 +180,8 @@ def _numbers(text: str, count: int, video: Video) -> Numbers:
 
 def _with_prompt_tokens(question: str, num_places: int) -> str:
     """The question with `<|ref|>` for each place, which it must name once and in order; regions count on from [1]."""
-    named = [int(number) for number in NUMBER.findall(question)]
-    if [number for number in named if number <= num_places] != list(range(1, num_places + 1)):
+    mentioned = [int(number) for number in NUMBER.findall(question)]
+    if [number for number in mentioned if number <= num_places] != list(range(1, num_places + 1)):
         raise ValueError(
             f"in one pass the question names each point and box once and in order, [1] to [{num_places}], "
             f"got {question!r}"

@@ -24,10 +24,10 @@ def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
     thread that gets no signals, and for a signal that is ignored or has a handler of the caller's own, nothing is
     changed.
     """
-    own = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, _terminate)}
+    default_handlers = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, _terminate)}
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in own} if is_main else {}
-    taken = {number: handler for number, handler in before.items() if handler in own[number]}
+    before = {number: signal.getsignal(number) for number in default_handlers} if is_main else {}
+    replaced = {number: handler for number, handler in before.items() if handler in default_handlers[number]}
     is_interrupted = False
 
     def first(_number: int, _frame: object) -> None:
@@ -35,18 +35,18 @@ def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
         if is_interrupted:
             return
         is_interrupted = True
-        if signal.SIGINT in taken:
+        if signal.SIGINT in replaced:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         stop()
         with suppress(OSError):  # the reader of stderr may have ended: Ctrl-C ends `tee` too
             os.write(2, NOTICE)  # not through sys.stderr: the signal may have interrupted a write to it
 
-    for number in taken:
+    for number in replaced:
         signal.signal(number, first)
     try:
         yield
     finally:
-        for number, handler in taken.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
     if is_interrupted:
         raise KeyboardInterrupt

@@ -17,17 +17,17 @@ LIVE_FRAMES = 8
 
 def live_scores(sample: Sample, prediction: Prediction) -> dict[str, float]:
     """Scores in [0, 1] of the fields that prompts asked for and that have ground truth; label -> score."""
-    asked = {ask for turn in prediction.turns for ask in turn.answer_fields}
+    fields = {ask for turn in prediction.turns for ask in turn.answer_fields}
     values: dict[str, float] = {}
-    if "answer" in asked and sample.answer is not None:
+    if "answer" in fields and sample.answer is not None:
         values["Acc"] = accuracy(Case(sample, prediction))
-    if "spans" in asked and sample.spans is not None:
+    if "spans" in fields and sample.spans is not None:
         values["IoU"] = tiou(prediction.spans or (), sample.spans)
-    if "time_choice" in asked and sample.time_answer is not None:
+    if "time_choice" in fields and sample.time_answer is not None:
         values["time"] = float(prediction.time_choice == sample.time_answer)
-    if "mask_choice" in asked and sample.mask_answer is not None:
+    if "mask_choice" in fields and sample.mask_answer is not None:
         values["space"] = float(prediction.mask_choice == sample.mask_answer)
-    if "masks" in asked and (score := _mean_jf(sample, prediction)) is not None:
+    if "masks" in fields and (score := _mean_jf(sample, prediction)) is not None:
         values["J&F"] = score
     return values
 

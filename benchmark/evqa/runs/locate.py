@@ -34,11 +34,11 @@ def dataset_of(run: Path, data: str | None) -> Dataset:
         if data is None:
             raise ValueError(f"{run} does not say what it was predicted on: name the data set with --data")
         return load_dataset(data)
-    about = run_folder.read_run_info(run).identity
-    dataset = load_dataset(data or str(about["data"]))
-    if dataset.sha256 != about["data_sha256"]:
+    identity = run_folder.read_run_info(run).identity
+    dataset = load_dataset(data or str(identity["data"]))
+    if dataset.sha256 != identity["data_sha256"]:
         raise ValueError(
-            f"{run} was made on another version of {about['data']}: {dataset.folder}/samples.jsonl differs; "
+            f"{run} was made on another version of {identity['data']}: {dataset.folder}/samples.jsonl differs; "
             f"predict again, or name the right data set with --data"
         )
     return dataset
@@ -64,12 +64,14 @@ def selection_of(run: Path) -> Selection:
 
 def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> prediction_files.PredictionFile:
     """The predictions of a run or a file, with what the run's method asks for."""
-    found = prediction_files.open_predictions(file_of(run), dataset, masks)
+    predictions = prediction_files.open_predictions(file_of(run), dataset, masks)
     if not (run / run_folder.RUN).is_file():
-        return found
+        return predictions
     method = run_folder.read_run_info(run).identity.get("method")
     asks = methods.CHOICE_FIELDS.get(str(method))
-    return replace(found, asked=None if asks is None else prediction_files.needs_of(asks)) if method else found
+    return (
+        replace(predictions, asked=None if asks is None else prediction_files.needs_of(asks)) if method else predictions
+    )
 
 
 def name_of(run: Path) -> str:

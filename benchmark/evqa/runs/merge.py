@@ -72,14 +72,16 @@ def merge(folder: Path, dataset: Dataset) -> MergeSummary:
     run, shards = run_info_of_shards(folder), shards_of(folder)
     with run_folder.run_lock(folder, has_out=False):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
-        written = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
-        places, kept, spent = _last_of_each(written)
+        existing = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+        places, retained, spent = _last_of_each(existing)
         selection = _selection([folder, *shards.values()], dataset)
         missing, unknown = _check_same_run(places, dataset, selection)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
         with user_errors_of_disk(folder, has_out=False):
-            ordered = (each for sample in dataset.samples if sample.id in places for each in kept[sample.id])
+            ordered = (
+                location for sample in dataset.samples if sample.id in places for location in retained[sample.id]
+            )
             jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
             record = None if selection is None else selection.record()
             run_folder.write_run_info(folder, run.replace(usage=spent, selection=record))
@@ -99,31 +101,34 @@ def _last_of_each(
     The file that was written last has the last word: masks may have been drawn anew since. A record that an earlier
     merge copied from a shard is counted once.
     """
-    found: dict[str, _RecordLocation] = {}
+    latest: dict[str, _RecordLocation] = {}
     paid: dict[str, dict[int, _RecordLocation]] = {}
     spent = TotalUsage()
     for path in files:
         for _, offset, prediction in jsonl.numbered_records(path, Prediction):
             place = _RecordLocation(path, offset, prediction.error, hash(prediction.model_dump_json()))
-            before = found.get(prediction.sample_id)
+            before = latest.get(prediction.sample_id)
             if before is None or place.error is None or before.error is not None:
-                found[prediction.sample_id] = place
+                latest[prediction.sample_id] = place
             took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample_id, {})
             if took and place.content not in counted:
                 counted[place.content] = place
                 spent = functools.reduce(TotalUsage.plus, took, spent)
-    kept = {
-        sample: [*(each for each in paid[sample].values() if each.error and each.content != last.content), last]
-        for sample, last in found.items()
+    retained = {
+        sample: [
+            *(location for location in paid[sample].values() if location.error and location.content != last.content),
+            last,
+        ]
+        for sample, last in latest.items()
     }
-    return found, kept, spent
+    return latest, retained, spent
 
 
 def _selection(folders: Sequence[Path], dataset: Dataset) -> Selection | None:
     """What the whole run was asked for, the shares that are not here included; None = not recorded."""
     records = [run_folder.read_run_info(folder).selection for folder in folders if (folder / RUN).is_file()]
-    asked = [replace(Selection.read(record), shard=None) for record in records if record is not None]
-    return union_of(asked, dataset) if len(asked) == len(records) else None
+    selections = [replace(Selection.read(record), shard=None) for record in records if record is not None]
+    return union_of(selections, dataset) if len(selections) == len(records) else None
 
 
 def _check_same_run(
@@ -131,5 +136,5 @@ def _check_same_run(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Samples that were asked for and have no record, and records without a sample."""
     ids = {sample.id for sample in dataset.samples}
-    asked = [sample.id for sample in (selection or Selection()).of(dataset)]
-    return tuple(sample for sample in asked if sample not in places), sorted(set(places) - ids)
+    selections = [sample.id for sample in (selection or Selection()).of(dataset)]
+    return tuple(sample for sample in selections if sample not in places), sorted(set(places) - ids)

@@ -74,10 +74,10 @@ def _ray() -> Any:
 
 
 def _start(ray: Any, num_cpus: int) -> None:
-    own = {"num_cpus": max(num_cpus, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
+    resources = {"num_cpus": max(num_cpus, os.cpu_count() or 1), "object_store_memory": STORE_BYTES}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     try:
-        ray.init(address="local", **own, **quiet)
+        ray.init(address="local", **resources, **quiet)
     except Exception as error:
         if type(error) is not Exception:  # nothing narrower is raised where Ray's own 30 s have passed
             raise

@@ -284,8 +284,8 @@ class RayExecutor:
 
     def _check_same_models(self, ready: WorkerInfo) -> None:
         self._ready = self._ready or ready
-        first, other = self._ready.settings(), ready.settings()
-        if changed := [key for key in {**first, **other} if first.get(key) != other.get(key)]:
+        first, current = self._ready.settings(), ready.settings()
+        if changed := [key for key in {**first, **current} if first.get(key) != current.get(key)]:
             raise ValueError(
                 f"the workers do not have the same models: {', '.join(changed)} differ; the machines of a cluster need "
                 f"the same weights and GPUs of one kind"

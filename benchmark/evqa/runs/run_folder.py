@@ -32,15 +32,15 @@ Identity = dict[str, str | int | float | bool | None]
 
 def read_run_info(folder: Path) -> Run:
     """Read the description of a run. `ValueError`: the folder holds none, or one that is invalid."""
-    about = _read_info(folder)
-    if about is None:
+    info = _read_info(folder)
+    if info is None:
         raise ValueError(f"{folder} is no run: it has no {RUN}; `evqa predict` creates one")
-    return about
+    return info
 
 
-def write_run_info(folder: Path, about: Run) -> None:
+def write_run_info(folder: Path, info: Run) -> None:
     """Write the description of a run."""
-    jsonl.write_json(folder / RUN, about.model_dump(mode="json"))
+    jsonl.write_json(folder / RUN, info.model_dump(mode="json"))
 
 
 def predictions(path: Path) -> Iterator[Prediction]:
@@ -70,13 +70,13 @@ def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None
 
 def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
     """Create the run in a folder, or check that the folder holds it; anything else is a `ValueError`."""
-    about = _read_info(folder)
-    if about is None and (folder / PREDICTIONS).exists():
+    info = _read_info(folder)
+    if info is None and (folder / PREDICTIONS).exists():
         raise ValueError(f"{folder} has predictions but no {RUN}, which describes the run: choose another folder")
-    if about is not None and about.identity == identity and not restart:
+    if info is not None and info.identity == identity and not restart:
         return
-    if about is not None and not restart:
-        raise ValueError(_other_run_message(folder, about.identity, identity))
+    if info is not None and not restart:
+        raise ValueError(_other_run_message(folder, info.identity, identity))
     with user_errors_of_disk(folder):
         (folder / PREDICTIONS).unlink(missing_ok=True)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -86,14 +86,14 @@ def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
 
 def add_selection(folder: Path, selection: Selection, dataset: Dataset) -> None:
     """Add the samples of this call to the description; a run without a record of earlier selections stays without."""
-    about = read_run_info(folder)
-    if about.selection is None:
+    info = read_run_info(folder)
+    if info.selection is None:
         return
-    earlier = Selection.read(about.selection)
+    earlier = Selection.read(info.selection)
     union = selection if earlier.only == () else union_of([earlier, selection], dataset)
-    if union.record() != about.selection:
+    if union.record() != info.selection:
         with user_errors_of_disk(folder):
-            write_run_info(folder, about.replace(selection=union.record()))
+            write_run_info(folder, info.replace(selection=union.record()))
 
 
 def _read_info(folder: Path) -> Run | None:
@@ -122,7 +122,7 @@ def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
 
     `has_out`: whether the command has --out.
     """
-    other = "another folder with --out" if has_out else "another folder"
+    alternative = "another folder with --out" if has_out else "another folder"
     with user_errors_of_disk(folder, has_out=has_out):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -132,10 +132,10 @@ def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise ValueError(
-                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose {other}"
+                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose {alternative}"
             ) from error
         except OSError as error:  # a network's file system may have no locks
-            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {other}") from error
+            raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {alternative}") from error
         with user_errors_of_disk(folder, has_out=has_out):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)

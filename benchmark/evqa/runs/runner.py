@@ -159,7 +159,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
         skipped=len(samples) - len(todo),
         failed=failed,
         usage=ledger.usage,
-        prices=next((one.prices for one in (executor.main, *executor.team.values()) if one.prices), None),
+        prices=next((model.prices for model in (executor.main, *executor.team.values()) if model.prices), None),
         **ledger.counts(samples.keys())._asdict(),
     )
 

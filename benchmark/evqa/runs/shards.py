@@ -84,29 +84,29 @@ class Selection:
 
 def union_of(selections: Sequence[Selection], dataset: Dataset) -> Selection:
     """The selection of what is in any of several, in its plainest form."""
-    chosen = {sample.id for selection in selections for sample in selection.of(dataset)}
-    for plainest in (Selection(), *selections, Selection(limit=max(1, len(chosen)))):
-        if {sample.id for sample in plainest.of(dataset)} == chosen:
+    selected = {sample.id for selection in selections for sample in selection.of(dataset)}
+    for plainest in (Selection(), *selections, Selection(limit=max(1, len(selected)))):
+        if {sample.id for sample in plainest.of(dataset)} == selected:
             return plainest
-    return Selection(only=[sample.id for sample in dataset.samples if sample.id in chosen])
+    return Selection(only=[sample.id for sample in dataset.samples if sample.id in selected])
 
 
 def intersection_of(first: Selection, second: Selection, dataset: Dataset) -> Selection:
     """The selection of what is in both, in its plainest form."""
-    chosen = {sample.id for sample in first.of(dataset)} & {sample.id for sample in second.of(dataset)}
+    selected = {sample.id for sample in first.of(dataset)} & {sample.id for sample in second.of(dataset)}
     for plainest in (first, second):
-        if {sample.id for sample in plainest.of(dataset)} == chosen:
+        if {sample.id for sample in plainest.of(dataset)} == selected:
             return plainest
-    return Selection(only=[sample.id for sample in dataset.samples if sample.id in chosen])
+    return Selection(only=[sample.id for sample in dataset.samples if sample.id in selected])
 
 
 def shards_of(run: Path) -> dict[Shard, Path]:
     """The shards that lie in a run's folder, in order."""
-    found: dict[Shard, Path] = {}
+    folders: dict[Shard, Path] = {}
     for path in run.iterdir() if run.is_dir() else ():
         if (match := FOLDER.fullmatch(path.name)) and path.is_dir():
-            found[Shard(int(match[1]), int(match[2]))] = path
-    return dict(sorted(found.items(), key=lambda item: (item[0].count, item[0].index)))
+            folders[Shard(int(match[1]), int(match[2]))] = path
+    return dict(sorted(folders.items(), key=lambda item: (item[0].count, item[0].index)))
 
 
 def file_name_of(name: str) -> str:

@@ -39,7 +39,7 @@ class ThreadExecutor:
         self.team = {role: _info(model) for role, model in models.team.items()}
         self.size = concurrency or models.concurrency
         self._models = models
-        priced = [model for one in models.all() if (model := priced_model(one)) is not None]
+        priced = [model for candidate in models.all() if (model := priced_model(candidate)) is not None]
         self._budgets: list[Budget] = list({id(model.budget): model.budget for model in priced}.values())
         """Of a run that `models.build_team` made, one that all its models share."""
 
