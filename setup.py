@@ -8,7 +8,7 @@ UNIPIXEL = ["unipixel", *(f"unipixel.{name}" for name in find_packages("train/un
 TORCH = ["torch>=2.6", "transformers>=5.17,<5.24", "safetensors>=0.5"]
 EXTRAS = {
     "models": [*TORCH, "accelerate>=1.10"],
-    "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19", "tensorboard>=2.19"],
+    "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19,<0.20", "tensorboard>=2.19"],
     "api": ["openai>=3.50,<4", "google-genai>=3.4,<4", "httpx2>=2.16"],
     "flash": ["flash-attn>=2.8"],  # CUDA machines with nvcc: pip install --no-build-isolation "evqa[models,flash]"
     "vllm": ["vllm>=0.11"],

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: source scripts/setup.sh   (makes .venv, and fills it again only when requirements.txt, setup.py or the compiled part changed)
+# Usage: source scripts/setup.sh   (creates .venv; updates it if requirements.txt, setup.py or the C sources changed)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wanted=$(cat requirements.txt setup.py benchmark/evqa/masks/native*.[ch] | sha256sum)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Usage: bash scripts/test.sh [PYTEST ARGUMENTS]   (every check of the project, on a fresh machine too)
+# Usage: bash scripts/test.sh [PYTEST ARGUMENTS]   (all checks of the project; sets up the environment first)
 set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
 if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null 2>&1 ||
-        echo "no chromium to be had: the test of the page will skip" >&2
+        echo "chromium is not available: the tests of the page are skipped" >&2
 fi
 ruff check .
 ruff format --check .

@@ -39,7 +39,7 @@ RENAMED_KEYS: dict[str, str] = {}
 """Keys of JSON objects, BEFORE -> AFTER. Used where an object of AFTER lacks the first and has the second."""
 ADDED_KEYS: frozenset[str] = frozenset()
 """Keys that only objects of AFTER have: new optional fields."""
-RENAMED_OPTIONS: dict[str, str] = {}
+RENAMED_OPTIONS: dict[str, str] = {"--log-steps": "--logging-steps"}
 """Command line options, old -> new spelling. Used where the command's --help has the second and lacks the first."""
 
 IGNORED_KEYS = frozenset({"seconds", "samples_per_second", "tokens_per_second", "memory_gib", "started", "commit"})

@@ -1,10 +1,10 @@
-"""A learning curve: what a model scores while it is trained, beside what needs no eyes.
+"""Learning curve: scores of the periodic evaluation of training runs, with the best trivial baselines.
 
     bash scripts/sft.sh tiny base --eval-samples 0 --eval-steps 50 --out outputs/curve/true
-    bash scripts/sft.sh tiny base --eval-samples 0 --eval-steps 50 --clock legacy --out outputs/curve/legacy
+    bash scripts/sft.sh tiny base --eval-samples 0 --eval-steps 50 --time-encoding fixed-2fps --out outputs/curve/legacy
     python benchmark/perf/learning.py outputs/curve/true outputs/curve/legacy --out docs/learning_curve.png
 
-draws Acc, t-mean and J&F (preset strict) of the looks that each run took, with 95 % intervals over videos and the
+draws Acc, t-mean and J&F (preset strict) of the evaluations of each run, with 95 % intervals over videos and the
 best trivial baseline of each metric, and prints them as a table. The results are in docs/learning_curve.md.
 """
 
@@ -46,12 +46,12 @@ def main(
     """Draw and print the learning curves of some training runs.
 
     Args:
-        runs: folders of training runs that looked at `data` (--eval-data, --eval-samples 0).
-        data: what they looked at, for the baselines.
-        train_data: what the baselines are fitted on.
-        out: the picture.
+        runs: folders of training runs with --eval-data and --eval-samples 0.
+        data: their evaluation data, for the baselines.
+        train_data: data that the baselines are fitted on.
+        out: image file.
     """
-    curves = {run.name: looks(run) for run in runs}
+    curves = {run.name: evaluations(run) for run in runs}
     trivial = evaluate.trivial_scores(datasets.load(data), train_data, "strict")
     best = {metric: best_of(trivial, metric) for metric in METRICS}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,15 +60,15 @@ def main(
     return 0
 
 
-def looks(run: Path) -> dict[int, Scores]:
-    """Step -> scores of the look at it."""
-    found: dict[int, Scores] = {}
-    for path in run.glob("looks/step-*.scores.json"):
+def evaluations(run: Path) -> dict[int, Scores]:
+    """Step -> scores; runs of earlier versions have them in `looks/`."""
+    scores: dict[int, Scores] = {}
+    for path in [*run.glob("looks/step-*.scores.json"), *run.glob("eval/step-*.scores.json")]:
         if name := re.fullmatch(r"step-(\d+)\.scores\.json", path.name):
-            found[int(name[1])] = results.read_scores(path)[0]
-    if not found:
-        raise ValueError(f"{run} has no looks/step-*.scores.json: name a training run that was given --eval-data")
-    return dict(sorted(found.items()))
+            scores[int(name[1])] = results.read_scores(path)[0]
+    if not scores:
+        raise ValueError(f"{run} has no eval/step-*.scores.json: expected a training run with --eval-data")
+    return dict(sorted(scores.items()))
 
 
 def best_of(trivial: Sequence[Scores], metric: str) -> tuple[str, float]:

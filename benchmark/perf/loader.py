@@ -89,19 +89,20 @@ def step(batches: int = 4) -> None:
     data = mixture.load_mixture(config.data, config.seed)
     side = lora.unwrap(model).config.sam2_image_size
     examples = SFTDataset(mixture=data, config=config.data, tokenizer=tokenizer, side=side)
-    order = list(data.order(batches * config.loop.batch))
+    size = config.loop.per_device_batch_size
+    order = list(data.order(batches * size))
     loading, training = [], []
-    for first in range(0, len(order), config.loop.batch):
+    for first in range(0, len(order), size):
         before = time.process_time()
-        batch = DataCollator(0)([examples[draw] for draw in order[first : first + config.loop.batch]])
+        batch = DataCollator(0)([examples[draw] for draw in order[first : first + size]])
         middle = time.process_time()
         assert not batch.pop("skipped")
         model(**batch).loss.backward()
         model.zero_grad()
-        loading.append((middle - before) / config.loop.batch)
-        training.append((time.process_time() - middle) / config.loop.batch)
+        loading.append((middle - before) / size)
+        training.append((time.process_time() - middle) / size)
     load, train = statistics.median(loading), statistics.median(training)
-    print(f"CPU s a sample, median of {batches} batches of {config.loop.batch}: loading {load:.4f}, step {train:.4f}")
+    print(f"CPU s a sample, median of {batches} batches of {size}: loading {load:.4f}, step {train:.4f}")
     print(f"one loader process feeds {train / load:.1f} training processes of its own speed")
 
 

@@ -18,9 +18,9 @@ def a_question(tokenizer, text, num_frames, side, seed):
     return encoded.input_ids, patches, times
 
 
-@pytest.mark.parametrize("clock", ["legacy", "true"])
-def test_a_left_padded_batch_writes_what_each_row_writes_alone(tiny_model, tokenizer, clock):
-    tiny_model.config.clock = clock
+@pytest.mark.parametrize("encoding", ["fixed-2fps", "absolute"])
+def test_a_left_padded_batch_writes_what_each_row_writes_alone(tiny_model, tokenizer, encoding):
+    tiny_model.config.time_encoding = encoding
     rows = [
         a_question(tokenizer, "Who?", 3, 84, 1),
         a_question(tokenizer, "What is seen here, and where does it go after that?", 6, 112, 2),

@@ -17,7 +17,7 @@ from unipixel.model import checkpoints
 def checkpoint(tiny_model, tokenizer, tmp_path):
     """A random model that says `<|seg|>` and nothing else, and to whose decoder every object is there."""
     config = tiny_model.config
-    config.clock = "true"
+    config.time_encoding = "absolute"
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
     with torch.no_grad():
         tiny_model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(tiny_model.lm_head.weight))

@@ -93,7 +93,7 @@ def broadcastable(weights):
         (lone_head, r"lacks 1 weights of a UniPixel: model\.embed_tokens\.weight"),
         (other_head, "holds lm_head.weight and another model.embed_tokens.weight"),
         (two_spellings, "holds one weight twice"),
-        (further_layer, "holds 1 weights that a model by its config.json does not have"),
+        (further_layer, "has 1 weights that the model of its config.json does not have"),
         (broadcastable, r"model\.norm\.weight \[1\] -> \[64\]"),
     ],
 )
@@ -250,7 +250,7 @@ def trained(tiny_model, tmp_path):
         ({"rank_pattern": {"q_proj": 2}}, "only rank_pattern={} can be merged"),
         ({"use_rslora": "yes"}, "use_rslora is 'yes'"),
         ({"peft_type": "IA3"}, "only peft_type='LORA' can be merged"),
-        ({"use_bdlora": True}, "use_bdlora is 'True': only plain low-rank adapters can be merged"),
+        ({"use_bdlora": True}, "use_bdlora is 'True': only plain LoRA adapters can be merged"),
         ({"velora_config": {"rank": 4}}, "velora_config is .* only plain"),
         ({"alora_invocation_tokens": [1]}, "only alora_invocation_tokens=None can be merged"),
         ({"target_parameters": ["experts.weight"]}, "only target_parameters=None can be merged"),
@@ -362,7 +362,7 @@ def test_a_run_does_not_go_on_from_a_part_of_its_checkpoint(trained, tiny_checkp
     with pytest.raises(ValueError, match=r"lacks seg_head\.1\.weight, which is trained here"):
         checkpoints.load_trained(adapted, trained)
     rewrite(trained, without_layer, "adapter_model.safetensors")
-    with pytest.raises(ValueError, match="not the whole adapter"):
+    with pytest.raises(ValueError, match="is incomplete: it lacks"):
         checkpoints.load_trained(adapted, trained)
 
 
@@ -406,10 +406,10 @@ def test_sam_2_0_is_recognised(sam):
         (b'<?xml version="1.0"?><Error/>', "an XML document"),
         (b'{"error": "gated"}', "JSON text"),
         (b"", "empty"),
-        (b"PK\x03\x04" + bytes(40), "no file of tensors alone"),
-        (pickle.dumps({"model": {}}), "no checkpoint of SAM|tensors alone"),
-        (b"\x80\x02}q\x00(X\x05", "no file of tensors alone"),
-        (bytes(range(256)), "no file of tensors alone"),
+        (b"PK\x03\x04" + bytes(40), "does not contain tensors only"),
+        (pickle.dumps({"model": {}}), "not a checkpoint of SAM|tensors only"),
+        (b"\x80\x02}q\x00(X\x05", "does not contain tensors only"),
+        (bytes(range(256)), "does not contain tensors only"),
     ],
 )
 def test_what_is_no_sam_file_is_named_and_never_advised_to_be_unpickled(tmp_path, content, reason):
@@ -427,7 +427,7 @@ def test_a_file_that_grows_when_it_is_read_is_refused(sam):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
-    read_refused(path, "is no file of torch.save: it packs [0-9,]+ bytes into")
+    read_refused(path, "is not a file of torch.save: it has [0-9,]+ bytes in")
 
 
 def test_weights_of_a_decoder_that_are_no_numbers_or_not_there_are_refused(sam):
@@ -437,7 +437,7 @@ def test_weights_of_a_decoder_that_are_no_numbers_or_not_there_are_refused(sam):
         (torch.full_like(weights[name], torch.nan), "no_mem_embed has 64 of 64 values that are NaN"),
         (weights[name].to(torch.int8), r"quantised weights \(no_mem_embed is int8\)"),
         (weights[name].to("meta"), "no_mem_embed has no values"),
-        (torch.zeros(1).expand(10**12), r"no_mem_embed is \[1000000000000\] and has too few values"),
+        (torch.zeros(1).expand(10**12), r"no_mem_embed has too few values for its shape \[1000000000000\]"),
     ):
         torch.save({"model": weights | {name: value}}, path)
         read_refused(path, reason)

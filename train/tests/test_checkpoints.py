@@ -55,16 +55,16 @@ def test_a_published_folder_loads_whole_and_is_written_back_bit_by_bit(oracle, o
 def test_a_published_config_means_the_legacy_clock_and_published_frames(oracle):
     config = AutoConfig.from_pretrained(oracle / "tiny_full")
     assert isinstance(config, UniPixelConfig)
-    assert (config.clock, config.clock_horizon, config.sample_frames) == ("legacy", 0.0, 16)
+    assert (config.time_encoding, config.clock_horizon, config.sample_frames) == ("fixed-2fps", 0.0, 16)
     assert (config.min_pixels, config.max_pixels) == (128 * 784, 256 * 784)
     assert (config.ref_token_id, config.seg_token_id, config.mem_token_id) == (270, 271, 272)
 
 
 def test_our_model_comes_back_from_disk_as_it_was(tiny_model, tokenizer, tmp_path):
-    tiny_model.config.clock, tiny_model.config.clock_horizon = "true", 12.0
+    tiny_model.config.time_encoding, tiny_model.config.clock_horizon = "absolute", 12.0
     checkpoints.save_checkpoint(tiny_model, tmp_path, tokenizer)
     again = checkpoints.load_checkpoint(tmp_path)
-    assert (again.config.clock, again.config.clock_horizon) == ("true", 12.0)
+    assert (again.config.time_encoding, again.config.clock_horizon) == ("absolute", 12.0)
     for name, weight in tiny_model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
     frozen = {name for name, parameter in again.named_parameters() if not parameter.requires_grad}
@@ -97,7 +97,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(oracle, oracle_config, tmp_p
         ([], "no config.json"),
         (["config.json"], "lacks model.safetensors or"),
         (["config.json", "pytorch_model.bin"], "lacks model.safetensors or"),
-        (["config.json", "adapter_model.safetensors"], "an adapter only; its base is named nowhere"),
+        (["config.json", "adapter_model.safetensors"], "an adapter only; its base model is not named in it"),
     ],
 )
 def test_a_folder_without_safetensors_weights_is_refused_with_what_it_lacks(tmp_path, files, message):
@@ -135,8 +135,8 @@ def test_unknown_decoders_and_sizes_are_refused():
         decoder_size("configs/sam2.1_hiera_xxl")
     with pytest.raises(ValueError, match="unknown decoder sizes"):
         decoder_size("b+", {"colour": 3})
-    with pytest.raises(ValueError, match="clock is"):
-        UniPixelConfig(clock="swiss")
+    with pytest.raises(ValueError, match="time_encoding is"):
+        UniPixelConfig(time_encoding="swiss")
 
 
 @pytest.mark.parametrize(
@@ -225,5 +225,5 @@ def test_another_decoder_takes_the_place_of_the_one_that_is_there(tiny_model, tm
         tiny_model.sam2.prompt_encoder.point_embeddings[2].weight[0],
         other.prompt_encoder.point_embed.weight[2],
     )
-    with pytest.raises(ValueError, match="width 256"):
+    with pytest.raises(ValueError, match="prompts of width 256"):
         checkpoints.replace_decoder(tiny_model, "l", tmp_path)

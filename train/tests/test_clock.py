@@ -43,7 +43,7 @@ def test_legacy_ignores_the_true_times(config):
 
 
 def test_true_positions_are_seconds_times_two_in_floats(config):
-    config.clock = "true"
+    config.time_encoding = "absolute"
     grid = torch.tensor([[2, 2, 2]])
     placed = time_positions.time_positions(
         config, ids(1, [2], 2), video_grid_thw=grid, frame_times=[[0.0, 0.5, 2.0, 2.2]]
@@ -59,7 +59,7 @@ def test_grid_times_are_means_of_pairs_and_an_odd_last_frame_stands_alone():
 
 
 def test_the_same_moment_has_the_same_distance_from_the_video_start_however_it_is_sampled(config):
-    config.clock = "true"
+    config.time_encoding = "absolute"
     dense = time_positions.time_positions(config, ids(3, [8]), None, torch.tensor([[8, 2, 2]]), [torch.arange(8) * 1.5])
     sparse = time_positions.time_positions(
         config, ids(3, [4]), None, torch.tensor([[4, 2, 2]]), [torch.arange(4) * 3.0]
@@ -68,7 +68,7 @@ def test_the_same_moment_has_the_same_distance_from_the_video_start_however_it_i
 
 
 def test_with_a_horizon_text_stands_at_one_distance_for_every_shorter_video(config):
-    config.clock, config.clock_horizon = "true", 20.0
+    config.time_encoding, config.clock_horizon = "absolute", 20.0
     for seconds in ([0.0, 3.0], [0.0, 19.0]):
         placed = time_positions.time_positions(
             config, ids(1, [2], 1), None, torch.tensor([[2, 2, 2]]), [torch.tensor(seconds)]
@@ -109,13 +109,13 @@ def test_two_samples_and_two_videos_each_count_for_themselves(config):
     ],
 )
 def test_what_does_not_fit_together_is_refused(config, row, grid, times, message):
-    config.clock = "true" if times else "legacy"
+    config.time_encoding = "absolute" if times else "fixed-2fps"
     with pytest.raises(ValueError, match=message):
         time_positions.time_positions(config, row, None, torch.tensor(grid).view(-1, 3), times)
 
 
 def test_the_true_clock_refuses_to_guess_times(config):
-    config.clock = "true"
+    config.time_encoding = "absolute"
     with pytest.raises(ValueError, match="needs frame_times"):
         time_positions.time_positions(config, ids(1, [2]), None, torch.tensor([[2, 2, 2]]))
 
@@ -129,9 +129,9 @@ def test_float_positions_survive_a_bfloat16_model(tiny_model, config):
     assert cos[0, 0, 0].item() == pytest.approx(torch.tensor(200.6).cos().item(), abs=4e-3)
 
 
-@pytest.mark.parametrize("name", ["legacy", "true"])
+@pytest.mark.parametrize("name", ["fixed-2fps", "absolute"])
 def test_generation_with_a_cache_equals_reading_everything_again(tiny_model, name):
-    tiny_model.config.clock, tiny_model.config.clock_horizon = name, 8.0
+    tiny_model.config.time_encoding, tiny_model.config.clock_horizon = name, 8.0
     torch.manual_seed(3)
     row = ids(4, [9], 5)
     inputs = {

@@ -81,7 +81,7 @@ def test_a_decoder_of_another_size_is_refused_by_the_names_of_its_weights(meta_f
     weights["colour"] = torch.zeros(1)
     weights["memory_temporal_positional_encoding"] = torch.zeros(7, 1, 1, 32)
     with pytest.raises(
-        ValueError, match="lacks no_memory_embedding; nothing here takes colour; memory_temporal_positional"
+        ValueError, match="lacks no_memory_embedding; unknown weights colour; memory_temporal_positional"
     ) as caught:
         sam2_weights.copy_weights(larger, weights, path)
     assert "[7, 1, 1, 32] instead of [7, 1, 1, 64]" in str(caught.value)
@@ -96,19 +96,19 @@ class Bomb:
 def test_a_file_that_holds_more_than_tensors_is_refused_and_runs_nothing(tmp_path, capsys, content):
     path = tmp_path / "sam2.1_hiera_large.pt"
     torch.save(content, path)
-    with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
+    with pytest.raises(ValueError, match=r"does not contain tensors only|not a checkpoint of SAM 2\.1"):
         sam2_weights.read_decoder_weights(path)
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"no file of tensors alone|no checkpoint of SAM 2\.1"):
+    with pytest.raises(ValueError, match=r"does not contain tensors only|not a checkpoint of SAM 2\.1"):
         sam2_weights.read_decoder_weights(path)
     assert capsys.readouterr().out == ""
 
 
 def test_other_weights_are_no_decoder(tmp_path):
     torch.save({"model": {"lm_head.weight": torch.zeros(1)}}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"holds no SAM 2\.1: its first weights are lm_head\.weight"):
+    with pytest.raises(ValueError, match=r"is not SAM 2\.1: its first weights are lm_head\.weight"):
         sam2_weights.read_decoder_weights(tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="is not there"):
+    with pytest.raises(ValueError, match="no mask decoder at"):
         sam2_weights.read_decoder_weights(tmp_path / "b.pt")
 
 
@@ -176,7 +176,9 @@ def test_an_adapter_without_its_base_or_of_another_kind_is_refused(trained, tiny
     folder, _ = trained
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "/data/zoo/qwen"}))
-    with pytest.raises(ValueError, match=r"its base is /data/zoo/qwen, which is not here: python -m unipixel\.convert"):
+    with pytest.raises(
+        ValueError, match=r"its base model is /data/zoo/qwen, which was not found: python -m unipixel\.convert"
+    ):
         checkpoints.load_checkpoint(folder)
     (folder / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(ValueError, match="only use_dora=False can be merged"):
@@ -189,17 +191,17 @@ def test_the_command_merges_a_run_into_a_full_checkpoint(trained, tiny_checkpoin
     ours = checkpoints.load_checkpoint(tmp_path / "full")
     torch.testing.assert_close(ours.lm_head.weight, merged.lm_head.weight)
     assert len(checkpoints.load_tokenizer(tmp_path / "full")) == len(checkpoints.load_tokenizer(tiny_checkpoint))
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint))
 
 
 def test_a_merged_run_keeps_what_it_learnt_of_time_and_pixels(tiny_model, tiny_checkpoint, tmp_path):
-    assert checkpoints.load_checkpoint(tiny_checkpoint).config.clock != "marked"
-    tiny_model.config.clock, tiny_model.config.max_pixels = "marked", 14112
+    assert checkpoints.load_checkpoint(tiny_checkpoint).config.time_encoding != "text"
+    tiny_model.config.time_encoding, tiny_model.config.max_pixels = "text", 14112
     checkpoints.save_trained(lora.attach_lora(tiny_model, rank=4, alpha=8, dropout=0.0), tmp_path / "checkpoint-3")
     convert(ConversionConfig(out=tmp_path / "full", base=tiny_checkpoint, trained=tmp_path / "checkpoint-3"))
     config = checkpoints.load_checkpoint(tmp_path / "full").config
-    assert (config.clock, config.max_pixels) == ("marked", 14112)
+    assert (config.time_encoding, config.max_pixels) == ("text", 14112)
 
 
 def test_a_new_model_is_made_of_a_plain_qwen_and_an_official_decoder(tiny_config, tokenizer, meta_file, tmp_path):
@@ -224,7 +226,11 @@ def test_a_new_model_is_made_of_a_plain_qwen_and_an_official_decoder(tiny_config
     assert torch.equal(
         model.tem_pe.positional_encoding_gaussian_matrix, made.tem_pe.positional_encoding_gaussian_matrix
     )
-    assert (model.config.clock, model.config.mem_order, model.config.sam2_image_size) == ("true", "raster", 128)
+    assert (model.config.time_encoding, model.config.mem_order, model.config.sam2_image_size) == (
+        "absolute",
+        "raster",
+        128,
+    )
     loaded = checkpoints.load_tokenizer(tmp_path / "new")
     assert loaded.convert_tokens_to_ids("<|seg|>") == model.config.seg_token_id
 

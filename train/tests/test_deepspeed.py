@@ -72,10 +72,11 @@ def mixed(squares, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arguments(tiny_checkpoint, mixed):
-    text = f"""tiny tiny --weights {tiny_checkpoint} --datasets {mixed} 1 --num-frames 4 --mask-frames 2 --batch 1
-    --global-batch {TOGETHER} --max-steps {STEPS} --save-steps 1 --keep 5 --log-steps 1 --rank 4 --alpha 8 --dropout 0
-    --lr 0.002 --lora-lr 0.002 --sam2-lr 0.0005 --modules embedding projector ref seg msk sam2 --tensorboard False
-    --eval-data None --num-workers 0 --gradient-checkpointing True --seed {seed_of_mixed_passes(mixed)}"""
+    text = f"""tiny tiny --weights {tiny_checkpoint} --datasets {mixed} 1 --num-frames 4 --mask-frames 2
+    --per-device-batch-size 1 --global-batch {TOGETHER} --max-steps {STEPS} --save-steps 1 --save-total-limit 5
+    --logging-steps 1 --rank 4 --alpha 8 --dropout 0 --learning-rate 0.002 --lora-lr 0.002 --sam2-lr 0.0005
+    --trainable embedding projector ref seg msk sam2 --tensorboard False --eval-data None --num-workers 0
+    --gradient-checkpointing True --seed {seed_of_mixed_passes(mixed)}"""
     return text.split()
 
 
@@ -143,7 +144,7 @@ def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, t
 
     Without DeepSpeed, two processes go on where one was.
     """
-    stages = {"0": ["--zero", "0"], "1": ["--zero", "1", "--offload", "True"], "3": ["--zero", "3"]}
+    stages = {"0": ["--zero-stage", "0"], "1": ["--zero-stage", "1", "--offload", "True"], "3": ["--zero-stage", "3"]}
     runs = [[free_port(), [], [*arguments, *flags, "--out", str(tmp_path / name)]] for name, flags in stages.items()]
     lost = [str(tmp_path / "3" / name) for name in ("model", "checkpoint-2", "checkpoint-3")]
     again = [free_port(), lost, list(runs[2][-1])]
@@ -155,9 +156,9 @@ def test_every_stage_learns_what_one_process_learns(arguments, alone, squares, t
     running = python(str(script), json.dumps([*runs, again]))
     output = running.communicate()[0]
     assert running.returncode == 0, output
-    assert "going on from" in output
-    assert (tmp_path / "3" / "looks" / "step-0.scores.json").is_file()
-    assert "2 processes go on where 1 were" in output
+    assert "resumes at step" in output
+    assert (tmp_path / "3" / "eval" / "step-0.scores.json").is_file()
+    assert "resuming with 2 processes instead of 1" in output
     for name in (*stages, "plain"):
         assert_same_run(alone, tmp_path / name)
         check_damage(tmp_path / name / f"checkpoint-{STEPS}")
@@ -178,7 +179,7 @@ def check_damage(folder):
 
 
 def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_process(arguments, alone, tmp_path):
-    deepspeed = ["-m", "unipixel.sft", *arguments, "--zero", "2", "--out", str(tmp_path / "two")]
+    deepspeed = ["-m", "unipixel.sft", *arguments, "--zero-stage", "2", "--out", str(tmp_path / "two")]
     killed_at = random.Random(time.time_ns()).randint(1, STEPS - 1)
     first = torchrun(*deepspeed)
     wait_for(tmp_path / "two" / f"checkpoint-{killed_at}", first)
@@ -187,7 +188,7 @@ def test_a_killed_run_of_two_deepspeed_processes_ends_as_an_unbroken_one_of_one_
     second = torchrun(*deepspeed)
     output = second.communicate()[0]
     assert second.returncode == 0, output
-    assert "going on from" in output, killed_at
+    assert "resumes at step" in output, killed_at
     assert_same_run(alone, tmp_path / "two")
 
 

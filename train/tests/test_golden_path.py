@@ -130,9 +130,9 @@ def test_the_golden_losses_come_out_of_the_whole_data_path(oracle, oracle_model,
         config=config,
         tokenizer=tokenizer,
         side=SIDE,
-        clock=oracle_model.config.clock,
+        time_encoding=oracle_model.config.time_encoding,
     )
-    assert oracle_model.config.clock == "legacy"
+    assert oracle_model.config.time_encoding == "fixed-2fps"
     item = next(found for position in range(20) if is_in_order(found := examples[SampleRef(0, 0, position)], case))
     batch = DataCollator(tokenizer.pad_token_id)([item])
 

@@ -236,7 +236,7 @@ def with_rows(data, folder, rows):
 def test_a_sample_of_too_many_tokens_is_skipped(squares, tokenizer):
     item = examples(squares, tokenizer, max_tokens=100)[SampleRef(0, 0, 0)]
     assert isinstance(item, SkippedSample)
-    assert "tokens are more than --max-tokens 100" in item.reason
+    assert "tokens exceed --max-tokens 100" in item.reason
 
 
 def test_objects_of_one_sample_are_merged_into_one_mask(squares, tokenizer):
@@ -289,7 +289,7 @@ def test_without_spans_evidence_sampling_shows_each_object(squares, tokenizer):
 
 
 def test_a_batch_is_padded_on_the_right(squares, tokenizer):
-    data = examples(squares, tokenizer, vary_prompt=False)  # so that both are of one length
+    data = examples(squares, tokenizer, random_prompts=False)  # so that both are of one length
     items = [data[SampleRef(0, 0, 0)], data[SampleRef(0, 1, 1)]]
     items[0] = items[0] | {"input_ids": items[0]["input_ids"][:-5], "labels": items[0]["labels"][:-5]}
     batch = DataCollator(tokenizer.pad_token_id)(items)

@@ -68,9 +68,9 @@ def _tracks(masks):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_training_step_is_the_same_on_another_device(tiny_checkpoint, squares, tmp_path, checkpointing):
-    text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2 --batch 4
-    --global-batch 4 --max-steps 2 --rank 4 --alpha 8 --dropout 0 --modules embedding seg sam2 --tensorboard False
-    --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
+    text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2
+    --per-device-batch-size 4 --global-batch 4 --max-steps 2 --rank 4 --alpha 8 --dropout 0 --trainable embedding
+    seg sam2 --tensorboard False --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
     job = plan_training(sft.parse(text.split()).config, 1)
     trainer = build.build_trainer(job, is_saving=False)
     trainer.args.optim = "adamw_torch"  # the fused one asks for a device that it knows
@@ -95,7 +95,7 @@ def _steps(trainer, batches):
     """Two optimizer steps: what the log would say of their losses, and the norm of their gradients."""
     trainer.trained.train()
     trainer.create_optimizer()
-    trainer.books.reset(0)
+    trainer.statistics.reset(0)
     rows = []
     for number, batch in enumerate(batches, 1):
         torch.manual_seed(number)
@@ -103,7 +103,7 @@ def _steps(trainer, batches):
         norm = torch.nn.utils.clip_grad_norm_(trainer.trained.parameters(), 1.0)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
-        logged = trainer.books.log_entries(trainer.accelerator, number)
+        logged = trainer.statistics.log_entries(trainer.accelerator, number)
         parts = {name: value for name, value in logged.items() if name.startswith("loss")}
         rows.append({"loss": float(loss), "gradient": float(norm)} | parts)
     return rows

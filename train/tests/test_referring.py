@@ -145,11 +145,11 @@ def test_a_region_covers_every_cell_that_holds_one_of_its_pixels_in_either_frame
 
 def test_regions_of_another_size_are_refused(tiny_model, tokenizer):
     inputs = inputs_of(tokenizer, a_video(), "?", [chat_format.region_note([[True, True]], is_image=False)])
-    with pytest.raises(ValueError, match=r"t h w = \(2, 5, 6\), got \(2, 1, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"\(t, h, w\) = \(2, 5, 6\), got \(2, 1, 6, 5\)"):
         tiny_model(**inputs, regions=[torch.ones(2, 1, 6, 5, dtype=torch.bool)])
     cells = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
     cells[0, 0, 0, 0] = True
-    with pytest.raises(ValueError, match=r"has 2 <\|mem\|> tokens, and 1 came"):
+    with pytest.raises(ValueError, match=r"has 2 <\|mem\|> tokens, but 1 embeddings"):
         tiny_model(**inputs, regions=[cells])
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from evqa import datasets
 from evqa.files.jsonl import write_records
 from evqa.schema import NO_VIDEO, Sample, TrainingExchange
+from unipixel import aliases, integrity, sft
 from unipixel import convert as conversion
-from unipixel import integrity, sft
 from unipixel.convert import ConversionConfig, convert
 from unipixel.model import checkpoints
 from unipixel.training import checkpoint_folder
@@ -44,9 +44,9 @@ def uneven(squares, tmp_path_factory):
 @pytest.fixture(scope="module")
 def flags(tiny_checkpoint, uneven):
     text = f"""tiny base --weights {tiny_checkpoint} --datasets {uneven} 1 --num-frames 2 --mask-frames 1 --rank 4
-    --alpha 8 --batch 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --log-steps 1 --dropout 0 --lr 0.002
-    --lora-lr 0.002 --modules embedding seg sam2 --sam2-lr 0.0005 --tensorboard False --eval-data None --num-workers 0
-    --warmup 0 --skip-limit 0.4 --gradient-checkpointing False"""
+    --alpha 8 --per-device-batch-size 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --logging-steps 1
+    --dropout 0 --learning-rate 0.002 --lora-lr 0.002 --trainable embedding seg sam2 --sam2-lr 0.0005 --tensorboard
+    False --eval-data None --num-workers 0 --warmup-ratio 0 --max-skip-ratio 0.4 --gradient-checkpointing False"""
     return text.split()
 
 
@@ -88,7 +88,7 @@ def splits(flags, tmp_path_factory):
     for mean, batches in (("step", (1, 2, 4)), ("pass", (1, 4))):
         for batch in batches:
             out = tmp_path_factory.mktemp(f"{mean}-{batch}")
-            loop = ["--batch", str(batch), "--max-steps", "2", "--lm-mean", mean, "--sample-objects", "-1"]
+            loop = ["--per-device-batch-size", str(batch), "--max-steps", "2", "--lm-mean", mean, "--max-objects", "-1"]
             assert sft.main([*flags, *loop, "--out", str(out)]) == 0
             found[mean][batch] = out
     return found
@@ -214,6 +214,27 @@ def test_the_record_of_an_older_run_stands_for_the_mean_over_passes(finished):
     assert checkpoint_folder.differing_settings(older, record) == set()
 
 
+def test_a_checkpoint_with_the_earlier_names_of_settings_is_resumed(flags, finished, cut_off):
+    """Its record is that of a run before the options were renamed."""
+    path = cut_off / "checkpoint-4" / "sft.json"
+    record = json.loads(path.read_text())
+    record["config"] = earlier_names(record["config"])
+    assert record["config"]["clock"] == "true"
+    assert record["config"]["loop"]["batch"] == 2
+    path.write_text(json.dumps(record))
+    assert sft.main([*flags, "--out", str(cut_off)]) == 0
+    assert_same_weights(finished, cut_off)
+
+
+def earlier_names(settings):
+    names = {name: earlier for earlier, name in aliases.RENAMED.items()}
+    settings = {names.get(name, name): value for name, value in settings.items()}
+    settings = {name: earlier_names(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    if "clock" in settings:
+        settings["clock"] = aliases.STORED_TIME_ENCODINGS[settings["clock"]]
+    return settings
+
+
 def test_where_no_checkpoint_is_complete_the_error_says_so(flags, cut_off, capsys):
     remove(cut_off / "checkpoint-4" / "optimizer.pt")
     flip(cut_off / "checkpoint-2" / "adapter_model.safetensors")
@@ -292,7 +313,7 @@ def test_damaged_weights_are_neither_merged_nor_evaluated(finished, cut_off, tin
 
 
 def test_the_shards_of_every_process_are_needed(tmp_path):
-    config = {"lora": {"rank": 0}, "modules": [], "loop": {"zero": 2}}
+    config = {"lora": {"rank": 0}, "trainable": [], "loop": {"zero_stage": 2}}
     folder = tmp_path / "checkpoint-4"
     (folder / "global_step4").mkdir(parents=True)
     (folder / "sft.json").write_text(json.dumps({"config": config, "processes": 2}))
@@ -353,7 +374,7 @@ def test_a_state_of_another_run_is_one_line_without_advice_to_unpickle(flags, cu
     torch.save(change(state) or state, folder / name)
     assert sft.main([*flags, "--out", str(cut_off)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"error: {folder} has a state that training cannot go on from (")
+    assert error.startswith(f"error: cannot resume from the training state of {folder} (")
     assert re.search(reason, error)
     assert "weights_only" not in error
 
@@ -390,7 +411,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(flags, finished, cut_
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: cannot write {cut_off / 'checkpoint-4'} (")
-    assert f"the last complete checkpoint is {cut_off / 'checkpoint-2'}: the same command goes on from there" in error
+    assert f"the last complete checkpoint is {cut_off / 'checkpoint-2'}: the same command resumes from it" in error
     assert not (cut_off / "checkpoint-4").exists()
     assert not list(cut_off.glob("partial/*"))
     assert sft.main([*flags, "--out", str(cut_off)]) == 0
@@ -422,7 +443,7 @@ def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
     ):
         assert sft.outer_cause(RuntimeError(f"{message}\nmore lines")) == message
     memory = sft.outer_cause(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
-    assert memory.startswith("CUDA out of memory. Tried to allocate 20.00 MiB (lower --batch")
+    assert memory.startswith("CUDA out of memory. Tried to allocate 20.00 MiB (lower --per-device-batch-size")
     assert sft.outer_cause(OSError(28, "No space left on device")) == "[Errno 28] No space left on device"
     closed = (
         "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:33946. This is typically caused by"
@@ -436,7 +457,12 @@ def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
 
 def test_steps_between_checkpoints_and_log_lines_may_change_when_a_run_goes_on(flags, finished, cut_off):
     shutil.rmtree(cut_off / "checkpoint-4")
-    assert sft.main([*flags, "--out", str(cut_off), "--save-steps", "1", "--keep", "9", "--log-steps", "2"]) == 0
+    assert (
+        sft.main(
+            [*flags, "--out", str(cut_off), "--save-steps", "1", "--save-total-limit", "9", "--logging-steps", "2"]
+        )
+        == 0
+    )
     assert [folder.name for folder in checkpoint_folder.checkpoints(cut_off)] == [
         "checkpoint-2",
         "checkpoint-3",
@@ -449,7 +475,7 @@ def test_with_deepspeed_the_number_of_processes_stays(finished):
     record = checkpoint_folder.read_record(finished / "checkpoint-4")
     other = record | {"processes": 2}
     assert checkpoint_folder.differing_settings(record, other) == set()
-    record["config"]["loop"]["zero"] = other["config"]["loop"]["zero"] = 2
+    record["config"]["loop"]["zero_stage"] = other["config"]["loop"]["zero_stage"] = 2
     assert checkpoint_folder.differing_settings(record, other) == {"processes"}
 
 
@@ -474,9 +500,11 @@ def test_a_finished_run_is_extended(flags, finished, tmp_path, capsys, caplog):
     error = capsys.readouterr().err
     assert "config.loop.max_steps: 4 -> 6" in error
     assert "add --extend" in error
-    assert sft.main([*flags, "--out", str(tmp_path / "run"), "--max-steps", "6", "--extend", "--lr", "1"]) == 2
-    assert "config.optimizer.lr: 0.002 -> 1" in capsys.readouterr().err
-    assert sft.main([*longer, "--extend", "--save-steps", "1", "--keep", "9"]) == 0
+    assert (
+        sft.main([*flags, "--out", str(tmp_path / "run"), "--max-steps", "6", "--extend", "--learning-rate", "1"]) == 2
+    )
+    assert "config.optimizer.learning_rate: 0.002 -> 1" in capsys.readouterr().err
+    assert sft.main([*longer, "--extend", "--save-steps", "1", "--save-total-limit", "9"]) == 0
     before, after = (load_file(tmp_path / "run" / name / "adapter_model.safetensors") for name in CHECKPOINTS)
     assert max((before[name] - after[name]).abs().max() for name in before) > 1e-4
     assert sft.main([*flags, "--out", str(tmp_path / "new"), "--max-steps", "6", "--save-steps", "6"]) == 0
@@ -495,6 +523,6 @@ def test_a_finished_run_is_extended(flags, finished, tmp_path, capsys, caplog):
 
 def test_extending_needs_a_run(flags, tmp_path, capsys):
     assert sft.main([*flags, "--out", str(tmp_path / "none"), "--extend"]) == 2
-    assert "has no checkpoint: leave it out to start one" in capsys.readouterr().err
+    assert "has no checkpoint: omit --extend to start a run" in capsys.readouterr().err
     assert sft.main([*flags, "--out", str(tmp_path / "none"), "--extend", "--from-scratch"]) == 2
     assert "give one of --extend and --from-scratch" in capsys.readouterr().err

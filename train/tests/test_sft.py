@@ -35,8 +35,9 @@ STEPS = 4
 def flags(tiny_checkpoint, squares):
     """A run of a few seconds, as the command line; its folder is left to say."""
     text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2
-    --batch 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --log-steps 1 --rank 4 --alpha 8 --dropout
-    0.1 --lr 0.003 --lora-lr 0.003 --modules embedding seg sam2 --sam2-lr 0.001 --tensorboard False --eval-data None"""
+    --per-device-batch-size 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --logging-steps 1 --rank 4 --alpha
+    8 --dropout 0.1 --learning-rate 0.003 --lora-lr 0.003 --trainable embedding seg sam2 --sam2-lr 0.001
+    --tensorboard False --eval-data None"""
     return text.split()
 
 
@@ -81,7 +82,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(flags, finished, 
     second = process(*flags, "--out", str(tmp_path))
     output = second.communicate()[0]
     assert second.returncode == 0, output
-    assert re.search(r"going on from .*checkpoint-[23]\n", output)
+    assert re.search(r"resumes at step [23] from .*checkpoint-[23]\n", output)
     assert not (tmp_path / "partial").exists()
     assert_same_weights(finished, tmp_path)
     assert [row["loss"] for row in log_of(tmp_path)] == [row["loss"] for row in log_of(finished)]
@@ -100,7 +101,7 @@ def test_two_processes_learn_what_one_learns_with_accumulation(flags, squares, t
     data = broken_copy(squares, tmp_path, num_good=7, num_broken=1)
     flags = [
         *with_data(flags, data),
-        *["--dropout", "0", "--max-steps", "3", "--batch", "1", "--global-batch", "2"],
+        *["--dropout", "0", "--max-steps", "3", "--per-device-batch-size", "1", "--global-batch", "2"],
     ]
     flags += ["--seed", str(seed_that_draws_last_sample_in(range(2, 6), data))]
     launcher = ("unipixel.training.torchrun", "--standalone", "--nproc-per-node", "2", "-m", "unipixel.sft")
@@ -118,8 +119,10 @@ def test_two_processes_learn_what_one_learns_with_accumulation(flags, squares, t
     shutil.rmtree(tmp_path / "two" / "checkpoint-3")
     shutil.rmtree(tmp_path / "two" / "model")
     with caplog.at_level("INFO"):
-        assert sft.main([*flags, "--out", str(tmp_path / "two"), "--batch", "2"]) == 0, "one process goes on alone"
-    assert "1 processes go on where 2 were: dropout begins anew" in caplog.text
+        assert sft.main([*flags, "--out", str(tmp_path / "two"), "--per-device-batch-size", "2"]) == 0, (
+            "one process goes on alone"
+        )
+    assert "resuming with 1 processes instead of 2: dropout masks differ" in caplog.text
     assert_same_weights(tmp_path / "one", tmp_path / "two", tolerance=1e-4)
 
 
@@ -152,10 +155,25 @@ def test_the_same_command_after_the_end_does_nothing(flags, finished, caplog):
 
 def test_a_run_does_not_go_on_with_other_settings(flags, finished, capsys, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
-    assert sft.main([*flags, "--out", str(out), "--lr", "0.5", "--clock", "legacy", "--log-steps", "7"]) == 2
+    assert (
+        sft.main(
+            [
+                *flags,
+                "--out",
+                str(out),
+                "--learning-rate",
+                "0.5",
+                "--time-encoding",
+                "fixed-2fps",
+                "--logging-steps",
+                "7",
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
-    assert "config.optimizer.lr: 0.003 -> 0.5" in error
-    assert "config.clock: true -> legacy" in error
+    assert "config.optimizer.learning_rate: 0.003 -> 0.5" in error
+    assert "config.time_encoding: absolute -> fixed-2fps" in error
     assert "log_steps" not in error
     assert "--from-scratch" in error
 
@@ -182,14 +200,14 @@ def test_a_run_does_not_go_on_from_other_weights_of_the_same_name(flags, finishe
 def test_a_run_does_not_go_on_from_an_old_checkpoint_beside_newer_ones(flags, finished, capsys, tmp_path):
     out = copy_of_checkpoints(finished, tmp_path)
     assert sft.main([*flags, "--out", str(out), "--resume", str(out / "checkpoint-2")]) == 2
-    assert "holds checkpoint-4, later than" in capsys.readouterr().err
+    assert "has checkpoints later than " in capsys.readouterr().err
 
 
 def test_a_run_goes_on_from_checkpoints_alone(flags, finished, capsys, tmp_path):
     """The folder of a run and its model hold the record of one as well."""
     for folder in (finished, finished / "model"):
         assert sft.main([*flags, "--out", str(tmp_path), "--resume", str(folder)]) == 2
-        assert f"{folder} is no checkpoint to go on from" in capsys.readouterr().err
+        assert f"{folder} is not a checkpoint: expected a folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_refused(flags, capsys, tmp_path):
@@ -200,8 +218,8 @@ def test_a_folder_that_cannot_be_written_is_refused(flags, capsys, tmp_path):
 
 
 def test_a_finished_run_is_not_taken_for_one_with_other_settings(flags, finished, capsys):
-    assert sft.main([*flags, "--out", str(finished), "--lr", "0.5"]) == 2
-    assert "config.optimizer.lr: 0.003 -> 0.5" in capsys.readouterr().err
+    assert sft.main([*flags, "--out", str(finished), "--learning-rate", "0.5"]) == 2
+    assert "config.optimizer.learning_rate: 0.003 -> 0.5" in capsys.readouterr().err
 
 
 def test_two_runs_do_not_share_a_folder(flags, tmp_path, capsys):
@@ -267,7 +285,7 @@ def test_a_look_while_training_has_the_benchmarks_own_metrics_and_moves_no_weigh
     assert [row["step"] for row in looks] == [0, 2, 4]
     dataset = datasets.load(str(squares))
     for row in looks:
-        predictions = list(read_records(finished / "looks" / f"step-{row['step']}.jsonl", Prediction))
+        predictions = list(read_records(finished / "eval" / f"step-{row['step']}.jsonl", Prediction))
         assert [each.sample_id for each in predictions] == ["square-0", "square-4"]
         samples = tuple(sample for sample in dataset.samples if sample.id in ("square-0", "square-4"))
         part = dataclasses.replace(dataset, samples=samples)
@@ -280,7 +298,7 @@ def test_every_checkpoint_says_what_it_was_made_with(finished, squares):
     assert [folder.name for folder in checkpoint_folder.checkpoints(finished)] == ["checkpoint-2", "checkpoint-4"]
     for folder in (finished / "checkpoint-2", finished / "checkpoint-4", finished / "model"):
         record = checkpoint_folder.read_record(folder)
-        assert record["config"]["optimizer"]["lr"] == 0.003
+        assert record["config"]["optimizer"]["learning_rate"] == 0.003
         assert record["data"][str(squares)]["samples"] == 8
         assert record["packages"]["torch"] == metadata.version("torch")
     names = {path.name for path in (finished / "checkpoint-4").iterdir()}
@@ -303,7 +321,7 @@ def test_the_finished_model_is_the_trained_one_with_its_adapter_merged(flags, fi
     start = checkpoints.load_checkpoint(tiny_checkpoint)
     assert not torch.equal(start.seg_head[1].weight, merged.seg_head[1].weight)
     assert torch.equal(start.msk_proj[0].weight, merged.msk_proj[0].weight)
-    assert lora.unwrap(trained).config.clock == merged.config.clock == "true"
+    assert lora.unwrap(trained).config.time_encoding == merged.config.time_encoding == "absolute"
     assert json.loads((finished / "model" / "config.json").read_text()).get("use_cache", True) is True
 
 
@@ -345,9 +363,9 @@ def test_a_step_without_a_sample_changes_no_weight(flags, squares, tmp_path, tin
         *with_data(flags, data),
         "--max-steps",
         "2",
-        "--warmup",
+        "--warmup-ratio",
         "0",
-        "--skip-limit",
+        "--max-skip-ratio",
         "0.9",
         "--seed",
         str(seed),
@@ -366,10 +384,10 @@ def test_a_step_without_a_sample_changes_no_weight(flags, squares, tmp_path, tin
 def test_a_run_in_which_no_sample_loads_fails(flags, squares, tmp_path, capsys, steps):
     """However few the samples are, and where nothing is logged before the end."""
     data = broken_copy(squares, tmp_path, num_good=0, num_broken=8)
-    arguments = [*with_data(flags, data), "--max-steps", str(steps), "--log-steps", "10", "--skip-limit", "0.5"]
+    arguments = [*with_data(flags, data), "--max-steps", str(steps), "--logging-steps", "10", "--max-skip-ratio", "0.5"]
     assert sft.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert f"{4 * steps} of {4 * steps} samples did not load, more than --skip-limit 0.5 allows" in error
+    assert f"{4 * steps} of {4 * steps} samples failed to load, more than --max-skip-ratio 0.5 allows" in error
     assert not (tmp_path / "out" / "model").exists()
 
 
@@ -377,7 +395,9 @@ def test_a_run_stops_where_too_many_samples_do_not_load(flags, squares, tmp_path
     data = broken_copy(squares, tmp_path, num_good=2, num_broken=30)
     arguments = [*with_data(flags, data), "--max-steps", "8", "--out", str(tmp_path / "out")]
     assert sft.main(arguments) == 2
-    assert re.search(r"error: [34] of 4 samples did not load, more than --skip-limit 0.05", capsys.readouterr().err)
+    assert re.search(
+        r"error: [34] of 4 samples failed to load, more than --max-skip-ratio 0.05", capsys.readouterr().err
+    )
     assert len((tmp_path / "out" / "skipped.jsonl").read_text().splitlines()) in {3, 4}
 
 
@@ -403,10 +423,20 @@ def with_data(flags, data):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(flags, tmp_path, capsys):
-    arguments = [*flags, "--lr", "1e30", "--clip", "0", "--warmup", "0", "--out", str(tmp_path)]
+    arguments = [
+        *flags,
+        "--learning-rate",
+        "1e30",
+        "--max-grad-norm",
+        "0",
+        "--warmup-ratio",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
     assert sft.main(arguments) == 3
     error = capsys.readouterr().err
-    assert re.search(r"stopped at step [12]: the run diverges, .* (nan|not finite); there is no checkpoint", error)
+    assert re.search(r"stopped at step [12]: the run diverges, .* (nan|not finite); no checkpoint was saved", error)
     assert checkpoint_folder.checkpoints(tmp_path) == []
 
 
@@ -415,17 +445,17 @@ def test_a_run_that_does_not_fit_is_refused_before_processes_start(flags, finish
     monkeypatch.setattr(sys, "argv", ["launch", *changed])
     monkeypatch.setattr(launch, "training_command", None)
     assert launch.main() == 2
-    assert f"error: {finished / 'model'} was made with other settings" in capsys.readouterr().err
+    assert f"error: {finished / 'model'} was trained with other settings" in capsys.readouterr().err
 
 
 def test_a_dry_run_takes_a_step_and_keeps_nothing(flags, tmp_path, caplog):
     with caplog.at_level("INFO"):
         looks = ["--eval-data", flags[flags.index("--datasets") + 1]]
         assert sft.main([*flags, *looks, "--out", str(tmp_path / "out"), "--dry-run"]) == 0
-    assert "look at step" not in caplog.text, "what is timed is a step"
+    assert "eval step" not in caplog.text, "what is timed is a step"
     assert "step 1/1" in caplog.text
     assert re.search(
-        r"one pass of 2 samples a device took .* GiB of memory; the run has 4 steps, 8 passes", caplog.text
+        r"a batch of 2 samples per device took .* GiB of memory; the run has 4 steps, 8 batches", caplog.text
     )
     assert re.search(r"weights 0.01 \+ gradients 0.01 \+ optimizer 0.01 = 0.0\d GiB a device", caplog.text)
     assert not (tmp_path / "out").exists()
@@ -442,7 +472,7 @@ def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
                 "base",
                 "--recipe",
                 "st-evidence",
-                "--lr",
+                "--learning-rate",
                 "0.1",
                 "--datasets",
                 "a",
@@ -455,7 +485,7 @@ def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
         == 0
     )
     printed = json.loads(capsys.readouterr().out)
-    assert printed["optimizer"]["lr"] == 0.1
+    assert printed["optimizer"]["learning_rate"] == 0.1
     assert printed["data"]["datasets"] == [["a", 2.0], ["b", 0.5]]
     assert printed["lora"]["rank"] == 128
 
@@ -470,7 +500,7 @@ def test_print_config_prints_what_the_flags_made_of_the_recipe(capsys):
         (["3b", "base", ".", "1"], "expected at most SIZE, DECODER and CHECKPOINT"),
         (["3b", "base", ".", "--from_scratch"], "give one of the checkpoint"),
         (["3b", "base", "--resume", ".", "--from_scratch"], "give one of the checkpoint"),
-        (["3b", "base", ".", "--resume", "x"], "named twice"),
+        (["3b", "base", ".", "--resume", "x"], "two checkpoints to resume from"),
         (
             ["3b", "base", "--recipe", "mine"],
             "unknown recipe 'mine'; the recipes are: st-evidence, evidence-only, stage-1, stage-2, stage-3, tiny",
@@ -504,10 +534,10 @@ def test_the_published_arguments_become_ours(published, ours, tmp_path):
     checkpoint = tmp_path / "checkpoint-2000"
     checkpoint.mkdir()
     published, *ours = [word.replace("CHECKPOINT", str(checkpoint)) for word in (published, *ours)]
-    found = sft.normalize_arguments(shlex.split(published))
-    assert found == ours
-    assert sft.normalize_arguments(found) == found
-    command = sft.parse(found)
+    read = sft.read_arguments(shlex.split(published))
+    assert read.to_list() == ours
+    assert sft.read_arguments(ours) == read
+    command = sft.parse(read)
     assert [command.config.size, command.config.decoder] == ours[:2]
     assert command.from_scratch == ("--from-scratch" in ours)
     assert command.resume == (checkpoint if "--resume" in ours else None)
@@ -536,9 +566,9 @@ def test_the_published_script_works_from_the_root_and_from_train(folder, tmp_pat
 
 def test_an_unknown_flag_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
-        sft.main(["3b", "base", "--learning-rate", "1"])
+        sft.main(["3b", "base", "--learn-rate", "1"])
     assert stop.value.code == 2
-    assert "--learning-rate" in capsys.readouterr().err
+    assert "--learn-rate" in capsys.readouterr().err
 
 
 def test_help_tells_every_field_with_its_meaning(capsys):
@@ -552,7 +582,7 @@ def test_help_tells_every_field_with_its_meaning(capsys):
         "--sam2-lr",
         "--loss.dice",
         "--global-batch",
-        "--zero",
+        "--zero-stage",
         "--dry-run",
     ):
         assert flag in text
@@ -568,7 +598,7 @@ def test_every_weight_is_in_the_group_of_its_part(tiny_model):
 
     model = lora.attach_lora(tiny_model, 4, 8.0, 0.0)
     lora.set_trainable(model, ("embedding", "seg", "sam2"))
-    config = OptimizerConfig(lr=1.0, lora_lr=2.0, sam2_lr=3.0, sam2_encoder_lr=4.0, weight_decay=0.5)
+    config = OptimizerConfig(learning_rate=1.0, lora_lr=2.0, sam2_lr=3.0, sam2_encoder_lr=4.0, weight_decay=0.5)
     decayed = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
     groups = parameter_groups(model, config, decayed)
     found = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}

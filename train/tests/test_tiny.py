@@ -15,10 +15,10 @@ from evqa.models.messages import Message, VideoPart
 from evqa.schema import Span
 from tiny_base.blank import blank
 from tiny_base.clips import synthetic_features
-from tiny_base.language import LanguageStage, LanguageTrainee, sequence
+from tiny_base.language import LanguageModelWithColorHead, LanguageStage, sequence
 from tiny_base.packing import TaskWriter, pack
 from tiny_base.schedule import PretrainingSchedule
-from tiny_base.vision import NOTHING, cell_labels
+from tiny_base.vision import NO_OBJECT, cell_labels
 from tiny_base.vocabulary import build_tokenizer, numbers
 from unipixel.inference.chat import load_chat
 from unipixel.model import time_positions
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "model_zoo" / "tiny"
 
 
-def _lesson(**tasks):
+def _stage(**tasks):
     return LanguageStage(view="all", tasks=tasks, schedule=PretrainingSchedule(num_steps=1, lr=1e-3))
 
 
@@ -56,29 +56,29 @@ def test_a_tenth_of_a_second_is_one_token():
 
 def test_packed_exercises_are_answered_as_if_each_stood_alone(untrained):
     model, tokenizer = untrained
-    student, writer = LanguageTrainee(model).eval(), TaskWriter(tokenizer)
+    student, writer = LanguageModelWithColorHead(model).eval(), TaskWriter(tokenizer)
     clips = synthetic_features(model, tokenizer, 1, 0)
     rng = np.random.default_rng(0)
-    shown, exercises = sequence(clips[0], "objects", _lesson(full=2, cue=2, value=1), writer, rng)
+    shown, exercises = sequence(clips[0], "objects", _stage(full=2, cue=2, value=1), writer, rng)
     with torch.no_grad():
-        together, _ = student(pack([(shown, exercises)], writer, clips.clock))
+        together, _ = student(pack([(shown, exercises)], writer, clips.time_positions))
         at = together.shape[1]
         for exercise in reversed(exercises):
-            alone, _ = student(pack([(shown, [exercise])], writer, clips.clock))
+            alone, _ = student(pack([(shown, [exercise])], writer, clips.time_positions))
             length = len(exercise.ids)
             torch.testing.assert_close(alone[0, -length:], together[0, at - length : at], atol=1e-4, rtol=1e-4)
             at -= length
 
 
-@pytest.mark.parametrize("told", ["true", "legacy"])
-def test_packed_positions_are_the_clock_of_the_model(told):
+@pytest.mark.parametrize("encoding", ["absolute", "fixed-2fps"])
+def test_packed_positions_are_the_clock_of_the_model(encoding):
     """The warm-ups compute positions on their own; they have to be those that the model computes for a real prompt."""
-    model, tokenizer = blank(0, told)
+    model, tokenizer = blank(0, encoding)
     writer, clips = TaskWriter(tokenizer), synthetic_features(model, tokenizer, 1, 0)
-    shown, exercises = sequence(clips[0], "all", _lesson(full=1), writer, np.random.default_rng(0))
-    packed = pack([(shown, exercises)], writer, clips.clock)
+    shown, exercises = sequence(clips[0], "all", _stage(full=1), writer, np.random.default_rng(0))
+    packed = pack([(shown, exercises)], writer, clips.time_positions)
     pairs = len(set(shown.seconds.tolist()))
-    assert (shown.seconds == np.arange(pairs)[np.repeat(np.arange(pairs), 9)]).all() == (told == "legacy")
+    assert (shown.seconds == np.arange(pairs)[np.repeat(np.arange(pairs), 9)]).all() == (encoding == "fixed-2fps")
     ids = packed.ids.clone()
     ids[0, len(writer.opening) : len(writer.opening) + len(shown.cells)] = model.config.video_token_id
     grid = torch.tensor([[pairs, 6, 6]])
@@ -92,7 +92,17 @@ def test_a_cell_belongs_to_the_object_that_fills_it():
     labels[:, 5:40, 5:40] = 1
     labels[:, 60:70, 100:128] = 3
     found = cell_labels(labels)
-    assert found.thing.tolist() == [0, NOTHING, NOTHING, NOTHING, NOTHING, 2, NOTHING, NOTHING, NOTHING]
+    assert found.object_index.tolist() == [
+        0,
+        NO_OBJECT,
+        NO_OBJECT,
+        NO_OBJECT,
+        NO_OBJECT,
+        2,
+        NO_OBJECT,
+        NO_OBJECT,
+        NO_OBJECT,
+    ]
     assert found.is_main.tolist() == [True, *[False] * 4, True, *[False] * 3]
 
 
@@ -117,17 +127,17 @@ def test_the_committed_model_is_a_few_megabytes():
     assert sum(path.stat().st_size for path in TINY.iterdir()) < 10 * 2**20
 
 
-def test_full_exercises_leave_out_the_cues_that_are_held_back(untrained):
+def test_full_exercises_leave_out_the_excluded_cues(untrained):
     model, tokenizer = untrained
     writer, clips = TaskWriter(tokenizer), synthetic_features(model, tokenizer, 20, 0)
     rng = np.random.default_rng(0)
-    for held_back, wanted in (("acts", set()), ("acts last", {"first"}), ("nothing", {"first", "last"})):
-        lesson = LanguageStage(
-            view="all", tasks={"full": 30}, schedule=PretrainingSchedule(num_steps=1, lr=1e-3), held_back=held_back
+    for excluded, wanted in (("acts", set()), ("acts last", {"first"}), ("nothing", {"first", "last"})):
+        stage = LanguageStage(
+            view="all", tasks={"full": 30}, schedule=PretrainingSchedule(num_steps=1, lr=1e-3), excluded_cues=excluded
         )
         found = set()
         for clip in clips.clips:
-            _, exercises = sequence(clip, "all", lesson, writer, rng)
+            _, exercises = sequence(clip, "all", stage, writer, rng)
             texts = [tokenizer.decode(exercise.ids) for exercise in exercises]
             found |= {order for order in ("first", "last") for text in texts if f"acts {order}" in text}
         assert found == wanted

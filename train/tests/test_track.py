@@ -126,13 +126,13 @@ def test_weights_that_are_no_tensors_or_of_no_known_model_are_refused(tmp_path, 
             return (print, ("run",))
 
     torch.save({"model": Harmful()}, tmp_path / "harmful.pt")
-    with pytest.raises(ValueError, match="tensors alone"):
+    with pytest.raises(ValueError, match="tensors only"):
         sam2_weights.load_tracker(tmp_path / "harmful.pt")
     (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="no whole safetensors file"):
         sam2_weights.load_tracker(tmp_path / "cut.safetensors")
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no SAM"):
+    with pytest.raises(ValueError, match=r"is not SAM 2\.1"):
         sam2_weights.load_tracker(tmp_path / "other.safetensors")
     names = sam2_weights.in_metas_names(tracker)
     del names["no_mem_embed"]
@@ -141,5 +141,5 @@ def test_weights_that_are_no_tensors_or_of_no_known_model_are_refused(tmp_path, 
         sam2_weights.load_tracker(tmp_path / "incomplete.pt", 128)
     weightless = tmp_path / "empty"
     weightless.mkdir()
-    with pytest.raises(ValueError, match=r"is not there: a mask decoder is"):
+    with pytest.raises(ValueError, match=r"no mask decoder at .*: expected"):
         sam2_weights.load_tracker(weightless)

@@ -210,7 +210,7 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects_and_directio
 @pytest.mark.parametrize("promised", [2, 4])
 def test_another_number_of_frames_than_promised_is_refused(tracker, promised):
     frames, prompts = a_case(3, 1)
-    with pytest.raises(ValueError, match=f"{promised} frames were to come"):
+    with pytest.raises(ValueError, match=f"expected {promised} frames, got"):
         list(propagate(tracker, VideoPrompts(frames, prompts, promised)))
 
 
@@ -284,7 +284,7 @@ def test_the_loss_falls_to_near_nothing_for_masks_that_are_right():
 
 
 def test_a_frame_of_another_size_is_refused(tracker):
-    with pytest.raises(AssertionError, match="128 px expected"):
+    with pytest.raises(AssertionError, match="expected frames of 128 px"):
         tracker(torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 2, 64))
 
 

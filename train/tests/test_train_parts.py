@@ -1,19 +1,25 @@
 """Parts of training that need no run: settings, counts, estimates, launchers, when a run is given up."""
 
+import dataclasses
+import inspect
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from unipixel import launch, recipes
 from unipixel.configs import LoopConfig
 from unipixel.launch import TrainingNodes
+from unipixel.training import zero3
 from unipixel.training.arguments import deepspeed_config, parameter_groups, part_of
-from unipixel.training.divergence import DivergenceMonitor
+from unipixel.training.divergence import DivergenceCallback, DivergenceMonitor
 from unipixel.training.memory_estimate import ParameterCounts, estimate_memory
 from unipixel.training.trainer import max_skipped
 from unipixel.training.zero3 import is_sharded
@@ -27,10 +33,10 @@ def test_deepspeed_itself_accepts_the_settings_of_every_stage(stage, offload):
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     if offload and not stage:
-        with pytest.raises(ValueError, match="use it with --zero 1, 2 or 3"):
-            LoopConfig(zero=0, offload=True)
+        with pytest.raises(ValueError, match="use it with --zero-stage 1, 2 or 3"):
+            LoopConfig(zero_stage=0, offload=True)
         return
-    settings = deepspeed_config(LoopConfig(zero=stage, offload=offload))["zero_optimization"]
+    settings = deepspeed_config(LoopConfig(zero_stage=stage, offload=offload))["zero_optimization"]
     assert set(settings) <= {field.alias or name for name, field in DeepSpeedZeroConfig.model_fields.items()}
     read = DeepSpeedZeroConfig(**settings)
     assert (read.stage, read.gather_16bit_weights_on_model_save) == (stage, stage == 3)
@@ -55,7 +61,7 @@ def test_what_is_trained_has_the_published_size(size, modules, adapter, publishe
         model = lora.attach_lora(
             UniPixel(published_config(size)), config.lora.rank, config.lora.alpha, 0.1, config.lora.scope
         )
-    lora.set_trainable(model, config.modules)
+    lora.set_trainable(model, config.trainable)
     assert sum(name.endswith("lora_A.default") for name, _ in model.named_modules()) == modules
     decayed = {name for name, weight in model.named_parameters() if weight.ndim > 1 and "norm" not in name}
     groups = parameter_groups(model, config.optimizer, decayed)
@@ -82,16 +88,30 @@ def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
     counts = ParameterCounts(trained=100, total=1000, sharded=800)
     plain = estimate_memory(counts, LoopConfig(), 8)
     assert plain == (900 * 2 + 100 * 4, 400, 800, 0)
-    two = estimate_memory(counts, LoopConfig(zero=2), 8)
+    two = estimate_memory(counts, LoopConfig(zero_stage=2), 8)
     assert two == (2000, 25, 150, 0)
-    assert estimate_memory(counts, LoopConfig(zero=1, bf16=False), 4) == (4000, 400, 200, 0)
-    assert estimate_memory(counts, LoopConfig(zero=2, offload=True), 8) == (2000, 25, 0, 150)
-    assert estimate_memory(counts, LoopConfig(zero=3), 8) == (400 + 200, 25, 150, 0)
-    assert estimate_memory(counts, LoopConfig(zero=3, offload=True), 8) == (400, 25, 0, 150 + 200)
+    assert estimate_memory(counts, LoopConfig(zero_stage=1, bf16=False), 4) == (4000, 400, 200, 0)
+    assert estimate_memory(counts, LoopConfig(zero_stage=2, offload=True), 8) == (2000, 25, 0, 150)
+    assert estimate_memory(counts, LoopConfig(zero_stage=3), 8) == (400 + 200, 25, 150, 0)
+    assert estimate_memory(counts, LoopConfig(zero_stage=3, offload=True), 8) == (400, 25, 0, 150 + 200)
     assert "GiB a device" in str(two)
 
 
 # Giving up
+
+
+def test_the_private_attributes_of_deepspeed_are_those_of_the_installed_version():
+    """`zero3` reads and changes them; another version is refused before training starts."""
+    from deepspeed.runtime.zero import partition_parameters, partitioned_param_coordinator
+
+    zero3.check_version(metadata.version("deepspeed"))
+    coordinator = partitioned_param_coordinator.PartitionedParameterCoordinator
+    assert callable(coordinator._invalidate_trace)
+    assert callable(coordinator.is_invalid_trace)
+    assert "ds_active_sub_modules = set()" in inspect.getsource(partition_parameters)
+    for version in ("0.18.9", "0.20.0", "1.0"):
+        with pytest.raises(ValueError, match=f"needs DeepSpeed >=0.19,<0.20, found {re.escape(version)}: pip install"):
+            zero3.check_version(version)
 
 
 def lines(losses, norms=None):
@@ -127,6 +147,37 @@ def test_a_run_that_goes_on_is_watched_as_if_it_had_not_been_cut_off():
     assert whole is not None
     assert first_trouble(rows[265:], DivergenceMonitor(4.0, rows[:265])) == whole
     assert first_trouble(rows, DivergenceMonitor(0.0)) is None
+
+
+def test_the_callback_restores_the_running_means_of_a_resumed_run(tmp_path):
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    config = dataclasses.replace(recipes.tiny("tiny", "base"), out=tmp_path)
+    arguments, control = TrainingArguments(output_dir=str(tmp_path), use_cpu=True), TrainerControl()
+    rows = lines([10.0] * 60 + [1.0] * 200 + [9.0] * 100)
+    callback = DivergenceCallback(config)
+    callback.on_train_begin(arguments, TrainerState(log_history=rows[:265]), control)
+    (tmp_path / "checkpoint-200").mkdir()
+    (tmp_path / "checkpoint-200" / "sft.json").write_text("{}")
+    step, _ = first_trouble(rows, DivergenceMonitor(4.0))
+    for row in rows[265 : step - 1]:
+        callback.on_log(arguments, TrainerState(global_step=row["step"]), control, logs=row)
+    state = TrainerState(global_step=step)
+    with pytest.raises(FloatingPointError, match=rf"stopped at step {step}: .* loss rose .* is .*checkpoint-200"):
+        callback.on_log(arguments, state, control, logs=rows[step - 1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")
+def test_what_the_launcher_started_ends_with_a_launcher_that_is_killed():
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    program = f"import sys; from unipixel import launch; launch._run([sys.executable, '-c', {child!r}])"
+    launcher = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    started = psutil.Process(int(launcher.stdout.readline()))
+    assert started.is_running()
+    launcher.kill()
+    launcher.wait()
+    assert not psutil.wait_procs([started], timeout=10)[1]
 
 
 # Samples that do not load
@@ -197,7 +248,7 @@ def test_a_job_of_slurm_meets_at_its_first_node(tmp_path, monkeypatch):
         "SLURM_NODEID": "1",
     }
     found = launch.training_nodes(environment, 8, None)
-    assert found == TrainingNodes(processes=8, nodes=2, node=1, meeting="gpu3:23456")
+    assert found == TrainingNodes(processes=8, nodes=2, node=1, rendezvous="gpu3:23456")
     command = " ".join(launch.training_command(found, ["3b", "base"]))
     assert "--nnodes 2 --node-rank 1 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint gpu3:23456" in command
 
@@ -207,18 +258,18 @@ def test_the_hosts_of_a_file_are_left_to_deepspeed(tmp_path):
 
     file = tmp_path / "hosts"
     file.write_text("gpu3 slots=8\ngpu4 slots=8\n")
-    command = launch.training_command(launch.training_nodes({}, 8, file), ["3b", "base", "--lr", "1"])
+    command = launch.training_command(launch.training_nodes({}, 8, file), ["3b", "base", "--learning-rate", "1"])
     assert command[1:3] == ["-m", "deepspeed.launcher.runner"]
     read = parse_args(command[3:])
     assert dict(fetch_hostfile(read.hostfile)) == {"gpu3": 8, "gpu4": 8}
     assert (read.module, read.no_local_rank, read.user_script) == (True, True, "unipixel.sft")
-    assert read.user_args == ["3b", "base", "--lr", "1"]
+    assert read.user_args == ["3b", "base", "--learning-rate", "1"]
     with pytest.raises(ValueError, match="no hostfile at"):
         launch.training_nodes({}, 8, tmp_path / "none")
 
 
 def test_the_finished_model_goes_to_the_benchmark(tmp_path):
-    command = launch.benchmark_command("shapes-test", tmp_path / "model", gpus=4)
+    command = launch.benchmark_command("shapes-test", tmp_path / "model", num_gpus=4)
     assert command[1:] == ["-m", "evqa", "benchmark", "shapes-test", str(tmp_path / "model"), "--workers", "4"]
     assert recipes.tiny("tiny", "tiny").evaluation.benchmark == "shapes-test"
     assert recipes.st_evidence("3b", "base").evaluation.benchmark == "st-evidence-gen"

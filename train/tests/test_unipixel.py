@@ -134,7 +134,7 @@ def test_masks_must_be_as_many_as_seg_tokens(tiny_model, tokenizer):
 @pytest.mark.parametrize("token", ["<|ref|>", "<|mem|>"])
 def test_a_pointing_token_without_what_it_points_at_is_refused(tiny_model, tokenizer, token):
     row = torch.tensor([[20, tokenizer.convert_tokens_to_ids(token), 21]])
-    with pytest.raises(ValueError, match=f"has 1 {token.replace('|', r'[|]')} tokens, and 0 came"):
+    with pytest.raises(ValueError, match=f"has 1 {token.replace('|', r'[|]')} tokens, but 0 embeddings"):
         tiny_model(row)
 
 

@@ -1,7 +1,7 @@
-"""The tiny model before any training: UniPixel's own classes with small numbers and random weights.
+"""The tiny model with random weights: the classes of UniPixel with small sizes.
 
-Word vectors are random unit vectors that stay fixed in the warm-ups, so that stages can be trained apart and joined;
-those of the times "0.0" ... "12.0" are sines and cosines of the time, so that near times are near.
+Word vectors are random unit vectors, frozen in pre-training, so that stages can be trained independently; those of the
+times "0.0" ... "12.0" are sines and cosines of the time, so that similar times have similar vectors.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ CELLS = 3
 """Merged cells per side of a frame as the language model sees it."""
 PIXELS = (CELLS * 28) ** 2
 FRAMES = 32
-"""Most frames of a clip that the language model sees; a clip of 3-8 s at 6 fps has 18-48."""
+"""Maximum number of frames of a clip for the language model; a clip of 3-8 s at 6 fps has 18-48."""
 HORIZON = 8.5
-"""Seconds; text starts at the same position after every clip that is shorter."""
+"""`clock_horizon` in seconds: text starts at the same position after every shorter clip."""
 WORDS = "model.language_model.embed_tokens.weight"
-"""The word vectors among the parameters."""
+"""Name of the parameter with the word vectors."""
 SPREAD = 0.08
-"""Standard deviation of random weights; the usual 0.02 leaves narrow layers without signal."""
+"""Standard deviation of random weights; the usual 0.02 is too small for narrow layers."""
 ATTENTION = 0.25
-"""Factor on the random weights of queries and keys: attention starts broad, or it would not learn to go by time."""
+"""Factor on the random weights of queries and keys: attention has to start broad to learn temporal positions."""
 LOGIT_SCALE = 4.0
-"""Start of the final norm's weight: with unit word vectors, a weight of 1 could not give a word more than half."""
+"""Initial weight of the final norm: with unit word vectors, a weight of 1 limits any probability to about one half."""
 SHORTEST, LONGEST = 0.4, 26.0
-"""Wavelengths in seconds of the vectors of times."""
+"""Range of wavelengths of the time vectors, in seconds."""
 
 
-def blank(seed: int, clock: str = "true") -> tuple[UniPixel, PreTrainedTokenizerFast]:
-    """The untrained model, with a clock of `UniPixelConfig.clock`, and its tokenizer."""
+def blank(seed: int, time_encoding: str = "absolute") -> tuple[UniPixel, PreTrainedTokenizerFast]:
+    """The untrained model and its tokenizer.
+
+    Args:
+        seed: random seed of the weights.
+        time_encoding: see `UniPixelConfig`.
+    """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(TRAINED_INSTRUCTION)
-    model = UniPixel(_config(tokenizer, clock))
+    model = UniPixel(_config(tokenizer, time_encoding))
     model.start_new_parts()
     model.sam2.start_from_scratch()
     with torch.no_grad():
@@ -54,7 +59,7 @@ def blank(seed: int, clock: str = "true") -> tuple[UniPixel, PreTrainedTokenizer
     return model, tokenizer
 
 
-def _config(tokenizer: PreTrainedTokenizerFast, clock: str) -> UniPixelConfig:
+def _config(tokenizer: PreTrainedTokenizerFast, time_encoding: str) -> UniPixelConfig:
     def token(name: str) -> int:
         return tokenizer.encode(name, add_special_tokens=False)[0]
 
@@ -94,18 +99,18 @@ def _config(tokenizer: PreTrainedTokenizerFast, clock: str) -> UniPixelConfig:
         mem_token_id=token("<|mem|>"),
         sam2_config="tiny",
         sam2_image_size=128,
-        clock=clock,
+        time_encoding=time_encoding,
         clock_horizon=HORIZON,
         sample_frames=FRAMES,
         min_pixels=PIXELS // 2,
         max_pixels=PIXELS,
     )
-    config.note = TINY_NOTE  # type: ignore[attr-defined]  (config.json keeps what it does not know)
+    config.note = TINY_NOTE  # type: ignore[attr-defined]  (config.json keeps unknown keys)
     return config
 
 
 def _word_vectors(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """[L, D], each of length about 1."""
+    """Word vectors [L, D] of length about 1."""
     vectors = torch.randn(len(tokenizer), WIDTH) * WIDTH**-0.5
     times = torch.arange(len(numbers())) / 10
     ratio = torch.arange(WIDTH // 2) / (WIDTH // 2 - 1)

@@ -1,7 +1,7 @@
-"""Drawing stage: the mask decoder learns to draw the object of a color and to follow it, apart from the language model.
+"""Mask decoder stages: SAM 2 learns to segment and track the object of a color, without the language model.
 
-Extra labels: one learned prompt per color. Later the language model's `<|seg|>` state is taught to give that prompt
-(`language`), which is far cheaper than to teach it through the decoder.
+Additional parameters: one learned prompt per color. `align` later trains `seg_head` to predict these prompts from
+`<|seg|>` states, which is much cheaper than training through the decoder.
 """
 
 from __future__ import annotations
@@ -28,77 +28,78 @@ logger = logging.getLogger(__name__)
 
 
 class DecoderStage(NamedTuple):
-    """Clips of one length."""
+    """A stage with clips of one length."""
 
     num_frames: int
     batch: int
     level2: float
     """Share of level-2 clips."""
     noise: float
-    """Standard deviation of noise on the prompts (at first of unit variance): no `<|seg|>` state gives one exactly."""
+    """Standard deviation of noise on the prompts (initially of unit variance), as `<|seg|>` states predict them
+    inexactly."""
     schedule: PretrainingSchedule
     pair: tuple[str, str] | None = None
-    """Two colors that are mixed up: every second clip shows both, and one of them is asked for."""
+    """Two colors that the decoder confuses: half of the clips have both, with one of them as target."""
 
 
 def prompt_size(model: UniPixel) -> tuple[int, int]:
-    """(K, C) of a prompt."""
+    """Shape (K, C) of a mask prompt."""
     return model.config.sam2_hidden_tokens, model.config.mask_decoder.hidden
 
 
-def train(model: UniPixel, prompts: nn.Parameter, lessons: list[DecoderStage], rng: np.random.Generator) -> None:
-    """Train the mask decoder and the prompts [colors, K, C] that stand for the colors."""
+def train(model: UniPixel, prompts: nn.Parameter, stages: list[DecoderStage], rng: np.random.Generator) -> None:
+    """Train the mask decoder and the color prompts [colors, K, C]."""
     tracker = model.sam2.train()
-    for lesson in lessons:
-        logger.info("%d frames, %d clips a step", lesson.num_frames, lesson.batch)
-        for step in lesson.schedule.steps([*tracker.parameters(), prompts], logger):
-            frames, masks, colors = _batch(rng, lesson, tracker.side)
-            given = prompts[colors]
-            given = given + lesson.noise * torch.randn_like(given)
-            loss = _loss_of_all(tracker(frames, given, torch.arange(lesson.batch)), masks)
+    for stage in stages:
+        logger.info("%d frames, %d clips per step", stage.num_frames, stage.batch)
+        for step in stage.schedule.steps([*tracker.parameters(), prompts], logger):
+            frames, masks, colors = _batch(rng, stage, tracker.side)
+            inputs = prompts[colors]
+            inputs = inputs + stage.noise * torch.randn_like(inputs)
+            loss = _loss_of_all(tracker(frames, inputs, torch.arange(stage.batch)), masks)
             for name, part in loss._asdict().items():
                 step.record(name, part.detach())
             step.minimise(loss.total)
 
 
-def _loss_of_all(drawn: MaskCandidates, masks: Tensor) -> MaskLossTerms:
-    """Mean loss of the three candidates, each on its own.
+def _loss_of_all(candidates: MaskCandidates, masks: Tensor) -> MaskLossTerms:
+    """Mean of the losses of the three mask candidates.
 
-    Only the best one learns in fine-tuning, as published; from random weights that leaves candidates that never
-    learn to draw, and an estimate of their worth that does not tell which.
+    Fine-tuning trains only the best candidate, as published. From random weights this leaves candidates untrained,
+    while the predicted IoU does not identify them.
     """
-    each = [
-        mask_loss(MaskCandidates(drawn.masks[:, :, [i]], drawn.ious[:, :, [i]], drawn.objectness), masks)
-        for i in range(drawn.ious.shape[-1])
+    losses = [
+        mask_loss(MaskCandidates(candidates.masks[:, :, [i]], candidates.ious[:, :, [i]], candidates.objectness), masks)
+        for i in range(candidates.ious.shape[-1])
     ]
-    return average(each)
+    return average(losses)
 
 
-def _batch(rng: np.random.Generator, lesson: DecoderStage, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames [V, T, 3, S, S], masks bool [T, V, S, S], colors [V]; one object of each clip."""
-    frames, masks, colors = zip(*(_clip(rng, lesson) for _ in range(lesson.batch)), strict=True)
+def _batch(rng: np.random.Generator, stage: DecoderStage, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames [V, T, 3, S, S], masks bool [T, V, S, S] and color indices [V] of one object per clip."""
+    frames, masks, colors = zip(*(_clip(rng, stage) for _ in range(stage.batch)), strict=True)
     pixels = torch.stack([decoder_frames(clip, side) for clip in frames])
     return pixels, torch.from_numpy(np.stack(masks, 1)), torch.tensor(colors)
 
 
-def _clip(rng: np.random.Generator, lesson: DecoderStage) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
-    made, choice = _scene(rng, lesson)
-    edges = np.linspace(0, made.num_frames, lesson.num_frames + 1).astype(int)
-    empty = background(made)
-    drawn = [draw_frame(made, int(rng.integers(a, b)), empty) for a, b in itertools.pairwise(edges)]
-    index = choice[int(rng.integers(len(choice)))]
+def _clip(rng: np.random.Generator, stage: DecoderStage) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
+    world, candidates = _scene(rng, stage)
+    edges = np.linspace(0, world.num_frames, stage.num_frames + 1).astype(int)
+    empty = background(world)
+    frames = [draw_frame(world, int(rng.integers(a, b)), empty) for a, b in itertools.pairwise(edges)]
+    index = candidates[int(rng.integers(len(candidates)))]
     return (
-        np.stack([image for image, _ in drawn]),
-        np.stack([label == index + 1 for _, label in drawn]),
-        list(COLORS).index(made.things[index].color),
+        np.stack([image for image, _ in frames]),
+        np.stack([label == index + 1 for _, label in frames]),
+        list(COLORS).index(world.things[index].color),
     )
 
 
-def _scene(rng: np.random.Generator, lesson: DecoderStage) -> tuple[SyntheticScene, list[int]]:
-    """A scene and the objects in it that may be asked for."""
-    pair = lesson.pair if lesson.pair and rng.random() < 0.5 else ()
+def _scene(rng: np.random.Generator, stage: DecoderStage) -> tuple[SyntheticScene, list[int]]:
+    """A scene and the indices of possible target objects."""
+    pair = stage.pair if stage.pair and rng.random() < 0.5 else ()
     while True:
-        made = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < lesson.level2 else 1)
-        choice = [index for index, thing in enumerate(made.things) if not pair or thing.color in pair]
-        if len(choice) >= len(pair):
-            return made, choice
+        world = scene(int(rng.integers(*SEEDS)), 2 if rng.random() < stage.level2 else 1)
+        candidates = [index for index, item in enumerate(world.things) if not pair or item.color in pair]
+        if len(candidates) >= len(pair):
+            return world, candidates

@@ -1,4 +1,4 @@
-"""One loop for all warm-ups: AdamW, linear warm-up, cosine to zero, clipping, moving averages of what is recorded."""
+"""Training loop of all pre-training stages: AdamW, linear warmup, cosine decay, clipping, logged moving averages."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 WARM_UP_STEPS = 30
 CLIP = 1.0
 DECAY = 0.95
-"""Of the moving averages that are logged."""
+"""Decay of the logged moving averages."""
 
 
 @dataclass
 class PretrainingStep:
-    """One step of a warm-up."""
+    """One optimizer step."""
 
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
     averages: dict[str, float]
 
     def record(self, name: str, value: Tensor | float) -> None:
-        """Add to the moving average `name`."""
-        now = float(value)
-        self.averages[name] = DECAY * self.averages.get(name, now) + (1 - DECAY) * now
+        """Add a value to the moving average `name`."""
+        number = float(value)
+        self.averages[name] = DECAY * self.averages.get(name, number) + (1 - DECAY) * number
 
     def minimise(self, loss: Tensor) -> None:
-        """Go one step down the loss."""
+        """Backward pass and optimizer step."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, CLIP)
@@ -41,7 +41,7 @@ class PretrainingStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingSchedule:
-    """Length and learning rate of a warm-up."""
+    """Length and learning rate of a stage."""
 
     num_steps: int
     lr: float
@@ -49,7 +49,7 @@ class PretrainingSchedule:
     averages: dict[str, float] = field(default_factory=dict)
 
     def steps(self, parameters: Iterable[nn.Parameter], logger: logging.Logger) -> Iterator[PretrainingStep]:
-        """The steps; the body computes a loss and calls `Step.minimise`."""
+        """Yield the steps; the body of the loop computes a loss and calls `PretrainingStep.minimise`."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)

@@ -1,7 +1,7 @@
-"""A word-level tokenizer for the synthetic world: whole words, one token per 0.1 s, special tokens as published.
+"""Word-level tokenizer of the synthetic world: whole words, one token per 0.1 s, special tokens as published.
 
-It is a plain `tokenizers` file, loaded like the published models' by `AutoTokenizer`. Decoding gives the text back
-exactly, because a token keeps the space in front of it.
+It is a `tokenizers` file that `AutoTokenizer` loads. Decoding restores the text exactly, as tokens include the
+preceding space.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPECIAL = (
     "<|seg|>",
     "<|mem|>",
 )
-"""Names as in Qwen2.5-VL and UniPixel."""
+"""Special tokens of Qwen2.5-VL and UniPixel."""
 
 PHRASES = (
     "Answer: ",
@@ -39,7 +39,7 @@ PHRASES = (
     "(D)",
     "(E)",
 )
-"""Fixed pieces of the answer format that are one token each."""
+"""Fixed strings of the response format, one token each."""
 
 WORDS = (
     "system user assistant You are a helpful assistant What does the object do is color shape that acts first "
@@ -50,7 +50,11 @@ MAX_SECONDS = 12.0
 
 
 def build_tokenizer(instruction: str) -> PreTrainedTokenizerFast:
-    """The tokenizer; `instruction` is the fixed sentence that asks for evidence."""
+    """Build the tokenizer.
+
+    Args:
+        instruction: the fixed sentence that requests evidence; its words are added to the vocabulary.
+    """
     split = Regex(r"\d+\.\d|\n| ?\w+| ?[^\w\s]|\s")
     pieces = pre_tokenizers.Split(split, behavior="isolated")
     words = ["<unk>", "\n", " ", *LETTERS, *numbers()]
@@ -80,7 +84,7 @@ LETTERS = tuple("ABCDE")
 
 
 def numbers() -> list[str]:
-    """One token per 0.1 s, "0.0" to "12.0"."""
+    """The tokens of times, one per 0.1 s: "0.0" to "12.0"."""
     return [f"{index / 10:.1f}" for index in range(int(MAX_SECONDS * 10) + 1)]
 
 

@@ -1,7 +1,7 @@
-"""What a fine-tuning run is made of: sizes, mask decoders, and the typed config that a recipe fills in (`recipes`).
+"""Typed config of a fine-tuning run, model sizes and mask decoders. Recipes (`recipes`) give its values.
 
-Every field of a config is a flag of `python -m unipixel.sft` (`--num-frames`, `--lr`, ...), and its docstring is
-the flag's help.
+Each field is an option of `python -m unipixel.sft` (`--num-frames`, `--learning-rate`, ...); its docstring is the help.
+Fields that Hugging Face's Trainer has too are named as there; `aliases` has their earlier names.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ SIZES: dict[str, str] = {
     "7b": "unipixel-7b",
     "tiny": "tiny",
 }
-"""Size of the language model -> checkpoint of the zoo that training starts from."""
+"""Size of the language model -> name of the checkpoint that training starts from."""
 
 
 class DecoderChoice(NamedTuple):
-    """Where a mask decoder comes from."""
+    """A mask decoder to train."""
 
     size: str
-    """Its name in `unipixel.model.config.DECODERS`; "" = what the start checkpoint has."""
+    """Name in `unipixel.model.config.DECODERS`; "" = that of the start checkpoint."""
     checkpoint: str | None
-    """Checkpoint of the zoo that takes its place there; None = it stays."""
+    """Name of the SAM 2.1 checkpoint that replaces the decoder of the start checkpoint; None = no replacement."""
 
 
 DECODERS: dict[str, DecoderChoice] = {
@@ -37,145 +37,148 @@ DECODERS: dict[str, DecoderChoice] = {
     "large": DecoderChoice("l", "sam2.1-large"),
     "tiny": DecoderChoice("", None),
 }
-"""Mask decoders: `base` is the one of the start checkpoint (SAM 2.1 Hiera base+ in the released models),
-`large` puts SAM 2.1 Hiera large in its place, `tiny` is what the checkpoint of size tiny has."""
+"""Mask decoders: `base` is that of the start checkpoint (SAM 2.1 Hiera base+ in the released models), `large` replaces
+it by SAM 2.1 Hiera large, `tiny` is that of the checkpoint of size tiny."""
 
-Module = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
-"""Parts that can be trained in full: token embedding and output layer, vision projector, projections of
-referring prompts, their encoder, the object-memory projection, the head that makes mask prompts, SAM 2."""
+TrainablePart = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
+"""Parts of the model that can be trained in full: token embedding and output layer, vision projector, projection of
+visual prompts, visual prompt encoder, projection of object features (`<|mem|>`), mask prompt head, SAM 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What the model learns from."""
+    """Training data: data sets, frame sampling, limits, prompts and batching."""
 
     datasets: tuple[tuple[str, float], ...]
-    """Names or folders of data sets, each with how often an epoch holds it: 2 is twice, 0.25 a quarter."""
+    """Names or folders of data sets, each with its repeats per epoch: 2 = twice, 0.25 = a quarter of the samples."""
     num_frames: int = 8
-    """Frames of a video that the language model sees; a shorter video gives all that it has."""
+    """Frames sampled per video for the language model; all frames of a shorter video."""
     sampling: Literal["random", "uniform", "evidence"] = "random"
-    """random: a random frame of each of num-frames equal bins; uniform: evenly spread, with both ends; evidence: as
-    random, but one frame at least is from each span of the evidence (without spans: shows each object)."""
+    """Frame sampling. random: one random frame from each of num-frames equal bins; uniform: evenly spaced, with first
+    and last frame; evidence: as random, with at least one frame from each evidence span (or, without spans, of each
+    object)."""
     evidence_frames: Literal["annotated", "all"] = "annotated"
-    """Of evidence whose masks are annotated in some frames (gen_mask), what is drawn from: annotated: these frames, as
-    published; all: the whole video, where a frame without annotation counts as without evidence."""
+    """Frames to sample from if only some frames have annotated masks (gen_mask). annotated: those frames, as published;
+    all: the whole video, where a frame without annotation has empty masks."""
     mask_frames: int = 0
-    """How many of those frames SAM 2 sees, drawn the same way; 0 is all, as published. Fewer cost less."""
+    """Frames of them that SAM 2 gets, sampled the same way; 0 = all, as published. Fewer need less memory and time."""
     min_pixels: int = 128 * 28 * 28
-    """Least pixels of a frame for the language model."""
+    """Minimum number of pixels of a frame for the language model."""
     max_pixels: int = 256 * 28 * 28
-    """Most pixels of a frame for the language model; a video of fewer frames gets more (as published)."""
+    """Maximum number of pixels of a frame for the language model; larger if a video has fewer frames, as published."""
     max_tokens: int = 40960
-    """A sample of more tokens is skipped and counted."""
+    """Maximum number of tokens; a longer sample is skipped and counted."""
     max_turns: int = 3
-    """Of a sample that asks for several masks in turn, so many turns are drawn."""
-    vary_prompt: bool = True
-    """Ask for evidence in one of five wordings, drawn each time, as published; False: as at test time, always."""
+    """Maximum number of turns sampled from a sample with several mask requests."""
+    random_prompts: bool = True
+    """True: a random one of five evidence prompts per sample, as published; False: the prompt of inference."""
     max_words: int = 200
-    """A conversation whose first reply has more words is left out; 0 leaves none out."""
+    """Maximum number of words of the first response; longer conversations are left out. 0 = no limit."""
     max_video_frames: int = 500
-    """A video of more frames, as its data set counts them, is left out; 0 leaves none out."""
+    """Maximum number of frames of a video by its data set; longer ones are left out. 0 = no limit."""
     max_video_seconds: float = 300.0
-    """A video that its data set says is longer is left out; 0 leaves none out."""
-    grouping: Literal["none", "batch", "step"] = "step"
-    """Samples of one kind and like length come together: in a forward pass of one device (batch), in a whole optimizer
-    step (step, as published), or as chance has it (none)."""
+    """Maximum duration of a video by its data set; longer ones are left out. 0 = no limit."""
+    group_by: Literal["none", "batch", "step"] = "step"
+    """Group samples by modality and length in each optimizer step (step, as published), in each batch of a device
+    (batch), or not at all (none)."""
     frame_cache: Path | None = None
-    """Folder that keeps decoded frames of video files for later epochs and runs; None decodes each time anew."""
+    """Folder that caches decoded frames for later epochs and runs; None = no cache."""
     frame_cache_gb: float = 50.0
-    """Gigabytes (10^9 bytes) that the frame cache may take; frames used longest ago are removed."""
-    skip_limit: float = 0.05
-    """The run stops where more than this share of its samples fails to load: at once where chance does not explain it,
-    at its end at the latest. A single one is never too many, unless the share is 0."""
+    """Maximum size of the frame cache in gigabytes (10^9 bytes); the least recently used frames are removed."""
+    max_skip_ratio: float = 0.05
+    """Maximum share of samples that fail to load; a run with a larger one stops, as soon as the excess is statistically
+    significant or at its end. A single failure is tolerated unless the share is 0."""
 
     def __post_init__(self) -> None:
         if not self.datasets:
-            raise ValueError("datasets is empty: name at least one data set, such as --datasets shapes-train 1")
+            raise ValueError("datasets is empty: expected at least one data set, such as --datasets shapes-train 1")
         names = [name for name, _ in self.datasets]
         if len(set(names)) != len(names):
-            raise ValueError(f"every data set can be named once, got {names}: add up the repeats")
+            raise ValueError(f"each data set may occur once, got {names}: add up the repeats")
         for name, repeat in self.datasets:
             if not (math.isfinite(repeat) and repeat > 0):
-                raise ValueError(f"a repeat is a number > 0, got {repeat} for {name}: leave the data set out instead")
+                raise ValueError(f"repeats must be a number > 0, got {repeat} for {name}: omit the data set instead")
         _check_at_least(1, num_frames=self.num_frames, min_pixels=self.min_pixels, max_tokens=self.max_tokens)
         _check_at_least(1, max_turns=self.max_turns, frame_cache_gb=self.frame_cache_gb)
         _check_at_least(0, mask_frames=self.mask_frames, max_words=self.max_words)
         _check_at_least(0, max_video_frames=self.max_video_frames, max_video_seconds=self.max_video_seconds)
         if self.mask_frames > self.num_frames:
-            raise ValueError(f"mask_frames is at most num_frames={self.num_frames}, got {self.mask_frames}")
+            raise ValueError(f"mask_frames must be at most num_frames={self.num_frames}, got {self.mask_frames}")
         if self.max_pixels < self.min_pixels:
-            raise ValueError(f"max_pixels is at least min_pixels={self.min_pixels}, got {self.max_pixels}")
-        if not 0 <= self.skip_limit < 1:
-            raise ValueError(f"skip_limit is a share in [0, 1), got {self.skip_limit}")
+            raise ValueError(f"max_pixels must be at least min_pixels={self.min_pixels}, got {self.max_pixels}")
+        if not 0 <= self.max_skip_ratio < 1:
+            raise ValueError(f"max_skip_ratio must be in [0, 1), got {self.max_skip_ratio}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """The low-rank adapter."""
+    """LoRA adapter."""
 
     rank: int = 128
-    """Rank of the adapter; 0 trains without one."""
+    """Rank; 0 = no adapter."""
     alpha: float = 256.0
-    """The adapter's output is scaled by alpha / rank."""
+    """The output of the adapter is scaled by alpha / rank."""
     dropout: float = 0.1
-    """Dropout at the adapter's input."""
+    """Dropout at the input of the adapter."""
     scope: Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"] = "qkvo_all"
-    """Layers with an adapter: attention projections, or every linear layer; never of SAM 2."""
+    """Layers with an adapter: attention projections or all linear layers of the language model, the vision tower or
+    both; none in SAM 2."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, rank=self.rank, alpha=self.alpha, dropout=self.dropout)
         if self.dropout >= 1:
-            raise ValueError(f"dropout is in [0, 1), got {self.dropout}")
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, learning rates by part, one schedule."""
+    """AdamW with learning rates per part and one schedule."""
 
-    lr: float = 2e-5
-    """Peak learning rate of everything that has no rate of its own below."""
+    learning_rate: float = 2e-5
+    """Peak learning rate of all parts without a learning rate below."""
     lora_lr: float | None = None
-    """Peak learning rate of the adapter; None is lr."""
+    """Peak learning rate of the adapter; None = learning-rate."""
     sam2_lr: float = 5e-6
     """Peak learning rate of SAM 2."""
     sam2_encoder_lr: float | None = None
-    """Peak learning rate of SAM 2's image encoder; None is sam2-lr."""
+    """Peak learning rate of SAM 2's image encoder; None = sam2-lr."""
     weight_decay: float = 0.0
-    """Weight decay of matrices; biases and norms have none."""
+    """Weight decay of matrices; 0 for biases and norms."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square."""
-    warmup: float = 0.03
-    """Share of the steps in which the rate rises from 0."""
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    """How the rate falls after that."""
-    clip: float = 1.0
-    """Norm that the gradient is clipped to; 0 clips nothing."""
-    max_rise: float = 4.0
-    """The run stops where the loss, averaged over some fifty steps, is so many times the lowest it was; 0 = never."""
+    """Adam's beta1 and beta2."""
+    warmup_ratio: float = 0.03
+    """Share of the steps with linear warmup."""
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Learning rate schedule after warmup."""
+    max_grad_norm: float = 1.0
+    """Maximum gradient norm for clipping; 0 = no clipping."""
+    divergence_factor: float = 4.0
+    """Stop if the running mean of the loss (about 50 steps) exceeds its minimum by this factor; 0 = never."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, lr=self.lr, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay, clip=self.clip)
+        _check_at_least(0, learning_rate=self.learning_rate, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay)
+        _check_at_least(0, max_grad_norm=self.max_grad_norm)
         _check_at_least(0, lora_lr=self.lora_lr or 0, sam2_encoder_lr=self.sam2_encoder_lr or 0)
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share in [0, 1), got {self.warmup}")
-        if self.max_rise != 0:
-            _check_at_least(1, max_rise=self.max_rise)
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+        if self.divergence_factor != 0:
+            _check_at_least(1, divergence_factor=self.divergence_factor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the parts of the loss (published values)."""
+    """Weights of the loss terms (published values)."""
 
     lm: float = 1.0
-    """Cross-entropy of the reply's tokens."""
+    """Cross-entropy of the response tokens."""
     focal: float = 100.0
-    """Focal loss of the mask's pixels."""
+    """Focal loss of the mask pixels."""
     dice: float = 5.0
-    """Overlap loss of the mask."""
+    """Dice loss of the mask."""
     iou: float = 5.0
-    """Error of the overlap that SAM 2 predicts for its own mask."""
+    """Error of the IoU that SAM 2 predicts for its mask."""
     objectness: float = 5.0
-    """Is the object in the frame at all."""
+    """Cross-entropy of SAM 2's object score: whether the object is visible in the frame."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, **asdict(self))
@@ -183,69 +186,74 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """Steps, precision, processes, checkpoints."""
+    """Batches, steps, precision, processes, checkpoints and logging."""
 
-    batch: int = 4
-    """Samples of one forward pass on one device."""
+    per_device_batch_size: int = 4
+    """Samples per forward pass on one device."""
     global_batch: int = 32
-    """Samples of one optimizer step on all devices; gradients add up over as many passes as that takes."""
+    """Samples per optimizer step on all devices; sets the number of gradient accumulation steps."""
     lm_mean: Literal["step", "pass"] = "step"
-    """step: the loss of the reply's tokens is their mean over the whole optimizer step, on all devices, however it is
-    split; pass: the mean of each forward pass, then of the passes, as published: tokens of a short pass weigh more."""
-    epochs: float = 1.0
-    """Passes over the mixture; the last batch is filled up with the first samples of the pass that would follow."""
+    """Averaging of the token loss. step: mean over all response tokens of an optimizer step, on all devices; pass: mean
+    per forward pass, then over the passes, as published, which gives tokens of a short pass more weight."""
+    num_train_epochs: float = 1.0
+    """Epochs; the last batch is filled with the first samples of the next epoch."""
     max_steps: int = 0
-    """Optimizer steps, instead of epochs; 0 goes by epochs."""
+    """Number of optimizer steps; 0 = by num-train-epochs."""
     bf16: bool = True
-    """Compute in bfloat16 (weights that are trained stay in float32)."""
+    """Compute in bfloat16; trained weights stay in float32."""
     gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: far less memory, about a third more time."""
-    zero: Literal[0, 1, 2, 3] | None = None
-    """Train through DeepSpeed: 0 shards nothing, 1 the optimizer, 2 the gradients too, 3 the matrices of language model
-    and vision tower too. None is torch's own data parallelism."""
+    """Recompute activations in the backward pass: much less memory, about a third more time."""
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+    """Stage of DeepSpeed ZeRO: 0 = no sharding, 1 = optimizer, 2 = and gradients, 3 = and the matrices of language
+    model and vision tower. None = DistributedDataParallel of torch, no DeepSpeed."""
     offload: bool = False
-    """Keep the sharded optimizer's state in main memory (with --zero 1, 2 or 3; with 3 the sharded matrices too)."""
+    """Keep the state of the sharded optimizer in CPU memory (with --zero-stage 1, 2 or 3; with 3 also the sharded
+    matrices)."""
     liger: bool = False
-    """Use the fused kernels of liger-kernel in the language model (a GPU and `pip install liger-kernel`)."""
+    """Fused kernels of liger-kernel in the language model (needs a GPU and `pip install liger-kernel`)."""
     num_workers: int = 2
-    """Processes a device that load samples; 0 loads in the training process."""
+    """Data loader processes per device; 0 = load in the training process."""
     num_threads: int = 0
-    """Threads of torch on a CPU; 0 leaves torch's choice. On shared cores 1 is often fastest."""
+    """Number of torch threads on a CPU; 0 = default of torch. On shared cores 1 is often fastest."""
     save_steps: int = 500
     """Optimizer steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints kept."""
-    log_steps: int = 10
+    save_total_limit: int = 2
+    """Maximum number of checkpoints; older ones are removed."""
+    logging_steps: int = 10
     """Optimizer steps between log lines."""
     tensorboard: bool = True
-    """Write TensorBoard events where tensorboard is installed."""
+    """Write TensorBoard events if tensorboard is installed."""
     wandb: bool = False
-    """Log to Weights & Biases (`pip install wandb`, and its own environment variables)."""
+    """Log to Weights & Biases (`pip install wandb`; configured by its environment variables)."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, batch=self.batch, global_batch=self.global_batch, save_steps=self.save_steps)
-        _check_at_least(1, keep=self.keep, log_steps=self.log_steps)
+        _check_at_least(1, per_device_batch_size=self.per_device_batch_size, global_batch=self.global_batch)
+        _check_at_least(1, save_steps=self.save_steps, save_total_limit=self.save_total_limit)
+        _check_at_least(1, logging_steps=self.logging_steps)
         _check_at_least(0, max_steps=self.max_steps, num_workers=self.num_workers, num_threads=self.num_threads)
-        if self.max_steps == 0 and not (math.isfinite(self.epochs) and self.epochs > 0):
-            raise ValueError(f"epochs is a number > 0 where max_steps is 0, got {self.epochs}")
-        if self.global_batch % self.batch:
-            raise ValueError(f"global_batch is a multiple of batch={self.batch}, got {self.global_batch}")
-        if self.offload and not self.zero:
-            raise ValueError("offload moves the sharded optimizer to main memory: use it with --zero 1, 2 or 3")
+        if self.max_steps == 0 and not (math.isfinite(self.num_train_epochs) and self.num_train_epochs > 0):
+            raise ValueError(f"num_train_epochs must be a number > 0 if max_steps is 0, got {self.num_train_epochs}")
+        if self.global_batch % self.per_device_batch_size:
+            raise ValueError(
+                f"global_batch must be a multiple of per_device_batch_size={self.per_device_batch_size}, "
+                f"got {self.global_batch}"
+            )
+        if self.offload and not self.zero_stage:
+            raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Looking at the model while it learns and when it is done."""
+    """Evaluation during training, and the benchmark after it."""
 
     eval_data: str | None = None
-    """Data set with gold that is predicted and scored while training; None = none is."""
+    """Data set with ground truth for evaluation during training; None = no evaluation."""
     eval_steps: int = 500
-    """Optimizer steps between two such looks; there is one at the start and one at the end as well."""
+    """Optimizer steps between evaluations; the model is also evaluated before the first and after the last step."""
     eval_samples: int = 32
-    """Samples of it, evenly spread; 0 = all."""
+    """Number of samples, evenly spaced; 0 = all."""
     benchmark: str | None = None
-    """Data set that `scripts/sft.sh` puts the finished model on; None = none."""
+    """Data set on which `scripts/sft.sh` evaluates the finished model; None = none."""
 
     def __post_init__(self) -> None:
         _check_at_least(1, eval_steps=self.eval_steps)
@@ -254,23 +262,24 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
-    """Fine-tune UniPixel on questions that want an answer, when it is seen, and which pixels show it."""
+    """Fine-tune UniPixel on questions with answers, time segments and masks."""
 
     size: Suppress[str]
     decoder: Suppress[str]
     recipe: Suppress[str]
     weights: str
-    """Weights to start from: a name of the zoo or a folder."""
+    """Start weights: a checkpoint name (`evqa list`) or a folder."""
     out: Path
-    """Folder of the run: checkpoints, logs, and the finished model in `model/`."""
+    """Folder of the run: checkpoints, logs and the merged model in `model/`."""
     seed: int = 42
-    """Seed of the order of the data, of the frames drawn, and of dropout."""
-    clock: Literal["true", "marked", "legacy"] = "true"
-    """What the model is told of time: true seconds, or as published that any video has 2 frames a second."""
-    modules: tuple[Module, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
-    """Parts that are trained in full, beside the adapter."""
-    sample_objects: int = 5
-    """Of a sample with more objects, SAM 2 follows so many of them in a step, drawn at random; -1 = all."""
+    """Random seed of data order, frame sampling and dropout."""
+    time_encoding: Literal["absolute", "text", "fixed-2fps"] = "absolute"
+    """How frame times reach the language model. absolute: temporal positions by seconds; text: as absolute, and the
+    seconds as text behind each video; fixed-2fps: as if each video had 2 frames a second, as published."""
+    trainable: tuple[TrainablePart, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
+    """Parts that are trained in full, in addition to the adapter."""
+    max_objects: int = 5
+    """Maximum number of objects per sample that SAM 2 tracks in a step, drawn at random; -1 = all."""
     data: Annotated[DataConfig, OmitArgPrefixes]
     lora: Annotated[LoraConfig, OmitArgPrefixes] = field(default_factory=LoraConfig)
     optimizer: Annotated[OptimizerConfig, OmitArgPrefixes] = field(default_factory=OptimizerConfig)
@@ -284,56 +293,59 @@ class SFTConfig:
         if self.decoder not in DECODERS:
             raise suggestions.unknown_name_message("decoder", self.decoder, DECODERS)
         if self.decoder == "tiny" and self.size != "tiny":
-            raise ValueError(f"the decoder tiny belongs to the size tiny: take base or large with {self.size}")
-        unknown = set(self.modules) - set(get_args(Module))
+            raise ValueError(f"the decoder tiny requires the size tiny: use base or large with {self.size}")
+        unknown = set(self.trainable) - set(get_args(TrainablePart))
         if unknown:
-            raise ValueError(f"unknown modules {sorted(unknown)}; the modules are: {', '.join(get_args(Module))}")
-        if self.sample_objects != -1:
-            _check_at_least(1, sample_objects=self.sample_objects)
-        if not self.modules and self.lora.rank == 0:
-            raise ValueError("nothing is trained: name modules, or give the adapter a rank")
+            expected = ", ".join(get_args(TrainablePart))
+            raise ValueError(f"unknown parts {sorted(unknown)} in trainable; expected some of: {expected}")
+        if self.max_objects != -1:
+            _check_at_least(1, max_objects=self.max_objects)
+        if not self.trainable and self.lora.rank == 0:
+            raise ValueError("nothing is trained: name parts in trainable, or set a rank above 0")
 
     def accumulation(self, processes: int) -> int:
-        """Forward passes of one device per optimizer step."""
-        together = self.loop.batch * processes
-        if self.loop.global_batch % together:
+        """Number of gradient accumulation steps: forward passes per optimizer step on each device."""
+        samples_per_pass = self.loop.per_device_batch_size * processes
+        if self.loop.global_batch % samples_per_pass:
             raise ValueError(
-                f"global_batch {self.loop.global_batch} is no multiple of batch {self.loop.batch} x "
-                f"{processes} processes: choose --batch and --global-batch so that it is"
+                f"global_batch {self.loop.global_batch} is not a multiple of per_device_batch_size "
+                f"{self.loop.per_device_batch_size} x {processes} processes: "
+                "change --per-device-batch-size or --global-batch"
             )
-        return self.loop.global_batch // together
+        return self.loop.global_batch // samples_per_pass
 
     def steps(self, num_items: int) -> int:
-        """Optimizer steps of the run over a mixture of `num_items` per epoch."""
+        """Number of optimizer steps of a run with `num_items` samples per epoch."""
         if self.loop.max_steps:
             return self.loop.max_steps
-        steps, rest = divmod(int(self.loop.epochs * num_items), self.loop.global_batch)
+        steps, rest = divmod(int(self.loop.num_train_epochs * num_items), self.loop.global_batch)
         if steps == 0:
             raise ValueError(
-                f"{self.loop.epochs} epochs of {num_items} samples fill no batch of "
-                f"{self.loop.global_batch}: lower --global-batch (and --batch), or raise --epochs or repeats"
+                f"{self.loop.num_train_epochs} epochs of {num_items} samples give no batch of "
+                f"{self.loop.global_batch}: lower --global-batch (and --per-device-batch-size), "
+                f"or raise --num-train-epochs or the repeats"
             )
         return steps + (rest > 0)
 
     def group_size(self) -> int:
-        """Consecutive samples of the order that are of one kind and like length (see `data.grouping`)."""
-        return {"none": 1, "batch": self.loop.batch, "step": self.loop.global_batch}[self.data.grouping]
+        """Number of consecutive samples with the same modality and similar length (see `data.batching`)."""
+        return {"none": 1, "batch": self.loop.per_device_batch_size, "step": self.loop.global_batch}[self.data.group_by]
 
     def warmup_steps(self, num_steps: int) -> int:
-        """Steps in which the learning rate rises."""
-        return math.ceil(self.optimizer.warmup * num_steps)
+        """Number of warmup steps."""
+        return math.ceil(self.optimizer.warmup_ratio * num_steps)
 
 
 def _check_at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= least):
-            raise ValueError(f"{name} is a number >= {least}, got {value}")
+            raise ValueError(f"{name} must be a number >= {least}, got {value}")
 
 
-STARTS = {
+WEIGHTS_COMMANDS = {
     "stage-1": "python -m unipixel.convert model_zoo/new-3b --base Qwen2.5-VL-3B-Instruct "
     "--decoder sam2.1_hiera_base_plus.pt (or 7b, 7B)",
     "stage-2": "bash scripts/sft.sh SIZE DECODER --recipe stage-1",
     "stage-3": "bash scripts/sft.sh SIZE DECODER --recipe stage-2",
 }
-"""Recipe -> the command that makes the weights it starts from, where they are in no zoo."""
+"""Recipe -> the command that makes its start weights, if they cannot be downloaded."""

@@ -1,11 +1,11 @@
-"""Make a full checkpoint: `python -m unipixel.convert OUT --base FOLDER [--decoder FILE] [--trained FOLDER]`.
+"""Creation of full checkpoints: `python -m unipixel.convert OUT --base FOLDER [--decoder FILE] [--trained FOLDER]`.
 
     python -m unipixel.convert model_zoo/mine --base model_zoo/unipixel-3b --trained outputs/sft/run/checkpoint-500
     python -m unipixel.convert model_zoo/new --base Qwen2.5-VL-3B-Instruct --decoder sam2.1_hiera_base_plus.pt
     python -m unipixel.convert model_zoo/large --base model_zoo/unipixel-3b --decoder sam2.1_hiera_large.pt
 
-The first merges an adapter, the second starts a new model from its two halves (train it before use), the third
-puts another mask decoder in (train seg and sam2 before use).
+The first merges an adapter. The second creates a new model from a Qwen2.5-VL and SAM 2.1, to be trained before use. The
+third replaces the mask decoder; train seg and sam2 before use.
 """
 
 from __future__ import annotations
@@ -37,73 +37,77 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionConfig:
-    """What is put together."""
+    """Options of a conversion."""
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Folder of the new checkpoint; it must not be there yet."""
+    """Folder of the new checkpoint; it must not exist."""
     base: Path
     """Folder of a full UniPixel, or of a plain Qwen2.5-VL."""
     decoder: Path | None = None
-    """SAM 2.1 in its place: Meta's .pt file, or a folder in transformers' layout."""
+    """Mask decoder: a .pt file of SAM 2.1, or a folder in the format of transformers."""
     trained: Path | None = None
-    """Folder with an adapter and other trained weights to merge into the base."""
+    """Folder with an adapter and other trained weights to merge into the base model."""
     image_size: int = 768
-    """Side in pixels of the square that a new model's mask decoder sees."""
+    """Side of the square input of the mask decoder of a new model, in pixels."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the weights that are written; auto is the base's."""
+    """Type of the written weights; auto = that of the base."""
 
 
-def convert(wanted: ConversionConfig) -> UniPixel:
-    """Write the checkpoint and return its model; a `ValueError` says what does not fit."""
-    if wanted.out.exists():
-        raise ValueError(f"{wanted.out} is there already: choose another folder, or remove it")
-    model, tokenizer = _whole(wanted)
-    if wanted.dtype != "auto":
-        model = model.to(getattr(torch, wanted.dtype))
-    partial = wanted.out.with_name(wanted.out.name + ".partial")
+def convert(config: ConversionConfig) -> UniPixel:
+    """Write a checkpoint and return its model.
+
+    Raises:
+        ValueError: the parts do not fit together, or the output folder exists.
+    """
+    if config.out.exists():
+        raise ValueError(f"{config.out} already exists: choose another folder, or remove it")
+    model, tokenizer = _load_parts(config)
+    if config.dtype != "auto":
+        model = model.to(getattr(torch, config.dtype))
+    partial = config.out.with_name(config.out.name + ".partial")
     if partial.exists():
-        shutil.rmtree(partial)  # a conversion that was cut off
-    with integrity.atomic_write(partial, wanted.out, lambda: "then give the same command again"):
+        shutil.rmtree(partial)  # of an interrupted conversion
+    with integrity.atomic_write(partial, config.out, lambda: "then run the same command again"):
         checkpoints.save_checkpoint(model, partial, tokenizer)
-        partial.rename(wanted.out)
+        partial.rename(config.out)
     return model
 
 
-def _whole(wanted: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
-    checkpoints.check_full_checkpoint(wanted.base)
-    config = checkpoint_files.read_object(wanted.base / "config.json")
-    if config.get("model_type") == Qwen2_5_VLConfig.model_type:
-        return _new(wanted)
-    if wanted.trained is None:
-        model = checkpoints.load_checkpoint(wanted.base)
+def _load_parts(config: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
+    checkpoints.check_full_checkpoint(config.base)
+    settings = checkpoint_files.read_object(config.base / "config.json")
+    if settings.get("model_type") == Qwen2_5_VLConfig.model_type:
+        return _new_model(config)
+    if config.trained is None:
+        model = checkpoints.load_checkpoint(config.base)
     else:
-        dtype = config.get("dtype") or config.get("torch_dtype") or "auto"
-        model = checkpoints.load_checkpoint(wanted.trained, base=wanted.base, dtype=dtype)
-        _warn_of_other_base(wanted.trained, wanted.base)
-    if wanted.decoder is not None:
-        name = weights.size_name(weights.read_decoder_weights(wanted.decoder), wanted.decoder)
-        checkpoints.replace_decoder(model, name, wanted.decoder)
-    return model, checkpoints.load_tokenizer(wanted.base)
+        dtype = settings.get("dtype") or settings.get("torch_dtype") or "auto"
+        model = checkpoints.load_checkpoint(config.trained, base=config.base, dtype=dtype)
+        _warn_of_other_base(config.trained, config.base)
+    if config.decoder is not None:
+        name = weights.size_name(weights.read_decoder_weights(config.decoder), config.decoder)
+        checkpoints.replace_decoder(model, name, config.decoder)
+    return model, checkpoints.load_tokenizer(config.base)
 
 
 def _warn_of_other_base(trained: Path, base: Path) -> None:
-    """Say where the record of a run names other start weights than those that its adapter is merged into."""
+    """Warn if the record of a run has other start weights than those that its adapter is merged into."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # of another program, or of an earlier version
         start = json.loads((trained / integrity.RECORD).read_text(encoding="utf-8"))["weights"]["start"]
         if start != hub_checkpoints.fingerprint(base):
             logger.warning("%s was trained from other weights than %s: is that the right --base?", trained, base)
 
 
-def _new(wanted: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
-    if wanted.decoder is None:
-        raise ValueError(f"{wanted.base} has no mask decoder: give one with --decoder")
-    if wanted.trained is not None:
-        raise ValueError(f"{wanted.base} is a plain Qwen2.5-VL: make a checkpoint of it first, then merge --trained")
-    return checkpoints.start_from(wanted.base, wanted.decoder, wanted.image_size)
+def _new_model(config: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerBase]:
+    if config.decoder is None:
+        raise ValueError(f"{config.base} has no mask decoder: add --decoder")
+    if config.trained is not None:
+        raise ValueError(f"{config.base} is a plain Qwen2.5-VL: convert it with --decoder first, then merge --trained")
+    return checkpoints.start_from(config.base, config.decoder, config.image_size)
 
 
 def main() -> int:
-    """Run the command. 0: done; 2: it cannot be done as asked."""
+    """Run the command. Exit codes: 0 = done, 2 = invalid input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         model = convert(tyro.cli(ConversionConfig, description=__doc__))

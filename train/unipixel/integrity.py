@@ -1,8 +1,8 @@
-"""Whether the files of a checkpoint are all there and as they were written.
+"""Verification of checkpoint files: presence, size, hash and structure.
 
-Each checkpoint holds `manifest.json`: path, size in bytes and SHA-256 of every other file, written last. A checkpoint
-of a version that wrote none is checked for the files that its record says it needs, and each file for its structure:
-header and length of safetensors, checksums of torch's zip archives, JSON. Nothing here needs torch.
+Each checkpoint has a `manifest.json`, written last: path, size in bytes and SHA-256 of every other file. Checkpoints
+without manifest (of earlier versions) are checked for the files that their record requires, and each file for its
+structure: header and length of safetensors, checksums of zip archives of torch, JSON. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from safetensors import SafetensorError, safe_open
 
 from evqa.files import jsonl
 from evqa.hub import archives
+from unipixel import aliases
 
 MANIFEST = "manifest.json"
 RECORD = "sft.json"
-"""What a checkpoint was made with; see `unipixel.training.checkpoint_folder`."""
+"""File of the record of a checkpoint; see `unipixel.training.checkpoint_folder`."""
 
 STATE = "trainer_state.json"
 
 NUM_THREADS = 4
-"""Files that are hashed at a time; hashlib releases the interpreter's lock."""
+"""Number of files that are hashed in parallel; hashlib releases the GIL."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".json")
 TRAINED_FILES = ("adapter_model.safetensors", "pytorch_model.safetensors")
@@ -37,15 +38,15 @@ TORCH_SUFFIXES = (".pt", ".pth")
 
 
 class ManifestEntry(NamedTuple):
-    """A file as it was written."""
+    """Size and hash of a file."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
 
 
 def write_manifest(folder: Path) -> None:
-    """Write size and SHA-256 of every file of a folder; the files were just written, so they are read from memory."""
+    """Write the manifest of a folder: size and SHA-256 of every file."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         hashes = list(pool.map(archives.sha256, paths))
@@ -58,47 +59,56 @@ def write_manifest(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(partial: Path, final: Path, advice: Callable[[], str]) -> Iterator[None]:
-    """While a folder is written: where that fails, what is half-written goes, and a `ValueError` ends with `advice`."""
+    """Context manager for writing a folder; on failure the partial folder is removed.
+
+    Args:
+        partial: folder that is written.
+        final: its final name, for the error message.
+        advice: returns the end of the error message.
+
+    Raises:
+        ValueError: writing failed, for instance because the disk is full.
+    """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' ways to tell of a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:  # of torch and safetensors on a full disk
         shutil.rmtree(partial, ignore_errors=True)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         existing = next(folder for folder in final.absolute().parents if folder.is_dir())
         free = shutil.disk_usage(existing).free / 1e9
         raise ValueError(
-            f"cannot write {final} ({reason}; {free:.1f} GB are free there): make room; {advice()}"
+            f"cannot write {final} ({reason}; {free:.1f} GB free): free some disk space; {advice()}"
         ) from error
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint's name tells; -1 = none."""
+    """The step in the name of a checkpoint; -1 = another name."""
     match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
     return int(match[1]) if match else -1
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; whether their files are whole, `checkpoint_damage` tells."""
-    found = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
-    return sorted((one for one in found if (one / RECORD).is_file() or has_manifest(one)), key=step_of)
+    """Checkpoints of a run, oldest first; `checkpoint_damage` checks their files."""
+    present = [folder for folder in out.glob("checkpoint-*") if step_of(folder) >= 0]
+    return sorted((folder for folder in present if (folder / RECORD).is_file() or has_manifest(folder)), key=step_of)
 
 
 def newest_complete(out: Path, damage: Callable[[Path], list[str]]) -> Path | None:
-    """The newest checkpoint of a run without damage."""
-    return next((one for one in reversed(checkpoints(out)) if not damage(one)), None)
+    """The newest checkpoint of a run for which `damage` returns nothing, or None."""
+    return next((folder for folder in reversed(checkpoints(out)) if not damage(folder)), None)
 
 
 def has_manifest(folder: Path) -> bool:
-    """Whether a folder says what it should hold."""
+    """Whether a folder has a manifest."""
     return (folder / MANIFEST).is_file()
 
 
 def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
-    """What of a checkpoint is missing or damaged, one line each; [] = nothing.
+    """Missing and damaged files of a checkpoint, one line each; [] = none.
 
     Args:
-        folder: A checkpoint of a run, to go on from.
-        is_deep: Compare hashes too, which reads every file once; else presence and sizes alone.
+        folder: a checkpoint to resume from.
+        is_deep: also compare hashes, which reads every file once.
     """
     try:
         missing = list(_missing(folder, _record(folder)))
@@ -115,10 +125,9 @@ def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
 
 
 def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
-    """What of the weights in a folder is missing or damaged; optimizer and random state need not be there.
+    """Missing and damaged weights of a folder; optimizer and random state are not required.
 
-    The JSON files beside them may have been edited since. Without a manifest, the weights that were trained by the
-    record of a run are looked for.
+    JSON files may have been edited. Without manifest, the record of the run lists the trained weights.
     """
     try:
         if has_manifest(folder):
@@ -142,19 +151,19 @@ def _absent(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def _unlisted(folder: Path, entries: Mapping[str, ManifestEntry]) -> list[str]:
-    """Lines on tensors that a manifest does not name: how they were written is not known."""
+    """Files with tensors that are not in the manifest, whose content cannot be verified."""
     suffixes = {".safetensors", *TORCH_SUFFIXES}
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in suffixes)
     return [f"{path} is not in {MANIFEST}" for path in sorted(paths) if path not in entries]
 
 
 def _is_of_weights(path: str) -> bool:
-    """Whether a file of a manifest is needed to load the weights."""
+    """Whether a file of the manifest is required to load the weights."""
     return path.endswith(WEIGHT_SUFFIXES) and "/" not in path and path not in {RECORD, STATE}
 
 
 def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, ManifestEntry], *, is_deep: bool) -> list[str]:
-    """Lines on files that are not as they were written."""
+    """Files whose size or hash differs from the manifest."""
     names = sorted(names)
     sizes = {name: (folder / name).stat().st_size for name in names}
     lines = [
@@ -174,7 +183,7 @@ def _changed(folder: Path, names: Iterable[str], entries: Mapping[str, ManifestE
 
 
 def _entries(folder: Path) -> dict[str, ManifestEntry]:
-    """The manifest; a `ValueError` where it is none. Its paths stay inside the folder."""
+    """Read the manifest; a `ValueError` if it is malformed or has paths outside the folder."""
     try:
         rows = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         entries = {str(path): ManifestEntry(int(row["size"]), str(row["sha256"])) for path, row in rows.items()}
@@ -197,15 +206,15 @@ def _record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{RECORD} cannot be read ({error})") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{RECORD} is no JSON object")  # noqa: TRY004  (what is wrong is the file)
-    return record
+        raise ValueError(f"{RECORD} is not a JSON object")  # noqa: TRY004  (the file is wrong, not an argument)
+    return aliases.current_settings(record)
 
 
 def _missing(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
-    """Files that going on needs, by the settings that a checkpoint was made with."""
+    """Missing files that resuming requires, by the record of a checkpoint."""
     names = [STATE, "scheduler.pt", *_weight_files(record)]
     try:
-        processes, zero = int(record["processes"]), record["config"]["loop"].get("zero")
+        processes, zero = int(record["processes"]), record["config"]["loop"].get("zero_stage")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{RECORD} lacks {error}") from error
     names += ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
@@ -214,22 +223,22 @@ def _missing(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     if zero is not None and (folder / "latest").is_file():
         tag = (folder / "latest").read_text(encoding="utf-8", errors="replace").strip()
         if not re.fullmatch(r"global_step\d+", tag) or not (folder / tag).is_dir():
-            yield f"latest names {tag[:40]!r}, which is no folder of DeepSpeed's states here"
+            yield f"latest names {tag[:40]!r}, which is not a folder of DeepSpeed states"
     for pattern, count in () if zero is None else _shards(zero, processes):
-        found = len(list(folder.glob(pattern)))
-        if found < count:
-            yield f"{count - found} of {count} files {pattern} are missing"
+        present = len(list(folder.glob(pattern)))
+        if present < count:
+            yield f"{count - present} of {count} files {pattern} are missing"
 
 
 def _shards(zero: int, processes: int) -> list[tuple[str, int]]:
-    """Patterns of DeepSpeed's files and how many there are of each."""
+    """Patterns of DeepSpeed files and their numbers."""
     shards = [("global_step*/*model_states.pt", processes if zero == 3 else 1)]
     return shards if zero == 0 else [*shards, ("global_step*/*optim_states.pt", processes)]
 
 
 def _weight_files(record: Mapping[str, Any]) -> list[str]:
     try:
-        has_adapter, has_modules = record["config"]["lora"]["rank"] > 0, bool(record["config"]["modules"])
+        has_adapter, has_modules = record["config"]["lora"]["rank"] > 0, bool(record["config"]["trainable"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{RECORD} lacks {error}") from error
     adapter = ["adapter_model.safetensors", "adapter_config.json"] if has_adapter else []
@@ -237,14 +246,14 @@ def _weight_files(record: Mapping[str, Any]) -> list[str]:
 
 
 def _state_damage(folder: Path) -> list[str]:
-    """What is wrong with the state that Trainer keeps: it is of another step than the folder's name says."""
+    """Damage of the state of Trainer, or a step that differs from the name of the folder."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         step, lines = state["global_step"], state["log_history"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{STATE} is damaged ({error!r})"]
     if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
-        return [f"{STATE} is damaged (log_history is no list of objects)"]
+        return [f"{STATE} is damaged (log_history is not a list of objects)"]
     return [] if step == step_of(folder) else [f"{STATE} is of step {step}"]
 
 
@@ -252,7 +261,7 @@ def _state_damage(folder: Path) -> list[str]:
 
 
 def _structure_damage(folder: Path) -> Iterator[str]:
-    """Damage that a file shows by itself; nothing where a manifest tells more."""
+    """Damage of the structure of files; nothing if there is a manifest."""
     paths = [] if has_manifest(folder) else sorted(path for path in folder.rglob("*") if path.is_file())
     checks = {".safetensors": _check_safetensors, ".json": _check_json} | dict.fromkeys(TORCH_SUFFIXES, _check_torch)
     for path in paths:

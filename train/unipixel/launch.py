@@ -1,10 +1,10 @@
-"""Fine-tune on every GPU, then benchmark: `python -m unipixel.launch [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]`.
+"""Fine-tuning on all GPUs, then the benchmark: `python -m unipixel.launch [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]`.
 
-    one machine         one process for each GPU found, or --processes N (on a CPU too, over gloo)
-    several, by SLURM   srun --ntasks-per-node 1 bash scripts/sft.sh 3b base: one torchrun a node, which find each other
-    several, by ssh     --hostfile FILE: DeepSpeed's launcher (lines of `host slots=8`; passwordless ssh, pdsh)
+    one machine                one process per GPU, or --processes N (also on a CPU, over gloo)
+    several machines, SLURM    srun --ntasks-per-node 1 bash scripts/sft.sh 3b base: one torchrun per node
+    several machines, ssh      --hostfile FILE: DeepSpeed's launcher (lines of `host slots=8`; passwordless ssh, pdsh)
 
-All share the file system of the run. Every other option is one of `python -m unipixel.sft`.
+All nodes share the file system of the run. All other options are those of `python -m unipixel.sft`.
 """
 
 from __future__ import annotations
@@ -21,66 +21,75 @@ from pathlib import Path
 
 from evqa import datasets
 from evqa.files.output_streams import checked_output_streams
-from unipixel import sft
+from unipixel import aliases, sft
 from unipixel.training import checkpoint_folder, parent_death
 from unipixel.training.plan import plan_training
 
 TRAIN = "unipixel.sft"
 FIRST_PORT, NUM_PORTS = 20000, 10000
-"""Ports that the nodes of a job meet at, by its number."""
+"""Range of rendezvous ports; the number of the SLURM job selects one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingNodes:
-    """What trains."""
+    """The machines of a run."""
 
     processes: int
-    """On each machine."""
+    """Processes per node."""
     hostfile: Path | None = None
     nodes: int = 1
     node: int = 0
-    """Which of them this is."""
-    meeting: str = ""
-    """`host:port` where several meet."""
+    """Rank of this node."""
+    rendezvous: str = ""
+    """`host:port` for several nodes."""
 
 
 def main() -> int:
-    """The command; its exit code is that of the step that failed, or 0."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--processes", type=int)
-    own.add_argument("--hostfile", type=Path)
-    known, rest = own.parse_known_args([sft.with_hyphens(word) for word in sys.argv[1:]])
-    if any(flag in rest for flag in ("-h", "--help", "--print-config")):
-        if "--print-config" not in rest:
+    """Run the command; the exit code is that of the step that failed, or 0."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--hostfile", type=Path)
+    options, rest = parser.parse_known_args(sys.argv[1:])
+    if any(flag in aliases.current_arguments(rest) for flag in ("-h", "--help", "--print-config")):
+        if "-h" in rest or "--help" in rest:
             sys.stdout.write(f"{__doc__}\n")
         return sft.main(rest)
     try:
-        rest = sft.normalize_arguments(rest)
-        wanted = max(1, count_gpus()) if known.processes is None else known.processes
-        found = training_nodes(os.environ, wanted, known.hostfile)
-        wish = sft.parse(rest)
-        data = None if wish.dry_run else wish.config.evaluation.benchmark
-        check(wish, found, data)
+        arguments = sft.read_arguments(rest)
+        processes = max(1, count_gpus()) if options.processes is None else options.processes
+        nodes = training_nodes(os.environ, processes, options.hostfile)
+        command = sft.parse(arguments)
+        dataset = None if command.dry_run else command.config.evaluation.benchmark
+        check(command, nodes, dataset)
     except BrokenPipeError:
         raise  # `checked_output_streams` ends the process
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if code := _run(training_command(found, rest)):
+    if code := _run(training_command(nodes, arguments.to_list())):
         return code
-    if data is None or found.node:
+    if dataset is None or nodes.node:
         return 0
-    command = benchmark_command(data, wish.config.out / checkpoint_folder.MODEL, count_gpus())
-    return _run([*command, "--restart"] if wish.from_scratch or wish.extend else command)
+    benchmark = benchmark_command(dataset, command.config.out / checkpoint_folder.MODEL, count_gpus())
+    return _run([*benchmark, "--restart"] if command.from_scratch or command.extend else benchmark)
 
 
 def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> TrainingNodes:
-    """Where to train: on the nodes of a SLURM job, on the hosts of a file, or here."""
+    """The nodes of a SLURM job, the hosts of a file, or this machine.
+
+    Args:
+        environment: environment variables, those of SLURM among them.
+        processes: processes per node.
+        hostfile: hosts for DeepSpeed's launcher.
+
+    Raises:
+        ValueError: fewer than one process, or no such file.
+    """
     if processes < 1:
-        raise ValueError(f"--processes is at least 1, got {processes}")
+        raise ValueError(f"--processes must be at least 1, got {processes}")
     if hostfile is not None:
         if not hostfile.is_file():
-            raise ValueError(f"no hostfile at {hostfile}: a line for each machine, such as `host slots=8`")
+            raise ValueError(f"no hostfile at {hostfile}: expected a file with lines such as `host slots=8`")
         return TrainingNodes(processes=processes, hostfile=hostfile)
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
     if nodes == 1:
@@ -92,67 +101,73 @@ def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Pat
         processes=processes,
         nodes=nodes,
         node=int(environment["SLURM_NODEID"]),
-        meeting=f"{first.stdout.split()[0]}:{port}",
+        rendezvous=f"{first.stdout.split()[0]}:{port}",
     )
 
 
-def check(wish: sft.SFTCommand, found: TrainingNodes, data: str | None) -> None:
-    """A `ValueError` for all that is missing, or for an earlier run that does not fit.
+def check(command: sft.SFTCommand, nodes: TrainingNodes, dataset: str | None) -> None:
+    """Check the benchmark data and, with several processes, the run itself, once and before training starts.
 
-    It is better known before days of training than after, and once, not by every process.
+    Args:
+        command: the parsed command line.
+        nodes: the machines of the run.
+        dataset: benchmark data set; None = no benchmark.
+
+    Raises:
+        ValueError: data or weights are missing, or the folder holds a run with other settings.
     """
-    missing = [] if data is None else list(_missing(data))
-    processes, job = found.nodes * found.processes, None
-    is_shared = found.hostfile is None and processes > 1
+    missing = [] if dataset is None else list(_missing(dataset))
+    processes, job = nodes.nodes * nodes.processes, None
+    is_shared = nodes.hostfile is None and processes > 1
     if missing or is_shared:
         try:
-            job = plan_training(wish.config, processes)
+            job = plan_training(command.config, processes)
         except ValueError as error:
             missing.insert(0, str(error))
     if missing:
         raise ValueError("\n".join(missing))
-    if job is not None and not wish.dry_run and not sft.is_finished(wish, job):
-        sft.checkpoint_of(wish, job)
+    if job is not None and not command.dry_run and not sft.is_finished(command, job):
+        sft.checkpoint_of(command, job)
 
 
-def _missing(data: str) -> Iterator[str]:
-    """Why the benchmark cannot be run on a data set."""
+def _missing(dataset: str) -> Iterator[str]:
+    """Problems of a benchmark data set."""
     try:
-        datasets.load(data)
+        datasets.load(dataset)
     except ValueError as error:
-        yield f"the benchmark at the end: {error} (or end without it: --benchmark None)"
+        yield f"benchmark after training: {error} (or skip it with --benchmark None)"
 
 
-def training_command(found: TrainingNodes, arguments: Sequence[str]) -> list[str]:
-    """The command that trains."""
+def training_command(nodes: TrainingNodes, arguments: Sequence[str]) -> list[str]:
+    """The training command of this node: python alone, torchrun, or DeepSpeed's launcher."""
     python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.training.torchrun"]
-    if found.hostfile is not None:
-        launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(found.hostfile)]
+    if nodes.hostfile is not None:
+        launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(nodes.hostfile)]
         return [*launcher, "--no_local_rank", "--module", TRAIN, *arguments]
-    each = ["--nproc-per-node", str(found.processes)]
-    if found.nodes > 1:
-        where = ["--nnodes", str(found.nodes), "--node-rank", str(found.node)]
-        return [*torchrun, *where, *each, *_meeting(found.meeting), "-m", TRAIN, *arguments]
-    if found.processes > 1:
-        return [*torchrun, "--standalone", *each, "-m", TRAIN, *arguments]
+    local = ["--nproc-per-node", str(nodes.processes)]
+    if nodes.nodes > 1:
+        ranks = ["--nnodes", str(nodes.nodes), "--node-rank", str(nodes.node)]
+        return [*torchrun, *ranks, *local, *_rendezvous(nodes.rendezvous), "-m", TRAIN, *arguments]
+    if nodes.processes > 1:
+        return [*torchrun, "--standalone", *local, "-m", TRAIN, *arguments]
     return [python, "-m", TRAIN, *arguments]
 
 
-def benchmark_command(data: str, model: Path, gpus: int) -> list[str]:
+def benchmark_command(dataset: str, model: Path, num_gpus: int) -> list[str]:
     """The command that predicts and scores with the finished model."""
-    several = ["--workers", str(gpus)] if gpus > 1 else []
-    return [sys.executable, "-m", "evqa", "benchmark", data, str(model), *several]
+    workers = ["--workers", str(num_gpus)] if num_gpus > 1 else []
+    return [sys.executable, "-m", "evqa", "benchmark", dataset, str(model), *workers]
 
 
 def count_gpus() -> int:
-    """GPUs of this machine."""
+    """Number of GPUs of this machine."""
     import torch
 
     return torch.cuda.device_count()
 
 
-def _meeting(place: str) -> list[str]:
-    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", place, "--rdzv-id", place]
+def _rendezvous(address: str) -> list[str]:
+    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", address]
 
 
 def _run(command: Sequence[str]) -> int:

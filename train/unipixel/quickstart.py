@@ -1,7 +1,7 @@
-"""The whole project once, small: `bash scripts/quickstart.sh`. Every step is a command that can be run alone.
+"""Quickstart: the whole pipeline with the tiny model, `bash scripts/quickstart.sh`.
 
-data -> score the tiny base model -> fine-tune it with LoRA -> predict held-out clips -> score -> a page to look at.
-A step that is done is left alone, one that was cut off goes on, so the same command resumes.
+Steps: data, evaluation of the base model, fine-tuning with LoRA, evaluation of the fine-tuned model, report. Each step
+is a command that can be run alone. Finished steps are skipped and interrupted ones resume, so the same command resumes.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ from evqa.files.output_streams import checked_output_streams
 
 @dataclass(frozen=True)
 class QuickstartStep:
-    """One command of the story."""
+    """A command of the quickstart."""
 
-    about: str
+    title: str
     minutes: float
-    """What it takes on two cores, measured; printed as an expectation."""
+    """Measured time on two cores, printed as estimate."""
     command: list[str]
 
 
 def main(*, quick: bool = False, seed: int = 42, out: Path = Path("outputs/quickstart")) -> int:
-    """Train, predict, score and show the tiny model on the synthetic world.
+    """Train and evaluate the tiny model on the synthetic world.
 
     Args:
-        quick: A smoke test of about two minutes: few steps, few clips; its scores mean nothing.
-        seed: Of fine-tuning (order of the data, frames drawn).
-        out: Folder of everything that is made; delete it to start again.
+        quick: Smoke test of about two minutes with few steps and clips; its scores are not meaningful.
+        seed: Random seed of fine-tuning.
+        out: Output folder; delete it to start again.
     """
     started = time.monotonic()
     steps = _steps(out / "quick" if quick else out, seed, quick=quick)
     expected = sum(step.minutes for step in steps) / (4 if quick else 1)
-    _say(f"{len(steps)} steps, about {expected:.0f} minutes on two cores; the same command goes on where it stops")
+    _print(
+        f"{len(steps)} steps, about {expected:.0f} minutes on two cores; the same command resumes after an interruption"
+    )
     for number, step in enumerate(steps, 1):
-        begun = time.monotonic()
-        _say(f"\n[{number}/{len(steps)}] {step.about}\n    $ python {shlex.join(step.command)}")
+        step_started = time.monotonic()
+        _print(f"\n[{number}/{len(steps)}] {step.title}\n    $ python {shlex.join(step.command)}")
         code = subprocess.run([sys.executable, *step.command], check=False)
         if code.returncode:
-            _say(f"this step failed (exit code {code.returncode}); after it is fixed, the same command goes on here")
+            _print(f"this step failed (exit code {code.returncode}); the same command resumes with it")
             return code.returncode
-        _say(f"    {time.monotonic() - begun:.0f} s")
-    _say(f"\nall done in {(time.monotonic() - started) / 60:.1f} minutes")
+        _print(f"    {time.monotonic() - step_started:.0f} s")
+    _print(f"\nfinished in {(time.monotonic() - started) / 60:.1f} minutes")
     return 0
 
 
@@ -62,21 +64,29 @@ def _steps(out: Path, seed: int, *, quick: bool) -> list[QuickstartStep]:
     report += ["--training", str(out / "sft"), "--out", str(out)]
     level2 = ["-m", "evqa", "score", runs["tuned-level-2"], "--train-data", "shapes-train"]
     return [
-        QuickstartStep("write the synthetic world as video files", 1, ["data/shapes/prepare.py"]),
+        QuickstartStep("write the videos of the synthetic world", 1, ["data/shapes/prepare.py"]),
         QuickstartStep(
-            "the base model on held-out clips", 1, [*predict, "shapes-test", "tiny", "--out", runs["base"], *few]
+            "predict held-out clips with the base model",
+            1,
+            [*predict, "shapes-test", "tiny", "--out", runs["base"], *few],
         ),
         QuickstartStep("fine-tune with LoRA", 5, train),
-        QuickstartStep("the fine-tuned model", 1, [*predict, "shapes-test", model, "--out", runs["tuned"], *few]),
         QuickstartStep(
-            "... and on level 2", 1, [*predict, "shapes2-test", model, "--out", runs["tuned-level-2"], *few]
+            "predict held-out clips with the fine-tuned model",
+            1,
+            [*predict, "shapes-test", model, "--out", runs["tuned"], *few],
         ),
-        QuickstartStep("scores of level 2", 0.2, level2),
-        QuickstartStep("tables, plots and the page", 0.5, report),
+        QuickstartStep(
+            "predict clips of level 2 with the fine-tuned model",
+            1,
+            [*predict, "shapes2-test", model, "--out", runs["tuned-level-2"], *few],
+        ),
+        QuickstartStep("score level 2", 0.2, level2),
+        QuickstartStep("write tables, plots and the report page", 0.5, report),
     ]
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""Recipes: functions (size, decoder) -> config; the command line then replaces single fields.
+"""Recipes: functions (size, decoder) -> config, whose fields the command line can replace.
 
-The published ones are ST-Evidence's fine-tuning of UniPixel (`scripts/sft.sh` there) and the three stages by which
-UniPixel itself was made of a plain Qwen2.5-VL and SAM 2.1 (`launch_3b.sh`, `launch_7b.sh` there).
+The published recipes are the fine-tuning of UniPixel in ST-Evidence (`scripts/sft.sh` there) and the three stages of
+the training of UniPixel from a plain Qwen2.5-VL and SAM 2.1 (`launch_3b.sh`, `launch_7b.sh` there).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Datasets = tuple[tuple[str, float], ...]
 
 
 def st_evidence(size: str, decoder: str) -> SFTConfig:
-    """The published mixture and hyper-parameters of ST-Evidence, with a true clock."""
+    """The published mixture and hyper-parameters of ST-Evidence, with time_encoding "absolute"."""
     datasets = (
         ("st-evidence-instruct", 2.0),
         ("st-evidence-instruct-qa", 2.0),
@@ -53,13 +53,13 @@ def evidence_only(size: str, decoder: str) -> SFTConfig:
 
 
 def stage_1(size: str, decoder: str) -> SFTConfig:
-    """UniPixel's first stage: the projections of referring prompts learn from captions; no masks."""
+    """First stage of UniPixel: trains the projections of visual prompts on captions, without masks."""
     datasets = (("videorefer-short-caption", 1.0), ("inst-it-image", 1.0))
     return _stage("stage-1", size, decoder, datasets, _new(size), "ref")
 
 
 def stage_2(size: str, decoder: str) -> SFTConfig:
-    """UniPixel's second stage: the head that makes mask prompts learns; SAM 2 draws and stays as it is."""
+    """Second stage of UniPixel: trains the mask prompt head; SAM 2 is frozen."""
     datasets = (
         *((name, 5.0) for name in ("refcoco", "refcoco+", "refcocog", "refclef")),
         ("ref-youtube-vos", 3.0),
@@ -68,7 +68,7 @@ def stage_2(size: str, decoder: str) -> SFTConfig:
 
 
 def stage_3(size: str, decoder: str) -> SFTConfig:
-    """UniPixel's third stage: everything jointly, with an adapter, on 27 data sets."""
+    """Third stage of UniPixel: joint training with an adapter on 27 data sets."""
     datasets = (
         ("revos", 5.0),
         ("mevis", 5.0),
@@ -90,23 +90,23 @@ def stage_3(size: str, decoder: str) -> SFTConfig:
         decoder,
         datasets,
         weights=str(_folder("stage-2", size, decoder) / "model"),
-        loop=LoopConfig(batch=1, zero=2, offload=size == "7b", save_steps=1000),
+        loop=LoopConfig(per_device_batch_size=1, zero_stage=2, offload=size == "7b", save_steps=1000),
     )
 
 
 def tiny(size: str, decoder: str) -> SFTConfig:
     """A few minutes on a CPU, on the synthetic world.
 
-    The adapter learns fast, what is trained in full slowly, and masks weigh little. SAM 2 stays as it is: the base
-    draws well what is asked for, what there is to learn is which object is meant, and one seed in three undid drawing.
-    Frames are drawn from the whole clip: frames without the object teach when it is absent.
+    The learning rate is high for the adapter and low for parts that are trained in full, and the mask loss has a low
+    weight. SAM 2 is frozen: its masks are accurate in the base model, and training it degraded them with one seed in
+    three. Frames are sampled from the whole clip, so that frames without the object have empty masks.
     """
     return SFTConfig(
         size=size,
         decoder=decoder,
         recipe="tiny",
         weights=_start(size),
-        modules=("embedding", "seg"),
+        trainable=("embedding", "seg"),
         out=_folder("tiny", size, decoder),
         data=DataConfig(
             datasets=(("shapes-train", 1.0),),
@@ -115,14 +115,14 @@ def tiny(size: str, decoder: str) -> SFTConfig:
             evidence_frames="all",
             min_pixels=84 * 84 // 2,
             max_pixels=84 * 84,
-            vary_prompt=False,
-            grouping="none",
+            random_prompts=False,
+            group_by="none",
         ),
         lora=LoraConfig(rank=32, alpha=64.0, dropout=0.0),
-        optimizer=OptimizerConfig(lr=5e-5, lora_lr=1e-3, sam2_lr=1e-5, weight_decay=0.01, betas=(0.9, 0.98)),
+        optimizer=OptimizerConfig(learning_rate=5e-5, lora_lr=1e-3, sam2_lr=1e-5, weight_decay=0.01, betas=(0.9, 0.98)),
         loss=LossConfig(focal=4.0, dice=0.2, iou=0.2, objectness=0.2),
         loop=LoopConfig(
-            batch=8,
+            per_device_batch_size=8,
             global_batch=8,
             max_steps=300,
             bf16=False,
@@ -149,19 +149,23 @@ RECIPES: dict[str, Recipe] = {
 
 
 def build_recipe(name: str, size: str, decoder: str) -> SFTConfig:
-    """The config of a recipe by name."""
+    """The config of a recipe.
+
+    Raises:
+        ValueError: an unknown name, size or decoder.
+    """
     if name not in RECIPES:
         raise suggestions.unknown_name_message("recipe", name, RECIPES)
     return RECIPES[name](size, decoder)
 
 
 def default_recipe(size: str) -> str:
-    """The recipe of a size where none is named."""
+    """The default recipe of a size."""
     return "tiny" if size == "tiny" else "st-evidence"
 
 
 def _published(name: str, size: str, decoder: str, datasets: Datasets, **changes: Any) -> SFTConfig:
-    """The published values, which every field has by default; only what depends on the arguments is set."""
+    """A config with published values, which are the defaults of the fields."""
     fields: dict[str, Any] = {
         "weights": _start(size),
         "out": _folder(name, size, decoder),
@@ -171,17 +175,17 @@ def _published(name: str, size: str, decoder: str, datasets: Datasets, **changes
 
 
 def _stage(name: str, size: str, decoder: str, datasets: Datasets, weights: str, module: str) -> SFTConfig:
-    """One of the first two stages: one module alone, at a high rate, in large batches."""
+    """A config of the first two stages: one trained part, a high learning rate, large batches."""
     return _published(
         name,
         size,
         decoder,
         datasets,
         weights=weights,
-        modules=(module,),
+        trainable=(module,),
         lora=LoraConfig(rank=0),
-        optimizer=OptimizerConfig(lr=1e-3),
-        loop=LoopConfig(batch=1, global_batch=256, zero=2, save_steps=1000),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        loop=LoopConfig(per_device_batch_size=1, global_batch=256, zero_stage=2, save_steps=1000),
     )
 
 
@@ -196,5 +200,5 @@ def _start(size: str) -> str:
 
 
 def _new(size: str) -> str:
-    """A model that `unipixel.convert` has made of a plain Qwen2.5-VL and SAM 2.1."""
+    """A model created by `unipixel.convert` from a plain Qwen2.5-VL and SAM 2.1."""
     return _start(size) if size == "tiny" else f"model_zoo/new-{size}"

@@ -1,7 +1,7 @@
-"""Fine-tune: `python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [--recipe NAME] [--FIELD VALUE ...]`.
+"""Fine-tuning: `python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [--recipe NAME] [--OPTION VALUE ...]`.
 
-The same command goes on where a run was cut off, and does nothing where it is finished. Missing weights or
-data are reported, with the command that fetches them, before anything heavy is imported.
+The same command resumes an interrupted run, and does nothing if the run is finished. Missing weights and data are
+reported, with the command that downloads them, before torch is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from tyro.conf import FlagConversionOff
 from evqa.files import links
 from evqa.files.output_streams import checked_output_streams
 from evqa.files.roots import START_FOLDER
-from unipixel import integrity
+from unipixel import aliases, integrity
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.recipes import RECIPES, build_recipe, default_recipe
 from unipixel.training import checkpoint_folder, parent_death
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class SFTCommand:
-    """What the command line asks for."""
+    """A parsed command line: the config of a run and what to do with its folder."""
 
     config: SFTConfig
     from_scratch: bool = False
@@ -49,7 +50,9 @@ class SFTCommand:
 
 
 DEFAULTS = ("3b", "base")
-"""Size and decoder where none is named, as published."""
+"""Published defaults of SIZE and DECODER."""
+
+EARLIER_NAMES = textwrap.fill(", ".join(map(aliases.option, aliases.RENAMED)), 118, break_on_hyphens=False)
 
 USAGE = f"""\
 usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash scripts/sft.sh ...: on every GPU)
@@ -57,34 +60,35 @@ usage: python -m unipixel.sft [SIZE [DECODER [CHECKPOINT]]] [OPTIONS]     (bash 
   SIZE             {", ".join(SIZES)} (default: {DEFAULTS[0]})
   DECODER          {", ".join(DECODERS)} (default: {DEFAULTS[1]})
   CHECKPOINT       the same as --resume CHECKPOINT
-  --recipe NAME    {", ".join(RECIPES)}: sets every option below; one that is given replaces its value
-  --from-scratch   remove the checkpoints and the model in the run's folder and start again
-  --resume PATH    go on from this checkpoint instead of the newest one in the run's folder
-  --extend         train a run that is finished, or was cut off, for more steps: with a larger --max-steps or --epochs;
-                   the learning rate goes on by the schedule of the new length
-  --print-config   print the whole config as JSON and stop
-  --dry-run        estimate the memory, take one step on one batch a device, print what it costs; nothing is kept
+  --recipe NAME    {", ".join(RECIPES)}: default values of all options below
+  --from-scratch   remove the checkpoints and the model in the run's folder and start again; also --overwrite
+  --resume PATH    resume from this checkpoint instead of the newest one in the run's folder
+  --extend         continue a finished or interrupted run to a larger --max-steps or --num-train-epochs; the learning
+                   rate follows the schedule of the new length
+  --print-config   print the config as JSON and exit
+  --dry-run        estimate the memory, run one step with one batch per device, print its time and memory, save nothing
   --allow-root DIR {links.HELP}
 
   python -m unipixel.sft tiny base                             a few minutes on a CPU
-  python -m unipixel.sft 3b base --dry-run                     does it run here, and how fast
+  python -m unipixel.sft 3b base --dry-run                     check memory and speed on this machine
   python -m unipixel.sft 3b base --num-frames 16 --out outputs/sft/16-frames
 
-Both spellings of each option work, --from-scratch and --from_scratch. The published commands work as they are, from the
-project's root and from train/:
+Underscores work as hyphens (--from_scratch), and so do earlier names of options:
+{EARLIER_NAMES}.
+The published commands work as they are, from the project's root and from train/:
 
   bash scripts/sft.sh                                     = bash scripts/sft.sh 3b base
   bash scripts/sft.sh 3b base --from_scratch              = bash scripts/sft.sh 3b base --from-scratch
   bash scripts/sft.sh 3b base PATH/checkpoint-2000        = bash scripts/sft.sh 3b base --resume PATH/checkpoint-2000
 
-The same command goes on where a run was cut off, without --zero on another number of processes too.
-The options, with the values of the recipe:
+The same command resumes an interrupted run; without --zero-stage also with another number of processes.
+The options, with the defaults of the recipe:
 
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 = done, 2 = it cannot run as asked, 3 = the run diverged."""
+    """Run the command. Exit codes: 0 = finished, 2 = invalid input or missing files, 3 = the run diverged."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
         parent_death.die_with_parent(os.getppid())
@@ -96,44 +100,72 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         raise  # `checked_output_streams` ends the process
     except (ValueError, FloatingPointError, OSError) as error:
-        where = "" if rank == 0 else f" in process {rank}"
-        sys.stderr.write(f"error{where}: {error}\n")
+        process = "" if rank == 0 else f" in process {rank}"
+        sys.stderr.write(f"error{process}: {error}\n")
         return 3 if isinstance(error, FloatingPointError) else 2
 
 
-def normalize_arguments(arguments: Sequence[str]) -> list[str]:
-    """A command line in our spelling: size and decoder first, the published checkpoint argument as --resume.
+@dataclass(frozen=True, kw_only=True)
+class SFTArguments:
+    """A command line in the present names, split into what selects a run and the options of its config."""
 
-    The defaults fill in what is not named, `--from_scratch` becomes `--from-scratch`, and empty arguments (an unset
-    variable of a shell script) in the first places are left out. The result gives itself again.
-    """
-    known, rest = _own_options().parse_known_args([with_hyphens(word) for word in arguments])
-    words: list[str] = []
-    while rest and not rest[0].startswith("-"):
-        words.append(rest.pop(0))
-    words = [word for word in words if word.strip()]
-    if len(words) > 3:
-        raise ValueError(f"expected at most SIZE, DECODER and CHECKPOINT before the options, got {words}")
-    size, decoder = (*words[:2], *DEFAULTS[len(words[:2]) :])
-    if len(words) == 3 and known.resume is not None:
-        raise ValueError(f"a checkpoint to go on from is named twice: {words[2]} and --resume {known.resume}")
-    checkpoint = _checkpoint_path(words[2]) if len(words) == 3 else known.resume
-    if checkpoint is not None and known.from_scratch:
-        raise ValueError(f"give one of the checkpoint {checkpoint} (--resume) and --from-scratch")
-    if known.extend and known.from_scratch:
-        raise ValueError("give one of --extend and --from-scratch: the first goes on, the second starts again")
-    options = [] if known.recipe is None else ["--recipe", known.recipe]
-    options += [] if checkpoint is None else ["--resume", str(checkpoint)]
-    options += [word for folder in known.allow_root for word in (links.OPTION, str(folder))]
-    options += [flag for flag in FLAGS if getattr(known, flag[2:].replace("-", "_"))]
-    return [size, decoder, *options, *rest]
+    size: str
+    decoder: str
+    recipe: str | None
+    resume: Path | None
+    allowed_roots: tuple[Path, ...]
+    flags: frozenset[str]
+    """Those of `FLAGS` that are set."""
+    options: tuple[str, ...]
+    """Options of `SFTConfig`, not parsed yet."""
+
+    def to_list(self) -> list[str]:
+        """Return the command line; reading it again gives the same arguments."""
+        recipe = [] if self.recipe is None else ["--recipe", self.recipe]
+        resume = [] if self.resume is None else ["--resume", str(self.resume)]
+        roots = [word for folder in self.allowed_roots for word in (links.OPTION, str(folder))]
+        flags = [flag for flag in FLAGS if flag in self.flags]
+        return [self.size, self.decoder, *recipe, *resume, *roots, *flags, *self.options]
 
 
 FLAGS = ("--from-scratch", "--extend", "--print-config", "--dry-run")
 """Options without a value that are not part of the config."""
 
 
-def _own_options() -> argparse.ArgumentParser:
+def read_arguments(arguments: Sequence[str]) -> SFTArguments:
+    """Split a command line: SIZE, DECODER and CHECKPOINT come first, by default `DEFAULTS` and none.
+
+    Empty arguments in the first places (an unset variable of a shell script) are left out.
+
+    Raises:
+        ValueError: too many arguments before the options, no such checkpoint, or options that exclude each other.
+    """
+    options, rest = _parser().parse_known_args(aliases.current_arguments(arguments))
+    num_places = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
+    places = [word for word in rest[:num_places] if word.strip()]
+    if len(places) > 3:
+        raise ValueError(f"expected at most SIZE, DECODER and CHECKPOINT before the options, got {places}")
+    size, decoder = (*places[:2], *DEFAULTS[len(places[:2]) :])
+    if len(places) == 3 and options.resume is not None:
+        raise ValueError(f"two checkpoints to resume from: {places[2]} and --resume {options.resume}; give one of them")
+    resume = _checkpoint_path(places[2]) if len(places) == 3 else options.resume
+    if resume is not None and options.from_scratch:
+        raise ValueError(f"give one of the checkpoint {resume} (--resume) and --from-scratch")
+    if options.extend and options.from_scratch:
+        raise ValueError("give one of --extend and --from-scratch: the first continues a run, the second removes it")
+    return SFTArguments(
+        size=size,
+        decoder=decoder,
+        recipe=options.recipe,
+        resume=resume,
+        allowed_roots=tuple(options.allow_root),
+        flags=frozenset(flag for flag in FLAGS if getattr(options, flag[2:].replace("-", "_"))),
+        options=tuple(rest[num_places:]),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The options that are not fields of `SFTConfig`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument(links.OPTION, type=Path, action="append", default=[])
@@ -143,51 +175,52 @@ def _own_options() -> argparse.ArgumentParser:
     return parser
 
 
-def with_hyphens(word: str) -> str:
-    """An option's name with hyphens; its value and every other word as they are."""
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    return f"{name.replace('_', '-')}{equals}{value}"
-
-
 def _checkpoint_path(word: str) -> Path:
-    """The absolute path of the third argument, which starts where the command was typed."""
+    """The absolute path of CHECKPOINT; a relative one starts at the folder in which the command was called."""
     path = Path(os.environ.get(START_FOLDER, ""), word)
     if not path.is_dir() and Path(word).is_dir():
         path = Path(word)
     if not path.is_dir():
-        raise ValueError(f"no checkpoint at {path.resolve()}: the third argument is a folder checkpoint-N of a run")
+        raise ValueError(f"no checkpoint at {path.resolve()}: CHECKPOINT is a folder checkpoint-N of a run")
     return path.resolve()
 
 
-def parse(arguments: Sequence[str]) -> SFTCommand:
-    """The command line: size, decoder and recipe give a config, every other flag replaces one field of it."""
-    if "-h" in arguments or "--help" in arguments:
-        sys.stdout.write(USAGE)
-    size, decoder, *options = normalize_arguments(arguments)
-    known, rest = _own_options().parse_known_args(options)
-    links.allow_roots(known.allow_root)
-    default = build_recipe(known.recipe or default_recipe(size), size, decoder)
+def parse(arguments: Sequence[str] | SFTArguments) -> SFTCommand:
+    """Parse a command line: size, decoder and recipe select a config, every other option sets a field of it."""
+    if not isinstance(arguments, SFTArguments):
+        if "-h" in arguments or "--help" in arguments:
+            sys.stdout.write(USAGE)
+        arguments = read_arguments(arguments)
+    links.allow_roots(arguments.allowed_roots)
+    size, decoder, flags = arguments.size, arguments.decoder, arguments.flags
     config = tyro.cli(
         SFTConfig,
-        args=rest,
-        default=default,
+        args=arguments.options,
+        default=build_recipe(arguments.recipe or default_recipe(size), size, decoder),
         prog=f"python -m unipixel.sft {size} {decoder}",
         config=(FlagConversionOff,),
     )
     return SFTCommand(
         config=config,
-        from_scratch=known.from_scratch,
-        resume=known.resume,
-        extend=known.extend,
-        print_config=known.print_config,
-        dry_run=known.dry_run,
+        from_scratch="--from-scratch" in flags,
+        resume=arguments.resume,
+        extend="--extend" in flags,
+        print_config="--print-config" in flags,
+        dry_run="--dry-run" in flags,
     )
 
 
 def run(command: SFTCommand, *, rank: int, processes: int) -> int:
-    """Check that everything is there, then train."""
+    """Plan the run, then train, test or report it.
+
+    Args:
+        command: the parsed command line.
+        rank: number of this process.
+        processes: number of processes of the run.
+
+    Raises:
+        ValueError: weights or data are missing, or the folder holds a run with other settings.
+    """
     config = command.config
     if command.print_config:
         sys.stdout.write(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
@@ -198,7 +231,7 @@ def run(command: SFTCommand, *, rank: int, processes: int) -> int:
             dry_run(job)
     elif is_finished(command, job):
         logger.info(
-            "finished: %s (--from-scratch starts again; --extend with a larger --max-steps or --epochs goes on)",
+            "already finished: %s (--from-scratch starts again; --extend continues to a larger --max-steps)",
             config.out / checkpoint_folder.MODEL,
         )
     else:
@@ -213,7 +246,7 @@ def run(command: SFTCommand, *, rank: int, processes: int) -> int:
 
 @contextlib.contextmanager
 def one_line_errors(out: Path) -> Iterator[None]:
-    """Errors that come from outside this program end as a `ValueError` that says how the run goes on."""
+    """Turn errors of the environment (see `outer_cause`) into a `ValueError` of one line that says how to resume."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -223,21 +256,25 @@ def one_line_errors(out: Path) -> Iterator[None]:
 
 
 def outer_cause(error: Exception) -> str | None:
-    """What outside this program made it fail, in a line; None = nothing that is known.
+    """The cause of an error in one line if it lies in the environment, else None.
 
-    That is the disk, shared memory, memory of a GPU, a killed process of the loader, or another process of the run.
+    Such causes are the disk, shared memory, GPU memory, a killed loader process, and another process of the run.
     """
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if any(sign in str(error) for sign in ("closed by peer", "reset by peer", "remote process exited")):
         return f"another process of the run ended, or the network between them failed ({reason})"
     if "out of memory" in str(error):
-        return f"{reason} (lower --batch or --max-pixels, or shard the model with --zero 2 or 3)"
+        return f"{reason} (lower --per-device-batch-size or --max-pixels, or shard the model with --zero-stage 2 or 3)"
     signs = ("No space left", "DataLoader worker")
     return reason if isinstance(error, OSError) or any(sign in str(error) for sign in signs) else None
 
 
 def is_finished(command: SFTCommand, job: TrainingPlan) -> bool:
-    """Whether the run's model is there; a `ValueError` where it was made with other settings, or lacks files."""
+    """Whether the finished model of the run exists.
+
+    Raises:
+        ValueError: it was trained with other settings, or its files are incomplete.
+    """
     model = command.config.out / checkpoint_folder.MODEL
     if command.from_scratch or not model.exists():
         return False
@@ -249,15 +286,21 @@ def is_finished(command: SFTCommand, job: TrainingPlan) -> bool:
     lost = [] if any((model / name).is_file() for name in names) else ["model.safetensors is missing"]
     if damage := integrity.weights_damage(model, is_deep=False) or lost:
         raise ValueError(
-            f"{model} is not complete: {'; '.join(damage)}: remove it, and the same command makes it again"
+            f"{model} is not complete: {'; '.join(damage)}: remove it, then the same command writes it again"
         )
     return True
 
 
 def checkpoint_of(command: SFTCommand, job: TrainingPlan, *, is_deep: bool = True) -> Path | None:
-    """The checkpoint to go on from; None = start at the beginning.
+    """The checkpoint to resume from; None = start at step 0.
 
-    `is_deep`: compare the hashes of its files, which reads them once.
+    Args:
+        command: the parsed command line.
+        job: the plan of the run.
+        is_deep: also compare the hashes of its files, which reads each file once.
+
+    Raises:
+        ValueError: the checkpoint is incomplete, or of a run with other settings.
     """
     if command.from_scratch:
         return None
@@ -266,27 +309,29 @@ def checkpoint_of(command: SFTCommand, job: TrainingPlan, *, is_deep: bool = Tru
     checkpoint = command.resume or (existing[-1] if existing else None)
     if checkpoint is None:
         if command.extend:
-            raise ValueError(f"--extend goes on with a run, and {out} has no checkpoint: leave it out to start one")
+            raise ValueError(f"--extend continues a run, but {out} has no checkpoint: omit --extend to start a run")
         return None
     step = checkpoint_folder.step_of(checkpoint)
     if step < 0 or not checkpoint.is_dir():
-        raise ValueError(f"{checkpoint} is no checkpoint to go on from: name a folder checkpoint-N of a run")
+        raise ValueError(f"{checkpoint} is not a checkpoint: expected a folder checkpoint-N of a run")
     checkpoint_folder.check_complete(checkpoint, is_deep=False)
     checkpoint_folder.check_fits(checkpoint, job.record, is_extension=command.extend)
     if later := [folder.name for folder in existing if checkpoint_folder.step_of(folder) > step]:
         raise ValueError(
-            f"{out} holds {', '.join(later)}, later than {checkpoint}: move them away, or use another --out"
+            f"{out} has checkpoints later than {checkpoint} ({', '.join(later)}): move them away, or use another --out"
         )
     if step > job.num_steps:
-        raise ValueError(f"{checkpoint} is beyond the {job.num_steps} steps of this run: raise --max-steps or --epochs")
+        raise ValueError(
+            f"{checkpoint} is beyond the {job.num_steps} steps of this run: raise --max-steps or --num-train-epochs"
+        )
     if is_deep:
         checkpoint_folder.check_complete(checkpoint)
-    logger.info("going on from %s", checkpoint)
+    logger.info("resumes at step %d from %s", step, checkpoint)
     return checkpoint
 
 
 def prepare_folder(command: SFTCommand, record: checkpoint_folder.Record) -> None:
-    """Make the run's folder ready: nothing half-written, nothing of an earlier run with --from-scratch."""
+    """Prepare the folder of a run: remove partial files (with --from-scratch the earlier run), write the record."""
     out = command.config.out
     if command.from_scratch:
         remove_run(out)
@@ -295,8 +340,8 @@ def prepare_folder(command: SFTCommand, record: checkpoint_folder.Record) -> Non
 
 
 def remove_run(out: Path) -> None:
-    """Remove what an earlier run left in a folder: checkpoints, model, list of skipped samples, logs."""
-    parts = [out / name for name in (checkpoint_folder.MODEL, checkpoint_folder.LOOKS, "runs")]
+    """Remove the checkpoints, model, evaluations, skipped samples and logs of an earlier run."""
+    parts = [out / name for name in (checkpoint_folder.MODEL, *checkpoint_folder.EVALUATIONS, "runs")]
     for folder in [*checkpoint_folder.checkpoints(out), *parts]:
         if folder.exists():
             logger.warning("removing %s", folder)
@@ -305,28 +350,35 @@ def remove_run(out: Path) -> None:
 
 
 def train(job: TrainingPlan, checkpoint: Path | None) -> None:
-    """Train to the end and write the finished model."""
+    """Train to the last step and export the merged model.
+
+    Args:
+        job: the plan of the run.
+        checkpoint: where to resume; None = start at step 0.
+    """
     from unipixel.training import build
 
     trainer = build.build_trainer(job)
-    logger.info("training %s of %s weights", *(f"{count:,}" for count in build.parameter_counts(trainer.trained)[:2]))
+    logger.info(
+        "training %s of %s parameters", *(f"{count:,}" for count in build.parameter_counts(trainer.trained)[:2])
+    )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.is_world_process_zero():
-        logger.info("the finished model is %s", build.export_merged_model(job))
+        logger.info("model written to %s", build.export_merged_model(job))
     trainer.finish()
 
 
 def dry_run(job: TrainingPlan) -> None:
-    """The memory of the weights by arithmetic, then one optimizer step of one pass a device, which is thrown away."""
+    """Log the estimated memory, and the time and memory of one step with one batch per device; save nothing."""
     from unipixel.training import build
     from unipixel.training.statistics import peak_memory
 
     config = job.config
     loop = dataclasses.replace(
         config.loop,
-        global_batch=config.loop.batch * job.processes,
+        global_batch=config.loop.per_device_batch_size * job.processes,
         max_steps=1,
-        log_steps=1,
+        logging_steps=1,
         num_workers=0,
         tensorboard=False,
         wandb=False,
@@ -336,13 +388,13 @@ def dry_run(job: TrainingPlan) -> None:
         trainer = build.build_trainer(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
         counts = build.parameter_counts(trainer.trained)
         estimate = estimate_memory(counts, config.loop, job.processes)
-        logger.info("training %s of %s weights: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
+        logger.info("training %s of %s parameters: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)
         before = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - before
     logger.info(
-        "one pass of %d samples a device took %.1f s and %.1f GiB of %s; the run has %d steps, %d passes a device",
-        config.loop.batch,
+        "a batch of %d samples per device took %.1f s and %.1f GiB of %s; the run has %d steps, %d batches per device",
+        config.loop.per_device_batch_size,
         seconds,
         peak_memory(),
         "GPU memory" if trainer.args.device.type == "cuda" else "memory",

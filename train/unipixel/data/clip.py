@@ -1,6 +1,6 @@
-"""A clip as the language model sees it: sampled frames, and what the question points at in them.
+"""A video with sampled frames as input of the language model, and the visual prompts in it.
 
-Legend: T sampled frames, t grid steps of two frames, h w merged cells, S side of the mask decoder's square.
+Legend: T sampled frames, t grid steps of two frames, h w merged cells, S side of the square input of SAM 2.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from unipixel.model import visual_prompts
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSampling:
-    """Which frames of a clip are looked at, and how large."""
+    """Settings of frame sampling and frame size at inference."""
 
     num_frames: int | None
-    """Evenly spread; None = by `fps` or `every`."""
+    """Number of evenly spaced frames; None = by `fps` or `every`."""
     fps: float | None
     every: int | None
-    """Every so-many-th frame, from the first on."""
+    """Frame stride, from the first frame."""
     max_frames: int
     trained_frames: int
-    """A clip with fewer frames gets more pixels per frame."""
+    """Number of frames in training; a clip with fewer frames has more pixels per frame."""
     min_pixels: int
     max_pixels: int
 
     def indices(self, video: media.Video, needed: list[int]) -> list[int]:
-        """Frames to look at, with the needed ones: each takes the place of the sampled frame nearest to it."""
+        """Indices of the sampled frames; each needed frame replaces the nearest sampled one."""
         if self.every is not None:
             sampled = media.indices_every(video, self.every)
         elif self.fps is not None:
@@ -46,7 +46,7 @@ class FrameSampling:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledClip:
-    """A clip as the language model sees it."""
+    """A video with its sampled frames and patches."""
 
     video: media.Video
     indices: list[int]
@@ -59,38 +59,38 @@ class SampledClip:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """(t, h, w)."""
+        """Grid (t, h, w) in merged cells."""
         steps, height, width = self.patches.grid_thw.tolist()
         return steps, height // resolution.MERGE, width // resolution.MERGE
 
     def place(self, place: PointOrBox, side: int) -> visual_prompts.PromptPlace:
-        """A place in the mask decoder's pixels, with its frame's number among the sampled ones."""
+        """A point or box in pixels of the square input of SAM 2, with the relative time of its frame."""
         (index,) = media.nearest_index(self.video, [place.second])
         corners = np.asarray(place.at, dtype=np.float64).reshape(-1, 2)
         limits = (self.video.width, self.video.height)
         if not np.isfinite(corners).all() or (corners < 0).any() or (corners > limits).any():
-            raise ValueError(f"a place lies in the frame of {limits[0]} x {limits[1]} pixels, got {place.at}")
+            raise ValueError(f"a point must be within the frame of {limits[0]} x {limits[1]} pixels, got {place.at}")
         scaled = corners * side / np.asarray(limits)
         points = tuple((float(x), float(y)) for x, y in scaled)
         return visual_prompts.PromptPlace(points, self.indices.index(index) / (2 * self.size[0] - 1))
 
     def cells(self, clip: VideoPart) -> Tensor | None:
-        """The merged cells of the clip's regions, bool [t, O, h, w]; None where it has none."""
+        """Merged cells of the regions of a clip, bool [t, O, h, w]; None without regions."""
         if not clip.regions:
             return None
         shape = (self.video.height, self.video.width)
-        drawn = torch.zeros(len(self.indices), len(clip.regions), *shape, dtype=torch.bool)
+        region_masks = torch.zeros(len(self.indices), len(clip.regions), *shape, dtype=torch.bool)
         for number, track in enumerate(clip.regions):
             for at, index in enumerate(self.indices):
                 if index in track.masks:
                     mask = masks.decode(track.masks[index])
                     if mask.shape != shape:
                         raise ValueError(f"region [{number + 1}] has masks of {mask.shape}, the clip frames of {shape}")
-                    drawn[at, number] = torch.from_numpy(mask)
-        return visual_prompts.region_cells(drawn, self.size)
+                    region_masks[at, number] = torch.from_numpy(mask)
+        return visual_prompts.region_cells(region_masks, self.size)
 
     def region_note(self, cells: Tensor | None, labels: Sequence[str | None] | None = None) -> str:
-        """What the question says of its regions; see `conversation.region_note`."""
+        """Text that lists the regions; see `chat_format.region_note`."""
         if cells is None:
             return ""
         present = cells.flatten(2).any(-1).T.tolist()  # [O][t]
@@ -98,7 +98,7 @@ class SampledClip:
 
 
 def load_clip(clip: VideoPart, plan: FrameSampling) -> SampledClip:
-    """Read a clip; frames that its places and regions lie in are among those that are seen."""
+    """Read the sampled frames of a clip; frames with its visual prompts are included."""
     video = media.probe_video(clip.path)
     indices = sampled_indices(clip, video, plan)
     bounds = resolution.pixel_bounds(len(indices), plan.trained_frames, plan.min_pixels, plan.max_pixels)
@@ -109,11 +109,11 @@ def load_clip(clip: VideoPart, plan: FrameSampling) -> SampledClip:
 
 
 def sampled_indices(clip: VideoPart, video: media.Video, plan: FrameSampling) -> list[int]:
-    """Indices of the frames of a clip that are looked at."""
+    """Indices of the sampled frames of a clip; frames with its visual prompts are included."""
     pointed = media.nearest_index(video, [place.second for place in clip.prompts]) if clip.prompts else []
     indices = plan.indices(video, pointed)
-    unseen = [track for track in clip.regions if track.masks and not any(index in track.masks for index in indices)]
-    if unseen:
-        middles = [sorted(track.masks)[len(track.masks) // 2] for track in unseen]
+    missing = [track for track in clip.regions if track.masks and not any(index in track.masks for index in indices)]
+    if missing:
+        middles = [sorted(track.masks)[len(track.masks) // 2] for track in missing]
         indices = plan.indices(video, [*pointed, *(index for index in middles if index < video.num_frames)])
     return indices

@@ -1,4 +1,4 @@
-"""Items -> batch."""
+"""Collation of training examples into batches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from unipixel.model.visual_prompts import PromptPlace
 
 IGNORED = -100
-"""Label of a token that is not learnt."""
+"""Label of a token without loss."""
 
 
 class SkippedSample(NamedTuple):
-    """A sample that did not load. Nothing takes its place."""
+    """A sample that failed to load; it is not replaced."""
 
     sample: str
-    """Its id."""
+    """Id of the sample."""
     reason: str
 
 
@@ -30,23 +30,23 @@ class TrainingExample(TypedDict):
     labels: Tensor
     """int64 `[L]`."""
     pixel_values_videos: Tensor | None
-    """float32 `[patches, patch size]`; this and the next two are None in a sample of words alone."""
+    """float32 `[patches, patch size]`; this and the next two are None for text-only samples."""
     video_grid_thw: Tensor | None
     """int64 `[1, 3]`."""
     frame_times: list[float] | None
-    """Seconds of the `T` frames. Python numbers, so that no mixed precision rounds them."""
+    """Seconds of the `T` frames, as Python numbers, which mixed precision does not round."""
     places: list[PromptPlace]
-    """What the `<|ref|>` of its questions stand for, in order."""
+    """Points and boxes of its `<|ref|>` tokens, in order."""
     regions: Tensor | None
-    """bool `[t, O, h, w]` in merged cells, what its `<|mem|>` stand for."""
+    """bool `[t, O, h, w]` in merged cells, the objects of its `<|mem|>` tokens."""
     frames: Tensor | None
-    """float32 `[M, 3, S, S]`; None in a sample that teaches no masks."""
+    """float32 `[M, 3, S, S]`; None for samples without masks."""
     masks: Tensor | None
-    """bool `[M, O, S, S]`; None with `frames`."""
+    """bool `[M, O, S, S]`; None if `frames` is None."""
 
 
 class TrainingBatch(TypedDict, total=False):
-    """What the model's forward takes, and what was skipped on the way."""
+    """Arguments of `UniPixel.forward`, and the skipped samples."""
 
     input_ids: Tensor
     """int64 `[B, L]`, padded on the right."""
@@ -55,25 +55,25 @@ class TrainingBatch(TypedDict, total=False):
     labels: Tensor
     """int64 `[B, L]`."""
     pixel_values_videos: Tensor
-    """float32 `[all patches, patch size]`; this and the next two are left out of a batch of words alone."""
+    """float32 `[all patches, patch size]`; this and the next two are omitted in text-only batches."""
     video_grid_thw: Tensor
-    """int64 `[V, 3]`, one for each of the `V` samples with a video."""
+    """int64 `[V, 3]`, for the `V` samples with a video."""
     frame_times: list[list[float]]
-    """`V` of them."""
+    """Per video."""
     places: list[PromptPlace]
-    """One for each `<|ref|>` of the batch, in order; left out where there is none."""
+    """For the `<|ref|>` tokens of the batch, in order; omitted if empty."""
     regions: list[Tensor | None]
-    """`V` of them; left out where no video has one."""
+    """Per video; omitted if all are None."""
     frames: list[Tensor | None]
     masks: list[Tensor | None]
     skipped: list[SkippedSample]
-    """Always there; the only field where no sample loaded."""
+    """Always present; the only key if no sample was loaded."""
 
 
 class DataCollator:
-    """Pads token ids on the right; frames, masks and times stay lists.
+    """Collator that pads token ids on the right; frames, masks and times stay lists.
 
-    Samples with and without a video, with and without masks, go into one batch.
+    A batch may mix samples with and without video, with and without masks.
     """
 
     def __init__(self, pad_token_id: int) -> None:

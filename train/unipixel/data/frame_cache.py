@@ -1,11 +1,11 @@
-"""Decoded frames on disk, so that a video is decoded once for many epochs, workers and runs.
+"""Cache of decoded frames on disk, shared by epochs, workers and runs.
 
-    FOLDER/names/<2 letters>/<key>    the content of a video file: its SHA-256, by path, size and time of change
-    FOLDER/frames/<2 letters>/<key>   one frame: a checksum and its pixels, by content, index and size
+    FOLDER/names/<2 letters>/<key>    SHA-256 of a video file, by path, size and modification time
+    FOLDER/frames/<2 letters>/<key>   a frame: checksum and pixels, by content, index and size
 
-A frame is the same whether it comes from here or from its video. Any number of processes may share the folder: what
-is written gets its name when it is complete, what does not fit its checksum is not there, and the frames used
-longest ago go first. Folders of pictures are read as they are, since that costs no more.
+Cached and decoded frames are identical. Any number of processes may share the folder: files are renamed when they are
+complete, files with a wrong checksum are ignored, and the least recently used frames are removed first. Folders of
+images are not cached.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from evqa.media import buffers
 
 logger = logging.getLogger(__name__)
 
-SHARE_KEPT = 0.75
-"""Of the limit, how much stays when it is exceeded."""
+TRIMMED_SHARE = 0.75
+"""Share of the limit to which the cache is trimmed."""
 
-SHARE_UNSEEN = 1 / 16
-"""Of the limit, how much a process writes before it looks at the whole folder; so far the limit may be exceeded."""
+UNCHECKED_SHARE = 1 / 16
+"""Share of the limit that a process may write between checks of the folder size."""
 
 LEAST_BYTES = 4096
-"""What a small file costs on disk."""
+"""Minimum size of a file on disk."""
 
 STALE = 3600.0
-"""Seconds after which an unfinished file is one of a process that was killed."""
+"""Age in seconds of a partial file after which its process counts as killed."""
 
 
 class FrameCache:
-    """Frames by content. Its counts are those of this process."""
+    """Frame cache by content of the video; counts are those of this process."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
@@ -49,11 +49,11 @@ class FrameCache:
         self.num_found = 0
         self.num_decoded = 0
         self._is_writable = True
-        self._unseen: float | None = None  # None: this process has not looked at the folder yet
+        self._unchecked: float | None = None  # None: not checked yet by this process
         self._contents: dict[tuple[str, int, int, int], str] = {}
 
     def load(self, video: media.Video, indices: Sequence[int]) -> np.ndarray:
-        """As `media.load_frames`: uint8 RGB [T, H, W, 3] of the frames in the order given."""
+        """Load frames, as `media.load_frames`: uint8 RGB [T, H, W, 3] in the order of `indices`."""
         if video.path.is_dir() or video.path.suffix.lower() in media.IMAGE_SUFFIXES:
             return media.load_frames(video, indices)
         content = self._content(video.path)
@@ -66,35 +66,35 @@ class FrameCache:
         for index, image in media.read_frames(video, list(missing)):
             images[missing[index]] = image
             self.num_decoded += 1
-            self._write(self._path(content, video, index), _checked(image))
+            self._write(self._path(content, video, index), _with_checksum(image))
         return images
 
     def _path(self, content: str, video: media.Video, index: int) -> Path:
         return self.folder / "frames" / content[:2] / f"{content}-{index}-{video.width}x{video.height}"
 
     def _content(self, path: Path) -> str:
-        """SHA-256 of a file; read once as long as the file stays as it is."""
-        facts = path.stat()
-        key = (str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        """SHA-256 of a file; computed once as long as the file is unchanged."""
+        status = path.stat()
+        key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
         if key not in self._contents:
             name = hashlib.sha256(repr(key).encode()).hexdigest()
-            kept = self.folder / "names" / name[:2] / name
-            self._contents[key] = _digest_in(kept) or self._hash(path, kept)
+            digest_file = self.folder / "names" / name[:2] / name
+            self._contents[key] = _digest_in(digest_file) or self._hash(path, digest_file)
         return self._contents[key]
 
-    def _hash(self, path: Path, kept: Path) -> str:
+    def _hash(self, path: Path, digest_file: Path) -> str:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._write(kept, digest.encode())
+        self._write(digest_file, digest.encode())
         return digest
 
     @staticmethod
     def _read(path: Path, image: np.ndarray) -> bool:
-        """Fill an image; False = it is not there, or not whole."""
+        """Read a frame into an array; False = it is missing or damaged."""
         try:
             data = path.read_bytes()
             os.utime(path)
-        except OSError:  # never written, or just removed by another process
+        except OSError:  # not cached, or removed by another process
             return False
         if len(data) != 4 + image.nbytes or int.from_bytes(data[:4], "little") != zlib.crc32(data[4:]):
             return False
@@ -102,7 +102,7 @@ class FrameCache:
         return True
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Write a file at once. A folder that takes nothing more costs time and no sample."""
+        """Write a file atomically. After a failure the cache is not written any more; frames are decoded instead."""
         if not self._is_writable:
             return
         partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -113,47 +113,47 @@ class FrameCache:
             self._count(max(len(data), LEAST_BYTES))
         except OSError as error:
             self._is_writable = False
-            logger.warning("the frame cache in %s takes nothing more, frames are decoded: %s", self.folder, error)
+            logger.warning("the frame cache in %s is not writable, frames are decoded: %s", self.folder, error)
             with contextlib.suppress(OSError):
                 partial.unlink()
 
     def _count(self, size: int) -> None:
-        self._unseen = None if self._unseen is None else self._unseen + size
-        if self._unseen is None or self._unseen > SHARE_UNSEEN * self.max_bytes:
-            self._unseen = 0.0
+        self._unchecked = None if self._unchecked is None else self._unchecked + size
+        if self._unchecked is None or self._unchecked > UNCHECKED_SHARE * self.max_bytes:
+            self._unchecked = 0.0
             self.trim()
 
     def trim(self) -> None:
-        """Remove what killed processes left, and above the limit what was used longest ago."""
+        """Remove partial files of killed processes and, above the limit, the least recently used frames."""
         with (self.folder / "lock").open("w") as lock:
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
-                return  # another process does it
+                return  # another process is trimming
             files = sorted(self._files(), key=lambda file: file[1])
             total = sum(size for _, _, size in files)
             if total <= self.max_bytes:
                 return
             for path, _, size in files:
-                if total <= SHARE_KEPT * self.max_bytes:
+                if total <= TRIMMED_SHARE * self.max_bytes:
                     break
                 path.unlink(missing_ok=True)
                 total -= size
 
     def _files(self) -> Iterator[tuple[Path, float, int]]:
-        """(path, last use, bytes) of what is complete; what has been unfinished for long is removed."""
+        """Yield (path, last use, bytes) of complete files; old partial files are removed."""
         for path in self.folder.glob("*/*/*"):
             try:
-                facts = path.stat()
+                status = path.stat()
             except FileNotFoundError:
                 continue
             if not path.name.startswith("."):
-                yield path, facts.st_mtime, max(facts.st_size, LEAST_BYTES)
-            elif time.time() - facts.st_mtime > STALE:
+                yield path, status.st_mtime, max(status.st_size, LEAST_BYTES)
+            elif time.time() - status.st_mtime > STALE:
                 path.unlink(missing_ok=True)
 
 
-def _checked(image: np.ndarray) -> bytes:
+def _with_checksum(image: np.ndarray) -> bytes:
     data = image.tobytes()
     return zlib.crc32(data).to_bytes(4, "little") + data
 

@@ -1,6 +1,6 @@
-"""Frames as the halves of the model see them: patches for the language model, squares for the mask decoder.
+"""Preprocessing of frames: patches for the language model, squares for SAM 2, and label masks.
 
-Legend: T frames, H W original size, p patch side (14), m merge (2), S side of the decoder's square.
+Legend: T frames, H W original size, p patch side (14), m merge (2), S side of the square input of SAM 2.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class VideoPatches(NamedTuple):
-    """A video for the language model."""
+    """Patches of a video for the vision tower."""
 
     pixel_values: Tensor
-    """float32 [t * h * w, 3 * 2 * p * p] in Qwen's order: the four patches of a merged cell together."""
+    """float32 [t * h * w, 3 * 2 * p * p] in the order of Qwen2.5-VL: the four patches of a merged cell are adjacent."""
     grid_thw: Tensor
     """int64 [3]: t grid steps of two frames, h and w patches."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the language model that the video takes."""
+        """Number of tokens of the video in the language model."""
         return int(self.grid_thw.prod()) // MERGE**2
 
 
 def frames_including(sampled: Sequence[int], needed: Sequence[int]) -> list[int]:
-    """Frame indices with the needed ones, ascending: each takes the place of the sampled frame nearest to it."""
-    found = set(sampled)
-    for index in sorted(set(needed) - found):
-        free = found - set(needed)
+    """Sorted frame indices in which each needed one replaces the nearest sampled one."""
+    included = set(sampled)
+    for index in sorted(set(needed) - included):
+        free = included - set(needed)
         if free:
-            found.remove(min(free, key=lambda other: (abs(other - index), other)))
-        found.add(index)
-    return sorted(found) if needed else list(sampled)
+            included.remove(min(free, key=lambda candidate: (abs(candidate - index), candidate)))
+        included.add(index)
+    return sorted(included) if needed else list(sampled)
 
 
 def llm_pixels(frames: np.ndarray | Iterable[np.ndarray], min_pixels: int, max_pixels: int) -> VideoPatches:
-    """uint8 [T, H, W, 3], or T frames [H, W, 3] of one size, -> patches.
+    """Resize, normalise and patchify frames: uint8 [T, H, W, 3], or T frames [H, W, 3] of one size.
 
-    An odd last frame (and so a single image) stands for two. Frames are resized one by one as they come.
+    An odd last frame (or a single image) is repeated. Frames are resized one by one.
     """
     resized = [_fitted(frame, min_pixels, max_pixels) for frame in frames]
     if not resized:
-        raise ValueError("frames are uint8 [T, H, W, 3] with T > 0, got none")
+        raise ValueError("expected frames uint8 [T, H, W, 3] with T > 0, got none")
     return patchify(_normalise(torch.cat(resized), CLIP_MEAN, CLIP_STD))
 
 
 def _fitted(frame: np.ndarray, min_pixels: int, max_pixels: int) -> Tensor:
-    """uint8 [H, W, 3] -> uint8 [1, 3, h, w] of the size that the language model gets."""
+    """Resize uint8 [H, W, 3] to uint8 [1, 3, h, w] for the language model."""
     image = _channels_first(frame[None])
     size = fit_size(image.shape[2], image.shape[3], min_pixels, max_pixels)
     return image if image.shape[-2:] == size else F.interpolate(image, size=size, mode="bicubic", antialias=True)
 
 
 def patchify(pixels: Tensor) -> VideoPatches:
-    """Normalised [T, 3, H, W] with sides that are multiples of 28 -> patches in Qwen's order."""
+    """Patches of normalised frames [T, 3, H, W] whose sides are multiples of 28."""
     missing = -len(pixels) % FRAMES_PER_STEP
     pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     steps, rows, columns = len(pixels) // FRAMES_PER_STEP, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH
@@ -75,22 +75,22 @@ def patchify(pixels: Tensor) -> VideoPatches:
 
 
 def decoder_frames(frames: np.ndarray, side: int, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [T, H, W, 3] -> float32 [T, 3, S, S], stretched to the square; computed on the device."""
+    """Inputs of SAM 2, float32 [T, 3, S, S], from uint8 [T, H, W, 3]; computed on the device."""
     video = _channels_first(frames).to(device).float() / 255
     video = F.interpolate(video, size=(side, side), mode="bilinear", antialias=True)
     return _standardise(video, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def label_masks(masks: np.ndarray | Tensor, side: int) -> Tensor:
-    """Masks [T, O, H, W] -> bool [T, O, S, S]: true where an object covers more than half of a pixel."""
+    """Label masks bool [T, O, S, S] from masks [T, O, H, W]: pixels that an object covers by more than half."""
     labels = torch.as_tensor(masks).float()
     return F.interpolate(labels, size=(side, side), mode="bilinear", antialias=True) > 0.5
 
 
 def _channels_first(frames: np.ndarray) -> Tensor:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
-        raise ValueError(f"frames are uint8 [T, H, W, 3] with T > 0, got {frames.dtype} {frames.shape}")
-    writable = frames if frames.flags.writeable else frames.copy()  # torch warns of the others
+        raise ValueError(f"expected frames uint8 [T, H, W, 3] with T > 0, got {frames.dtype} {frames.shape}")
+    writable = frames if frames.flags.writeable else frames.copy()  # torch warns about read-only arrays
     return torch.from_numpy(writable).permute(0, 3, 1, 2)
 
 

@@ -1,7 +1,7 @@
-"""Which sample comes when: data sets with repeats, one deterministic order for a whole run.
+"""Mixture of data sets with repeats, in one deterministic order for a whole run.
 
-What a sample becomes is `data/example.py`, and which draws come together `data/grouping.py`. Nothing here needs
-torch, so that missing data is reported in a moment.
+`data/dataset.py` loads the samples, `data/batching.py` groups them. Nothing here needs torch, so that missing data is
+reported at once.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from unipixel.data import batching, conversations
 
 
 class SampleRef(NamedTuple):
-    """One place in the order of a run."""
+    """A position in the order of a run."""
 
     source: int
     """Index into `Mixture.sources`."""
     sample: int
     """Index into its samples."""
     position: int
-    """0-based place in the whole run; with the seed, it decides every random choice made for the sample."""
+    """0-based position in the run; with the seed, it determines all random choices for the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSource:
-    """A data set's part in the mixture."""
+    """A data set of the mixture."""
 
     name: str
     repeat: float
     samples: Sequence[Sample]
-    """Read when they are drawn (see `datasets.LazyDataset`)."""
+    """Read lazily (see `datasets.LazyDataset`)."""
     left_out: Counter[str]
-    """Reason -> number of samples that cannot be trained on."""
+    """Reason -> number of samples that are excluded."""
     sha256: str
-    """Hash of the data set's file of samples."""
+    """SHA-256 of the samples file."""
     sizes: np.ndarray
-    """int64 `[samples, 2]`, kind and tokens of each (see `grouping.size_of`)."""
+    """int64 `[samples, 2]`, kind and number of tokens (see `batching.size_of`)."""
 
     @property
     def per_epoch(self) -> int:
-        """Draws of an epoch."""
+        """Number of samples per epoch."""
         whole, rest = self._split()
         return whole * len(self.samples) + rest
 
     def epoch(self, index: int, seed: int) -> np.ndarray:
         """Sample indices of epoch `index`, not shuffled: int64 `[per_epoch]`.
 
-        The fractional part of the repeat walks through all samples before it comes to one again.
+        The fractional part of the repeat uses all samples before one is repeated.
         """
         whole, rest = self._split()
         every = np.tile(np.arange(len(self.samples)), whole)
@@ -74,23 +74,23 @@ class MixtureSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """The sources of a run and their order."""
+    """Data sets of a run and the order of their samples."""
 
     sources: tuple[MixtureSource, ...]
     seed: int
     unit: int = 1
-    """Consecutive draws that are of one kind and like length, counted from the start of the run."""
+    """Number of consecutive samples of equal kind and similar length, from the start of the run."""
 
     def __len__(self) -> int:
-        """Draws of an epoch."""
+        """Number of samples per epoch."""
         return sum(source.per_epoch for source in self.sources)
 
     def sample(self, draw: SampleRef) -> Sample:
-        """The sample at a place."""
+        """The sample at a position."""
         return self.sources[draw.source].samples[draw.sample]
 
     def order(self, num_draws: int) -> Iterator[SampleRef]:
-        """The first `num_draws` places of a run: epoch after epoch, each shuffled anew."""
+        """Yield the first `num_draws` positions of a run: epoch after epoch, each with a new shuffle."""
         position = 0
         epoch = 0
         while position < num_draws:
@@ -102,7 +102,7 @@ class Mixture:
             epoch += 1
 
     def counts(self) -> dict[str, dict[str, object]]:
-        """What went in, for the record of a run."""
+        """Numbers of samples per data set, for the record of a run."""
         return {
             source.name: {
                 "samples": len(source.samples),
@@ -115,7 +115,7 @@ class Mixture:
         }
 
     def _epoch(self, index: int) -> np.ndarray:
-        """(source, sample) of an epoch in order: int64 `[draws, 2]`, each draw once, whatever the unit."""
+        """(source, sample) of an epoch in order: int64 `[samples, 2]`."""
         parts = [
             np.stack([np.full(source.per_epoch, number), source.epoch(index, self.seed)], axis=1)
             for number, source in enumerate(self.sources)
@@ -130,7 +130,7 @@ class Mixture:
 
 
 class MixtureSampler:
-    """A sampler of torch for a whole run, so that going on in the middle is skipping the first draws."""
+    """Sampler of torch for a whole run, so that resuming skips the first samples."""
 
     def __init__(self, mixture: Mixture, num_draws: int) -> None:
         self.mixture = mixture
@@ -144,9 +144,15 @@ class MixtureSampler:
 
 
 def load_mixture(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
-    """Read every data set of a config, for an order in groups of `unit`.
+    """Read all data sets of a config.
 
-    Raises one `ValueError` that names all data sets that are missing, and for each what to do.
+    Args:
+        config: with the data sets and limits.
+        seed: of the order.
+        unit: number of consecutive samples that are grouped by kind and length.
+
+    Raises:
+        ValueError: data sets are missing; the message lists all of them and what to do.
     """
     sources: list[MixtureSource] = []
     problems: list[str] = []
@@ -157,11 +163,11 @@ def load_mixture(config: DataConfig, seed: int, unit: int = 1) -> Mixture:
             problems.append(f"  {name}: {error}")
     if problems:
         head = f"{len(problems)} of {len(config.datasets)} data sets of the mixture cannot be read:"
-        advice = "name those that are there by --datasets, or take --recipe evidence-only"
+        advice = "select other data sets by --datasets, or use --recipe evidence-only"
         raise ValueError("\n".join([head, *problems, *([advice] if len(config.datasets) > 1 else [])]))
     if none := [source for source in sources if source.per_epoch == 0]:
-        named = ", ".join(f"{source.name} ({source.repeat} of {len(source.samples)} samples)" for source in none)
-        raise ValueError(f"the repeats are so small that an epoch has no sample of {named}: raise or leave them out")
+        names = ", ".join(f"{source.name} ({source.repeat} of {len(source.samples)} samples)" for source in none)
+        raise ValueError(f"an epoch has no sample of {names}: raise their repeats or omit them")
     return Mixture(sources=tuple(sources), seed=seed, unit=unit)
 
 
@@ -174,16 +180,16 @@ def _source(name: str, repeat: float, config: DataConfig) -> MixtureSource:
             sizes.append(batching.size_of(sample, config))
         return reason
 
-    found = datasets.open_lazy(name, unusable)
-    left_out = found.left_out + Counter({"line is no sample": len(found.rejected)})
-    assert len(sizes) == len(found), (name, len(sizes), len(found))
+    dataset = datasets.open_lazy(name, unusable)
+    left_out = dataset.left_out + Counter({"line is no sample": len(dataset.rejected)})
+    assert len(sizes) == len(dataset), (name, len(sizes), len(dataset))
     return MixtureSource(
-        name=name, repeat=repeat, samples=found, left_out=left_out, sha256=found.sha256, sizes=np.array(sizes)
+        name=name, repeat=repeat, samples=dataset, left_out=left_out, sha256=dataset.sha256, sizes=np.array(sizes)
     )
 
 
 def exclusion_reason(sample: Sample, config: DataConfig) -> str | None:
-    """Why a sample is not drawn at all, by what its record tells; None = it is."""
+    """Why a sample is excluded by its record and the limits of a config; None = it is used."""
     if reason := conversations.why_unusable(sample):
         return reason
     if config.max_words and conversations.num_words(sample) > config.max_words:

@@ -1,4 +1,4 @@
-"""How large a frame is for the language model. Nothing here needs torch.
+"""Frame sizes for the language model. Nothing here needs torch.
 
 Legend: H W original size.
 """
@@ -8,21 +8,23 @@ from __future__ import annotations
 import math
 
 PATCH = 14
-"""Side of a patch of the vision tower in pixels."""
+"""Side of a patch of the vision tower, in pixels."""
 MERGE = 2
-"""Patches along a side of a merged cell, which is one token."""
+"""Side of a merged cell (one token), in patches."""
 FRAMES_PER_STEP = 2
-"""Frames of a grid step."""
+"""Frames per grid step."""
 MAX_ASPECT = 200
-"""Of a frame's longer side to its shorter one."""
+"""Maximum aspect ratio of a frame."""
 
 
 def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size (H, W) nearest in aspect, both sides multiples of 28, between the two numbers of pixels."""
+    """Size (H, W) with nearest aspect ratio, sides that are multiples of 28, and a number of pixels within bounds.
+
+    Raises:
+        ValueError: the aspect ratio is too large.
+    """
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise ValueError(
-            f"frames of {width} x {height} are too narrow: one side is at most {MAX_ASPECT} times the other"
-        )
+        raise ValueError(f"frames of {width} x {height} are too narrow: the aspect ratio must be at most {MAX_ASPECT}")
     factor = PATCH * MERGE
     rows, columns = (max(factor, round(side / factor) * factor) for side in (height, width))
     if rows * columns > max_pixels:
@@ -35,5 +37,5 @@ def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple
 
 
 def pixel_bounds(num_frames: int, sample_frames: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Bounds of a frame's pixels; the frames that a short video or an image lacks enlarge those it has."""
+    """Bounds of the number of pixels of a frame; larger if a video has fewer frames than `sample_frames`."""
     return min_pixels, max_pixels * max(1, min(sample_frames // max(num_frames, 1), sample_frames))

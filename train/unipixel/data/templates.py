@@ -1,7 +1,7 @@
-"""How a mask is asked for and given in training: tables of phrasings, one of which is drawn for each turn.
+"""Prompt and response templates of training, one of which is sampled per turn.
 
-As many per kind as UniPixel was trained with, in words of our own; `{}` is the object or the question. The first
-of each kind of question is also the one to ask at test time.
+Their number per task is that of UniPixel; the texts are our own. `{}` is the object or the question. The first template
+of each task is also used at inference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EVIDENCE = (
     "Say the answer, then when it can be seen, [[start1, end1], ...], and segment the objects that prove it.",
     "Choose an answer and back it: stretches of time [[start1, end1], ...] in seconds, and masks of the objects.",
 )
-"""Asks for an answer with its evidence; it comes after the question, and the reply has one form."""
+"""Requests for an answer with evidence, after the question."""
 
 QUERY = (
     "Please segment the {} in this {media}.",
@@ -26,7 +26,7 @@ QUERY = (
     "Where in this {media} is the {}? Answer with its segmentation mask.",
     "What does the {} look like? Show it by a segmentation mask.",
 )
-"""Asks for what a noun phrase means; `{media}` is image or video."""
+"""Requests for the object of a noun phrase; `{media}` is image or video."""
 
 SENTENCE = (
     "{} Please provide the segmentation mask.",
@@ -35,7 +35,7 @@ SENTENCE = (
     "{} Only the segmentation is needed.",
     "{} Segment what is meant.",
 )
-"""Asks for what a whole sentence means."""
+"""Requests for the object of a sentence."""
 
 QUESTION = (
     "{} Please answer the question and provide the segmentation mask.",
@@ -44,7 +44,7 @@ QUESTION = (
     "{} Say what it is and segment it.",
     "{} A short answer and the mask of the object, please.",
 )
-"""Asks for an answer in words and its mask."""
+"""Requests for an answer as text with its mask."""
 
 EXPLANATORY = (
     "{} Please provide the segmentation mask and explain why.",
@@ -53,7 +53,7 @@ EXPLANATORY = (
     "{} Segment what is meant, and answer the question in words.",
     "{} Give the mask first, then an explanation.",
 )
-"""Asks for a mask with a reason."""
+"""Requests for a mask with an explanation."""
 
 DESCRIPTION = (
     "Please segment the object that fits the description: {}",
@@ -62,7 +62,7 @@ DESCRIPTION = (
     "Here is a description: {} Which pixels show the object?",
     "Find the object by its description: {}",
 )
-"""Asks for what several sentences describe."""
+"""Requests for the object of a description."""
 
 POINTED = tuple(
     f"{opening} {ending}"
@@ -76,7 +76,7 @@ POINTED = tuple(
         "the object at {}?",
     )
 )
-"""Asks for a short description of what is pointed at."""
+"""Requests for a short description of a marked object."""
 
 IN_DETAIL = tuple(
     f"{opening} {ending}"
@@ -96,7 +96,7 @@ IN_DETAIL = tuple(
         "all that the picture tells of {}.",
     )
 )
-"""Asks for a long description of a marked object."""
+"""Requests for a detailed description of a marked object."""
 
 MEMORY = (
     "{} First find the objects that are pointed at, by their numbers.",
@@ -106,7 +106,7 @@ MEMORY = (
     "{} Segment every object that has a number.",
     "{} Locate the numbered objects through the whole clip.",
 )
-"""Asks to find pointed-at objects again, of which a question will follow."""
+"""Requests for masks of marked objects, before a question about them."""
 
 MASK_REPLIES = (
     "The target is <|seg|>.",
@@ -115,7 +115,7 @@ MASK_REPLIES = (
     "The segmentation is <|seg|>.",
     "<|seg|>.",
 )
-"""Gives one mask."""
+"""Responses with one mask."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "query": QUERY,
@@ -124,13 +124,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "explanatory": EXPLANATORY,
     "description": DESCRIPTION,
 }
-"""Form of a sample -> how it is asked."""
+"""Task type -> prompt templates."""
 
 ARTICLES = ("the ", "an ", "a ")
 
 
 def noun_phrase(words: str) -> str:
-    """A query as it stands inside a sentence: small first letter, no article, no final dots."""
+    """A query within a sentence: lower-case first letter, without article and final dots."""
     words = words.strip().strip(".").strip()
     words = words[:1].lower() + words[1:]
     article = next((article for article in ARTICLES if words.startswith(article)), "")
@@ -138,5 +138,5 @@ def noun_phrase(words: str) -> str:
 
 
 def fill_template(template: str, words: str, media: str) -> str:
-    """A phrasing with its blanks filled in; braces in the words stay as they are."""
+    """Fill a template; braces in the words are unchanged."""
     return template.replace("{media}", media).replace("{}", words)

@@ -1,4 +1,4 @@
-"""What stands for a sample's marked objects in the frames of one draw: places for `<|ref|>`, cells for `<|mem|>`."""
+"""Visual prompts of the marked objects of a sample: points and boxes for `<|ref|>`, cells for `<|mem|>`."""
 
 from __future__ import annotations
 
@@ -8,67 +8,77 @@ import numpy as np
 from torch import Tensor
 
 from evqa import masks
-from evqa.models.messages import PointOrBox as Spot
-from evqa.models.messages import VideoPart
+from evqa.models.messages import PointOrBox, VideoPart
 from evqa.schema import RLE, Sample, Track
 from unipixel.data.clip import SampledClip
 from unipixel.data.conversations import TrainingConversation
 from unipixel.model.visual_prompts import PromptPlace
 
 BOX_NOISE, MAX_BOX_NOISE = 0.1, 20.0
-"""A side of a box is off by at most this share of the box, and so many pixels (published)."""
+"""Maximum noise of a side of a box, relative to the box and in pixels (published)."""
 
-SEEN_ONCE = {"inst_it": 0.5}
-"""Source -> how often an object is shown in one grid step alone (published), as someone marks it in one frame."""
+SINGLE_STEP_SHARE = {"inst_it": 0.5}
+"""Source -> share of samples whose objects are marked in a single grid step (published)."""
 
 
 class PromptEmbeddingInputs(NamedTuple):
-    """The marks of one sample."""
+    """Inputs of `model.visual_prompts` for a sample."""
 
     places: list[PromptPlace]
-    """One for each `<|ref|>`."""
+    """Points and boxes of the `<|ref|>` tokens."""
     regions: Tensor | None
-    """bool [t, O, h, w] in merged cells."""
+    """bool [t, O, h, w] in merged cells, for the `<|mem|>` tokens; None without regions."""
     note: str
-    """What the conversation says of the regions."""
+    """Text that lists the regions."""
 
 
 def visual_prompts_of(
-    sample: Sample, lesson: TrainingConversation, watched: SampledClip, side: int, rng: np.random.Generator
+    sample: Sample, conversation: TrainingConversation, clip: SampledClip, side: int, rng: np.random.Generator
 ) -> PromptEmbeddingInputs:
-    """The marks that `rng` draws; `side` is that of the mask decoder's square."""
+    """Sample the visual prompts of a conversation.
+
+    Args:
+        sample: with tracks of the marked objects.
+        conversation: its conversation.
+        clip: its sampled frames.
+        side: side of the square input of SAM 2.
+        rng: selects frames, points and boxes.
+
+    Raises:
+        ValueError: an object is not visible in the sampled frames.
+    """
     tracks = sample.tracks or ()
-    is_box = bool(lesson.pointed) and rng.random() < 0.5
-    spots = [_spot(tracks[place], watched, rng, is_box=is_box) for place in lesson.pointed]
-    places = [watched.place(spot, side) for spot in spots]
-    if not lesson.are_listed:
+    is_box = bool(conversation.pointed) and rng.random() < 0.5
+    spots = [_spot(tracks[place], clip, rng, is_box=is_box) for place in conversation.pointed]
+    places = [clip.place(spot, side) for spot in spots]
+    if not conversation.are_listed:
         return PromptEmbeddingInputs(places, None, "")
-    cells = watched.cells(VideoPart(sample.video, regions=tracks))
+    cells = clip.cells(VideoPart(sample.video, regions=tracks))
     assert cells is not None, f"{sample.id} has no track"
-    if rng.random() < SEEN_ONCE.get(sample.source or "", 0.0):
+    if rng.random() < SINGLE_STEP_SHARE.get(sample.source or "", 0.0):
         cells = _in_one_step(cells, rng)
-    return PromptEmbeddingInputs(places, cells, watched.region_note(cells, [track.label for track in tracks]))
+    return PromptEmbeddingInputs(places, cells, clip.region_note(cells, [track.label for track in tracks]))
 
 
-def _spot(track: Track, watched: SampledClip, rng: np.random.Generator, *, is_box: bool) -> Spot:
-    """A point or a box of an object, in a random one of the frames that show it."""
-    shown = [index for index in watched.indices if index in track.masks]
-    if not shown:
-        raise ValueError(f"object [{track.label}] is in none of the frames that the model sees")
-    index = shown[rng.integers(len(shown))]
+def _spot(track: Track, clip: SampledClip, rng: np.random.Generator, *, is_box: bool) -> PointOrBox:
+    """A point or box of an object in a random one of the frames where it is visible."""
+    visible = [index for index in clip.indices if index in track.masks]
+    if not visible:
+        raise ValueError(f"object [{track.label}] is not visible in the sampled frames")
+    index = visible[rng.integers(len(visible))]
     at = _box(track.masks[index], rng) if is_box else _point(track.masks[index], rng)
-    return Spot(at, float(watched.video.times[index]))
+    return PointOrBox(at, float(clip.video.times[index]))
 
 
 def _point(mask: RLE, rng: np.random.Generator) -> tuple[float, float]:
-    """A pixel of the mask, each as likely as another: (x, y)."""
+    """A uniformly random pixel (x, y) of a mask."""
     rows, columns = np.nonzero(masks.decode(mask))
     number = rng.integers(len(rows))
     return float(columns[number]), float(rows[number])
 
 
 def _box(mask: RLE, rng: np.random.Generator) -> tuple[float, ...]:
-    """The mask's box (x0, y0, x1, y1), each side moved a little, inside the frame."""
+    """The bounding box (x0, y0, x1, y1) of a mask with noise, clipped to the frame."""
     height, width = mask.size
     rows, columns = np.nonzero(masks.decode(mask))
     corners = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float64)
@@ -78,15 +88,15 @@ def _box(mask: RLE, rng: np.random.Generator) -> tuple[float, ...]:
 
 
 def _in_one_step(cells: Tensor, rng: np.random.Generator) -> Tensor:
-    """Of each object one random grid step that shows it."""
-    kept = cells.new_zeros(cells.shape)
+    """Keep one random grid step of each object."""
+    single_step = cells.new_zeros(cells.shape)
     for number, steps in enumerate(_steps(cells)):
         if steps:
             step = steps[int(rng.integers(len(steps)))]
-            kept[step, number] = cells[step, number]
-    return kept
+            single_step[step, number] = cells[step, number]
+    return single_step
 
 
 def _steps(cells: Tensor) -> list[list[int]]:
-    """Per object the grid steps that show it."""
+    """Grid steps in which each object is visible."""
     return [steps.nonzero()[:, 0].tolist() for steps in cells.flatten(2).any(-1).T]

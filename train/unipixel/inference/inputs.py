@@ -89,7 +89,7 @@ class InputProcessor:
                 video = videos[part.path]
                 cells = video.cells(part)
                 visual.append(VisualInput(video.patches, video.times))
-                notes.append(time_positions.time_marks(config.clock, video.times) + video.region_note(cells))
+                notes.append(time_positions.time_marks(config.time_encoding, video.times) + video.region_note(cells))
                 places += [video.place(place, config.sam2_image_size) for place in part.prompts]
                 regions.append(cells)
             elif isinstance(part, ImagePart):

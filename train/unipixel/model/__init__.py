@@ -1,13 +1,15 @@
-"""UniPixel: Qwen2.5-VL that writes `<|seg|>` where it means an object, and SAM 2 that draws and tracks it.
+"""UniPixel: Qwen2.5-VL generates `<|seg|>` tokens, and SAM 2 segments and tracks the objects that they refer to.
 
-`import unipixel.model` makes transformers' AutoConfig know `model_type: pixel_qwen2_5_vl`; the model itself is
-in `unipixel.model.unipixel`.
+The model is `unipixel.model.unipixel.UniPixel`.
 """
 
 from transformers import AutoConfig
 
+from unipixel.model import weight_names
 from unipixel.model.config import UniPixelConfig
 
-AutoConfig.register(UniPixelConfig.model_type, UniPixelConfig, exist_ok=True)
-
 __all__ = ["UniPixelConfig"]
+
+# transformers looks up configs and names of weights in global tables, so importing this package registers ours
+AutoConfig.register(UniPixelConfig.model_type, UniPixelConfig, exist_ok=True)
+weight_names.register(tracker_class="MaskTracker", parent_class="UniPixel")

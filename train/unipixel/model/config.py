@@ -1,4 +1,4 @@
-"""The config of a checkpoint: Qwen2.5-VL's fields, the published extras, and ours."""
+"""Config of a checkpoint: the fields of Qwen2.5-VL, the published additions, and ours."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
     Qwen2_5_VLVisionConfig,
 )
 
+from unipixel.aliases import STORED_TIME_ENCODINGS, TIME_ENCODINGS
+
 ARCHITECTURE = "PixelQwen2_5_VLForConditionalGeneration"
-"""The name that published config.json files carry, and that ours carry too."""
+"""Name of the architecture in published config.json files and in ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderSize:
-    """Sizes of a SAM 2.1 decoder; everything else is the same in all of them."""
+    """Sizes in which the SAM 2.1 models differ."""
 
     embed: int
-    """Width of the image encoder's first stage; it doubles at each of the three later ones."""
+    """Width of the first stage of the image encoder; each of the three later stages doubles it."""
     heads: int
     blocks: tuple[int, int, int, int]
     global_blocks: tuple[int, ...]
-    """Indices of the blocks that attend over the whole image instead of windows."""
+    """Indices of the blocks with global instead of window attention."""
     background: int = 7
-    """Side of the position embedding that is stretched over the image."""
+    """Side of the position embedding that is interpolated over the image."""
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     hidden: int = 256
     """Width of features, prompts and object pointers."""
     memory: int = 64
-    """Width of a remembered frame's features."""
+    """Width of memory features."""
     memory_layers: int = 4
     memory_feed_forward: int = 2048
     dropout: float = 0.1
-    """In memory attention, training only."""
+    """Dropout of the memory attention in training."""
 
 
 MAX_WIDTH, STAGES = 2**14, 4
@@ -57,18 +59,23 @@ DECODERS: dict[str, DecoderSize] = {
         dropout=0.0,
     ),
 }
-"""The four published decoders, and one that trains on a CPU (use 128 px)."""
+"""The four published SAM 2.1 models, and one that can be trained on a CPU (with 128 px)."""
 
 
 def decoder_size(name: str, changes: Mapping[str, Any] | None = None) -> DecoderSize:
-    """The sizes behind a name, "b+" or as published "configs/sam2.1_hiera_b+"; `changes` replace some.
+    """Sizes of a decoder by name, "b+" or as published "configs/sam2.1_hiera_b+".
 
-    An unknown name is an error unless `changes` gives every size that has no default.
+    Args:
+        name: key of `DECODERS`, or any name if `changes` has all sizes without default.
+        changes: sizes that differ.
+
+    Raises:
+        ValueError: an unknown name or size, or an invalid value.
     """
-    known = [field.name for field in fields(DecoderSize)]
-    unknown = [changes] if not isinstance(changes or {}, Mapping) else sorted(set(changes or {}) - set(known))
+    known_sizes = [field.name for field in fields(DecoderSize)]
+    unknown = [changes] if not isinstance(changes or {}, Mapping) else sorted(set(changes or {}) - set(known_sizes))
     if unknown:
-        raise ValueError(f"unknown decoder sizes {unknown}; known are {known}")
+        raise ValueError(f"unknown decoder sizes {unknown}; known are {known_sizes}")
     changes = {key: tuple(v) if isinstance(v, list) else v for key, v in (changes or {}).items()}
     for key, value in changes.items():
         _check_size(key, value)
@@ -81,13 +88,13 @@ def decoder_size(name: str, changes: Mapping[str, Any] | None = None) -> Decoder
 
 
 def _check_size(name: str, value: object) -> None:
-    """A `ValueError` where a size of a decoder is none."""
+    """Check a size of a decoder; a `ValueError` if it is invalid."""
     if name == "dropout":
         is_fine = type(value) in (int, float) and 0 <= cast("float", value) < 1
     elif name in ("blocks", "windows", "global_blocks"):
         numbers = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
         least = 0 if name == "global_blocks" else 1
-        is_fine = all(type(one) is int and least <= one <= MAX_WIDTH for one in numbers)
+        is_fine = all(type(number) is int and least <= number <= MAX_WIDTH for number in numbers)
         is_fine = is_fine and (bool(numbers) if name == "global_blocks" else len(numbers) == STAGES)
     else:
         is_fine = type(value) is int and 1 <= value <= MAX_WIDTH
@@ -96,66 +103,87 @@ def _check_size(name: str, value: object) -> None:
 
 
 class UniPixelConfig(Qwen2_5_VLConfig):
-    """Config of a UniPixel checkpoint. What else config.json holds is kept as it is and not used."""
+    """Config of a UniPixel checkpoint. Unknown fields of config.json are kept unchanged and not used."""
 
     model_type = "pixel_qwen2_5_vl"
 
     sam2_config: str = "b+"
-    """Name of the mask decoder in `DECODERS`; the published form with folder and prefix works too."""
+    """Name of SAM 2.1 in `DECODERS`; the published form with folder and prefix is accepted."""
     sam2_sizes: dict | None = None
-    """Sizes that differ from the named decoder's (fields of `DecoderSize`)."""
+    """Sizes that differ from those of `DECODERS` (fields of `DecoderSize`)."""
     sam2_image_size: int = 768
-    """Side of the square that the decoder sees, in pixels, a multiple of 32."""
+    """Side of the square input of SAM 2 in pixels, a multiple of 32."""
     sam2_hidden_tokens: int = 2
-    """Prompt vectors per `<|seg|>`."""
+    """Number of prompt vectors per `<|seg|>`."""
     ref_token_id: int = 151665
     seg_token_id: int = 151666
     mem_token_id: int = 151667
     sample_objects: int = -1
-    """Most objects of a sample that one training step tracks, drawn at random; -1 = all."""
+    """Maximum number of objects per sample that a training step tracks, drawn at random; -1 = all."""
     mem_order: str = "window"
-    """How the cells of a `<|mem|>` object are looked up: "window" = as released, a slip that hits mostly other
-    cells; "raster" = the object's own cells. A checkpoint must be asked as it learnt (see `referring`)."""
-    clock: str = "legacy"
-    """What the model is told of time: "legacy" = as if all videos had 2 fps, "true" = seconds as temporal positions
-    of video tokens, "marked" = that, and the seconds in words behind each video (see `clock`)."""
+    """Which cells of the vision features a `<|mem|>` object is averaged over: "window" = the released order, a bug that
+    selects mostly cells outside the object; "raster" = the cells of the object. Inference must use the order of
+    training (see `visual_prompts`)."""
+    time_encoding: str = "fixed-2fps"
+    """How frame times reach the language model (see `time_positions`): "fixed-2fps" = temporal positions as if each
+    video had 2 frames a second, "absolute" = temporal positions by the seconds of the frames, "text" = as "absolute",
+    and a line of text with the seconds behind each video. config.json stores it as `clock`."""
     clock_horizon: float = 0.0
-    """Seconds from a video's start that the clock "true" keeps free of text; 0 = the video's own length."""
+    """Seconds from a video's start in which no text token is placed, unless `time_encoding` is "fixed-2fps"; 0 = the
+    length of the video."""
     sample_frames: int = 16
-    """Frames of a video that the language model sees at inference unless asked otherwise."""
+    """Default number of frames of a video for the language model at inference."""
     min_pixels: int = 128 * 28 * 28
-    """Fewest pixels of a frame as the language model sees it."""
+    """Minimum number of pixels of a frame for the language model."""
     max_pixels: int = 256 * 28 * 28
-    """Most pixels of a frame as the language model sees it."""
+    """Maximum number of pixels of a frame for the language model."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is not None:  # published files repeat the text config's fields beside it
             kwargs = {key: value for key, value in kwargs.items() if key not in ("rope_scaling", "rope_theta")}
+        if "clock" in kwargs:
+            self.time_encoding = _time_encoding(kwargs.pop("clock"))
         super().__post_init__(**kwargs)
-        if self.clock not in ("legacy", "true", "marked"):
-            raise ValueError(f"clock is 'legacy', 'true' or 'marked', got {self.clock!r}")
+        if self.time_encoding not in STORED_TIME_ENCODINGS:
+            raise ValueError(
+                f"time_encoding is {self.time_encoding!r}, expected one of {', '.join(STORED_TIME_ENCODINGS)}"
+            )
         if self.mem_order not in ("window", "raster"):
-            raise ValueError(f"mem_order is 'window' or 'raster', got {self.mem_order!r}")
+            raise ValueError(f"mem_order is {self.mem_order!r}, expected 'window' or 'raster'")
         if self.sam2_image_size % 32:
-            raise ValueError(f"sam2_image_size is a multiple of 32, got {self.sam2_image_size}")
+            raise ValueError(f"sam2_image_size is {self.sam2_image_size}, expected a multiple of 32")
 
     @property
     def language(self) -> Qwen2_5_VLTextConfig:
-        """The language model's sizes."""
+        """Config of the language model."""
         assert isinstance(self.text_config, Qwen2_5_VLTextConfig), type(self.text_config)
         return self.text_config
 
     @property
     def vision(self) -> Qwen2_5_VLVisionConfig:
-        """The vision tower's sizes."""
+        """Config of the vision tower."""
         assert isinstance(self.vision_config, Qwen2_5_VLVisionConfig), type(self.vision_config)
         return self.vision_config
 
     @property
     def mask_decoder(self) -> DecoderSize:
-        """The mask decoder's sizes."""
+        """Sizes of SAM 2.1."""
         return decoder_size(self.sam2_config, self.sam2_sizes)
 
+    @property
+    def clock(self) -> str:
+        """`time_encoding` as config.json and run.json store it: "legacy", "true" or "marked"."""
+        return STORED_TIME_ENCODINGS[self.time_encoding]
+
     def to_dict(self) -> dict[str, Any]:
-        """As transformers does it, with the published architecture name instead of our class's."""
-        return super().to_dict() | {"architectures": [ARCHITECTURE]}
+        """Return the content of config.json, with the published name of the architecture and of `time_encoding`."""
+        settings = super().to_dict()
+        settings.pop("time_encoding")
+        return settings | {"architectures": [ARCHITECTURE], "clock": self.clock}
+
+
+def _time_encoding(stored: object) -> str:
+    """The `time_encoding` of a value of `clock`."""
+    if stored not in TIME_ENCODINGS:
+        raise ValueError(f"clock is {stored!r}, expected one of {', '.join(TIME_ENCODINGS)}")
+    return TIME_ENCODINGS[str(stored)]

@@ -1,4 +1,4 @@
-"""config.json of a checkpoint as a config: types and ranges are checked before anything is built by it."""
+"""Reading of config.json of a checkpoint, with checks of types and ranges before a model is built."""
 
 from __future__ import annotations
 
@@ -38,48 +38,51 @@ LIMITS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"), (0, 2**26)),
     **dict.fromkeys(("ref_token_id", "seg_token_id", "mem_token_id"), (0, 2**26)),
 }
-"""Whole numbers of a config, and what they can be."""
+"""Integer field -> (minimum, maximum)."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 POSITIVE = {"rope_theta": 1e12, "rms_norm_eps": 1.0}
-"""Positive numbers of a config, and what they stay below."""
+"""Positive number field -> exclusive maximum."""
 
 MROPE_SECTIONS = (16, 24, 24)
-"""Channels for time, height and width where a config does not say (transformers' modeling_qwen2_5_vl.py)."""
+"""Default channels for time, height and width (modeling_qwen2_5_vl.py of transformers)."""
 
 ROTARY = ("rope_parameters", "rope_scaling")
-"""What settings of rotary positions are called, in new and old files."""
+"""Names of the settings of rotary positions, in new and old files."""
 
 
 def read_config(folder: Path, kind: type[Config] = UniPixelConfig) -> Config:
-    """The config of a checkpoint; a `ValueError` names the field that is not as expected.
+    """Read the config of a checkpoint.
 
     Args:
         folder: with a config.json.
-        kind: the class; its `model_type` is the one that the file has to have.
+        kind: class of the config, with the expected `model_type`.
+
+    Raises:
+        ValueError: a field is missing or invalid.
     """
     path = folder / "config.json"
     config = read_object(path)
     if config.get("model_type") != kind.model_type:
         raise ValueError(
             f"{path} has model_type {config.get('model_type')!r}, expected {kind.model_type!r}: "
-            f"give a checkpoint of that kind"
+            f"use a checkpoint of that type"
         )
     for problem in _problems(config):
-        raise ValueError(f"{path}: {problem}; fetch or copy the checkpoint again")
+        raise ValueError(f"{path}: {problem}; download or copy the checkpoint again")
     with loading_context(str(path)):
-        made = kind.from_pretrained(folder, local_files_only=True)
-        assert isinstance(made, kind), type(made)
-        if isinstance(made, UniPixelConfig):
-            _ = made.mask_decoder  # raises where there is no such decoder
-    for problem in _conflicts(made):
-        raise ValueError(f"{path}: {problem}; fetch or copy the checkpoint again")
-    return made
+        parsed = kind.from_pretrained(folder, local_files_only=True)
+        assert isinstance(parsed, kind), type(parsed)
+        if isinstance(parsed, UniPixelConfig):
+            _ = parsed.mask_decoder  # raises where there is no such decoder
+    for problem in _conflicts(parsed):
+        raise ValueError(f"{path}: {problem}; download or copy the checkpoint again")
+    return parsed
 
 
 def _problems(config: Json) -> Iterator[str]:
-    """What no code can load, or what would load other files or other values than the checkpoint's."""
+    """Yield settings that cannot be loaded, or that would load other files or values than those of the checkpoint."""
     if config.get("quantization_config"):
         yield "quantization_config: quantised weights are not supported, expected plain F32, BF16 or F16 weights"
     if config.get("transformers_weights"):
@@ -88,12 +91,12 @@ def _problems(config: Json) -> Iterator[str]:
     text = cast("Json", defaults["text_config"])
     yield from _wrong_types(config, {**text, **defaults}, "")
     for part in SUB_CONFIGS:
-        if isinstance(given := config.get(part), dict):
-            yield from _wrong_types(cast("Json", given), cast("Json", defaults[part]), f"{part}.")
+        if isinstance(values := config.get(part), dict):
+            yield from _wrong_types(cast("Json", values), cast("Json", defaults[part]), f"{part}.")
 
 
-def _wrong_types(given: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in given.items():
+def _wrong_types(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
         if name in LIMITS:
             expected = _range_problem(name, value)
         elif name in POSITIVE:
@@ -104,7 +107,7 @@ def _wrong_types(given: Mapping[str, Any], defaults: Mapping[str, Any], prefix: 
         else:
             expected = _type_problem(value, defaults.get(name))
         if expected is not None:
-            yield f"{prefix}{name} is {_shown(value)}, expected {expected}"
+            yield f"{prefix}{name} is {_short_repr(value)}, expected {expected}"
 
 
 def _range_problem(name: str, value: object) -> str | None:
@@ -122,13 +125,13 @@ def _rope_problem(value: object) -> str | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     is_known = isinstance(kind, str) and kind in {"default", "mrope", "axial", *ROPE_INIT_FUNCTIONS}
     is_fine = is_known and _is_number(theta) and theta > 0 and isinstance(sections, list)
-    if is_fine and rope and all(type(one) is int and one > 0 for one in cast("list[object]", sections)):
+    if is_fine and rope and all(type(number) is int and number > 0 for number in cast("list[object]", sections)):
         return None
     return "an object with a known rope_type, a positive rope_theta and whole numbers in mrope_section"
 
 
 def _type_problem(value: object, default: object) -> str | None:
-    """What a field should be, by the type of its default; None = it is."""
+    """The expected type of a field by its default, or None if the value has it."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
@@ -146,7 +149,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _conflicts(config: Qwen2_5_VLConfig) -> Iterator[str]:
-    """Sizes that exclude each other; PyTorch would report them deep inside, or not at all."""
+    """Yield sizes that contradict each other, which PyTorch would report late or not at all."""
     text, vision = cast("Any", config.text_config), cast("Any", config.vision_config)
     width, heads, groups = text.hidden_size, text.num_attention_heads, text.num_key_value_heads
     if width % heads or heads % groups:
@@ -165,7 +168,7 @@ def _conflicts(config: Qwen2_5_VLConfig) -> Iterator[str]:
 
 
 def _position_conflicts(text: Any, vision: Any) -> Iterator[str]:
-    """Settings of positions and windows that do not fit the heads; tables of these sizes are computed while loading."""
+    """Yield settings of positions and windows that do not fit the attention heads."""
     channels = text.hidden_size // text.num_attention_heads
     sections = list((text.rope_parameters or {}).get("mrope_section") or MROPE_SECTIONS)
     if len(sections) != len(MROPE_SECTIONS):
@@ -175,9 +178,9 @@ def _position_conflicts(text: Any, vision: Any) -> Iterator[str]:
     if vision.window_size // vision.spatial_merge_size // vision.patch_size < 1:
         yield f"a window_size of {vision.window_size} holds no merged patch"
     for part, heads in ((text, text.num_attention_heads), (vision, vision.num_heads)):
-        given, width = getattr(part, "head_dim", None), part.hidden_size // heads
-        if given is not None and (type(given) is not int or given != width):
-            yield f"head_dim is {given!r}, where a hidden_size of {part.hidden_size} gives a head {width} channels"
+        values, width = getattr(part, "head_dim", None), part.hidden_size // heads
+        if values is not None and (type(values) is not int or values != width):
+            yield f"head_dim is {values!r}, where a hidden_size of {part.hidden_size} gives a head {width} channels"
 
 
 def _conflicts_of_ours(config: UniPixelConfig, vocabulary: int) -> Iterator[str]:
@@ -187,13 +190,13 @@ def _conflicts_of_ours(config: UniPixelConfig, vocabulary: int) -> Iterator[str]
         if number is None or number >= vocabulary:
             yield f"{name} is {number}, expected a token below the vocab_size of {vocabulary}"
     if len(set(ids.values())) < len(ids):
-        yield f"tokens have one number: {', '.join(f'{name} {number}' for name, number in ids.items())}"
+        yield f"tokens have the same id: {', '.join(f'{name} {number}' for name, number in ids.items())}"
     if config.min_pixels > config.max_pixels:
         yield f"min_pixels {config.min_pixels} is above max_pixels {config.max_pixels}"
     if config.clock_horizon < 0:
         yield f"clock_horizon is {config.clock_horizon}, expected seconds from 0 on"
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

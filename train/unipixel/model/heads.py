@@ -1,7 +1,6 @@
-"""Small modules behind the tokens `<|seg|>` (draw this), `<|ref|>` (a place) and `<|mem|>` (an object).
+"""Heads of the tokens `<|seg|>` (mask prompt), `<|ref|>` (point or box) and `<|mem|>` (object).
 
-Their weights belong to every published checkpoint and are named as published; `unipixel.model.visual_prompts` feeds
-them.
+Their weights are part of every published checkpoint, with the published names; `visual_prompts` computes their inputs.
 
 Legend: C width of SAM 2 (256), D width of the language model.
 """
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 
 class FourierEncoding(nn.Module):
-    """Random Fourier features of coordinates; the matrix, drawn once, belongs to the checkpoint."""
+    """Random Fourier features of coordinates, with a random matrix that is stored in the checkpoint."""
 
     positional_encoding_gaussian_matrix: Tensor
 
@@ -24,16 +23,16 @@ class FourierEncoding(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(dimensions, width // 2))
 
     def forward(self, coordinates: Tensor) -> Tensor:
-        """Features [..., C] of coordinates [..., dimensions] in [0, 1]; in fp32 whatever the model's type."""
+        """Features [..., C] in fp32 of coordinates [..., dimensions] in [0, 1]."""
         matrix = self.positional_encoding_gaussian_matrix.float()
         angles = 2 * math.pi * ((2 * coordinates.to(matrix) - 1) @ matrix)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class PointEncoder(nn.Module):
-    """A copy of SAM's prompt encoder for points and boxes.
+    """Prompt encoder of SAM for points and boxes.
 
-    `mask_downscaling` and `no_mask_embed` are never run: published checkpoints carry them.
+    `mask_downscaling` and `no_mask_embed` are unused: published checkpoints include their weights.
     """
 
     def __init__(self, width: int) -> None:
@@ -53,7 +52,7 @@ class PointEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, width)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Places as SAM sees them, and one token that says "no further point".
+        """Embeddings of points or boxes, followed by the padding token of SAM.
 
         Args:
             points: [N, P, 2] in [0, 1]; P = 1 for points, 2 for boxes (top left, bottom right).
@@ -61,14 +60,14 @@ class PointEncoder(nn.Module):
         Returns:
             [N, P + 1, C].
         """
-        roles = {1: (1,), 2: (2, 3)}[points.shape[1]]  # SAM's labels: a point inside; a box's two corners
+        roles = {1: (1,), 2: (2, 3)}[points.shape[1]]  # labels of SAM: foreground point; the two corners of a box
         role = torch.cat([self.point_embeddings[label].get_parameter("weight") for label in roles])  # [P, C]
         places = self.pe_layer(points).to(role) + role
         return torch.cat([places, self.not_a_point_embed.weight.expand(len(points), 1, -1)], dim=1)
 
 
 def mask_prompt_head(width: int, num_vectors: int, prompt_width: int) -> nn.Sequential:
-    """`seg_head`: a state of the language model [N, D] -> prompt vectors of the mask decoder [N, K*C]."""
+    """`seg_head`: hidden states of the language model [N, D] -> mask prompts [N, K*C]."""
     return nn.Sequential(
         nn.RMSNorm(width, eps=1e-6),
         nn.Linear(width, width),
@@ -78,10 +77,10 @@ def mask_prompt_head(width: int, num_vectors: int, prompt_width: int) -> nn.Sequ
 
 
 def object_projector(vision_width: int, width: int) -> nn.Sequential:
-    """`msk_proj`: mean merged patch of an object [N, merged] -> embedding of `<|mem|>` [N, D]."""
+    """`msk_proj`: mean cell features of objects [N, M] -> embeddings of `<|mem|>` [N, D]."""
     return nn.Sequential(nn.Linear(vision_width, vision_width), nn.GELU(), nn.Linear(vision_width, width))
 
 
 def place_projector(prompt_width: int, width: int) -> nn.Sequential:
-    """`ref_proj`: place and time, each [N, 3C] -> embedding of `<|ref|>` [N, D]."""
+    """`ref_proj`: features of place and time, each [N, 3C] -> embeddings of `<|ref|>` [N, D]."""
     return nn.Sequential(nn.GELU(), nn.Linear(6 * prompt_width, width))

@@ -1,4 +1,4 @@
-"""What is trained: a low-rank adapter (PEFT) on language model and vision tower, and named parts in full."""
+"""Trained parameters: a LoRA adapter (PEFT) on language model and vision tower, and parts in full."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unipixel.model.sam2.tracker import NEVER_TRAINED
 from unipixel.model.unipixel import UniPixel
 
 Scope = Literal["qkvo_llm", "qkvo_visual", "qkvo_all", "linear_llm", "linear_visual", "linear_all"]
-"""Layers with an adapter: attention projections (qkvo) or every linear layer of the blocks, of the language
-model, the vision tower or both; never of SAM 2."""
+"""Layers with an adapter: attention projections (qkvo) or all linear layers of the blocks of the language model, the
+vision tower or both; none of SAM 2."""
 
 Group = Literal["embedding", "projector", "ref", "ref_enc", "msk", "seg", "sam2"]
 """Parts that can be trained in full."""
@@ -29,7 +29,7 @@ TARGETS: dict[Scope, str] = {
     "linear_visual": rf"{_VISUAL}(attn\.(qkv|proj)|{_MLP})",
     "linear_all": rf"{_LLM}(self_attn\.[qkvo]_proj|{_MLP})|{_VISUAL}(attn\.(qkv|proj)|{_MLP})",
 }
-"""Scope -> pattern of the whole names of its modules."""
+"""Scope -> regular expression of full names of modules."""
 
 GROUPS: dict[Group, tuple[str, ...]] = {
     "embedding": ("model.language_model.embed_tokens.", "lm_head."),
@@ -40,14 +40,22 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     "seg": ("seg_head.",),
     "sam2": ("sam2.",),
 }
-"""Group -> how the names of its weights begin."""
+"""Group -> prefixes of the names of its weights."""
 
 UNUSED = ("ref_encoder.mask_downscaling.", "ref_encoder.no_mask_embed.", "ref_encoder.point_embeddings.0.")
-"""Weights of the groups that no input reaches: masks are never given as `<|ref|>`, nor points outside of objects."""
+"""Weights of the groups that are not used: masks and background points are no inputs of `<|ref|>`."""
 
 
 def attach_lora(model: UniPixel, rank: int, alpha: float, dropout: float, scope: Scope = "qkvo_all") -> PeftModel:
-    """The model with a fresh adapter; everything else is frozen until `set_trainable`."""
+    """Add a new adapter to a model; all other weights are frozen until `set_trainable`.
+
+    Args:
+        model: the base model, which is changed.
+        rank: rank of the adapter.
+        alpha: its output is scaled by alpha / rank.
+        dropout: dropout at its input.
+        scope: layers with an adapter.
+    """
     if scope not in TARGETS:
         raise ValueError(f"unknown scope {scope!r}; the scopes are: {', '.join(TARGETS)}")
     config = LoraConfig(
@@ -64,36 +72,38 @@ def attach_lora(model: UniPixel, rank: int, alpha: float, dropout: float, scope:
 
 
 def set_trainable(model: nn.Module, groups: Iterable[Group]) -> None:
-    """Train these groups in full and the adapter where there is one; freeze the rest.
+    """Require gradients of the used weights of some groups and of the adapter; freeze all others.
 
-    Weights that no input reaches stay frozen.
+    Args:
+        model: a UniPixel, with or without adapter.
+        groups: parts to train in full.
     """
     groups = tuple(groups)
     if unknown := set(groups) - set(get_args(Group)):
         raise ValueError(f"unknown groups {sorted(unknown)}; the groups are: {', '.join(get_args(Group))}")
     starts = tuple(start for group in groups for start in GROUPS[group])
-    never = (*(f"sam2.{start}" for start in NEVER_TRAINED), *UNUSED)
+    frozen = (*(f"sam2.{start}" for start in NEVER_TRAINED), *UNUSED)
     for name, parameter in unwrap(model).named_parameters():
-        is_wanted = name.startswith(starts) and not name.startswith(never)
-        parameter.requires_grad_("lora_" in name or is_wanted)
+        is_trained = name.startswith(starts) and not name.startswith(frozen)
+        parameter.requires_grad_("lora_" in name or is_trained)
 
 
 def merge_lora(model: PeftModel) -> UniPixel:
-    """The model with its adapter added into the weights."""
+    """Merge the adapter into the weights of the model."""
     merged = model.merge_and_unload()
     assert isinstance(merged, UniPixel), type(merged)
     return merged
 
 
 def unwrap(model: nn.Module) -> UniPixel:
-    """The UniPixel inside an adapted model, or the model itself."""
+    """The base model of an adapted model, or the model itself."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, UniPixel), type(inner)
     return inner
 
 
 def apply_liger_kernels(model: UniPixel) -> None:
-    """Put liger-kernel's fused norms and gated layers in the place of the language model's (not run on a GPU yet)."""
+    """Replace norms and gated layers of the language model by fused kernels of liger-kernel (not tested on a GPU)."""
     if not torch.cuda.is_available():
         raise ValueError("--liger True needs a GPU: the kernels are written in Triton")
     try:

@@ -1,4 +1,4 @@
-"""A low-rank adapter on disk (PEFT's files), added into the weights of a model: what loading needs without PEFT."""
+"""Merging of LoRA adapters in the file format of PEFT into the weights of a model, without PEFT."""
 
 from __future__ import annotations
 
@@ -37,30 +37,45 @@ _PLAIN: dict[str, tuple[object, ...]] = {
     "target_parameters": (None, []),
     "alora_invocation_tokens": (None, []),
 }
-"""Fields of an adapter's config, and the values with which W + B A scale is the adapted weight. Other initialisations
-(PiSSA, OLoRA, orthogonal, ...) take their start off the base's weights, so that the adapter does not fit the base."""
+"""Fields of adapter_config.json -> values for which the merged weight is W + B A scale. Other initialisations (PiSSA,
+OLoRA, orthogonal, ...) change the base weights, so that the adapter does not fit the base model."""
 
 _NO_VARIANT = frozenset({"eva_config", "loftq_config", "corda_config", "lora_ga_config", "megatron_config"})
-"""Settings of how factors start, or are shared out while training; every other `*_config` and each `use_*` is a
-variant of the method, which adds something else than B A scale."""
+"""Settings of initialisation and distribution, without effect on the merged weight; all other `*_config` and `use_*`
+are variants of LoRA that do not add B A scale."""
 
 
 def base_name(folder: Path) -> str | None:
-    """What an adapter's config calls the model that it belongs to."""
+    """Name of the base model in the config of an adapter, or None."""
     path = folder / ADAPTER_CONFIG
     name = checkpoint_files.read_object(path).get("base_model_name_or_path") if path.is_file() else None
     return name if isinstance(name, str) else None
 
 
 def check_adapter(folder: Path) -> dict[str, Any]:
-    """The config of an adapter. A `ValueError` where it is not whole, or cannot be merged; no weight is read."""
+    """Check the config and the header of an adapter, and return its config.
+
+    Raises:
+        ValueError: it is incomplete, or cannot be merged.
+    """
     config = _config(folder)
     _check_targets(config, _layers(folder, _rank(config, folder)), folder)
     return config
 
 
 def merge_into(model: nn.Module, folder: Path) -> int:
-    """Add the adapter of a folder into the model's weights: W + B A scale; the number of layers it changed."""
+    """Merge an adapter into the weights of a model: W + B A scale.
+
+    Args:
+        model: the base model, which is changed.
+        folder: folder of the adapter.
+
+    Returns:
+        The number of changed layers.
+
+    Raises:
+        ValueError: the adapter is incomplete, or of another base model.
+    """
     config = _config(folder)
     layers = _layers(folder, _rank(config, folder))
     parameters = dict(model.named_parameters())
@@ -79,24 +94,24 @@ def _add(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> None:
 
 
 def _layers(folder: Path, rank: int) -> dict[str, dict[str, str]]:
-    """Weight of the model -> {"A": name, "B": name} of its factors in the file, which have the config's rank."""
+    """Name of a weight of the model -> {"A": name, "B": name} of its factors in the file, after a check of the rank."""
     path = folder / ADAPTER
     header = checkpoint_files.read_header(path)
     layers: dict[str, dict[str, str]] = defaultdict(dict)
     for name, tensor in header.items():
-        found = _NAME.match(name)
-        if found is None:
-            raise ValueError(f"{path}: {name} is no weight of a plain low-rank adapter")
-        _check_factor(name, tensor, found[2], rank)
-        factors = layers[weight_names.module_name(f"{found[1]}.weight")]
-        if found[2] in factors:
-            raise ValueError(f"{path} holds one factor twice, as {factors[found[2]]} and {name}: remove one of them")
-        factors[found[2]] = name
+        match = _NAME.match(name)
+        if match is None:
+            raise ValueError(f"{path}: {name} is not a weight of a plain LoRA adapter")
+        _check_factor(name, tensor, match[2], rank)
+        factors = layers[weight_names.module_name(f"{match[1]}.weight")]
+        if match[2] in factors:
+            raise ValueError(f"{path} has one factor twice, as {factors[match[2]]} and {name}: remove one of them")
+        factors[match[2]] = name
     if not layers:
-        raise ValueError(f"{path} holds no weights: fetch or copy the adapter again")
+        raise ValueError(f"{path} has no weights: download or copy the adapter again")
     for pair in layers.values():
         if pair.keys() != {"A", "B"}:
-            raise ValueError(f"{path} holds {next(iter(pair.values()))} without its other factor: copy it again")
+            raise ValueError(f"{path} has {next(iter(pair.values()))} without its other factor: copy it again")
     return layers
 
 
@@ -116,28 +131,28 @@ def _check_factor(name: str, tensor: TensorInfo, factor: str, rank: int) -> None
 def _check_layers(
     layers: Mapping[str, dict[str, str]], parameters: Mapping[str, Tensor], folder: Path, config: Mapping[str, Any]
 ) -> None:
-    """Every layer is one of the model, of its shape; of each kind of layer all are there, unless the config says so."""
+    """Check that the layers fit the model and that, per kind of layer, none is missing; a `ValueError` otherwise."""
     path = folder / ADAPTER
     header = checkpoint_files.read_header(path)
     for name, pair in layers.items():
         if name not in parameters:
-            raise ValueError(f"{path}: {name} fits no layer of this model: it is an adapter of another base")
+            raise ValueError(f"{path}: {name} fits no layer of this model: it is an adapter of another base model")
         shape = [header[pair["B"]].shape[0], header[pair["A"]].shape[1]]
         if shape != list(parameters[name].shape):
             raise ValueError(
                 f"{path}: {name} is {shape} where the model has {list(parameters[name].shape)}: it is an adapter of "
-                f"another base"
+                f"another base model"
             )
     kinds = {_kind(name) for name in layers}
     alike = (name for name in parameters if name not in layers and _kind(name) in kinds)
     if lacking := sorted(name for name in alike if not _is_left_out(name, config)):
-        raise ValueError(f"{path} lacks {first_names(lacking)}, which it has for other layers: copy the adapter again")
+        raise ValueError(f"{path} lacks {first_names(lacking)}, but has them for other layers: copy the adapter again")
 
 
 def _check_targets(config: Mapping[str, Any], layers: Iterable[str], folder: Path) -> None:
-    """A `ValueError` where the config names layers as adapted of which the file has none."""
-    named = config.get("target_modules")
-    targets = cast("list[object]", named) if isinstance(named, list) else []
+    """Check that the file has weights for all target modules of the config; a `ValueError` otherwise."""
+    target_modules = config.get("target_modules")
+    targets = cast("list[object]", target_modules) if isinstance(target_modules, list) else []
     lacking = [target for target in targets if not any(_matches(name, [target]) for name in layers)]
     if lacking:
         raise ValueError(
@@ -147,33 +162,33 @@ def _check_targets(config: Mapping[str, Any], layers: Iterable[str], folder: Pat
 
 
 def _is_left_out(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a config says that a layer has no adapter, though others of its kind have."""
+    """Whether the config excludes a layer of an adapted kind."""
     numbers, excluded = config.get("layers_to_transform"), config.get("exclude_modules")
     layer = re.search(r"\.(\d+)\.", name)
     if numbers is not None and layer is not None:
-        given = cast("list[int]", numbers) if isinstance(numbers, list) else [numbers]
-        if int(layer[1]) not in given:
+        layer_numbers = cast("list[int]", numbers) if isinstance(numbers, list) else [numbers]
+        if int(layer[1]) not in layer_numbers:
             return True
     if isinstance(excluded, str):
-        return bool(excluded)  # an expression of a file may take for ever, so it is not applied
+        return bool(excluded)  # a regular expression of a file may be exponential, so it is not applied
     return isinstance(excluded, list) and _matches(name, cast("list[object]", excluded))
 
 
 def _matches(name: str, ends: Iterable[object]) -> bool:
-    """Whether one of PEFT's ends of module names is that of a weight, in today's or published names."""
-    modules = [one.removesuffix(".weight") for one in (name, weight_names.published_name(name))]
+    """Whether the module of a weight ends with one of the target modules, by its name or published name."""
+    modules = [value.removesuffix(".weight") for value in (name, weight_names.published_name(name))]
     dotted = tuple(f".{end}" for end in ends)
     return any(f".{module}".endswith(dotted) for module in modules)
 
 
 def _kind(name: str) -> str:
-    """The name of a weight without the number of its layer."""
+    """The name of a weight without its layer number."""
     return re.sub(r"\.\d+\.", ".N.", name, count=1)
 
 
 def _check_numbers_of_layers(numbers: object, path: Path) -> None:
-    given = cast("list[object]", numbers) if isinstance(numbers, list) else [numbers]
-    if numbers is not None and not all(type(one) is int and one >= 0 for one in given):
+    layer_numbers = cast("list[object]", numbers) if isinstance(numbers, list) else [numbers]
+    if numbers is not None and not all(type(value) is int and value >= 0 for value in layer_numbers):
         raise ValueError(f"{path}: layers_to_transform is {str(numbers)[:60]!r}, expected numbers of layers")
 
 
@@ -194,18 +209,18 @@ def _rank(config: Mapping[str, Any], folder: Path) -> int:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """The config of a plain adapter."""
+    """Read and check the config of a plain adapter."""
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} has an adapter without its {ADAPTER_CONFIG}")
     config = checkpoint_files.read_object(path)
     for key, values in _PLAIN.items():
-        if key in config and not any(type(config[key]) is type(one) and config[key] == one for one in values):
+        if key in config and not any(type(config[key]) is type(value) and config[key] == value for value in values):
             raise ValueError(f"{path}: only {key}={values[0]!r} can be merged, got {config[key]!r}")
     for key, value in config.items():
         is_variant = key.startswith("use_") or (key.endswith("_config") and key not in _NO_VARIANT)
         if is_variant and value and key != "use_rslora":
-            raise ValueError(f"{path}: {key} is {str(value)[:60]!r}: only plain low-rank adapters can be merged")
+            raise ValueError(f"{path}: {key} is {str(value)[:60]!r}: only plain LoRA adapters can be merged")
     _check_numbers_of_layers(config.get("layers_to_transform"), path)
     if type(config.get("use_rslora", False)) is not bool:
         raise ValueError(f"{path}: use_rslora is {config['use_rslora']!r}, expected true or false")

@@ -1,4 +1,4 @@
-"""The loss of drawn masks (SAM 2's recipe): focal and dice of the best candidate, IoU and objectness.
+"""Mask loss of SAM 2: focal and dice loss of the best candidate, IoU and objectness.
 
 Legend: T frames, O objects, N = T * O over all samples, h side of the mask logits, S side of the labels.
 """
@@ -15,28 +15,28 @@ from torch.utils.checkpoint import checkpoint
 
 from unipixel.model.sam2.outputs import MaskCandidates
 
-KEPT_PIXELS = 2**22
-"""Logits at the labels' size that are kept for backward, some ten times over: about 200 MB."""
+MAX_STORED_PIXELS = 2**22
+"""Maximum number of logits at label size that are stored for the backward pass, about ten times each: 200 MB."""
 
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OBJECTNESS_WEIGHT = 100.0, 5.0, 5.0, 5.0
 
 
 class MaskLossTerms(NamedTuple):
-    """Parts of the loss, means over frames and objects, unweighted; absent objects have objectness only.
+    """Loss terms, unweighted means over frames and objects; absent objects contribute to objectness only.
 
-    Upstream divides a sample's sum by a number of objects that is averaged over the processes. Each sample's own
-    mean needs nothing of other processes, and one process gets the loss that several get.
+    The published code divides the sum of a sample by the number of objects averaged over processes. Here each sample
+    has its own mean, so the loss does not depend on the number of processes.
     """
 
     focal: Tensor
     dice: Tensor
     iou: Tensor
-    """L1 between estimated and actual IoU, mean of the three candidates."""
+    """L1 distance of predicted and actual IoU, mean over the three candidates."""
     objectness: Tensor
 
     @property
     def total(self) -> Tensor:
-        """The weighted sum that is minimised."""
+        """Weighted sum of the terms."""
         return (
             FOCAL_WEIGHT * self.focal
             + DICE_WEIGHT * self.dice
@@ -45,41 +45,43 @@ class MaskLossTerms(NamedTuple):
         )
 
 
-def mask_loss(drawn: MaskCandidates, labels: Tensor) -> MaskLossTerms:
-    """Loss of one sample's objects.
+def mask_loss(candidates: MaskCandidates, labels: Tensor) -> MaskLossTerms:
+    """Mask loss of one sample.
 
     Args:
-        drawn: what `MaskTracker` returns, with leading T.
+        candidates: output of `MaskTracker`, with leading T.
         labels: bool [T, O, S, S].
     """
-    return batch_loss([drawn], [labels])
+    return batch_loss([candidates], [labels])
 
 
-def batch_loss(drawn: Sequence[MaskCandidates], labels: Sequence[Tensor]) -> MaskLossTerms:
-    """Mean over samples of each sample's loss; all frames and objects of all samples go through one pass.
+def batch_loss(candidates: Sequence[MaskCandidates], labels: Sequence[Tensor]) -> MaskLossTerms:
+    """Mean of the mask losses of samples, computed in one pass over all frames and objects.
 
-    Where that would keep more than `KEPT_PIXELS` logits, it goes in parts that are computed again in backward.
+    Beyond `MAX_STORED_PIXELS` logits, it is computed in chunks with activation checkpointing.
     """
-    flat = MaskCandidates(*(torch.cat([values.flatten(0, 1) for values in part]) for part in zip(*drawn, strict=True)))
-    label = torch.cat([each.flatten(0, 1) for each in labels])  # [N, S, S]
-    counts = [each.shape[0] * each.shape[1] for each in labels]
-    at_once = max(1, KEPT_PIXELS // (flat.ious.shape[-1] * label.shape[-2] * label.shape[-1]))
-    if len(label) <= at_once:
+    flat = MaskCandidates(
+        *(torch.cat([values.flatten(0, 1) for values in part]) for part in zip(*candidates, strict=True))
+    )
+    label = torch.cat([label_map.flatten(0, 1) for label_map in labels])  # [N, S, S]
+    counts = [label_map.shape[0] * label_map.shape[1] for label_map in labels]
+    chunk_size = max(1, MAX_STORED_PIXELS // (flat.ious.shape[-1] * label.shape[-2] * label.shape[-1]))
+    if len(label) <= chunk_size:
         parts = _losses(*flat, label)
     else:
-        pieces = zip(*(values.split(at_once) for values in (*flat, label)), strict=True)
-        done = [checkpoint(_losses, *piece, use_reentrant=False) for piece in pieces]
-        parts = MaskLossTerms(*(torch.cat(part) for part in zip(*done, strict=True)))
+        pieces = zip(*(values.split(chunk_size) for values in (*flat, label)), strict=True)
+        losses = [checkpoint(_losses, *piece, use_reentrant=False) for piece in pieces]
+        parts = MaskLossTerms(*(torch.cat(part) for part in zip(*losses, strict=True)))
     return MaskLossTerms(*(torch.stack([sample.mean() for sample in part.split(counts)]).mean() for part in parts))
 
 
 def average(losses: list[MaskLossTerms]) -> MaskLossTerms:
-    """Mean over samples."""
+    """Mean of the loss terms of several samples."""
     return MaskLossTerms(*(torch.stack(part).mean() for part in zip(*losses, strict=True)))
 
 
 def _losses(masks: Tensor, ious: Tensor, objectness: Tensor, label: Tensor) -> MaskLossTerms:
-    """Of N objects in frames: logits [N, 3, h, h], estimates [N, 3] and [N], labels [N, S, S]; parts [N]."""
+    """Loss terms [N] of N object masks: logits [N, 3, h, h], predicted IoU [N, 3], objectness [N], labels [N, S, S]."""
     logits = F.interpolate(masks.float(), size=label.shape[-2:], mode="bilinear").flatten(2)  # [N, 3, S*S]
     target = label.flatten(1)[:, None]  # [N, 1, S*S]
     is_present = target.any(-1)[:, 0].float()  # [N]
@@ -110,7 +112,7 @@ def _dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def _iou(logits: Tensor, target: Tensor) -> Tensor:
-    drawn = logits > 0
-    overlap = (drawn & target).sum(-1)
-    union = drawn.sum(-1) + target.sum(-1) - overlap
+    candidates = logits > 0
+    overlap = (candidates & target).sum(-1)
+    union = candidates.sum(-1) + target.sum(-1) - overlap
     return overlap / union.clamp(min=1)

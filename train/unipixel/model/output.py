@@ -1,4 +1,4 @@
-"""What the model gives back: of reading, and of writing.
+"""Outputs of the model: of a forward pass, and of generation.
 
 Legend: B samples, L tokens, D width of the language model, O `<|seg|>` tokens of one sample, K prompt vectors each,
 C width of SAM 2.
@@ -22,23 +22,23 @@ class UniPixelOutput(CausalLMOutputWithPast):
 
     lm_loss: Tensor | None = None
     mask_loss: MaskLossTerms | None = None
-    """Parts of the mask loss, mean over the samples that have masks; None without any."""
+    """Mask loss terms, mean over the samples with masks; None without any."""
     mask_share: float | None = None
-    """Share of the batch's samples that have masks: a sample's masks weigh the same whatever it is batched with."""
+    """Share of the samples with masks, so that the weight of a mask does not depend on its batch."""
     states: Tensor | None = None
-    """[B, L, D] before the language model's last norm."""
+    """Hidden states [B, L, D] before the last norm of the language model."""
     prompts: list[Tensor] | None = None
-    """Per sample [O, K, C], what its `<|seg|>` tokens tell the mask decoder."""
+    """Per sample [O, K, C], mask prompts of its `<|seg|>` tokens."""
     candidates: list[MaskCandidates | None] | None = None
-    """Per sample, what the decoder drew; None where the sample has no frames or no `<|seg|>`."""
+    """Mask candidates per sample; None if the sample has no frames or no `<|seg|>`."""
 
 
 class Generation(NamedTuple):
-    """A generated reply."""
+    """A generated response."""
 
     ids: Tensor
-    """[n] the new tokens."""
+    """[n] ids of the generated tokens."""
     prompts: Tensor
-    """[O, K, C] one for each `<|seg|>` among them, in order."""
+    """[O, K, C] mask prompts of its `<|seg|>` tokens, in order."""
     states: Tensor
-    """[n, D] the state that predicted each token, for `UniPixel.log_probabilities`."""
+    """[n, D] hidden states that predicted the tokens, for `UniPixel.log_probabilities`."""

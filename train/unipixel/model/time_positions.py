@@ -1,18 +1,18 @@
-"""Positions of tokens in time, height and width (M-RoPE): what the language model is told about seconds.
+"""Positions of tokens in time, height and width (M-RoPE), computed from the seconds of the frames.
 
 Text counts on in all three. A video of t x h x w merged cells that starts at position p has heights p ...
-p+h-1 and widths p ... p+w-1; only its temporal positions depend on the clock:
+p+h-1 and widths p ... p+w-1; only its temporal positions depend on `time_encoding`:
 
-- "legacy", as the published checkpoints were trained: every grid step (two frames) is taken to last one
+- "fixed-2fps", as the published checkpoints were trained: every grid step (two frames) is taken to last one
   second, whatever the video's real rate: step k is at p + 2k (2 = tokens_per_second). Positions are integers.
-- "true": a grid step stands at p + tokens_per_second * s, where s are its own seconds from the start of the
+- "absolute": a grid step stands at p + tokens_per_second * s, where s are its own seconds from the start of the
   video (the mean of its two frames' times). Positions are floats, kept in fp32 also in a bf16 model; rotary
   embeddings take them as they are. The same moment of two videos that are sampled differently has the same
   relative position.
-- "marked": the same positions, and a line of text behind each video that names the seconds of its grid steps.
+- "text": the same positions, and a line of text behind each video that names the seconds of its grid steps.
 
-Text goes on at the next integer behind the largest position of the video. Under "true" the distance from text
-to video then still depends on the video's length; with `clock_horizon` seconds > 0, text goes on no earlier
+Text continues at the next integer after the largest position of the video. With "absolute" the distance from text
+to video then still depends on the video's length; with `clock_horizon` seconds > 0, text continues no earlier
 than the horizon, p + ceil(tokens_per_second * horizon) + 1, so that for every video shorter than the horizon
 the distance from a given text token to a frame is a function of that frame's seconds alone.
 
@@ -39,10 +39,10 @@ Times = Sequence[float] | Tensor
 
 
 class TimePositions(NamedTuple):
-    """Where tokens stand."""
+    """Positions of the tokens of a batch."""
 
     ids: Tensor
-    """[3, B, L] time, height, width; int64 ("legacy") or float32 ("true"); 0 at padding."""
+    """[3, B, L] time, height, width; int64 ("fixed-2fps") or float32; 0 at padding."""
     offset: Tensor
     """[B, 1] what to add to the number of tokens so far to get the position of the next one."""
 
@@ -55,9 +55,9 @@ def grid_times(frame_times: Times) -> Tensor:
     return times.view(-1, FRAMES_PER_STEP).mean(1).float()
 
 
-def time_marks(clock: str, frame_times: Times) -> str:
-    """The line of text that tells the seconds of a video's grid steps; "" unless the clock is "marked"."""
-    if clock != "marked":
+def time_marks(time_encoding: str, frame_times: Times) -> str:
+    """The line of text with the seconds of a video's grid steps; "" unless `time_encoding` is "text"."""
+    if time_encoding != "text":
         return ""
     return f"Seconds: {' '.join(f'{second:.1f}' for second in grid_times(frame_times).tolist())}.\n"
 
@@ -72,22 +72,22 @@ def time_positions(
     """Positions of every token of a batch.
 
     Args:
-        config: names the clock, the video token and the vision tower's sizes.
+        config: with `time_encoding`, the video token and the vision tower's sizes.
         input_ids: [B, L].
         attention_mask: [B, L], 0 at padding on either side; None = no padding.
         video_grid_thw: [videos, 3] grid of each video in unmerged patches, in the order of the batch.
-        frame_times: per video, seconds of its frames [T] or already of its grid steps [t]; every clock but
-        "legacy" needs them.
+        frame_times: per video, seconds of its frames [T] or of its grid steps [t]; required unless `time_encoding` is
+        "fixed-2fps".
     """
     is_token = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     videos = _videos(config, video_grid_thw, frame_times)
-    dtype = torch.int64 if config.clock == "legacy" else torch.float32
+    dtype = torch.int64 if config.time_encoding == "fixed-2fps" else torch.float32
     ids = torch.zeros(3, *input_ids.shape, dtype=dtype)
     offset = torch.zeros(len(input_ids), 1, dtype=dtype)
     for sample, (row, present) in enumerate(zip(input_ids.cpu(), is_token.cpu(), strict=True)):
-        placed, following = _sample_positions(config, row[present].tolist(), videos)
-        ids[:, sample, present] = placed.to(dtype)
-        offset[sample] = following - placed.shape[1]
+        positions, following = _sample_positions(config, row[present].tolist(), videos)
+        ids[:, sample, present] = positions.to(dtype)
+        offset[sample] = following - positions.shape[1]
     if (left := next(videos, None)) is not None:
         raise ValueError(f"more videos than runs of video tokens: no tokens for a grid of {left.grid}")
     return TimePositions(ids.to(input_ids.device), offset.to(input_ids.device))
@@ -101,13 +101,15 @@ class _Video(NamedTuple):
 def _videos(config: UniPixelConfig, grids: Tensor | None, times: Sequence[Times] | None) -> Iterator[_Video]:
     """Merged grid and temporal offsets (in positions) of each video."""
     rows = [] if grids is None else grids.tolist()
-    if config.clock != "legacy" and rows and (times is None or len(times) != len(rows)):
+    if config.time_encoding != "fixed-2fps" and rows and (times is None or len(times) != len(rows)):
         came = "none" if times is None else str(len(times))
-        raise ValueError(f"the clock {config.clock!r} needs frame_times of each of {len(rows)} videos, {came} came")
+        raise ValueError(
+            f"time_encoding {config.time_encoding!r} needs frame_times for each of {len(rows)} videos, got {came}"
+        )
     merge, rate = config.vision.spatial_merge_size, config.vision.tokens_per_second
     for index, (t, h, w) in enumerate(rows):
-        is_legacy = config.clock == "legacy"
-        seconds = torch.arange(t) if is_legacy or times is None else _step_seconds(times[index], t)
+        is_fixed = config.time_encoding == "fixed-2fps"
+        seconds = torch.arange(t) if is_fixed or times is None else _step_seconds(times[index], t)
         yield _Video((t, h // merge, w // merge), seconds * rate)
 
 
@@ -146,7 +148,7 @@ def _video_positions(video: _Video, start: int) -> Tensor:
 
 def _text_start(config: UniPixelConfig, video: Tensor, start: int) -> int:
     following = math.ceil(float(video.max())) + 1
-    if config.clock != "legacy" and config.clock_horizon > 0:
+    if config.time_encoding != "fixed-2fps" and config.clock_horizon > 0:
         horizon = math.ceil(config.vision.tokens_per_second * config.clock_horizon)
         following = max(following, start + horizon + 1)
     return following

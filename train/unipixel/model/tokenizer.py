@@ -1,4 +1,4 @@
-"""Special tokens of Qwen2.5-VL and UniPixel, and the check that a tokenizer has them."""
+"""Special tokens of Qwen2.5-VL and UniPixel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ VISION_START, VIDEO, VISION_END = "<|vision_start|>", "<|video_pad|>", "<|vision
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """A `ValueError` that names the tokens which this tokenizer lacks."""
+    """Check that a tokenizer has all special tokens.
+
+    Raises:
+        ValueError: it lacks some.
+    """
     vocabulary = tokenizer.get_vocab()
     if missing := [t for t in (START, END, VISION_START, VIDEO, VISION_END, "<|seg|>") if t not in vocabulary]:
-        raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it is not one of a UniPixel checkpoint")
+        raise ValueError(f"the tokenizer lacks {', '.join(missing)}: it is not that of a UniPixel checkpoint")

@@ -1,10 +1,9 @@
-"""The model: Qwen2.5-VL watches and writes; where it writes `<|seg|>`, its state prompts SAM 2, which draws.
+"""The model: Qwen2.5-VL generates text, and the hidden state that predicts `<|seg|>` prompts SAM 2 for a mask.
 
     video, text -> language model -> states -> seg_head at <|seg|> -> prompt vectors -> mask tracker -> masks
 
-Legend: B samples, L tokens, D width of the language model, N `<|seg|>` tokens of a batch, O those of one
-sample, K prompt vectors each, C width of SAM 2, T frames, S side of the decoder's square image, H W original
-size.
+Legend: B samples, L tokens, D width of the language model, N `<|seg|>` tokens of a batch, O those of one sample, K
+prompt vectors each, C width of SAM 2, T frames, S side of the square input of SAM 2, H W original size.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from unipixel.model import heads, mask_training, time_positions, unused_parameters, visual_prompts, weight_names
+from unipixel.model import heads, mask_training, time_positions, unused_parameters, visual_prompts
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.output import Generation, UniPixelOutput
 from unipixel.model.sam2 import streaming
@@ -27,15 +26,15 @@ from unipixel.model.sam2.streaming import FrameMasks, VideoPrompts
 from unipixel.model.sam2.tracker import MaskTracker
 
 FP32_BUFFERS = ("inv_freq", "positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding")
-"""How the names of buffers end that hold frequencies of positions; they are fp32 in a 16-bit model too."""
+"""Suffixes of buffers with frequencies of positions, which stay fp32 in a 16-bit model."""
 
 
 class UniPixel(Qwen2_5_VLForConditionalGeneration):
-    """Qwen2.5-VL with a mask tracker; `from_pretrained` and `save_pretrained` use the published names."""
+    """Qwen2.5-VL with SAM 2; `from_pretrained` and `save_pretrained` use the published names of weights."""
 
     config_class = UniPixelConfig
     config: UniPixelConfig  # type: ignore[assignment]
-    _keep_in_fp32_modules_strict = (  # type: ignore[assignment]  (as EXACT, when loading)
+    _keep_in_fp32_modules_strict = (  # type: ignore[assignment]  (as FP32_BUFFERS, when loading)
         "positional_encoding_gaussian_matrix",
         "shared_embedding",
     )
@@ -75,35 +74,36 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> UniPixelOutput:
-        """Read, and with `frames` draw; with `labels` and `masks` the losses.
+        """Hidden states and logits; with `frames` also masks, with `labels` and `masks` also the losses.
 
         Args:
             input_ids: [B, L].
             attention_mask: [B, L], 0 at padding.
-            position_ids: [3, B, L]; left out = by the config's clock.
-            past_key_values: transformers' cache of earlier tokens.
+            position_ids: [3, B, L]; None = by `config.time_encoding`.
+            past_key_values: key-value cache of transformers.
             inputs_embeds: [B, L, D] instead of embedding `input_ids`.
-            labels: [B, L], -100 where no token is learnt; none of these has logits in training mode.
+            labels: [B, L], -100 at tokens without loss; in training mode no logits are returned.
             use_cache: return the cache.
             pixel_values_videos: [patches, 1176] of all videos (see `unipixel.data.frames.llm_pixels`).
-            video_grid_thw: [videos, 3].
-            frame_times: per video, seconds of its frames [T] from the start, for the clock "true".
-            places: one for each `<|ref|>` of the batch, in order.
-            regions: per video bool [t, O, h, w] in merged cells, or None; its `<|mem|>` tokens are one for each
-                object and grid step with a cell of it, object by object.
-            frames: per sample [T, 3, S, S] for the mask decoder, or None.
-            masks: per sample bool [T, O, S, S] in the order of its `<|seg|>` tokens, or None.
+            video_grid_thw: [videos, 3] grids in unmerged patches.
+            frame_times: per video, seconds of its frames [T] from the start; required unless `config.time_encoding` is
+                "fixed-2fps".
+            places: point or box of each `<|ref|>` of the batch, in order.
+            regions: per video bool [t, O, h, w] in merged cells, or None; the video has one `<|mem|>` token per object
+                and grid step with a cell of the object, ordered by object.
+            frames: per sample [T, 3, S, S] for SAM 2, or None.
+            masks: per sample ground truth bool [T, O, S, S] in the order of its `<|seg|>` tokens, or None.
             logits_to_keep: as in transformers.
-            kwargs: handed to transformers.
+            kwargs: passed to transformers.
         """
-        untouched = (
+        unused_term = (
             unused_parameters.unused_parameter_term(self) if unused_parameters.is_distributed_training(self) else 0.0
         )
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None and input_ids is not None:
             position_ids = self._positions(input_ids, attention_mask, video_grid_thw, frame_times, past_length)
         if inputs_embeds is None:
-            assert input_ids is not None, "neither input_ids nor inputs_embeds came"
+            assert input_ids is not None, "input_ids or inputs_embeds is required"
             embeds: Tensor = self.get_input_embeddings()(input_ids)
             if not past_length:
                 embeds = self._embed_videos(embeds, input_ids, pixel_values_videos, video_grid_thw, regions)
@@ -125,34 +125,34 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             if frames is not None:
                 self._decode_masks(result, frames, masks)
         if result.loss is not None and unused_parameters.is_distributed_training(self):
-            result.loss = result.loss + untouched
+            result.loss = result.loss + unused_term
         return result
 
     def mask_prompts(self, states: Tensor) -> Tensor:
-        """Prompt vectors [N, K, C] of states [N, D] at positions that predict `<|seg|>`."""
+        """Prompt vectors [N, K, C] for SAM 2 from hidden states [N, D] at positions that predict `<|seg|>`."""
         return self.seg_head(states).unflatten(-1, (self.config.sam2_hidden_tokens, -1))
 
     def log_probabilities(self, states: Tensor) -> Tensor:
-        """Log-probabilities of the next token [n, vocabulary] at states [n, D], the model's own: nothing suppressed."""
+        """Log-probabilities of the next token [n, vocabulary] from hidden states [n, D], without suppressed tokens."""
         return self.lm_head(self.model.language_model.norm(states)).float().log_softmax(-1)
 
     def generate_one(self, input_ids: Tensor, **inputs: Any) -> Generation:
-        """Generate a reply to one conversation [1, L]; see `generate_with_mask_prompts`."""
+        """Generate a response to one conversation [1, L]; see `generate_with_mask_prompts`."""
         if len(input_ids) != 1:
-            raise ValueError(f"one conversation at a time, got {len(input_ids)}: write_all takes several")
+            raise ValueError(
+                f"expected one conversation, got {len(input_ids)}: use generate_with_mask_prompts for several"
+            )
         return self.generate_with_mask_prompts(input_ids, **inputs)[0]
 
     @torch.inference_mode()
     def generate_with_mask_prompts(self, input_ids: Tensor, **inputs: Any) -> list[Generation]:
-        """Generate a reply to each conversation of a batch [B, L], padded on the left.
+        """Generate a response to each conversation of a batch [B, L], padded on the left.
 
-        A prompt is taken where the emitted token is `<|seg|>`, from the state that predicted it, however it
-        was chosen.
+        Each generated `<|seg|>` has a mask prompt, computed from the hidden state that predicted it.
 
         Args:
             input_ids: [B, L].
-            inputs: what `forward` takes (`attention_mask` where rows are padded), and options of transformers'
-                `generate`.
+            inputs: arguments of `forward` (`attention_mask` if rows are padded) and of `generate` of transformers.
         """
         with _inputs_of(self.model.language_model.norm, last_only=True) as states:
             output = self.generate(input_ids=input_ids, **inputs)  # type: ignore[misc]
@@ -162,7 +162,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         return [self._generations(*row, ends) for row in zip(ids, predictors, strict=True)]
 
     def _generations(self, ids: Tensor, states: Tensor, ends: int | Sequence[int] | None) -> Generation:
-        """One row of a batch: up to its first end token, with it; what follows is padding."""
+        """A row of a batch up to its first end token, inclusive; the rest is padding."""
         is_end = torch.isin(ids, torch.tensor([] if ends is None else ends, dtype=ids.dtype, device=ids.device))
         length = int(is_end.int().argmax()) + 1 if bool(is_end.any()) else len(ids)
         ids, states = ids[:length], states[:length]
@@ -177,23 +177,23 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         num_frames: int | None = None,
         num_before: int = 0,
     ) -> Iterator[FrameMasks]:
-        """Masks of O objects on every frame of a video, in order; memory does not grow with its length.
+        """Yield masks of O objects on every frame of a video, in order, in constant memory.
 
         Args:
             prompt_vectors: [O, K, C] from `generate_one` or `forward`.
             frames: [3, S, S] each, or one tensor [T, 3, S, S]; see `unipixel.data.frames.decoder_frames`.
             size: (H, W) of the masks.
-            num_frames: how many frames will come, where `frames` has no length.
-            num_before: so many of them, the last ones, lie before the one that is prompted, nearest first.
+            num_frames: number of frames, if `frames` has no length.
+            num_before: number of frames before the prompted one; they are the last ones, nearest first.
         """
         count = num_frames if num_frames is not None else len(frames)  # type: ignore[arg-type]
-        for drawn in streaming.propagate(self.sam2, VideoPrompts(frames, prompt_vectors, count, num_before)):
-            yield streaming.masks_of(streaming.logits_in(drawn), size)
+        for frame in streaming.propagate(self.sam2, VideoPrompts(frames, prompt_vectors, count, num_before)):
+            yield streaming.masks_of(streaming.logits_in(frame), size)
 
     def start_new_parts(self) -> None:
-        """Initialise what plain Qwen2.5-VL and SAM 2 lack, as published.
+        """Initialise the parts that Qwen2.5-VL and SAM 2 lack, as published.
 
-        Heads by Xavier, `msk_proj` as a copy of the merger, `ref_encoder` as a copy of the prompt encoder.
+        The heads by Xavier, `msk_proj` as a copy of the merger, `ref_encoder` as a copy of the prompt encoder.
         """
         for part in (self.seg_head, self.ref_proj_single, self.ref_proj_double, self.ref_proj, self.tem_proj):
             for layer in part.modules():
@@ -211,7 +211,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             matrix.copy_(source.shared_embedding.positional_embedding)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UniPixel:  # noqa: FBT001, FBT002
-        """As torch does it, but rotary and Fourier frequencies stay in fp32: 16 bits move far positions by radians."""
+        """As in torch, but rotary and Fourier frequencies stay fp32: 16 bits shift distant positions by radians."""
         exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith(FP32_BUFFERS)}
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -228,23 +228,27 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         grids: Tensor | None,
         regions: Sequence[Tensor | None],
     ) -> Tensor:
-        """Embeddings [B, L, D] with what the vision tower saw at `<|video_pad|>` and objects of it at `<|mem|>`."""
-        remembered = embeds.new_empty(0, embeds.shape[-1])
+        """Embeddings [B, L, D] with vision features at `<|video_pad|>` and object features at `<|mem|>`."""
+        region_embeds = embeds.new_empty(0, embeds.shape[-1])
         if pixels is not None:
-            assert grids is not None, "pixels came without video_grid_thw"
+            assert grids is not None, "pixel_values_videos requires video_grid_thw"
             with _inputs_of(self.model.get_submodule("visual.merger.mlp")) as cells:
-                seen = self.model.get_video_features(pixels, grids, return_dict=True).pooler_output  # type: ignore[call-arg]
-            embeds = _put(embeds, input_ids == self.config.video_token_id, torch.cat(list(seen)), "<|video_pad|>")
+                vision_features = self.model.get_video_features(pixels, grids, return_dict=True).pooler_output  # type: ignore[call-arg]
+            embeds = _scatter(
+                embeds, input_ids == self.config.video_token_id, torch.cat(list(vision_features)), "<|video_pad|>"
+            )
             if regions:
-                remembered = visual_prompts.region_embeddings(self, cells[0], grids, regions)
+                region_embeds = visual_prompts.region_embeddings(self, cells[0], grids, regions)
         elif unused_parameters.is_distributed_training(self):
             embeds = embeds + unused_parameters.dummy_vision_pass(self).to(embeds)
-        return _put(embeds, input_ids == self.config.mem_token_id, remembered, "<|mem|>")
+        return _scatter(embeds, input_ids == self.config.mem_token_id, region_embeds, "<|mem|>")
 
     def _embed_prompts(self, embeds: Tensor, input_ids: Tensor, places: Sequence[visual_prompts.PromptPlace]) -> Tensor:
-        """Embeddings [B, L, D] with places at `<|ref|>`."""
-        pointed = visual_prompts.place_embeddings(self, places) if places else embeds.new_empty(0, embeds.shape[-1])
-        return _put(embeds, input_ids == self.config.ref_token_id, pointed, "<|ref|>")
+        """Embeddings [B, L, D] with embeddings of points and boxes at `<|ref|>`."""
+        place_embeds = (
+            visual_prompts.place_embeddings(self, places) if places else embeds.new_empty(0, embeds.shape[-1])
+        )
+        return _scatter(embeds, input_ids == self.config.ref_token_id, place_embeds, "<|ref|>")
 
     def _positions(
         self,
@@ -256,15 +260,15 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     ) -> Tensor:
         if past_length:
             steps = torch.arange(past_length, past_length + input_ids.shape[1], device=input_ids.device)
-            assert self.model.rope_deltas is not None, "a cache came without the prompt that filled it"
+            assert self.model.rope_deltas is not None, "a cache requires an earlier call with its prompt"
             padding = 0 if attention_mask is None else (attention_mask == 0).sum(1, keepdim=True)  # [B, 1]
             return (steps - padding + self.model.rope_deltas).expand(3, -1, -1)
-        placed = time_positions.time_positions(self.config, input_ids, attention_mask, grids, times)
-        self.model.rope_deltas = placed.offset
-        return placed.ids
+        positions = time_positions.time_positions(self.config, input_ids, attention_mask, grids, times)
+        self.model.rope_deltas = positions.offset
+        return positions.ids
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """Called once by `generate`, which counts on from the last position by itself."""
+        """Position ids of a prompt for `generate`, which continues from the last position."""
         return self._positions(
             model_kwargs.get("input_ids", inputs_tensor),
             model_kwargs.get("attention_mask"),
@@ -276,19 +280,19 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
     def _text_loss(
         self, result: UniPixelOutput, normed: Tensor, labels: Tensor | None, logits_to_keep: int | Tensor
     ) -> None:
-        """Logits, and the mean cross-entropy of the tokens to be learnt, in fp32."""
+        """Add logits, and the mean cross-entropy of the target tokens in fp32, to a result."""
         if labels is None or not self.training:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             result.logits = self.lm_head(normed[:, keep])
         if labels is not None:
-            is_learnt = labels[:, 1:] != -100
-            logits = self.lm_head(normed[:, :-1][is_learnt])
-            total = F.cross_entropy(logits.float(), labels[:, 1:][is_learnt], reduction="sum")
-            result.lm_loss = total / is_learnt.sum().clamp(min=1)
+            is_target = labels[:, 1:] != -100
+            logits = self.lm_head(normed[:, :-1][is_target])
+            total = F.cross_entropy(logits.float(), labels[:, 1:][is_target], reduction="sum")
+            result.lm_loss = total / is_target.sum().clamp(min=1)
             result.loss = result.lm_loss
 
     def _prompts_of(self, input_ids: Tensor, states: Tensor) -> list[Tensor]:
-        """Prompts of the `<|seg|>` tokens in the input, from the states one position before them."""
+        """Mask prompts of the `<|seg|>` tokens of the input, from the hidden states one position before them."""
         is_predictor = input_ids[:, 1:] == self.config.seg_token_id
         vectors = self.mask_prompts(states[:, :-1][is_predictor])
         return list(vectors.split(is_predictor.sum(1).tolist()))
@@ -299,37 +303,42 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         frames: Sequence[Tensor | None],
         masks: Sequence[Tensor | None] | None,
     ) -> None:
-        """Draw the samples that have frames, and add the loss of those that have masks."""
-        assert result.prompts is not None, "prompts come before drawing"
+        """Segment the samples with frames, and add the loss of those with masks."""
+        assert result.prompts is not None, "mask prompts are required"
         labels = [None] * len(frames) if masks is None else masks
         mask_training.check_counts(result.prompts, labels)
         limit = self.config.sample_objects if self.training else -1
         vectors, labels = mask_training.select_objects(result.prompts, labels, limit)
         result.candidates = mask_training.segment_samples(self.sam2, frames, vectors)
-        if (found := mask_training.loss_of(result.candidates, labels)) is not None:
-            result.mask_loss, result.mask_share = found
+        if (loss := mask_training.loss_of(result.candidates, labels)) is not None:
+            result.mask_loss, result.mask_share = loss
             result.loss = result.mask_share * result.mask_loss.total + (0 if result.loss is None else result.loss)
 
 
-def _put(embeds: Tensor, is_here: Tensor, vectors: Tensor, token: str) -> Tensor:
-    """Embeddings [B, L, D] with vectors [N, D] at the N marked positions [B, L]."""
-    count = int(is_here.sum())
+def _scatter(embeds: Tensor, is_token: Tensor, vectors: Tensor, token: str) -> Tensor:
+    """Embeddings [B, L, D] with vectors [N, D] at the N positions of a token [B, L]."""
+    count = int(is_token.sum())
     if count != len(vectors):
-        raise ValueError(f"the input has {count} {token} tokens, and {len(vectors)} came to stand there")
-    return embeds.masked_scatter(is_here[..., None], vectors.to(embeds)) if count else embeds
-
-
-weight_names.register(MaskTracker.__name__, UniPixel.__name__)
+        raise ValueError(f"the input has {count} {token} tokens, but {len(vectors)} embeddings for them")
+    return embeds.masked_scatter(is_token[..., None], vectors.to(embeds)) if count else embeds
 
 
 @contextmanager
 def _inputs_of(module: nn.Module, *, last_only: bool = False) -> Iterator[list[Tensor]]:
-    """The inputs [B, L, D] of a module's calls inside the block; if asked, their last positions only."""
-    seen: list[Tensor] = []
+    """Collect the inputs [B, L, D] of all calls of a module within the block, in a list.
+
+    Not thread-safe: the hook sees the calls of all threads, so callers that share a model hold a lock
+    (`inference.chat`).
+
+    Args:
+        module: whose inputs are collected.
+        last_only: only the last position of each input.
+    """
+    hidden_states: list[Tensor] = []
     hook = module.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0][:, -1:].clone() if last_only else inputs[0])
+        lambda _, inputs: hidden_states.append(inputs[0][:, -1:].clone() if last_only else inputs[0])
     )
     try:
-        yield seen
+        yield hidden_states
     finally:
         hook.remove()

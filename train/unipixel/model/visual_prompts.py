@@ -1,4 +1,4 @@
-"""What the question points at: `<|ref|>` is a place in a frame, `<|mem|>` an object as it looked in two frames.
+"""Embeddings of visual prompts: `<|ref|>` is a point or box in a frame, `<|mem|>` an object in two frames.
 
     point or box -> ref_encoder -> ref_proj_single | ref_proj_double -+
     frame's place in time -> tem_pe -> + tem_emb -> tem_proj ---------+-> ref_proj -> embedding of <|ref|>
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptPlace:
-    """A point or a box in one of a video's frames.
+    """A point or a box in a frame of a video.
 
-    Numbers rather than tensors survive mixed precision unrounded; no tuple, since Trainer rebuilds those.
+    It has numbers instead of tensors, which mixed precision would round, and is no tuple, which Trainer would rebuild.
     """
 
     points: tuple[tuple[float, float], ...]
-    """One (x, y), or the two corners of a box, in pixels of the mask decoder's square."""
+    """One (x, y), or the two corners of a box, in pixels of the square input of SAM 2."""
     moment: float
-    """Which frame: its 0-based number among those the language model sees, over (2 t - 1)."""
+    """Time of the frame: its 0-based index among the sampled frames, divided by 2 t - 1."""
 
 
 def place_embeddings(model: UniPixel, places: Sequence[PromptPlace]) -> Tensor:
-    """Embeddings [N, D] of places; coordinates and times are encoded in fp32."""
-    rows = [_where(model, place) for place in places]
+    """Embeddings [N, D] of points and boxes; coordinates and times are encoded in fp32."""
+    rows = [_encode_place(model, place) for place in places]
     moments = torch.tensor([[place.moment] for place in places], device=model.device)
-    when = model.tem_pe(moments).to(rows[0]) + model.tem_emb.weight
-    return model.ref_proj(torch.cat([torch.cat(rows), model.tem_proj(when)], dim=-1))
+    times = model.tem_pe(moments).to(rows[0]) + model.tem_emb.weight
+    return model.ref_proj(torch.cat([torch.cat(rows), model.tem_proj(times)], dim=-1))
 
 
 def region_embeddings(model: UniPixel, cells: Tensor, grids: Tensor, regions: Sequence[Tensor | None]) -> Tensor:
-    """Embeddings [N, D] of every object in every grid step where it has a cell: video, then object, then time.
+    """Embeddings [N, D] of each object in each grid step with a cell of it, ordered by video, object and time.
 
-    The released checkpoints were trained on a slip: cells were looked up by their place in the image although the
-    vision tower had put them in the order of its windows. `config.mem_order` says which way a checkpoint learnt.
+    The released checkpoints were trained with a bug: cells were indexed in raster order, while the vision tower outputs
+    them in window order. `config.mem_order` is the order that a checkpoint was trained with.
 
     Args:
-        model: for its config and `msk_proj`.
-        cells: [all merged cells, M] inputs of the merger's MLP, in window order.
+        model: with `msk_proj` and the config.
+        cells: [all merged cells, M] inputs of the MLP of the merger, in window order.
         grids: [videos, 3] grids in unmerged patches.
         regions: per video bool [t, O, h, w], or None.
     """
@@ -59,7 +59,7 @@ def region_embeddings(model: UniPixel, cells: Tensor, grids: Tensor, regions: Se
     sizes = [(t, h // merge, w // merge) for t, h, w in grids.tolist()]
     parts = cells.split([t * h * w for t, h, w in sizes])
     if len(regions) != len(sizes):
-        raise ValueError(f"regions are given per video: {len(sizes)} videos, regions of {len(regions)}")
+        raise ValueError(f"expected regions for each of {len(sizes)} videos, got {len(regions)}")
     means = [
         _means(model, part, size, region)
         for part, size, region in zip(parts, sizes, regions, strict=True)
@@ -69,7 +69,7 @@ def region_embeddings(model: UniPixel, cells: Tensor, grids: Tensor, regions: Se
 
 
 def window_order(size: tuple[int, int, int], side: int) -> Tensor:
-    """Where the vision tower's n-th merged cell stands in the video, [t * h * w]: windows of side x side cells."""
+    """Raster index of the n-th merged cell of the vision tower, [t * h * w], with windows of side x side cells."""
     steps, height, width = size
     index = torch.arange(height * width).view(height, width)
     windows = [
@@ -81,10 +81,10 @@ def window_order(size: tuple[int, int, int], side: int) -> Tensor:
 
 
 def region_cells(masks: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Masks of an object's frames -> merged cells that hold a pixel of it.
+    """Merged cells with at least one pixel of an object.
 
     Args:
-        masks: bool [T, O, H, W]; an odd last frame stands for two, as it does for the vision tower.
+        masks: bool [T, O, H, W]; an odd last frame is repeated, as in the vision tower.
         size: (t, h, w).
 
     Returns:
@@ -97,8 +97,8 @@ def region_cells(masks: Tensor, size: tuple[int, int, int]) -> Tensor:
     return pooled.unflatten(0, (steps, 2)).amax(1) > 0
 
 
-def _where(model: UniPixel, place: PromptPlace) -> Tensor:
-    """Projected place [1, 3C]."""
+def _encode_place(model: UniPixel, place: PromptPlace) -> Tensor:
+    """Projected point or box [1, 3C]."""
     side = model.config.sam2_image_size
     points = (torch.tensor([place.points], device=model.device) + 0.5) / side  # centres of pixels
     tokens = model.ref_encoder(points).flatten(1)  # [1, (P + 1) C]
@@ -106,9 +106,9 @@ def _where(model: UniPixel, place: PromptPlace) -> Tensor:
 
 
 def _means(model: UniPixel, cells: Tensor, size: tuple[int, int, int], region: Tensor) -> Tensor:
-    """Mean cells [N, M] of one video's objects."""
+    """Mean cell features [N, M] of the objects of a video."""
     if (region.shape[0], *region.shape[2:]) != size:
-        raise ValueError(f"a region of cells is [t, O, h, w] with t h w = {size}, got {tuple(region.shape)}")
+        raise ValueError(f"expected a region [t, O, h, w] with (t, h, w) = {size}, got {tuple(region.shape)}")
     if model.config.mem_order == "raster":
         vision = model.config.vision
         assert isinstance(vision.patch_size, int), vision.patch_size

@@ -1,8 +1,8 @@
-"""Published weight names and those of transformers' modules.
+"""Conversion of published names of weights to names of modules of transformers, and back.
 
-The rules below are given to transformers, which applies them when it loads and, reversed, when it saves. A
-rule is a pair of patterns. Loading applies them top to bottom, saving bottom to top with source and target
-swapped, so a special rule that a general one would also hit stands below it.
+transformers applies the rules when it loads weights and, reversed, when it saves them. A rule is a pair of patterns.
+Loading applies the rules from top to bottom, saving from bottom to top with source and target swapped, so a special
+rule is below a general rule that would also match.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PARENT_RULES = (
     (r"^visual", "model.visual"),
     (r"^model(?!\.(language_model|visual))", "model.language_model"),
 )
-"""Qwen2.5-VL as published (`visual.*`, `model.layers.*`) to today's modules."""
+"""Published names of Qwen2.5-VL (`visual.*`, `model.layers.*`) -> names of modules."""
 
 _ROOTS = (
     (r"^image_encoder\.trunk\.", r"^vision_encoder\.backbone\."),
@@ -92,7 +92,7 @@ _THREE_LAYERS = {"layers.0": "proj_in", "layers.1": "layers.0", "layers.2": "pro
 
 
 def decoder_rules() -> list[tuple[str, str]]:
-    """Rules for the names below `sam2.`: published pattern, transformers' pattern."""
+    """Rules for names below `sam2.`: (published pattern, pattern of transformers)."""
     rules = [*_ROOTS, *_GENERAL]
     for module, names in _NUMBERED.items():
         rules += [_numbered(module, old, new) for old, new in names.items()]
@@ -109,22 +109,27 @@ def decoder_rules() -> list[tuple[str, str]]:
 
 
 def published_name(name: str) -> str:
-    """The published name of a module's weight: `sam2.vision_encoder...` -> `sam2.image_encoder...`."""
+    """Published name of a weight of a module: `sam2.vision_encoder...` -> `sam2.image_encoder...`."""
     if name.startswith(_DECODER):
-        reversed_rules = [(_swapped(new, old), _swapped(old, new)) for old, new in reversed(decoder_rules())]
+        reversed_rules = [(_inverse(new, old), _inverse(old, new)) for old, new in reversed(decoder_rules())]
         return _DECODER + _renamed(name.removeprefix(_DECODER), reversed_rules)
     return _renamed(name, [(r"^model\.visual\.", r"visual\."), (r"^model\.language_model\.", r"model\.")])
 
 
 def module_name(name: str) -> str:
-    """The module's weight behind a published name."""
+    """Name of the module weight with a published name."""
     if name.startswith(_DECODER):
         return _DECODER + _renamed(name.removeprefix(_DECODER), decoder_rules())
     return _renamed(name, PARENT_RULES)
 
 
 def register(tracker_class: str, parent_class: str) -> None:
-    """Let transformers translate names whenever it loads or saves modules of these two classes."""
+    """Register the rules with transformers, for loading and saving.
+
+    Args:
+        tracker_class: name of the class of the mask tracker.
+        parent_class: name of the class of the whole model.
+    """
     for name, rules in ((tracker_class, decoder_rules()), (parent_class, PARENT_RULES)):
         renamings: list[WeightConverter | WeightRenaming] = [
             WeightRenaming(source_patterns=old, target_patterns=new) for old, new in rules
@@ -143,9 +148,9 @@ def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
     return name
 
 
-def _swapped(pattern: str, other: str) -> str:
-    """A pattern for the way back: the group goes where a name is matched, its number where one is written."""
-    return pattern.replace(r"(\d+)", r"\1") if r"\1" in other else pattern.replace(r"\1", r"(\d+)")
+def _inverse(pattern: str, counterpart: str) -> str:
+    """Inverse of a pattern: a group becomes a reference to it, and a reference a group."""
+    return pattern.replace(r"(\d+)", r"\1") if r"\1" in counterpart else pattern.replace(r"\1", r"(\d+)")
 
 
 def _numbered(module: str, old: str, new: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A config as settings of transformers' Trainer and of DeepSpeed, and its learning rates as groups of weights."""
+"""TrainingArguments, DeepSpeed config and parameter groups of an `SFTConfig`."""
 
 from __future__ import annotations
 
@@ -18,70 +18,77 @@ from unipixel.configs import LoopConfig, OptimizerConfig, SFTConfig
 def training_arguments(
     config: SFTConfig, *, num_steps: int, processes: int, is_saving: bool = True
 ) -> TrainingArguments:
-    """Trainer's arguments for a config."""
+    """The arguments of Trainer for a config.
+
+    Args:
+        config: the config of the run.
+        num_steps: number of optimizer steps.
+        processes: number of processes.
+        is_saving: whether to write checkpoints and evaluate.
+    """
     loop, optimizer = config.loop, config.optimizer
     is_cpu = not torch.cuda.is_available()
-    looks = config.evaluation if is_saving and config.evaluation.eval_data is not None else None
+    evaluation = config.evaluation if is_saving and config.evaluation.eval_data is not None else None
     return TrainingArguments(
         output_dir=str(config.out),
         run_name=config.out.name,
         max_steps=num_steps,
-        per_device_train_batch_size=loop.batch,
+        per_device_train_batch_size=loop.per_device_batch_size,
         gradient_accumulation_steps=config.accumulation(processes),
-        learning_rate=optimizer.lr,
+        learning_rate=optimizer.learning_rate,
         adam_beta1=optimizer.betas[0],
         adam_beta2=optimizer.betas[1],
         weight_decay=optimizer.weight_decay,
         warmup_steps=config.warmup_steps(num_steps),
-        lr_scheduler_type=optimizer.schedule,
-        max_grad_norm=optimizer.clip,
+        lr_scheduler_type=optimizer.lr_scheduler,
+        max_grad_norm=optimizer.max_grad_norm,
         bf16=loop.bf16,
         tf32=None if is_cpu else True,
         **_checkpointing(is_on=loop.gradient_checkpointing),
         use_cpu=is_cpu,
         ddp_backend="gloo" if is_cpu and processes > 1 else None,
-        ddp_find_unused_parameters=False,  # the model gives every trained weight a gradient
+        ddp_find_unused_parameters=False,  # every trained weight has a gradient (`unused_parameters`)
         ddp_timeout=1800,
         deepspeed=deepspeed_config(loop),
         seed=config.seed,
         dataloader_num_workers=loop.num_workers,
         dataloader_pin_memory=not is_cpu,
         remove_unused_columns=False,
-        logging_steps=loop.log_steps,
+        logging_steps=loop.logging_steps,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=report_to(loop),
-        eval_strategy="no" if looks is None else "steps",
-        eval_steps=None if looks is None else looks.eval_steps,
-        eval_on_start=looks is not None,
+        eval_strategy="no" if evaluation is None else "steps",
+        eval_steps=None if evaluation is None else evaluation.eval_steps,
+        eval_on_start=evaluation is not None,
         save_strategy="steps" if is_saving else "no",
         save_steps=loop.save_steps,
     )
 
 
 def _checkpointing(*, is_on: bool) -> dict[str, Any]:
-    """Activations computed again in backward; 5.23 of transformers has another name for it."""
+    """Arguments of activation checkpointing, which transformers 5.23 renamed."""
     names = {field.name for field in fields(TrainingArguments)}
     name = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
     return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
 
 
 def report_to(config: LoopConfig) -> list[str]:
-    """Where Trainer writes its log beside the run's own."""
-    found = ["tensorboard"] if config.tensorboard and is_tensorboard_available() else []
+    """The loggers of Trainer."""
+    targets = ["tensorboard"] if config.tensorboard and is_tensorboard_available() else []
     if config.wandb:
         if find_spec("wandb") is None:
-            raise ValueError("--wandb True needs the package wandb: pip install wandb, or leave it out")
-        found.append("wandb")
-    return found
+            raise ValueError("--wandb True needs the package wandb: pip install wandb, or omit the option")
+        targets.append("wandb")
+    return targets
 
 
 def deepspeed_config(config: LoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed's settings for a ZeRO stage of 0 to 3; None = without DeepSpeed. Trainer fills in what is "auto"."""
-    if config.zero is None:
+    """DeepSpeed config for a ZeRO stage of 0 to 3, or None without DeepSpeed. Trainer sets values that are "auto"."""
+    if config.zero_stage is None:
         return None
     return {
-        "zero_optimization": _zero(config.zero) | (_offloaded(config.zero) if config.offload else {}),
+        "zero_optimization": _zero(config.zero_stage) | (_offloaded(config.zero_stage) if config.offload else {}),
         "bf16": {"enabled": "auto"},
         "gradient_clipping": "auto",
         "gradient_accumulation_steps": "auto",
@@ -97,22 +104,22 @@ def _zero(stage: int) -> dict[str, Any]:
     if stage < 3:
         return settings
     return settings | {
-        "stage3_param_persistence_threshold": 0,  # `unipixel.training.zero3` keeps whole what has to be
+        "stage3_param_persistence_threshold": 0,  # `unipixel.training.zero3` selects what is sharded
         "stage3_prefetch_bucket_size": 0,
         "stage3_gather_16bit_weights_on_model_save": True,
     }
 
 
 def _offloaded(stage: int) -> dict[str, Any]:
-    place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {"offload_optimizer": place} | ({"offload_param": place} if stage == 3 else {})
+    target = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {"offload_optimizer": target} | ({"offload_param": target} if stage == 3 else {})
 
 
 def skip_deepspeed_build() -> None:
-    """Keep DeepSpeed from compiling its CPU extension when it starts on a CPU.
+    """Prevent DeepSpeed from compiling its CPU extension, which is used in inference only.
 
-    It speeds up inference alone, and a run that is killed while it builds leaves a lock that the next one waits
-    for without end. `__compatible_ops__` is what DeepSpeed asks before it builds.
+    A run killed during compilation leaves a lock file on which the next run would hang. DeepSpeed reads
+    `__compatible_ops__` before it compiles.
     """
     import deepspeed.ops
 
@@ -120,20 +127,20 @@ def skip_deepspeed_build() -> None:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig, decayed: set[str]) -> list[dict[str, Any]]:
-    """Groups by part and decay: adapter, SAM 2's image encoder, the rest of SAM 2, all else.
+    """Parameter groups by part and weight decay: adapter, image encoder of SAM 2, the rest of SAM 2, all others.
 
-    These are the eight groups of upstream, less those without a weight (an adapter has no bias).
+    These are the eight groups of the published training without the empty ones (an adapter has no bias).
 
     Args:
-        model: Whose parameters that require a gradient are trained.
-        config: Rates and decay.
-        decayed: Names of the parameters that decay.
+        model: parameters that require a gradient are trained.
+        config: learning rates and weight decay.
+        decayed: names of the parameters with weight decay.
     """
     rates = {
-        "lora": config.lr if config.lora_lr is None else config.lora_lr,
+        "lora": config.learning_rate if config.lora_lr is None else config.lora_lr,
         "sam2_encoder": config.sam2_lr if config.sam2_encoder_lr is None else config.sam2_encoder_lr,
         "sam2": config.sam2_lr,
-        "base": config.lr,
+        "base": config.learning_rate,
     }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -146,7 +153,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig, decayed: set[str
 
 
 def part_of(name: str) -> str:
-    """The part of the model that a parameter belongs to."""
+    """The part of the model of a parameter: "lora", "sam2_encoder", "sam2" or "base"."""
     path = name.split(".")
     if any(step.startswith("lora_") for step in path):
         return "lora"

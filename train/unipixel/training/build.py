@@ -1,4 +1,4 @@
-"""A run's parts put together: start weights, adapter, what is trained, data, Trainer; the finished model."""
+"""Construction of the trainer from a `TrainingPlan`, and export of the merged model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ from unipixel.training.trainer import SFTTrainer
 
 
 def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
-    """The Trainer of a run, ready to train."""
+    """Build the trainer of a run: model with adapter, data set, sampler, arguments.
+
+    Args:
+        job: the plan of the run.
+        is_saving: whether to write checkpoints and evaluate; False for a dry run.
+    """
     config = job.config
     if config.loop.num_threads:
         torch.set_num_threads(config.loop.num_threads)
     if os.environ.get("RANK", "0") != "0":
         disable_progress_bar()
-    if config.loop.zero is not None and not torch.cuda.is_available():
+    if config.loop.zero_stage is not None and not torch.cuda.is_available():
         skip_deepspeed_build()
     model = trainable_model(config, job.start, job.decoder)
     settings = training_arguments(config, num_steps=job.num_steps, processes=job.processes, is_saving=is_saving)
@@ -44,18 +49,17 @@ def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
         config=config.data,
         tokenizer=tokenizer,
         side=lora.unwrap(model).config.sam2_image_size,
-        clock=config.clock,
+        time_encoding=config.time_encoding,
     )
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
-    looked_at = job.eval_dataset
     return SFTTrainer(
         config=config,
         order=MixtureSampler(job.mixture, job.num_steps * config.loop.global_batch),
         record=job.record,
-        looks=None
-        if looked_at is None
-        else PeriodicEvaluation(looked_at, tokenizer, config.out / checkpoint_folder.LOOKS),
+        evaluation=None
+        if job.eval_dataset is None
+        else PeriodicEvaluation(job.eval_dataset, tokenizer, config.out / checkpoint_folder.EVALUATION),
         model=model,
         args=settings,
         train_dataset=examples,
@@ -64,16 +68,16 @@ def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
 
 
 def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel | PeftModel:
-    """The start weights with an adapter; what is trained is in float32, the rest as it computes."""
+    """The start weights with an adapter; trained parameters are float32, the others have the type of computation."""
     set_seed(config.seed)
     model = load_base_model(config, start, decoder)
     if config.loop.liger:
         lora.apply_liger_kernels(model)
     size = config.lora
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers has renamed
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls renamed functions of transformers
         adapted = model if size.rank == 0 else lora.attach_lora(model, size.rank, size.alpha, size.dropout, size.scope)
-    lora.set_trainable(adapted, config.modules)
+    lora.set_trainable(adapted, config.trainable)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -81,18 +85,22 @@ def trainable_model(config: SFTConfig, start: Path, decoder: Path | None) -> Uni
 
 
 def load_base_model(config: SFTConfig, start: Path, decoder: Path | None) -> UniPixel:
-    """The start weights, with the mask decoder and the settings of the config."""
+    """Load the start weights, with the mask decoder and the settings of the config."""
     model = checkpoints.load_checkpoint(start, dtype=torch.bfloat16 if config.loop.bf16 else torch.float32)
     if decoder is not None:
         checkpoints.replace_decoder(model, DECODERS[config.decoder].size, decoder)
-    model.config.clock = config.clock
+    model.config.time_encoding = config.time_encoding
     model.config.min_pixels, model.config.max_pixels = config.data.min_pixels, config.data.max_pixels
-    model.config.sample_objects = config.sample_objects
+    model.config.sample_objects = config.max_objects
     return model
 
 
 def export_merged_model(job: TrainingPlan) -> Path:
-    """Merge the last checkpoint into the start weights, in the published naming: complete, or not there."""
+    """Merge the last checkpoint into the start weights and write the model with the published names of weights.
+
+    Returns:
+        The folder of the model, which is complete.
+    """
     out = job.config.out
     model = load_base_model(job.config, job.start, job.decoder)
     checkpoints.add_trained(model, checkpoint_folder.checkpoints(out)[-1])
@@ -107,10 +115,10 @@ def export_merged_model(job: TrainingPlan) -> Path:
 
 
 def parameter_counts(model: nn.Module) -> ParameterCounts:
-    """How many numbers are trained, how many there are, and how many ZeRO 3 shards."""
-    named = [(name, weight, weight.numel()) for name, weight in lora.unwrap(model).named_parameters()]
+    """Number of trained parameters, of all parameters, and of those that ZeRO 3 shards."""
+    parameters = [(name, weight, weight.numel()) for name, weight in lora.unwrap(model).named_parameters()]
     return ParameterCounts(
-        trained=sum(size for _, weight, size in named if weight.requires_grad),
-        total=sum(size for _, _, size in named),
-        sharded=sum(size for name, weight, size in named if zero3.is_sharded(name, weight)),
+        trained=sum(size for _, weight, size in parameters if weight.requires_grad),
+        total=sum(size for _, _, size in parameters),
+        sharded=sum(size for name, weight, size in parameters if zero3.is_sharded(name, weight)),
     )

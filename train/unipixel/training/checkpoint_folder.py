@@ -1,9 +1,9 @@
-"""A training run on disk: its checkpoints, what each was made with, and whether a run may go on from one.
+"""Folder of a training run: checkpoints, their records, and whether a run may resume from one.
 
     out/checkpoint-500/   a complete checkpoint (it is written as partial/checkpoint-500 and then renamed), with the
                           sizes and hashes of its files in manifest.json (see `integrity`)
-    out/skipped.jsonl     samples that did not load, with the reason
-    out/looks/            predictions and scores of the samples that are looked at while training
+    out/skipped.jsonl     samples that failed to load, with the error
+    out/eval/             predictions and scores of the periodic evaluation during training
     out/model/            the finished model, written the same way
 
 Nothing here needs torch.
@@ -25,49 +25,51 @@ from typing import Any
 
 from evqa.files import jsonl
 from evqa.runs import run_folder
-from unipixel import integrity
+from unipixel import aliases, integrity
 from unipixel.configs import SFTConfig
 from unipixel.integrity import RECORD, checkpoints, step_of
 
 logger = logging.getLogger(__name__)
 
-LOOKS = "looks"
+EVALUATION = "eval"
+EVALUATIONS = (EVALUATION, "looks")
+"""Folders of evaluations during training; the second is that of earlier versions."""
 MODEL = "model"
 PARTIAL = "partial"
 SKIPPED = "skipped.jsonl"
 
-FREE = frozenset(
+FREE_SETTINGS = frozenset(
     f"config.{name}"
     for name in (
         "out",
-        "data.skip_limit",
+        "data.max_skip_ratio",
         "data.frame_cache",
         "data.frame_cache_gb",
         "loop.num_workers",
         "loop.num_threads",
         "loop.gradient_checkpointing",
         "loop.save_steps",
-        "loop.keep",
-        "loop.log_steps",
+        "loop.save_total_limit",
+        "loop.logging_steps",
         "loop.tensorboard",
         "loop.wandb",
-        "optimizer.max_rise",
+        "optimizer.divergence_factor",
         "evaluation.eval_data",
         "evaluation.eval_steps",
         "evaluation.eval_samples",
         "evaluation.benchmark",
     )
 )
-"""Settings that may change between two parts of a run: they do not change what is learnt."""
+"""Settings that may differ when a run resumes: they do not affect the trained weights."""
 
-LENGTH = frozenset({"config.loop.max_steps", "config.loop.epochs"})
-"""Settings that --extend may change."""
+LENGTH_SETTINGS = frozenset({"config.loop.max_steps", "config.loop.num_train_epochs"})
+"""Settings that --extend may change: the length of the run."""
 
-EARLIER = {"config.loop.lm_mean": "pass"}
-"""Settings that records of earlier versions lack -> what those versions did."""
+EARLIER_VALUES = {"config.loop.lm_mean": "pass"}
+"""Setting that records of earlier versions lack -> value that those versions used."""
 
-DECISIVE = ("config", "processes", "data", "weights")
-"""Parts of a record that decide what is learnt."""
+IDENTITY_PARTS = ("config", "processes", "data", "weights")
+"""Parts of a record that determine the trained weights."""
 
 PACKAGES = ("evqa", "torch", "transformers", "peft", "accelerate", "deepspeed", "numpy", "av")
 
@@ -77,9 +79,13 @@ Record = dict[str, Any]
 def run_record(
     config: SFTConfig, *, processes: int, data: dict[str, dict[str, object]], weights: dict[str, str]
 ) -> Record:
-    """What a checkpoint is made with, as JSON: config, processes, data counts and hashes, package versions.
+    """The record of a run as JSON: config, processes, data counts and hashes, package versions.
 
-    `weights`: part -> fingerprint of what training starts from.
+    Args:
+        config: the config of the run.
+        processes: number of processes.
+        data: counts and hashes per data set.
+        weights: part of the model -> fingerprint of its start weights.
     """
     fields = {
         "config": dataclasses.asdict(config),
@@ -92,74 +98,83 @@ def run_record(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a run, and the commit of this code where git knows it."""
-    found: dict[str, str] = {}
+    """Versions of `PACKAGES`, and the git commit of this code if there is one."""
+    versions: dict[str, str] = {}
     if commit := run_folder.commit():
-        found["commit"] = commit
+        versions["commit"] = commit
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def check_complete(checkpoint: Path, *, is_deep: bool = True) -> None:
-    """A `ValueError` where files of a checkpoint are missing or damaged; it names the newest one that is complete.
+    """Check the files of a checkpoint.
 
-    `is_deep`: compare the hashes of its manifest, or the structure of each file where it has none.
+    Args:
+        checkpoint: its folder.
+        is_deep: also compare the hashes of its manifest or, without a manifest, check the structure of each file.
+
+    Raises:
+        ValueError: files are missing or damaged; the message names the newest complete checkpoint.
     """
     if damage := integrity.checkpoint_damage(checkpoint, is_deep=is_deep):
-        listed = "; ".join(damage[:4]) + (f"; and {len(damage) - 4} more" if len(damage) > 4 else "")
-        raise ValueError(f"{checkpoint} is not complete: {listed}. {_other_than(checkpoint)}")
+        problems = "; ".join(damage[:4]) + (f"; and {len(damage) - 4} more" if len(damage) > 4 else "")
+        raise ValueError(f"{checkpoint} is not complete: {problems}. {_alternative(checkpoint)}")
     if is_deep and not integrity.has_manifest(checkpoint):
         logger.warning(
-            "%s has no %s (an earlier version wrote it): all files are there and readable, hashes are unknown",
+            "%s has no %s (written by an earlier version): all files exist and are readable, hashes were not checked",
             checkpoint,
             integrity.MANIFEST,
         )
 
 
 def write_checkpoint(partial: Path, final: Path) -> AbstractContextManager[None]:
-    """While a checkpoint or the model of a run is written; see `integrity.atomic_write`."""
+    """Context manager for writing a checkpoint or the model of a run; see `integrity.atomic_write`."""
     return integrity.atomic_write(partial, final, lambda: resume_advice(final.parent))
 
 
 def resume_advice(out: Path) -> str:
-    """How a run that ends with an error goes on, as the end of its message."""
-    good = integrity.newest_complete(out, lambda one: integrity.checkpoint_damage(one, is_deep=False))
+    """The end of an error message: how to resume the run."""
+    good = integrity.newest_complete(out, lambda folder: integrity.checkpoint_damage(folder, is_deep=False))
     if good is None:
-        return "there is no checkpoint yet: the same command starts again"
-    return f"the last complete checkpoint is {good}: the same command goes on from there"
+        return "there is no checkpoint yet: the same command starts at step 0"
+    return f"the last complete checkpoint is {good}: the same command resumes from it"
 
 
-def _other_than(checkpoint: Path) -> str:
+def _alternative(checkpoint: Path) -> str:
     good = integrity.newest_complete(checkpoint.parent, integrity.checkpoint_damage)
     if good is None:
         return (
             f"No checkpoint in {checkpoint.parent} is complete: start again with --from-scratch, or use another --out"
         )
     if step_of(good) > step_of(checkpoint):
-        return f"The newest complete checkpoint is {good}: go on from it without --resume"
-    return f"The newest complete checkpoint is {good}: remove {checkpoint}, and the same command goes on from there"
+        return f"The newest complete checkpoint is {good}: omit --resume to resume from it"
+    return f"The newest complete checkpoint is {good}: remove {checkpoint}, then the same command resumes from it"
 
 
 def log_history(checkpoint: Path) -> list[dict[str, Any]]:
-    """The lines of the log that Trainer kept in a checkpoint."""
+    """Log entries that Trainer stored in a checkpoint."""
     path = checkpoint / integrity.STATE
     return json.loads(path.read_text(encoding="utf-8"))["log_history"] if path.is_file() else []
 
 
 def remove_partial(out: Path) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove the partial files of a killed run."""
     if (out / PARTIAL).exists():
-        logger.warning("removing %s: a checkpoint that a killed run did not finish", out / PARTIAL)
+        logger.warning("removing %s: partial checkpoint of a killed run", out / PARTIAL)
         shutil.rmtree(out / PARTIAL)
 
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Make the folder of a run and hold it: a second process that wants it is told so."""
+    """Create and lock the folder of a run.
+
+    Raises:
+        ValueError: it is not writable, or another process trains in it.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / ".lock").open("w")
@@ -167,14 +182,14 @@ def locked(out: Path) -> Iterator[None]:
         raise ValueError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
     with lock as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned loaders
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, orphaned loaders do not keep it
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(f"another process trains in {out}: wait for it, or choose another --out") from error
         yield
 
 
 def commit_folder(partial: Path, final: Path) -> None:
-    """Move a finished folder to its place, in place of what is there."""
+    """Move a complete folder to its final name, replacing an existing one."""
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
@@ -182,25 +197,31 @@ def commit_folder(partial: Path, final: Path) -> None:
 
 
 def keep_newest(out: Path, num_kept: int) -> None:
-    """Remove all complete checkpoints but the newest `num_kept`."""
+    """Remove all checkpoints but the newest `num_kept`."""
     for folder in checkpoints(out)[:-num_kept]:
         shutil.rmtree(folder)
 
 
 def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> None:
-    """A `ValueError` with the differences where a run of record `now` cannot go on from a checkpoint.
+    """Check that a run may resume from a checkpoint.
 
-    `is_extension`: the run may be of another length.
+    Args:
+        checkpoint: its folder.
+        now: record of the run.
+        is_extension: the length of the run may differ.
+
+    Raises:
+        ValueError: settings that affect the trained weights differ; the message lists them.
     """
     saved = read_record(checkpoint)
-    names = differing_settings(saved, now) - (LENGTH if is_extension else frozenset())
+    names = differing_settings(saved, now) - (LENGTH_SETTINGS if is_extension else frozenset())
     if names:
         old, new = (_flat(fields, "") for fields in (saved, now))
         hint = "use its settings, or another --out, or start again with --from-scratch"
-        if names <= LENGTH:
-            hint = "add --extend to train the run for longer; or " + hint
+        if names <= LENGTH_SETTINGS:
+            hint = "add --extend to continue the run to the new length; or " + hint
         lines = differences({name: _value(old, name) for name in names}, {name: _value(new, name) for name in names})
-        head = f"{checkpoint} was made with other settings, so this run cannot go on from it:"
+        head = f"{checkpoint} was trained with other settings, so this run cannot resume from it:"
         raise ValueError("\n".join([head, *(f"  {line}" for line in lines), hint]))
     if saved["packages"] != now["packages"]:
         changes = ", ".join(differences(saved["packages"], now["packages"]))
@@ -208,49 +229,55 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
 
 
 def differing_settings(saved: Record, now: Record) -> set[str]:
-    """Names of the settings that differ between two records and that decide what is learnt."""
-    old, new = (_flat({key: fields.get(key, {}) for key in DECISIVE}, "") for fields in (saved, now))
+    """Names of the settings that differ between two records and affect the trained weights."""
+    old, new = (_flat({key: fields.get(key, {}) for key in IDENTITY_PARTS}, "") for fields in (saved, now))
     names = {name for name in old.keys() | new.keys() if _value(old, name) != _value(new, name)}
-    return names - FREE - _free_layout(old, new)
+    return names - FREE_SETTINGS - _free_layout(old, new)
 
 
 def _free_layout(old: Record, new: Record) -> frozenset[str]:
-    """Settings of how a step's samples are shared out that do not change what is learnt, but for rounding and dropout.
+    """Settings of data parallelism that affect the trained weights by rounding and dropout only.
 
-    The samples of a step stay the same ones. Without DeepSpeed, every process holds the whole state; with means over
-    the tokens of a step, passes may be of any size.
+    Each step has the same samples. Without DeepSpeed, each process holds the full optimizer state; with `lm_mean`
+    "step", the batch size per device does not matter either.
     """
-    both = [(_value(fields, "config.loop.zero"), _value(fields, "config.loop.lm_mean")) for fields in (old, new)]
-    if any(zero is not None for zero, _ in both):
+    settings = [
+        (_value(fields, "config.loop.zero_stage"), _value(fields, "config.loop.lm_mean")) for fields in (old, new)
+    ]
+    if any(zero is not None for zero, _ in settings):
         return frozenset()
-    is_by_step = all(mean == "step" for _, mean in both) and new.get("config.data.grouping") != "batch"
-    return frozenset({"processes", "config.loop.batch"} if is_by_step else {"processes"})
+    is_by_step = all(mean == "step" for _, mean in settings) and new.get("config.data.group_by") != "batch"
+    return frozenset({"processes", "config.loop.per_device_batch_size"} if is_by_step else {"processes"})
 
 
 def read_record(checkpoint: Path) -> Record:
-    """The record of a checkpoint."""
+    """Read the record of a checkpoint, with the present names of settings (see `aliases`).
+
+    Raises:
+        ValueError: there is no record, or it is malformed.
+    """
     path = checkpoint / RECORD
     if not path.is_file():
-        raise ValueError(f"{checkpoint} is no checkpoint of this program: it has no {RECORD}")
+        raise ValueError(f"{checkpoint} is not a checkpoint of this program: it has no {RECORD}")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): use another checkpoint or --from-scratch") from error
+        raise ValueError(f"{path} is not JSON ({error}): use another checkpoint or --from-scratch") from error
     lacking = [
-        key for key in ("config", "processes", "data", "packages") if not (isinstance(found, dict) and key in found)
+        key for key in ("config", "processes", "data", "packages") if not (isinstance(record, dict) and key in record)
     ]
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: use another checkpoint or --from-scratch")
-    return found
+    return aliases.current_settings(record)
 
 
 def write_record(folder: Path, fields: Record) -> None:
-    """Write the record beside the weights."""
+    """Write the record of a run into a folder."""
     jsonl.write_json(folder / RECORD, fields)
 
 
 def differences(saved: Record, now: Record) -> list[str]:
-    """`name: then -> now` for everything that is not equal."""
+    """A line `name: saved -> now` for each value that differs."""
     names = sorted(saved.keys() | now.keys())
     return [
         f"{name}: {saved.get(name, 'not set')} -> {now.get(name, 'not set')}"
@@ -260,7 +287,7 @@ def differences(saved: Record, now: Record) -> list[str]:
 
 
 def _value(flat: Record, name: str) -> Any:
-    return flat.get(name, EARLIER.get(name, "not set"))
+    return flat.get(name, EARLIER_VALUES.get(name, "not set"))
 
 
 def _flat(fields: Record, prefix: str) -> Record:

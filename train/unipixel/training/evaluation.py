@@ -1,4 +1,4 @@
-"""Looks at a model while it learns: it answers samples with gold, and the benchmark's own metrics score them."""
+"""Evaluation during training: the model answers samples with ground truth, scored by the metrics of the benchmark."""
 
 from __future__ import annotations
 
@@ -26,38 +26,49 @@ from unipixel.model.unipixel import UniPixel
 logger = logging.getLogger(__name__)
 
 METRICS = {"Acc": "acc", "t-mean": "t_mean", "J&F": "jf"}
-"""Metric of the preset `strict` -> its name in the log."""
+"""Metric of the preset `strict` -> name in the log."""
 
 
 class PeriodicEvaluation:
-    """Answers a few samples with the live model. Processes share them; training goes on as if nothing had been."""
+    """Predicts and scores a data set with the model in training; processes share the samples."""
 
     def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        """`folder`: where each look leaves its predictions and scores."""
-        self.dataset, self.tokenizer, self.folder = dataset, tokenizer, folder
+        """Create an evaluation.
+
+        Args:
+            dataset: samples with ground truth.
+            tokenizer: that of the model.
+            folder: for the predictions and scores of each evaluation.
+        """
+        self.dataset = dataset
+        self.tokenizer = tokenizer
+        self.folder = folder
 
     def evaluate(self, model: UniPixel, accelerator: Accelerator, step: int) -> dict[str, float]:
-        """The metrics in percent, on the first process; the others get none."""
-        mine = self.dataset.samples[accelerator.process_index :: accelerator.num_processes]
-        kind = accelerator.device.type
-        found: list[str] = []
-        with _answering(model), torch.autocast(kind, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"):
+        """Return the metrics in percent on the first process, {} on the others."""
+        samples = self.dataset.samples[accelerator.process_index :: accelerator.num_processes]
+        device = accelerator.device.type
+        lines: list[str] = []
+        with (
+            _inference_mode(model),
+            torch.autocast(device, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"),
+        ):
             chat = UniPixelChat(model, self.tokenizer, name="live", identity={"checkpoint": f"step {step}"})
-            for sample in mine:
-                found.append(methods.method("trained")(Models(chat), sample).model_dump_json())
+            for sample in samples:
+                lines.append(methods.method("trained")(Models(chat), sample).model_dump_json())
         if accelerator.num_processes > 1:
-            found = gather_object(found)
-        return self._scored(found, step) if accelerator.is_main_process else {}
+            lines = gather_object(lines)
+        return self._score(lines, step) if accelerator.is_main_process else {}
 
-    def _scored(self, found: list[str], step: int) -> dict[str, float]:
-        predictions = [Prediction.model_validate_json(line) for line in found]
+    def _score(self, lines: list[str], step: int) -> dict[str, float]:
+        predictions = [Prediction.model_validate_json(line) for line in lines]
         self.folder.mkdir(parents=True, exist_ok=True)
         jsonl.write_records(self.folder / f"step-{step}.jsonl", predictions)
         (result,) = score(self.dataset, [System(f"step {step}", predictions)])
         results.write_scores(self.folder / f"step-{step}.scores.json", [result])
-        for one in predictions:
-            if one.error is not None:
-                logger.warning("look at step %d: no answer to %s: %s", step, one.sample_id, one.error)
+        for prediction in predictions:
+            if prediction.error is not None:
+                logger.warning("eval step %d: sample %s failed: %s", step, prediction.sample_id, prediction.error)
         return {
             **_means(result.metrics),
             "eval_failed": result.counts.failed,
@@ -71,12 +82,12 @@ def _means(metrics: Mapping[str, Mean]) -> dict[str, float]:
 
 
 @contextmanager
-def _answering(model: UniPixel) -> Iterator[None]:
-    """The model in evaluation mode; the settings of generation that it had are given back."""
-    before = model.generation_config
+def _inference_mode(model: UniPixel) -> Iterator[None]:
+    """Set evaluation mode; on exit, training mode and the generation config are restored."""
+    generation_config = model.generation_config
     model.eval()
     try:
         yield
     finally:
-        model.generation_config = before
+        model.generation_config = generation_config
         model.train()

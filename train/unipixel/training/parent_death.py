@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them: a launcher that is killed leaves nothing training behind it."""
+"""Termination of a process with its parent, so that no training process survives a killed launcher."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl.h."""
+"""Constant of prctl.h of Linux."""
 
 
 def die_with_parent(parent: int) -> None:
-    """Have Linux kill this process when `parent`, which started it, ends; a process keeps this as it becomes another.
+    """Let Linux send SIGKILL to this process when its parent ends; the setting survives exec.
 
-    Checkpoints are complete or not there, so that nothing is lost by it.
+    No data is lost, as checkpoints are complete or absent. On other systems this does nothing.
+
+    Args:
+        parent: process id of the parent.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # the parent has ended before the call
         os.kill(os.getpid(), signal.SIGKILL)

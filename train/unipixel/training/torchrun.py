@@ -1,7 +1,7 @@
-"""torchrun that ends with the exit code of the process that failed first, and with no traceback of its own.
+"""torchrun with the exit code of the first failed process and without a traceback of its own.
 
-torchrun itself ends with 1, whatever the reason, and prints where its own code was; the process that failed has said
-what is wrong in a line. Options are those of `torch.distributed.run`.
+torchrun exits with 1 for any reason and prints its own stack; the failed process has printed its error in one line.
+Options are those of `torch.distributed.run`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
 def main() -> int:
-    """Run the command line; the exit code of the first process that failed (1 where a signal ended it), or 0."""
+    """Run the command line; the exit code is 0 or that of the first failed process (1 if a signal ended it)."""
     try:
         run.main()
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        sys.stderr.write(f"process {rank} ended with exit code {failure.exitcode}; the others are stopped\n")
+        sys.stderr.write(f"process {rank} failed with exit code {failure.exitcode}; the other processes were stopped\n")
         return max(failure.exitcode, 1)
     return 0
 

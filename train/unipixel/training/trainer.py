@@ -1,13 +1,12 @@
-"""transformers' Trainer with what fine-tuning UniPixel needs on top.
+"""Trainer of transformers for fine-tuning UniPixel.
 
-That is: learning rates by part, a loss that does not depend on how a step is split, its parts in the log, samples
-that do not load, an order of the data that goes on exactly where it was cut off, and checkpoints that are either
-complete or not there.
+It adds: learning rates per part of the model, a loss that does not depend on how a step is split into batches and
+processes, logged loss terms, skipped samples, exact resumption of the data order, and checkpoints that are either
+complete or absent.
 
-A checkpoint holds weights as safetensors (`adapter_model.safetensors`, `pytorch_model.safetensors`, as
-published) and what Trainer needs to go on: optimizer, schedule and random state. Those are torch files;
-Trainer reads them with `weights_only=True`, DeepSpeed (--zero) with pickle. Go on from checkpoints of your
-own only.
+A checkpoint has weights as safetensors (`adapter_model.safetensors`, `pytorch_model.safetensors`, as published), and
+optimizer, schedule and random state of Trainer. The latter are torch files; Trainer reads them with
+`weights_only=True`, DeepSpeed (--zero-stage) with pickle: resume from your own checkpoints only.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from unipixel.data.mixture import MixtureSampler
 from unipixel.model import checkpoints, lora
 from unipixel.training import checkpoint_folder
 from unipixel.training.arguments import parameter_groups
-from unipixel.training.divergence import DivergenceMonitor
+from unipixel.training.divergence import DivergenceCallback, stop_message
 from unipixel.training.evaluation import PeriodicEvaluation
 from unipixel.training.log_lines import ProgressCallback
 from unipixel.training.statistics import TrainingStatistics, loss_parts
@@ -45,13 +44,13 @@ from unipixel.training.zero3 import Zero3Shards
 logger = logging.getLogger(__name__)
 
 MAX_DEVIATIONS = 4.0
-"""Standard deviations by which the samples that fail may be more than --skip-limit says, until a run is over."""
+"""Tolerated excess of skipped samples over --max-skip-ratio during a run, in standard deviations."""
 
 PUBLISHED = LossConfig()
 
 
 class SFTTrainer(Trainer):
-    """Trains on the order of a whole run as one epoch, so that going on is skipping what came before."""
+    """Trainer with the samples of a whole run as one epoch, so that resuming skips the first ones."""
 
     def __init__(
         self,
@@ -60,35 +59,38 @@ class SFTTrainer(Trainer):
         config: SFTConfig,
         order: MixtureSampler,
         record: checkpoint_folder.Record,
-        looks: PeriodicEvaluation | None = None,
+        evaluation: PeriodicEvaluation | None = None,
         **kwargs: Any,
     ) -> None:
-        watched = None if looks is None else looks.dataset.samples
-        super().__init__(model=model, callbacks=[ProgressCallback()], eval_dataset=watched, **kwargs)
+        eval_dataset = None if evaluation is None else evaluation.dataset.samples
+        super().__init__(
+            model=model, callbacks=[DivergenceCallback(config), ProgressCallback()], eval_dataset=eval_dataset, **kwargs
+        )
         self.remove_callback(PrinterCallback)
         self.trained = model
-        """The model that nothing is wrapped around."""
+        """The model without wrappers of DDP or DeepSpeed."""
         self.config = config
         self.order = order
         self.record = record
-        self.looks = looks
-        self.model_accepts_loss_kwargs = False  # `compute_loss` weighs a pass by its tokens; Trainer divides by passes
-        self.books = TrainingStatistics(order, config.loop.global_batch)
-        self.divergence = DivergenceMonitor(config.optimizer.max_rise)
-        self.shards = Zero3Shards(model, self.args) if config.loop.zero == 3 else None
+        self.evaluation = evaluation
+        self.model_accepts_loss_kwargs = (
+            False  # `compute_loss` weights a pass by its tokens; Trainer divides by the number of passes
+        )
+        self.statistics = TrainingStatistics(order, config.loop.global_batch)
+        self.shards = Zero3Shards(model, self.args) if config.loop.zero_stage == 3 else None
 
     def _get_train_sampler(self, train_dataset: object = None) -> MixtureSampler:  # type: ignore[override]
         del train_dataset
         return self.order
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with the learning rates of the config."""
+        """Create AdamW with the learning rates of the config."""
         if self.optimizer is None:
             model = self.trained if model is None else model
             decayed = set(self.get_decay_parameter_names(model))
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = kind(parameter_groups(model, self.config.optimizer, decayed), **options)
-            if self.config.loop.zero is None:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(parameter_groups(model, self.config.optimizer, decayed), **options)
+            if self.config.loop.zero_stage is None:
                 self.optimizer.register_step_pre_hook(fill_gradients)
         assert isinstance(self.optimizer, torch.optim.Optimizer), self.optimizer
         return self.optimizer
@@ -96,27 +98,26 @@ class SFTTrainer(Trainer):
     def train(  # type: ignore[override]
         self, resume_from_checkpoint: str | None = None, **kwargs: Any
     ) -> Any:
-        """Trainer's, with the books begun where the run goes on; a run that starts is looked at before it learns."""
+        """Train, with the statistics of a resumed run restored; a new run is evaluated before its first step."""
         self.args.eval_on_start &= resume_from_checkpoint is None
         if resume_from_checkpoint is None:
-            self.books.reset(0)
+            self.statistics.reset(0)
         else:
             folder = Path(resume_from_checkpoint)
             with state_read_errors(folder):
                 TrainerState.load_from_json(str(folder / integrity.STATE))
                 history = checkpoint_folder.log_history(folder)
                 num_skipped = max((line.get("skipped", 0) for line in history), default=0)
-                self.books.reset(checkpoint_folder.step_of(folder), num_skipped)
-                self.divergence = DivergenceMonitor(self.config.optimizer.max_rise, history)
+                self.statistics.reset(checkpoint_folder.step_of(folder), num_skipped)
         result = super().train(resume_from_checkpoint, **kwargs)
         self._check_skipped(is_over=True)
-        unset_hf_deepspeed_config()  # what is loaded from here on, one process loads alone
+        unset_hf_deepspeed_config()  # models that are loaded after this are not sharded
         return result
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One forward and backward pass. A batch of which no sample loaded adds nothing to the gradient."""
+        """One forward and backward pass. A batch without a loaded sample contributes no gradient."""
         if self.shards is not None:
             self.shards.before_pass(self.deepspeed)
         self._count(inputs.pop("skipped"), num_loaded=_num_samples(inputs))
@@ -131,15 +132,16 @@ class SFTTrainer(Trainer):
         return_outputs: bool = False,  # noqa: FBT001, FBT002  (Trainer's signature)
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The sum of the parts by the weights of the config; each part is kept for the log.
+        """Weighted sum of the loss terms; each term is added to the statistics.
 
-        Trainer takes the mean over the passes of a step, and over processes. With `num_items_in_batch`, the tokens
-        that the whole step learns, a pass is therefore weighed by its tokens over the mean number of a pass, and its
-        masks by its samples over those that were drawn: the step's loss is the mean over its tokens and samples.
+        Trainer averages over the passes of a step and over processes. With `num_items_in_batch`, the number of
+        target tokens of the step, the token loss of a pass is therefore weighted by its tokens over the mean per pass,
+        and its mask loss by its loaded samples over the batch size: the loss of the step is the mean over its tokens
+        and samples.
         """
         outputs = model(**inputs)
         tokens, masks = self._pass_weights(inputs, num_items_in_batch)
-        loss = outputs.loss  # of the published weights and a step of one pass; what follows is the difference to ours
+        loss = outputs.loss  # for the published weights and one pass per step; the differences are added below
         for name, part in loss_parts(outputs).items():
             weight, published = getattr(self.config.loss, name), getattr(PUBLISHED, name)
             if name == "lm":
@@ -147,70 +149,57 @@ class SFTTrainer(Trainer):
             else:
                 difference = (weight * masks - published) * outputs.mask_share
             loss = loss if isinstance(difference, float) and difference == 0 else loss + difference * part
-        self.books.add(outputs, inputs, tokens)
+        self.statistics.add(outputs, inputs, tokens)
         return (loss, outputs) if return_outputs else loss
 
     def _pass_weights(self, inputs: Mapping[str, Any], num_tokens: Tensor | int | None) -> tuple[Tensor | float, float]:
-        """What a pass's mean over tokens and its mean over samples weigh in the means over the passes of its step."""
+        """Weights of the token loss and the mask loss of a pass in the means over the passes of its step."""
         if num_tokens is None:
             return 1.0, 1.0
         num_passes = self.args.gradient_accumulation_steps * self.args.world_size
-        return _num_learnt(inputs) * num_passes / num_tokens, _num_samples(inputs) / self.config.loop.batch
+        return _num_targets(inputs) * num_passes / num_tokens, _num_samples(
+            inputs
+        ) / self.config.loop.per_device_batch_size
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Tokens that a step learns on all processes; None where each pass has a mean of its own (--lm-mean pass)."""
+        """Number of target tokens of a step on all processes; None with --lm-mean pass."""
         if self.config.loop.lm_mean == "pass":
             return None
-        count = sum((_num_learnt(batch) for batch in batch_samples), start=torch.zeros((), dtype=torch.long))
+        count = sum((_num_targets(batch) for batch in batch_samples), start=torch.zeros((), dtype=torch.long))
         count = count.to(device)
         if self.args.world_size > 1:
             torch.distributed.all_reduce(count)
         return count.clamp(min=1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what the books tell; stop a run that learns no more."""
+        """Log metrics, those of `TrainingStatistics` included; stop a run with too many skipped samples."""
         if "loss" in logs:
-            step = self.state.global_step
-            if (trouble := self.divergence.update(logs, step)) is not None:
-                raise FloatingPointError(self._stopped(trouble))
-            logs |= self.books.log_entries(self.accelerator, step)
+            logs |= self.statistics.log_entries(self.accelerator, self.state.global_step)
             self._check_skipped()
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
-        """The benchmark's metrics on the samples that are looked at."""
-        assert self.looks is not None, "Trainer looks where arguments say so, and they do where there is something"
+        """Evaluate the model on the samples of `PeriodicEvaluation`; returns the metrics in percent."""
+        assert self.evaluation is not None, "eval_strategy is 'no' without an evaluation"
         with nullcontext() if self.shards is None else self.shards.gathered(self.deepspeed):
-            metrics = self.looks.evaluate(lora.unwrap(self.trained), self.accelerator, self.state.global_step)
+            metrics = self.evaluation.evaluate(lora.unwrap(self.trained), self.accelerator, self.state.global_step)
         if metrics:
             self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _stopped(self, trouble: str) -> str:
-        """What to do about a run that is stopped."""
-        out = self.config.out
-        good = checkpoint_folder.checkpoints(out)
-        head = f"stopped at step {self.state.global_step}: the run diverges, {trouble}"
-        if not good:
-            return f"{head}; there is no checkpoint of before: start again with a lower --lr, or with --bf16 False"
-        return (
-            f"{head}; the last checkpoint of before is {good[-1]}: start again with a lower --lr in another --out, "
-            f"or from its weights (python -m unipixel.convert NEW --base {self.config.weights} --trained {good[-1]})"
-        )
-
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
-        """Not counted: Trainer's estimate knows neither video tokens nor SAM 2."""
+        """Return 0: the estimate of Trainer excludes video tokens and SAM 2."""
         del inputs
         return 0
 
     def finish(self) -> None:
-        """Wait for the other processes and leave their group."""
+        """Wait for the other processes and end the process group."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
     def _idle_step(self, model: nn.Module) -> Tensor:
-        """A step that learns nothing but takes part where other processes wait for this one's gradient."""
+        """A pass without loss that takes part in the communication of gradients."""
         if not torch.distributed.is_initialized():
             return torch.zeros((), device=self.args.device)
         model.train()
@@ -221,35 +210,36 @@ class SFTTrainer(Trainer):
         return loss.detach()
 
     def _count(self, skipped: list[SkippedSample], *, num_loaded: int) -> None:
-        self.books.count(skipped=len(skipped), loaded=num_loaded)
+        self.statistics.count(skipped=len(skipped), loaded=num_loaded)
         for sample, reason in skipped:
             logger.warning("skipped sample %s: %s", sample, reason)
         if skipped:
             write_skipped(self.config.out / checkpoint_folder.SKIPPED, skipped, self.state.global_step)
 
     def _check_skipped(self, *, is_over: bool = False) -> None:
-        """Stop all processes at once, by what all of them counted, where too many samples do not load."""
-        num_skipped, limit = self.books.num_skipped, self.config.data.skip_limit
-        num_drawn = num_skipped + self.books.num_loaded
+        """Raise a `ValueError` on all processes if too many samples of all processes were skipped."""
+        num_skipped, limit = self.statistics.num_skipped, self.config.data.max_skip_ratio
+        num_drawn = num_skipped + self.statistics.num_loaded
         is_end = is_over or self.state.global_step >= self.state.max_steps
         if num_skipped > max_skipped(num_drawn, limit, is_end=is_end):
             raise ValueError(
-                f"{num_skipped} of {num_drawn} samples did not load, more than --skip-limit {limit} allows; see "
-                f"{self.config.out / checkpoint_folder.SKIPPED}, mend the data or raise the limit; "
+                f"{num_skipped} of {num_drawn} samples failed to load, more than --max-skip-ratio {limit} allows; see "
+                f"{self.config.out / checkpoint_folder.SKIPPED}, repair the data or raise the limit; "
                 f"{checkpoint_folder.resume_advice(self.config.out)}"
             )
 
     # Checkpoints
 
     def _get_output_dir(self, trial: object) -> str:
-        """Trainer writes here; `_save_checkpoint` moves what is complete."""
+        """Folder that Trainer writes to; `_save_checkpoint` moves the complete checkpoint."""
         del trial
         return str(self.config.out / checkpoint_folder.PARTIAL)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        """A folder that is complete once it has its name. All processes share the file system of the run."""
+        """Write a checkpoint into a partial folder, then rename it. All processes share the file system of the run."""
         if not (torch.isfinite(self._tr_loss).all() and all(map(_is_finite, self.trained.parameters()))):
-            raise FloatingPointError(self._stopped("the loss or a weight is not finite"))
+            reason = "the loss or a weight is not finite"
+            raise FloatingPointError(stop_message(self.config, self.state.global_step, reason))
         name = f"checkpoint-{self.state.global_step}"
         partial, final = self.config.out / checkpoint_folder.PARTIAL / name, self.config.out / name
         with checkpoint_folder.write_checkpoint(partial, final):
@@ -260,11 +250,11 @@ class SFTTrainer(Trainer):
             with checkpoint_folder.write_checkpoint(partial, final):
                 integrity.write_manifest(partial)
                 checkpoint_folder.commit_folder(partial, final)
-            checkpoint_folder.keep_newest(self.config.out, self.config.loop.keep)
+            checkpoint_folder.keep_newest(self.config.out, self.config.loop.save_total_limit)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Adapter and other trained weights, by their published names."""
+        """Write the adapter and the other trained weights, by their published names."""
         if self.args.should_save:
             assert output_dir is not None, "every checkpoint has its folder"
             checkpoints.save_trained(self.trained, Path(output_dir), state_dict)
@@ -273,12 +263,12 @@ class SFTTrainer(Trainer):
         checkpoints.load_trained(self.trained if model is None else model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Trainer's, and the learning rates of this run's schedule: the one that was saved may have been shorter."""
+        """Load the states of Trainer, with the learning rates of the schedule of this run, whose length may differ."""
         if checkpoint is None:
             return
         with state_read_errors(Path(checkpoint)):
             super()._load_optimizer_and_scheduler(checkpoint)
-            if self.config.loop.zero is None:
+            if self.config.loop.zero_stage is None:
                 check_states(self.optimizer)
         scheduler = self.lr_scheduler
         if not isinstance(scheduler, LambdaLR):
@@ -293,13 +283,13 @@ class SFTTrainer(Trainer):
             group["lr"] = rate
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Trainer's, with this run's steps between checkpoints, looks and log lines, not the earlier part's."""
-        begun = super()._init_training_state(*args, **kwargs)
+        """As in Trainer, with the intervals of checkpoints, evaluations and logging of this run."""
+        start = super()._init_training_state(*args, **kwargs)
         self.state.compute_steps(self.args, self.state.max_steps)
-        return begun
+        return start
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Trainer's; with another number of processes than before, each begins a random state of its own."""
+        """As in Trainer; with another number of processes, each process gets a new random state."""
         if checkpoint is None:
             return
         before = checkpoint_folder.read_record(Path(checkpoint))["processes"]
@@ -307,39 +297,43 @@ class SFTTrainer(Trainer):
             with state_read_errors(Path(checkpoint)):
                 super()._load_rng_state(checkpoint)
             return
-        logger.warning("%d processes go on where %d were: dropout begins anew", self.args.world_size, before)
+        logger.warning("resuming with %d processes instead of %d: dropout masks differ", self.args.world_size, before)
         entropy = [self.config.seed, checkpoint_folder.step_of(Path(checkpoint)), self.args.process_index]
         set_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
-        if self.config.loop.zero == 0 and not self.config.loop.bf16:
-            record_gradient_norm(self.deepspeed, self.config.optimizer.clip)
+        if self.config.loop.zero_stage == 0 and not self.config.loop.bf16:
+            record_gradient_norm(self.deepspeed, self.config.optimizer.max_grad_norm)
         return prepared
 
 
 @contextmanager
 def state_read_errors(checkpoint: Path) -> Generator[None]:
-    """While the state of a checkpoint is read: what is no state of this run ends as a `ValueError` of one line."""
+    """Turn errors of reading the training state of a checkpoint into a `ValueError` of one line."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except MALFORMED as error:
-        # torch's own message advises to unpickle whatever is in the file, so it is not repeated
+        # the message of torch recommends unpickling the file, so it is not repeated
         reason = str(error) if type(error) is ValueError else type(error).__name__
         raise ValueError(
-            f"{checkpoint} has a state that training cannot go on from ({reason}): its files are damaged, or of "
-            f"another run; copy it again, or remove it: the same command goes on from an earlier one or starts again"
+            f"cannot resume from the training state of {checkpoint} ({reason}): its files are damaged or of another "
+            f"run; copy it again, or remove it: the same command resumes from an earlier one or starts again"
         ) from error
 
 
 def check_states(optimizer: Any) -> None:
-    """A `ValueError` where what an optimizer remembers is not of the shape of its weights; a kernel would crash."""
+    """Check that the state of an optimizer has finite values and the shapes of its weights.
+
+    Raises:
+        ValueError: it does not; kernels would crash.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     states = [optimizer.state.get(weight) or {} for weight in weights]
     if not any(states):
-        raise ValueError("optimizer.pt holds the state of no weight")
+        raise ValueError("optimizer.pt has no state of any weight")
     for weight, state in zip(weights, states, strict=True):
         for name, value in state.items():
             if not isinstance(value, Tensor):
@@ -351,7 +345,12 @@ def check_states(optimizer: Any) -> None:
 
 
 def record_gradient_norm(engine: Any, clip: float) -> None:
-    """Clip the gradient as DeepSpeed does without ZeRO in fp32, and keep its norm, which DeepSpeed drops there."""
+    """Clip the gradient as DeepSpeed does without ZeRO in fp32, and store its norm, which DeepSpeed discards there.
+
+    Args:
+        engine: engine of DeepSpeed; attributes of version `zero3.DEEPSPEED`.
+        clip: maximum gradient norm; 0 = no clipping.
+    """
 
     def clip_gradient(*_: object) -> None:
         engine._global_grad_norm = nn.utils.clip_grad_norm_(engine.module.parameters(), clip or math.inf)
@@ -361,9 +360,12 @@ def record_gradient_norm(engine: Any, clip: float) -> None:
 
 
 def max_skipped(num_drawn: int, limit: float, *, is_end: bool) -> float:
-    """How many of the samples drawn may have failed to load at most, where a share `limit` of all may.
+    """Maximum number of skipped samples.
 
-    While a run goes on, that share may be exceeded by chance: by `MAX_DEVIATIONS` standard deviations.
+    Args:
+        num_drawn: number of samples so far.
+        limit: maximum share of skipped samples.
+        is_end: whether the run is over; before, the share may be exceeded by `MAX_DEVIATIONS` standard deviations.
     """
     if limit == 0:
         return 0
@@ -373,21 +375,21 @@ def max_skipped(num_drawn: int, limit: float, *, is_end: bool) -> float:
 
 
 def _num_samples(inputs: Mapping[str, Any]) -> int:
-    """Samples of a batch that loaded."""
+    """Number of loaded samples of a batch."""
     return len(inputs.get("frames", ()))
 
 
-def _num_learnt(inputs: Mapping[str, Any]) -> Tensor:
-    """Tokens of a batch that are learnt: all labels but the first of each row, which nothing predicts."""
+def _num_targets(inputs: Mapping[str, Any]) -> Tensor:
+    """Number of target tokens of a batch: all labels but the first of each row, which is not predicted."""
     labels = inputs.get("labels")
     return torch.zeros((), dtype=torch.long) if labels is None else (labels[:, 1:] != IGNORED).sum()
 
 
 def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """A weight that no pass of a step used has a gradient of zero, as it has where processes share a step.
+    """Set the gradient of weights that no pass of a step used to zero, as data parallelism does.
 
-    Adam goes on by what it remembers then, and leaves a weight without a gradient alone. Where no weight has one, no
-    sample of the step did load, and nothing is learnt.
+    Adam then updates them by its moments; weights without gradient would be left unchanged. If no weight has a
+    gradient, no sample of the step was loaded and nothing is changed.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     unused = [weight for weight in weights if weight.grad is None]
@@ -396,7 +398,7 @@ def fill_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 
 def write_skipped(path: Path, skipped: list[SkippedSample], step: int) -> None:
-    """Append what was skipped; whole lines, so that processes may share the file."""
+    """Append skipped samples to a JSON Lines file; whole lines, as processes share the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for sample, reason in skipped:
@@ -404,5 +406,5 @@ def write_skipped(path: Path, skipped: list[SkippedSample], step: int) -> None:
 
 
 def _is_finite(weight: nn.Parameter) -> bool:
-    """Of a weight that is trained; of one that ZeRO 3 shards, the part that lies here."""
+    """Whether a trained weight is finite; of a weight that ZeRO 3 shards, the local shard."""
     return not weight.requires_grad or bool(torch.isfinite(getattr(weight, "ds_tensor", weight)).all())

@@ -1,6 +1,6 @@
-"""The image encoder of SAM 2.1 (Hiera with a feature pyramid): its sizes, and what transformers computes for nothing.
+"""Image encoder of SAM 2.1 (Hiera with a feature pyramid): its config, without unused computations of transformers.
 
-Legend: S side of the square image in pixels, g = S/16 side of the coarse features.
+Legend: S side of the square input in pixels, g = S/16 side of the coarse features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from unipixel.model.config import DecoderSize
 
 
 def decoder_config(size: DecoderSize, image_size: int) -> Sam2VideoConfig:
-    """Config of transformers' SAM 2.1 for a square image of `image_size` pixels."""
+    """Config of SAM 2.1 in transformers.
+
+    Args:
+        size: sizes of the decoder.
+        image_size: side of the square input in pixels.
+    """
     grid, stages = image_size // 16, (1, 2, 4, 8)
     widths = [size.embed * scale for scale in stages]
     backbone = {
@@ -60,7 +65,7 @@ def decoder_config(size: DecoderSize, image_size: int) -> Sam2VideoConfig:
 
 
 def replace_attention(encoder: nn.Module) -> None:
-    """Drop two computations whose results nobody reads; features stay bit for bit the same."""
+    """Remove two computations with unused results; features are identical bit for bit."""
     for module in encoder.modules():
         if type(module) is Sam2MultiScaleAttention:
             module.__class__ = Attention  # keeps the weights, and draws no new random ones
@@ -68,10 +73,10 @@ def replace_attention(encoder: nn.Module) -> None:
 
 
 class Attention(Sam2MultiScaleAttention):
-    """Hiera's attention without the weights [windows, positions, heads, heads] that transformers throws away."""
+    """Attention of Hiera without the weights [windows, positions, heads, heads], which transformers discards."""
 
     def forward(self, hidden_states: Tensor, **kwargs: object) -> Tensor:
-        """[N, H, W, D] -> [N, H', W', D'], halved where this block pools its queries."""
+        """Compute [N, H', W', D'] from [N, H, W, D]; a block with pooled queries halves the size."""
         batch, height, width = hidden_states.shape[:3]
         qkv = self.qkv(hidden_states).reshape(batch, height * width, 3, self.num_attention_heads, -1)
         query, key, value = qkv.unbind(2)  # [N, H*W, heads, d]
@@ -86,8 +91,8 @@ class Attention(Sam2MultiScaleAttention):
 
 
 class NoPositions(nn.Module):
-    """In place of the pyramid's position encodings, which a tracker computes once for itself."""
+    """Replacement of the position encodings of the pyramid, which `MaskTracker.setting` computes once."""
 
     def forward(self, _shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """An empty tensor."""
+        """Return an empty tensor."""
         return torch.empty(0, device=device, dtype=dtype)

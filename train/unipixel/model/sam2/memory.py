@@ -1,8 +1,8 @@
-"""What a tracker remembers of the frames that it has seen, and which of it a new frame reads.
+"""Memory bank of the mask tracker: memories of earlier frames that a frame attends to.
 
-Frames are counted in steps from the prompted one (step 0): 1, 2, ... after it, -1, -2, ... before it. A frame
-reads the prompted frame, and its nearest neighbours among those that were tracked before it; the distance in
-steps is all that it is told of their time (SAM 2, section 4 and appendix D).
+Frames are counted in steps from the prompted one (step 0): 1, 2, ... after it, -1, -2, ... before it. A frame attends
+to the prompted frame and to its nearest neighbours among the frames processed before; their time is encoded as the
+distance in steps (SAM 2, section 4 and appendix D).
 
 Legend: O objects, C hidden width, M memory width, g side of the coarse features.
 """
@@ -17,57 +17,57 @@ import torch
 from torch import Tensor
 
 NUM_MEMORIES = 7
-"""Remembered feature maps that a frame reads: the prompted frame's and those of at most six others."""
+"""Maximum number of memory feature maps of a frame: that of the prompted frame and those of six others."""
 
 NUM_POINTERS = 16
-"""Object pointers that a frame reads: the prompted frame's and those of at most fifteen others."""
+"""Maximum number of object pointers of a frame: that of the prompted frame and those of fifteen others."""
 
 
 class FrameMemory(NamedTuple):
-    """What is kept of a frame, per object."""
+    """Memory of a frame, per object."""
 
     spatial: Tensor | None
-    """[g*g, O, M]; None once it is too far to be read."""
+    """[g*g, O, M]; None if the frame is too far away."""
     pointer: Tensor
     """[O, C]"""
 
 
 class MemoryBank(NamedTuple):
-    """What a frame may read; a new frame makes a new bank, so that backward can repeat a step."""
+    """Memories that a frame attends to; immutable, so that the backward pass can repeat a step."""
 
     first: FrameMemory
-    """Of the prompted frame."""
-    others: tuple[tuple[int, FrameMemory], ...]
-    """(step, memory) of other frames, the nearest first."""
+    """Memory of the prompted frame."""
+    neighbours: tuple[tuple[int, FrameMemory], ...]
+    """(step, memory) of other frames, nearest first."""
     step: int
-    """Of the frame that reads."""
+    """Step of the frame that attends to the bank."""
 
     @property
     def layout(self) -> tuple[int, ...]:
-        """Equal for banks that can be read together: the distances to what they hold."""
-        return (abs(self.step), *(abs(self.step - step) for step, _ in self.others))
+        """Distances to the memories in steps; banks of equal layout can be batched."""
+        return (abs(self.step), *(abs(self.step - step) for step, _ in self.neighbours))
 
     def after(self, memory: FrameMemory) -> MemoryBank:
-        """The bank of the next frame in the same direction, when `memory` is what this frame left."""
+        """The bank of the next frame in the same direction, with the memory of this frame."""
         direction = 1 if self.step > 0 else -1
-        return memory_at(self.first, [(self.step, memory), *self.others], self.step + direction)
+        return memory_at(self.first, [(self.step, memory), *self.neighbours], self.step + direction)
 
     def maps(self) -> list[tuple[Tensor, int]]:
-        """Feature maps [g*g, O, M] and their distances: the prompted frame's (called 0), then far to near."""
-        near = [(memory.spatial, abs(self.step - step)) for step, memory in self.others]
-        found = [(self.first.spatial, 0), *reversed(near)]
-        return [(spatial, distance) for spatial, distance in found if spatial is not None]
+        """Feature maps [g*g, O, M] and their distances: the prompted frame (distance 0), then from far to near."""
+        near = [(memory.spatial, abs(self.step - step)) for step, memory in self.neighbours]
+        maps = [(self.first.spatial, 0), *reversed(near)]
+        return [(spatial, distance) for spatial, distance in maps if spatial is not None]
 
     def pointers(self) -> Tensor:
-        """[P, O, C], the prompted frame's, then near to far: as `layout` counts."""
-        return torch.stack([self.first.pointer, *(memory.pointer for _, memory in self.others)])
+        """Object pointers [P, O, C] in the order of `layout`: the prompted frame, then from near to far."""
+        return torch.stack([self.first.pointer, *(memory.pointer for _, memory in self.neighbours)])
 
 
-def memory_at(first: FrameMemory, others: Sequence[tuple[int, FrameMemory]], step: int) -> MemoryBank:
-    """The bank of the frame at `step`; what is too far away to be read is let go."""
-    kept = [(s, memory) for s, memory in others if abs(step - s) < NUM_POINTERS]
+def memory_at(first: FrameMemory, neighbours: Sequence[tuple[int, FrameMemory]], step: int) -> MemoryBank:
+    """The bank of the frame at `step`, without memories that are too far away."""
+    readable = [(s, memory) for s, memory in neighbours if abs(step - s) < NUM_POINTERS]
     return MemoryBank(
-        first, tuple((s, m if abs(step - s) < NUM_MEMORIES else m._replace(spatial=None)) for s, m in kept), step
+        first, tuple((s, m if abs(step - s) < NUM_MEMORIES else m._replace(spatial=None)) for s, m in readable), step
     )
 
 
@@ -77,18 +77,19 @@ def first_bank(first: FrameMemory) -> MemoryBank:
 
 
 def merge(banks: Sequence[MemoryBank]) -> MemoryBank:
-    """Banks of one layout as the bank of all their objects."""
+    """Concatenate banks of equal layout along the objects."""
     assert len({bank.layout for bank in banks}) == 1, [bank.layout for bank in banks]
     if len(banks) == 1:
         return banks[0]
-    others = [
-        (step, _joined([bank.others[place][1] for bank in banks])) for place, (step, _) in enumerate(banks[0].others)
+    neighbours = [
+        (step, _concatenate([bank.neighbours[place][1] for bank in banks]))
+        for place, (step, _) in enumerate(banks[0].neighbours)
     ]
-    return MemoryBank(_joined([bank.first for bank in banks]), tuple(others), banks[0].step)
+    return MemoryBank(_concatenate([bank.first for bank in banks]), tuple(neighbours), banks[0].step)
 
 
 def split(memory: FrameMemory, counts: Sequence[int]) -> list[FrameMemory]:
-    """A memory of all objects as memories of groups with so many objects each."""
+    """Split a memory into groups of `counts` objects."""
     if len(counts) == 1:
         return [memory]
     assert memory.spatial is not None
@@ -97,14 +98,14 @@ def split(memory: FrameMemory, counts: Sequence[int]) -> list[FrameMemory]:
 
 
 def sine_1d(times: Tensor, width: int) -> Tensor:
-    """Sines of times [...] at width/2 wavelengths, then their cosines: [..., width]."""
+    """Sine encoding [..., width] of times [...]: sines at width/2 wavelengths, then cosines."""
     half = torch.arange(width // 2, device=times.device)
     angles = times[..., None].float() / 10000.0 ** (2 * (half // 2) / (width // 2))
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def sine_2d(grid: int, width: int, device: torch.device) -> Tensor:
-    """Row, then column of each cell, as interleaved sines and cosines: [grid*grid, 1, width]."""
+    """Sine encoding [grid*grid, 1, width] of row, then column of each cell, sines and cosines interleaved."""
     place = torch.arange(1, grid + 1, device=device) / (grid + 1e-6) * 2 * math.pi
     half = torch.arange(width // 2, device=device)
     angles = place[:, None] / 10000.0 ** (2 * (half // 2) / (width // 2))  # [grid, width/2]
@@ -114,6 +115,6 @@ def sine_2d(grid: int, width: int, device: torch.device) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)[:, None]
 
 
-def _joined(memories: Sequence[FrameMemory]) -> FrameMemory:
+def _concatenate(memories: Sequence[FrameMemory]) -> FrameMemory:
     maps = [memory.spatial for memory in memories if memory.spatial is not None]
     return FrameMemory(torch.cat(maps, 1) if maps else None, torch.cat([memory.pointer for memory in memories]))

@@ -1,4 +1,4 @@
-"""What the parts of the mask tracker hand to each other for a frame.
+"""Inputs and outputs of the parts of the mask tracker.
 
 Legend: T frames, O objects, S side of the square image, g = S/16 side of the coarse features, C hidden width, M
 memory width, h = S/4 side of the mask logits.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 ABSENT = -1024.0
-"""Mask logit of an object that the decoder says is not in the frame (inference only)."""
+"""Mask logit of an object that is predicted to be absent from the frame (inference only)."""
 
 
 class ImageFeatures(NamedTuple):
@@ -26,24 +26,24 @@ class ImageFeatures(NamedTuple):
 
 
 class MaskCandidates(NamedTuple):
-    """What the decoder draws; one frame, or all with a leading T."""
+    """Masks predicted by the decoder, for one frame or with a leading T for all frames."""
 
     masks: Tensor
-    """[(T,) O, candidates, h, h] logits; three candidates, or one where the prompt says which."""
+    """[(T,) O, candidates, h, h] logits; three candidates, or one for unambiguous prompts."""
     ious: Tensor
-    """[(T,) O, candidates] the decoder's own estimate of each candidate's IoU, in [0, 1]."""
+    """[(T,) O, candidates] predicted IoU of each candidate, in [0, 1]."""
     objectness: Tensor
-    """[(T,) O] logit of "the object is in the frame"."""
+    """[(T,) O] logit of whether the object is visible in the frame."""
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Logits [(T,) O, h, h] and estimated IoU [(T,) O] of the candidate with the highest estimate."""
+        """Logits [(T,) O, h, h] and predicted IoU [(T,) O] of the candidate with the highest predicted IoU."""
         index = self.ious.argmax(-1, keepdim=True)  # [(T,) O, 1]
         masks = self.masks.take_along_dim(index[..., None, None], dim=-3).squeeze(-3)
         return masks, self.ious.take_along_dim(index, dim=-1).squeeze(-1)
 
 
 class StepConstants(NamedTuple):
-    """What is the same in all frames and for all objects of a call."""
+    """Constants of all frames and objects of a call."""
 
     no_point: Tensor
     """[1, 1, 2, C]"""
@@ -52,15 +52,15 @@ class StepConstants(NamedTuple):
     place: Tensor
     """[1, C, g, g] Fourier encoding of the cells, for the decoder."""
     sine: Tensor
-    """[g*g, 1, C] sine encoding of the cells, for the frame that reads."""
+    """[g*g, 1, C] sine encoding of the cells, for the current frame."""
     memory_sine: Tensor
-    """[g*g, 1, M] the same for the memory that is read."""
+    """[g*g, 1, M] sine encoding of the cells, for the memory."""
     occlude: bool
-    """Erase the mask of an object that is said to be absent, as inference does and training does not."""
+    """Erase the masks of objects that are predicted to be absent; in inference only."""
 
 
 class DecoderOutput(NamedTuple):
-    """The mask decoder's answer for one frame."""
+    """Output of the mask decoder for one frame."""
 
     candidates: MaskCandidates
     tokens: Tensor

@@ -1,8 +1,8 @@
-"""Following objects through videos of any length: frames come one by one, and no more than a few are kept.
+"""Propagation of masks through videos of any length in constant memory: frames are read one by one.
 
-Several videos advance side by side: their frames share the image encoder's batches, and objects whose memories
-have the same layout share one pass. Beside the frames of a chunk, what is kept per object are seven feature maps
-and sixteen pointers.
+Several videos are processed side by side: their frames share batches of the image encoder, and objects with memory
+banks of the same layout share a batch of the decoder. The state is the frames of a chunk and, per object, seven
+feature maps and sixteen pointers.
 
 Legend: as in `tracker`.
 """
@@ -33,23 +33,23 @@ from unipixel.model.sam2.outputs import ImageFeatures, MaskCandidates, StepConst
 from unipixel.model.sam2.tracker import ENCODE_CHUNK, MaskTracker
 
 OBJECTS_AT_ONCE = 16
-"""Objects that advance together; more of them take turns on each frame."""
+"""Maximum number of objects per batch of the decoder."""
 
 Prompts = Tensor | Sequence[prompts.Prompt]
-"""Of O objects: vectors [O, K, C], or a sign for each."""
+"""Prompts of O objects: vectors [O, K, C], or a sequence of points, boxes and masks."""
 
 
 class FrameLogits(NamedTuple):
-    """What a frame shows, at the decoder's size."""
+    """Mask logits of a frame at the resolution of the decoder."""
 
     logits: Tensor
     """[O, h, h]"""
     scores: Tensor
-    """[O] in [0, 1]: probability that the object is there, times the estimated IoU of its mask."""
+    """[O] in [0, 1]: probability that the object is visible, times the predicted IoU of its mask."""
 
 
 class FrameMasks(NamedTuple):
-    """Masks of one frame, on the CPU."""
+    """Masks of a frame, on the CPU."""
 
     masks: Tensor
     """bool [O, H, W]"""
@@ -58,75 +58,77 @@ class FrameMasks(NamedTuple):
 
 
 class VideoPrompts(NamedTuple):
-    """A video, and what to follow in it."""
+    """A video, and the prompts of the objects to track."""
 
     frames: Iterable[Tensor]
-    """[3, S, S] each, on any device: the prompted frame and those after it; then those before it, nearest first."""
+    """[3, S, S] each, on any device: the prompted frame, the frames after it, then those before it, nearest first."""
     prompts: Prompts
     num_frames: int
-    """How many frames will come; below 16 it scales the time of object pointers."""
+    """Number of frames; below 16 it scales the temporal encoding of object pointers."""
     num_before: int = 0
-    """How many of them, the last ones, lie before the prompted frame."""
+    """Number of frames before the prompted one, which are the last ones of `frames`."""
 
 
-def propagate(tracker: MaskTracker, footage: VideoPrompts) -> Iterator[MaskCandidates]:
-    """What is drawn on each frame of one video, in the order in which its frames come."""
-    for drawn in propagate_all(tracker, [footage]):
-        frame = drawn[0]
+def propagate(tracker: MaskTracker, video: VideoPrompts) -> Iterator[MaskCandidates]:
+    """Yield the mask candidates of each frame of a video, in the order of its frames."""
+    for outputs in propagate_all(tracker, [video]):
+        frame = outputs[0]
         assert frame is not None
         yield frame
 
 
 @torch.no_grad()
 def propagate_all(tracker: MaskTracker, videos: Sequence[VideoPrompts]) -> Iterator[list[MaskCandidates | None]]:
-    """What is drawn on the first frames of all videos, on the second ones, and so on; None = its frames are over.
+    """Yield the mask candidates of the first frames of all videos, of the second ones, and so on.
 
-    A video's objects are drawn as if it were alone.
+    The result of a video does not depend on the others; it is None after the last frame of a shorter video.
     """
     setting = tracker.setting(occlude=True)
-    lanes = [_lanes(tracker, video) for video in videos]
+    groups = [_object_groups(tracker, video) for video in videos]
     sources = [_counted(video) for video in videos]
     share = max(1, ENCODE_CHUNK // max(len(videos), 1))
     while chunks := {row: chunk for row, source in enumerate(sources) if (chunk := list(islice(source, share)))}:
-        pyramid = _encoded(tracker, list(chunks.values()))
+        image_features = _encoded(tracker, list(chunks.values()))
         for index in range(share):
             rows = [row for row, chunk in chunks.items() if index < len(chunk)]
             if not rows:
                 break
             places = _places(chunks, rows, index)
-            drawn: list[MaskCandidates | None] = [None] * len(videos)
+            outputs: list[MaskCandidates | None] = [None] * len(videos)
             for row, frame in zip(
-                rows, _advance(tracker, pyramid, places, [lanes[row] for row in rows], setting), strict=True
+                rows,
+                _decode_frame(tracker, image_features, places, [groups[row] for row in rows], setting),
+                strict=True,
             ):
-                drawn[row] = frame
-            yield drawn
+                outputs[row] = frame
+            yield outputs
 
 
-def logits_in(drawn: MaskCandidates) -> FrameLogits:
-    """The best candidates."""
-    logits, ious = drawn.best()
-    return FrameLogits(logits.float(), (drawn.objectness.sigmoid() * ious).float())
+def logits_in(outputs: MaskCandidates) -> FrameLogits:
+    """Logits and scores of the best candidates."""
+    logits, ious = outputs.best()
+    return FrameLogits(logits.float(), (outputs.objectness.sigmoid() * ious).float())
 
 
-def masks_of(seen: FrameLogits, size: tuple[int, int]) -> FrameMasks:
-    """Masks enlarged to (H, W) pixels."""
-    enlarged = F.interpolate(seen.logits[:, None], size=size, mode="bilinear")[:, 0]
-    return FrameMasks((enlarged > 0).cpu(), seen.scores.cpu())
+def masks_of(frame: FrameLogits, size: tuple[int, int]) -> FrameMasks:
+    """Masks at the size (H, W) in pixels."""
+    enlarged = F.interpolate(frame.logits[:, None], size=size, mode="bilinear")[:, 0]
+    return FrameMasks((enlarged > 0).cpu(), frame.scores.cpu())
 
 
 @dataclass
 class _ObjectGroup:
-    """Objects of one video that advance together."""
+    """Objects of a video that are processed together, with their memory bank."""
 
     prompts: Prompts
     scale: Tensor
     """[1], see `MaskTracker.pointer_scale`."""
     last: int
-    """Step of the last frame after the prompted one."""
+    """Step of the last frame in forward direction."""
     num_before: int
     bank: MemoryBank | None = None
     first_memory: list[tuple[int, FrameMemory]] = field(default_factory=list)
-    """Memories of the frames right after the prompted one, which those before it read too."""
+    """Memories of the frames after the prompted one that the frames before it attend to."""
 
     @property
     def num_objects(self) -> int:
@@ -134,21 +136,21 @@ class _ObjectGroup:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Equal for lanes that can share a pass."""
+        """Equal for groups that can share a batch of the decoder."""
         if self.bank is not None:
             return self.bank.layout
-        return ("vectors", self.prompts.shape[1]) if isinstance(self.prompts, Tensor) else ("signs", id(self))
+        return ("vectors", self.prompts.shape[1]) if isinstance(self.prompts, Tensor) else ("prompts", id(self))
 
     @property
     def is_read_later(self) -> bool:
-        """Whether any frame comes that may read the current one."""
+        """Whether a later frame attends to the current one."""
         step = 0 if self.bank is None else self.bank.step
         if step < 0:
             return step > -self.num_before
         return self.num_before > 0 or step < self.last
 
     def remember(self, memory: FrameMemory) -> None:
-        """Go on to the next frame: forward to the last one, then back from the prompted one."""
+        """Add the memory of the current frame and advance: forward, then backward from the prompted frame."""
         if self.bank is None:
             self.bank = first_bank(memory)
         else:
@@ -164,7 +166,7 @@ class _ObjectGroup:
             self.first_memory.append((self.bank.step, memory if is_near else memory._replace(spatial=None)))
 
 
-def _lanes(tracker: MaskTracker, video: VideoPrompts) -> list[_ObjectGroup]:
+def _object_groups(tracker: MaskTracker, video: VideoPrompts) -> list[_ObjectGroup]:
     scale = tracker.pointer_scale([video.num_frames])
     prompts = video.prompts
     starts = range(0, len(prompts), OBJECTS_AT_ONCE)
@@ -173,15 +175,15 @@ def _lanes(tracker: MaskTracker, video: VideoPrompts) -> list[_ObjectGroup]:
 
 
 def _counted(video: VideoPrompts) -> Iterator[Tensor]:
-    """The frames, as many as were promised."""
+    """Yield the frames of a video; a `ValueError` if their number is not `num_frames`."""
     count = 0
     for frame in video.frames:
         count += 1
         if count > video.num_frames:
-            raise ValueError(f"{video.num_frames} frames were to come, there are more")
+            raise ValueError(f"expected {video.num_frames} frames, got more")
         yield frame
     if count < video.num_frames:
-        raise ValueError(f"{video.num_frames} frames were to come, the video ended after {count}")
+        raise ValueError(f"expected {video.num_frames} frames, got {count}")
 
 
 def _encoded(tracker: MaskTracker, chunks: Sequence[Sequence[Tensor]]) -> ImageFeatures:
@@ -190,74 +192,78 @@ def _encoded(tracker: MaskTracker, chunks: Sequence[Sequence[Tensor]]) -> ImageF
 
 
 def _places(chunks: dict[int, list[Tensor]], rows: Sequence[int], index: int) -> list[int]:
-    """Where in the encoded chunk the frames `index` of some videos lie."""
+    """Positions of the frames `index` of some videos in the encoded chunk."""
     starts, total = {}, 0
     for row, chunk in chunks.items():
         starts[row], total = total, total + len(chunk)
     return [starts[row] + index for row in rows]
 
 
-def _advance(
+def _decode_frame(
     tracker: MaskTracker,
-    pyramid: ImageFeatures,
+    image_features: ImageFeatures,
     places: Sequence[int],
-    lanes: Sequence[Sequence[_ObjectGroup]],
+    groups: Sequence[Sequence[_ObjectGroup]],
     setting: StepConstants,
 ) -> list[MaskCandidates]:
-    """One frame of each video, whose features lie at `places`."""
-    waiting: dict[tuple[object, ...], list[tuple[int, _ObjectGroup]]] = {}
-    for place, of_video in zip(places, lanes, strict=True):
-        for lane in of_video:
-            waiting.setdefault((*lane.kind, lane.is_read_later), []).append((place, lane))
-    drawn: dict[int, MaskCandidates] = {}
-    for alike in waiting.values():
-        for group in _groups(alike):
-            drawn |= _pass(tracker, pyramid, group, setting)
+    """Decode one frame of each video, whose image features are at `places`."""
+    groups_by_kind: dict[tuple[object, ...], list[tuple[int, _ObjectGroup]]] = {}
+    for place, groups_of_video in zip(places, groups, strict=True):
+        for group in groups_of_video:
+            groups_by_kind.setdefault((*group.kind, group.is_read_later), []).append((place, group))
+    outputs: dict[int, MaskCandidates] = {}
+    for members in groups_by_kind.values():
+        for batch in _batches(members):
+            outputs |= _decode_batch(tracker, image_features, batch, setting)
     return [
-        MaskCandidates(*(_cat(v) for v in zip(*(drawn[id(lane)] for lane in video), strict=True))) for video in lanes
+        MaskCandidates(*(_cat(v) for v in zip(*(outputs[id(group)] for group in video), strict=True)))
+        for video in groups
     ]
 
 
-def _groups(alike: Sequence[tuple[int, _ObjectGroup]]) -> Iterator[list[tuple[int, _ObjectGroup]]]:
-    """Lanes in groups of at most `OBJECTS_AT_ONCE` objects."""
-    group: list[tuple[int, _ObjectGroup]] = []
-    for place, lane in alike:
-        if group and sum(each.num_objects for _, each in group) + lane.num_objects > OBJECTS_AT_ONCE:
-            yield group
-            group = []
-        group.append((place, lane))
-    if group:
-        yield group
+def _batches(members: Sequence[tuple[int, _ObjectGroup]]) -> Iterator[list[tuple[int, _ObjectGroup]]]:
+    """Batches of object groups with at most `OBJECTS_AT_ONCE` objects each."""
+    batch: list[tuple[int, _ObjectGroup]] = []
+    for place, group in members:
+        if batch and sum(member.num_objects for _, member in batch) + group.num_objects > OBJECTS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append((place, group))
+    if batch:
+        yield batch
 
 
-def _pass(
-    tracker: MaskTracker, pyramid: ImageFeatures, group: Sequence[tuple[int, _ObjectGroup]], setting: StepConstants
+def _decode_batch(
+    tracker: MaskTracker,
+    image_features: ImageFeatures,
+    batch: Sequence[tuple[int, _ObjectGroup]],
+    setting: StepConstants,
 ) -> dict[int, MaskCandidates]:
-    """One pass for lanes of one kind; their memories go on."""
-    lanes, counts = [lane for _, lane in group], [lane.num_objects for _, lane in group]
-    features = _features(pyramid, [place for place, _ in group], counts)
-    banks = [lane.bank for lane in lanes if lane.bank is not None]
-    vectors = [lane.prompts for lane in lanes if isinstance(lane.prompts, Tensor)]
-    is_read_later = lanes[0].is_read_later
+    """Decode one frame for groups of one kind and add its memory to their banks."""
+    groups, counts = [group for _, group in batch], [group.num_objects for _, group in batch]
+    features = _features(image_features, [place for place, _ in batch], counts)
+    banks = [group.bank for group in groups if group.bank is not None]
+    vectors = [group.prompts for group in groups if isinstance(group.prompts, Tensor)]
+    is_read_later = groups[0].is_read_later
     if not banks and not vectors:
-        drawn, memory = prompts.first_frame(tracker, features, list(lanes[0].prompts), setting)
+        outputs, memory = prompts.first_frame(tracker, features, list(groups[0].prompts), setting)
     else:
         reads = merge(banks) if banks else tracker.vector_prompt(_cat(vectors))
-        scale = _cat([lane.scale.expand(count) for lane, count in zip(lanes, counts, strict=True)])
-        drawn, memory = tracker.step(features, reads, setting, scale, is_read_later=is_read_later)
+        scale = _cat([group.scale.expand(count) for group, count in zip(groups, counts, strict=True)])
+        outputs, memory = tracker.step(features, reads, setting, scale, is_read_later=is_read_later)
     if is_read_later and memory is not None:
-        for lane, part in zip(lanes, split(memory, counts), strict=True):
-            lane.remember(part)
-    pieces = zip(*(values.split(counts) for values in drawn), strict=True)
-    return {id(lane): MaskCandidates(*piece) for lane, piece in zip(lanes, pieces, strict=True)}
+        for group, part in zip(groups, split(memory, counts), strict=True):
+            group.remember(part)
+    pieces = zip(*(values.split(counts) for values in outputs), strict=True)
+    return {id(group): MaskCandidates(*piece) for group, piece in zip(groups, pieces, strict=True)}
 
 
-def _features(pyramid: ImageFeatures, places: Sequence[int], counts: Sequence[int]) -> ImageFeatures:
-    """Features for each object; of one video, once for all."""
+def _features(image_features: ImageFeatures, places: Sequence[int], counts: Sequence[int]) -> ImageFeatures:
+    """Image features per object; those of a single video once for all objects."""
     if len(set(places)) == 1:
-        return ImageFeatures(*(level[places[0] : places[0] + 1] for level in pyramid))
+        return ImageFeatures(*(level[places[0] : places[0] + 1] for level in image_features))
     index = torch.tensor([place for place, count in zip(places, counts, strict=True) for _ in range(count)])
-    return ImageFeatures(*(level[index.to(level.device)] for level in pyramid))
+    return ImageFeatures(*(level[index.to(level.device)] for level in image_features))
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,11 +1,11 @@
-"""SAM 2.1 that follows objects through a video: prompted by vectors, clicks, boxes or masks on one frame.
+"""SAM 2.1 for videos: objects are prompted by vectors, points, boxes or masks on one frame and propagated.
 
-    frame -> encode -> read (what is remembered) -> decode (candidates) -> write (what to remember)
+    frame -> encode -> attend_memory -> decode (mask candidates) -> make_memory
 
-The modules are transformers' `Sam2Video*`; the loop over time is ours, because theirs handles one object at a
-time, takes no prompt vectors and is not differentiable. All objects of all videos of a call advance together,
-every frame is encoded once, and the same step serves training (`forward`: gradients through time) and long
-videos (`unipixel.model.sam2.streaming`: bounded memory).
+The modules are those of `Sam2Video*` of transformers; the loop over time is ours, because theirs processes one object
+at a time, has no prompts by vectors and is not differentiable. All objects of all videos of a call are processed
+together, each frame is encoded once, and the same `step` is used in training (`forward`: gradients through time) and
+for long videos (`unipixel.model.sam2.streaming`: constant memory).
 
 Legend: V videos, T frames, O objects over all videos, K prompt vectors, S side of the square image, g = S/16
 side of the coarse features, C hidden width, M memory width, h = S/4 side of the mask logits.
@@ -29,7 +29,7 @@ from unipixel.model.sam2.outputs import ABSENT, DecoderOutput, ImageFeatures, Ma
 from unipixel.model.sam2.rotary import use_rotary
 
 ENCODE_CHUNK = 16
-"""Images that go through the image encoder at once."""
+"""Batch size of the image encoder."""
 
 NEVER_TRAINED = (
     "mask_downsample.",
@@ -37,11 +37,11 @@ NEVER_TRAINED = (
     "prompt_encoder.point_embeddings.",
     "no_memory_positional_encoding",
 )
-"""Weights that prompts by vectors never use; they are kept for clicks and masks, and frozen."""
+"""Weights that are not used with prompt vectors; they are frozen, and used for points, boxes and masks."""
 
 
 class MaskTracker(Sam2VideoModel):
-    """SAM 2.1 over time. Published weight names load and save (see `weight_names`)."""
+    """SAM 2.1 for videos, with published names of weights (see `weight_names`)."""
 
     supports_gradient_checkpointing = True
 
@@ -62,28 +62,28 @@ class MaskTracker(Sam2VideoModel):
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
-        """Freeze what prompt vectors never reach (loading a checkpoint forgets it)."""
+        """Freeze the weights of `NEVER_TRAINED`; to be repeated after loading a checkpoint."""
         for name, parameter in self.named_parameters():
             if name.startswith(NEVER_TRAINED):
                 parameter.requires_grad_(False)  # noqa: FBT003
 
     @property
     def side(self) -> int:
-        """S, the side of the square image in pixels."""
+        """S, the side of the square input in pixels."""
         return self._side
 
     def forward(  # type: ignore[override]
         self, frames: Tensor, prompts: Tensor, video_index: Tensor | None = None
     ) -> MaskCandidates:
-        """Draw and follow every object through its whole video; for training.
+        """Segment and track every object through its video, for training.
 
         Args:
-            frames: [V, T, 3, S, S] (see `unipixel.data.frames.decoder_frames`); T = 1 draws on single images.
+            frames: [V, T, 3, S, S] (see `unipixel.data.frames.decoder_frames`); T = 1 for images.
             prompts: [O, K, C].
-            video_index: [O] long, the video of each object; None where there is one video.
+            video_index: [O] long, the video of each object; None = a single video.
 
         Returns:
-            Masks of all T frames [T, O, 3, h, h], with gradients through time.
+            Mask candidates of all frames [T, O, 3, h, h], with gradients through time.
         """
         num_videos, num_frames = frames.shape[:2]
         pyramid = self.encode(frames.flatten(0, 1))
@@ -91,19 +91,19 @@ class MaskTracker(Sam2VideoModel):
         setting = self.setting(occlude=False)
         scale = self.pointer_scale([num_frames])
         step = self._step_again if self.gradient_checkpointing and self.training else self.step
-        bank, drawn = None, []
+        bank, candidates = None, []
         for frame_index in range(num_frames):
             features = ImageFeatures(*(of_objects(level[:, frame_index], video_index) for level in levels))
             read_by = bank if bank is not None else self.vector_prompt(prompts)
             frame, memory = step(features, read_by, setting, scale, is_read_later=frame_index < num_frames - 1)
             if memory is not None:
                 bank = first_bank(memory) if bank is None else bank.after(memory)
-            drawn.append(frame)
-        return MaskCandidates(*(torch.stack(values) for values in zip(*drawn, strict=True)))
+            candidates.append(frame)
+        return MaskCandidates(*(torch.stack(values) for values in zip(*candidates, strict=True)))
 
     def encode(self, frames: Tensor) -> ImageFeatures:
         """Image features of frames [N, 3, S, S]."""
-        assert frames.shape[-2:] == (self.side, self.side), f"frames of {self.side} px expected, got {frames.shape}"
+        assert frames.shape[-2:] == (self.side, self.side), f"expected frames of {self.side} px, got {frames.shape}"
         dtype = self.no_memory_embedding.dtype
         parts = [self.vision_encoder(part).fpn_hidden_states for part in frames.to(dtype).split(ENCODE_CHUNK)]
         fine, middle, coarse = (torch.cat(level) for level in zip(*parts, strict=True))
@@ -128,7 +128,11 @@ class MaskTracker(Sam2VideoModel):
             nn.init.trunc_normal_(self.get_parameter(name), std=0.02)
 
     def setting(self, *, occlude: bool) -> StepConstants:
-        """Position encodings are computed in fp32 whatever the model's type: bf16 is off by up to 0.07."""
+        """Constants of all steps of a call; position encodings are computed in fp32, as bf16 has errors up to 0.07.
+
+        Args:
+            occlude: erase the masks of absent objects, as in inference.
+        """
         dtype, grid = self.no_memory_embedding.dtype, self.side // 16
         device = self.no_memory_embedding.device
         centres = (torch.arange(grid, device=device) + 0.5) / grid
@@ -143,18 +147,18 @@ class MaskTracker(Sam2VideoModel):
         )
 
     def fourier(self, places: Tensor) -> Tensor:
-        """Encoding [..., C] in fp32 of places [..., (x, y)], in parts of the image's side."""
+        """Fourier encoding [..., C] in fp32 of points [..., (x, y)], relative to the side of the image."""
         matrix = self.prompt_encoder.shared_embedding.positional_embedding.float()  # [2, C/2]
         angles = 2 * math.pi * ((2 * places.float() - 1) @ matrix)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def vector_prompt(self, vectors: Tensor) -> Tensor:
-        """Prompt tokens [O, 1, 2+K, C] of vectors [O, K, C], for the prompted frame."""
+        """Prompt tokens [O, 1, 2+K, C] from prompt vectors [O, K, C], for the prompted frame."""
         no_point = self.prompt_encoder.not_a_point_embed.weight.expand(len(vectors), 1, 2, -1)
         return torch.cat([no_point, vectors[:, None].to(no_point.dtype)], dim=2)
 
     def pointer_scale(self, num_frames: list[int]) -> Tensor:
-        """[len(num_frames)] steps that count as 1 in the time of object pointers, in videos so long."""
+        """Scale of the temporal encoding of object pointers for videos of `num_frames` frames: [len(num_frames)]."""
         scales = [max(min(count, NUM_POINTERS) - 1, 1) for count in num_frames]
         return torch.tensor(scales, device=self.no_memory_embedding.device)
 
@@ -167,14 +171,14 @@ class MaskTracker(Sam2VideoModel):
         *,
         is_read_later: bool,
     ) -> tuple[MaskCandidates, FrameMemory | None]:
-        """One frame of all objects.
+        """Segment one frame for all objects and encode its memory.
 
         Args:
-            features: with batch O, or 1 where all objects share the frame.
-            reads: the bank, or on the prompted frame the prompt [O, 1, N, C].
+            features: image features with batch size O, or 1 if all objects share the frame.
+            reads: the memory bank or, on the prompted frame, prompt tokens [O, 1, N, C].
             setting: see `setting`.
             scale: [O] or [1], see `pointer_scale`.
-            is_read_later: whether the memory is wanted.
+            is_read_later: whether to return the memory; else None is returned for it.
         """
         is_prompted = isinstance(reads, Tensor)
         objects = len(reads) if is_prompted else len(reads.first.pointer)
@@ -187,11 +191,11 @@ class MaskTracker(Sam2VideoModel):
         return decoded.candidates, self.make_memory(features.coarse, decoded, is_binary=False)
 
     def without_memory(self, coarse: Tensor) -> Tensor:
-        """Features [O, C, g, g] of a frame that reads no memory: the prompted one."""
+        """Features [O, C, g, g] of the prompted frame, which has no memory to attend to."""
         return coarse + self.no_memory_embedding.view(1, -1, 1, 1)
 
     def attend_memory(self, coarse: Tensor, bank: MemoryBank, setting: StepConstants, scale: Tensor) -> Tensor:
-        """Features [O, C, g, g] in the light of what is remembered."""
+        """Memory attention: features [O, C, g, g] conditioned on the memory bank."""
         memory, positions, num_pointer_tokens = self._gather_memory(bank, setting, scale)
         sequence = coarse.flatten(2).permute(2, 0, 1)  # [g*g, O, C]
         read = self.memory_attention(sequence, memory, setting.sine, positions, num_pointer_tokens)
@@ -207,15 +211,15 @@ class MaskTracker(Sam2VideoModel):
         *,
         candidates: bool = True,
     ) -> DecoderOutput:
-        """Draw on the features [O, C, g, g] that are in the light of the memory.
+        """Mask decoder: predict masks from conditioned features.
 
         Args:
-            features: of the same frame, for its fine details.
-            image: what `attend_memory` or `without_memory` gives.
+            features: image features of the frame, for the high-resolution skip connections.
+            image: [O, C, g, g], output of `attend_memory` or `without_memory`.
             sparse: [O, 1, N, C] prompt tokens.
-            dense: [1 or O, C, 1 or g, 1 or g] what a mask says of each cell.
+            dense: [1 or O, C, 1 or g, 1 or g] embedding of a mask prompt.
             setting: see `setting`.
-            candidates: three masks rather than one.
+            candidates: predict three masks rather than one.
         """
         masks, ious, tokens, objectness = self.mask_decoder(
             image_embeddings=image,
@@ -231,34 +235,37 @@ class MaskTracker(Sam2VideoModel):
         return DecoderOutput(MaskCandidates(masks, ious, objectness), tokens)
 
     def make_memory(self, coarse: Tensor, decoded: DecoderOutput, *, is_binary: bool) -> FrameMemory:
-        """What later frames may read: the frame [1 or O, C, g, g] with the best mask drawn in, and a pointer.
+        """Memory of a frame for later frames: encoded features with the best mask, and the object pointer.
 
-        `is_binary` writes a mask of zeros and ones, as inference does for masks that a user asked for.
+        Args:
+            coarse: [1 or O, C, g, g] image features.
+            decoded: output of the mask decoder.
+            is_binary: encode a binary mask, as inference does for prompts of a user.
         """
         return FrameMemory(self.encode_memory(coarse, decoded.candidates, is_binary=is_binary), self.pointer(decoded))
 
     def pointer(self, decoded: DecoderOutput) -> Tensor:
-        """[O, C] what stands for the objects as they look here; of absent ones, that they are absent."""
-        drawn, tokens = decoded
-        token = tokens[torch.arange(len(tokens), device=tokens.device), drawn.ious.argmax(-1)]
-        is_present = drawn.objectness > 0
+        """Object pointers [O, C]; a learned vector for absent objects."""
+        candidates, tokens = decoded
+        token = tokens[torch.arange(len(tokens), device=tokens.device), candidates.ious.argmax(-1)]
+        is_present = candidates.objectness > 0
         return torch.where(is_present[:, None], self.object_pointer_proj(token), self.no_object_pointer)
 
-    def encode_memory(self, coarse: Tensor, drawn: MaskCandidates, *, is_binary: bool) -> Tensor:
-        """Features of the frame with the best mask drawn in: [g*g, O, M]."""
-        logits = F.interpolate(drawn.best()[0][:, None].float(), size=(self.side, self.side), mode="bilinear")
+    def encode_memory(self, coarse: Tensor, candidates: MaskCandidates, *, is_binary: bool) -> Tensor:
+        """Memory encoder: features [g*g, O, M] of a frame with its best mask."""
+        logits = F.interpolate(candidates.best()[0][:, None].float(), size=(self.side, self.side), mode="bilinear")
         mask = (logits > 0).float() if is_binary else logits.sigmoid()
         mask = mask * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
         features, _ = self.memory_encoder(coarse, mask.to(coarse.dtype))
-        is_absent = (drawn.objectness <= 0)[:, None].to(coarse.dtype)  # [O, 1]
+        is_absent = (candidates.objectness <= 0)[:, None].to(coarse.dtype)  # [O, 1]
         absent = self.get_parameter("occlusion_spatial_embedding_parameter") * is_absent  # [O, M]
         return (features + absent[:, :, None, None]).flatten(2).permute(2, 0, 1)
 
     def _gather_memory(self, bank: MemoryBank, setting: StepConstants, scale: Tensor) -> tuple[Tensor, Tensor, int]:
-        """What a frame reads: features and positions [L, O, M], and how many of the last tokens are pointers.
+        """Memory tokens of a frame: features and positions [L, O, M], and the number of pointer tokens at the end.
 
-        A feature map is told its distance in steps by one of seven learned vectors. The pointers follow, each
-        cut into C/M tokens of width M, with a sine of the distance.
+        One of seven learned vectors encodes the distance of a feature map in steps. Each pointer is split into C/M
+        tokens of width M, with a sine encoding of its distance.
         """
         time = self.memory_temporal_positional_encoding[:, 0]  # [7, 1, M]
         maps = bank.maps()
@@ -267,11 +274,11 @@ class MaskTracker(Sam2VideoModel):
 
         pointers = bank.pointers()  # [P, O, C]
         scaled = torch.tensor(bank.layout, device=pointers.device)[:, None] / scale  # [P, 1 or O]
-        when = self.temporal_positional_encoding_projection_layer(sine_1d(scaled, self.hidden_dim).to(pointers.dtype))
+        times = self.temporal_positional_encoding_projection_layer(sine_1d(scaled, self.hidden_dim).to(pointers.dtype))
         pieces = self.hidden_dim // self.mem_dim
         tokens = pointers.unflatten(2, (pieces, self.mem_dim)).transpose(1, 2).flatten(0, 1)  # [P*pieces, O, M]
-        when = when.repeat_interleave(pieces, 0).expand_as(tokens)
-        return torch.cat([*features, tokens]), torch.cat([*positions, when]), len(tokens)
+        times = times.repeat_interleave(pieces, 0).expand_as(tokens)
+        return torch.cat([*features, tokens]), torch.cat([*positions, times]), len(tokens)
 
     def _step_again(
         self,
@@ -282,11 +289,11 @@ class MaskTracker(Sam2VideoModel):
         *,
         is_read_later: bool,
     ) -> tuple[MaskCandidates, FrameMemory | None]:
-        """`step`, computed once more in backward instead of kept."""
+        """`step` with activation checkpointing."""
         step = partial(self.step, is_read_later=is_read_later)
         return checkpoint(step, features, reads, setting, scale, use_reentrant=False)  # type: ignore[return-value]
 
 
 def of_objects(level: Tensor, video_index: Tensor | None) -> Tensor:
-    """Features per object from features per video; a single video's stay as they are and broadcast."""
+    """Features per object from features per video; those of a single video are broadcast."""
     return level if len(level) == 1 or video_index is None else level[video_index]
