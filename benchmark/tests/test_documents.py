@@ -183,9 +183,7 @@ def unknown_options(text: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "document",
-    [
-        path for path in (*DOCUMENTS, *DATA_DOCUMENTS) if path.name != "published_commands.md"
-    ],  # it has the options of the original
+    [path for path in DOCUMENTS if path.name != "published_commands.md"],  # it has the options of the original
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_options_that_a_document_names_exist(document: Path) -> None:
