@@ -12,56 +12,69 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from evqa import suggestions
-from evqa.cli import COMMANDS
+from evqa.cli import COMMAND_GROUPS, COMMANDS, Command
+from evqa.cli.arguments import rename_old_arguments
+from evqa.cli.scripts import SCRIPT_COMMANDS
 from evqa.files import links
 from evqa.files.output_streams import checked_output_streams
 from evqa.runs import interrupts
 
-DESCRIPTION = """Video question answering with evidence: the answer, when it is seen, which pixels show it.
+DESCRIPTION = """Evaluate video question answering with evidence: answer, time segments, masks.
 
-Start with: evqa doctor; evqa list; evqa predict shapes-test tiny.
+Start with: evqa doctor; evqa list; evqa predict shapes-test tiny"""
 
-Every command takes --allow-root DIR: read files that symbolic links lead to below DIR (repeatable; also
-EVQA_ALLOW_ROOTS=DIR:DIR). Other links out of a data set's or a run's folder are refused."""
+FOOTER = """Every command takes --allow-root DIR: follow symbolic links to files below DIR
+(repeatable; EVQA_ALLOW_ROOTS=DIR:DIR sets it for all commands)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. 0: done; 1: done, with failures; 2: it cannot be done as asked; 130: stopped."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if list(given) in (["--version"], ["-V"]):
+    """Run one command and return its exit code.
+
+    0: success; 1: finished with failures; 2: invalid input, nothing was done; 130: interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["--version"], ["-V"]):
         sys.stdout.write(f"evqa {_version()}\n")
         return 0
-    if list(given) in (["--help"], ["-h"]):
+    if words in ([], ["--help"], ["-h"]):
         sys.stdout.write(_help())
-        return 0
+        return 0 if words else 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        given = links.parse_allowed_roots(given)
-        _check_command(given)
+        words = rename_old_arguments(links.parse_allowed_roots(words))
+        _check_command(words)
+        if words and words[0] in SCRIPT_COMMANDS:
+            return SCRIPT_COMMANDS[words[0]](words[1:])
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="evqa", description=DESCRIPTION, args=given, config=(FlagCreatePairsOff,)
+            COMMANDS, prog="evqa", description=DESCRIPTION, args=words, config=(FlagCreatePairsOff,)
         )
     except ValueError as error:
         sys.stderr.write(f"evqa: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("\nevqa: stopped; what is written is safe, and the same command goes on from there\n")
+        sys.stderr.write("\nevqa: interrupted; finished samples are saved, and the same command resumes\n")
         return 130
 
 
 def _check_command(arguments: Sequence[str]) -> None:
-    """Refuse an unknown subcommand with near matches, which the argument parser does not offer."""
+    """Raise a `ValueError` for an unknown command, with near matches."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise suggestions.unknown_name_message("command", arguments[0], COMMANDS, more="; evqa --help explains them")
+        raise suggestions.unknown_name_message("command", arguments[0], COMMANDS, more="; see evqa --help")
 
 
 def _help() -> str:
-    """The help of `evqa` itself: a line for each command; the argument parser would print the whole of their help."""
+    """Return the help of `evqa` itself, one line per command (the argument parser would print all of their help)."""
     width = max(map(len, COMMANDS))
-    about = {name: (function.__doc__ or "").partition("\n")[0] for name, function in COMMANDS.items()}
-    rows = [f"  {name:{width}}  {line}" for name, line in about.items()]
-    usage = "usage: evqa [-h] [--version] COMMAND ..."
-    return "\n".join([usage, "", DESCRIPTION, "", "commands:", *rows, "", "evqa COMMAND --help explains one.", ""])
+    lines = ["usage: evqa COMMAND ... [--help]", "", DESCRIPTION]
+    for title, commands in COMMAND_GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:{width}}  {_summary(command)}" for name, command in commands.items()]
+    return "\n".join([*lines, "", "evqa COMMAND --help shows the options of a command.", FOOTER, ""])
+
+
+def _summary(command: Command) -> str:
+    """Return the first line of a command's docstring."""
+    return (command.__doc__ or "").partition("\n")[0]
 
 
 def _version() -> str:
@@ -72,7 +85,7 @@ def _version() -> str:
 
 
 def command() -> NoReturn:
-    """`main` as a process."""
+    """Run `main` as the process `evqa`."""
     interrupts.end_on_sigterm()
     with checked_output_streams():
         code = main()

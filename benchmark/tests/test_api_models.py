@@ -288,7 +288,7 @@ def test_truncated_refused_and_unparsed_replies_are_counted_everywhere(
     command += ["--base-url", f"{server.url}/v1", "--model-id", "served"]
     server.plan("length", "refusal", "length", "echo-in-reply")
     assert main(command) == 0
-    counted = "2 truncated (--max-tokens), 1 refused, 2 unparsed"
+    counted = "2 truncated (--max-tokens), 1 refused, 2 unparseable answers"
     assert f"responses: {counted}\n" in capsys.readouterr().out, "a refusal has no answer either"
     assert main(command) == 0
     assert f"responses: {counted}\n" in capsys.readouterr().out, "what earlier calls did is counted too"
@@ -404,7 +404,7 @@ def test_a_server_that_sends_the_key_back_does_not_get_it_into_a_record(server: 
         ("gpt-4o", {"price_out": float("nan")}, "--price-out is in US dollars a million tokens, at least 0, got nan"),
         ("gpt-4o", {"timeout": float("inf")}, "timeout is in seconds, above 0 and at most 86400 .*, got inf"),
         ("gpt-4o", {"tries": 0}, "at least 1"),
-        ("gpt-4o", {"max_side": 0}, "--max-side is at least 1, got 0"),
+        ("gpt-4o", {"max_side": 0}, "--max-size is at least 1, got 0"),
         ("gpt-4o", {"max_frames": -3}, "--max-frames is at least 1, got -3"),
         ("gpt-4o", {"max_tokens": 0}, "--max-tokens is at least 1, got 0"),
         ("gpt-4o", {"fps": 0.0}, "--fps is a number of frames a second, above 0, got 0.0"),
@@ -494,8 +494,8 @@ def test_the_command_says_what_a_run_cost_and_the_key_is_nowhere(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_LOG": "debug"}
     result = subprocess.run([*command, *settings], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "6 replies, 720 tokens in, 180 out, $0.0036 (prices: as given)" in result.stdout
-    assert "6 predicted, 0 already there, 0 failed" in result.stdout
+    assert "6 responses, 720 input tokens, 180 output tokens, $0.0036 (prices: as given)" in result.stdout
+    assert "6 predicted, 0 failed" in result.stdout
     assert KEY not in result.stdout + result.stderr + text_of(tmp_path)
     about = run_folder.read_run_info(tmp_path / "run")
     identity = about.identity
@@ -513,11 +513,11 @@ def test_a_benchmark_asks_the_server_at_once_and_draws_with_another_model(
     drawn = {"text": "<|seg|>", "tracks": [track], "num_frames": 18}
     (tmp_path / "drawing.json").write_text(json.dumps({"Please segment": drawn}))
     command = ["benchmark", "data", "openai-compatible", "--base-url", f"{server.url}/v1", "--model-id", "served"]
-    assert main([*command, "--concurrency", "3", "--with", "drawing.json"]) == 0
-    assert main([*command, "--with", "drawing.json", "--out", "named"]) == 0
+    assert main([*command, "--concurrency", "3", "--segmenter", "drawing.json"]) == 0
+    assert main([*command, "--segmenter", "drawing.json", "--out", "named"]) == 0
     assert (tmp_path / "named-concat" / "scores.json").is_file()
     other = [word if word != "served" else "org/served:2" for word in command]
-    assert main([*other, "--with", "drawing.json"]) == 0
+    assert main([*other, "--segmenter", "drawing.json"]) == 0
     made = {path.name for path in (tmp_path / "outputs" / "data").iterdir()}
     ids = ("served", "org-served-2")
     assert made == {f"openai-compatible-{one}-single-turn{end}" for one in ids for end in ("", "-concat")}

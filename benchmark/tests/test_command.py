@@ -1,6 +1,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,12 +12,17 @@ import pytest
 
 from evqa import masks, media
 from evqa.__main__ import main
-from evqa.cli import COMMANDS
+from evqa.cli import COMMAND_GROUPS, COMMANDS
+from evqa.cli.arguments import OLD_OPTIONS, rename_old_arguments
+from evqa.cli.info import TABLES
+from evqa.cli.scripts import SCRIPT_COMMANDS
 from evqa.files import jsonl
+from evqa.models.options import ModelOptions
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 6.0
 NUM_SAMPLES = 4
+PARSED_COMMANDS = [command for command in COMMANDS if command not in SCRIPT_COMMANDS]
 
 
 def square(frame: int) -> np.ndarray:
@@ -82,7 +88,7 @@ def test_predict_score_and_report_follow_one_another(
 ) -> None:
     run, page = tmp_path / "run", tmp_path / "page"
     assert evqa("predict", data, replies, "--out", run) == 0
-    assert f"{run}: 4 predicted, 0 already there, 0 failed" in capsys.readouterr().out
+    assert f"{run}: 4 predicted, 0 failed" in capsys.readouterr().out
     assert evqa("score", run, "--data", data, "--train-data", data) == 0
     text = capsys.readouterr().out
     assert "preset strict" in text
@@ -146,7 +152,7 @@ def test_failed_samples_are_counted_and_make_the_exit_code_1(
     script.write_text(json.dumps({"*": "Answer: B.", "Question 2": {"error": "no memory"}}))
     assert evqa("predict", data, script, "--out", tmp_path / "run") == 1
     out = capsys.readouterr().out
-    assert "3 predicted, 0 already there, 1 failed" in out
+    assert "3 predicted, 1 failed" in out
     assert "s2: ModelError: no memory" in out
 
 
@@ -156,7 +162,7 @@ def test_failed_samples_are_counted_and_make_the_exit_code_1(
         (("predict", "no-such-set", "tiny"), "no-such-set"),
         (("predict", "{data}", "no-such-model"), "unknown model 'no-such-model'; the models are: tiny"),
         (("predict", "{data}", "{replies}", "--method", "twice"), "unknown method 'twice'"),
-        (("predict", "{data}", "{replies}", "--only", "s9"), "no sample s9"),
+        (("predict", "{data}", "{replies}", "--sample-ids", "s9"), "no sample s9"),
         (("predict", "{data}", "scripted"), "needs a file of replies"),
         (("score", "no-such-run", "--data", "{data}"), "no-such-run holds no predictions"),
         (("report", "--data", "{data}"), "a report needs at least one run"),
@@ -221,7 +227,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"evqa {importlib.metadata.version('evqa')}\n"
 
 
-@pytest.mark.parametrize(("command", "near"), [("pedict", "predict"), ("score_file", "score-file")])
+@pytest.mark.parametrize(("command", "near"), [("pedict", "predict"), ("score_file", "score-official")])
 def test_a_misspelt_command_suggests_the_near_one(command: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evqa(command, "x") == 2
     error = capsys.readouterr().err
@@ -230,7 +236,7 @@ def test_a_misspelt_command_suggests_the_near_one(command: str, near: str, capsy
 
 
 def test_the_tables_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert evqa("list") == 0
+    assert evqa("list", "all") == 0
     text = capsys.readouterr().out
     for name in ("tiny", "st-evidence-7b", "single-turn", "shapes-test", "strict: J&F", "CC-BY-NC-4.0"):
         assert name in text
@@ -238,19 +244,112 @@ def test_the_tables_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.startswith("methods\n  single-turn")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PARSED_COMMANDS)
 def test_the_help_of_each_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         evqa(command, "--help")
     assert stopped.value.code == 0
-    assert f"Example: evqa {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"Example: evqa {command}" in text
+    assert "None" not in text, "each default is stated in words"
+    assert "(default: )" not in text
 
 
 def test_the_help_of_evqa_has_one_line_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert evqa("--help") == 0
-    listed = capsys.readouterr().out.partition("commands:\n")[2].partition("\n\n")[0].splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    listed = [line for line in lines if line.startswith("  ")]
     assert [line.split()[0] for line in listed] == list(COMMANDS)
     assert all(len(line.split()) > 3 for line in listed)
+    assert {f"{title}:" for title in COMMAND_GROUPS} <= set(lines)
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_OPTIONS.items())
+def test_earlier_spellings_of_options_become_the_present_ones(old: str, new: str) -> None:
+    for word in (old, f"--{old[2:].replace('-', '_')}"):
+        value = "3" if old == "--tries" else "4"
+        renamed = rename_old_arguments(["segment", word, "4", f"{word}=4", "x"])
+        assert renamed == ["segment", new, value, *((new, value) if old == "--tries" else (f"{new}=4",)), "x"]
+
+
+def test_only_the_present_spellings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    texts: list[str] = []
+    for command in PARSED_COMMANDS:
+        with pytest.raises(SystemExit):
+            evqa(command, "--help")
+        texts.append(capsys.readouterr().out)
+    for old, new in OLD_OPTIONS.items():
+        assert any(re.search(rf"{new}\b", text) for text in texts), new
+        assert not any(re.search(rf"{old}(?![-\w])", text) for text in texts), old
+
+
+def test_runs_by_earlier_and_present_spellings_are_the_same_run(
+    tmp_path: Path, data: Path, replies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("predict", data, replies, "--out", tmp_path / "run")
+    assert evqa(*command, "--only", "s1", "--no-times") == 0
+    assert ": 1 predicted, 0 failed" in capsys.readouterr().out
+    assert evqa(*command, "--sample-ids", "s1", "s2", "--no-timestamps") == 0
+    assert ": 1 predicted, 1 already done (skipped), 0 failed" in capsys.readouterr().out
+    assert evqa(*command, "--restart") == 0
+    assert ": 4 predicted, 0 failed" in capsys.readouterr().out
+    assert evqa(*command, "--overwrite") == 0
+    assert ": 4 predicted, 0 failed" in capsys.readouterr().out
+    assert evqa("predict", data, "gpt-4o", "--max-side", "0") == 2
+    assert "--max-size is at least 1, got 0" in capsys.readouterr().err
+    assert evqa("predict", data, "gpt-4o", "--tries", "0") == 2
+    assert "--max-retries is at least 0, got -1" in capsys.readouterr().err
+
+
+def test_a_number_of_retries_counts_the_requests_after_the_first() -> None:
+    assert ModelOptions(max_retries=0).overrides() == {"tries": 1}
+    assert ModelOptions(max_retries=5).overrides() == {"tries": 6}
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_of_a_table_is_wider_than_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for table in ((), ("all",)):
+        assert evqa("list", *table) == 0
+        text = capsys.readouterr().out
+        assert max(map(len, text.splitlines())) <= max(width, 61)
+        assert len(text.splitlines()) < 12 or table
+    assert "".join(["the", "synthetic", "world"]) in "".join(text.split())
+
+
+def test_an_overview_counts_the_rows_of_each_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa("list") == 0
+    counts = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()[: len(TABLES)]}
+    assert counts == {name: str(len(rows())) for name, rows in TABLES.items()}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_completion_of_all_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evqa("completion", shell)
+    assert not stopped.value.code
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "--segmenter", "--sample-ids"):
+        assert word in script
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_download_and_train_are_the_programs_of_the_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evqa("download", "--help")
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: evqa download")
+    assert evqa("download", "no-such-name") == 2
+    assert "no-such-name" in capsys.readouterr().err
+    assert evqa("train", "nothing", "--dry-run") == 2
+    assert "unknown size 'nothing'" in capsys.readouterr().err
+    program = "import sys; from evqa import cli; sys.exit('unipixel' in sys.modules)"
+    assert in_a_process(program).returncode == 0
 
 
 def test_the_command_that_comes_next_is_one_that_a_shell_takes(

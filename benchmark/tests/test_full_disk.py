@@ -41,7 +41,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(
     assert bench.records(out) == kept
     mount("remount,rw,size=8m")
     assert main(command) == 0
-    assert f"{120 - len(kept)} predicted, {len(kept)} already there, 0 failed" in capsys.readouterr().out
+    assert f"{120 - len(kept)} predicted, {len(kept)} already done (skipped), 0 failed" in capsys.readouterr().out
     assert bench.records(out)[: len(kept)] == kept
     assert len(bench.records(out)) == 120
     assert bench.latest(out) == bench.latest(tmp_path / "unbroken")
@@ -92,7 +92,7 @@ def test_masks_of_the_second_step_are_drawn_to_the_end_once_there_is_room(
     general = tmp_path / "general.json"
     general.write_text('{"*": "{\\"answer\\": \\"B\\", \\"referring_expressions\\": [\\"the square\\"]}"}')
     assert main(["predict", str(data), str(general), "--method", "json", "--out", str(tmp_path / "first")]) == 0
-    command = ["segment", str(tmp_path / "first"), "--with", str(segmenter), "--mode", "both"]
+    command = ["segment", str(tmp_path / "first"), "--segmenter", str(segmenter), "--mode", "both"]
     assert main([*command, "--out", str(tmp_path / "unbroken")]) == 0
     broken = [*command, "--out", str(place / "drawn")]
     assert main(broken) == 2

@@ -70,17 +70,17 @@ def test_scores_of_two_files_are_compared(tmp_path: Path, capsys: pytest.Capture
         files = rextime_files(tmp_path, name, answers, [10, 10, 10, 10])
         outputs.append(str(tmp_path / f"{name}.scores.json"))
         paths = [str(files.predictions), str(files.gold)]
-        assert main(["score-file", "rextime", *paths, "--scores", outputs[-1]]) == 0
+        assert main(["score-official", "rextime", *paths, "--scores", outputs[-1]]) == 0
     assert [row.preset for row in read_scores(Path(outputs[0]))][:2] == ["rextime", "rextime"]
     capsys.readouterr()
     assert main(["compare", *outputs]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("VQA "))
     assert line.split()[1:3] == ["0.0", "75.0"]
-    assert main(["score-file", "rextime", *paths, "--scores", str(tmp_path / "x.json")]) == 2
+    assert main(["score-official", "rextime", *paths, "--scores", str(tmp_path / "x.json")]) == 2
     assert "expected a name that ends with scores.json" in capsys.readouterr().err
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"human": 1, "model": 0.5}\n')
-    assert main(["score-file", "preference", str(pairs), "--scores", str(tmp_path / "scores.json")]) == 2
+    assert main(["score-official", "preference", str(pairs), "--scores", str(tmp_path / "scores.json")]) == 2
     assert "leave --scores out" in capsys.readouterr().err
     assert not (tmp_path / "scores.json").exists()
 

@@ -113,7 +113,7 @@ def check_option(words: list[str]) -> None:
 
 def with_value(words: list[str]) -> list[str]:
     values = {"--batch-size": "4", "--tensor-parallel": "2", "--device-map": "auto", "--dtype": "bfloat16"}
-    values |= {"--fps": "1", "--max-frames": "8", "--max-side": "64", "--max-cost": "5", "--data": "d"}
+    values |= {"--fps": "1", "--max-frames": "8", "--max-size": "64", "--max-cost": "5", "--data": "d"}
     return [*words, values[words[0]]] if len(words) == 1 and words[0] in values else words
 
 
@@ -157,7 +157,7 @@ TYPED = [
     ),
     (
         "llava_ov1_5_st_evidence.py --max-size 512 --fps 1.0",
-        f"{PREDICT} llava-onevision-1.5-8b --trust-remote-code --fps 1.0 --max-side 512 "
+        f"{PREDICT} llava-onevision-1.5-8b --trust-remote-code --fps 1.0 --max-size 512 "
         "--out results/llava_ov/llava_onevision_1.5_8b_instruct_st_evidence_single_turn_1.0fps",
     ),
     (
@@ -194,19 +194,20 @@ TYPED = [
     ),
     (
         "unipixel_video_seg.py f.json --mode seperate --target_fps 2 --save_masks --skip_viz --batch_size 5",
-        "evqa segment f.json --with unipixel-3b --mode separate --fps 2 --data st-evidence-gen",
+        "evqa segment f.json --segmenter unipixel-3b --mode separate --fps 2 --data st-evidence-gen",
     ),
     (
         "unipixel_video_seg.py f.json --every-n-frames 3 --chunk 2 --index 1 --output_dir masks",
-        "evqa segment f.json --with unipixel-3b --mode both --every 3 --data st-evidence-gen --shard 1/2 --out masks",
+        "evqa segment f.json --segmenter unipixel-3b --mode both --frame-stride 3 --data st-evidence-gen "
+        "--shard 1/2 --out masks",
     ),
     (
         "unipixel_video_seg.py f.json --model_path PolyU-ChenLab/UniPixel-7B --mode concat --frame_num 16",
-        "evqa segment f.json --with unipixel-7b --mode concat --num-frames 16 --data st-evidence-gen",
+        "evqa segment f.json --segmenter unipixel-7b --mode concat --num-frames 16 --data st-evidence-gen",
     ),
     (
         "unipixel_video_seg_multigpu.sh f.json",
-        "evqa segment f.json --with unipixel-3b --mode separate --fps 1.0 --data st-evidence-gen --workers 8",
+        "evqa segment f.json --segmenter unipixel-3b --mode separate --fps 1.0 --data st-evidence-gen --workers 8",
     ),
     (
         "eval_st_evidence.py --pred_file f.json --eval_masks --pred_mask_dir f --num_workers 4 --output_file o.json",
@@ -228,7 +229,7 @@ TYPED = [
     ),
     (
         "llava_ov1_5_st_evidence_mcq.py --task spatial_evidence --max_frames 64 --max_size 512",
-        f"{CHOOSE} llava-onevision-1.5-8b --method choose-space --trust-remote-code --max-frames 64 --max-side 512 "
+        f"{CHOOSE} llava-onevision-1.5-8b --method choose-space --trust-remote-code --max-frames 64 --max-size 512 "
         "--out result/llava_ov/llava_onevision_1.5_8b_instruct_spatial_evidence_1.0fps",
     ),
     (

@@ -237,7 +237,8 @@ def test_the_synthetic_world_is_written_where_it_is_searched(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("merge", "none"), ("score-file", "qvhighlights", "none.jsonl", "none"), ("compare", "none", "none")]
+    "arguments",
+    [("merge", "none"), ("score-official", "qvhighlights", "none.jsonl", "none"), ("compare", "none", "none")],
 )
 def test_a_missing_file_or_folder_is_named_as_such(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]

@@ -156,7 +156,7 @@ def test_a_folder_of_another_run_is_refused_with_the_differences(
 ) -> None:
     run(model, data, tmp_path / "run")
     before = (tmp_path / "run" / PREDICTIONS).read_bytes()
-    with pytest.raises(ValueError, match=r"another run \(seed was 0, now 7\): .*--restart"):
+    with pytest.raises(ValueError, match=r"another run \(seed was 0, now 7\): .*--overwrite"):
         run(model, data, tmp_path / "run", seed=7)
     other = models.build(str(bench.replies(tmp_path / "other.json", 3)))
     with pytest.raises(ValueError, match=r"model was .*replies\.json', now .*other\.json'; model\.replies was"):

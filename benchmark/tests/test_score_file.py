@@ -528,14 +528,14 @@ def test_bad_records_are_named_and_nothing_else_is_lost(tmp_path: Path):
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pairs = written(tmp_path, "pairs.jsonl", [{"human": 1, "model": 0.5}, {"human": -1, "model": 0.2}])
     out = tmp_path / "scores.json"
-    assert main(["score-file", "preference", str(pairs), "--out", str(out)]) == 0
+    assert main(["score-official", "preference", str(pairs), "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "preference, official: VideoAlign's code" in text
     assert "without ties" in text
     assert FileScores.model_validate_json(out.read_text()).official("without ties") == 0.5
-    assert main(["score-file", "rextime", str(pairs)]) == 2
+    assert main(["score-official", "rextime", str(pairs)]) == 2
     assert "needs the file of gold" in capsys.readouterr().err
-    assert main(["score-file", "nothing", str(pairs)]) == 2
+    assert main(["score-official", "nothing", str(pairs)]) == 2
     assert "unknown format 'nothing'" in capsys.readouterr().err
     assert main(["list", "formats"]) == 0
     listed = capsys.readouterr().out
@@ -547,16 +547,16 @@ def test_scores_are_never_written_over_what_is_read_and_files_that_nothing_reads
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     pairs = written(tmp_path, "pairs.jsonl", [{"human": 1, "model": 0.5}])
-    assert main(["score-file", "preference", str(pairs), "--out", str(pairs)]) == 2
+    assert main(["score-official", "preference", str(pairs), "--out", str(pairs)]) == 2
     assert "would be written over" in capsys.readouterr().err
     assert json.loads(pairs.read_text()) == {"human": 1, "model": 0.5}
-    assert main(["score-file", "preference", str(pairs), "--out", str(tmp_path / "new" / "scores.json")]) == 0
+    assert main(["score-official", "preference", str(pairs), "--out", str(tmp_path / "new" / "scores.json")]) == 0
     capsys.readouterr()
-    assert main(["score-file", "preference", str(pairs), "--out", str(pairs / "scores.json")]) == 2
+    assert main(["score-official", "preference", str(pairs), "--out", str(pairs / "scores.json")]) == 2
     assert "cannot write" in capsys.readouterr().err
-    assert main(["score-file", "preference", str(pairs), str(tmp_path / "gold.csv")]) == 2
+    assert main(["score-official", "preference", str(pairs), str(tmp_path / "gold.csv")]) == 2
     assert "which is not read" in capsys.readouterr().err
-    assert main(["score-file", "qvhighlights", str(pairs), str(pairs), "--extra", str(pairs)]) == 2
+    assert main(["score-official", "qvhighlights", str(pairs), str(pairs), "--extra", str(pairs)]) == 2
     assert "which is not read" in capsys.readouterr().err
 
 

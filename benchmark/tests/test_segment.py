@@ -59,7 +59,7 @@ def first(tmp_path: Path, bench: Bench) -> Path:
 def segment(run: Path, script: object, *options: str) -> int:
     path = run.parent / "segmenter.json"
     path.write_text(json.dumps(script))
-    return main(["segment", str(run), "--with", str(path), *options])
+    return main(["segment", str(run), "--segmenter", str(path), *options])
 
 
 def found(folder: Path) -> dict[str, Prediction]:
@@ -79,7 +79,7 @@ def test_each_expression_has_its_objects_and_they_keep_its_text(
 ) -> None:
     assert segment(first, SEGMENTER) == 1, "one sample of the first step has failed"
     out = capsys.readouterr().out
-    assert f"{first}-separate: 3 predicted, 0 already there, 1 failed" in out
+    assert f"{first}-separate: 3 predicted, 1 failed, 1 with masks\n" in out
     apart, joint = found(first.with_name("run-separate")), found(first.with_name("run-concat"))
     assert columns(apart["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
     assert columns(joint["s000"]) == {"the red ball": [4], "a dog": [5]}
@@ -127,9 +127,9 @@ def test_a_failure_to_draw_keeps_the_answer_and_is_tried_again(first: Path) -> N
     assert (one.status, one.error, one.answer) == ("failed", "ModelError: no memory", 1)
     script = first.parent / "segmenter.json"
     script.write_text(json.dumps(SEGMENTER))
-    command = ["segment", str(first), "--with", str(script), "--mode", "separate"]
+    command = ["segment", str(first), "--segmenter", str(script), "--mode", "separate"]
     assert main(command) == 2, "another script is another segmenter"
-    assert main([*command, "--restart"]) == 1
+    assert main([*command, "--overwrite"]) == 1
     assert columns(found(folder)["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
 
 
@@ -143,7 +143,7 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
     changed = changed.model_copy(update={"turns": (turn,), "expressions": ("a dog",)})
     jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
-    assert "1 predicted, 2 already there, 1 failed" in capsys.readouterr().out
+    assert "1 predicted, 2 already done (skipped), 1 failed" in capsys.readouterr().out
     assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
@@ -151,7 +151,7 @@ def test_a_run_is_segmented_from_inside_its_folder(first: Path, monkeypatch: pyt
     monkeypatch.chdir(first)
     script = first.with_name("segmenter.json")
     script.write_text(json.dumps(SEGMENTER))
-    main(["segment", ".", "--with", str(script), "--mode", "concat"])
+    main(["segment", ".", "--segmenter", str(script), "--mode", "concat"])
     assert found(first.with_name("run-concat"))["s000"].tracks
 
 
@@ -195,7 +195,7 @@ def test_a_model_that_predicts_no_masks_is_refused_before_any_work(
     before = sorted(first.parent.iterdir())
     for command in (["segment", str(first)], ["benchmark", data, str(first.with_name("general.json"))]):
         for name in ("gemini-2.5-pro", "qwen3-vl-8b", "qwen3-vl-8b-vllm", str(words)):
-            assert main([*command, "--with", name]) == 2
+            assert main([*command, "--segmenter", name]) == 2
             assert f"{name} does not predict masks: choose a model that does" in capsys.readouterr().err
     assert sorted(first.parent.iterdir()) == before, "nothing is written"
 
@@ -203,7 +203,7 @@ def test_a_model_that_predicts_no_masks_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--fps", "1", "--every", "2"), "give one of --fps, --every and --num-frames, got 2"),
+        (("--fps", "1", "--frame-stride", "2"), "give one of --fps, --frame-stride and --num-frames, got 2"),
         (("--fps", "1"), "has no --fps"),
         (("--shard", "3/2"), "I/N"),
         (("--cluster", "auto"), "give --workers N"),
@@ -235,7 +235,7 @@ def test_a_benchmark_is_all_steps_in_one_command(
     replies = {key: FIRST[key] for key in list(FIRST)[:1]} | {"*": '{"answer": "B", "referring_expressions": []}'}
     (tmp_path / "general.json").write_text(json.dumps(replies))
     (tmp_path / "drawing.json").write_text(json.dumps(SEGMENTER))
-    assert main(["benchmark", "data", "general.json", "--method", "json", "--with", "drawing.json"]) == 0
+    assert main(["benchmark", "data", "general.json", "--method", "json", "--segmenter", "drawing.json"]) == 0
     out = capsys.readouterr().out
     folder = tmp_path / "outputs" / "data" / "general-json-concat"
     assert "preset strict" in out
@@ -268,10 +268,19 @@ def test_a_file_of_the_original_is_segmented_as_its_second_script_does(
     file.write_text(json.dumps({"s000": {"video_id": "clip6", "parsed_response": parsed}}))
     script = first.parent / "segmenter.json"
     script.write_text(json.dumps(SEGMENTER))
-    command = ["segment", str(file), "--with", str(script), "--data", str(first.parent / "data"), "--mode", "concat"]
+    command = [
+        "segment",
+        str(file),
+        "--segmenter",
+        str(script),
+        "--data",
+        str(first.parent / "data"),
+        "--mode",
+        "concat",
+    ]
     assert main(command) == 0
     drawn = found(first.with_name("gpt_4o_st_evidence-concat"))["s000"]
     assert (columns(drawn), drawn.answer, drawn.spans) == ({"a dog": [2, 3]}, 1, (Span(0, 1),))
     capsys.readouterr()
     assert main(command) == 0
-    assert "0 predicted, 1 already there" in capsys.readouterr().out
+    assert "0 predicted, 1 already done (skipped)" in capsys.readouterr().out

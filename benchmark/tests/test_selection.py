@@ -62,12 +62,12 @@ def test_the_selection_grows_with_each_call_and_starts_anew_with_restart(
 ):
     run = tmp_path / "run"
     for options, selection, count in (
-        (("--only", "s005", "s002"), SampleSelection(only=("s005", "s002")), 2),
-        (("--only", "s005"), SampleSelection(only=("s005", "s002")), 2),
+        (("--sample-ids", "s005", "s002"), SampleSelection(only=("s005", "s002")), 2),
+        (("--sample-ids", "s005"), SampleSelection(only=("s005", "s002")), 2),
         (("--limit", "1"), SampleSelection(only=("s000", "s002", "s005")), 3),
         (("--limit", "6"), SampleSelection(limit=6), 6),
         (("--limit", "3"), SampleSelection(limit=6), 6),
-        (("--limit", "3", "--restart"), SampleSelection(limit=3), 3),
+        (("--limit", "3", "--overwrite"), SampleSelection(limit=3), 3),
         ((), SampleSelection(), 7),
         (("--limit", "2"), SampleSelection(), 7),
     ):
@@ -135,7 +135,7 @@ def test_a_report_says_which_runs_are_partial_and_compare_takes_what_both_have(
     assert lines[0] == "PARTIAL 4 of 7 samples (--limit 4)"
     (acc,) = [line.split() for line in lines if line.startswith("Acc ")]
     assert acc[1:3] == ["50.0", "50.0"]
-    assert main([*command[:3], "--out", str(tmp_path / "last"), "--only", "s006"]) == 0
+    assert main([*command[:3], "--out", str(tmp_path / "last"), "--sample-ids", "s006"]) == 0
     assert main(["compare", runs[0], str(tmp_path / "last")]) == 2
     assert "nothing to score" in capsys.readouterr().err
 

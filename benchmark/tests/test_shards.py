@@ -153,22 +153,24 @@ def test_parts_of_a_data_set_add_up_and_nothing_is_predicted_twice(
     out = tmp_path / "run"
     command = ["predict", str(data.folder), str(bench.replies(tmp_path / "replies.json", 7)), "--out", str(out)]
     for options, done, skipped in (
-        (("--only", "s005", "s002"), 2, 0),
-        (("--only", "s005", "s001", "s002", "--limit", "2"), 1, 1),
+        (("--sample-ids", "s005", "s002"), 2, 0),
+        (("--sample-ids", "s005", "s001", "s002", "--limit", "2"), 1, 1),
         (("--limit", "4"), 2, 2),
         ((), 2, 5),
     ):
         assert main([*command, *options]) == 0
-        assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
+        earlier = f"{skipped} already done (skipped), " if skipped else ""
+        assert f"{done} predicted, {earlier}0 failed" in capsys.readouterr().out, options
     assert sorted(one.sample_id for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
     for options, done, skipped in (
-        (("--shard", "1/2", "--only", "s002", "s004"), 1, 0),
+        (("--shard", "1/2", "--sample-ids", "s002", "s004"), 1, 0),
         (("--shard", "1/2", "--limit", "4"), 2, 0),
         (("--shard", "1/2"), 1, 2),
         (("--shard", "0/2"), 4, 0),
     ):
         assert main([*command, *options]) == 0
-        assert f"{done} predicted, {skipped} already there, 0 failed" in capsys.readouterr().out, options
+        earlier = f"{skipped} already done (skipped), " if skipped else ""
+        assert f"{done} predicted, {earlier}0 failed" in capsys.readouterr().out, options
     assert main(["merge", str(out)]) == 0
     assert sorted(one.sample_id for one in bench.records(out)) == [f"s{number:03d}" for number in range(7)]
 

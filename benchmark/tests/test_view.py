@@ -139,6 +139,7 @@ def written(tmp_path_factory) -> tuple[Path, Dataset]:
         runs,
         baselines=score(dataset, [System("always B", silent)], ("strict", "st-evidence")),
         curves=[Curve("tuned", "loss", [(0, 2.0), (10, 1.0), (20, 0.5)])],
+        facts={"base": {"model": "base-3b", "cost": "$1.2500"}, "tuned <1>": {"cost": "$0.5000"}},
         title="Squares <base & tuned>",
     )
     return page, dataset
@@ -391,7 +392,7 @@ def test_gold_and_chosen_options_are_marked(browser, written):
 
 def test_filters_and_order_choose_the_listed_samples(browser, written):
     open_page(browser, written[0].as_uri(), "even")
-    listed = lambda: browser.execute_script("return state.shown.map(row => row.id)")  # noqa: E731
+    listed = lambda: browser.execute_script("return state.rows.map(row => row.id)")  # noqa: E731
     assert listed() == ["even", "uneven 100% [b]", "folder"]
     cases = {
         ("f-result", "right", "1"): ["even", "uneven 100% [b]", "folder"],
@@ -401,6 +402,11 @@ def test_filters_and_order_choose_the_listed_samples(browser, written):
         ("f-result", "disagree", "0"): ["even", "uneven 100% [b]", "folder"],
         ("f-type", "shape", "0"): ["even", "folder"],
         ("f-text", "MIDDLE", "0"): ["folder"],
+        ("f-result", "right-below:mIoU", "1"): ["folder"],
+        ("f-result", "right-below:J&F", "1"): [],
+        ("f-result", "below:mIoU", "1"): ["folder"],
+        ("f-result", "right-below:mIoU", "0"): [],
+        ("f-result", "wrong-good", "0"): [],
     }
     for (control, value, run), expected in cases.items():
         set_value(browser, "f-run", run)
@@ -415,10 +421,93 @@ def test_filters_and_order_choose_the_listed_samples(browser, written):
     browser.execute_script("document.getElementById('reset').click()")
     set_value(browser, "f-run", "1")
     set_value(browser, "f-sort", "worst:mIoU")
-    scores = browser.execute_script("return state.shown.map(row => row.runs[1].scores.mIoU)")
+    scores = browser.execute_script("return state.rows.map(row => row.runs[1].scores.mIoU)")
     assert scores == sorted(scores)
     assert listed()[0] == "folder"
     assert texts(browser, "#count") == ["3 samples"]
+
+
+def test_the_limit_of_weak_evidence_and_the_order_by_difference_can_be_set(browser, written):
+    open_page(browser, written[0].as_uri(), "even")
+    rows = lambda: browser.execute_script("return state.rows.map(row => row.id)")  # noqa: E731
+    scores = browser.execute_script(
+        "return INDEX.samples.map(row => row.runs.map(run => [run.right, run.scores.mIoU, run.scores['J&F']]))"
+    )
+    set_value(browser, "f-run", "1")
+    set_value(browser, "f-result", "right-below:J&F")
+    for limit in (0, 60, 90, 100):
+        set_value(browser, "f-below", str(limit))
+        ids = ["even", "uneven 100% [b]", "folder"]
+        expected = [name for name, row in zip(ids, scores, strict=True) if row[1][0] and row[1][2] < limit / 100]
+        assert rows() == expected
+    set_value(browser, "f-result", "")
+    set_value(browser, "f-sort", "change:mIoU")
+    changes = dict(zip(["even", "uneven 100% [b]", "folder"], (b[1] - a[1] for a, b in scores), strict=True))
+    assert rows() == sorted(changes, key=lambda name: changes[name])
+    set_value(browser, "run-b", "0")
+    set_value(browser, "run-a", "1")
+    assert rows() == sorted(changes, key=lambda name: -changes[name])
+
+
+def test_a_link_holds_filters_order_and_runs(browser, written):
+    open_page(browser, written[0].as_uri(), "folder")
+    for control, value in {
+        "f-run": "1",
+        "f-result": "right-below:mIoU",
+        "f-below": "75",
+        "f-sort": "worst:J&F",
+        "f-text": "what which",
+        "run-b": "-1",
+    }.items():
+        set_value(browser, control, value)
+    set_value(browser, "f-text", "h")
+    browser.execute_script(
+        "const select = document.querySelector('[data-tag=level]'); select.value = '2';"
+        "select.dispatchEvent(new Event('input', { bubbles: true }))"
+    )
+    url = browser.current_url
+    assert "#folder?" in url
+    expected = browser.execute_script("return [state.rows.map(row => row.id), state.runs, currentQuery()]")
+    assert expected[:2] == [["folder"], [0, -1]]
+    browser.get("about:blank")
+    browser.get(url)
+    wait_for(browser, "state.evidence && state.evidence.id === 'folder'")
+    assert browser.execute_script("return [state.rows.map(row => row.id), state.runs, currentQuery()]") == expected
+    hrefs = browser.execute_script("return [...document.querySelectorAll('#list a')].map(a => a.getAttribute('href'))")
+    assert hrefs == [f"#folder?{expected[2]}"]
+    browser.execute_script("document.getElementById('reset').click()")
+    assert "result=" not in browser.current_url
+    browser.get("about:blank")
+    browser.get(written[0].as_uri() + "#even?result=nonsense&run=99&sort=worst:none&below=x")
+    wait_for(browser, "state.evidence && state.evidence.id === 'even'")
+    assert browser.execute_script("return state.rows.length") == 3
+    assert browser.execute_script("return document.getElementById('f-run').value") == "0"
+    assert console_errors(browser) == []
+
+
+def test_the_page_shows_settings_and_costs_of_each_run_and_the_paired_comparison(browser, written):
+    open_page(browser, written[0].as_uri())
+    cells = "return [...document.querySelectorAll('%s tbody tr')].map(r => [...r.children].map(c => c.textContent))"
+    rows = browser.execute_script(cells % ".facts-table")
+    assert rows == [["model", "base-3b", "\u2013"], ["cost", "$1.2500", "$0.5000"]]
+    titles = texts(browser, ".differences h4")
+    assert titles == ["Paired comparison: A = base, B = tuned <1>"] * 2
+    first = browser.execute_script(cells % ".differences")[0]
+    assert first[:4] == ["Acc", "0.0", "100.0", first[3]]
+    assert first[3].startswith("+100.0")
+    assert first[-3:-1] == ["0", "3"]
+
+
+def test_tags_are_words_and_a_failed_sample_states_no_response(browser, written):
+    open_page(browser, written[0].as_uri(), "uneven 100% [b]")
+    assert "level: 2" in texts(browser, "#s-meta")[0]
+    assert browser.execute_script("return [tagText('named', 'not named'), tagText('on_screen', '3')]") == [
+        "not named",
+        "on screen: 3",
+    ]
+    assert "failed, no response" in texts(browser, ".track .none")
+    marks = texts(browser, "#list [aria-current] .mark")
+    assert marks[0] == "! "
 
 
 def test_the_score_tables_name_the_preset_and_hold_runs_and_baselines(browser, written):
@@ -453,12 +542,15 @@ def test_plots_take_their_colours_from_the_page(browser, written):
     assert "#0a0b" not in written[0].read_text()
 
 
-def test_a_mask_held_from_an_earlier_frame_says_so(browser, written):
+def test_carried_and_empty_masks_have_a_note(browser, written):
     open_page(browser, written[0].as_uri(), "even")
     go_to_frame(browser, 8)
     assert texts(browser, "#panel-a .panel-note") == ["mask of frame 6; none was computed for frame 8"]
     go_to_frame(browser, 12)
     assert texts(browser, "#panel-a .panel-note") == [""]
+    go_to_frame(browser, 20)
+    assert texts(browser, "#panel-a .panel-note") == ["empty mask on this frame"]
+    assert texts(browser, "#panel-b .panel-note") == ["empty mask on this frame"]
 
 
 def test_a_missing_file_or_unknown_sample_is_said_on_the_page(browser, written, tmp_path):

@@ -100,7 +100,7 @@ def test_the_command_answers_about_what_is_pointed_at(checkpoint, clip, square, 
     assert "answer:" in capsys.readouterr().out
     (record,) = read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
     assert "What does [1] hand to [2]?" in record.turns[0].prompt
-    assert main([*arguments, "--box", "1,1,30,30", "--one-pass", "--out", str(tmp_path / "once")]) == 0
+    assert main([*arguments, "--box", "1,1,30,30", "--direct-prompts", "--out", str(tmp_path / "once")]) == 0
     (record,) = read_records(tmp_path / "once" / "prediction.jsonl", Prediction)
     assert "What does <|ref|> hand to <|ref|>?" in record.turns[0].prompt
 

@@ -81,7 +81,16 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
     mask[20:40, 20:40] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     arguments = ["track", str(clip), "--point", "30,30 not:70,50", "--box", "18,18,42,42"]
-    arguments += ["--mask", str(tmp_path / "mask.png"), "--frame", "4", "--weights", str(weights), "--side", "128"]
+    arguments += [
+        "--mask",
+        str(tmp_path / "mask.png"),
+        "--frame",
+        "4",
+        "--weights",
+        str(weights),
+        "--image-size",
+        "128",
+    ]
     assert main([*arguments, "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
     (prediction,) = read_records(tmp_path / "out" / "prediction.jsonl", Prediction)
     assert prediction.num_frames == 9
@@ -108,14 +117,14 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
         (["--point", "not:3,3"], "where an object is"),
         (["--box", "40,10,20,30"], "x0 < x1"),
         (["--point", "3,3", "--frame", "9"], "frames 0 to 8"),
-        (["--point", "3,3", "--side", "100"], "multiple of 32"),
+        (["--point", "3,3", "--image-size", "100"], "multiple of 32"),
         (["--point", "3,3", "--weights", "nowhere.pt"], "no such file: nowhere.pt"),
         (["--point", "3,3", "--device", "gpu"], "device 'gpu' cannot be used here"),
     ],
 )
 def test_what_cannot_be_tracked_is_refused_with_its_reason(weights, clip, tmp_path, capsys, arguments, reason):
     arguments = arguments if "--weights" in arguments else [*arguments, "--weights", str(weights)]
-    arguments = arguments if "--side" in arguments else [*arguments, "--side", "128"]
+    arguments = arguments if "--image-size" in arguments else [*arguments, "--image-size", "128"]
     assert main(["track", str(clip), *arguments, "--out", str(tmp_path)]) == 2
     assert reason in capsys.readouterr().err
 

@@ -44,12 +44,12 @@ class TrainingNodes:
     """`host:port` for several nodes."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is that of the step that failed, or 0."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--hostfile", type=Path)
-    options, rest = parser.parse_known_args(sys.argv[1:])
+    options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else list(arguments))
     if any(flag in aliases.current_arguments(rest) for flag in ("-h", "--help", "--print-config")):
         if "-h" in rest or "--help" in rest:
             sys.stdout.write(f"{__doc__}\n")
@@ -71,7 +71,7 @@ def main() -> int:
     if dataset is None or nodes.node:
         return 0
     benchmark = benchmark_command(dataset, command.config.out / checkpoint_folder.MODEL, count_gpus())
-    return _run([*benchmark, "--restart"] if command.from_scratch or command.extend else benchmark)
+    return _run([*benchmark, "--overwrite"] if command.from_scratch or command.extend else benchmark)
 
 
 def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> TrainingNodes:

@@ -1,4 +1,4 @@
-"""What a command says on stdout."""
+"""Output of commands on stdout."""
 
 from __future__ import annotations
 
@@ -11,52 +11,66 @@ if TYPE_CHECKING:
     from evqa.runs.runner import RunSummary
     from evqa.schema import TotalUsage
 
+MAX_FAILURES = 5
+"""Failed samples that are listed with their errors."""
+
 
 def print_line(text: str) -> None:
+    """Print text and a line break, without buffering."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def print_summary(summary: RunSummary, command: str) -> int:
-    """Say what a run did and what comes next; the exit code."""
+def plural(number: int, noun: str) -> str:
+    """Return `1 answer` or `2 answers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_summary(summary: RunSummary, command: str, *, counts_masks: bool = False) -> int:
+    """Print what a run did, its cost, its failures and the next command; return the exit code."""
     if summary.usage.num_replies:
         print_line(format_cost(summary.usage, summary.prices))
-    print_line(
-        f"{summary.folder}: {summary.done} predicted, {summary.skipped} already there, {len(summary.failed)} failed"
-    )
-    if replies := reply_line(summary):
-        print_line(replies)
+    parts = [f"{summary.done} predicted"]
+    parts += [f"{summary.skipped} already done (skipped)"] if summary.skipped else []
+    parts += [f"{len(summary.failed)} failed"]
+    parts += [f"{summary.with_masks} with masks"] if counts_masks else []
+    print_line(f"{summary.folder}: {', '.join(parts)}")
+    if problems := response_problems(summary):
+        print_line(f"responses: {problems}")
     print_failures(summary.failed)
     if summary.failed:
-        print_line("the same command tries the failed ones again")
+        print_line("run the same command again to retry the failed samples")
     elif command:
         print_line(f"next: {command}")
     return 1 if summary.failed else 0
 
 
-def reply_line(summary: RunSummary) -> str:
-    """What the replies of a run were like, earlier calls included; empty where all were complete."""
-    numbers = {
-        "truncated (--max-tokens)": summary.truncated,
-        "refused": summary.refused,
-        "unparsed": summary.unparsed,
-    }
-    found = [f"{number} {what}" for what, number in numbers.items() if number]
-    return f"responses: {', '.join(found)}" if found else ""
+def response_problems(summary: RunSummary) -> str:
+    """Return the numbers of truncated, refused and unparseable responses of a run; empty text where there are none."""
+    parts = [f"{summary.truncated} truncated (--max-tokens)"] if summary.truncated else []
+    parts += [f"{summary.refused} refused"] if summary.refused else []
+    parts += [f"{plural(summary.unparsed, 'unparseable answer')}"] if summary.unparsed else []
+    return ", ".join(parts)
 
 
-def format_cost(spent: TotalUsage, prices: Prices | None) -> str:
-    """What a run took, earlier calls included; `prices`: None where nothing is paid for."""
-    line = f"{spent.num_replies} replies, {spent.input_tokens} tokens in, {spent.output_tokens} out"
+def format_cost(usage: TotalUsage, prices: Prices | None) -> str:
+    """Return responses, tokens and cost of a run, earlier calls included; `prices`: None for a model without prices."""
+    line = (
+        f"{plural(usage.num_replies, 'response')}, {plural(usage.input_tokens, 'input token')}, "
+        f"{plural(usage.output_tokens, 'output token')}"
+    )
     if prices is None:
         return line
-    if spent.num_replies == spent.num_unpriced:
-        return f"{line}, cost not known: give --price-in and --price-out in US dollars a million tokens"
+    if usage.num_replies == usage.num_unpriced:
+        return f"{line}, cost unknown: set --price-in and --price-out (US dollars per million tokens)"
     source = f" (prices: {prices.source})" if prices.source else ""
-    unpriced = f", {spent.num_unpriced} replies of unknown cost" if spent.num_unpriced else ""
-    return f"{line}, ${spent.cost:.4f}{unpriced}{source}"
+    unpriced = f", {plural(usage.num_unpriced, 'response')} of unknown cost" if usage.num_unpriced else ""
+    return f"{line}, ${usage.cost:.4f}{unpriced}{source}"
 
 
 def print_failures(failed: Mapping[str, str]) -> None:
-    for sample, reason in list(failed.items())[:5]:
+    """Print the first failed samples with their errors."""
+    for sample, reason in list(failed.items())[:MAX_FAILURES]:
         print_line(f"  {sample}: {reason}")
+    if len(failed) > MAX_FAILURES:
+        print_line(f"  and {len(failed) - MAX_FAILURES} more")

@@ -1,4 +1,4 @@
-"""Commands on files: foreign ones scored, ours parsed again, written in the original's form, described."""
+"""Commands on files: score other benchmarks' files, parse a run again, export it, print schemas."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from evqa.cli.arguments import Folder, Name, RunPath
+from evqa.cli.arguments import RunData, RunPath
 from evqa.cli.console import print_line
+from evqa.models.options import option
 from evqa.runs import locate
 
 RecordName = Literal["sample", "prediction", "run", "scores"]
 
 
-def score_file(
+def score_official(
     format_name: Positional[Annotated[str, arg(name="format", metavar="FORMAT")]],
     predictions: Positional[Annotated[Path, arg(metavar="PREDICTIONS")]],
-    gold: Positional[Annotated[Path | None, arg(metavar="GOLD")]] = None,
+    gold: Positional[Annotated[Path | None, option("GROUND_TRUTH", default="in the prediction file")]] = None,
     *,
-    extra: Annotated[Path | None, arg(metavar="FILE")] = None,
-    out: Annotated[Path | None, arg(metavar="FILE")] = None,
-    scores: Annotated[Path | None, arg(metavar="FILE")] = None,
+    extra: Annotated[Path | None, option("FILE", default="none")] = None,
+    out: Annotated[Path | None, option("FILE", default="not written")] = None,
+    scores: Annotated[Path | None, option("FILE", default="not written")] = None,
 ) -> int:
-    """Score another benchmark's prediction file as its official evaluator does, with counts, intervals and baselines.
+    """Score another benchmark's prediction file by its protocol.
 
-    Example: evqa score-file qvhighlights submission.jsonl highlight_val_release.jsonl
+    Gives the numbers of the official evaluator, with counts, 95 % intervals and baselines.
+
+    Example: evqa score-official qvhighlights submission.jsonl highlight_val_release.jsonl
 
     Args:
-        format_name: kind of file (evqa list formats).
-        predictions: the file; for davis-2016 and davis-2017 a folder of label images.
-        gold: the benchmark's file of gold, for formats whose prediction files do not hold it.
-        extra: nextgqa: the answers, {id: {prediction, answer}}; charades-sta: durations, {video: seconds};
+        format_name: format of the file (evqa list formats).
+        predictions: prediction file; for davis-2016 and davis-2017 a folder of label images.
+        gold: ground-truth file of the benchmark.
+        extra: nextgqa: answers {id: {prediction, answer}}; charades-sta: durations {video: seconds};
             tvqa-plus: the labels whose boxes count, word2idx.json.
-        out: where to write the scores as JSON as well.
-        scores: where to write them as NAME.scores.json as well, for evqa compare.
+        out: JSON file for the scores.
+        scores: NAME.scores.json file for the scores, for evqa compare.
     """
     from evqa.official.scores import OfficialFiles
     from evqa.report import official_files
@@ -45,53 +48,69 @@ def score_file(
     return 0
 
 
-def reparse(run: RunPath, *, data: Name = None, explain: Annotated[str | None, arg(metavar="SAMPLE_ID")] = None) -> int:
-    """Parse the stored replies of a run again, without the model; the old predictions are kept beside the new.
+def reparse(
+    run: RunPath,
+    *,
+    data: RunData = None,
+    explain: Annotated[str | None, option("SAMPLE_ID", default="parse all samples")] = None,
+) -> int:
+    """Parse the stored responses of a run again.
+
+    Needs no model; the old predictions are kept in a file beside the new ones.
 
     Example: evqa reparse outputs/shapes-test/tiny-single-turn
 
     Args:
         run: folder of a run.
-        data: data set that was predicted; the one that the run names, where none is given.
-        explain: write nothing; print for this sample each field, the rule that reads it, and the text that it matches.
+        data: data set of the run.
+        explain: write nothing; print the parsing rule and the matched text of each field of one sample.
     """
-    from evqa.runs.reparse import explained
-    from evqa.runs.reparse import reparse as parse_again
+    from evqa.runs import reparse as reparsing
 
     if explain is not None:
-        print_line(explained(run, locate.dataset_of(run, data), explain))
+        print_line(reparsing.explained(run, locate.dataset_of(run, data), explain))
         return 0
-    done = parse_again(run, locate.dataset_of(run, data))
-    print_line(done.summary())
-    if done.kept:
+    summary = reparsing.reparse(run, locate.dataset_of(run, data))
+    print_line(summary.summary())
+    if summary.kept:
         print_line(f"next: evqa score {quote(str(run))}")
-    return 1 if done.broken else 0
+    return 1 if summary.broken else 0
 
 
-def export(run: RunPath, *, data: Name = None, out: Folder = None, format: Literal["original"] = "original") -> int:
-    """Write a run in the form of the original's prediction files, which its evaluator scores unchanged.
+def export(
+    run: RunPath,
+    *,
+    data: RunData = None,
+    out: Annotated[Path | None, option("FOLDER", default="RUN/original")] = None,
+    format: Literal["original"] = "original",
+) -> int:
+    """Export a run in the file format of the original scripts.
+
+    The original evaluator of ST-Evidence scores these files unchanged.
 
     Example: evqa export outputs/st-evidence-gen/st-evidence-3b-single-turn
 
     Args:
         run: folder of a run, or a .jsonl file of predictions.
-        data: data set that was predicted; the one that the run names, where none is given.
-        out: new folder for NAME.json and the masks in NAME/ENTRY/masks; RUN/original where none is given.
-        format: original = the JSON of the original's scripts, with its folders of mask images.
+        data: data set of the run.
+        out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
+        format: original = JSON file and folders of mask images of the original scripts.
     """
     from evqa.scoring import evaluate
 
     dataset = locate.dataset_of(run, data)
-    done = evaluate.export_run(run, dataset, out)
-    for problem in done.unwritable[:5]:
+    exported = evaluate.export_run(run, dataset, out)
+    for problem in exported.unwritable[:5]:
         print_line(f"no masks for {problem}")
-    print_line(f"{done.path}: {done.entries} entries, {done.with_masks} with masks; its evaluator looks for them with")
-    print_line(f"  --pred_mask_dir {done.masks}")
+    print_line(f"{exported.path}: {exported.entries} entries, {exported.with_masks} with masks")
+    print_line(f"option of the original evaluator: --pred_mask_dir {exported.masks}")
     return 0
 
 
 def schema(record: Annotated[RecordName, Positional]) -> int:
-    """Print the JSON Schema of a file's records, for programs that read or write them.
+    """Print the JSON Schema of a record type.
+
+    For programs that read or write the files of this toolkit.
 
     Example: evqa schema scores
 

@@ -1,26 +1,38 @@
-"""Commands that say what there is: the tables, and what works in this environment."""
+"""Commands that show information: the tables, this environment, completion for a shell."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from evqa.cli.console import print_line
+from evqa.models.options import option
 
-Table = Literal["all", "models", "methods", "tasks", "datasets", "metrics", "presets", "formats", "checkpoints"]
+TableName = Literal["models", "methods", "tasks", "datasets", "metrics", "presets", "formats", "checkpoints", "all"]
 Rows = list[tuple[str, str]]
 
+NAME_WIDTH = 28
+"""Characters of the first column; the text of a longer name starts on the next line."""
 
-def list_(table: Positional[Annotated[Table, arg(metavar="TABLE")]] = "all") -> int:
-    """Show what there is to choose from: models, methods, data sets, metrics, presets, formats, checkpoints.
+
+def list_(table: Positional[Annotated[TableName | None, option("TABLE", default="an overview")]] = None) -> int:
+    """List models, methods, data sets, metrics, checkpoints.
 
     Example: evqa list models
 
     Args:
-        table: which one; all of them where none is named.
+        table: models, methods, tasks, datasets, metrics, presets, formats, checkpoints, or all of them.
     """
+    if table is None:
+        print_line(_overview())
+        return 0
     for name, rows in TABLES.items():
         if table in {"all", name}:
             print_line(f"{name}\n{_columns(rows())}\n")
@@ -28,7 +40,7 @@ def list_(table: Positional[Annotated[Table, arg(metavar="TABLE")]] = "all") -> 
 
 
 def doctor() -> int:
-    """Check this environment: what works here, what does not, and what to do about it.
+    """Check the environment; say how to fix what does not work.
 
     Exits with 1 where something is broken.
 
@@ -39,6 +51,26 @@ def doctor() -> int:
     findings = checks.diagnose()
     print_line(checks.report(findings))
     return 1 if any(finding.level == "broken" for finding in findings) else 0
+
+
+def completion(shell: Positional[Annotated[Literal["bash", "zsh", "fish"], arg(metavar="SHELL")]]) -> int:
+    """Print the completion script of a shell: bash, zsh or fish.
+
+    bash: evqa completion bash > ~/.local/share/bash-completion/completions/evqa
+
+    zsh: evqa completion zsh > ~/.zfunc/_evqa (a folder of $fpath)
+
+    fish: evqa completion fish > ~/.config/fish/completions/evqa.fish
+
+    Example: evqa completion bash
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    from evqa.cli import COMMANDS
+
+    request = ["--tyro-write-completion", shell, "-"]
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="evqa", args=request, config=(FlagCreatePairsOff,))
 
 
 def _models() -> Rows:
@@ -103,7 +135,7 @@ def _checkpoints() -> Rows:
         try:
             folder = checkpoints.find_checkpoint(name)
             revision = "" if folder is None else (checkpoints.installed_revision(folder) or "")[:12]
-            state = "not here" if folder is None else f"in {folder}" + (f" at {revision}" if revision else "")
+            state = "not installed" if folder is None else f"in {folder}" + (f" at {revision}" if revision else "")
         except ValueError as error:
             state = str(error)
         rows.append((name, f"{row.hub or 'comes with the repository'}, {row.licence}, {state}"))
@@ -122,9 +154,41 @@ TABLES: dict[str, Callable[[], Rows]] = {
 }
 
 
+def _overview() -> str:
+    """Return one line per table: its name, its number of rows and its first rows."""
+    lines: list[str] = []
+    for table, rows in TABLES.items():
+        names = [name for name, _ in rows()]
+        head = f"{table:12} {len(names):4}  "
+        lines.append(head + textwrap.shorten(", ".join(names), (_width() or 100) - len(head), placeholder=" ..."))
+    return "\n".join([*lines, "", "evqa list TABLE shows one table, evqa list all every table."])
+
+
 def _columns(rows: Rows) -> str:
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"  {name:{width}}  {about}" for name, about in rows)
+    """Return two columns: names and wrapped descriptions, no line wider than the terminal."""
+    width = _width()
+    column = min(NAME_WIDTH, max((len(name) for name, _ in rows), default=0))
+    if width is not None and width < 2 * column:
+        column = 4
+    return "\n".join(line for name, text in rows for line in _row(name, text, column, width))
+
+
+def _row(name: str, text: str, column: int, width: int | None) -> list[str]:
+    indent = " " * (column + 4)
+    if width is None:
+        return [f"  {name:{column}}  {text}"]
+    first = f"  {name:{column}}  "
+    if len(first) > len(indent):
+        name_lines = textwrap.wrap(name, width, initial_indent="  ", subsequent_indent="  ")
+        return [*name_lines, *textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)]
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=indent) or [first.rstrip()]
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal or of the variable COLUMNS; None for a pipe or file, where rows stay whole."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return None
+    return max(20, shutil.get_terminal_size().columns)
 
 
 def _first_line(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Commands on one video: ask about it, follow objects in it."""
+"""Commands on one video: answer a question about it, track objects in it."""
 
 from __future__ import annotations
 
@@ -7,61 +7,59 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from evqa.cli.arguments import Folder, ModelSettings, Name, Times
+from evqa.cli.arguments import ModelSettings, Times
 from evqa.cli.console import print_line
-from evqa.models.options import ModelOptions
+from evqa.models.options import ModelOptions, Switch, option
 
 
 def ask(  # noqa: PLR0913  (each is an option of the command)
     video: Positional[Annotated[Path, arg(metavar="VIDEO")]],
     question: Positional[Annotated[str, arg(metavar="QUESTION")]],
     *,
-    option: UseAppendAction[tuple[str, ...]] = (),
-    point: UseAppendAction[tuple[str, ...]] = (),
-    box: UseAppendAction[tuple[str, ...]] = (),
-    mask: UseAppendAction[tuple[str, ...]] = (),
-    one_pass: bool = False,
+    choices: UseAppendAction[Annotated[tuple[str, ...], option("TEXT", name="option")]] = (),
+    points: UseAppendAction[Annotated[tuple[str, ...], option("X,Y[@SECOND]", name="point")]] = (),
+    boxes: UseAppendAction[Annotated[tuple[str, ...], option("X0,Y0,X1,Y1[@SECOND]", name="box")]] = (),
+    masks: UseAppendAction[Annotated[tuple[str, ...], option("IMAGE[@SECOND]", name="mask")]] = (),
+    direct_prompts: Switch = False,
     model: str = "tiny",
-    method: Name = None,
+    method: Annotated[str | None, option("NAME", default="the model's own")] = None,
     times: Times = True,
     seed: int = 0,
-    out: Folder = None,
+    out: Annotated[Path | None, option("FOLDER", default="outputs/ask/VIDEO")] = None,
     options: ModelSettings = ModelOptions(),  # noqa: B008  (frozen)
 ) -> int:
-    """Ask one question about one video; see the answer, when it is seen, and the pixels that show it.
+    """Answer one question about one video, with segments and masks.
 
-    The question calls objects that you point at [1], [2], ... in the order points, boxes, masks.
+    Prompted objects are called [1], [2], ... in the question, in the order points, boxes, masks.
 
     Example: evqa ask clip.mp4 "Which shape glows?" --option circle --option square --model tiny
 
       evqa ask clip.mp4 "What does [1] hand to [2]?" --point 320,180@2.5 --box 40,60,200,300 --model unipixel-3b
 
     Args:
-        video: a video file, or a folder of frames (frames a second in its fps.txt; 6 are assumed without).
-        question: what to ask.
-        option: something to choose from; repeat it for each. Without, the reply itself is the answer.
-        point: x,y in pixels, and @SECOND where it is not in the first frame; repeat it for each object.
-        box: x0,y0,x1,y1 in pixels, and @SECOND; repeat it for each object.
-        mask: an image of the frame's size, non-zero = the object, and @SECOND; repeat it for each object.
-        one_pass: tell the model points and boxes as they are, instead of following the objects there first.
-        model: name of a model (evqa list models), a Hugging Face id, a folder with a checkpoint, or a .json file of
-            replies.
-        method: how the model is asked (evqa list methods); what its row says, where none is named.
-        times: do not tell the model the duration of the video and the seconds of its frames, as published.
-        seed: with --temperature our models start from it.
-        out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/ask/VIDEO where none is given.
-        options: settings of the model in place of those of its row.
+        video: video file, or folder of frames (frame rate in its fps.txt, else 6).
+        question: question about the video.
+        choices: answer option; without options the question is open-ended.
+        points: point prompt in pixels, in the first frame or at a second.
+        boxes: box prompt in pixels, in the first frame or at a second.
+        masks: mask prompt: image of the frame's size, non-zero = the object, in the first frame or at a second.
+        direct_prompts: give points and boxes to the model directly, without tracking the objects first.
+        model: name of a model (evqa list models), a Hugging Face id, a checkpoint folder, or a .json file of responses.
+        method: prompting method (evqa list methods).
+        times: withhold the duration of the video and the timestamps of its frames from the model, as published.
+        seed: random seed of sampling (with --temperature).
+        out: folder for overlay.mp4, sheet.png and prediction.jsonl.
+        options: settings of the model that replace those of its table entry (evqa list models).
     """
-    from evqa.ask import AskSettings
-    from evqa.ask import ask as answer_to
+    from evqa import ask as asking
     from evqa.files import roots
     from evqa.models.visual_prompts import VisualPrompts
     from evqa.runs.shards import file_name_of
 
     folder = out or roots.outputs("ask", file_name_of(video.stem))
-    pointing = VisualPrompts(points=point, boxes=box, masks=mask, one_pass=one_pass)
-    settings = AskSettings(method=method, times=times, seed=seed, overrides=options.overrides())
-    answer = answer_to(video, question, option, model, folder, pointing=pointing, settings=settings)
+    prompts = VisualPrompts(points=points, boxes=boxes, masks=masks, one_pass=direct_prompts)
+    settings = asking.AskSettings(method=method, times=times, seed=seed, overrides=options.overrides())
+    answer = asking.ask(video, question, choices, model, folder, pointing=prompts, settings=settings)
     print_line(answer.text())
     return 1 if answer.prediction.status == "failed" else 0
 
@@ -69,31 +67,32 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
 def track(  # noqa: PLR0913  (each is an option of the command)
     video: Positional[Annotated[Path, arg(metavar="VIDEO")]],
     *,
-    point: UseAppendAction[tuple[str, ...]] = (),
-    box: UseAppendAction[tuple[str, ...]] = (),
-    mask: UseAppendAction[tuple[Path, ...]] = (),
-    frame: int = 0,
-    weights: str = "sam2.1-tiny",
-    side: int = 1024,
-    device: str = "auto",
-    out: Folder = None,
+    points: UseAppendAction[Annotated[tuple[str, ...], option("X,Y", name="point")]] = (),
+    boxes: UseAppendAction[Annotated[tuple[str, ...], option("X0,Y0,X1,Y1", name="box")]] = (),
+    masks: UseAppendAction[Annotated[tuple[Path, ...], option("IMAGE", name="mask")]] = (),
+    frame: Annotated[int, option("N")] = 0,
+    weights: Annotated[str, option("NAME")] = "sam2.1-tiny",
+    image_size: Annotated[int, option("N")] = 1024,
+    device: Annotated[str, option("NAME")] = "auto",
+    out: Annotated[Path | None, option("FOLDER", default="outputs/track/VIDEO")] = None,
 ) -> int:
-    """Follow objects that you point at through a video with SAM 2.1, forwards and backwards from one frame.
+    """Track prompted objects through a video with SAM 2.1.
 
-    Weights come by: bash scripts/download.sh sam2.1-tiny (-small, -base-plus, -large).
+    Propagates forwards and backwards from one frame. Download weights with: evqa download sam2.1-tiny (-small,
+    -base-plus, -large).
 
     Example: evqa track clip.mp4 --point 320,180 --box 40,60,200,300 --frame 12
 
     Args:
-        video: a video file, or a folder of frames.
-        point: x,y in pixels; repeat it for each object. "320,180 300,200 not:90,90" is three clicks for one.
-        box: x0,y0,x1,y1 in pixels; repeat it for each object.
-        mask: an image of the frame's size, non-zero = the object; repeat it for each object.
-        frame: index of the frame that they are on.
-        weights: name of a checkpoint, a .pt of Meta's, a .safetensors, or a folder with one.
-        side: side in pixels of the square that the model sees; official weights were trained at 1024.
-        device: cpu, cuda, or auto = a GPU where there is one.
-        out: folder for overlay.mp4, sheet.png and prediction.jsonl; outputs/track/VIDEO where none is given.
+        video: video file, or folder of frames.
+        points: point prompt of one object, in pixels; "320,180 300,200 not:90,90" = two positive points, one negative.
+        boxes: box prompt of one object, in pixels.
+        masks: mask prompt of one object: image of the frame's size, non-zero = the object.
+        frame: index of the frame of the prompts.
+        weights: name of a checkpoint, an original .pt file, a .safetensors file, or a folder with one.
+        image_size: side of the model's square input in pixels; official weights were trained at 1024.
+        device: cpu, cuda, or auto = a GPU if available.
+        out: folder for overlay.mp4, sheet.png and prediction.jsonl.
     """
     from evqa import media
     from evqa.files import roots
@@ -102,22 +101,22 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     from evqa.runs.shards import file_name_of
 
     media.probe_video(video)  # this and the next two: before torch is imported
-    for file in mask:
+    for file in masks:
         if not file.is_file():
             raise ValueError(f"no such file: {file}; --mask takes an image of the frame's size")
     checkpoints.locate_weights(weights)
-    follow = adapter("unipixel.inference.track:track", needed_by="evqa track", extra="models")
+    track_objects = adapter("unipixel.inference.track:track", needed_by="evqa track", extra="models")
     folder = out or roots.outputs("track", file_name_of(video.stem))
-    found = follow(
+    result = track_objects(
         video,
-        points=point,
-        boxes=box,
-        mask_files=mask,
+        points=points,
+        boxes=boxes,
+        mask_files=masks,
         frame=frame,
         weights=weights,
-        side=side,
+        side=image_size,
         device=device,
         out=folder,
     )
-    print_line(found.text())
+    print_line(result.text())
     return 0

@@ -8,52 +8,53 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from evqa.cli.arguments import Folder, Name, Number, RunPath
+from evqa.cli.arguments import RunData, RunPath
 from evqa.cli.console import print_line
+from evqa.models.options import Switch, option
 from evqa.report import build
 from evqa.runs import locate
 
 BaselineChoice = Literal["all", "fast", "none"]
 TableStyle = Literal["text", "markdown", "latex"]
+TrainData = Annotated[str | None, option("NAME", default="the data set of the run itself")]
 
 
 def score(  # noqa: PLR0913  (each is an option of the command)
     run: RunPath,
     *,
-    data: Name = None,
-    preset: Annotated[str, arg(metavar="PRESET")] = "both",
-    masks: Folder = None,
-    train_data: Name = None,
+    data: RunData = None,
+    preset: Annotated[str, option("PRESET")] = "both",
+    masks: Annotated[Path | None, option("FOLDER", default="beside the file")] = None,
+    train_data: TrainData = None,
     baselines: BaselineChoice = "all",
-    workers: int = 1,
-    samples: Annotated[Path | None, arg(metavar="FILE")] = None,
+    workers: Annotated[int, option("N")] = 1,
+    samples: Annotated[Path | None, option("FILE", default="not written")] = None,
     format: TableStyle = "text",
-    whole: bool = False,
+    whole: Switch = False,
 ) -> int:
-    """Score any file of predictions: a table with 95 % intervals, and scores.json beside it. Needs no model.
+    """Score predictions: metrics with 95 % intervals and baselines.
 
-    What can be scored; the command finds out which it is, and says so:
+    Prints a table and writes scores.json. Needs no model. The format of the predictions is detected:
 
-      a folder that `evqa predict` wrote, or a .jsonl file with one record a line, such as
+      a folder written by `evqa predict`, or a .jsonl file with one record per line, such as
       {"sample": "ID", "status": "ok", "answer": 1, "spans": [[3.0, 7.5]], "mask_folder": "ID/masks"}
-      (answer: index of the option, from 0; spans: seconds; masks: run lengths in "tracks", or a folder of 00000.png
-      and so on; boxes: {"12": [x0, y0, x1, y1]} by frame index, in pixels; leave out what you do not have;
-      `evqa schema prediction` has every field)
+      (answer: index of the option, from 0; spans: seconds; masks: RLE in "tracks", or a folder of 00000.png and so
+      on; boxes: {"12": [x0, y0, x1, y1]} by frame index, in pixels; all fields are optional; `evqa schema prediction`
+      lists them)
 
-      a .json file as the original's scripts write it, generative or multiple-choice, with the masks beside it in
-      FILE/ENTRY/masks/00000.png or FILE/concat/ENTRY/masks/00000.png
+      a .json file of the original scripts, generative or multiple-choice, with masks in FILE/ENTRY/masks/00000.png
+      or FILE/concat/ENTRY/masks/00000.png
 
-    How to read the table, in percent, with the 95 % interval over videos in brackets:
+    Values are percent, with the 95 % confidence interval over videos in brackets:
 
-      Acc: right answers. mIoU, mIoP, t-mean: evidence in time. J, F, J&F: evidence in space. joint: all three right.
+      Acc: accuracy. mIoU, mIoP, t-mean: temporal evidence. J, F, J&F: masks. joint: all three correct.
 
-      Every sample counts. One without a prediction, or with one that failed or cannot be read, counts 0; below each
-      table stands over how many samples its means are, and how many of these are missing, failed or
-      unparsed. What cannot be read is named by file, line or key, and field.
+      Every sample counts: a missing, failed or unparseable prediction scores 0. The numbers of such samples are
+      printed below each table; invalid records are reported with file, line and field.
 
-    Trivial baselines, which see no video, stand below: a score that does not beat them is none.
+    Trivial baselines, which see no video, are shown below.
 
-    More: `evqa list metrics` defines each metric, docs/metrics.md gives the reasons.
+    See also `evqa list metrics` (definitions) and docs/metrics.md (protocol).
 
     Example: evqa score outputs/shapes-test/tiny-single-turn --train-data shapes-train
 
@@ -62,21 +63,20 @@ def score(  # noqa: PLR0913  (each is an option of the command)
       evqa score mine.jsonl --data st-evidence-gen --preset st-evidence --format latex
 
     Args:
-        run: folder of a run, or a file of predictions.
-        data: data set that was predicted; the one that the run names, where none is given.
-        preset: strict (ours: right by default), st-evidence (the published convention, with its defects), both of
-            these, or that of another benchmark (evqa list presets).
-        masks: folder with ENTRY/masks/00000.png, where an original's file does not have it beside it.
-        train_data: data set to fit the trivial baselines on (their constant span, their letter).
-        baselines: all trivial baselines; fast leaves out those of masks, which read all gold masks again; or none.
-        workers: processes that compare masks, at most one a core; the scores are the same with any number.
-        samples: write the scores of each sample there too, as .csv or .jsonl.
-        format: of the table: text, markdown or latex.
-        whole: score all samples of the data set, also of a run that was asked for some of them (--limit, --only,
-            --shard): those that it was not asked for count 0.
+        run: folder of a run, or a prediction file.
+        data: data set of the run.
+        preset: strict (our protocol), st-evidence (the published protocol, with its defects), both, or the preset of
+            another benchmark (evqa list presets).
+        masks: folder with ENTRY/masks/00000.png for a prediction file of the original scripts.
+        train_data: data set on which the trivial baselines are fitted (constant span, most frequent option).
+        baselines: all trivial baselines; fast = without mask baselines, which read all ground-truth masks; or none.
+        workers: number of processes that compare masks; the scores do not depend on it.
+        samples: .csv or .jsonl file for the scores of each sample.
+        format: format of the table.
+        whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
+            --shard), which count 0.
     """
-    from evqa.report import sample_table
-    from evqa.report import tables as tables
+    from evqa.report import sample_table, tables
     from evqa.scoring import evaluate
 
     if samples is not None:
@@ -86,12 +86,12 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     trivial = evaluate.trivial_scores(part.dataset, train_data, preset, baselines, workers=workers)
     scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
-    found, written = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
+    source, target = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
     head = tables.prose(tables.partial_line(scores), style)
-    print_line(f"{head}{found}\n\n{tables.report(scores, trivial, style)}\n{written}")
+    print_line(f"{head}{source}\n\n{tables.report(scores, trivial, style)}\n{target}")
     if samples is not None:
         build.write_samples(samples, scores, part.dataset)
-        print_line(tables.prose(f"each sample is in {samples}", style))
+        print_line(tables.prose(f"scores of each sample written to {samples}", style))
     return 0
 
 
@@ -99,20 +99,20 @@ def compare(
     first: Positional[Annotated[Path, arg(metavar="A")]],
     second: Positional[Annotated[Path, arg(metavar="B")]],
     *,
-    data: Name = None,
-    preset: Annotated[str | None, arg(metavar="PRESET")] = None,
+    data: RunData = None,
+    preset: Annotated[str | None, option("PRESET", default="strict, or mcq for multiple-choice evidence")] = None,
 ) -> int:
-    """Is B better than A? Both on the same samples: differences with 95 % intervals over videos, and p.
+    """Compare two runs: differences, 95 % intervals, p-values.
+
+    Both runs are compared on the same samples, by a paired bootstrap over videos and McNemar's test.
 
     Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
 
     Args:
-        first: folder of a run, or any file of predictions that evqa score takes; or a file that it wrote (scores.json),
-            if the second one is too.
-        second: another one, of the same data set.
-        data: data set that was predicted; the one that the first run names, where none is given.
-        preset: whose metrics (evqa list presets); strict where none is given, mcq for data with options in time or
-            space.
+        first: folder of a run, or a prediction file; or scores.json, if the second one is too.
+        second: the same, of the same data set.
+        data: data set of the runs.
+        preset: preset of the metrics (evqa list presets).
     """
     from evqa.report import compare as paired
 
@@ -121,40 +121,39 @@ def compare(
 
 
 def report(  # noqa: PLR0913
-    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN...")]],
+    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN...", help_behavior_hint="(at least one)")]],
     *,
-    out: Folder = None,
-    data: Name = None,
-    train_data: Name = None,
-    training: tuple[Path, ...] = (),
-    limit: Number = None,
-    format: Annotated[Literal["page", "markdown", "latex", "csv"], arg(metavar="FORMAT")] = "page",
-    intervals: bool = True,
-    preset: Annotated[str | None, arg(metavar="PRESET")] = None,
+    out: Annotated[Path | None, option("FOLDER", default="outputs/report")] = None,
+    data: RunData = None,
+    train_data: TrainData = None,
+    training: Annotated[tuple[Path, ...], option("FOLDER...", default="none")] = (),
+    limit: Annotated[int | None, option("N", default="all samples")] = None,
+    format: Literal["page", "markdown", "latex", "csv"] = "page",
+    intervals: Annotated[bool, option(default="off")] = True,
+    preset: Annotated[str | None, option("PRESET", default="that of the page's first table")] = None,
 ) -> int:
-    """Compare runs on one data set with the trivial baselines: tables, plots, and a page of every sample.
+    """Write an HTML page with tables, plots and every sample.
 
-    The main tables are printed; report.md has all of them, by question type and with every metric.
+    Compares runs on one data set with each other and with trivial baselines. The main tables are printed; report.md
+    has all of them, by question type and with every metric.
 
     Example: evqa report outputs/shapes-test/* --train-data shapes-train
 
       evqa report outputs/shapes-test/* --format latex --no-intervals > table.tex
 
     Args:
-        runs: folders of runs, or .jsonl files of predictions, all of one data set; with a format of a table also
-            files that evqa score wrote (scores.json), which are not scored again.
-        out: folder for report.html and report.md; outputs/report where none is given.
-        data: data set that was predicted; the one that the first run names, where none is given.
-        train_data: data set to fit the trivial baselines on.
-        training: folders of training runs, whose losses are drawn on the page.
-        limit: show at most so many samples on the page, at even distances; scores are of all.
-        format: page, or nothing but a table on stdout, with one row a run and the best of each column in bold:
-            markdown, latex (with the package booktabs), or csv.
-        intervals: show 95 % intervals in such a table.
-        preset: whose metrics such a table shows; that of the page's first table where none is given.
+        runs: folders of runs, or prediction files, of one data set; for tables (--format) also scores.json files.
+        out: folder for report.html and report.md.
+        data: data set of the runs.
+        train_data: data set on which the trivial baselines are fitted.
+        training: folders of training runs whose loss curves are plotted.
+        limit: maximum number of samples on the page, evenly spaced; scores are over all samples.
+        format: page, or a table on stdout with one row per run: markdown, latex (with booktabs), or csv.
+        intervals: omit the 95 % intervals of such a table.
+        preset: preset of the metrics of such a table.
     """
     from evqa.files import roots
-    from evqa.report import tables as tables
+    from evqa.report import tables
     from evqa.scoring import evaluate
 
     if not runs:

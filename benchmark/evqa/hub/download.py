@@ -105,9 +105,9 @@ def _unpack_verified(folder: Path, relative: str, expected: str | None) -> None:
     marker.write_text(actual)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Download the names on the command line, or compare checkpoints with their hashes; return the exit code."""
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(arguments)
     if not options.names:
         parser.print_usage(sys.stderr)
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     checkpoints = [
         f"  {name}: {row.hub} ({row.licence})" for name, row in hub_checkpoints.CHECKPOINTS.items() if row.hub
     ]
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     lines = [f"data sets, into {data}:", *sets, f"  by hand, as data/*/README.md says: {by_hand}"]
     lines += ["", f"checkpoints, into {models}:", *checkpoints]
     parser = argparse.ArgumentParser(
-        prog="bash scripts/download.sh" if roots.clone() else "python -m evqa.hub.download",
+        prog=prog or ("bash scripts/download.sh" if roots.clone() else "python -m evqa.hub.download"),
         description="Download checkpoints and published data sets from the Hugging Face Hub; existing files are kept.",
         epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from evqa.metrics import answer, joint, temporal
-from evqa.metrics.case import Case, GoldField, Metric
+from evqa.metrics.case import Case, GoldField, Metric, show_in_list, show_with_sample
 from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.schema import Spans
@@ -63,19 +63,23 @@ _every, _on_evidence_frames = MaskScores.mean, MaskScores.mean_where_gold
 
 METRICS: dict[str, Metric] = {
     "Acc": _row(("answer",), answer.accuracy, "the chosen option is correct", ST_EVIDENCE),
-    "mIoU": _time(in_time(temporal.tiou), "seconds in both over seconds in either", ST_EVIDENCE),
-    "mIoP": _time(in_time(temporal.tiop), "share of the predicted seconds that are evidence", ST_EVIDENCE),
+    "mIoU": show_in_list(_time(in_time(temporal.tiou), "seconds in both over seconds in either", ST_EVIDENCE), "t-IoU"),
+    "mIoP": show_with_sample(
+        _time(in_time(temporal.tiop), "share of the predicted seconds that are evidence", ST_EVIDENCE), "t-IoP"
+    ),
     "t-mean": _time(in_time(temporal.tmean), "mean of IoU and IoP", ST_EVIDENCE),
     "IoU@0.3": _time(reaches(temporal.tiou, 0.3), "IoU is at least 0.3", ST_EVIDENCE),
     "IoU@0.5": _time(reaches(temporal.tiou, 0.5), "IoU is at least 0.5", ST_EVIDENCE),
     "IoP@0.3": _time(reaches(temporal.tiop, 0.3), "IoP is at least 0.3", ST_EVIDENCE),
     "IoP@0.5": _time(reaches(temporal.tiop, 0.5), "IoP is at least 0.5", ST_EVIDENCE),
-    "J": _masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS),
-    "F": _masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS),
-    "J&F": _masks(in_space(_every, "jf"), "mean of J and F", DAVIS),
+    "J": show_with_sample(_masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS)),
+    "F": show_with_sample(_masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS)),
+    "J&F": show_in_list(_masks(in_space(_every, "jf"), "mean of J and F", DAVIS)),
     "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames with evidence", THIS_BENCHMARK),
     "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames with evidence", THIS_BENCHMARK),
-    "J&F held": _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames with evidence", THIS_BENCHMARK),
+    "J&F held": show_with_sample(
+        _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames with evidence", THIS_BENCHMARK)
+    ),
     "J obj": _objects(
         per_object("j"), "J per object, matched to those of the ground truth, mean over objects and frames", DAVIS_2017
     ),

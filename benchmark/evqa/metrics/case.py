@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -20,6 +20,10 @@ GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice
 
 Unit = Literal["fraction"]
 """Unit of all values: a fraction from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
+
+
+PageRole = Literal["list", "sample"]
+"""list = in the list of samples, with filters and order, and with the sample; sample = only with the sample."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,20 @@ class Metric:
     unit: Unit = "fraction"
     definition: str
     source: str
+    sample_label: str | None = None
+    """Name of the value of one sample, where the metric's own name says that it is a mean."""
+    page_role: PageRole | None = None
+    """Where the report page shows values of single samples; None = nowhere."""
+
+
+def show_in_list(metric: Metric, sample_label: str | None = None) -> Metric:
+    """Return a metric whose values of single samples the report page lists, filters and sorts."""
+    return replace(metric, page_role="list", sample_label=sample_label)
+
+
+def show_with_sample(metric: Metric, sample_label: str | None = None) -> Metric:
+    """Return a metric whose values the report page shows with a sample."""
+    return replace(metric, page_role="sample", sample_label=sample_label)
 
 
 @dataclass(frozen=True, kw_only=True)

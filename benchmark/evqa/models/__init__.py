@@ -18,7 +18,7 @@ from evqa.models.api.budget import Budget
 from evqa.models.api.rows import API_MODELS
 from evqa.models.base import Model, Models
 from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
-from evqa.models.options import ModelOptions
+from evqa.models.options import option_of, settings_with_option
 from evqa.models.registry import AgentConfig as AgentConfig
 from evqa.models.registry import ModelSpec as ModelSpec
 from evqa.models.registry import Setting as Setting
@@ -298,7 +298,7 @@ def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setti
     """A setting that a model does not have, or that cannot be, is an error, not ignored."""
     known = _settings(make)
     if unknown := [key for key in overrides if key not in known]:
-        options = {field.name for field in fields(ModelOptions)}
+        options = settings_with_option()
         offered = [setting for setting in known if setting in options]
         raise ValueError(
             f"model {name!r} has no {_flags(unknown)}; it has: {_flags(offered) or 'none of these options'}"
@@ -317,4 +317,4 @@ def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setti
 
 
 def _flags(names: list[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    return ", ".join(map(option_of, names))

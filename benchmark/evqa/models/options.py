@@ -1,105 +1,154 @@
-"""Settings of a model that the command line may change; each stands in a row of the table of models too."""
+"""Command-line options that override the settings of a model; how options are described in the help."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from tyro.conf import UseAppendAction, arg
 
 from evqa.models.registry import AgentConfig, Setting
 
-Whole = Annotated[int | None, arg(metavar="N")]
-Amount = Annotated[float | None, arg(metavar="X")]
-Word = Annotated[str | None, arg(metavar="NAME")]
+
+def option(
+    metavar: str | None = None, *, default: str | None = None, name: str | None = None, help: str | None = None
+) -> Any:
+    """Return tyro's description of an option: the placeholder of its value, and its default in words.
+
+    Args:
+        metavar: Placeholder of the value in the help, such as `N`; None = derived from the type.
+        default: What happens without the option, shown as `(default: ...)`; None = the value of the default itself.
+        name: The option without its hyphens, where it is not the name of the field.
+        help: The help text, where it is not the docstring of the field.
+    """
+    return arg(
+        metavar=metavar, name=name, help=help, help_behavior_hint=None if default is None else f"(default: {default})"
+    )
+
+
+OPTION_NAMES = {
+    "max_side": "max-size",
+    "mask_margin": "mask-temporal-margin",
+    "tries": "max-retries",
+    "every": "frame-stride",
+}
+"""Settings of models whose option has another name: setting -> option."""
+
+
+def settings_with_option() -> frozenset[str]:
+    """Return the settings of models that have a command-line option."""
+    return frozenset("tries" if field.name == "max_retries" else field.name for field in fields(ModelOptions))
+
+
+def option_of(setting: str) -> str:
+    """Return the command-line option of a setting of a model."""
+    return f"--{OPTION_NAMES.get(setting, setting.replace('_', '-'))}"
+
+
+OWN = "the model's own"
+Count = Annotated[int | None, option("N", default=OWN)]
+Amount = Annotated[float | None, option("X", default=OWN)]
+Word = Annotated[str | None, option("NAME", default=OWN)]
+Switch = Annotated[bool, option(default="off")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Settings in place of those of the model's row; one that the model does not have is an error."""
+    """Settings of the model that replace those of its table entry (evqa list models)."""
 
-    base_url: Annotated[str | None, arg(metavar="URL")] = None
-    """address of an Azure resource or of a compatible server, such as http://localhost:8000/v1."""
-    api: Literal["openai", "azure", "ark", "compatible"] | None = None
-    """which provider, for a row of the same model elsewhere: gpt-5 --api azure --base-url ... --model-id ..."""
-    api_version: Word = None
-    """Azure's."""
+    base_url: Annotated[str | None, option("URL", default=OWN)] = None
+    """base URL of an OpenAI-compatible server or an Azure resource, such as http://localhost:8000/v1."""
+    api: Annotated[
+        Literal["openai", "azure", "ark", "compatible"] | None,
+        option("{openai,azure,ark,compatible}", default=OWN),
+    ] = None
+    """provider, for a model that several offer: gpt-5 --api azure --base-url ... --model-id ..."""
+    api_version: Annotated[str | None, option("VERSION", default=OWN)] = None
+    """API version of Azure."""
     model_id: Word = None
-    """what the server calls the model; with Azure the deployment."""
+    """name of the model on the server; with Azure the deployment."""
     fps: Amount = None
-    """frames a second that the model sees; not the rate of the video itself."""
-    max_frames: Whole = None
-    """frames that it sees, at most."""
-    max_side: Whole = None
-    """pixels of the longer side of a frame, at most."""
-    video: Literal["file", "frames"] | None = None
-    """whether the model gets the video itself, or its frames."""
-    max_tokens: Whole = None
-    """tokens of a reply, at most."""
-    max_new_tokens: Whole = None
-    """the same, of our models."""
+    """frame sampling rate of the model's input, in frames per second."""
+    max_frames: Count = None
+    """maximum number of frames."""
+    max_side: Annotated[int | None, option("N", default=OWN, name=OPTION_NAMES["max_side"])] = None
+    """maximum length of the longer side of a frame, in pixels."""
+    video: Annotated[Literal["file", "frames"] | None, option("{file,frames}", default=OWN)] = None
+    """video input: the video file itself, or sampled frames."""
+    max_tokens: Count = None
+    """maximum number of tokens of a response (models behind an API)."""
+    max_new_tokens: Count = None
+    """maximum number of tokens of a response (local models)."""
     reasoning_effort: Word = None
-    """how long a reasoning model of OpenAI's protocol thinks: minimal, low, medium, high."""
-    thinking_budget: Whole = None
-    """tokens that Gemini may think, at most; 0 = it does not."""
-    structured: Literal["schema", "object", "none"] | None = None
-    """whether the server holds the model to a JSON schema, to any JSON object, or not."""
-    timeout: Amount = None
-    """seconds for one request."""
-    tries: Whole = None
-    """requests for one reply, at most; only what the server calls temporary is tried again."""
-    rpm: Amount = None
-    """requests a minute, at most."""
-    max_cost: Amount = None
-    """US dollars for the run, at most, what earlier calls spent included."""
-    max_total_tokens: Whole = None
-    """tokens for the run, at most."""
-    price_in: Amount = None
-    """US dollars a million tokens of prompt."""
-    price_out: Amount = None
-    """US dollars a million tokens of reply."""
-    batch_size: Whole = None
-    """questions that an open model answers in one pass."""
-    temperature: Annotated[float | Literal["omit"] | None, arg(metavar="X|omit")] = None
-    """of sampling, for a model that can; 0 = the likeliest token each time; omit = not sent to a server."""
+    """reasoning effort (OpenAI protocol): minimal, low, medium or high."""
+    thinking_budget: Count = None
+    """Gemini thinking budget in tokens; 0 = no thinking."""
+    structured: Annotated[Literal["schema", "object", "none"] | None, option("{schema,object,none}", default=OWN)] = (
+        None
+    )
+    """structured output: enforce a JSON schema, any JSON object, or nothing."""
+    timeout: Annotated[float | None, option("SECONDS", default=OWN)] = None
+    """timeout of one request."""
+    max_retries: Count = None
+    """maximum number of retries of a request that failed with a temporary error."""
+    rpm: Annotated[float | None, option("X", default="no limit")] = None
+    """rate limit in requests per minute."""
+    max_cost: Annotated[float | None, option("USD", default="no limit")] = None
+    """cost limit of the run in US dollars, earlier calls included."""
+    max_total_tokens: Annotated[int | None, option("N", default="no limit")] = None
+    """token limit of the run, earlier calls included."""
+    price_in: Annotated[float | None, option("USD", default=OWN)] = None
+    """price per million input tokens in US dollars."""
+    price_out: Annotated[float | None, option("USD", default=OWN)] = None
+    """price per million output tokens in US dollars."""
+    batch_size: Count = None
+    """batch size of a local model."""
+    temperature: Annotated[float | Literal["omit"] | None, option("X|omit", default=OWN)] = None
+    """sampling temperature; 0 = greedy decoding; omit = do not send it to the server."""
     top_p: Amount = None
-    """share of the likeliest tokens that a model behind an API samples from."""
+    """nucleus sampling probability (models behind an API)."""
     token_field: Word = None
-    """how the request of OpenAI's protocol calls --max-tokens: max_tokens, max_completion_tokens; omit = not sent."""
-    extra_body: Annotated[str | None, arg(metavar="JSON")] = None
-    """an object with further fields of each request to an API, such as '{"top_k": 20}'."""
+    """request field of --max-tokens (OpenAI protocol): max_tokens or max_completion_tokens; omit = do not send it."""
+    extra_body: Annotated[str | None, option("JSON", default="none")] = None
+    """additional request fields as a JSON object, such as '{"top_k": 20}'."""
     header: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME:VALUE")]] = ()
-    """a further header of each request to an API; repeat it for each."""
-    prompt_frame: Literal["first", "evidence"] | None = None
-    """where our models draw objects first: as upstream, or in the middle of the longest span that the reply names."""
-    mask_fps: Amount = None
-    """frames a second that the mask decoder of our models draws; masks between are interpolated."""
-    mask_margin: Amount = None
-    """seconds around the spans of the reply that it draws; none: everything."""
-    compile: bool = False
-    """compile the image encoder of our models' mask decoder (torch.compile): minutes once; what it gains on a GPU is
-    not measured yet."""
+    """additional HTTP header of each request."""
+    prompt_frame: Annotated[Literal["first", "evidence"] | None, option("{first,evidence}", default=OWN)] = None
+    """frame on which our models predict the first mask: the first one, or the middle of the longest predicted span."""
+    mask_fps: Annotated[float | None, option("X", default="every frame")] = None
+    """mask prediction rate of our models, in frames per second; masks in between are interpolated."""
+    mask_margin: Annotated[
+        float | None, option("SECONDS", default="the whole video", name=OPTION_NAMES["mask_margin"])
+    ] = None
+    """predict masks only within this margin around the predicted spans."""
+    compile: Switch = False
+    """compile the image encoder of our models' mask decoder with torch.compile."""
     device_map: Word = None
-    """where a model with open weights lies: auto (all GPUs), cpu, cuda:0."""
+    """device map of a local model: auto (all GPUs), cpu or cuda:0."""
     device: Word = None
-    """the same, under the name of PyTorch: auto, cpu, cuda, cuda:1."""
+    """device of a local model: auto, cpu, cuda or cuda:1."""
     dtype: Word = None
-    """numbers of a model with open weights: auto, bfloat16, float16, float32."""
-    tensor_parallel: Whole = None
-    """GPUs that hold one copy of the model, with vLLM."""
-    trust_remote_code: bool = False
-    """run the Python code that comes with the model's weights; it can do whatever you can."""
+    """data type of the weights of a local model: auto, bfloat16, float16 or float32."""
+    tensor_parallel: Count = None
+    """number of GPUs per model replica (vLLM)."""
+    trust_remote_code: Switch = False
+    """run the Python code that comes with the weights; it can do whatever you can."""
 
     def overrides(self) -> dict[str, Setting]:
-        """What was given."""
+        """Return the settings that were given, by the names that the models have for them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        given = {name: value for name, value in values.items() if value is not None and value is not False}
+        overrides = {name: value for name, value in values.items() if value is not None and value is not False}
         if not self.header:
-            del given["header"]
-        return {name: None if name in OMITTED and value == OMIT else value for name, value in given.items()}
+            del overrides["header"]
+        if self.max_retries is not None:
+            if self.max_retries < 0:
+                raise ValueError(f"--max-retries is at least 0, got {self.max_retries}")
+            del overrides["max_retries"]
+            overrides["tries"] = self.max_retries + 1
+        return {name: None if name in OMITTED and value == OMIT else value for name, value in overrides.items()}
 
 
 OMIT = "omit"
@@ -144,6 +193,7 @@ def _setting(role: str, text: str) -> tuple[str, Setting]:
             f"agent {role!r} has no setting {name!r}; settings are options of models, such as max_tokens=64"
         )
     try:
-        return name, TypeAdapter(types[name]).validate_strings(value)
+        parsed = TypeAdapter(types[name]).validate_strings(value)
     except ValidationError as error:
         raise ValueError(f"agent {role!r}: {name}={value} is invalid: {error.errors()[0]['msg']}") from error
+    return next(iter(ModelOptions(**{name: parsed}).overrides().items()), (name, parsed))

@@ -118,4 +118,4 @@ FORMATS: dict[str, OfficialFormat] = {
     "davis-2016": OfficialFormat(score=davis.davis_2016, source="davis2017-evaluation, one foreground"),
     "davis-2017": OfficialFormat(score=davis.davis_2017, source="davis2017-evaluation, objects by label"),
 }
-"""Name in `evqa score-file` -> how it is read and scored."""
+"""Name in `evqa score-official` -> how it is read and scored."""

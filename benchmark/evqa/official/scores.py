@@ -26,7 +26,7 @@ class OfficialFiles(NamedTuple):
     def the_gold(self) -> Path:
         """The ground truth file; a `ValueError` without one."""
         if self.gold is None:
-            raise ValueError("this format needs the file of gold: evqa score-file FORMAT PREDICTIONS GOLD")
+            raise ValueError("this format needs the file of gold: evqa score-official FORMAT PREDICTIONS GOLD")
         return self.gold
 
 
@@ -43,7 +43,7 @@ class FileTable(StrictRecord):
 
 
 class FileScores(StrictRecord):
-    """Scores of an official prediction file: the layout of `evqa score-file --out`."""
+    """Scores of an official prediction file: the layout of `evqa score-official --out`."""
 
     version: Literal[1] = VERSION
     unit: Literal["fraction"] = "fraction"

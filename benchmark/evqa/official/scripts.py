@@ -131,7 +131,7 @@ WITHOUT_EFFECT = {
 TRANSLATED = {
     "fps": "--fps",
     "max_frames": "--max-frames",
-    "max_size": "--max-side",
+    "max_size": "--max-size",
     "batch_size": "--batch-size",
     "temperature": "--temperature",
     "dtype": "--dtype",
@@ -318,7 +318,7 @@ def _selection(namespace: argparse.Namespace, data: str) -> Words:
     ids = [sample.id for sample in load(data).samples[namespace.start_idx : namespace.end_idx]]
     if not ids:
         raise ValueError(f"no sample from --start_idx {namespace.start_idx} to --end_idx {namespace.end_idx} in {data}")
-    return ["--only", *ids]
+    return ["--sample-ids", *ids]
 
 
 def _fps(namespace: argparse.Namespace) -> str:
@@ -399,7 +399,7 @@ def _segment_parser(script: str) -> ScriptParser:
     return parser
 
 
-SAMPLING = {"every_n_frames": "--every", "target_fps": "--fps", "frame_num": "--num-frames"}
+SAMPLING = {"every_n_frames": "--frame-stride", "target_fps": "--fps", "frame_num": "--num-frames"}
 
 
 def _segment(namespace: argparse.Namespace) -> ScriptCommand:
@@ -407,7 +407,7 @@ def _segment(namespace: argparse.Namespace) -> ScriptCommand:
     sampling = [word for pair in (values or {"--fps": "1.0"}).items() for word in pair]
     run = run_of(namespace.ref_exp_file)
     model = _model(namespace.model_path)
-    arguments = ["segment", str(run), "--with", model, "--mode", MASK_MODES[namespace.mode], *sampling]
+    arguments = ["segment", str(run), "--segmenter", model, "--mode", MASK_MODES[namespace.mode], *sampling]
     if not run.is_dir():
         arguments += ["--data", _data(namespace)]
     if namespace.chunk > 1:

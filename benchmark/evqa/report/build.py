@@ -9,6 +9,7 @@ from pathlib import Path
 from evqa.datasets import Dataset
 from evqa.report import sample_table, tables
 from evqa.report.page import write_page
+from evqa.report.run_facts import run_facts
 from evqa.report.training_log import training_curves
 from evqa.runs.locate import dataset_of, name_of, predictions_of, selection_of
 from evqa.runs.run_folder import user_errors_of_disk
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
-    """The scores of each sample, one row a sample and preset."""
+    """Write the scores of each sample, one row per sample and preset."""
     with user_errors_of_disk(path.parent, has_out=False):
         path.parent.mkdir(parents=True, exist_ok=True)
         sample_table.write(path, scores, dataset)
@@ -35,9 +36,9 @@ def write_report(
     limit: int | None,
     training: Sequence[Path] = (),
 ) -> tuple[str, Path]:
-    """The main tables of several runs as text, and the page to look at them; `out` gets the page and all tables.
+    """Write report.html and report.md into `out`; return the main tables as text, and the path of the page.
 
-    Each run is scored on what it was asked for; the page shows what any of them was.
+    Each run is scored on the samples that it selected; the page has the samples of all runs.
     """
     curves = [curve for folder in training for curve in training_curves(folder)]
     names, presets = _distinct(runs), presets_of(BOTH, dataset)
@@ -45,42 +46,42 @@ def write_report(
     scores: dict[str, list[Scores]] = {}
     for name, run in names.items():
         part = subset_of(dataset, selection_of(run))
-        found = predictions_of(run, part.dataset)
-        scores[name] = part.mark(scores_of(found, part.dataset, presets, name))
-        predictions[name] = list(found.all(part.dataset))
+        file = predictions_of(run, part.dataset)
+        scores[name] = part.mark(scores_of(file, part.dataset, presets, name))
+        predictions[name] = list(file.all(part.dataset))
     dataset = subset_of_any(runs, dataset).dataset
-    rows = [row for given in scores.values() for row in given]
+    rows = [row for entries in scores.values() for row in entries]
+    facts = {name: run_facts(run, predictions[name]) for name, run in names.items()}
     with user_errors_of_disk(out):
         out.mkdir(parents=True, exist_ok=True)
-        shown = {name: (predictions[name], scores[name]) for name in names}
-        page = write_page(out, dataset, shown, baselines=trivial, curves=curves, limit=limit)
+        contents = {name: (predictions[name], scores[name]) for name in names}
+        page = write_page(out, dataset, contents, baselines=trivial, curves=curves, facts=facts, limit=limit)
         text = tables.partial_line(rows) + tables.report(rows, trivial, "markdown")
         (out / "report.md").write_text(text, encoding="utf-8")
     return tables.partial_line(rows) + tables.summary(rows, trivial), page
 
 
 def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -> list[Scores]:
-    """The scores of several runs under one preset; of a file of scores (`scores.json`) those that it holds."""
-    names, found = _distinct(runs), list[Scores]()
+    """Return the scores of several runs under one preset; a scores.json file is read, not scored again."""
+    names, rows = _distinct(runs), list[Scores]()
     for name, run in names.items():
         if is_scores(run):
-            found.append(read_run(run, choice or (found[0].preset if found else None)))
+            rows.append(read_run(run, choice or (rows[0].preset if rows else None)))
             continue
         dataset = dataset_of(run, data)
         part = subset_of(dataset, selection_of(run))
-        preset = choice or (found[0].preset if found else presets_of(BOTH, dataset)[0])
-        given = predictions_of(run, part.dataset)
-        found += part.mark(scores_of(given, part.dataset, [preset], name))
-    if len({row.data_sha256 for row in found}) > 1:
-        about = ", ".join(f"{row.name}: {row.dataset} ({row.data_sha256[:12]})" for row in found)
-        raise ValueError(f"a table is of one data set, got {about}")
-    for line in (line for row in found for line in tables.left_out_lines(row)):
+        preset = choice or (rows[0].preset if rows else presets_of(BOTH, dataset)[0])
+        rows += part.mark(scores_of(predictions_of(run, part.dataset), part.dataset, [preset], name))
+    if len({row.data_sha256 for row in rows}) > 1:
+        data_sets = ", ".join(f"{row.name}: {row.dataset} ({row.data_sha256[:12]})" for row in rows)
+        raise ValueError(f"the runs of a table need one data set, got {data_sets}")
+    for line in (line for row in rows for line in tables.left_out_lines(row)):
         logger.warning("%s", line)
-    return found
+    return rows
 
 
 def _distinct(runs: Sequence[Path]) -> dict[str, Path]:
-    """Runs by name; names that are equal are told apart by the folder above, else by the whole path."""
+    """Return runs by name; equal names get the parent folder, else the whole path."""
     paths = [run.resolve() for run in runs]
     if len(set(paths)) < len(paths):
         raise ValueError(f"two of the runs are the same: {', '.join(map(str, runs))}")

@@ -1,4 +1,4 @@
-"""Two runs on one data set: is the second better, and how sure is that."""
+"""Paired comparison of two runs on one data set: differences of metrics, intervals and tests."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from evqa.scoring.results import Scores
 
 
 def compare(first: Path, second: Path, data: str | None, choice: str | None = None) -> str:
-    """The table of differences as text: B minus A on the samples that both are scored on.
+    """Return the table of differences as text: B minus A on the samples that both are scored on.
 
-    Under our own preset for the data set where none is chosen. Two files of scores are compared as they are.
+    `choice`: preset; None = our own preset for the data set. Two files of scores are compared as they are.
     """
     if choice is not None:
         preset_named(choice)
     read = _read if evaluate.is_scores(first) and evaluate.is_scores(second) else _scored
-    one, two = read(first, second, data, choice)
-    titles = [title for title in one.metrics if title in two.metrics]
-    counts = counted({"A": one.metrics, "B": two.metrics}, titles)
-    left_out = "".join(f"\n{line}" for row in (one, two) for line in left_out_lines(row))
-    head = f"{partial_line([one, two])}A: {first}\nB: {second}\n{legend(one.preset)}"
-    return f"{head}\n\n{metric_differences(one, two)}\n\n{counts}{left_out}"
+    a, b = read(first, second, data, choice)
+    titles = [title for title in a.metrics if title in b.metrics]
+    counts = counted({"A": a.metrics, "B": b.metrics}, titles)
+    left_out = "".join(f"\n{line}" for row in (a, b) for line in left_out_lines(row))
+    head = f"{partial_line([a, b])}A: {first}\nB: {second}\n{legend(a.preset)}"
+    return f"{head}\n\n{metric_differences(a, b)}\n\n{counts}{left_out}"
 
 
 def _scored(first: Path, second: Path, data: str | None, choice: str | None) -> tuple[Scores, Scores]:
-    """The scores of two runs on the samples that both were asked for."""
+    """Return the scores of two runs on the samples that both were run on."""
     dataset = locate.dataset_of(first, data)
     preset = choice or evaluate.presets_of(evaluate.BOTH, dataset)[0]
     locate.dataset_of(second, data or dataset.name)
     part = evaluate.common_subset([first, second], dataset)
-    one, two = (
+    a, b = (
         part.mark(evaluate.scores_of(locate.predictions_of(run, part.dataset), part.dataset, [preset], name))[0]
         for run, name in ((first, "A"), (second, "B"))
     )
-    return one, two
+    return a, b
 
 
 def _read(first: Path, second: Path, data: str | None, choice: str | None) -> tuple[Scores, Scores]:
-    """The scores of two files of scores, of one data set and preset."""
+    """Return the scores of two scores.json files, of one data set and preset."""
     if data is not None:
         raise ValueError(f"files of scores name their data set: leave --data {data} out")
-    one, two = (evaluate.read_run(path, choice) for path in (first, second))
-    if (one.data_sha256, one.preset) != (two.data_sha256, two.preset):
+    a, b = (evaluate.read_run(path, choice) for path in (first, second))
+    if (a.data_sha256, a.preset) != (b.data_sha256, b.preset):
         raise ValueError(
-            f"{first} is of {one.dataset} ({one.data_sha256[:12]}) under {one.preset}, {second} of {two.dataset} "
-            f"({two.data_sha256[:12]}) under {two.preset}: compare scores of one data set and preset"
+            f"{first} is of {a.dataset} ({a.data_sha256[:12]}) under {a.preset}, {second} of {b.dataset} "
+            f"({b.data_sha256[:12]}) under {b.preset}: compare scores of one data set and preset"
         )
-    return one.model_copy(update={"name": "A"}), two.model_copy(update={"name": "B"})
+    return a.model_copy(update={"name": "A"}), b.model_copy(update={"name": "B"})
 
 
 def legend(preset: str) -> str:
-    """How to read the table."""
+    """Return how to read the table."""
     return (
-        f"preset {preset}, in percent; intervals and p by drawing videos (the same ones for both); "
-        "'only A' and 'only B' are samples that only one has right, with McNemar's exact p, which takes samples "
+        f"preset {preset}, in percent; intervals and p by a paired bootstrap over videos; "
+        "'only A' and 'only B' are samples that only one run has right, with McNemar's exact p, which takes samples "
         "as independent; '(Holm)' are the p-values adjusted for all tests of their kind in this table (Holm 1979)"
     )
 
@@ -76,50 +76,58 @@ class MetricDifference(NamedTuple):
     """Only A, only B, p of McNemar's test; None where values are not 0 or 1."""
 
 
+HEADER = ("", "A", "B", "B - A", "p", "p (Holm)", "n", "McNemar (Holm)", "only A", "only B", "p (McNemar)")
+
+
 def metric_differences(first: Scores, second: Scores) -> str:
-    """One row per metric: both means, their difference, and for metrics that are right or wrong McNemar's test."""
-    tests = [test for title in first.metrics if title in second.metrics and (test := _test(first, second, title))]
-    drawn = _adjusted([test.gain.p for test in tests])
-    paired = _adjusted([test.pairs[2] if test.pairs else None for test in tests])
-    header = ["", "A", "B", "B - A", "p", "p (Holm)", "n", "McNemar (Holm)", "only A", "only B", "p (McNemar)"]
-    return table(header, [_row(*each) for each in zip(tests, drawn, paired, strict=True)])
+    """Return a table with one row per metric: both means, their difference, and McNemar's test of binary metrics."""
+    return table(HEADER, difference_rows(first, second))
+
+
+def difference_rows(first: Scores, second: Scores, titles: Sequence[str] | None = None) -> list[list[str]]:
+    """Return the rows of `metric_differences` as text in the order of `HEADER`; `titles`: None = all shared metrics."""
+    titles = [title for title in titles or first.metrics if title in first.metrics and title in second.metrics]
+    tests = [test for title in titles if (test := _test(first, second, title))]
+    bootstrap_ps = _adjusted([test.gain.p for test in tests])
+    mcnemar_ps = _adjusted([test.pairs[2] if test.pairs else None for test in tests])
+    return [_row(*cells) for cells in zip(tests, bootstrap_ps, mcnemar_ps, strict=True)]
 
 
 def _adjusted(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's p-values of the tests that there are."""
+    """Return p-values adjusted by Holm's method; None stays None."""
     adjusted = iter(holm([p for p in ps if p is not None]))
     return [None if p is None else next(adjusted) for p in ps]
 
 
 def _test(first: Scores, second: Scores, title: str) -> MetricDifference | None:
     pairs = [
-        (one, two, sample.video_id)
+        (a, b, sample.video_id)
         for name, sample in first.samples.items()
         if name in second.samples
-        and (one := sample.values.get(title)) is not None
-        and (two := second.samples[name].values.get(title)) is not None
+        and (a := sample.values.get(title)) is not None
+        and (b := second.samples[name].values.get(title)) is not None
     ]
     if not pairs:
         return None
-    ours, theirs, videos = zip(*pairs, strict=True)
+    first_values, second_values, videos = zip(*pairs, strict=True)
     return MetricDifference(
         title=title,
-        means=(sum(ours) / len(ours), sum(theirs) / len(theirs)),
-        gain=paired_difference(ours, theirs, videos),
+        means=(sum(first_values) / len(pairs), sum(second_values) / len(pairs)),
+        gain=paired_difference(first_values, second_values, videos),
         num_samples=len(pairs),
-        pairs=mcnemar(ours, theirs) if {*ours, *theirs} <= {0.0, 1.0} else None,
+        pairs=mcnemar(first_values, second_values) if {*first_values, *second_values} <= {0.0, 1.0} else None,
     )
 
 
-def _row(test: MetricDifference, drawn: float | None, paired: float | None) -> list[str]:
+def _row(test: MetricDifference, bootstrap_p: float | None, mcnemar_p: float | None) -> list[str]:
     return [
         test.title,
         *(f"{100 * mean:.1f}" for mean in test.means),
         _difference(test.gain),
         _p(test.gain.p),
-        _p(drawn),
+        _p(bootstrap_p),
         str(test.num_samples),
-        _p(paired),
+        _p(mcnemar_p),
         *([NONE] * 3 if test.pairs is None else [str(test.pairs[0]), str(test.pairs[1]), _p(test.pairs[2])]),
     ]
 

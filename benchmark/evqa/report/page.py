@@ -1,4 +1,4 @@
-"""Write the page: `report.html`, and beside it `report_files/` with videos and each sample's evidence."""
+"""Writer of the report page: `report.html`, and beside it `report_files/` with videos and the data of each sample."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from pathlib import Path
 from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.report import plots
+from evqa.report.compare import HEADER, difference_rows, legend
 from evqa.report.evidence import Json, RunOfSample, build_evidence
 from evqa.report.plots import Curve, Plot
 from evqa.report.tables import columns_of, counts_line
 from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Scores
 
-PRESET_LABELS = {"strict": "Strict", "st-evidence": "As in the paper (ST-Evidence)"}
 FILES = "report_files"
-SORTS = ("mIoU", "J&F")
-"""Per-sample scores that are shown in the list and that it can be ordered by."""
-PER_SAMPLE = ("mIoU", "mIoP", "J", "F", "J&F", "J&F held")
-"""Scores shown with a sample."""
-SINGULAR = {"mIoU": "t-IoU", "mIoP": "t-IoP"}
-"""What a mean is called when it is of one sample."""
+SCRIPTS = ("elements.js", "masks.js", "timeline.js", "samples.js", "filters.js", "tables.js", "main.js")
+"""Parts of the page's script, in the order in which they are concatenated."""
+MAX_NAMES_IN_TITLE = 3
+RunFacts = Mapping[str, str]
+"""Settings and costs of a run: name -> value, as text."""
 
 
 @dataclass(frozen=True)
 class PageContents:
-    """Everything that the page shows, gathered."""
+    """All data of the page."""
 
     dataset: Dataset
     predictions: Mapping[str, Mapping[str, Prediction]]
@@ -43,18 +42,35 @@ class PageContents:
     baselines: Mapping[str, Sequence[Scores]]
     """Preset -> one entry a trivial baseline."""
     curves: Sequence[Curve]
+    facts: Mapping[str, RunFacts]
+    """Run -> its settings and costs; without a run whose file does not have them."""
     title: str
 
     @property
     def preset(self) -> str:
-        """The preset whose per-sample scores are listed, sorted by and plotted: the first one given."""
+        """Name of the preset whose per-sample scores are listed, sorted by and plotted: the first one."""
         return next(iter(self.scores))
 
+    @property
+    def listed(self) -> list[str]:
+        """Metrics by which the list of samples can be filtered and sorted."""
+        metrics = PRESETS[self.preset].metrics
+        scores = self.scores[self.preset]
+        return [
+            name
+            for name, metric in metrics.items()
+            if metric.page_role == "list" and any(_applies(entry, name) for entry in scores)
+        ]
+
+    @property
+    def per_sample(self) -> list[str]:
+        """Metrics whose values are shown with a sample."""
+        return [name for name, metric in PRESETS[self.preset].metrics.items() if metric.page_role]
+
     def values(self, run: str, sample: str) -> Mapping[str, float | None]:
-        """Metric -> fraction of one sample in a run, under that preset."""
+        """Return metric -> fraction of one sample in a run, under that preset."""
         scores = next((entry for entry in self.scores[self.preset] if entry.name == run), None)
-        found = scores.samples[sample].values if scores and sample in scores.samples else {}
-        return dict(found)
+        return dict(scores.samples[sample].values) if scores and sample in scores.samples else {}
 
 
 def write_page(  # noqa: PLR0913 (only three are needed)
@@ -64,36 +80,47 @@ def write_page(  # noqa: PLR0913 (only three are needed)
     *,
     baselines: Sequence[Scores] = (),
     curves: Sequence[Curve] = (),
+    facts: Mapping[str, RunFacts] | None = None,
     title: str | None = None,
     limit: int | None = None,
 ) -> Path:
     """Write the page into the folder `out` and return the path of `report.html`.
 
     Args:
-        out: Folder, made where absent. `report_files/` in it belongs to the page: what is stale there goes.
-        dataset: Gold.
+        out: Folder, created if absent. Files of an earlier page in its `report_files/` are removed.
+        dataset: Samples with ground truth.
         runs: Name -> (predictions, their scores, one entry per preset); the first preset is plotted.
         baselines: Scores of trivial baselines, one entry per baseline and preset.
-        curves: Lines of training logs.
-        title: Of the page; else the data set's and the runs' names.
-        limit: At most so many samples can be browsed, spread evenly over the data set; scores are of all.
+        curves: Curves of training logs.
+        facts: Run -> settings and costs.
+        title: Title of the page; None = names of the data set and the runs.
+        limit: Maximum number of samples on the page, evenly spaced; scores are over all samples.
     """
     if not runs or not all(scores for _, scores in runs.values()):
         raise ValueError(f"a page needs at least one run, each with scores, got {list(runs)}")
-    contents = _gather(dataset, runs, baselines, curves, title or f"{dataset.name}: {', '.join(runs)}")
+    contents = PageContents(
+        dataset=dataset,
+        predictions={name: {p.sample_id: p for p in predictions} for name, (predictions, _) in runs.items()},
+        scores=_by_preset(
+            entry.model_copy(update={"name": name}) for name, (_, scores) in runs.items() for entry in scores
+        ),
+        baselines=_by_preset(baselines),
+        curves=curves,
+        facts=facts or {},
+        title=title or _default_title(dataset, list(runs)),
+    )
     samples = selected_samples(dataset.samples, limit)
     folders = [out / FILES / name for name in ("samples", "videos")]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    written = [_write_sample(number, sample, contents, out) for number, sample in samples]
-    page = _fill(contents, samples)
-    _write_text(out / "report.html", page)
-    _remove_stale(folders, [path for paths in written for path in paths])
+    paths = [path for number, sample in samples for path in _write_sample(number, sample, contents, out)]
+    _write_text(out / "report.html", _fill(contents, samples))
+    _remove_stale(folders, paths)
     return out / "report.html"
 
 
 def selected_samples(samples: Sequence[Sample], limit: int | None) -> list[tuple[int, Sample]]:
-    """(number, sample) of at most `limit` samples at even distances, in order."""
+    """Return (number, sample) of at most `limit` evenly spaced samples, in order."""
     if limit is not None and limit < 1:
         raise ValueError(f"a page shows at least one sample, got limit={limit}")
     total = len(samples)
@@ -102,46 +129,40 @@ def selected_samples(samples: Sequence[Sample], limit: int | None) -> list[tuple
     return [(number, samples[number]) for number in (place * total // limit for place in range(limit))]
 
 
-def _gather(
-    dataset: Dataset,
-    runs: Mapping[str, tuple[Sequence[Prediction], Sequence[Scores]]],
-    baselines: Sequence[Scores],
-    curves: Sequence[Curve],
-    title: str,
-) -> PageContents:
-    named = [entry.model_copy(update={"name": name}) for name, (_, given) in runs.items() for entry in given]
-    presets = dict.fromkeys(entry.preset for entry in named)
-    return PageContents(
-        dataset=dataset,
-        predictions={name: {p.sample_id: p for p in predictions} for name, (predictions, _) in runs.items()},
-        scores={preset: [entry for entry in named if entry.preset == preset] for preset in presets},
-        baselines={preset: [entry for entry in baselines if entry.preset == preset] for preset in presets},
-        curves=curves,
-        title=title,
-    )
+def _default_title(dataset: Dataset, runs: Sequence[str]) -> str:
+    names = ", ".join(runs) if len(runs) <= MAX_NAMES_IN_TITLE else f"{len(runs)} runs"
+    return f"{dataset.name}: {names}"
+
+
+def _by_preset(scores: Iterable[Scores]) -> dict[str, list[Scores]]:
+    """Return preset -> entries, in order."""
+    groups: dict[str, list[Scores]] = {}
+    for entry in scores:
+        groups.setdefault(entry.preset, []).append(entry)
+    return groups
 
 
 # One sample
 
 
 def _write_sample(number: int, sample: Sample, contents: PageContents, out: Path) -> list[Path]:
-    """The files of a sample, written: its evidence as a script that calls `evqaSample`, and its video."""
+    """Write the files of a sample and return their paths: a script that calls `evqaSample`, and its video."""
     runs: list[RunOfSample] = []
     for name, predictions in contents.predictions.items():
         values = contents.values(name, sample.id)
-        runs.append(RunOfSample(predictions.get(sample.id), {key: values.get(key) for key in PER_SAMPLE}))
-    found = build_evidence(number, sample, runs, out / FILES / "videos")
+        runs.append(RunOfSample(predictions.get(sample.id), {key: values.get(key) for key in contents.per_sample}))
+    evidence = build_evidence(number, sample, runs, out / FILES / "videos")
     path = out / FILES / "samples" / _sample_file(number)
-    _write_text(path, f"evqaSample({_script_json(found.data)});\n")
-    return [path, found.video] if found.video else [path]
+    _write_text(path, f"evqaSample({_script_json(evidence.data)});\n")
+    return [path, evidence.video] if evidence.video else [path]
 
 
 def _sample_file(number: int) -> str:
     return f"{number:05d}.js"
 
 
-def _listed(number: int, sample: Sample, contents: PageContents) -> Json:
-    """A sample's row in the list: what can be searched, filtered and sorted by."""
+def _list_entry(number: int, sample: Sample, contents: PageContents) -> Json:
+    """Return a sample's entry in the list: what can be searched, filtered and sorted by."""
     runs: list[Json | None] = []
     for name, predictions in contents.predictions.items():
         prediction = predictions.get(sample.id)
@@ -153,7 +174,7 @@ def _listed(number: int, sample: Sample, contents: PageContents) -> Json:
                 "status": prediction.status,
                 "answer": prediction.answer,
                 "right": None if right is None else right == 1,
-                "scores": {key: values[key] for key in SORTS if values.get(key) is not None},
+                "scores": {key: values[key] for key in contents.listed if values.get(key) is not None},
             }
         )
     return {
@@ -173,10 +194,11 @@ def _listed(number: int, sample: Sample, contents: PageContents) -> Json:
 
 
 def _fill(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> str:
-    here = resources.files("evqa.report")
-    template, style, script = (
-        (here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
+    folder = resources.files("evqa.report")
+    template, style, *scripts = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *SCRIPTS)
     )
+    script = "\n".join(scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(contents.title),
@@ -190,8 +212,8 @@ def _fill(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> str:
 
 
 def _plots(contents: PageContents) -> list[Plot]:
-    scores, baselines = contents.scores[contents.preset], contents.baselines[contents.preset]
-    predictions = {name: list(found.values()) for name, found in contents.predictions.items()}
+    scores, baselines = contents.scores[contents.preset], contents.baselines.get(contents.preset, ())
+    predictions = {name: list(by_id.values()) for name, by_id in contents.predictions.items()}
     return plots.all_plots(scores, baselines, contents.dataset.samples, predictions, contents.curves)
 
 
@@ -204,10 +226,10 @@ def _figure(plot: Plot) -> str:
 
 
 def _index(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> Json:
-    shown, total = len(samples), len(contents.dataset.samples)
+    number, total = len(samples), len(contents.dataset.samples)
     part = (
-        f"{shown} of {total} samples can be browsed, scores are of all"
-        if shown < total
+        f"{number} of {total} samples on this page, scores are over all samples"
+        if number < total
         else f"{total} {'sample' if total == 1 else 'samples'}"
     )
     rejected = f", {len(contents.dataset.rejected)} unreadable lines" if contents.dataset.rejected else ""
@@ -216,24 +238,47 @@ def _index(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> Jso
         "subtitle": f"{contents.dataset.name} ({contents.dataset.sha256[:12]}): {part}{rejected}",
         "runs": list(contents.predictions),
         "metrics": _glossary(),
-        "sorts": [key for key in SORTS if any(_applies(entry, key) for entry in contents.scores[contents.preset])],
+        "listed": contents.listed,
+        "facts": _fact_rows(contents),
         "presets": [_preset_table(name, contents) for name in contents.scores],
-        "samples": [_listed(number, sample, contents) for number, sample in samples],
+        "samples": [_list_entry(number, sample, contents) for number, sample in samples],
     }
 
 
 def _glossary() -> Json:
-    """Metric -> its name, what it is called at one sample, and its definition (the first preset's)."""
-    found: dict[str, Json] = {}
+    """Return metric -> its name, its name for one sample, and its definition (of the first preset that has it)."""
+    entries: dict[str, Json] = {}
     for preset in PRESETS.values():
         for name, metric in preset.metrics.items():
-            found.setdefault(name, {"label": name, "one": SINGULAR.get(name, name), "help": metric.definition})
-    return found
+            entry = {"label": name, "one": metric.sample_label or name, "help": metric.definition}
+            entries.setdefault(name, entry)
+    return entries
+
+
+def _fact_rows(contents: PageContents) -> list[Json]:
+    """Return the settings and costs of the runs, one row per name; None where a run does not have it."""
+    facts = [contents.facts.get(run, {}) for run in contents.predictions]
+    names = dict.fromkeys(name for entry in facts for name in entry)
+    return [{"name": name, "values": [entry.get(name) for entry in facts]} for name in names]
+
+
+def _differences(runs: Sequence[Scores], titles: Sequence[str]) -> Json | None:
+    """Return the paired comparison of a page with two runs."""
+    if len(runs) != 2:
+        return None
+    first, second = runs
+    return {
+        "title": f"Paired comparison: A = {first.name}, B = {second.name}",
+        "note": legend(first.preset),
+        "header": ["Metric", *HEADER[1:]],
+        "rows": difference_rows(first, second, titles),
+    }
 
 
 def _preset_table(name: str, contents: PageContents) -> Json:
-    runs, baselines = contents.scores[name], contents.baselines[name]
+    runs, baselines = contents.scores[name], contents.baselines.get(name, ())
     metrics = [key for key in PRESETS[name].metrics if any(_applies(entry, key) for entry in runs)]
+    main = [key for key in metrics if key in columns_of(name)]
     columns = {key: [_cell(entry, key) for entry in (*runs, *baselines)] for key in metrics}
     rows = [("run", entry) for entry in runs] + [("baseline", entry) for entry in baselines]
     return {
@@ -241,8 +286,9 @@ def _preset_table(name: str, contents: PageContents) -> Json:
         "note": PRESETS[name].description,
         "counts": [counts_line(entry) for entry in runs],
         "rows": [{"kind": kind, "name": entry.name} for kind, entry in rows],
-        "metrics": [key for key in metrics if key in columns_of(name)],
-        "further": [key for key in metrics if key not in columns_of(name)],
+        "metrics": main,
+        "further": [key for key in metrics if key not in main],
+        "differences": _differences(runs, main),
         "columns": columns,
     }
 
@@ -252,19 +298,19 @@ def _applies(scores: Scores, metric: str) -> bool:
 
 
 def _cell(scores: Scores, metric: str) -> Json | None:
-    """Mean and interval in percent; None where the metric does not apply."""
-    found = scores.metrics.get(metric)
-    if found is None or found.mean is None:
+    """Return mean and interval in percent; None where the metric does not apply."""
+    mean = scores.metrics.get(metric)
+    if mean is None or mean.mean is None:
         return None
-    ends = [None if end is None else 100 * end for end in (found.low, found.high)]
-    return {"mean": 100 * found.mean, "low": ends[0], "high": ends[1], "count": found.n_total}
+    low, high = (None if end is None else 100 * end for end in (mean.low, mean.high))
+    return {"mean": 100 * mean.mean, "low": low, "high": high, "count": mean.n_total}
 
 
 # Files
 
 
 def _script_json(value: object) -> str:
-    """JSON that can stand inside a script: ASCII, with no character that could end the script."""
+    """Return JSON that is safe inside a script element: ASCII, without characters that could end the script."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -275,10 +321,10 @@ def _write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _remove_stale(folders: Iterable[Path], kept: Iterable[Path]) -> None:
-    """Remove files of an earlier page that this one does not use."""
-    wanted = set(kept)
+def _remove_stale(folders: Iterable[Path], paths: Iterable[Path]) -> None:
+    """Remove files of an earlier page that are not among the paths of this one."""
+    current = set(paths)
     for folder in folders:
         for path in folder.iterdir():
-            if path not in wanted and path.is_file():
+            if path not in current and path.is_file():
                 path.unlink()

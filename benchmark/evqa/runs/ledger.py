@@ -22,6 +22,8 @@ class ReplyCounts(NamedTuple):
     """A reply is a refusal."""
     unparsed: int
     """A field that a prompt asked for could not be read."""
+    with_masks: int
+    """There is a mask."""
 
 
 class RunLedger:
@@ -36,19 +38,21 @@ class RunLedger:
         """
         self.usage = TotalUsage()
         self._prices, self._team_prices = prices or Prices(), team_prices
-        self._states: dict[str, tuple[bool, bool, bool]] = {}
+        self._states: dict[str, tuple[bool, bool, bool, bool]] = {}
 
     def add(self, prediction: Prediction) -> list[Usage]:
         """Count a record; the last record of a sample decides the state of its replies. Usage of each reply."""
         spent = usages(prediction, self._prices, self._team_prices)
         self.usage = functools.reduce(TotalUsage.plus, spent, self.usage)
-        self._states[prediction.sample_id] = prediction.is_truncated, prediction.is_refused, prediction.is_unparsed
+        has_mask = any(track.masks for track in prediction.tracks or ())
+        state = prediction.is_truncated, prediction.is_refused, prediction.is_unparsed, has_mask
+        self._states[prediction.sample_id] = state
         return spent
 
     def counts(self, sample_ids: Collection[str]) -> ReplyCounts:
         """States of the last records of some samples."""
         states = [state for sample_id, state in self._states.items() if sample_id in sample_ids]
-        return ReplyCounts(*(sum(state[index] for state in states) for index in range(3)))
+        return ReplyCounts(*(sum(state[index] for state in states) for index in range(len(ReplyCounts._fields))))
 
     @contextmanager
     def saved_to(self, folder: Path) -> Generator[None]:

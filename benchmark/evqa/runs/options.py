@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import arg
-
+from evqa.models.options import option
 from evqa.runs.shards import Selection, Shard
 
 if TYPE_CHECKING:
@@ -20,29 +19,27 @@ if TYPE_CHECKING:
 
     Overrides = Mapping[str, Setting]
 
-Number = Annotated[int | None, arg(metavar="N")]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """Samples to predict, and the threads or workers that predict them."""
+    """Which samples are predicted, by how many workers."""
 
-    limit: Number = None
-    """predict only the first N samples."""
-    only: tuple[str, ...] = ()
-    """predict only the samples with these ids."""
-    shard: Annotated[str | None, arg(metavar="I/N")] = None
-    """predict only share I (from 0) of N, into a folder of its own, for job arrays; `evqa merge` joins the shares."""
-    workers: Number = None
-    """number of worker processes, each with a model and a GPU of its own; without, one model in this process."""
-    cluster: Annotated[str | None, arg(metavar="ADDRESS")] = None
-    """Ray cluster of the workers; without, RAY_ADDRESS, else this machine."""
-    sample_timeout: Annotated[float | None, arg(metavar="SECONDS")] = None
-    """with --workers: seconds for a sample, then its worker is killed and replaced; without, 1800; 0 = no limit."""
-    concurrency: Number = None
-    """samples at once to a model that supports it (API, batches); without, the number of its registry entry."""
-    restart: bool = False
-    """delete the run in the folder and start again."""
+    limit: Annotated[int | None, option("N", default="all samples")] = None
+    """first N samples only."""
+    only: Annotated[tuple[str, ...], option("ID...", default="all samples", name="sample-ids")] = ()
+    """only the samples with these ids."""
+    shard: Annotated[str | None, option("I/N", default="no shards")] = None
+    """shard I of N (from 0), for job arrays, in a folder of its own; `evqa merge` merges the shards."""
+    workers: Annotated[int | None, option("N", default="one model in this process")] = None
+    """number of worker processes, each with its own copy of the model on its own GPU."""
+    cluster: Annotated[str | None, option("ADDRESS", default="$RAY_ADDRESS, else this machine")] = None
+    """address of the Ray cluster of the workers."""
+    sample_timeout: Annotated[float | None, option("SECONDS", default="1800")] = None
+    """with --workers: timeout of one sample, after which its worker is killed and replaced; 0 = no timeout."""
+    concurrency: Annotated[int | None, option("N", default="the model's own")] = None
+    """number of concurrent requests or sequences of one model (APIs, batched local models)."""
+    restart: Annotated[bool, option(name="overwrite", default="off: resume")] = False
+    """delete an existing run in the output folder and start again."""
 
     def selection(self) -> Selection:
         """The selected samples."""

@@ -107,7 +107,10 @@ def _read_info(folder: Path) -> Run | None:
 
 
 def _other_run_message(folder: Path, old: Identity, new: Identity) -> str:
-    return f"{folder} holds another run ({identity_diff(old, new)}): choose another folder with --out, or --restart it"
+    return (
+        f"{folder} holds another run ({identity_diff(old, new)}): "
+        "choose another folder with --out, or delete it with --overwrite"
+    )
 
 
 def identity_diff(old: Identity, new: Identity) -> str:

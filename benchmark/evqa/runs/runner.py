@@ -71,6 +71,8 @@ class RunSummary:
     """Those with a reply that is a refusal."""
     unparsed: int = 0
     """Those whose replies lack a field that they were asked for."""
+    with_masks: int = 0
+    """Those with a mask."""
 
 
 class Executor(Protocol):

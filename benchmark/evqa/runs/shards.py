@@ -63,7 +63,7 @@ class Selection:
         return SampleSelection(limit=self.limit, only=None if self.only is None else tuple(self.only), shard=shard)
 
     def __str__(self) -> str:
-        only = f"--only with {len(self.only)} ids" if self.only is not None else ""
+        only = f"--sample-ids with {len(self.only)} ids" if self.only is not None else ""
         limit = f"--limit {self.limit}" if self.limit is not None else ""
         shard = f"--shard {self.shard.index}/{self.shard.count}" if self.shard else ""
         return " ".join(part for part in (only, limit, shard) if part) or "all samples"

@@ -1,4 +1,4 @@
-"""Scores of official prediction files (`evqa score-file`): read as records, scored by the engine under presets.
+"""Scores of official prediction files (`evqa score-official`): read as records, scored by the engine under presets.
 
 Each format of `official.FORMATS` names the presets of its conventions, the official one first. Baselines are scored
 under the first. A few formats have their own scores (`OfficialFormat.score`), with the reason in their module.
@@ -28,14 +28,14 @@ class OfficialScores(NamedTuple):
     """Scores of an official prediction file."""
 
     file_scores: FileScores
-    """In the layout of `evqa score-file --out`."""
+    """In the layout of `evqa score-official --out`."""
     scores: Sequence[Scores] | None
     """As records of `scores.json`: the predictions under each preset, and baselines; None where the format has its own
     scores."""
 
 
 def score_file(name: str, files: OfficialFiles) -> FileScores:
-    """Scores of a prediction file of a format, in the layout of `evqa score-file --out`; see `official_scores`."""
+    """Scores of a prediction file of a format, in the layout of `evqa score-official --out`; see `official_scores`."""
     return official_scores(name, files).file_scores
 
 

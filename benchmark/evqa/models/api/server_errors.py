@@ -85,7 +85,7 @@ HINTS = (
     (re.compile(r"temperature"), "try --temperature omit"),
     (re.compile(r"top_p"), "leave --top-p out"),
     (re.compile(r"response_format|json_schema|json_object"), "try --structured none"),
-    (TOO_LARGE, "send less with --max-frames and --max-side"),
+    (TOO_LARGE, "send less with --max-frames and --max-size"),
 )
 """What a message of a refused request is about, and the option that changes it."""
 

@@ -1,0 +1,60 @@
+"""Settings and costs of a run in words, from its run.json and its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from evqa.runs import run_folder
+from evqa.schema import Prediction, Run
+
+NAMES = {
+    "model": "model",
+    "method": "method",
+    "prompt_version": "prompt version",
+    "seed": "seed",
+    "times": "timestamps given",
+}
+"""Keys of `Run.identity` that come first, and how they are called; settings of the model follow."""
+
+MODEL = "model."
+"""Prefix of the settings of the model in `Run.identity`."""
+
+
+def run_facts(run: Path, predictions: Sequence[Prediction]) -> dict[str, str]:
+    """Return settings and costs of a run, name -> value; of a file of predictions only the time that it records."""
+    info = run_folder.read_run_info(run) if (run / run_folder.RUN).is_file() else None
+    rows = [*(_settings(info) if info else ()), *_costs(info, predictions)]
+    return {name: text for name, text in rows if text}
+
+
+def _settings(info: Run) -> Iterator[tuple[str, str]]:
+    identity = info.identity
+    yield from ((name, _text(identity.get(key))) for key, name in NAMES.items())
+    settings = {key.removeprefix(MODEL): value for key, value in identity.items() if key.startswith(MODEL)}
+    yield "model settings", _pairs(settings)
+    yield "code", _text(info.packages.get("commit") or info.packages.get("evqa"))
+    yield "packages", _pairs({name: text for name, text in info.packages.items() if name not in {"commit", "evqa"}})
+    yield "started", info.started
+
+
+def _costs(info: Run | None, predictions: Sequence[Prediction]) -> Iterator[tuple[str, str]]:
+    usage = info.usage if info else None
+    if usage is not None and usage.num_replies:
+        yield "responses", str(usage.num_replies)
+        yield "tokens", f"{usage.input_tokens} input, {usage.output_tokens} output"
+        unpriced = f" ({usage.num_unpriced} responses of unknown cost)" if usage.num_unpriced else ""
+        yield "cost", "" if usage.num_unpriced == usage.num_replies else f"${usage.cost:.4f}{unpriced}"
+    seconds = [prediction.seconds for prediction in predictions if prediction.seconds]
+    if seconds:
+        yield "prediction time", f"{sum(seconds):.1f} s in total, {sum(seconds) / len(seconds):.1f} s per sample"
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_text(value)}" for name, value in values.items() if value is not None)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

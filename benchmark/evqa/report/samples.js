@@ -1,0 +1,172 @@
+// Samples: one sample with its runs; the list with filters and order.
+
+const waiting = new Map();
+window.evqaSample = (evidence) => waiting.get(evidence.n)?.(evidence);
+
+function loadEvidence(row) {
+  return new Promise((resolve, reject) => {
+    const script = make("script", { src: `report_files/samples/${row.file}` });
+    const finish = (action) => (value) => {
+      waiting.delete(row.n);
+      script.remove();
+      action(value);
+    };
+    waiting.set(row.n, finish(resolve));
+    script.onerror = finish(() => reject(new Error(`report_files/samples/${row.file} is missing beside this page`)));
+    document.head.append(script);
+  });
+}
+
+function notice(text) {
+  $("s-notice").textContent = text;
+  $("s-notice").hidden = !text;
+}
+
+async function openSample(row) {
+  state.row = row;
+  state.evidence = null;
+  clearSample(row);
+  markCurrent();
+  let evidence = null;
+  try {
+    evidence = await loadEvidence(row);
+  } catch (error) {
+    if (state.row === row) notice(error.message);
+    return;
+  }
+  if (state.row !== row) return;
+  state.evidence = evidence;
+  $("scrub").max = duration();
+  $("scrub").step = "any";
+  notice(evidence.notes.join("\n"));
+  loadVideo(evidence.video);
+  showRuns();
+  showTime(0);
+}
+
+function clearSample(row) {
+  loadVideo(null);
+  notice("");
+  document.title = `${row.id} \u2013 ${INDEX.title}`;
+  $("s-meta").textContent = metaText(row);
+  $("s-question").textContent = row.question;
+  for (const id of ["s-options", "lanes", "replies"]) $(id).replaceChildren();
+  paint();
+}
+
+function metaText(row) {
+  const tags = Object.entries(row.tags).map(([key, value]) => tagText(key, value));
+  return [row.id, row.question_type, row.source, ...tags].filter(Boolean).join(" \u00b7 ");
+}
+
+/** A tag in words; the name is left out where the value contains it ("named: not named"). */
+function tagText(key, value) {
+  const [name, text] = [key, value].map((word) => String(word).replaceAll("_", " "));
+  return text.split(" ").includes(name) ? text : `${name}: ${text}`;
+}
+
+function loadVideo(source) {
+  video.pause();
+  state.origin = null;
+  if (video.src.startsWith("blob:")) URL.revokeObjectURL(video.src);
+  for (const screen of document.querySelectorAll(".screen")) {
+    screen.style.setProperty("--aspect", source ? source.width / source.height : 16 / 9);
+  }
+  if (!source) {
+    video.removeAttribute("src");
+    video.load();
+    return;
+  }
+  video.src = source.src;
+}
+
+/** A server that cannot send parts of a file makes a video that cannot be sought: take it as a whole then. */
+async function takeWhole(source) {
+  try {
+    const reply = await fetch(source.src);
+    if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
+    const whole = URL.createObjectURL(await reply.blob());
+    if (state.evidence?.video !== source) return URL.revokeObjectURL(whole);
+    state.origin = null;
+    video.src = whole;
+  } catch (error) {
+    notice(`The video does not load: ${error.message}`);
+  }
+}
+
+function onMetadata() {
+  video.playbackRate = Number($("speed").value);
+  const isStuck = video.seekable.length === 0 || video.seekable.end(0) === 0;
+  const source = state.evidence?.video;
+  if (isStuck && source && location.protocol.startsWith("http") && !video.src.startsWith("blob:")) takeWhole(source);
+}
+
+function showRuns() {
+  const { evidence } = state;
+  const [a, b] = state.runs;
+  const runs = [a, b].filter((run) => run >= 0);
+  $("stage").classList.toggle("two", b >= 0);
+  $("panel-b").hidden = b < 0;
+  ["a", "b"].forEach((side, slot) => {
+    const run = state.runs[slot];
+    if (run < 0) return;
+    const panel = $(`panel-${side}`);
+    panel.style.setProperty("--run", runColour(run));
+    panel.querySelector(".panel-name").textContent = INDEX.runs[run];
+    document.documentElement.style.setProperty(`--${side}`, runColour(run));
+  });
+  if (b < 0) document.documentElement.style.removeProperty("--b");
+  if (!evidence) return;
+  showOptions(evidence, runs);
+  showLanes(evidence, runs);
+  $("replies").replaceChildren(...runs.map((run) => replyCard(evidence, run)));
+  paint();
+}
+
+function showOptions(evidence, runs) {
+  const rows = evidence.options.map((text, index) => {
+    const isGold = index === evidence.answer;
+    const item = make("li", { class: isGold ? "gold" : null });
+    item.append(make("span", { class: "letter", text: letter(index) }), make("span", { text }));
+    if (isGold) item.append(make("span", { class: "tag gold", text: "\u2713 right answer" }));
+    for (const run of runs) {
+      if (evidence.runs[run]?.answer === index) {
+        item.append(make("span", { class: "tag run", run, text: `\u25cf ${INDEX.runs[run]}` }));
+      }
+    }
+    return item;
+  });
+  $("s-options").replaceChildren(...rows);
+}
+
+function replyCard(evidence, run) {
+  const result = evidence.runs[run];
+  const card = make("section", { class: "reply", run }, make("h3", { text: INDEX.runs[run] }));
+  if (!result) {
+    card.append(make("p", { class: "notice", text: "This run has no prediction for this sample." }));
+    return card;
+  }
+  if (result.status === "failed") card.append(make("p", { class: "notice", text: `Failed: ${result.error}` }));
+  card.append(factList(result, evidence.answer));
+  for (const turn of result.turns) {
+    const cut = turn.finish === "stop" ? "" : ` (ended by ${turn.finish})`;
+    card.append(make("h4", { text: `Response${cut}` }), make("pre", { class: "raw", text: turn.reply, tabindex: "0" }));
+    const prompt = make("pre", { text: turn.prompt, tabindex: "0" });
+    card.append(make("details", {}, make("summary", { text: "Prompt" }), prompt));
+  }
+  return card;
+}
+
+function factList(result, gold) {
+  const facts = make("dl", { class: "facts" });
+  const add = (name, value) => facts.append(make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
+  const verdict = gold === null ? "" : result.answer === gold ? ", right" : ", wrong";
+  add("answer", result.answer === null ? "none" : `${letter(result.answer)}${verdict}`);
+  add("segments", result.spans === null ? "none" : result.spans.map(spanText).join(", ") || "stated: none");
+  for (const [key, value] of Object.entries(result.scores)) add(INDEX.metrics[key]?.one ?? key, percent(value));
+  if (result.expressions?.length) add("objects", result.expressions.join("; "));
+  const rules = Object.entries(result.rules ?? {}).map(([field, rule]) => `${field}: ${rule}`);
+  if (rules.length) add("parsing rule", rules.join(", "));
+  if (result.seconds) add("took", `${result.seconds.toFixed(1)} s`);
+  return facts;
+}

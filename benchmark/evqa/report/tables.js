@@ -1,0 +1,80 @@
+// Tables of scores.
+
+function scoreTable(preset, metrics) {
+  const head = make("tr", {}, make("th", { scope: "col", text: "Run" }));
+  for (const key of metrics) {
+    head.append(make("th", { scope: "col", text: INDEX.metrics[key].label, title: INDEX.metrics[key].help }));
+  }
+  const numRuns = preset.rows.filter((row) => row.kind === "run").length;
+  const bestOf = (key) => Math.max(...preset.columns[key].slice(0, numRuns).map((cell) => cell?.mean ?? -1));
+  const body = preset.rows.map((row, index) => {
+    const isBaseline = row.kind === "baseline";
+    const isFirst = isBaseline && preset.rows[index - 1]?.kind === "run";
+    const line = make("tr", { class: isBaseline ? `baseline${isFirst ? " first-baseline" : ""}` : null });
+    const colour = isBaseline ? {} : { run: index };
+    line.append(make("th", { scope: "row" }, make("i", { class: "dot", ...colour }), row.name));
+    for (const key of metrics) {
+      const cell = preset.columns[key][index];
+      line.append(scoreCell(cell, !isBaseline && numRuns > 1 && cell?.mean === bestOf(key)));
+    }
+    return line;
+  });
+  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Scores, preset ${preset.name}` }, table);
+}
+
+/** Differences of the two runs of a page, with intervals and tests. */
+function differenceTable({ title, note, header, rows }) {
+  const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
+  const body = rows.map(([name, ...cells]) => {
+    return make("tr", {}, make("th", { scope: "row", text: name }), ...cells.map((text) => make("td", { text })));
+  });
+  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
+  const region = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
+  return make("div", { class: "differences" }, make("h4", { text: title }), make("p", { class: "quiet", text: note }), region);
+}
+
+/** Settings and costs of each run, from run.json. */
+function runTable(facts) {
+  const head = make("tr", {}, make("th", { scope: "col", text: "" }));
+  head.append(...INDEX.runs.map((name, run) => make("th", { scope: "col" }, make("i", { class: "dot", run }), name)));
+  const body = facts.map(({ name, values }) => {
+    return make("tr", {}, make("th", { scope: "row", text: name }), ...values.map((text) => make("td", { text: text ?? "\u2013" })));
+  });
+  const table = make("table", { class: "facts-table" }, make("thead", {}, head), make("tbody", {}, ...body));
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
+}
+
+function presetTables(preset) {
+  const further = make("details", {}, make("summary", { text: "Further metrics" }), scoreTable(preset, preset.further));
+  return make(
+    "section",
+    { class: "preset" },
+    make("h3", { text: `Preset \u201c${preset.name}\u201d` }),
+    make("p", { class: "quiet", text: preset.note }),
+    scoreTable(preset, preset.metrics),
+    preset.differences ? differenceTable(preset.differences) : "",
+    preset.further.length ? further : "",
+    make("ul", { class: "counts quiet" }, ...preset.counts.map((text) => make("li", { text }))),
+  );
+}
+
+function scoreCell(cell, isBest) {
+  if (!cell) return make("td", { text: "\u2013", title: "does not apply" });
+  const td = make("td", { class: isBest ? "best" : null, title: `over ${cell.count} samples` }, make("b", { text: cell.mean.toFixed(1) }));
+  if (cell.low !== null) td.append(make("small", { text: `${cell.low.toFixed(1)}\u2013${cell.high.toFixed(1)}` }));
+  return td;
+}
+
+function showOverview() {
+  const keys = new Set(INDEX.presets.flatMap((preset) => [...preset.metrics, ...preset.further]));
+  const glossary = make("dl", { class: "glossary" });
+  for (const key of keys) {
+    const { label, help } = INDEX.metrics[key];
+    if (help) glossary.append(make("div", {}, make("dt", { text: `${label} ` }), make("dd", { text: help })));
+  }
+  $("tables").replaceChildren(...INDEX.presets.map(presetTables), glossary);
+  $("run-section").hidden = !INDEX.facts.length;
+  $("run-facts").replaceChildren(runTable(INDEX.facts));
+  $("subtitle").textContent = INDEX.subtitle;
+}

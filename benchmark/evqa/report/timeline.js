@@ -1,0 +1,165 @@
+// Time: the clock of a sample, the playing video, the lanes of segments.
+
+const video = $("video");
+
+/** The last frame that starts at or before a second of the sample's clock. */
+function frameAt(second) {
+  const times = state.evidence?.video?.times ?? [0];
+  let low = 0;
+  let high = times.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (times[middle] <= second + 0.001) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function duration() {
+  return state.evidence?.video?.duration || 1;
+}
+
+function showTime(second) {
+  state.second = Math.min(Math.max(0, second), duration());
+  state.frame = frameAt(state.second);
+  const share = `${(100 * state.second) / duration()}%`;
+  $("playhead").style.left = share;
+  const count = state.evidence?.video?.times.length ?? 0;
+  const text = `${timeText(state.second)} of ${timeText(duration())} \u00b7 frame ${state.frame} of ${count}`;
+  $("clock").textContent = text;
+  $("scrub").value = state.second;
+  $("scrub").setAttribute("aria-valuetext", text);
+  paint();
+}
+
+/** Follow the frames that are really on the screen; without requestVideoFrameCallback, follow the clock. */
+function follow() {
+  if (!("requestVideoFrameCallback" in video)) {
+    showTime(video.currentTime - (state.origin ?? 0));
+    requestAnimationFrame(follow);
+    return;
+  }
+  video.requestVideoFrameCallback((_now, frame) => {
+    if (state.evidence) {
+      // The first frame is time 0 of a sample, whatever its stamp in the file.
+      if (state.origin === null) state.origin = frame.mediaTime;
+      showTime(frame.mediaTime - state.origin);
+    }
+    follow();
+  });
+}
+
+function seek(second) {
+  const { evidence } = state;
+  // Before the first frame is on the screen, its stamp is not known.
+  if (!evidence?.video || (state.origin === null && "requestVideoFrameCallback" in video)) return;
+  const times = evidence.video.times;
+  const frame = frameAt(Math.min(Math.max(0, second), duration()));
+  const end = times[frame + 1] ?? duration();
+  video.currentTime = (state.origin ?? 0) + (times[frame] + end) / 2; // mid-frame, safe against rounding
+}
+
+function step(frames) {
+  const times = state.evidence?.video?.times;
+  if (!times) return;
+  video.pause();
+  seek(times[Math.min(Math.max(0, state.frame + frames), times.length - 1)]);
+}
+
+function togglePlay() {
+  if (!state.evidence?.video) return;
+  if (video.paused) video.play().catch((error) => notice(`The video does not play: ${error.message}`));
+  else video.pause();
+}
+
+function showLanes(evidence, runs) {
+  const lanes = [lane("Gold", evidence.spans, "var(--gold)", "gold evidence", "not annotated")];
+  for (const run of runs) {
+    const result = evidence.runs[run];
+    const name = INDEX.runs[run];
+    lanes.push(lane(name, result?.spans ?? null, runColour(run), `evidence by ${name}`, absenceText(result)));
+    if (result?.j) lanes.push(graphLane(result.j, evidence, run));
+  }
+  lanes.push([make("span"), ticks()]);
+  $("lanes").replaceChildren(...lanes.flat());
+  fitRail();
+}
+
+/** Why a run has no segments for a sample. */
+function absenceText(result) {
+  if (!result) return "no prediction";
+  return result.status === "failed" ? "failed, no response" : "no segments in the response";
+}
+
+function lane(name, spans, colour, label, absent) {
+  const track = make("div", { class: "track" });
+  track.style.setProperty("--run", colour);
+  if (spans === null) track.append(make("span", { class: "none", text: absent }));
+  else if (!spans.length) track.append(make("span", { class: "none", text: "no segment" }));
+  for (const span of spans ?? []) {
+    const bar = make("button", { type: "button", class: "span", title: `${label}: ${spanText(span)}` });
+    bar.setAttribute("aria-label", `${label}, ${spanText(span)}: go there`);
+    bar.dataset.start = span[0];
+    bar.dataset.end = span[1];
+    const left = Math.min(100, (100 * span[0]) / duration());
+    bar.style.left = `${left}%`;
+    bar.style.width = `${Math.min(100 - left, (100 * (span[1] - span[0])) / duration())}%`;
+    track.append(bar);
+  }
+  const title = make("span", { class: "lane-name", text: name, title: name });
+  title.style.setProperty("--run", colour);
+  return [title, track];
+}
+
+function graphLane(graph, evidence, run) {
+  const times = evidence.video?.times ?? [];
+  const lines = [];
+  let points = [];
+  graph.frames.forEach((frame, at) => {
+    if (at && frame - graph.frames[at - 1] > graph.stride) points = [];
+    if (!points.length) lines.push(points);
+    points.push(`${(100 * (times[frame] ?? 0)) / duration()},${38 - 36 * graph.values[at]}`);
+  });
+  const shapes = lines.map((line) => makeSvg("polyline", { points: (line.length > 1 ? line : [...line, ...line]).join(" ") }));
+  const chart = makeSvg("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" }, ...shapes);
+  const help = "J (overlap of predicted and gold mask, 0 to 1) at each frame where either has a pixel";
+  const track = make("div", { class: "track graph", run, title: help }, chart);
+  const title = make("span", { class: "lane-name", run, text: "J per frame", title: help });
+  return [title, track];
+}
+
+function ticks() {
+  const row = make("div", { class: "ticks" });
+  const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((size) => duration() / size <= 8) ?? 3600;
+  for (let second = 0; second <= duration() + 1e-6; second += step) {
+    const tick = make("span", { text: `${+second.toFixed(1)} s` });
+    tick.style.left = `${(100 * second) / duration()}%`;
+    if (second > 0 && second < 0.94 * duration()) tick.style.transform = "translateX(-50%)";
+    row.append(tick);
+  }
+  return row;
+}
+
+function fitRail() {
+  const bottom = $("rail").getBoundingClientRect().bottom;
+  const top = $("scrub").getBoundingClientRect().bottom;
+  $("playhead").style.setProperty("--rail", `${Math.max(0, bottom - top - 18)}px`);
+}
+
+function onTimeline(event) {
+  const track = event.target.closest(".track");
+  if (!track) return;
+  if (event.type === "click") {
+    // Pointers are served by pointerdown; a click without one comes from the keyboard and goes to the span's start.
+    if (event.detail === 0 && event.target.dataset.start) seek(Number(event.target.dataset.start));
+    return;
+  }
+  const place = (pointer) => {
+    const box = track.getBoundingClientRect();
+    seek((duration() * (pointer.clientX - box.left)) / box.width);
+  };
+  place(event);
+  const stop = new AbortController();
+  window.addEventListener("pointermove", place, { signal: stop.signal });
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => stop.abort(), { signal: stop.signal });
+}
