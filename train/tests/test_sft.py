@@ -457,7 +457,7 @@ def test_a_dry_run_takes_a_step_and_keeps_nothing(flags, tmp_path, caplog):
     assert re.search(
         r"a batch of 2 samples per device took .* GiB of memory; the run has 4 steps, 8 batches", caplog.text
     )
-    assert re.search(r"weights 0.01 \+ gradients 0.01 \+ optimizer 0.01 = 0.0\d GiB a device", caplog.text)
+    assert re.search(r"weights 0.01 \+ gradients 0.01 \+ optimizer 0.01 = 0.0\d GiB per device", caplog.text)
     assert not (tmp_path / "out").exists()
 
 

@@ -119,7 +119,7 @@ def test_points_boxes_and_masks_become_tracks_on_every_frame(tracker, weights, c
         (["--point", "3,3", "--frame", "9"], "frames 0 to 8"),
         (["--point", "3,3", "--image-size", "100"], "multiple of 32"),
         (["--point", "3,3", "--weights", "nowhere.pt"], "no such file: nowhere.pt"),
-        (["--point", "3,3", "--device", "gpu"], "device 'gpu' cannot be used here"),
+        (["--point", "3,3", "--device", "gpu"], "device 'gpu' cannot be used, expected cpu, cuda or auto"),
     ],
 )
 def test_what_cannot_be_tracked_is_refused_with_its_reason(weights, clip, tmp_path, capsys, arguments, reason):

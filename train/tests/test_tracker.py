@@ -330,8 +330,8 @@ def test_the_loss_of_a_batch_in_parts_and_at_once_is_the_mean_over_its_samples(m
     drawn = [MaskCandidates(leaf, leaf.mean((-2, -1)).sigmoid(), leaf.mean((-3, -2, -1))) for leaf in leaves]
     each = average([mask_loss(*pair) for pair in zip(drawn, labels, strict=True)])
     expected = torch.autograd.grad(each.total, leaves, retain_graph=True)
-    for kept in (losses.KEPT_PIXELS, 2 * 3 * 64 * 64):
-        monkeypatch.setattr(losses, "KEPT_PIXELS", kept)
+    for kept in (losses.MAX_STORED_PIXELS, 2 * 3 * 64 * 64):
+        monkeypatch.setattr(losses, "MAX_STORED_PIXELS", kept)
         whole = batch_loss(drawn, labels)
         torch.testing.assert_close(torch.stack(whole), torch.stack(each), rtol=1e-6, atol=0)
         for ours, theirs in zip(torch.autograd.grad(whole.total, leaves, retain_graph=True), expected, strict=True):

@@ -94,7 +94,7 @@ def test_the_memory_of_a_run_is_counted_by_what_is_trained_and_sharded():
     assert estimate_memory(counts, LoopConfig(zero_stage=2, offload=True), 8) == (2000, 25, 0, 150)
     assert estimate_memory(counts, LoopConfig(zero_stage=3), 8) == (400 + 200, 25, 150, 0)
     assert estimate_memory(counts, LoopConfig(zero_stage=3, offload=True), 8) == (400, 25, 0, 150 + 200)
-    assert "GiB a device" in str(two)
+    assert "GiB per device" in str(two)
 
 
 # Giving up
@@ -232,7 +232,7 @@ def test_several_processes_end_with_the_exit_code_of_the_one_that_failed(tmp_pat
     command = [sys.executable, "-m", "unipixel.training.torchrun", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "process 1 ended with exit code 3" in done.stderr
+    assert "process 1 failed with exit code 3" in done.stderr
     assert "Traceback" not in done.stderr
 
 
