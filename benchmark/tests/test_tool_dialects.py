@@ -123,7 +123,7 @@ def test_recorded_conversations_of_the_pairwise_judge_request_the_recorded_frame
                 assert list(selection.over_limit) == step["over_limit"], conversation["case"]
                 assert list(selection.repeated) == step["repeated"], conversation["case"]
                 shown = {pair[0] for pair in step["pairs"]} | set(step["unreadable"])
-                assert shown == set(selection.chosen), conversation["case"]
+                assert shown == set(selection.numbers), conversation["case"]
 
 
 @needs_oracles
@@ -140,7 +140,7 @@ def test_recorded_calls_over_the_concatenation_select_the_recorded_slots():
             selection = numbering.select(numbering.read(parsed.arguments), count)
         except ValueError:
             selection = tool_dialects.FrameSelection((), (), (), ())
-        chosen = [(number, *numbering.slot(number, count)) for number in selection.chosen]
+        chosen = [(number, *numbering.slot(number, count)) for number in selection.numbers]
         right = case["right"]
         assert chosen == [(row["number"], row["video"], row["slot"]) for row in right["shown"]], case
         assert list(selection.out_of_range) == right["out_of_range"], case

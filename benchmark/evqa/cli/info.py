@@ -76,7 +76,7 @@ def completion(shell: Positional[Annotated[Literal["bash", "zsh", "fish"], arg(m
 def _models() -> Rows:
     from evqa.models import MODELS
 
-    return [(name, row.about) for name, row in MODELS.items()]
+    return [(name, row.description) for name, row in MODELS.items()]
 
 
 def _methods() -> Rows:

@@ -53,11 +53,16 @@ OWN_PACKAGES = ("evqa", "unipixel")
 """Packages of this distribution: one that is missing from them is no extra."""
 
 
-def _unipixel(checkpoint: str, about: str, method: str = "single-turn") -> ModelSpec:
+def _unipixel(checkpoint: str, description: str, method: str = "single-turn") -> ModelSpec:
     """A row of our model with the published frame policy: one frame a second, at most 128."""
     arguments: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128}
     return ModelSpec(
-        adapter=UNIPIXEL, arguments=arguments, extra="models", predicts_masks=True, about=about, method=method
+        adapter=UNIPIXEL,
+        arguments=arguments,
+        extra="models",
+        predicts_masks=True,
+        description=description,
+        method=method,
     )
 
 
@@ -67,7 +72,7 @@ MODELS: dict[str, ModelSpec] = {
         arguments={"checkpoint": "tiny"},
         extra="models",
         predicts_masks=True,
-        about="our model in small, for the synthetic world: runs on a CPU in seconds",
+        description="our model in small, for the synthetic world: runs on a CPU in seconds",
     ),
     "unipixel-3b": _unipixel("unipixel-3b", "UniPixel 3B as published, without evidence training", "grounded-turns"),
     "unipixel-7b": _unipixel("unipixel-7b", "UniPixel 7B as published, without evidence training", "grounded-turns"),
@@ -76,7 +81,7 @@ MODELS: dict[str, ModelSpec] = {
     "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
         predicts_masks=None,
-        about="replies from a JSON file: give the path of the file as the model",
+        description="replies from a JSON file: give the path of the file as the model",
     ),
     **API_MODELS,
     **OPEN_MODELS,
@@ -158,7 +163,7 @@ def _row_of_folder(name: str) -> ModelSpec:
     """A checkpoint in a folder: a toy (its config has a note) sees what "tiny" sees."""
     like = MODELS["tiny"] if checkpoints.checkpoint_note(name) else MODELS["st-evidence-3b"]
     arguments = {**like.arguments, "checkpoint": name}
-    return replace(like, arguments=arguments, about=f"the checkpoint in {name}")
+    return replace(like, arguments=arguments, description=f"the checkpoint in {name}")
 
 
 def build(name: str, **overrides: Setting) -> Model:
@@ -187,8 +192,8 @@ def _build(name: str, overrides: Mapping[str, Setting], budget: Budget | None) -
     _check(name, make, settings)
     arguments: dict[str, Any] = {**spec.arguments, **settings}
     for parameter, record in shared.items():
-        own = [field.name for field in fields(record) if field.name in arguments]
-        arguments[parameter] = record(**{setting: arguments.pop(setting) for setting in own})
+        setting_names = [field.name for field in fields(record) if field.name in arguments]
+        arguments[parameter] = record(**{setting: arguments.pop(setting) for setting in setting_names})
     if budget is not None and BUDGET in inspect.signature(make).parameters:
         arguments[BUDGET] = budget
     model: Any = make(name=name, **arguments)
@@ -208,16 +213,16 @@ def build_team(name: str, overrides: Mapping[str, Setting], agents: Mapping[str,
     if not agents:
         return Models(build(name, **overrides))
     limits: dict[str, Any] = {key: overrides[key] for key in LIMITS if key in overrides}
-    is_any_priced = any(is_behind_api(one) for one in (name, *(agent.model for agent in agents.values())))
+    is_any_priced = any(is_behind_api(model) for model in (name, *(agent.model for agent in agents.values())))
     budget = Budget(**limits) if is_any_priced else None
-    own = (
+    main_overrides = (
         overrides if budget is None or is_behind_api(name) else {k: v for k, v in overrides.items() if k not in limits}
     )
     if twice := [
         f"{role}: {_flags([key])}" for role, agent in agents.items() for key in LIMITS if key in agent.overrides
     ]:
         raise ValueError(f"the models of a run share one budget: give its limit once, for the run, not {twice[0]}")
-    main = _build(name, own, budget)
+    main = _build(name, main_overrides, budget)
     team = {role: _build(agent.model, agent.overrides, budget) for role, agent in agents.items()}
     return Models(main, team)
 
@@ -254,10 +259,13 @@ def is_behind_api(name: str) -> bool:
     return model_spec(name).is_behind_api
 
 
-def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
-    """The overrides under the names that an adapter has for them (see `SYNONYMS`)."""
+def renamed_settings(setting_names: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Overrides under the adapter's names for them, `setting_names` (see `SYNONYMS`)."""
     synonyms = {**SYNONYMS, **{old_name: new_name for new_name, old_name in SYNONYMS.items()}}
-    names = {key: key if key in known or synonyms.get(key) not in known else synonyms[key] for key in overrides}
+    names = {
+        key: key if key in setting_names or synonyms.get(key) not in setting_names else synonyms[key]
+        for key in overrides
+    }
     if twice := [key for key, name in names.items() if name != key and name in overrides]:
         raise ValueError(f"{_flags(twice)} and {_flags([names[twice[0]]])} mean the same: give one")
     return {names[key]: value for key, value in overrides.items()}
@@ -266,14 +274,18 @@ def renamed_settings(known: Sequence[str], overrides: Mapping[str, Setting]) -> 
 def _settings(make: Callable[..., object]) -> list[str]:
     """The settings of an adapter: its parameters, with those of the records that it shares with others."""
     shared = _shared(make)
-    own = [name for name in inspect.signature(make).parameters if name not in {"name", BUDGET, *shared}]
-    return [*own, *(field.name for record in shared.values() for field in fields(record))]
+    names = [name for name in inspect.signature(make).parameters if name not in {"name", BUDGET, *shared}]
+    return [*names, *(field.name for record in shared.values() for field in fields(record))]
 
 
 def _shared(make: Callable[..., object]) -> dict[str, type[Any]]:
     """The records of shared settings that an adapter takes."""
-    parameter_names = [parameter for parameter in SHARED if parameter in inspect.signature(make).parameters]
-    return {one: cast("type[Any]", adapter(SHARED[one], needed_by="a model", extra=None)) for one in parameter_names}
+    parameters = inspect.signature(make).parameters
+    return {
+        parameter: cast("type[Any]", adapter(dotted_name, needed_by="a model", extra=None))
+        for parameter, dotted_name in SHARED.items()
+        if parameter in parameters
+    }
 
 
 def _adapter(name: str, spec: ModelSpec) -> Callable[..., Any]:
@@ -295,11 +307,11 @@ def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., 
 
 
 def _check(name: str, make: Callable[..., object], overrides: Mapping[str, Setting]) -> None:
-    """A setting that a model does not have, or that cannot be, is an error, not ignored."""
-    known = _settings(make)
-    if unknown := [key for key in overrides if key not in known]:
+    """Raise a `ValueError` for a setting that the model does not have or whose value is out of range."""
+    setting_names = _settings(make)
+    if unknown := [key for key in overrides if key not in setting_names]:
         options = settings_with_option()
-        offered = [setting for setting in known if setting in options]
+        offered = [setting for setting in setting_names if setting in options]
         raise ValueError(
             f"model {name!r} has no {_flags(unknown)}; it has: {_flags(offered) or 'none of these options'}"
         )

@@ -107,21 +107,21 @@ def with_time_marks(parts: Sequence[Part]) -> list[Part]:
 
 
 def cache_size(threads: int) -> int:
-    """How many clips are kept where so many threads ask at once."""
+    """Capacity of a `VideoCache` that `threads` threads use at once."""
     return max(KEPT_CLIPS, threads)
 
 
 class VideoCache(Generic[Value]):
-    """What was made of the last clips, for any number of threads; each clip is made once at a time."""
+    """Thread-safe LRU cache of a value computed from a video file; each file is processed by one thread at a time."""
 
-    def __init__(self, make: Callable[[Path], Value], kept: int) -> None:
-        self._make, self._kept = make, kept
+    def __init__(self, make: Callable[[Path], Value], capacity: int) -> None:
+        self._make, self._capacity = make, capacity
         self._values: OrderedDict[tuple[Path, int, int], Value] = OrderedDict()
         self._locks: dict[Path, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> Value:
-        """The value of a clip; a file that changed is made anew."""
+        """Value of a video file, computed again where the file has changed."""
         with self._lock:
             making = self._locks.setdefault(path, threading.Lock())
         with making:
@@ -133,7 +133,7 @@ class VideoCache(Generic[Value]):
             value = self._make(path)
             with self._lock:
                 self._values[key] = value
-                while len(self._values) > self._kept:
+                while len(self._values) > self._capacity:
                     self._values.popitem(last=False)  # its lock stays: a thread may wait for it
             return value
 

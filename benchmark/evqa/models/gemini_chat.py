@@ -119,15 +119,15 @@ class GeminiChat:
         self._max_tokens, self._temperature, self._thinking = max_tokens, temperature, thinking_budget
         self._top_p, self._extras = top_p, RequestExtras.read(header, extra_body)
         self._server = Server(self._url, self._extras.hiding(self._key), f"{KEY} and --model-id {model_id}")
-        known = prices.of("gemini", model_id) if self._url == GOOGLE else None
-        self._caller = ApiClient(calling, self._server.key, known, max_tokens, budget)
+        list_prices = prices.of("gemini", model_id) if self._url == GOOGLE else None
+        self._caller = ApiClient(calling, self._server.key, list_prices, max_tokens, budget)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
-        kept = cache_size(calling.concurrency)
+        capacity = cache_size(calling.concurrency)
         self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
-            lambda path: jpegs(path, self._policy, self._quality), kept
+            lambda path: jpegs(path, self._policy, self._quality), capacity
         )
-        self._uploads: VideoCache[_Upload] = VideoCache(self._upload, kept)
+        self._uploads: VideoCache[_Upload] = VideoCache(self._upload, capacity)
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:

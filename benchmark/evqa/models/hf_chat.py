@@ -152,7 +152,7 @@ class HFChat:
         self._eos_ids = _eos_token_ids(self._model, self._processor.tokenizer, folder)
         self._model.generation_config = _decoding(self._model, folder)
         self._frames: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
-            lambda path: tuple(timed_frames(path, self._policy)), kept=2
+            lambda path: tuple(timed_frames(path, self._policy)), capacity=2
         )
         self._batcher: Batcher[ProcessorInputs, Reply] = Batcher(self._replies, batch_size)
         self._identity = {
@@ -361,18 +361,20 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
 
 
 def check_folder(folder: Path) -> None:
-    """A `ValueError` where a checkpoint is not whole, or quantised in a way that transformers passes over."""
+    """Raise a `ValueError` where a checkpoint is incomplete, or quantised by a method unknown to transformers."""
     checkpoint_files.check_open(folder)
-    given: object = checkpoint_files.read_object(folder / "config.json").get("quantization_config")
-    if not given:
+    quantization: object = checkpoint_files.read_object(folder / "config.json").get("quantization_config")
+    if not quantization:
         return
-    known: Mapping[str, Any] = importlib.import_module("transformers.quantizers.auto").AUTO_QUANTIZATION_CONFIG_MAPPING
-    fields = cast("dict[str, Any]", given) if isinstance(given, dict) else dict[str, Any]()
+    methods: Mapping[str, Any] = importlib.import_module(
+        "transformers.quantizers.auto"
+    ).AUTO_QUANTIZATION_CONFIG_MAPPING
+    fields = cast("dict[str, Any]", quantization) if isinstance(quantization, dict) else dict[str, Any]()
     is_old = any(fields.get(f"load_in_{bits}bit") for bits in (4, 8))  # bitsandbytes before it named its method
-    if fields.get("quant_method") not in known and not is_old:
+    if fields.get("quant_method") not in methods and not is_old:
         raise ValueError(
-            f"{folder / 'config.json'} has quantization_config {json.dumps(given)[:80]}; transformers loads: "
-            f"{', '.join(sorted(known))}: fetch the checkpoint that is not quantised"
+            f"{folder / 'config.json'} has quantization_config {json.dumps(quantization)[:80]}; transformers loads: "
+            f"{', '.join(sorted(methods))}: fetch the checkpoint that is not quantised"
         )
 
 
@@ -416,14 +418,14 @@ def _processor(folder: Path, *, trust: bool) -> Any:
 
 
 def _check_template(processor: Any) -> None:
-    """A `ValueError` where the chat template does not write out what is asked."""
-    asked = "evqa: is this written?"
-    chat = [{"role": "user", "content": [{"type": "text", "text": asked}]}]
+    """Raise a `ValueError` where the chat template does not render the prompt."""
+    prompt = "evqa: is this written?"
+    chat = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
     try:
         text: object = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # whatever the code in a template does
         raise ValueError(f"its chat template cannot be used ({error}): fetch chat_template.jinja again") from error
-    if asked not in str(text):
+    if prompt not in str(text):
         raise ValueError(
             f"its chat template writes {str(text)[:60]!r} whatever is asked: fetch chat_template.jinja again"
         )
@@ -436,10 +438,10 @@ def _check_pixels(processor: Any, config: Any, folder: Path) -> None:
     """
     images, vision = processor.image_processor, getattr(config, "vision_config", None)
     for name in ("patch_size", "merge_size", "temporal_patch_size"):
-        given = getattr(images, name, None)
+        value = getattr(images, name, None)
         expected = getattr(vision, "spatial_merge_size" if name == "merge_size" else name, None)
-        if given is not None and isinstance(expected, int) and given != expected:
-            raise ValueError(f"the processor in {folder} has {name} {given!r}, the model {expected}: copy both again")
+        if value is not None and isinstance(expected, int) and value != expected:
+            raise ValueError(f"the processor in {folder} has {name} {value!r}, the model {expected}: copy both again")
     low, high = PIXEL_RANGE
     with loading_context(f"the processor in {folder}"):
         black, white = (
@@ -468,8 +470,8 @@ def _loaded_processor(folder: Path, *, trust: bool) -> Any:
     if base is None:
         raise ValueError(f"the processor of {kind!r} in {folder} needs torchvision: pip install torchvision")
     settings, _ = base.get_processor_dict(folder, local_files_only=True)
-    kept = {key: value for key, value in settings.items() if key in {"chat_template", "image_seq_length"}}
-    return _without_video(base)(image_processor=images, tokenizer=tokenizer, video_processor=None, **kept)
+    options = {key: value for key, value in settings.items() if key in {"chat_template", "image_seq_length"}}
+    return _without_video(base)(image_processor=images, tokenizer=tokenizer, video_processor=None, **options)
 
 
 def _without_video(base: Any) -> Any:
@@ -491,13 +493,13 @@ def _has_tiles(processor: Any) -> bool:
 
 
 def _eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
-    """Tokens that end a reply. `ValueError`: those of generation_config.json are none."""
+    """Token ids that end a reply. `ValueError`: generation_config.json has an invalid `eos_token_id`."""
     configured: object = model.generation_config.eos_token_id
     more = cast("list[object]", configured) if isinstance(configured, list) else [configured]
-    found = [token for token in (tokenizer.eos_token_id, *more) if token is not None]
-    if odd := [token for token in found if type(token) is not int or token < 0]:
+    token_ids = [token for token in (tokenizer.eos_token_id, *more) if token is not None]
+    if odd := [token for token in token_ids if type(token) is not int or token < 0]:
         raise ValueError(f"{folder / 'generation_config.json'}: eos_token_id is {odd[0]!r}, expected numbers of tokens")
-    return sorted(set(cast("list[int]", found)))
+    return sorted(set(cast("list[int]", token_ids)))
 
 
 def _decoding(model: Any, folder: Path) -> transformers.GenerationConfig:

@@ -12,14 +12,14 @@ HF = "evqa.models.hf_chat:HFChat"
 VLLM = "evqa.models.vllm_chat:VllmChat"
 
 
-def _hf(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
+def _hf(checkpoint: str, description: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelSpec(adapter=HF, arguments=settings | arguments, extra="models", about=about)
+    return ModelSpec(adapter=HF, arguments=settings | arguments, extra="models", description=description)
 
 
-def _vllm(checkpoint: str, about: str, **arguments: Setting) -> ModelSpec:
+def _vllm(checkpoint: str, description: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128, "max_side": 448}
-    return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", about=about)
+    return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", description=description)
 
 
 OPEN_FOLDER = _hf("", "the checkpoint in a folder, of an architecture that transformers knows")
@@ -46,7 +46,7 @@ OPEN_MODELS: dict[str, ModelSpec] = {
         extra="models",
         predicts_masks=True,
         method="grounded-turns",
-        about="Sa2VA 7B, which draws masks, by its published code (--trust-remote-code)",
+        description="Sa2VA 7B, which draws masks, by its published code (--trust-remote-code)",
     ),
     "qwen3-vl-8b-vllm": _vllm("qwen3-vl-8b", "Qwen3-VL 8B in vLLM's engine", max_frames=768),
     "qwen3-vl-235b-a22b-vllm": _vllm(

@@ -119,8 +119,10 @@ class OpenAIChat:
         self._decoding = {field: value for field, value in decoding.items() if value is not None}
         advice = f"{self._key.variable}, --model-id {model_id} and --base-url"
         self._server = Server(self._url, self._extras.hiding(self._key), advice)
-        known = prices.of(api, model_id)
-        self._caller = ApiClient(calling, self._server.key, known, None if token_field is None else max_tokens, budget)
+        list_prices = prices.of(api, model_id)
+        self._caller = ApiClient(
+            calling, self._server.key, list_prices, None if token_field is None else max_tokens, budget
+        )
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
         self._content = OpenAIContent(frames, jpeg_quality, calling.concurrency)
@@ -206,13 +208,13 @@ class OpenAIChat:
 
 
 def _url(name: str, api: Api, base_url: str | None) -> str:
-    own = PROVIDERS[api].base_url
+    provider_url = PROVIDERS[api].base_url
     if base_url is not None and api == "openai":
         raise ValueError(
             f"model {name!r} is OpenAI's own: its key is sent nowhere else; with --base-url give "
             f"--api compatible, azure or ark too"
         )
-    url = base_url or own
+    url = base_url or provider_url
     if url is None:
         raise ValueError(f"model {name!r} needs the address of its server: give --base-url, such as {EXAMPLES[api]}")
     return api_http.check_base_url(url)
@@ -283,23 +285,23 @@ def _completion(content: bytes) -> Json:
 
 
 def _tokens(usage: object) -> TokenUsage:
-    """What `usage` counts; servers of other protocols behind this one call it input and output."""
+    """Token usage of the field `usage`; servers of other protocols name its counts input and output."""
     counts = body.json_object(usage)
 
     def first(*names: str) -> int | None:
-        return next((found for name in names if (found := body.count(counts.get(name))) is not None), None)
+        return next((number for name in names if (number := body.count(counts.get(name))) is not None), None)
 
-    prompt, written = first("prompt_tokens", "input_tokens"), first("completion_tokens", "output_tokens")
-    return body.tokens(prompt, written, first("total_tokens"))
+    prompt, output = first("prompt_tokens", "input_tokens"), first("completion_tokens", "output_tokens")
+    return body.tokens(prompt, output, first("total_tokens"))
 
 
 def _message(choice: Json) -> Json:
     """The message of a choice; `delta` is a stream's, `text` that of the older completions."""
     for key in ("message", "delta", "text"):
-        if isinstance(found := choice.get(key), str):
-            return {"content": found}
-        if found := body.json_object(found):
-            return found
+        if isinstance(value := choice.get(key), str):
+            return {"content": value}
+        if value := body.json_object(value):
+            return value
     return {}
 
 
@@ -314,15 +316,15 @@ def _finish(reason: object, message: Json) -> Finish:
 
 
 def _refusal(message: Json) -> str:
-    """What a model says in place of an answer, in a field or a part of its own."""
+    """Text of a refusal, from its field and from the parts of type "refusal"."""
     parts = body.objects(message.get("content"))
-    said = [message.get("refusal"), *(part.get("refusal") for part in parts if part.get("type") == "refusal")]
-    return "".join(body.text(one) for one in said)
+    refusals = [message.get("refusal"), *(part.get("refusal") for part in parts if part.get("type") == "refusal")]
+    return "".join(body.text(refusal) for refusal in refusals)
 
 
 def _reasoning(message: Json) -> str:
-    return next((found for key in REASONING if (found := body.text(message.get(key))).strip()), "")
+    return next((text for key in REASONING if (text := body.text(message.get(key))).strip()), "")
 
 
 UNNAMED = Server("the server", ApiKey("the key", SecretStr("")), "the settings")
-"""Who replied, where a body is read by itself."""
+"""Server of a body that is parsed without a request."""

@@ -1,4 +1,4 @@
-"""Registry entry of a model: what is known of it before it is built."""
+"""Registry entry of a model, readable before the model is built."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ Setting = str | int | float | bool | Path | tuple[str, ...] | None
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """How a model is built, and what has to be known before it is."""
+    """Registry entry of a model: its adapter, arguments and properties needed before it is built."""
 
     adapter: str
     """Dotted name of the class, "module:Class"; it is called with `name` and the arguments."""
     arguments: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     extra: str | None = None
     """Extra of the distribution that the adapter needs: `pip install "evqa[EXTRA]"`."""
-    about: str
+    description: str
+    """One line for `evqa list`."""
     method: str = "single-turn"
     """Prompting method where none is named; `Capabilities.default_method` of the model."""
     predicts_masks: bool | None = False

@@ -87,11 +87,11 @@ class Sa2VAChat:
         require_no_call_options(self.name, tools, decoding)
         start = time.perf_counter()
         path = _video_of(messages)
-        video, seen = media.probe_video(path), tuple(timed_frames(path, self._policy))
+        video, frames = media.probe_video(path), tuple(timed_frames(path, self._policy))
         try:
             with self._lock, torch.inference_mode():
-                said = self._model.predict_forward(
-                    video=[picture.image for picture in seen],
+                output = self._model.predict_forward(
+                    video=[picture.image for picture in frames],
                     text=_question_of(messages),
                     past_text=_history_of(messages),
                     mask_prompts=None,
@@ -100,11 +100,11 @@ class Sa2VAChat:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
-        text = str(said["prediction"]).replace(SEGMENT, "<|seg|>")
+        text = str(output["prediction"]).replace(SEGMENT, "<|seg|>")
         for end in END:
             text = text.removesuffix(end)
         usage = Usage(seconds=round(time.perf_counter() - start, 3))
-        return Reply(text.strip(), _masks(said.get("prediction_masks") or [], video, seen), usage)
+        return Reply(text.strip(), _masks(output.get("prediction_masks") or [], video, frames), usage)
 
 
 def _video_of(messages: Sequence[Message]) -> Path:
@@ -130,33 +130,33 @@ def _history_of(messages: Sequence[Message]) -> str:
 
 
 def _words(model: Any, folder: Path) -> dict[str, Any]:
-    """The processor or the tokenizer, whichever the code takes."""
+    """Processor or tokenizer, whichever the model's code has as a parameter."""
     untyped: Any = transformers
     takes = inspect.signature(model.predict_forward).parameters
-    where = {"trust_remote_code": True, "local_files_only": True}
+    options = {"trust_remote_code": True, "local_files_only": True}
     if "processor" in takes and (folder / "preprocessor_config.json").is_file():
-        return {"processor": untyped.AutoProcessor.from_pretrained(folder, **where)}
-    return {"tokenizer": untyped.AutoTokenizer.from_pretrained(folder, **where)}
+        return {"processor": untyped.AutoProcessor.from_pretrained(folder, **options)}
+    return {"tokenizer": untyped.AutoTokenizer.from_pretrained(folder, **options)}
 
 
-def _masks(drawn: Sequence[np.ndarray], video: media.Video, seen: Sequence[TimedFrame]) -> VideoMasks | None:
-    """Masks [T, H, W] of the frames seen, at the video's size, one track an object."""
-    if not drawn:
+def _masks(masks: Sequence[np.ndarray], video: media.Video, frames: Sequence[TimedFrame]) -> VideoMasks | None:
+    """Video masks of the model's masks [T, H, W] of the sampled frames, at the video's size; one track an object."""
+    if not masks:
         return None
-    indices = media.nearest_index(video, [picture.second for picture in seen])
-    tracks = tuple(Track(masks=_track(np.asarray(mask), indices, video)) for mask in drawn)
+    indices = media.nearest_index(video, [picture.second for picture in frames])
+    tracks = tuple(Track(masks=_track(np.asarray(mask), indices, video)) for mask in masks)
     every = len(indices) == video.num_frames
     return VideoMasks(tracks, (video.height, video.width), video.num_frames, None if every else tuple(indices))
 
 
 def _track(mask: np.ndarray, indices: Sequence[int], video: media.Video) -> dict[int, RLE]:
-    """Frame index -> mask; empty ones are left out."""
+    """Frame index -> mask of one object; empty masks are left out."""
     shape = (len(indices), *mask.shape[-2:])
     if mask.size != np.prod(shape):
         raise ModelError(f"the model drew masks of shape {mask.shape} for {len(indices)} frames")
-    found: dict[int, RLE] = {}
-    for index, one in zip(indices, mask.reshape(shape).astype(bool), strict=True):
-        image = Image.fromarray(one).resize((video.width, video.height), Image.Resampling.NEAREST)
+    masks: dict[int, RLE] = {}
+    for index, frame_mask in zip(indices, mask.reshape(shape).astype(bool), strict=True):
+        image = Image.fromarray(frame_mask).resize((video.width, video.height), Image.Resampling.NEAREST)
         if (whole := np.asarray(image, dtype=bool)).any():
-            found[index] = rle.encode(whole)
-    return found
+            masks[index] = rle.encode(whole)
+    return masks

@@ -201,7 +201,7 @@ class FrameNumbering:
         counts = Counter(number for number in numbers if number in valid_range)
         unique = tuple(counts)
         return FrameSelection(
-            chosen=unique[: self.limit],
+            numbers=unique[: self.limit],
             out_of_range=tuple(number for number in numbers if number not in valid_range),
             over_limit=unique[self.limit :],
             repeated=tuple(number for number, uses in counts.items() if uses > 1),
@@ -214,9 +214,9 @@ class FrameNumbering:
 
 
 class FrameSelection(NamedTuple):
-    """Frame numbers of a call, sorted by what becomes of them; everything but `chosen` is reported to the model."""
+    """Frame numbers of a call: `numbers` are shown in order of the call; the other fields are reported to the model."""
 
-    chosen: tuple[int, ...]
+    numbers: tuple[int, ...]
     out_of_range: tuple[int, ...]
     over_limit: tuple[int, ...]
     repeated: tuple[int, ...]

@@ -42,17 +42,21 @@ MALFORMED = (
 
 
 @contextmanager
-def loading_context(what: str) -> Generator[None]:
-    """Errors of a library that loads `what`, as one line for the user; without its progress bars."""
+def loading_context(description: str) -> Generator[None]:
+    """Context that raises a library's loading errors as a `ValueError` of one line, without progress bars.
+
+    Args:
+        description: of the object that is loaded, for the message.
+    """
     try:
         with without_progress_bars():
             yield
     except MALFORMED as error:
-        raise ValueError(f"cannot load {what}: {line_of(error)}") from error
+        raise ValueError(f"cannot load {description}: {line_of(error)}") from error
     except Exception as error:
         if type(error) is not Exception:  # the tokenizers library raises nothing narrower
             raise
-        raise ValueError(f"cannot load {what}: {line_of(error)}") from error
+        raise ValueError(f"cannot load {description}: {line_of(error)}") from error
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def without_progress_bars() -> Generator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Callable[[str], str] = str) -> None:
+def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, disk_name: Callable[[str], str] = str) -> None:
     """A `ValueError` that names a weight with a value that is NaN or infinite; a warning names matrices of zeros.
 
     One pass over the memory, tensor by tensor, with no copy: 16 to 25 GB/s on one core, so about 0.25 s for 4 GB that
@@ -76,7 +80,7 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Cal
     Args:
         weights: (name, tensor); what is no float, or has no memory yet, is passed over.
         source: where they come from.
-        named: the name on disk of a name.
+        disk_name: returns the name of a weight on disk.
     """
     empty: list[str] = []
     for name, weight in weights:
@@ -85,11 +89,11 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, named: Cal
         extremes = _extremes(weight)
         if bool(torch.isfinite(extremes).all()):
             if weight.ndim > 1 and weight.numel() >= MIN_MATRIX and not bool(extremes.any()):
-                empty.append(named(name))
+                empty.append(disk_name(name))
             continue
         count = int((~torch.isfinite(weight.float())).sum())
         raise ValueError(
-            f"{source}: {named(name)} has {count:,} of {weight.numel():,} values that are NaN or infinite as "
+            f"{source}: {disk_name(name)} has {count:,} of {weight.numel():,} values that are NaN or infinite as "
             f"{str(weight.dtype).removeprefix('torch.')}: the file is damaged, its training diverged, or the type is "
             f"too narrow; fetch it again, or take an earlier checkpoint or --dtype float32"
         )
@@ -112,12 +116,12 @@ def check_size(config: Any, loader: Any, folder: Path) -> None:
     needed = sum(int(weight.numel()) for weight in plan.parameters())
     files = checkpoint_files.weight_files(folder)
     if getattr(config, "quantization_config", None):
-        found = sum(path.stat().st_size for path in files) * VALUES_PER_BYTE
+        num_stored = sum(path.stat().st_size for path in files) * VALUES_PER_BYTE
     else:
-        found = sum(math.prod(tensor.shape) for tensor in checkpoint_files.read_weights(folder).values())
-    if needed > 2 * found:
+        num_stored = sum(math.prod(tensor.shape) for tensor in checkpoint_files.read_weights(folder).values())
+    if needed > 2 * num_stored:
         raise ValueError(
-            f"{folder} holds {found:,} weights where a {type(plan).__name__} by its config.json has {needed:,}: "
+            f"{folder} holds {num_stored:,} weights where a {type(plan).__name__} by its config.json has {needed:,}: "
             f"config.json is of another checkpoint, or files are missing; fetch or copy both again"
         )
 
@@ -136,15 +140,17 @@ def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
             f"{folder} lacks {len(lacking)} weights of a {kind}, which would be random: {first_names(lacking)}; "
             f"fetch or copy the checkpoint again"
         )
-    if wrong := sorted(f"{name} {list(found)} -> {list(wanted)}" for name, found, wanted in info["mismatched_keys"]):
+    if wrong := sorted(
+        f"{name} {list(stored)} -> {list(expected)}" for name, stored, expected in info["mismatched_keys"]
+    ):
         raise ValueError(f"{folder} does not fit its config.json: {first_names(wrong)}; fetch or copy both again")
     names = {name for name, _ in tensors_of(model)}
     layers = {_without_numbers(name.rpartition(".")[0]) for name in names}
-    inside = [name for name in info["unexpected_keys"] if _without_numbers(name.rpartition(".")[0]) in layers]
-    if inside:
+    excess = [name for name in info["unexpected_keys"] if _without_numbers(name.rpartition(".")[0]) in layers]
+    if excess:
         raise ValueError(
-            f"{folder} holds {len(inside)} weights that a {kind} by its config.json does not have: "
-            f"{first_names(sorted(inside))}; fetch or copy both again"
+            f"{folder} holds {len(excess)} weights that a {kind} by its config.json does not have: "
+            f"{first_names(sorted(excess))}; fetch or copy both again"
         )
 
 

@@ -73,7 +73,7 @@ class InputProcessor:
         self._model, self._tokenizer = model, tokenizer
         self._padding = chat_format.eos_token_ids(tokenizer)[-1]
         self._clips: VideoCache[SampledClip] = VideoCache(
-            lambda path: load_clip(VideoPart(path), plan), kept=KEPT_CLIPS
+            lambda path: load_clip(VideoPart(path), plan), capacity=KEPT_CLIPS
         )
 
     def read(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), is_open: bool = True) -> ModelInputs:

@@ -74,7 +74,7 @@ def strict_object(content: str) -> Json | None:
 
 
 def json_object(value: object) -> Json:
-    """The object; of a list that holds nothing but one, that one; anything else is an empty one."""
+    """A JSON object, also as the only item of a list; empty for any other value."""
     if isinstance(value, list) and len(cast("list[object]", value)) == 1:
         return json_object(cast("list[object]", value)[0])
     return cast("Json", value) if isinstance(value, dict) else {}
@@ -85,7 +85,7 @@ def objects(value: object) -> list[Json]:
     if isinstance(value, dict):
         return [cast("Json", value)]
     return (
-        [cast("Json", one) for one in cast("list[object]", value) if isinstance(one, dict)]
+        [cast("Json", item) for item in cast("list[object]", value) if isinstance(item, dict)]
         if isinstance(value, list)
         else []
     )
@@ -104,12 +104,12 @@ def text(content: object, depth: int = 0) -> str:
     part = json_object(content)
     if part.get("thought") not in (None, False, "false", 0) or NO_ANSWER.search(str(part.get("type", "")).lower()):
         return ""
-    return next((found for key in TEXT_KEYS if key in part and (found := text(part[key], depth + 1))), "")
+    return next((answer for key in TEXT_KEYS if key in part and (answer := text(part[key], depth + 1))), "")
 
 
-def valid(written: str) -> str:
-    """The text without halves of characters, which no file can hold."""
-    return written.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def valid(string: str) -> str:
+    """A string with lone surrogates replaced, so that it can be encoded as UTF-8."""
+    return string.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def name(value: object) -> str | None:
@@ -135,17 +135,17 @@ def finish(reason: object) -> Finish:
     return _FINISH_OF.get(reason.strip().lower().rpartition(".")[2].replace("-", "_"), "unknown")
 
 
-def tokens(prompt: int | None, written: int | None, total: int | None) -> TokenUsage:
-    """The tokens of a reply from what a server counts.
+def tokens(prompt: int | None, output: int | None, total: int | None) -> TokenUsage:
+    """Token usage of a reply from the counts of a server.
 
-    Where the total is larger than both together, what is left is charged as output: some servers leave reasoning out
-    of the output. A reply that took nothing at all was not counted.
+    Where the total exceeds the sum of both, the difference counts as output: some servers leave reasoning out of it.
+    A usage without any token counts as not stated.
     """
     if prompt is not None and total is not None and total >= prompt:
-        written = max(written or 0, total - prompt)
-    elif prompt is None and written is not None and total is not None and total >= written:
-        prompt = total - written
-    return TokenUsage() if not prompt and not written else TokenUsage(prompt, written)
+        output = max(output or 0, total - prompt)
+    elif prompt is None and output is not None and total is not None and total >= output:
+        prompt = total - output
+    return TokenUsage() if not prompt and not output else TokenUsage(prompt, output)
 
 
 def _merged(pairs: list[tuple[str, object]]) -> Json:

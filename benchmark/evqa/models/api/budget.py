@@ -230,20 +230,23 @@ class Budget:
         )
 
     def _coming_cost(self, share: BudgetShare, *, longest: bool) -> float:
-        """US dollars of the requests in progress, of one more and of the replies without a cost.
+        """US dollars of the requests in progress, of the next request and of the replies without a cost.
 
         Args:
-            share: of the model that one more request goes to.
-            longest: whether each is taken to give the longest reply, besides the largest prompt so far.
+            share: of the model that the next request goes to.
+            longest: whether each is assumed to get the longest reply, besides the largest prompt so far.
         """
-        costs = {id(one): one.largest_cost + (one.output_cost if longest else 0.0) for one in self._shares}
-        coming = sum(one.in_flight * costs[id(one)] for one in self._shares) + costs[id(share)]
+        costs = {id(member): member.largest_cost + (member.output_cost if longest else 0.0) for member in self._shares}
+        coming = sum(member.in_flight * costs[id(member)] for member in self._shares) + costs[id(share)]
         return coming + self._spent.num_unpriced * max(costs.values())
 
     def _coming_tokens(self, share: BudgetShare, *, longest: bool) -> int:
-        """Tokens, in the same way."""
-        tokens = {id(one): max(one.largest_tokens, 1) + (one.output_tokens if longest else 0) for one in self._shares}
-        coming = sum(one.in_flight * tokens[id(one)] for one in self._shares) + tokens[id(share)]
+        """Tokens of the requests in progress and of the next one; arguments as for `_coming_cost`."""
+        tokens = {
+            id(member): max(member.largest_tokens, 1) + (member.output_tokens if longest else 0)
+            for member in self._shares
+        }
+        coming = sum(member.in_flight * tokens[id(member)] for member in self._shares) + tokens[id(share)]
         return coming + self._uncounted * max(tokens.values())
 
     def _is_near(self, share: BudgetShare) -> bool:

@@ -112,20 +112,20 @@ class ApiClient:
         self,
         calling: RequestSettings,
         key: ApiKey,
-        known: Prices | None = None,
+        list_prices: Prices | None = None,
         max_output: int | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Nothing is asked yet.
+        """Create a client; no request is sent.
 
         Args:
-            calling: how a server is asked.
-            key: hidden in all that it says.
-            known: the prices of the model where the list has them; those of `calling` come first.
+            calling: limits, retries and prices of the requests.
+            key: of the account; removed from all messages.
+            list_prices: of the model, where the price list has them; those of `calling` take precedence.
             max_output: tokens of the longest reply, its reasoning included; None = not known.
             budget: of the run, where its models share one; None = a budget by the limits of `calling`.
         """
-        self.prices = prices = _prices(calling, known or Prices())
+        self.prices = prices = _prices(calling, list_prices or Prices())
         self.budget = budget or Budget(max_cost=calling.max_cost, max_total_tokens=calling.max_total_tokens)
         self._share = self.budget.share((max_output or 0) * (prices.price_out or 0.0) / 1e6, max_output or 0)
         self._rate = RateLimiter(calling.rpm)
@@ -152,13 +152,13 @@ class ApiClient:
         try:
             answer, tries = self.call(lambda: self._attempt(request, paid), seed=conversation_key(messages))
         except (ModelError, RunAborted) as error:
-            error.usage = _together(paid) if paid else None
+            error.usage = _total_usage(paid) if paid else None
             error.partial = self._key.redact(error.partial)
             raise
         self._refused.end()
         seconds = round(time.perf_counter() - started, 3)
         served = self._key.redact(answer.model_version) if answer.model_version else None
-        usage = _together(paid).replace(seconds=seconds, num_attempts=tries, model_version=served)
+        usage = _total_usage(paid).replace(seconds=seconds, num_attempts=tries, model_version=served)
         return self._redacted(replace(answer.reply, usage=usage))
 
     def _redacted(self, reply: Reply) -> Reply:
@@ -236,32 +236,32 @@ class _Refused:
             self._counts = None
 
 
-def _prices(calling: RequestSettings, known: Prices) -> Prices:
-    """The prices that are given, and of the list those that are not."""
+def _prices(calling: RequestSettings, list_prices: Prices) -> Prices:
+    """Prices of a model: those of the settings, completed from the price list."""
     if calling.price_in is None and calling.price_out is None:
-        return known
+        return list_prices
     is_whole = calling.price_in is not None and calling.price_out is not None
     return Prices(
-        price_in=known.price_in if calling.price_in is None else calling.price_in,
-        price_out=known.price_out if calling.price_out is None else calling.price_out,
-        source="as given" if is_whole or known.source is None else f"as given, and {known.source}",
+        price_in=list_prices.price_in if calling.price_in is None else calling.price_in,
+        price_out=list_prices.price_out if calling.price_out is None else calling.price_out,
+        source="as given" if is_whole or list_prices.source is None else f"as given, and {list_prices.source}",
         largest_prompt=calling.largest_prompt,
     )
 
 
-def _together(paid: Sequence[Usage]) -> Usage:
-    """What several requests took, as far as it is known."""
+def _total_usage(usages: Sequence[Usage]) -> Usage:
+    """Usage of several requests in all; a count is the sum of its known values."""
     return Usage(
-        input_tokens=_total([one.input_tokens for one in paid]),
-        output_tokens=_total([one.output_tokens for one in paid]),
+        input_tokens=_total([usage.input_tokens for usage in usages]),
+        output_tokens=_total([usage.output_tokens for usage in usages]),
         seconds=0.0,
-        cost=_total([one.cost for one in paid]),
-        num_attempts=len(paid),
-        num_unknown=sum(one.num_unknown for one in paid),
+        cost=_total([usage.cost for usage in usages]),
+        num_attempts=len(usages),
+        num_unknown=sum(usage.num_unknown for usage in usages),
     )
 
 
 def _total(numbers: Sequence[Number | None]) -> Number | None:
-    """The sum of what is known; None where nothing is."""
-    known = [number for number in numbers if number is not None]
-    return sum(known[1:], known[0]) if known else None
+    """The sum of the numbers that are not None; None where there are none."""
+    values = [number for number in numbers if number is not None]
+    return sum(values[1:], values[0]) if values else None

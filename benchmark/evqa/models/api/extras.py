@@ -37,26 +37,26 @@ class RequestExtras:
 
     @classmethod
     def read(cls, headers: Sequence[str], extra_body: str | None) -> RequestExtras:
-        """From `NAME: VALUE` each and a JSON object; a `ValueError` names what is none, and shows no header's value."""
-        return cls(dict(_header(one) for one in headers), _fields(extra_body) if extra_body else {})
+        """Parse `NAME: VALUE` headers and a JSON object; a `ValueError` names the invalid part, not its value."""
+        return cls(dict(_header(header) for header in headers), _fields(extra_body) if extra_body else {})
 
     def settings(self) -> dict[str, str]:
         """For the identity of a run: names of headers, whose values may be secret, and the fields of the body."""
-        shown = {
+        values = {
             "header": ", ".join(sorted(self.headers)),
             "extra_body": json.dumps(self.body, sort_keys=True) if self.body else "",
         }
-        return {name: value for name, value in shown.items() if value}
+        return {name: value for name, value in values.items() if value}
 
     def hiding(self, key: ApiKey) -> ApiKey:
         """The key, hidden together with the values of the headers."""
         return key.with_secrets(self.headers.values())
 
 
-def _header(given: str) -> tuple[str, str]:
-    match = HEADER.fullmatch(given.strip())
+def _header(option: str) -> tuple[str, str]:
+    match = HEADER.fullmatch(option.strip())
     if match is None:
-        raise ValueError(f"--header is NAME:VALUE, got {len(given)} characters without a name and a colon")
+        raise ValueError(f"--header is NAME:VALUE, got {len(option)} characters without a name and a colon")
     name, value = match[1], match[2].strip()
     if not (value.isascii() and value.isprintable()):
         raise ValueError(f"--header {name}: a value is one line of ASCII characters")

@@ -46,9 +46,11 @@ def listed_prices() -> list[ListedPrice]:
 
 
 def of(api: str, model: str) -> Prices:
-    """The prices of a model at its provider; none where the list does not have exactly this model there."""
-    for one in listed_prices():
-        if (one.api, one.model) == (api, model):
-            source = f"{one.source}, {one.date}"
-            return Prices(price_in=one.input, price_out=one.output, source=source, largest_prompt=one.largest_prompt)
+    """Prices of a model at its provider; without values where the list has no entry of exactly this name."""
+    for price in listed_prices():
+        if (price.api, price.model) == (api, model):
+            source = f"{price.source}, {price.date}"
+            return Prices(
+                price_in=price.input, price_out=price.output, source=source, largest_prompt=price.largest_prompt
+            )
     return Prices()

@@ -116,10 +116,10 @@ def call(
     `seed` decides the jitter (half of each wait), so that a run can be repeated. `ModelError`: the tries are
     used up. `RunAborted`: the server asks to wait longer than the policy does.
     """
-    jitter, held = random.Random(seed), backoff or Backoff()
+    jitter, backoff = random.Random(seed), backoff or Backoff()
     repeats = 0
     for number in range(1, policy.tries + 1):
-        held.wait(0.1 * jitter.random())
+        backoff.wait(0.1 * jitter.random())
         try:
             return request(), number
         except TemporaryError as error:
@@ -134,9 +134,9 @@ def call(
         if failure.is_shared:
             if wait > LONG_WAIT:
                 LOG.warning("all requests wait %.0f s: %s", wait, failure)
-            held.hold(wait)
+            backoff.hold(wait)
         else:
-            held.sleep(wait)
+            backoff.sleep(wait)
     raise AssertionError("the last try returns or raises")
 
 
@@ -168,8 +168,8 @@ def _given_up(failure: TemporaryError, tries: int) -> ModelError:
 def _until(seconds: float) -> str:
     """A wait in words, with the time at which it ends."""
     hours, minutes = divmod(round(seconds / 60), 60)
-    told = f"{seconds:.0f} s ({hours} h {minutes} min)"
+    duration = f"{seconds:.0f} s ({hours} h {minutes} min)"
     if seconds > FAR_FUTURE:
-        return f"{told}: ask another server"
+        return f"{duration}: ask another server"
     end = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=seconds)
-    return f"{told}: run the same command again after {end:%Y-%m-%d %H:%M %Z}"
+    return f"{duration}: run the same command again after {end:%Y-%m-%d %H:%M %Z}"

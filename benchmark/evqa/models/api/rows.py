@@ -16,7 +16,7 @@ OPENAI = "evqa.models.openai_chat:OpenAIChat"
 GEMINI = "evqa.models.gemini_chat:GeminiChat"
 
 
-def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelSpec:
+def _openai(model_id: str | None, description: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {
         "model_id": model_id,
         "api": "openai",
@@ -24,15 +24,17 @@ def _openai(model_id: str | None, about: str, **arguments: Setting) -> ModelSpec
         "max_frames": 32,
         "max_side": 512,
     }
-    return ModelSpec(adapter=OPENAI, arguments=settings | arguments, extra="api", is_behind_api=True, about=about)
+    return ModelSpec(
+        adapter=OPENAI, arguments=settings | arguments, extra="api", is_behind_api=True, description=description
+    )
 
 
-def _reasoning(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
+def _reasoning(model_id: str, description: str, **arguments: Setting) -> ModelSpec:
     """A model that reasons before it replies: no temperature, and another name for the number of tokens."""
-    return _openai(model_id, about, token_field="max_completion_tokens", max_tokens=16384, **arguments)
+    return _openai(model_id, description, token_field="max_completion_tokens", max_tokens=16384, **arguments)
 
 
-def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
+def _gemini(model_id: str, description: str, **arguments: Setting) -> ModelSpec:
     settings: dict[str, Setting] = {
         "model_id": model_id,
         "video": "file",
@@ -43,7 +45,9 @@ def _gemini(model_id: str, about: str, **arguments: Setting) -> ModelSpec:
         "max_tokens": 9218,
         "timeout": 300.0,
     }
-    return ModelSpec(adapter=GEMINI, arguments=settings | arguments, extra="api", is_behind_api=True, about=about)
+    return ModelSpec(
+        adapter=GEMINI, arguments=settings | arguments, extra="api", is_behind_api=True, description=description
+    )
 
 
 API_MODELS: dict[str, ModelSpec] = {

@@ -91,35 +91,35 @@ HINTS = (
 
 
 class ErrorDescription(NamedTuple):
-    """What an error body says."""
+    """The message, codes and status of an error body."""
 
     message: str
     codes: tuple[str, ...]
     """In lower case, those of nested errors too."""
     status: int | None
-    """That the body itself gives as a number."""
+    """HTTP status in the body itself, where it has one."""
 
 
 def describe_error(content: bytes | str) -> ErrorDescription:
     """The message and the codes of an error body: JSON of any shape, HTML, or plain text."""
     value = body.document(content)
     if value is None:
-        written = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
-        return ErrorDescription(_shown(_plain(written)), (), None)
+        text = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
+        return ErrorDescription(_single_line(_plain(text)), (), None)
     numbers = [int(code) for code in _codes(value) if code.isdecimal()]
     codes = tuple(code for code in _codes(value) if not code.isdecimal())
     message = _message(value) or json.dumps(value, ensure_ascii=False)
-    return ErrorDescription(_shown(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
+    return ErrorDescription(_single_line(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
 
 
 @dataclass(frozen=True)
 class Server:
-    """Who is asked: what its errors mean, and how they are told."""
+    """A server: maps its errors to replies and exceptions of this package, and words their messages."""
 
     url: str
     key: ApiKey
     advice: str
-    """What to check where every request is refused."""
+    """Settings to check where every request is refused."""
 
     def answer(self, error: Exception) -> ApiReply:
         """The refusal that an error stands for; otherwise raises a reason to try again, to fail, or to stop."""
@@ -133,48 +133,50 @@ class Server:
         if not _is_error(document):
             return
         content = json.dumps({key: value for key, value in document.items() if key not in ANSWER_KEYS}).encode()
-        described = describe_error(content)
-        status = described.status or _status_of(described.codes)
-        self._raise(status, described, http.StatusError(200, {}, content))
+        description = describe_error(content)
+        status = description.status or _status_of(description.codes)
+        self._raise(status, description, http.StatusError(200, {}, content))
 
-    def _answer(self, status: int, described: ErrorDescription, error: http.StatusError) -> ApiReply:
-        if status == 400 and REFUSALS & set(described.codes):
-            said = self._said(status, described)
-            return ApiReply(Reply(said, finish="refusal"), None, None, states_usage=False)
-        self._raise(status, described, error)
+    def _answer(self, status: int, description: ErrorDescription, error: http.StatusError) -> ApiReply:
+        if status == 400 and REFUSALS & set(description.codes):
+            message = self._error_text(status, description)
+            return ApiReply(Reply(message, finish="refusal"), None, None, states_usage=False)
+        self._raise(status, description, error)
         raise AssertionError("an error is raised above")
 
-    def _raise(self, status: int | None, described: ErrorDescription, error: http.StatusError) -> None:
-        said, codes = self._said(status, described, in_reply=error.status == 200), set(described.codes)
+    def _raise(self, status: int | None, description: ErrorDescription, error: http.StatusError) -> None:
+        message, codes = self._error_text(status, description, in_reply=error.status == 200), set(description.codes)
         may_be_charged = error.status == 200
         if codes & NO_CREDIT or "PerDay" in error.content.decode(errors="replace"):
-            raise RunAborted(f"{said}; the account of {self.key.variable} has no money or quota left") from None
+            raise RunAborted(f"{message}; the account of {self.key.variable} has no money or quota left") from None
         if codes & NO_ACCESS or status in STOPPING:
-            raise RunAborted(f"{said}; check {self.advice}") from None
-        if TOO_LARGE.search(f"{described.message} {' '.join(codes)}"):
-            raise _refused(f"{said}{_hint(described.message, codes)}") from None
+            raise RunAborted(f"{message}; check {self.advice}") from None
+        if TOO_LARGE.search(f"{description.message} {' '.join(codes)}"):
+            raise _refused(f"{message}{_hint(description.message, codes)}") from None
         if status is None or status in retry.RETRYABLE_STATUS or status >= 500 or status < 400:
             after = _retry_delay(error.content) or retry.retry_after(error.headers)
             raise TemporaryError(
-                said, after, may_be_charged=may_be_charged, is_shared=status in OVERLOADED or after is not None
+                message, after, may_be_charged=may_be_charged, is_shared=status in OVERLOADED or after is not None
             ) from None
-        raise _refused(f"{said}{_hint(described.message, codes)}") from None
+        raise _refused(f"{message}{_hint(description.message, codes)}") from None
 
-    def _said(self, status: int | None, described: ErrorDescription, *, in_reply: bool = False) -> str:
-        code = next(iter(described.codes), "")
-        shown = f"200 with error {status or ''} {code}" if in_reply else f"{status} {code}"
-        return self.key.redact(f"{self.url} answers {' '.join(shown.split())}: {described.message or '(no message)'}")
+    def _error_text(self, status: int | None, description: ErrorDescription, *, in_reply: bool = False) -> str:
+        code = next(iter(description.codes), "")
+        status_text = f"200 with error {status or ''} {code}" if in_reply else f"{status} {code}"
+        return self.key.redact(
+            f"{self.url} answers {' '.join(status_text.split())}: {description.message or '(no message)'}"
+        )
 
 
-def _refused(said: str) -> ModelError:
-    error = ModelError(said)
+def _refused(message: str) -> ModelError:
+    error = ModelError(message)
     error.is_refused_request = True
     return error
 
 
 def _hint(message: str, codes: set[str]) -> str:
-    told = f"{message} {' '.join(codes)}"
-    return next((f"; {hint}" for pattern, hint in HINTS if pattern.search(told)), "")
+    text = f"{message} {' '.join(codes)}"
+    return next((f"; {hint}" for pattern, hint in HINTS if pattern.search(text)), "")
 
 
 def _unsent(error: Exception) -> bool:
@@ -188,31 +190,31 @@ def _unsent(error: Exception) -> bool:
 
 def _is_error(document: Json) -> bool:
     """Whether a reply with status 200 holds an error: one that says something, or its message and no answer."""
-    found = document.get("error") or document.get("errors")
-    if found:
-        return bool(_message(found).strip()) or any(code not in NO_ERROR for code in _codes(found))
+    error = document.get("error") or document.get("errors")
+    if error:
+        return bool(_message(error).strip()) or any(code not in NO_ERROR for code in _codes(error))
     if document.get("object") == "error" or document.get("type") == "error":
         return True
     return not ANSWER_KEYS & set(document) and bool({"detail", "message", "msg", "base_resp"} & set(document))
 
 
 def _status_of(codes: tuple[str, ...]) -> int | None:
-    known = (status for code in codes for start, status in STATUS_OF.items() if code.startswith(start))
-    return next(known, None)
+    statuses = (status for code in codes for start, status in STATUS_OF.items() if code.startswith(start))
+    return next(statuses, None)
 
 
 def _codes(value: object, depth: int = 0) -> list[str]:
     """Codes and types of an error and of the errors in it, in order."""
     if depth > body.MAX_DEPTH:
         return []
-    found: list[str] = []
-    for one in body.objects(value):
+    codes: list[str] = []
+    for item in body.objects(value):
         for key in CODE_KEYS:
-            if isinstance(code := one.get(key), str | int) and not isinstance(code, bool) and len(str(code)) <= 80:
-                found.append(str(code).lower())
+            if isinstance(code := item.get(key), str | int) and not isinstance(code, bool) and len(str(code)) <= 80:
+                codes.append(str(code).lower())
         for key in ("error", "errors", "innererror", "inner_error", "details", "base_resp", "detail"):
-            found += _codes(one.get(key), depth + 1)
-    return found
+            codes += _codes(item.get(key), depth + 1)
+    return codes
 
 
 def _message(value: object, depth: int = 0) -> str:
@@ -223,55 +225,56 @@ def _message(value: object, depth: int = 0) -> str:
         inner = body.document(value) if value.lstrip()[:1] in {"{", "["} else None
         return (_message(inner, depth + 1) if inner else "") or _plain(value)
     if isinstance(value, list):
-        found = (_message(one, depth + 1) for one in cast("list[object]", value)[:MAX_ITEMS])
-        return "; ".join(one for one in found if one)
+        messages = (_message(item, depth + 1) for item in cast("list[object]", value)[:MAX_ITEMS])
+        return "; ".join(message for message in messages if message)
     if not isinstance(value, dict):
         return str(value)
     return _message_of_object(cast("Json", value), depth)
 
 
 def _message_of_object(value: Json, depth: int) -> str:
-    by_key = {key.lower(): one for key, one in value.items()}
-    found = [_message(by_key[key], depth + 1) for key in MESSAGE_KEYS if key in by_key]
-    said: list[str] = []
-    for one in found:
-        if one and not any(one in other for other in said):
-            said.append(one)
-    place = by_key.get("loc")
-    where = ".".join(str(part) for part in cast("list[object]", place)) if isinstance(place, list) else ""
-    return f"{where}: {'; '.join(said)}" if where and said else "; ".join(said)
+    by_key = {key.lower(): message for key, message in value.items()}
+    messages = [_message(by_key[key], depth + 1) for key in MESSAGE_KEYS if key in by_key]
+    distinct: list[str] = []
+    for message in messages:
+        if message and not any(message in earlier for earlier in distinct):
+            distinct.append(message)
+    path = by_key.get("loc")
+    location = ".".join(str(part) for part in cast("list[object]", path)) if isinstance(path, list) else ""
+    return f"{location}: {'; '.join(distinct)}" if location and distinct else "; ".join(distinct)
 
 
-def _plain(written: str) -> str:
+def _plain(text: str) -> str:
     """A text without markup; of an HTML page its title."""
-    if "<" not in written:
-        return written
-    start = written[:20_000]
+    if "<" not in text:
+        return text
+    start = text[:20_000]
     title = re.search(r"<title[^>]{0,200}>(.{0,2000}?)</title", start, re.IGNORECASE | re.DOTALL)
     if title and title[1].strip():
         return html.unescape(title[1])
     if not re.search(r"<(?:!doctype|html|head|body|center|h1|pre)\b", start, re.IGNORECASE):
-        return written
+        return text
     return html.unescape(re.sub(r"<[^<>]{0,500}>", " ", start))
 
 
-def _shown(message: str) -> str:
-    """One line without control characters."""
-    line = " ".join("".join(one if one.isprintable() else " " for one in body.valid(message[:20_000])).split())
+def _single_line(message: str) -> str:
+    """The message as one line of at most `MAX_MESSAGE` characters, without control characters."""
+    characters = (char if char.isprintable() else " " for char in body.valid(message[:20_000]))
+    line = " ".join("".join(characters).split())
     return line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
 
 
 def _retry_delay(content: bytes) -> float | None:
     """Seconds that google.rpc.RetryInfo asks to wait, such as "7s"."""
-    for one in _nested(body.document(content)):
-        delay = one.get("retryDelay")
+    for item in _nested(body.document(content)):
+        delay = item.get("retryDelay")
         if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?s", delay):
             return float(delay[:-1])
     return None
 
 
 def _nested(value: object, depth: int = 0) -> Iterator[Mapping[str, object]]:
-    for one in body.objects(value) if depth <= body.MAX_DEPTH else ():
-        yield one
+    for item in body.objects(value) if depth <= body.MAX_DEPTH else ():
+        yield item
         for key in ("error", "details"):
-            yield from _nested(one.get(key), depth + 1)
+            yield from _nested(item.get(key), depth + 1)
