@@ -51,7 +51,7 @@ setup(
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.14",
-        "pydantic>=2.11",
+        "pydantic>=2.12",
         "tyro>=0.9",
         "tqdm>=4.66",
         "pillow>=11",

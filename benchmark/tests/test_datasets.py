@@ -9,7 +9,7 @@ from evqa import datasets
 from evqa.datasets.formats import reader_of
 from evqa.datasets.registry import DATASETS
 from evqa.files.jsonl import BadLine
-from evqa.schema import Prediction
+from evqa.schema import Prediction, ToolCall, ToolResult, Turn
 from evqa.scoring.engine import System, score
 
 
@@ -160,3 +160,36 @@ def test_a_large_file_of_samples_is_read_when_it_is_asked_for_and_scores_the_sam
     one, other = (score(data, [System("run", predictions)], ["strict"])[0] for data in (small, large))
     assert one == other
     assert one.metrics["Acc"].mean == 8 / 20
+
+
+def test_further_videos_subtitles_and_clips_are_absolute_and_stay_in_the_folder(tmp_path):
+    def clip(path):
+        return [{"id": "c1", "path": path, "start": 0.0, "duration": 2.0}]
+
+    folder = folder_with(
+        tmp_path / "set",
+        line("a", videos=["w.mp4"], subtitles="s.srt", clips=clip("clips/1.mp4")),
+        line("b", videos=["../w.mp4"]),
+        line("c", subtitles="../s.srt"),
+        line("d", clips=clip("../1.mp4")),
+    )
+    (folder / "s.srt").write_text("")
+    (tmp_path / "s.srt").write_text("")
+    data = datasets.load(str(folder))
+    (sample,) = data.samples
+    assert (sample.videos, sample.subtitles) == ((folder / "w.mp4",), folder / "s.srt")
+    assert [part.path for part in sample.clips] == [folder / "clips" / "1.mp4"]
+    assert [number for number, _ in data.rejected] == [2, 3, 4]
+    (lazy,) = datasets.open_lazy(str(folder), lambda sample: None)
+    assert lazy == sample
+
+
+def test_fields_of_agents_are_written_only_where_they_are_set():
+    turn = Turn(answer_fields=(), prompt="?", reply="A")
+    written = Prediction(sample_id="a", status="ok", turns=(turn,)).model_dump()
+    assert written.keys().isdisjoint({"stop", "stop_note", "verdicts", "span_scores", "clips"})
+    assert written["turns"][0].keys().isdisjoint({"agent", "model", "calls", "results", "frames"})
+    call = ToolCall(id="1", name="zoom", arguments="{}")
+    spoken = turn.replace(agent="vision", calls=(call,), results=(ToolResult(call="1", ok=True, text="done"),))
+    episode = Prediction(sample_id="a", status="ok", turns=(spoken,), stop="answered")
+    assert Prediction.model_validate_json(episode.model_dump_json()) == episode

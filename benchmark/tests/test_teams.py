@@ -110,7 +110,7 @@ def test_agents_are_part_of_the_identity_only_where_present(
         "agent.vision.replies": sha256,
     }
     assert main([*command, "--agent", f"vision={first}"]) == 0
-    assert "2 predicted, 1 already there" in capsys.readouterr().out
+    assert "2 predicted, 1 already done (skipped)" in capsys.readouterr().out
     for other in (["--agent", f"vision={second}"], ["--agent", f"judge={first}"], []):
         assert main([*command, *other]) == 2
         assert "holds another run (agent." in capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_agents_that_cannot_be_read_are_refused(texts: list[str], reason: str) -
 def test_settings_of_agents_have_the_types_of_the_options() -> None:
     agent = parse_agents(["vision=a,b.json,fps=2,max_frames=8,temperature=omit,trust_remote_code=true"])["vision"]
     assert agent.model == "a,b.json"
-    assert agent.overrides == {"fps": 2.0, "max_frames": 8, "temperature": "omit", "trust_remote_code": True}
+    assert agent.overrides == {"fps": 2.0, "max_frames": 8, "temperature": None, "trust_remote_code": True}
 
 
 def test_a_team_is_as_concurrent_as_its_least_concurrent_model(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_run_of_the_version_before_agents_resumes(
     line = json.dumps(record)
     (folder / "predictions.jsonl").write_text(f"{line}\n")
     assert main(["predict", str(data), replies, "--out", str(folder)]) == 0
-    assert "1 predicted, 1 already there" in capsys.readouterr().out
+    assert "1 predicted, 1 already done (skipped)" in capsys.readouterr().out
     assert (folder / "predictions.jsonl").read_text().startswith(f"{line}\n")
     assert run_folder.read_run_info(folder).identity == identity
     assert run_folder.read_run_info(folder).usage.num_replies == 2

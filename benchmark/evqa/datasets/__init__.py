@@ -63,8 +63,11 @@ def load(name_or_folder: str) -> Dataset:
     return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256)
 
 
-PATHS = ("video", "masks", "object_masks", "track_file", "label_map")
+PATHS = ("video", "masks", "object_masks", "track_file", "label_map", "subtitles")
 """Fields of `Sample` that hold one path."""
+
+PATH_TUPLES = ("mask_options", "videos")
+"""Fields of `Sample` that hold several paths."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +289,9 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
             "object_masks": _folder_inside(folder, sample.object_masks),
             "track_file": _file_inside(folder, sample.track_file),
             "label_map": _file_inside(folder, sample.label_map),
-            "mask_options": tuple(path_inside(folder, path) for path in sample.mask_options),
+            "subtitles": _file_inside(folder, sample.subtitles),
+            **{name: tuple(path_inside(folder, path) for path in getattr(sample, name)) for name in PATH_TUPLES},
+            "clips": tuple(clip.replace(path=path_inside(folder, clip.path)) for clip in sample.clips),
         }
     )
 
@@ -294,9 +299,8 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
 def _with_root(sample: Sample, root: Path) -> Sample:
     """Make the paths of a sample absolute that were checked before (see `_with_paths`)."""
     paths = {name: root / path for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
-    if sample.mask_options:
-        paths["mask_options"] = tuple(root / path for path in sample.mask_options)
-    return sample.model_copy(update=paths)
+    paths |= {name: tuple(root / path for path in getattr(sample, name)) for name in PATH_TUPLES}
+    return sample.replace(**paths, clips=tuple(clip.replace(path=root / clip.path) for clip in sample.clips))
 
 
 def _file_inside(folder: Path, relative: Path | None) -> Path | None:

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from evqa import media
-from evqa.models.base import MAIN, Model, ModelError, Models, RunAborted, frame_times
+from evqa.models.base import Model, ModelError, Models, RunAborted, frame_times
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.parsing import replies
 from evqa.parsing.replies import ParsedReply
-from evqa.schema import LETTERS, AnswerField, FrameRef, Prediction, Sample, ToolResult, Turn
+from evqa.schema import LETTERS, MAIN_AGENT, AnswerField, FrameRef, Prediction, Sample, ToolResult, Turn
 
 
 class ChatSession:
@@ -33,7 +33,7 @@ class ChatSession:
         *,
         times: bool = True,
         opening: Sequence[Part] | None = None,
-        agent: str = MAIN,
+        agent: str = MAIN_AGENT,
     ) -> None:
         """Start a conversation without messages.
 

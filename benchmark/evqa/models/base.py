@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 from evqa.models.messages import WORDS_ONLY, Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
-from evqa.schema import Prediction, ReplyFormat, Usage
+from evqa.schema import MAIN_AGENT, Prediction, ReplyFormat, Usage
 
 
 class ModelError(Exception):
@@ -106,10 +106,6 @@ class Model(Protocol):
         ...
 
 
-MAIN = "main"
-"""Role of a run's main model."""
-
-
 @dataclass(frozen=True)
 class Models:
     """Models of a run: the main one, and those of further roles for methods that ask several."""
@@ -120,11 +116,11 @@ class Models:
 
     def by_role(self, role: str) -> Model:
         """The model of a role. `ValueError`: the run has none for it."""
-        if role == MAIN:
+        if role == MAIN_AGENT:
             return self.main
         if role not in self.team:
             raise ValueError(
-                f"the run has no model for the role {role!r}, it has {', '.join([MAIN, *self.team])}: "
+                f"the run has no model for the role {role!r}, it has {', '.join([MAIN_AGENT, *self.team])}: "
                 f"give one with --agent {role}=MODEL"
             )
         return self.team[role]

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tyro.conf import UseAppendAction, arg
 
 from evqa.models.registry import AgentConfig, Setting
+from evqa.schema import MAIN_AGENT
 
 
 def option(
@@ -173,7 +174,7 @@ def parse_agents(texts: Sequence[str]) -> dict[str, AgentConfig]:
     for text in texts:
         role, equals, rest = text.partition("=")
         model, *settings = SETTING.split(rest)
-        if not equals or not model or ROLE.fullmatch(role) is None or role == "main":
+        if not equals or not model or ROLE.fullmatch(role) is None or role == MAIN_AGENT:
             raise ValueError(
                 f"an agent is NAME=MODEL or NAME=MODEL,setting=value, such as vision=gpt-4o; NAME has small letters, "
                 f"digits, - and _, and is not main; got {text!r}"

@@ -9,7 +9,7 @@ Conventions
 """
 
 from evqa.schema.geometry import RLE, Box, Span, Spans, Track, Tube, check_box, check_span, compressed_counts
-from evqa.schema.prediction import AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
+from evqa.schema.prediction import MAIN_AGENT, AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
 from evqa.schema.record import LETTERS, VERSION, Id, StrictRecord, check_id
 from evqa.schema.run import Run, SampleSelection
 from evqa.schema.sample import NO_VIDEO, ClipRef, Sample, TaskType, TrainingExchange
@@ -18,6 +18,7 @@ from evqa.schema.usage import TotalUsage, Usage
 
 __all__ = [
     "LETTERS",
+    "MAIN_AGENT",
     "NO_VIDEO",
     "RLE",
     "VERSION",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from evqa.schema.geometry import Spans, Track, Tube
-from evqa.schema.record import VERSION, Id, StrictRecord
+from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
 from evqa.schema.usage import Usage
 
@@ -26,6 +26,10 @@ Interrupted by a server error, or a reason that is missing or not known here.
 """
 
 
+MAIN_AGENT = "main"
+"""Role of the agent that answers; the only one of a run without a team."""
+
+
 class Turn(StrictRecord):
     """One prompt and the raw reply to it. Replies are kept so that a better parser never costs a model call."""
 
@@ -40,15 +44,15 @@ class Turn(StrictRecord):
 
     None = not available.
     """
-    agent: str = "main"
+    agent: Annotated[str, Field(exclude_if=lambda agent: agent == MAIN_AGENT)] = MAIN_AGENT
     """Role of the agent that replied, such as main, grounding, vision or judge."""
-    model: str | None = None
+    model: Annotated[str | None, OMIT_NONE] = None
     """Name of the model that replied, where a run has several; None = the model of the run."""
-    calls: tuple[ToolCall, ...] = ()
+    calls: Annotated[tuple[ToolCall, ...], OMIT_EMPTY] = ()
     """Tool calls of the reply."""
-    results: tuple[ToolResult, ...] = ()
+    results: Annotated[tuple[ToolResult, ...], OMIT_EMPTY] = ()
     """Results of the calls, one per call."""
-    frames: tuple[FrameRef, ...] = ()
+    frames: Annotated[tuple[FrameRef, ...], OMIT_EMPTY] = ()
     """Images in the prompt, by reference."""
 
 
@@ -100,15 +104,15 @@ class Prediction(StrictRecord):
     """Literal answer of an original's file, where its evaluator reads it differently from `answer` and `spans`."""
     seconds: float = 0.0
     """Wall time spent on the sample."""
-    stop: StopReason | None = None
+    stop: Annotated[StopReason | None, OMIT_NONE] = None
     """Why an agent's episode ended; None = no agent."""
-    stop_note: str = ""
+    stop_note: Annotated[str, OMIT_EMPTY] = ""
     """Details of `stop` in words."""
-    verdicts: dict[str, Literal[0, 1, 2]] | None = None
+    verdicts: Annotated[dict[str, Literal[0, 1, 2]] | None, OMIT_NONE] = None
     """Pairwise judge: criterion -> 0 for a tie, 1 or 2 for the preferred video; None = no verdict was read."""
-    span_scores: tuple[float, ...] | None = None
+    span_scores: Annotated[tuple[float, ...] | None, OMIT_NONE] = None
     """Confidence of each span in `spans`, for ranked retrieval."""
-    clips: tuple[str, ...] | None = None
+    clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None
     """Ids of the clips of an episode that were visited, in order."""
 
     @property

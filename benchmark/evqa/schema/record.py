@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 VERSION = 1
 """Version of the records; a file of another version is refused."""
@@ -12,6 +12,12 @@ VERSION = 1
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Option letters in display order."""
+
+
+OMIT_NONE = Field(exclude_if=lambda value: value is None)
+"""Field that is not written to a file where it is None."""
+OMIT_EMPTY = Field(exclude_if=lambda value: not value)
+"""Field that is not written to a file where it is empty."""
 
 
 class StrictRecord(BaseModel):

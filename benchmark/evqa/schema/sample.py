@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from evqa.schema.geometry import Spans, Track, Tube
-from evqa.schema.record import VERSION, Id, StrictRecord
+from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 
 NO_VIDEO = Path()
 """`Sample.video` of a text-only sample."""
@@ -72,13 +72,13 @@ class Sample(StrictRecord):
     """Name of the video in its data set."""
     video: Path
     """Path relative to the data set's folder on disk; absolute once `datasets.load` has checked it."""
-    videos: tuple[Path, ...] = ()
+    videos: Annotated[tuple[Path, ...], OMIT_EMPTY] = ()
     """Further videos of the question, such as the second one of a pairwise comparison; paths as `video`."""
-    subtitles: Path | None = None
+    subtitles: Annotated[Path | None, OMIT_NONE] = None
     """Subtitles of the video as a file; path as `video`."""
-    clips: tuple[ClipRef, ...] = ()
+    clips: Annotated[tuple[ClipRef, ...], OMIT_EMPTY] = ()
     """Clips of an episode in order, each with its offset in the episode."""
-    preferences: dict[str, Literal["first", "second", "tie", "bad"]] | None = None
+    preferences: Annotated[dict[str, Literal["first", "second", "tie", "bad"]] | None, OMIT_NONE] = None
     """Ground truth of a pairwise comparison: criterion -> preferred video; tie = both good, bad = both bad."""
     question: str
     """Question in words."""
