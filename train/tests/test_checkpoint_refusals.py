@@ -311,13 +311,13 @@ def adapter_fp8(weights):
     ("change", "reason"),
     [
         (without_factor, "without its other factor"),
-        (without_layer, r"lacks model\.language_model\.layers\.1\.self_attn\.q_proj\.weight, which it has for other"),
+        (without_layer, r"lacks model\.language_model\.layers\.1\.self_attn\.q_proj\.weight, but has them for other"),
         (of_another_width, "an adapter of another base"),
-        (factor_twice, "holds one factor twice"),
+        (factor_twice, "has one factor twice"),
         (of_a_deeper_base, "an adapter of another base"),
         (adapter_nan, "values that are NaN or infinite"),
         (adapter_fp8, "quantised adapters are not supported"),
-        (dict.clear, "holds no weights"),
+        (dict.clear, "has no weights"),
     ],
 )
 def test_an_adapter_that_is_not_whole_or_of_another_base_is_refused(trained, tiny_checkpoint, change, reason):
