@@ -80,12 +80,6 @@ UNSTATED = "its authors' own, see README.md in its folder"
 RESEARCH_ONLY = "research, not for commercial use"
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 
-ST_EVIDENCE_BENCH = "Salesforce/ST-Evidence-Bench"
-ST_EVIDENCE_INSTRUCT = "Salesforce/ST-Evidence-Instruct"
-UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
-"""Repository in which the authors of UniPixel collected their training data."""
-UNIPIXEL_URL = f"https://huggingface.co/datasets/{UNIPIXEL}"
-
 GENERATIVE = DatasetFormat(
     "st_evidence_gen.csv, videos at 6 fps, a folder of mask images per entry",
     "st_evidence:gen_samples",
@@ -96,6 +90,13 @@ INSTRUCT = DatasetFormat(
     "st_evidence_instruct:samples",
     "st_evidence.csv",
 )
+
+ST_EVIDENCE_BENCH = "Salesforce/ST-Evidence-Bench"
+ST_EVIDENCE_INSTRUCT = "Salesforce/ST-Evidence-Instruct"
+UNIPIXEL = "PolyU-ChenLab/UniPixel-SFT-1M"
+"""Repository in which the authors of UniPixel collected their training data."""
+UNIPIXEL_URL = f"https://huggingface.co/datasets/{UNIPIXEL}"
+
 REF_VOS_ENTRIES = "meta_expressions/train/meta_expressions.json"
 REF_VOS_LAYOUT = "meta_expressions, mask_dict.pkl or palette images, frames"
 

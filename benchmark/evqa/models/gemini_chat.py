@@ -22,7 +22,7 @@ from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
-from evqa.models.api.server_errors import Server, describe_error
+from evqa.models.api.server_errors import Server, invalid_response
 from evqa.models.base import ModelError, RunAborted
 from evqa.models.frame_policy import (
     FramePolicy,
@@ -291,9 +291,7 @@ def read(content: str, server: Server | None = None, *, is_greedy: bool = False)
 def _reply_of(response: Json, source: str, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
     server.check(response)
     if not response:
-        error = TemporaryError(f"the server's answer is no GenerateContentResponse: {describe_error(source).message!r}")
-        error.is_refused_request = True
-        raise error
+        raise invalid_response("GenerateContentResponse", source)
     model_version = body.name(response.get("modelVersion"))
     if block := body.name(body.json_object(response.get("promptFeedback")).get("blockReason")):
         output = tokens.output if tokens.input is None else tokens.output or 0

@@ -22,7 +22,7 @@ from evqa.models.api.client import ApiClient, ApiReply, RequestSettings
 from evqa.models.api.extras import RequestExtras
 from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
-from evqa.models.api.server_errors import Server, describe_error
+from evqa.models.api.server_errors import Server, invalid_response
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
@@ -243,9 +243,7 @@ def read(content: bytes, server: Server | None = None, *, is_greedy: bool = Fals
 def _understood(completion: Json, content: bytes, tokens: TokenUsage, server: Server, *, is_greedy: bool) -> ApiReply:
     server.check(completion)
     if not completion:
-        error = TemporaryError(f"the server's answer is no chat completion: {describe_error(content).message!r}")
-        error.is_refused_request = True
-        raise error
+        raise invalid_response("chat completion", content)
     choice = next(iter(body.objects(completion.get("choices"))), None)
     if choice is None:
         raise TemporaryError("the reply is empty: it has no choice", is_once=is_greedy)

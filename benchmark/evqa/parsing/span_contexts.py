@@ -186,7 +186,7 @@ _EVIDENCE_WORD = re.compile(
 """Words before `in 3 to 7 seconds` with which it is a position in the video, not how long something takes."""
 
 _DECADE = re.compile(r"\d{3}0s\b")
-_DECIMAL_COMMA = re.compile(r"(?:^|[^\d.:\-~])\d{1,4},$")
+
 
 _CLAUSE_SEPARATOR = re.compile(
     r"[;\n]|[.!?](?=\s)|,\s(?:and|then|so|while|when|it|he|she|they|the)\s|\s(?:but|however)\s(?!not\b)|,\s?(?=[\u800c\u4f46\u5374])",
@@ -196,17 +196,10 @@ _CONTRAST_SEPARATOR = re.compile(
     r"[;\n]|[.!?](?=\s)|,?\s(?:while|but|whereas|although|though|however|and)\s", re.IGNORECASE
 )
 
-_ALTERNATIVE_SEPARATOR = re.compile(
-    r"(?:\s{0,3},)?\s{0,3}\(?(?:or|ou|oder|\u6216\u8005?)\s{0,3}(?:(?:possibly|perhaps|maybe|else|from|at|in|during)\s){0,3}",
-    re.IGNORECASE,
-)
-
-_EXCEPTION = re.compile(
-    r"\b(?:except\w*|excluding|without|but\snot|apart|other\sthan|save)\b[^;.\n]{0,20}$", re.IGNORECASE
-)
-
 
 # Ranges in sentences
+
+_DECIMAL_COMMA = re.compile(r"(?:^|[^\d.:\-~])\d{1,4},$")
 
 
 def evidence_pairs(sentence: str, *, is_announced: bool = False) -> Pairs | None:
@@ -255,12 +248,23 @@ def _any_fits(guards: Sequence[Guard], text: str) -> bool:
     return any(guard.fits(text) for guard in guards)
 
 
+_ALTERNATIVE_SEPARATOR = re.compile(
+    r"(?:\s{0,3},)?\s{0,3}\(?(?:or|ou|oder|\u6216\u8005?)\s{0,3}(?:(?:possibly|perhaps|maybe|else|from|at|in|during)\s){0,3}",
+    re.IGNORECASE,
+)
+
+
 def _has_alternatives(sentence: str, evidence: Sequence[TimeRange]) -> bool:
     """Whether two ranges are alternatives: `3s-7s or 12s-15s`."""
     return any(
         _ALTERNATIVE_SEPARATOR.fullmatch(sentence, first.end, second.start)
         for first, second in itertools.pairwise(evidence)
     )
+
+
+_EXCEPTION = re.compile(
+    r"\b(?:except\w*|excluding|without|but\snot|apart|other\sthan|save)\b[^;.\n]{0,20}$", re.IGNORECASE
+)
 
 
 def _has_exception(sentence: str, ranges: Sequence[TimeRange], evidence: Sequence[TimeRange]) -> bool:

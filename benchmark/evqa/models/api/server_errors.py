@@ -112,6 +112,13 @@ def describe_error(content: bytes | str) -> ErrorDescription:
     return ErrorDescription(_single_line(message), codes, next((code for code in numbers if 100 <= code <= 599), None))
 
 
+def invalid_response(expected: str, content: str | bytes) -> TemporaryError:
+    """Return the error for a response with status 200 that is not an `expected` object, such as "chat completion"."""
+    error = TemporaryError(f"the server's answer is no {expected}: {describe_error(content).message!r}")
+    error.is_refused_request = True
+    return error
+
+
 @dataclass(frozen=True)
 class Server:
     """A server: maps its errors to replies and exceptions of this package, and words their messages."""
