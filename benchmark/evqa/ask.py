@@ -57,8 +57,8 @@ class AskResult:
             f"when:    {_when(prediction.spans)}",
             f"where:   {_describe_masks(prediction)}",
         ]
-        shown = prediction.turns if self.sample.options else prediction.turns[1:]
-        return [*lines, *(f"reply:   {turn.reply}" for turn in shown)]
+        turns = prediction.turns if self.sample.options else prediction.turns[1:]
+        return [*lines, *(f"reply:   {turn.reply}" for turn in turns)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,25 +98,25 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
     method = None if settings.method is None else methods.method(settings.method)
     base_model = _model(model, settings)
-    shown = (
+    prompted_model = (
         with_visual_prompts(base_model, media.probe_video(video.resolve()), question, pointing) if pointing else None
     )
     sample = Sample(
         id=_id(video),
         video_id=video.stem,
         video=video.resolve(),
-        question=shown.question if shown else question,
+        question=prompted_model.question if prompted_model else question,
         options=tuple(options),
     )
     method = method or methods.method(base_model.capabilities.default_method)
-    prediction = _predicted(method, shown or base_model, sample, times=settings.times)
+    prediction = _predicted(method, prompted_model or base_model, sample, times=settings.times)
     try:
         drawing = EvidenceDrawing(
             video=facts,
             prediction=prediction,
             caption=f"{question}\n{_answer(sample, prediction)}",
             prompts=_prompt_marks(facts, pointing),
-            prompt_objects=_prompt_objects(shown, pointing) if shown else (),
+            prompt_objects=_prompt_objects(prompted_model, pointing) if prompted_model else (),
         )
         return _write_files(sample, drawing, out, note=_note(base_model))
     except OSError as error:

@@ -371,7 +371,7 @@ def test_partial_text_of_an_error_is_kept_in_the_failed_record(server: FaultServ
         progress=False,
     )
     record = run_folder.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
-    assert (summary.done, record.status, record.answer) == (0, "failed", None)
+    assert (summary.num_ok, record.status, record.answer) == (0, "failed", None)
     assert (record.turns[0].reply, record.turns[0].finish) == ("The ans", "error")
     assert record.turns[0].usage is not None
     assert record.turns[0].usage.cost == pytest.approx(0.3)
@@ -410,7 +410,7 @@ def test_without_a_limit_unknown_usage_is_told_as_unknown(
     server.plan({"body": completion(B, usage=None)}, {"body": "{"})  # type: ignore[arg-type]
     assert main(command) == 0
     told = capsys.readouterr().out
-    assert "240 tokens in, 60 out, $0.3000, 2 replies of unknown cost (prices: as given)" in told
+    assert "240 input tokens, 60 output tokens, $0.3000, 2 responses of unknown cost (prices: as given)" in told
     spent = run_folder.read_run_info(tmp_path / "run").usage
     assert (spent.num_unpriced, spent.cost) == (2, pytest.approx(0.3))
 

@@ -453,7 +453,7 @@ def test_a_thousand_requests_with_a_fifth_of_faults_lose_and_double_nothing(clip
     late = Counter(stats["delivered"]).total() - 1000
     """Sound replies that this machine took five seconds to fetch, so that they were asked for again."""
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
-    assert (summary.done, summary.failed) == (1000, {})
+    assert (summary.num_ok, summary.failed) == (1000, {})
     assert sorted(record.sample_id for record in records) == [f"s{number:04d}" for number in range(1000)]
     assert all(record.answer == int(record.sample_id[1:]) % 2 for record in records)
     assert all(record.expressions == (f"object {record.sample_id[1:]}",) for record in records)
@@ -603,7 +603,7 @@ def test_a_question_that_is_refused_before_any_reply_does_not_end_a_run_with_a_b
         server.plan("filter")
         model = compatible(server.url, price_in=1000.0, price_out=0.0, **budget)
         summary = run(model, data, tmp_path / folder)
-        assert (summary.done, summary.usage.num_replies, summary.usage.num_unpriced) == (6, 6, 1)
+        assert (summary.num_ok, summary.usage.num_replies, summary.usage.num_unpriced) == (6, 6, 1)
 
 
 @pytest.mark.parametrize(
@@ -638,10 +638,10 @@ def test_a_sample_that_fails_is_a_record_and_the_others_go_on(server: FaultServe
     server.plan("400", "400")
     model = compatible(server.url, concurrency=4)
     first = run(model, data, tmp_path / "run")
-    assert (first.done, len(first.failed)) == (6, 2)
+    assert (first.num_ok, len(first.failed)) == (6, 2)
     assert all("answers 400" in reason for reason in first.failed.values())
     second = run(model, data, tmp_path / "run")
-    assert (second.done, second.skipped, second.failed) == (2, 6, {})
+    assert (second.num_ok, second.skipped, second.failed) == (2, 6, {})
 
 
 def test_requests_a_minute_are_spread_over_all_threads(server: FaultServer, clip: Path, tmp_path: Path) -> None:

@@ -477,7 +477,7 @@ def test_a_run_with_batches_predicts_every_sample_once(
         runner.identity_of(crew, "single-turn", data),
         progress=False,
     )
-    assert (summary.done, list(summary.failed)) == (8, ["s4"])
+    assert (summary.num_ok, list(summary.failed)) == (8, ["s4"])
     records = list(jsonl.read_records(tmp_path / "run" / "predictions.jsonl", Prediction))
     assert sorted(record.sample_id for record in records) == [f"s{number}" for number in range(9)]
     identity = run_folder.read_run_info(tmp_path / "run").identity

@@ -77,7 +77,7 @@ def test_a_run_writes_one_record_a_sample_and_describes_itself(
     data: Dataset, model: models.Model, tmp_path: Path
 ) -> None:
     summary = run(model, data, tmp_path / "run")
-    assert (summary.done, summary.skipped, summary.failed) == (4, 0, {})
+    assert (summary.num_ok, summary.skipped, summary.failed) == (4, 0, {})
     about, predictions = (
         run_folder.read_run_info(tmp_path / "run"),
         run_folder.last_predictions(tmp_path / "run" / PREDICTIONS),
@@ -114,7 +114,7 @@ def test_the_same_run_again_skips_what_is_done(data: Dataset, model: models.Mode
     run(model, data, tmp_path / "run", limit=3)
     before = (tmp_path / "run" / PREDICTIONS).read_bytes()
     summary = run(model, data, tmp_path / "run")
-    assert (summary.done, summary.skipped) == (1, 3)
+    assert (summary.num_ok, summary.skipped) == (1, 3)
     assert (tmp_path / "run" / PREDICTIONS).read_bytes().startswith(before)
     assert len(records(tmp_path / "run")) == 4
 
@@ -131,7 +131,7 @@ def test_a_failed_sample_is_a_record_and_is_tried_again(bench: Any, tmp_path: Pa
     assert "clip6.mp4" in first.failed["s000"]
     clip.write_bytes(whole)
     second = run(model, data, tmp_path / "run")
-    assert (second.done, second.skipped, second.failed) == (2, 0, {})
+    assert (second.num_ok, second.skipped, second.failed) == (2, 0, {})
     assert [one.status for one in records(tmp_path / "run")] == ["failed", "failed", "ok", "ok"]
     assert [one.status for one in run_folder.last_predictions(tmp_path / "run" / PREDICTIONS)] == ["ok", "ok"]
 
@@ -176,7 +176,7 @@ def test_a_changed_data_set_is_another_run(bench: Any, tmp_path: Path, model: mo
 def test_restart_begins_anew(data: Dataset, model: models.Model, tmp_path: Path) -> None:
     run(model, data, tmp_path / "run")
     summary = run(model, data, tmp_path / "run", seed=7, restart=True, limit=1)
-    assert (summary.done, summary.skipped) == (1, 0)
+    assert (summary.num_ok, summary.skipped) == (1, 0)
     assert [one.sample_id for one in records(tmp_path / "run")] == ["s000"]
     assert run_folder.read_run_info(tmp_path / "run").identity["seed"] == 7
 
@@ -195,7 +195,7 @@ def test_a_line_cut_by_a_crash_is_written_again(data: Dataset, model: models.Mod
     whole = records(tmp_path / "run")
     path.write_bytes(path.read_bytes()[:-20])
     summary = run(model, data, tmp_path / "run")
-    assert (summary.done, summary.skipped) == (1, 3)
+    assert (summary.num_ok, summary.skipped) == (1, 3)
     assert without_times(records(tmp_path / "run")) == without_times(whole)
 
 
@@ -234,7 +234,7 @@ def test_two_runs_cannot_share_a_folder(data: Dataset, model: models.Model, tmp_
     with pytest.raises(ValueError, match=r"another run \(process 4711\) is writing"):
         run(model, data, folder)
     holder.communicate()
-    assert run(model, data, folder).done == 4
+    assert run(model, data, folder).num_ok == 4
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(data: Dataset, model: models.Model) -> None:
@@ -276,7 +276,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(bench: Any, tmp_pa
     data = bench.data(tmp_path / "data", count)
     replies = bench.replies(tmp_path / "replies.json", count)
     unbroken = run(models.build(str(replies)), datasets.load(str(data)), tmp_path / "unbroken")
-    assert unbroken.done == count
+    assert unbroken.num_ok == count
     out = broken(tmp_path, command(data, replies, Path()))
     assert without_times(records(out)) == without_times(records(tmp_path / "unbroken"))
     assert len(records(out)) == count

@@ -94,7 +94,7 @@ def test_what_a_lost_machine_left_is_told_and_filled_by_a_run_without_shard(
     assert main(["merge", str(folder)]) == 1
     assert "2 shards, 6 predicted, 0 failed, 1 missing" in capsys.readouterr().out
     summary = bench.run(model, data, folder)
-    assert (summary.done, summary.skipped) == (1, 6)
+    assert (summary.num_ok, summary.skipped) == (1, 6)
     assert main(["merge", str(folder)]) == 0, "merging again loses nothing"
     assert sorted(one.sample_id for one in bench.records(folder)) == [f"s{number:03d}" for number in range(7)]
 
@@ -113,7 +113,7 @@ def test_a_later_success_replaces_a_failure_whichever_shard_has_it(
     out = capsys.readouterr().out
     assert "3 predicted, 4 failed, 0 missing" in out
     assert "s000: ValueError" in out
-    assert bench.run(model, data, folder).done == 4
+    assert bench.run(model, data, folder).num_ok == 4
     assert main(["merge", str(folder)]) == 0
     assert {one.status for one in bench.records(folder)} == {"ok"}
 

@@ -131,7 +131,7 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     replies = bench.replies(tmp_path / "replies.json", 9)
     alone = bench.run(models.build(str(replies)), data, tmp_path / "alone")
     summary = run(replies, data, tmp_path / "run", 2)
-    assert (summary.done, summary.skipped, summary.failed) == (alone.done, alone.skipped, alone.failed)
+    assert (summary.num_ok, summary.skipped, summary.failed) == (alone.num_ok, alone.skipped, alone.failed)
     assert bench.latest(tmp_path / "run") == bench.latest(tmp_path / "alone")
     for part in ("identity", "usage"):
         assert getattr(run_folder.read_run_info(tmp_path / "run"), part) == getattr(

@@ -30,7 +30,7 @@ def print_summary(summary: RunSummary, command: str, *, counts_masks: bool = Fal
     """Print what a run did, its cost, its failures and the next command; return the exit code."""
     if summary.usage.num_replies:
         print_line(format_cost(summary.usage, summary.prices))
-    parts = [f"{summary.done} predicted"]
+    parts = [f"{summary.num_ok} predicted"]
     parts += [f"{summary.skipped} already done (skipped)"] if summary.skipped else []
     parts += [f"{len(summary.failed)} failed"]
     parts += [f"{summary.with_masks} with masks"] if counts_masks else []

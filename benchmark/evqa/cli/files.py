@@ -72,7 +72,7 @@ def reparse(
         return 0
     summary = reparsing.reparse(run, locate.dataset_of(run, data))
     print_line(summary.summary())
-    if summary.kept:
+    if summary.backup:
         print_line(f"next: evqa score {quote(str(run))}")
     return 1 if summary.broken else 0
 

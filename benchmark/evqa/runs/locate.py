@@ -70,7 +70,9 @@ def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> pr
     method = run_folder.read_run_info(run).identity.get("method")
     asks = methods.CHOICE_FIELDS.get(str(method))
     return (
-        replace(predictions, asked=None if asks is None else prediction_files.needs_of(asks)) if method else predictions
+        replace(predictions, requested_fields=None if asks is None else prediction_files.needs_of(asks))
+        if method
+        else predictions
     )
 
 

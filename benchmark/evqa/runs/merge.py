@@ -1,7 +1,7 @@
-"""The shards of a run become one file of predictions.
+"""Merging of the shards of a run into one file of predictions.
 
-Whatever the shards hold by now is merged; what they lack is told, and `evqa predict` without a shard fills it.
-The records stand in the order of the data set; one is in memory at a time.
+All records that the shards have so far are merged; missing samples are reported, and `evqa predict` without a shard
+predicts them. The records are in the order of the data set, and memory holds one record at a time.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from evqa.schema import Prediction, Run, TotalUsage
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSummary:
-    """What became of a run's shards."""
+    """Counts of `merge`."""
 
     folder: Path
     num_shards: int
     num_ok: int
     failed: Mapping[str, str]
-    """Sample id -> reason."""
+    """Sample id -> error."""
     missing: tuple[str, ...]
-    """Ids of samples that no shard has a prediction for."""
+    """Ids of samples without a prediction in any shard."""
 
 
 class _RecordLocation(NamedTuple):
-    """Where the record of a sample lies."""
+    """File and offset of the record of a sample."""
 
     path: Path
     offset: int
     error: str | None
     content: int
-    """Equal for the copies of a record."""
+    """Hash of the record, equal for its copies."""
 
     def read(self) -> Prediction:
         return jsonl.record_at(self.path, self.offset, Prediction)
 
 
 def run_info_of_shards(folder: Path) -> Run:
-    """What the shards of a run say of themselves, which is the same. `ValueError`: there are none, or they differ."""
+    """Return the run info that all shards of a run share. `ValueError`: there are no shards, or they differ."""
     shards = shards_of(folder)
     if not shards:
         if not folder.exists():
@@ -58,62 +58,64 @@ def run_info_of_shards(folder: Path) -> Run:
         names = ", ".join(path.name for path in shards.values())
         raise ValueError(f"{folder} has shards of different counts ({names}): remove those that do not belong")
     whole = [folder] if (folder / RUN).is_file() else []
-    places = [*whole, *shards.values()]
-    runs = [run_folder.read_run_info(place) for place in places]
-    for place, run in zip(places[1:], runs[1:], strict=True):
+    folders = [*whole, *shards.values()]
+    runs = [run_folder.read_run_info(path) for path in folders]
+    for path, run in zip(folders[1:], runs[1:], strict=True):
         if run.identity != runs[0].identity:
             changes = run_folder.identity_diff(runs[0].identity, run.identity)
-            raise ValueError(f"{place} is of another run than {places[0]}: {changes}")
+            raise ValueError(f"{path} is of another run than {folders[0]}: {changes}")
     return runs[0]
 
 
 def merge(folder: Path, dataset: Dataset) -> MergeSummary:
-    """Write the predictions of a run's shards, and those that it has itself, into its own file."""
+    """Merge the predictions of the shards of a run, and its own, into its own file.
+
+    Raises:
+        ValueError: the folder has no shards, they are of different runs, or a record is of an unknown sample.
+    """
     run, shards = run_info_of_shards(folder), shards_of(folder)
     with run_folder.run_lock(folder, has_out=False):
         files = [folder / PREDICTIONS, *(shard / PREDICTIONS for shard in shards.values())]
         existing = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
-        places, retained, spent = _last_of_each(existing)
+        latest, retained, spent = _read_locations(existing)
         selection = _selection([folder, *shards.values()], dataset)
-        missing, unknown = _check_same_run(places, dataset, selection)
+        missing, unknown = _missing_and_unknown(latest, dataset, selection)
         if unknown:
-            raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {places[unknown[0]].path} has")
+            raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {latest[unknown[0]].path} has")
         with user_errors_of_disk(folder, has_out=False):
             ordered = (
-                location for sample in dataset.samples if sample.id in places for location in retained[sample.id]
+                location for sample in dataset.samples if sample.id in latest for location in retained[sample.id]
             )
-            jsonl.write_records(folder / PREDICTIONS, (place.read() for place in ordered))
+            jsonl.write_records(folder / PREDICTIONS, (location.read() for location in ordered))
             record = None if selection is None else selection.record()
             run_folder.write_run_info(folder, run.replace(usage=spent, selection=record))
-    failed = {sample: place.error for sample, place in places.items() if place.error is not None}
+    failed = {sample: location.error for sample, location in latest.items() if location.error is not None}
     return MergeSummary(
-        folder=folder, num_shards=len(shards), num_ok=len(places) - len(failed), failed=failed, missing=missing
+        folder=folder, num_shards=len(shards), num_ok=len(latest) - len(failed), failed=failed, missing=missing
     )
 
 
-def _last_of_each(
+def _read_locations(
     files: Sequence[Path],
 ) -> tuple[dict[str, _RecordLocation], dict[str, list[_RecordLocation]], TotalUsage]:
-    """(sample id -> its last record that is no failure, or else its last; the records to keep; what all records took).
+    """Return (sample id -> its last successful record, else its last; sample id -> records to write; total usage).
 
-    Kept before the last one are failures whose replies took something, so that a run goes on with what it has spent.
-
-    The file that was written last has the last word: masks may have been drawn anew since. A record that an earlier
-    merge copied from a shard is counted once.
+    Failed records with a cost are written before the last record, so that a resumed run knows its total cost. The file
+    that was modified last takes precedence. A record that an earlier merge copied from a shard counts once.
     """
     latest: dict[str, _RecordLocation] = {}
     paid: dict[str, dict[int, _RecordLocation]] = {}
     spent = TotalUsage()
     for path in files:
         for _, offset, prediction in jsonl.numbered_records(path, Prediction):
-            place = _RecordLocation(path, offset, prediction.error, hash(prediction.model_dump_json()))
+            location = _RecordLocation(path, offset, prediction.error, hash(prediction.model_dump_json()))
             before = latest.get(prediction.sample_id)
-            if before is None or place.error is None or before.error is not None:
-                latest[prediction.sample_id] = place
-            took, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample_id, {})
-            if took and place.content not in counted:
-                counted[place.content] = place
-                spent = functools.reduce(TotalUsage.plus, took, spent)
+            if before is None or location.error is None or before.error is not None:
+                latest[prediction.sample_id] = location
+            costs, counted = usages(prediction, Prices()), paid.setdefault(prediction.sample_id, {})
+            if costs and location.content not in counted:
+                counted[location.content] = location
+                spent = functools.reduce(TotalUsage.plus, costs, spent)
     retained = {
         sample: [
             *(location for location in paid[sample].values() if location.error and location.content != last.content),
@@ -125,16 +127,16 @@ def _last_of_each(
 
 
 def _selection(folders: Sequence[Path], dataset: Dataset) -> Selection | None:
-    """What the whole run was asked for, the shares that are not here included; None = not recorded."""
+    """Return the selection of the whole run, including absent shards; None = not recorded."""
     records = [run_folder.read_run_info(folder).selection for folder in folders if (folder / RUN).is_file()]
     selections = [replace(Selection.read(record), shard=None) for record in records if record is not None]
     return union_of(selections, dataset) if len(selections) == len(records) else None
 
 
-def _check_same_run(
-    places: Mapping[str, _RecordLocation], dataset: Dataset, selection: Selection | None
+def _missing_and_unknown(
+    latest: Mapping[str, _RecordLocation], dataset: Dataset, selection: Selection | None
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Samples that were asked for and have no record, and records without a sample."""
+    """Return the ids of selected samples without a record, and the ids of records without a sample."""
     ids = {sample.id for sample in dataset.samples}
-    selections = [sample.id for sample in (selection or Selection()).of(dataset)]
-    return tuple(sample for sample in selections if sample not in places), sorted(set(places) - ids)
+    selected = [sample.id for sample in (selection or Selection()).of(dataset)]
+    return tuple(sample for sample in selected if sample not in latest), sorted(set(latest) - ids)

@@ -1,8 +1,8 @@
-"""Any file of predictions: finds out which form it has, and gives the prediction of a sample when it is asked for.
+"""Files of predictions: detection of the format, and lookup of the prediction of a sample.
 
-Our records (JSON Lines) are indexed in one pass and read again from their place, so that memory holds one record
-at a time, however many the file has. A field that cannot be read is named and counted, and costs nothing else; of a
-record that cannot be read the sample counts as failed, unless another record of it is whole.
+Records in JSON Lines are indexed in one pass and read again from their offset, so memory holds one record at a time,
+whatever the size of the file. An invalid field is reported and counted and costs only itself; the sample of an invalid
+record counts as failed, unless another record of it is valid.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ NEEDS: dict[AnswerField, tuple[GoldField, ...]] = {
     "time_choice": ("time_choice",),
     "mask_choice": ("mask_choice",),
 }
-"""What a prompt asks for -> what metrics need of the prediction."""
+"""Field that a prompt requests -> fields of ground truth that the metrics of this field need."""
 
 NOWHERE = -1
-"""In place of the first byte of a record that the file does not have."""
+"""Offset of a record that the file does not have."""
 
 MAX_PROBLEMS = 1000
-"""So many are kept by name; all are counted."""
+"""Maximum number of problems that are kept as text; all are counted."""
 
 SNIFF_BYTES = 2**16
 FILE_KEYS = {field.alias or name for name, field in Prediction.model_fields.items()}
 """Keys of a record in a file."""
 _FIRST_KEY = re.compile(rb'\{\s*"([^"\\]{1,100})"')
 MAX_SNIFFED = 1000
-"""Entries that are looked at to tell the two forms of the original apart."""
+"""Maximum number of entries that are read to distinguish the two formats of the original."""
 
 
 @dataclass
 class ReadProblems:
-    """What could not be read."""
+    """Parts of a file that could not be read: their number, and the text of the first ones."""
 
     count: int = 0
     first: list[str] = field(default_factory=list[str])
 
     def add(self, problem: str) -> None:
-        """Count a problem, and keep it if it is among the first."""
+        """Count a problem; keep its text if it is among the first `MAX_PROBLEMS`."""
         self.count += 1
         if len(self.first) < MAX_PROBLEMS:
             self.first.append(problem[:1000])
@@ -74,25 +74,25 @@ class ReadProblems:
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """The predictions of a file, for the samples of a data set."""
+    """Predictions in a file for the samples of a data set."""
 
     path: Path
     form: Form
     masks: Path | None
-    """Folder with `<id>/masks/%05d.png`, where masks lie beside the file."""
+    """Folder with `<id>/masks/%05d.png`; None = the file has no such folder."""
     read: Callable[[Sample], Prediction | None]
-    """The last whole record of a sample; None where there is none."""
+    """Function that returns the last valid record of a sample; None = no record."""
     num_records: int
     duplicates: int
-    """Records that a later one for the same sample replaces."""
+    """Number of records that a later record of the same sample replaces."""
     unknown: int
-    """Records of samples that the data set does not have."""
+    """Number of records of samples that the data set does not have."""
     problems: ReadProblems
-    asked: frozenset[GoldField] | None = None
-    """What the model was asked for, as far as the file tells; None = anything. The rest is not scored."""
+    requested_fields: frozenset[GoldField] | None = None
+    """Fields that the prompts requested, as far as the file states them; None = all. Other fields are not scored."""
 
     def get(self, sample: Sample) -> Prediction | None:
-        """The prediction of a sample; masks that lie in a folder stay there, for whoever reads them frame by frame."""
+        """Return the prediction of a sample; None = no prediction. Masks in a folder are not decoded."""
         prediction = self.read(sample)
         if prediction is None or prediction.status == "failed":
             return None if prediction is None else prediction.replace(mask_folder=None)
@@ -109,7 +109,7 @@ class PredictionFile:
         return prediction.replace(mask_folder=folder if has_masks else None)
 
     def get_whole(self, sample: Sample) -> Prediction | None:
-        """As `get`, with the masks of a folder as one track."""
+        """Return the prediction of a sample as `get` does, with the masks of a folder as one track."""
         prediction = self.get(sample)
         if prediction is None or prediction.mask_folder is None:
             return prediction
@@ -129,8 +129,8 @@ class PredictionFile:
             num_frames=prediction.num_frames or max(frames) + 1,
         )
 
-    def lying_masks(self, sample: Sample) -> Path | None:
-        """The folder of masks that an original's evaluator scores for a sample, whatever the file says of it."""
+    def official_mask_folder(self, sample: Sample) -> Path | None:
+        """Return the folder of masks that the original's evaluator scores, even for a sample without an entry."""
         if self.form != "original-gen":
             return None
         prediction = self.read(sample) or Prediction(sample_id=sample.id, status="ok")
@@ -141,13 +141,14 @@ class PredictionFile:
             return None
 
     def all(self, dataset: Dataset) -> Iterator[Prediction]:
-        """The whole prediction of every sample that has one, in the order of the data set."""
-        return (found for sample in dataset.samples if (found := self.get_whole(sample)) is not None)
+        """Yield the predictions (see `get_whole`) in the order of the data set."""
+        predictions = map(self.get_whole, dataset.samples)
+        return (prediction for prediction in predictions if prediction is not None)
 
     def describe(self) -> str:
-        """What the file was found to be, in a line."""
-        beside = f", masks in {self.masks}" if self.masks else ""
-        return f"{self.path}: {FORMS[self.form]}, {self.num_records} records{beside}"
+        """Return one line: path, format, number of records and folder of masks."""
+        masks_text = f", masks in {self.masks}" if self.masks else ""
+        return f"{self.path}: {FORMS[self.form]}, {self.num_records} records{masks_text}"
 
     def _mask_folder(self, prediction: Prediction) -> Path | None:
         if prediction.mask_folder is not None:
@@ -155,16 +156,17 @@ class PredictionFile:
         return None if self.masks is None else path_inside(self.masks, Path(prediction.sample_id, "masks"))
 
     def _without_unknown_choices(self, prediction: Prediction, sample: Sample) -> Prediction:
-        """Choices of options that the sample does not have are named and count as unparsed."""
+        """Return the prediction without indices of options that the sample does not have; each is reported."""
         options = {"answer": sample.options, "time_choice": sample.time_options, "mask_choice": sample.mask_options}
+        choices: dict[str, int | None] = {name: getattr(prediction, name) for name in options}
         unknown = {
-            name: chosen
-            for name, given in options.items()
-            if (chosen := getattr(prediction, name)) is not None and not 0 <= chosen < len(given)
+            name: choice
+            for name, choice in choices.items()
+            if choice is not None and not 0 <= choice < len(options[name])
         }
-        for name, chosen in unknown.items():
+        for name, choice in unknown.items():
             self.problems.add(
-                f"{self.path}: key {sample.id}: {name}: {chosen} is no index, from 0, into {len(options[name])} options"
+                f"{self.path}: key {sample.id}: {name}: {choice} is no index, from 0, into {len(options[name])} options"
             )
         return prediction.replace(**dict.fromkeys(unknown)) if unknown else prediction
 
@@ -174,7 +176,16 @@ class PredictionFile:
 
 
 def open_predictions(path: Path, dataset: Dataset, masks_in: Path | None = None) -> PredictionFile:
-    """The predictions in a file, whichever form it has; `masks_in` names the folder of masks of an original's file."""
+    """Open a file of predictions in any format of `FORMS`.
+
+    Args:
+        path: file of predictions.
+        dataset: data set whose samples were predicted.
+        masks_in: folder of the masks of a file in a format of the original; None = the folder beside the file.
+
+    Raises:
+        ValueError: the file does not exist or has no known format, or `masks_in` does not fit it.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is no file of predictions: nothing is there")
     form = form_of(path)
@@ -185,7 +196,7 @@ def open_predictions(path: Path, dataset: Dataset, masks_in: Path | None = None)
 
 
 def form_of(path: Path) -> Form:
-    """Which form a file has: by its ending, its first characters, and the keys of its first entries."""
+    """Return the format of a file, from its suffix, its first characters and the keys of its first entries."""
     with path.open("rb") as file:
         start = file.read(SNIFF_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
     if path.suffix == ".jsonl" or not start:
@@ -215,10 +226,10 @@ class _RecordHead(BaseModel):
 
 
 def _records(path: Path, dataset: Dataset) -> PredictionFile:
-    places = {sample.id: place for place, sample in enumerate(dataset.samples)}
-    starts = array("q", [NOWHERE]) * len(places)
+    indices = {sample.id: index for index, sample in enumerate(dataset.samples)}
+    starts = array("q", [NOWHERE]) * len(indices)
     damaged: set[int] = set()
-    asks = _RequiredFields()
+    requests = _RequestedFields()
     broken: dict[str, str] = {}
     problems = ReadProblems()
     total = duplicates = unknown = 0
@@ -229,32 +240,32 @@ def _records(path: Path, dataset: Dataset) -> PredictionFile:
         except ValueError as error:
             reason = f"{path}:{line.number}: {error}"
             problems.add(reason)
-            if (name := _name_in(line.content)) in places:
-                broken[name] = reason[:1000]
+            if (sample_id := _sample_id(line.content)) in indices:
+                broken[sample_id] = reason[:1000]
             continue
         for problem in unread:
             problems.add(f"{path}:{line.number}: {problem}")
-        place = places.get(prediction.sample_id)
-        if place is None:
+        index = indices.get(prediction.sample_id)
+        if index is None:
             unknown += 1
             continue
-        is_first = starts[place] == NOWHERE
-        if unread and not is_first and place not in damaged:
-            continue  # a record that is whole stays
-        damaged.add(place) if unread else damaged.discard(place)
+        is_first = starts[index] == NOWHERE
+        if unread and not is_first and index not in damaged:
+            continue  # a valid record stays
+        damaged.add(index) if unread else damaged.discard(index)
         duplicates += not is_first
-        starts[place] = line.place
-        asks.add(prediction)
+        starts[index] = line.place
+        requests.add(prediction)
     return PredictionFile(
         path=path,
         form="records",
         masks=None,
-        read=partial(_read_record, path, places, starts, broken),
+        read=partial(_read_record, path, indices, starts, broken),
         num_records=total,
         duplicates=duplicates,
         unknown=unknown,
         problems=problems,
-        asked=asks.needs(),
+        requested_fields=requests.needs(),
     )
 
 
@@ -265,31 +276,31 @@ def _record(line: Line) -> PredictionReading:
 
 
 @dataclass
-class _RequiredFields:
-    """What the prompts of all predictions asked for, and what they have without being asked."""
+class _RequestedFields:
+    """Fields that the prompts of all predictions requested, and fields that the predictions have without a request."""
 
-    known: set[GoldField] = field(default_factory=set[GoldField])
-    is_told: bool = True
-    """Whether every prediction says what it was asked; one that failed before its first prompt need not."""
+    fields: set[GoldField] = field(default_factory=set[GoldField])
+    is_complete: bool = True
+    """Whether every prediction has its prompts; a prediction that failed before its first prompt needs none."""
 
     def add(self, prediction: Prediction) -> None:
-        """One more prediction."""
-        self.known |= needs_of(ask for turn in prediction.turns for ask in turn.answer_fields)
-        self.known.update(need for need in get_args(GoldField) if prediction_has(prediction, need))
-        self.is_told &= bool(prediction.turns) or prediction.status == "failed"
+        """Add the fields of a prediction."""
+        self.fields |= needs_of(answer for turn in prediction.turns for answer in turn.answer_fields)
+        self.fields.update(need for need in get_args(GoldField) if prediction_has(prediction, need))
+        self.is_complete &= bool(prediction.turns) or prediction.status == "failed"
 
     def needs(self) -> frozenset[GoldField] | None:
-        """None where it is not told."""
-        return frozenset(self.known) if self.known and self.is_told else None
+        """Return the fields; None = a prediction does not state them."""
+        return frozenset(self.fields) if self.fields and self.is_complete else None
 
 
-def needs_of(asks: Iterable[AnswerField]) -> frozenset[GoldField]:
-    """What metrics can be scored of replies to these prompts."""
-    return frozenset(need for ask in asks for need in NEEDS[ask])
+def needs_of(answers: Iterable[AnswerField]) -> frozenset[GoldField]:
+    """Return the fields of ground truth that the metrics of requested fields need."""
+    return frozenset(need for answer in answers for need in NEEDS[answer])
 
 
-def _name_in(line: bytes | None) -> str:
-    """The sample that a broken record names, "" where it does not."""
+def _sample_id(line: bytes | None) -> str:
+    """Return the sample id of an invalid record; "" = it has none."""
     try:
         return _RecordHead.model_validate_json(line or b"").sample
     except ValidationError:
@@ -297,9 +308,9 @@ def _name_in(line: bytes | None) -> str:
 
 
 def _read_record(
-    path: Path, places: dict[str, int], starts: array[int], broken: dict[str, str], sample: Sample
+    path: Path, indices: dict[str, int], starts: array[int], broken: dict[str, str], sample: Sample
 ) -> Prediction | None:
-    start = starts[places[sample.id]]
+    start = starts[indices[sample.id]]
     if start == NOWHERE:
         reason = broken.get(sample.id)
         return None if reason is None else Prediction(sample_id=sample.id, status="failed", error=reason)
@@ -313,40 +324,40 @@ def _read_record(
 
 def _original(path: Path, form: Form, dataset: Dataset, masks_in: Path | None) -> PredictionFile:
     samples = {sample.id: sample for sample in dataset.samples}
-    found: dict[str, Prediction] = {}
+    predictions: dict[str, Prediction] = {}
     problems = ReadProblems()
     total = duplicates = unknown = 0
     alone = original.question_of_file(path)
-    asked: set[GoldField] = set()
+    requested: set[GoldField] = set()
     for entry in entries(path):
         total += entry.error is None
-        where = f"{path}:{entry.line}: key {entry.key!r}"
+        location = f"{path}:{entry.line}: key {entry.key!r}"
         sample = samples.get(entry.key or "")
         if entry.error is not None or entry.note is not None:
-            problems.add(f"{where}: {entry.error or entry.note}")
+            problems.add(f"{location}: {entry.error or entry.note}")
         if sample is None:
             unknown += entry.error is None
             continue
         if entry.error is not None:
-            failed = Prediction(sample_id=sample.id, status="failed", error=f"{where}: {entry.error}"[:1000])
-            found.setdefault(sample.id, failed)
+            failed = Prediction(sample_id=sample.id, status="failed", error=f"{location}: {entry.error}"[:1000])
+            predictions.setdefault(sample.id, failed)
             continue
         reading = _reading(sample, entry, form, alone)
-        asked.update(original.questions_of(entry.value, alone) if form == "original-mcq" else ())
+        requested.update(original.questions_of(entry.value, alone) if form == "original-mcq" else ())
         for problem in reading.problems:
-            problems.add(f"{where}: {problem}")
-        duplicates += sample.id in found
-        found[sample.id] = reading.prediction
+            problems.add(f"{location}: {problem}")
+        duplicates += sample.id in predictions
+        predictions[sample.id] = reading.prediction
     return PredictionFile(
         path=path,
         form=form,
         masks=masks_in or (original.mask_root(path, list(samples)) if form == "original-gen" else None),
-        read=partial(_read_located, found),
+        read=partial(_read_located, predictions),
         num_records=total,
         duplicates=duplicates,
         unknown=unknown,
         problems=problems,
-        asked=frozenset(asked) or None,
+        requested_fields=frozenset(requested) or None,
     )
 
 
@@ -356,11 +367,11 @@ def _reading(sample: Sample, entry: Entry, form: Form, alone: original.Question)
     return original.read_generative(sample, entry.value)
 
 
-def _read_located(found: dict[str, Prediction], sample: Sample) -> Prediction | None:
-    return found.get(sample.id)
+def _read_located(predictions: dict[str, Prediction], sample: Sample) -> Prediction | None:
+    return predictions.get(sample.id)
 
 
 def format_problems(problems: Sequence[str], count: int, limit: int) -> list[str]:
-    """The first of `count` problems, and how many more there are."""
+    """Return the first `limit` of `count` problems, and a line with the number of the others."""
     rest = [f"... and {count - limit} more; scores.json has the first {MAX_PROBLEMS}"] if count > limit else []
     return [*problems[:limit], *rest]

@@ -1,7 +1,7 @@
-"""Reader of single prediction records from any source: a field that cannot be read costs only itself.
+"""Reader of prediction records: an invalid field costs only itself.
 
-A record of our own is validated as it is. Another one is repaired: a field that does not validate is taken out and
-named, so that the part of the prediction that it holds counts as unparsed, and everything else is scored.
+A valid record is returned unchanged. In any other record each invalid field is removed and reported: this part of the
+prediction counts as unparsed, and everything else is scored.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ IRRELEVANT: dict[str, frozenset[str]] = {
     "tracks": frozenset({"label", "score"}),
     "turns": frozenset({"usage", "finish", "letters"}),
 }
-"""Field that is a list of records -> their optional fields, which can be taken out alone."""
+"""Field with a list of records -> optional fields of these records, which can be removed alone."""
 
 NO_REASON = "the record says that it failed, and not why"
 
 
 class PredictionReading(NamedTuple):
-    """A record, and what of it could not be read."""
+    """A prediction, and the problems of its record."""
 
     prediction: Prediction
     problems: tuple[str, ...] = ()
-    """`field: what is wrong`, one each."""
+    """One text for each problem, `field: problem`."""
 
 
 def read_prediction(line: bytes) -> PredictionReading:
-    """The record of a line of JSON Lines; a `ValueError` where not even its sample can be read."""
+    """Read a prediction from a line of JSON Lines. `ValueError`: its sample cannot be read."""
     try:
         reading = PredictionReading(Prediction.model_validate_json(line))
     except ValidationError as error:
         reading = _repaired(line, error)
-    return _inside(reading)
+    return _without_unsafe_folder(reading)
 
 
-def _inside(reading: PredictionReading) -> PredictionReading:
-    """The reading without a mask folder that leaves the folder of the file."""
+def _without_unsafe_folder(reading: PredictionReading) -> PredictionReading:
+    """Return the reading without a mask folder outside of the folder of the file."""
     folder = reading.prediction.mask_folder
     if folder is None:
         return reading
@@ -59,7 +59,7 @@ def _inside(reading: PredictionReading) -> PredictionReading:
 
 
 def _repaired(line: bytes, error: ValidationError) -> PredictionReading:
-    """The record without what does not validate; `error`: of the first attempt."""
+    """Return the prediction without the invalid fields; `error` is that of the first validation."""
     text = line.decode("utf-8", "replace")
     problems = [] if text.encode() == line else ["record: it is not UTF-8; the wrong bytes are replaced"]
     fields = _object(text)
@@ -72,7 +72,7 @@ def _repaired(line: bytes, error: ValidationError) -> PredictionReading:
 
 
 def _object(text: str) -> Fields | None:
-    """The fields of a JSON object; None for anything else."""
+    """Return the fields of a JSON object; None = it is not an object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ def _object(text: str) -> Fields | None:
 
 
 def _settle_identity(fields: Fields, problems: list[str]) -> None:
-    """The sample's id as text, and the version; a record of another version is refused."""
+    """Convert the sample id to text and check the version. `ValueError`: the record has another version."""
     sample, version = fields.get("sample"), fields.get("version", VERSION)
     if isinstance(sample, int) and not isinstance(sample, bool):
         fields["sample"] = str(sample)
@@ -94,7 +94,7 @@ def _settle_identity(fields: Fields, problems: list[str]) -> None:
 
 
 def _settle_status(fields: Fields, problems: list[str]) -> None:
-    """Status and error that fit each other: an unreadable status is a failure where there is an error."""
+    """Make status and error consistent: an invalid status is "failed" if there is an error."""
     status, error = fields.get("status"), fields.get("error")
     if status not in ("ok", "failed"):
         problems.append(f"status: expected 'ok' or 'failed', got {str(status)[:80]!r}")
@@ -108,29 +108,31 @@ def _settle_status(fields: Fields, problems: list[str]) -> None:
 
 
 def _settle_masks(fields: Fields, problems: list[str]) -> None:
-    """Masks in one form; in two they can be read in two ways, and are not."""
+    """Remove tracks and mask folder if a record has both, which may contradict each other."""
     if fields.get("tracks") is not None and fields.get("mask_folder") is not None:
         problems.append("tracks: masks are given either as tracks or as a mask_folder, got both")
         fields["tracks"] = fields["mask_folder"] = None
 
 
 def _validated(fields: Fields, problems: list[str]) -> Prediction:
-    """The record of what validates; every round takes out at least one field."""
+    """Return the prediction of the valid fields; every iteration removes at least one field."""
     while True:
         try:
             return Prediction.model_validate(fields)
         except ValidationError as error:
             details = error.errors(include_url=False)
-            taken = {_unreadable(detail["loc"], detail["type"]): explain_detail(detail) for detail in reversed(details)}
-            if any(location in {(), ("sample",), ("status",)} for location in taken):
+            problem_of = {
+                _unreadable(detail["loc"], detail["type"]): explain_detail(detail) for detail in reversed(details)
+            }
+            if any(location in {(), ("sample",), ("status",)} for location in problem_of):
                 raise ValueError(validation_message(error)) from error
-            for location in sorted(taken, key=len, reverse=True):
-                _take_out(fields, location)
-                problems.append(taken[location])
+            for location in sorted(problem_of, key=len, reverse=True):
+                _remove(fields, location)
+                problems.append(problem_of[location])
 
 
 def _unreadable(location: Location, kind: str) -> Location:
-    """The smallest part of the record that can be left out for an error."""
+    """Return the location of the smallest part of the record that can be removed for an error."""
     if kind == "extra_forbidden" and (len(location) == 1 or location[0] not in {"spans", "boxes"}):
         return location
     if len(location) > 2 and location[2] in IRRELEVANT.get(str(location[0]), ()):
@@ -138,13 +140,13 @@ def _unreadable(location: Location, kind: str) -> Location:
     return location[:1]
 
 
-def _take_out(fields: Fields, location: Location) -> None:
-    """Remove what a location names, if it is still there."""
+def _remove(fields: Fields, location: Location) -> None:
+    """Remove the value at a location, if it exists."""
     *parents, last = location
-    place: Any = fields
+    value: Any = fields
     for key in parents:
-        if not isinstance(place, dict | list) or (isinstance(place, dict) and key not in place):
+        if not isinstance(value, dict | list) or (isinstance(value, dict) and key not in value):
             return
-        place = cast("Any", place)[key]
-    if isinstance(place, dict):
-        cast("Fields", place).pop(str(last), None)
+        value = cast("Any", value)[key]
+    if isinstance(value, dict):
+        cast("Fields", value).pop(str(last), None)

@@ -50,20 +50,20 @@ def ray_session(num_cpus: int, address: str | None) -> Generator[Any]:
         ray.shutdown()
 
 
-def gpus_per_worker(ray: Any, count: int, wanted: int) -> int:
-    """GPUs of each of `count` workers: `wanted` where there are GPUs, else 0.
+def gpus_per_worker(ray: Any, count: int, per_model: int) -> int:
+    """Return the GPUs of each of `count` workers: `per_model`; 0 on a cluster without GPUs.
 
-    `ValueError`: there are too few of anything.
+    `ValueError`: the cluster has too few GPUs or CPU cores.
     """
-    there = ray.cluster_resources()
-    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
-    if gpus and count * wanted > gpus:
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    if gpus and count * per_model > gpus:
         raise ValueError(
-            f"{count} workers need {count * wanted} GPUs, there are {gpus}: at most --workers {gpus // wanted}"
+            f"{count} workers need {count * per_model} GPUs, there are {gpus}: at most --workers {gpus // per_model}"
         )
     if count > cpus:
         raise ValueError(f"{count} workers need a core each, there are {cpus}: at most --workers {cpus}")
-    return wanted if gpus else 0
+    return per_model if gpus else 0
 
 
 def _ray() -> Any:

@@ -1,8 +1,8 @@
-"""Stored replies through the parser again: a better parser never costs a model call.
+"""Parser of stored replies: updates the predictions of a run to the current parser without a model call.
 
-`predictions.jsonl` is written anew beside itself and then put in its place, and the old file is kept as
-`predictions.before-reparse-1.jsonl` and so on. Masks, costs, failures and replies stay as they are, and so does, byte
-for byte, a line that is no record: it is named.
+The new predictions are written to a temporary file, which then replaces `predictions.jsonl`; the old file remains as
+`predictions.before-reparse-1.jsonl` and so on. Masks, costs, failures and replies do not change. A line that is not a
+record is reported and copied byte for byte.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from evqa.runs import run_folder
 from evqa.schema import LETTERS, Prediction, Sample, Spans
 
 FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
-"""What the parser reads."""
+"""Fields that the parser sets."""
 
 
 MAX_NAMED = 20
-"""So many broken lines are shown."""
+"""Maximum number of invalid lines that the summary lists."""
 
 
 @dataclass(frozen=True)
 class ReparseSummary:
-    """What parsing again changed."""
+    """Changes by `reparse`."""
 
     path: Path
-    kept: Path | None
-    """The old file; None where nothing changed, and nothing was written."""
+    backup: Path | None
+    """The old file; None = no prediction changed and nothing was written."""
     records: int
     changed: dict[str, int]
-    """Field -> records in which it changed,"""
+    """Field -> number of records in which it changed."""
     gained: dict[str, int]
-    """that could not be read before,"""
+    """Field -> number of records in which it was unparsed before."""
     lost: dict[str, int]
-    """that cannot be read any more."""
+    """Field -> number of records in which it is unparsed now."""
     left: int
-    """Records left as they are: failed ones, ones without a reply, samples that the data set does not have."""
+    """Number of unchanged records: failed, without a reply, or of a sample that the data set does not have."""
     broken: tuple[str, ...]
-    """Lines that are no records, by file, line and field."""
+    """Invalid lines, by file, line and field."""
 
     def summary(self) -> str:
-        """Counts, one line a field."""
+        """Return the counts as text, one line for each field."""
         lines = [f"{self.path}: {self.records} records, {self.left} without a reply to parse"]
         lines += [
             f"  {field}: {count} changed ({self.gained.get(field, 0)} could not be read before, "
@@ -60,12 +60,12 @@ class ReparseSummary:
         lines += [f"  {problem}; the line stays as it is" for problem in self.broken[:MAX_NAMED]]
         if len(self.broken) > MAX_NAMED:
             lines.append(f"  ... and {len(self.broken) - MAX_NAMED} more lines that are no records")
-        lines.append(f"the old file is {self.kept}" if self.kept else "nothing changed, and nothing was written")
+        lines.append(f"the old file is {self.backup}" if self.backup else "nothing changed, and nothing was written")
         return "\n".join(lines)
 
 
 def reparse(folder: Path, dataset: Dataset) -> ReparseSummary:
-    """Parse every stored reply of a run again. A run that is being written to is refused."""
+    """Parse every stored reply of a run again. `ValueError`: the folder has no run, or is in use."""
     path = _predictions(folder)
     samples = {sample.id: sample for sample in dataset.samples}
     counts: Counter[tuple[str, str]] = Counter()
@@ -81,24 +81,24 @@ def reparse(folder: Path, dataset: Dataset) -> ReparseSummary:
                     broken.append(f"{path}:{line.number} is no Prediction: {reason}"[:1000])
                     _copy(old, line, new)
                 else:
-                    new.write(_again(prediction, samples, counts).model_dump_json().encode() + b"\n")
+                    new.write(_reparse_and_count(prediction, samples, counts).model_dump_json().encode() + b"\n")
         has_changed = any(kind == "changed" for kind, _ in counts)
-        kept = _keep(path, fresh) if has_changed else None
+        backup = _replace(path, fresh) if has_changed else None
         fresh.unlink(missing_ok=True)
     return ReparseSummary(
         path=path,
-        kept=kept,
+        backup=backup,
         records=counts["records", ""],
-        changed=_of("changed", counts),
-        gained=_of("gained", counts),
-        lost=_of("lost", counts),
+        changed=_field_counts("changed", counts),
+        gained=_field_counts("gained", counts),
+        lost=_field_counts("lost", counts),
         left=counts["left", ""],
         broken=tuple(broken),
     )
 
 
 def explained(folder: Path, dataset: Dataset, sample_id: str) -> str:
-    """Of the last record of a sample: each field that was asked for, its rule and the text that the rule matched."""
+    """Return text: each requested field of the last record of a sample, with its rule and the matched text."""
     path = _predictions(folder)
     sample = next((sample for sample in dataset.samples if sample.id == sample_id), None)
     if sample is None:
@@ -107,31 +107,31 @@ def explained(folder: Path, dataset: Dataset, sample_id: str) -> str:
     lines = [f"sample {sample.id}: {sample.question.strip()}"]
     for field, reading in replies.explain_turns(prediction.turns, sample).items():
         stored = getattr(prediction, field)
-        lines.append(f"  {field}: {_shown(field, reading.value, sample)}")
+        lines.append(f"  {field}: {_format_value(field, reading.value, sample)}")
         lines.append(f"    rule: {reading.rule or 'none fits'}")
         if reading.text:
             lines.append(f"    text: {' '.join(reading.text.split())}")
         if stored != reading.value:
-            lines.append(f"    stored: {_shown(field, stored, sample)}; `evqa reparse {folder}` replaces it")
+            lines.append(f"    stored: {_format_value(field, stored, sample)}; `evqa reparse {folder}` replaces it")
     if len(lines) == 1:
         lines.append(f"  no reply to parse: the prediction has status {prediction.status!r}, {prediction.error}")
     return "\n".join(lines)
 
 
 def _last_record(path: Path, sample_id: str) -> Prediction:
-    found: Prediction | None = None
+    last: Prediction | None = None
     for line in jsonl.lines(path):
         try:
             prediction = _record(line)
         except ValueError:
             continue
-        found = prediction if prediction.sample_id == sample_id else found
-    if found is None:
+        last = prediction if prediction.sample_id == sample_id else last
+    if last is None:
         raise ValueError(f"{path} has no prediction for the sample {sample_id!r}: predict it first")
-    return found
+    return last
 
 
-def _shown(field: str, value: object, sample: Sample) -> str:
+def _format_value(field: str, value: object, sample: Sample) -> str:
     if value is None:
         return "unparsed"
     if field in ("answer", "time_choice", "mask_choice") and isinstance(value, int):
@@ -152,10 +152,10 @@ def _predictions(folder: Path) -> Path:
 
 
 def reparse_prediction(prediction: Prediction, sample: Sample) -> Prediction:
-    """The prediction with what its stored replies say now."""
-    asked = {ask for turn in prediction.turns for ask in turn.answer_fields}
-    found = replies.parse_turns(prediction.turns, sample)._asdict()
-    return prediction.replace(**{field: found[field] for field in FIELDS if field in asked})
+    """Return the prediction with the fields that the current parser reads from its stored replies."""
+    requested = {field for turn in prediction.turns for field in turn.answer_fields}
+    values = replies.parse_turns(prediction.turns, sample)._asdict()
+    return prediction.replace(**{field: values[field] for field in FIELDS if field in requested})
 
 
 def _record(line: Line) -> Prediction:
@@ -165,7 +165,7 @@ def _record(line: Line) -> Prediction:
 
 
 def _copy(old: BinaryIO, line: Line, new: BinaryIO) -> None:
-    """A line as it is, a block at a time; the last one gets its end."""
+    """Copy a line unchanged, in blocks; a last line without a line break gets one."""
     old.seek(line.place)
     left, block = line.end - line.place, b""
     while left > 0:
@@ -176,31 +176,33 @@ def _copy(old: BinaryIO, line: Line, new: BinaryIO) -> None:
         new.write(b"\n")
 
 
-def _again(prediction: Prediction, samples: dict[str, Sample], counts: Counter[tuple[str, str]]) -> Prediction:
+def _reparse_and_count(
+    prediction: Prediction, samples: dict[str, Sample], counts: Counter[tuple[str, str]]
+) -> Prediction:
     counts["records", ""] += 1
     sample = samples.get(prediction.sample_id)
     if sample is None or prediction.status == "failed" or not prediction.turns:
         counts["left", ""] += 1
         return prediction
-    again = reparse_prediction(prediction, sample)
+    update = reparse_prediction(prediction, sample)
     for field in FIELDS:
-        before, now = getattr(prediction, field), getattr(again, field)
+        before, now = getattr(prediction, field), getattr(update, field)
         if before != now:
             counts["changed", field] += 1
             counts["gained", field] += before is None
             counts["lost", field] += now is None
-    return again
+    return update
 
 
-def _of(kind: str, counts: Counter[tuple[str, str]]) -> dict[str, int]:
+def _field_counts(kind: str, counts: Counter[tuple[str, str]]) -> dict[str, int]:
     return {field: counts[kind, field] for field in FIELDS if counts[kind, field]}
 
 
-def _keep(path: Path, fresh: Path) -> Path:
-    """Put the fresh file in the old one's place, which keeps another name. At no time is there neither."""
+def _replace(path: Path, fresh: Path) -> Path:
+    """Replace a file by a new one and return the path of the old one. The file exists at any time."""
     number = 1
-    while (kept := path.with_name(f"{path.stem}.before-reparse-{number}.jsonl")).exists():
+    while (backup := path.with_name(f"{path.stem}.before-reparse-{number}.jsonl")).exists():
         number += 1
-    os.link(path, kept)
+    os.link(path, backup)
     fresh.replace(path)
-    return kept
+    return backup

@@ -55,8 +55,8 @@ class RunSummary:
     """Result of one call of `run_samples`."""
 
     folder: Path
-    done: int
-    """Samples predicted by this call."""
+    num_ok: int
+    """Number of samples that this call predicted without an error."""
     skipped: int
     """Samples that an earlier call had predicted."""
     failed: Mapping[str, str]
@@ -139,12 +139,12 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     with run_lock(folder), Progress(samples, live_scores, show=progress) as bar:
         open_run_folder(folder, identity, restart=restart)
         add_selection(folder, selection if recorded is None else recorded, dataset)
-        done: dict[str, bool] = {}
+        complete: dict[str, bool] = {}
         for prediction in _earlier_predictions(folder):
-            done[prediction.sample_id] = is_done(prediction)
+            complete[prediction.sample_id] = is_done(prediction)
             executor.add_earlier(ledger.add(prediction))
             bar.add_earlier(prediction)
-        todo = [sample for sample in samples.values() if not done.get(sample.id)]
+        todo = [sample for sample in samples.values() if not complete.get(sample.id)]
         weights = schedule.costs(todo) if executor.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
         bar.start(len(samples) - len(todo), weights)
         with ledger.saved_to(folder), _abort_as_value_error(folder):
@@ -157,7 +157,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
                     failed[prediction.sample_id] = prediction.error
     return RunSummary(
         folder=folder,
-        done=len(todo) - len(failed),
+        num_ok=len(todo) - len(failed),
         skipped=len(samples) - len(todo),
         failed=failed,
         usage=ledger.usage,

@@ -1,4 +1,4 @@
-"""In which order samples are predicted. With several workers the longest come first, so that all end together."""
+"""Order of prediction. With several workers the samples with the longest videos come first, to balance the load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evqa.schema import Sample
 
 
 def costs(samples: Sequence[Sample]) -> dict[str, float]:
-    """Sample id -> frames of its video, what predicting it grows with; 0 where the video cannot be read."""
+    """Return sample id -> cost: the number of frames of its video; 0 if the video cannot be read."""
     frames: dict[Path, float] = {}
     for sample in samples:
         if sample.video not in frames:
@@ -20,7 +20,7 @@ def costs(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def longest_first(samples: Sequence[Sample], costs: Mapping[str, float]) -> list[Sample]:
-    """The samples by falling cost; equal ones stay in their order."""
+    """Return the samples in descending order of cost; the sort is stable."""
     return sorted(samples, key=lambda sample: -costs[sample.id])
 
 
@@ -28,4 +28,4 @@ def _num_frames(video: Path) -> float:
     try:
         return float(media.probe_video(video).num_frames)
     except ValueError:
-        return 0.0  # the sample fails when it is predicted, and takes no time
+        return 0.0  # prediction of the sample fails at once

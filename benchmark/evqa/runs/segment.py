@@ -36,7 +36,7 @@ class ExpressionSegmenter:
     """Sample id -> the prediction with the expressions, without masks."""
 
     def __call__(self, models: Models, sample: Sample) -> Prediction:
-        """The prediction with masks. A failure to draw is a failed one that keeps what the first step found."""
+        """Return the prediction with masks; a failed one with the fields of the first step if the model fails."""
         started = time.perf_counter()
         source = self.sources[sample.id]
         if source.status == "failed" or source.expressions is None:
@@ -52,7 +52,7 @@ class ExpressionSegmenter:
         return source.replace(**update, turns=turns, seconds=seconds)
 
     def is_done(self, prediction: Prediction) -> bool:
-        """Whether a stored prediction stays: drawn from what its source says today."""
+        """Whether a stored prediction is complete: its source has not changed since."""
         source = self.sources.get(prediction.sample_id)
         if source is None or prediction.status == "failed":
             return False
@@ -61,7 +61,7 @@ class ExpressionSegmenter:
 
 
 class SegmentedPrompt(NamedTuple):
-    """What was drawn for one prompt."""
+    """Masks for one prompt."""
 
     turn: Turn
     masks: VideoMasks
@@ -101,15 +101,15 @@ def identity_of(run: Path, dataset: Dataset, executor: Executor, mode: Mode) -> 
 
 def folder_of(base: Path, mode: Mode) -> Path:
     """Where the masks of a mode go: beside the run or the file, under its name and the mode's."""
-    named = base if base.name not in {"", ".."} else base.resolve()
-    return named.with_name(f"{named.name if named.is_dir() else named.stem}-{mode}")
+    path = base if base.name not in {"", ".."} else base.resolve()
+    return path.with_name(f"{path.name if path.is_dir() else path.stem}-{mode}")
 
 
 def _segment_expressions(
     model: Model, sample: Sample, mode: Mode, expressions: Sequence[str]
 ) -> Iterator[SegmentedPrompt]:
     media.set_folder_fps(sample.video, sample.fps)
-    groups = [[one] for one in expressions] if mode == "separate" else [list(expressions)]
+    groups = [[expression] for expression in expressions] if mode == "separate" else [list(expressions)]
     for group in groups if expressions else ():
         prompt = prompts.segment_request(group)
         reply = model.generate((Message("user", (VideoPart(sample.video), prompt)),))

@@ -72,10 +72,10 @@ class Selection:
         """The samples in the data set's order."""
         samples = list(dataset.samples)
         if self.only is not None:
-            wanted = set(self.only)
-            if unknown := sorted(wanted - {sample.id for sample in samples}):
+            ids = set(self.only)
+            if unknown := sorted(ids - {sample.id for sample in samples}):
                 raise ValueError(f"{dataset.name} has no sample {', '.join(unknown)}; its first is {samples[0].id}")
-            samples = [sample for sample in samples if sample.id in wanted]
+            samples = [sample for sample in samples if sample.id in ids]
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is a number of samples, at least 1, got {self.limit}")
         samples = samples[: self.limit]

@@ -124,13 +124,14 @@ def system_of(file: prediction_files.PredictionFile, name: str) -> System:
             malformed=problems.count,
         )
 
-    reason = "" if file.asked is None else f"the model was asked for {', '.join(sorted(file.asked))} alone"
+    fields = file.requested_fields
+    reason = "" if fields is None else f"the model was asked for {', '.join(sorted(fields))} alone"
     return System(
         name,
         predictions=file.get,
-        gives=file.asked,
+        gives=fields,
         gives_reason=reason,
-        mask_files=file.lying_masks,
+        mask_files=file.official_mask_folder,
         report=report,
     )
 

@@ -65,7 +65,7 @@ def export(file: PredictionFile, dataset: Dataset, out: Path, name: str, step: s
         if prediction is None:
             continue
         entries[sample.id] = (
-            _choices(sample, prediction, file.asked) if _is_choice(sample) else _entry(sample, prediction)
+            _choices(sample, prediction, file.requested_fields) if _is_choice(sample) else _entry(sample, prediction)
         )
         try:
             with_masks += _write_masks(partial / name / step / sample.id / "masks", sample, prediction, dataset)

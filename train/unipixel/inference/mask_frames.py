@@ -43,15 +43,15 @@ class MaskFramePlan(NamedTuple):
     @property
     def covered(self) -> list[int]:
         """Every frame that gets masks: the visited ones, and those between two visits, ascending."""
-        found = set(self.order)
-        for one, other in self._neighbours():
-            found.update(range(one, other))
-        return sorted(found)
+        indices = set(self.order)
+        for start, end in self._neighbours():
+            indices.update(range(start, end))
+        return sorted(indices)
 
     def _neighbours(self) -> list[tuple[int, int]]:
         """Pairs of visits, at most a stride apart."""
         pairs = pairwise(sorted(self.order))
-        return [(one, other) for one, other in pairs if other - one <= self.stride]
+        return [(start, end) for start, end in pairs if end - start <= self.stride]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ def plan_mask_frames(
         spans: visit only these times, and the prompted frame; None = the whole video.
     """
     stride = 1 if fps is None else max(1, round(video.fps / fps))
-    inside = list(range(video.num_frames)) if spans is None else _inside(video, spans)
-    after = [index for index in inside if index > prompt_frame]
-    before = [index for index in reversed(inside) if index < prompt_frame]
+    indices = list(range(video.num_frames)) if spans is None else _frames_in_spans(video, spans)
+    after = [index for index in indices if index > prompt_frame]
+    before = [index for index in reversed(indices) if index < prompt_frame]
     return MaskFramePlan(
         [prompt_frame, *_thinned(after, prompt_frame, stride)], _thinned(before, prompt_frame, stride), stride
     )
@@ -117,7 +117,7 @@ def read_frames(video: Video, visits: MaskFramePlan) -> Iterator[np.ndarray]:
         yield from media.load_frames(video, visits.before[start : start + BLOCK], keep=True)
 
 
-def _inside(video: Video, spans: Sequence[Span]) -> list[int]:
+def _frames_in_spans(video: Video, spans: Sequence[Span]) -> list[int]:
     return [
         index for index, second in enumerate(video.times) if any(span.start <= second <= span.end for span in spans)
     ]
@@ -125,12 +125,12 @@ def _inside(video: Video, spans: Sequence[Span]) -> list[int]:
 
 def _thinned(indices: Sequence[int], start: int, stride: int) -> list[int]:
     """From `start` outwards, each `stride`-th of a run of neighbours, and both ends of each run."""
-    kept: list[int] = []
+    thinned: list[int] = []
     last = start
     for place, index in enumerate(indices):
         is_end = place + 1 == len(indices) or abs(indices[place + 1] - index) > 1
         begins = abs(index - (indices[place - 1] if place else start)) > 1
         if is_end or begins or abs(index - last) == stride:
-            kept.append(index)
+            thinned.append(index)
             last = index
-    return kept
+    return thinned

@@ -24,34 +24,36 @@ class MaskInterpolator:
         self._start: tuple[int, FrameLogits] | None = None
         self._last: tuple[int, FrameLogits] | None = None
 
-    def add(self, drawn: MaskCandidates) -> Iterator[tuple[int, FrameLogits]]:
+    def add(self, masks: MaskCandidates) -> Iterator[tuple[int, FrameLogits]]:
         """(frame index, what it shows) of the frames since the last visit, and of the next one."""
-        now = next(self._order), logits_in(drawn)
+        now = next(self._order), logits_in(masks)
         start = self._start = self._start or now
         last, self._last = self._last, now
         if last is not None and now[0] < start[0] <= last[0]:
             last = start
         if last is not None and 1 < abs(now[0] - last[0]) <= self._stride:
-            yield from _between(last, now)
+            yield from _interpolate_frames(last, now)
         yield now
 
 
-def interpolate(one: FrameLogits, other: FrameLogits, part: float) -> FrameLogits:
-    """A frame between two others, `part` of the way from one to the other, in (0, 1).
+def interpolate(first: FrameLogits, second: FrameLogits, part: float) -> FrameLogits:
+    """Return the logits of a frame between two frames; `part` in (0, 1) is its relative position.
 
-    Each object's logits are pushed along the straight line between the two masks' centres, and mixed; one that
-    is in only one of the frames is taken from the nearer frame.
+    Each object's logits are pushed along the straight line between the two masks' centres, and mixed; an object
+    that is in only one of the frames is taken from the nearer frame.
     """
-    near = one if part < 0.5 else other
-    masses = [(seen.logits > 0).flatten(1).any(1) for seen in (one, other)]
+    near = first if part < 0.5 else second
+    masses = [(frame.logits > 0).flatten(1).any(1) for frame in (first, second)]
     is_in_both = masses[0] & masses[1]  # [O]
-    way = torch.where(is_in_both[:, None], _centres(other.logits) - _centres(one.logits), 0.0)  # [O, 2]
-    mixed = (1 - part) * _pushed(one.logits, way * part) + part * _pushed(other.logits, way * (part - 1))
+    way = torch.where(is_in_both[:, None], _centres(second.logits) - _centres(first.logits), 0.0)  # [O, 2]
+    mixed = (1 - part) * _pushed(first.logits, way * part) + part * _pushed(second.logits, way * (part - 1))
     logits = torch.where(is_in_both[:, None, None], mixed, near.logits)
-    return FrameLogits(logits, (1 - part) * one.scores + part * other.scores)
+    return FrameLogits(logits, (1 - part) * first.scores + part * second.scores)
 
 
-def _between(last: tuple[int, FrameLogits], now: tuple[int, FrameLogits]) -> Iterator[tuple[int, FrameLogits]]:
+def _interpolate_frames(
+    last: tuple[int, FrameLogits], now: tuple[int, FrameLogits]
+) -> Iterator[tuple[int, FrameLogits]]:
     step = 1 if now[0] > last[0] else -1
     for index in range(last[0] + step, now[0], step):
         yield index, interpolate(last[1], now[1], (index - last[0]) / (now[0] - last[0]))
@@ -59,10 +61,10 @@ def _between(last: tuple[int, FrameLogits], now: tuple[int, FrameLogits]) -> Ite
 
 def _centres(logits: Tensor) -> Tensor:
     """Centres (x, y) of the masks [O, h, h], in parts of the side."""
-    inside = (logits > 0).float()
+    masks = (logits > 0).float()
     side = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
-    mass = inside.sum((1, 2)).clamp(min=1)
-    return torch.stack([inside.sum(1) @ side / mass, inside.sum(2) @ side / mass], dim=1)
+    mass = masks.sum((1, 2)).clamp(min=1)
+    return torch.stack([masks.sum(1) @ side / mass, masks.sum(2) @ side / mass], dim=1)
 
 
 def _pushed(logits: Tensor, way: Tensor) -> Tensor:

@@ -40,10 +40,10 @@ class TrackingResult:
 
     def text(self) -> str:
         """For a reader."""
-        found = self.prediction.tracks or ()
+        tracks = self.prediction.tracks or ()
         lines = [
             f"object {number}: in {len(track.masks)} of {self.prediction.num_frames} frames, score {track.score:.2f}"
-            for number, track in enumerate(found, start=1)
+            for number, track in enumerate(tracks, start=1)
         ]
         return "\n".join([*lines, f"overlay: {self.overlay}", f"sheet:   {self.sheet}", f"record:  {self.record}"])
 
@@ -86,7 +86,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     prediction = _prediction(video, segment_video(tracker, SegmentationRequest(video, planned, signs)))
     try:
         marks = prompt_marks(video, points, boxes, float(video.times[frame]))
-        return _written(prediction, video, marks, out)
+        return _write_files(prediction, video, marks, out)
     except OSError as error:
         raise ValueError(f"cannot write to {out}: {error.strerror or error}; choose another with --out") from error
 
@@ -129,17 +129,17 @@ def _box(text: str, video: media.Video) -> PointPrompt:
     return box_prompt(x0 / video.width, y0 / video.height, x1 / video.width, y1 / video.height)
 
 
-def _prediction(video: media.Video, found: Sequence[Track]) -> Prediction:
+def _prediction(video: media.Video, tracks: Sequence[Track]) -> Prediction:
     return Prediction(
         sample_id=re.sub(r"[^\w.-]", "_", video.path.stem).lstrip(".")[:200] or "video",
         status="ok",
-        tracks=tuple(found),
+        tracks=tuple(tracks),
         mask_size=(video.height, video.width),
         num_frames=video.num_frames,
     )
 
 
-def _written(prediction: Prediction, video: media.Video, marks: Sequence[PromptMark], out: Path) -> TrackingResult:
+def _write_files(prediction: Prediction, video: media.Video, marks: Sequence[PromptMark], out: Path) -> TrackingResult:
     out.mkdir(parents=True, exist_ok=True)
     record, film, sheet = out / "prediction.jsonl", out / "overlay.mp4", out / "sheet.png"
     jsonl.write_records(record, [prediction])

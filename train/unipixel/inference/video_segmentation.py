@@ -42,9 +42,9 @@ def segment_videos(tracker: MaskTracker, scenes: Sequence[SegmentationRequest]) 
     recorders = [_TrackRecorder(scene) for scene in scenes]
     busy = [recorder for recorder in recorders if len(recorder.scene.prompts)]
     for row in propagate_all(tracker, [_footage(tracker, recorder.scene) for recorder in busy]):
-        for recorder, drawn in zip(busy, row, strict=True):
-            if drawn is not None:
-                recorder.add(drawn)
+        for recorder, masks in zip(busy, row, strict=True):
+            if masks is not None:
+                recorder.add(masks)
     return [recorder.tracks() for recorder in recorders]
 
 
@@ -55,25 +55,25 @@ class _TrackRecorder:
         self.scene = scene
         self._filling = MaskInterpolator(scene.plan)
         self._num_covered = len(scene.plan.covered)
-        self._found: list[dict[int, RLE]] = [{} for _ in scene.prompts]
+        self._masks: list[dict[int, RLE]] = [{} for _ in scene.prompts]
         self._scores = torch.zeros(len(scene.prompts))
 
-    def add(self, drawn: MaskCandidates) -> None:
+    def add(self, masks: MaskCandidates) -> None:
         """Note what is drawn on the next visit, and what that means for the frames since the last one."""
         size = (self.scene.video.height, self.scene.video.width)
-        for index, seen in self._filling.add(drawn):
-            frame = masks_of(seen, size)
+        for index, logits in self._filling.add(masks):
+            frame = masks_of(logits, size)
             self._scores += frame.scores / self._num_covered
-            for found, mask in zip(self._found, frame.masks, strict=True):
+            for track_masks, mask in zip(self._masks, frame.masks, strict=True):
                 if mask.any():
-                    found[index] = encode(mask.numpy())
+                    track_masks[index] = encode(mask.numpy())
 
     def tracks(self) -> list[Track]:
         """One for each object, in the order of the prompts. `ModelError`: the decoder's values are no numbers."""
         if not bool(self._scores.isfinite().all()):
             raise ModelError("the mask decoder computed values that are NaN or infinite: try --dtype float32")
-        scored = zip(self._scores.clamp(max=1.0).tolist(), self._found, strict=True)
-        return [Track(score=score, masks=dict(sorted(found.items()))) for score, found in scored]
+        scored = zip(self._scores.clamp(max=1.0).tolist(), self._masks, strict=True)
+        return [Track(score=score, masks=dict(sorted(track_masks.items()))) for score, track_masks in scored]
 
 
 def _footage(tracker: MaskTracker, scene: SegmentationRequest) -> VideoPrompts:
