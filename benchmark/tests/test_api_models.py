@@ -548,7 +548,7 @@ def test_a_run_stops_before_it_spends_more_than_it_may_and_goes_on_with_more(
     assert main([*arguments, "--max-cost", "0.7"]) == 2
     assert len(server.stats()["requests"]) == 5
     assert main([*arguments, "--max-cost", "1.5"]) == 0
-    assert "12 replies" in capsys.readouterr().out
+    assert "12 responses" in capsys.readouterr().out
     assert len(server.stats()["requests"]) == 12
 
 
@@ -584,7 +584,7 @@ def test_what_a_broken_conversation_cost_is_counted_by_the_next_call(
     assert len(server.stats()["requests"]) == asked, "nothing is left to spend"
     capsys.readouterr()
     assert main([*arguments, "--max-cost", "5"]) == 0
-    assert "11 replies" in capsys.readouterr().out
+    assert "11 responses" in capsys.readouterr().out
 
 
 def test_a_budget_of_tokens_is_kept_too(server: FaultServer, clip: Path, tmp_path: Path) -> None:

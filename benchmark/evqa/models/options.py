@@ -49,10 +49,11 @@ def option_of(setting: str) -> str:
     return f"--{OPTION_NAMES.get(setting, setting.replace('_', '-'))}"
 
 
-OWN = "the model's own"
-Count = Annotated[int | None, option("N", default=OWN)]
-Amount = Annotated[float | None, option("X", default=OWN)]
-Word = Annotated[str | None, option("NAME", default=OWN)]
+MODEL_DEFAULT = "the model's own"
+"""Default of an option, in words, where the model has its own."""
+Count = Annotated[int | None, option("N", default=MODEL_DEFAULT)]
+Amount = Annotated[float | None, option("X", default=MODEL_DEFAULT)]
+Word = Annotated[str | None, option("NAME", default=MODEL_DEFAULT)]
 Switch = Annotated[bool, option(default="off")]
 
 
@@ -60,14 +61,14 @@ Switch = Annotated[bool, option(default="off")]
 class ModelOptions:
     """Settings of the model that replace those of its table entry (evqa list models)."""
 
-    base_url: Annotated[str | None, option("URL", default=OWN)] = None
+    base_url: Annotated[str | None, option("URL", default=MODEL_DEFAULT)] = None
     """base URL of an OpenAI-compatible server or an Azure resource, such as http://localhost:8000/v1."""
     api: Annotated[
         Literal["openai", "azure", "ark", "compatible"] | None,
-        option("{openai,azure,ark,compatible}", default=OWN),
+        option("{openai,azure,ark,compatible}", default=MODEL_DEFAULT),
     ] = None
     """provider, for a model that several offer: gpt-5 --api azure --base-url ... --model-id ..."""
-    api_version: Annotated[str | None, option("VERSION", default=OWN)] = None
+    api_version: Annotated[str | None, option("VERSION", default=MODEL_DEFAULT)] = None
     """API version of Azure."""
     model_id: Word = None
     """name of the model on the server; with Azure the deployment."""
@@ -75,9 +76,9 @@ class ModelOptions:
     """frame sampling rate of the model's input, in frames per second."""
     max_frames: Count = None
     """maximum number of frames."""
-    max_side: Annotated[int | None, option("N", default=OWN, name=OPTION_NAMES["max_side"])] = None
+    max_side: Annotated[int | None, option("N", default=MODEL_DEFAULT, name=OPTION_NAMES["max_side"])] = None
     """maximum length of the longer side of a frame, in pixels."""
-    video: Annotated[Literal["file", "frames"] | None, option("{file,frames}", default=OWN)] = None
+    video: Annotated[Literal["file", "frames"] | None, option("{file,frames}", default=MODEL_DEFAULT)] = None
     """video input: the video file itself, or sampled frames."""
     max_tokens: Count = None
     """maximum number of tokens of a response (models behind an API)."""
@@ -87,11 +88,11 @@ class ModelOptions:
     """reasoning effort (OpenAI protocol): minimal, low, medium or high."""
     thinking_budget: Count = None
     """Gemini thinking budget in tokens; 0 = no thinking."""
-    structured: Annotated[Literal["schema", "object", "none"] | None, option("{schema,object,none}", default=OWN)] = (
-        None
-    )
+    structured: Annotated[
+        Literal["schema", "object", "none"] | None, option("{schema,object,none}", default=MODEL_DEFAULT)
+    ] = None
     """structured output: enforce a JSON schema, any JSON object, or nothing."""
-    timeout: Annotated[float | None, option("SECONDS", default=OWN)] = None
+    timeout: Annotated[float | None, option("SECONDS", default=MODEL_DEFAULT)] = None
     """timeout of one request."""
     max_retries: Count = None
     """maximum number of retries of a request that failed with a temporary error."""
@@ -101,13 +102,13 @@ class ModelOptions:
     """cost limit of the run in US dollars, earlier calls included."""
     max_total_tokens: Annotated[int | None, option("N", default="no limit")] = None
     """token limit of the run, earlier calls included."""
-    price_in: Annotated[float | None, option("USD", default=OWN)] = None
+    price_in: Annotated[float | None, option("USD", default=MODEL_DEFAULT)] = None
     """price per million input tokens in US dollars."""
-    price_out: Annotated[float | None, option("USD", default=OWN)] = None
+    price_out: Annotated[float | None, option("USD", default=MODEL_DEFAULT)] = None
     """price per million output tokens in US dollars."""
     batch_size: Count = None
     """batch size of a local model."""
-    temperature: Annotated[float | Literal["omit"] | None, option("X|omit", default=OWN)] = None
+    temperature: Annotated[float | Literal["omit"] | None, option("X|omit", default=MODEL_DEFAULT)] = None
     """sampling temperature; 0 = greedy decoding; omit = do not send it to the server."""
     top_p: Amount = None
     """nucleus sampling probability (models behind an API)."""
@@ -117,7 +118,9 @@ class ModelOptions:
     """additional request fields as a JSON object, such as '{"top_k": 20}'."""
     header: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME:VALUE")]] = ()
     """additional HTTP header of each request."""
-    prompt_frame: Annotated[Literal["first", "evidence"] | None, option("{first,evidence}", default=OWN)] = None
+    prompt_frame: Annotated[Literal["first", "evidence"] | None, option("{first,evidence}", default=MODEL_DEFAULT)] = (
+        None
+    )
     """frame on which our models predict the first mask: the first one, or the middle of the longest predicted span."""
     mask_fps: Annotated[float | None, option("X", default="every frame")] = None
     """mask prediction rate of our models, in frames per second; masks in between are interpolated."""
