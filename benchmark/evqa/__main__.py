@@ -8,13 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import tyro
-from tyro.conf import FlagCreatePairsOff
-
 from evqa import suggestions
-from evqa.cli import COMMAND_GROUPS, COMMANDS, Command
-from evqa.cli.arguments import rename_old_arguments
-from evqa.cli.scripts import SCRIPT_COMMANDS
+from evqa.cli import COMMAND_GROUPS, COMMANDS, SCRIPT_COMMANDS, load_command
+from evqa.cli.old_names import rename_old_arguments
 from evqa.files import links
 from evqa.files.output_streams import checked_output_streams
 from evqa.runs import interrupts
@@ -43,11 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = rename_old_arguments(links.parse_allowed_roots(words))
         _check_command(words)
-        if words and words[0] in SCRIPT_COMMANDS:
-            return SCRIPT_COMMANDS[words[0]](words[1:])
-        return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="evqa", description=DESCRIPTION, args=words, config=(FlagCreatePairsOff,)
-        )
+        if words[0] in SCRIPT_COMMANDS:
+            return load_command(words[0])(words[1:])
+        return _run_command(words)
     except ValueError as error:
         sys.stderr.write(f"evqa: {error}\n")
         return 2
@@ -56,9 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _run_command(words: Sequence[str]) -> int:
+    """Parse the arguments of a command and run it."""
+    import tyro
+
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(load_command(words[0]), prog=f"evqa {words[0]}", args=words[1:], config=config)
+
+
 def _check_command(arguments: Sequence[str]) -> None:
     """Raise a `ValueError` for an unknown command, with near matches."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+    if not arguments:
+        raise ValueError("expected a command; evqa --help lists them")
+    if arguments[0] not in COMMANDS:
         raise suggestions.unknown_name_message("command", arguments[0], COMMANDS, more="; see evqa --help")
 
 
@@ -68,13 +72,8 @@ def _help() -> str:
     lines = ["usage: evqa COMMAND ... [--help]", "", DESCRIPTION]
     for title, commands in COMMAND_GROUPS.items():
         lines += ["", f"{title}:"]
-        lines += [f"  {name:{width}}  {_summary(command)}" for name, command in commands.items()]
+        lines += [f"  {name:{width}}  {entry.summary}" for name, entry in commands.items()]
     return "\n".join([*lines, "", "evqa COMMAND --help shows the options of a command.", FOOTER, ""])
-
-
-def _summary(command: Command) -> str:
-    """Return the first line of a command's docstring."""
-    return (command.__doc__ or "").partition("\n")[0]
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from evqa import masks, media, models
 from evqa.__main__ import main
 from evqa.ask import AskResult, AskSettings, ask
-from evqa.cli import COMMANDS
+from evqa.cli import load_command
 from evqa.files import jsonl
 from evqa.models.base import Capabilities
 from evqa.models.messages import Reply
@@ -446,7 +446,7 @@ def test_an_open_question_in_turns_is_answered_by_the_first_reply(tmp_path: Path
 
 @pytest.mark.parametrize("command", ["ask", "predict", "benchmark", "segment"])
 def test_each_command_that_asks_a_model_has_all_options_of_models(command: str) -> None:
-    annotation = inspect.signature(COMMANDS[command], eval_str=True).parameters["options"].annotation
+    annotation = inspect.signature(load_command(command), eval_str=True).parameters["options"].annotation
     assert annotation.__origin__ is ModelOptions
     names = {field.name for field in fields(ModelOptions)}
     assert {"model_id", "base_url", "fps", "max_frames", "device", "dtype", "temperature", "mask_fps"} <= names

@@ -12,10 +12,9 @@ import pytest
 
 from evqa import masks, media
 from evqa.__main__ import main
-from evqa.cli import COMMAND_GROUPS, COMMANDS
-from evqa.cli.arguments import OLD_OPTIONS, rename_old_arguments
+from evqa.cli import COMMAND_GROUPS, COMMANDS, SCRIPT_COMMANDS, load_command
 from evqa.cli.info import TABLES
-from evqa.cli.scripts import SCRIPT_COMMANDS
+from evqa.cli.old_names import OLD_OPTIONS, rename_old_arguments
 from evqa.files import jsonl
 from evqa.models.options import ModelOptions
 from evqa.schema import RLE, Prediction, Sample, Span, Track
@@ -283,6 +282,24 @@ def test_only_the_present_spellings_are_shown(capsys: pytest.CaptureFixture[str]
     for old, new in OLD_OPTIONS.items():
         assert any(re.search(rf"{new}\b", text) for text in texts), new
         assert not any(re.search(rf"{old}(?![-\w])", text) for text in texts), old
+
+
+def test_a_missing_command_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evqa("--allow-root", tmp_path) == 2
+    assert capsys.readouterr().err == "evqa: expected a command; evqa --help lists them\n"
+    assert evqa() == 2
+    assert "run models:" in capsys.readouterr().out
+
+
+def test_the_summary_of_each_command_is_the_first_line_of_its_docstring() -> None:
+    lines = {name: (load_command(name).__doc__ or "").partition("\n")[0] for name in COMMANDS}
+    assert lines == {name: entry.summary for name, entry in COMMANDS.items()}
+
+
+def test_the_help_of_evqa_imports_no_command() -> None:
+    heavy = "{'numpy', 'pydantic', 'scipy', 'matplotlib', 'av', 'tyro'}"
+    program = f"import sys; from evqa.__main__ import main; main(['--help']); sys.exit(str({heavy} & set(sys.modules)))"
+    assert in_a_process(program).stderr.strip() == "set()"
 
 
 def test_runs_by_earlier_and_present_spellings_are_the_same_run(

@@ -18,7 +18,7 @@ from published_layouts import write_table
 from tyro.conf import FlagCreatePairsOff
 
 from evqa import datasets, media, models
-from evqa.cli import COMMANDS
+from evqa.cli import COMMANDS, load_command
 from evqa.official.scripts import SCRIPTS as TRANSLATED
 from evqa.official.scripts import ScriptCommand, translate
 
@@ -53,7 +53,7 @@ def given(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 
         return keep
 
-    table = {name: kept(name, command) for name, command in COMMANDS.items()}
+    table = {name: kept(name, load_command(name)) for name in COMMANDS}
     tyro.extras.subcommand_cli_from_dict(table, prog="evqa", args=arguments, config=(FlagCreatePairsOff,))
     return reached[0]
 

@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{__doc__}\n")
         return sft.main(rest)
     try:
-        arguments = sft.read_arguments(rest)
+        train_arguments = sft.read_arguments(rest)
         processes = max(1, count_gpus()) if options.processes is None else options.processes
         nodes = training_nodes(os.environ, processes, options.hostfile)
-        command = sft.parse(arguments)
+        command = sft.parse(train_arguments)
         dataset = None if command.dry_run else command.config.evaluation.benchmark
         check(command, nodes, dataset)
     except BrokenPipeError:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if code := _run(training_command(nodes, arguments.to_list())):
+    if code := _run(training_command(nodes, train_arguments.to_list())):
         return code
     if dataset is None or nodes.node:
         return 0

@@ -1,37 +1,62 @@
-"""The commands of `evqa`, in the groups and the order of its help."""
+"""The commands of `evqa`: a table in the groups and the order of its help, which imports no command.
+
+A command is a function in the module that its row names; its parameters are the arguments, its docstring is the help.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import NamedTuple
 
-from evqa.cli.files import export, reparse, schema, score_official
-from evqa.cli.info import completion, doctor, list_
-from evqa.cli.one_video import ask, track
-from evqa.cli.runs import benchmark, merge, predict, segment
-from evqa.cli.scores import compare, report, score
-from evqa.cli.scripts import SCRIPT_COMMANDS
 
-Command = Callable[..., int]
+class CommandEntry(NamedTuple):
+    """Where a command is, and what it does."""
 
-COMMAND_GROUPS: dict[str, dict[str, Command]] = {
+    function: str
+    """`module:name` in this package."""
+    summary: str
+    """First line of its docstring; here too, so that `evqa --help` imports little."""
+
+
+COMMAND_GROUPS: dict[str, dict[str, CommandEntry]] = {
     "run models": {
-        "predict": predict,
-        "segment": segment,
-        "merge": merge,
-        "benchmark": benchmark,
-        "ask": ask,
-        "track": track,
+        "predict": CommandEntry("runs:predict", "Run a model on a data set and save its predictions."),
+        "segment": CommandEntry("runs:segment", "Predict masks for the referring expressions of a run."),
+        "merge": CommandEntry("runs:merge", "Merge the shards of a run (evqa predict --shard I/N)."),
+        "benchmark": CommandEntry("runs:benchmark", "Run all steps: predict, segment where needed, score."),
+        "ask": CommandEntry("one_video:ask", "Answer one question about one video, with segments and masks."),
+        "track": CommandEntry("one_video:track", "Track prompted objects through a video with SAM 2.1."),
     },
     "score and compare": {
-        "score": score,
-        "compare": compare,
-        "report": report,
-        "score-official": score_official,
-        "reparse": reparse,
-        "export": export,
+        "score": CommandEntry("scores:score", "Score predictions: metrics with 95 % intervals and baselines."),
+        "compare": CommandEntry("scores:compare", "Compare two runs: differences, 95 % intervals, p-values."),
+        "report": CommandEntry("scores:report", "Write an HTML page with tables, plots and every sample."),
+        "score-official": CommandEntry(
+            "files:score_official", "Score another benchmark's prediction file by its protocol."
+        ),
+        "reparse": CommandEntry("files:reparse", "Parse the stored responses of a run again."),
+        "export": CommandEntry("files:export", "Export a run in the file format of the original scripts."),
     },
-    "data, checkpoints, training": SCRIPT_COMMANDS,
-    "information": {"list": list_, "doctor": doctor, "schema": schema, "completion": completion},
+    "data, checkpoints, training": {
+        "download": CommandEntry("scripts:download", "Download checkpoints and data sets."),
+        "train": CommandEntry("scripts:train", "Fine-tune our model on all GPUs, then run the benchmark."),
+    },
+    "information": {
+        "list": CommandEntry("info:list_", "List models, methods, data sets, metrics, checkpoints."),
+        "doctor": CommandEntry("info:doctor", "Check the environment; say how to fix what does not work."),
+        "schema": CommandEntry("files:schema", "Print the JSON Schema of a record type."),
+        "completion": CommandEntry("info:completion", "Print the completion script of a shell: bash, zsh or fish."),
+    },
 }
 
-COMMANDS: dict[str, Command] = {name: command for group in COMMAND_GROUPS.values() for name, command in group.items()}
+COMMANDS: dict[str, CommandEntry] = {name: entry for group in COMMAND_GROUPS.values() for name, entry in group.items()}
+
+SCRIPT_COMMANDS = ("download", "train")
+"""Commands that are scripts with a command line of their own: their arguments are passed on unparsed."""
+
+
+def load_command(name: str) -> Callable[..., int]:
+    """Import a command and return its function."""
+    module, _, function = COMMANDS[name].function.partition(":")
+    return getattr(importlib.import_module(f"evqa.cli.{module}"), function)

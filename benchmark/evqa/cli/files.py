@@ -11,7 +11,6 @@ from tyro.conf import Positional, arg
 from evqa.cli.arguments import RunData, RunPath
 from evqa.cli.console import print_line
 from evqa.models.options import option
-from evqa.runs import locate
 
 RecordName = Literal["sample", "prediction", "run", "scores"]
 
@@ -65,6 +64,7 @@ def reparse(
         data: data set of the run.
         explain: write nothing; print the parsing rule and the matched text of each field of one sample.
     """
+    from evqa.runs import locate
     from evqa.runs import reparse as reparsing
 
     if explain is not None:
@@ -96,6 +96,7 @@ def export(
         out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
         format: original = JSON file and folders of mask images of the original scripts.
     """
+    from evqa.runs import locate
     from evqa.scoring import evaluate
 
     dataset = locate.dataset_of(run, data)

@@ -67,10 +67,11 @@ def completion(shell: Positional[Annotated[Literal["bash", "zsh", "fish"], arg(m
     Args:
         shell: bash, zsh or fish.
     """
-    from evqa.cli import COMMANDS
+    from evqa.cli import COMMANDS, load_command
 
     request = ["--tyro-write-completion", shell, "-"]
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="evqa", args=request, config=(FlagCreatePairsOff,))
+    commands = {name: load_command(name) for name in COMMANDS}
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="evqa", args=request, config=(FlagCreatePairsOff,))
 
 
 def _models() -> Rows:

@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg
 from evqa.cli.arguments import RunData, RunPath
 from evqa.cli.console import print_line
 from evqa.models.options import Switch, option
-from evqa.report import build
-from evqa.runs import locate
 
 BaselineChoice = Literal["all", "fast", "none"]
 TableStyle = Literal["text", "markdown", "latex"]
@@ -76,7 +74,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
             --shard), which count 0.
     """
-    from evqa.report import sample_table, tables
+    from evqa.report import build, sample_table, tables
+    from evqa.runs import locate
     from evqa.scoring import evaluate
 
     if samples is not None:
@@ -153,7 +152,8 @@ def report(  # noqa: PLR0913
         preset: preset of the metrics of such a table.
     """
     from evqa.files import roots
-    from evqa.report import tables
+    from evqa.report import build, tables
+    from evqa.runs import locate
     from evqa.scoring import evaluate
 
     if not runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -32,6 +31,3 @@ def train(arguments: Arguments = ()) -> int:
     from evqa.models import adapter
 
     return adapter("unipixel.launch:main", needed_by="evqa train", extra="train")(list(arguments))
-
-
-SCRIPT_COMMANDS: dict[str, Callable[..., int]] = {"download": download, "train": train}
