@@ -110,7 +110,7 @@ def model_spec(name: str) -> ModelSpec:
 
 
 def _row_of_published(name: str) -> ModelSpec | None:
-    """The first row whose checkpoint has this Hugging Face id; None = no row has."""
+    """First registry entry whose checkpoint has a Hugging Face id; None where there is none."""
     if not checkpoints.is_hub_id(name) or (checkpoint := checkpoints.published_row(name)) is None:
         return None
     rows = (row for row in MODELS.values() if isinstance(row.arguments.get("checkpoint"), str))
@@ -143,7 +143,7 @@ def _state_of_config(folder: Path) -> str:
 
 
 def check_weights(name: str) -> None:
-    """A `ValueError` where a model's checkpoint is not on this machine; imports neither torch nor its adapter.
+    """Raise a `ValueError` where a model's checkpoint is not on this machine; imports neither torch nor its adapter.
 
     A model whose package is not installed passes: `build` names the package.
     """
@@ -180,7 +180,7 @@ def build(name: str, **overrides: Setting) -> Model:
 
 
 def _build(name: str, overrides: Mapping[str, Setting], budget: Budget | None) -> Model:
-    """As `build`; a model behind an API draws on the budget, where one is given."""
+    """Build a model as `build` does; a model behind an API shares `budget` where it is not None."""
     spec = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
@@ -236,7 +236,7 @@ def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) ->
 
 
 def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, seed: int) -> dict[str, Setting]:
-    """The overrides of a model for a run: what was given, and what `times` and `seed` mean for it.
+    """Overrides of a model for a run: `overrides`, with the settings that `times` and `seed` imply.
 
     Raises a `ValueError` for a model that is unknown or whose weights are missing, before its adapter is imported.
     """
@@ -272,7 +272,7 @@ def renamed_settings(setting_names: Sequence[str], overrides: Mapping[str, Setti
 
 
 def _settings(make: Callable[..., object]) -> list[str]:
-    """The settings of an adapter: its parameters, with those of the records that it shares with others."""
+    """Setting names of an adapter: its parameters and the fields of its shared records."""
     shared = _shared(make)
     names = [name for name in inspect.signature(make).parameters if name not in {"name", BUDGET, *shared}]
     return [*names, *(field.name for record in shared.values() for field in fields(record))]
@@ -293,7 +293,7 @@ def _adapter(name: str, spec: ModelSpec) -> Callable[..., Any]:
 
 
 def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., Any]:
-    """What a dotted name "module:attribute" means; a `ValueError` where a package for it is not installed."""
+    """Object of a dotted name "module:attribute"; a `ValueError` where a package that it needs is not installed."""
     module, _, attribute = dotted.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

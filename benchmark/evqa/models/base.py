@@ -39,7 +39,7 @@ class RunAborted(Exception):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do. Callers read this record; they test neither the type nor the name of a model."""
+    """Capabilities of a model. Callers read this record; they test neither the type nor the name of a model."""
 
     concurrency: int = 1
     """Calls at once that are worthwhile: requests of an API, sequences of a batch."""
@@ -80,7 +80,7 @@ class Model(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the model can do."""
+        """Capabilities of the model."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    """Models of a run: the main one, and those of further roles for methods that ask several."""
+    """Models of a run: the main model, and the models of further roles for methods with several."""
 
     main: Model
     team: Mapping[str, Model] = field(default_factory=dict[str, Model])

@@ -1,4 +1,4 @@
-"""Many threads ask, one of them computes: what they ask at about the same time is computed in one pass.
+"""Dynamic batching over threads: items requested at about the same time are computed in one pass.
 
 There is no thread of its own: whoever asks while nobody computes does it for all who wait. So a question that comes
 alone is answered in the thread that asks, where an interrupt, a debugger and a profiler find it.
@@ -23,7 +23,7 @@ LINGER = 0.02
 
 
 class Batcher(Generic[Item, Result]):
-    """Hands items to `compute` in batches of at most `size`, in order.
+    """Passes items to `compute` in batches of at most `size`, in order.
 
     A batch that fails is computed again in halves, so that what is wrong with one item, or too much memory for all
     of them, fails no other.
@@ -51,7 +51,7 @@ class Batcher(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def result(self, item: Item) -> Result:
-        """What `compute` gives for an item; its errors are raised here."""
+        """Result of `compute` for an item; its errors are raised here."""
         future: Future[Result] = Future()
         with self._changed:
             self._waiting.append((item, future))

@@ -1,4 +1,4 @@
-"""What a general model sees of a video: frames by one policy, upright, in proportion, each with its second.
+"""Frame sampling for general models: upright frames with their aspect ratio and their times in seconds.
 
 The policy is data: it stands in the model's row and in the identity of a run.
 """
@@ -70,7 +70,7 @@ class Jpeg(NamedTuple):
 
 
 def timed_frames(path: Path, policy: FramePolicy) -> Iterator[TimedFrame]:
-    """The frames that a model sees of a clip, in order of time; one is in memory at a time."""
+    """Sampled frames of a video in order of time; one is in memory at a time."""
     video = media.probe_video(path)
     for index, image in media.read_frames(video, media.indices_at_fps(video, policy.fps, policy.max_frames)):
         yield TimedFrame(round(float(video.times[index]), 3), _fitted(image, policy.max_side))

@@ -91,7 +91,7 @@ class GeminiChat:
         extra_body: str | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Connect to nothing yet; `ValueError` names what is missing.
+        """Create the adapter; no connection is opened. `ValueError`: a setting or the key is missing.
 
         Args:
             name: what the model is called in results.
@@ -131,7 +131,7 @@ class GeminiChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply; what only decides when and at which price it comes is left out."""
+        """Settings that determine a reply; those that affect only its time or price are left out."""
         frames = {**self._policy.settings(), "jpeg_quality": self._quality}
         return {
             "api": "gemini",
@@ -246,7 +246,7 @@ class GeminiChat:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> Exception:
-        """What an error of a request without a question means."""
+        """Exception for an error of a request without a prompt, such as an upload."""
         try:
             refusal = self._server.answer(error)
         except (TemporaryError, ModelError, RunAborted) as failure:
@@ -313,7 +313,7 @@ def _reply_of(response: Json, source: str, tokens: TokenUsage, server: Server, *
 
 
 def _tokens(response: Json) -> TokenUsage:
-    """What `usageMetadata` counts; thinking is charged as output, what tools gave as input."""
+    """Token usage of `usageMetadata`; thinking counts as output, tool results as input."""
     usage = body.json_object(response.get("usageMetadata"))
     counts = {name: body.count(usage.get(name)) for name in COUNTS}
     prompt = counts["promptTokenCount"]

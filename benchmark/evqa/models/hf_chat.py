@@ -164,7 +164,7 @@ class HFChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply, apart from the question; the size of a batch moves no more than rounding does."""
+        """Settings that determine a reply, apart from the prompt; the batch size changes rounding only."""
         return {
             **self._identity,
             "video": self._video,
@@ -321,7 +321,7 @@ def logits_processors(batch: Sequence[ProcessorInputs]) -> list[transformers.Log
 
 
 def time_metadata(seconds: Sequence[float], duration: float) -> dict[str, Any]:
-    """What transformers' video processors take for the true seconds of frames, however irregular they are.
+    """Video metadata with which transformers' processors use the frames' true times, regular or not.
 
     A processor computes a frame's second as index / fps (Qwen3-VL, VideoLLaMA3), and the mean rate of the frames that
     it is given as count / total * fps (Qwen2.5-VL: `second_per_grid_ts` = `temporal_patch_size` / rate). So a clip is
@@ -475,7 +475,7 @@ def _loaded_processor(folder: Path, *, trust: bool) -> Any:
 
 
 def _without_video(base: Any) -> Any:
-    """A processor class that does without a video processor, whose absence its own check refuses."""
+    """Processor class that allows a missing video processor, which the check of its base class refuses."""
 
     def check(self: Any, name: str, argument: object) -> Any:
         return (

@@ -157,7 +157,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool as a model is told of it."""
+    """Description of a tool for a model."""
 
     name: str
     description: str
@@ -167,7 +167,7 @@ class ToolSpec:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decoding settings of one call; adapters take what is None from their own settings."""
+    """Decoding settings of one call; None = the adapter's own setting."""
 
     temperature: float | None = None
     """0 = greedy."""

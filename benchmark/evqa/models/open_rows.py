@@ -1,4 +1,4 @@
-"""Rows of models with open weights; licences, repositories and revisions are in `zoo.CHECKPOINTS`.
+"""Registry entries of models with open weights; licences, repositories and revisions are in `zoo.CHECKPOINTS`.
 
 Frames are those of the published scripts (one a second; at most 768 with Qwen, 128 with the others) with two
 differences: InternVL has a limit too, and each frame has its time. Decoding is greedy, and so can be repeated.

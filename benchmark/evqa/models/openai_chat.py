@@ -58,7 +58,7 @@ REASONING = ("reasoning_content", "reasoning")
 
 
 class OpenAIChat:
-    """A model that is asked by chat completions; a video is sent as frames."""
+    """Model behind the chat completions protocol; a video is sent as frames."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -81,7 +81,7 @@ class OpenAIChat:
         extra_body: str | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Connect to nothing yet; `ValueError` names what is missing.
+        """Create the adapter; no connection is opened. `ValueError`: a setting or the key is missing.
 
         Args:
             name: what the model is called in results.
@@ -129,7 +129,7 @@ class OpenAIChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply; what only decides when and at which price it comes is left out."""
+        """Settings that determine a reply; those that affect only its time or price are left out."""
         return {
             "api": self._api,
             "id": self._model,
@@ -189,7 +189,7 @@ class OpenAIChat:
         return {}
 
     def _decoding_fields(self, decoding: Decoding) -> Json:
-        """Fields of a request for what one call decides itself."""
+        """Request fields of the decoding settings of one call."""
         fields: Json = {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
         if self._token_field is not None:
             fields[self._token_field] = decoding.max_tokens
@@ -224,7 +224,7 @@ EXAMPLES = {"azure": "https://RESOURCE.openai.azure.com", "compatible": "http://
 
 
 def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
-    """A chat completion understood; its usage is read before anything else.
+    """Reply parsed from a chat completion; its usage is read before anything else.
 
     One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
     means what it would mean with its own HTTP status.

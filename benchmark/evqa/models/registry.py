@@ -30,7 +30,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """A further model of a run: its name and settings in place of those of its registry entry."""
+    """Further model of a run: its name, and settings that replace those of its registry entry."""
 
     model: str
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])

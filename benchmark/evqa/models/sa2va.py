@@ -77,7 +77,7 @@ class Sa2VAChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply, apart from the question."""
+        """Settings that determine a reply, apart from the prompt."""
         return {**self._identity, **self._policy.settings(), "decoding": "the model's own"}
 
     def generate(

@@ -23,7 +23,7 @@ class RowDecoding(NamedTuple):
     stop: tuple[str, ...] = ()
 
     def updated(self, decoding: Decoding | None) -> RowDecoding:
-        """These settings with those of one call in their place."""
+        """Settings in which those of one call replace these."""
         if decoding is None:
             return self
         fields = {name: getattr(decoding, name) for name in ("temperature", "seed", "max_tokens", "top_p")}

@@ -1,4 +1,4 @@
-"""A model whose replies come from a file: for tests, demonstrations, and to score replies made elsewhere.
+"""Model whose replies come from a file: for tests, demonstrations, and to score replies of another system.
 
 The file is a JSON object of replies. A key is a part of the question's text, or the file name of the video without its
 ending; the longest key that matches is used, and "*" matches anything. A value is a text, an object

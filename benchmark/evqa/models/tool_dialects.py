@@ -183,7 +183,7 @@ class FrameNumbering:
     """Most frames of one call."""
 
     def read(self, arguments: str) -> list[int]:
-        """Frame numbers of a call. `ValueError`: what is wrong with them, for the model to read."""
+        """Frame numbers of a call. The message of a `ValueError` states their error, for the model to read."""
         try:
             fields: object = json.loads(arguments)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a user points at in a video: points, boxes and masks, given as text.
+"""Visual prompts of a user in a video: points, boxes and masks, parsed from text.
 
     320,180        a point              320,180@2.5        at second 2.5; without, at the start
     10,20,90,200   a box                mask.png@2.5       an image of the frame's size, non-zero = the object
@@ -31,7 +31,7 @@ NUMBER = re.compile(r"\[([1-9]\d?)\]")
 
 @dataclass(frozen=True, kw_only=True)
 class VisualPrompts:
-    """What is pointed at, and how the model is told."""
+    """Visual prompts of a video, and the form in which the model gets them."""
 
     points: Sequence[str] = ()
     boxes: Sequence[str] = ()
@@ -44,16 +44,16 @@ class VisualPrompts:
 
 
 class VisualPromptModel:
-    """A model that sees what is pointed at in a clip wherever the clip is shown to it."""
+    """Model wrapper that adds the visual prompts of a video wherever a conversation contains the video."""
 
     def __init__(self, model: Model, clip: VideoPart, question: str) -> None:
-        """`question`: as the model is to be asked."""
+        """Wrap a model; `question` is the question as the model gets it."""
         self.name, self.clip, self.question = model.name, clip, question
         self._model = model
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the wrapped model."""
+        """Capabilities of the wrapped model."""
         return self._model.capabilities
 
     @property
@@ -90,7 +90,7 @@ class VisualPromptModel:
 
 
 def with_visual_prompts(model: Model, video: Video, question: str, pointing: VisualPrompts) -> VisualPromptModel:
-    """The model with its eyes on what is pointed at. `ValueError`: it takes words only, or no object is there.
+    """Model with visual prompts. `ValueError`: it takes text prompts only, or there is no object at a prompt.
 
     In two passes, as the published models were trained: the objects at points and boxes are followed first, and the
     question is asked of their masks.
@@ -156,7 +156,7 @@ def region(text: str, video: Video) -> Track:
 
 
 def _at(text: str, video: Video) -> tuple[str, float]:
-    """What is given, and the second behind its last @; 0 without one."""
+    """Prompt text, and the time in seconds behind its last @; 0 without it."""
     coordinates, mark, when = text.rpartition("@")
     if not mark:
         return text, 0.0

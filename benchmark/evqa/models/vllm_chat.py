@@ -79,7 +79,7 @@ class VllmChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply, apart from the question."""
+        """Settings that determine a reply, apart from the prompt."""
         return {**self._identity, **self._frames.settings(), "engine": "vllm", "decoding": "greedy"}
 
     def generate(

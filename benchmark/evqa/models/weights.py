@@ -72,7 +72,7 @@ def without_progress_bars() -> Generator[None]:
 
 
 def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, disk_name: Callable[[str], str] = str) -> None:
-    """A `ValueError` that names a weight with a value that is NaN or infinite; a warning names matrices of zeros.
+    """Raise a `ValueError` for a weight with a NaN or infinite value, and warn of matrices of zeros.
 
     One pass over the memory, tensor by tensor, with no copy: 16 to 25 GB/s on one core, so about 0.25 s for 4 GB that
     are in memory.
@@ -104,7 +104,7 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, disk_name:
 
 
 def check_size(config: Any, loader: Any, folder: Path) -> None:
-    """A `ValueError` where a model by its config has far more weights than lie in its folder: no memory is taken.
+    """Raise a `ValueError` where a config describes far more weights than its folder has; allocates no memory.
 
     Args:
         config: of transformers.
@@ -127,11 +127,11 @@ def check_size(config: Any, loader: Any, folder: Path) -> None:
 
 
 def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
-    """A `ValueError` where transformers found weights that are not those of the model.
+    """Raise a `ValueError` for missing, mismatched or unexpected weights of a loaded model.
 
     Args:
         model: as loaded.
-        info: `missing_keys`, `mismatched_keys` and `unexpected_keys`, as `from_pretrained` tells them.
+        info: `missing_keys`, `mismatched_keys` and `unexpected_keys`, as `from_pretrained` reports them.
         folder: of the checkpoint.
     """
     kind = type(model).__name__
@@ -186,7 +186,7 @@ class FiniteLogits(LogitsProcessor):
 
 
 def line_of(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Message of an error in one line."""
     text = " ".join(str(error).split())[:400]
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -51,7 +51,7 @@ class TokenUsage(NamedTuple):
 
 
 def document(content: bytes | str) -> object:
-    """The JSON value that a body begins with; None where it begins with none.
+    """JSON value at the start of a body; None where there is none.
 
     Invalid UTF-8 is replaced, a byte order mark and what follows the value are passed over. Of a repeated key the last
     value that is not null counts.
@@ -92,7 +92,7 @@ def objects(value: object) -> list[Json]:
 
 
 def text(content: object, depth: int = 0) -> str:
-    """The text of a message's content: a string, or parts of which those that are no answer are left out."""
+    """Text of a message's content, a string or a list of parts; parts that belong to no answer are left out."""
     if isinstance(content, str):
         return valid(content)
     if isinstance(content, bool) or depth > MAX_DEPTH:

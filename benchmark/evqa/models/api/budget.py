@@ -96,7 +96,7 @@ class RateLimiter:
 
 @dataclass
 class BudgetShare:
-    """What one model draws from a budget."""
+    """Share of one model in a budget."""
 
     output_cost: float
     """US dollars that its longest reply costs, the prompt apart."""
@@ -158,18 +158,18 @@ class Budget:
 
     @property
     def usage(self) -> TotalUsage:
-        """What was spent, with what was carried over."""
+        """Usage so far, earlier calls of the run included."""
         with self._free:
             return self._spent
 
     def add_earlier(self, earlier: Iterable[Usage]) -> None:
-        """Count what earlier calls of the same run spent; any of its models may have."""
+        """Add the usage of earlier calls of the same run, of any of its models."""
         with self._free:
             for usage in earlier:
                 self._count(usage, self._shares)
 
     def acquire(self, share: BudgetShare) -> None:
-        """Wait until a request may be sent; `release` must follow. `RunAborted`: the budget does not allow another.
+        """Wait until a request may be sent; `release` must follow. `RunAborted`: the budget allows no further request.
 
         With a limit, the requests of a model go alone until a reply states what one costs; then each in progress is
         taken to cost as much as the dearest of its model so far, and each reply that does not state its cost as much as
@@ -184,7 +184,7 @@ class Budget:
             share.in_flight += 1
 
     def release(self, share: BudgetShare, usage: Usage | None, *, is_reply: bool = True) -> None:
-        """The request has ended; None = nothing is charged for it.
+        """End a request and charge its usage; None = it is free of charge.
 
         A reply that leaves open what it took ends a run with a limit. A request that may be charged and brought no
         reply (`is_reply=False`) is taken to cost as much as the dearest reply so far.
@@ -205,7 +205,7 @@ class Budget:
             share.count(usage)
 
     def _unknown(self, usage: Usage) -> str:
-        """Why a reply ends the run: it leaves open what a limit is kept by; empty = it does not."""
+        """Reason why a reply ends the run: its usage lacks a count that a limit needs; empty where it does not."""
         is_counted = usage.input_tokens is not None and usage.output_tokens is not None
         for flag, limit, is_known in (
             ("--max-cost", self.max_cost, usage.cost is not None),
@@ -224,7 +224,7 @@ class Budget:
         return any(share.in_flight for share in self._shares)
 
     def _is_blind(self, share: BudgetShare) -> bool:
-        """Whether there is a limit, and no reply of a model yet states what one takes of it."""
+        """Whether a limit applies whose count no reply of the model has stated yet."""
         return (self.max_cost is not None and not share.is_priced) or (
             self._max_tokens is not None and not share.is_counted
         )

@@ -1,4 +1,4 @@
-"""What every model behind an API does: wait for the budget, ask, try again, count what it cost."""
+"""Client shared by the models behind APIs: budget, rate limit, retries and usage of requests."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def stated_tokens(tokens: TokenUsage) -> Generator[None]:
 def check_reply(
     reply: Reply, tokens: TokenUsage, model_version: str | None, *, reason: str = "", is_greedy: bool = False
 ) -> ApiReply:
-    """The reply of a response with status 200. `TemporaryError`: it was broken off, or has neither text nor calls.
+    """Reply of a response with status 200. `TemporaryError`: it is incomplete, or has neither text nor calls.
 
     Args:
         reply: as the adapter read it; its text is without reasoning.
@@ -143,7 +143,7 @@ class ApiClient:
         self._refused = _Refused()
 
     def reply(self, messages: Sequence[Message], request: Callable[[], ApiReply]) -> Reply:
-        """The reply to a conversation, with what it took; the key is hidden in its text.
+        """Reply to a conversation, with its usage; the key is removed from its text.
 
         What empty replies before it took is part of that; where none says anything, it is in the error's `usage`.
         """
@@ -184,7 +184,7 @@ class ApiClient:
             raise
 
     def _attempt(self, request: Callable[[], ApiReply], paid: list[Usage]) -> ApiReply:
-        """One request, once the budget allows it; what it took is appended to `paid`."""
+        """Send one request, once the budget allows it; its usage is appended to `paid`."""
         self.budget.acquire(self._share)
         usage: Usage | None = None
         is_reply = False

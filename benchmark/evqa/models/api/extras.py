@@ -30,7 +30,7 @@ OWN_FIELDS = {
 
 @dataclass(frozen=True)
 class RequestExtras:
-    """What a user adds to each request."""
+    """Headers and body fields that a user adds to each request."""
 
     headers: Mapping[str, str]
     body: Json
@@ -41,7 +41,7 @@ class RequestExtras:
         return cls(dict(_header(header) for header in headers), _fields(extra_body) if extra_body else {})
 
     def settings(self) -> dict[str, str]:
-        """For the identity of a run: names of headers, whose values may be secret, and the fields of the body."""
+        """Settings for the identity of a run: names of headers, whose values may be secret, and the body's fields."""
         values = {
             "header": ", ".join(sorted(self.headers)),
             "extra_body": json.dumps(self.body, sort_keys=True) if self.body else "",

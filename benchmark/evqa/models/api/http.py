@@ -32,7 +32,7 @@ class ReplyTooLongError(httpx2.TransportError):
 
 
 def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Client:
-    """A client whose replies end within about `timeout` seconds of the request, and below `max_bytes`.
+    """HTTP client that ends a response about `timeout` seconds after the request, or above `max_bytes`.
 
     httpx's own timeout starts again with every byte, so that a slow sender is never timed out. Redirects are not
     followed: a request with a key and a video goes where it was sent. An answer that is no success raises

@@ -16,7 +16,7 @@ MIN_SECRET = 8
 
 
 def redact(text: str, secrets: Iterable[SecretStr]) -> str:
-    """The text with each secret, plain or URL-encoded, replaced: a server may send back what it was sent."""
+    """Text with each secret, plain or URL-encoded, replaced: a server may echo its request."""
     for secret in (secret.get_secret_value() for secret in secrets):
         if len(secret) >= MIN_SECRET:
             text = text.replace(secret, REDACTED).replace(quote(secret, safe=""), REDACTED)

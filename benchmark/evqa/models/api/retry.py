@@ -1,4 +1,4 @@
-"""Trying again what a provider calls temporary: bounded, as late as it asks, with a jitter that a seed decides."""
+"""Retries of temporary errors: bounded, after the wait that the server requests, with seeded jitter."""
 
 from __future__ import annotations
 

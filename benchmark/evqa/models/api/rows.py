@@ -1,4 +1,4 @@
-"""Rows of models behind APIs.
+"""Registry entries of models behind APIs.
 
 Frames, tokens and temperature are those of the published scripts (32 frames at one a second; temperature 0 with GPT-4o,
 none with reasoning models; 0.1 with Gemini) with three differences: frames keep their proportion, each has its time,

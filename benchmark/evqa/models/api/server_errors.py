@@ -1,4 +1,4 @@
-"""Error answers of servers: what their bodies say, whatever the shape, and what follows from it."""
+"""Error responses of servers: parsed from bodies of any shape, and mapped to exceptions."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Server:
         raise TemporaryError(f"no reply from {self.url}: {reason}", may_be_charged=not _unsent(error)) from None
 
     def check(self, document: Json) -> None:
-        """Raise what an error object in a reply with status 200 means; nothing where there is none."""
+        """Raise the exception of an error object in a reply with status 200; do nothing where there is none."""
         if not _is_error(document):
             return
         content = json.dumps({key: value for key, value in document.items() if key not in ANSWER_KEYS}).encode()
