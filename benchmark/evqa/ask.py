@@ -1,4 +1,4 @@
-"""One question about one video, answered with its evidence to look at.
+"""Answer to one question about one video, with its evidence as drawings.
 
 Writes into a folder: overlay.mp4 (masks on the frames, spans on a timeline), sheet.png (the same on twelve
 frames) and prediction.jsonl. Frames are read and written one at a time, so any length of clip fits in memory.
@@ -28,20 +28,20 @@ NOTHING = VisualPrompts()
 
 @dataclass(frozen=True, kw_only=True)
 class AskResult:
-    """What came of a question, and where it lies."""
+    """Prediction for a question, and paths of the output files."""
 
     sample: Sample
     prediction: Prediction
     video: Video
     record: Path
     overlay: Path | None
-    """None where the model gave no answer to draw."""
+    """Video with the evidence; None = the prediction failed."""
     sheet: Path | None
     note: str
-    """What to know of the model before believing the answer; "" = nothing."""
+    """Note on the limits of the model; "" = none."""
 
     def text(self) -> str:
-        """The answer for a reader."""
+        """Return the answer as text."""
         lines = [f"{self.sample.question}", *self._summary_lines()]
         for label, path in (("overlay", self.overlay), ("sheet", self.sheet), ("record", self.record)):
             if path is not None:
@@ -63,15 +63,15 @@ class AskResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AskSettings:
-    """How a question is asked: as by `evqa predict`."""
+    """Settings of `ask`, as those of `evqa predict`."""
 
     method: str | None = None
-    """A name of `methods.METHODS`; None = that of the model's row."""
+    """Name in `methods.METHODS`; None = the default of the model."""
     times: bool = True
-    """Whether the prompts tell the duration and the seconds of the frames."""
+    """Whether prompts contain the duration and the timestamps of the frames."""
     seed: int = 0
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    """Settings of a named model in place of those of its row."""
+    """Settings of a named model that replace its defaults."""
 
 
 DEFAULT = AskSettings()
@@ -87,9 +87,9 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
     pointing: VisualPrompts = NOTHING,
     settings: AskSettings = DEFAULT,
 ) -> AskResult:
-    """Ask a model (a name, a path, or one that is built) and draw what it shows as evidence into `out`.
+    """Ask a model (name, path or instance) a question, and write the prediction and drawings of its evidence to `out`.
 
-    The question calls what is pointed at [1], [2], and so on.
+    In the question the prompted objects are [1], [2], and so on.
     """
     facts = media.probe_video(video)
     if not question.strip():
@@ -125,7 +125,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
 
 
 def _model(model: str | Model, settings: AskSettings) -> Model:
-    """The model that is asked, built where it is named."""
+    """Return the model; a name or path is loaded."""
     if isinstance(model, str):
         overrides = models.run_settings(model, settings.overrides, times=settings.times, seed=settings.seed)
         return models.build(model, **overrides)
@@ -135,7 +135,7 @@ def _model(model: str | Model, settings: AskSettings) -> Model:
 
 
 def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> Prediction:
-    """The prediction; a model that stops in the middle gives the failed one with the turns before."""
+    """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     try:
         return method(Models(model), sample, times=times)
     except RunAborted as error:
@@ -145,7 +145,7 @@ def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> 
 
 
 def _prompt_marks(video: Video, pointing: VisualPrompts) -> list[PromptMark]:
-    """Clicks and boxes of the user; labelled where the model gets them as they are (`one_pass`)."""
+    """Return the marks of points and boxes; with labels if the model receives the prompts directly (`one_pass`)."""
     return [
         PromptMark(at=place.at, second=place.second, label=f"[{number}]" if pointing.one_pass else "")
         for number, place in enumerate(places_of(video, pointing), start=1)
@@ -153,7 +153,7 @@ def _prompt_marks(video: Video, pointing: VisualPrompts) -> list[PromptMark]:
 
 
 def _prompt_objects(model: VisualPromptModel, pointing: VisualPrompts) -> list[Track]:
-    """Objects that the user pointed at, labelled as the question calls them."""
+    """Return the prompted objects, with the labels of the question."""
     first = 1 + (len(model.clip.prompts) if pointing.one_pass else 0)
     return [track.replace(label=f"[{number}]") for number, track in enumerate(model.clip.regions, start=first)]
 
@@ -202,11 +202,11 @@ def _describe_masks(prediction: Prediction) -> str:
 
 
 def _note(model: Model) -> str:
-    """The note on the checkpoint that the model was loaded from; "" where it has none."""
+    """Return the note on the checkpoint of the model; "" = none."""
     name = model.settings.get("checkpoint")
     return checkpoints.checkpoint_note(name) if isinstance(name, str) else ""
 
 
 def _id(video: Path) -> str:
-    """A record's id from a file name: what an id may not hold becomes an underscore."""
+    """Return a sample id for a file name; characters that an id may not contain become underscores."""
     return re.sub(r"[^\w.-]", "_", video.stem).lstrip(".")[:200] or "video"

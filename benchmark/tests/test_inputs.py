@@ -519,5 +519,5 @@ def test_the_help_of_scoring_teaches_what_can_be_scored_and_how_to_read_it(capsy
     with pytest.raises(SystemExit):
         main(["score", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for phrase in ("the original's scripts", "mask_folder", "Acc: right answers", "counts 0", "--format latex"):
+    for phrase in ("original scripts", "mask_folder", "Acc: accuracy", "scores 0", "--format latex"):
         assert phrase in text

@@ -1,4 +1,4 @@
-"""Ray, which runs processes on the GPUs of one machine or of a cluster: started here, or joined by its address."""
+"""Connection to Ray, which runs processes on the GPUs of a machine or a cluster: a new instance or a running one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 STORE_BYTES = 256 * 2**20
-"""Shared memory of a local Ray; predictions with their masks are far below it."""
+"""Shared memory of a local Ray in bytes; predictions with masks need much less."""
 
 NOT_STARTED = "Ray did not start on this machine"
-"""Begins the error."""
+"""Prefix of the error message."""
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

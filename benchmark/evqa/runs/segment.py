@@ -65,11 +65,11 @@ class SegmentedPrompt(NamedTuple):
 
     turn: Turn
     masks: VideoMasks
-    """With labels."""
+    """Masks of the objects, with labels."""
 
 
 def text_predictions(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
-    """Predictions by sample, without masks and without what they took, which is of another run.
+    """Return sample id -> prediction, without masks and without usage, which belongs to the first run.
 
     `ValueError`: none of them has expressions.
     """
@@ -86,7 +86,7 @@ def _source(prediction: Prediction) -> Prediction:
 
 
 def identity_of(run: Path, dataset: Dataset, executor: Executor, mode: Mode) -> Identity:
-    """The identity of the first step (of a file that has none, its name), and what decides the masks."""
+    """Return the identity of the first step (for a file: its name) and the settings of the mask model."""
     identity: Identity = {
         "masks": mode,
         "masks.model": executor.main.name,
@@ -100,7 +100,7 @@ def identity_of(run: Path, dataset: Dataset, executor: Executor, mode: Mode) -> 
 
 
 def folder_of(base: Path, mode: Mode) -> Path:
-    """Where the masks of a mode go: beside the run or the file, under its name and the mode's."""
+    """Return the output folder of a mode: NAME-MODE beside the run or file NAME."""
     path = base if base.name not in {"", ".."} else base.resolve()
     return path.with_name(f"{path.name if path.is_dir() else path.stem}-{mode}")
 
@@ -122,7 +122,7 @@ def _segment_expressions(
 
 
 def _with_labels(masks: VideoMasks, expressions: Sequence[str]) -> VideoMasks:
-    """The objects with their expressions: in order where there is one for each, else each with all of them."""
+    """Return the masks with expressions as labels: one for each object if the numbers agree, else all for each."""
     labels = list(expressions)
     if len(masks.tracks) != len(labels):
         labels = [", ".join(expressions)] * len(masks.tracks)
@@ -134,7 +134,7 @@ def _with_labels(masks: VideoMasks, expressions: Sequence[str]) -> VideoMasks:
 
 
 def _merge_prompts(sample: Sample, segments: Sequence[SegmentedPrompt]) -> dict[str, object]:
-    """The objects of all prompts as fields of a prediction; without a prompt, no object in any frame."""
+    """Return the objects of all prompts as fields of a prediction; without prompts there are no objects."""
     if not segments:
         video = media.probe_video(sample.video)
         return {"tracks": (), "mask_size": (video.height, video.width), "num_frames": video.num_frames}

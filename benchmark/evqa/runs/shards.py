@@ -1,4 +1,4 @@
-"""Which samples of a data set a run predicts: the first few, some by name, or one share of several machines'."""
+"""Selection of the samples that a run predicts: the first N, some by id, or one shard of several machines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from evqa.datasets import Dataset
 from evqa.schema import Sample, SampleSelection
 
 FOLDER = re.compile(r"shard-(\d+)-of-(\d+)")
-"""Name of a shard's folder, which lies in the folder of the whole run."""
+"""Pattern of the name of a shard's folder, which is in the folder of the whole run."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `index` (from 0) of `count`: every `count`-th sample, so that each gets some of every source."""
+    """Shard `index` (from 0) of `count`: every `count`-th sample, so that each shard has samples of every source."""
 
     index: int
     count: int
@@ -27,38 +27,38 @@ class Shard:
 
     @classmethod
     def read(cls, text: str) -> Shard:
-        """From `I/N`."""
+        """Return the shard of a text `I/N`. `ValueError`: it is no shard."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         if match is None:
             raise ValueError(f"a shard is I/N with 0 <= I < N, such as 0/8 to 7/8; got {text[:80]!r}")
         return cls(int(match[1]), int(match[2]))
 
     def folder(self, run: Path) -> Path:
-        """Where the shard's predictions lie within a run."""
+        """Return the folder of the shard in the folder of a run."""
         return run / f"shard-{self.index}-of-{self.count}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """A part of a data set; each condition narrows it."""
+    """Subset of a data set; the conditions are combined by AND."""
 
     only: Sequence[str] | None = None
-    """Ids."""
+    """Ids of samples; None = all."""
     shard: Shard | None = None
     limit: int | None = None
-    """The first so many, before they are dealt out to shards."""
+    """Maximum number of samples, applied before the shard; None = all."""
 
     @classmethod
     def read(cls, record: SampleSelection) -> Selection:
-        """From `run.json`."""
+        """Return the selection of a record in `run.json`."""
         return cls(only=record.only, shard=Shard.read(record.shard) if record.shard else None, limit=record.limit)
 
     def folder(self, run: Path) -> Path:
-        """Folder for the predictions of the selection: that of its shard, else that of the run."""
+        """Return the folder for the predictions of the selection: that of its shard, else that of the run."""
         return self.shard.folder(run) if self.shard else run
 
     def record(self) -> SampleSelection:
-        """For `run.json`."""
+        """Return the record for `run.json`."""
         shard = f"{self.shard.index}/{self.shard.count}" if self.shard else None
         return SampleSelection(limit=self.limit, only=None if self.only is None else tuple(self.only), shard=shard)
 
@@ -69,7 +69,7 @@ class Selection:
         return " ".join(part for part in (only, limit, shard) if part) or "all samples"
 
     def of(self, dataset: Dataset) -> list[Sample]:
-        """The samples in the data set's order."""
+        """Return the selected samples in the order of the data set. `ValueError`: unknown id, or limit below 1."""
         samples = list(dataset.samples)
         if self.only is not None:
             ids = set(self.only)
@@ -83,25 +83,25 @@ class Selection:
 
 
 def union_of(selections: Sequence[Selection], dataset: Dataset) -> Selection:
-    """The selection of what is in any of several, in its plainest form."""
+    """Return the union of selections in its simplest form."""
     selected = {sample.id for selection in selections for sample in selection.of(dataset)}
-    for plainest in (Selection(), *selections, Selection(limit=max(1, len(selected)))):
-        if {sample.id for sample in plainest.of(dataset)} == selected:
-            return plainest
+    for simplest in (Selection(), *selections, Selection(limit=max(1, len(selected)))):
+        if {sample.id for sample in simplest.of(dataset)} == selected:
+            return simplest
     return Selection(only=[sample.id for sample in dataset.samples if sample.id in selected])
 
 
 def intersection_of(first: Selection, second: Selection, dataset: Dataset) -> Selection:
-    """The selection of what is in both, in its plainest form."""
+    """Return the intersection of two selections in its simplest form."""
     selected = {sample.id for sample in first.of(dataset)} & {sample.id for sample in second.of(dataset)}
-    for plainest in (first, second):
-        if {sample.id for sample in plainest.of(dataset)} == selected:
-            return plainest
+    for simplest in (first, second):
+        if {sample.id for sample in simplest.of(dataset)} == selected:
+            return simplest
     return Selection(only=[sample.id for sample in dataset.samples if sample.id in selected])
 
 
 def shards_of(run: Path) -> dict[Shard, Path]:
-    """The shards that lie in a run's folder, in order."""
+    """Return the shards of a run with their folders, in order."""
     folders: dict[Shard, Path] = {}
     for path in run.iterdir() if run.is_dir() else ():
         if (match := FOLDER.fullmatch(path.name)) and path.is_dir():

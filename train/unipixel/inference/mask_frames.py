@@ -1,7 +1,7 @@
-"""Which frames of a video the mask decoder visits, and in which order.
+"""Selection and order of the frames of a video that the mask decoder processes ("visits").
 
-By default it is prompted on frame 0 and visits every frame, as upstream does. Fewer visits cost less and follow
-fast objects less well; docs/measurements.md has what each saving costs in J&F.
+By default the prompt frame is 0 and every frame is visited, as in the released UniPixel. Fewer visits take less time
+and track fast objects less accurately; docs/measurements.md has what each saving costs in J&F.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ from evqa.parsing.spans import parse_spans
 from evqa.schema import Span
 
 BLOCK = 16
-"""Frames that are read at once where they are wanted backwards."""
+"""Number of frames that are read at once in backward order."""
 
 
 PROMPT_FRAMES = ("first", "evidence")
 
 
 class MaskFramePlan(NamedTuple):
-    """Frame indices in the order in which they are visited."""
+    """Frame indices in the order of the visits."""
 
     after: list[int]
-    """The prompted frame and those after it, ascending."""
+    """Prompt frame and later frames, ascending."""
     before: list[int]
-    """Those before it, the nearest first."""
+    """Frames before the prompt frame, descending."""
     stride: int
-    """Frames from one visit to the next; those between get masks by interpolation."""
+    """Number of frames from one visit to the next; masks of the frames in between are interpolated."""
 
     @property
     def order(self) -> list[int]:
-        """All of them."""
+        """Indices of all visits, in order."""
         return self.after + self.before
 
     @property
     def covered(self) -> list[int]:
-        """Every frame that gets masks: the visited ones, and those between two visits, ascending."""
+        """Indices of the frames with masks, ascending: visited and interpolated frames."""
         indices = set(self.order)
         for start, end in self._neighbours():
             indices.update(range(start, end))
         return sorted(indices)
 
     def _neighbours(self) -> list[tuple[int, int]]:
-        """Pairs of visits, at most a stride apart."""
+        """Return the pairs of consecutive visits that are at most a stride apart."""
         pairs = pairwise(sorted(self.order))
         return [(start, end) for start, end in pairs if end - start <= self.stride]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFramePolicy:
-    """How the visits of a video are chosen; the default is upstream's."""
+    """Policy for the visits of a video; the default is that of the released UniPixel."""
 
     prompt_frame: str = "first"
-    """Where objects are drawn first: "first" = the first frame, "evidence" = the middle of the reply's longest span,
-    from where they are tracked both ways."""
+    """Prompt frame: "first" = the first frame; "evidence" = the middle of the longest span of the reply, from
+    which objects are tracked in both directions."""
     fps: float | None = None
-    """Visits a second, masks between are interpolated; None = every frame."""
+    """Visits per second, with interpolated masks in between; None = every frame."""
     margin: float | None = None
-    """Visit only the reply's spans and so many seconds around them; None = everything."""
+    """Visit only the spans of the reply, extended by this number of seconds; None = all frames."""
 
     def __post_init__(self) -> None:
         if self.prompt_frame not in PROMPT_FRAMES:
@@ -73,7 +73,7 @@ class MaskFramePolicy:
             raise ValueError(f"mask_fps is above 0 and mask_margin not below, got {self.fps} and {self.margin}")
 
     def plan(self, video: Video, reply: str) -> MaskFramePlan:
-        """The visits of a video in the light of what a reply says of time."""
+        """Return the visits of a video for a reply, whose spans may restrict them."""
         spans = parse_spans(reply) or ()
         margin = self.margin
         around = None if margin is None else [Span(max(0.0, s.start - margin), s.end + margin) for s in spans]
@@ -84,13 +84,13 @@ class MaskFramePolicy:
 def plan_mask_frames(
     video: Video, *, prompt_frame: int = 0, fps: float | None = None, spans: Sequence[Span] | None = None
 ) -> MaskFramePlan:
-    """The visits of a video.
+    """Return the visits of a video.
 
     Args:
-        video: which one.
-        prompt_frame: where the objects are prompted; they are tracked from there both ways.
-        fps: visits a second; None = every frame. The first and last frame of the range are always visited.
-        spans: visit only these times, and the prompted frame; None = the whole video.
+        video: input video.
+        prompt_frame: index of the frame with the prompts; objects are tracked from it in both directions.
+        fps: visits per second; None = every frame. The first and last frame of the range are always visited.
+        spans: visit only these times (seconds) and the prompt frame; None = the whole video.
     """
     stride = 1 if fps is None else max(1, round(video.fps / fps))
     indices = list(range(video.num_frames)) if spans is None else _frames_in_spans(video, spans)
@@ -102,7 +102,7 @@ def plan_mask_frames(
 
 
 def middle_frame(video: Video, spans: Sequence[Span]) -> int:
-    """The frame in the middle of the longest span; 0 where there is none."""
+    """Return the index of the frame in the middle of the longest span; 0 without spans."""
     if not spans:
         return 0
     longest = max(spans, key=lambda span: span.end - span.start)
@@ -110,7 +110,7 @@ def middle_frame(video: Video, spans: Sequence[Span]) -> int:
 
 
 def read_frames(video: Video, visits: MaskFramePlan) -> Iterator[np.ndarray]:
-    """uint8 [H, W, 3] in the order of the visits; a block of frames at most is in memory."""
+    """Yield frames, uint8 [H, W, 3], in the order of the visits; memory holds at most `BLOCK` frames."""
     for _, image in media.read_frames(video, visits.after, keep=True):
         yield image
     for start in range(0, len(visits.before), BLOCK):
@@ -124,7 +124,7 @@ def _frames_in_spans(video: Video, spans: Sequence[Span]) -> list[int]:
 
 
 def _thinned(indices: Sequence[int], start: int, stride: int) -> list[int]:
-    """From `start` outwards, each `stride`-th of a run of neighbours, and both ends of each run."""
+    """Return every `stride`-th index from `start` of each run of consecutive indices, and both ends of each run."""
     thinned: list[int] = []
     last = start
     for place, index in enumerate(indices):

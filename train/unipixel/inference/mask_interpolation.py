@@ -1,4 +1,4 @@
-"""Masks for the frames between two visits of the mask decoder.
+"""Interpolation of masks for the frames between two visits of the mask decoder.
 
 Legend: O objects, h side of the mask logits.
 """
@@ -17,7 +17,7 @@ from unipixel.model.sam2.streaming import FrameLogits, logits_in
 
 
 class MaskInterpolator:
-    """Takes what is drawn on visited frames, one after the other, and gives what every covered frame shows."""
+    """Interpolator that receives the masks of visited frames in order and yields the logits of all covered frames."""
 
     def __init__(self, visits: MaskFramePlan) -> None:
         self._order, self._stride = iter(visits.order), visits.stride
@@ -25,7 +25,7 @@ class MaskInterpolator:
         self._last: tuple[int, FrameLogits] | None = None
 
     def add(self, masks: MaskCandidates) -> Iterator[tuple[int, FrameLogits]]:
-        """(frame index, what it shows) of the frames since the last visit, and of the next one."""
+        """Add the masks of the next visit; yield (frame index, logits) for it and the interpolated frames before it."""
         now = next(self._order), logits_in(masks)
         start = self._start = self._start or now
         last, self._last = self._last, now
@@ -39,14 +39,14 @@ class MaskInterpolator:
 def interpolate(first: FrameLogits, second: FrameLogits, part: float) -> FrameLogits:
     """Return the logits of a frame between two frames; `part` in (0, 1) is its relative position.
 
-    Each object's logits are pushed along the straight line between the two masks' centres, and mixed; an object
+    The logits of each object are translated along the line between the centres of its two masks and averaged; an object
     that is in only one of the frames is taken from the nearer frame.
     """
     near = first if part < 0.5 else second
     masses = [(frame.logits > 0).flatten(1).any(1) for frame in (first, second)]
     is_in_both = masses[0] & masses[1]  # [O]
     way = torch.where(is_in_both[:, None], _centres(second.logits) - _centres(first.logits), 0.0)  # [O, 2]
-    mixed = (1 - part) * _pushed(first.logits, way * part) + part * _pushed(second.logits, way * (part - 1))
+    mixed = (1 - part) * _translated(first.logits, way * part) + part * _translated(second.logits, way * (part - 1))
     logits = torch.where(is_in_both[:, None, None], mixed, near.logits)
     return FrameLogits(logits, (1 - part) * first.scores + part * second.scores)
 
@@ -60,15 +60,15 @@ def _interpolate_frames(
 
 
 def _centres(logits: Tensor) -> Tensor:
-    """Centres (x, y) of the masks [O, h, h], in parts of the side."""
+    """Return the centres (x, y) of masks [O, h, h], relative to the side: [O, 2]."""
     masks = (logits > 0).float()
     side = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
     mass = masks.sum((1, 2)).clamp(min=1)
     return torch.stack([masks.sum(1) @ side / mass, masks.sum(2) @ side / mass], dim=1)
 
 
-def _pushed(logits: Tensor, way: Tensor) -> Tensor:
-    """Logits [O, h, h] pushed by (x, y) parts of the side; what comes in over the edge repeats the edge."""
+def _translated(logits: Tensor, way: Tensor) -> Tensor:
+    """Return logits [O, h, h] translated by (x, y), relative to the side; the border is replicated."""
     shift = torch.zeros(len(logits), 2, 3, device=logits.device)
     shift[:, 0, 0] = shift[:, 1, 1] = 1
     shift[:, :, 2] = -2 * way

@@ -1,4 +1,4 @@
-"""Plain promptable tracking: SAM 2.1 follows objects that a person points at. `evqa track` calls it.
+"""Promptable video segmentation by SAM 2.1 from points, boxes and masks: the function behind `evqa track`.
 
 Frames are read, tracked and written one at a time, so any length of video fits in memory.
 """
@@ -26,12 +26,12 @@ from unipixel.model.sam2 import weights as sam2_weights
 from unipixel.model.sam2.prompts import BACKGROUND, OBJECT, PointPrompt, Prompt, box_prompt
 
 NOT = "not:"
-"""Before a place that does not belong to the object."""
+"""Prefix of a negative point."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingResult:
-    """What was found, and where it lies."""
+    """Tracks of a video, and paths of the output files."""
 
     prediction: Prediction
     record: Path
@@ -39,7 +39,7 @@ class TrackingResult:
     sheet: Path
 
     def text(self) -> str:
-        """For a reader."""
+        """Return the result as text."""
         tracks = self.prediction.tracks or ()
         lines = [
             f"object {number}: in {len(track.masks)} of {self.prediction.num_frames} frames, score {track.score:.2f}"
@@ -60,7 +60,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
     device: str = "auto",
     out: Path,
 ) -> TrackingResult:
-    """Follow one object for each point, box and mask, from `frame` both ways, and write what is found into `out`.
+    """Track one object for each point, box and mask from `frame` in both directions, and write the result to `out`.
 
     Args:
         path: a video file, or a folder of frames.
@@ -94,7 +94,7 @@ def track(  # noqa: PLR0913  (each is an option of the command)
 def prompts_of(
     video: media.Video, points: Sequence[str], boxes: Sequence[str], mask_files: Sequence[Path]
 ) -> list[Prompt]:
-    """What to follow, in the order points, boxes, masks."""
+    """Return the prompts, in the order points, boxes, masks. `ValueError`: a prompt is invalid, or there is none."""
     signs: list[Prompt] = [_clicks(text, video) for text in points]
     signs += [_box(text, video) for text in boxes]
     signs += [torch.from_numpy(visual_prompts.mask(file, video)) for file in mask_files]
@@ -104,7 +104,7 @@ def prompts_of(
 
 
 def prompt_marks(video: media.Video, points: Sequence[str], boxes: Sequence[str], second: float) -> list[PromptMark]:
-    """Clicks and boxes as they are drawn, all at one moment."""
+    """Return the marks for points and boxes in drawings, all at the same time."""
     marks = [
         PromptMark(
             at=visual_prompts.point(word.removeprefix(NOT), video), second=second, is_negative=word.startswith(NOT)

@@ -1,6 +1,6 @@
-"""Objects of videos followed through the frames to be visited, as tracks of run lengths.
+"""Video object segmentation: tracks (RLE masks) of prompted objects over the visited frames of videos.
 
-Frames go from the file to the decoder and masks into run lengths one by one, so any length fits in memory.
+Frames are read and masks are encoded one at a time, so memory use does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from unipixel.model.sam2.tracker import MaskTracker
 
 
 class SegmentationRequest(NamedTuple):
-    """What is to be followed in a video."""
+    """Video, visits and prompts of the objects to track."""
 
     video: Video
     plan: MaskFramePlan
     prompts: Prompts
 
 
-def segment_video(tracker: MaskTracker, scene: SegmentationRequest) -> list[Track]:
-    """One track for each object; an empty mask is left out of its track."""
-    return segment_videos(tracker, [scene])[0]
+def segment_video(tracker: MaskTracker, request: SegmentationRequest) -> list[Track]:
+    """Return one track for each prompt; a track has no empty masks."""
+    return segment_videos(tracker, [request])[0]
 
 
-def segment_videos(tracker: MaskTracker, scenes: Sequence[SegmentationRequest]) -> list[list[Track]]:
-    """`tracks` of several scenes, which advance side by side; each is as if it were alone."""
-    recorders = [_TrackRecorder(scene) for scene in scenes]
-    busy = [recorder for recorder in recorders if len(recorder.scene.prompts)]
-    for row in propagate_all(tracker, [_footage(tracker, recorder.scene) for recorder in busy]):
+def segment_videos(tracker: MaskTracker, requests: Sequence[SegmentationRequest]) -> list[list[Track]]:
+    """Return the tracks of several requests, computed in one batch; each result equals that of `segment_video`."""
+    recorders = [_TrackRecorder(request) for request in requests]
+    busy = [recorder for recorder in recorders if len(recorder.request.prompts)]
+    for row in propagate_all(tracker, [_footage(tracker, recorder.request) for recorder in busy]):
         for recorder, masks in zip(busy, row, strict=True):
             if masks is not None:
                 recorder.add(masks)
@@ -49,18 +49,18 @@ def segment_videos(tracker: MaskTracker, scenes: Sequence[SegmentationRequest]) 
 
 
 class _TrackRecorder:
-    """Keeps the masks of a scene as they are drawn."""
+    """Recorder of the masks and scores of a request."""
 
-    def __init__(self, scene: SegmentationRequest) -> None:
-        self.scene = scene
-        self._filling = MaskInterpolator(scene.plan)
-        self._num_covered = len(scene.plan.covered)
-        self._masks: list[dict[int, RLE]] = [{} for _ in scene.prompts]
-        self._scores = torch.zeros(len(scene.prompts))
+    def __init__(self, request: SegmentationRequest) -> None:
+        self.request = request
+        self._filling = MaskInterpolator(request.plan)
+        self._num_covered = len(request.plan.covered)
+        self._masks: list[dict[int, RLE]] = [{} for _ in request.prompts]
+        self._scores = torch.zeros(len(request.prompts))
 
     def add(self, masks: MaskCandidates) -> None:
-        """Note what is drawn on the next visit, and what that means for the frames since the last one."""
-        size = (self.scene.video.height, self.scene.video.width)
+        """Add the masks of the next visit and the interpolated masks of the frames since the last visit."""
+        size = (self.request.video.height, self.request.video.width)
         for index, logits in self._filling.add(masks):
             frame = masks_of(logits, size)
             self._scores += frame.scores / self._num_covered
@@ -69,18 +69,18 @@ class _TrackRecorder:
                     track_masks[index] = encode(mask.numpy())
 
     def tracks(self) -> list[Track]:
-        """One for each object, in the order of the prompts. `ModelError`: the decoder's values are no numbers."""
+        """Return one track for each object, in the order of the prompts. `ModelError`: scores are NaN or infinite."""
         if not bool(self._scores.isfinite().all()):
             raise ModelError("the mask decoder computed values that are NaN or infinite: try --dtype float32")
         scored = zip(self._scores.clamp(max=1.0).tolist(), self._masks, strict=True)
         return [Track(score=score, masks=dict(sorted(track_masks.items()))) for score, track_masks in scored]
 
 
-def _footage(tracker: MaskTracker, scene: SegmentationRequest) -> VideoPrompts:
-    planned = scene.plan
-    return VideoPrompts(_squares(tracker, scene), scene.prompts, len(planned.order), len(planned.before))
+def _footage(tracker: MaskTracker, request: SegmentationRequest) -> VideoPrompts:
+    planned = request.plan
+    return VideoPrompts(_squares(tracker, request), request.prompts, len(planned.order), len(planned.before))
 
 
-def _squares(tracker: MaskTracker, scene: SegmentationRequest) -> Iterator[Tensor]:
-    for image in mask_frames.read_frames(scene.video, scene.plan):
+def _squares(tracker: MaskTracker, request: SegmentationRequest) -> Iterator[Tensor]:
+    for image in mask_frames.read_frames(request.video, request.plan):
         yield decoder_frames(image[None], tracker.side, tracker.device)[0]
