@@ -41,7 +41,9 @@ from evqa.files.jsonl import write_records
 from evqa.files.output_streams import checked_output_streams
 
 SHAPES_FOLDER = (
-    Path(__file__).resolve().parent if (ROOT := roots.given(roots.DATA)) is None else ROOT.resolve() / "shapes"
+    Path(__file__).resolve().parent
+    if (ROOT := roots.environment_folder(roots.DATA)) is None
+    else ROOT.resolve() / "shapes"
 )
 
 Split = Literal["train", "val", "test", "test2"]

@@ -78,12 +78,12 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def read_records(path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None) -> Iterator[AnyRecord]:
-    """The records of a JSON Lines file in order, see `numbered_records`."""
-    return (found.record for found in numbered_records(path, kind, bad))
+    """Iterator over the records of a JSON Lines file in order, see `numbered_records`."""
+    return (numbered.record for numbered in numbered_records(path, kind, bad))
 
 
 class NumberedRecord(NamedTuple, Generic[AnyRecord]):
-    """A record, and where it lies in its file."""
+    """A record with its line number and byte offset in its file."""
 
     line: int
     """1-based."""
@@ -95,10 +95,10 @@ class NumberedRecord(NamedTuple, Generic[AnyRecord]):
 def numbered_records(
     path: Path, kind: type[AnyRecord], bad: list[BadLine] | None = None
 ) -> Iterator[NumberedRecord[AnyRecord]]:
-    """The records of a JSON Lines file in order, with their places.
+    """Iterator over the records of a JSON Lines file in order, with line numbers and byte offsets.
 
-    A line that is no `kind` raises a `ValueError` that names file, line and field; with `bad` given, it is appended
-    there instead and reading goes on. An unfinished last line (a writer was killed) is always left out.
+    A line that is not a valid `kind` raises a `ValueError` that names file, line and field; with a list `bad`, it is
+    appended there instead and reading continues. An unfinished last line (a writer was killed) is always left out.
     """
     with path.open("rb") as file:
         number = offset = end = 0
@@ -123,25 +123,25 @@ def numbered_records(
 
 
 def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:
-    """The record at a place that `numbered_records` gave."""
+    """The record at a byte offset of `numbered_records`."""
     with path.open("rb") as file:
         file.seek(offset)
         return kind.model_validate_json(file.readline(MAX_LINE_BYTES))
 
 
 def validation_message(error: ValidationError) -> str:
-    """Pydantic's error in one line: field, what is wrong, what came."""
+    """A validation error of pydantic as one line: field, message and value of each detail."""
     return "; ".join(map(explain_detail, error.errors(include_url=False)))
 
 
 def explain_detail(detail: ErrorDetails) -> str:
-    """One of the things that pydantic finds wrong."""
-    where = ".".join(str(key) for key in detail["loc"]) or "record"
-    return f"{where}: {detail['msg']}, got {_start_of(detail['input'])!r}"
+    """One detail of a validation error as text: field, message and the start of the value."""
+    field = ".".join(str(key) for key in detail["loc"]) or "record"
+    return f"{field}: {detail['msg']}, got {_start_of(detail['input'])!r}"
 
 
 def _start_of(value: object) -> str:
-    """The first characters of a value, which may be huge."""
+    """The first 80 characters of a value, which may be huge."""
     if isinstance(value, bytes):
         return value[:80].decode(errors="replace").rstrip("\n")
     return str(value[:80] if isinstance(value, str) else value)[:80]

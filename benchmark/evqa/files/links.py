@@ -37,9 +37,9 @@ def leads_out(link: Path, target: Path) -> bool:
 
 
 def allowed_roots() -> tuple[Path, ...]:
-    """The folders that links may lead to, links in their own paths followed."""
-    given = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return tuple(Path(part).expanduser().resolve() for part in given if part.strip())
+    """Resolved folders that links may lead to, from the variable `EVQA_ALLOW_ROOTS`."""
+    parts = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return tuple(Path(part).expanduser().resolve() for part in parts if part.strip())
 
 
 def allow_roots(folders: Iterable[Path]) -> None:

@@ -44,9 +44,9 @@ ROOTS = (DATA, MODELS, OUTPUTS)
 
 
 def searched(root: FolderRoot) -> tuple[Path, ...]:
-    """The folders that are searched, in order, whether they exist or not."""
-    if (named := given(root)) is not None:
-        return (named,)
+    """The folders of a root in search order, existing or not."""
+    if (folder := environment_folder(root)) is not None:
+        return (folder,)
     source = clone()
     places = [Path(root.folder), *([] if source is None else [source / root.folder]), user_folder() / root.folder]
     distinct = {place.resolve(): place for place in reversed(places)}  # of equal ones the first stays
@@ -54,9 +54,9 @@ def searched(root: FolderRoot) -> tuple[Path, ...]:
 
 
 def writable(root: FolderRoot) -> Path:
-    """The folder that new files of a kind go to."""
-    if (named := given(root)) is not None:
-        return named
+    """The folder of a root for new files."""
+    if (folder := environment_folder(root)) is not None:
+        return folder
     if root is OUTPUTS:
         return _outputs()
     source = clone()
@@ -118,8 +118,8 @@ def download_command(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The variables of roots that are set, with absolute paths: for a process with another current folder."""
-    return {root.variable: str(named.resolve()) for root in ROOTS if (named := given(root)) is not None}
+    """The variables of roots that are set -> absolute paths, for a process with another current folder."""
+    return {root.variable: str(folder.resolve()) for root in ROOTS if (folder := environment_folder(root)) is not None}
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
@@ -129,17 +129,17 @@ def set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
-def given(root: FolderRoot) -> Path | None:
-    """The folder that the variable of a root names; None = it is not set."""
+def environment_folder(root: FolderRoot) -> Path | None:
+    """The folder in the environment variable of a root; None = the variable is not set."""
     value = os.environ.get(root.variable)
     return Path(value).expanduser() if value else None
 
 
 def _outputs() -> Path:
-    """./outputs, or the user's folder where the current one takes no files."""
-    here = Path(OUTPUTS.folder)
-    target = here if here.is_dir() else Path()
-    return here if os.access(target, os.W_OK | os.X_OK) else user_folder() / OUTPUTS.folder
+    """./outputs, or `outputs` in the user's folder if the current folder is not writable."""
+    folder = Path(OUTPUTS.folder)
+    target = folder if folder.is_dir() else Path()
+    return folder if os.access(target, os.W_OK | os.X_OK) else user_folder() / OUTPUTS.folder
 
 
 def _is_clone(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from evqa.metrics.intervals import Difference, holm, mcnemar, paired_difference
 from evqa.metrics.presets import preset as preset_named
-from evqa.report.tables import NONE, counted, left_out_lines, partial_line, table
+from evqa.report.tables import NONE, left_out_lines, partial_line, sample_counts, table
 from evqa.runs import locate
 from evqa.scoring import evaluate
 from evqa.scoring.results import Scores
@@ -24,7 +24,7 @@ def compare(first: Path, second: Path, data: str | None, choice: str | None = No
     read = _read if evaluate.is_scores(first) and evaluate.is_scores(second) else _scored
     a, b = read(first, second, data, choice)
     titles = [title for title in a.metrics if title in b.metrics]
-    counts = counted({"A": a.metrics, "B": b.metrics}, titles)
+    counts = sample_counts({"A": a.metrics, "B": b.metrics}, titles)
     left_out = "".join(f"\n{line}" for row in (a, b) for line in left_out_lines(row))
     head = f"{partial_line([a, b])}A: {first}\nB: {second}\n{legend(a.preset)}"
     return f"{head}\n\n{metric_differences(a, b)}\n\n{counts}{left_out}"

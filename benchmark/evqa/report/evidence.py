@@ -31,7 +31,7 @@ Masks = Mapping[int, RLE]
 
 @dataclass(frozen=True)
 class RunOfSample:
-    """What one run gave for the sample, with its scores (metric -> fraction)."""
+    """Prediction of a run for the sample, with its scores (metric -> fraction)."""
 
     prediction: Prediction | None
     scores: Mapping[str, float | None]
@@ -46,13 +46,13 @@ class EvidenceData(NamedTuple):
 
 
 def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> EvidenceData:
-    """All that the page shows of a sample; its video lands in `video_folder`.
+    """Data of a sample for the page; its video is copied or transcoded into `video_folder`.
 
     A video or mask that cannot be read becomes a note on the sample: the rest of the page can still be used.
     """
     notes: list[str] = []
     video = _video(sample, notes)
-    placed = _place(video, video_folder, notes) if video else None
+    video_file = _video_file(video, video_folder, notes) if video else None
     gold = _gold_masks(sample, notes)
     data: Json = {
         "n": number,
@@ -61,12 +61,12 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
         "options": sample.options,
         "answer": sample.answer,
         "spans": sample.spans,
-        "video": _video_data(video, placed) if video and placed else None,
+        "video": _video_data(video, video_file) if video and video_file else None,
         "gold": _mask_data(gold, None),
         "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
         "notes": notes,
     }
-    return EvidenceData(data, placed)
+    return EvidenceData(data, video_file)
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
@@ -78,7 +78,7 @@ def _video(sample: Sample, notes: list[str]) -> media.Video | None:
         return None
 
 
-def _place(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
+def _video_file(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
     try:
         return videos.copy_or_transcode(video, folder)
     except (ValueError, OSError) as error:
@@ -86,9 +86,9 @@ def _place(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
         return None
 
 
-def _video_data(video: media.Video, placed: Path) -> Json:
+def _video_data(video: media.Video, file: Path) -> Json:
     return {
-        "src": "/".join(placed.parts[-3:]),
+        "src": "/".join(file.parts[-3:]),
         "width": video.width,
         "height": video.height,
         "duration": round(video.duration, 6),
@@ -98,8 +98,8 @@ def _video_data(video: media.Video, placed: Path) -> Json:
 
 def _gold_masks(sample: Sample, notes: list[str]) -> Masks | None:
     try:
-        found = gold_masks(sample)
-        return None if found is None else _read(found)
+        readers = gold_masks(sample)
+        return None if readers is None else _read(readers)
     except (ValueError, OSError) as error:
         _note(notes, f"The gold masks cannot be shown: {error}", sample.id)
         return None
@@ -113,22 +113,22 @@ def _predicted_masks(prediction: Prediction, notes: list[str]) -> Masks | None:
         return None
 
 
-def _read(found: Mapping[int, Read]) -> Masks:
-    """Masks with at least a pixel, one frame in memory at a time."""
-    pairs = ((index, to_array(read())) for index, read in sorted(found.items()))
-    listed = {index: masks.encode(mask) for index, mask in pairs if mask.any()}
-    if len(sizes := {rle.size for rle in listed.values()}) > 1:
+def _read(readers: Mapping[int, Read]) -> Masks:
+    """Run lengths of the masks that have a pixel, read with one frame in memory at a time."""
+    pairs = ((index, to_array(read())) for index, read in sorted(readers.items()))
+    runs = {index: masks.encode(mask) for index, mask in pairs if mask.any()}
+    if len(sizes := {rle.size for rle in runs.values()}) > 1:
         raise ValueError(f"the masks of one sample need one size, got {sorted(sizes)}")
-    return listed
+    return runs
 
 
-def _mask_data(found: Masks | None, computed: Sequence[int] | None) -> Json | None:
-    """For the page: `computed` are the frames that masks were computed for, None = every one."""
-    if found is None:
+def _mask_data(frames: Masks | None, computed: Sequence[int] | None) -> Json | None:
+    """Masks for the page. `computed`: indices of the frames that masks were computed for, None = every frame."""
+    if frames is None:
         return None
     return {
-        "size": next(iter(found.values())).size if found else (1, 1),
-        "frames": {str(index): rle.counts for index, rle in found.items()},
+        "size": next(iter(frames.values())).size if frames else (1, 1),
+        "frames": {str(index): rle.counts for index, rle in frames.items()},
         "computed": None if computed is None else sorted(computed),
     }
 
@@ -159,18 +159,18 @@ def _run_data(
 
 def _rules(prediction: Prediction, sample: Sample) -> Mapping[str, str]:
     """Field -> name of the parser's rule that reads it in the stored replies."""
-    found = replies.explain_turns(prediction.turns, sample)
+    readings = replies.explain_turns(prediction.turns, sample)
     return {
         field: (reading.rule or "no rule fits")
         + ("" if getattr(prediction, field) == reading.value else " (the stored value differs: evqa reparse)")
-        for field, reading in found.items()
+        for field, reading in readings.items()
     }
 
 
 def overlap_by_frame(predicted: Masks, gold: Masks, computed: Sequence[int] | None) -> Json:
-    """J at each frame where gold or prediction has a pixel, and the usual distance between those frames."""
-    listed = set(gold) | set(predicted)
-    frames = sorted(listed if computed is None else listed & set(computed))
+    """J at each frame where gold or prediction has a pixel, and the median distance between those frames."""
+    indices = set(gold) | set(predicted)
+    frames = sorted(indices if computed is None else indices & set(computed))
     gaps = sorted(later - earlier for earlier, later in itertools.pairwise(frames))
     return {
         "frames": frames,
@@ -182,12 +182,12 @@ def overlap_by_frame(predicted: Masks, gold: Masks, computed: Sequence[int] | No
 def _overlap(predicted: RLE | None, gold: RLE | None) -> float:
     if predicted is None or gold is None:
         return 0.0
-    theirs = masks.merged_runs([gold])
+    gold_runs = masks.merged_runs([gold])
     if predicted.size == gold.size:
-        return region_j(masks.merged_runs([predicted]), theirs)
-    return region_j(masks.resize(masks.decode(predicted), gold.size), theirs)
+        return region_j(masks.merged_runs([predicted]), gold_runs)
+    return region_j(masks.resize(masks.decode(predicted), gold.size), gold_runs)
 
 
-def _note(notes: list[str], text: str, where: str) -> None:
-    logger.warning("%s: %s", where, text)
+def _note(notes: list[str], text: str, subject: str) -> None:
+    logger.warning("%s: %s", subject, text)
     notes.append(text)

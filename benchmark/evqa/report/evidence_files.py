@@ -87,29 +87,29 @@ class EvidenceDrawing:
         page.save(path)
 
     def _film(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        """A frame for each of the ascending `seconds`: the clip's nearest, drawn once."""
+        """Iterator over one image for each of the ascending `seconds`: the nearest frame of the clip, drawn once."""
         nearest = media.nearest_index(self.video, seconds)
         moments = iter(zip(nearest, seconds, strict=True))
         index, second = next(moments)
         head: Frame | None = None
         for current, frame in media.read_frames(self.video, sorted(set(nearest)), keep=True):
-            drawn = self._draw(frame, current, _film_size(self.video))
-            width = drawn.shape[1]
+            image = self._draw(frame, current, _film_size(self.video))
+            width = image.shape[1]
             head = caption(self.caption, width) if head is None else head
             while index == current:
                 bar = timeline(width, duration=self.video.duration, spans=self.prediction.spans or (), second=second)
-                yield np.concatenate([head, drawn, bar])
+                yield np.concatenate([head, image, bar])
                 index, second = next(moments, (-1, 0.0))
 
     def _tile(self, index: int, frame: Frame) -> Image.Image:
         """A frame of the contact sheet under its time; a border marks one inside an evidence span."""
         second = float(self.video.times[index])
         is_evidence = any(span.start <= second <= span.end for span in self.prediction.spans or ())
-        drawn = Image.fromarray(self._draw(frame, index, _tile_size(self.video)))
+        picture = Image.fromarray(self._draw(frame, index, _tile_size(self.video)))
         font = load_font("0", font_size(TILE_WIDTH) + 3)
         head = sum(font.getmetrics()) + 4
-        tile = Image.new("RGB", (TILE_WIDTH, drawn.height + head), SPAN_COLOUR if is_evidence else "white")
-        tile.paste(drawn, ((TILE_WIDTH - drawn.width) // 2, head))
+        tile = Image.new("RGB", (TILE_WIDTH, picture.height + head), SPAN_COLOUR if is_evidence else "white")
+        tile.paste(picture, ((TILE_WIDTH - picture.width) // 2, head))
         draw = ImageDraw.Draw(tile)
         label = f"{second:.2f} s, evidence" if is_evidence else f"{second:.2f} s"
         draw.text((4, 2), label, fill=text_colour(SPAN_COLOUR), font=font)

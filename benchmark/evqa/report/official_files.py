@@ -1,4 +1,4 @@
-"""Prediction files of other benchmarks: scored, shown, written."""
+"""Prediction files of other benchmarks: their scores as text and as files."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def score_and_write(name: str, files: OfficialFiles, out: Path | None, scores_ou
 
 
 def tables(scores: FileScores) -> str:
-    """Per convention what it means, each mean of the predictions with its counts; baselines beside the first."""
+    """Text tables of a file's scores: per convention its description, and each mean with its counts and baselines."""
     parts: list[str] = []
-    for convention, about in scores.conventions.items():
-        chosen = [entry for entry in scores.tables if entry.convention == convention]
-        ours, trivial = chosen[0], chosen[1:]
-        parts.append(f"{scores.format}, {about}; in percent\n{_means(ours, trivial)}")
-        numbers = [f"{title} {_number(value)}" for title, value in ours.numbers.items()]
+    for convention, description in scores.conventions.items():
+        entries = [entry for entry in scores.tables if entry.convention == convention]
+        predictions, trivial = entries[0], entries[1:]
+        parts.append(f"{scores.format}, {description}; in percent\n{_means(predictions, trivial)}")
+        numbers = [f"{title} {_number(value)}" for title, value in predictions.numbers.items()]
         if numbers:
             parts.append(f"{', '.join(numbers)} (as they are, not in percent)")
-        if ours.groups:
-            parts.append(_groups(ours))
+        if predictions.groups:
+            parts.append(_groups(predictions))
     parts += [f"note: {note}" for note in scores.notes[:MAX_NOTES]]
     if len(scores.notes) > MAX_NOTES:
         parts.append(f"{len(scores.notes) - MAX_NOTES} more notes")
     return "\n\n".join(parts)
 
 
-def _means(ours: FileTable, trivial: list[FileTable]) -> str:
+def _means(predictions: FileTable, trivial: list[FileTable]) -> str:
     body = [
         [
             title,
@@ -72,17 +72,17 @@ def _means(ours: FileTable, trivial: list[FileTable]) -> str:
             *map(str, (mean.n_total, mean.n_scored, mean.n_missing, mean.n_failed, mean.n_unparsed)),
             *(_cell(entry.metrics.get(title)) for entry in trivial),
         ]
-        for title, mean in ours.metrics.items()
+        for title, mean in predictions.metrics.items()
     ]
     counts = ["n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
-    return table(["", ours.name, *counts, *(entry.name for entry in trivial)], body)
+    return table(["", predictions.name, *counts, *(entry.name for entry in trivial)], body)
 
 
-def _groups(ours: FileTable) -> str:
-    titles = list(ours.metrics)
+def _groups(predictions: FileTable) -> str:
+    titles = list(predictions.metrics)
     body = [
         [group, str(max(mean.n_total for mean in means.values())), *(_cell(means.get(title)) for title in titles)]
-        for group, means in ours.groups.items()
+        for group, means in predictions.groups.items()
     ]
     return table(["by type", "n", *titles], body)
 

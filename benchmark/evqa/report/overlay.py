@@ -63,15 +63,15 @@ def draw_objects(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
     """Copy of a frame with each object's mask, outlined in its colour and white, and its label."""
     image = frame.copy()
     width = max(1, round(min(frame.shape[:2]) / 200))
-    shown = [item for item in objects if item.mask.any()]
-    for item in shown:
+    visible = [item for item in objects if item.mask.any()]
+    for item in visible:
         colour = np.array(WHITE if item.is_prompt else item.colour, dtype=np.float32)
         if not item.is_prompt:
             image[item.mask] = (image[item.mask] * (1 - OPACITY) + colour * OPACITY).astype(np.uint8)
         outline = contour(item.mask, 2 * width)
         image[outline] = colour.astype(np.uint8)
         image[outline & ~contour(item.mask, width)] = CAPTION_COLOUR if item.is_prompt else WHITE
-    return _draw_labels(image, [item for item in shown if item.label])
+    return _draw_labels(image, [item for item in visible if item.label])
 
 
 def contour(mask: Mask, width: int = 1) -> Mask:

@@ -52,8 +52,8 @@ class PageContents:
         return next(iter(self.scores))
 
     @property
-    def listed(self) -> list[str]:
-        """Metrics by which the list of samples can be filtered and sorted."""
+    def list_metrics(self) -> list[str]:
+        """Names of the metrics by which the list of samples can be filtered and sorted."""
         metrics = PRESETS[self.preset].metrics
         scores = self.scores[self.preset]
         return [
@@ -64,7 +64,7 @@ class PageContents:
 
     @property
     def per_sample(self) -> list[str]:
-        """Metrics whose values are shown with a sample."""
+        """Names of the metrics whose values are shown with a sample."""
         return [name for name, metric in PRESETS[self.preset].metrics.items() if metric.page_role]
 
     def values(self, run: str, sample: str) -> Mapping[str, float | None]:
@@ -174,7 +174,7 @@ def _list_entry(number: int, sample: Sample, contents: PageContents) -> Json:
                 "status": prediction.status,
                 "answer": prediction.answer,
                 "right": None if right is None else right == 1,
-                "scores": {key: values[key] for key in contents.listed if values.get(key) is not None},
+                "scores": {key: values[key] for key in contents.list_metrics if values.get(key) is not None},
             }
         )
     return {
@@ -238,7 +238,7 @@ def _index(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> Jso
         "subtitle": f"{contents.dataset.name} ({contents.dataset.sha256[:12]}): {part}{rejected}",
         "runs": list(contents.predictions),
         "metrics": _glossary(),
-        "listed": contents.listed,
+        "listed": contents.list_metrics,
         "facts": _fact_rows(contents),
         "presets": [_preset_table(name, contents) for name in contents.scores],
         "samples": [_list_entry(number, sample, contents) for number, sample in samples],

@@ -39,12 +39,12 @@ MAX_REACH = 86_400.0
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a training log."""
+    """Curve of a quantity of a training log over its steps."""
 
     name: str
-    """Who: the run."""
+    """Name of the run."""
     quantity: str
-    """What is drawn upwards, such as `loss` or `t-mean`; curves of one quantity share a plot."""
+    """Quantity of the vertical axis, such as `loss` or `t-mean`; curves of the same quantity share a plot."""
     points: Sequence[tuple[float, float]]
     """(step, value), ascending."""
     against: str = "step"
@@ -69,7 +69,7 @@ def all_plots(
     """Every plot that the data allow. Scores are of one preset; predictions are by the run's name."""
     starts, ends = boundary_errors(samples, predictions)
     with page_style():
-        made = [
+        plots = [
             _scores(runs, baselines),
             _by_type(runs),
             _distribution(runs, "mIoU", "Temporal IoU", "IoU of predicted and gold spans"),
@@ -78,7 +78,7 @@ def all_plots(
             _errors("End of the evidence", ends),
             *(_curve_plot(quantity, curves) for quantity in dict.fromkeys(curve.quantity for curve in curves)),
         ]
-    return [plot for plot in made if plot is not None]
+    return [plot for plot in plots if plot is not None]
 
 
 def boundary_errors(
@@ -87,16 +87,16 @@ def boundary_errors(
     """Run -> seconds from gold's earliest start to the predicted one, and likewise of the latest end."""
     gold = {sample.id: sample.spans for sample in samples if sample.spans}
     pairs = {
-        name: [(p.spans, gold[p.sample_id]) for p in given if p.spans and p.sample_id in gold]
-        for name, given in predictions.items()
+        name: [(p.spans, gold[p.sample_id]) for p in run if p.spans and p.sample_id in gold]
+        for name, run in predictions.items()
     }
     starts = {
-        name: [min(s.start for s in ours) - min(s.start for s in theirs) for ours, theirs in found]
-        for name, found in pairs.items()
+        name: [min(s.start for s in predicted) - min(s.start for s in true) for predicted, true in spans]
+        for name, spans in pairs.items()
     }
     ends = {
-        name: [max(s.end for s in ours) - max(s.end for s in theirs) for ours, theirs in found]
-        for name, found in pairs.items()
+        name: [max(s.end for s in predicted) - max(s.end for s in true) for predicted, true in spans]
+        for name, spans in pairs.items()
     }
     return starts, ends
 
@@ -104,13 +104,13 @@ def boundary_errors(
 # The plots
 
 
-SHOWN = ("Acc", "t-mean", "J&F", "Acc@GQA", "joint")
-"""Metrics drawn in the overview, where there."""
+OVERVIEW_METRICS = ("Acc", "t-mean", "J&F", "Acc@GQA", "joint")
+"""Metrics of the overview plot; one that applies to no row is left out."""
 
 
 def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
     rows = [*runs, *baselines]
-    names = _present(rows, SHOWN)
+    names = _present(rows, OVERVIEW_METRICS)
     if not names:
         return None
     labels = [textwrap.shorten(row.name, LABEL_LENGTH, placeholder="...") for row in rows]
@@ -147,7 +147,7 @@ def _by_type(runs: Sequence[Scores]) -> Plot | None:
 
 
 class PlotMark(NamedTuple):
-    """Where and how a mean is drawn."""
+    """Position and style of the mark of a mean."""
 
     metric: str
     place: float
@@ -168,7 +168,7 @@ def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: PlotMark) -> None
 
 
 def _present(rows: Sequence[Scores], names: Sequence[str]) -> list[str]:
-    """The metrics that apply somewhere."""
+    """Names of the metrics that apply to at least one row."""
     return [name for name in names if any(name in r.metrics and r.metrics[name].mean is not None for r in rows)]
 
 
@@ -203,14 +203,15 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
 
 
 def _curve_plot(quantity: str, curves: Sequence[Curve]) -> Plot:
-    chosen = [curve for curve in curves if curve.quantity == quantity]
+    same_quantity = [curve for curve in curves if curve.quantity == quantity]
     figure, axes = single_axes()
-    for number, curve in enumerate(chosen):
+    for number, curve in enumerate(same_quantity):
         steps, values = zip(*curve.points, strict=True) if curve.points else ((), ())
         axes.plot(steps, values, color=run_colour(number), linewidth=1.6)
-    axes.set_xlabel(chosen[0].against)
+    axes.set_xlabel(same_quantity[0].against)
     axes.grid(axis="both")
-    return _finish(figure, Plot(f"Training: {quantity}", "From the training log.", ""), [c.name for c in chosen])
+    names = [curve.name for curve in same_quantity]
+    return _finish(figure, Plot(f"Training: {quantity}", "From the training log.", ""), names)
 
 
 def _finish(figure: Figure, plot: Plot, names: Sequence[str]) -> Plot:

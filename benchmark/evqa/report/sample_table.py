@@ -20,10 +20,10 @@ Row = dict[str, str | float | None]
 
 
 def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
-    """The rows, metrics in percent; None where a metric does not apply to a sample."""
-    about = [(sample.question_type, sample.source) for sample in dataset.samples]
+    """Iterator over the rows, metrics in percent; None where a metric does not apply to a sample."""
+    labels = [(sample.question_type, sample.source) for sample in dataset.samples]
     for run in scores:
-        for (name, sample), (question_type, source) in zip(run.samples.rows(), about, strict=True):
+        for (name, sample), (question_type, source) in zip(run.samples.rows(), labels, strict=True):
             row: Row = {
                 "run": run.name,
                 "preset": run.preset,

@@ -29,7 +29,7 @@ COUNTS = ("n_total", "n_scored", "n_missing", "n_failed", "n_unparsed")
 
 
 def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
-    """Everything: per preset its meaning, the table, over what its means are, and what stands behind each run's row."""
+    """Text of the whole report: per preset its description, main table, counts, and the details of each run."""
     parts: list[str] = []
     for preset in _presets(runs):
         parts += _of_preset(preset, runs, baselines, style)
@@ -38,7 +38,7 @@ def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Styl
 
 
 def summary(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
-    """The main tables alone."""
+    """Text of the main tables, without the details of each run."""
     parts = [part for preset in _presets(runs) for part in _of_preset(preset, runs, baselines, style)]
     return "\n\n".join(parts) + "\n"
 
@@ -48,19 +48,19 @@ def _presets(runs: Sequence[Scores]) -> list[str]:
 
 
 def _of_preset(preset: str, runs: Sequence[Scores], baselines: Sequence[Scores], style: Style) -> list[str]:
-    chosen = [scores for scores in runs if scores.preset == preset]
-    columns = [title for title in columns_of(preset) if any(title in scores.metrics for scores in chosen)]
+    selected = [scores for scores in runs if scores.preset == preset]
+    columns = [title for title in columns_of(preset) if any(title in scores.metrics for scores in selected)]
     trivial = [
         scores for scores in baselines if scores.preset == preset and not set(columns).isdisjoint(scores.metrics)
     ]
-    rows = [*chosen, *trivial]
-    counts = counted({scores.name: scores.metrics for scores in chosen}, columns, style)
-    lines = [prose(line, style) for scores in chosen for line in (counts_line(scores), *left_out_lines(scores))]
+    rows = [*selected, *trivial]
+    counts = sample_counts({scores.name: scores.metrics for scores in selected}, columns, style)
+    lines = [prose(line, style) for scores in selected for line in (counts_line(scores), *left_out_lines(scores))]
     return [heading(preset, style), main_table(rows, style, columns), counts, *lines]
 
 
 def details(scores: Scores, style: Style = "text") -> list[str]:
-    """What stands behind a row of the main table: every mean with its counts, the joint grid, the groups."""
+    """Texts of the details of a run: every mean with its counts, the joint grid, the groups."""
     title = prose(f"{scores.name}, every mean ({scores.preset})", style)
     parts = [f"{title}\n{means_table(scores, style)}"]
     if derived := derived_line(scores):
@@ -68,17 +68,17 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
     if grid := joint_table(scores, style):
         title = f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least"
         parts.append(f"{prose(title, style)}\n{grid}")
-    for axis, about in (("question_type", "question type"), ("source", "source")):
+    for axis, axis_name in (("question_type", "question type"), ("source", "source")):
         groups = scores.groups.get(axis, {})
         if len(groups) > 1:
-            counts = counted(groups, columns_of(scores.preset), style)
-            title = prose(f"{scores.name}, by {about}", style)
+            counts = sample_counts(groups, columns_of(scores.preset), style)
+            title = prose(f"{scores.name}, by {axis_name}", style)
             parts += [f"{title}\n{group_table(scores, axis, style)}", counts]
     return parts
 
 
-def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
-    """Over how many samples the means of a table are: in words where all could be scored, the others in a table.
+def sample_counts(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
+    """Text on how many samples each mean is over: a sentence where all could be scored, a table of the others.
 
     Metrics of a row that share their counts share a line.
     """
@@ -102,7 +102,7 @@ def counted(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style
 
 
 def prose(text: str, style: Style = "text") -> str:
-    """Words beside a table; in LaTeX a comment, since names may hold any character."""
+    """Text next to a table; in LaTeX a comment, since names may contain any character."""
     if style != "latex":
         return text
     return "\n".join(f"% {line}" if line else "" for line in text.split("\n"))
@@ -124,9 +124,9 @@ def means_table(scores: Scores, style: Style = "text") -> str:
 
 
 def derived_line(scores: Scores) -> str:
-    """Numbers of a preset that are made of means; empty text where it has none."""
-    shown = [f"{name} {100 * number.value:.1f}" for name, number in scores.derived.items()]
-    return f"{scores.name}: {', '.join(shown)}" if shown else ""
+    """Text of the numbers that a preset derives from means; empty if it has none."""
+    numbers = [f"{name} {100 * number.value:.1f}" for name, number in scores.derived.items()]
+    return f"{scores.name}: {', '.join(numbers)}" if numbers else ""
 
 
 def joint_table(scores: Scores, style: Style = "text") -> str:
@@ -149,9 +149,9 @@ def joint_table(scores: Scores, style: Style = "text") -> str:
 
 
 def heading(preset: str, style: Style = "text") -> str:
-    """The preset's name and what it means."""
-    about = f"preset {preset}: {preset_named(preset).description}"
-    return f"### {about}" if style == "markdown" else prose(about, style)
+    """Text of the preset's name and description."""
+    text = f"preset {preset}: {preset_named(preset).description}"
+    return f"### {text}" if style == "markdown" else prose(text, style)
 
 
 def columns_of(preset: str) -> Sequence[str]:
@@ -165,18 +165,18 @@ def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[
     presets = {scores.preset for scores in rows}
     if len(presets) > 1:
         raise ValueError(f"one table shows one preset, got rows of {', '.join(sorted(presets))}")
-    shown = [title for title in columns if any(title in scores.metrics for scores in rows)]
+    titles = [title for title in columns if any(title in scores.metrics for scores in rows)]
     differs = any(scores.partial != rows[0].partial for scores in rows)
     body = [
         [
             f"{scores.name} ({scores.partial.samples} of {scores.partial.total})"
             if scores.partial and differs
             else scores.name,
-            *(cell(scores.metrics.get(title)) for title in shown),
+            *(cell(scores.metrics.get(title)) for title in titles),
         ]
         for scores in rows
     ]
-    return table(["", *shown], body, style)
+    return table(["", *titles], body, style)
 
 
 def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: bool = True) -> str:
@@ -189,7 +189,7 @@ def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: boo
     columns = [title for title in columns_of(rows[0].preset) if any(title in scores.metrics for scores in rows)]
     if style == "csv":
         return _csv(rows, columns, intervals=intervals)
-    best = {title: max(_shown(scores, title) for scores in rows) for title in columns}
+    best = {title: max(_rounded_mean(scores, title) for scores in rows) for title in columns}
     body = [
         [scores.name, *(_compact_cell(scores, title, best[title], style, intervals=intervals) for title in columns)]
         for scores in rows
@@ -199,16 +199,17 @@ def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: boo
     return table(["", *columns], body, style)
 
 
-def _shown(scores: Scores, title: str) -> tuple[float, str]:
-    """The mean as it is shown, first as a number, to be compared."""
+def _rounded_mean(scores: Scores, title: str) -> tuple[float, str]:
+    """The mean as displayed, in percent with one decimal: as a number to compare, and as text."""
     mean = scores.metrics.get(title)
     text = NONE if mean is None or mean.mean is None else f"{100 * mean.mean:.1f}"
     return (-math.inf if text == NONE else float(text)), text
 
 
 def _compact_cell(scores: Scores, title: str, best: tuple[float, str], style: CompactStyle, *, intervals: bool) -> str:
-    shown, text = _shown(scores, title), _shown(scores, title)[1]
-    if shown == best and text != NONE:
+    rounded_mean = _rounded_mean(scores, title)
+    text = rounded_mean[1]
+    if rounded_mean == best and text != NONE:
         text = f"\\textbf{{{text}}}" if style == "latex" else f"**{text}**"
     interval = cell(scores.metrics.get(title)).partition(" ")[2]
     return f"{text} {interval}" if intervals and interval else text
@@ -233,12 +234,12 @@ def group_table(scores: Scores, axis: str, style: Style = "text", columns: Seque
     """One row per value of a group such as `question_type`; empty text where there is no such group."""
     columns = columns or columns_of(scores.preset)
     groups = scores.groups.get(axis, {})
-    shown = [title for title in columns if title in scores.metrics]
+    titles = [title for title in columns if title in scores.metrics]
     body = [
-        [value, str(_num_samples(means)), *(cell(means.get(title)) for title in shown)]
+        [value, str(_num_samples(means)), *(cell(means.get(title)) for title in titles)]
         for value, means in groups.items()
     ]
-    return table([axis, "n", *shown], body, style) if groups else ""
+    return table([axis, "n", *titles], body, style) if groups else ""
 
 
 def cell(mean: Mean | None) -> str:
@@ -251,7 +252,7 @@ def cell(mean: Mean | None) -> str:
 
 
 def counts_line(scores: Scores) -> str:
-    """What was predicted and what could not be read, in one line."""
+    """One line of text: how many samples were predicted, failed, missing or unparsed."""
     counts = scores.counts
     parts = [
         scores.partial.text if scores.partial else f"{counts.samples} samples",
@@ -259,9 +260,9 @@ def counts_line(scores: Scores) -> str:
         f"{counts.failed} failed",
         f"{counts.missing} missing",
     ]
-    for title, what in (("Acc", "answers"), ("mIoU", "spans"), ("J", "masks")):
+    for title, field in (("Acc", "answers"), ("mIoU", "spans"), ("J", "masks")):
         if title in scores.metrics and scores.metrics[title].n_unparsed:
-            parts.append(f"{scores.metrics[title].n_unparsed} {what} unparsed")
+            parts.append(f"{scores.metrics[title].n_unparsed} {field} unparsed")
     oddities = {
         "responses truncated (--max-tokens)": counts.truncated,
         "responses refused": counts.refused,
@@ -273,12 +274,12 @@ def counts_line(scores: Scores) -> str:
         "predictions with damaged masks": counts.bad_masks,
         "records or fields that could not be read": counts.malformed,
     }
-    parts += [f"{number} {what}" for what, number in oddities.items() if number]
+    parts += [f"{number} {label}" for label, number in oddities.items() if number]
     return f"{scores.name}: {'; '.join(parts)}"
 
 
 def partial_line(rows: Sequence[Scores]) -> str:
-    """The first line of whatever shows scores of a part of a data set; empty text where all is scored."""
+    """First line of a text with scores of a part of a data set; empty if the whole data set is scored."""
     texts = {scores.name: scores.partial.text for scores in rows if scores.partial}
     is_shared = len(set(texts.values())) == 1 and all(scores.partial for scores in rows)
     lines = [next(iter(texts.values()))] if is_shared else [f"{text}: {name}" for name, text in texts.items()]
@@ -286,7 +287,7 @@ def partial_line(rows: Sequence[Scores]) -> str:
 
 
 def left_out_lines(scores: Scores) -> list[str]:
-    """Which metrics of the preset are not scored, a line for each reason."""
+    """Lines of text with the metrics of the preset that are not scored, one for each reason."""
     by_reason: dict[str, list[str]] = {}
     for title, reason in scores.left_out.items():
         by_reason.setdefault(reason, []).append(title)
@@ -294,7 +295,7 @@ def left_out_lines(scores: Scores) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
-    """A table; the first column is left-aligned, the others right."""
+    """Text of a table; the first column is left-aligned, the others right-aligned."""
     if style == "markdown":
         lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
         return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
@@ -302,7 +303,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
         header, *rows = ([_for_latex(text) for text in line] for line in (header, *rows))
         return _latex(header, rows)
     if style == "rich":
-        return _drawn(header, rows)
+        return _rich_table(header, rows)
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     return "\n".join(_fixed(line, widths) for line in (header, *rows))
 
@@ -322,21 +323,21 @@ def _for_latex(text: str) -> str:
     )
 
 
-def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with rules and the header in bold, as wide as it needs to be."""
+def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text of a table for a terminal, with rules and the header in bold, as wide as its content."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rich_table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, title in enumerate(header):
-        drawn.add_column(Text(title), justify="right" if column else "left", no_wrap=True)
+        rich_table.add_column(Text(title), justify="right" if column else "left", no_wrap=True)
     for line in rows:
-        drawn.add_row(*(Text(text) for text in line))
+        rich_table.add_row(*(Text(text) for text in line))
     console = Console(file=io.StringIO(), force_terminal=True, width=1000)
     with console.capture() as capture:
-        console.print(drawn)
+        console.print(rich_table)
     return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 

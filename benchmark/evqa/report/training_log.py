@@ -11,7 +11,7 @@ from evqa.files.jsonl import validation_message
 from evqa.report.plots import Curve
 
 STATE = "trainer_state.json"
-DRAWN = {
+CURVES = {
     "loss": ("loss", ""),
     "loss_lm": ("loss of the words", ""),
     "loss_focal": ("losses of the masks", " focal"),
@@ -22,7 +22,7 @@ DRAWN = {
     "eval_t_mean": ("percent on the samples that are looked at", " t-mean"),
     "eval_jf": ("percent on the samples that are looked at", " J&F"),
 }
-"""Key in the log -> the plot that it stands in, and what follows the run's name there."""
+"""Key in the log -> (quantity of the plot, suffix after the run's name in the legend)."""
 
 
 class _State(BaseModel):
@@ -43,7 +43,7 @@ def training_curves(folder: Path) -> list[Curve]:
     except ValidationError as error:
         raise ValueError(f"{path} is no log of a training run: {validation_message(error)}") from error
     name = folder.resolve().name
-    curves = [Curve(name + part, plot, _points(state, key)) for key, (plot, part) in DRAWN.items()]
+    curves = [Curve(name + part, plot, _points(state, key)) for key, (plot, part) in CURVES.items()]
     return [curve for curve in curves if curve.points]
 
 
@@ -61,5 +61,5 @@ def _number(state: Path) -> re.Match[str] | None:
 
 
 def _points(state: _State, key: str) -> list[tuple[float, float]]:
-    found = [(entry.get("step"), entry.get(key)) for entry in state.log_history]
-    return [(step, value) for step, value in found if isinstance(step, int | float) and isinstance(value, int | float)]
+    points = [(entry.get("step"), entry.get(key)) for entry in state.log_history]
+    return [(step, value) for step, value in points if isinstance(step, int | float) and isinstance(value, int | float)]
