@@ -54,6 +54,7 @@ import json, os, runpy, sys, threading
 package, output = sys.argv[1] + os.sep, sys.argv[2]
 sys.argv = ["evqa", *sys.argv[3:]]
 starters = {}
+models = os.path.join(package, "models", "")
 HIDDEN = {"<module>", "<listcomp>", "<setcomp>", "<dictcomp>"}
 def stack(frame):
     frames = []
@@ -69,7 +70,7 @@ def profile(frame, event, argument):
     code = frame.f_code
     if code.co_name == "start" and code.co_filename == threading.__file__:
         starters[id(frame.f_locals["self"])] = stack(frame) + starters.get(id(threading.current_thread()), [])
-    elif code.co_name == "generate" and code.co_filename.startswith(package) and not os.path.exists(output):
+    elif code.co_name == "generate" and code.co_filename.startswith(models) and not os.path.exists(output):
         with open(output, "w") as stream:
             json.dump(starters.get(id(threading.current_thread()), []) + stack(frame), stream)
         threading.setprofile(None)
@@ -78,7 +79,7 @@ threading.setprofile(profile)
 sys.setprofile(profile)
 runpy.run_module("evqa", run_name="__main__", alter_sys=True)
 """
-"""Program that runs `evqa` and writes the stack at the first call of a function `generate`; of a thread, with the
+"""Program that runs `evqa` and writes the stack at the first call of a model's `generate`; of a thread, with the
 stack that started it."""
 
 
