@@ -39,23 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = rename_old_arguments(links.parse_allowed_roots(words))
         _check_command(words)
+        function = load_command(words[0])
         if words[0] in SCRIPT_COMMANDS:
-            return load_command(words[0])(words[1:])
-        return _run_command(words)
+            return function(words[1:])
+        import tyro
+
+        config = (tyro.conf.FlagCreatePairsOff,)
+        return tyro.cli(function, prog=f"evqa {words[0]}", args=words[1:], config=config)
     except ValueError as error:
         sys.stderr.write(f"evqa: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nevqa: interrupted; finished samples are saved, and the same command resumes\n")
         return 130
-
-
-def _run_command(words: Sequence[str]) -> int:
-    """Parse the arguments of a command and run it."""
-    import tyro
-
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(load_command(words[0]), prog=f"evqa {words[0]}", args=words[1:], config=config)
 
 
 def _check_command(arguments: Sequence[str]) -> None:
