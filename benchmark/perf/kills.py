@@ -172,7 +172,7 @@ def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         try:
-            if (process.cmdline() or [""])[0].startswith("ray::Worker"):
+            if (process.cmdline() or [""])[0].startswith("ray::RayWorker"):
                 found.append(process)
         except psutil.Error:
             continue

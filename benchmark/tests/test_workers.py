@@ -294,7 +294,7 @@ def working() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayWorker"):
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
