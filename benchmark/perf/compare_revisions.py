@@ -42,6 +42,8 @@ ADDED_KEYS: frozenset[str] = frozenset()
 RENAMED_OPTIONS: dict[str, str] = {"--log-steps": "--logging-steps"}
 """Command line options, old -> new spelling. Used where the command's --help has the second and lacks the first."""
 
+IGNORED_FILES = frozenset({"clips.txt"})
+"""Files that are not compared: the digest of the source code that wrote a split of synthetic data."""
 IGNORED_KEYS = frozenset({"seconds", "samples_per_second", "tokens_per_second", "memory_gib", "started", "commit"})
 """Keys of JSON objects whose values are times, rates, memory, dates or commits."""
 TEXT_KEYS = frozenset({"source", "notes", "conventions"})
@@ -325,6 +327,7 @@ class Comparison:
     def compare_folder(self, before: Path, after: Path) -> None:
         """Compare all files of two folders."""
         names = {str(path.relative_to(root)) for root in (before, after) for path in root.rglob("*") if path.is_file()}
+        names = {name for name in names if Path(name).name not in IGNORED_FILES}
         for name in sorted(names):
             self.compare_file(name, before / name, after / name)
 
