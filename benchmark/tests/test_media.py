@@ -750,7 +750,7 @@ def folder_of_frames(folder, count=12):
 def test_the_rate_of_a_folder_is_given_written_named_or_assumed_with_a_warning(tmp_path, caplog):
     folder = folder_of_frames(tmp_path / "frames")
     assert media.probe_video(folder).fps == 6.0
-    assert "6 frames a second are assumed" in caplog.text
+    assert "6 frames per second are assumed" in caplog.text
     assert str(folder / "fps.txt") in caplog.text
     caplog.clear()
     media.probe_video(folder)

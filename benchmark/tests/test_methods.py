@@ -196,7 +196,7 @@ def test_a_sharded_checkpoint_names_the_shard_that_is_missing(tmp_path: Path, mo
 def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pixel_qwen2_5_vl"}')
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../outside.safetensors"}}')
-    with pytest.raises(ValueError, match="is no safetensors file of its folder"):
+    with pytest.raises(ValueError, match="expected a safetensors file of its folder"):
         checkpoints.locate_checkpoint(str(tmp_path))
 
 
