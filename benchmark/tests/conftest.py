@@ -18,6 +18,12 @@ from evqa.runs.shards import Selection, Shard
 from evqa.schema import Prediction, Sample
 
 
+@pytest.fixture(autouse=True)
+def no_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print for a pipe, one line a row: the runner of tests sets the variable COLUMNS in its workers."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 class Bench:
     """What the tests of runs are built from."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evqa.models.messages import Message, VideoPart
-from evqa.models.sampling import Sampling
+from evqa.models.sampling import RowDecoding, Sampling
 from unipixel.data import chat_format, frames
 
 
@@ -93,7 +93,8 @@ def test_a_cache_goes_on_where_a_padded_prompt_ended(tiny_model, tokenizer):
 
 def test_sampling_draws_from_the_softmax_and_every_row_from_a_stream_of_its_own():
     logits = torch.tensor([[0.0, 1.0, 2.0, -torch.inf]])
-    alone, together = Sampling(0.5, [4]), Sampling(0.5, [5, 4, 4])
+    row = RowDecoding(temperature=0.5, seed=0, max_tokens=1)
+    alone, together = Sampling([row], [4]), Sampling([row] * 3, [5, 4, 4])
     draws = torch.tensor([int(alone(torch.empty(1, 0), logits).argmax()) for _ in range(4000)])
     rows = torch.stack([together(torch.empty(3, 0), logits.repeat(3, 1)).argmax(-1) for _ in range(50)])
     assert torch.equal(rows[:, 1], draws[:50])
