@@ -11,4 +11,4 @@ ruff format --check .
 pyright
 lint-imports
 export OMP_NUM_THREADS=1  # a test process per core, each of one thread
-exec pytest --numprocesses "$(nproc)" --maxprocesses 4 --dist loadfile "$@"
+exec pytest --numprocesses "$(env -u OMP_NUM_THREADS nproc)" --maxprocesses 4 --dist loadfile "$@"
