@@ -25,16 +25,16 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     """Compare and print."""
     torch.set_num_threads(1)
     samples = list(datasets.load(data).samples)[:limit]
-    crews = {
+    executors = {
         size: thread_executor.ThreadExecutor(Models(models.build(model, device="cpu", batch_size=size)))
         for size in (1, batch_size)
     }
-    found = {size: predicted(crew, samples) for size, crew in crews.items()}
-    seconds = dict.fromkeys(crews, float("inf"))
+    found = {size: predicted(executor, samples) for size, executor in executors.items()}
+    seconds = dict.fromkeys(executors, float("inf"))
     for _ in range(repeats):
-        for size, crew in crews.items():
+        for size, executor in executors.items():
             start = time.process_time()
-            predicted(crew, samples)
+            predicted(executor, samples)
             seconds[size] = min(seconds[size], time.process_time() - start)
     alone, together = found[1], found[batch_size]
     pairs = [(alone[sample.id], together[sample.id]) for sample in samples]
@@ -48,9 +48,9 @@ def main(data: str = "shapes-test", model: str = "tiny", limit: int = 8, batch_s
     print(f"masks that differ: {sum(masks(*pair) for pair in pairs)} of {number}")
 
 
-def predicted(crew: thread_executor.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
+def predicted(executor: thread_executor.ThreadExecutor, samples: Sequence[Sample]) -> dict[str, Prediction]:
     """Predictions by sample."""
-    found = {one.sample_id: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
+    found = {one.sample_id: one for one in executor.predict(samples, methods.METHODS["single-turn"])}
     if failed := [one.error for one in found.values() if one.error]:
         raise ValueError(f"{len(failed)} samples failed, the first: {failed[0]}")
     return found

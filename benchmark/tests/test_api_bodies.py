@@ -70,7 +70,7 @@ def gemini(server: FaultServer, **settings: Any) -> Model:
     return models.build("gemini-2.5-pro", **(options | settings))
 
 
-def asked(server: FaultServer) -> int:
+def num_requests(server: FaultServer) -> int:
     return len(server.stats()["requests"])
 
 
@@ -243,10 +243,10 @@ ACCEPTED: dict[str, tuple[object, str, str, tuple[int | None, int | None]]] = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_completion_is_accepted_with_what_can_be_read_of_it(name: str, server: FaultServer) -> None:
     answer, text, finish, tokens = ACCEPTED[name]
-    before = asked(server)
+    before = num_requests(server)
     reply = reply_of(server, compatible(server), answer)
     assert (reply.text, reply.finish, (reply.usage.input_tokens, reply.usage.output_tokens)) == (text, finish, tokens)
-    assert asked(server) - before == reply.usage.num_attempts == 1
+    assert num_requests(server) - before == reply.usage.num_attempts == 1
     assert reply.usage.num_unknown == (tokens != KNOWN)
     Prediction.model_validate_json(
         Prediction(sample_id="s", status="failed", error=reply.text or "x").model_dump_json().encode()
@@ -312,10 +312,10 @@ ACCEPTED_GEMINI: dict[str, tuple[object, str, str, tuple[int | None, int | None]
 @pytest.mark.parametrize("name", ACCEPTED_GEMINI)
 def test_a_response_of_gemini_is_accepted_with_what_can_be_read_of_it(name: str, server: FaultServer) -> None:
     answer, text, finish, tokens = ACCEPTED_GEMINI[name]
-    before = asked(server)
+    before = num_requests(server)
     reply = reply_of(server, gemini(server), answer)
     assert (reply.text, reply.finish, (reply.usage.input_tokens, reply.usage.output_tokens)) == (text, finish, tokens)
-    assert asked(server) - before == 1
+    assert num_requests(server) - before == 1
 
 
 BROKEN: dict[str, tuple[object, object]] = {
@@ -351,23 +351,23 @@ def test_a_reply_that_is_charged_and_of_no_use_is_counted_each_time(name: str, b
     assert usage.cost == pytest.approx(0.45)
     assert model.budget.usage.cost == pytest.approx(0.45)  # type: ignore[attr-defined]
     limited = build(server, tries=6, temperature=0.7, max_cost=0.4)
-    before = asked(server)
+    before = num_requests(server)
     server.plan(*[answer] * 6)  # type: ignore[arg-type]
     with pytest.raises(RunAborted, match=r"--max-cost 0\.4"):
         limited.generate(QUESTION)
-    assert asked(server) - before == 2, "$0.30 are spent, and a third would exceed the limit"
+    assert num_requests(server) - before == 2, "$0.30 are spent, and a third would exceed the limit"
 
 
 def test_partial_text_of_an_error_is_kept_in_the_failed_record(server: FaultServer, clip: Path, tmp_path: Path) -> None:
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 1)))
     server.plan(*[{"body": completion({"content": "The ans"}, "error")}] * 2)  # type: ignore[arg-type]
-    crew = thread_executor.ThreadExecutor(Models(compatible(server, tries=2)))
+    executor = thread_executor.ThreadExecutor(Models(compatible(server, tries=2)))
     summary = runner.run_samples(
-        crew,
+        executor,
         single_turn,
         data,
         tmp_path / "run",
-        runner.identity_of(crew, "single-turn", data),
+        runner.identity_of(executor, "single-turn", data),
         progress=False,
     )
     record = run_folder.last_predictions(tmp_path / "run" / "predictions.jsonl")[0]
@@ -393,12 +393,12 @@ def test_a_reply_of_unknown_usage_ends_a_run_with_a_limit(answer: object, limit:
     model = compatible(server, **limit)
     model.generate(QUESTION)
     server.plan({"body": answer})  # type: ignore[arg-type]
-    before = asked(server)
+    before = num_requests(server)
     with suppress(RunAborted):  # one that is no answer is asked for again, and ends the run there
         model.generate(QUESTION)
     with pytest.raises(RunAborted, match=r"does not say what it took .* cannot be kept"):
         model.generate(QUESTION)
-    assert asked(server) - before == 1
+    assert num_requests(server) - before == 1
 
 
 def test_without_a_limit_unknown_usage_is_told_as_unknown(
@@ -440,10 +440,10 @@ def test_a_limit_is_not_exceeded_where_replies_grow(server: FaultServer) -> None
 
 def test_an_empty_reply_at_temperature_0_is_asked_for_once_more(server: FaultServer) -> None:
     server.plan(*["empty"] * 6)
-    before = asked(server)
+    before = num_requests(server)
     with pytest.raises(ModelError, match="the reply is empty; gave up after 2 tries"):
         compatible(server, temperature=0.0).generate(QUESTION)
-    assert asked(server) - before == 2
+    assert num_requests(server) - before == 2
     server.plan("500", "empty")
     assert compatible(server).generate(QUESTION).text, "another fault before it does not count"
 
@@ -489,12 +489,12 @@ SHAPES: dict[str, tuple[object, str]] = {
 def test_an_error_body_of_any_shape_is_shown(name: str, build: Any, server: FaultServer) -> None:
     content, message = SHAPES[name]
     server.plan({"status": 400, "body": content})  # type: ignore[arg-type]
-    before = asked(server)
+    before = num_requests(server)
     with pytest.raises(ModelError) as failed:
         build(server).generate(QUESTION)
     assert "answers 400" in str(failed.value)
     assert message in str(failed.value)
-    assert asked(server) - before == 1
+    assert num_requests(server) - before == 1
 
 
 @pytest.mark.parametrize("build", [compatible, gemini])
@@ -519,13 +519,13 @@ def test_an_error_in_a_reply_with_status_200_means_what_it_says(
     error: object, kind: type | None, tries: int, build: Any, server: FaultServer
 ) -> None:
     server.plan({"body": {"error": error}})  # type: ignore[arg-type]
-    before = asked(server)
+    before = num_requests(server)
     if kind is None:
         assert build(server).generate(QUESTION).text
     else:
         with pytest.raises(kind):
             build(server).generate(QUESTION)
-    assert asked(server) - before == tries
+    assert num_requests(server) - before == tries
 
 
 @pytest.mark.parametrize("build", [compatible, gemini])
@@ -533,10 +533,10 @@ def test_a_request_that_is_too_large_is_not_sent_again(build: Any, server: Fault
     message = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000."
     limit = {"error": {"message": message, "type": "tokens", "code": "rate_limit_exceeded"}}
     server.plan({"status": 429, "headers": {"Retry-After": "0"}, "body": limit})  # type: ignore[arg-type]
-    before = asked(server)
+    before = num_requests(server)
     with pytest.raises(ModelError, match=r"Request too large.*--max-frames"):
         build(server).generate(QUESTION)
-    assert asked(server) - before == 1
+    assert num_requests(server) - before == 1
 
 
 @pytest.mark.parametrize("asks", ["86400", "date", "retryDelay"])
@@ -575,15 +575,15 @@ def test_three_identical_refusals_before_the_first_success_end_the_run(
     command = ["predict", str(data), "openai-compatible", "--base-url", f"{server.url}/v1", "--model-id", "m"]
     command += ["--out", str(tmp_path / "run"), "--concurrency", "1"]
     server.plan(*[refused] * 20)  # type: ignore[arg-type]
-    before = asked(server)
+    before = num_requests(server)
     assert main(command) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "--token-field max_completion_tokens" in error
-    assert asked(server) - before == 3
+    assert num_requests(server) - before == 3
     server.plan("ok", *[refused] * 7)  # type: ignore[arg-type]
     assert main(command) == 1, "after a success each is a failed record"
-    assert asked(server) - before == 11
+    assert num_requests(server) - before == 11
     server.plan(*[{"status": 400, "body": {"error": f"question {name}"}} for name in "abcdefg"])  # type: ignore[arg-type]
     assert main(command) == 1, "different errors are no reason to end"
 

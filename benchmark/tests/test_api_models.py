@@ -664,8 +664,8 @@ def test_as_many_questions_as_may_be_are_under_way_together(server: FaultServer,
 
     data = datasets.load(str(write_dataset(tmp_path / "data", clip, 12)))
     server.plan(*["meet"] * MEETING)
-    crew = thread_executor.ThreadExecutor(Models(compatible(server.url, concurrency=MEETING, timeout=90.0)))
-    assert len({one.sample_id for one in crew.predict(data.samples, counted) if one.status == "ok"}) == 12
+    executor = thread_executor.ThreadExecutor(Models(compatible(server.url, concurrency=MEETING, timeout=90.0)))
+    assert len({one.sample_id for one in executor.predict(data.samples, counted) if one.status == "ok"}) == 12
     assert server.stats()["most_active"] >= MEETING, "the first four were answered when all of them were there"
     assert max(at_once) == MEETING
 

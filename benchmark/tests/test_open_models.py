@@ -467,14 +467,14 @@ def test_a_run_with_batches_predicts_every_sample_once(
     data = datasets.load(str(tmp_path / "data"))
     folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
     model = models.build(folder, max_tokens=2, max_side=56, batch_size=4)
-    crew = thread_executor.ThreadExecutor(Models(model))
-    assert crew.size == 8
+    executor = thread_executor.ThreadExecutor(Models(model))
+    assert executor.size == 8
     summary = runner.run_samples(
-        crew,
+        executor,
         single_turn,
         data,
         tmp_path / "run",
-        runner.identity_of(crew, "single-turn", data),
+        runner.identity_of(executor, "single-turn", data),
         progress=False,
     )
     assert (summary.num_ok, list(summary.failed)) == (8, ["s4"])

@@ -62,7 +62,7 @@ def segment(run: Path, script: object, *options: str) -> int:
     return main(["segment", str(run), "--segmenter", str(path), *options])
 
 
-def found(folder: Path) -> dict[str, Prediction]:
+def predictions(folder: Path) -> dict[str, Prediction]:
     return {one.sample_id: one for one in run_folder.last_predictions(folder / PREDICTIONS)}
 
 
@@ -80,7 +80,7 @@ def test_each_expression_has_its_objects_and_they_keep_its_text(
     assert segment(first, SEGMENTER) == 1, "one sample of the first step has failed"
     out = capsys.readouterr().out
     assert f"{first}-separate: 3 predicted, 1 failed, 1 with masks\n" in out
-    apart, joint = found(first.with_name("run-separate")), found(first.with_name("run-concat"))
+    apart, joint = predictions(first.with_name("run-separate")), predictions(first.with_name("run-concat"))
     assert columns(apart["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
     assert columns(joint["s000"]) == {"the red ball": [4], "a dog": [5]}
     for one in (apart["s000"], joint["s000"]):
@@ -104,7 +104,7 @@ def test_one_model_draws_for_both_modes(first: Path, monkeypatch: pytest.MonkeyP
     once = len(built)
     segment(first, SEGMENTER, "--mode", "both")
     assert len(built) == 2 * once
-    assert len(found(first.with_name("run-separate"))) == len(found(first.with_name("run-concat"))) == 4
+    assert len(predictions(first.with_name("run-separate"))) == len(predictions(first.with_name("run-concat"))) == 4
 
 
 def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> None:
@@ -116,21 +116,21 @@ def test_the_second_step_does_not_count_what_the_first_one_took(first: Path) -> 
 
 def test_objects_of_a_joint_prompt_that_do_not_match_in_number_carry_all_its_expressions(first: Path) -> None:
     segment(first, {"*": drawing(7)}, "--mode", "concat")
-    assert columns(found(first.with_name("run-concat"))["s000"]) == {"the red ball, a dog": [7]}
+    assert columns(predictions(first.with_name("run-concat"))["s000"]) == {"the red ball, a dog": [7]}
 
 
 def test_a_failure_to_draw_keeps_the_answer_and_is_tried_again(first: Path) -> None:
     broken = SEGMENTER | {"Please segment a dog.": {"error": "no memory"}}
     assert segment(first, broken, "--mode", "separate") == 1
     folder = first.with_name("run-separate")
-    one = found(folder)["s000"]
+    one = predictions(folder)["s000"]
     assert (one.status, one.error, one.answer) == ("failed", "ModelError: no memory", 1)
     script = first.parent / "segmenter.json"
     script.write_text(json.dumps(SEGMENTER))
     command = ["segment", str(first), "--segmenter", str(script), "--mode", "separate"]
     assert main(command) == 2, "another script is another segmenter"
     assert main([*command, "--overwrite"]) == 1
-    assert columns(found(folder)["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
+    assert columns(predictions(folder)["s000"]) == {"the red ball": [1], "a dog": [2, 3]}
 
 
 def test_the_same_command_again_draws_only_what_is_new_or_changed(
@@ -138,13 +138,13 @@ def test_the_same_command_again_draws_only_what_is_new_or_changed(
 ) -> None:
     segment(first, SEGMENTER, "--mode", "concat")
     capsys.readouterr()
-    changed = found(first)["s000"]
+    changed = predictions(first)["s000"]
     turn = changed.turns[0].model_copy(update={"reply": "another reply"})
     changed = changed.model_copy(update={"turns": (turn,), "expressions": ("a dog",)})
     jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
     assert "1 predicted, 2 already done (skipped), 1 failed" in capsys.readouterr().out
-    assert columns(found(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
+    assert columns(predictions(first.with_name("run-concat"))["s000"]) == {"a dog": [2, 3]}
 
 
 def test_a_run_is_segmented_from_inside_its_folder(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_run_is_segmented_from_inside_its_folder(first: Path, monkeypatch: pyt
     script = first.with_name("segmenter.json")
     script.write_text(json.dumps(SEGMENTER))
     main(["segment", ".", "--segmenter", str(script), "--mode", "concat"])
-    assert found(first.with_name("run-concat"))["s000"].tracks
+    assert predictions(first.with_name("run-concat"))["s000"].tracks
 
 
 def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: Path) -> None:
@@ -160,17 +160,17 @@ def test_what_was_drawn_anew_after_a_merge_is_not_undone_by_the_next_one(first: 
         segment(first, SEGMENTER, "--mode", "concat", "--shard", shard)
     drawn = first.with_name("run-concat")
     main(["merge", str(drawn)])
-    assert columns(found(drawn)["s000"]) == {"the red ball": [4], "a dog": [5]}
-    changed = found(first)["s000"].model_copy(update={"expressions": ("a dog",)})
+    assert columns(predictions(drawn)["s000"]) == {"the red ball": [4], "a dog": [5]}
+    changed = predictions(first)["s000"].model_copy(update={"expressions": ("a dog",)})
     jsonl.append_record(first / PREDICTIONS, changed)
     segment(first, SEGMENTER, "--mode", "concat")
     main(["merge", str(drawn)])
-    assert columns(found(drawn)["s000"]) == {"a dog": [2, 3]}
-    again = found(first)["s000"].model_copy(update={"expressions": ("the red ball",)})
+    assert columns(predictions(drawn)["s000"]) == {"a dog": [2, 3]}
+    again = predictions(first)["s000"].model_copy(update={"expressions": ("the red ball",)})
     jsonl.append_record(first / PREDICTIONS, again)
     segment(first, SEGMENTER, "--mode", "concat", "--shard", "0/2")
     main(["merge", str(drawn)])
-    assert columns(found(drawn)["s000"]) == {"the red ball": [1]}
+    assert columns(predictions(drawn)["s000"]) == {"the red ball": [1]}
 
 
 def test_what_was_segmented_scores_as_a_run(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_what_was_segmented_scores_as_a_run(first: Path, capsys: pytest.CaptureF
 
 def test_a_reply_without_masks_is_a_failure_and_not_an_empty_mask(first: Path) -> None:
     segment(first, {"*": "I see a ball.", "a prompt that is not sent": drawing(1)}, "--mode", "concat")
-    error = found(first.with_name("run-concat"))["s000"].error
+    error = predictions(first.with_name("run-concat"))["s000"].error
     assert error is not None
     assert "replied without masks ('I see a ball.')" in error
 
@@ -240,7 +240,7 @@ def test_a_benchmark_is_all_steps_in_one_command(
     folder = tmp_path / "outputs" / "data" / "general-json-concat"
     assert "preset strict" in out
     assert (folder / "scores.json").is_file()
-    assert columns(found(folder)["s000"]) == {"the red ball": [4], "a dog": [5]}
+    assert columns(predictions(folder)["s000"]) == {"the red ball": [4], "a dog": [5]}
 
 
 def test_masks_of_expressions_are_exported_in_the_folders_of_the_original(
@@ -279,7 +279,7 @@ def test_a_file_of_the_original_is_segmented_as_its_second_script_does(
         "concat",
     ]
     assert main(command) == 0
-    drawn = found(first.with_name("gpt_4o_st_evidence-concat"))["s000"]
+    drawn = predictions(first.with_name("gpt_4o_st_evidence-concat"))["s000"]
     assert (columns(drawn), drawn.answer, drawn.spans) == ({"a dog": [2, 3]}, 1, (Span(0, 1),))
     capsys.readouterr()
     assert main(command) == 0

@@ -1,6 +1,7 @@
 """Tasks: the method and the presets of a benchmark come from its row, those of a folder from all of its samples."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -147,3 +148,15 @@ def test_evqa_list_shows_the_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert all(name in text for name in TASKS)
     assert "method choose, presets mcq and st-evidence-mcq" in text
+
+
+def test_the_baselines_of_a_task_are_scored_unless_others_are_chosen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = datasets.load(str(folder))
+    every = evaluate.trivial_scores(dataset, None, "strict", "all")
+    assert every
+    assert evaluate.trivial_scores(dataset, None, "strict") == every, "a folder without a row has all baselines"
+    monkeypatch.setitem(TASKS, "shapes-test", replace(TASKS["shapes-test"], data=dataset.name, baselines="none"))
+    assert evaluate.trivial_scores(dataset, None, "strict") == []
+    assert evaluate.trivial_scores(dataset, None, "strict", "all") == every

@@ -1,13 +1,14 @@
 """Tool calls, tool results, images in memory and decoding through the adapters of APIs, by a real server."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from test_api_bodies import server, shared_server
 from test_api_models import KEY, FaultServer, clip, compatible, gemini
 
 from evqa.models import messages
@@ -18,26 +19,13 @@ from evqa.schema import ToolCall
 
 pytest.importorskip("openai")
 pytest.importorskip("google.genai")
-__all__ = ["clip"]
+__all__ = ["clip", "server", "shared_server"]
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents"
 PARAMETERS = {"type": "object", "properties": {"frame_ids": {"type": "array", "items": {"type": "integer"}}}}
 TOOLS = (ToolSpec("get_frames_by_id", "Show frames.", PARAMETERS),)
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 FRAME = np.full((16, 24, 3), 200, dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[FaultServer]:
-    server = FaultServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(shared_server: FaultServer) -> FaultServer:
-    shared_server.plan()
-    return shared_server
 
 
 @pytest.fixture(autouse=True)

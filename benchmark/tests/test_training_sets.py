@@ -52,7 +52,7 @@ def assert_draws(sample, numbers, frames=EVERY, step=1):
         np.testing.assert_array_equal(found[frame], expected[frame])
 
 
-def asked(samples):
+def forms(samples):
     return {name: (sample.task_type, sample.question) for name, sample in samples.items()}
 
 
@@ -146,7 +146,7 @@ def test_vicas_referrals_join_their_objects(tmp_path, has_masks):
         published.write_vicas(folder, has_masks=has_masks)
 
     samples, _ = prepared("vicas", tmp_path, writer=writer)
-    assert asked(samples) == {
+    assert forms(samples) == {
         "000375_0": ("sentence", "Which squares are in the video?"),
         "000375_1": ("sentence", "Which square moves?"),
     }
@@ -168,7 +168,7 @@ def test_frames_that_a_file_leaves_out_are_not_part_of_the_sample(tmp_path):
 
 def test_revos_tells_sentences_from_phrases_and_crops_long_videos(tmp_path):
     samples, _ = prepared("revos", tmp_path)
-    assert asked(samples) == {
+    assert forms(samples) == {
         "ovis-a1_0": ("sentence", "Which squares are here?"),
         "ovis-a1_1": ("query", "The square that moves."),
         "TAO-train-b2_0": ("query", "the late square"),
@@ -183,7 +183,7 @@ def test_revos_tells_sentences_from_phrases_and_crops_long_videos(tmp_path):
 
 def test_mevis_expressions_mean_one_object_or_several(tmp_path):
     samples, _ = prepared("mevis", tmp_path)
-    assert asked(samples) == {"c3_0": ("query", "square moving right"), "c3_1": ("query", "all squares")}
+    assert forms(samples) == {"c3_0": ("query", "square moving right"), "c3_1": ("query", "all squares")}
     assert_draws(samples["c3_0"], (1,))
     assert_draws(samples["c3_1"], (1, 2))
     assert len(samples["c3_1"].tracks) == 2
@@ -191,13 +191,16 @@ def test_mevis_expressions_mean_one_object_or_several(tmp_path):
 
 def test_lvvis_categories_are_words_and_frames_go_by_name(tmp_path):
     samples, _ = prepared("lvvis", tmp_path)
-    assert asked(samples) == {"00001_0": ("query", "blue square")}
+    assert forms(samples) == {"00001_0": ("query", "blue square")}
     assert_draws(samples["00001_0"], (2,))
 
 
 def test_ref_youtube_vos_masks_go_by_the_number_of_the_expression(tmp_path):
     samples, _ = prepared("ref-youtube-vos", tmp_path)
-    assert asked(samples) == {"003234408d_0": ("query", "a red square"), "003234408d_1": ("query", "A blue square.")}
+    assert forms(samples) == {
+        "003234408d_0": ("query", "a red square"),
+        "003234408d_1": ("query", "A blue square."),
+    }
     assert_draws(samples["003234408d_0"], (1,))
     assert_draws(samples["003234408d_1"], (2,))
     assert samples["003234408d_0"].fps == 6.0
@@ -226,7 +229,7 @@ def test_ref_davis17_palette_images_give_a_track_per_object(tmp_path):
 
 def test_ref_sav_masks_are_on_every_fourth_frame_of_the_video(tmp_path):
     samples, _ = prepared("ref-sav", tmp_path)
-    assert asked(samples)["sav_000001_0"] == ("description", "A red square that moves to the right.")
+    assert forms(samples)["sav_000001_0"] == ("description", "A red square that moves to the right.")
     sample = samples["sav_000001_1"]
     assert sample.frames == (0, 4, 8, 12, 16, 20)
     assert_draws(samples["sav_000001_0"], (1,), step=4)

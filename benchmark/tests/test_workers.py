@@ -119,9 +119,9 @@ def environment() -> dict[str, str]:
 
 def run(replies: Path, data: Dataset, folder: Path, count: int, work: Predictor | None = None) -> runner.RunSummary:
     work = work or methods.method("single-turn")
-    with ray_executor.ray_executor(ray_executor.WorkerConfig(model=str(replies)), count) as crew:
-        identity = runner.identity_of(crew, "single-turn", data)
-        return runner.run_samples(crew, work, data, folder, identity, progress=False)
+    with ray_executor.ray_executor(ray_executor.WorkerConfig(model=str(replies)), count) as executor:
+        identity = runner.identity_of(executor, "single-turn", data)
+        return runner.run_samples(executor, work, data, folder, identity, progress=False)
 
 
 def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
@@ -181,8 +181,8 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_only_its_sample_fails(
 
     data = datasets.load(str(bench.data(tmp_path / "data", 5)))
     recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with ray_executor.ray_executor(recipe, 1, timeout=1.0) as crew:
-        found = {one.sample_id: one.error for one in crew.predict(data.samples, hanging)}
+    with ray_executor.ray_executor(recipe, 1, timeout=1.0) as executor:
+        found = {one.sample_id: one.error for one in executor.predict(data.samples, hanging)}
         dead = [int(path.name.removeprefix("pid-")) for path in marks.glob("pid-*")]
         until(lambda: not any(psutil.pid_exists(pid) for pid in dead))
     assert len(dead) == 3
@@ -356,9 +356,9 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
         return Prediction(sample_id=sample.id, status="failed", error="alone" if is_again and not company else "")
 
     data = datasets.load(str(bench.data(tmp_path / "data", 6)))
-    with ray_executor.ray_executor(recipe, 1) as crew:
-        assert crew.size == AT_ONCE
-        found = {one.sample_id: one.error for one in crew.predict(data.samples, deadly)}
+    with ray_executor.ray_executor(recipe, 1) as executor:
+        assert executor.size == AT_ONCE
+        found = {one.sample_id: one.error for one in executor.predict(data.samples, deadly)}
     assert sorted(found) == [f"s{number:03d}" for number in range(6)]
     assert (found.pop("s001") or "").startswith("2 workers died on it, the last: ")
     assert found == {f"s{number:03d}": "alone" if number < AT_ONCE else "" for number in (0, 2, 3, 4, 5)}
@@ -374,14 +374,14 @@ def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path,
         one.sample_id: one
         for one in thread_executor.ThreadExecutor(Models(models.build("tiny"))).predict(data.samples, work)
     }
-    with ray_executor.ray_executor(in_pairs, 1) as crew:
-        assert crew.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
-        predicted = crew.predict(data.samples, work)
+    with ray_executor.ray_executor(in_pairs, 1) as executor:
+        assert executor.size == AT_ONCE, "two batches: while one is computed, the next is made ready"
+        predicted = executor.predict(data.samples, work)
         first = next(predicted)
         for worker in working():
             worker.kill()
         together = {one.sample_id: one for one in (first, *predicted)}
-        settings = dict(crew.main.settings)
+        settings = dict(executor.main.settings)
     assert settings == models.build("tiny").settings
     assert together.keys() == alone.keys()
     for sample, one in together.items():
@@ -428,9 +428,9 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
 
     data = datasets.load(str(bench.data(tmp_path / "data", 4)))
     recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
-    with ray_executor.ray_executor(recipe, 1) as crew:
-        first = {one.error for one in crew.predict(data.samples, named("separate"))}
-        second = {one.error for one in crew.predict(data.samples, named("concat"))}
+    with ray_executor.ray_executor(recipe, 1) as executor:
+        first = {one.error for one in executor.predict(data.samples, named("separate"))}
+        second = {one.error for one in executor.predict(data.samples, named("concat"))}
     assert len(first) == len(second) == 1
     assert first == {error.replace("concat", "separate") for error in second if error}
 

@@ -34,9 +34,9 @@ def test_samples_in_a_batch_get_the_predictions_of_each_alone(speaking, squares,
         chat.model.generate_with_mask_prompts = lambda write=generate, **inputs: (
             passes.append(len(inputs["input_ids"])) or write(**inputs)
         )
-        crew = thread_executor.ThreadExecutor(Models(chat))
-        assert crew.size == (8 if size > 1 else 1)
-        found[size] = {one.sample_id: one for one in crew.predict(samples, methods.METHODS["single-turn"])}
+        executor = thread_executor.ThreadExecutor(Models(chat))
+        assert executor.size == (8 if size > 1 else 1)
+        found[size] = {one.sample_id: one for one in executor.predict(samples, methods.METHODS["single-turn"])}
     assert passes[:5] == [1] * 5
     assert 2 <= max(passes[5:]) <= 4, "samples share a pass, as far as they are ready in time"
     assert sum(passes[5:]) == 5

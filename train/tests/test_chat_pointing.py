@@ -13,7 +13,7 @@ from unipixel.data.clip import FrameSampling
 from unipixel.model.output import Generation
 
 
-def asked(clip, text="Where?"):
+def chat_of(clip, text="Where?"):
     return [Message("user", (clip, text))]
 
 
@@ -24,7 +24,7 @@ def read_text(chat, messages):
 def test_a_place_takes_its_frame_into_view_and_keeps_its_pixel_and_moment(speaker, video):
     chat = speaker("#")
     clip = VideoPart(video, prompts=(PointOrBox((32, 24), second=0.25), PointOrBox((0, 0, 64, 48), second=2.0)))
-    found = chat.reader.read(asked(clip, "Are <|ref|> and <|ref|> one?"))
+    found = chat.reader.read(chat_of(clip, "Are <|ref|> and <|ref|> one?"))
     assert found.clip.indices == [1, 3, 5, 8], "frame 1 (0.25 s) stands in for the first of 0, 3, 5, 8"
     point, box = found.places
     assert point.points == ((64.0, 64.0),)
@@ -32,55 +32,55 @@ def test_a_place_takes_its_frame_into_view_and_keeps_its_pixel_and_moment(speake
     assert box.points == ((0.0, 0.0), (128.0, 128.0))
     assert box.moment == pytest.approx(3 / 3)
     other = chat.reader.read(
-        asked(VideoPart(video, prompts=(PointOrBox((33, 24), second=0.25), *clip.prompts[1:])), "<|ref|> <|ref|>")
+        chat_of(VideoPart(video, prompts=(PointOrBox((33, 24), second=0.25), *clip.prompts[1:])), "<|ref|> <|ref|>")
     )
     assert other.places[0] != point
-    assert chat.generate(asked(clip, "Are <|ref|> and <|ref|> one?")).text == "<|seg|><|seg|>"
+    assert chat.generate(chat_of(clip, "Are <|ref|> and <|ref|> one?")).text == "<|seg|><|seg|>"
 
 
 def test_places_and_their_tokens_must_match_and_lie_in_the_frame(speaker, video):
     chat = speaker("#")
     with pytest.raises(ValueError, match=r"has 1 <\|ref\|> tokens, and 0 places came"):
-        chat.generate(asked(VideoPart(video), "Who is <|ref|>?"))
+        chat.generate(chat_of(VideoPart(video), "Who is <|ref|>?"))
     with pytest.raises(ValueError, match="within the frame of 64 x 48 pixels"):
-        chat.generate(asked(VideoPart(video, prompts=(PointOrBox((65, 3)),)), "Who is <|ref|>?"))
+        chat.generate(chat_of(VideoPart(video, prompts=(PointOrBox((65, 3)),)), "Who is <|ref|>?"))
     with pytest.raises(ValueError, match="a point"):
         PointOrBox((1, 2, 3))
     with pytest.raises(ValueError, match=r"must not contain <\|mem\|>"):
-        chat.generate(asked(VideoPart(video), "Who is <|mem|>?"))
+        chat.generate(chat_of(VideoPart(video), "Who is <|mem|>?"))
 
 
 def test_a_region_is_told_behind_its_clip_and_shown_where_it_is(speaker, video, square):
     chat = speaker("#")
     late = Track(masks={index: rle for index, rle in square.masks.items() if index >= 5})
     clip = VideoPart(video, regions=(square, late))
-    text = read_text(chat, asked(clip, "Does [1] meet [2]?"))
+    text = read_text(chat, chat_of(clip, "Does [1] meet [2]?"))
     assert text.endswith(
         "<|vision_end|>Here is a video with 4 frames denoted as <1> to <4>. The highlighted regions are as follows:\n"
         "[1]: <1>-<2> <|mem|> <3>-<4> <|mem|>\n[2]: <3>-<4> <|mem|>\nDoes [1] meet [2]?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    (cells,) = chat.reader.read(asked(clip)).regions
+    (cells,) = chat.reader.read(chat_of(clip)).regions
     assert cells.shape == (2, 2, 3, 4)
     assert not cells[0, 1].any()
     assert cells[0, 0].any()
-    assert chat.generate(asked(clip, "Does [1] meet [2]?")).text == "<|seg|><|seg|>"
+    assert chat.generate(chat_of(clip, "Does [1] meet [2]?")).text == "<|seg|><|seg|>"
     with torch.inference_mode():
-        other = chat.model(**chat.reader.collate([chat.reader.read(asked(clip))])).states
-        moved = chat.reader.read(asked(VideoPart(video, regions=(late, square))))
+        other = chat.model(**chat.reader.collate([chat.reader.read(chat_of(clip))])).states
+        moved = chat.reader.read(chat_of(VideoPart(video, regions=(late, square))))
         assert not torch.equal(chat.model(**chat.reader.collate([moved])).states, other)
 
 
 def test_a_region_that_no_sampled_frame_shows_brings_its_own_frame(speaker, video, square):
     chat = speaker("#")
     brief = Track(masks={4: square.masks[4]})
-    found = chat.reader.read(asked(VideoPart(video, regions=(brief,))))
+    found = chat.reader.read(chat_of(VideoPart(video, regions=(brief,))))
     assert found.clip.indices == [0, 4, 5, 8]
     with pytest.raises(ValueError, match=r"region \[1\] has no pixel"):
-        chat.generate(asked(VideoPart(video, regions=(Track(masks={}),))))
+        chat.generate(chat_of(VideoPart(video, regions=(Track(masks={}),))))
     wrong = Track(masks={0: masks.encode(np.ones((3, 3), dtype=bool))})
     with pytest.raises(ValueError, match=r"region \[1\] has masks of \(3, 3\)"):
-        chat.generate(asked(VideoPart(video, regions=(wrong,))))
+        chat.generate(chat_of(VideoPart(video, regions=(wrong,))))
 
 
 def test_two_passes_follow_what_is_pointed_at_and_ask_about_it(speaker, video):
@@ -91,7 +91,7 @@ def test_two_passes_follow_what_is_pointed_at_and_ask_about_it(speaker, video):
     assert len(found.tracks) == 2
     assert found.num_frames == 9
     assert all(track.masks for track in found.tracks)
-    reply = chat.generate(asked(VideoPart(video, regions=found.tracks), "What do [1] and [2] do?"))
+    reply = chat.generate(chat_of(VideoPart(video, regions=found.tracks), "What do [1] and [2] do?"))
     assert reply.text == "BB"
     with pytest.raises(ValueError, match="needs places"):
         chat.segment_prompts(VideoPart(video))
@@ -102,11 +102,15 @@ def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, squ
     other = tmp_path / "other.mp4"
     media.write_video(other, np.random.default_rng(0).integers(0, 255, (5, 32, 96, 3), dtype=np.uint8), fps=2)
     conversations = [
-        asked(VideoPart(video), "Where?"),
-        asked(VideoPart(other), "And what of this longer question?"),
-        asked(VideoPart(video, regions=(square,)), "Where is [1]?"),
+        chat_of(VideoPart(video), "Where?"),
+        chat_of(VideoPart(other), "And what of this longer question?"),
+        chat_of(VideoPart(video, regions=(square,)), "Where is [1]?"),
         [Message("user", ("No video",))],
-        [*asked(VideoPart(video), "Where?"), Message("assistant", ("It is <|seg|>.",)), Message("user", ("And now?",))],
+        [
+            *chat_of(VideoPart(video), "Where?"),
+            Message("assistant", ("It is <|seg|>.",)),
+            Message("user", ("And now?",)),
+        ],
     ]
     together = chat.generate_all(conversations)
     for ours, messages in zip(together, conversations, strict=True):
@@ -125,35 +129,35 @@ def test_conversations_at_once_get_the_replies_of_each_alone(speaker, video, squ
 
 def test_the_letter_of_an_answer_comes_with_the_probability_of_every_letter(speaker, video):
     chat = speaker("BC", max_new_tokens=1)
-    letters = chat.generate(asked(VideoPart(video))).option_logprobs
+    letters = chat.generate(chat_of(VideoPart(video))).option_logprobs
     assert letters.keys() == set(LETTERS)
     assert sum(math.exp(value) for value in letters.values()) <= 1 + 1e-5
     assert max(letters, key=letters.get) == "B"
     assert sorted(letters, key=letters.get)[-2] == "C"
     with torch.no_grad():
-        state = chat.model.generate_one(**chat.reader.collate([chat.reader.read(asked(VideoPart(video)))]))
+        state = chat.model.generate_one(**chat.reader.collate([chat.reader.read(chat_of(VideoPart(video)))]))
         wanted = chat.model.log_probabilities(state.states[:1])[0, chat.tokenizer.convert_tokens_to_ids("B")]
     assert letters["B"] == pytest.approx(float(wanted), abs=1e-5)
-    assert speaker("#").generate(asked(VideoPart(video))).option_logprobs is None
+    assert speaker("#").generate(chat_of(VideoPart(video))).option_logprobs is None
 
 
 def test_sampling_starts_from_its_seed_and_leaves_torch_as_it_was(speaker, video):
     arguments = {"max_new_tokens": 12, "temperature": 40.0}
     chat = speaker("BC#", **arguments, seed=1)
     before = torch.random.get_rng_state()
-    first = chat.generate(asked(VideoPart(video)))
+    first = chat.generate(chat_of(VideoPart(video)))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert chat.generate(asked(VideoPart(video))).text == first.text
+    assert chat.generate(chat_of(VideoPart(video))).text == first.text
     assert len(first.masks.tracks) == first.text.count("<|seg|>")
     chat.decoding = chat.decoding._replace(seed=2)
-    assert chat.generate(asked(VideoPart(video))).text != first.text
+    assert chat.generate(chat_of(VideoPart(video))).text != first.text
     assert chat.settings["decoding"] == "temperature 40.0, seed 2"
     assert speaker("B").settings["decoding"] == "greedy"
 
 
 def test_samples_of_one_question_have_seeds_of_their_own(speaker, video):
     chat = speaker("BC#", max_new_tokens=12, temperature=40.0, batch_size=2)
-    question = asked(VideoPart(video))
+    question = chat_of(VideoPart(video))
     drawn = chat.samples(question, 3)
     assert len({reply.text for reply in drawn}) == 3
     assert drawn[0].text == chat.generate(question).text
@@ -168,8 +172,8 @@ def test_the_marked_clock_says_the_seconds_in_words(speaker, video, tiny_model):
     tiny_model.config.time_encoding = "text"
     chat = speaker("#")
     assert chat.model.config.time_encoding == "text"
-    assert "<|vision_end|>Seconds: 0.4 1.6.\nWhere?<|im_end|>" in read_text(chat, asked(VideoPart(video)))
-    assert len(chat.generate(asked(VideoPart(video))).masks.tracks) == 2
+    assert "<|vision_end|>Seconds: 0.4 1.6.\nWhere?<|im_end|>" in read_text(chat, chat_of(VideoPart(video)))
+    assert len(chat.generate(chat_of(VideoPart(video))).masks.tracks) == 2
 
 
 @pytest.mark.parametrize(
@@ -192,9 +196,9 @@ def test_an_image_is_a_clip_of_one_frame(speaker, tmp_path):
     half[:, :30] = True
     clip = VideoPart(folder, regions=(Track(masks={0: masks.encode(half)}),))
     assert "Here is an image with the following highlighted regions:\n[1]: <|mem|>\nWhat" in read_text(
-        chat, asked(clip, "What is [1]?")
+        chat, chat_of(clip, "What is [1]?")
     )
-    reply = chat.generate(asked(clip, "What is [1]?"))
+    reply = chat.generate(chat_of(clip, "What is [1]?"))
     assert (reply.masks.num_frames, reply.masks.size, len(reply.masks.tracks)) == (1, (40, 60), 2)
     assert len(chat.segment_prompts(VideoPart(folder, prompts=(PointOrBox((3, 4)),))).tracks) == 1
 

@@ -197,7 +197,7 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
     source = whole.sources[places(whole)["st-evidence-instruct"]]
     varied, tiny = recipes.st_evidence("3b", "base").data, recipes.tiny("tiny", "tiny").data
 
-    def asked(config):
+    def prompts_of(config):
         lesson = [
             conversations.build_conversation(source.samples[0], np.random.default_rng(n), config) for n in range(60)
         ]
@@ -205,8 +205,8 @@ def test_evidence_is_asked_for_in_every_wording_and_by_the_tiny_recipe_as_at_tes
         return {one.messages[0].parts[-1] for one in lesson}
 
     question = prompts.question_lines(source.samples[0])
-    assert asked(varied) == {f"{question}\n{words}" for words in templates.EVIDENCE}
-    assert asked(tiny) == {prompts.evidence_prompt(source.samples[0], "evidence")}
+    assert prompts_of(varied) == {f"{question}\n{words}" for words in templates.EVIDENCE}
+    assert prompts_of(tiny) == {prompts.evidence_prompt(source.samples[0], "evidence")}
     assert len(templates.EVIDENCE) == 5
     for words in templates.EVIDENCE:
         assert "[[start1, end1], ...]" in words

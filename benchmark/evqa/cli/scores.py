@@ -24,7 +24,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     preset: Annotated[str, option("PRESET")] = "both",
     masks: Annotated[Path | None, option("FOLDER", default="beside the file")] = None,
     train_data: TrainData = None,
-    baselines: BaselineChoice = "all",
+    baselines: Annotated[BaselineChoice | None, option(default="those of the task")] = None,
     workers: Annotated[int, option("N")] = 1,
     samples: Annotated[Path | None, option("FILE", default="not written")] = None,
     format: TableStyle = "text",

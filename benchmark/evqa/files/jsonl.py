@@ -73,7 +73,7 @@ def lines(path: Path) -> Iterator[Line]:
                     break
             if number == 1 and line.startswith(MARK):
                 start, line = start + len(MARK), line[len(MARK) :]
-            if line.strip():
+            if is_long or line.strip():
                 yield Line(number, start, end, None if is_long else line)
 
 
@@ -100,26 +100,18 @@ def numbered_records(
     A line that is not a valid `kind` raises a `ValueError` that names file, line and field; with a list `bad`, it is
     appended there instead and reading continues. An unfinished last line (a writer was killed) is always left out.
     """
-    with path.open("rb") as file:
-        number = offset = end = 0
-        while line := file.readline(MAX_LINE_BYTES):
-            number, offset, end = number + 1, end, end + len(line)
-            if not line.endswith(b"\n"):
-                if len(line) >= MAX_LINE_BYTES:
-                    raise ValueError(
-                        f"{path}:{number} is longer than {MAX_LINE_BYTES} bytes: this is no file of records"
-                    )
-                return
-            if number == 1 and line.startswith(MARK):
-                offset, line = offset + len(MARK), line[len(MARK) :]
-            if not line.strip():
-                continue
-            try:
-                yield NumberedRecord(number, offset, kind.model_validate_json(line))
-            except ValidationError as error:
-                if bad is None:
-                    raise ValueError(f"{path}:{number} is no {kind.__name__}: {validation_message(error)}") from error
-                bad.append(BadLine(number, validation_message(error)))
+    for line in lines(path):
+        if line.content is None:
+            raise ValueError(f"{path}:{line.number} is longer than {MAX_LINE_BYTES} bytes: this is no file of records")
+        if not line.content.endswith(b"\n"):
+            return
+        try:
+            yield NumberedRecord(line.number, line.place, kind.model_validate_json(line.content))
+        except ValidationError as error:
+            reason = validation_message(error)
+            if bad is None:
+                raise ValueError(f"{path}:{line.number} is no {kind.__name__}: {reason}") from error
+            bad.append(BadLine(line.number, reason))
 
 
 def record_at(path: Path, offset: int, kind: type[AnyRecord]) -> AnyRecord:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, cast
 
 from evqa.datasets import path_inside
+from evqa.datasets.formats.csv_table import float_or_none
 from evqa.metrics.answer import NUM_LETTERS
 from evqa.official.records import as_list, as_object
 from evqa.parsing.choices import parse_answer
@@ -214,7 +215,7 @@ def read_segments(parsed: object) -> OriginalSegments:
     if not items:
         return OriginalSegments((), "empty_segments")
     if all(isinstance(item, int | float) for item in items):
-        numbers = [number for item in items if (number := _number(item)) is not None]
+        numbers = [number for item in items if (number := float_or_none(item)) is not None]
         return OriginalSegments(tuple(Span(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)))
     spans = tuple(span for item in items if (span := _segment(item)) is not None)
     return OriginalSegments(spans, "malformed_segments" if len(spans) < len(items) else None)
@@ -241,20 +242,8 @@ def _segment(item: object) -> Span | None:
     if (fields := as_object(item)) is not None:
         keys = next((keys for keys in SEGMENT_KEYS if all(key in fields for key in keys)), ())
         ends = [fields[key] for key in keys]
-    numbers = [number for end in ends if (number := _number(end)) is not None]
+    numbers = [number for end in ends if (number := float_or_none(end)) is not None]
     return Span(*numbers) if len(numbers) == 2 else None
-
-
-def _number(value: object) -> float | None:
-    """As `float` of Python: of a number, true or false, or a text that is one."""
-    if not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-    except OverflowError:
-        return math.inf
 
 
 # Multiple choice

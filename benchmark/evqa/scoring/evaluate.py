@@ -19,7 +19,7 @@ from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.export import ExportSummary, export
 from evqa.scoring.results import PartialSelection, Scores, read_scores, write_scores
-from evqa.tasks.registry import BaselineChoice, task_of
+from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -166,12 +166,13 @@ def read_run(path: Path, choice: str | None) -> Scores:
 
 
 def trivial_scores(
-    dataset: Dataset, train: str | None, choice: str, kind: BaselineChoice = "all", *, workers: int = 1
+    dataset: Dataset, train: str | None, choice: str, kind: BaselineChoice | None = None, *, workers: int = 1
 ) -> list[Scores]:
     """Scores of the baselines that see no video, fitted on the data set `train` where it is given.
 
-    `fast` leaves out those of masks, which read all ground truth masks again.
+    `fast` leaves out those of masks, which read all ground truth masks again; None = those of the data set's task.
     """
+    kind = kind or baselines_of(dataset)
     if kind == "none":
         return []
     fitted = load_dataset(train) if train else None

@@ -65,8 +65,7 @@ def task_of(dataset: Dataset) -> Task:
     Raises:
         ValueError: The data set has no row, and its samples are of both kinds.
     """
-    task = next((task for task in TASKS.values() if task.data == dataset.name), None)
-    if task is not None:
+    if (task := _registered(dataset)) is not None:
         return task
     num_choices = sum(map(is_multiple_choice, dataset.samples))
     if num_choices not in {0, len(dataset.samples)}:
@@ -75,6 +74,16 @@ def task_of(dataset: Dataset) -> Task:
             f"for temporal or spatial evidence; give --method to predict, --preset to score, or split the data set"
         )
     return (_multiple_choice if num_choices else _generative)(dataset.name, "data set without a row in TASKS")
+
+
+def baselines_of(dataset: Dataset) -> BaselineChoice:
+    """Return the baselines of a data set's task: those of its row in `TASKS`, else all."""
+    task = _registered(dataset)
+    return "all" if task is None else task.baselines
+
+
+def _registered(dataset: Dataset) -> Task | None:
+    return next((task for task in TASKS.values() if task.data == dataset.name), None)
 
 
 def is_multiple_choice(sample: Sample) -> bool:

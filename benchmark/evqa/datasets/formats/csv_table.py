@@ -7,7 +7,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, cast
 
 from evqa.datasets.formats.json_stream import integer
 from evqa.files.jsonl import BadLine
@@ -182,7 +182,12 @@ def _span(column: str, item: object) -> Span:
 
 def as_number(value: object) -> float | None:
     """Return a number, also from text; None = no number."""
-    if not isinstance(value, str) and not _is_number(value):
+    return None if isinstance(value, bool) else float_or_none(value)
+
+
+def float_or_none(value: object) -> float | None:
+    """Return what Python's `float` makes of a number, a bool or a text; inf where it is too large; None = no number."""
+    if not isinstance(value, int | float | str):
         return None
     try:
         return float(value)
@@ -190,7 +195,3 @@ def as_number(value: object) -> float | None:
         return None
     except OverflowError:
         return math.inf
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
