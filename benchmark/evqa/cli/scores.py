@@ -24,7 +24,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     preset: Annotated[str, option("PRESET")] = "both",
     masks: Annotated[Path | None, option("FOLDER", default="beside the file")] = None,
     train_data: TrainData = None,
-    baselines: Annotated[BaselineChoice | None, option(default="those of the task")] = None,
+    baselines: Literal["task", "all", "fast", "none"] = "task",
     workers: Annotated[int, option("N")] = 1,
     samples: Annotated[Path | None, option("FILE", default="not written")] = None,
     format: TableStyle = "text",
@@ -67,7 +67,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
             another benchmark (evqa list presets).
         masks: folder with ENTRY/masks/00000.png for a prediction file of the original scripts.
         train_data: data set on which the trivial baselines are fitted (constant span, most frequent option).
-        baselines: all trivial baselines; fast = without mask baselines, which read all ground-truth masks; or none.
+        baselines: trivial baselines: those of the task (all, unless its row says otherwise), all, fast = without mask
+            baselines, which read all ground-truth masks, or none.
         workers: number of processes that compare masks; the scores do not depend on it.
         samples: .csv or .jsonl file for the scores of each sample.
         format: format of the table.
@@ -82,7 +83,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         sample_table.check(samples, locate.file_of(run))
     dataset = locate.dataset_of(run, data)
     part = evaluate.ScoredSubset(dataset) if whole else evaluate.subset_of(dataset, locate.selection_of(run))
-    trivial = evaluate.trivial_scores(part.dataset, train_data, preset, baselines, workers=workers)
+    kind = None if baselines == "task" else baselines
+    trivial = evaluate.trivial_scores(part.dataset, train_data, preset, kind, workers=workers)
     scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
     style = "rich" if format == "text" and sys.stdout.isatty() else format
     source, target = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
