@@ -14,6 +14,7 @@ from evqa.media.frame_folders import (
     IMAGE_SUFFIXES,
     fps_of_folder,
     frame_numbers,
+    has_stated_fps,
     image_names,
     set_folder_fps,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Video",
     "fps_of_folder",
     "frame_numbers",
+    "has_stated_fps",
     "image_names",
     "indices_at_fps",
     "indices_every",

@@ -124,6 +124,11 @@ def set_folder_fps(folder: Path, fps: float | None) -> None:
         _fps_of_path[folder] = fps
 
 
+def has_stated_fps(folder: Path) -> bool:
+    """Whether the frame rate of a folder of frames is stated, and not assumed; see `fps_of_folder`."""
+    return folder in _fps_of_path or (folder / RATE_FILE).is_file() or _rate_in_names(folder) is not None
+
+
 def fps_of_folder(folder: Path) -> float:
     """Frames per second of a folder of frames.
 
@@ -135,9 +140,8 @@ def fps_of_folder(folder: Path) -> float:
     rate_file = folder / RATE_FILE
     if rate_file.is_file():
         return _fps_of_file(rate_file)
-    rates = [float(match[1]) for name in reversed(folder.absolute().parts) if (match := RATE_IN_NAME.search(name))]
-    if rates and 0 < rates[0] <= MAX_FPS:
-        return rates[0]
+    if (rate := _rate_in_names(folder)) is not None:
+        return rate
     if folder.parent.resolve() not in _folders_with_warning:  # once for all videos of a data set
         _folders_with_warning.add(folder.parent.resolve())
         logger.warning(
@@ -148,6 +152,12 @@ def fps_of_folder(folder: Path) -> float:
             rate_file,
         )
     return ASSUMED_FPS
+
+
+def _rate_in_names(folder: Path) -> float | None:
+    """Frame rate in the name of a folder or of its nearest parent with one."""
+    rates = [float(match[1]) for name in reversed(folder.absolute().parts) if (match := RATE_IN_NAME.search(name))]
+    return rates[0] if rates and 0 < rates[0] <= MAX_FPS else None
 
 
 def _fps_of_file(rate_file: Path) -> float:

@@ -25,8 +25,8 @@ class FrameRef(StrictRecord):
     """Index of the video: 0 = `Sample.video`, i = `Sample.videos[i - 1]`."""
     index: Annotated[int, Field(ge=0)]
     """0-based frame index in that video."""
-    second: Annotated[float, Field(ge=0)]
-    """Presentation time of the frame in seconds."""
+    second: Annotated[float, Field(ge=0)] | None
+    """Presentation time of the frame in seconds; None = a folder of frames without a known frame rate."""
 
 
 class ToolCall(StrictRecord):
