@@ -16,7 +16,7 @@ from evqa.cli import COMMAND_GROUPS, COMMANDS, SCRIPT_COMMANDS, load_command
 from evqa.cli.info import TABLES
 from evqa.cli.old_names import OLD_OPTIONS, rename_old_arguments
 from evqa.files import jsonl
-from evqa.models.options import ModelOptions
+from evqa.models.options import DecodingOptions, FrameOptions, ModelOptions, ServerOptions
 from evqa.schema import RLE, Prediction, Sample, Span, Track
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 6.0
@@ -321,8 +321,40 @@ def test_runs_by_earlier_and_present_spellings_are_the_same_run(
 
 
 def test_a_number_of_retries_counts_the_requests_after_the_first() -> None:
-    assert ModelOptions(max_retries=0).overrides() == {"tries": 1}
-    assert ModelOptions(max_retries=5).overrides() == {"tries": 6}
+    assert ModelOptions(server=ServerOptions(max_retries=0)).overrides() == {"tries": 1}
+    assert ModelOptions(server=ServerOptions(max_retries=5)).overrides() == {"tries": 6}
+
+
+def test_settings_of_all_groups_are_passed_on_and_zero_is_a_setting() -> None:
+    options = ModelOptions(
+        frames=FrameOptions(max_side=448),
+        decoding=DecodingOptions(temperature=0, thinking_budget=0),
+        server=ServerOptions(token_field="omit", header=("a: b",)),
+    )
+    assert ModelOptions().overrides() == {}
+    assert options.overrides() == {
+        "max_side": 448,
+        "temperature": 0,
+        "thinking_budget": 0,
+        "token_field": None,
+        "header": ("a: b",),
+    }
+
+
+@pytest.mark.parametrize("command", ["predict", "benchmark", "segment", "ask"])
+def test_the_options_of_models_are_grouped_in_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evqa(command, "--help")
+    groups = re.split(r"(?m)^\W*?\b([\w ]+) options\b[^\w\n]*$", capsys.readouterr().out)
+    options = {
+        title: set(re.findall(r"--[a-z-]+", text)) for title, text in zip(groups[1::2], groups[2::2], strict=True)
+    }
+    assert {"--fps", "--max-frames", "--max-size"} <= options["frame sampling"]
+    assert {"--temperature", "--max-tokens"} <= options["decoding"]
+    assert {"--base-url", "--header"} <= options["API"]
+    assert {"--max-cost", "--rpm"} <= options["rate and cost limit"]
+    assert {"--device", "--batch-size"} <= options["local model"]
+    assert {"--mask-fps", "--compile"} <= options["mask prediction"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -7,14 +7,15 @@ import io
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tyro
 
 from evqa.__main__ import main
 from evqa.cli import COMMANDS
-from unipixel import sft
+from unipixel import convert, launch, quickstart, sft
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("benchmark/evqa", "train/unipixel", "train/tiny_base")
@@ -54,6 +55,15 @@ HELP_CEILING = 85
 DOCSTRING_CEILING = 220
 """Occurrences in docstrings of the packages; may only fall."""
 
+PROGRAMS: dict[str, Callable[[], object]] = {
+    "sft": lambda: sft.parse(["tiny", "tiny", "--help"]),
+    "sft 3b": lambda: sft.parse(["3b", "base", "--help"]),
+    "convert": lambda: convert.main(["--help"]),
+    "launch": lambda: launch.main(["7b", "large", "--help"]),
+    "quickstart": lambda: tyro.cli(quickstart.main, args=["--help"]),
+}
+"""Programs of `unipixel`: they print their help and exit."""
+
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 
@@ -66,11 +76,11 @@ def dialect_of(text: str) -> Counter[str]:
 
 @functools.cache
 def help_of(command: str) -> str:
-    """The help of `evqa COMMAND`, of `evqa` itself (""), or of fine-tuning ("sft"), without the frames around it."""
+    """The help, without frames, of `evqa COMMAND`, of `evqa` itself (""), or of a program of `PROGRAMS`."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-        if command == "sft":
-            sft.parse(["tiny", "tiny", "--help"])
+        if command in PROGRAMS:
+            PROGRAMS[command]()
         else:
             main([*command.split(), "--help"])
     return re.sub(r"[\u2500-\u257f]", " ", output.getvalue())
@@ -97,7 +107,7 @@ def test_a_document_uses_the_terms_of_the_field(document: Path) -> None:
 
 
 def test_the_dialect_of_help_only_becomes_less() -> None:
-    found = sum((dialect_of(help_of(command)) for command in ("", *COMMANDS, "sft")), start=Counter[str]())
+    found = sum((dialect_of(help_of(command)) for command in ("", *COMMANDS, *PROGRAMS)), start=Counter[str]())
     assert found.total() <= HELP_CEILING, found.most_common(8)
 
 
@@ -109,6 +119,13 @@ def test_the_dialect_of_docstrings_only_becomes_less() -> None:
 def test_each_phrase_is_found_across_line_breaks_and_terms_are_not() -> None:
     assert dialect_of("only the first so\n many samples; it goes  on where it stopped").total() == 2
     assert dialect_of("The same command resumes. N frames per second. Go on to the next page.") == Counter()
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *PROGRAMS])
+def test_no_default_in_a_help_is_none(command: str) -> None:
+    text = re.sub(r"\s+", " ", help_of(command))
+    assert "usage" in text
+    assert re.findall(r".{,60}default:? None\b", text) == []
 
 
 # Commands

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -39,6 +39,7 @@ from evqa.datasets.shapes.scene import FPS, SyntheticScene, scene
 from evqa.files import roots
 from evqa.files.jsonl import write_records
 from evqa.files.output_streams import checked_output_streams
+from evqa.models.options import option
 
 SHAPES_FOLDER = (
     Path(__file__).resolve().parent
@@ -75,13 +76,15 @@ EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions"
 
 
 def main(
-    splits: tuple[Split, ...] = ("train", "val", "test", "test2"), clips: int | None = None, workers: int = 2
+    splits: tuple[Split, ...] = ("train", "val", "test", "test2"),
+    clips: Annotated[int | None, option("N", default="600, 100, 100 and 50")] = None,
+    workers: int = 2,
 ) -> None:
     """Write the synthetic data set below this file's folder, or below EVQA_DATA where it is set.
 
     Args:
         splits: Splits to write; one that is already complete is skipped.
-        clips: Number of clips per split instead of the standard number.
+        clips: Number of clips of each split.
         workers: Number of worker processes.
     """
     for name, number in (("clips", clips), ("workers", workers)):

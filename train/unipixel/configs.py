@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from tyro.conf import OmitArgPrefixes, Suppress
+from tyro.conf import OmitArgPrefixes, Suppress, arg
 
 from evqa import suggestions
+
+
+def default_words(words: str) -> Any:
+    """Return tyro's description of an option whose help states `words` as the default if a recipe leaves it None."""
+    return arg(help_behavior_hint=lambda default: f"(default: {words if default == 'None' else default})")
+
 
 SIZES: dict[str, str] = {
     "3b": "unipixel-3b",
@@ -81,8 +87,8 @@ class DataConfig:
     group_by: Literal["none", "batch", "step"] = "step"
     """Group samples by modality and length in each optimizer step (step, as published), in each batch of a device
     (batch), or not at all (none)."""
-    frame_cache: Path | None = None
-    """Folder that caches decoded frames for later epochs and runs; None = no cache."""
+    frame_cache: Annotated[Path | None, default_words("no cache")] = None
+    """Folder that caches decoded frames for later epochs and runs."""
     frame_cache_gb: float = 50.0
     """Maximum size of the frame cache in gigabytes (10^9 bytes); the least recently used frames are removed."""
     max_skip_ratio: float = 0.05
@@ -136,12 +142,12 @@ class OptimizerConfig:
 
     learning_rate: float = 2e-5
     """Peak learning rate of all parts without a learning rate below."""
-    lora_lr: float | None = None
-    """Peak learning rate of the adapter; None = learning-rate."""
+    lora_lr: Annotated[float | None, default_words("that of --learning-rate")] = None
+    """Peak learning rate of the adapter."""
     sam2_lr: float = 5e-6
     """Peak learning rate of SAM 2."""
-    sam2_encoder_lr: float | None = None
-    """Peak learning rate of SAM 2's image encoder; None = sam2-lr."""
+    sam2_encoder_lr: Annotated[float | None, default_words("that of --sam2-lr")] = None
+    """Peak learning rate of SAM 2's image encoder."""
     weight_decay: float = 0.0
     """Weight decay of matrices; 0 for biases and norms."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -203,9 +209,9 @@ class LoopConfig:
     """Compute in bfloat16; trained weights stay in float32."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: much less memory, about a third more time."""
-    zero_stage: Literal[0, 1, 2, 3] | None = None
+    zero_stage: Annotated[Literal[0, 1, 2, 3] | None, default_words("DistributedDataParallel of torch")] = None
     """Stage of DeepSpeed ZeRO: 0 = no sharding, 1 = optimizer, 2 = and gradients, 3 = and the matrices of language
-    model and vision tower. None = DistributedDataParallel of torch, no DeepSpeed."""
+    model and vision tower; None = DistributedDataParallel of torch, without DeepSpeed."""
     offload: bool = False
     """Keep the state of the sharded optimizer in CPU memory (with --zero-stage 1, 2 or 3; with 3 also the sharded
     matrices)."""
@@ -246,14 +252,14 @@ class LoopConfig:
 class EvaluationConfig:
     """Evaluation during training, and the benchmark after it."""
 
-    eval_data: str | None = None
+    eval_data: Annotated[str | None, default_words("no evaluation")] = None
     """Data set with ground truth for evaluation during training; None = no evaluation."""
     eval_steps: int = 500
     """Optimizer steps between evaluations; the model is also evaluated before the first and after the last step."""
     eval_samples: int = 32
     """Number of samples, evenly spaced; 0 = all."""
-    benchmark: str | None = None
-    """Data set on which `scripts/sft.sh` evaluates the finished model; None = none."""
+    benchmark: Annotated[str | None, default_words("no benchmark")] = None
+    """Data set on which `scripts/sft.sh` evaluates the finished model; None = no benchmark."""
 
     def __post_init__(self) -> None:
         _check_at_least(1, eval_steps=self.eval_steps)

@@ -15,6 +15,7 @@ import json
 import logging
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +28,7 @@ from tyro.conf import Positional, arg
 from evqa.files.output_streams import checked_output_streams
 from evqa.hub import checkpoint_files
 from evqa.hub import checkpoints as hub_checkpoints
+from evqa.models.options import option
 from unipixel import integrity
 from unipixel.model import checkpoints
 from unipixel.model.sam2 import weights
@@ -43,9 +45,9 @@ class ConversionConfig:
     """Folder of the new checkpoint; it must not exist."""
     base: Path
     """Folder of a full UniPixel, or of a plain Qwen2.5-VL."""
-    decoder: Path | None = None
+    decoder: Annotated[Path | None, option("PATH", default="that of the base")] = None
     """Mask decoder: a .pt file of SAM 2.1, or a folder in the format of transformers."""
-    trained: Path | None = None
+    trained: Annotated[Path | None, option("FOLDER", default="nothing to merge")] = None
     """Folder with an adapter and other trained weights to merge into the base model."""
     image_size: int = 768
     """Side of the square input of the mask decoder of a new model, in pixels."""
@@ -106,11 +108,11 @@ def _new_model(config: ConversionConfig) -> tuple[UniPixel, PreTrainedTokenizerB
     return checkpoints.start_from(config.base, config.decoder, config.image_size)
 
 
-def main() -> int:
-    """Run the command. Exit codes: 0 = done, 2 = invalid input."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, or those of the process. Exit codes: 0 = done, 2 = invalid input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        model = convert(tyro.cli(ConversionConfig, description=__doc__))
+        model = convert(tyro.cli(ConversionConfig, args=arguments, description=__doc__))
     except BrokenPipeError:
         raise  # `checked_output_streams` ends the process
     except (ValueError, OSError) as error:

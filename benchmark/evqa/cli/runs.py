@@ -105,7 +105,7 @@ def segment(  # noqa: PLR0913
     """
     from evqa.runs import pipeline
 
-    sampling = {"fps": options.fps, "every": frame_stride, "num_frames": num_frames}
+    sampling = {"fps": options.frames.fps, "every": frame_stride, "num_frames": num_frames}
     selected = {name: value for name, value in sampling.items() if value is not None}
     if len(selected) > 1:
         raise ValueError(f"give one of --fps, --frame-stride and --num-frames, got {len(selected)}")

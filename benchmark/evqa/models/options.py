@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -41,7 +41,7 @@ OPTION_NAMES = {
 
 def settings_with_option() -> frozenset[str]:
     """Return the settings of models that have a command-line option."""
-    return frozenset("tries" if field.name == "max_retries" else field.name for field in fields(ModelOptions))
+    return frozenset("tries" if name == "max_retries" else name for name in _GROUP_OF_SETTING)
 
 
 def option_of(setting: str) -> str:
@@ -58,28 +58,27 @@ Switch = Annotated[bool, option(default="off")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Settings of the model that replace those of its table entry (evqa list models)."""
+class FrameOptions:
+    """Video input of the model. Options of this and the following groups replace its settings (evqa list models)."""
 
-    base_url: Annotated[str | None, option("URL", default=MODEL_DEFAULT)] = None
-    """base URL of an OpenAI-compatible server or an Azure resource, such as http://localhost:8000/v1."""
-    api: Annotated[
-        Literal["openai", "azure", "ark", "compatible"] | None,
-        option("{openai,azure,ark,compatible}", default=MODEL_DEFAULT),
-    ] = None
-    """provider, for a model that several offer: gpt-5 --api azure --base-url ... --model-id ..."""
-    api_version: Annotated[str | None, option("VERSION", default=MODEL_DEFAULT)] = None
-    """API version of Azure."""
-    model_id: Word = None
-    """name of the model on the server; with Azure the deployment."""
+    video: Annotated[Literal["file", "frames"] | None, option("{file,frames}", default=MODEL_DEFAULT)] = None
+    """video input: the video file itself, or sampled frames."""
     fps: Amount = None
     """frame sampling rate of the model's input, in frames per second."""
     max_frames: Count = None
     """maximum number of frames."""
     max_side: Annotated[int | None, option("N", default=MODEL_DEFAULT, name=OPTION_NAMES["max_side"])] = None
     """maximum length of the longer side of a frame, in pixels."""
-    video: Annotated[Literal["file", "frames"] | None, option("{file,frames}", default=MODEL_DEFAULT)] = None
-    """video input: the video file itself, or sampled frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions:
+    """Generation of a response."""
+
+    temperature: Annotated[float | Literal["omit"] | None, option("X|omit", default=MODEL_DEFAULT)] = None
+    """sampling temperature; 0 = greedy decoding; omit = do not send it to the server."""
+    top_p: Amount = None
+    """nucleus sampling probability (models behind an API)."""
     max_tokens: Count = None
     """maximum number of tokens of a response (models behind an API)."""
     max_new_tokens: Count = None
@@ -92,10 +91,39 @@ class ModelOptions:
         Literal["schema", "object", "none"] | None, option("{schema,object,none}", default=MODEL_DEFAULT)
     ] = None
     """structured output: enforce a JSON schema, any JSON object, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Requests to a model behind an API."""
+
+    base_url: Annotated[str | None, option("URL", default=MODEL_DEFAULT)] = None
+    """base URL of an OpenAI-compatible server or an Azure resource, such as http://localhost:8000/v1."""
+    api: Annotated[
+        Literal["openai", "azure", "ark", "compatible"] | None,
+        option("{openai,azure,ark,compatible}", default=MODEL_DEFAULT),
+    ] = None
+    """provider, for a model that several offer: gpt-5 --api azure --base-url ... --model-id ..."""
+    api_version: Annotated[str | None, option("VERSION", default=MODEL_DEFAULT)] = None
+    """API version of Azure."""
+    model_id: Word = None
+    """name of the model on the server; with Azure the deployment."""
     timeout: Annotated[float | None, option("SECONDS", default=MODEL_DEFAULT)] = None
     """timeout of one request."""
     max_retries: Count = None
     """maximum number of retries of a request that failed with a temporary error."""
+    header: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME:VALUE")]] = ()
+    """additional HTTP header of each request."""
+    extra_body: Annotated[str | None, option("JSON", default="none")] = None
+    """additional request fields as a JSON object, such as '{"top_k": 20}'."""
+    token_field: Word = None
+    """request field of --max-tokens (OpenAI protocol): max_tokens or max_completion_tokens; omit = do not send it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """Rate and cost limits of a model behind an API."""
+
     rpm: Annotated[float | None, option("X", default="no limit")] = None
     """rate limit in requests per minute."""
     max_cost: Annotated[float | None, option("USD", default="no limit")] = None
@@ -106,18 +134,30 @@ class ModelOptions:
     """price per million input tokens in US dollars."""
     price_out: Annotated[float | None, option("USD", default=MODEL_DEFAULT)] = None
     """price per million output tokens in US dollars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """Models whose weights are loaded in this process or its workers."""
+
     batch_size: Count = None
     """batch size of a local model."""
-    temperature: Annotated[float | Literal["omit"] | None, option("X|omit", default=MODEL_DEFAULT)] = None
-    """sampling temperature; 0 = greedy decoding; omit = do not send it to the server."""
-    top_p: Amount = None
-    """nucleus sampling probability (models behind an API)."""
-    token_field: Word = None
-    """request field of --max-tokens (OpenAI protocol): max_tokens or max_completion_tokens; omit = do not send it."""
-    extra_body: Annotated[str | None, option("JSON", default="none")] = None
-    """additional request fields as a JSON object, such as '{"top_k": 20}'."""
-    header: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME:VALUE")]] = ()
-    """additional HTTP header of each request."""
+    device: Word = None
+    """device of a local model: auto, cpu, cuda or cuda:1."""
+    device_map: Word = None
+    """device map of a local model: auto (all GPUs), cpu or cuda:0."""
+    dtype: Word = None
+    """data type of the weights of a local model: auto, bfloat16, float16 or float32."""
+    tensor_parallel: Count = None
+    """number of GPUs per model replica (vLLM)."""
+    trust_remote_code: Switch = False
+    """run the Python code that comes with the weights; it can do whatever you can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Mask prediction of our models."""
+
     prompt_frame: Annotated[Literal["first", "evidence"] | None, option("{first,evidence}", default=MODEL_DEFAULT)] = (
         None
     )
@@ -130,29 +170,43 @@ class ModelOptions:
     """predict masks only within this margin around the predicted spans."""
     compile: Switch = False
     """compile the image encoder of our models' mask decoder with torch.compile."""
-    device_map: Word = None
-    """device map of a local model: auto (all GPUs), cpu or cuda:0."""
-    device: Word = None
-    """device of a local model: auto, cpu, cuda or cuda:1."""
-    dtype: Word = None
-    """data type of the weights of a local model: auto, bfloat16, float16 or float32."""
-    tensor_parallel: Count = None
-    """number of GPUs per model replica (vLLM)."""
-    trust_remote_code: Switch = False
-    """run the Python code that comes with the weights; it can do whatever you can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Settings of the model that replace those of its table entry; each field is a group of options in the help."""
+
+    frames: Annotated[FrameOptions, arg(name="frame sampling")] = FrameOptions()
+    decoding: Annotated[DecodingOptions, arg(name="decoding")] = DecodingOptions()
+    server: Annotated[ServerOptions, arg(name="API")] = ServerOptions()
+    limits: Annotated[LimitOptions, arg(name="rate and cost limit")] = LimitOptions()
+    local: Annotated[LocalOptions, arg(name="local model")] = LocalOptions()
+    masks: Annotated[MaskOptions, arg(name="mask prediction")] = MaskOptions()
 
     def overrides(self) -> dict[str, Setting]:
         """Return the settings that were given, by the names that the models have for them."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        overrides = {name: value for name, value in values.items() if value is not None and value is not False}
-        if not self.header:
-            del overrides["header"]
-        if self.max_retries is not None:
-            if self.max_retries < 0:
-                raise ValueError(f"--max-retries is at least 0, got {self.max_retries}")
-            del overrides["max_retries"]
-            overrides["tries"] = self.max_retries + 1
-        return {name: None if name in OMITTED and value == OMIT else value for name, value in overrides.items()}
+        return {name: value for group in fields(self) for name, value in _overrides(getattr(self, group.name)).items()}
+
+
+_GROUP_OF_SETTING = {
+    field.name: name for name, group in get_type_hints(ModelOptions).items() for field in fields(group)
+}
+"""Setting -> the field of `ModelOptions` that has it."""
+
+OptionGroup = FrameOptions | DecodingOptions | ServerOptions | LimitOptions | LocalOptions | MaskOptions
+
+
+def _overrides(group: OptionGroup) -> dict[str, Setting]:
+    """Settings of a group that were given, by the names that the models have for them."""
+    values = {field.name: getattr(group, field.name) for field in fields(group)}
+    overrides = {
+        name: value for name, value in values.items() if value is not None and value is not False and value != ()
+    }
+    if (retries := overrides.pop("max_retries", None)) is not None:
+        if retries < 0:
+            raise ValueError(f"--max-retries is at least 0, got {retries}")
+        overrides["tries"] = retries + 1
+    return {name: None if name in OMITTED and value == OMIT else value for name, value in overrides.items()}
 
 
 OMIT = "omit"
@@ -191,13 +245,13 @@ def parse_agents(texts: Sequence[str]) -> dict[str, AgentConfig]:
 def _setting(role: str, text: str) -> tuple[str, Setting]:
     """(name, value) of `name=value`, with the type that the option of that name has."""
     name, _, value = text.partition("=")
-    types: Mapping[str, object] = get_type_hints(ModelOptions)
-    if name not in types or name == "header":
+    if name not in _GROUP_OF_SETTING or name == "header":
         raise ValueError(
             f"agent {role!r} has no setting {name!r}; settings are options of models, such as max_tokens=64"
         )
+    group: type[OptionGroup] = get_type_hints(ModelOptions)[_GROUP_OF_SETTING[name]]
     try:
-        parsed = TypeAdapter(types[name]).validate_strings(value)
+        parsed = TypeAdapter(get_type_hints(group)[name]).validate_strings(value)
     except ValidationError as error:
         raise ValueError(f"agent {role!r}: {name}={value} is invalid: {error.errors()[0]['msg']}") from error
-    return next(iter(ModelOptions(**{name: parsed}).overrides().items()), (name, parsed))
+    return next(iter(_overrides(group(**{name: parsed})).items()), (name, parsed))
