@@ -26,6 +26,7 @@ EXTRAS = {
         "psutil>=6",
         "opencv-python-headless>=4.10",
         "selenium>=4.30",
+        "pysubs2>=1.8",
     ],
 }
 
