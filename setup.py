@@ -61,7 +61,6 @@ setup(
         "pycocotools>=2.0.8",
         "matplotlib>=3.9",
         "packaging>=24",
-        "rich>=13",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["evqa = evqa.__main__:command"]},

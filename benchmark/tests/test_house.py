@@ -1,5 +1,7 @@
 """House rules that no linter holds: tables build, folders explain themselves, documents tell the truth."""
 
+import ast
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -38,6 +40,26 @@ LACKS = (
 """How an error names what a model lacks: a package, weights, a key, a setting, a permission."""
 KEYS = {"openai": "OPENAI_API_KEY", "azure": "AZURE_OPENAI_API_KEY", "ark": "ARK_API_KEY"}
 PREPARED = sorted(path.parent for path in (ROOT / "data").glob("*/prepare.py"))
+
+
+def imported_packages(folder: Path) -> set[str]:
+    """Names of the top-level packages that the modules below a folder import, the standard library left out."""
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"evqa", "unipixel"}
+
+
+def test_every_package_that_is_imported_is_a_requirement_and_every_requirement_is_imported() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    core = set(re.findall(r'"([\w-]+)', setup.partition("install_requires=[")[2].partition("]")[0]))
+    extras = set(re.findall(r'"([\w-]+)[><=]', setup.partition("NATIVE")[0])) - core
+    owners = importlib.metadata.packages_distributions()
+    imported = {name: set(owners.get(name, [name])) for name in imported_packages(ROOT / "benchmark" / "evqa")}
+    undeclared = {name for name, distributions in imported.items() if not distributions & (core | extras)}
+    assert undeclared == {"huggingface_hub", "pydantic_core"}, "of transformers and pydantic"
+    assert core - set().union(*imported.values()) == set()
+    assert core - set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)) == set()
 
 
 PACKAGES = {"models": ("torch", "transformers"), "vllm": ("vllm",), "api": ("openai", "google")}

@@ -18,7 +18,6 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset, load
 from evqa.files import jsonl
 from evqa.files.jsonl import write_records
-from evqa.report import tables as report_tables
 from evqa.runs import prediction_files
 from evqa.schema import Prediction, Sample, Span, Track
 from evqa.scoring.evaluate import scores_of
@@ -504,15 +503,6 @@ def test_the_result_row_is_markdown_or_latex_where_asked(tmp_path, dataset, caps
     assert [text for text in lines if text.strip() and not text.startswith("% ")] == []
     tables = 4  # scores, every mean, the joint grid, question types; counts are words where all were scored
     assert text.count(r"\begin{tabular}{l") == text.count(r"\end{tabular}") == tables
-
-
-def test_a_terminal_gets_a_drawn_table_with_the_same_cells():
-    rows = [["a & b", "1.0"], ["[bold]c", "2.0"]]
-    drawn = report_tables.table(["", "Acc"], rows, "rich")
-    assert "\x1b[" in drawn
-    assert "[bold]c" in drawn
-    plain = report_tables.table(["", "Acc"], rows)
-    assert [text for text in plain.split() if text not in drawn] == []
 
 
 def test_the_help_of_scoring_teaches_what_can_be_scored_and_how_to_read_it(capsys):

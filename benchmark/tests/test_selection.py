@@ -88,7 +88,7 @@ def test_a_shard_is_partial_and_a_merged_run_lacks_what_its_other_shards_owe(
     assert main(["merge", str(run)]) == 1
     assert "3 predicted, 0 failed, 3 missing" in capsys.readouterr().out
     lines, entry = scored(run, capsys)
-    assert lines[0] == "PARTIAL 6 of 7 samples (--limit 6)"
+    assert lines[0] == "PARTIAL 6 of 7 samples (--limit 6): 3 predicted, 0 failed, 3 missing (score 0)"
     assert (entry["counts"]["ok"], entry["counts"]["missing"]) == (3, 3)
     assert main([*command, "--shard", "0/2", "--limit", "6"]) == 0
     assert main(["merge", str(run)]) == 0
@@ -103,7 +103,9 @@ def test_a_run_that_does_not_say_what_it_was_asked_for_is_scored_on_all(
     about = json.loads((run / "run.json").read_text())
     del about["selection"]
     (run / "run.json").write_text(json.dumps(about))
-    assert scored(run, capsys)[1]["counts"]["missing"] == 5
+    lines, entry = scored(run, capsys)
+    assert lines[0] == "INCOMPLETE 7 samples: 2 predicted, 0 failed, 5 missing (score 0)"
+    assert entry["counts"]["missing"] == 5
     assert main([*command, "--limit", "3"]) == 0
     assert run_folder.read_run_info(run).selection is None
 
@@ -138,6 +140,25 @@ def test_a_report_says_which_runs_are_partial_and_compare_takes_what_both_have(
     assert main([*command[:3], "--out", str(tmp_path / "last"), "--sample-ids", "s006"]) == 0
     assert main(["compare", runs[0], str(tmp_path / "last")]) == 2
     assert "nothing to score" in capsys.readouterr().err
+
+
+def test_the_first_line_has_the_number_predicted_of_a_run_that_ended_early(
+    tmp_path: Path, command: list[str], capsys: Capture
+):
+    run = tmp_path / "run"
+    assert main([*command, "--limit", "4"]) == 0
+    assert main([*command[:3], "--out", str(tmp_path / "whole")]) == 0
+    predictions = run / "predictions.jsonl"
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:1]))  # as if it was killed
+    first = "PARTIAL 4 of 7 samples (--limit 4): 1 predicted, 0 failed, 3 missing (score 0)"
+    assert scored(run, capsys)[0][0] == first
+    runs = [str(run), str(tmp_path / "whole")]
+    assert main(["report", *runs, "--out", str(tmp_path / "page")]) == 0
+    assert capsys.readouterr().out.startswith(f"{first}: run\n")
+    assert main(["compare", *runs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"{first}: A", "PARTIAL 4 of 7 samples (--limit 4): B"]
+    assert scored(run, capsys, "--whole")[0][0] == "INCOMPLETE 7 samples: 1 predicted, 0 failed, 6 missing (score 0)"
 
 
 def test_tables_and_comparisons_read_files_of_scores_also_of_an_earlier_version(

@@ -20,7 +20,9 @@ import pytest
 from evqa import datasets, masks, methods, models
 from evqa.datasets import Dataset
 from evqa.hub import checkpoints
+from evqa.methods.chat_session import ChatSession
 from evqa.models.base import Model, Models
+from evqa.models.options import parse_agents
 from evqa.runs import ray_cluster as ray_cluster
 from evqa.runs import ray_executor, run_folder, runner, thread_executor
 from evqa.runs.run_folder import PREDICTIONS
@@ -142,6 +144,57 @@ def test_workers_give_what_one_process_gives_and_begin_with_the_longest(
     assert set(order[:2]) <= {"s002", "s005", "s008"}, "the longest clip is that of every third sample"
     assert set(order[-2:]) <= {"s000", "s003", "s006"}
     assert run(replies, data, tmp_path / "run", 1).skipped == 9, "one worker or none goes on where several stopped"
+
+
+def two_roles(processes: Path) -> Predictor:
+    """A method with two roles, whose first samples in two workers wait for each other; `processes`: a folder."""
+    driver = os.getpid()
+    processes.mkdir()
+
+    def describe_then_answer(team: Models, sample: Sample) -> Prediction:
+        if os.getpid() != driver:
+            (processes / str(os.getpid())).touch()
+            until(lambda: len(list(processes.iterdir())) == 2)  # both workers have a sample
+        with ChatSession(team, sample, opening=()) as session:
+            session.for_agent("vision", []).ask(f"Describe the video. {sample.question}")
+            session.ask(f"Description: {session.turns[-1].reply}\n{sample.question}", ("answer",))
+        return session.prediction()
+
+    return describe_then_answer
+
+
+def test_a_team_of_models_in_two_workers_gives_what_it_gives_in_one_process(
+    tmp_path: Path, joined: str, bench: Bench
+) -> None:
+    data = datasets.load(str(bench.data(tmp_path / "data", 6)))
+    predictor = two_roles(tmp_path / "processes")
+    main_file, vision_file = tmp_path / "main.json", tmp_path / "vision.json"
+    shapes = {f"Question number {number:03d}?": f"A square, clip {number}." for number in range(6)}
+    vision_file.write_text(json.dumps(shapes))
+    main_file.write_text(json.dumps({shape: "AB"[number % 2] for number, shape in enumerate(shapes.values())}))
+    agents = parse_agents([f"vision={vision_file}"])
+    team = models.build_team(str(main_file), {}, agents)
+    config = ray_executor.WorkerConfig(model=str(main_file), agents=agents)
+
+    def run_in(executor: runner.Executor, folder: Path) -> runner.RunSummary:
+        identity = runner.identity_of(executor, "two", data)
+        return runner.run_samples(executor, predictor, data, folder, identity, progress=False)
+
+    alone = run_in(thread_executor.ThreadExecutor(team), tmp_path / "alone")
+    with ray_executor.ray_executor(config, 2) as executor:
+        assert (executor.main.name, executor.team["vision"].name) == (str(main_file), str(vision_file))
+        summary = run_in(executor, tmp_path / "run")
+    assert (summary.num_ok, summary.failed) == (alone.num_ok, alone.failed) == (6, {})
+    assert len(list((tmp_path / "processes").iterdir())) == 2
+    records = bench.latest(tmp_path / "run")
+    assert records == bench.latest(tmp_path / "alone")
+    assert [records[f"s{number:03d}"]["answer"] for number in range(6)] == [0, 1] * 3
+    turns = [(turn.agent, turn.model) for turn in bench.records(tmp_path / "run")[0].turns]
+    assert turns == [("vision", str(vision_file)), ("main", str(main_file))]
+    identity = run_folder.read_run_info(tmp_path / "run").identity
+    assert identity == run_folder.read_run_info(tmp_path / "alone").identity
+    assert identity["agent.vision"] == str(vision_file)
+    assert run_in(thread_executor.ThreadExecutor(team), tmp_path / "run").skipped == 6
 
 
 def test_each_worker_has_a_gpu_of_its_own_of_those_that_may_be_used(tmp_path: Path, joined: str, bench: Bench) -> None:

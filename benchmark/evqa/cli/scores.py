@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,13 +85,12 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     kind = None if baselines == "task" else baselines
     trivial = evaluate.trivial_scores(part.dataset, train_data, preset, kind, workers=workers)
     scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
-    style = "rich" if format == "text" and sys.stdout.isatty() else format
-    source, target = (tables.prose(text, style) for text in (scores[0].source, f"written to {path}"))
-    head = tables.prose(tables.partial_line(scores), style)
-    print_line(f"{head}{source}\n\n{tables.report(scores, trivial, style)}\n{target}")
+    source, target = (tables.prose(text, format) for text in (scores[0].source, f"written to {path}"))
+    head = tables.prose(tables.partial_line(scores), format)
+    print_line(f"{head}{source}\n\n{tables.report(scores, trivial, format)}\n{target}")
     if samples is not None:
         build.write_samples(samples, scores, part.dataset)
-        print_line(tables.prose(f"scores of each sample written to {samples}", style))
+        print_line(tables.prose(f"scores of each sample written to {samples}", format))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores as text: for a terminal, with fixed widths, as Markdown or LaTeX. Values are percent."""
+"""Tables of scores as text: with fixed widths, as Markdown or LaTeX. Values are percent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from evqa.metrics.presets import DEFAULT_PRESETS
 from evqa.metrics.presets import preset as preset_named
 from evqa.scoring.results import Scores
 
-Style = Literal["text", "rich", "markdown", "latex"]
-"""rich = drawn for a terminal; text = the same in plain characters."""
+Style = Literal["text", "markdown", "latex"]
+"""text = fixed widths, in plain characters."""
 
 CompactStyle = Literal["markdown", "latex", "csv"]
 
@@ -279,11 +279,21 @@ def counts_line(scores: Scores) -> str:
 
 
 def partial_line(rows: Sequence[Scores]) -> str:
-    """First line of a text with scores of a part of a data set; empty if the whole data set is scored."""
-    texts = {scores.name: scores.partial.text for scores in rows if scores.partial}
-    is_shared = len(set(texts.values())) == 1 and all(scores.partial for scores in rows)
-    lines = [next(iter(texts.values()))] if is_shared else [f"{text}: {name}" for name, text in texts.items()]
+    """First line of a text with scores of a part of a data set or of incomplete runs; empty if there are none."""
+    texts = {scores.name: _scope(scores) for scores in rows}
+    is_shared = len(set(texts.values())) == 1
+    named = [next(iter(texts.values()))] if is_shared else [text and f"{text}: {name}" for name, text in texts.items()]
+    lines = [line for line in named if line]
     return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
+
+
+def _scope(scores: Scores) -> str:
+    """Text of the selected part of the data set, and of the number of predictions if some are missing; or empty."""
+    counts, part = scores.counts, scores.partial.text if scores.partial else ""
+    if not counts.missing:
+        return part
+    predicted = f"{counts.ok} predicted, {counts.failed} failed, {counts.missing} missing (score 0)"
+    return f"{part}: {predicted}" if part else f"INCOMPLETE {counts.samples} samples: {predicted}"
 
 
 def left_out_lines(scores: Scores) -> list[str]:
@@ -302,8 +312,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
     if style == "latex":
         header, *rows = ([_for_latex(text) for text in line] for line in (header, *rows))
         return _latex(header, rows)
-    if style == "rich":
-        return _rich_table(header, rows)
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     return "\n".join(_fixed(line, widths) for line in (header, *rows))
 
@@ -321,24 +329,6 @@ def _for_latex(text: str) -> str:
     return "".join(
         special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text
     )
-
-
-def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text of a table for a terminal, with rules and the header in bold, as wide as its content."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    rich_table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, title in enumerate(header):
-        rich_table.add_column(Text(title), justify="right" if column else "left", no_wrap=True)
-    for line in rows:
-        rich_table.add_row(*(Text(text) for text in line))
-    console = Console(file=io.StringIO(), force_terminal=True, width=1000)
-    with console.capture() as capture:
-        console.print(rich_table)
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
 def _fixed(line: Sequence[str], widths: Sequence[int]) -> str:
