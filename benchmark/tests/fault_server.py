@@ -7,16 +7,22 @@ question and how often it was asked, so that the order in which threads come cha
 {"faults": [...]} says what happens to the next ones instead ("hold": answered when the next plan comes; an object
 {"status", "headers", "body"}: answered with it, a body of text as Latin-1, any other as JSON). GET /stats
 gives what was asked and what was delivered.
+POST /images {"policy": ...} says what becomes of images: "see", "reject-tool" and "ignore-tool" (those in tool
+messages), "reject", "ignore", "silent" (no reply to a request with one). A request for the characters in an image is
+answered with what is read from its pixels.
 The answer is decided by the question ("Question number 012?"), so that a mixed-up reply is seen.
 """
 
 import argparse
+import base64
+import io
 import json
 import random
 import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = ("429", "429-date", "500", "503", "slow", "cut", "malformed", "oversized", "empty", "echo")
@@ -39,6 +45,7 @@ class State:
         self.polls: Counter[str] = Counter()
         self.active = self.most_active = 0
         self.released = threading.Event()
+        self.images = "see"
 
     def fault(self, question: str = "") -> str | dict:
         with self.lock:
@@ -91,6 +98,9 @@ class Handler(BaseHTTPRequestHandler):
             self.state.released.set()
             self.state.released = threading.Event()
             self.answer(200, {})
+        elif self.path == "/images":
+            self.state.images = json.loads(body)["policy"]
+            self.answer(200, {})
         elif self.path.startswith("/upload"):
             self.upload(body)
         else:
@@ -107,8 +117,12 @@ class Handler(BaseHTTPRequestHandler):
         is_gemini = ":generateContent" in self.path
         key = self.headers.get("x-goog-api-key") or self.headers.get("api-key") or self.headers.get("authorization", "")
         kept = {"path": self.path, "body": without_pictures(body), "has_key": bool(key)}
+        asks_code = "characters that are written in the image" in json.dumps(body)
         with self.state.lock:
             self.state.requests.append(kept)
+        if asks_code:
+            self.read_code(body, write=gemini if is_gemini else openai)
+            return
         question = (re.findall(r"Question number (\d+)\?", json.dumps(body)) or ["0"])[-1]
         fault = self.state.fault(question)
         if isinstance(fault, dict):
@@ -133,6 +147,19 @@ class Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.delivered[question] += 1
             self.answer(200, (gemini if is_gemini else openai)(text, fault))
+
+    def read_code(self, body: dict, write: Callable[[str, str], dict]) -> None:
+        """Answer with the characters in the last image, as far as the policy lets it be seen."""
+        policy = self.state.images
+        images = [(role, url) for role, url in images_of(body) if not policy.startswith("ignore")]
+        images += [one for one in images_of(body) if policy == "ignore-tool" and one[0] != "tool"]
+        is_tool = any(role == "tool" for role, _ in images_of(body))
+        if policy == "silent":
+            self.state.released.wait(60)
+        elif policy == "reject" or (policy == "reject-tool" and is_tool):
+            self.error(400, "Image URLs are only allowed for messages with role 'user'")
+        else:
+            self.answer(200, write(f"It says {read_characters(images[-1][1])}." if images else "I see no image.", "ok"))
 
     def meet(self) -> None:
         """Wait until as many requests are under way as are to meet."""
@@ -278,6 +305,42 @@ def gemini(text: str, fault: str) -> dict:
     parts = [{"text": "thinking aloud", "thought": True}, {"text": text}] if text else []
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}
     return base | {"candidates": [candidate]}
+
+
+def images_of(body: dict) -> list[tuple[str, str]]:
+    """(role, base64) of each image: "tool" for those in the result of a call."""
+    images = []
+    for message in body.get("messages", ()):
+        parts = message["content"] if isinstance(message["content"], list) else ()
+        images += [(message["role"], one["image_url"]["url"].partition(",")[2]) for one in parts if "image_url" in one]
+    for part in (part for content in body.get("contents", ()) for part in content["parts"]):
+        results = part.get("functionResponse", {}).get("parts", ())
+        images += [("tool", one["inlineData"]["data"]) for one in results]
+        images += [("user", part["inlineData"]["data"])] if "inlineData" in part else []
+    return images
+
+
+def read_characters(data: str, alphabet: str = "ACEFHJKLMNPRTUVWXY34679", count: int = 6) -> str:
+    """The characters of an image by comparison with drawn ones, each cut out and scaled to one size."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    def glyph(picture: Image.Image) -> np.ndarray:
+        dark = Image.fromarray((np.asarray(picture.convert("L")) < 128).astype(np.uint8) * 255)
+        return np.asarray(dark.crop(dark.getbbox()).resize((24, 24))).astype(float)
+
+    def drawn(character: str) -> np.ndarray:
+        picture = Image.new("L", (160, 160), 255)
+        ImageDraw.Draw(picture).text((80, 80), character, fill=0, font=ImageFont.load_default(72), anchor="mm")
+        return glyph(picture)
+
+    known = {character: drawn(character) for character in alphabet}
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    column = picture.width / count
+    glyphs = [
+        glyph(picture.crop((round(i * column), 0, round((i + 1) * column), picture.height))) for i in range(count)
+    ]
+    return "".join(min(known, key=lambda one: abs(known[one] - seen).sum()) for seen in glyphs)
 
 
 def without_pictures(value: object) -> object:

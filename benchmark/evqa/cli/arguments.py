@@ -19,4 +19,5 @@ MethodName = Annotated[str | None, option("NAME", default="the one of the data s
 ExecutionSettings = OmitArgPrefixes[Annotated[ExecutionOptions, arg(name="sample and worker")]]
 ModelSettings = OmitArgPrefixes[Annotated[ModelOptions, arg(name="")]]
 Times = Annotated[bool, option(name="timestamps", default="off")]
+CanaryChoice = Annotated[Literal["auto", "on", "off"], option("{auto,on,off}")]
 ModeChoice = Literal["separate", "concat", "both"]

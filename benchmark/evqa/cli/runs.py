@@ -11,6 +11,7 @@ from typing import Annotated
 
 from evqa.cli.arguments import (
     Agents,
+    CanaryChoice,
     DataName,
     ExecutionSettings,
     MethodName,
@@ -39,6 +40,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     times: Times = True,
     seed: int = 0,
     agent: Agents = (),
+    canary: CanaryChoice = "auto",
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -56,6 +58,8 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         times: withhold the duration of the video and the timestamps of its frames from the model, as published.
         seed: random seed of sampling (with --temperature), stored in run.json.
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
+        canary: request at the start with an image in a tool result, for methods with tools: stops the run if the model
+            does not see it; auto = models behind an API, on = local models too.
         execution: samples and workers.
         options: settings of the model that replace those of its table entry (evqa list models).
     """
@@ -69,6 +73,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         seed=seed,
         overrides=options.overrides(),
         agents=parse_agents(agent),
+        canary=canary,
     )
     summary = pipeline.predict(config, execution, out)
     return print_summary(summary, _next_command(summary.folder, execution))
@@ -153,6 +158,7 @@ def benchmark(  # noqa: PLR0913
     segmenter: SegmenterName = "unipixel-3b",
     mode: ModeChoice = "concat",
     agent: Agents = (),
+    canary: CanaryChoice = "auto",
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -168,6 +174,8 @@ def benchmark(  # noqa: PLR0913
         segmenter: model that predicts masks for referring expressions.
         mode: one prompt per expression (separate), one per sample (concat, as published), or both.
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
+        canary: request at the start with an image in a tool result, for methods with tools: stops the run if the model
+            does not see it; auto = models behind an API, on = local models too.
         execution: samples and workers; with a model behind an API, --workers is for the segmenter.
         options: settings of the model that replace those of its table entry (evqa list models).
     """
@@ -178,7 +186,9 @@ def benchmark(  # noqa: PLR0913
             "evqa benchmark takes no --shard: run evqa predict ... --shard I/N on each machine, then evqa merge"
         )
     overrides, agents = options.overrides(), parse_agents(agent)
-    config = pipeline.PredictConfig(data=data, model=model, method=method, overrides=overrides, agents=agents)
+    config = pipeline.PredictConfig(
+        data=data, model=model, method=method, overrides=overrides, agents=agents, canary=canary
+    )
     segment_config = pipeline.SegmentConfig(model=segmenter, mode=mode)
     first, *segmented = pipeline.predict_and_segment(config, segment_config, execution, out)
     code = max(print_summary(first, ""), *(print_summary(summary, "", counts_masks=True) for summary in segmented), 0)

@@ -41,6 +41,15 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
 """Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 
 
+IMAGE_ROLES: dict[str, tuple[str, ...]] = {}
+"""Method with tools -> roles of the models that get images in tool results."""
+
+
+def image_roles(name: str) -> tuple[str, ...]:
+    """Roles of the models that get images in tool results; () for a method without tools."""
+    return IMAGE_ROLES.get(name, ())
+
+
 def method(name: str) -> Method:
     """The method of a name, or a `ValueError` that lists the known ones."""
     if name not in METHODS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 from evqa.models.messages import WORDS_ONLY, Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
-from evqa.schema import MAIN_AGENT, Prediction, ReplyFormat, Usage
+from evqa.schema import MAIN_AGENT, ImageTransport, Prediction, ReplyFormat, Usage
 
 
 class ModelError(Exception):
@@ -51,8 +51,10 @@ class Capabilities:
     """Format of an evidence reply."""
     tools: Literal["native", "text", "none"] = "none"
     """Tool calls by the model's own protocol, by a text reply_format (`tool_dialects`), or not at all."""
-    images_in_tool_messages: bool = False
-    """Whether a tool message can hold images; if not, they follow in one user message."""
+    tool_images: ImageTransport = "user"
+    """Transport of images in tool results (see `tool_images`)."""
+    tool_image_candidates: tuple[ImageTransport, ...] = ()
+    """Transports that a run tries in order at its start (see `canary`); () = `tool_images` needs no check."""
     max_images: int | None = None
     """Most images of one request; None = no limit is known."""
     videos: int | None = 1

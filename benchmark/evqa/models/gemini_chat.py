@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -36,6 +37,8 @@ from evqa.models.frame_policy import (
 )
 from evqa.models.json_output import json_schema
 from evqa.models.messages import Decoding, ImagePart, Message, Reply, ToolSpec
+from evqa.models.tool_images import ToolImages, tool_image_settings
+from evqa.schema import ImageTransport
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEY = "GEMINI_API_KEY"
@@ -85,6 +88,7 @@ class GeminiChat:
         top_p: float | None = None,
         thinking_budget: int | None = None,
         structured: Literal["schema", "object", "none"] = "schema",
+        tool_images: ToolImages = "auto",
         jpeg_quality: int = 90,
         inline_bytes: int = INLINE_BYTES,
         header: tuple[str, ...] = (),
@@ -105,13 +109,18 @@ class GeminiChat:
             top_p: share of the likeliest tokens that are sampled from; None = the model's default.
             thinking_budget: tokens to think; None = the model's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON, "none" = not held.
+            tool_images: transport of images in tool results; "auto" = by the image check of a run, else "user";
+                "tool" needs Gemini 3.
             jpeg_quality: of the frames, 1 to 95.
             inline_bytes: a larger video is uploaded before it is asked about.
             header: of each request besides our own, "NAME: VALUE".
             budget: of the run, where its models share one; None = a budget of its own.
             extra_body: a JSON object with fields of each question; they come before ours.
         """
-        self.name, self.capabilities = name, client.capabilities_of(calling)
+        self._needs_signatures = _generation(model_id) >= 3
+        candidates: tuple[ImageTransport, ...] = ("tool", "user") if self._needs_signatures else ("user",)
+        self.name, self.capabilities = name, client.capabilities_of(calling, tool_images, candidates)
+        self._tool_images: ToolImages = tool_images
         self._key = keys.key_from_environment(KEY, name)
         self._url = http.check_base_url(base_url or GOOGLE)
         self._model, self._video, self._structured = model_id, video, structured
@@ -140,6 +149,7 @@ class GeminiChat:
             "video": self._video,
             **(frames if self._video == "frames" else {"fps": self._policy.fps}),
             "structured": self._structured,
+            **tool_image_settings(self._tool_images),
             "max_tokens": self._max_tokens,
             "temperature": self._temperature,
             "thinking_budget": self._thinking,
@@ -191,18 +201,24 @@ class GeminiChat:
         server sent has to go back unchanged.
         """
         declared: Json = {"tools": gemini_content.declarations(tools)} if tools else {}
-        return {"contents": gemini_content.contents(messages, self._parts)} | declared
+        content_format = gemini_content.ContentFormat(
+            self._parts, self._image, self.capabilities.tool_images, needs_signatures=self._needs_signatures
+        )
+        return {"contents": gemini_content.contents(messages, content_format)} | declared
 
     def _parts(self, message: Message) -> Iterator[Json]:
         for part in with_time_marks(message.parts):
             if isinstance(part, str):
                 yield {"text": part}
             elif isinstance(part, ImagePart):
-                yield gemini_content.inline("image/jpeg", jpeg_of(part, self._policy, self._quality).content)
+                yield self._image(part)
             elif self._video == "file":
                 yield self._file(part.require_no_prompts())
             else:
                 yield from self._video_frames(part.require_no_prompts())
+
+    def _image(self, part: ImagePart) -> Json:
+        return gemini_content.inline("image/jpeg", jpeg_of(part, self._policy, self._quality).content)
 
     def _video_frames(self, path: Path) -> Iterator[Json]:
         for frame in self._frames.get(path):
@@ -261,6 +277,12 @@ class GeminiChat:
         except (*FAILURES, ValueError) as error:
             return self._server.answer(error)
         return read(str(content or ""), self._server, is_greedy=config.temperature == 0)
+
+
+def _generation(model_id: str) -> int:
+    """Generation of a model by its id, such as 3 of gemini-3-pro-preview; 0 = not known."""
+    match = re.match(r"(?:models/)?gemini-(\d{1,3})(?:[.-]|$)", model_id)
+    return int(match[1]) if match else 0
 
 
 def _mime_type(path: Path) -> str:

@@ -6,16 +6,36 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from evqa.models.api import body
 from evqa.models.api.body import Json
-from evqa.models.messages import Message, ToolSpec, move_tool_images, with_unique_ids
+from evqa.models.frame_policy import with_time_marks
+from evqa.models.messages import ImagePart, Message, ToolSpec, with_unique_ids
 from evqa.models.tool_dialects import MALFORMED
-from evqa.schema import ToolCall
+from evqa.models.tool_images import place_tool_images
+from evqa.schema import ImageTransport, ToolCall
+
+SKIPPED_SIGNATURE = "skip_thought_signature_validator"
+"""In place of the thought signature of a call that another model made; Gemini 3 refuses calls without one
+(https://ai.google.dev/gemini-api/docs/thought-signatures)."""
 
 
-def contents(messages: Sequence[Message], write_parts: Callable[[Message], Iterable[Json]]) -> list[Json]:
+@dataclass(frozen=True)
+class ContentFormat:
+    """Differences between conversations with models of this protocol."""
+
+    write_parts: Callable[[Message], Iterable[Json]]
+    """Writes the parts of a message without calls."""
+    write_image: Callable[[ImagePart], Json]
+    """Writes the data of an image as `inlineData`."""
+    tool_images: ImageTransport = "user"
+    needs_signatures: bool = False
+    """Whether calls need a thought signature (Gemini 3 and later)."""
+
+
+def contents(messages: Sequence[Message], content_format: ContentFormat) -> list[Json]:
     """Write a conversation without its system messages.
 
     An assistant message with `raw` goes back as the server sent it, with its thought signatures. The results of one
@@ -23,21 +43,23 @@ def contents(messages: Sequence[Message], write_parts: Callable[[Message], Itera
 
     Args:
         messages: the conversation. `ValueError`: a tool call has not exactly one result.
-        write_parts: writes the parts of a message without calls.
+        content_format: how parts, images and calls are written.
     """
     result: list[Json] = []
     names: dict[str, Json] = {}
-    conversation = [message for message in move_tool_images(messages) if message.role != "system"]
+    signature: Json = {"thoughtSignature": SKIPPED_SIGNATURE} if content_format.needs_signatures else {}
+    placed = place_tool_images(messages, content_format.tool_images)
+    conversation = [message for message in placed if message.role != "system"]
     for role, group in itertools.groupby(conversation, key=lambda message: message.role):
         if role == "tool":
-            result.append({"role": "user", "parts": [_response(message, names) for message in group]})
+            responses = [_response(message, names, content_format.write_image) for message in group]
+            result.append({"role": "user", "parts": responses})
             continue
         for message in group:
             names = {call.id: _function_name(call, message.raw) for call in message.calls}
             content = _raw_content(message.raw) if role == "assistant" else None
-            result.append(
-                content or {"role": ROLES[role], "parts": [*write_parts(message), *map(_call, message.calls)]}
-            )
+            calls = [_call(call) | signature for call in message.calls]
+            result.append(content or {"role": ROLES[role], "parts": [*content_format.write_parts(message), *calls]})
     return result
 
 
@@ -104,6 +126,16 @@ def _call(call: ToolCall) -> Json:
     return {"functionCall": {"id": call.id, "name": call.name, "args": value}}
 
 
-def _response(message: Message, names: Mapping[str, Json]) -> Json:
-    text = "\n".join(part for part in message.parts if isinstance(part, str))
-    return {"functionResponse": names[message.call_id or ""] | {"response": {"result": text}}}
+def _response(message: Message, names: Mapping[str, Json], write_image: Callable[[ImagePart], Json]) -> Json:
+    """The result of a call; its images are parts of the response, and their names stand in its text."""
+    lines: list[str] = []
+    parts: list[Json] = []
+    for part in with_time_marks(message.parts):
+        if isinstance(part, str):
+            lines.append(part)
+        elif isinstance(part, ImagePart):
+            name = f"image_{len(parts) + 1}.jpg"
+            lines.append(f"({name})")
+            parts.append({"inlineData": body.json_object(write_image(part)["inlineData"]) | {"displayName": name}})
+    images: Json = {"parts": parts} if parts else {}
+    return {"functionResponse": names[message.call_id or ""] | {"response": {"result": "\n".join(lines)}} | images}

@@ -34,10 +34,17 @@ from evqa.models.frame_policy import (
     timed_frames,
     with_time_marks,
 )
-from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart, move_tool_images
+from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart
 from evqa.models.openai_content import tool_fields
 from evqa.models.sampling import ReplyLimits, RowDecoding, Sampling, decoding_name
-from evqa.models.tool_dialects import template_calls, template_writes_calls, to_text_messages, with_text_calls
+from evqa.models.tool_dialects import template_calls, template_writes_calls, with_text_calls
+from evqa.models.tool_images import (
+    ToolImages,
+    place_tool_images,
+    text_dialect_transport,
+    to_dialect_messages,
+    tool_image_settings,
+)
 from evqa.models.weights import (
     MALFORMED,
     FiniteLogits,
@@ -110,6 +117,7 @@ class HFChat:
         dtype: str = "auto",
         auto_class: str = "AutoModelForImageTextToText",
         trust_remote_code: bool = False,
+        tool_images: ToolImages = "auto",
     ) -> None:
         """Load a checkpoint.
 
@@ -126,6 +134,7 @@ class HFChat:
             dtype: "auto" = as the weights are stored.
             auto_class: the class of transformers that loads it.
             trust_remote_code: whether code that comes with the weights may run.
+            tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         row = checkpoints.published_row(checkpoint)
@@ -144,6 +153,7 @@ class HFChat:
             concurrency=2 * batch_size if batch_size > 1 else 1,
             is_concurrent=True,
             tools="text",
+            tool_images=text_dialect_transport(name, tool_images),
             videos=None,
             frame_times=not states_times,
         )
@@ -160,6 +170,7 @@ class HFChat:
             "architecture": type(self._model).__name__,
             "weights": checkpoints.fingerprint(folder),
             "revision": checkpoints.installed_revision(folder),
+            **tool_image_settings(tool_images),
         }
 
     @property
@@ -212,9 +223,10 @@ class HFChat:
         if not any(message.calls or message.role == "tool" for message in messages) and not tools:
             conversation = list(messages)
         elif self._template_writes_calls:
-            conversation, options = move_tool_images(messages), {"tools": tool_fields(tools)} if tools else {}
+            conversation = place_tool_images(messages, self.capabilities.tool_images)
+            options = {"tools": tool_fields(tools)} if tools else {}
         else:
-            conversation = to_text_messages(messages, tools)
+            conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images)
         chat: Chat = []
         for message in conversation:
             content = [piece for part in with_time_marks(message.parts) for piece in self._pieces(part, images, videos)]

@@ -27,7 +27,8 @@ from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import OpenAIContent, merge_call_deltas, read_calls, tool_fields
-from evqa.schema import Finish
+from evqa.models.tool_images import ToolImages, tool_image_settings
+from evqa.schema import Finish, ImageTransport
 
 Api = Literal["openai", "azure", "ark", "compatible"]
 Structured = Literal["schema", "object", "none"]
@@ -76,6 +77,7 @@ class OpenAIChat:
         top_p: float | None = None,
         reasoning_effort: str | None = None,
         structured: Structured = "schema",
+        tool_images: ToolImages = "auto",
         jpeg_quality: int = 90,
         header: tuple[str, ...] = (),
         extra_body: str | None = None,
@@ -97,6 +99,7 @@ class OpenAIChat:
             top_p: share of the likeliest tokens that are sampled from; None = not sent.
             reasoning_effort: None = the provider's default.
             structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
+            tool_images: transport of images in tool results; "auto" = by the image check of a run, else "user".
             jpeg_quality: of the frames, 1 to 95.
             header: of each request besides our own, "NAME: VALUE".
             budget: of the run, where its models share one; None = a budget of its own.
@@ -105,7 +108,9 @@ class OpenAIChat:
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
         provider = PROVIDERS[api]
-        self.name, self.capabilities = name, behind_api.capabilities_of(calling)
+        candidates: tuple[ImageTransport, ...] = ("tool", "user") if api == "compatible" else ("user",)
+        self.name, self.capabilities = name, behind_api.capabilities_of(calling, tool_images, candidates)
+        self._tool_images: ToolImages = tool_images
         self._key = keys.key_from_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
@@ -138,6 +143,7 @@ class OpenAIChat:
             **self._frames.settings(),
             "jpeg_quality": self._quality,
             "structured": self._structured,
+            **tool_image_settings(self._tool_images),
             **self._decoding,
             **self._extras.settings(),
         }
@@ -149,7 +155,7 @@ class OpenAIChat:
         fields = self._decoding | self._decoding_fields(decoding or Decoding()) | self._extras.body
         request: Json = {
             "model": self._model,
-            "messages": self._content.messages(messages),
+            "messages": self._content.messages(messages, self.capabilities.tool_images),
             "extra_body": self._output_fields(messages[-1], tools) | fields,
         }
         return self._caller.reply(messages, lambda: self._send(request, is_greedy=fields.get("temperature") == 0))

@@ -17,9 +17,10 @@ from evqa.models.frame_policy import (
     time_mark,
     with_time_marks,
 )
-from evqa.models.messages import ImagePart, Message, Part, ToolSpec, move_tool_images, with_unique_ids
+from evqa.models.messages import ImagePart, Message, Part, ToolSpec, with_unique_ids
 from evqa.models.tool_dialects import MALFORMED
-from evqa.schema import ToolCall
+from evqa.models.tool_images import place_tool_images
+from evqa.schema import ImageTransport, ToolCall
 
 
 class OpenAIContent:
@@ -32,9 +33,9 @@ class OpenAIContent:
             lambda path: jpegs(path, policy, quality), cache_size(threads)
         )
 
-    def messages(self, messages: Sequence[Message]) -> list[Json]:
+    def messages(self, messages: Sequence[Message], tool_images: ImageTransport = "user") -> list[Json]:
         """A conversation. `ValueError`: a video or an image cannot be read, or a tool call has not one result."""
-        return [self._message(message) for message in move_tool_images(messages)]
+        return [self._message(message) for message in place_tool_images(messages, tool_images)]
 
     def _message(self, message: Message) -> Json:
         content = self._content(message)

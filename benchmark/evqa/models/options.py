@@ -69,6 +69,11 @@ class FrameOptions:
     """maximum number of frames."""
     max_side: Annotated[int | None, option("N", default=MODEL_DEFAULT, name=OPTION_NAMES["max_side"])] = None
     """maximum length of the longer side of a frame, in pixels."""
+    tool_images: Annotated[
+        Literal["auto", "tool", "user", "text"] | None, option("{auto,tool,user,text}", default="auto")
+    ] = None
+    """images in tool results: in the tool message, in a user message behind it, or only their labels as text; auto =
+    the first of these that works (see --canary)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ class ScriptedModel:
         self.capabilities = Capabilities(
             reply_format="evidence",
             tools="native",
-            images_in_tool_messages=True,
+            tool_images="tool",
             videos=None,
             predicts_masks=any(reply.tracks is not None for reply in replies_in_order),
         )

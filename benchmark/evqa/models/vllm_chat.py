@@ -17,7 +17,8 @@ from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import Json, OpenAIContent
-from evqa.models.tool_dialects import to_text_messages, with_text_calls
+from evqa.models.tool_dialects import with_text_calls
+from evqa.models.tool_images import ToolImages, text_dialect_transport, to_dialect_messages, tool_image_settings
 from evqa.schema import Usage
 
 vllm: Any = importlib.import_module("vllm")
@@ -41,6 +42,7 @@ class VllmChat:
         batch_size: int = 16,
         tensor_parallel: int = 1,
         dtype: str = "auto",
+        tool_images: ToolImages = "auto",
     ) -> None:
         """Load a checkpoint.
 
@@ -53,11 +55,18 @@ class VllmChat:
             batch_size: questions in one pass.
             tensor_parallel: GPUs that hold one copy of the model.
             dtype: "auto" = as the weights are stored.
+            tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
         self.name = name
-        self.capabilities = Capabilities(concurrency=2 * batch_size, is_concurrent=True, tools="text", videos=None)
+        self.capabilities = Capabilities(
+            concurrency=2 * batch_size,
+            is_concurrent=True,
+            tools="text",
+            tool_images=text_dialect_transport(name, tool_images),
+            videos=None,
+        )
         self._frames, self._content = frames, OpenAIContent(frames, jpeg_quality, 2 * batch_size)
         self._engine: Any = vllm.LLM(
             model=str(folder),
@@ -75,6 +84,7 @@ class VllmChat:
             "jpeg_quality": jpeg_quality,
             "max_tokens": max_tokens,
             "dtype": dtype,
+            **tool_image_settings(tool_images),
         }
 
     @property
@@ -89,7 +99,7 @@ class VllmChat:
 
         Tools, calls and results are text in the dialect `hermes`: a batch has one chat template and many tools.
         """
-        conversation = to_text_messages(messages, tools)
+        conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images)
         with self._batcher.preparing():
             content = self._content.messages(conversation)
         return self._batcher.result(_Request(content, self._sampling(decoding or Decoding()), bool(tools)))

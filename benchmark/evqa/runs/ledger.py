@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from evqa.models.api.budget import Prices, usages
 from evqa.runs.run_folder import read_run_info, user_errors_of_disk, write_run_info
-from evqa.schema import Prediction, TotalUsage, Usage
+from evqa.schema import ImageCheck, Prediction, TotalUsage, Usage
 
 
 class ReplyCounts(NamedTuple):
@@ -24,6 +24,11 @@ class ReplyCounts(NamedTuple):
     """A field that a prompt asked for could not be read."""
     with_masks: int
     """There is a mask."""
+
+
+def check_usages(checks: Iterable[ImageCheck]) -> list[Usage]:
+    """Usage of each reply of image checks."""
+    return [attempt.usage for check in checks for attempt in check.attempts if attempt.usage is not None]
 
 
 class RunLedger:
@@ -47,6 +52,12 @@ class RunLedger:
         has_mask = any(track.masks for track in prediction.tracks or ())
         state = prediction.is_truncated, prediction.is_refused, prediction.is_unparsed, has_mask
         self._states[prediction.sample_id] = state
+        return spent
+
+    def add_checks(self, checks: Iterable[ImageCheck]) -> list[Usage]:
+        """Count the requests of image checks. Usage of each reply."""
+        spent = check_usages(checks)
+        self.usage = functools.reduce(TotalUsage.plus, spent, self.usage)
         return spent
 
     def counts(self, sample_ids: Collection[str]) -> ReplyCounts:

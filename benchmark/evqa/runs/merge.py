@@ -15,7 +15,8 @@ from typing import NamedTuple
 from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.models.api.budget import Prices, usages
-from evqa.runs import run_folder
+from evqa.runs import image_checks, run_folder
+from evqa.runs.ledger import check_usages
 from evqa.runs.run_folder import PREDICTIONS, RUN, user_errors_of_disk
 from evqa.runs.shards import Selection, shards_of, union_of
 from evqa.schema import Prediction, Run, TotalUsage
@@ -79,6 +80,7 @@ def merge(folder: Path, dataset: Dataset) -> MergeSummary:
         existing = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
         latest, retained, spent = _read_locations(existing)
         selection = _selection([folder, *shards.values()], dataset)
+        checks = image_checks.merged([folder, *shards.values()])
         missing, unknown = _missing_and_unknown(latest, dataset, selection)
         if unknown:
             raise ValueError(f"{dataset.name} has no sample {unknown[0]}, which {latest[unknown[0]].path} has")
@@ -88,7 +90,8 @@ def merge(folder: Path, dataset: Dataset) -> MergeSummary:
             )
             jsonl.write_records(folder / PREDICTIONS, (location.read() for location in ordered))
             record = None if selection is None else selection.record()
-            run_folder.write_run_info(folder, run.replace(usage=spent, selection=record))
+            spent = functools.reduce(TotalUsage.plus, check_usages(checks), spent)
+            run_folder.write_run_info(folder, run.replace(usage=spent, selection=record, image_checks=checks))
     failed = {sample: location.error for sample, location in latest.items() if location.error is not None}
     return MergeSummary(
         folder=folder, num_shards=len(shards), num_ok=len(latest) - len(failed), failed=failed, missing=missing

@@ -13,6 +13,7 @@ from typing import Literal
 from evqa import methods, models
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
+from evqa.models.canary import Canary
 from evqa.runs import locate, merge, prediction_files, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.runner import RunSummary
@@ -39,6 +40,8 @@ class PredictConfig:
     """Settings in place of those of the model's registry entry."""
     agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
     """Role -> a further model, for methods that ask several."""
+    canary: Canary = "auto"
+    """Models that are checked at the start for whether they see the images of tool results."""
 
 
 def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None) -> RunSummary:
@@ -70,6 +73,8 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
             runner.identity_of(executor, name, dataset, seed=config.seed, times=config.times),
             selection=selection,
             restart=execution.restart,
+            image_roles=methods.image_roles(name),
+            canary=config.canary,
         )
 
 

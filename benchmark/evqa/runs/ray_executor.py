@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 from evqa import models
 from evqa.files import links, roots
 from evqa.models import AgentConfig, Setting
+from evqa.models.canary import Canary, check_images, use_transport
 from evqa.runs import ray_cluster
 from evqa.runs.runner import ModelInfo, Predictor
-from evqa.schema import Prediction, Sample, Usage
+from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, Usage
 
 SAMPLE_TIMEOUT = 1800.0
 """Seconds that a worker has for a sample before it counts as dead: half an hour, many times what one takes."""
@@ -96,9 +97,15 @@ class RayWorker:
             concurrency=self._models.concurrency,
         )
 
-    async def set_predictor(self, predictor: Predictor) -> None:
-        """Set the predictor of the samples that follow."""
+    async def set_predictor(self, predictor: Predictor, transports: Mapping[str, ImageTransport]) -> None:
+        """Set the predictor of the samples that follow, and the transports of images in tool results by role."""
         self._predictor = predictor
+        for role, transport in transports.items():
+            use_transport(self._models.by_role(role), transport)
+
+    async def check_images(self, role: str, canary: Canary, recorded: ImageTransport | None) -> ImageCheck:
+        """Choose the transport of images in tool results to the model of a role."""
+        return check_images(self._models.by_role(role), role, canary, recorded)
 
     async def predict(self, sample: Sample) -> Prediction:
         """Prediction of the method; an error of a model or of a file is a failed one."""
@@ -145,6 +152,8 @@ class RayExecutor:
         self._ready: WorkerInfo | None = None
         self._workers: list[_WorkerHandle] = []
         self._jobs: dict[Any, _Job] = {}
+        self._transports: dict[str, ImageTransport] = {}
+        """Of images in tool results, by role."""
         self._deaths = 0
         for _ in range(count):
             self._start_worker()
@@ -194,6 +203,19 @@ class RayExecutor:
                 else:
                     yield _lost_sample(sample, _reason(result))
 
+    def check_images(self, role: str, canary: Canary, recorded: ImageTransport | None) -> ImageCheck:
+        """Choose the transport of images in tool results to the model of a role, with one worker for all.
+
+        `ValueError`: the worker died of it.
+        """
+        worker = next(worker for worker in self._workers if worker.ready is not None)
+        try:
+            check: ImageCheck = self._ray.get(worker.actor.check_images.remote(role, canary, recorded))
+        except self._ray.exceptions.RayError as error:
+            raise ValueError(f"the image check of {role} failed: {_reason(error)}") from error
+        self._transports[role] = check.transport
+        return check
+
     def add_earlier(self, usages: Iterable[Usage]) -> None:
         """Do nothing: workers have no budget."""
 
@@ -221,7 +243,8 @@ class RayExecutor:
         """Send the predictor (`reference`: of Ray) to idle workers that do not have it."""
         for worker in self._workers:
             if worker.ready is not None and worker.num_jobs == 0 and worker.predictor is not predictor:
-                self._add_job(worker.actor.set_predictor.remote(reference), _PredictorJob(worker, predictor))
+                job = worker.actor.set_predictor.remote(reference, self._transports)
+                self._add_job(job, _PredictorJob(worker, predictor))
 
     def _submit(self, queue: deque[Sample], retries: deque[Sample], predictor: Predictor) -> None:
         """Send samples to workers that have room; one on which a worker died to a worker that has nothing else."""

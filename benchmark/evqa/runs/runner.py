@@ -17,7 +17,8 @@ from evqa.datasets import Dataset
 from evqa.files import jsonl
 from evqa.models.api.budget import Prices
 from evqa.models.base import Models, RunAborted
-from evqa.runs import schedule
+from evqa.models.canary import Canary
+from evqa.runs import image_checks, schedule
 from evqa.runs.ledger import RunLedger
 from evqa.runs.live_scores import live_scores
 from evqa.runs.progress import Progress
@@ -26,11 +27,12 @@ from evqa.runs.run_folder import (
     Identity,
     add_selection,
     open_run_folder,
+    read_run_info,
     run_lock,
     user_errors_of_disk,
 )
 from evqa.runs.shards import Selection
-from evqa.schema import Prediction, Sample, TotalUsage, Usage
+from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, TotalUsage, Usage
 
 Settings = Mapping[str, str | int | float | bool | None]
 
@@ -97,6 +99,10 @@ class Executor(Protocol):
         """One prediction per sample, as they are done; samples start in the given order."""
         ...
 
+    def check_images(self, role: str, canary: Canary, recorded: ImageTransport | None) -> ImageCheck:
+        """Choose the transport of images in tool results to the model of a role (see `canary.check_images`)."""
+        ...
+
     def add_earlier(self, usages: Iterable[Usage]) -> None:
         """Count what earlier calls of the run spent against the budget, if there is one; may be called repeatedly."""
         ...
@@ -114,6 +120,8 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     restart: bool = False,
     progress: bool = True,
     is_done: Callable[[Prediction], bool] = lambda prediction: prediction.status == "ok",
+    image_roles: Sequence[str] = (),
+    canary: Canary = "auto",
 ) -> RunSummary:
     """Predict the selected samples that a run lacks.
 
@@ -128,9 +136,12 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
         restart: delete a run that is in the folder.
         progress: show a progress bar.
         is_done: whether the last record of a sample stays.
+        image_roles: roles of the models that get images in tool results.
+        canary: which of them are checked at the start.
 
     Raises:
-        ValueError: the folder belongs to another run, is in use, or cannot be written; or the run was aborted.
+        ValueError: the folder belongs to another run, is in use, or cannot be written; the run was aborted; or a model
+            does not see the images of tool results.
     """
     samples = {sample.id: sample for sample in selection.of(dataset)}
     failed: dict[str, str] = {}
@@ -139,6 +150,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     with run_lock(folder), Progress(samples, live_scores, show=progress) as bar:
         open_run_folder(folder, identity, restart=restart)
         add_selection(folder, selection if recorded is None else recorded, dataset)
+        executor.add_earlier(ledger.add_checks(read_run_info(folder).image_checks))
         complete: dict[str, bool] = {}
         for prediction in _earlier_predictions(folder):
             complete[prediction.sample_id] = is_done(prediction)
@@ -148,6 +160,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
         weights = schedule.costs(todo) if executor.size > 1 else dict.fromkeys((sample.id for sample in todo), 1.0)
         bar.start(len(samples) - len(todo), weights)
         with ledger.saved_to(folder), _abort_as_value_error(folder):
+            image_checks.run(executor, folder, ledger, image_roles if todo else (), canary)
             for prediction in executor.predict(schedule.longest_first(todo, weights), predictor):
                 with user_errors_of_disk(folder):
                     jsonl.append_record(folder / PREDICTIONS, prediction)

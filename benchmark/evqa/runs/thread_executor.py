@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from evqa.models.api.budget import Budget, priced_model
 from evqa.models.base import Model, Models, RunAborted
+from evqa.models.canary import Canary, check_images
 from evqa.runs.interrupts import THREAD_NAME, graceful_interrupt
 from evqa.runs.runner import ModelInfo, Predictor
-from evqa.schema import Prediction, Sample, Usage
+from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, Usage
 
 
 class ThreadExecutor:
@@ -67,6 +68,10 @@ class ThreadExecutor:
             yield from _collect(results, queued, size)
         finally:
             queued.stop()
+
+    def check_images(self, role: str, canary: Canary, recorded: ImageTransport | None) -> ImageCheck:
+        """Choose the transport of images in tool results to the model of a role."""
+        return check_images(self._models.by_role(role), role, canary, recorded)
 
     def add_earlier(self, usages: Iterable[Usage]) -> None:
         """Count what earlier calls of the run spent against the budget of the models."""

@@ -11,7 +11,7 @@ Conventions
 from evqa.schema.geometry import RLE, Box, Span, Spans, Track, Tube, check_box, check_span, compressed_counts
 from evqa.schema.prediction import MAIN_AGENT, AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
 from evqa.schema.record import LETTERS, VERSION, Id, StrictRecord, check_id
-from evqa.schema.run import Run, SampleSelection
+from evqa.schema.run import ImageAttempt, ImageCheck, ImageTransport, Run, SampleSelection
 from evqa.schema.sample import NO_VIDEO, ClipRef, Sample, TaskType, TrainingExchange
 from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
 from evqa.schema.usage import TotalUsage, Usage
@@ -28,6 +28,9 @@ __all__ = [
     "Finish",
     "FrameRef",
     "Id",
+    "ImageAttempt",
+    "ImageCheck",
+    "ImageTransport",
     "LiteralAnswer",
     "Prediction",
     "ReplyFormat",

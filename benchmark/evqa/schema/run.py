@@ -6,8 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evqa.schema.record import VERSION, StrictRecord
-from evqa.schema.usage import TotalUsage
+from evqa.schema.record import OMIT_EMPTY, VERSION, StrictRecord
+from evqa.schema.usage import TotalUsage, Usage
+
+ImageTransport = Literal["tool", "user", "text"]
+"""How images of tool results reach a model: in the tool message, in one user message behind all tool messages, or not
+at all (the text of the result has their labels)."""
 
 
 class SampleSelection(StrictRecord):
@@ -19,6 +23,34 @@ class SampleSelection(StrictRecord):
     """Ids of samples."""
     shard: str | None = None
     """Share `I/N`: every N-th sample from the I-th on."""
+
+
+class ImageAttempt(StrictRecord):
+    """One request of an image check: an image with a code in a tool result, and whether the reply has the code."""
+
+    transport: ImageTransport
+    outcome: Literal["ok", "rejected", "ignored", "error"]
+    """The reply has the code; the request was refused (HTTP 4xx); the reply lacks the code; no reply came."""
+    detail: str = ""
+    """Start of the reply, or the error."""
+    usage: Usage | None = None
+
+
+class ImageCheck(StrictRecord):
+    """Transport of images in tool results to a model, and the check of it at the start of a call of a run."""
+
+    role: str
+    """Role of the model in the run, such as "main"."""
+    model: str
+    """Its name."""
+    transport: ImageTransport
+    """Transport of the run."""
+    outcome: Literal["ok", "failed", "skipped"]
+    """Whether a reply had the code; skipped = the model was not asked."""
+    code: str = ""
+    """Characters in the image."""
+    attempts: tuple[ImageAttempt, ...] = ()
+    """Requests, in order; the last decides."""
 
 
 class Run(StrictRecord):
@@ -33,5 +65,8 @@ class Run(StrictRecord):
     """Start of the run, UTC, ISO 8601."""
     selection: SampleSelection | None = None
     """Samples that all calls of the run together were asked for; None = not recorded, treated as all."""
+    image_checks: Annotated[tuple[ImageCheck, ...], OMIT_EMPTY] = ()
+    """Image checks of all calls of the run, in order; the last of a role holds. Empty for methods without tools."""
     usage: Annotated[TotalUsage, Field(alias="spent")] = TotalUsage()
-    """Usage of all records at the end of the last call; after a killed call it is computed again by the next one."""
+    """Usage of all records and image checks at the end of the last call; after a killed call the next one computes it
+    again."""

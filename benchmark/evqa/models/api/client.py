@@ -18,7 +18,8 @@ from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
 from evqa.models.base import Capabilities, ModelError, RunAborted
 from evqa.models.messages import Message, Reply, conversation_key
-from evqa.schema import Usage
+from evqa.models.tool_images import ToolImages
+from evqa.schema import ImageTransport, Usage
 
 Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
@@ -53,10 +54,26 @@ class RequestSettings:
     """Tokens of a prompt up to which the prices hold."""
 
 
-def capabilities_of(settings: RequestSettings) -> Capabilities:
-    """Capabilities that all models behind an API share."""
+def capabilities_of(
+    settings: RequestSettings, tool_images: ToolImages, candidates: tuple[ImageTransport, ...]
+) -> Capabilities:
+    """Capabilities that all models behind an API share.
+
+    Args:
+        settings: of the requests.
+        tool_images: transport of images in tool results that the user set.
+        candidates: transports to try where the user set none.
+    """
+    if tool_images != "auto":
+        candidates = () if tool_images == "text" else (tool_images,)
     return Capabilities(
-        concurrency=settings.concurrency, is_concurrent=True, tools="native", videos=None, is_priced=True
+        concurrency=settings.concurrency,
+        is_concurrent=True,
+        tools="native",
+        tool_images="user" if tool_images == "auto" else tool_images,
+        tool_image_candidates=candidates,
+        videos=None,
+        is_priced=True,
     )
 
 
