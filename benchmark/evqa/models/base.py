@@ -23,6 +23,8 @@ class ModelError(Exception):
     """Whether a request without a reply may have been charged."""
     is_refused_request: bool = False
     """Whether the server refuses what it is sent, so that like requests will fail alike."""
+    is_unanswered: bool = False
+    """Whether the server sent no response: no connection, or a timeout."""
 
 
 class RunAborted(Exception):

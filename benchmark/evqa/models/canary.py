@@ -80,8 +80,9 @@ def check_images(
     attempts: list[ImageAttempt] = []
     for transport in candidates if recorded is None else (recorded,):
         use_transport(model, transport)
-        attempts.append(_attempt(model, transport, code))
-        if attempts[-1].outcome == "ok":
+        attempt, is_final = _attempt(model, transport, code)
+        attempts.append(attempt)
+        if is_final:
             break
     last = attempts[-1]
     if len(attempts) > 1 and last.outcome == "ok":
@@ -171,16 +172,19 @@ def has_code(text: str, code: str) -> bool:
     return any(sum(a != b for a, b in zip(window, code, strict=True)) <= MAX_MISREAD for window in windows)
 
 
-def _attempt(model: Model, transport: ImageTransport, code: str) -> ImageAttempt:
+def _attempt(model: Model, transport: ImageTransport, code: str) -> tuple[ImageAttempt, bool]:
+    """Ask once; whether no further transport is to be tried: the image is seen, or the server does not respond."""
     try:
         reply = model.generate(conversation(code_image(code)), tools=(TOOL,))
     except ModelError as error:
         outcome = "rejected" if error.is_refused_request else "error"
-        return ImageAttempt(transport=transport, outcome=outcome, detail=_line(str(error)), usage=error.usage)
+        detail = _line(str(error))
+        attempt = ImageAttempt(transport=transport, outcome=outcome, detail=detail, usage=error.usage)
+        return attempt, error.is_unanswered
     if has_code(reply.text, code):
-        return ImageAttempt(transport=transport, outcome="ok", detail=_line(reply.text), usage=reply.usage)
+        return ImageAttempt(transport=transport, outcome="ok", detail=_line(reply.text), usage=reply.usage), True
     outcome = "rejected" if reply.finish == "refusal" else "ignored"
-    return ImageAttempt(transport=transport, outcome=outcome, detail=_content(reply), usage=reply.usage)
+    return ImageAttempt(transport=transport, outcome=outcome, detail=_content(reply), usage=reply.usage), False
 
 
 def _content(reply: Reply) -> str:

@@ -48,8 +48,9 @@ def contents(messages: Sequence[Message], content_format: ContentFormat) -> list
     result: list[Json] = []
     names: dict[str, Json] = {}
     signature: Json = {"thoughtSignature": SKIPPED_SIGNATURE} if content_format.needs_signatures else {}
-    placed = place_tool_images(messages, content_format.tool_images)
-    conversation = [message for message in placed if message.role != "system"]
+    conversation = place_tool_images(
+        [message for message in messages if message.role != "system"], content_format.tool_images
+    )
     for role, group in itertools.groupby(conversation, key=lambda message: message.role):
         if role == "tool":
             responses = [_response(message, names, content_format.write_image) for message in group]

@@ -56,6 +56,8 @@ class TemporaryError(Exception):
         """Text of a reply that broke off."""
         self.is_refused_request = False
         """See `ModelError`."""
+        self.is_unanswered = False
+        """See `ModelError`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _given_up(failure: TemporaryError, tries: int) -> ModelError:
     error = ModelError(f"{failure}; gave up after {tries} tries" if tries > 1 else f"{failure}; asked once")
     error.partial, error.is_refused_request = failure.partial, failure.is_refused_request
+    error.is_unanswered = failure.is_unanswered
     return error
 
 

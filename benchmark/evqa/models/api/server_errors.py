@@ -133,7 +133,9 @@ class Server:
         if isinstance(error, http.StatusError):
             return self._answer(error.status, describe_error(error.content), error)
         reason = self.key.redact(f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_MESSAGE]}")
-        raise TemporaryError(f"no reply from {self.url}: {reason}", may_be_charged=not _unsent(error)) from None
+        failure = TemporaryError(f"no reply from {self.url}: {reason}", may_be_charged=not _unsent(error))
+        failure.is_unanswered = True
+        raise failure from None
 
     def check(self, document: Json) -> None:
         """Raise the exception of an error object in a reply with status 200; do nothing where there is none."""
