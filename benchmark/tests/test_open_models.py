@@ -1,5 +1,6 @@
 """Open models: a tiny random model of each architecture, through its own processor, on the CPU."""
 
+import dataclasses
 import gc
 import importlib.util
 import json
@@ -22,6 +23,7 @@ from evqa.methods.single_turn import single_turn
 from evqa.models.base import ModelError, Models
 from evqa.models.batching import Batcher
 from evqa.models.messages import Decoding, ImagePart, Message, ToolSpec, VideoPart
+from evqa.models.tool_images import NOT_SHOWN
 from evqa.runs import run_folder, runner, thread_executor
 from evqa.schema import Prediction, Sample, Span, ToolCall
 
@@ -385,6 +387,10 @@ def test_tools_are_text_where_the_chat_template_drops_them(checkpoints: dict[str
     assert '<tool_call>{"name": "zoom", "arguments": {"second": 2}}</tool_call>' in native.text
     assert "tool:A cup." in native.text
     assert "user:[2.0 s]IMAGE" in native.text
+    model.capabilities = dataclasses.replace(model.capabilities, tool_images="text")
+    without = model._prepare(messages, ZOOM)
+    assert f"tool:A cup.[2.0 s]{NOT_SHOWN}" in without.text
+    assert not without.images
     with pytest.raises(ValueError, match="has no tool message"):
         model.generate(messages[:2], tools=ZOOM)
 

@@ -17,6 +17,8 @@ import pytest
 from evqa import media, models
 from evqa.hub import checkpoints
 from evqa.models.messages import Decoding, ImagePart, Message, ToolSpec, VideoPart
+from evqa.models.tool_images import NOT_SHOWN
+from evqa.schema import ToolCall
 
 ENGINE_ARGUMENTS = {"limit_mm_per_prompt", "max_model_len", "gpu_memory_utilization"}
 """Some of `EngineArgs`, which LLM takes by name besides its own."""
@@ -141,3 +143,21 @@ def test_decoding_and_tools_of_a_call_reach_the_engine(vllm: Path) -> None:
     assert [(one.name, one.arguments) for one in reply.calls] == [("zoom", '{"second": 1}')]
     model.generate((Message("user", ("Look.",)),))
     assert model._engine.sampling_params == [SamplingParams(temperature=0.0, max_tokens=4096)]
+
+
+def test_images_of_tool_results_follow_them_or_are_left_out(vllm: Path) -> None:
+    call = ToolCall(id="1", name="zoom", arguments="{}")
+    frame = ImagePart(image=np.zeros((8, 8, 3), np.uint8), second=2.0)
+    conversation = (
+        Message("user", ("Look.",)),
+        Message("assistant", (), calls=(call,)),
+        Message("tool", ("Enlarged:", frame), call_id="1"),
+    )
+    model: Any = models.build("qwen3-vl-8b-vllm")
+    assert model.generate(conversation).text.startswith("1 pictures")
+    blind: Any = models.build("qwen3-vl-8b-vllm", tool_images="text")
+    text = blind.generate(conversation).text
+    assert text == f"<tool_response>\nEnlarged:\n[2.0 s]\n{NOT_SHOWN}\n</tool_response>"
+    assert (model.settings.get("tool_images"), blind.settings["tool_images"]) == (None, "text")
+    with pytest.raises(ValueError, match="has no --tool-images tool: leave it out, or give user or text"):
+        models.build("qwen3-vl-8b-vllm", tool_images="tool")

@@ -488,6 +488,25 @@ def test_workers_learn_new_work_and_keep_their_model(tmp_path: Path, joined: str
     assert first == {error.replace("concat", "separate") for error in second if error}
 
 
+def test_the_transport_of_images_in_tool_results_reaches_all_workers(tmp_path: Path, joined: str, bench: Bench) -> None:
+    def transport(models: Models, sample: Sample) -> Prediction:
+        is_first = not (tmp_path / "killed").exists()
+        (tmp_path / "killed").touch()
+        if is_first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Prediction(sample_id=sample.id, status="failed", error=models.main.capabilities.tool_images)
+
+    data = datasets.load(str(bench.data(tmp_path / "data", 6)))
+    recipe = ray_executor.WorkerConfig(model=str(bench.replies(tmp_path / "replies.json", 1)))
+    with ray_executor.ray_executor(recipe, 2) as executor:
+        assert executor.check_images("main", "auto", None).transport == "tool"
+        check = executor.check_images("main", "on", None)
+        assert (check.outcome, check.attempts[0].outcome) == ("failed", "error"), "the script has no such reply"
+        assert executor.check_images("main", "off", "user").transport == "user"
+        used = [one.error for one in executor.predict(data.samples, transport)]
+    assert used == ["user"] * 6, "the worker that replaces a dead one too"
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
