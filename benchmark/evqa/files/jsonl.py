@@ -149,7 +149,7 @@ def append_record(path: Path, record: StrictRecord) -> None:
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        _sync_names(path.parent)
+        sync_names(path.parent)
 
 
 @contextmanager
@@ -161,10 +161,10 @@ def replace_file(path: Path) -> Generator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    _sync_names(path.parent)
+    sync_names(path.parent)
 
 
-def _sync_names(folder: Path) -> None:
+def sync_names(folder: Path) -> None:
     """What files a folder has, synced to disk: else a new one may be lost with the power, whatever it holds."""
     if os.name != "posix":
         return

@@ -10,10 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-NOTICE = b"\nevqa: no new sample is started; those in progress are completed (Ctrl-C again stops at once)\n"
+from evqa.threads import MODEL_THREAD_NAME
 
-THREAD_NAME = "evqa asks"
-"""Prefix of the names of threads that call a model; the process may end while they compute."""
+NOTICE = b"\nevqa: no new sample is started; those in progress are completed (Ctrl-C again stops at once)\n"
 
 
 @contextmanager
@@ -64,7 +63,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 def exit_now(code: int) -> NoReturn:
     """End the process; at once while threads call a model, since Python's exit would abort in their computation."""
-    if not any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
+    if not any(thread.name.startswith(MODEL_THREAD_NAME) for thread in threading.enumerate()):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -15,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evqa.datasets import Dataset
-from evqa.files import jsonl
+from evqa.files import jsonl, locks
 from evqa.runs.shards import Selection, union_of
 from evqa.schema import Prediction, Run
 
@@ -131,17 +130,16 @@ def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not held on by orphaned children
-        except (BlockingIOError, PermissionError) as error:
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            locks.lock(descriptor)
+        except locks.LockHeldError as error:
             raise ValueError(
-                f"another run (process {holder}) is writing to {folder}: wait for its end, or choose {alternative}"
+                f"another run (process {error.holder}) is writing to {folder}: wait for its end, or choose "
+                f"{alternative}"
             ) from error
         except OSError as error:  # a network's file system may have no locks
             raise ValueError(f"cannot lock {folder} ({error.strerror}): choose {alternative}") from error
         with user_errors_of_disk(folder, has_out=has_out):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            locks.write_holder(descriptor)
         yield
     finally:
         os.close(descriptor)

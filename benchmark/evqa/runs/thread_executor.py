@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from evqa.models.api.budget import Budget, priced_model
 from evqa.models.base import Model, Models, RunAborted
 from evqa.models.canary import Canary, check_images
-from evqa.runs.interrupts import THREAD_NAME, graceful_interrupt
+from evqa.runs.interrupts import graceful_interrupt
 from evqa.runs.runner import ModelInfo, Predictor
 from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, Usage
+from evqa.threads import MODEL_THREAD_NAME
 
 
 class ThreadExecutor:
@@ -62,7 +63,7 @@ class ThreadExecutor:
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         arguments = (predictor, self._models, queued, results)
         for number in range(size):
-            name = f"{THREAD_NAME} {number}"
+            name = f"{MODEL_THREAD_NAME} {number}"
             threading.Thread(target=_run_thread, args=arguments, name=name, daemon=True).start()
         try:
             yield from _collect(results, queued, size)
