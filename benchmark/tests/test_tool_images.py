@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_api_bodies import server, shared_server
 from test_api_models import KEY, FaultServer, clip, compatible, gemini, write_dataset
 
@@ -14,6 +15,7 @@ from evqa import datasets, models
 from evqa.methods.chat_session import ChatSession
 from evqa.models import canary
 from evqa.models.base import Model, Models
+from evqa.models.frame_policy import FramePolicy, JpegCache, jpeg_of
 from evqa.models.messages import ImagePart, Message, ToolSpec
 from evqa.models.tool_images import NOT_SHOWN, place_tool_images
 from evqa.runs import image_checks, merge, run_folder, runner, thread_executor
@@ -304,6 +306,33 @@ def test_a_reply_has_the_code_with_at_most_one_character_misread(text: str, is_c
 def test_each_check_has_a_code_of_its_own(server: FaultServer) -> None:
     codes = {canary.check_images(compatible(server.url), "main").code for _ in range(3)}
     assert len(codes) == 3
+
+
+def test_an_image_is_encoded_once_for_all_requests_of_a_conversation(clip: Path) -> None:
+    policy = FramePolicy(fps=1.0, max_frames=8, max_side=64)
+    noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    cache = JpegCache(policy, 90)
+    first = cache.get(ImagePart(image=noise, second=1.0))
+    assert first == jpeg_of(ImagePart(image=noise, second=1.0), policy, 90)
+    again = cache.get(ImagePart(image=noise.copy(), second=2.0))
+    assert again.content is first.content, "equal pixels of another part share one file"
+    assert again.second == 2.0
+    assert cache.get(ImagePart(image=noise[:, ::-1])).content != first.content
+    small = JpegCache(policy, 90, capacity=2 * len(first.content))
+    parts = [ImagePart(image=np.roll(noise, shift, 1)) for shift in range(6)]
+    kept = [small.get(part).content for part in parts]
+    assert small.get(parts[-1]).content is kept[-1]
+    assert small.get(parts[0]).content is not kept[0], "the bound holds"
+    assert small.get(parts[0]).content == kept[0]
+
+
+def test_an_image_file_that_changes_is_encoded_again(tmp_path: Path) -> None:
+    cache, path = JpegCache(FramePolicy(fps=1.0, max_frames=8, max_side=None), 90), tmp_path / "option.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    first = cache.get(ImagePart(path))
+    assert cache.get(ImagePart(path)).content is first.content
+    Image.new("RGB", (9, 8), "blue").save(path)
+    assert cache.get(ImagePart(path)).content != first.content
 
 
 def test_results_without_images_are_the_same_in_every_transport() -> None:

@@ -24,6 +24,9 @@ KEPT_CLIPS = 8
 """Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
 once."""
 
+KEPT_JPEG_BYTES = 256 * 2**20
+"""Bytes of encoded images that a model keeps."""
+
 Value = TypeVar("Value")
 
 
@@ -89,6 +92,41 @@ def image_of(part: ImagePart, policy: FramePolicy) -> Image.Image:
 def jpeg_of(part: ImagePart, policy: FramePolicy, quality: int) -> Jpeg:
     """JPEG file of a message part."""
     return Jpeg(part.second or 0.0, _encoded(image_of(part, policy), quality))
+
+
+class JpegCache:
+    """Thread-safe LRU cache of the JPEG files of message parts.
+
+    Each request of an agent holds the images of all earlier turns: they are scaled and encoded once. Equal pixels share
+    one entry, also in different conversations.
+    """
+
+    def __init__(self, policy: FramePolicy, quality: int, capacity: int = KEPT_JPEG_BYTES) -> None:
+        """`quality` of the files, 1 to 95; `capacity` in bytes."""
+        self._policy, self._quality, self._capacity = policy, quality, capacity
+        self._files: OrderedDict[object, bytes] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, part: ImagePart) -> Jpeg:
+        """JPEG file of a message part; a file on disk that has changed is encoded again."""
+        key = part.key() if part.path is None else _key(part.path)
+        with self._lock:
+            content = self._files.get(key)
+            if content is not None:
+                self._files.move_to_end(key)
+        if content is None:
+            content = jpeg_of(part, self._policy, self._quality).content
+            self._put(key, content)
+        return Jpeg(part.second or 0.0, content)
+
+    def _put(self, key: object, content: bytes) -> None:
+        with self._lock:
+            self._num_bytes += len(content) - len(self._files.pop(key, b""))
+            self._files[key] = content
+            while self._num_bytes > self._capacity:
+                _, removed = self._files.popitem(last=False)
+                self._num_bytes -= len(removed)
 
 
 def time_mark(second: float) -> str:

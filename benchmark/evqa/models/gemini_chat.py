@@ -28,9 +28,9 @@ from evqa.models.base import ModelError, RunAborted
 from evqa.models.frame_policy import (
     FramePolicy,
     Jpeg,
+    JpegCache,
     VideoCache,
     cache_size,
-    jpeg_of,
     jpegs,
     time_mark,
     with_time_marks,
@@ -132,6 +132,7 @@ class GeminiChat:
         self._caller = ApiClient(calling, self._server.key, list_prices, max_tokens, budget)
         self.budget, self.prices = self._caller.budget, self._caller.prices
         self._client = self._connect(calling.timeout)
+        self._images = JpegCache(frames, jpeg_quality)
         capacity = cache_size(calling.concurrency)
         self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
             lambda path: jpegs(path, self._policy, self._quality), capacity
@@ -218,7 +219,7 @@ class GeminiChat:
                 yield from self._video_frames(part.require_no_prompts())
 
     def _image(self, part: ImagePart) -> Json:
-        return gemini_content.inline("image/jpeg", jpeg_of(part, self._policy, self._quality).content)
+        return gemini_content.inline("image/jpeg", self._images.get(part).content)
 
     def _video_frames(self, path: Path) -> Iterator[Json]:
         for frame in self._frames.get(path):

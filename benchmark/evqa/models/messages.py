@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
@@ -82,8 +83,13 @@ class ImagePart:
         """Text that identifies the image: its path, or the digest of its pixels."""
         if self.path is not None:
             return str(self.path)
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        """Digest of the pixels, computed once: a part stays in the conversation of an agent for many requests."""
         assert self.image is not None
-        return f"sha256:{hashlib.sha256(self.image.tobytes()).hexdigest()} {self.image.shape}"
+        return f"sha256:{hashlib.sha256(np.ascontiguousarray(self.image).data).hexdigest()} {self.image.shape}"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.image is None):

@@ -153,10 +153,11 @@ class OpenAIChat:
     ) -> Reply:
         """Generate the reply to a conversation; `finish` states a refusal, a reply at its limit, or tool calls."""
         fields = self._decoding | self._decoding_fields(decoding or Decoding()) | self._extras.body
+        content: Json = {"messages": self._content.messages(messages, self.capabilities.tool_images)}
         request: Json = {
             "model": self._model,
-            "messages": self._content.messages(messages, self.capabilities.tool_images),
-            "extra_body": self._output_fields(messages[-1], tools) | fields,
+            "messages": [],  # replaced by those of extra_body: the SDK checks these by their types, which takes longest
+            "extra_body": content | self._output_fields(messages[-1], tools) | fields,
         }
         return self._caller.reply(messages, lambda: self._send(request, is_greedy=fields.get("temperature") == 0))
 

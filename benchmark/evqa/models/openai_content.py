@@ -10,9 +10,9 @@ from evqa.models.api.body import Json
 from evqa.models.frame_policy import (
     FramePolicy,
     Jpeg,
+    JpegCache,
     VideoCache,
     cache_size,
-    jpeg_of,
     jpegs,
     time_mark,
     with_time_marks,
@@ -28,7 +28,7 @@ class OpenAIContent:
 
     def __init__(self, policy: FramePolicy, quality: int, threads: int) -> None:
         """`quality` of the JPEG files, 1 to 95; `threads` that ask at once."""
-        self._policy, self._quality = policy, quality
+        self._policy, self._images = policy, JpegCache(policy, quality)
         self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
             lambda path: jpegs(path, policy, quality), cache_size(threads)
         )
@@ -56,7 +56,7 @@ class OpenAIContent:
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
         if isinstance(part, ImagePart):
-            return [self._picture(jpeg_of(part, self._policy, self._quality))]
+            return [self._picture(self._images.get(part))]
         pieces: list[Json] = []
         for frame in self._frames.get(part.require_no_prompts()):
             if self._policy.time_marks:
