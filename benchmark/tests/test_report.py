@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from evqa.datasets import Dataset
+from evqa.metrics import presets
 from evqa.report import tables as report_tables
 from evqa.schema import Prediction, Sample, Span
 from evqa.scoring.engine import System, score
@@ -92,7 +93,7 @@ def test_question_types_have_their_own_rows(scores: list[Scores]):
 def test_every_mean_of_a_table_has_its_counts(scores: list[Scores]):
     """Of 'what' (s0, s2) one reply is unreadable; of 'when' (s1, s3) one sample has no prediction."""
     tables = dict.fromkeys(("run", "baseline"), scores[0].metrics) | scores[0].groups["question_type"]
-    lines = [line.split() for line in report_tables.sample_counts(tables, report_tables.COLUMNS).splitlines()[1:]]
+    lines = [line.split() for line in report_tables.sample_counts(tables, presets.COLUMNS).splitlines()[1:]]
     assert lines[0] == ["means", "n_total", "n_scored", "n_missing", "n_failed", "n_unparsed"]
     titles = ["Acc,", "mIoU,", "mIoP,", "t-mean"]
     assert lines[1:] == [
@@ -120,14 +121,14 @@ def test_counts_are_words_where_every_sample_was_scored():
     (whole,) = score(DATASET, [System("whole", every)], ["strict"])
     (broken,) = score(DATASET, [System("broken", PREDICTIONS)], ["strict"])
     words = "each mean is over 4 samples, each with a prediction that could be read"
-    assert report_tables.sample_counts({"whole": whole.metrics}, report_tables.COLUMNS) == words
-    assert report_tables.sample_counts(whole.groups["question_type"], report_tables.COLUMNS) == words.replace("4", "2")
-    mixed = report_tables.sample_counts({"whole": whole.metrics, "broken": broken.metrics}, report_tables.COLUMNS)
+    assert report_tables.sample_counts({"whole": whole.metrics}, presets.COLUMNS) == words
+    assert report_tables.sample_counts(whole.groups["question_type"], presets.COLUMNS) == words.replace("4", "2")
+    mixed = report_tables.sample_counts({"whole": whole.metrics, "broken": broken.metrics}, presets.COLUMNS)
     assert mixed.endswith(f"\n\n{words.replace('mean is', 'mean that is not listed is')}")
     assert "broken" in mixed
     assert "whole" not in mixed
     parts = {"two": whole.groups["question_type"]["what"], "four": whole.metrics}
-    assert report_tables.sample_counts(parts, report_tables.COLUMNS) == words.replace("4", "2 to 4")
+    assert report_tables.sample_counts(parts, presets.COLUMNS) == words.replace("4", "2 to 4")
 
 
 def test_a_summary_has_the_main_tables_and_no_details(scores: list[Scores]):

@@ -26,6 +26,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     baselines: Literal["task", "all", "fast", "none"] = "task",
     workers: Annotated[int, option("N")] = 1,
     samples: Annotated[Path | None, option("FILE", default="not written")] = None,
+    curves: Annotated[Path | None, option("FILE", default="not written")] = None,
     format: TableStyle = "text",
     whole: Switch = False,
 ) -> int:
@@ -49,6 +50,10 @@ def score(  # noqa: PLR0913  (each is an option of the command)
       Every sample counts: a missing, failed or unparseable prediction scores 0. The numbers of such samples are
       printed below each table; invalid records are reported with file, line and field.
 
+    Runs of agents get the preset agent too, computed from their records: answers by evidence seen (did a frame or
+    segment that a tool returned lie in the ground-truth evidence?), tool calls, frames, tokens, dollars, stop reasons,
+    and accuracy at smaller budgets of turns, calls and frames.
+
     Trivial baselines, which see no video, are shown below.
 
     See also `evqa list metrics` (definitions) and docs/metrics.md (protocol).
@@ -62,14 +67,15 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     Args:
         run: folder of a run, or a prediction file.
         data: data set of the run.
-        preset: strict (our protocol), st-evidence (the published protocol, with its defects), both, or the preset of
-            another benchmark (evqa list presets).
+        preset: strict (our protocol), st-evidence (the published protocol, with its defects), both, agent (support and
+            costs of any run, from its records), or the preset of another benchmark (evqa list presets).
         masks: folder with ENTRY/masks/00000.png for a prediction file of the original scripts.
         train_data: data set on which the trivial baselines are fitted (constant span, most frequent option).
         baselines: trivial baselines: those of the task (all, unless its row says otherwise), all, fast = without mask
             baselines, which read all ground-truth masks, or none.
         workers: number of processes that compare masks; the scores do not depend on it.
         samples: .csv or .jsonl file for the scores of each sample.
+        curves: .csv file for accuracy and support at smaller budgets (preset agent).
         format: format of the table.
         whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
             --shard), which count 0.
@@ -80,6 +86,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
 
     if samples is not None:
         sample_table.check(samples, locate.file_of(run))
+    if curves is not None:
+        build.check_curves(curves, locate.file_of(run), preset)
     dataset = locate.dataset_of(run, data)
     part = evaluate.ScoredSubset(dataset) if whole else evaluate.subset_of(dataset, locate.selection_of(run))
     kind = None if baselines == "task" else baselines
@@ -91,6 +99,9 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     if samples is not None:
         build.write_samples(samples, scores, part.dataset)
         print_line(tables.prose(f"scores of each sample written to {samples}", format))
+    if curves is not None:
+        build.write_curves(curves, scores)
+        print_line(tables.prose(f"budget curves written to {curves}", format))
     return 0
 
 

@@ -12,15 +12,12 @@ from evqa.metrics.frames import frames_of, objects_of
 from evqa.metrics.means import Mean, State
 from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
+from evqa.metrics.units import Unit
 from evqa.schema import Prediction, Sample, Span, Spans
 
 GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response"]
 """Field of ground truth and prediction that a metric compares: `objects` are masks per object, `time_choice` and
 `mask_choice` choices of the multiple-choice task, `response` the answer to an open question."""
-
-Unit = Literal["fraction"]
-"""Unit of all values: a fraction from 0 to 1 (unmerged spans may exceed it). Tables show percent."""
-
 
 PageRole = Literal["list", "sample"]
 """list = in the list of samples, with filters and order, and with the sample; sample = only with the sample."""
@@ -36,6 +33,8 @@ class Case:
     """Scores of the predicted masks; None where the ground truth has no masks."""
     file_masks: MaskScores | None = None
     """Scores of the mask files beside an official prediction file; its evaluator scores them in any case."""
+    record: Prediction | None = None
+    """The prediction as recorded, with the turns of a failed one, which `prediction` lacks; None = missing."""
 
     @property
     def gold_spans(self) -> Spans:
@@ -84,7 +83,13 @@ class Metric:
     value: Callable[[Case], float | None]
     """Function of a case; None = the metric does not apply to the sample, which then is not in the mean."""
     needs: tuple[GoldField, ...]
-    """Fields that the ground truth must have for the metric to apply; a prediction that lacks one counts 0."""
+    """Fields that the ground truth must have for the metric to apply."""
+    reads: tuple[GoldField, ...] | None = None
+    """Fields that a prediction must have: one that lacks any counts 0. None = those of `needs`."""
+    reads_record: bool = False
+    """Whether it reads `Case.record`, such as turns, usage and status. Its value stands whatever the state of the
+    prediction, and trivial baselines, which have no record, do not have it. For a record that lacks the value it
+    raises `UnrecordedValueError`: a fraction then counts 0, an amount leaves the mean, and both are counted."""
     gold_optional: bool = False
     """Whether a sample without ground truth counts 0 (ST-Evidence) instead of being excluded."""
     excluded_states: frozenset[State] = frozenset()
@@ -92,12 +97,19 @@ class Metric:
     reads_literal: bool = False
     """Whether it reads the literal values of a file (`Prediction.literal`) and the mask files beside it."""
     unit: Unit = "fraction"
+    is_ranked: bool = True
+    """Whether a higher mean is a better one, so that tables mark the best run."""
     definition: str
     source: str
     sample_label: str | None = None
     """Name of the value of one sample, where the metric's own name says that it is a mean."""
     page_role: PageRole | None = None
     """Where the report page shows values of single samples; None = nowhere."""
+
+    @property
+    def predicted(self) -> tuple[GoldField, ...]:
+        """Fields that a prediction must have for the metric."""
+        return self.needs if self.reads is None else self.reads
 
 
 def show_in_list(metric: Metric, sample_label: str | None = None) -> Metric:
@@ -111,6 +123,18 @@ def show_with_sample(metric: Metric, sample_label: str | None = None) -> Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A sum of metrics over a sum of others, over the samples that have all of them, such as cost per right answer."""
+
+    over: tuple[str, ...]
+    """Metrics of the numerator."""
+    under: tuple[str, ...]
+    """Metrics of the denominator."""
+    unit: Unit = "fraction"
+    definition: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named protocol: the metrics of a table of scores."""
 
@@ -120,6 +144,12 @@ class Preset:
         default_factory=dict[str, Callable[[Mapping[str, Mean]], float | None]], repr=False
     )
     """Numbers computed from means, as fractions: name -> function of (metric -> mean)."""
+    ratios: dict[str, Ratio] = field(default_factory=dict[str, Ratio], repr=False)
+    """Ratios of means, with intervals: name -> ratio."""
+    columns: tuple[str, ...] = ()
+    """Metrics of the main table; () = all."""
+    summarises_episodes: bool = False
+    """Whether tool calls, stop reasons and budget curves are summarised too (`results.EpisodeSummary`)."""
 
 
 def response_of(prediction: Prediction) -> str | None:

@@ -53,6 +53,77 @@ def cluster_interval(
     return Interval(float(low), float(high))
 
 
+Values = Sequence[float] | NDArray[np.float64]
+
+
+def ratio_interval(
+    over: Values, under: Values, clusters: Clusters, replicates: int = REPLICATES, seed: int = SEED
+) -> Interval | None:
+    """95 % interval of `sum(over) / sum(under)`, drawing whole clusters (videos) with replacement.
+
+    Draws in which both sums are 0 are left out: they have no ratio. None with fewer than two clusters, or where the
+    denominator is 0 in so many draws that the interval has no upper end.
+    """
+    assert len(over) == len(under) == len(clusters), (len(over), len(under), len(clusters))
+    member = _members(clusters)
+    if not len(member) or not member.any():
+        return None
+    return _finite_interval(_replicate_ratios(over, under, member, replicates, seed))
+
+
+def paired_ratio_difference(
+    first: tuple[Values, Values],
+    second: tuple[Values, Values],
+    clusters: Clusters,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Difference | None:
+    """Ratio of the second minus that of the first, each a pair (over, under), with its interval and p as usual.
+
+    Both ratios are computed on the same draws of clusters. None where a ratio has a denominator of 0.
+    """
+    sums = [(float(np.sum(over)), float(np.sum(under))) for over, under in (first, second)]
+    if not (sums[0][1] and sums[1][1]):
+        return None
+    mean, member = sums[1][0] / sums[1][1] - sums[0][0] / sums[0][1], _members(clusters)
+    if not member.any():
+        return Difference(mean, None, None, None)
+    ratios = [_replicate_ratios(over, under, member, replicates, seed) for over, under in (first, second)]
+    with np.errstate(invalid="ignore"):
+        gains = ratios[1] - ratios[0]
+    interval = _finite_interval(gains)
+    if interval is None:
+        return Difference(mean, None, None, None)
+    return Difference(mean, interval.low, interval.high, _two_sided(gains[~np.isnan(gains)], replicates))
+
+
+def _replicate_ratios(
+    over: Values, under: Values, member: NDArray[np.int64], replicates: int, seed: int
+) -> NDArray[np.float64]:
+    """Ratio of each replicate, `[R]`: infinite where only the denominator is 0, NaN where both sums are."""
+    sums, counts = (
+        np.bincount(member, weights=np.asarray(values, np.float64)).astype(np.float64) for values in (over, under)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _replicate_means(sums, counts, replicates, seed)
+
+
+def _finite_interval(values: NDArray[np.float64]) -> Interval | None:
+    """Interval of replicates without those that are NaN; None where an end is infinite."""
+    numbers = values[~np.isnan(values)]
+    if not len(numbers):
+        return None
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(numbers, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
+def _two_sided(gains: NDArray[np.float64], replicates: int) -> float:
+    """Two-sided p of replicates of a difference: at least 1 over the number of draws."""
+    share = min(float(np.mean(gains <= 0)), float(np.mean(gains >= 0)))
+    return min(1.0, max(2 * share, 1 / replicates))
+
+
 class Difference(NamedTuple):
     """How much more the second of two methods has than the first, on the same samples."""
 
@@ -85,8 +156,7 @@ def paired_difference(
     counts = np.bincount(member)  # [C]
     means = _replicate_means(sums, counts, replicates, seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    share = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
-    return Difference(float(gains.mean()), float(low), float(high), min(1.0, max(2 * share, 1 / replicates)))
+    return Difference(float(gains.mean()), float(low), float(high), _two_sided(means, replicates))
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, float]:
@@ -123,7 +193,7 @@ def _members(clusters: Clusters) -> NDArray[np.int64]:
 
 
 def _replicate_means(
-    sums: NDArray[np.float64], counts: NDArray[np.intp], replicates: int, seed: int
+    sums: NDArray[np.float64], counts: NDArray[np.intp] | NDArray[np.float64], replicates: int, seed: int
 ) -> NDArray[np.float64]:
     """Mean of each replicate, `[R]`; the draws of few clusters are kept, those of many drawn a block at a time."""
     if replicates * len(sums) <= MAX_KEPT:

@@ -8,11 +8,18 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from evqa.metrics.intervals import cluster_interval
+from evqa.metrics.intervals import cluster_interval, ratio_interval
+from evqa.metrics.units import Unit
 from evqa.schema import StrictRecord
 
-State = Literal["scored", "missing", "failed", "unparsed"]
+State = Literal["scored", "missing", "failed", "unparsed", "unrecorded"]
+"""State of a prediction for a metric; unrecorded = its record lacks what the metric measures."""
 STATES: tuple[State, ...] = get_args(State)
+
+
+class UnrecordedValueError(ValueError):
+    """The record of a sample lacks what a metric measures, such as tokens that a server did not count."""
+
 
 ABSENT = 255
 """Code in `Column.states` where the metric does not apply to a sample."""
@@ -70,7 +77,7 @@ class Column(NamedTuple):
 class Mean(StrictRecord):
     """Mean of a metric over samples."""
 
-    unit: Literal["fraction"] = "fraction"
+    unit: Unit = "fraction"
     """Of mean, low and high."""
 
     mean: float | None
@@ -88,6 +95,8 @@ class Mean(StrictRecord):
     """Samples whose prediction failed."""
     n_unparsed: int
     """Samples whose reply lacks a field that the metric needs."""
+    n_unrecorded: int = 0
+    """Samples whose record lacks what the metric measures: 0 in the mean of a fraction, not in that of an amount."""
 
 
 def mean_of(rows: Sequence[tuple[str, Cell]]) -> Mean:
@@ -104,13 +113,14 @@ def numbered(names: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
 
 
-def mean_of_column(column: Column, videos: NDArray[np.int64]) -> Mean:
+def mean_of_column(column: Column, videos: NDArray[np.int64], unit: Unit = "fraction") -> Mean:
     """As `mean_of`; `videos`: number of the video of each sample."""
     is_counted = ~np.isnan(column.values)
     values = column.values[is_counted]
     interval = cluster_interval(values, videos[is_counted])
     counts = dict(zip(STATES, np.bincount(column.states, minlength=ABSENT + 1)[: len(STATES)].tolist(), strict=True))
     return Mean(
+        unit=unit,
         mean=sum(values.tolist()) / len(values) if len(values) else None,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
@@ -119,4 +129,30 @@ def mean_of_column(column: Column, videos: NDArray[np.int64]) -> Mean:
         n_missing=counts["missing"],
         n_failed=counts["failed"],
         n_unparsed=counts["unparsed"],
+        n_unrecorded=counts["unrecorded"],
     )
+
+
+class RatioValue(NamedTuple):
+    """Ratio of two sums over samples."""
+
+    value: float
+    low: float | None
+    """Lower end of the 95 % interval; None with fewer than two videos, or without an upper end."""
+    high: float | None
+    num_samples: int
+
+
+def ratio_of_columns(over: Sequence[Column], under: Sequence[Column], videos: NDArray[np.int64]) -> RatioValue | None:
+    """Sum of some columns over the sum of others, over the samples that have a value in all of them.
+
+    None where the denominator is 0: nothing is known of the ratio.
+    """
+    numerator, denominator = (np.sum([column.values for column in columns], axis=0) for columns in (over, under))
+    is_counted = ~np.isnan(numerator + denominator)
+    numerator, denominator = numerator[is_counted], denominator[is_counted]
+    if not denominator.sum():
+        return None
+    interval = ratio_interval(numerator, denominator, videos[is_counted])
+    low, high = interval or (None, None)
+    return RatioValue(float(numerator.sum() / denominator.sum()), low, high, len(numerator))

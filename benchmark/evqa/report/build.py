@@ -7,14 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
+from evqa.files.jsonl import check_output, replace_file
+from evqa.metrics.presets import EPISODE_PRESET
 from evqa.report import sample_table, tables
+from evqa.report.episode_tables import curves_csv
 from evqa.report.page import write_page
 from evqa.report.run_facts import run_facts
 from evqa.report.training_log import training_curves
 from evqa.runs.locate import dataset_of, name_of, predictions_of, selection_of
 from evqa.runs.run_folder import user_errors_of_disk
 from evqa.schema import Prediction
-from evqa.scoring.evaluate import BOTH, is_scores, presets_of, read_run, scores_of, subset_of, subset_of_any
+from evqa.scoring.evaluate import (
+    BOTH,
+    is_scores,
+    presets_of,
+    read_run,
+    scores_of,
+    subset_of,
+    subset_of_any,
+    with_episodes,
+)
 from evqa.scoring.results import Scores
 
 logger = logging.getLogger(__name__)
@@ -25,6 +37,28 @@ def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> Non
     with user_errors_of_disk(path.parent, has_out=False):
         path.parent.mkdir(parents=True, exist_ok=True)
         sample_table.write(path, scores, dataset)
+
+
+def check_curves(path: Path, predictions: Path, preset: str) -> None:
+    """A `ValueError` where curves cannot be written: another preset or ending, or over the file of predictions."""
+    if preset not in {BOTH, EPISODE_PRESET}:
+        raise ValueError(f"no budget curves for {path}: they are of the preset {EPISODE_PRESET}, got --preset {preset}")
+    if path.suffix != ".csv":
+        raise ValueError(f"budget curves are written to a .csv file, got {path.name!r}")
+    check_output(path, [predictions])
+
+
+def write_curves(path: Path, scores: Sequence[Scores]) -> None:
+    """Write the budget curves of scores, one row per run, axis, budget and metric. `ValueError`: they have none."""
+    if not any(row.episodes and row.episodes.curves for row in scores):
+        raise ValueError(
+            f"no budget curves for {path}: they need records that state which frames the model inspected, of methods "
+            f"with tools or with frames in prompts (with --preset {EPISODE_PRESET})"
+        )
+    with user_errors_of_disk(path.parent, has_out=False):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as file:
+            file.write(curves_csv(scores).encode())
 
 
 def write_report(
@@ -41,12 +75,14 @@ def write_report(
     Each run is scored on the samples that it selected; the page has the samples of all runs.
     """
     curves = [curve for folder in training for curve in training_curves(folder)]
-    names, presets = _distinct(runs), presets_of(BOTH, dataset)
+    names = _distinct(runs)
+    parts = {name: subset_of(dataset, selection_of(run)) for name, run in names.items()}
+    files = {name: predictions_of(run, parts[name].dataset) for name, run in names.items()}
+    presets = with_episodes(presets_of(BOTH, dataset), BOTH, list(files.values()))
     predictions: dict[str, list[Prediction]] = {}
     scores: dict[str, list[Scores]] = {}
-    for name, run in names.items():
-        part = subset_of(dataset, selection_of(run))
-        file = predictions_of(run, part.dataset)
+    for name, file in files.items():
+        part = parts[name]
         scores[name] = part.mark(scores_of(file, part.dataset, presets, name))
         predictions[name] = list(file.all(part.dataset))
     dataset = subset_of_any(runs, dataset).dataset

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
+from evqa.metrics.units import decimals, display_value
 from evqa.report import plots
 from evqa.report.compare import HEADER, difference_rows, legend
 from evqa.report.evidence import Json, RunOfSample, build_evidence
@@ -214,7 +215,8 @@ def _fill(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> str:
 def _plots(contents: PageContents) -> list[Plot]:
     scores, baselines = contents.scores[contents.preset], contents.baselines.get(contents.preset, ())
     predictions = {name: list(by_id.values()) for name, by_id in contents.predictions.items()}
-    return plots.all_plots(scores, baselines, contents.dataset.samples, predictions, contents.curves)
+    episodes = {row.name: row.episodes for rows in contents.scores.values() for row in rows if row.episodes}
+    return plots.all_plots(scores, baselines, contents.dataset.samples, predictions, contents.curves, episodes)
 
 
 def _figure(plot: Plot) -> str:
@@ -250,7 +252,12 @@ def _glossary() -> Json:
     entries: dict[str, Json] = {}
     for preset in PRESETS.values():
         for name, metric in preset.metrics.items():
-            entry = {"label": name, "one": metric.sample_label or name, "help": metric.definition}
+            entry = {
+                "label": name,
+                "one": metric.sample_label or name,
+                "help": metric.definition,
+                "ranked": metric.is_ranked,
+            }
             entries.setdefault(name, entry)
     return entries
 
@@ -298,12 +305,14 @@ def _applies(scores: Scores, metric: str) -> bool:
 
 
 def _cell(scores: Scores, metric: str) -> Json | None:
-    """Return mean and interval in percent; None where the metric does not apply."""
+    """Return mean and interval, fractions in percent, and their decimals; None where the metric does not apply."""
     mean = scores.metrics.get(metric)
     if mean is None or mean.mean is None:
         return None
-    low, high = (None if end is None else 100 * end for end in (mean.low, mean.high))
-    return {"mean": 100 * mean.mean, "low": low, "high": high, "count": mean.n_total}
+    value, low, high = (
+        None if end is None else display_value(end, mean.unit) for end in (mean.mean, mean.low, mean.high)
+    )
+    return {"mean": value, "low": low, "high": high, "digits": decimals(mean.unit), "count": mean.n_total}
 
 
 # Files

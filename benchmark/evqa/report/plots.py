@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from evqa.metrics.means import Mean
 from evqa.report.plot_style import (
@@ -27,7 +28,8 @@ from evqa.report.plot_style import (
     svg_of,
 )
 from evqa.schema import Prediction, Sample
-from evqa.scoring.results import Scores
+from evqa.scoring.episodes import AXES
+from evqa.scoring.results import BudgetAxis, EpisodeSummary, Scores
 
 LABEL_LENGTH = 44
 """Characters of a row's label."""
@@ -65,8 +67,9 @@ def all_plots(
     samples: Sequence[Sample],
     predictions: Mapping[str, Sequence[Prediction]],
     curves: Sequence[Curve],
+    episodes: Mapping[str, EpisodeSummary],
 ) -> list[Plot]:
-    """Every plot that the data allow. Scores are of one preset; predictions are by the run's name."""
+    """Every plot that the data allow. Scores are of one preset; predictions and episodes are by the run's name."""
     starts, ends = boundary_errors(samples, predictions)
     with page_style():
         plots = [
@@ -76,6 +79,7 @@ def all_plots(
             _distribution(runs, "J&F", "Mask quality", "J&F of a sample"),
             _errors("Start of the evidence", starts),
             _errors("End of the evidence", ends),
+            *(_budget_plot(axis, episodes) for axis in AXES),
             *(_curve_plot(quantity, curves) for quantity in dict.fromkeys(curve.quantity for curve in curves)),
         ]
     return [plot for plot in plots if plot is not None]
@@ -200,6 +204,40 @@ def _errors(title: str, errors: Mapping[str, Sequence[float]]) -> Plot | None:
     axes.set_xlabel("predicted less gold (s)")
     note = "Negative is too early. Samples with spans on both sides; errors beyond the axis are in its last bar."
     return _finish(figure, Plot(title, note, ""), list(errors))
+
+
+BUDGET_LINES = {"Acc": "-", "supported correct": "--", "evidence seen": ":"}
+"""Metrics of a budget plot, and the style of their lines."""
+
+
+def _budget_plot(axis: BudgetAxis, episodes: Mapping[str, EpisodeSummary]) -> Plot | None:
+    """Accuracy and support of each run over the budget; nothing for runs that never use more than one."""
+    lines = {name: points for name, summary in episodes.items() if (points := summary.curves.get(axis))}
+    if not any(len(points) > 1 for points in lines.values()):
+        return None
+    figure, axes = single_axes()
+    for number, name in enumerate(episodes):
+        for title, style in BUDGET_LINES.items():
+            budgets = [
+                (point.budget, 100 * mean)
+                for point in lines.get(name, ())
+                if (mean := point.metrics[title].mean) is not None
+            ]
+            xs, ys = zip(*budgets, strict=True) if budgets else ((), ())
+            axes.plot(xs, ys, style, marker=".", color=run_colour(number), linewidth=1.6, clip_on=False)
+    axes.set_xscale("symlog", base=2, linthresh=1)
+    ticks = sorted({point.budget for points in lines.values() for point in points if point.budget.bit_count() < 2})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(f"{axis}, at most")
+    axes.set_ylabel("%")
+    axes.set_ylim(0, 100)
+    axes.grid(axis="both")
+    note = (
+        f"Percent of all samples, episodes cut off at a number of {axis}: accuracy (solid), correct with evidence seen "
+        "(dashed), evidence seen (dotted)."
+    )
+    return _finish(figure, Plot(f"Scores by {axis}", note, ""), list(episodes))
 
 
 def _curve_plot(quantity: str, curves: Sequence[Curve]) -> Plot:

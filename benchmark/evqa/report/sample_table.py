@@ -10,6 +10,8 @@ from pathlib import Path
 
 from evqa.datasets import Dataset
 from evqa.files.jsonl import check_output, replace_file
+from evqa.metrics.units import display_value
+from evqa.report.tables import unit_of_rows
 from evqa.scoring.results import Scores
 
 COLUMNS = ("run", "preset", "sample", "video", "status", "question_type", "source", "unit")
@@ -20,9 +22,10 @@ Row = dict[str, str | float | None]
 
 
 def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
-    """Iterator over the rows, metrics in percent; None where a metric does not apply to a sample."""
+    """Iterator over the rows, fractions in percent; None where a metric does not apply to a sample."""
     labels = [(sample.question_type, sample.source) for sample in dataset.samples]
     for run in scores:
+        unit = unit_of_rows(run)
         for (name, sample), (question_type, source) in zip(run.samples.rows(), labels, strict=True):
             row: Row = {
                 "run": run.name,
@@ -32,10 +35,10 @@ def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
                 "status": sample.status,
                 "question_type": question_type,
                 "source": source,
-                "unit": "percent",
+                "unit": unit,
             }
             for title, value in sample.values.items():
-                row[title] = None if value is None else 100 * value
+                row[title] = None if value is None else display_value(value, run.metrics[title].unit)
             yield row
 
 

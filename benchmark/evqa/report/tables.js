@@ -15,7 +15,8 @@ function scoreTable(preset, metrics) {
     line.append(make("th", { scope: "row" }, make("i", { class: "dot", ...colour }), row.name));
     for (const key of metrics) {
       const cell = preset.columns[key][index];
-      line.append(scoreCell(cell, !isBaseline && numRuns > 1 && cell?.mean === bestOf(key)));
+      const isRanked = INDEX.metrics[key].ranked && !isBaseline && numRuns > 1;
+      line.append(scoreCell(cell, isRanked && cell?.mean === bestOf(key)));
     }
     return line;
   });
@@ -61,8 +62,8 @@ function presetTables(preset) {
 
 function scoreCell(cell, isBest) {
   if (!cell) return make("td", { text: "\u2013", title: "does not apply" });
-  const td = make("td", { class: isBest ? "best" : null, title: `over ${cell.count} samples` }, make("b", { text: cell.mean.toFixed(1) }));
-  if (cell.low !== null) td.append(make("small", { text: `${cell.low.toFixed(1)}\u2013${cell.high.toFixed(1)}` }));
+  const td = make("td", { class: isBest ? "best" : null, title: `over ${cell.count} samples` }, make("b", { text: cell.mean.toFixed(cell.digits) }));
+  if (cell.low !== null) td.append(make("small", { text: `${cell.low.toFixed(cell.digits)}\u2013${cell.high.toFixed(cell.digits)}` }));
   return td;
 }
 

@@ -1,31 +1,27 @@
-"""Tables of scores as text: with fixed widths, as Markdown or LaTeX. Values are percent."""
+"""Tables of scores as text: with fixed widths, as Markdown or LaTeX. Fractions are in percent."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from evqa.metrics.joint import surface
 from evqa.metrics.means import Mean
-from evqa.metrics.presets import DEFAULT_PRESETS
 from evqa.metrics.presets import preset as preset_named
+from evqa.metrics.units import display_text, display_value
+from evqa.report.episode_tables import episode_parts
+from evqa.report.table_styles import NONE, Style, cell, latex_table, latex_text, prose, table, value_text
 from evqa.scoring.results import Scores
-
-Style = Literal["text", "markdown", "latex"]
-"""text = fixed widths, in plain characters."""
 
 CompactStyle = Literal["markdown", "latex", "csv"]
 
-COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "m_vIoU box", "joint")
-"""Metrics of the main table; one that a preset does not have is left out."""
-
-NONE = "-"
-
 COUNTS = ("n_total", "n_scored", "n_missing", "n_failed", "n_unparsed")
-"""Fields of `Mean` that stand beside it."""
+"""Fields of `Mean` in tables."""
+RECORD_COUNTS = (*COUNTS, "n_unrecorded")
+"""The same, where the records of some samples lack what a metric measures."""
 
 
 def report(runs: Sequence[Scores], baselines: Sequence[Scores] = (), style: Style = "text") -> str:
@@ -65,6 +61,9 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
     parts = [f"{title}\n{means_table(scores, style)}"]
     if derived := derived_line(scores):
         parts.append(prose(derived, style))
+    if ratios := ratio_table(scores, style):
+        parts.append(f"{prose(f'{scores.name}, ratios ({scores.preset})', style)}\n{ratios}")
+    parts += episode_parts(scores, style)
     if grid := joint_table(scores, style):
         title = f"{scores.name}, share of samples that are right with IoU (down) and J&F (across) of at least"
         parts.append(f"{prose(title, style)}\n{grid}")
@@ -84,11 +83,12 @@ def sample_counts(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str],
     """
     body: list[list[str]] = []
     whole: set[int] = set()
+    fields = count_fields([mean for means in rows.values() for title in titles if (mean := means.get(title))])
     for name, means in rows.items():
         shared: dict[tuple[int, ...], list[str]] = {}
         for title in titles:
             if title in means and means[title].n_total:
-                shared.setdefault(_counts(means[title]), []).append(title)
+                shared.setdefault(_counts(means[title], fields), []).append(title)
         for counts, same in shared.items():
             if counts[0] == counts[1]:
                 whole.add(counts[0])
@@ -98,14 +98,7 @@ def sample_counts(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str],
     if not body:
         return prose(f"each mean is {words}" if words else "", style)
     rest = f"\n\n{prose(f'each mean that is not listed is {words}', style)}" if words else ""
-    return f"{prose('over how many samples', style)}\n{table(['', 'means', *COUNTS], body, style)}{rest}"
-
-
-def prose(text: str, style: Style = "text") -> str:
-    """Text next to a table; in LaTeX a comment, since names may contain any character."""
-    if style != "latex":
-        return text
-    return "\n".join(f"% {line}" if line else "" for line in text.split("\n"))
+    return f"{prose('over how many samples', style)}\n{table(['', 'means', *fields], body, style)}{rest}"
 
 
 def _numbers(numbers: set[int]) -> str:
@@ -113,20 +106,41 @@ def _numbers(numbers: set[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _counts(mean: Mean) -> tuple[int, ...]:
-    return tuple(getattr(mean, name) for name in COUNTS)
+def count_fields(means: Iterable[Mean]) -> tuple[str, ...]:
+    """Return the fields of `Mean` that a table with these means shows."""
+    return RECORD_COUNTS if any(mean.n_unrecorded for mean in means) else COUNTS
+
+
+def _counts(mean: Mean, fields: Sequence[str]) -> tuple[int, ...]:
+    return tuple(getattr(mean, name) for name in fields)
 
 
 def means_table(scores: Scores, style: Style = "text") -> str:
-    """One row per metric: percent, the 95 % interval, and over what the mean is."""
-    body = [[title, cell(mean), *map(str, _counts(mean))] for title, mean in scores.metrics.items()]
-    return table(["metric", "mean", *COUNTS], body, style)
+    """One row per metric: the mean, its 95 % interval, and the numbers of samples."""
+    fields = count_fields(scores.metrics.values())
+    body = [[title, cell(mean), *map(str, _counts(mean, fields))] for title, mean in scores.metrics.items()]
+    return table(["metric", "mean", *fields], body, style)
 
 
 def derived_line(scores: Scores) -> str:
     """Text of the numbers that a preset derives from means; empty if it has none."""
-    numbers = [f"{name} {100 * number.value:.1f}" for name, number in scores.derived.items()]
+    numbers = [
+        f"{name} {value_text(number.value, None, None, number.unit)}"
+        for name, number in scores.derived.items()
+        if number.n_total is None
+    ]
     return f"{scores.name}: {', '.join(numbers)}" if numbers else ""
+
+
+def ratio_table(scores: Scores, style: Style = "text") -> str:
+    """One row per ratio of a preset: its value, the 95 % interval, and the number of samples; empty if it has none."""
+    ratios = preset_named(scores.preset).ratios
+    body = [
+        [title, value_text(number.value, number.low, number.high, number.unit), str(number.n_total), ratio.definition]
+        for title, ratio in ratios.items()
+        if (number := scores.derived.get(title)) is not None
+    ]
+    return table(["ratio", "value", "n", "definition"], body, style) if body else ""
 
 
 def joint_table(scores: Scores, style: Style = "text") -> str:
@@ -155,12 +169,13 @@ def heading(preset: str, style: Style = "text") -> str:
 
 
 def columns_of(preset: str) -> Sequence[str]:
-    """The columns of a preset's main table: those of our own presets, or all that a published one has."""
-    return COLUMNS if preset in DEFAULT_PRESETS else tuple(preset_named(preset).metrics)
+    """The columns of a preset's main table: those that it states, or all of its metrics."""
+    protocol = preset_named(preset)
+    return protocol.columns or tuple(protocol.metrics)
 
 
 def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[str] | None = None) -> str:
-    """One row per run or baseline of one preset: percent, with the 95 % interval in brackets."""
+    """One row per run or baseline of one preset: the mean of each metric, with the 95 % interval in brackets."""
     columns = columns_of(rows[0].preset) if columns is None else columns
     presets = {scores.preset for scores in rows}
     if len(presets) > 1:
@@ -180,7 +195,7 @@ def main_table(rows: Sequence[Scores], style: Style = "text", columns: Sequence[
 
 
 def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: bool = True) -> str:
-    """One row per run, for a paper or a spreadsheet: percent, the best of each column in bold, no baselines.
+    """One row per run, for a paper or a spreadsheet: means, the best of each column in bold, no baselines.
 
     As CSV the ends of the intervals have columns of their own, and nothing is bold.
     """
@@ -189,21 +204,29 @@ def compact_table(rows: Sequence[Scores], style: CompactStyle, *, intervals: boo
     columns = [title for title in columns_of(rows[0].preset) if any(title in scores.metrics for scores in rows)]
     if style == "csv":
         return _csv(rows, columns, intervals=intervals)
-    best = {title: max(_rounded_mean(scores, title) for scores in rows) for title in columns}
+    metrics = preset_named(rows[0].preset).metrics
+    best = {
+        title: max(_rounded_mean(scores, title) for scores in rows) if metrics[title].is_ranked else NO_MEAN
+        for title in columns
+    }
     body = [
         [scores.name, *(_compact_cell(scores, title, best[title], style, intervals=intervals) for title in columns)]
         for scores in rows
     ]
     if style == "latex":
-        return _latex(["", *map(_for_latex, columns)], [[_for_latex(line[0]), *line[1:]] for line in body])
+        return latex_table(["", *map(latex_text, columns)], [[latex_text(line[0]), *line[1:]] for line in body])
     return table(["", *columns], body, style)
 
 
+NO_MEAN = (-math.inf, NONE)
+"""Mean of a metric that does not apply, as `_rounded_mean` returns it."""
+
+
 def _rounded_mean(scores: Scores, title: str) -> tuple[float, str]:
-    """The mean as displayed, in percent with one decimal: as a number to compare, and as text."""
+    """The mean as displayed: as a number to compare, and as text."""
     mean = scores.metrics.get(title)
-    text = NONE if mean is None or mean.mean is None else f"{100 * mean.mean:.1f}"
-    return (-math.inf if text == NONE else float(text)), text
+    text = NONE if mean is None or mean.mean is None else display_text(mean.mean, mean.unit)
+    return NO_MEAN if text == NONE else (float(text), text)
 
 
 def _compact_cell(scores: Scores, title: str, best: tuple[float, str], style: CompactStyle, *, intervals: bool) -> str:
@@ -223,11 +246,22 @@ def _csv(rows: Sequence[Scores], columns: Sequence[str], *, intervals: bool) -> 
     writer.writerow(["run", "preset", "unit", "samples", "data_set_samples", *titles])
     for scores in rows:
         means = [scores.metrics.get(title) for title in columns]
-        values = [getattr(mean, end, None) for mean in means for end in ("mean", *ends)]
+        values = [_csv_value(mean, end) for mean in means for end in ("mean", *ends)]
         total = scores.partial.total if scores.partial else scores.counts.samples
-        head = [scores.name, scores.preset, "percent", scores.counts.samples, total]
-        writer.writerow([*head, *("" if value is None else f"{100 * value:.4f}" for value in values)])
+        head = [scores.name, scores.preset, unit_of_rows(scores), scores.counts.samples, total]
+        writer.writerow([*head, *values])
     return file.getvalue().rstrip("\n")
+
+
+def unit_of_rows(scores: Scores) -> str:
+    """Return the unit of a row of values: `percent`, with the titles in other units, `percent; images: images`."""
+    units = {title: mean.unit for title, mean in scores.metrics.items() if mean.unit != "fraction"}
+    return "; ".join(["percent", *(f"{title}: {unit}" for title, unit in units.items())])
+
+
+def _csv_value(mean: Mean | None, end: str) -> str:
+    value = getattr(mean, end, None)
+    return "" if mean is None or value is None else f"{display_value(value, mean.unit):.4f}"
 
 
 def group_table(scores: Scores, axis: str, style: Style = "text", columns: Sequence[str] | None = None) -> str:
@@ -240,15 +274,6 @@ def group_table(scores: Scores, axis: str, style: Style = "text", columns: Seque
         for value, means in groups.items()
     ]
     return table([axis, "n", *titles], body, style) if groups else ""
-
-
-def cell(mean: Mean | None) -> str:
-    """`45.2 [40.1, 50.3]` in percent; `-` where the metric does not apply."""
-    if mean is None or mean.mean is None:
-        return NONE
-    if mean.low is None or mean.high is None:
-        return f"{100 * mean.mean:.1f}"
-    return f"{100 * mean.mean:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
 
 
 def counts_line(scores: Scores) -> str:
@@ -302,41 +327,6 @@ def left_out_lines(scores: Scores) -> list[str]:
     for title, reason in scores.left_out.items():
         by_reason.setdefault(reason, []).append(title)
     return [f"{scores.name}: not scored: {', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
-    """Text of a table; the first column is left-aligned, the others right-aligned."""
-    if style == "markdown":
-        lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
-    if style == "latex":
-        header, *rows = ([_for_latex(text) for text in line] for line in (header, *rows))
-        return _latex(header, rows)
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
-    return "\n".join(_fixed(line, widths) for line in (header, *rows))
-
-
-def _latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A `tabular` with the rules of the package booktabs."""
-    lines = [" & ".join(line) + r" \\" for line in (header, *rows)]
-    columns = "l" + "r" * (len(header) - 1)
-    start, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
-    return "\n".join([start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
-
-
-def _for_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(
-        special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text
-    )
-
-
-def _fixed(line: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        line[0].ljust(widths[0]),
-        *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
-    ]
-    return "  ".join(cells).rstrip()
 
 
 def _num_samples(means: dict[str, Mean]) -> int:

@@ -90,6 +90,8 @@ class PredictionFile:
     problems: ReadProblems
     requested_fields: frozenset[GoldField] | None = None
     """Fields that the prompts requested, as far as the file states them; None = all. Other fields are not scored."""
+    has_traces: bool = False
+    """Whether a record is of an agent's episode: it states a stop reason or tool calls."""
 
     def get(self, sample: Sample) -> Prediction | None:
         """Return the prediction of a sample; None = no prediction. Masks in a folder are not decoded."""
@@ -233,6 +235,7 @@ def _records(path: Path, dataset: Dataset) -> PredictionFile:
     broken: dict[str, str] = {}
     problems = ReadProblems()
     total = duplicates = unknown = 0
+    has_traces = False
     for line in lines(path):
         total += 1
         try:
@@ -256,6 +259,7 @@ def _records(path: Path, dataset: Dataset) -> PredictionFile:
         duplicates += not is_first
         starts[index] = line.place
         requests.add(prediction)
+        has_traces |= prediction.stop is not None or any(turn.calls for turn in prediction.turns)
     return PredictionFile(
         path=path,
         form="records",
@@ -266,6 +270,7 @@ def _records(path: Path, dataset: Dataset) -> PredictionFile:
         unknown=unknown,
         problems=problems,
         requested_fields=requests.needs(),
+        has_traces=has_traces,
     )
 
 

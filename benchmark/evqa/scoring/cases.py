@@ -11,7 +11,7 @@ from typing import NamedTuple
 from evqa import media
 from evqa.metrics.case import Case, GoldField, Metric, gold_has, prediction_has
 from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, gold_masks, masks_in_folder, predicted_masks
-from evqa.metrics.means import Cell, State
+from evqa.metrics.means import Cell, State, UnrecordedValueError
 from evqa.metrics.spatial import MaskScores, UnknownLengthError
 from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Status
@@ -48,7 +48,7 @@ class ComparedSample:
         return "scored" if readable and not (self.health.bad_mask and "masks" in needs) else "unparsed"
 
     def cell(self, metric: Metric) -> Cell | None:
-        """The value of a metric, 0 where the prediction lacks what it needs.
+        """The value of a metric, 0 where the prediction lacks what it reads.
 
         None: it is undefined, since it is a mean over all frames of a video whose length the ground truth lacks.
         """
@@ -59,12 +59,18 @@ class ComparedSample:
             value = metric.value(self.case) if has_gold else 0.0
         except UnknownLengthError:
             return None
-        state = self.state(metric.needs)
+        except UnrecordedValueError:
+            return Cell(0.0 if metric.unit == "fraction" else None, "unrecorded")
+        state = self.state(metric.predicted)
         if value is None:
             return Cell(None)
         if state in metric.excluded_states:
             return Cell(None, state)
-        return Cell(value if state == "scored" or self._is_written(metric, state) else 0.0, state)
+        return Cell(value if self._stands(metric, state) else 0.0, state)
+
+    def _stands(self, metric: Metric, state: State) -> bool:
+        """Whether the value of a metric counts: not of a prediction without a field that the metric reads."""
+        return state == "scored" or metric.reads_record or self._is_written(metric, state)
 
     def _is_written(self, metric: Metric, state: State) -> bool:
         """Whether a published evaluator finds in a file what our reading of it does not."""
@@ -91,11 +97,11 @@ def compare_samples(
             file states; () = none.
     """
     rows = _compared(sample, predictions, with_masks, mask_files or [None] * len(predictions))
-    return [_with_replies(row, prediction) for row, prediction in zip(rows, predictions, strict=True)]
+    return [_with_record(row, prediction) for row, prediction in zip(rows, predictions, strict=True)]
 
 
-def _with_replies(row: ComparedSample, prediction: Prediction | None) -> ComparedSample:
-    """The comparison with the state of the replies of its prediction."""
+def _with_record(row: ComparedSample, prediction: Prediction | None) -> ComparedSample:
+    """The comparison with the record of its prediction and the state of the replies."""
     if prediction is None:
         return row
     health = row.health._replace(
@@ -103,7 +109,7 @@ def _with_replies(row: ComparedSample, prediction: Prediction | None) -> Compare
         is_refused=prediction.is_refused,
         is_unparsed=prediction.is_unparsed,
     )
-    return replace(row, health=health)
+    return replace(row, case=replace(row.case, record=prediction), health=health)
 
 
 def _compared(

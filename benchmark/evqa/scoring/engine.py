@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 from evqa import datasets
 from evqa.datasets import Dataset
-from evqa.metrics.case import GoldField, Metric, gold_has
-from evqa.metrics.means import DOES_NOT_APPLY, Cell, Column, Mean, mean_of_column, numbered
+from evqa.metrics.case import GoldField, Metric, Ratio, gold_has
+from evqa.metrics.means import DOES_NOT_APPLY, STATES, Cell, Column, Mean, mean_of_column, numbered, ratio_of_columns
 from evqa.metrics.presets import preset as preset_named
 from evqa.schema import Prediction, Sample
 from evqa.scoring import parallel
 from evqa.scoring.cases import MetricValues, PredictionHealth, compare_samples, num_frames_of
+from evqa.scoring.episodes import EpisodeFacts, EpisodeTable, facts_of
 from evqa.scoring.results import STATUSES, PredictionCounts, SampleTable, Scores, ScoreValue
 
 MAX_GROUPS = 50
@@ -114,7 +115,8 @@ def score(
     tallies = [Counter[str]() for _ in systems]
     job = ScoringJob(tuple(_without_inputs(system) for system in systems), tuple(presets), absent)
     index, is_seen = _SampleIndex(length), bytearray(length)
-    columns = [[_Columns(length) for _ in presets] for _ in systems]
+    columns = [[_Columns(length, preset_named(preset).metrics) for preset in presets] for _ in systems]
+    episodes = [EpisodeTable(length) for _ in systems]
     health = [_StatusTable(length) for _ in systems]
     title = systems[0].name if len(systems) == 1 else "systems"
     with tqdm(total=length, desc=title, unit="sample", disable=None, dynamic_ncols=True) as bar:
@@ -127,13 +129,16 @@ def score(
                     bar.update()
                 for system, result in enumerate(results):
                     health[system].put(item.place, result.health)
+                    episodes[system].put(item.place, result.episode)
                     for table, cells in zip(columns[system], result.cells, strict=True):
                         table.put(item.place, cells)
     assert all(is_seen), "a sample was not scored"
     return [
         scores
-        for system, tables, statuses, tally in zip(systems, columns, health, tallies, strict=True)
-        for scores in _summaries(dataset, system, dict(zip(presets, tables, strict=True)), index, statuses, tally)
+        for system, tables, statuses, tally, table in zip(systems, columns, health, tallies, episodes, strict=True)
+        for scores in _summaries(
+            dataset, system, dict(zip(presets, tables, strict=True)), index, SystemTables(statuses, tally, table)
+        )
     ]
 
 
@@ -177,11 +182,11 @@ class _SampleIndex:
 class _Columns:
     """The metrics of one system under one preset."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, metrics: Mapping[str, Metric]) -> None:
         self.by_title: dict[str, Column] = {}
         self.unknown: set[str] = set()
         """Metrics that are undefined for a sample (see `ComparedSample.cell`), hence for the data set."""
-        self._length, self._empty = length, Column.empty(length)
+        self._metrics, self._length, self._empty = metrics, length, Column.empty(length)
 
     def put(self, index: int, cells: MetricValues) -> None:
         for title, cell in cells.items():
@@ -197,9 +202,43 @@ class _Columns:
                 column.put(index, cell)
 
     def means(self, videos: NDArray[np.int64], indices: NDArray[np.int64] | None = None) -> dict[str, Mean]:
-        if indices is None:
-            return {title: mean_of_column(column, videos) for title, column in self.by_title.items()}
-        return {title: mean_of_column(column.take(indices), videos[indices]) for title, column in self.by_title.items()}
+        """Mean of each metric, in the order of the preset; over the samples at `indices`, None = all."""
+        return {
+            title: mean_of_column(column, videos, metric.unit)
+            if indices is None
+            else mean_of_column(column.take(indices), videos[indices], metric.unit)
+            for title, metric in self._metrics.items()
+            if (column := self.by_title.get(title)) is not None
+        }
+
+    def drop_unrecorded(self) -> list[str]:
+        """Remove the scores that no prediction records, so that none of them is a 0; return their metrics."""
+        codes = [STATES.index("scored"), STATES.index("unparsed")]
+        titles = [
+            title
+            for title, column in self.by_title.items()
+            if self._metrics[title].reads_record
+            and self._metrics[title].unit == "fraction"
+            and STATES.index("unrecorded") in column.states
+            and not np.isin(column.states, codes).any()
+        ]
+        for title in titles:
+            del self.by_title[title]
+        return titles
+
+    def ratios(self, videos: NDArray[np.int64], ratios: Mapping[str, Ratio]) -> dict[str, ScoreValue]:
+        """The ratios whose metrics are scored and whose denominator is not 0."""
+        values: dict[str, ScoreValue] = {}
+        for title, ratio in ratios.items():
+            if not self.by_title.keys() >= {*ratio.over, *ratio.under}:
+                continue
+            over, under = ([self.by_title[name] for name in names] for names in (ratio.over, ratio.under))
+            value = ratio_of_columns(over, under, videos)
+            if value is not None:
+                values[title] = ScoreValue(
+                    unit=ratio.unit, value=value.value, low=value.low, high=value.high, n_total=value.num_samples
+                )
+        return values
 
 
 class _StatusTable:
@@ -240,15 +279,20 @@ class _StatusTable:
         )
 
 
+class SystemTables(NamedTuple):
+    """What is kept of the predictions of a system, independent of presets."""
+
+    statuses: _StatusTable
+    tally: Counter[str]
+    """`PredictionCounts.duplicates` and `unknown`."""
+    episodes: EpisodeTable
+
+
 def _summaries(
-    dataset: Dataset,
-    system: System,
-    tables: Mapping[str, _Columns],
-    index: _SampleIndex,
-    statuses: _StatusTable,
-    tally: Counter[str],
+    dataset: Dataset, system: System, tables: Mapping[str, _Columns], index: _SampleIndex, kept_tables: SystemTables
 ) -> Iterator[Scores]:
     """The scores of a system under each preset."""
+    statuses, tally, episodes = kept_tables
     problems = tuple(f"{index.ids[place]}: masks: {reason}"[:1000] for place, reason in statuses.bad_masks())
     report = (
         PredictionReport(problems=problems, duplicates=tally["duplicates"], unknown=tally["unknown"])
@@ -257,10 +301,13 @@ def _summaries(
     )
     videos = numbered(index.videos)
     for preset, columns in tables.items():
+        protocol = preset_named(preset)
+        unrecorded = columns.drop_unrecorded()
         metrics = columns.means(videos)
-        numbers = {title: derive(metrics) for title, derive in preset_named(preset).derived.items()}
+        numbers = {title: derive(metrics) for title, derive in protocol.derived.items()}
         left_out = _not_given(preset, system, dataset)
         left_out |= dict.fromkeys(sorted(columns.unknown), _unknown_lengths(dataset)) if columns.unknown else {}
+        left_out |= dict.fromkeys(unrecorded, UNRECORDED)
         infinite = [title for title, number in numbers.items() if number is not None and not math.isfinite(number)]
         left_out |= dict.fromkeys(infinite, "it is infinite, since one of the means that it is made of is 1")
         yield Scores(
@@ -273,7 +320,9 @@ def _summaries(
                 title: ScoreValue(value=number)
                 for title, number in numbers.items()
                 if number is not None and math.isfinite(number)
-            },
+            }
+            | columns.ratios(videos, protocol.ratios),
+            episodes=episodes.summary(videos) if protocol.summarises_episodes and _has_records(system) else None,
             left_out=left_out,
             groups={
                 axis: {value: columns.means(videos, indices) for value, indices in groups.items()}
@@ -291,10 +340,18 @@ def _not_given(preset: str, system: System, dataset: Dataset) -> dict[str, str]:
     gives = system.gives
     if gives is None or not system.gives_reason:
         return {}
-    rows = {title: row.needs for title, row in preset_named(preset).metrics.items() if not gives.issuperset(row.needs)}
+    metrics = preset_named(preset).metrics.items()
+    rows = {title: row.needs for title, row in metrics if not gives.issuperset(row.predicted)}
     needed: set[GoldField] = {need for needs in rows.values() for need in needs}
     annotated = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
     return {title: system.gives_reason for title, needs in rows.items() if annotated.issuperset(needs)}
+
+
+UNRECORDED = (
+    "not recorded: no prediction states the frames that the model inspected, with their seconds; a model that samples "
+    "the video itself does not record them, methods with tools or with frames in prompts do"
+)
+"""Why scores that read the record are left out."""
 
 
 def _unknown_lengths(dataset: Dataset) -> str:
@@ -325,6 +382,8 @@ class ScoringResult(NamedTuple):
     cells: tuple[MetricValues, ...]
     """One per preset."""
     health: PredictionHealth
+    episode: EpisodeFacts | None = None
+    """Where a preset summarises episodes."""
 
 
 Chunk = list[ScoringItem]
@@ -438,10 +497,21 @@ def _score_sample(job: ScoringJob, item: ScoringItem) -> list[ScoringResult]:
         ScoringResult(tuple(_expected(system.expect, sample, table) for table in row), PredictionHealth("ok"))
         if system.expect is not None
         else ScoringResult(
-            tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row), outcome.health
+            tuple({title: outcome.cell(metric) for title, metric in table.items()} for table in row),
+            outcome.health,
+            facts_of(outcome.case) if _has_episodes(job, system) else None,
         )
         for system, row, outcome in zip(job.systems, tables, compared, strict=True)
     ]
+
+
+def _has_episodes(job: ScoringJob, system: System) -> bool:
+    return _has_records(system) and any(preset_named(preset).summarises_episodes for preset in job.presets)
+
+
+def _has_records(system: System) -> bool:
+    """Whether the predictions of a system are records of a run or a file, not those of a baseline."""
+    return system.predict is None and system.expect is None
 
 
 def _expected(
@@ -452,7 +522,8 @@ def _expected(
 
 def _table(preset: str, system: System, absent: frozenset[GoldField]) -> dict[str, Metric]:
     """The metrics of a preset that apply to the predictions of a system and the ground truth of a data set."""
-    return _metrics(preset, system.gives, absent, max_needs=1 if system.expect is not None else None)
+    table = _metrics(preset, system.gives, absent, max_needs=1 if system.expect is not None else None)
+    return table if _has_records(system) else {title: row for title, row in table.items() if not row.reads_record}
 
 
 @functools.cache
@@ -462,7 +533,7 @@ def _metrics(
     return {
         title: metric
         for title, metric in preset_named(preset).metrics.items()
-        if (gives is None or gives.issuperset(metric.needs))
+        if (gives is None or gives.issuperset(metric.predicted))
         and absent.isdisjoint(metric.needs)
         and (max_needs is None or len(metric.needs) <= max_needs)
     }

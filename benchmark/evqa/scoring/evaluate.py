@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa.datasets import Dataset
+from evqa.metrics.presets import EPISODE_PRESET
 from evqa.metrics.presets import preset as preset_named
 from evqa.runs import prediction_files, run_folder
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
@@ -82,7 +83,8 @@ def score_run(
     """The scores of a run, written beside its predictions together with those of the baselines."""
     dataset = part.dataset
     file = predictions_of(run, dataset, masks)
-    scores = part.mark(scores_of(file, dataset, presets_of(choice, dataset), name_of(run), workers=workers))
+    presets = with_episodes(presets_of(choice, dataset), choice, [file])
+    scores = part.mark(scores_of(file, dataset, presets, name_of(run), workers=workers))
     path = _output_path(run, SCORES)
     with user_errors_of_disk(path.parent, has_out=False):
         write_scores(path, [*scores, *part.mark(trivial)])
@@ -177,6 +179,12 @@ def trivial_scores(
         return []
     fitted = load_dataset(train) if train else None
     return baselines.baselines(dataset, fitted, presets_of(choice, dataset), with_masks=kind == "all", workers=workers)
+
+
+def with_episodes(presets: Sequence[str], choice: str, files: Sequence[prediction_files.PredictionFile]) -> list[str]:
+    """Return the presets of a choice, with that of agents where a task's own are chosen and a file has episodes."""
+    is_added = choice == BOTH and EPISODE_PRESET not in presets and any(file.has_traces for file in files)
+    return [*presets, EPISODE_PRESET] if is_added else list(presets)
 
 
 def presets_of(choice: str, dataset: Dataset) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, Valida
 
 from evqa.files.jsonl import replace_file, validation_message
 from evqa.metrics.means import Cell, Column, Mean
+from evqa.metrics.units import Unit
 from evqa.runs.shards import Selection
 from evqa.schema import SampleSelection, StrictRecord
 
@@ -27,7 +28,7 @@ class SampleScores(StrictRecord):
     video_id: str
     status: Status
     unit: Literal["fraction"] = "fraction"
-    """Of the values."""
+    """Of the values of metrics whose mean states no other unit."""
     values: dict[str, float | None]
     """Metric -> value; None = the metric does not apply to this sample."""
 
@@ -145,10 +146,51 @@ class PartialSelection(StrictRecord):
 
 
 class ScoreValue(StrictRecord):
-    """A number that is computed from means."""
+    """A number that is computed from means, or the ratio of two."""
 
-    unit: Literal["fraction"] = "fraction"
+    unit: Unit = "fraction"
     value: float
+    low: float | None = None
+    """Lower end of the 95 % interval of a ratio; None = it has none."""
+    high: float | None = None
+    n_total: int | None = None
+    """Samples of a ratio: those with a value on both sides; None = no ratio."""
+
+
+class ToolCounts(StrictRecord):
+    """Calls of one tool in a run."""
+
+    calls: int
+    invalid: int
+    """Calls that were invalid or refused."""
+    samples: int
+    """Samples with at least one call."""
+
+
+BudgetAxis = Literal["turns", "calls", "frames"]
+"""Quantity that a budget limits: replies, tool calls, or distinct frames inspected before a reply."""
+
+
+class BudgetPoint(StrictRecord):
+    """Scores of a run whose episodes are cut off at a budget."""
+
+    budget: int
+    metrics: dict[str, Mean]
+    """`Acc`, `evidence seen` and `supported correct` as in the preset; an answer beyond the budget counts as none,
+    unless a forced answer replaces it."""
+
+
+class EpisodeSummary(StrictRecord):
+    """Tool calls, stop reasons and budget curves of a run."""
+
+    tools: dict[str, ToolCounts]
+    """Name of a tool, as models wrote it -> its calls, most frequent first."""
+    stops: dict[str, int]
+    """Reason why the episode ended, "failed", "missing" or "not recorded" -> samples."""
+    curves: dict[BudgetAxis, tuple[BudgetPoint, ...]] = Field(default_factory=dict[BudgetAxis, tuple[BudgetPoint, ...]])
+    """Points by ascending budget; none where a record does not state what was inspected."""
+    is_forced: bool = False
+    """Whether samples without an answer within a budget have forced answers."""
 
 
 SCORES_VERSION = 2
@@ -199,20 +241,22 @@ class Scores(StrictRecord):
 
     version: Literal[2] = SCORES_VERSION
     unit: Literal["fraction"] = "fraction"
-    """Of every value: from 0 to 1. Tables and the table of samples show percent."""
+    """Of every value whose mean states no other unit: from 0 to 1, which tables show in percent."""
     name: str
     dataset: str
     data_sha256: str
     preset: str
     metrics: dict[str, Mean]
     derived: dict[str, ScoreValue] = Field(default_factory=dict)
-    """Numbers of the preset that are computed from means: name -> number, where the means exist."""
+    """Numbers of the preset that are computed from means, and ratios: name -> number, where the means exist."""
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """Metric of the preset that is not scored -> why, and what to do about it."""
     partial: PartialSelection | None = None
     """None = the whole data set is scored."""
+    episodes: EpisodeSummary | None = None
+    """Summary of the conversations of a run, of a preset that has one."""
     counts: PredictionCounts
     source: str = ""
     """Prediction file and its format; empty for baselines."""

@@ -10,6 +10,7 @@ from evqa.metrics.answer import accuracy, reads_as_right
 from evqa.metrics.case import Case, GoldField, Metric, Preset, show_in_list, show_with_sample
 from evqa.metrics.multiple_choice import CHOICE_PRESETS
 from evqa.metrics.presets.answers import ANSWER_PRESETS
+from evqa.metrics.presets.episodes import AGENT_PRESETS
 from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
 from evqa.metrics.presets.moments import MOMENT_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
@@ -91,14 +92,19 @@ ST_EVIDENCE: dict[str, Metric] = {
 }
 """The original's convention, with its defects; for numbers comparable with the paper."""
 
+COLUMNS = ("Acc", "mIoU", "mIoP", "t-mean", "J", "F", "J&F", "m_vIoU box", "joint")
+"""Columns of the main table of the default presets."""
+
 PRESETS: dict[str, Preset] = {
     "strict": Preset(
         metrics=METRICS,
+        columns=COLUMNS,
         description="spans merged; every frame of the video counts, one without prediction as an empty mask; "
         "a prediction that is missing, failed or unreadable counts 0; masks of another size are resized",
     ),
     "st-evidence": Preset(
         metrics=ST_EVIDENCE,
+        columns=COLUMNS,
         description="the original's convention: spans not merged; only predicted frames count; "
         "samples without ground truth masks leave the mean; samples without ground truth spans count 0",
     ),
@@ -107,12 +113,15 @@ PRESETS: dict[str, Preset] = {
     **GROUNDED_ANSWER_PRESETS,
     **MOMENT_PRESETS,
     **SPATIO_TEMPORAL_PRESETS,
+    **AGENT_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")
 """Presets that are used by default."""
 DEFAULT_CHOICE_PRESETS = ("mcq", "st-evidence-mcq")
 """Presets that are used by default for a data set with options in time or space."""
+EPISODE_PRESET = "agent"
+"""Preset that is used beside those of the task for a run of an agent."""
 
 
 def preset(name: str) -> Preset:

@@ -1,0 +1,70 @@
+"""Styles of tables and their cells: fixed widths, Markdown or LaTeX. Fractions are in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from evqa.metrics.means import Mean
+from evqa.metrics.units import Unit, display_text
+
+Style = Literal["text", "markdown", "latex"]
+"""text = fixed widths, in plain characters."""
+
+NONE = "-"
+
+
+def prose(text: str, style: Style = "text") -> str:
+    """Text next to a table; in LaTeX a comment, since names may contain any character."""
+    if style != "latex":
+        return text
+    return "\n".join(f"% {line}" if line else "" for line in text.split("\n"))
+
+
+def cell(mean: Mean | None) -> str:
+    """`45.2 [40.1, 50.3]`, a fraction in percent; `-` where the metric does not apply."""
+    return NONE if mean is None else value_text(mean.mean, mean.low, mean.high, mean.unit)
+
+
+def value_text(value: float | None, low: float | None, high: float | None, unit: Unit) -> str:
+    """Return a value with its interval as text; `-` where there is no value."""
+    if value is None:
+        return NONE
+    if low is None or high is None:
+        return display_text(value, unit)
+    return f"{display_text(value, unit)} [{display_text(low, unit)}, {display_text(high, unit)}]"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
+    """Text of a table; the first column is left-aligned, the others right-aligned."""
+    if style == "markdown":
+        lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+    if style == "latex":
+        header, *rows = ([latex_text(text) for text in line] for line in (header, *rows))
+        return latex_table(header, rows)
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    return "\n".join(_fixed(line, widths) for line in (header, *rows))
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A `tabular` with the rules of the package booktabs."""
+    lines = [" & ".join(line) + r" \\" for line in (header, *rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    start, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
+
+
+def latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(
+        special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text
+    )
+
+
+def _fixed(line: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        line[0].ljust(widths[0]),
+        *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
+    ]
+    return "  ".join(cells).rstrip()
