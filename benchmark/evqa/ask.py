@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evqa import media, methods, models
+from evqa.agents import video_index
+from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints
 from evqa.media import Video
-from evqa.methods import Method
 from evqa.models import Setting
 from evqa.models.base import Model, Models, RunAborted
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
@@ -72,6 +73,8 @@ class AskSettings:
     seed: int = 0
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     """Settings of a named model that replace its defaults."""
+    agent_settings: AgentSettings = DEFAULT_SETTINGS
+    """Settings of the methods with an agent."""
 
 
 DEFAULT = AskSettings()
@@ -96,7 +99,8 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         raise ValueError("the question is empty")
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
-    method = None if settings.method is None else methods.method(settings.method)
+    if settings.method is not None:
+        methods.method(settings.method)
     base_model = _model(model, settings)
     prompted_model = (
         with_visual_prompts(base_model, media.probe_video(video.resolve()), question, pointing) if pointing else None
@@ -108,8 +112,8 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         question=prompted_model.question if prompted_model else question,
         options=tuple(options),
     )
-    method = method or methods.method(base_model.capabilities.default_method)
-    prediction = _predicted(method, prompted_model or base_model, sample, times=settings.times)
+    name = settings.method or base_model.capabilities.default_method
+    prediction = _predicted(name, prompted_model or base_model, sample, settings)
     try:
         drawing = EvidenceDrawing(
             video=facts,
@@ -134,10 +138,13 @@ def _model(model: str | Model, settings: AskSettings) -> Model:
     return model
 
 
-def _predicted(method: Method, model: Model, sample: Sample, *, times: bool) -> Prediction:
+def _predicted(name: str, model: Model, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
+    predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
+    if name in methods.TOOL_METHODS:
+        video_index.check_encoder(settings.agent_settings)
     try:
-        return method(Models(model), sample, times=times)
+        return predict(Models(model), sample)
     except RunAborted as error:
         if error.prediction is None:
             raise ValueError(str(error)) from error

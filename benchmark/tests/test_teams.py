@@ -33,7 +33,7 @@ def look_then_answer(pair: Models, sample: Sample, *, times: bool = True) -> Pre
     with ChatSession(pair, sample, times=times, opening=()) as session:
         vision = session.for_agent("vision", [VideoPart(sample.video)])
         vision.ask(f"Describe the video. {sample.question}")
-        session.ask(f"Description: {session.turns[-1].reply}\n{sample.question}", ("answer",))
+        session.ask(f"Description: {session.transcript.turns[-1].reply}\n{sample.question}", ("answer",))
     return session.prediction()
 
 

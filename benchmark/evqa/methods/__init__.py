@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from evqa import suggestions
-from evqa.methods import multi_turn, multiple_choice, single_turn
+from evqa.agents.instructions import AGENT_PROMPT_VERSION
+from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.methods import agents, multi_turn, multiple_choice, single_turn
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 
@@ -18,6 +22,27 @@ class Method(Protocol):
         ...
 
 
+class AgentMethod(Protocol):
+    """A prompting method with settings of its own."""
+
+    def __call__(
+        self, models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
+    ) -> Prediction:
+        """The prediction; `times` as for `Method`."""
+        ...
+
+
+AGENT_METHODS: dict[str, AgentMethod] = {
+    "agent": agents.agent,
+    "retrieve": agents.retrieve,
+    "inspected": agents.inspected,
+    "uniform": agents.uniform,
+}
+"""Methods with `AgentSettings`."""
+
+TOOL_METHODS = frozenset({"agent", "retrieve", "inspected"})
+"""Methods whose model calls tools."""
+
 METHODS: dict[str, Method] = {
     "single-turn": single_turn.single_turn,
     "json": single_turn.json_turn,
@@ -29,6 +54,7 @@ METHODS: dict[str, Method] = {
     "choose-answer": multiple_choice.choose_answer,
     "choose-time": multiple_choice.choose_time,
     "choose-space": multiple_choice.choose_space,
+    **AGENT_METHODS,
 }
 
 CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
@@ -65,3 +91,17 @@ def default_method(model_method: str, task_method: str) -> str:
         task_method: `Task.method`; "single-turn" leaves the choice to the model, any other method is part of the task.
     """
     return model_method if task_method == "single-turn" else task_method
+
+
+def predictor(name: str, *, times: bool, settings: AgentSettings) -> Callable[[Models, Sample], Prediction]:
+    """Return the method of a name with its settings; it can be pickled. `ValueError`: there is no such method."""
+    if name in AGENT_METHODS:
+        return partial(AGENT_METHODS[name], times=times, settings=settings)
+    return partial(method(name), times=times)
+
+
+def settings_identity(name: str, settings: AgentSettings) -> dict[str, str | int | float | bool | None]:
+    """Return what must be equal, of the settings of a method, for two runs to be the same run."""
+    if name not in AGENT_METHODS:
+        return {}
+    return {"method.prompt_version": AGENT_PROMPT_VERSION, **settings.identity()}

@@ -135,10 +135,12 @@ def time_mark(second: float) -> str:
 
 
 def with_time_marks(parts: Sequence[Part]) -> list[Part]:
-    """The parts of a message, with the time mark of each image that has a `second` before it."""
+    """The parts of a message, with the label or the time mark of each image that has one before it."""
     marked: list[Part] = []
     for part in parts:
-        if isinstance(part, ImagePart) and part.second is not None:
+        if isinstance(part, ImagePart) and part.label:
+            marked.append(part.label)
+        elif isinstance(part, ImagePart) and part.second is not None:
             marked.append(time_mark(part.second))
         marked.append(part)
     return marked

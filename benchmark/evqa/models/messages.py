@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ class ImagePart:
     """uint8 RGB [H, W, 3] in place of `path`."""
     second: float | None = None
     """Presentation time in seconds; every adapter writes it as a time mark before the image. None = no time mark."""
+    label: str = ""
+    """Text that every adapter writes before the image in place of the time mark, such as the id of a frame."""
     ref: FrameRef | None = None
     """The frame of a sample's video that the image shows; the trace keeps it in place of pixels."""
 
@@ -221,8 +223,8 @@ def with_unique_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
 def move_tool_images(messages: Sequence[Message]) -> list[Message]:
     """The conversation with text alone in its tool messages, for providers whose tool messages hold no images.
 
-    The images of the tool messages of one reply follow them in one user message; where a user message comes next,
-    they are put at its beginning. `ValueError`: see `check_tool_messages`.
+    The images of the tool messages of one reply follow them in one user message, frames of videos in order of time and
+    each once; where a user message comes next, they are put at its beginning. `ValueError`: see `check_tool_messages`.
     """
     check_tool_messages(messages)
     moved: list[Message] = []
@@ -234,11 +236,24 @@ def move_tool_images(messages: Sequence[Message]) -> list[Message]:
             moved.append(replace(message, parts=texts))
             continue
         if images and message.role == "user":
-            moved.append(replace(message, parts=(*images, *message.parts)))
+            moved.append(replace(message, parts=(*_in_order_of_time(images), *message.parts)))
         else:
-            moved += [Message("user", tuple(images)), message] if images else [message]
+            moved += [Message("user", _in_order_of_time(images)), message] if images else [message]
         images = []
-    return [*moved, Message("user", tuple(images), answer_fields=messages[-1].answer_fields)] if images else moved
+    if not images:
+        return moved
+    return [*moved, Message("user", _in_order_of_time(images), answer_fields=messages[-1].answer_fields)]
+
+
+def _in_order_of_time(images: Sequence[Part]) -> tuple[Part, ...]:
+    """Frames in order of time, each once, if all images are frames of videos; else the images as they are."""
+    frames = {(part.ref.video, part.ref.index, part.label): part for part in images if _is_frame(part) and part.ref}
+    is_all_frames = all(_is_frame(part) for part in images)
+    return tuple(frames[key] for key in sorted(frames)) if is_all_frames else tuple(images)
+
+
+def _is_frame(part: Part) -> TypeGuard[ImagePart]:
+    return isinstance(part, ImagePart) and part.ref is not None
 
 
 def check_tool_messages(messages: Sequence[Message]) -> None:

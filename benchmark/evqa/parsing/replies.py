@@ -7,8 +7,9 @@ can be read in two ways is unparsed (None), never guessed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from evqa.parsing.choices import explain_answer
 from evqa.parsing.expressions import explain_expressions
@@ -31,6 +32,12 @@ class ParsedReply(NamedTuple):
     mask_choice: int | None = None
     """Index of the chosen option of spatial evidence."""
 
+
+SUBMIT = "submit"
+"""Name of the tool by which an agent gives its answer with evidence."""
+
+SUBMIT_KEYS = {"spans": "segments", "objects": "referring_expressions"}
+"""Parameter of the tool `submit` -> key of the JSON object that a prompt for evidence asks for."""
 
 RuleResults = Mapping[str, RuleResult[object]]
 """Field -> value, rule that decided it, and text that the rule matched."""
@@ -72,8 +79,21 @@ def explain_turns(turns: Sequence[Turn], sample: Sample) -> RuleResults:
     """Result of `parse_turns` with the rule that decided each field and the text that it matched."""
     results: dict[str, RuleResult[object]] = {}
     for turn in turns:
-        results |= explain_for_sample(turn.reply, turn.answer_fields, sample)
+        results |= explain_for_sample(answer_text(turn), turn.answer_fields, sample)
     return results
+
+
+def answer_text(turn: Turn) -> str:
+    """Text of a turn that answers: the arguments of an accepted call of the tool `submit`, else the reply."""
+    accepted = {result.call for result in turn.results if result.ok}
+    submissions = [call.arguments for call in turn.calls if call.name == SUBMIT and call.id in accepted]
+    return submission_text(submissions[-1]) if submissions else turn.reply
+
+
+def submission_text(arguments: str) -> str:
+    """Arguments of the tool `submit` (answer, spans, objects) as the JSON object that an evidence prompt asks for."""
+    values = cast("dict[str, object]", json.loads(arguments))
+    return json.dumps({SUBMIT_KEYS.get(key, key): value for key, value in values.items()}, ensure_ascii=False)
 
 
 def _explain(text: str, fields: Sequence[AnswerField], options: Sequence[str]) -> RuleResults:

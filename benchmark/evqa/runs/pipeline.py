@@ -6,11 +6,12 @@ import gc
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from evqa import methods, models
+from evqa.agents import video_index
+from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
 from evqa.models.canary import Canary
@@ -42,6 +43,8 @@ class PredictConfig:
     """Role -> a further model, for methods that ask several."""
     canary: Canary = "auto"
     """Models that are checked at the start for whether they see the images of tool results."""
+    agent_settings: AgentSettings = DEFAULT_SETTINGS
+    """Settings of the methods with an agent."""
 
 
 def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None) -> RunSummary:
@@ -54,7 +57,9 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
     name = config.method or methods.default_method(
         models.model_spec(config.model).method, tasks.task_of(dataset).method
     )
-    predictor = partial(methods.method(name), times=config.times)
+    predictor = methods.predictor(name, times=config.times, settings=config.agent_settings)
+    if name in methods.TOOL_METHODS:
+        video_index.check_encoder(config.agent_settings)
     folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
     overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)
     agents = {
@@ -70,7 +75,8 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
             predictor,
             dataset,
             selection.folder(folder),
-            runner.identity_of(executor, name, dataset, seed=config.seed, times=config.times),
+            runner.identity_of(executor, name, dataset, seed=config.seed, times=config.times)
+            | methods.settings_identity(name, config.agent_settings),
             selection=selection,
             restart=execution.restart,
             image_roles=methods.image_roles(name),

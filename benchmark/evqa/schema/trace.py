@@ -13,9 +13,22 @@ from pydantic import Field
 from evqa.schema.geometry import Spans
 from evqa.schema.record import StrictRecord
 
-StopReason = Literal["answered", "submitted", "max_turns", "max_calls", "max_tokens", "budget", "invalid", "timeout"]
-"""Why an episode ended: the final turn answered, a tool submitted the answer, a limit on turns, calls or tokens, the
-budget of the run, too many invalid actions, or a time limit."""
+StopReason = Literal[
+    "answered",
+    "submitted",
+    "max_turns",
+    "max_calls",
+    "max_images",
+    "max_tokens",
+    "budget",
+    "invalid",
+    "timeout",
+]
+"""Why an episode ended.
+
+The final turn answered, a tool submitted the answer, a limit on turns, calls, images or tokens, the budget, too many
+invalid actions, or a time limit.
+"""
 
 
 class FrameRef(StrictRecord):

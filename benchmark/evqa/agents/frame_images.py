@@ -1,0 +1,136 @@
+"""Images of a video's frames for a model: frames with id and time, crops, and contact sheets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from evqa import media
+from evqa.models.messages import ImagePart
+from evqa.retrieval.frame_grid import FrameGrid
+from evqa.schema import FrameRef
+
+RGB = NDArray[np.uint8]
+"""uint8 RGB [H, W, 3]."""
+
+SHEET_COLUMNS = 4
+TILE_WIDTH = 320
+"""Pixels of a tile of a contact sheet."""
+
+
+class UnreadableFrames(ValueError):
+    """None of the frames can be read."""
+
+
+def frame_ref(grid: FrameGrid, index: int, video_number: int = 0) -> FrameRef:
+    """Reference to a frame of a video by its frame index."""
+    return FrameRef(video=video_number, index=index, second=frame_second(grid, index))
+
+
+def frame_second(grid: FrameGrid, index: int) -> float | None:
+    """Presentation time of a frame in seconds, with millisecond precision; None = unknown."""
+    if grid.seconds is None:
+        return None
+    row = int(np.searchsorted(grid.indices, index))
+    is_in_grid = row < len(grid) and grid.indices[row] == index
+    return round(float(grid.seconds[row] if is_in_grid else grid.video.times[index]), 3)
+
+
+def frame_label(grid: FrameGrid, index: int) -> str:
+    """Id and time of a frame as a model reads them; a frame between those of the grid has no id."""
+    row = int(np.searchsorted(grid.indices, index))
+    is_in_grid = row < len(grid) and grid.indices[row] == index
+    second = frame_second(grid, index)
+    words = [f"frame {grid.ids[row]}"] if is_in_grid else ["frame"]
+    return " ".join(words + ([] if second is None else [f"at {second:.1f} s"]))
+
+
+def read_frame_images(grid: FrameGrid, indices: Sequence[int]) -> tuple[dict[int, RGB], list[int]]:
+    """Read frames by frame index.
+
+    Returns:
+        (index -> pixels in ascending order, indices of frames that cannot be read).
+
+    Raises:
+        UnreadableFrames: none of them can be read; the message has the reason.
+    """
+    try:
+        return dict(media.read_frames(grid.video, indices)), []
+    except ValueError as error:
+        reason = error
+    images: dict[int, RGB] = {}
+    for index in sorted(set(indices)):
+        try:
+            images |= dict(media.read_frames(grid.video, [index]))
+        except ValueError as error:
+            reason = error
+    if not images:
+        raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
+    return images, [index for index in sorted(set(indices)) if index not in images]
+
+
+def image_part(grid: FrameGrid, index: int, image: RGB, max_side: int, label: str | None = None) -> ImagePart:
+    """A frame as a part of a message, its longer side at most `max_side` pixels."""
+    return ImagePart(
+        image=fit(image, max_side),
+        second=frame_second(grid, index),
+        label=label or frame_label(grid, index),
+        ref=frame_ref(grid, index),
+    )
+
+
+def fit(image: RGB, max_side: int) -> RGB:
+    """The image with its longer side at most `max_side` pixels."""
+    return _scaled(image, min(1.0, max_side / max(image.shape[:2])))
+
+
+def enlarge(image: RGB, max_side: int) -> RGB:
+    """The image scaled up to `max_side` pixels on its longer side, by a factor of at most 4."""
+    return _scaled(image, max(1.0, min(4.0, max_side / max(image.shape[:2]))))
+
+
+def _scaled(image: RGB, factor: float) -> RGB:
+    if factor == 1:
+        return image
+    height, width = image.shape[:2]
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def mark_region(image: RGB, mask: NDArray[np.bool_]) -> RGB:
+    """The image with a region [H, W] tinted red."""
+    marked = image.astype(np.float32)
+    marked[mask] = 0.5 * marked[mask] + 0.5 * np.array([255, 0, 0], dtype=np.float32)
+    return marked.round().astype(np.uint8)
+
+
+def contact_sheet(images: Sequence[RGB], labels: Sequence[str]) -> RGB:
+    """Tiles in rows of four, each with its label drawn at its top left.
+
+    Args:
+        images: frames of one size, at least one.
+        labels: text of each tile.
+    """
+    tiles = [_tile(image, label) for image, label in zip(images, labels, strict=True)]
+    height, width = tiles[0].shape[:2]
+    columns = min(SHEET_COLUMNS, len(tiles))
+    sheet = np.zeros((math.ceil(len(tiles) / columns) * height, columns * width, 3), dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        y, x = number // columns * height, number % columns * width
+        sheet[y : y + height, x : x + width] = tile
+    return sheet
+
+
+def _tile(image: RGB, label: str) -> RGB:
+    height, width = image.shape[:2]
+    tile = Image.fromarray(image).resize((TILE_WIDTH, max(24, round(height * TILE_WIDTH / width))))
+    draw = ImageDraw.Draw(tile)
+    font = ImageFont.load_default(20)
+    box = draw.textbbox((6, 3), label, font=font)
+    draw.rectangle((0, 0, box[2] + 6, box[3] + 4), fill=(0, 0, 0))
+    draw.text((6, 3), label, fill=(255, 255, 255), font=font)
+    return np.asarray(tile)

@@ -1,0 +1,242 @@
+"""Tools over the frames of one video: by id, by time, by content; crops and a contact sheet.
+
+Every image is labelled with the id and the time of its frame; the images of a result are in order of time. Ids and
+times that do not exist and numbers above a limit are reported to the model, never replaced by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from evqa import media
+from evqa.agents import frame_images
+from evqa.agents.arguments import Query, Second, require_text, time_range
+from evqa.agents.tool import Tool, ToolOutput
+from evqa.media.frame_folders import is_image_video
+from evqa.models.messages import ImagePart, Part
+from evqa.retrieval.frame_grid import FrameGrid
+from evqa.schema import Span
+
+if TYPE_CHECKING:
+    from evqa.retrieval.frame_index import FrameIndex, SearchResult
+
+MAX_ID = 2**53
+"""Greatest absolute value of an id: integers up to it are exact in JSON."""
+
+FrameId = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLimits:
+    """Limits of the tools over frames."""
+
+    frames_per_call: int = 10
+    """Images of one call; 10 as published."""
+    hits_per_search: int = 5
+    """Frames of one search; 5 as published."""
+    sheet_frames: int = 16
+    """Frames of the contact sheet of `overview`."""
+    max_side: int = 768
+    """Longer side of an image in pixels."""
+    min_gap: float = 2.0
+    """Least distance of two frames of `search`, in seconds."""
+
+
+@dataclass(kw_only=True)
+class FrameTools:
+    """Tools over the frames of a video."""
+
+    grid: FrameGrid
+    limits: FrameLimits
+    open_index: Callable[[], FrameIndex] | None = None
+    """Opens the frame index at its first use; None = there is none, and frames cannot be searched."""
+
+    @cached_property
+    def index(self) -> FrameIndex:
+        """Frame index of the video."""
+        if self.open_index is None:
+            raise ValueError("the frames of this video cannot be searched: there is no index; ask for frames by id")
+        return self.open_index()
+
+    def published(self) -> list[Tool]:
+        """The two tools of the published agent; only the first one where the frames cannot be searched."""
+        by_id: list[Tool] = [self.get_frames_by_id]
+        return by_id if self.open_index is None else [*by_id, self.get_frames_by_similarity]
+
+    def all(self) -> list[Tool]:
+        """All tools that work for the video."""
+        tools: list[Tool] = [self.get_frames_by_id, self.overview]
+        if self.grid.seconds is not None:
+            tools += [self.frames_at, self.frames_between, self.zoom]
+        return tools if self.open_index is None else [*tools, self.search]
+
+    def get_frames_by_id(
+        self, frame_ids: Annotated[list[FrameId], Field(description="ids of frames", min_length=1, max_length=1000)]
+    ) -> ToolOutput:
+        """Return up to 10 frames of the video by their ids."""
+        ids = list(dict.fromkeys(frame_ids))
+        rows = self.grid.rows(np.array(ids, dtype=np.int64))
+        known = [(frame_id, int(row)) for frame_id, row in zip(ids, rows, strict=True) if row >= 0]
+        limit = self.limits.frames_per_call
+        notes = [
+            _listed("unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()),
+            _listed("not shown", [frame_id for frame_id, _ in known[limit:]], f"at most {limit} frames per call"),
+        ]
+        if not known:
+            raise ValueError(f"none of these frames exists: {self._ids()}")
+        return self._frames([int(self.grid.indices[row]) for _, row in known[:limit]], notes)
+
+    def get_frames_by_similarity(self, query: Query) -> ToolOutput:
+        """Return the 5 frames of the video that are most similar to a description."""
+        return self._search_output(self._search(query, k=self.limits.hits_per_search, min_gap=0.0))
+
+    def search(
+        self,
+        query: Query,
+        start: Annotated[Second | None, Field(description="search from this second on")] = None,
+        end: Annotated[Second | None, Field(description="search up to this second")] = None,
+        k: Annotated[int, Field(description="number of frames", ge=1, le=50)] = 5,
+        offset: Annotated[int, Field(description="number of best frames to skip, to see further ones", ge=0)] = 0,
+    ) -> ToolOutput:
+        """Return the frames that are most similar to a description, at least 2 seconds apart."""
+        start, end = time_range(self._duration(), start, end)
+        k = min(k, self.limits.frames_per_call)
+        result = self._search(query, k=k, start=start, end=end, min_gap=self.limits.min_gap, offset=offset)
+        return self._search_output(result, offset)
+
+    def frames_at(
+        self, seconds: Annotated[list[Second], Field(description="times in seconds", min_length=1, max_length=1000)]
+    ) -> ToolOutput:
+        """Return the frames that are shown at given times."""
+        times = sorted(set(seconds))
+        outside = [second for second in times if second > self._duration()]
+        inside = [second for second in times if second <= self._duration()]
+        limit = self.limits.frames_per_call
+        if not inside:
+            raise ValueError(f"the video lasts {self._duration():.1f} s")
+        notes = [
+            _listed("outside the video", outside, f"it lasts {self._duration():.1f} s"),
+            _listed("not shown", inside[limit:], f"at most {limit} frames per call"),
+        ]
+        return self._frames([self._index_at(second) for second in inside[:limit]], notes)
+
+    def frames_between(
+        self,
+        start: Annotated[Second, Field(description="start in seconds")],
+        end: Annotated[Second, Field(description="end in seconds")],
+        n: Annotated[int, Field(description="number of frames", ge=1, le=1000)] = 8,
+    ) -> ToolOutput:
+        """Return frames at equal distances in a time range."""
+        first, last = time_range(self._duration(), start, end)
+        number = min(n, self.limits.frames_per_call)
+        seconds = np.linspace(first, last, number) if number > 1 else [(first + last) / 2]
+        indices = list(dict.fromkeys(self._index_at(float(second)) for second in seconds))
+        notes = [
+            f"{number} of {n} frames: at most {number} per call" if number < n else "",
+            f"the video ends at {self._duration():.1f} s" if end > self._duration() else "",
+        ]
+        output = self._frames(indices, notes)
+        return replace(output, spans=(Span(first, last),))
+
+    def zoom(
+        self,
+        second: Annotated[Second, Field(description="time in seconds")],
+        box: Annotated[
+            tuple[Fraction, Fraction, Fraction, Fraction],
+            Field(description="left, top, right, bottom as fractions of the frame from 0 to 1"),
+        ],
+    ) -> ToolOutput:
+        """Return a region of the frame at a time, enlarged."""
+        left, top, right, bottom = box
+        if not (left < right and top < bottom):
+            raise ValueError(f"a box is left, top, right, bottom with left < right and top < bottom, got {list(box)}")
+        index = self.index_at(second)
+        images, _ = frame_images.read_frame_images(self.grid, [index])
+        height, width = images[index].shape[:2]
+        x0, y0 = int(left * width), int(top * height)
+        x1, y1 = max(x0 + 1, round(right * width)), max(y0 + 1, round(bottom * height))
+        crop = frame_images.enlarge(images[index][y0:y1, x0:x1], self.limits.max_side)
+        label = f"{frame_images.frame_label(self.grid, index)}, region {[round(value, 3) for value in box]}"
+        return ToolOutput((frame_images.image_part(self.grid, index, crop, self.limits.max_side, label),))
+
+    def overview(self) -> ToolOutput:
+        """Return one contact sheet with frames of the whole video, each with its time."""
+        rows = np.unique(np.linspace(0, len(self.grid) - 1, self.limits.sheet_frames).round().astype(int))
+        images, missing = frame_images.read_frame_images(self.grid, self.grid.indices[rows].tolist())
+        labels = [self._tile_label(index) for index in images]
+        sheet = frame_images.contact_sheet(list(images.values()), labels)
+        frames = tuple(frame_images.frame_ref(self.grid, index) for index in images)
+        texts = [f"contact sheet of {len(images)} frames: {', '.join(labels)}", self._unreadable(missing)]
+        image = ImagePart(image=sheet, label="contact sheet")
+        return ToolOutput((*(text for text in texts if text), image), frames=frames)
+
+    # Pieces
+
+    def _frames(self, indices: Sequence[int], notes: Sequence[str]) -> ToolOutput:
+        """Frames by frame index in order of time, with notes before them."""
+        images, missing = frame_images.read_frame_images(self.grid, indices)
+        parts: list[Part] = [f"{len(images)} frame{'s' if len(images) != 1 else ''}"]
+        parts += [note for note in (*notes, self._unreadable(missing)) if note]
+        parts += [frame_images.image_part(self.grid, index, images[index], self.limits.max_side) for index in images]
+        return ToolOutput(tuple(parts))
+
+    def _search(self, query: str, **settings: float | int | None) -> SearchResult:
+        require_text(query, "the query", "describe what to look for")
+        return self.index.search(query, **settings)  # type: ignore[arg-type]
+
+    def _search_output(self, result: SearchResult, offset: int = 0) -> ToolOutput:
+        """Hits as text, best first, and their frames in order of time."""
+        if not result.hits:
+            raise ValueError(f"no further frame: the search has {result.total} results")
+        scores = ", ".join(f"frame {hit.id} ({hit.score:.2f})" for hit in result.hits)
+        rank = f"{offset + 1} to {offset + len(result.hits)} of {result.total}, best first: {scores}"
+        notes = [
+            rank,
+            "" if result.is_present else "nothing in the video stands out for this description: it may not be there",
+        ]
+        return self._frames([hit.index for hit in result.hits], [*notes, self.index.encoder.note])
+
+    def _ids(self) -> str:
+        return f"ids run from {self.grid.ids[0]} to {self.grid.ids[-1]}"
+
+    def _duration(self) -> float:
+        if self.grid.duration is None:
+            raise ValueError("the times of the frames are unknown: ask for frames by id")
+        return self.grid.duration
+
+    def index_at(self, second: float) -> int:
+        """Frame index at a time. `ValueError`: the time is outside the video."""
+        if second > self._duration():
+            raise ValueError(f"the video lasts {self._duration():.1f} s, got {second:g}")
+        return self._index_at(second)
+
+    def _index_at(self, second: float) -> int:
+        """Frame index of the frame that is shown at a time inside the video."""
+        row = self.grid.nearest_row(second)
+        if is_image_video(self.grid.video.path):
+            return int(self.grid.indices[row])
+        return media.nearest_index(self.grid.video, [second])[0]
+
+    def _tile_label(self, index: int) -> str:
+        second = frame_images.frame_second(self.grid, index)
+        return frame_images.frame_label(self.grid, index) if second is None else f"{second:.1f} s"
+
+    def _unreadable(self, indices: Sequence[int]) -> str:
+        names = [frame_images.frame_label(self.grid, index) for index in indices]
+        return f"cannot be read: {', '.join(names)}" if names else ""
+
+
+def _listed(reason: str, values: Sequence[float], rule: str) -> str:
+    """A note that lists at most 20 values; "" without values."""
+    if not values:
+        return ""
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:20]]
+    rest = f" and {len(values) - 20} more" if len(values) > 20 else ""
+    return f"{reason}: {', '.join(texts)}{rest} ({rule})"

@@ -1,0 +1,74 @@
+"""Tool that segments an object in a frame with a model that predicts masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from evqa import masks, prompts
+from evqa.agents import frame_images
+from evqa.agents.arguments import Second, require_text
+from evqa.agents.frame_tools import FrameTools
+from evqa.agents.tool import ToolOutput
+from evqa.agents.transcript import Transcript
+from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.messages import Message, VideoPart
+from evqa.schema import Sample
+
+SEGMENTER = "segmenter"
+"""Role of the model that segments."""
+
+
+@dataclass(kw_only=True)
+class SegmentTool:
+    """Segmentation of the objects that expressions name."""
+
+    segmenter: Model
+    """Model that predicts masks."""
+    sample: Sample
+    frames: FrameTools
+    transcript: Transcript
+
+    def segment(
+        self,
+        expression: Annotated[str, Field(description="a short phrase that names the object", max_length=300)],
+        second: Annotated[Second, Field(description="time in seconds")],
+    ) -> ToolOutput:
+        """Segment an object in the frame at a time; return its box and the frame with the object marked."""
+        require_text(expression, "the expression", "name an object")
+        index = self.frames.index_at(second)
+        mask = self._mask(expression, index)
+        images, _ = frame_images.read_frame_images(self.frames.grid, [index])
+        label = frame_images.frame_label(self.frames.grid, index)
+        if not mask.any():
+            raise ValueError(f"no mask of {expression!r} in {label}: the object may not be visible there")
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        height, width = mask.shape
+        edges = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
+        text = f"{expression}: box {[round(float(edge), 3) for edge in edges]}, {mask.mean():.1%} of the frame"
+        image = frame_images.mark_region(images[index], mask)
+        part = frame_images.image_part(
+            self.frames.grid, index, image, self.frames.limits.max_side, f"{label}, object marked"
+        )
+        return ToolOutput((text, part))
+
+    def _mask(self, expression: str, index: int) -> np.ndarray:
+        """Mask of an expression in a frame, boolean [H, W]."""
+        message = Message("user", (VideoPart(self.sample.video), prompts.segment_request([expression])))
+        try:
+            reply = self.segmenter.generate((message,))
+        except (ModelError, RunAborted) as error:
+            self.transcript.add_error([message], error, ("masks",), agent="segmenter", model=self.segmenter.name)
+            raise
+        self.transcript.add_turn(
+            [message], replace(reply, masks=None), ("masks",), agent="segmenter", model=self.segmenter.name
+        )
+        frame_masks = [] if reply.masks is None else [track.masks.get(index) for track in reply.masks.tracks]
+        pixels = np.zeros((self.frames.grid.video.height, self.frames.grid.video.width), dtype=np.bool_)
+        for mask in frame_masks:
+            if mask is not None:
+                pixels |= masks.resize(masks.to_array(mask), pixels.shape)
+        return pixels
