@@ -141,7 +141,7 @@ def _model(model: str | Model, settings: AskSettings) -> Model:
 def _predicted(name: str, model: Model, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
-    if name in methods.TOOL_METHODS:
+    if name in methods.IMAGE_ROLES:
         video_index.check_encoder(settings.agent_settings)
     try:
         return predict(Models(model), sample)

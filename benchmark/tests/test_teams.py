@@ -89,7 +89,9 @@ def test_two_roles_answer_together_and_each_turn_names_its_role_and_model(tmp_pa
     assert [(turn.agent, turn.model) for turn in prediction.turns] == [("vision", vision_file), ("main", main_file)]
     alone = ChatSession(Models(pair.main), sample, opening=())
     alone.ask("Description: A red square moves.")
-    assert [(turn.agent, turn.model) for turn in alone.turns] == [("main", None)], "the run names its only model"
+    assert [(turn.agent, turn.model) for turn in alone.transcript.turns] == [("main", None)], (
+        "the run names its only model"
+    )
     missing = look_then_answer(Models(pair.main), sample)
     assert missing.error == (
         "ValueError: the run has no model for the role 'vision', it has main: give one with --agent vision=MODEL"

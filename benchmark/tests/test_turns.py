@@ -128,7 +128,7 @@ def test_prompts_change_only_with_their_version(tmp_path: Path, choice: Sample) 
     samples = (choice, choice.model_copy(update={"options": (), "answer": None}))
     asked = [
         turn.prompt
-        for name in methods.METHODS
+        for name in (*GENERATIVE, *CHOICES)
         for one in samples
         for turn in methods.METHODS[name](Models(model), one).turns
     ]
@@ -218,7 +218,7 @@ def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> 
 @pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES])
 @pytest.mark.parametrize("task", ["gen", "mcq"])
 def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice: Sample, name: str, task: str) -> None:
-    assert {*GENERATIVE, *CHOICES} == set(methods.METHODS)
+    assert {*GENERATIVE, *CHOICES, *methods.AGENT_METHODS} == set(methods.METHODS)
     model = scripted(tmp_path, {"*": ["B"] * 3})
     found = methods.METHODS[name](Models(model), sample if task == "gen" else choice)
     assert found.status == "ok"

@@ -168,16 +168,15 @@ class Episode:
     # Tool calls
 
     def _run_calls(self, calls: Sequence[ToolCall]) -> None:
-        results: list[ToolResult] = []
         for number, call in enumerate(calls):
             output = self._limited(self._run_call(number, call))
-            results.append(
-                ToolResult(call=call.id, ok=output.ok, text=output.text, frames=output.all_frames, spans=output.spans)
+            result = ToolResult(
+                call=call.id, ok=output.ok, text=output.text, frames=output.all_frames, spans=output.spans
             )
+            self.transcript.record_results([result], self._turn)
             self._pending.append(Message("tool", output.parts, call_id=call.id))
             if output.ends_episode:
                 self._submit(call)
-        self.transcript.record_results(results, self._turn)
         if notice := self.setup.notice(self.limits.turns - self.num_turns):
             self._pending[-1] = replace(self._pending[-1], parts=(*self._pending[-1].parts, notice))
 

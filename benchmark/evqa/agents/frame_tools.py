@@ -16,7 +16,7 @@ from pydantic import Field
 
 from evqa import media
 from evqa.agents import frame_images
-from evqa.agents.arguments import Query, Second, require_text, time_range
+from evqa.agents.arguments import Query, Second, time_range
 from evqa.agents.tool import Tool, ToolOutput
 from evqa.media.frame_folders import is_image_video
 from evqa.models.messages import ImagePart, Part
@@ -95,7 +95,7 @@ class FrameTools:
 
     def get_frames_by_similarity(self, query: Query) -> ToolOutput:
         """Return the 5 frames of the video that are most similar to a description."""
-        return self._search_output(self._search(query, k=self.limits.hits_per_search, min_gap=0.0))
+        return self._search_output(self.index.search(query, k=self.limits.hits_per_search, min_gap=0))
 
     def search(
         self,
@@ -106,23 +106,24 @@ class FrameTools:
         offset: Annotated[int, Field(description="number of best frames to skip, to see further ones", ge=0)] = 0,
     ) -> ToolOutput:
         """Return the frames that are most similar to a description, at least 2 seconds apart."""
-        start, end = time_range(self._duration(), start, end)
-        k = min(k, self.limits.frames_per_call)
-        result = self._search(query, k=k, start=start, end=end, min_gap=self.limits.min_gap, offset=offset)
+        if start is not None or end is not None:
+            start, end = time_range(self.duration(), start, end)
+        number, gap = min(k, self.limits.frames_per_call), self.limits.min_gap
+        result = self.index.search(query, k=number, start=start, end=end, min_gap=gap, offset=offset)
         return self._search_output(result, offset)
 
     def frames_at(
         self, seconds: Annotated[list[Second], Field(description="times in seconds", min_length=1, max_length=1000)]
     ) -> ToolOutput:
-        """Return the frames that are shown at given times."""
+        """Return the frames that are nearest to given times."""
         times = sorted(set(seconds))
-        outside = [second for second in times if second > self._duration()]
-        inside = [second for second in times if second <= self._duration()]
+        outside = [second for second in times if second > self.duration()]
+        inside = [second for second in times if second <= self.duration()]
         limit = self.limits.frames_per_call
         if not inside:
-            raise ValueError(f"the video lasts {self._duration():.1f} s")
+            raise ValueError(f"the video lasts {self.duration():.1f} s")
         notes = [
-            _listed("outside the video", outside, f"it lasts {self._duration():.1f} s"),
+            _listed("outside the video", outside, f"it lasts {self.duration():.1f} s"),
             _listed("not shown", inside[limit:], f"at most {limit} frames per call"),
         ]
         return self._frames([self._index_at(second) for second in inside[:limit]], notes)
@@ -134,13 +135,13 @@ class FrameTools:
         n: Annotated[int, Field(description="number of frames", ge=1, le=1000)] = 8,
     ) -> ToolOutput:
         """Return frames at equal distances in a time range."""
-        first, last = time_range(self._duration(), start, end)
+        first, last = time_range(self.duration(), start, end)
         number = min(n, self.limits.frames_per_call)
         seconds = np.linspace(first, last, number) if number > 1 else [(first + last) / 2]
         indices = list(dict.fromkeys(self._index_at(float(second)) for second in seconds))
         notes = [
             f"{number} of {n} frames: at most {number} per call" if number < n else "",
-            f"the video ends at {self._duration():.1f} s" if end > self._duration() else "",
+            f"the video ends at {self.duration():.1f} s" if end > self.duration() else "",
         ]
         output = self._frames(indices, notes)
         return replace(output, spans=(Span(first, last),))
@@ -187,38 +188,32 @@ class FrameTools:
         parts += [frame_images.image_part(self.grid, index, images[index], self.limits.max_side) for index in images]
         return ToolOutput(tuple(parts))
 
-    def _search(self, query: str, **settings: float | int | None) -> SearchResult:
-        require_text(query, "the query", "describe what to look for")
-        return self.index.search(query, **settings)  # type: ignore[arg-type]
-
     def _search_output(self, result: SearchResult, offset: int = 0) -> ToolOutput:
         """Hits as text, best first, and their frames in order of time."""
         if not result.hits:
             raise ValueError(f"no further frame: the search has {result.total} results")
         scores = ", ".join(f"frame {hit.id} ({hit.score:.2f})" for hit in result.hits)
         rank = f"{offset + 1} to {offset + len(result.hits)} of {result.total}, best first: {scores}"
-        notes = [
-            rank,
-            "" if result.is_present else "nothing in the video stands out for this description: it may not be there",
-        ]
-        return self._frames([hit.index for hit in result.hits], [*notes, self.index.encoder.note])
+        absent = "" if result.is_present else "no frame stands out: this may not be in the video"
+        return self._frames([hit.index for hit in result.hits], [rank, absent, self.index.encoder.note])
 
     def _ids(self) -> str:
         return f"ids run from {self.grid.ids[0]} to {self.grid.ids[-1]}"
 
-    def _duration(self) -> float:
+    def duration(self) -> float:
+        """Length of the video in seconds. `ValueError`: it is unknown."""
         if self.grid.duration is None:
             raise ValueError("the times of the frames are unknown: ask for frames by id")
         return self.grid.duration
 
     def index_at(self, second: float) -> int:
         """Frame index at a time. `ValueError`: the time is outside the video."""
-        if second > self._duration():
-            raise ValueError(f"the video lasts {self._duration():.1f} s, got {second:g}")
+        if second > self.duration():
+            raise ValueError(f"the video lasts {self.duration():.1f} s, got {second:g}")
         return self._index_at(second)
 
     def _index_at(self, second: float) -> int:
-        """Frame index of the frame that is shown at a time inside the video."""
+        """Frame index of the frame that is nearest to a time."""
         row = self.grid.nearest_row(second)
         if is_image_video(self.grid.video.path):
             return int(self.grid.indices[row])

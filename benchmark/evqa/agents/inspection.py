@@ -47,7 +47,7 @@ class Inspection:
             Field(description="time segments as [start, end] in seconds", min_length=1, max_length=20),
         ],
     ) -> ToolOutput:
-        """Submit the time segments that decide the question. Another model answers from them, or says what is missing."""
+        """Submit the time segments that decide the question; another model answers, or says what is missing."""
         segments = tuple(sorted(Span(*time_range(self.frames.duration(), start, end)) for start, end in spans))
         missing = self.inspect(self._indices(segments))
         if missing:

@@ -60,8 +60,8 @@ def video_facts(grid: FrameGrid, *, is_searchable: bool = True, times: bool = Tr
     if grid.duration is None or grid.seconds is None:
         lines.append("Its duration and the times of its frames are not known.")
     elif times:
-        interval = grid.duration / len(grid)
-        lines.append(f"It lasts {grid.duration:.1f} seconds; there is a frame every {interval:.2f} seconds.")
+        interval = np.median(np.diff(grid.seconds)) if len(grid) > 1 else grid.duration
+        lines.append(f"It lasts {grid.duration:.1f} seconds; there is a frame every {interval:.4g} seconds.")
     if not is_searchable:
         lines.append("Its frames cannot be searched by a description.")
     return "\n".join(lines)

@@ -48,7 +48,7 @@ def _kept_images(messages: Sequence[Message], keep_rounds: int | None) -> set[tu
         if isinstance(part, ImagePart)
     ]
     with_images = sorted({rounds[place] for place, _ in images} - {0})
-    latest = set(with_images if keep_rounds is None else with_images[len(with_images) - keep_rounds :]) | {0}
+    latest = set(with_images if keep_rounds is None else with_images[max(0, len(with_images) - keep_rounds) :]) | {0}
     return {(place, position) for place, position in images if rounds[place] in latest}
 
 

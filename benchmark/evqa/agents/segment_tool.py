@@ -61,14 +61,13 @@ class SegmentTool:
         try:
             reply = self.segmenter.generate((message,))
         except (ModelError, RunAborted) as error:
-            self.transcript.add_error([message], error, ("masks",), agent="segmenter", model=self.segmenter.name)
+            self.transcript.add_error([message], error, agent=SEGMENTER, model=self.segmenter.name)
             raise
-        self.transcript.add_turn(
-            [message], replace(reply, masks=None), ("masks",), agent="segmenter", model=self.segmenter.name
-        )
+        words = replace(reply, masks=None)  # the masks of the prediction are those of its answer
+        self.transcript.add_turn([message], words, agent=SEGMENTER, model=self.segmenter.name)
         frame_masks = [] if reply.masks is None else [track.masks.get(index) for track in reply.masks.tracks]
         pixels = np.zeros((self.frames.grid.video.height, self.frames.grid.video.width), dtype=np.bool_)
         for mask in frame_masks:
             if mask is not None:
-                pixels |= masks.resize(masks.to_array(mask), pixels.shape)
+                pixels |= masks.resize(masks.decode(mask), pixels.shape)
         return pixels

@@ -1,14 +1,19 @@
-"""Settings of the methods with an agent: limits, frames, and search."""
+"""Settings of the methods with an agent: limits, frames, and search.
+
+Commands have them as options; `evqa --help` imports this module and no other of the package.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from evqa.agents.episode import Limits
-from evqa.agents.frame_tools import FrameLimits
 from evqa.models.options import option
+
+if TYPE_CHECKING:
+    from evqa.agents.episode import Limits
+    from evqa.agents.frame_tools import FrameLimits
 
 DEFAULT_ENCODER = "imagenet-minilm"
 """Name of the encoder that needs no network, see `retrieval.encoders.ENCODERS`."""
@@ -42,13 +47,15 @@ class AgentSettings:
     """longer side of the images of tool results."""
     encoder: Annotated[str, option("NAME")] = DEFAULT_ENCODER
     """encoder of the frame search (evqa list encoders), a checkpoint, or none = no frame search."""
-    index: Annotated[Path | None, option("FOLDER", default="outputs/index")] = None
+    index: Annotated[Path | None, option("FOLDER", default="outputs/frame_index")] = None
     """folder of frame indices (evqa index); missing ones are built at first use."""
     embeddings: Annotated[Path | None, option("FOLDER", default="none")] = None
     """folder of published embeddings VIDEO.pt for the encoder, in place of an index."""
 
     def limits(self) -> Limits:
         """Limits of an episode."""
+        from evqa.agents.episode import Limits
+
         return Limits(
             turns=self.max_turns,
             calls_per_turn=self.max_calls_per_turn,
@@ -61,6 +68,8 @@ class AgentSettings:
 
     def frame_limits(self) -> FrameLimits:
         """Limits of the tools over frames."""
+        from evqa.agents.frame_tools import FrameLimits
+
         return FrameLimits(frames_per_call=self.frames_per_call, max_side=self.image_side)
 
     def identity(self) -> dict[str, str | int | float | bool | None]:

@@ -28,8 +28,9 @@ class SubmitTool:
             Field(description="time segments that prove the answer, as [start, end] in seconds"),
         ],
         objects: Annotated[
-            list[str], Field(description="one short phrase for each object that proves the answer", max_length=100)
-        ] = [],  # noqa: B006  (a default of the schema, copied by pydantic)
+            list[str],
+            Field(description="one short phrase for each object that proves the answer; [] = none", max_length=100),
+        ],
     ) -> ToolOutput:
         """Submit the final answer with its evidence. Ends the conversation."""
         del objects

@@ -47,9 +47,9 @@ def shared_encoder(name: str) -> Encoder:
 
 
 def _published_index(path: Path, grid: FrameGrid, encoder: str) -> FrameIndex:
-    from evqa.retrieval.published_embeddings import open_published
+    from evqa.retrieval.published_index import published_index
 
-    return open_published(path, grid, shared_encoder(encoder))
+    return published_index(path, grid, shared_encoder(encoder))
 
 
 def _built_index(grid: FrameGrid, encoder: str, root: Path | None) -> FrameIndex:

@@ -9,7 +9,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
+from evqa.agents.settings import AgentSettings
 from evqa.cli.arguments import (
+    AgentOptions,
     Agents,
     CanaryChoice,
     DataName,
@@ -41,6 +43,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     seed: int = 0,
     agent: Agents = (),
     canary: CanaryChoice = "auto",
+    agent_settings: AgentOptions = AgentSettings(),  # noqa: B008  (frozen)
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -60,6 +63,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
         canary: request at the start with an image in a tool result, for methods with tools: stops the run if the model
             does not see it; auto = models behind an API, on = local models too.
+        agent_settings: limits, frames and search of the methods agent, retrieve, inspected and uniform.
         execution: samples and workers.
         options: settings of the model that replace those of its table entry (evqa list models).
     """
@@ -74,6 +78,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         overrides=options.overrides(),
         agents=parse_agents(agent),
         canary=canary,
+        agent_settings=agent_settings,
     )
     summary = pipeline.predict(config, execution, out)
     return print_summary(summary, _next_command(summary.folder, execution))
@@ -159,6 +164,7 @@ def benchmark(  # noqa: PLR0913
     mode: ModeChoice = "concat",
     agent: Agents = (),
     canary: CanaryChoice = "auto",
+    agent_settings: AgentOptions = AgentSettings(),  # noqa: B008  (frozen)
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
 ) -> int:
@@ -176,6 +182,7 @@ def benchmark(  # noqa: PLR0913
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
         canary: request at the start with an image in a tool result, for methods with tools: stops the run if the model
             does not see it; auto = models behind an API, on = local models too.
+        agent_settings: limits, frames and search of the methods agent, retrieve, inspected and uniform.
         execution: samples and workers; with a model behind an API, --workers is for the segmenter.
         options: settings of the model that replace those of its table entry (evqa list models).
     """
@@ -188,6 +195,7 @@ def benchmark(  # noqa: PLR0913
     overrides, agents = options.overrides(), parse_agents(agent)
     config = pipeline.PredictConfig(
         data=data, model=model, method=method, overrides=overrides, agents=agents, canary=canary
+        data=data, model=model, method=method, overrides=overrides, agents=agents, agent_settings=agent_settings
     )
     segment_config = pipeline.SegmentConfig(model=segmenter, mode=mode)
     first, *segmented = pipeline.predict_and_segment(config, segment_config, execution, out)

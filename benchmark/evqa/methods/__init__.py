@@ -40,9 +40,6 @@ AGENT_METHODS: dict[str, AgentMethod] = {
 }
 """Methods with `AgentSettings`."""
 
-TOOL_METHODS = frozenset({"agent", "retrieve", "inspected"})
-"""Methods whose model calls tools."""
-
 METHODS: dict[str, Method] = {
     "single-turn": single_turn.single_turn,
     "json": single_turn.json_turn,
@@ -67,7 +64,7 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
 """Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 
 
-IMAGE_ROLES: dict[str, tuple[str, ...]] = {}
+IMAGE_ROLES: dict[str, tuple[str, ...]] = {"agent": ("main",), "retrieve": ("main",), "inspected": ("main",)}
 """Method with tools -> roles of the models that get images in tool results."""
 
 

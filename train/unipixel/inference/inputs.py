@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evqa.models.frame_policy import VideoCache, with_time_marks
+from evqa.models.frame_policy import VideoCache
 from evqa.models.messages import ImagePart, Message, ToolSpec, VideoPart
 from evqa.models.sampling import RowDecoding
 from unipixel.data import chat_format, frames
@@ -79,7 +78,6 @@ class InputProcessor:
 
     def read(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), is_open: bool = True) -> ModelInputs:
         """Encode a conversation; `is_open` = a reply follows. `ValueError`: a video or image cannot be read."""
-        messages = [replace(message, parts=tuple(with_time_marks(message.parts))) for message in messages]
         videos = self.load_videos(messages)
         config = self._model.config
         visual: list[VisualInput] = []
