@@ -191,17 +191,17 @@ class Episode:
         """The output without the images above the limit of the episode."""
         if self.limits.images is None:
             return output
-        kept: list[Part] = []
+        parts: list[Part] = []
         num_dropped = 0
         for part in output.parts:
             if isinstance(part, ImagePart) and self._num_images >= self.limits.images:
                 num_dropped += 1
                 continue
             self._num_images += isinstance(part, ImagePart)
-            kept.append(part)
+            parts.append(part)
         if num_dropped:
-            kept.append(f"{num_dropped} images left out: the limit of {self.limits.images} images is reached")
-        return replace(output, parts=tuple(kept), frames=output.frames if not num_dropped else ())
+            parts.append(f"{num_dropped} images left out: the limit of {self.limits.images} images is reached")
+        return replace(output, parts=tuple(parts), frames=output.frames if not num_dropped else ())
 
     def _submit(self, call: ToolCall) -> None:
         fields = self.setup.answer_fields

@@ -83,15 +83,15 @@ class FrameTools:
         """Return up to 10 frames of the video by their ids."""
         ids = list(dict.fromkeys(frame_ids))
         rows = self.grid.rows(np.array(ids, dtype=np.int64))
-        known = [(frame_id, int(row)) for frame_id, row in zip(ids, rows, strict=True) if row >= 0]
+        existing = [(frame_id, int(row)) for frame_id, row in zip(ids, rows, strict=True) if row >= 0]
         limit = self.limits.frames_per_call
         notes = [
-            _listed("unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()),
-            _listed("not shown", [frame_id for frame_id, _ in known[limit:]], f"at most {limit} frames per call"),
+            _list_note("unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()),
+            _list_note("not shown", [frame_id for frame_id, _ in existing[limit:]], f"at most {limit} frames per call"),
         ]
-        if not known:
+        if not existing:
             raise ValueError(f"none of these frames exists: {self._ids()}")
-        return self._frames([int(self.grid.indices[row]) for _, row in known[:limit]], notes)
+        return self._frames([int(self.grid.indices[row]) for _, row in existing[:limit]], notes)
 
     def get_frames_by_similarity(self, query: Query) -> ToolOutput:
         """Return the 5 frames of the video that are most similar to a description."""
@@ -123,8 +123,8 @@ class FrameTools:
         if not inside:
             raise ValueError(f"the video lasts {self.duration():.1f} s")
         notes = [
-            _listed("outside the video", outside, f"it lasts {self.duration():.1f} s"),
-            _listed("not shown", inside[limit:], f"at most {limit} frames per call"),
+            _list_note("outside the video", outside, f"it lasts {self.duration():.1f} s"),
+            _list_note("not shown", inside[limit:], f"at most {limit} frames per call"),
         ]
         return self._frames([self._index_at(second) for second in inside[:limit]], notes)
 
@@ -228,7 +228,7 @@ class FrameTools:
         return f"cannot be read: {', '.join(names)}" if names else ""
 
 
-def _listed(reason: str, values: Sequence[float], rule: str) -> str:
+def _list_note(reason: str, values: Sequence[float], rule: str) -> str:
     """A note that lists at most 20 values; "" without values."""
     if not values:
         return ""

@@ -86,9 +86,9 @@ class Inspection:
     def frames_seen(self) -> list[int]:
         """Frame indices of the frames that the planner has seen, spread evenly, at most `num_frames`."""
         results = (result for turn in self.transcript.turns for result in turn.results)
-        seen = np.unique([frame.index for result in results for frame in result.frames]).astype(int)
-        rows = np.linspace(0, len(seen) - 1, min(self.num_frames, len(seen))).round().astype(int)
-        return seen[np.unique(rows)].tolist() if len(seen) else []
+        indices = np.unique([frame.index for result in results for frame in result.frames]).astype(int)
+        rows = np.linspace(0, len(indices) - 1, min(self.num_frames, len(indices))).round().astype(int)
+        return indices[np.unique(rows)].tolist() if len(indices) else []
 
     def _indices(self, segments: Spans) -> list[int]:
         """Frames of the segments at equal distances, by their share of the total length, at least one each."""

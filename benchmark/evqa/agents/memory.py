@@ -25,13 +25,13 @@ def without_old_images(
         keep_rounds: latest rounds with images whose images stay; None = all.
         max_images: most images of a request; the oldest are replaced first; None = no limit.
     """
-    kept = _kept_images(messages, keep_rounds)
-    if max_images is not None and len(kept) > max_images:
-        kept = set(sorted(kept)[len(kept) - max_images :])
+    images_to_keep = _kept_images(messages, keep_rounds)
+    if max_images is not None and len(images_to_keep) > max_images:
+        images_to_keep = set(sorted(images_to_keep)[len(images_to_keep) - max_images :])
     visible: list[Message] = []
     for place, message in enumerate(messages):
         parts = tuple(
-            part if not isinstance(part, ImagePart) or (place, position) in kept else _label(part)
+            part if not isinstance(part, ImagePart) or (place, position) in images_to_keep else _label(part)
             for position, part in enumerate(message.parts)
         )
         visible.append(message if parts == message.parts else replace(message, parts=parts))

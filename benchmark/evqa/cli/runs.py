@@ -194,8 +194,13 @@ def benchmark(  # noqa: PLR0913
         )
     overrides, agents = options.overrides(), parse_agents(agent)
     config = pipeline.PredictConfig(
-        data=data, model=model, method=method, overrides=overrides, agents=agents, canary=canary
-        data=data, model=model, method=method, overrides=overrides, agents=agents, agent_settings=agent_settings
+        data=data,
+        model=model,
+        method=method,
+        overrides=overrides,
+        agents=agents,
+        canary=canary,
+        agent_settings=agent_settings,
     )
     segment_config = pipeline.SegmentConfig(model=segmenter, mode=mode)
     first, *segmented = pipeline.predict_and_segment(config, segment_config, execution, out)
