@@ -86,7 +86,9 @@ class FrameTools:
         existing = [(frame_id, int(row)) for frame_id, row in zip(ids, rows, strict=True) if row >= 0]
         limit = self.limits.frames_per_call
         notes = [
-            _list_note("unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()),
+            _list_note(
+                "unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()
+            ),
             _list_note("not shown", [frame_id for frame_id, _ in existing[limit:]], f"at most {limit} frames per call"),
         ]
         if not existing:
