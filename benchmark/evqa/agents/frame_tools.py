@@ -119,16 +119,16 @@ class FrameTools:
     ) -> ToolOutput:
         """Return the frames that are nearest to given times."""
         times = sorted(set(seconds))
-        outside = [second for second in times if second > self.duration()]
-        inside = [second for second in times if second <= self.duration()]
+        later_times = [second for second in times if second > self.duration()]
+        times_in_video = [second for second in times if second <= self.duration()]
         limit = self.limits.frames_per_call
-        if not inside:
+        if not times_in_video:
             raise ValueError(f"the video lasts {self.duration():.1f} s")
         notes = [
-            _list_note("outside the video", outside, f"it lasts {self.duration():.1f} s"),
-            _list_note("not shown", inside[limit:], f"at most {limit} frames per call"),
+            _list_note("outside the video", later_times, f"it lasts {self.duration():.1f} s"),
+            _list_note("not shown", times_in_video[limit:], f"at most {limit} frames per call"),
         ]
-        return self._frames([self._index_at(second) for second in inside[:limit]], notes)
+        return self._frames([self._index_at(second) for second in times_in_video[:limit]], notes)
 
     def frames_between(
         self,
