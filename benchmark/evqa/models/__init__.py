@@ -1,4 +1,4 @@
-"""The models. A row of `MODELS` is lazy: it names its adapter, and only `build` imports it."""
+"""Registry of models, `MODELS`, and their construction; an entry names its adapter, which `build` imports."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from evqa.models.registry import Setting as Setting
 UNIPIXEL = "unipixel.inference.chat:load_chat"
 
 SHARED = {"frames": "evqa.models.frame_policy:FramePolicy", "calling": "evqa.models.api.client:RequestSettings"}
-"""Settings that several adapters have in common: an adapter's parameter -> the record that holds them."""
+"""Settings shared by several adapters: parameter of the adapter -> record with the settings."""
 
 COUNTS = (
     *("max_frames", "max_side", "num_frames", "every"),
     *("max_tokens", "max_new_tokens", "batch_size", "tensor_parallel", "concurrency"),
 )
-"""Settings that are numbers of something, at least 1."""
+"""Settings that are counts: integers of at least 1."""
 
 SYNONYMS = {"device": "device_map", "max_tokens": "max_new_tokens"}
-"""Settings that adapters have under either name."""
+"""Settings with two names in adapters."""
 
 LIMITS = ("max_cost", "max_total_tokens")
 """Settings of a model that limit the budget of its run."""
 
 BUDGET = "budget"
-"""Parameter of an adapter for the budget of its run, which is no setting."""
+"""Parameter of an adapter for the budget of its run; not a setting."""
 
 RATES = ("fps", "mask_fps")
-"""Settings that are numbers a second, above 0."""
+"""Settings that are rates: values per second above 0."""
 
 PACKAGE = {"models": "torch", "vllm": "vllm"}
-"""Extra -> the package without which no weights of its models can be loaded."""
+"""Extra -> package that its models need to load weights."""
 
 OWN_PACKAGES = ("evqa", "unipixel")
-"""Packages of this distribution: one that is missing from them is no extra."""
+"""Packages of this distribution; a missing module of these is an error of the installation, not a missing extra."""
 
 
 def _unipixel(checkpoint: str, description: str, method: str = "single-turn") -> ModelSpec:
-    """A row of our model with the published frame policy: one frame a second, at most 128."""
+    """Registry entry of our model with the published frame policy: 1 frame per second, at most 128 frames."""
     arguments: dict[str, Setting] = {"checkpoint": checkpoint, "fps": 1.0, "max_frames": 128}
     return ModelSpec(
         adapter=UNIPIXEL,
@@ -89,10 +89,10 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The row of a model.
+    """Registry entry of a model.
 
     Args:
-        name: A name of `MODELS`, a Hugging Face id, a folder with a checkpoint, or a .json file of replies.
+        name: Name in `MODELS`, Hugging Face id, checkpoint folder, or .json file of responses.
     """
     if name in MODELS:
         return MODELS[name]
@@ -110,7 +110,7 @@ def model_spec(name: str) -> ModelSpec:
 
 
 def _row_of_published(name: str) -> ModelSpec | None:
-    """First registry entry whose checkpoint has a Hugging Face id; None where there is none."""
+    """First registry entry whose checkpoint has this Hugging Face id; None = no such entry."""
     if not checkpoints.is_hub_id(name) or (checkpoint := checkpoints.published_row(name)) is None:
         return None
     rows = (row for row in MODELS.values() if isinstance(row.arguments.get("checkpoint"), str))
@@ -143,9 +143,9 @@ def _state_of_config(folder: Path) -> str:
 
 
 def check_weights(name: str) -> None:
-    """Raise a `ValueError` where a model's checkpoint is not on this machine; imports neither torch nor its adapter.
+    """Raise a `ValueError` if the checkpoint of a model is not on this machine; imports neither torch nor the adapter.
 
-    A model whose package is not installed passes: `build` names the package.
+    A model whose package is not installed passes; `build` reports the package.
     """
     spec = model_spec(name)
     checkpoint = spec.arguments.get("checkpoint")
@@ -160,7 +160,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _row_of_folder(name: str) -> ModelSpec:
-    """A checkpoint in a folder: a toy (its config has a note) sees what "tiny" sees."""
+    """Registry entry of a checkpoint folder; a tiny model (its config has a note) gets the frame policy of "tiny"."""
     like = MODELS["tiny"] if checkpoints.checkpoint_note(name) else MODELS["st-evidence-3b"]
     arguments = {**like.arguments, "checkpoint": name}
     return replace(like, arguments=arguments, description=f"the checkpoint in {name}")
@@ -171,7 +171,7 @@ def build(name: str, **overrides: Setting) -> Model:
 
     Args:
         name: See `model_spec`.
-        **overrides: Settings in place of those of the model's registry entry.
+        **overrides: Settings that replace those of the registry entry.
 
     Raises:
         ValueError: the model, a setting, a package or the weights are unknown or missing.
@@ -180,7 +180,7 @@ def build(name: str, **overrides: Setting) -> Model:
 
 
 def _build(name: str, overrides: Mapping[str, Setting], budget: Budget | None) -> Model:
-    """Build a model as `build` does; a model behind an API shares `budget` where it is not None."""
+    """Build a model as `build` does; `budget` is shared by the models behind APIs, None = a budget of its own."""
     spec = model_spec(name)
     if "checkpoint" not in overrides:
         check_weights(name)
@@ -206,9 +206,9 @@ def build_team(name: str, overrides: Mapping[str, Setting], agents: Mapping[str,
     """Build the models of a run, which share one budget.
 
     Args:
-        name: Of the main model.
-        overrides: Its settings; its limits (`LIMITS`) hold for all models together.
-        agents: Role -> a further model.
+        name: Name of the main model.
+        overrides: Settings of the main model; its limits (`LIMITS`) apply to all models together.
+        agents: Role -> additional model.
     """
     if not agents:
         return Models(build(name, **overrides))
@@ -228,7 +228,7 @@ def build_team(name: str, overrides: Mapping[str, Setting], agents: Mapping[str,
 
 
 def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) -> bool:
-    """Whether a model's replies come with masks, before its weights are loaded."""
+    """Whether a model predicts masks; does not load its weights."""
     spec = model_spec(name)
     if spec.predicts_masks is None:
         return build(name, **(overrides or {})).capabilities.predicts_masks
@@ -236,9 +236,9 @@ def predicts_masks(name: str, overrides: Mapping[str, Setting] | None = None) ->
 
 
 def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, seed: int) -> dict[str, Setting]:
-    """Overrides of a model for a run: `overrides`, with the settings that `times` and `seed` imply.
+    """Overrides of a model for a run: `overrides` and the settings that follow from `times` and `seed`.
 
-    Raises a `ValueError` for a model that is unknown or whose weights are missing, before its adapter is imported.
+    Raises a `ValueError` for an unknown model or missing weights, before the adapter is imported.
     """
     check_weights(name)
     settings = dict(overrides)
@@ -250,17 +250,17 @@ def run_settings(name: str, overrides: Mapping[str, Setting], *, times: bool, se
 
 
 def has_setting(name: str, setting: str) -> bool:
-    """Whether a model can be built with a setting."""
+    """Whether a model has a setting."""
     return setting in _settings(_adapter(name, model_spec(name)))
 
 
 def is_behind_api(name: str) -> bool:
-    """Whether a server computes a model's replies."""
+    """Whether a model runs on a server."""
     return model_spec(name).is_behind_api
 
 
 def renamed_settings(setting_names: Sequence[str], overrides: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Overrides under the adapter's names for them, `setting_names` (see `SYNONYMS`)."""
+    """Overrides under the names of the adapter, `setting_names` (see `SYNONYMS`)."""
     synonyms = {**SYNONYMS, **{old_name: new_name for new_name, old_name in SYNONYMS.items()}}
     names = {
         key: key if key in setting_names or synonyms.get(key) not in setting_names else synonyms[key]
@@ -272,14 +272,14 @@ def renamed_settings(setting_names: Sequence[str], overrides: Mapping[str, Setti
 
 
 def _settings(make: Callable[..., object]) -> list[str]:
-    """Setting names of an adapter: its parameters and the fields of its shared records."""
+    """Names of the settings of an adapter: its parameters and the fields of its shared records."""
     shared = _shared(make)
     names = [name for name in inspect.signature(make).parameters if name not in {"name", BUDGET, *shared}]
     return [*names, *(field.name for record in shared.values() for field in fields(record))]
 
 
 def _shared(make: Callable[..., object]) -> dict[str, type[Any]]:
-    """The records of shared settings that an adapter takes."""
+    """Records of shared settings among the parameters of an adapter."""
     parameters = inspect.signature(make).parameters
     return {
         parameter: cast("type[Any]", adapter(dotted_name, needed_by="a model", extra=None))
@@ -293,7 +293,7 @@ def _adapter(name: str, spec: ModelSpec) -> Callable[..., Any]:
 
 
 def adapter(dotted: str, *, needed_by: str, extra: str | None) -> Callable[..., Any]:
-    """Object of a dotted name "module:attribute"; a `ValueError` where a package that it needs is not installed."""
+    """Import "module:attribute". `ValueError`: a package that it needs is not installed."""
     module, _, attribute = dotted.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

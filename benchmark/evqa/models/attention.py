@@ -1,4 +1,4 @@
-"""Which implementation of attention a model with open weights runs with."""
+"""Choice of the attention implementation for models with open weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 logger = logging.getLogger(__name__)
 
 FLASH, TORCH = "flash_attention_2", "sdpa"
-"""Names of transformers for the package flash-attn and for torch's own."""
+"""Names in transformers of the package flash-attn and of torch's own attention."""
 
 
 def best_attention(dtype: torch.dtype | str | None, device: torch.device | str) -> str:
-    """Flash attention where it can be imported and run (16 bits, CUDA), else torch's own."""
+    """Name of the attention to use: flash-attn if it can be imported and run (16 bits, CUDA), else that of torch."""
     is_half = dtype in (torch.bfloat16, torch.float16, "bfloat16", "float16")
     return FLASH if is_half and torch.device(device).type == "cuda" and flash_attention_works() else TORCH
 
 
 @cache
 def flash_attention_works() -> bool:
-    """Whether the package flash-attn is installed and can be imported: a build for another torch cannot."""
+    """Whether flash-attn is installed and can be imported; a build for another torch cannot."""
     if not is_flash_attn_2_available():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Interface of chat models: messages in, one reply out. Adapters implement `Model`; methods use nothing else."""
+"""Interface of chat models: messages in, one reply out. Adapters implement `Model`; prompting methods use only it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from evqa.schema import MAIN_AGENT, ImageTransport, Prediction, ReplyFormat, Usa
 
 
 class ModelError(Exception):
-    """The model did not reply (network, out of memory); a run survives it, and makes a failed record of it."""
+    """Error of a call without a usable reply (network, out of memory); the run continues with a failed record."""
 
     usage: Usage | None = None
-    """What was paid for all the same: replies that said nothing."""
+    """Usage of empty replies, which are charged as well."""
     partial: str = ""
-    """Text of a reply that an error of the server broke off."""
+    """Text of a reply that was interrupted by a server error."""
     tokens: tuple[int | None, int | None] | None = None
-    """(in, out) of the reply that is the error; None = it is no reply."""
+    """(input, output) tokens of an unusable reply; None = there was no reply."""
     may_be_charged: bool = False
     """Whether a request without a reply may have been charged."""
     is_refused_request: bool = False
-    """Whether the server refuses what it is sent, so that like requests will fail alike."""
+    """Whether the server refuses the content of the request, so that similar requests will fail as well."""
     is_unanswered: bool = False
     """Whether the server sent no response: no connection, or a timeout."""
 
 
 class RunAborted(Exception):
-    """No further call can succeed (the key is refused, the budget spent); a run ends, and what is done stays."""
+    """Error after which no call can succeed (invalid key, exhausted budget); the run ends and keeps its predictions."""
 
     usage: Usage | None = None
     """See `ModelError`."""
@@ -36,19 +36,19 @@ class RunAborted(Exception):
     tokens: tuple[int | None, int | None] | None = None
     may_be_charged: bool = False
     prediction: Prediction | None = None
-    """The sample that it ended in the middle of, as a failed one: the replies in it are paid for."""
+    """Failed prediction of the sample in progress, with its replies so far, which are charged."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Capabilities of a model. Callers read this record; they test neither the type nor the name of a model."""
+    """Capabilities of a model. Callers read this record instead of testing the type or name of a model."""
 
     concurrency: int = 1
-    """Calls at once that are worthwhile: requests of an API, sequences of a batch."""
+    """Useful number of concurrent calls: requests of an API, sequences of a batch."""
     is_concurrent: bool = False
-    """Whether several threads may call `generate` at once; always true with a `concurrency` above 1."""
+    """Whether `generate` is thread-safe; always true with a `concurrency` above 1."""
     default_method: str = "single-turn"
-    """Prompting method where none is named (see `evqa.methods.METHODS`)."""
+    """Default prompting method (see `evqa.methods.METHODS`)."""
     reply_format: ReplyFormat = "json"
     """Format of an evidence reply."""
     tools: Literal["native", "text", "none"] = "none"
@@ -58,15 +58,15 @@ class Capabilities:
     tool_image_candidates: tuple[ImageTransport, ...] = ()
     """Transports that a run tries in order at its start (see `canary`); () = `tool_images` needs no check."""
     max_images: int | None = None
-    """Most images of one request; None = no limit is known."""
+    """Maximum number of images in a request; None = no known limit."""
     videos: int | None = 1
-    """Most videos of one conversation; None = no limit is known."""
+    """Maximum number of videos in a conversation; None = no known limit."""
     predicts_masks: bool = False
     """Whether replies come with masks."""
     visual_prompts: bool = False
     """Whether points, boxes and masks of a `VideoPart` are accepted; such a model implements `PromptableModel`."""
     frame_times: bool = False
-    """Whether the prompt has to state the seconds of the frames; such a model implements `FrameTimesModel`."""
+    """Whether the prompt has to state the frame times; such a model implements `FrameTimesModel`."""
     is_priced: bool = False
     """Whether replies may cost money, so that a budget applies; such a model implements `budget.PricedModel`."""
 
@@ -78,7 +78,7 @@ class Capabilities:
 
 
 class Model(Protocol):
-    """A chat model."""
+    """Interface of a chat model."""
 
     name: str
 
@@ -89,21 +89,21 @@ class Model(Protocol):
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """Settings that decide a reply (frame sampling, decoding, revision, seed): equal for two runs to be one run."""
+        """Settings that determine a reply (frame sampling, decoding, revision, seed); part of the identity of a run."""
         ...
 
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply to a conversation.
+        """Generate the reply to a conversation.
 
         Args:
-            messages: the conversation so far.
+            messages: conversation so far.
             tools: tools that the reply may call.
-            decoding: settings of this call in place of the model's own.
+            decoding: settings of this call; None = those of the model.
 
         Raises:
-            ModelError: there is no reply.
+            ModelError: the call failed.
             RunAborted: no further call can succeed.
             ValueError: the messages are invalid, or the model does not support `tools` or a field of `decoding`.
         """
@@ -112,14 +112,14 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    """Models of a run: the main model, and the models of further roles for methods with several."""
+    """Models of a run: the main model, and those of further roles for methods with several models."""
 
     main: Model
     team: Mapping[str, Model] = field(default_factory=dict[str, Model])
     """Role, such as "vision" or "grounding", -> its model."""
 
     def by_role(self, role: str) -> Model:
-        """The model of a role. `ValueError`: the run has none for it."""
+        """Model of a role. `ValueError`: the run has no model for it."""
         if role == MAIN_AGENT:
             return self.main
         if role not in self.team:
@@ -130,17 +130,17 @@ class Models:
         return self.team[role]
 
     def all(self) -> tuple[Model, ...]:
-        """The main model, then the others in the order of their roles."""
+        """All models: the main model, then the others in the order of their roles."""
         return self.main, *self.team.values()
 
     @property
     def concurrency(self) -> int:
-        """Samples at once that are worthwhile: the least of all models."""
+        """Useful number of concurrent samples: the minimum over all models."""
         return min(model.capabilities.concurrency for model in self.all())
 
 
 class PromptableModel(Model, Protocol):
-    """Model with the capability `visual_prompts`."""
+    """Interface of models with the capability `visual_prompts`."""
 
     def segment_prompts(self, clip: VideoPart) -> VideoMasks:
         """Segment the objects at the points and boxes of a video in every frame; one track per prompt."""
@@ -148,7 +148,7 @@ class PromptableModel(Model, Protocol):
 
 
 class FrameTimesModel(Model, Protocol):
-    """Model with the capability `frame_times`."""
+    """Interface of models with the capability `frame_times`."""
 
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Presentation times in seconds of the frames that are sampled from a video."""
@@ -163,12 +163,12 @@ def segment_prompts(model: Model, video: VideoPart) -> VideoMasks:
 
 
 def frame_times(model: Model, video: VideoPart) -> Sequence[float]:
-    """Seconds of the sampled frames for the prompt to state; empty for a model that states them itself."""
+    """Frame times in seconds that the prompt has to state; empty = the model states them itself."""
     return cast("FrameTimesModel", model).frame_times(video) if model.capabilities.frame_times else ()
 
 
 def require_no_call_options(name: str, tools: Sequence[ToolSpec], decoding: Decoding | None) -> None:
-    """Raise a `ValueError` where tools or decoding settings are given to an adapter that does not support them."""
+    """Raise a `ValueError` if tools or decoding settings are passed to an adapter that does not support them."""
     if tools:
         raise ValueError(f"model {name!r} does not support tool calls, got {len(tools)} tools")
     if decoding is not None:

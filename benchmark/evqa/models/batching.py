@@ -1,7 +1,7 @@
-"""Dynamic batching over threads: items requested at about the same time are computed in one pass.
+"""Dynamic batching over threads: items requested at about the same time are computed in one forward pass.
 
-There is no thread of its own: whoever asks while nobody computes does it for all who wait. So a question that comes
-alone is answered in the thread that asks, where an interrupt, a debugger and a profiler find it.
+There is no worker thread: a thread that requests an item while none is being computed computes all waiting items. A
+single request thus runs in the requesting thread, where interrupts, debuggers and profilers work as usual.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LINGER = 0.02
-"""Seconds that a batch which is not full waits for a thread that is about to begin."""
+"""Seconds that an incomplete batch waits for a thread that prepares an item."""
 
 
 class Batcher(Generic[Item, Result]):
     """Passes items to `compute` in batches of at most `size`, in order.
 
-    A batch that fails is computed again in halves, so that what is wrong with one item, or too much memory for all
-    of them, fails no other.
+    A batch that fails is computed again in halves, so that an invalid item or a lack of memory fails no other item.
     """
 
     def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]], size: int) -> None:
@@ -40,7 +39,7 @@ class Batcher(Generic[Item, Result]):
 
     @contextmanager
     def preparing(self) -> Generator[None]:
-        """While a thread makes its item (decodes a video), a batch that is not full waits for it."""
+        """Context of a thread that prepares an item (decodes a video); an incomplete batch waits for it."""
         with self._changed:
             self._preparing += 1
         try:
@@ -51,7 +50,7 @@ class Batcher(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def result(self, item: Item) -> Result:
-        """Result of `compute` for an item; its errors are raised here."""
+        """Result of `compute` for an item. Raises the errors of `compute`."""
         future: Future[Result] = Future()
         with self._changed:
             self._waiting.append((item, future))
@@ -66,7 +65,7 @@ class Batcher(Generic[Item, Result]):
         return future.result()
 
     def _is_my_turn(self, future: Future[Result]) -> bool:
-        """Wait until nobody computes (then the caller does) or another thread has computed what the caller asked."""
+        """Wait until no thread computes (True: the caller computes) or until the caller's item has been computed."""
         with self._changed:
             self._changed.wait_for(lambda: future.done() or not self._is_computing)
             if future.done():
@@ -81,7 +80,7 @@ class Batcher(Generic[Item, Result]):
             self._release_waiters(batch[half:])
 
     def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
-        """Compute a batch; False where it failed as its halves may not."""
+        """Compute a batch; False = it failed, and its halves may succeed."""
         try:
             results = list(zip(batch, self._compute([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
@@ -95,7 +94,7 @@ class Batcher(Generic[Item, Result]):
         return True
 
     def _next(self) -> list[tuple[Item, Future[Result]]]:
-        """The next batch. What the caller asked waits still, so it is not empty."""
+        """Next batch; not empty, since the caller's item is waiting."""
         with self._changed:
             self._changed.wait_for(self._is_full, LINGER)
             self._changed.wait_for(lambda: self._is_full() or not self._preparing)

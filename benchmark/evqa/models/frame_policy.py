@@ -1,6 +1,6 @@
 """Frame sampling for general models: upright frames with their aspect ratio and their times in seconds.
 
-The policy is data: it stands in the model's row and in the identity of a run.
+The policy is part of the model's registry entry and of the identity of a run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from evqa import media
 from evqa.models.messages import ImagePart, Part
 
 KEPT_CLIPS = 8
-"""Clips whose pictures are kept, at least one a thread: several questions on one video, and several turns, decode it
-once."""
+"""Minimum number of videos whose frames are cached, at least one per thread: several questions or turns about a video
+decode it once."""
 
 KEPT_JPEG_BYTES = 256 * 2**20
 """Bytes of encoded images that a model keeps."""
@@ -32,18 +32,18 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class FramePolicy:
-    """Which frames of a video a model sees, and how."""
+    """Frame sampling and frame size of a model."""
 
     fps: float
-    """Frames a second, at most `max_frames`, spread evenly with both ends."""
+    """Frames per second; at most `max_frames`, evenly spaced with first and last frame."""
     max_frames: int
     max_side: int | None
-    """The longer side is scaled down to so many pixels, the proportion stays; None = as in the video."""
+    """Maximum length of the longer side in pixels; the aspect ratio is kept. None = as in the video."""
     time_marks: bool = True
-    """Whether each frame follows its time, such as `[12.5 s]`."""
+    """Whether a time mark such as `[12.5 s]` precedes each frame."""
 
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """The policy as a part of a run's identity."""
+        """Settings of the policy for the identity of a run."""
         return {
             "fps": self.fps,
             "max_frames": self.max_frames,
@@ -53,7 +53,7 @@ class FramePolicy:
 
 
 class TimedFrame(NamedTuple):
-    """One frame of a clip."""
+    """Frame of a video with its time."""
 
     second: float
     image: Image.Image
@@ -61,26 +61,26 @@ class TimedFrame(NamedTuple):
 
 
 class Jpeg(NamedTuple):
-    """One frame of a clip as a file."""
+    """Frame of a video as a JPEG file with its time."""
 
     second: float
     content: bytes
 
     @property
     def data_url(self) -> str:
-        """The picture as a URL that carries it."""
+        """Data URL of the image."""
         return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 def timed_frames(path: Path, policy: FramePolicy) -> Iterator[TimedFrame]:
-    """Sampled frames of a video in order of time; one is in memory at a time."""
+    """Yield the sampled frames of a video in temporal order; one is in memory at a time."""
     video = media.probe_video(path)
     for index, image in media.read_frames(video, media.indices_at_fps(video, policy.fps, policy.max_frames)):
         yield TimedFrame(round(float(video.times[index]), 3), _fitted(image, policy.max_side))
 
 
 def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
-    """The same frames as JPEG files; `quality` is 1 to 95."""
+    """Yield the same frames as JPEG files; `quality`: 1 to 95."""
     return tuple(Jpeg(second, _encoded(image, quality)) for second, image in timed_frames(path, policy))
 
 
@@ -130,7 +130,7 @@ class JpegCache:
 
 
 def time_mark(second: float) -> str:
-    """The time of a frame as a model reads it."""
+    """Text of a frame's time in a prompt."""
     return f"[{second:.1f} s]"
 
 
@@ -161,7 +161,7 @@ class VideoCache(Generic[Value]):
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> Value:
-        """Value of a video file, computed again where the file has changed."""
+        """Value of a video file; recomputed if the file has changed."""
         with self._lock:
             making = self._locks.setdefault(path, threading.Lock())
         with making:
@@ -187,7 +187,7 @@ def _key(path: Path) -> tuple[Path, int, int]:
 
 
 def _fitted(image: np.ndarray, max_side: int | None) -> Image.Image:
-    """The image with its longer side at most `max_side`, in proportion."""
+    """Scale an image down to a longer side of `max_side`; the aspect ratio is kept."""
     picture = Image.fromarray(image)
     if max_side is None or max(picture.size) <= max_side:
         return picture

@@ -1,4 +1,4 @@
-"""Gemini by Google's API (google-genai): it gets the video itself, sampled by the server at `fps`, or its frames."""
+"""Gemini through Google's API (google-genai); input: the video file, sampled by the server at `fps`, or frames."""
 
 from __future__ import annotations
 
@@ -44,35 +44,36 @@ GOOGLE = "https://generativelanguage.googleapis.com"
 KEY = "GEMINI_API_KEY"
 
 INLINE_BYTES = 14_000_000
-"""A larger video is uploaded: a request holds 20 MB (Gemini's guide to video), and base64 makes 4 bytes of 3."""
+"""Maximum size of a video inside a request; larger ones are uploaded. Requests are limited to 20 MB (Gemini's guide to
+video), and base64 encodes 3 bytes as 4."""
 
 UPLOAD_SECONDS = 600.0
-"""How long the server may take to make an uploaded video ready."""
+"""Seconds that the server may take to process an uploaded video."""
 
 POLL_SECONDS = 2.0
 
 PLACEHOLDER = "contents"
-"""Stands for the contents of a request until the true ones replace it; see `GeminiChat._fields`."""
+"""Placeholder of the contents of a request; see `GeminiChat._fields`."""
 
 FAILURES = (errors.APIError, httpx2.HTTPError, http.StatusError)
-"""How a request fails."""
+"""Exceptions of a failed request."""
 
 COUNTS = (
     *("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
     "totalTokenCount",
 )
-"""Fields of `usageMetadata` that are charged."""
+"""Charged fields of `usageMetadata`."""
 
 
 class _Upload(NamedTuple):
-    """A video that the server holds (for 48 hours)."""
+    """Uploaded video; the server keeps it for 48 hours."""
 
     uri: str
     mime_type: str
 
 
 class GeminiChat:
-    """A Gemini model."""
+    """Adapter of a Gemini model."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -98,24 +99,24 @@ class GeminiChat:
         """Create the adapter; no connection is opened. `ValueError`: a setting or the key is missing.
 
         Args:
-            name: what the model is called in results.
-            frames: what it sees of a video; with `video="file"` their rate alone.
-            calling: how it is asked.
-            model_id: what Google calls it.
-            base_url: another address of the same protocol.
-            video: "file" = the video itself, of which the server takes frames; "frames" = pictures.
-            max_tokens: where a reply is cut; its thinking counts.
-            temperature: None = the model's default.
-            top_p: share of the likeliest tokens that are sampled from; None = the model's default.
-            thinking_budget: tokens to think; None = the model's default.
-            structured: "schema" = held to a JSON schema, "object" = to any JSON, "none" = not held.
+            name: name of the model in results.
+            frames: frame sampling; with `video="file"` only the rate is used.
+            calling: request settings.
+            model_id: model id of the API.
+            base_url: another server of the same protocol; None = Google's.
+            video: "file" = the video file, sampled by the server; "frames" = sampled frames.
+            max_tokens: maximum number of tokens of a response, thinking included.
+            temperature: sampling temperature; None = the model's default.
+            top_p: nucleus sampling probability; None = the model's default.
+            thinking_budget: maximum number of thinking tokens; None = the model's default.
+            structured: "schema" = enforce a JSON schema, "object" = any JSON object, "none" = no constraint.
             tool_images: transport of images in tool results; "auto" = by the image check of a run, else "user";
                 "tool" needs Gemini 3.
-            jpeg_quality: of the frames, 1 to 95.
-            inline_bytes: a larger video is uploaded before it is asked about.
-            header: of each request besides our own, "NAME: VALUE".
-            budget: of the run, where its models share one; None = a budget of its own.
-            extra_body: a JSON object with fields of each question; they come before ours.
+            jpeg_quality: JPEG quality of the frames, 1 to 95.
+            inline_bytes: maximum size of a video inside a request in bytes; larger ones are uploaded.
+            header: additional headers of each request, "NAME: VALUE".
+            budget: budget shared by the models of the run; None = a new one.
+            extra_body: JSON object with additional request fields; they take precedence over ours.
         """
         self._needs_signatures = _generation(model_id) >= 3
         candidates: tuple[ImageTransport, ...] = ("tool", "user") if self._needs_signatures else ("user",)
@@ -180,7 +181,7 @@ class GeminiChat:
     def _config(
         self, messages: Sequence[Message], decoding: Decoding, *, has_tools: bool
     ) -> types.GenerateContentConfig:
-        """Settings of a request. The server takes tools or a schema of the text, not both."""
+        """Generation settings of a request. The server accepts tools or a schema of the text, not both."""
         fields = messages[-1].answer_fields if self._structured != "none" and not has_tools else ()
         return types.GenerateContentConfig(
             system_instruction=gemini_content.system_text(messages) or None,
@@ -198,8 +199,8 @@ class GeminiChat:
     def _fields(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Json:
         """The conversation and the tools in the form of the protocol.
 
-        They bypass the SDK's types, which refuse fields newer than themselves and encode signatures anew: what the
-        server sent has to go back unchanged.
+        They bypass the SDK's types, which refuse newer fields and encode signatures again: content from the server has
+        to be sent back unchanged.
         """
         declared: Json = {"tools": gemini_content.declarations(tools)} if tools else {}
         content_format = gemini_content.ContentFormat(
@@ -235,7 +236,7 @@ class GeminiChat:
         return {"fileData": {"fileUri": upload.uri, "mimeType": upload.mime_type}} | metadata
 
     def _upload(self, path: Path) -> _Upload:
-        """Give the server a video, and wait until it is ready."""
+        """Upload a video and wait until the server has processed it."""
         config = types.UploadFileConfig(mime_type=_mime_type(path), display_name=path.name)
         file, _ = self._caller.call(lambda: self._send_file(path, config), seed=str(path))
         deadline = time.monotonic() + UPLOAD_SECONDS
@@ -249,7 +250,7 @@ class GeminiChat:
         return _Upload(file.uri, file.mime_type or _mime_type(path))
 
     def _send_file(self, path: Path, config: types.UploadFileConfig) -> types.File:
-        """Sent as an open file: of a path, the SDK puts the name into a header, which takes ASCII alone."""
+        """Upload an open file: the SDK would write the name of a path into a header, which has to be ASCII."""
         try:
             with path.open("rb") as file:
                 return self._client.files.upload(file=file, config=config)
@@ -271,7 +272,7 @@ class GeminiChat:
         return ModelError(refusal.reply.text)
 
     def _send(self, config: types.GenerateContentConfig) -> ApiReply:
-        """Send one request. The SDK's errors may hold what was sent: none of them is chained."""
+        """Send one request. The SDK's errors may contain the request with its key, so they are not chained."""
         try:
             generate: Any = self._client.models.generate_content
             content = generate(model=self._model, contents=PLACEHOLDER, config=config).sdk_http_response.body
@@ -287,7 +288,7 @@ def _generation(model_id: str) -> int:
 
 
 def _mime_type(path: Path) -> str:
-    """The type of a video by its ending; a folder of frames is none."""
+    """MIME type of a video by its file name suffix. A folder of frames is refused."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     if path.is_dir() or not kind.startswith("video/"):
         raise ValueError(f"{path} is no video file that can be sent as it is: ask with --video frames")
@@ -295,14 +296,14 @@ def _mime_type(path: Path) -> str:
 
 
 def read(content: str, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
-    """Read a GenerateContentResponse; its usage first.
+    """Parse a GenerateContentResponse, its usage first.
 
-    `TemporaryError`: it is no response, or has neither text nor calls, which another request may change. An error in
-    place of an answer has the meaning of its own HTTP status.
+    `TemporaryError`: invalid, or neither text nor calls; a retry may succeed. An error object instead of an answer is
+    handled by the HTTP status that it states.
 
     Args:
         content: body of a response with status 200.
-        server: the server that sent it, for the messages of errors.
+        server: server of the response, for error messages.
         is_greedy: see `api.client.check_reply`.
     """
     response = body.json_object(body.document(content))
@@ -348,4 +349,4 @@ def _tokens(response: Json) -> TokenUsage:
 
 
 UNNAMED = Server("the server", ApiKey("the key", SecretStr("")), "the settings")
-"""Who replied, where a body is read by itself."""
+"""Server of a body that is parsed without a request."""

@@ -36,10 +36,10 @@ class ContentFormat:
 
 
 def contents(messages: Sequence[Message], content_format: ContentFormat) -> list[Json]:
-    """Write a conversation without its system messages.
+    """Contents of a conversation without its system messages.
 
-    An assistant message with `raw` goes back as the server sent it, with its thought signatures. The results of one
-    reply are one content.
+    An assistant message with `raw` is sent back unchanged, with its thought signatures. The tool results of one reply
+    form one content.
 
     Args:
         messages: the conversation. `ValueError`: a tool call has not exactly one result.
@@ -68,7 +68,7 @@ ROLES = {"user": "user", "assistant": "model"}
 
 
 def system_text(messages: Sequence[Message]) -> str:
-    """Text of the system messages. `ValueError`: one holds a video or an image, which the protocol has no place for."""
+    """Text of the system messages. `ValueError`: one contains a video or image, which the protocol does not allow."""
     parts = [part for message in messages if message.role == "system" for part in message.parts]
     if odd := [part for part in parts if not isinstance(part, str)]:
         raise ValueError(
@@ -92,7 +92,7 @@ def inline(mime_type: str, content: bytes) -> Json:
 
 
 def read_calls(parts: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
-    """Tool calls in the parts of a reply; the server may give no ids, then they are call_1, call_2, ..."""
+    """Tool calls in the parts of a reply; calls without an id are numbered call_1, call_2, ..."""
     functions = [function for part in parts if (function := body.json_object(part.get("functionCall")))]
     return with_unique_ids([_read_call(function) for function in functions])
 
@@ -106,13 +106,13 @@ def _read_call(function: Json) -> ToolCall:
 
 
 def _raw_content(raw: object) -> Json | None:
-    """The content of a reply of this protocol; None where `Message.raw` is none."""
+    """`Message.raw` as a content of this protocol; None = not one."""
     content = cast("Json", raw) if isinstance(raw, dict) else {}
     return {"role": "model"} | {key: value for key, value in content.items() if value} if content.get("parts") else None
 
 
 def _function_name(call: ToolCall, raw: object) -> Json:
-    """Name of a call for its response, with its id where the server knows the id."""
+    """Fields of a function response that identify its call: the name, and the id if the server assigned one."""
     content = _raw_content(raw)
     if content is None:
         return {"id": call.id, "name": call.name}

@@ -1,7 +1,7 @@
-"""Open models of transformers' "image-text-to-text" kind: a video is shown as frames, each after its time.
+"""Open models of transformers' "image-text-to-text" class; input: frames of a video, each after its time mark.
 
-torchvision is needed only for `video="file"`, where frames go through the model's own video processor: of those,
-unlike of image processors, transformers (5.23, `video_processing_utils.py`) has no version without it.
+torchvision is needed only for `video="file"`, which uses the model's video processor: unlike image processors,
+transformers (5.23, `video_processing_utils.py`) has no version of those without torchvision.
 """
 
 from __future__ import annotations
@@ -60,47 +60,47 @@ from evqa.schema import Finish, Usage
 Chat = list[dict[str, Any]]
 
 TELLS_TIMES = {"qwen3_vl", "qwen3_vl_moe", "video_llama_3"}
-"""Kinds of models whose processors write the time of each frame of a video (transformers' processing_*.py)."""
+"""Model types whose processors write the time of each frame of a video (transformers' processing_*.py)."""
 
 
 PIXEL_RANGE = (0.1, 16.0)
-"""Least distance between the values that a model is given for white and for black, and the greatest value."""
+"""Minimum difference between the normalised values of white and black, and maximum absolute value."""
 
 MAX_PENALTY = 2.0
-"""Published checkpoints penalise repetition by 1.0 (not at all) to 1.1."""
+"""Maximum repetition penalty; published checkpoints have 1.0 (none) to 1.1."""
 
 TICKS = 1000
-"""Frames a second of the video that clips are described as: seconds are exact to a millisecond."""
+"""Frame rate of the video metadata for processors; times are exact to a millisecond."""
 
 
 class ProcessorInputs(NamedTuple):
-    """A conversation, ready for the processor."""
+    """Inputs of the processor for a conversation."""
 
     text: str
     images: list[Image.Image]
     videos: list[VideoInput]
     decoding: RowDecoding
     has_tools: bool = False
-    """Whether the reply may call tools, so that calls in its text are read."""
+    """Whether the reply may call tools, so that its text is parsed for calls."""
     draw: int = 0
-    """Number of the sampled reply to the same question: each has noise of its own."""
+    """Index of the sample for the same conversation; each has its own noise."""
 
     def noise_seed(self) -> int:
-        """Seed of the noise: it follows from the seed of decoding, the draw, the text and the images."""
+        """Seed of the noise, derived from the decoding seed, the index of the sample, the text and the images."""
         images = [*self.images, *(frame for video in self.videos for frame in video.frames)]
         parts = [f"{self.draw} {self.text}".encode(), *(image.tobytes() for image in images)]
         return functools.reduce(lambda digest, part: zlib.crc32(part, digest), parts, self.decoding.seed)
 
 
 class VideoInput(NamedTuple):
-    """A clip for a video processor."""
+    """Frames and metadata of a video for a video processor."""
 
     frames: list[Image.Image]
     metadata: dict[str, Any]
 
 
 class HFChat:
-    """A checkpoint that replies, several questions in one pass: `generate` always the same to a question."""
+    """Adapter of a checkpoint, with batches; `generate` is deterministic."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -122,18 +122,18 @@ class HFChat:
         """Load a checkpoint.
 
         Args:
-            name: what the model is called in results.
-            frames: what it sees of a video; with "file" the model's own processor tells times, where it does.
-            checkpoint: a name of the zoo, or a folder.
-            video: "frames" = pictures in the text, each after its time; "file" = one video, as the model was trained.
-            max_tokens: where a reply is cut.
-            temperature: of sampling; 0 = the likeliest token each time.
-            seed: of sampling; the same question draws the same (`samples` draws several).
-            batch_size: questions in one pass.
-            device_map: "auto" = over all GPUs, else the CPU; or a device.
-            dtype: "auto" = as the weights are stored.
-            auto_class: the class of transformers that loads it.
-            trust_remote_code: whether code that comes with the weights may run.
+            name: name of the model in results.
+            frames: frame sampling; with `video="file"` some processors write the frame times themselves.
+            checkpoint: checkpoint name or folder.
+            video: "frames" = images in the text, each after its time mark; "file" = one video, as in training.
+            max_tokens: maximum number of tokens of a response.
+            temperature: sampling temperature; 0 = greedy decoding.
+            seed: seed of sampling; equal conversations get equal replies (`samples` draws several).
+            batch_size: number of conversations per forward pass.
+            device_map: "auto" = all GPUs, or the CPU without a GPU; or a device.
+            dtype: data type of the weights; "auto" = as stored.
+            auto_class: transformers class that loads the model.
+            trust_remote_code: whether the code of the checkpoint may run.
             tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
@@ -186,22 +186,22 @@ class HFChat:
         }
 
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the sampled frames; the prompt states them with `video="file"` where the processor does not."""
+        """Frame times in seconds that the prompt has to state: with `video="file"` if the processor does not."""
         return [frame.second for frame in self._frames.get(clip.require_no_prompts())]
 
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """Generate the reply, in one batch with those that other threads request meanwhile.
+        """Generate the reply, in one batch with those that other threads request at the same time.
 
-        Tools are written by the chat template where it writes them as the dialect `hermes` does, else as text.
+        The chat template renders the tools if it uses the dialect `hermes`; otherwise they are written as text.
         """
         with self._batcher.preparing():
             prepared = self._prepare(messages, tools, decoding)
         return self._batcher.result(prepared)
 
     def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
-        """`n` sampled replies to one conversation, each with a seed of its own; the first is that of `generate`.
+        """Sample `n` replies to one conversation, each with its own seed; the first equals that of `generate`.
 
         `ValueError`: `temperature` is 0, so that all would be equal.
         """
@@ -241,7 +241,7 @@ class HFChat:
         )
 
     def _pieces(self, part: Part, images: list[Image.Image], videos: list[VideoInput]) -> Chat:
-        """A part as the template takes it; its pictures are added to the lists in order."""
+        """Part of a message for the chat template; its images are appended to the lists in order."""
         if isinstance(part, str):
             return [{"type": "text", "text": part}]
         if isinstance(part, ImagePart):
@@ -259,7 +259,7 @@ class HFChat:
         return pieces
 
     def _video_input(self, part: VideoPart) -> VideoInput:
-        """Frames of a video, with the times that processors write out."""
+        """Frames of a video, with metadata for the frame times."""
         video = media.probe_video(part.require_no_prompts())
         frames = self._frames.get(part.path)
         size = {"width": frames[0].image.width, "height": frames[0].image.height}
@@ -325,7 +325,7 @@ class HFChat:
 
 
 def logits_processors(batch: Sequence[ProcessorInputs]) -> list[transformers.LogitsProcessor]:
-    """Processors of logits: a check, then noise where a reply is sampled."""
+    """Logits processors: the check for finite values, then noise if a reply is sampled."""
     rows = [prepared.decoding for prepared in batch]
     if not any(row.temperature for row in rows):
         return [FiniteLogits()]
@@ -333,15 +333,15 @@ def logits_processors(batch: Sequence[ProcessorInputs]) -> list[transformers.Log
 
 
 def time_metadata(seconds: Sequence[float], duration: float) -> dict[str, Any]:
-    """Video metadata with which transformers' processors use the frames' true times, regular or not.
+    """Video metadata with which transformers' processors use the true frame times, regular or not.
 
-    A processor computes a frame's second as index / fps (Qwen3-VL, VideoLLaMA3), and the mean rate of the frames that
-    it is given as count / total * fps (Qwen2.5-VL: `second_per_grid_ts` = `temporal_patch_size` / rate). So a clip is
-    described as a video of `TICKS` frames a second, whose length is the count times the mean distance.
+    A processor computes a frame time as index / fps (Qwen3-VL, VideoLLaMA3), and the mean rate of the frames as count /
+    total * fps (Qwen2.5-VL: `second_per_grid_ts` = `temporal_patch_size` / rate). The metadata thus describe a video of
+    `TICKS` frames per second, whose length is the number of frames times their mean distance.
 
     Args:
-        seconds: of the frames, ascending.
-        duration: of the clip in seconds.
+        seconds: frame times in seconds, ascending.
+        duration: duration of the video in seconds.
     """
     count = len(seconds)
     mean = (seconds[-1] - seconds[0]) / (count - 1) if count > 1 else duration
@@ -354,7 +354,7 @@ def time_metadata(seconds: Sequence[float], duration: float) -> dict[str, Any]:
 
 
 def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, trust: bool) -> Any:
-    """A model of transformers, ready to answer. `ValueError`: it cannot be loaded, or not as it was saved."""
+    """Load a transformers model for inference. `ValueError`: it cannot be loaded, or differs from the saved one."""
     device = "cpu" if device_map == "auto" and not torch.cuda.is_available() else device_map
     loader: Any = getattr(transformers, auto_class)
     if not trust:  # else code of the checkpoint would run once more
@@ -373,7 +373,7 @@ def load_model(folder: Path, auto_class: str, device_map: str, dtype: str, *, tr
 
 
 def check_folder(folder: Path) -> None:
-    """Raise a `ValueError` where a checkpoint is incomplete, or quantised by a method unknown to transformers."""
+    """Raise a `ValueError` if a checkpoint is incomplete, or quantised by a method unknown to transformers."""
     checkpoint_files.check_open(folder)
     quantization: object = checkpoint_files.read_object(folder / "config.json").get("quantization_config")
     if not quantization:
@@ -391,7 +391,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_token(processor: Any, model: Any, folder: Path) -> None:
-    """A `ValueError` where the token that stands for a picture is none, or another one to the model."""
+    """Raise a `ValueError` if the image token is missing, or differs from that of the model."""
     if not hasattr(processor, "image_token"):
         return
     token, expected = processor.image_token, getattr(model.config, "image_token_id", None)
@@ -404,7 +404,7 @@ def _check_token(processor: Any, model: Any, folder: Path) -> None:
 
 
 def _loaded(loader: Any, folder: Path, options: Mapping[str, Any], *, has_own_code: bool) -> Any:
-    """(model, loading info), with flash attention where it can run and the architecture supports it."""
+    """(model, loading info); with flash attention if it can run and the architecture supports it."""
     on_gpu = torch.cuda.is_available() and options["device_map"] != "cpu"
     if on_gpu and not has_own_code and options["dtype"] != "float32" and flash_attention_works():
         try:
@@ -420,7 +420,7 @@ def _loaded(loader: Any, folder: Path, options: Mapping[str, Any], *, has_own_co
 
 
 def _processor(folder: Path, *, trust: bool) -> Any:
-    """The model's own processor. `ValueError`: it cannot be loaded."""
+    """Load the processor of the model. `ValueError`: it cannot be loaded."""
     with loading_context(f"the processor in {folder}"):
         processor = _loaded_processor(folder, trust=trust)
         if not callable(getattr(processor, "apply_chat_template", None)) or not hasattr(processor, "tokenizer"):
@@ -430,7 +430,7 @@ def _processor(folder: Path, *, trust: bool) -> Any:
 
 
 def _check_template(processor: Any) -> None:
-    """Raise a `ValueError` where the chat template does not render the prompt."""
+    """Raise a `ValueError` if the chat template does not render the prompt."""
     prompt = "evqa: is this written?"
     chat = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
     try:
@@ -444,9 +444,9 @@ def _check_template(processor: Any) -> None:
 
 
 def _check_pixels(processor: Any, config: Any, folder: Path) -> None:
-    """A `ValueError` where an image processor gives values that no model is trained on, or patches of another size.
+    """Raise a `ValueError` for an image processor with implausible normalisation, or another patch size than the model.
 
-    White is `PIXEL_RANGE` above black, and neither is beyond it.
+    White minus black is at least the first value of `PIXEL_RANGE`; no absolute value exceeds the second.
     """
     images, vision = processor.image_processor, getattr(config, "vision_config", None)
     for name in ("patch_size", "merge_size", "temporal_patch_size"):
@@ -465,7 +465,7 @@ def _check_pixels(processor: Any, config: Any, folder: Path) -> None:
 
 
 def _loaded_processor(folder: Path, *, trust: bool) -> Any:
-    """The model's own processor; without torchvision the same one without its video part."""
+    """Processor of the model; without torchvision its video processor is left out."""
     untyped: Any = transformers
     if importlib.util.find_spec("torchvision") is not None:
         return untyped.AutoProcessor.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
@@ -487,7 +487,7 @@ def _loaded_processor(folder: Path, *, trust: bool) -> Any:
 
 
 def _without_video(base: Any) -> Any:
-    """Processor class that allows a missing video processor, which the check of its base class refuses."""
+    """Processor class that allows a missing video processor, unlike its base class."""
 
     def check(self: Any, name: str, argument: object) -> Any:
         return (
@@ -500,7 +500,7 @@ def _without_video(base: Any) -> Any:
 
 
 def _has_tiles(processor: Any) -> bool:
-    """Whether the image processor cuts a large picture into tiles, as InternVL's does; a frame is one tile."""
+    """Whether the image processor cuts a large image into tiles, as that of InternVL; a frame is one tile."""
     return hasattr(processor.image_processor, "crop_to_patches")
 
 
@@ -515,7 +515,7 @@ def _eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
 
 
 def _decoding(model: Any, folder: Path) -> transformers.GenerationConfig:
-    """Greedy decoding with the checkpoint's own penalty of repetition; nothing else of its settings is taken over.
+    """Greedy decoding with the repetition penalty of the checkpoint; its other generation settings are ignored.
 
     Beams, guidance or time limits of a generation_config.json would change replies that are recorded as greedy.
     """

@@ -1,4 +1,4 @@
-"""The JSON schema of a reply, for servers that hold a model to one."""
+"""JSON schema of a reply, for servers with structured output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evqa.schema import AnswerField
 Json = dict[str, object]
 
 NAMES: dict[AnswerField, str] = {"answer": "answer", "spans": "segments", "expressions": "referring_expressions"}
-"""What the prompt asks for -> the key of the object that it names."""
+"""Requested field -> its key in the JSON object that the prompt describes."""
 
 VALUES: dict[AnswerField, Json] = {
     "answer": {"type": "string"},
@@ -19,7 +19,7 @@ VALUES: dict[AnswerField, Json] = {
 
 
 def json_schema(keys: Sequence[AnswerField]) -> Json:
-    """An object with exactly these keys, in the subset that OpenAI's strict mode, Gemini and vLLM all take."""
+    """Schema of an object with exactly these keys, in the subset of OpenAI's strict mode, Gemini and vLLM."""
     properties = {NAMES[key]: VALUES[key] for key in keys}
     return {
         "type": "object",

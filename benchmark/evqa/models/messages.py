@@ -21,17 +21,17 @@ from evqa.schema import AnswerField, Finish, FrameRef, ToolCall, Track, Usage
 WORDS_ONLY = (
     "takes words only, and is pointed at objects: describe them, or ask one that can be pointed at (unipixel-3b)"
 )
-"""What to say of a model that has no use for a clip's places and regions."""
+"""Error message of models without visual prompts."""
 
 
 @dataclass(frozen=True)
 class PointOrBox:
-    """An object that is pointed at in one frame of a clip."""
+    """Point or box prompt of an object in one frame of a video."""
 
     at: tuple[float, ...]
     """A point (x, y) or a box (x0, y0, x1, y1) in original pixels."""
     second: float = 0.0
-    """When; the frame shown nearest to it counts."""
+    """Time in seconds; the nearest sampled frame is used."""
 
     def __post_init__(self) -> None:
         if len(self.at) not in {2, 4}:
@@ -42,18 +42,18 @@ class PointOrBox:
 class VideoPart:
     """A video as a part of a message. The model samples it by its own frame policy (see `Model.settings`).
 
-    Places and regions are for models that can be pointed at objects (ours); others take words only.
+    Prompts and regions need a model with the capability `visual_prompts`.
     """
 
     path: Path
     """A video file or a folder of frames."""
     prompts: tuple[PointOrBox, ...] = ()
-    """What the `<|ref|>` in the text behind the clip stand for, in order."""
+    """Points and boxes of the `<|ref|>` tokens in the text after the video, in order."""
     regions: tuple[Track, ...] = ()
-    """Objects by their masks; the text behind the clip calls them [1], [2], ..."""
+    """Objects given by masks; the text after the video refers to them as [1], [2], ..."""
 
     def require_no_prompts(self) -> Path:
-        """The path, for a model that takes words only; a `ValueError` where the clip points at objects."""
+        """Path of the video. `ValueError`: it has visual prompts, which the model does not accept."""
         if self.prompts or self.regions:
             raise ValueError(f"this model {WORDS_ONLY}")
         return self.path
@@ -66,13 +66,13 @@ class ImagePart:
     path: Path | None = None
     """A PNG or JPEG file."""
     image: NDArray[np.uint8] | None = None
-    """uint8 RGB [H, W, 3] in place of `path`."""
+    """uint8 RGB [H, W, 3], instead of `path`."""
     second: float | None = None
     """Presentation time in seconds; every adapter writes it as a time mark before the image. None = no time mark."""
     label: str = ""
     """Text that every adapter writes before the image in place of the time mark, such as the id of a frame."""
     ref: FrameRef | None = None
-    """The frame of a sample's video that the image shows; the trace keeps it in place of pixels."""
+    """Frame of the sample's video that the image shows; the trace stores it instead of pixels."""
 
     def pixels(self) -> NDArray[np.uint8]:
         """uint8 RGB [H, W, 3]. `ValueError`: the file cannot be read as an image."""
@@ -110,7 +110,7 @@ class Message:
     role: Literal["system", "user", "assistant", "tool"]
     parts: tuple[Part, ...]
     answer_fields: tuple[AnswerField, ...] = ()
-    """Fields of the JSON object that the prompt asks for; a model with structured output is held to them."""
+    """Fields of the JSON object that the prompt requests; enforced for a model with structured output."""
     calls: tuple[ToolCall, ...] = ()
     """Tool calls of an assistant message."""
     call_id: str | None = None
@@ -130,13 +130,13 @@ class Message:
 
 @dataclass(frozen=True)
 class VideoMasks:
-    """Masks that came with a reply, one track per `<|seg|>` in order."""
+    """Masks predicted with a reply, one track per `<|seg|>` in order."""
 
     tracks: tuple[Track, ...]
     size: tuple[int, int]
     """(H, W)."""
     num_frames: int
-    """Frames of the video as decoded."""
+    """Number of decoded frames of the video."""
     frames: tuple[int, ...] | None = None
     """Frame indices that masks were computed for; None = every frame."""
 
@@ -150,12 +150,12 @@ class Reply:
     usage: Usage | None = None
     finish: Finish = "stop"
     option_logprobs: Mapping[str, float] | None = None
-    """Natural log-probability of each option letter where the reply names its answer by one, before any sampling
-    temperature; None where it does not, or the model does not say."""
+    """Natural log-probability of each option letter at the answer of the reply, before any sampling temperature; None =
+    the reply names no letter, or the model does not state probabilities."""
     calls: tuple[ToolCall, ...] = ()
-    """Tool calls, in the order of the reply; `text` may be empty beside them."""
+    """Tool calls in the order of the reply; `text` may be empty then."""
     raw: object = None
-    """Content as the provider sent it, to be sent back unchanged in `Message.raw`; None = text and calls are enough."""
+    """Content as the provider sent it, to be sent back unchanged in `Message.raw`; None = text and calls suffice."""
 
     def message(self) -> Message:
         """The reply as an assistant message of the conversation."""
@@ -183,7 +183,7 @@ class Decoding:
     seed: int | None = None
     """Seed of sampling; equal seeds give equal replies where the backend is deterministic."""
     max_tokens: int | None = None
-    """Limit on new tokens."""
+    """Maximum number of new tokens."""
     stop: tuple[str, ...] = ()
     """Strings that end the reply; the text ends before the first of them."""
 
@@ -208,7 +208,7 @@ def conversation_key(messages: Sequence[Message]) -> str:
 
 
 def with_unique_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """Calls of one reply, where those without an id and those with an id of an earlier one get an id of their own."""
+    """Calls of one reply with unique ids: missing and repeated ids are replaced."""
     used: set[str] = set()
     unique: list[ToolCall] = []
     for number, call in enumerate(calls, start=1):
@@ -257,9 +257,9 @@ def _is_frame(part: Part) -> TypeGuard[ImagePart]:
 
 
 def check_tool_messages(messages: Sequence[Message]) -> None:
-    """Check that every tool call has exactly one tool message, right behind its assistant message.
+    """Check that every tool call has exactly one tool message, directly after its assistant message.
 
-    Servers refuse anything else with an error that names neither the call nor the message. `ValueError`: names both.
+    Servers refuse anything else without naming the call or message; the `ValueError` names both.
     """
     place = 0
     while place < len(messages):

@@ -1,7 +1,7 @@
 """Registry entries of models with open weights; licences, repositories and revisions are in `zoo.CHECKPOINTS`.
 
-Frames are those of the published scripts (one a second; at most 768 with Qwen, 128 with the others) with two
-differences: InternVL has a limit too, and each frame has its time. Decoding is greedy, and so can be repeated.
+Frame sampling is that of the published scripts (1 frame per second; at most 768 for Qwen, 128 for the others) with two
+differences: InternVL has a limit as well, and each frame has a timestamp. Decoding is greedy, thus reproducible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _vllm(checkpoint: str, description: str, **arguments: Setting) -> ModelSpec:
 
 
 OPEN_FOLDER = _hf("", "the checkpoint in a folder, of an architecture that transformers knows")
-"""The row of an open model that is given as a folder."""
+"""Registry entry of a checkpoint folder of an open model."""
 
 OPEN_MODELS: dict[str, ModelSpec] = {
     "qwen2.5-vl-3b": _hf("qwen2.5-vl-3b", "Qwen2.5-VL 3B", max_frames=768),

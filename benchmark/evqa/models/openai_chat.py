@@ -1,7 +1,7 @@
-"""Models behind OpenAI's chat completions: OpenAI, Azure, Ark, and any server that speaks the same protocol.
+"""Models behind OpenAI's chat completions: OpenAI, Azure, Ark, and any server with the same protocol.
 
-Which of them is a setting, never guessed from an address. The token field, the temperature and the form of
-structured output differ between models and are data in their rows.
+The provider is a setting and never inferred from an address. Token field, temperature and the form of structured
+output differ between models and are part of their registry entries.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Structured = Literal["schema", "object", "none"]
 
 
 class Provider(NamedTuple):
-    """How one provider is reached."""
+    """Address and key of a provider."""
 
     base_url: str | None
-    """None = the user gives it."""
+    """Base URL; None = given by the user."""
     key: str
-    """The environment variable of the key."""
+    """Environment variable of the key."""
     needs_key: bool = True
 
 
@@ -52,14 +52,14 @@ PROVIDERS: dict[Api, Provider] = {
 }
 
 AZURE_VERSION = "2024-10-21"
-"""The general version of Azure's data plane that has structured output; newer ones by --api-version."""
+"""Stable API version of Azure with structured output; --api-version selects another one."""
 
 REASONING = ("reasoning_content", "reasoning")
-"""Fields of a message for what a model thinks; servers that find no answer in a reply leave all of it there."""
+"""Fields of a message with the reasoning; some servers put the whole reply there if they find no answer in it."""
 
 
 class OpenAIChat:
-    """Model behind the chat completions protocol; a video is sent as frames."""
+    """Adapter of a model behind the chat completions protocol; a video is sent as frames."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -86,24 +86,24 @@ class OpenAIChat:
         """Create the adapter; no connection is opened. `ValueError`: a setting or the key is missing.
 
         Args:
-            name: what the model is called in results.
-            frames: what it sees of a video.
-            calling: how it is asked.
-            model_id: what the provider calls it; with Azure the name of the deployment.
-            api: which provider; decides address, key and form of the path.
+            name: name of the model in results.
+            frames: frame sampling.
+            calling: request settings.
+            model_id: model id of the provider; with Azure the name of the deployment.
+            api: provider; determines address, key and form of the path.
             base_url: address of the server, for Azure, a compatible server, or another region of Ark.
-            api_version: Azure's.
-            max_tokens: where a reply is cut; with a reasoning model its reasoning counts.
-            token_field: how the model calls that; None = not sent.
-            temperature: None = not sent; a reasoning model refuses it.
-            top_p: share of the likeliest tokens that are sampled from; None = not sent.
-            reasoning_effort: None = the provider's default.
-            structured: "schema" = held to a JSON schema, "object" = to any JSON object, "none" = not held.
+            api_version: API version of Azure.
+            max_tokens: maximum number of tokens of a response, reasoning included.
+            token_field: request field of `max_tokens`; None = not sent.
+            temperature: sampling temperature; None = not sent, since reasoning models refuse it.
+            top_p: nucleus sampling probability; None = not sent.
+            reasoning_effort: reasoning effort; None = the provider's default.
+            structured: "schema" = enforce a JSON schema, "object" = any JSON object, "none" = no constraint.
             tool_images: transport of images in tool results; "auto" = by the image check of a run, else "user".
-            jpeg_quality: of the frames, 1 to 95.
-            header: of each request besides our own, "NAME: VALUE".
-            budget: of the run, where its models share one; None = a budget of its own.
-            extra_body: a JSON object with fields of each request; they come before ours.
+            jpeg_quality: JPEG quality of the frames, 1 to 95.
+            header: additional headers of each request, "NAME: VALUE".
+            budget: budget shared by the models of the run; None = a new one.
+            extra_body: JSON object with additional request fields; they take precedence over ours.
         """
         if not model_id:
             raise ValueError(f"model {name!r} needs the name that its server knows it by: give --model-id")
@@ -185,7 +185,7 @@ class OpenAIChat:
         )
 
     def _output_fields(self, message: Message, tools: Sequence[ToolSpec]) -> Json:
-        """Fields that hold the reply to a form. A server takes tools or a schema of the text, not both."""
+        """Request fields of structured output. A server accepts tools or a schema of the text, not both."""
         if tools:
             return {"tools": tool_fields(tools)}
         if message.answer_fields and self._structured == "schema":
@@ -204,7 +204,7 @@ class OpenAIChat:
         return {field: value for field, value in fields.items() if value is not None}
 
     def _send(self, request: Json, *, is_greedy: bool) -> ApiReply:
-        """Send one request. The SDK's errors hold the request with its key: none of them is chained."""
+        """Send one request. The SDK's errors contain the request with its key, so they are not chained."""
         try:
             create: Any = self._client.chat.completions.with_raw_response.create
             content = create(**request).http_response.content
@@ -231,14 +231,14 @@ EXAMPLES = {"azure": "https://RESOURCE.openai.azure.com", "compatible": "http://
 
 
 def read(content: bytes, server: Server | None = None, *, is_greedy: bool = False) -> ApiReply:
-    """Reply parsed from a chat completion; its usage is read before anything else.
+    """Parse a chat completion, its usage first.
 
-    One that is none, or says nothing, may be otherwise the next time: `TemporaryError`. An error in place of an answer
-    means what it would mean with its own HTTP status.
+    `TemporaryError`: invalid or empty; a retry may succeed. An error object instead of an answer is handled by the HTTP
+    status that it states.
 
     Args:
-        content: the body of a reply with status 200.
-        server: who replied, for the messages of errors.
+        content: body of a response with status 200.
+        server: server of the response, for error messages.
         is_greedy: see `api.client.check_reply`.
     """
     completion = _completion(content)
@@ -270,7 +270,7 @@ def _understood(completion: Json, content: bytes, tokens: TokenUsage, server: Se
 
 
 def _completion(content: bytes) -> Json:
-    """The object of a body; the events of a stream, which a server may send unasked, are joined to one."""
+    """JSON object of a body; the events of a stream, which a server may send without a request for it, are merged."""
     if content.lstrip()[:5] not in {b"data:", b"event", b": ope"}:
         return body.json_object(body.document(content))
     lines = [line[5:].strip() for line in content.splitlines() if line.startswith(b"data:")]
@@ -290,7 +290,7 @@ def _completion(content: bytes) -> Json:
 
 
 def _tokens(usage: object) -> TokenUsage:
-    """Token usage of the field `usage`; servers of other protocols name its counts input and output."""
+    """Token usage of the field `usage`; some servers name the counts input and output."""
     counts = body.json_object(usage)
 
     def first(*names: str) -> int | None:
@@ -301,7 +301,7 @@ def _tokens(usage: object) -> TokenUsage:
 
 
 def _message(choice: Json) -> Json:
-    """The message of a choice; `delta` is a stream's, `text` that of the older completions."""
+    """Message of a choice; `delta` in a stream, `text` in the older completions API."""
     for key in ("message", "delta", "text"):
         if isinstance(value := choice.get(key), str):
             return {"content": value}

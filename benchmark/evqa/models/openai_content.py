@@ -1,4 +1,4 @@
-"""A message in the form of OpenAI's chat completions, which vLLM's engine takes too."""
+"""Messages in the format of OpenAI's chat completions, which vLLM's engine accepts as well."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from evqa.schema import ImageTransport, ToolCall
 
 
 class OpenAIContent:
-    """Writes messages; a clip becomes frames, each after its time, as data URLs."""
+    """Writer of messages; a video becomes frames as data URLs, each after its time mark."""
 
     def __init__(self, policy: FramePolicy, quality: int, threads: int) -> None:
-        """`quality` of the JPEG files, 1 to 95; `threads` that ask at once."""
+        """`quality`: JPEG quality, 1 to 95; `threads`: number of concurrent threads."""
         self._policy, self._images = policy, JpegCache(policy, quality)
         self._frames: VideoCache[tuple[Jpeg, ...]] = VideoCache(
             lambda path: jpegs(path, policy, quality), cache_size(threads)
         )
 
     def messages(self, messages: Sequence[Message], tool_images: ImageTransport = "user") -> list[Json]:
-        """A conversation. `ValueError`: a video or an image cannot be read, or a tool call has not one result."""
+        """Messages of a conversation. `ValueError`: unreadable video or image, or a call without exactly one result."""
         return [self._message(message) for message in place_tool_images(messages, tool_images)]
 
     def _message(self, message: Message) -> Json:
@@ -80,7 +80,7 @@ def tool_fields(tools: Sequence[ToolSpec]) -> list[Json]:
 
 
 def read_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
-    """Tool calls of a message: `tool_calls`, or the older `function_call`; one without a name is a malformed call."""
+    """Tool calls of a message: `tool_calls`, or the older `function_call`; a call without a name is malformed."""
     entries = body.objects(message.get("tool_calls"))
     if not entries and (function := body.json_object(message.get("function_call"))):
         entries = [{"function": function}]
@@ -88,7 +88,7 @@ def read_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
 
 
 def merge_call_deltas(deltas: Sequence[Mapping[str, object]]) -> list[Json]:
-    """Tool calls of a stream: the pieces of each call, which share an index, joined."""
+    """Tool calls of a stream, merged from their deltas, which share an index."""
     merged: dict[object, Json] = {}
     for entry in (entry for delta in deltas for entry in body.objects(delta.get("tool_calls"))):
         index = body.count(entry.get("index"))
@@ -113,14 +113,14 @@ def _read_call(entry: Mapping[str, object]) -> ToolCall:
 
 
 def _argument_text(arguments: object) -> str:
-    """Arguments as text; some servers send an object."""
+    """Arguments of a call as text; some servers send an object."""
     if arguments is None:
         return ""
     return body.valid(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
 
 
 def _written_call(call: ToolCall) -> Json:
-    """A call in the history. Servers parse its arguments and fail on what is not JSON, so that such text is wrapped."""
+    """Call in the history. Servers parse its arguments and refuse invalid JSON: such text is wrapped in an object."""
     value = body.strict_object(call.arguments)
     arguments = json.dumps({"raw": call.arguments}, ensure_ascii=False) if value is None else call.arguments
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}

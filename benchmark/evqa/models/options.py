@@ -36,7 +36,7 @@ OPTION_NAMES = {
     "tries": "max-retries",
     "every": "frame-stride",
 }
-"""Settings of models whose option has another name: setting -> option."""
+"""Setting -> its option, if the name differs."""
 
 
 def settings_with_option() -> frozenset[str]:
@@ -50,7 +50,7 @@ def option_of(setting: str) -> str:
 
 
 MODEL_DEFAULT = "the model's own"
-"""Default of an option, in words, where the model has its own."""
+"""Default of an option, in words, if each model has its own value."""
 Count = Annotated[int | None, option("N", default=MODEL_DEFAULT)]
 Amount = Annotated[float | None, option("X", default=MODEL_DEFAULT)]
 Word = Annotated[str | None, option("NAME", default=MODEL_DEFAULT)]
@@ -156,7 +156,7 @@ class LocalOptions:
     tensor_parallel: Count = None
     """number of GPUs per model replica (vLLM)."""
     trust_remote_code: Switch = False
-    """run the Python code that comes with the weights; it can do whatever you can."""
+    """run the Python code of the checkpoint; it has all your permissions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class ModelOptions:
     masks: Annotated[MaskOptions, arg(name="mask prediction")] = MaskOptions()
 
     def overrides(self) -> dict[str, Setting]:
-        """Return the settings that were given, by the names that the models have for them."""
+        """Return the given settings by their names in the models."""
         return {name: value for group in fields(self) for name, value in _overrides(getattr(self, group.name)).items()}
 
 
@@ -202,7 +202,7 @@ OptionGroup = FrameOptions | DecodingOptions | ServerOptions | LimitOptions | Lo
 
 
 def _overrides(group: OptionGroup) -> dict[str, Setting]:
-    """Settings of a group that were given, by the names that the models have for them."""
+    """Given settings of a group by their names in the models."""
     values = {field.name: getattr(group, field.name) for field in fields(group)}
     overrides = {
         name: value for name, value in values.items() if value is not None and value is not False and value != ()
@@ -215,7 +215,7 @@ def _overrides(group: OptionGroup) -> dict[str, Setting]:
 
 
 OMIT = "omit"
-"""In place of the value of a setting that is not sent."""
+"""Value of a setting that is not sent to the server."""
 
 OMITTED = ("temperature", "token_field")
 
@@ -223,7 +223,7 @@ ROLE = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 """Name of an agent."""
 
 SETTING = re.compile(r",(?=[a-z_]+=)")
-"""Before a setting of an agent."""
+"""Separator before a setting of an agent."""
 
 
 def parse_agents(texts: Sequence[str]) -> dict[str, AgentConfig]:
@@ -248,7 +248,7 @@ def parse_agents(texts: Sequence[str]) -> dict[str, AgentConfig]:
 
 
 def _setting(role: str, text: str) -> tuple[str, Setting]:
-    """(name, value) of `name=value`, with the type that the option of that name has."""
+    """(name, value) of `name=value`; the value has the type of the option."""
     name, _, value = text.partition("=")
     if name not in _GROUP_OF_SETTING or name == "header":
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Sa2VA by the code that comes with its weights: it answers in words and draws masks.
+"""Sa2VA, run by the code of its checkpoint: text answers and masks.
 
-Its `predict_forward(video, text, past_text, mask_prompts, processor)` takes frames and one turn, and gives
+Its `predict_forward(video, text, past_text, mask_prompts, processor)` takes frames and one turn, and returns
 {"prediction": text, "prediction_masks": [bool [T, H, W] for each [SEG]]} (model card of ByteDance/Sa2VA-Qwen2_5-VL-7B).
-Masks are drawn on every frame; the language model looks at those that its own code picks from them.
+Masks are predicted on every frame; the language model gets the subset that its own code selects.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks,
 from evqa.schema import RLE, Track, Usage
 
 SEGMENT = "[SEG]"
-"""What Sa2VA writes for an object; methods and reports know `<|seg|>`."""
+"""Segmentation token of Sa2VA; methods and reports use `<|seg|>`."""
 
 END = ("<|im_end|>", "<|end|>", "</s>")
 
 
 class Sa2VAChat:
-    """A Sa2VA checkpoint."""
+    """Adapter of a Sa2VA checkpoint."""
 
     capabilities = Capabilities(reply_format="evidence", predicts_masks=True)
 
@@ -53,12 +53,12 @@ class Sa2VAChat:
         """Load a checkpoint.
 
         Args:
-            name: what the model is called in results.
-            frames: those that masks are drawn on; their times are not told, masks are brought back to the video's size.
-            checkpoint: a name of the zoo, or a folder.
-            device_map: "auto" = over all GPUs, else the CPU; or a device.
-            dtype: "auto" = as the weights are stored.
-            trust_remote_code: whether the code that comes with the weights may run; without, there is no model.
+            name: name of the model in results.
+            frames: sampling of the frames for which masks are predicted; the prompt has no timestamps.
+            checkpoint: checkpoint name or folder.
+            device_map: "auto" = all GPUs, or the CPU without a GPU; or a device.
+            dtype: data type of the weights; "auto" = as stored.
+            trust_remote_code: whether the code of the checkpoint may run; required.
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         check_folder(folder)
@@ -83,7 +83,7 @@ class Sa2VAChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """The reply to the last message, with the masks that it drew."""
+        """Generate the reply to the last message, with its masks."""
         require_no_call_options(self.name, tools, decoding)
         start = time.perf_counter()
         path = _video_of(messages)
@@ -108,7 +108,7 @@ class Sa2VAChat:
 
 
 def _video_of(messages: Sequence[Message]) -> Path:
-    """The video of a conversation. `ValueError`: it has several, or images, which the model does not take."""
+    """Video of a conversation. `ValueError`: several videos, or images, which the model does not accept."""
     parts = [part for message in messages for part in message.parts if not isinstance(part, str)]
     paths = {part.require_no_prompts() for part in parts if isinstance(part, VideoPart)}
     if len(paths) > 1 or not all(isinstance(part, VideoPart) for part in parts):
@@ -119,18 +119,18 @@ def _video_of(messages: Sequence[Message]) -> Path:
 
 
 def _question_of(messages: Sequence[Message]) -> str:
-    """The last prompt; the first one stands behind the video."""
+    """Last prompt; the first one follows the video."""
     text = "\n".join(part for part in messages[-1].parts if isinstance(part, str))
     return text if _history_of(messages) else f"<image>{text}"
 
 
 def _history_of(messages: Sequence[Message]) -> str:
-    """The earlier turns as text."""
+    """Earlier turns as text."""
     return "".join(part for message in messages[:-1] for part in message.parts if isinstance(part, str))
 
 
 def _words(model: Any, folder: Path) -> dict[str, Any]:
-    """Processor or tokenizer, whichever the model's code has as a parameter."""
+    """Processor or tokenizer, depending on the parameters of the model's code."""
     untyped: Any = transformers
     takes = inspect.signature(model.predict_forward).parameters
     options = {"trust_remote_code": True, "local_files_only": True}
@@ -140,7 +140,7 @@ def _words(model: Any, folder: Path) -> dict[str, Any]:
 
 
 def _masks(masks: Sequence[np.ndarray], video: media.Video, frames: Sequence[TimedFrame]) -> VideoMasks | None:
-    """Video masks of the model's masks [T, H, W] of the sampled frames, at the video's size; one track an object."""
+    """Video masks at the video's size from masks [T, H, W] of the sampled frames; one track per object."""
     if not masks:
         return None
     indices = media.nearest_index(video, [picture.second for picture in frames])

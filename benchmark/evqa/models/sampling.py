@@ -1,4 +1,4 @@
-"""Decoding of each row of a batch by its own settings, so that a reply does not depend on the rows beside it."""
+"""Decoding with settings per row of a batch, so that a reply does not depend on the other rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evqa.models.messages import Decoding
 
 
 class RowDecoding(NamedTuple):
-    """Decoding settings of one reply, all of them known."""
+    """Complete decoding settings of one reply."""
 
     temperature: float
     """0 = greedy."""
@@ -23,37 +23,37 @@ class RowDecoding(NamedTuple):
     stop: tuple[str, ...] = ()
 
     def updated(self, decoding: Decoding | None) -> RowDecoding:
-        """Settings in which those of one call replace these."""
+        """Copy with the settings of one call."""
         if decoding is None:
             return self
         fields = {name: getattr(decoding, name) for name in ("temperature", "seed", "max_tokens", "top_p")}
         return self._replace(**{name: value for name, value in fields.items() if value is not None}, stop=decoding.stop)
 
     def before_stop(self, text: str) -> str:
-        """The text before the first stop string."""
+        """Text before the first stop string."""
         places = [place for string in self.stop if (place := text.find(string)) >= 0]
         return text[: min(places)] if places else text
 
 
 def decoding_name(row: RowDecoding) -> str:
-    """The setting `decoding` of a run's identity."""
+    """Value of the setting `decoding` in the identity of a run."""
     return f"temperature {row.temperature}, seed {row.seed}" if row.temperature else "greedy"
 
 
 class Sampling(LogitsProcessor):
-    """Adds Gumbel noise to logits / temperature: the likeliest token of the sum is a draw from their softmax.
+    """Logits processor that adds Gumbel noise to logits / temperature: the argmax is a sample of their softmax.
 
-    Each row of a batch has a stream of noise of its own (Gumbel-max; Maddison et al. 2014, "A* sampling"). A row with
-    temperature 0 stays as it is.
+    Each row of a batch has its own noise stream (Gumbel-max; Maddison et al. 2014, "A* sampling"). A row with
+    temperature 0 is unchanged.
     """
 
     def __init__(self, rows: Sequence[RowDecoding], seeds: Sequence[int]) -> None:
-        """`seeds`: of the noise, one for each row."""
+        """`seeds`: seed of the noise of each row."""
         self._rows = rows
         self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
-        """Logits [B, vocabulary] of the next token with noise; what is suppressed stays so."""
+        """Logits [B, vocabulary] of the next token with noise; suppressed tokens stay suppressed."""
         assert len(scores) == len(self._streams), (len(scores), len(self._streams))
         return torch.stack([self._sampled(*row) for row in zip(scores, self._rows, self._streams, strict=True)])
 
@@ -75,10 +75,10 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 
 class ReplyLimits(StoppingCriteria):
-    """Ends each row of a batch at its own limit of tokens or stop string; `lengths` are the tokens of each row."""
+    """Stopping criterion with a token limit and stop strings per row; `lengths`: tokens of each row that has ended."""
 
     def __init__(self, rows: Sequence[RowDecoding], prompt_length: int, decode: Callable[[list[int]], str]) -> None:
-        """`decode` gives the text of tokens; prompts are padded to `prompt_length`."""
+        """`decode`: text of tokens; `prompt_length`: padded length of the prompts."""
         self._rows, self._prompt_length, self._decode = rows, prompt_length, decode
         self.lengths: list[int | None] = [None] * len(rows)
 
@@ -91,7 +91,7 @@ class ReplyLimits(StoppingCriteria):
         return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
 
     def _has_stop(self, ids: Tensor, row: RowDecoding) -> bool:
-        """Whether the last tokens complete a stop string: a token has at least a part of a character."""
+        """Whether the last tokens complete a stop string; each token has at least a byte of a character."""
         if not row.stop:
             return False
         count = 4 * max(map(len, row.stop)) + 4

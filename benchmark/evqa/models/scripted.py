@@ -1,4 +1,4 @@
-"""Model whose replies come from a file: for tests, demonstrations, and to score replies of another system.
+"""Model with replies from a file: for tests, demonstrations, and for scoring replies of another system.
 
 The file is a JSON object of replies. A key is a part of the question's text, or the file name of the video without its
 ending; the longest key that matches is used, and "*" matches anything. A value is a text, an object
@@ -43,30 +43,30 @@ class ScriptedCall(StrictRecord):
     """Empty = call_1, call_2, ... in the order of the reply."""
 
     def tool_call(self) -> ToolCall:
-        """The call as a model makes it."""
+        """Tool call of the reply."""
         is_text = isinstance(self.arguments, str)
         arguments = self.arguments if is_text else json.dumps(self.arguments, ensure_ascii=False)
         return ToolCall(id=self.id, name=self.name, arguments=str(arguments))
 
 
 class ScriptedReply(StrictRecord):
-    """One reply: a text, with masks or without; or an error in place of it."""
+    """Reply of the file: a text, optionally with masks; or an error."""
 
     text: str = ""
     calls: tuple[ScriptedCall, ...] = ()
     """Tool calls of the reply."""
     tracks: tuple[Track, ...] | None = None
-    """Masks, one track an object; None = the model draws none."""
+    """Masks, one track per object; None = no masks."""
     num_frames: int | None = None
     """Frames of the video; needed with tracks."""
     size: tuple[int, int] | None = None
     """(H, W) of the masks; needed only where no track has one."""
     mask_frames: tuple[int, ...] | None = None
-    """Frame indices that masks were drawn for; None = every frame."""
+    """Frame indices with predicted masks; None = every frame."""
     letters: dict[str, float] | None = None
-    """Natural log-probability of each letter where the answer is named."""
+    """Natural log-probability of each option letter at the answer."""
     error: str | None = None
-    """Where given, the model fails with it."""
+    """Message of a `ModelError` to raise instead of a reply."""
 
     @model_validator(mode="after")
     def _masks_are_whole(self) -> Self:
@@ -81,7 +81,7 @@ class ScriptedReply(StrictRecord):
         return sizes | ({self.size} if self.size else set())
 
     def masks(self) -> VideoMasks | None:
-        """The masks as a model gives them."""
+        """Video masks of the reply."""
         if self.tracks is None or self.num_frames is None:
             return None
         (size,) = self._sizes()
@@ -93,7 +93,7 @@ SCRIPT: TypeAdapter[dict[str, str | ScriptedReply | Turns]] = TypeAdapter(dict[s
 
 
 class ScriptedModel:
-    """Replies from a file; the same question always gets the same reply."""
+    """Model that looks up its replies in a file; deterministic."""
 
     def __init__(self, *, name: str = "scripted", replies: Path | None = None) -> None:
         if replies is None:
@@ -123,7 +123,7 @@ class ScriptedModel:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """Return the reply of the file to the conversation's turn, whatever `tools` and `decoding` are."""
+        """Return the reply of the file for the turn of the conversation; `tools` and `decoding` are ignored."""
         check_tool_messages(messages)
         turn = sum(message.role == "assistant" for message in messages)
         key = self._key(messages)

@@ -29,10 +29,10 @@ MALFORMED = "malformed_call"
 """Name of a call that cannot be read; its arguments are the raw text."""
 
 MAX_CALLS = 64
-"""Calls that are read from one reply; the text after them becomes one malformed call."""
+"""Maximum number of calls of a reply; the text after them becomes one malformed call."""
 
 MAX_NAME = 200
-"""Characters of a tool's name."""
+"""Maximum length of a tool name in characters."""
 
 _THOUGHT = re.compile(r"<(/?)(think|snapshot|reasoning)>", re.IGNORECASE)
 _ACTION = re.compile(r"<(/?)(search|visual_query|request_grounding|answer)\s{0,8}(/?)>", re.IGNORECASE)
@@ -43,7 +43,7 @@ _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 
 
 class ParsedText(NamedTuple):
-    """A reply, taken apart."""
+    """Reply split into text and calls."""
 
     text: str
     """The reply without its calls."""
@@ -52,23 +52,23 @@ class ParsedText(NamedTuple):
 
 
 class Dialect(Protocol):
-    """A text format of tool calls."""
+    """Interface of a text format of tool calls."""
 
     @property
     def name(self) -> str:
-        """Its name in `DIALECTS`."""
+        """Name in `DIALECTS`."""
         ...
 
     def explain(self, specs: Sequence[ToolSpec]) -> str:
-        """Instructions for a system message: which tools exist and how a call is written."""
+        """Instructions for a system message: the tools and the format of a call."""
         ...
 
     def render_calls(self, calls: Sequence[ToolCall]) -> str:
-        """Calls of an earlier reply as the model wrote them."""
+        """Text of the calls of an earlier reply, in the format of the model."""
         ...
 
     def render_result(self, result: ToolResult) -> str:
-        """The result of a call as the model reads it."""
+        """Text of the result of a call, in the format of the model."""
         ...
 
     def parse(self, text: str) -> ParsedText:
@@ -77,7 +77,7 @@ class Dialect(Protocol):
 
 
 class _Block(NamedTuple):
-    """A range of a reply that holds calls."""
+    """Range of a reply with calls."""
 
     start: int
     end: int
@@ -90,9 +90,9 @@ class JsonTagDialect:
 
     name: str
     note: str = ""
-    """A sentence about the arguments that follows the list of tools."""
+    """Sentence about the arguments after the list of tools."""
     has_answer_tags: bool = False
-    """Whether a reply ends with a call or an <Answer>: the last of them counts."""
+    """Whether a reply ends with a call or an <Answer>; the last of them is used."""
 
     def explain(self, specs: Sequence[ToolSpec]) -> str:
         return _explanation(specs, '<tool_call>{"name": NAME, "arguments": {...}}</tool_call>', self.note)
@@ -112,7 +112,7 @@ class JsonTagDialect:
 
 
 class JsonBlockDialect:
-    """Calls as JSON objects in code blocks, or as the whole reply; other JSON objects stay text."""
+    """Calls as JSON objects in code blocks, or as the whole reply; other JSON objects are text."""
 
     name = "json"
 
@@ -133,7 +133,7 @@ class JsonBlockDialect:
 class ActionTagDialect:
     """One action tag after the reasoning, as LongVideoAgent (arXiv 2512.20618) writes them.
 
-    An <answer> is text, not a call. Two different actions in one reply are one malformed call: none is served.
+    An <answer> is text, not a call. Two different actions in one reply are one malformed call; neither is executed.
     """
 
     name: str = "tags"
@@ -174,16 +174,16 @@ LOOK, GROUNDING, ANSWER, QUESTION = "visual_query", "request_grounding", "answer
 
 @dataclass(frozen=True)
 class FrameNumbering:
-    """How a vrthinker dialect numbers the frames that a call requests."""
+    """Frame numbering of a vrthinker dialect."""
 
     argument: str
     first: int
-    """The first valid number."""
+    """First valid number."""
     limit: int
-    """Most frames of one call."""
+    """Maximum number of frames per call."""
 
     def read(self, arguments: str) -> list[int]:
-        """Frame numbers of a call. The message of a `ValueError` states their error, for the model to read."""
+        """Frame numbers of a call. `ValueError`: they are invalid; the message is returned to the model."""
         try:
             fields: object = json.loads(arguments)
         except (ValueError, RecursionError):
@@ -196,7 +196,7 @@ class FrameNumbering:
         return [_whole(value, self.argument) for value in cast("list[object]", values)]
 
     def select(self, numbers: Sequence[int], count: int) -> FrameSelection:
-        """Choose the frames to show among `count` valid numbers: in range, without repeats, at most `limit`."""
+        """Select the frames to show of `count` valid numbers: in range, without repeats, not more than `limit`."""
         valid_range = range(self.first, self.first + count)
         counts = Counter(number for number in numbers if number in valid_range)
         unique = tuple(counts)
@@ -223,10 +223,10 @@ class FrameSelection(NamedTuple):
 
 
 PAIR_NUMBERING = FrameNumbering("frame_indices", first=0, limit=12)
-"""Index i of both videos, each read as a strip of equal length."""
+"""Numbering with index i for both videos of a pair."""
 
 CONCAT_NUMBERING = FrameNumbering("target_frames", first=1, limit=8)
-"""Number of a frame in the concatenation: the first half is video 1."""
+"""Numbering over the concatenation of both videos: the first half is video 1."""
 
 HERMES = JsonTagDialect("hermes")
 DIALECTS: Mapping[str, Dialect] = {
@@ -252,9 +252,9 @@ DIALECTS: Mapping[str, Dialect] = {
 def to_text_messages(
     messages: Sequence[Message], tools: Sequence[ToolSpec], dialect: Dialect = HERMES
 ) -> list[Message]:
-    """Write tools, calls and results as text, for a model that knows the roles system, user and assistant alone.
+    """Write tools, calls and results as text, for a model with the roles system, user and assistant only.
 
-    The results of one reply, each with its images behind it, become one user message. `ValueError`: a call without
+    The results of one reply, each followed by its images, become one user message. `ValueError`: a call without
     exactly one result.
     """
     check_tool_messages(messages)
@@ -320,9 +320,9 @@ def _argument_value(arguments: str) -> object:
 
 
 def without_thoughts(text: str) -> str:
-    """The text with its thoughts blanked, so that positions stay; a thought that never ends is not blanked.
+    """Text with thoughts replaced by blanks of equal length; a thought without end is kept.
 
-    A closing tag alone ends a thought that the prompt began.
+    A closing tag without an opening one ends a thought that the prompt opened.
     """
     thoughts: list[slice] = []
     opened: re.Match[str] | None = None
@@ -391,7 +391,7 @@ def _explanation(specs: Sequence[ToolSpec], form: str, note: str) -> str:
 
 
 def _call_text(call: ToolCall) -> str:
-    """A call as one JSON object; one that could not be read, as it was written."""
+    """Text of a call: one JSON object; a malformed call as it was written."""
     if call.name == MALFORMED:
         return call.arguments
     value = _decoded(call.arguments)
@@ -400,7 +400,7 @@ def _call_text(call: ToolCall) -> str:
 
 
 def _split(text: str, blocks: Sequence[_Block]) -> ParsedText:
-    """The text without the blocks, and their calls with ids."""
+    """Text without the blocks, and their calls with ids."""
     outside: list[str] = []
     end = 0
     for block in blocks:
@@ -445,7 +445,7 @@ def _json_blocks(text: str, visible: str) -> Iterator[_Block]:
 
 
 def _json_block(text: str, start: int, end: int) -> Iterator[_Block]:
-    """The calls of a code block; nothing for a block without, such as the answer."""
+    """Yield the block of a code block with calls; nothing for one without, such as an answer."""
     content = _unfenced(text[start:end])
     value = _decoded(content)
     if calls := _calls(value):
@@ -455,7 +455,7 @@ def _json_block(text: str, start: int, end: int) -> Iterator[_Block]:
 
 
 class _Action(NamedTuple):
-    """An action tag with its argument."""
+    """Action tag with its argument."""
 
     tool: str
     argument: str
@@ -464,7 +464,7 @@ class _Action(NamedTuple):
 
 
 def _actions(text: str) -> list[_Action]:
-    """Action tags outside the reasoning; one that never ends is a malformed one up to the end of the text."""
+    """Action tags outside the reasoning; a tag without end is a malformed call up to the end of the text."""
     tags = list(_ACTION.finditer(without_thoughts(text)))
     closings: dict[str, list[int]] = {}
     for place, tag in enumerate(tags):
@@ -512,14 +512,14 @@ def _action_text(call: ToolCall) -> str:
 
 
 def _calls(value: object) -> tuple[ToolCall, ...]:
-    """Calls that a JSON value holds: an object, or a list of objects; () = none."""
+    """Calls of a JSON value: an object, or a list of objects; () = none."""
     entries = cast("list[object]", value) if isinstance(value, list) else [value]
     calls = [_call(entry) for entry in entries]
     return tuple(call for call in calls if call is not None) if None not in calls else ()
 
 
 def _call(entry: object) -> ToolCall | None:
-    """The call that a JSON object states: {"name", "arguments"}, or the same inside {"function": ...}."""
+    """Call of a JSON object: {"name", "arguments"}, or the same inside {"function": ...}."""
     if not isinstance(entry, dict):
         return None
     fields = cast("dict[str, object]", entry)
@@ -538,7 +538,7 @@ def _malformed(raw: str) -> ToolCall:
 
 
 def _value_at(text: str, place: int) -> tuple[object, int | None]:
-    """The JSON value at a place and where its block ends: before a tag or with the text; (None, None) = none is."""
+    """JSON value at a position and the end of its block (before a tag, or the end of the text); (None, None) = none."""
     try:
         value, end = _DECODER.raw_decode(text, _skip_space(text, place))
     except (ValueError, RecursionError):
@@ -553,7 +553,7 @@ def _skip_space(text: str, place: int) -> int:
 
 
 def _unfenced(text: str) -> str:
-    """The text without a code block's marks around it."""
+    """Text without the marks of a code block around it."""
     stripped = text.strip()
     if not stripped.startswith("```"):
         return stripped
@@ -561,7 +561,7 @@ def _unfenced(text: str) -> str:
 
 
 def _decoded(text: str) -> object:
-    """The JSON value of a text, with or without trailing commas; None where it is none."""
+    """JSON value of a text, with or without trailing commas; None = not JSON."""
     for candidate in (text.strip(), _TRAILING_COMMA.sub(r"\1", text).strip()):
         try:
             value, end = _DECODER.raw_decode(candidate)

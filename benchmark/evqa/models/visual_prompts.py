@@ -1,9 +1,9 @@
 """Visual prompts of a user in a video: points, boxes and masks, parsed from text.
 
-    320,180        a point              320,180@2.5        at second 2.5; without, at the start
+    320,180        a point              320,180@2.5        at second 2.5 (default: 0)
     10,20,90,200   a box                mask.png@2.5       an image of the frame's size, non-zero = the object
 
-A question calls them [1], [2], ... in the order points, boxes, masks.
+A question refers to them as [1], [2], ... in the order points, boxes, masks.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from evqa.schema import Track
 Numbers = tuple[float, ...]
 
 NUMBER = re.compile(r"\[([1-9]\d?)\]")
-"""How a question names what is pointed at."""
+"""Reference of a question to a visual prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisualPrompts:
-    """Visual prompts of a video, and the form in which the model gets them."""
+    """Visual prompts of a video, and how they are passed to the model."""
 
     points: Sequence[str] = ()
     boxes: Sequence[str] = ()
     masks: Sequence[str] = ()
     one_pass: bool = False
-    """Points and boxes are told as such (`<|ref|>`), instead of by what they show, followed everywhere (`<|mem|>`)."""
+    """Pass points and boxes as such (`<|ref|>`), instead of the features of objects tracked from them (`<|mem|>`)."""
 
     def __bool__(self) -> bool:
         return bool(self.points or self.boxes or self.masks)
 
 
 class VisualPromptModel:
-    """Model wrapper that adds the visual prompts of a video wherever a conversation contains the video."""
+    """Model wrapper that adds visual prompts to a video in each conversation with this video."""
 
     def __init__(self, model: Model, clip: VideoPart, question: str) -> None:
-        """Wrap a model; `question` is the question as the model gets it."""
+        """Wrap a model; `question`: question in the form for the model."""
         self.name, self.clip, self.question = model.name, clip, question
         self._model = model
 
@@ -58,15 +58,15 @@ class VisualPromptModel:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """The model's."""
+        """Settings of the wrapped model."""
         return self._model.settings
 
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the frames that are sampled from a video; empty where the model states them itself."""
+        """Frame times in seconds of a video; empty = the model states them itself."""
         return frame_times(self._model, self._with_prompts(clip))
 
     def segment_prompts(self, clip: VideoPart) -> VideoMasks:
-        """As the wrapped model."""
+        """Masks predicted by the wrapped model."""
         return segment_prompts(self._model, clip)
 
     def generate(
@@ -85,15 +85,15 @@ class VisualPromptModel:
         return self._model.generate(prompted, tools=tools, decoding=decoding)
 
     def _with_prompts(self, video: VideoPart) -> VideoPart:
-        """The video with the visual prompts; another video as it is."""
+        """The video with the visual prompts; another video unchanged."""
         return self.clip if video.path == self.clip.path else video
 
 
 def with_visual_prompts(model: Model, video: Video, question: str, pointing: VisualPrompts) -> VisualPromptModel:
-    """Model with visual prompts. `ValueError`: it takes text prompts only, or there is no object at a prompt.
+    """Wrap a model with visual prompts. `ValueError`: it accepts text prompts only, or a prompt has no object.
 
-    In two passes, as the published models were trained: the objects at points and boxes are followed first, and the
-    question is asked of their masks.
+    With two passes, as the published models were trained, the objects at points and boxes are tracked first, and the
+    question refers to their masks.
     """
     if not model.capabilities.visual_prompts:
         raise ValueError(f"model {model.name!r} {WORDS_ONLY}")
@@ -115,7 +115,7 @@ def with_visual_prompts(model: Model, video: Video, question: str, pointing: Vis
 
 
 def places_of(video: Video, pointing: VisualPrompts) -> tuple[PointOrBox, ...]:
-    """Points, then boxes."""
+    """Parsed prompts: points, then boxes."""
     places: list[PointOrBox] = []
     for texts, read in ((pointing.points, point), (pointing.boxes, box)):
         for text in texts:
@@ -125,12 +125,12 @@ def places_of(video: Video, pointing: VisualPrompts) -> tuple[PointOrBox, ...]:
 
 
 def point(text: str, video: Video) -> Numbers:
-    """(x, y) in pixels."""
+    """Parse a point (x, y) in pixels."""
     return _numbers(text, 2, video)
 
 
 def box(text: str, video: Video) -> Numbers:
-    """(x0, y0, x1, y1) in pixels."""
+    """Parse a box (x0, y0, x1, y1) in pixels."""
     x0, y0, x1, y1 = _numbers(text, 4, video)
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"a box is x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}")
@@ -138,7 +138,7 @@ def box(text: str, video: Video) -> Numbers:
 
 
 def mask(file: Path, video: Video) -> NDArray[np.bool_]:
-    """An image of the frame's size as bool [H, W]."""
+    """Read a mask image of the frame's size; bool [H, W]."""
     pixels = masks.read_png(file)
     if pixels.shape != (video.height, video.width):
         height, width = pixels.shape
@@ -149,14 +149,14 @@ def mask(file: Path, video: Video) -> NDArray[np.bool_]:
 
 
 def region(text: str, video: Video) -> Track:
-    """The object of a mask "FILE@SECOND", in that frame."""
+    """Object of a mask "FILE@SECOND", in that frame."""
     file, second = _at(text, video)
     (index,) = media.nearest_index(video, [second])
     return Track(masks={index: masks.encode(mask(Path(file), video))})
 
 
 def _at(text: str, video: Video) -> tuple[str, float]:
-    """Prompt text, and the time in seconds behind its last @; 0 without it."""
+    """Prompt text, and the time in seconds after its last @; 0 if there is none."""
     coordinates, mark, when = text.rpartition("@")
     if not mark:
         return text, 0.0
@@ -168,7 +168,7 @@ def _at(text: str, video: Video) -> tuple[str, float]:
 
 
 def _numbers(text: str, count: int, video: Video) -> Numbers:
-    """Coordinates x,y,... inside the frame."""
+    """Parse coordinates x,y,... inside the frame."""
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?(,\d{1,9}(\.\d{1,9})?)*", text) or text.count(",") + 1 != count:
         raise ValueError(f"expected {count} numbers with commas between, in pixels, got {text!r}")
     numbers = tuple(float(number) for number in text.split(","))
@@ -179,7 +179,7 @@ def _numbers(text: str, count: int, video: Video) -> Numbers:
 
 
 def _with_prompt_tokens(question: str, num_places: int) -> str:
-    """The question with `<|ref|>` for each place, which it must name once and in order; regions count on from [1]."""
+    """Question with `<|ref|>` for each prompt, to which it must refer once and in order; regions are renumbered."""
     mentioned = [int(number) for number in NUMBER.findall(question)]
     if [number for number in mentioned if number <= num_places] != list(range(1, num_places + 1)):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Open models in vLLM's engine inside this process: several questions in one pass, one copy over several GPUs.
+"""Open models in vLLM's engine inside this process, with batches and tensor parallelism.
 
-The same models behind `vllm serve` are reached as `openai-compatible`.
+The model `openai-compatible` uses the same models behind `vllm serve`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from evqa.models.tool_images import ToolImages, text_dialect_transport, to_diale
 from evqa.schema import Usage
 
 vllm: Any = importlib.import_module("vllm")
-"""An extra for machines with a GPU; untyped here, since it is not installed where types are checked."""
+"""Optional package for machines with a GPU; untyped, since it is not installed where types are checked."""
 
 OTHER_PICTURES = 8
-"""Pictures of a conversation besides the frames: the options of a question in space."""
+"""Maximum number of images of a conversation besides the frames: the options of a mask question."""
 
 
 class VllmChat:
-    """A checkpoint in vLLM's engine; greedy unless a call decides otherwise."""
+    """Adapter of a checkpoint in vLLM's engine; greedy decoding unless a call sets another."""
 
     def __init__(  # noqa: PLR0913  (each is a setting of a row)
         self,
@@ -47,14 +47,14 @@ class VllmChat:
         """Load a checkpoint.
 
         Args:
-            name: what the model is called in results.
-            frames: what it sees of a video.
-            checkpoint: a name of the zoo, or a folder.
-            jpeg_quality: of the frames, 1 to 95.
-            max_tokens: where a reply is cut.
-            batch_size: questions in one pass.
-            tensor_parallel: GPUs that hold one copy of the model.
-            dtype: "auto" = as the weights are stored.
+            name: name of the model in results.
+            frames: frame sampling.
+            checkpoint: checkpoint name or folder.
+            jpeg_quality: JPEG quality of the frames, 1 to 95.
+            max_tokens: maximum number of tokens of a response.
+            batch_size: number of conversations per batch.
+            tensor_parallel: number of GPUs of the model.
+            dtype: data type of the weights; "auto" = as stored.
             tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
@@ -95,7 +95,7 @@ class VllmChat:
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
-        """Generate the reply, in one batch with those that other threads request meanwhile.
+        """Generate the reply, in one batch with those that other threads request at the same time.
 
         Tools, calls and results are text in the dialect `hermes`: a batch has one chat template and many tools.
         """
@@ -105,7 +105,7 @@ class VllmChat:
         return self._batcher.result(_Request(content, self._sampling(decoding or Decoding()), bool(tools)))
 
     def _sampling(self, decoding: Decoding) -> Any:
-        """Sampling parameters of one request; greedy where the call decides nothing."""
+        """Sampling parameters of one request; greedy by default."""
         options: dict[str, Any] = {"top_p": decoding.top_p, "seed": decoding.seed, "stop": list(decoding.stop)}
         return vllm.SamplingParams(
             temperature=decoding.temperature or 0.0,
@@ -124,16 +124,16 @@ class VllmChat:
 
 
 class _Request(NamedTuple):
-    """A conversation in the form of chat completions, with its decoding."""
+    """Conversation in the format of chat completions, with its decoding settings."""
 
     messages: list[Json]
     sampling: Any
-    """vllm.SamplingParams"""
+    """`vllm.SamplingParams`."""
     has_tools: bool
 
 
 def _reply(output: Any, seconds: float) -> Reply:
-    """Read vLLM's RequestOutput."""
+    """Parse vLLM's RequestOutput."""
     first = output.outputs[0]
     usage = Usage(input_tokens=len(output.prompt_token_ids or ()), output_tokens=len(first.token_ids), seconds=seconds)
     if (finish := body.finish(first.finish_reason)) == "error":

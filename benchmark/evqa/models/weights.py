@@ -1,6 +1,6 @@
-"""Weights and logits of models in this process: errors of loading, and values that are no numbers.
+"""Checks of weights and logits of local models: loading errors, and NaN or infinite values.
 
-A weight or a logit that is NaN or infinite makes every reply meaningless while nothing fails, so both are errors.
+A NaN or infinite weight or logit makes every reply meaningless without an exception, so both are errors.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from evqa.models.base import ModelError
 logger = logging.getLogger(__name__)
 
 VALUES_PER_BYTE = 4
-"""Weights that a byte of a quantised checkpoint holds at most: the narrowest published ones have 2 bits."""
+"""Maximum number of weights per byte of a quantised checkpoint: the narrowest published formats have 2 bits."""
 
 MIN_MATRIX = 4096
-"""Values that a matrix has at least whose being all zero is no start value but missing data."""
+"""Minimum number of values of a matrix whose zeros mean missing data instead of an initial value."""
 
 MALFORMED = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError),
     *(ImportError, RuntimeError, EOFError, struct.error, pickle.UnpicklingError, StrictDataclassError, SafetensorError),
 )
-"""What libraries raise on files that are not what they expect; RuntimeError holds torch's own errors."""
+"""Exceptions of libraries for invalid files; RuntimeError includes those of torch."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def loading_context(description: str) -> Generator[None]:
     """Context that raises a library's loading errors as a `ValueError` of one line, without progress bars.
 
     Args:
-        description: of the object that is loaded, for the message.
+        description: description of the loaded object, for the message.
     """
     try:
         with without_progress_bars():
@@ -61,7 +61,7 @@ def loading_context(description: str) -> Generator[None]:
 
 @contextmanager
 def without_progress_bars() -> Generator[None]:
-    """Switch the bars of transformers off, and on again where they were on."""
+    """Context without the progress bars of transformers."""
     was_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -74,13 +74,12 @@ def without_progress_bars() -> Generator[None]:
 def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, disk_name: Callable[[str], str] = str) -> None:
     """Raise a `ValueError` for a weight with a NaN or infinite value, and warn of matrices of zeros.
 
-    One pass over the memory, tensor by tensor, with no copy: 16 to 25 GB/s on one core, so about 0.25 s for 4 GB that
-    are in memory.
+    One pass over each tensor without a copy: 16 to 25 GB/s on one core, so about 0.25 s for 4 GB in memory.
 
     Args:
-        weights: (name, tensor); what is no float, or has no memory yet, is passed over.
-        source: where they come from.
-        disk_name: returns the name of a weight on disk.
+        weights: (name, tensor) pairs; tensors that are not float or have no memory yet are skipped.
+        source: checkpoint, for the message.
+        disk_name: maps the name of a weight to its name on disk.
     """
     empty: list[str] = []
     for name, weight in weights:
@@ -104,12 +103,12 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], source: Path, disk_name:
 
 
 def check_size(config: Any, loader: Any, folder: Path) -> None:
-    """Raise a `ValueError` where a config describes far more weights than its folder has; allocates no memory.
+    """Raise a `ValueError` if a config describes far more weights than its folder has; allocates no memory.
 
     Args:
-        config: of transformers.
-        loader: the class of transformers that makes the model, such as `AutoModelForImageTextToText`.
-        folder: of the checkpoint, whose files `checkpoint_files.check_open` has checked.
+        config: transformers config.
+        loader: transformers class of the model, such as `AutoModelForImageTextToText`.
+        folder: checkpoint folder, whose files `checkpoint_files.check_open` has checked.
     """
     with torch.device("meta"), loading_context(f"a model by {folder / 'config.json'}"):
         plan: Any = loader.from_config(config)
@@ -130,9 +129,9 @@ def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
     """Raise a `ValueError` for missing, mismatched or unexpected weights of a loaded model.
 
     Args:
-        model: as loaded.
-        info: `missing_keys`, `mismatched_keys` and `unexpected_keys`, as `from_pretrained` reports them.
-        folder: of the checkpoint.
+        model: loaded model.
+        info: `missing_keys`, `mismatched_keys` and `unexpected_keys` of `from_pretrained`.
+        folder: checkpoint folder.
     """
     kind = type(model).__name__
     if lacking := sorted(info["missing_keys"]):
@@ -155,27 +154,27 @@ def check_loaded(model: Any, info: Mapping[str, Any], folder: Path) -> None:
 
 
 def _without_numbers(name: str) -> str:
-    """The name of a module with a sign for each number of a layer."""
+    """Name of a module with a placeholder for each layer number."""
     return re.sub(r"\.\d+(?=\.|$)", ".N", name)
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values of a float tensor are finite: extremes carry every NaN and infinity."""
+    """Whether all values of a float tensor are finite; tests minimum and maximum, which propagate NaN."""
     return bool(torch.isfinite(_extremes(values)).all())
 
 
 def _extremes(values: Tensor) -> Tensor:
-    """Least and greatest value [2]; NaN where a value is NaN."""
+    """Minimum and maximum [2]; NaN if any value is NaN."""
     if values.element_size() == 1:
         values = values.float()
     return torch.stack(torch.aminmax(values.detach()))
 
 
 class FiniteLogits(LogitsProcessor):
-    """Refuses logits with NaN or +inf, and rows that allow no token; -inf alone stands for a suppressed token."""
+    """Logits processor that refuses NaN, +inf, and rows without an allowed token; -inf marks a suppressed token."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
-        """Logits [B, vocabulary] of the next token, unchanged. `ModelError`: they are no numbers."""
+        """Logits [B, vocabulary] of the next token, unchanged. `ModelError`: they are not finite."""
         if not bool(torch.isfinite(scores.amax(-1)).all()):  # amax is NaN where one is, -inf where all are
             position = int(input_ids.shape[-1])
             raise ModelError(
@@ -186,7 +185,7 @@ class FiniteLogits(LogitsProcessor):
 
 
 def line_of(error: BaseException) -> str:
-    """Message of an error in one line."""
+    """One-line message of an error."""
     text = " ".join(str(error).split())[:400]
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

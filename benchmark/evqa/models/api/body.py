@@ -1,4 +1,4 @@
-"""Bodies of HTTP replies: JSON and its fields, read so that one that cannot be read costs nothing but itself."""
+"""Tolerant parser of HTTP response bodies: an unreadable field is dropped, the others are kept."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from evqa.schema import Finish
 Json = dict[str, object]
 
 MAX_COUNT = 10**9
-"""Tokens of one reply that can be: a larger number is no count."""
+"""Maximum number of tokens of one response; a larger number is invalid."""
 
 MAX_NAME = 200
-"""Characters of a name that a server gives."""
+"""Maximum length of a name from a server, in characters."""
 
 MAX_DEPTH = 8
 
 NO_ANSWER = re.compile(r"reason|think|thought|summary|redacted|tool|function|image|audio|refusal")
-"""Types of content parts that are no part of the answer."""
+"""Types of content parts that do not belong to the answer."""
 
 TEXT_KEYS = ("text", "content", "value", "output_text", "parts")
-"""Where the text of a content part stands, the first that has any."""
+"""Keys of the text of a content part; the first that is present is used."""
 
 FINISHES: dict[Finish, tuple[str, ...]] = {
     "stop": ("stop", "end_turn", "stop_sequence", "stop_token", "eos", "eos_token", "complete", "completed", "done"),
@@ -38,23 +38,24 @@ FINISHES: dict[Finish, tuple[str, ...]] = {
         *("abort", "aborted", "cancelled", "canceled", "failed", "malformed_function_call", "malformed_response"),
     ),
 }
-"""What servers write, in lower case. OpenAI, Azure, Ark, DeepSeek, Mistral, OpenRouter, SGLang, vLLM, Zhipu, Gemini."""
+"""Finish reason -> its names in lower case at OpenAI, Azure, Ark, DeepSeek, Mistral, OpenRouter, SGLang, vLLM, Zhipu
+and Gemini."""
 
 _FINISH_OF: dict[str, Finish] = {name: finish for finish, names in FINISHES.items() for name in names}
 
 
 class TokenUsage(NamedTuple):
-    """Tokens of a reply; None = the server does not say, or not readably."""
+    """Token usage of a response; None = not stated, or unreadable."""
 
     input: int | None = None
     output: int | None = None
 
 
 def document(content: bytes | str) -> object:
-    """JSON value at the start of a body; None where there is none.
+    """JSON value at the start of a body; None = no JSON value.
 
-    Invalid UTF-8 is replaced, a byte order mark and what follows the value are passed over. Of a repeated key the last
-    value that is not null counts.
+    Invalid UTF-8 is replaced; a byte order mark and text after the value are ignored. Of a repeated key the last value
+    that is not null is used.
     """
     text = content if isinstance(content, str) else content.decode(json.detect_encoding(content), errors="replace")
     try:
@@ -65,7 +66,7 @@ def document(content: bytes | str) -> object:
 
 
 def strict_object(content: str) -> Json | None:
-    """The object that a text is; None where it is not exactly one JSON object."""
+    """Parse a text that is exactly one JSON object; None = it is not."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -74,14 +75,14 @@ def strict_object(content: str) -> Json | None:
 
 
 def json_object(value: object) -> Json:
-    """A JSON object, also as the only item of a list; empty for any other value."""
+    """Return a JSON object, or the only object of a list; empty for any other value."""
     if isinstance(value, list) and len(cast("list[object]", value)) == 1:
         return json_object(cast("list[object]", value)[0])
     return cast("Json", value) if isinstance(value, dict) else {}
 
 
 def objects(value: object) -> list[Json]:
-    """The objects of a list, or an object as the only one of its list."""
+    """Return the objects of a list; a single object counts as a list of one."""
     if isinstance(value, dict):
         return [cast("Json", value)]
     return (
@@ -92,7 +93,7 @@ def objects(value: object) -> list[Json]:
 
 
 def text(content: object, depth: int = 0) -> str:
-    """Text of a message's content, a string or a list of parts; parts that belong to no answer are left out."""
+    """Text of the content of a message: a string or a list of parts; parts outside the answer are left out."""
     if isinstance(content, str):
         return valid(content)
     if isinstance(content, bool) or depth > MAX_DEPTH:
@@ -108,19 +109,19 @@ def text(content: object, depth: int = 0) -> str:
 
 
 def valid(string: str) -> str:
-    """A string with lone surrogates replaced, so that it can be encoded as UTF-8."""
+    """Replace lone surrogates of a string, so that it can be encoded as UTF-8."""
     return string.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def name(value: object) -> str | None:
-    """A name that a server gives, such as a model's; a number is one too."""
+    """Name from a server, such as that of a model; a number is converted to text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return " ".join(valid(str(value)).split())[:MAX_NAME] or None
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0 on, also as text or as a float without a fraction; None = it is none."""
+    """Nonnegative integer, also from text or a float without fraction; None = another value."""
     if isinstance(value, str):
         value = int(value) if re.fullmatch(r"\d{1,10}", value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -129,17 +130,17 @@ def count(value: object) -> int | None:
 
 
 def finish(reason: object) -> Finish:
-    """Why a reply ended; "unknown" where a server does not say or writes something else."""
+    """Finish reason of a response; "unknown" = not stated, or not in `FINISHES`."""
     if not isinstance(reason, str):
         return "unknown"
     return _FINISH_OF.get(reason.strip().lower().rpartition(".")[2].replace("-", "_"), "unknown")
 
 
 def tokens(prompt: int | None, output: int | None, total: int | None) -> TokenUsage:
-    """Token usage of a reply from the counts of a server.
+    """Token usage of a response from the counts of a server.
 
-    Where the total exceeds the sum of both, the difference counts as output: some servers leave reasoning out of it.
-    A usage without any token counts as not stated.
+    If the total exceeds the sum of input and output, the difference counts as output: some servers exclude reasoning.
+    A usage of zero tokens counts as not stated.
     """
     if prompt is not None and total is not None and total >= prompt:
         output = max(output or 0, total - prompt)
@@ -157,7 +158,7 @@ def _merged(pairs: list[tuple[str, object]]) -> Json:
 
 
 def _whole(digits: str) -> int | float:
-    """A number of JSON; Python refuses to read one of thousands of digits as an `int`."""
+    """Integer of a JSON text; one with more than 20 digits becomes a float (Python refuses thousands)."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 

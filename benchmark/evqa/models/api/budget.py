@@ -1,4 +1,4 @@
-"""Budget of a run (dollars, tokens) and rate limit of a model (requests a minute), shared by all threads."""
+"""Budget of a run (US dollars, tokens) and rate limit of a model (requests per minute), shared by all threads."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from evqa.schema import Prediction, TotalUsage, Usage
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """US dollars a million tokens, with where they were read; None = not known."""
+    """Prices of a model in US dollars per million tokens, with their source; None = unknown."""
 
     price_in: float | None = None
     price_out: float | None = None
     source: str | None = None
-    """Where and when the prices were read; None = there are none."""
+    """Source and date of the prices; None = no prices."""
     largest_prompt: int | None = None
-    """Tokens of a prompt up to which the prices hold; above it the cost is not known."""
+    """Maximum prompt length in tokens for which the prices apply; the cost of a longer prompt is unknown."""
 
     @property
     def are_known(self) -> bool:
-        """Whether there is a price for both."""
+        """Whether input and output have a price."""
         return self.price_in is not None and self.price_out is not None
 
     @property
     def are_free(self) -> bool:
-        """Whether nothing is charged, whatever a reply takes."""
+        """Whether input and output are free of charge."""
         return self.price_in == 0 and self.price_out == 0
 
     def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
-        """Dollars of one reply; None where a price or a count is not known."""
+        """Cost of one response in US dollars; None = a price or a token count is unknown."""
         if self.are_free:
             return 0.0
         if self.price_in is None or self.price_out is None or input_tokens is None or output_tokens is None:
@@ -45,12 +45,12 @@ class Prices:
 
 
 def usages(prediction: Prediction, prices: Prices, team_prices: Mapping[str, Prices] | None = None) -> list[Usage]:
-    """Usage of each reply of a prediction; the cost of one that was recorded without follows from the prices.
+    """Usage of each response of a prediction; a missing cost is computed from the prices.
 
     Args:
-        prediction: whose turns are counted.
-        prices: of the main model.
-        team_prices: name of a further model (`Turn.model`) -> its prices.
+        prediction: prediction with the turns.
+        prices: prices of the main model.
+        team_prices: name of an additional model (`Turn.model`) -> its prices.
     """
     priced: list[Usage] = []
     for turn in prediction.turns:
@@ -64,11 +64,11 @@ def usages(prediction: Prediction, prices: Prices, team_prices: Mapping[str, Pri
 
 
 MAX_UNPRICED = 3
-"""Requests in a row, from the first on, that may leave open what they took (a filter's refusal does, a cut reply)."""
+"""Maximum number of responses without usage before any states it (a content filter omits it, a broken response)."""
 
 
 class RateLimiter:
-    """Spaces the requests to a model evenly: at most so many a minute."""
+    """Rate limiter that spaces the requests to a model evenly."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`rpm`: requests a minute, at most; None = no limit."""
+        """`rpm`: maximum number of requests per minute; None = no limit."""
         if rpm is not None and not rpm > 0:
             raise ValueError(f"rpm is above 0, got {rpm}")
         self._gap = 60.0 / rpm if rpm is not None else 0.0
@@ -96,20 +96,20 @@ class RateLimiter:
 
 @dataclass
 class BudgetShare:
-    """Share of one model in a budget."""
+    """Usage of one model within a budget."""
 
     output_cost: float
-    """US dollars that its longest reply costs, the prompt apart."""
+    """Cost of its longest possible response in US dollars, without the prompt."""
     output_tokens: int
-    """Tokens of its longest reply."""
+    """Length of its longest possible response in tokens."""
     largest_cost: float = 0.0
-    """US dollars of its dearest reply so far."""
+    """Largest cost of a response so far, in US dollars."""
     largest_tokens: int = 0
-    """Tokens of its largest reply so far, the prompt included."""
+    """Largest usage of a response so far, in tokens, prompt included."""
     is_priced: bool = False
-    """Whether any of its replies states its cost."""
+    """Whether the cost of any response is known."""
     is_counted: bool = False
-    """Whether any of its replies states its tokens."""
+    """Whether the token usage of any response is known."""
     in_flight: int = 0
     """Requests in progress."""
 
@@ -126,11 +126,11 @@ class Budget:
     """Limits on the dollars and tokens of a run; one object for all its models and threads."""
 
     def __init__(self, *, max_cost: float | None = None, max_total_tokens: int | None = None) -> None:
-        """Start with nothing spent.
+        """Create a budget without usage.
 
         Args:
-            max_cost: US dollars, at most; None = no limit.
-            max_total_tokens: tokens, at most.
+            max_cost: maximum cost in US dollars; None = no limit.
+            max_total_tokens: maximum number of tokens; None = no limit.
         """
         for name, value in (("max_cost", max_cost), ("max_total_tokens", max_total_tokens)):
             if value is not None and not value > 0:
@@ -140,16 +140,16 @@ class Budget:
         self._spent = TotalUsage()
         self._shares: list[BudgetShare] = []
         self._uncounted = 0
-        """Replies that do not say how many tokens they took."""
+        """Number of responses without token usage."""
         self._broken = ""
-        """Why a limit cannot be kept any more."""
+        """Reason why a limit can no longer be guaranteed; empty = it can."""
 
     def share(self, output_cost: float, output_tokens: int) -> BudgetShare:
-        """Register a model that draws on the budget.
+        """Register a model that uses the budget.
 
         Args:
-            output_cost: US dollars that its longest reply costs, the prompt apart.
-            output_tokens: tokens of its longest reply.
+            output_cost: cost of its longest possible response in US dollars, without the prompt.
+            output_tokens: length of its longest possible response in tokens.
         """
         share = BudgetShare(output_cost, output_tokens)
         with self._free:
@@ -158,12 +158,12 @@ class Budget:
 
     @property
     def usage(self) -> TotalUsage:
-        """Usage so far, earlier calls of the run included."""
+        """Usage so far, including earlier calls of the run."""
         with self._free:
             return self._spent
 
     def add_earlier(self, earlier: Iterable[Usage]) -> None:
-        """Add the usage of earlier calls of the same run, of any of its models."""
+        """Add the usage of earlier calls of the run by all its models."""
         with self._free:
             for usage in earlier:
                 self._count(usage, self._shares)
@@ -171,10 +171,10 @@ class Budget:
     def acquire(self, share: BudgetShare) -> None:
         """Wait until a request may be sent; `release` must follow. `RunAborted`: the budget allows no further request.
 
-        With a limit, the requests of a model go alone until a reply states what one costs; then each in progress is
-        taken to cost as much as the dearest of its model so far, and each reply that does not state its cost as much as
-        the dearest of all. Near the limit, where the longest replies to all requests in progress would exceed it, they
-        go alone again.
+        With a limit, the requests of a model are sequential until the cost of one is known. From then on each request
+        in progress is assumed to cost as much as the most expensive one of its model so far, and each response without
+        a stated cost as much as the most expensive one of all. Requests become sequential again near the limit, when
+        the longest possible responses to all requests in progress would exceed it.
         """
         with self._free:
             while self._is_busy() and (self._is_blind(share) or self._is_near(share) or self._excess(share)):
@@ -186,8 +186,8 @@ class Budget:
     def release(self, share: BudgetShare, usage: Usage | None, *, is_reply: bool = True) -> None:
         """End a request and charge its usage; None = it is free of charge.
 
-        A reply that leaves open what it took ends a run with a limit. A request that may be charged and brought no
-        reply (`is_reply=False`) is taken to cost as much as the dearest reply so far.
+        A response without usage ends a run that has a limit. A request that may be charged but got no response
+        (`is_reply=False`) is assumed to cost as much as the most expensive response so far.
         """
         with self._free:
             share.in_flight -= 1
@@ -205,7 +205,7 @@ class Budget:
             share.count(usage)
 
     def _unknown(self, usage: Usage) -> str:
-        """Reason why a reply ends the run: its usage lacks a count that a limit needs; empty where it does not."""
+        """Reason why a response ends the run: its usage lacks a count that a limit needs; empty = it does not."""
         is_counted = usage.input_tokens is not None and usage.output_tokens is not None
         for flag, limit, is_known in (
             ("--max-cost", self.max_cost, usage.cost is not None),
@@ -224,17 +224,17 @@ class Budget:
         return any(share.in_flight for share in self._shares)
 
     def _is_blind(self, share: BudgetShare) -> bool:
-        """Whether a limit applies whose count no reply of the model has stated yet."""
+        """Whether a limit applies to a count that no response of the model has stated yet."""
         return (self.max_cost is not None and not share.is_priced) or (
             self._max_tokens is not None and not share.is_counted
         )
 
     def _coming_cost(self, share: BudgetShare, *, longest: bool) -> float:
-        """US dollars of the requests in progress, of the next request and of the replies without a cost.
+        """Assumed cost in US dollars of the requests in progress, the next request and the responses without a cost.
 
         Args:
-            share: of the model that the next request goes to.
-            longest: whether each is assumed to get the longest reply, besides the largest prompt so far.
+            share: model of the next request.
+            longest: assume the longest possible response to each, in addition to the largest prompt so far.
         """
         costs = {id(member): member.largest_cost + (member.output_cost if longest else 0.0) for member in self._shares}
         coming = sum(member.in_flight * costs[id(member)] for member in self._shares) + costs[id(share)]
@@ -250,7 +250,7 @@ class Budget:
         return coming + self._uncounted * max(tokens.values())
 
     def _is_near(self, share: BudgetShare) -> bool:
-        """Whether the longest replies to the requests in progress and to one more would exceed the budget."""
+        """Whether the longest possible responses to the requests in progress and the next could exceed the budget."""
         cost = self._spent.cost + self._coming_cost(share, longest=True)
         tokens = self._spent.tokens + self._coming_tokens(share, longest=True)
         return (self.max_cost is not None and cost > self.max_cost) or (
@@ -258,7 +258,7 @@ class Budget:
         )
 
     def _excess(self, share: BudgetShare) -> str | None:
-        """Why another request might exceed the budget; None = it does not."""
+        """Reason why another request might exceed the budget; None = it cannot."""
         spent = self._spent
         if self._broken:
             return self._broken
@@ -285,12 +285,12 @@ class Budget:
 
 
 class PricedModel(Model, Protocol):
-    """Model with the capability `is_priced`."""
+    """Interface of models with the capability `is_priced`."""
 
     budget: Budget
     prices: Prices
 
 
 def priced_model(model: Model) -> PricedModel | None:
-    """The model with its budget and prices; None for a model whose replies are free."""
+    """The model as `PricedModel`; None = a model without costs."""
     return cast("PricedModel", model) if model.capabilities.is_priced else None

@@ -25,44 +25,44 @@ Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
 
 MAX_REFUSED = 3
-"""Requests refused alike, before any succeeds, that end a run."""
+"""Number of requests refused for the same reason, before any succeeds, that ends a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSettings:
-    """Settings of every model behind an API that decide when and at which price a reply comes, and never which."""
+    """Request settings of every model behind an API; they affect time and cost of a response, not its content."""
 
     timeout: float = 180.0
-    """Seconds for one request."""
+    """Timeout of one request in seconds."""
     tries: int = 6
-    """Requests for one reply, at most."""
+    """Maximum number of requests for one response: 1 + retries."""
     first_wait: float = 1.0
-    """Seconds before the second of them."""
+    """Seconds before the first retry."""
     concurrency: int = 8
-    """Requests at once."""
+    """Maximum number of concurrent requests."""
     rpm: float | None = None
-    """Requests a minute, at most."""
+    """Maximum number of requests per minute; None = no limit."""
     max_cost: float | None = None
-    """US dollars for the run, at most."""
+    """Cost limit of the run in US dollars; None = no limit."""
     max_total_tokens: int | None = None
-    """Tokens for the run, at most."""
+    """Token limit of the run; None = no limit."""
     price_in: float | None = None
-    """US dollars a million tokens of prompt; None = that of the list of prices, where it has the model."""
+    """Price of a million prompt tokens in US dollars; None = that of the price list, if it has the model."""
     price_out: float | None = None
-    """US dollars a million tokens of reply, with the reasoning before it; None = as with `price_in`."""
+    """Price of a million response tokens, reasoning included, in US dollars; None = as for `price_in`."""
     largest_prompt: int | None = None
-    """Tokens of a prompt up to which the prices hold."""
+    """Maximum prompt length in tokens for which the prices apply."""
 
 
 def capabilities_of(
     settings: RequestSettings, tool_images: ToolImages, candidates: tuple[ImageTransport, ...]
 ) -> Capabilities:
-    """Capabilities that all models behind an API share.
+    """Capabilities shared by all models behind APIs.
 
     Args:
-        settings: of the requests.
-        tool_images: transport of images in tool results that the user set.
-        candidates: transports to try where the user set none.
+        settings: request settings.
+        tool_images: transport of images in tool results, as set by the user.
+        candidates: transports to try if the user set none.
     """
     if tool_images != "auto":
         candidates = () if tool_images == "text" else (tool_images,)
@@ -78,20 +78,20 @@ def capabilities_of(
 
 
 class ApiReply(NamedTuple):
-    """One answer of a server, understood."""
+    """Parsed response of a server."""
 
     reply: Reply
-    """Without usage."""
+    """Reply without usage."""
     input_tokens: int | None
     output_tokens: int | None
     model_version: str | None = None
     states_usage: bool = True
-    """Whether it is a reply, whose tokens the server has to tell; an error that stands for a refusal is none."""
+    """Whether the server has to state the tokens: true for a reply, false for an error that means a refusal."""
 
 
 @contextmanager
 def stated_tokens(tokens: TokenUsage) -> Generator[None]:
-    """Errors about a reply carry the tokens that it states, which are paid for whatever the reply is worth."""
+    """Attach the stated tokens of a response to errors raised about it: they are charged in any case."""
     try:
         yield
     except (TemporaryError, ModelError, RunAborted) as error:
@@ -103,14 +103,14 @@ def stated_tokens(tokens: TokenUsage) -> Generator[None]:
 def check_reply(
     reply: Reply, tokens: TokenUsage, model_version: str | None, *, reason: str = "", is_greedy: bool = False
 ) -> ApiReply:
-    """Reply of a response with status 200. `TemporaryError`: it is incomplete, or has neither text nor calls.
+    """Check the reply of a response with status 200. `TemporaryError`: incomplete, or neither text nor calls.
 
     Args:
-        reply: as the adapter read it; its text is without reasoning.
-        tokens: of prompt and reply.
-        model_version: the version of the model that the server names.
-        reason: the finish reason as the server writes it, for the message.
-        is_greedy: whether the same reply would come again, so that an empty one is requested once more only.
+        reply: parsed reply, its text without reasoning.
+        tokens: token usage of prompt and response.
+        model_version: model version stated by the server.
+        reason: finish reason as the server wrote it, for the message.
+        is_greedy: whether decoding is deterministic, so that an empty reply is requested only once more.
     """
     if reply.finish == "error":
         error = TemporaryError(f"the reply was broken off by an error of the server ({reason})")
@@ -123,7 +123,7 @@ def check_reply(
 
 
 class ApiClient:
-    """Sends requests within a budget, and again where that may help."""
+    """Client that sends requests within a budget and retries temporary errors."""
 
     def __init__(
         self,
@@ -137,10 +137,10 @@ class ApiClient:
 
         Args:
             calling: limits, retries and prices of the requests.
-            key: of the account; removed from all messages.
-            list_prices: of the model, where the price list has them; those of `calling` take precedence.
-            max_output: tokens of the longest reply, its reasoning included; None = not known.
-            budget: of the run, where its models share one; None = a budget by the limits of `calling`.
+            key: API key; removed from all messages.
+            list_prices: prices of the model in the price list; those of `calling` take precedence.
+            max_output: length of the longest possible response in tokens, reasoning included; None = unknown.
+            budget: budget shared by the models of the run; None = a new one with the limits of `calling`.
         """
         self.prices = prices = _prices(calling, list_prices or Prices())
         self.budget = budget or Budget(max_cost=calling.max_cost, max_total_tokens=calling.max_total_tokens)
@@ -162,7 +162,7 @@ class ApiClient:
     def reply(self, messages: Sequence[Message], request: Callable[[], ApiReply]) -> Reply:
         """Reply to a conversation, with its usage; the key is removed from its text.
 
-        What empty replies before it took is part of that; where none says anything, it is in the error's `usage`.
+        The usage includes that of earlier empty replies. If all were empty, it is in the `usage` of the error.
         """
         started = time.perf_counter()
         paid: list[Usage] = []
@@ -179,7 +179,7 @@ class ApiClient:
         return self._redacted(replace(answer.reply, usage=usage))
 
     def _redacted(self, reply: Reply) -> Reply:
-        """The reply without the key in its text and calls; all else that the adapter read stays."""
+        """The reply with the key removed from its text and calls; all other fields are unchanged."""
         calls = tuple(
             call.replace(name=self._key.redact(call.name), arguments=self._key.redact(call.arguments))
             for call in reply.calls
@@ -187,9 +187,9 @@ class ApiClient:
         return replace(reply, text=self._key.redact(reply.text), calls=calls)
 
     def call(self, request: Callable[[], Result], *, seed: str) -> tuple[Result, int]:
-        """The result of a request that is sent again where that may help, and how many tries it took.
+        """Result of a request with retries, and the number of tries.
 
-        `RunAborted`: the server has refused several requests alike, and none has succeeded.
+        `RunAborted`: the server has refused several requests for the same reason, and none has succeeded.
         """
         try:
             return retry.call(request, self.retries, seed=seed, backoff=self.backoff)
@@ -201,7 +201,7 @@ class ApiClient:
             raise
 
     def _attempt(self, request: Callable[[], ApiReply], paid: list[Usage]) -> ApiReply:
-        """Send one request, once the budget allows it; its usage is appended to `paid`."""
+        """Send one request as soon as the budget allows it; its usage is appended to `paid`."""
         self.budget.acquire(self._share)
         usage: Usage | None = None
         is_reply = False
@@ -232,14 +232,14 @@ class ApiClient:
 
 
 class _Refused:
-    """Requests that were refused alike, as long as none has succeeded; for all threads."""
+    """Counter of requests refused for the same reason before any succeeded; shared by all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] | None = Counter()
 
     def add(self, message: str) -> bool:
-        """Count one; whether there are enough of them to end the run. What names one request makes no difference."""
+        """Count a refusal; return whether the run should end. Ids of single requests in the message are ignored."""
         alike = re.sub(r"\b(?:[0-9a-f]{4,}-?){2,}\b|\b(?:req|chatcmpl|trace)[-_]\w+|\d{8,}", "", message)
         with self._lock:
             if self._counts is None:
@@ -248,13 +248,13 @@ class _Refused:
             return self._counts[alike] >= MAX_REFUSED
 
     def end(self) -> None:
-        """A request has succeeded: from now on nothing is counted."""
+        """Stop counting, since a request has succeeded."""
         with self._lock:
             self._counts = None
 
 
 def _prices(calling: RequestSettings, list_prices: Prices) -> Prices:
-    """Prices of a model: those of the settings, completed from the price list."""
+    """Prices of a model: those of the settings, else those of the price list."""
     if calling.price_in is None and calling.price_out is None:
         return list_prices
     is_whole = calling.price_in is not None and calling.price_out is not None
@@ -267,7 +267,7 @@ def _prices(calling: RequestSettings, list_prices: Prices) -> Prices:
 
 
 def _total_usage(usages: Sequence[Usage]) -> Usage:
-    """Usage of several requests in all; a count is the sum of its known values."""
+    """Total usage of several requests; each count is the sum of its known values."""
     return Usage(
         input_tokens=_total([usage.input_tokens for usage in usages]),
         output_tokens=_total([usage.output_tokens for usage in usages]),
@@ -279,6 +279,6 @@ def _total_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def _total(numbers: Sequence[Number | None]) -> Number | None:
-    """The sum of the numbers that are not None; None where there are none."""
+    """Sum of the numbers that are not None; None = all are None."""
     values = [number for number in numbers if number is not None]
     return sum(values[1:], values[0]) if values else None

@@ -13,10 +13,10 @@ from evqa.models.api.body import Json
 from evqa.models.api.keys import ApiKey
 
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})\s*[:=]\s*(.{0,8000})", re.DOTALL)
-"""A header as RFC 9110 has it, behind a colon or an equals sign its value."""
+"""Header name (RFC 9110), then a colon or an equals sign and the value."""
 
 OWN_HEADERS = {"content-length", "content-type", "host", "transfer-encoding", "accept-encoding", "connection"}
-"""Headers that the client sets by what it sends."""
+"""Headers that the client sets itself."""
 
 OWN_FIELDS = {
     "model": "give --model-id",
@@ -25,7 +25,7 @@ OWN_FIELDS = {
     "stream": "replies are read whole",
     "n": "one reply a question is read",
 }
-"""Fields of a body that are not the user's, and what to do instead."""
+"""Body fields that a user cannot set -> what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RequestExtras:
         return cls(dict(_header(header) for header in headers), _fields(extra_body) if extra_body else {})
 
     def settings(self) -> dict[str, str]:
-        """Settings for the identity of a run: names of headers, whose values may be secret, and the body's fields."""
+        """Settings for the identity of a run: names of headers (values may be secret) and the body fields."""
         values = {
             "header": ", ".join(sorted(self.headers)),
             "extra_body": json.dumps(self.body, sort_keys=True) if self.body else "",
@@ -49,7 +49,7 @@ class RequestExtras:
         return {name: value for name, value in values.items() if value}
 
     def hiding(self, key: ApiKey) -> ApiKey:
-        """The key, hidden together with the values of the headers."""
+        """The key, with the values of the headers as further secrets."""
         return key.with_secrets(self.headers.values())
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client below the APIs' own: a reply has a deadline and a largest size, and goes to one address only."""
+"""HTTP client of the API SDKs: responses have a deadline and a maximum size; redirects are not followed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from urllib.parse import urlsplit
 import httpx2
 
 MAX_REPLY_BYTES = 4 * 2**20
-"""A longer reply is refused: the longest honest one (a few thousand tokens) is far below."""
+"""Maximum size of a response in bytes, far above that of a few thousand tokens."""
 
 CONNECT_SECONDS = 20.0
 
 MAX_SECONDS = 86400.0
-"""The longest timeout: sockets take no endless one."""
+"""Maximum timeout in seconds: sockets do not accept an infinite one."""
 
 DEADLINE = "evqa_deadline"
 
 
 class StatusError(Exception):
-    """An HTTP answer that is no success, with its body."""
+    """HTTP response with an error status, with its body."""
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         super().__init__(f"HTTP {status}")
@@ -28,15 +28,14 @@ class StatusError(Exception):
 
 
 class ReplyTooLongError(httpx2.TransportError):
-    """A reply that does not end within the bytes that a reply may have."""
+    """Response that exceeds the maximum size."""
 
 
 def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Client:
     """HTTP client that ends a response about `timeout` seconds after the request, or above `max_bytes`.
 
-    httpx's own timeout starts again with every byte, so that a slow sender is never timed out. Redirects are not
-    followed: a request with a key and a video goes where it was sent. An answer that is no success raises
-    `StatusError`, so that its body reaches us as it came.
+    httpx restarts its own timeout with every byte, so a slow sender never times out. Redirects are not followed, so
+    that key and video go to the given address only. An error status raises `StatusError` with the unchanged body.
     """
     if not 0 < timeout <= MAX_SECONDS:
         raise ValueError(f"timeout is in seconds, above 0 and at most {MAX_SECONDS:.0f} (a day), got {timeout}")
@@ -63,7 +62,7 @@ def http_client(timeout: float, max_bytes: int = MAX_REPLY_BYTES) -> httpx2.Clie
 
 
 def check_base_url(url: str) -> str:
-    """A base URL that holds no secret; a user name or a query in it is refused."""
+    """Check that a base URL has no user name and no query, which may hold secrets."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"a base URL is like http://localhost:8000/v1, got one without scheme or host: {url!r}")
@@ -76,7 +75,7 @@ def check_base_url(url: str) -> str:
 
 
 def _content(response: httpx2.Response) -> bytes:
-    """The body of an error answer; empty where it breaks off."""
+    """Body of an error response; empty if the connection breaks."""
     try:
         return response.read()
     except httpx2.HTTPError:
@@ -84,7 +83,7 @@ def _content(response: httpx2.Response) -> bytes:
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """The bytes of a reply, up to a time and a number."""
+    """Stream of response bytes with a deadline and a maximum size."""
 
     def __init__(self, stream: httpx2.SyncByteStream, deadline: float, max_bytes: int) -> None:
         self._stream, self._deadline, self._left = stream, deadline, max_bytes

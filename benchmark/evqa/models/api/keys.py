@@ -1,4 +1,4 @@
-"""Keys of APIs: read from the environment, held as secrets, and removed from every text that leaves."""
+"""API keys: read from the environment, held as secrets, and removed from all output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic import SecretStr
 REDACTED = "[key]"
 
 MIN_SECRET = 8
-"""Characters of the shortest secret that is removed from texts: a shorter one ("none", "EMPTY") protects nothing."""
+"""Minimum length of a secret that is removed from texts: shorter ones ("none", "EMPTY") are placeholders."""
 
 
 def redact(text: str, secrets: Iterable[SecretStr]) -> str:
-    """Text with each secret, plain or URL-encoded, replaced: a server may echo its request."""
+    """Replace each secret in a text, plain or URL-encoded: a server may echo its request."""
     for secret in (secret.get_secret_value() for secret in secrets):
         if len(secret) >= MIN_SECRET:
             text = text.replace(secret, REDACTED).replace(quote(secret, safe=""), REDACTED)
@@ -25,28 +25,28 @@ def redact(text: str, secrets: Iterable[SecretStr]) -> str:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """Key of an API; its representation does not show it."""
+    """API key; its representation does not show the value."""
 
     variable: str
-    """Environment variable that holds it."""
+    """Environment variable of the key."""
     secret: SecretStr
     more_secrets: tuple[SecretStr, ...] = ()
     """Further secrets of the same requests, such as values of headers."""
 
     def redact(self, text: str) -> str:
-        """The text without the key and the further secrets."""
+        """Remove the key and the further secrets from a text."""
         return redact(text, (self.secret, *self.more_secrets))
 
     def with_secrets(self, values: Iterable[str]) -> ApiKey:
-        """The same key with further secrets; of "Bearer TOKEN" the token is one too."""
+        """The same key with further secrets, including the token of "Bearer TOKEN"."""
         parts = [SecretStr(part) for value in values for part in (value, value.rpartition(" ")[2])]
         return replace(self, more_secrets=(*self.more_secrets, *parts))
 
 
 def key_from_environment(variable: str, model: str, *, needed: bool = True) -> ApiKey:
-    """The key in an environment variable; "none" where it is neither set nor needed.
+    """Read the key from an environment variable; "none" = neither set nor required.
 
-    `ValueError`: it is not set, or cannot be a key; the message never holds its value.
+    `ValueError`: not set, or not a valid key; the message never contains the value.
     """
     value = os.environ.get(variable, "").strip()
     if not value and needed:

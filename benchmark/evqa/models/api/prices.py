@@ -1,4 +1,4 @@
-"""Prices of models behind APIs, from `prices.toml` beside this file: each with its date and where it was read."""
+"""Prices of models behind APIs, read from `prices.toml` in this folder; each has a date and a source."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ LIST = Path(__file__).with_name("prices.toml")
 
 
 class ListedPrice(BaseModel):
-    """US dollars a million tokens that a provider charges for one of its models."""
+    """Price of a model at its provider, in US dollars per million tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     api: str
-    """The provider's own API: a price holds for no other."""
+    """API of the provider; the price applies to no other API."""
     model: str
-    """The id that the API is asked for, as a whole."""
+    """Full model id of the API."""
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     date: str
-    """When it was read."""
+    """Date of the price."""
     source: str
-    """Where it was read."""
+    """Address of the price."""
     largest_prompt: int | None = None
-    """Tokens of a prompt up to which it holds."""
+    """Maximum prompt length in tokens for which the price applies."""
 
 
 class _List(BaseModel):
@@ -36,7 +36,7 @@ class _List(BaseModel):
 
 
 def listed_prices() -> list[ListedPrice]:
-    """All prices of the list; none where it is not installed, so that costs are unknown rather than guessed."""
+    """All prices of the list; empty if the file is missing, so that costs are unknown."""
     if not LIST.is_file():
         return []
     try:
@@ -46,7 +46,7 @@ def listed_prices() -> list[ListedPrice]:
 
 
 def of(api: str, model: str) -> Prices:
-    """Prices of a model at its provider; without values where the list has no entry of exactly this name."""
+    """Prices of a model at its provider; without values if the list has no entry of exactly this name."""
     for price in listed_prices():
         if (price.api, price.model) == (api, model):
             source = f"{price.source}, {price.date}"

@@ -19,17 +19,17 @@ Result = TypeVar("Result")
 LOG = logging.getLogger(__name__)
 
 LONG_WAIT = 10.0
-"""Seconds: a longer wait of all threads is logged."""
+"""Wait of all threads in seconds above which it is logged."""
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP answers that may be otherwise the next time; 529 is "overloaded" with some providers."""
+"""HTTP statuses of temporary errors; 529 means "overloaded" at some providers."""
 
 FAR_FUTURE = 366 * 86400.0
-"""Seconds: a date further away is not told."""
+"""Wait in seconds above which messages do not state its date."""
 
 
 class TemporaryError(Exception):
-    """A request that failed and may succeed when it is sent again."""
+    """Temporary failure of a request; a retry may succeed."""
 
     def __init__(
         self,
@@ -43,17 +43,17 @@ class TemporaryError(Exception):
     ) -> None:
         super().__init__(reason)
         self.after = after
-        """Seconds that the server asks to wait, where it does."""
+        """Wait in seconds that the server requests; None = none requested."""
         self.tokens = tokens
-        """(in, out) of a reply that came and is of no use; None = no reply came."""
+        """(input, output) tokens of an unusable response; None = no response."""
         self.may_be_charged = may_be_charged
         """Whether a request without a reply may have been charged."""
         self.is_shared = is_shared
-        """Whether the server is overloaded or limits the rate, so that no other request should be sent either."""
+        """Whether the server is overloaded or limits the rate, so that all requests have to wait."""
         self.is_once = is_once
-        """Whether it is tried again once only: the same would come again."""
+        """Whether only one retry is made, since decoding is deterministic."""
         self.partial = ""
-        """Text of a reply that broke off."""
+        """Text of an incomplete response."""
         self.is_refused_request = False
         """See `ModelError`."""
         self.is_unanswered = False
@@ -62,16 +62,16 @@ class TemporaryError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how late."""
+    """Retry policy: number and waiting time of retries."""
 
     tries: int = 6
-    """Requests in all, the first one included."""
+    """Maximum number of requests, the first one included."""
     first_wait: float = 1.0
-    """Seconds; doubled with each try."""
+    """Seconds before the first retry; doubled with each retry."""
     longest_wait: float = 60.0
-    """Seconds between two tries where the server does not ask for more."""
+    """Maximum wait between two tries in seconds, unless the server requests a longer one."""
     longest_asked: float = 600.0
-    """Seconds that the server may ask to wait; more ends the run."""
+    """Maximum wait in seconds that a server may request; a longer one ends the run."""
 
     def __post_init__(self) -> None:
         if self.tries < 1:
@@ -79,7 +79,7 @@ class RetryPolicy:
 
 
 class Backoff:
-    """When requests may be sent again: one object for all threads that ask a server."""
+    """Time from which requests may be sent again, shared by all threads that use a server."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
@@ -89,12 +89,12 @@ class Backoff:
         self._until = float("-inf")
 
     def hold(self, seconds: float) -> None:
-        """Let no request be sent before so many seconds have passed."""
+        """Delay all requests by a number of seconds."""
         with self._lock:
             self._until = max(self._until, self._clock() + seconds)
 
     def wait(self, spread: float = 0.0) -> None:
-        """Wait until requests may be sent; `spread`: share of the wait that is added, so that threads part."""
+        """Wait until requests may be sent; `spread`: share of the wait that is added, to spread the threads."""
         started = self._clock()
         while (left := self._left()) > 0:
             self._sleep(left)
@@ -102,7 +102,7 @@ class Backoff:
             self._sleep(waited * spread)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for one request alone."""
+        """Delay a single request."""
         self._sleep(seconds)
 
     def _left(self) -> float:
@@ -113,10 +113,10 @@ class Backoff:
 def call(
     request: Callable[[], Result], policy: RetryPolicy, *, seed: str, backoff: Backoff | None = None
 ) -> tuple[Result, int]:
-    """The result of `request`, and how many tries it took.
+    """Result of `request`, and the number of tries.
 
-    `seed` decides the jitter (half of each wait), so that a run can be repeated. `ModelError`: the tries are
-    used up. `RunAborted`: the server asks to wait longer than the policy does.
+    `seed` determines the jitter (half of each wait), so that a run is reproducible. `ModelError`: all tries failed.
+    `RunAborted`: the server requests a longer wait than the policy allows.
     """
     jitter, backoff = random.Random(seed), backoff or Backoff()
     repeats = 0
@@ -143,7 +143,7 @@ def call(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait; None = it does not ask.
+    """Wait in seconds that a response requests; None = none requested.
 
     `Retry-After` is in seconds or a date (RFC 9110, section 10.2.3); `retry-after-ms` is OpenAI's.
     """
@@ -169,7 +169,7 @@ def _given_up(failure: TemporaryError, tries: int) -> ModelError:
 
 
 def _until(seconds: float) -> str:
-    """A wait in words, with the time at which it ends."""
+    """Text of a wait, with the time at which it ends."""
     hours, minutes = divmod(round(seconds / 60), 60)
     duration = f"{seconds:.0f} s ({hours} h {minutes} min)"
     if seconds > FAR_FUTURE:

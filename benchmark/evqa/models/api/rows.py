@@ -1,11 +1,10 @@
 """Registry entries of models behind APIs.
 
-Frames, tokens and temperature are those of the published scripts (32 frames at one a second; temperature 0 with GPT-4o,
-none with reasoning models; 0.1 with Gemini) with three differences: frames keep their proportion, each has its time,
-and reasoning models get more tokens, since their reasoning counts among them.
+Frames, tokens and temperature are those of the published scripts (1 frame per second, at most 32; temperature 0 for
+GPT-4o, none for reasoning models, 0.1 for Gemini) with three differences: frames keep their aspect ratio, each frame
+has a timestamp, and reasoning models get more tokens, since their reasoning counts as output.
 
-Prices are no part of a row: `prices` lists them for a model at its own provider. Elsewhere the cost is not known,
-rather than a guess.
+Entries have no prices: `prices` lists them for a model at its own provider. At other providers the cost is unknown.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _openai(model_id: str | None, description: str, **arguments: Setting) -> Mod
 
 
 def _reasoning(model_id: str, description: str, **arguments: Setting) -> ModelSpec:
-    """A model that reasons before it replies: no temperature, and another name for the number of tokens."""
+    """Registry entry of a reasoning model: no temperature, and another request field for the token limit."""
     return _openai(model_id, description, token_field="max_completion_tokens", max_tokens=16384, **arguments)
 
 

@@ -20,22 +20,22 @@ from evqa.models.base import ModelError, RunAborted
 from evqa.models.messages import Reply
 
 MAX_MESSAGE = 500
-"""Characters of a server's message that are shown."""
+"""Maximum number of characters of a server's message that are shown."""
 
 MAX_ITEMS = 5
-"""Messages of a list that are shown."""
+"""Maximum number of messages of a list that are shown."""
 
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 403, 404}
-"""HTTP answers that every further request would get too."""
+"""HTTP statuses that every further request would get as well."""
 
 OVERLOADED = {429, 503, 529}
-"""HTTP answers that concern all requests and not this one: all threads wait."""
+"""HTTP statuses that concern all requests: all threads wait."""
 
 NO_CREDIT = {
     *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"),
     *("insufficient_credits", "payment_required", "accountoverdueerror"),
 }
-"""Codes that no waiting cures (OpenAI's guide to error codes, and its relatives)."""
+"""Error codes of an exhausted account, which a retry cannot fix (OpenAI's guide to error codes, and similar APIs)."""
 
 NO_ACCESS = {
     *("invalid_api_key", "authentication_error", "unauthenticated", "unauthorized", "permission_denied"),
@@ -43,7 +43,7 @@ NO_ACCESS = {
 }
 
 REFUSALS = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
-"""Codes of a 400 that mean: the provider's filter refuses the question."""
+"""Error codes of status 400 that mean a refusal by the provider's content filter."""
 
 STATUS_OF = {
     "rate_limit": 429,
@@ -56,26 +56,26 @@ STATUS_OF = {
     "invalid_argument": 400,
     "badrequest": 400,
 }
-"""Beginnings of codes in a reply with status 200, and the status that they stand for."""
+"""Prefixes of error codes in a response with status 200 -> the status that they mean."""
 
 TOO_LARGE = re.compile(
     r"(?:request|payload|prompt|input|entity|body)(?: entity| payload| body| size)? (?:is |was )?too (?:large|long)"
     r"|payload size exceeds|context_length_exceeded|maximum context length|string_above_max_length",
     re.IGNORECASE,
 )
-"""What a server writes of a request that is too large however often it is sent."""
+"""Phrases of servers about a request that is too large; a retry cannot help."""
 
 MESSAGE_KEYS = (
     *("error", "errors", "title", "message", "msg", "detail", "details", "error_description", "description"),
     *("error_message", "errormessage", "error_msg", "errmsg", "status_msg", "base_resp", "reason", "metadata", "raw"),
 )
-"""Keys of an error body, in lower case, that hold its message or another object with it."""
+"""Keys of an error body, in lower case, with its message or a nested object."""
 
 ANSWER_KEYS = {"choices", "candidates", "promptFeedback", "usageMetadata", "usage", "output"}
-"""Keys of a reply that belong to an answer."""
+"""Keys of a response that belong to an answer."""
 
 NO_ERROR = {"0", "200", "ok", "success", "none", ""}
-"""Codes of an error object that stands for no error."""
+"""Codes of an error object that mean success."""
 
 CODE_KEYS = ("code", "type", "status", "reason", "status_code")
 
@@ -87,21 +87,21 @@ HINTS = (
     (re.compile(r"response_format|json_schema|json_object"), "try --structured none"),
     (TOO_LARGE, "send less with --max-frames and --max-size"),
 )
-"""What a message of a refused request is about, and the option that changes it."""
+"""Subject of a refusal message -> the option that changes it."""
 
 
 class ErrorDescription(NamedTuple):
-    """The message, codes and status of an error body."""
+    """Message, codes and status of an error body."""
 
     message: str
     codes: tuple[str, ...]
-    """In lower case, those of nested errors too."""
+    """Error codes in lower case, including those of nested errors."""
     status: int | None
-    """HTTP status in the body itself, where it has one."""
+    """HTTP status stated in the body; None = none stated."""
 
 
 def describe_error(content: bytes | str) -> ErrorDescription:
-    """The message and the codes of an error body: JSON of any shape, HTML, or plain text."""
+    """Parse an error body: JSON of any shape, HTML, or plain text."""
     value = body.document(content)
     if value is None:
         text = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
@@ -121,15 +121,15 @@ def invalid_response(expected: str, content: str | bytes) -> TemporaryError:
 
 @dataclass(frozen=True)
 class Server:
-    """A server: maps its errors to replies and exceptions of this package, and words their messages."""
+    """Server description that maps its errors to replies and exceptions of this package."""
 
     url: str
     key: ApiKey
     advice: str
-    """Settings to check where every request is refused."""
+    """Settings to check if every request is refused."""
 
     def answer(self, error: Exception) -> ApiReply:
-        """The refusal that an error stands for; otherwise raises a reason to try again, to fail, or to stop."""
+        """Reply of an error that means a refusal; any other error is raised, as one to retry, to fail or to stop."""
         if isinstance(error, http.StatusError):
             return self._answer(error.status, describe_error(error.content), error)
         reason = self.key.redact(f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_MESSAGE]}")
@@ -138,7 +138,7 @@ class Server:
         raise failure from None
 
     def check(self, document: Json) -> None:
-        """Raise the exception of an error object in a reply with status 200; do nothing where there is none."""
+        """Raise the exception of an error object in a response with status 200, if it has one."""
         if not _is_error(document):
             return
         content = json.dumps({key: value for key, value in document.items() if key not in ANSWER_KEYS}).encode()
@@ -189,7 +189,7 @@ def _hint(message: str, codes: set[str]) -> str:
 
 
 def _unsent(error: Exception) -> bool:
-    """Whether the request cannot have reached the model."""
+    """Whether the request certainly did not reach the model."""
     unsent = (
         *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.WriteError, httpx2.WriteTimeout),
         *(httpx2.UnsupportedProtocol, httpx2.ProxyError, httpx2.LocalProtocolError),
@@ -198,7 +198,7 @@ def _unsent(error: Exception) -> bool:
 
 
 def _is_error(document: Json) -> bool:
-    """Whether a reply with status 200 holds an error: one that says something, or its message and no answer."""
+    """Whether a response with status 200 is an error: an error object with content, or a message without an answer."""
     error = document.get("error") or document.get("errors")
     if error:
         return bool(_message(error).strip()) or any(code not in NO_ERROR for code in _codes(error))
@@ -213,7 +213,7 @@ def _status_of(codes: tuple[str, ...]) -> int | None:
 
 
 def _codes(value: object, depth: int = 0) -> list[str]:
-    """Codes and types of an error and of the errors in it, in order."""
+    """Codes and types of an error and its nested errors, in order."""
     if depth > body.MAX_DEPTH:
         return []
     codes: list[str] = []
@@ -227,7 +227,7 @@ def _codes(value: object, depth: int = 0) -> list[str]:
 
 
 def _message(value: object, depth: int = 0) -> str:
-    """The messages in an error body, the outer ones first."""
+    """Messages in an error body, outer ones first."""
     if depth > body.MAX_DEPTH or value is None or isinstance(value, bool):
         return ""
     if isinstance(value, str):
@@ -254,7 +254,7 @@ def _message_of_object(value: Json, depth: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text without markup; of an HTML page its title."""
+    """Text without markup; the title of an HTML page."""
     if "<" not in text:
         return text
     start = text[:20_000]
@@ -274,7 +274,7 @@ def _single_line(message: str) -> str:
 
 
 def _retry_delay(content: bytes) -> float | None:
-    """Seconds that google.rpc.RetryInfo asks to wait, such as "7s"."""
+    """Wait in seconds of google.rpc.RetryInfo, such as "7s"."""
     for item in _nested(body.document(content)):
         delay = item.get("retryDelay")
         if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?s", delay):
