@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end a run in order, and wait for the samples in progress where these are paid for."""
+"""Handling of Ctrl-C and SIGTERM: a run ends in order; samples in progress are completed if they cost money."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ NOTICE = b"\nevqa: no new sample is started; those in progress are completed (Ct
 
 @contextmanager
 def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
-    """At the first interrupt, call `stop` and let the body end by itself; then raise `KeyboardInterrupt`.
+    """Context that calls `stop` at the first interrupt and raises `KeyboardInterrupt` when the body has ended.
 
-    SIGTERM is a first interrupt, however often it comes. A second Ctrl-C raises `KeyboardInterrupt` at once. In a
-    thread that gets no signals, and for a signal that is ignored or has a handler of the caller's own, nothing is
-    changed.
+    SIGTERM, also a repeated one, counts as a first interrupt. A second Ctrl-C raises `KeyboardInterrupt` at once. The
+    context has no effect outside the main thread, and on signals that are ignored or have another handler.
     """
     default_handlers = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, _terminate)}
     is_main = threading.current_thread() is threading.main_thread()
@@ -52,7 +51,7 @@ def graceful_interrupt(stop: Callable[[], None]) -> Generator[None]:
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, unless it is ignored or has a handler already."""
+    """Make SIGTERM end this process as Ctrl-C does, unless it is ignored or has a handler."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
 
@@ -62,7 +61,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process; at once while threads call a model, since Python's exit would abort in their computation."""
+    """End the process; without cleanup while threads call a model, since Python's exit would abort in their code."""
     if not any(thread.name.startswith(MODEL_THREAD_NAME) for thread in threading.enumerate()):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):

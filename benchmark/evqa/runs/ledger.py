@@ -14,16 +14,16 @@ from evqa.schema import ImageCheck, Prediction, TotalUsage, Usage
 
 
 class ReplyCounts(NamedTuple):
-    """Predictions by the state of their replies."""
+    """Numbers of predictions by the state of their replies."""
 
     truncated: int
-    """A reply ended at the token limit."""
+    """Predictions with a reply that ended at the token limit."""
     refused: int
-    """A reply is a refusal."""
+    """Predictions with a refusal."""
     unparsed: int
-    """A field that a prompt asked for could not be read."""
+    """Predictions that lack a requested field."""
     with_masks: int
-    """There is a mask."""
+    """Predictions with a mask."""
 
 
 def check_usages(checks: Iterable[ImageCheck]) -> list[Usage]:
@@ -32,21 +32,21 @@ def check_usages(checks: Iterable[ImageCheck]) -> list[Usage]:
 
 
 class RunLedger:
-    """Counts what the records of a run took and how their replies ended."""
+    """Counter of the usage of a run and of the states of its replies."""
 
     def __init__(self, prices: Prices | None, team_prices: Mapping[str, Prices]) -> None:
-        """Start with nothing.
+        """Create an empty ledger.
 
         Args:
-            prices: of the main model; None = its replies are free.
-            team_prices: name of a further model -> its prices.
+            prices: prices of the main model; None = a model without costs.
+            team_prices: name of an additional model -> its prices.
         """
         self.usage = TotalUsage()
         self._prices, self._team_prices = prices or Prices(), team_prices
         self._states: dict[str, tuple[bool, bool, bool, bool]] = {}
 
     def add(self, prediction: Prediction) -> list[Usage]:
-        """Count a record; the last record of a sample decides the state of its replies. Usage of each reply."""
+        """Count a record and return the usage of each reply; the last record of a sample determines its state."""
         spent = usages(prediction, self._prices, self._team_prices)
         self.usage = functools.reduce(TotalUsage.plus, spent, self.usage)
         has_mask = any(track.masks for track in prediction.tracks or ())
@@ -61,13 +61,13 @@ class RunLedger:
         return spent
 
     def counts(self, sample_ids: Collection[str]) -> ReplyCounts:
-        """States of the last records of some samples."""
+        """Counts of the last records of the given samples."""
         states = [state for sample_id, state in self._states.items() if sample_id in sample_ids]
         return ReplyCounts(*(sum(state[index] for state in states) for index in range(len(ReplyCounts._fields))))
 
     @contextmanager
     def saved_to(self, folder: Path) -> Generator[None]:
-        """Write the usage into the description of the run however the body ends."""
+        """Context that writes the usage into `run.json` at its end, also after an exception."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Scores of a prediction that are cheap enough for the progress bar of a run."""
+"""Approximate scores of a prediction for the progress bar of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from evqa.metrics.temporal import tiou
 from evqa.schema import Prediction, Sample, Track
 
 LIVE_FRAMES = 8
-"""Frames of a sample, evenly spread, whose masks are compared; `evqa score` compares all."""
+"""Number of evenly spaced frames per sample whose masks are compared; `evqa score` compares all."""
 
 
 def live_scores(sample: Sample, prediction: Prediction) -> dict[str, float]:
-    """Scores in [0, 1] of the fields that prompts asked for and that have ground truth; label -> score."""
+    """Scores in [0, 1] of the requested fields that have ground truth: label -> score."""
     fields = {ask for turn in prediction.turns for ask in turn.answer_fields}
     values: dict[str, float] = {}
     if "answer" in fields and sample.answer is not None:
@@ -33,7 +33,7 @@ def live_scores(sample: Sample, prediction: Prediction) -> dict[str, float]:
 
 
 def _mean_jf(sample: Sample, prediction: Prediction) -> float | None:
-    """Mean J&F of a few frames; 0 for masks that cannot be read, None without ground-truth masks that can."""
+    """Mean J&F over a few frames; 0 for unreadable predicted masks, None without readable ground-truth masks."""
     try:
         gold = gold_masks(sample)
         if gold is None or prediction.tracks is None:

@@ -18,7 +18,7 @@ MAX_WARNINGS = 5
 
 
 def load_dataset(name: str) -> Dataset:
-    """Load the data set of a task, a name or a folder, with a warning for each line without a usable sample."""
+    """Load a data set by the name of a task or data set, or by its folder; warn of each line without a valid sample."""
     dataset = datasets.load(tasks.data_of(name))
     for line, reason in dataset.rejected[:MAX_WARNINGS]:
         logger.warning("%s/samples.jsonl:%d is left out: %s", dataset.folder, line, reason)
@@ -28,7 +28,7 @@ def load_dataset(name: str) -> Dataset:
 
 
 def dataset_of(run: Path, data: str | None) -> Dataset:
-    """The data set that a run was made on, or the one that is named, checked to be the one it was made on."""
+    """Data set of a run. `ValueError`: `data` names a data set with other content than that of the run."""
     file_of(run)
     if not (run / run_folder.RUN).is_file():
         if data is None:
@@ -45,7 +45,7 @@ def dataset_of(run: Path, data: str | None) -> Dataset:
 
 
 def file_of(run: Path) -> Path:
-    """The predictions of a run's folder; a file is its own."""
+    """Prediction file of a run folder; a file is returned unchanged."""
     path = run / run_folder.PREDICTIONS if run.is_dir() else run
     if not path.is_file():
         state = "" if run.exists() else "no such file or folder; "
@@ -57,13 +57,13 @@ def file_of(run: Path) -> Path:
 
 
 def selection_of(run: Path) -> Selection:
-    """What a run was asked for; everything, where it does not say."""
+    """Selected samples of a run; all samples if it has no record of a selection."""
     record = run_folder.read_run_info(run).selection if (run / run_folder.RUN).is_file() else None
     return Selection() if record is None else Selection.read(record)
 
 
 def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> prediction_files.PredictionFile:
-    """The predictions of a run or a file, with what the run's method asks for."""
+    """Predictions of a run or a file, with the fields that the method of the run requests."""
     predictions = prediction_files.open_predictions(file_of(run), dataset, masks)
     if not (run / run_folder.RUN).is_file():
         return predictions
@@ -77,6 +77,6 @@ def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> pr
 
 
 def name_of(run: Path) -> str:
-    """How a run is called in tables: its folder's or file's name."""
+    """Name of a run in tables: the name of its folder or file."""
     path = run.resolve()
     return path.name if path.is_dir() else path.stem

@@ -1,6 +1,6 @@
-"""Options of commands that predict: the selected samples, and the threads or workers that predict them.
+"""Options of commands that run models: selected samples, threads and workers.
 
-A module of its own so that `evqa --help` imports little.
+A separate module, so that `evqa --help` imports little.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """Which samples are predicted, by how many workers."""
+    """Selection of samples, number of workers and concurrency."""
 
     limit: Annotated[int | None, option("N", default="all samples")] = None
     """first N samples only."""
     only: Annotated[tuple[str, ...], option("ID...", default="all samples", name="sample-ids")] = ()
     """only the samples with these ids."""
     shard: Annotated[str | None, option("I/N", default="no shards")] = None
-    """shard I of N (from 0), for job arrays, in a folder of its own; `evqa merge` merges the shards."""
+    """shard I of N (from 0), for job arrays, in a separate folder; `evqa merge` merges the shards."""
     workers: Annotated[int | None, option("N", default="one model in this process")] = None
     """number of worker processes, each with its own copy of the model on its own GPU."""
     cluster: Annotated[str | None, option("ADDRESS", default="$RAY_ADDRESS, else this machine")] = None
@@ -42,7 +42,7 @@ class ExecutionOptions:
     """delete an existing run in the output folder and start again."""
 
     def selection(self) -> Selection:
-        """The selected samples."""
+        """Selection of samples."""
         shard = Shard.read(self.shard) if self.shard else None
         return Selection(only=self.only or None, shard=shard, limit=self.limit)
 
@@ -50,10 +50,10 @@ class ExecutionOptions:
     def executor(
         self, model: str, overrides: Overrides, agents: Mapping[str, AgentConfig] | None = None
     ) -> Generator[Executor]:
-        """Executor with the models of a run; `agents`: role -> a further model."""
+        """Context with the executor of a run; `agents`: role -> additional model."""
         if self.workers is None:
             if self.cluster is not None:
-                raise ValueError(f"--cluster {self.cluster} needs to know how many: give --workers N")
+                raise ValueError(f"--cluster {self.cluster} needs the number of workers: give --workers N")
             if self.sample_timeout:
                 raise ValueError("--sample-timeout ends a process that hangs, so it needs workers: give --workers 1")
             from evqa import models

@@ -33,14 +33,14 @@ class PredictConfig:
     data: str
     model: str
     method: str | None = None
-    """None = that of the task, or the model's own (see `methods.default_method`)."""
+    """Prompting method; None = that of the task or the model (see `methods.default_method`)."""
     times: bool = True
-    """Whether prompts state the duration and the seconds of the frames."""
+    """Whether prompts state the duration and the frame times."""
     seed: int = 0
     overrides: Overrides = field(default_factory=dict[str, Setting])
-    """Settings in place of those of the model's registry entry."""
+    """Settings that replace those of the model's registry entry."""
     agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
-    """Role -> a further model, for methods that ask several."""
+    """Role -> additional model, for methods with several models."""
     canary: Canary = "auto"
     """Models that are checked at the start for whether they see the images of tool results."""
     agent_settings: AgentSettings = DEFAULT_SETTINGS
@@ -50,7 +50,7 @@ class PredictConfig:
 def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None) -> RunSummary:
     """Predict a data set into a folder; without one, into `outputs/DATA/MODEL-METHOD`.
 
-    The model id of `--model-id` follows MODEL, so that each model of a server has a folder of its own.
+    The model id of `--model-id` is appended to MODEL, so that each model of a server has its own folder.
     """
     models.check_weights(config.model)
     dataset = locate.load_dataset(config.data)
@@ -85,7 +85,7 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
 
 
 def _model_name(config: PredictConfig) -> str:
-    """Model as a part of a folder's name, with the model id where it is not that of the registry entry."""
+    """Model in the name of a folder, with the model id if it differs from that of the registry entry."""
     model_id = config.overrides.get("model_id")
     if not model_id or model_id == models.model_spec(config.model).arguments.get("model_id"):
         return file_name_of(config.model)
@@ -105,7 +105,7 @@ class SegmentConfig:
 def segment_expressions(
     run: Path, segmenting_config: SegmentConfig, execution: ExecutionOptions, out: Path | None, data: str | None = None
 ) -> list[RunSummary]:
-    """Segment the expressions of a run's predictions: one run per mode beside it, or beside `out`."""
+    """Segment the referring expressions of a run: one run per mode, next to the first run or with the prefix `out`."""
     _require_masks(segmenting_config)
     dataset = locate.dataset_of(run, data)
     sources = segment.text_predictions(prediction_files.open_predictions(locate.file_of(run), dataset).all(dataset))
@@ -145,7 +145,7 @@ def predict_and_segment(
 
 
 def _require_masks(segmenting_config: SegmentConfig) -> None:
-    """Raise a `ValueError` for a model that does not predict masks, before weights are loaded or replies paid for."""
+    """Raise a `ValueError` for a model that does not predict masks, before weights are loaded or requests sent."""
     if not models.predicts_masks(segmenting_config.model, segmenting_config.overrides):
         raise ValueError(
             f"{segmenting_config.model} does not predict masks: choose a model that does, such as unipixel-3b"
@@ -153,7 +153,7 @@ def _require_masks(segmenting_config: SegmentConfig) -> None:
 
 
 def options_per_step(model: str, execution: ExecutionOptions) -> tuple[ExecutionOptions, ExecutionOptions]:
-    """Options of prediction and of segmentation: a model behind an API has no workers, and alone has --concurrency."""
+    """Options of the prediction and segmentation steps: --workers for local models, --concurrency for APIs."""
     if not models.is_behind_api(model):
         return execution, execution
     return replace(execution, workers=None, cluster=None), replace(execution, concurrency=None)

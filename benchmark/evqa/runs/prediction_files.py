@@ -1,8 +1,8 @@
 """Files of predictions: detection of the format, and lookup of the prediction of a sample.
 
 Records in JSON Lines are indexed in one pass and read again from their offset, so memory holds one record at a time,
-whatever the size of the file. An invalid field is reported and counted and costs only itself; the sample of an invalid
-record counts as failed, unless another record of it is valid.
+whatever the size of the file. An invalid field is reported, counted and dropped, the others are kept; the sample of an
+invalid record counts as failed, unless another record of it is valid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reader of prediction records: an invalid field costs only itself.
+"""Reader of prediction records: invalid fields are dropped, valid ones are kept.
 
 A valid record is returned unchanged. In any other record each invalid field is removed and reported: this part of the
 prediction counts as unparsed, and everything else is scored.

@@ -1,4 +1,4 @@
-"""Progress bar of a run on stderr: samples done, time left, scores so far."""
+"""Progress bar of a run on stderr: finished samples, remaining time, current scores."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from evqa.schema import Prediction, Sample
 FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 QUIET_SECONDS = 30.0
-"""Between two lines where stderr is a file."""
+"""Seconds between two lines if stderr is a file."""
 
 LiveScores = Callable[[Sample, Prediction], Mapping[str, float]]
-"""Cheap scores in [0, 1] of a prediction: label -> score."""
+"""Approximate scores in [0, 1] of a prediction: label -> score."""
 
 
 class Progress:
-    """Progress bar; the time left is weighted by the length of each video, since the longest are predicted first."""
+    """Progress bar; the remaining time is weighted by video length, since the longest videos are predicted first."""
 
     def __init__(self, samples: Mapping[str, Sample], live: LiveScores, *, show: bool) -> None:
         """Open the bar.
 
         Args:
-            samples: all samples that the run is to have, by id.
-            live: scores of a prediction, whose means are shown.
-            show: whether anything is shown.
+            samples: sample id -> sample, all samples of the run.
+            live: computes the scores of a prediction, whose means are shown.
+            show: whether the bar is shown.
         """
         self._live = live
         self._samples: Mapping[str, Sample] = samples if show else {}
@@ -55,13 +55,13 @@ class Progress:
             self._values[sample.id] = None if prediction.status == "failed" else self._live(sample, prediction)
 
     def start(self, num_done: int, weights: Mapping[str, float]) -> None:
-        """Start the clock: samples that are done, and sample id -> weight of those that are to be predicted."""
+        """Start the clock; arguments: finished samples, and sample id -> weight of the samples to predict."""
         self._weights, self._started, self._left = weights, time.monotonic(), sum(weights.values())
         self._bar.update(num_done)
         self._bar.set_postfix_str(self.text(), refresh=False)
 
     def add(self, prediction: Prediction) -> None:
-        """Show one more prediction."""
+        """Add a prediction and update the bar."""
         weight = self._weights.get(prediction.sample_id, 0.0)
         self._spent, self._left = self._spent + weight, self._left - weight
         self.add_earlier(prediction)

@@ -20,18 +20,18 @@ RAY_ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "90000",
     "RAY_worker_niceness": "0",
 }
-"""Environment of a Ray that is started here: nothing is reported, a machine under load has time to start it, and its
-workers are as urgent as the command (Ray's own choice is nice 15)."""
+"""Environment of a local Ray: no usage reports, a long start-up timeout for a loaded machine, and workers with the
+priority of the command (Ray's default is nice 15)."""
 
 
 @contextmanager
 def ray_session(num_cpus: int, address: str | None) -> Generator[Any]:
-    """Ray's module, with a cluster behind it: the one that this process is in, else a new one while it is needed.
+    """Context with the module `ray`, connected to a cluster: that of this process, else a new connection.
 
     Args:
-        num_cpus: cores that a Ray which is started here has at least.
-        address: of a running Ray to join ("auto" = the one on this machine); else `RAY_ADDRESS`; else Ray is
-            started here and ended with the run.
+        num_cpus: minimum number of cores of a Ray that is started here.
+        address: address of a running Ray ("auto" = on this machine); None = `RAY_ADDRESS` if set, else Ray is started
+            here and ends with the run.
     """
     ray = _ray()
     if ray.is_initialized():

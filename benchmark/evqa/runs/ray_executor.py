@@ -1,10 +1,10 @@
-"""Executor of worker processes on the GPUs of one machine or of a cluster (Ray); each has its own models.
+"""Executor with worker processes on the GPUs of one machine or of a cluster (Ray); each worker loads the models.
 
-A worker has as many samples at a time as its models take at once (one, or what fills their batches), and gets the next
-one as soon as one is done. A worker that dies (killed, out of memory, lost machine, GPU error) is replaced, and each of
-its samples is retried once, alone, so that no sample fails because of another; a sample on which two workers die is a
-failed record. A worker without a prediction within the time-out of a sample is killed and replaced in the same way.
-Results go back to the driver, which alone writes.
+A worker gets as many samples as its models process concurrently (one, or enough to fill their batches), and the next
+one as soon as one is finished. A worker that dies (killed, out of memory, lost machine, GPU error) is replaced, and
+each of its samples is retried once, alone, so that no sample fails because of another; a sample on which two workers
+die is a failed record. A worker that exceeds the timeout of a sample is killed and replaced in the same way. Results
+are sent to the driver, the only process that writes.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from evqa.runs.runner import ModelInfo, Predictor
 from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, Usage
 
 SAMPLE_TIMEOUT = 1800.0
-"""Seconds that a worker has for a sample before it counts as dead: half an hour, many times what one takes."""
+"""Default timeout of a sample in seconds, many times the usual duration."""
 
 MAX_TRIES = 2
-"""Workers that a sample may cost."""
+"""Number of workers that may die on a sample before it is marked as failed."""
 
 MAX_DEATHS_IN_A_ROW = 4
-"""With no prediction in between, and for each worker: then it is not the samples that are at fault."""
+"""Number of deaths per worker without a prediction in between that ends the run: the samples are not the cause."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """Models of each worker."""
+    """Models of each worker and their settings."""
 
     model: str
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
-    """Role -> a further model."""
+    """Role -> additional model."""
 
     def num_gpus(self) -> int:
-        """GPUs that hold one copy of the models."""
+        """Number of GPUs of one worker."""
         configs = [AgentConfig(self.model, self.overrides), *self.agents.values()]
         return max(_tensor_parallel(config) for config in configs)
 
@@ -60,12 +60,12 @@ def _tensor_parallel(config: AgentConfig) -> int:
 
 
 class WorkerInfo(NamedTuple):
-    """Report of a worker that has loaded its models."""
+    """Properties of the models that a worker has loaded."""
 
     main: ModelInfo
     team: Mapping[str, ModelInfo]
     concurrency: int
-    """Samples that it takes at a time."""
+    """Number of concurrent samples of a worker."""
 
     def settings(self) -> dict[str, object]:
         """Settings of all models, by role and name."""
@@ -74,13 +74,13 @@ class WorkerInfo(NamedTuple):
 
 
 class RayWorker:
-    """Ray actor with the models, loaded once, and as many threads as they have use for."""
+    """Ray actor with the models, loaded once, and one thread per concurrent sample."""
 
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         self._folder, self._environment = folder, environment
 
     async def load(self, config: WorkerConfig) -> WorkerInfo:
-        """Build the models in the working folder of the driver, so that paths mean the same."""
+        """Build the models in the working folder of the driver, so that relative paths are the same."""
         if not Path(self._folder).is_dir():
             raise ValueError(
                 f"a worker on {os.uname().nodename} has no folder {self._folder}: the machines of a cluster "
@@ -108,7 +108,7 @@ class RayWorker:
         return check_images(self._models.by_role(role), role, canary, recorded)
 
     async def predict(self, sample: Sample) -> Prediction:
-        """Prediction of the method; an error of a model or of a file is a failed one."""
+        """Predict a sample; an error of a model or file gives a failed prediction."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._predictor, self._models, sample)
 
@@ -117,13 +117,13 @@ class RayWorker:
 def ray_executor(
     config: WorkerConfig, count: int, *, address: str | None = None, timeout: float | None = SAMPLE_TIMEOUT
 ) -> Generator[RayExecutor]:
-    """`count` workers, at least one of which has loaded its models; they are ended with the body.
+    """Context with an executor of `count` workers, at least one of which has loaded its models.
 
     Args:
         config: models of each worker.
-        count: of workers; each has a GPU of its own where there are any (`CUDA_VISIBLE_DEVICES` holds).
+        count: number of workers; each has its own GPUs if there are any (those of `CUDA_VISIBLE_DEVICES`).
         address: see `ray_cluster.ray_session`.
-        timeout: seconds that a worker has for a sample; None = any time. Loading the model has no time-out.
+        timeout: timeout of a sample in seconds; None = no timeout. Loading the models has no timeout.
     """
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"the time-out of a sample is a number of seconds above 0, got {timeout}")
@@ -141,7 +141,7 @@ def ray_executor(
 class RayExecutor:
     """Executor (see `runner.Executor`) of Ray actors.
 
-    A budget holds for one process, so that models behind an API have no workers (see `ExecutionOptions`).
+    A budget applies to one process, so models behind APIs have no workers (see `ExecutionOptions`).
     """
 
     def __init__(
@@ -160,23 +160,23 @@ class RayExecutor:
 
     @property
     def main(self) -> ModelInfo:
-        """The main model, as the first worker that was ready reports it; those of all others are equal."""
+        """Main model, as reported by the first worker that was ready; all workers have equal models."""
         assert self._ready is not None, "no worker is ready"
         return self._ready.main
 
     @property
     def team(self) -> Mapping[str, ModelInfo]:
-        """Role -> model, in the same way."""
+        """Role -> model, as reported by the same worker."""
         assert self._ready is not None, "no worker is ready"
         return self._ready.team
 
     @property
     def size(self) -> int:
-        """Samples that all workers together take at a time."""
+        """Number of concurrent samples of all workers."""
         return len(self._workers) * (self._ready.concurrency if self._ready is not None else 1)
 
     def wait_for_worker(self) -> None:
-        """Wait until a worker has loaded its models. `ValueError`: they cannot be built, or workers die of it."""
+        """Wait until a worker has loaded its models. `ValueError`: they cannot be built, or the workers die."""
         while self._ready is None:
             job, result = self._next_ended()
             if isinstance(result, Exception):
@@ -185,7 +185,7 @@ class RayExecutor:
                 self._handle_result(job, result)
 
     def predict(self, samples: Sequence[Sample], predictor: Predictor) -> Iterator[Prediction]:
-        """One prediction per sample, as they are done; samples start in the given order."""
+        """Yield one prediction per sample, in order of completion; samples start in the given order."""
         queue, retries, tries = deque(samples), deque[Sample](), Counter[str]()
         reference = self._ray.put(predictor)
         while queue or retries or any(isinstance(job, _SampleJob) for job in self._jobs.values()):
@@ -217,10 +217,10 @@ class RayExecutor:
         return check
 
     def add_earlier(self, usages: Iterable[Usage]) -> None:
-        """Do nothing: workers have no budget."""
+        """Do nothing, since workers have no budget."""
 
     def shutdown(self) -> None:
-        """End all workers, whatever they do."""
+        """Kill all workers."""
         for worker in self._workers:
             self._ray.kill(worker.actor)
         self._workers.clear()
@@ -240,14 +240,14 @@ class RayExecutor:
         job.worker.num_jobs += 1
 
     def _send_predictor(self, predictor: Predictor, reference: Any) -> None:
-        """Send the predictor (`reference`: of Ray) to idle workers that do not have it."""
+        """Send the predictor to idle workers without it; `reference`: the predictor in Ray's object store."""
         for worker in self._workers:
             if worker.ready is not None and worker.num_jobs == 0 and worker.predictor is not predictor:
                 job = worker.actor.set_predictor.remote(reference, self._transports)
                 self._add_job(job, _PredictorJob(worker, predictor))
 
     def _submit(self, queue: deque[Sample], retries: deque[Sample], predictor: Predictor) -> None:
-        """Send samples to workers that have room; one on which a worker died to a worker that has nothing else."""
+        """Send samples to workers with capacity, and a sample on which a worker died to an idle worker."""
         while retries and (worker := self._least_loaded(predictor)) is not None and worker.num_jobs == 0:
             worker.is_alone = True
             self._submit_sample(worker, retries.popleft())
@@ -255,7 +255,7 @@ class RayExecutor:
             self._submit_sample(worker, queue.popleft())
 
     def _least_loaded(self, predictor: Predictor) -> _WorkerHandle | None:
-        """The worker with the fewest samples of those that have the predictor and take one more."""
+        """Worker with the fewest samples among those that have the predictor and capacity."""
         free = [worker for worker in self._workers if worker.predictor is predictor and worker.takes_more()]
         return min(free, key=lambda worker: worker.num_jobs, default=None)
 
@@ -263,7 +263,7 @@ class RayExecutor:
         self._add_job(worker.actor.predict.remote(sample), _SampleJob(worker, sample))
 
     def _next_ended(self) -> tuple[_Job, object]:
-        """A job that has ended, with its result or error; one that exceeds the time-out has ended with an error."""
+        """Wait for the next job to end; returns its result or error. A timeout is an error."""
         while not (ended := self._ray.wait(list(self._jobs), num_returns=1, timeout=self._seconds_left())[0]):
             if (late := self._late_job()) is not None:
                 job = self._jobs.pop(late)
@@ -278,21 +278,21 @@ class RayExecutor:
             return job, error
 
     def _seconds_left(self) -> float | None:
-        """Seconds until the next sample exceeds the time-out; None = none can."""
+        """Seconds until the next sample exceeds the timeout; None = no timeout, or no sample in progress."""
         starts = [job.started for job in self._jobs.values() if isinstance(job, _SampleJob)]
         if self._timeout is None or not starts:
             return None
         return max(0.0, min(starts) + self._timeout - time.monotonic())
 
     def _late_job(self) -> Any:
-        """Reference of a sample that has exceeded the time-out; None = there is none."""
+        """Reference of a sample that has exceeded the timeout; None = no such sample."""
         latest_start = time.monotonic() - (self._timeout or math.inf)
         jobs = self._jobs.items()
         late = (key for key, job in jobs if isinstance(job, _SampleJob) and job.started <= latest_start)
         return next(late, None)
 
     def _handle_result(self, job: _Job, result: object) -> Prediction | None:
-        """The prediction of a job without an error; None for a job that is none."""
+        """Handle a job without an error; returns the prediction of a sample, None for other jobs."""
         worker = job.worker
         if isinstance(result, Prediction):
             self._deaths = 0
@@ -315,7 +315,7 @@ class RayExecutor:
             )
 
     def _replace_worker(self, job: _Job, error: Exception) -> list[Sample]:
-        """Replace the worker whose job ended with an error; returns the samples that it had."""
+        """Replace the worker whose job ended with an error; returns its samples."""
         if not isinstance(job, _SampleJob) and isinstance(error, ValueError):
             raise ValueError(_reason(error)) from error  # noqa: TRY004  (an error of the user)
         self._deaths += 1
@@ -336,29 +336,29 @@ class RayExecutor:
 class _WorkerHandle:
     actor: Any
     ready: WorkerInfo | None = None
-    """None = it has not loaded its models yet."""
+    """Properties of its models; None = still loading."""
     predictor: Predictor | None = None
-    """The predictor that it was sent last."""
+    """Predictor that it received last."""
     num_jobs: int = 0
-    """Jobs in progress."""
+    """Number of jobs in progress."""
     is_alone: bool = False
-    """Whether its sample is retried and is to be its only one."""
+    """Whether it retries a sample, which has to be its only one."""
 
     def takes_more(self) -> bool:
-        """Whether it has room for one more sample."""
+        """Whether it has capacity for one more sample."""
         return self.ready is not None and not self.is_alone and self.num_jobs < self.ready.concurrency
 
 
 @dataclass(frozen=True)
 class _LoadJob:
-    """A worker loads its models."""
+    """Job: a worker loads its models."""
 
     worker: _WorkerHandle
 
 
 @dataclass(frozen=True)
 class _PredictorJob:
-    """A worker receives a predictor."""
+    """Job: a worker receives a predictor."""
 
     worker: _WorkerHandle
     predictor: Predictor
@@ -366,12 +366,12 @@ class _PredictorJob:
 
 @dataclass(frozen=True)
 class _SampleJob:
-    """A worker predicts a sample."""
+    """Job: a worker predicts a sample."""
 
     worker: _WorkerHandle
     sample: Sample
     started: float = field(default_factory=time.monotonic)
-    """When it was sent, by `time.monotonic`."""
+    """Start time (`time.monotonic`)."""
 
 
 _Job = _LoadJob | _PredictorJob | _SampleJob
@@ -382,7 +382,7 @@ def _lost_sample(sample: Sample, reason: str) -> Prediction:
 
 
 def _reason(error: Exception) -> str:
-    """Why a worker ended, in one line; an error of Ray holds a whole traceback."""
+    """One-line reason of the end of a worker; errors of Ray contain a whole traceback."""
     if isinstance(error, TimeoutError):
         return str(error)
     cause = getattr(error, "cause", None)

@@ -26,11 +26,11 @@ PACKAGES = ("evqa", "torch", "transformers", "numpy", "av", "pillow", "pycocotoo
 """Packages whose versions are recorded with a run."""
 
 Identity = dict[str, str | int | float | bool | None]
-"""What must be equal for two runs to be the same run."""
+"""Configuration of a run that has to be equal to resume it: name -> value."""
 
 
 def read_run_info(folder: Path) -> Run:
-    """Read the description of a run. `ValueError`: the folder holds none, or one that is invalid."""
+    """Read `run.json`. `ValueError`: missing or invalid."""
     info = _read_info(folder)
     if info is None:
         raise ValueError(f"{folder} is no run: it has no {RUN}; `evqa predict` creates one")
@@ -38,25 +38,25 @@ def read_run_info(folder: Path) -> Run:
 
 
 def write_run_info(folder: Path, info: Run) -> None:
-    """Write the description of a run."""
+    """Write `run.json`."""
     jsonl.write_json(folder / RUN, info.model_dump(mode="json"))
 
 
 def predictions(path: Path) -> Iterator[Prediction]:
-    """Predictions of a file in order; a sample that was retried has several."""
+    """Yield the predictions of a file in order; a retried sample has several."""
     if not path.is_file():
         raise ValueError(f"{path} is no file of predictions: it does not exist")
     return jsonl.read_records(path, Prediction)
 
 
 def last_predictions(path: Path) -> list[Prediction]:
-    """Last prediction of each sample of a file."""
+    """Sample id -> its last prediction in a file."""
     return list({prediction.sample_id: prediction for prediction in predictions(path)}.values())
 
 
 @contextmanager
 def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None]:
-    """Turn an `OSError` of the body into a `ValueError` for the user; `has_out`: whether the command has --out."""
+    """Context that turns an `OSError` into a `ValueError` for the user; `has_out`: whether the command has --out."""
     try:
         yield
     except OSError as error:
@@ -68,7 +68,7 @@ def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None
 
 
 def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
-    """Create the run in a folder, or check that the folder holds it; anything else is a `ValueError`."""
+    """Create a run folder, or check that it holds the same run. `ValueError`: it holds something else."""
     info = _read_info(folder)
     if info is None and (folder / PREDICTIONS).exists():
         raise ValueError(f"{folder} has predictions but no {RUN}, which describes the run: choose another folder")
@@ -84,7 +84,7 @@ def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
 
 
 def add_selection(folder: Path, selection: Selection, dataset: Dataset) -> None:
-    """Add the samples of this call to the description; a run without a record of earlier selections stays without."""
+    """Add the selection of this call to `run.json`; a run without a record of earlier selections gets none."""
     info = read_run_info(folder)
     if info.selection is None:
         return
@@ -120,7 +120,7 @@ def identity_diff(old: Identity, new: Identity) -> str:
 
 @contextmanager
 def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
-    """Lock the folder for this process, since two writers would overwrite each other. The lock ends with the process.
+    """Context with a lock on the folder, since two writers would overwrite each other; released when the process ends.
 
     `has_out`: whether the command has --out.
     """
@@ -146,7 +146,7 @@ def run_lock(folder: Path, *, has_out: bool = True) -> Generator[None]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of installed packages, and the commit of this code where git knows it."""
+    """Versions of Python and installed packages, and the git commit of this code if known."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -159,7 +159,7 @@ def package_versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of this code where git knows it, with "-dirty" where files differ from it."""
+    """Git commit of this code, with the suffix "-dirty" if files differ from it; None = unknown."""
     command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*")
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
-"""Runner: every sample of a data set through a predictor, into the folder of a run.
+"""Runner: predict the samples of a data set and write the records into a run folder.
 
-A record is appended and synced as soon as it is there. Whatever stops a run, the same command resumes it: samples that
-are done are skipped, failed ones are tried again, and the last record of a sample counts.
+Each record is appended and synced at once. The same command resumes a run after any interruption: finished samples are
+skipped, failed ones are retried, and the last record of a sample is used.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from evqa.schema import ImageCheck, ImageTransport, Prediction, Sample, TotalUsa
 Settings = Mapping[str, str | int | float | bool | None]
 
 Predictor = Callable[[Models, Sample], Prediction]
-"""A method with its settings. Workers in other processes get it pickled: a function of a module, or an object."""
+"""Prompting method with its settings; picklable for worker processes (a function of a module, or an object)."""
 
 EVERYTHING = Selection()
 
 
 class ModelInfo(NamedTuple):
-    """What a run records of a model."""
+    """Name, settings and prices of a model, for the records of a run."""
 
     name: str
     settings: Settings
     """`Model.settings`."""
     prices: Prices | None = None
-    """None = its replies are free."""
+    """Prices of the model; None = a model without costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """Result of one call of `run_samples`."""
+    """Counts and usage of one call of `run_samples`."""
 
     folder: Path
     num_ok: int
@@ -62,41 +62,41 @@ class RunSummary:
     skipped: int
     """Samples that an earlier call had predicted."""
     failed: Mapping[str, str]
-    """Sample id -> reason, of the samples of this call."""
+    """Sample id -> error, for the samples of this call."""
     usage: TotalUsage
     """Usage of the run so far, earlier calls included."""
     prices: Prices | None = None
-    """Prices of the model; None = its replies are free."""
+    """Prices of the model; None = a model without costs."""
     truncated: int = 0
     """Predictions of the selected samples, earlier calls included, with a reply that ended at the token limit."""
     refused: int = 0
-    """Those with a reply that is a refusal."""
+    """Those with a refusal."""
     unparsed: int = 0
-    """Those whose replies lack a field that they were asked for."""
+    """Those that lack a requested field."""
     with_masks: int = 0
     """Those with a mask."""
 
 
 class Executor(Protocol):
-    """Runs a predictor with models in this process, or in worker processes."""
+    """Interface of executors, which run a predictor with models in this process or in worker processes."""
 
     @property
     def main(self) -> ModelInfo:
-        """The main model."""
+        """Main model."""
         ...
 
     @property
     def team(self) -> Mapping[str, ModelInfo]:
-        """Role -> model, of a run with several."""
+        """Role -> additional model."""
         ...
 
     @property
     def size(self) -> int:
-        """Samples that are predicted at once."""
+        """Number of concurrent samples."""
         ...
 
     def predict(self, samples: Sequence[Sample], predictor: Predictor) -> Iterator[Prediction]:
-        """One prediction per sample, as they are done; samples start in the given order."""
+        """Yield one prediction per sample, in order of completion; samples start in the given order."""
         ...
 
     def check_images(self, role: str, canary: Canary, recorded: ImageTransport | None) -> ImageCheck:
@@ -104,7 +104,7 @@ class Executor(Protocol):
         ...
 
     def add_earlier(self, usages: Iterable[Usage]) -> None:
-        """Count what earlier calls of the run spent against the budget, if there is one; may be called repeatedly."""
+        """Add the usage of earlier calls of the run to the budget, if there is one; may be called repeatedly."""
         ...
 
 
@@ -123,19 +123,19 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     image_roles: Sequence[str] = (),
     canary: Canary = "auto",
 ) -> RunSummary:
-    """Predict the selected samples that a run lacks.
+    """Predict the selected samples that have no successful prediction yet.
 
     Args:
         executor: runs the predictor.
-        predictor: gives the prediction of a sample.
-        dataset: all samples.
-        folder: of the run; that of the shard where the selection is one.
-        identity: what must be equal to that of a run that is in the folder already.
+        predictor: predicts a sample.
+        dataset: data set of the run.
+        folder: run folder, or the folder of the shard.
+        identity: configuration of the run; has to equal that of an existing run in the folder.
         selection: samples to predict.
-        recorded: samples that the run is to cover, where these are more; None = `selection`.
-        restart: delete a run that is in the folder.
+        recorded: selection to record, if it is larger than that of this call; None = `selection`.
+        restart: delete an existing run in the folder.
         progress: show a progress bar.
-        is_done: whether the last record of a sample stays.
+        is_done: whether the last record of a sample is final.
         image_roles: roles of the models that get images in tool results.
         canary: which of them are checked at the start.
 
@@ -180,14 +180,14 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
 
 
 def _earlier_predictions(folder: Path) -> Iterable[Prediction]:
-    """Records of earlier calls, one in memory at a time."""
+    """Yield the records of earlier calls, one in memory at a time."""
     path = folder / PREDICTIONS
     return jsonl.read_records(path, Prediction) if path.exists() else ()
 
 
 @contextmanager
 def _abort_as_value_error(folder: Path) -> Generator[None]:
-    """Turn a `RunAborted` of the body into an error for the user."""
+    """Context that turns a `RunAborted` into a `ValueError` for the user."""
     try:
         yield
     except RunAborted as error:
@@ -197,9 +197,9 @@ def _abort_as_value_error(folder: Path) -> Generator[None]:
 def identity_of(
     executor: Executor, method_name: str, dataset: Dataset, *, seed: int = 0, times: bool = True
 ) -> Identity:
-    """What must be equal for two runs to be the same run.
+    """Identity of a run (see `run_folder.Identity`).
 
-    The keys `agent.ROLE` and `agent.ROLE.SETTING` are there only for runs with several models.
+    Only runs with several models have the keys `agent.ROLE` and `agent.ROLE.SETTING`.
     """
     identity: Identity = {
         "data": dataset.name,

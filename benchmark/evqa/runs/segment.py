@@ -1,7 +1,6 @@
-"""Segmentation of referring expressions: the second step of general models, which predict no masks.
+"""Segmentation of referring expressions: the second step for models that predict no masks.
 
-The result is a run of its own beside the first, with the same answers and spans and with masks. Each object keeps
-its expression as its label.
+The result is a separate run with the same answers and spans, and with masks. Each object has its expression as label.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from evqa.schema import Prediction, Sample, Track, Turn
 Mode = Literal["separate", "concat"]
 
 MODES: tuple[Mode, ...] = ("separate", "concat")
-"""One prompt for each expression, or one for all of a sample's."""
+"""Prompts: one per expression, or one for all expressions of a sample."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ExpressionSegmenter:
 
     mode: Mode
     sources: Mapping[str, Prediction]
-    """Sample id -> the prediction with the expressions, without masks."""
+    """Sample id -> prediction with expressions, without masks."""
 
     def __call__(self, models: Models, sample: Sample) -> Prediction:
         """Return the prediction with masks; a failed one with the fields of the first step if the model fails."""

@@ -110,5 +110,5 @@ def shards_of(run: Path) -> dict[Shard, Path]:
 
 
 def file_name_of(name: str) -> str:
-    """A name as one part of a path: of a path the last two parts, joined, without the ending of a file of replies."""
+    """Convert a name to one path component: the last two components of a path, joined, without the suffix .json."""
     return "-".join(part for part in Path(name.removesuffix(".json")).parts[-2:] if part not in {"/", "..", "."})

@@ -1,4 +1,4 @@
-"""Executor in this process: one thread per sample that is predicted at once, and a driver that collects the results."""
+"""Executor in this process: one thread per concurrent sample, and a driver that collects the results."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from evqa.threads import MODEL_THREAD_NAME
 
 
 class ThreadExecutor:
-    """Executor (see `runner.Executor`) of threads that share the models of a run."""
+    """Executor (see `runner.Executor`) with threads that share the models of a run."""
 
     def __init__(self, models: Models, concurrency: int | None = None) -> None:
-        """Start no thread yet.
+        """Create an executor; threads start in `predict`.
 
         Args:
             models: models of the run.
-            concurrency: number of threads; None = as many as the models have use for.
+            concurrency: number of threads; None = the concurrency of the models.
 
         Raises:
-            ValueError: several threads are asked for, and a model answers one question at a time.
+            ValueError: several threads for a model that is not thread-safe.
         """
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency is a number of questions at once, at least 1, got {concurrency}")
@@ -43,13 +43,13 @@ class ThreadExecutor:
         self._models = models
         priced = [model for candidate in models.all() if (model := priced_model(candidate)) is not None]
         self._budgets: list[Budget] = list({id(model.budget): model.budget for model in priced}.values())
-        """Of a run that `models.build_team` made, one that all its models share."""
+        """Budgets of the models; those of `models.build_team` share one."""
 
     def predict(self, samples: Sequence[Sample], predictor: Predictor) -> Iterator[Prediction]:
-        """One prediction per sample, as they are done; with one thread in the order of the samples.
+        """Yield one prediction per sample, in order of completion; with one thread in the order of the samples.
 
-        `RunAborted` of a model ends it: no new sample is started, those in progress are completed and yielded first.
-        So does an interrupt (Ctrl-C) where a model is paid for; a second one waits for nothing.
+        A `RunAborted` of a model ends the iteration: no new sample starts, those in progress are completed and yielded
+        first. The same holds for an interrupt (Ctrl-C) if a model has a price; a second interrupt ends it at once.
         """
         queued = _Queue(samples)
         size = min(self.size, len(samples))
@@ -75,7 +75,7 @@ class ThreadExecutor:
         return check_images(self._models.by_role(role), role, canary, recorded)
 
     def add_earlier(self, usages: Iterable[Usage]) -> None:
-        """Count what earlier calls of the run spent against the budget of the models."""
+        """Add the usage of earlier calls of the run to the budgets of the models."""
         earlier = list(usages)
         for budget in self._budgets:
             budget.add_earlier(earlier)
@@ -112,7 +112,7 @@ class _Queue:
 
 
 def _predictions(predictor: Predictor, models: Models, samples: Iterable[Sample]) -> Iterator[Prediction]:
-    """Predictions one after another; where a model aborts the run, the sample in progress comes before the error."""
+    """Yield the predictions of one thread; if a model aborts the run, the sample in progress precedes the error."""
     for sample in samples:
         try:
             prediction = predictor(models, sample)

@@ -1,4 +1,4 @@
-"""Trivial baselines: systems that see no video, scored by the same engine as every run."""
+"""Trivial baselines: systems without video input, scored by the same engine as runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from evqa.scoring.results import Scores
 logger = logging.getLogger(__name__)
 
 ON_SCREEN = "on_screen"
-"""Metadata key of a sample: number of objects on the screen among which the answer is."""
+"""Metadata key of a sample: number of visible objects, one of which is the answer."""
 
 CHOICES: tuple[GoldField, ...] = ("answer", "time_choice", "mask_choice")
-"""Questions with options."""
+"""Fields of multiple-choice questions."""
 
 
 def baselines(
@@ -35,14 +35,14 @@ def baselines(
     with_masks: bool = True,
     workers: int = 1,
 ) -> list[Scores]:
-    """Scores of the trivial baselines that the data set has ground truth for, one per baseline and preset.
+    """Score the trivial baselines for which the data set has ground truth: one entry per baseline and preset.
 
     Args:
-        dataset: Samples with their ground truth.
-        train: Data set that the most frequent letter and the constant span are fitted on; None = `dataset` itself,
-            which no other constant letter or span can beat.
+        dataset: Samples with ground truth.
+        train: Data set on which the most frequent letter and the constant span are fitted; None = `dataset` itself,
+            which gives an upper bound for constant letters and spans.
         presets: Names of presets.
-        with_masks: Whether those of masks are scored, which read all ground truth masks again.
+        with_masks: Whether to score the mask baselines, which read all ground-truth masks again.
         workers: Number of processes.
     """
     chance = score(dataset, chances(dataset), presets)
@@ -58,7 +58,7 @@ def _system(name: str, gives: Iterable[GoldField], predict: Callable[[Sample], P
 
 
 def _has_videos(dataset: Dataset) -> bool:
-    """Whether every video is on disk, to measure its length and size; a warning states how many are missing."""
+    """Whether every video is on disk (needed for length and size); logs the number of missing ones."""
     absent = (sample.video for sample in dataset.samples if not sample.video.exists())
     first = next(absent, None)
     if first is not None:
@@ -103,7 +103,7 @@ def choice_of(sample: Sample, need: GoldField) -> tuple[int | None, Sequence[obj
 
 
 def _expected_accuracy(sample: Sample, metric: Metric, num_choices: Callable[[Sample, GoldField], int]) -> float | None:
-    """1 / number of choices; None where the sample does not have the question, or the metric does not apply to it."""
+    """1 / number of choices; None = the sample has no such question, or the metric does not apply."""
     need = metric.needs[0]
     if metric.value(Case(sample, Prediction.model_construct(sample_id=sample.id, status="ok"))) is None:
         return None
@@ -135,7 +135,7 @@ def _letter(sample: Sample, *, letter: int) -> Prediction:
 
 
 def span_system(name: str, start: float, end: float) -> System:
-    """A baseline that predicts the same part of every video, from `start` to `end` as fractions of its duration."""
+    """Baseline with a constant span from `start` to `end`, as fractions of the duration of each video."""
     return _system(name, ("spans",), partial(_part, start=start, end=end))
 
 
@@ -157,7 +157,7 @@ def _part(sample: Sample, *, start: float, end: float) -> Prediction:
 
 
 def best_constant_span(train: Dataset) -> tuple[float, float]:
-    """Start and end, as parts of the video, of the span with the best t-mean on a data set, from a grid."""
+    """(start, end) of the constant span with the best t-mean on a data set, in fractions of the duration; grid search."""
     return trivial.best_constant_span(
         (sample.spans, duration_of(sample)) for sample in train.samples if sample.spans is not None
     )
@@ -191,7 +191,7 @@ def _of_masks(dataset: Dataset) -> list[System]:
 
 
 def _no_pixel(sample: Sample) -> Prediction:
-    """An empty mask in every frame: one track without masks."""
+    """Prediction with an empty mask in every frame: one track without masks."""
     return _with_track(sample, ())
 
 
@@ -202,7 +202,7 @@ def _every_pixel(sample: Sample) -> Prediction:
 
 
 def _every_object(sample: Sample) -> Prediction:
-    """The union of all annotated objects, evidence or not; nothing where the sample has no label maps."""
+    """Prediction with the union of all annotated objects, evidence or not; without tracks if there are no label maps."""
     if sample.object_masks is None:
         return _no_pixel(sample)
     files = masks.read_folder(sample.object_masks)

@@ -1,4 +1,4 @@
-"""One sample with its predictions: masks compared, health of the predictions, and the value of any metric."""
+"""Comparison of the predictions for one sample with its ground truth, from which every metric is computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Status
 
 MetricValues = Mapping[str, Cell | None]
-"""Metric -> its cell; None where it is undefined (see `ComparedSample.cell`)."""
+"""Metric -> its cell; None = undefined (see `ComparedSample.cell`)."""
 
 
 class PredictionHealth(NamedTuple):
@@ -25,7 +25,7 @@ class PredictionHealth(NamedTuple):
 
     status: Status
     bad_mask: str | None = None
-    """Why one of its masks cannot be decoded; None = all can."""
+    """Reason why a mask cannot be decoded; None = all can."""
     num_resized: int = 0
     num_beyond: int = 0
     is_truncated: bool = False
@@ -35,7 +35,7 @@ class PredictionHealth(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparedSample:
-    """One sample with its prediction, ready for any metric."""
+    """Sample with a prediction and the comparison of their masks; input of every metric."""
 
     case: Case
     health: PredictionHealth
@@ -73,7 +73,7 @@ class ComparedSample:
         return state == "scored" or metric.reads_record or self._is_written(metric, state)
 
     def _is_written(self, metric: Metric, state: State) -> bool:
-        """Whether a published evaluator finds in a file what our reading of it does not."""
+        """Whether a published evaluator finds a field in the file that our reader does not."""
         if not metric.reads_literal:
             return False
         if "masks" in metric.needs:
@@ -90,11 +90,11 @@ def compare_samples(
     """Compare each prediction with the ground truth of a sample.
 
     Args:
-        sample: Sample with its ground truth.
-        predictions: One per system; None = missing.
-        with_masks: Per system whether masks are compared.
-        mask_files: Per system the folder of mask files that an official evaluator scores, whatever the prediction
-            file states; () = none.
+        sample: Sample with ground truth.
+        predictions: One prediction per system; None = missing.
+        with_masks: Whether masks are compared, per system.
+        mask_files: Folder of mask files per system that an official evaluator scores independently of the prediction
+            file; () = none.
     """
     rows = _compared(sample, predictions, with_masks, mask_files or [None] * len(predictions))
     return [_with_record(row, prediction) for row, prediction in zip(rows, predictions, strict=True)]
@@ -137,16 +137,16 @@ def _compared(
 
 @dataclass(frozen=True)
 class _SystemMasks:
-    """The prediction of one system for one sample, with its masks opened."""
+    """Prediction of one system for one sample, with opened masks."""
 
     prediction: Prediction
-    """Without any field where it is missing or failed."""
+    """Prediction; without any field if it is missing or failed."""
     status: Status
     masks: PredictedMasks | BadMask
     folder: Path | None
     """Folder of mask files beside the prediction file."""
     files: PredictedMasks | None
-    """Its masks, unless `masks` are the same; None = no folder, or one with other files."""
+    """Masks of the folder, if they differ from `masks`; None = no folder, or an invalid one."""
     is_compared: bool
 
     @classmethod
@@ -166,7 +166,7 @@ class _SystemMasks:
     def comparison(
         self, sample: Sample, scores: MaskScores, file_scores: MaskScores | None, empty: MaskScores
     ) -> ComparedSample:
-        """The compared sample, from the scores of its masks, of its mask files, and of empty masks."""
+        """Compared sample, from the scores of its masks, of its mask files, and of empty masks."""
         if not self.is_compared:
             return ComparedSample(Case(sample, self.prediction), PredictionHealth(self.status))
         is_same_folder = self.folder is not None and self.folder == self.prediction.mask_folder
@@ -191,7 +191,7 @@ def _predicted_masks(prediction: Prediction) -> PredictedMasks | BadMask:
 
 
 def _files(folder: Path | None) -> PredictedMasks | None:
-    """The mask files of a folder; None where there is none, or one with other files."""
+    """Mask files of a folder; None = no folder, or one with other files."""
     try:
         return masks_in_folder(folder) if folder is not None else None
     except ValueError:
@@ -199,9 +199,9 @@ def _files(folder: Path | None) -> PredictedMasks | None:
 
 
 def num_frames_of(sample: Sample) -> int | None:
-    """Number of frames of a sample's video: the video's own, else what the data set states; None = unknown.
+    """Number of frames of a sample's video: from the video, else from the data set; None = unknown.
 
-    The number that a prediction states does not count: it would change its own denominator.
+    The number in a prediction is not used, since a prediction must not change its own denominator.
     """
     try:
         return video_facts(sample.video).num_frames
@@ -210,7 +210,7 @@ def num_frames_of(sample: Sample) -> int | None:
 
 
 class VideoFacts(NamedTuple):
-    """Metadata of a video that is cached."""
+    """Cached metadata of a video."""
 
     num_frames: int
     duration: float
@@ -226,7 +226,7 @@ def video_facts(path: Path) -> VideoFacts:
 
 
 def duration_of(sample: Sample) -> float:
-    """Seconds of a sample's video: the video's own where the sample has one, else what its data set states."""
+    """Duration of a sample's video in seconds: from the video if the sample has one, else from the data set."""
     if sample.has_video or sample.duration is None:
         return video_facts(sample.video).duration
     return sample.duration

@@ -1,9 +1,9 @@
 """The scoring engine: systems x presets on a data set -> `Scores` (means with intervals, groups, rows, counts).
 
-Every sample is in every denominator that it has ground truth for; a prediction that is missing, failed or unreadable
-counts 0 and is counted in `PredictionCounts`. Samples and predictions are read and scored one after the other, masks
-frame by frame; one number per metric and sample is kept (`metrics.means.Column`). The results do not depend on the
-number of processes.
+A sample is in the denominator of every metric that it has ground truth for; a missing, failed or unreadable prediction
+scores 0 and is counted in `PredictionCounts`. Samples and predictions are read and scored one at a time, masks frame by
+frame; memory holds one number per metric and sample (`metrics.means.Column`). The results do not depend on the number
+of processes.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from evqa.scoring.episodes import EpisodeFacts, EpisodeTable, facts_of
 from evqa.scoring.results import STATUSES, PredictionCounts, SampleTable, Scores, ScoreValue
 
 MAX_GROUPS = 50
-"""A metadata key with more values than this identifies samples instead of grouping them; it makes no groups."""
+"""Maximum number of values of a metadata key that forms groups; one with more identifies samples."""
 
 MAX_BAD_MASKS = 1000
-"""Number of samples with an undecodable mask that are named; all are counted."""
+"""Maximum number of samples with an undecodable mask that are listed; all are counted."""
 
 Lookup = Callable[[Sample], Prediction | None]
-"""Prediction of a sample; None = it has none."""
+"""Function that returns the prediction of a sample; None = missing."""
 
 
 class PredictionReport(NamedTuple):
-    """How the predictions of a system were read."""
+    """Source and problems of the predictions of a system."""
 
     source: str = ""
-    """File and its format."""
+    """Prediction file and its format."""
     problems: tuple[str, ...] = ()
-    """The first problems, by file, line or key, and field."""
+    """First problems, with file, line or key, and field."""
     duplicates: int = 0
     unknown: int = 0
     malformed: int = 0
@@ -57,50 +57,50 @@ class PredictionReport(NamedTuple):
 
 @dataclass(frozen=True)
 class System:
-    """A method in a table of scores: its name and where its predictions come from.
+    """System to score: its name and the source of its predictions.
 
-    At most one of `predictions`, `predict` and `expect` is given; without any, every prediction is missing.
+    At most one of `predictions`, `predict` and `expect` is set; without any, every prediction is missing.
     """
 
     name: str
     predictions: Iterable[Prediction] | Lookup | None = None
-    """Predictions in any order, of which the last one for a sample counts, or a look-up by sample. Read in this
-    process. An iterable is streamed where it is the only system, else kept in memory."""
+    """Predictions in any order, the last one of a sample is used; or a look-up by sample. Read in this process. An
+    iterable is streamed if it is the only system, else kept in memory."""
     predict: Lookup | None = None
-    """Makes the prediction of a sample, in the process that scores it; picklable."""
+    """Function that predicts a sample, called in the process that scores it; picklable."""
     expect: Callable[[Sample, Metric], float | None] | None = None
-    """Expected value of a metric with a single need, in place of predictions (guessing); None = not in the mean."""
+    """Expected value of a metric with a single need, instead of predictions (guessing); None = not in the mean."""
     gives: frozenset[GoldField] | None = None
-    """Fields that the predictions hold; metrics that need others are not scored. None = all fields."""
+    """Fields of the predictions; metrics that need others are not scored. None = all fields."""
     gives_reason: str = ""
-    """Why the predictions hold no other fields, for `Scores.left_out`; empty = the metrics are left out silently."""
+    """Reason for the missing fields, for `Scores.left_out`; empty = the metrics are left out silently."""
     mask_files: Callable[[Sample], Path | None] | None = None
-    """Folder of mask files of a sample that an official evaluator scores, whatever the prediction file states."""
+    """Folder of mask files of a sample that an official evaluator scores independently of the prediction file."""
     report: Callable[[Sequence[str]], PredictionReport] | None = None
-    """How the predictions were read; called once after scoring with the problems of masks, `id: reason` each."""
+    """Function that returns the report; called once after scoring with the problems of masks, `id: reason` each."""
 
 
 class ScoringItem(NamedTuple):
-    """One sample to score."""
+    """Sample to score, with the predictions of all systems."""
 
     place: int
     """Index in the data set."""
     sample: Sample
     predictions: tuple[Prediction | None, ...]
-    """One per system; None = missing, or made while scoring."""
+    """One prediction per system; None = missing, or predicted during scoring."""
     mask_files: tuple[Path | None, ...] = ()
-    """As `System.mask_files`, one per system, or none at all."""
+    """As `System.mask_files`, one per system, or empty."""
 
 
 def score(
     dataset: Dataset, systems: Sequence[System], presets: Sequence[str] = ("strict",), *, workers: int = 1
 ) -> list[Scores]:
-    """Scores of each system under each preset: all presets of the first system, then those of the next.
+    """Score each system under each preset: all presets of the first system, then those of the next.
 
-    Masks are read and compared once for all presets, ground truth masks once for all systems.
+    Masks are read and compared once for all presets, ground-truth masks once for all systems.
 
     Args:
-        dataset: Samples with their ground truth.
+        dataset: Samples with ground truth.
         systems: Runs or baselines.
         presets: Names in `metrics.presets.PRESETS`.
         workers: Number of processes.
@@ -143,7 +143,7 @@ def score(
 
 
 def _without_inputs(system: System) -> System:
-    """The part of a system that worker processes need."""
+    """System without the inputs that worker processes do not need."""
     return replace(system, predictions=None, mask_files=None, report=None)
 
 
@@ -151,7 +151,7 @@ def _without_inputs(system: System) -> System:
 
 
 class _SampleIndex:
-    """Id, video and groups of each sample."""
+    """Ids, videos and groups of the samples, collected during scoring."""
 
     def __init__(self, length: int) -> None:
         self.ids, self.videos = [""] * length, [""] * length
@@ -171,7 +171,7 @@ class _SampleIndex:
                 self._groups[axis] = None
 
     def groups(self) -> dict[str, dict[str, NDArray[np.int64]]]:
-        """Axis -> value -> indices of the samples that have it."""
+        """Axis -> value -> indices of its samples."""
         return {
             axis: {value: np.sort(np.frombuffer(indices, np.int64)) for value, indices in sorted(groups.items())}
             for axis, groups in self._groups.items()
@@ -180,12 +180,12 @@ class _SampleIndex:
 
 
 class _Columns:
-    """The metrics of one system under one preset."""
+    """Columns of metric values of one system under one preset."""
 
     def __init__(self, length: int, metrics: Mapping[str, Metric]) -> None:
         self.by_title: dict[str, Column] = {}
         self.unknown: set[str] = set()
-        """Metrics that are undefined for a sample (see `ComparedSample.cell`), hence for the data set."""
+        """Metrics that are undefined for a sample (see `ComparedSample.cell`) and thus for the data set."""
         self._metrics, self._length, self._empty = metrics, length, Column.empty(length)
 
     def put(self, index: int, cells: MetricValues) -> None:
@@ -291,7 +291,7 @@ class SystemTables(NamedTuple):
 def _summaries(
     dataset: Dataset, system: System, tables: Mapping[str, _Columns], index: _SampleIndex, kept_tables: SystemTables
 ) -> Iterator[Scores]:
-    """The scores of a system under each preset."""
+    """Scores of a system under each preset."""
     statuses, tally, episodes = kept_tables
     problems = tuple(f"{index.ids[place]}: masks: {reason}"[:1000] for place, reason in statuses.bad_masks())
     report = (
@@ -336,7 +336,7 @@ def _summaries(
 
 
 def _not_given(preset: str, system: System, dataset: Dataset) -> dict[str, str]:
-    """Metrics that the data set has ground truth for, and that need fields that the predictions do not hold."""
+    """Metrics with ground truth that need fields which the predictions lack: metric -> reason."""
     gives = system.gives
     if gives is None or not system.gives_reason:
         return {}
@@ -355,7 +355,7 @@ UNRECORDED = (
 
 
 def _unknown_lengths(dataset: Dataset) -> str:
-    """Why means over the frames of videos are undefined, and what to do."""
+    """Message for undefined means over the frames of videos of unknown length, with advice."""
     unknown = [sample for sample in dataset.samples if gold_has(sample, "masks") and num_frames_of(sample) is None]
     return (
         f"the number of frames of {len(unknown)} videos is unknown (the video of sample {unknown[0].id}, "
@@ -368,19 +368,19 @@ def _unknown_lengths(dataset: Dataset) -> str:
 
 
 class ScoringJob(NamedTuple):
-    """What is computed for every sample; picklable."""
+    """Computation for every sample; picklable."""
 
     systems: tuple[System, ...]
     presets: tuple[str, ...]
     absent: frozenset[GoldField]
-    """The `OPTIONAL_GOLD` fields that no sample has ground truth for."""
+    """`OPTIONAL_GOLD` fields without ground truth in any sample."""
 
 
 class ScoringResult(NamedTuple):
-    """One system on one sample."""
+    """Result of one system on one sample."""
 
     cells: tuple[MetricValues, ...]
-    """One per preset."""
+    """Metric values, one record per preset."""
     health: PredictionHealth
     episode: EpisodeFacts | None = None
     """Where a preset summarises episodes."""
@@ -389,18 +389,18 @@ class ScoringResult(NamedTuple):
 Chunk = list[ScoringItem]
 
 OPTIONAL_GOLD: tuple[GoldField, ...] = ("objects", "boxes")
-"""Fields whose metrics are shown only where the data set has ground truth for them."""
+"""Fields whose metrics are shown only if the data set has ground truth for them."""
 
 CHUNKS_PER_WORKER = 8
-"""Least number of chunks per process, so that none waits long for the last."""
+"""Minimum number of chunks per process, for load balancing."""
 
 MAX_CHUNK_SAMPLES = 64
 MAX_CHUNK_MASKS = 2048
-"""Number of predicted masks in a chunk from which on no sample is added to it."""
+"""Number of predicted masks at which a chunk is complete."""
 
 
 def missing_gold(dataset: Dataset) -> frozenset[GoldField]:
-    """The `OPTIONAL_GOLD` fields that no sample of the data set has ground truth for."""
+    """`OPTIONAL_GOLD` fields without ground truth in any sample of the data set."""
     absent = set(OPTIONAL_GOLD)
     for sample in dataset.samples:
         absent -= {need for need in absent if gold_has(sample, need)}
@@ -412,7 +412,7 @@ def missing_gold(dataset: Dataset) -> frozenset[GoldField]:
 def _items(
     samples: Sequence[Sample], systems: Sequence[System], tallies: Sequence[Counter[str]]
 ) -> Iterator[ScoringItem]:
-    """Items in the order of the predictions of a single system, else in that of the data set."""
+    """Yield the items: in the order of the predictions of a single system, else in that of the data set."""
     if len(systems) == 1 and (stream := _stream(systems[0])) is not None:
         yield from _streamed(samples, stream, tallies[0])
         return
@@ -430,9 +430,9 @@ def _stream(system: System) -> Iterable[Prediction] | None:
 def _streamed(
     samples: Sequence[Sample], predictions: Iterable[Prediction], tally: Counter[str]
 ) -> Iterator[ScoringItem]:
-    """An item for each prediction in its order, then one for each sample without any.
+    """Yield an item for each prediction in order, then one for each sample without a prediction.
 
-    A later item for the same sample replaces the earlier. Counts `PredictionCounts.duplicates` and `unknown`.
+    A later item of the same sample replaces an earlier one. Counts `PredictionCounts.duplicates` and `unknown`.
     """
     indices = {sample.id: index for index, sample in enumerate(samples)}
     is_seen = bytearray(len(samples))
@@ -448,7 +448,7 @@ def _streamed(
 
 
 def _lookup(samples: Sequence[Sample], system: System, tally: Counter[str]) -> Lookup:
-    """The predictions of a system by sample."""
+    """Look-up of the predictions of a system by sample."""
     if callable(system.predictions):
         return system.predictions
     by_id: dict[str, Prediction] = {}
@@ -461,7 +461,7 @@ def _lookup(samples: Sequence[Sample], system: System, tally: Counter[str]) -> L
 
 
 def _chunks(items: Iterable[ScoringItem], length: int, workers: int) -> Iterator[Chunk]:
-    """Chunks of items for a process: several for each process, with a bounded number of masks."""
+    """Yield chunks of items: several per process, with a bounded number of masks."""
     most = 1 if workers == 1 else max(1, min(MAX_CHUNK_SAMPLES, length // (CHUNKS_PER_WORKER * workers)))
     chunk: Chunk = []
     num_masks = 0
@@ -521,7 +521,7 @@ def _expected(
 
 
 def _table(preset: str, system: System, absent: frozenset[GoldField]) -> dict[str, Metric]:
-    """The metrics of a preset that apply to the predictions of a system and the ground truth of a data set."""
+    """Metrics of a preset that apply to the predictions of a system and the ground truth of a data set."""
     table = _metrics(preset, system.gives, absent, max_needs=1 if system.expect is not None else None)
     return table if _has_records(system) else {title: row for title, row in table.items() if not row.reads_record}
 

@@ -28,27 +28,27 @@ SCORES = "scores.json"
 
 
 STEPS = {"separate": "seperate", "concat": "concat"}
-"""Mode of the segmentation step -> the original's name of the folder of masks."""
+"""Mode of the segmentation step -> its mask folder in the layout of the original."""
 
 BOTH = "both"
 """The presets of the data set's task; any other choice is the name of a preset."""
 
 
 class ScoredSubset(NamedTuple):
-    """The part of a data set that is scored."""
+    """Scored part of a data set."""
 
     dataset: Dataset
-    """With the samples of the part only."""
+    """Data set with only the samples of the part."""
     partial: PartialSelection | None = None
     """None = the whole data set."""
 
     def mark(self, scores: Sequence[Scores]) -> list[Scores]:
-        """Return the scores with the part that they are of."""
+        """Return the scores, labelled with the part of the data set."""
         return [row.with_partial(self.partial) for row in scores]
 
 
 def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
-    """The part of a data set that a selection is."""
+    """Part of a data set that a selection describes. `ValueError`: it has no samples."""
     samples = selection.of(dataset)
     if len(samples) == len(dataset.samples):
         return ScoredSubset(dataset)
@@ -59,12 +59,12 @@ def subset_of(dataset: Dataset, selection: Selection) -> ScoredSubset:
 
 
 def subset_of_any(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
-    """The samples that at least one of several runs predicts."""
+    """Samples that at least one of several runs selects."""
     return subset_of(dataset, union_of([selection_of(run) for run in runs], dataset))
 
 
 def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
-    """The samples that all of several runs predict."""
+    """Samples that all of several runs select."""
     selections = [selection_of(run) for run in runs]
     return subset_of(
         dataset, functools.reduce(lambda first, second: intersection_of(first, second, dataset), selections)
@@ -80,7 +80,7 @@ def score_run(
     *,
     workers: int = 1,
 ) -> tuple[list[Scores], Path]:
-    """The scores of a run, written beside its predictions together with those of the baselines."""
+    """Score a run and write `scores.json` to its folder, with the scores of the baselines; returns scores and path."""
     dataset = part.dataset
     file = predictions_of(run, dataset, masks)
     presets = with_episodes(presets_of(choice, dataset), choice, [file])
@@ -92,9 +92,9 @@ def score_run(
 
 
 def _output_path(run: Path, ending: str) -> Path:
-    """Where something that is made of a run lies: in its folder, or `FILE.what` beside its file.
+    """Path of an output for a run: in its folder, or `FILE.ending` next to its prediction file.
 
-    The name of a file keeps its ending where p.json and p.jsonl lie in one folder.
+    The suffix of the prediction file is kept if its folder contains both p.json and p.jsonl.
     """
     if run.is_dir():
         return run / ending
@@ -105,12 +105,12 @@ def _output_path(run: Path, ending: str) -> Path:
 def scores_of(
     file: prediction_files.PredictionFile, dataset: Dataset, presets: Sequence[str], name: str, *, workers: int = 1
 ) -> list[Scores]:
-    """The scores of a prediction file, one per preset, with the problems of the file."""
+    """Scores of a prediction file, one entry per preset, with the problems of the file."""
     return score(dataset, [system_of(file, name)], presets, workers=workers)
 
 
 def system_of(file: prediction_files.PredictionFile, name: str) -> System:
-    """A prediction file as a system; warnings name its first problems once it is scored."""
+    """Prediction file as a system; its first problems are logged after scoring."""
 
     def report(bad_masks: Sequence[str]) -> PredictionReport:
         problems = file.problems
@@ -139,7 +139,7 @@ def system_of(file: prediction_files.PredictionFile, name: str) -> System:
 
 
 def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
-    """Write a run in the original's form, into a new folder beside its predictions."""
+    """Export a run in the format of the original, into a new folder next to its predictions."""
     folder = _output_path(run, "original")
     file, name, step = predictions_of(run, dataset), name_of(run), ""
     mode = run_folder.read_run_info(run).identity.get("masks") if (run / run_folder.RUN).is_file() else None
@@ -150,17 +150,17 @@ def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
 
 
 def is_scores(path: Path) -> bool:
-    """Whether a path is a file of scores, by its name."""
+    """Whether a path is a file named as a score file."""
     return path.is_file() and is_scores_name(path)
 
 
 def is_scores_name(path: Path) -> bool:
-    """Whether a name is that of a file of scores."""
+    """Whether a file name is that of a score file."""
     return path.name.endswith(SCORES)
 
 
 def read_run(path: Path, choice: str | None) -> Scores:
-    """The scores of the run in a file of scores, under the preset that is chosen, else the first there."""
+    """Scores of the run in a score file under a preset; None = the first preset of the file."""
     rows = [row for row in read_scores(path) if row.source and (choice is None or row.preset == choice)]
     if not rows:
         raise ValueError(f"{path} has no scores of a run{f' under {choice}' if choice else ''}: run `evqa score` again")
@@ -170,9 +170,9 @@ def read_run(path: Path, choice: str | None) -> Scores:
 def trivial_scores(
     dataset: Dataset, train: str | None, choice: str, kind: BaselineChoice | None = None, *, workers: int = 1
 ) -> list[Scores]:
-    """Scores of the baselines that see no video, fitted on the data set `train` where it is given.
+    """Scores of the trivial baselines, fitted on the data set `train` if given.
 
-    `fast` leaves out those of masks, which read all ground truth masks again; None = those of the data set's task.
+    `fast` leaves out the mask baselines, which read all ground-truth masks again; None = those of the task.
     """
     kind = kind or baselines_of(dataset)
     if kind == "none":

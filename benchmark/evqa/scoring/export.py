@@ -1,12 +1,12 @@
-"""A run in the form of the original's prediction files, which its evaluator scores unchanged.
+"""Export of a run to the prediction files of the original, which its evaluator scores unchanged.
 
     <out>/<name>.json                                 see `evqa.official.original`
-    <out>/<name>/<entry_id>/masks/00000.png ...       one file for every frame that masks were predicted for, 0 and 255
-    <out>/<name>/concat/<entry_id>/masks/...          of masks that were drawn for expressions (`seperate`, or `concat`)
+    <out>/<name>/<entry_id>/masks/00000.png ...       one file per frame with predicted masks, values 0 and 255
+    <out>/<name>/concat/<entry_id>/masks/...          masks of the segmentation step (`seperate`, or `concat`)
 
-The evaluator counts only frames that have a file, and a missing folder as 0; so a prediction without objects gets no
-folder, as with the original's scripts. It needs `--pred_mask_dir <out>/<name>` to look there. Masks are written in
-the size of the ground truth, since another size stops it.
+The evaluator scores only frames with a file, and a missing folder as 0; a prediction without objects gets no folder, as
+in the original's scripts. Its option is `--pred_mask_dir <out>/<name>`. Masks have the size of the ground truth, since
+the evaluator fails at another size.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ Format = Literal["original"]
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was written."""
+    """Summary of an export."""
 
     path: Path
     masks: Path
-    """What the evaluator is given as --pred_mask_dir."""
+    """Value of --pred_mask_dir for the evaluator."""
     entries: int
     with_masks: int
     unwritable: tuple[str, ...]
-    """Predictions whose masks cannot be decoded: they get no folder, and score 0 there as here."""
+    """Predictions with undecodable masks: they get no folder and score 0, as in our scores."""
 
 
 def export(file: PredictionFile, dataset: Dataset, out: Path, name: str, step: str = "") -> ExportSummary:
-    """Write the predictions of a data set into `out`, which is new; beside it first, then moved.
+    """Write the predictions of a data set into a new folder `out`, atomically.
 
-    `step`: the folder below `name` that the masks of a second step lie in.
+    `step`: folder below `name` for the masks of a segmentation step.
     """
     if out.exists():
         raise ValueError(f"{out} is there already: remove it, or choose another folder with --out")
@@ -102,7 +102,7 @@ def _answer(sample: Sample, answer: int | None) -> str | None:
 
 
 def _choices(sample: Sample, prediction: Prediction, questions: frozenset[GoldField] | None) -> dict[str, object]:
-    """The questions that were asked: the evaluator counts every one with a right answer in the file."""
+    """Multiple-choice questions of a sample that were asked: the evaluator counts every one in the file."""
     entry: dict[str, object] = {}
     choices = {
         "answer": prediction.answer,
@@ -122,7 +122,7 @@ def _choices(sample: Sample, prediction: Prediction, questions: frozenset[GoldFi
 
 
 def _write_masks(folder: Path, sample: Sample, prediction: Prediction, dataset: Dataset) -> bool:
-    """Write the merged masks of a prediction; False where it has no object."""
+    """Write the merged masks of a prediction; False = it has no object."""
     if prediction.status == "failed" or not (prediction.tracks or prediction.mask_folder):
         return False
     gold = gold_masks(sample) or {}
@@ -151,7 +151,7 @@ def _size(reads: Iterable[Read]) -> tuple[int, int] | None:
 
 
 def _num_frames(sample: Sample, gold: Frames, dataset: Dataset) -> int:
-    """Number of frames as scoring counts it, never as the prediction states it."""
+    """Number of frames as in scoring; the number in the prediction is not used."""
     num_frames = num_frames_of(sample)
     if num_frames is None:
         raise ValueError(

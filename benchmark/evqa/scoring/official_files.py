@@ -28,10 +28,9 @@ class OfficialScores(NamedTuple):
     """Scores of an official prediction file."""
 
     file_scores: FileScores
-    """In the layout of `evqa score-official --out`."""
+    """Scores in the layout of `evqa score-official --out`."""
     scores: Sequence[Scores] | None
-    """As records of `scores.json`: the predictions under each preset, and baselines; None where the format has its own
-    scores."""
+    """Records of `scores.json`: predictions under each preset, and baselines; None = the format has its own scores."""
 
 
 def score_file(name: str, files: OfficialFiles) -> FileScores:
@@ -47,8 +46,8 @@ def official_scores(name: str, files: OfficialFiles) -> OfficialScores:
         files: Predictions, ground truth and third file.
 
     Raises:
-        ValueError: The format is unknown, a file cannot be read or is not one that the format reads, or there is no
-            question to score.
+        ValueError: The format is unknown, a file cannot be read or has another format, or there is no question to
+            score.
     """
     row = _format(name, files)
     if row.score is not None:
@@ -126,7 +125,7 @@ def _nothing_to_score(name: str, files: OfficialFiles, notes: Sequence[str]) -> 
 
 
 def _table(scores: Scores, convention: str, row: OfficialFormat, data: OfficialData | None) -> FileTable:
-    """A table of `FileScores`; `data`: what is added to the tables of the predictions."""
+    """Table of `FileScores`; `data`: additional numbers of the predictions."""
     numbers: Mapping[str, float | None] = {}
     metrics, groups = scores.metrics, scores.groups.get("question_type", {})
     if data is not None and data.numbers is not None:
@@ -159,7 +158,7 @@ def _means(rows: Sequence[tuple[Sample, Mapping[str, Cell]]]) -> dict[str, Mean]
 
 
 def baseline_systems(data: OfficialData, preset: str) -> list[System]:
-    """Systems that see no video, as far as the ground truth has what they need and the preset has metrics for it."""
+    """Trivial baselines for which the ground truth has the required fields and the preset has metrics."""
     samples = data.dataset.samples
     needs = {metric.needs for metric in preset_named(preset).metrics.values()}
     systems: list[System] = []
@@ -182,7 +181,7 @@ def _constant_spans(sample: Sample, *, spans: Spans) -> Prediction:
 
 
 def _most_frequent(samples: Sequence[Sample]) -> list[System]:
-    """The most frequent answer, of options or of open questions."""
+    """Most frequent answer: option or text."""
     texts = Counter(text for sample in samples if (text := _correct_text(sample)) is not None).most_common(1)
     if not texts:
         return []

@@ -1,4 +1,4 @@
-"""One function on many things, in several processes, with results in order."""
+"""Ordered parallel map over processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING = 4
-"""Items a process that are handed over and not yet given back; what is in memory does not grow with their number."""
+"""Maximum number of pending items per process, which bounds the memory."""
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, `function(item)`) of each item in its order; with one worker in this process, else in new ones.
+    """Yield (item, `function(item)`) in the order of the items; one worker = this process, else new processes.
 
     Function, items and results are pickled. An error in a process is raised here.
     """

@@ -23,7 +23,7 @@ STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
 
 
 class SampleScores(StrictRecord):
-    """One sample's row."""
+    """Scores of one sample."""
 
     video_id: str
     status: Status
@@ -34,7 +34,7 @@ class SampleScores(StrictRecord):
 
 
 class SampleTable(Mapping[str, SampleScores]):
-    """The rows of all samples by id, kept as columns; a row is built on access."""
+    """Scores of all samples by id, stored as columns; a row is built on access."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class SampleTable(Mapping[str, SampleScores]):
         statuses: NDArray[np.uint8],
         columns: Mapping[str, Column],
     ) -> None:
-        """In the data set's order; `statuses` are places in `STATUSES`."""
+        """Arguments are in the order of the data set; `statuses` are indices in `STATUSES`."""
         self.ids, self.videos, self.statuses, self.columns = ids, videos, statuses, columns
 
     @classmethod
     def of(cls, rows: Mapping[str, SampleScores]) -> SampleTable:
-        """The table with these rows."""
+        """Build a table from rows."""
         columns: dict[str, Column] = {}
         for place, row in enumerate(rows.values()):
             for title, value in row.values.items():
@@ -58,7 +58,7 @@ class SampleTable(Mapping[str, SampleScores]):
         return cls(list(rows), [row.video_id for row in rows.values()], statuses, columns)
 
     def row(self, place: int) -> SampleScores:
-        """The row of a sample by its place in the data set."""
+        """Row of a sample by its index in the data set."""
         return SampleScores.model_construct(
             video_id=self.videos[place],
             status=STATUSES[self.statuses[place]],
@@ -66,7 +66,7 @@ class SampleTable(Mapping[str, SampleScores]):
         )
 
     def rows(self) -> Iterator[tuple[str, SampleScores]]:
-        """(id, row) in the data set's order."""
+        """Yield (id, row) in the order of the data set."""
         return ((name, self.row(place)) for place, name in enumerate(self.ids))
 
     def __getitem__(self, name: str) -> SampleScores:
@@ -125,18 +125,18 @@ class PredictionCounts(StrictRecord):
     truncated: int = 0
     """Predictions with a reply that ended at the token limit."""
     refused: int = 0
-    """Predictions with a reply that is a refusal."""
+    """Predictions with a refusal."""
     unparsed: int = 0
-    """Predictions whose replies lack a part that they were asked for."""
+    """Predictions that lack a requested field."""
 
 
 class PartialSelection(StrictRecord):
-    """Selected part of the data set that a run predicts, which alone is scored."""
+    """Part of the data set that a run selected; only this part is scored."""
 
     samples: int
-    """Samples of the part."""
+    """Number of samples of the part."""
     total: int
-    """Samples of the data set."""
+    """Number of samples of the data set."""
     selection: SampleSelection
 
     @property
@@ -194,14 +194,14 @@ class EpisodeSummary(StrictRecord):
 
 
 SCORES_VERSION = 2
-"""Version of `Scores`: 2 has all values as fractions; 1 had those of `PERCENT_PRESETS` in percent."""
+"""Version of `Scores`: 2 = all values are fractions; 1 = those of `PERCENT_PRESETS` are percent."""
 
 PERCENT_PRESETS = frozenset({"st-evidence", "st-evidence-mcq"})
-"""Presets whose values version 1 has in percent."""
+"""Presets with values in percent in version 1."""
 
 
 def _in_version_2(value: object) -> object:
-    """The fields of a record of version 1 as version 2 has them; anything else as it is."""
+    """Convert the fields of a version 1 record to version 2; other values are unchanged."""
     fields = cast("dict[str, Any]", value if isinstance(value, dict) else {})
     if fields.get("version", SCORES_VERSION) != 1:
         return cast("object", value)
@@ -211,7 +211,7 @@ def _in_version_2(value: object) -> object:
 
 
 def _fractions_of(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with values of a record in percent, as fractions."""
+    """Fields with values of a record in percent, converted to fractions."""
 
     def means(table: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -237,7 +237,7 @@ def _hundredth(percent: float | None) -> float | None:
 
 
 class Scores(StrictRecord):
-    """One run, or one trivial baseline, under one preset."""
+    """Scores of one run or trivial baseline under one preset."""
 
     version: Literal[2] = SCORES_VERSION
     unit: Literal["fraction"] = "fraction"
@@ -252,7 +252,7 @@ class Scores(StrictRecord):
     groups: dict[str, dict[str, dict[str, Mean]]] = Field(default_factory=dict)
     """`question_type`, `source` or a tag's name -> its value -> metric -> mean."""
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Metric of the preset that is not scored -> why, and what to do about it."""
+    """Metric of the preset that is not scored -> reason, with advice."""
     partial: PartialSelection | None = None
     """None = the whole data set is scored."""
     episodes: EpisodeSummary | None = None
@@ -261,18 +261,18 @@ class Scores(StrictRecord):
     source: str = ""
     """Prediction file and its format; empty for baselines."""
     problems: tuple[str, ...] = ()
-    """The first problems of the prediction file, by file, line or key, and field."""
+    """First problems of the prediction file, with file, line or key, and field."""
     samples: Annotated[
         SampleTable,
         PlainValidator(_table, json_schema_input_type=dict[str, SampleScores]),
         PlainSerializer(_rows, return_type=dict[str, SampleScores]),
     ]
-    """Id of a sample -> its row."""
+    """Sample id -> scores of the sample."""
 
     _of_version_1 = model_validator(mode="before")(_in_version_2)
 
     def with_partial(self, partial: PartialSelection | None) -> Scores:
-        """Return the scores with the part of the data set that they are of."""
+        """Return the scores, labelled with a part of the data set."""
         return self.model_copy(update={"partial": partial})
 
 
@@ -284,7 +284,7 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
 
 
 def _texts(scores: Sequence[Scores]) -> Iterator[str]:
-    """The text of a `scores.json`, a row of a sample at a time."""
+    """Yield the text of a `scores.json` in pieces, one sample at a time."""
     for entry, start in zip(scores, _separators("[\n", ",\n"), strict=False):
         yield start
         head = json.dumps(
@@ -307,7 +307,7 @@ def _separators(first: Text, later: Text) -> Iterator[Text]:
 
 
 def read_scores(path: Path) -> list[Scores]:
-    """The entries of a `scores.json`, also of one that an earlier version wrote."""
+    """Read the entries of a `scores.json`, also of earlier versions. `ValueError`: it is invalid."""
     try:
         return TypeAdapter(list[Scores]).validate_python(json.loads(path.read_bytes()))
     except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
