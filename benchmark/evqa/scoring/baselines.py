@@ -157,7 +157,7 @@ def _part(sample: Sample, *, start: float, end: float) -> Prediction:
 
 
 def best_constant_span(train: Dataset) -> tuple[float, float]:
-    """(start, end) of the constant span with the best t-mean on a data set, in fractions of the duration; grid search."""
+    """(start, end) of the constant span with the best t-mean on a data set, as fractions of duration (grid search)."""
     return trivial.best_constant_span(
         (sample.spans, duration_of(sample)) for sample in train.samples if sample.spans is not None
     )
@@ -202,7 +202,7 @@ def _every_pixel(sample: Sample) -> Prediction:
 
 
 def _every_object(sample: Sample) -> Prediction:
-    """Prediction with the union of all annotated objects, evidence or not; without tracks if there are no label maps."""
+    """Prediction with the union of all annotated objects, evidence or not; empty mask if there are no label maps."""
     if sample.object_masks is None:
         return _no_pixel(sample)
     files = masks.read_folder(sample.object_masks)
