@@ -14,10 +14,10 @@ from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.files.jsonl import write_records
 from evqa.metrics import episode
-from evqa.metrics.intervals import paired_ratio_difference, ratio_interval
+from evqa.metrics.intervals import holm, paired_ratio_difference, ratio_interval
 from evqa.metrics.means import Cell, Column, ratio_of_columns
 from evqa.metrics.presets import PRESETS
-from evqa.report import episode_tables, tables
+from evqa.report import compare_costs, differences, episode_tables, tables
 from evqa.schema import FrameRef, Prediction, Sample, Span, ToolCall, ToolResult, Turn, Usage
 from evqa.scoring.engine import UNRECORDED, System, score
 from evqa.scoring.episodes import budgets, summarise
@@ -581,3 +581,119 @@ def test_every_sample_has_its_costs_in_the_table_of_samples(run: Path):
     lines = list(csv.DictReader(rows.open()))
     assert (lines[0]["tokens"], lines[0]["supported correct"], lines[5]["tokens"]) == ("330.0", "100.0", "")
     assert lines[0]["unit"].startswith("percent; turns: turns")
+
+
+# Comparison with costs
+
+
+def priced(name: str, num_frames: int, answer: int | None, usage: Usage | None = USAGE) -> Prediction:
+    return episode_of(name, turn(frames=frames(*map(float, range(num_frames))), usage=usage), answer=answer)
+
+
+def pair_of_runs() -> tuple[list[Prediction], list[Prediction]]:
+    """One sample in each of the cells: A and B right or wrong, B cheaper, same, dearer in frames; one without cost."""
+    a = [
+        priced("s0", 4, 1),  # both right, B cheaper
+        priced("s1", 4, 1),  # both right, same
+        priced("s2", 4, 1),  # both right, B dearer
+        priced("s3", 4, 0),  # only B right, B dearer
+        priced("s4", 4, 1),  # only A right, B cheaper
+        priced("s5", 4, 0),  # both wrong, B cheaper
+        priced("s6", 4, None),  # both wrong, B dearer
+        priced("open", 4, 0),  # only B right, not recorded in B
+    ]
+    b = [
+        *(priced(name, count, answer) for name, count, answer in (("s0", 2, 1), ("s1", 4, 1), ("s2", 8, 1))),
+        *(priced(name, count, answer) for name, count, answer in (("s3", 8, 1), ("s4", 1, 2), ("s5", 1, 0))),
+        priced("s6", 6, 3),
+        episode_of("open", turn(), answer=1, stop=None),
+    ]
+    return a, b
+
+
+def scored_pair() -> tuple[Scores, Scores]:
+    a, b = (score(DATASET, [System(name, rows)], ["agent"])[0] for name, rows in zip("AB", pair_of_runs(), strict=True))
+    return a, b
+
+
+def test_samples_are_counted_by_correctness_of_both_and_by_cost():
+    a, b = scored_pair()
+    lines = compare_costs.outcome_table(differences.paired_rows(a, b), "frames").splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["only", "B", "right", "2", "0", "0", "1", "1"],
+        ["only", "A", "right", "1", "1", "0", "0", "0"],
+        ["both", "right", "3", "1", "1", "1", "0"],
+        ["both", "wrong", "4", "1", "0", "1", "2"],  # with two samples that both runs lack
+    ]
+
+
+def test_costs_are_compared_per_sample_and_per_correct_answer_on_paired_samples():
+    a, b = scored_pair()
+    rows = {row[0]: row for row in differences.difference_rows(a, b)}
+    assert rows["frames"][1:3] == ["4.0", "4.3"]  # 28 and 30 frames on 7 samples
+    assert rows["frames"][3].startswith("+0.3 [")
+    assert rows["frames"][6] == "7"
+    assert rows["frames per correct"][1:3] == ["7.0", "7.5"]  # 4 correct each of the same 7
+    assert rows["Acc"][8:10] == ["1", "2"]
+    assert rows["frames"][7:] == ["-"] * 4  # no test of right and wrong
+    assert rows["Acc if seen"][6] == "8"
+    assert rows["dollars"][1:3] == ["0.5000", "0.5000"]
+    first, *rest = compare_costs.cost_parts(a, b)
+    assert [line.split()[0] for line in first.splitlines()[2:5]] == ["calls", "frames", "images"]
+    assert rest[0].startswith("samples by correctness and frames\n")  # dollars and tokens do not differ
+    assert rest[1] == "frames not recorded in both runs: 3 samples (open, none, missing)"
+
+
+def test_a_ratio_over_nothing_is_shown_as_unknown():
+    a = score(DATASET, [System("A", [priced("s0", 4, 1), priced("s1", 4, 1)])], ["agent"])[0]
+    b = score(DATASET, [System("B", [priced("s0", 4, 0), priced("s1", 2, 0)])], ["agent"])[0]
+    row = next(row for row in differences.difference_rows(a, b) if row[0] == "frames per correct")
+    assert row[1:7] == ["4.0", "-", "-", "-", "-", "2"]
+
+
+def test_holm_adjusts_over_the_costs_of_the_table():
+    a, b = scored_pair()
+    rows = differences.difference_rows(a, b, ["calls", "frames", "tokens"])
+    ps = [float(row[4]) for row in rows]
+    assert [float(row[5]) for row in rows] == pytest.approx(holm(ps), abs=2e-4)
+
+
+def test_runs_are_compared_with_their_costs_and_unpaired_samples_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path
+):
+    data = ("--data", run.with_name("data"))
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, rows in zip(files, pair_of_runs(), strict=True):
+        write_records(file, rows)
+    assert command("compare", *files, *data) == 0
+    text = capsys.readouterr().out
+    assert "costs per sample and per correct answer" in text
+    assert "samples by correctness and frames" in text
+    assert "not compared" not in text
+    assert command("compare", *files, *data, "--cost", "calls") == 0
+    assert "samples by correctness and calls" in capsys.readouterr().out
+    write_records(files[1], [priced("s0", 1, 1, usage=None)])
+    assert command("compare", *files, *data, "--cost", "dollars") == 2
+    message = "--cost dollars: no sample has it recorded in both runs; recorded are frames, calls, seconds"
+    assert message in capsys.readouterr().err
+    for file in files:
+        assert command("score", file, *data, "--preset", "agent", "--baselines", "none") == 0
+    scores_files = [file.with_suffix(".scores.json") for file in files]
+    entries = json.loads(scores_files[1].read_text())
+    for name in ("s1", "s2"):
+        del entries[0]["samples"][name]
+    scores_files[1].write_text(json.dumps(entries))
+    capsys.readouterr()
+    assert command("compare", *scores_files) == 0
+    text = capsys.readouterr().out
+    assert "not compared, since only A was run on them: 2 samples (s1, s2)" in text
+    assert "samples by correctness and frames" in text
+    for file in files:
+        assert command("score", file, *data, "--preset", "strict", "--baselines", "none") == 0
+    assert command("compare", *scores_files, "--cost", "frames") == 2
+    assert "a file of scores has no costs; run `evqa score RUN --preset agent`" in capsys.readouterr().err
+
+
+def test_many_names_are_shortened():
+    assert compare_costs.name_samples(["a"]) == "1 sample (a)"
+    assert compare_costs.name_samples(list("abcdefg")) == "7 samples (a, b, c, d, e, ...)"

@@ -23,7 +23,7 @@ from evqa.metrics.objects import mean_over_objects
 from evqa.metrics.objects import object_scores as scores_of_objects
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.spatial import FrameScore, MaskScores
-from evqa.report import compare, tables
+from evqa.report import differences, tables
 from evqa.schema import Box, Prediction, Sample, Span, Track
 from evqa.scoring import baselines
 from evqa.scoring.engine import System, score
@@ -424,7 +424,7 @@ def test_two_runs_side_by_side():
     dataset = samples(12)
     one = score(dataset, [System("run", predictions(dataset, 4, 5))], ["strict"])[0]
     two = score(dataset, [System("run", predictions(dataset, 10, 8))], ["strict"])[0]
-    lines = {line.split()[0]: line for line in compare.metric_differences(one, two).splitlines()[1:]}
+    lines = {line.split()[0]: line for line in differences.metric_differences(one, two).splitlines()[1:]}
     assert lines["Acc"].split()[1:4] == ["33.3", "83.3", "+50.0"]
     assert lines["Acc"].split()[-3:] == ["0", "6", "0.0312"]
     drawn = [float(line.split()[-7]) for line in lines.values() if line.split()[-7] != "-"]

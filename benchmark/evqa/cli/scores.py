@@ -111,22 +111,31 @@ def compare(
     *,
     data: RunData = None,
     preset: Annotated[str | None, option("PRESET", default="strict, or mcq for multiple-choice evidence")] = None,
+    cost: Literal["auto", "dollars", "tokens", "frames", "calls", "seconds"] = "auto",
 ) -> int:
     """Compare two runs: differences, 95 % intervals, p-values.
 
-    Both runs are compared on the same samples, by a paired bootstrap over videos and McNemar's test.
+    Both runs are compared on the same samples, by a paired bootstrap over videos and McNemar's test. Samples that only
+    one of them was run on are named.
+
+    Where both runs record costs, they are compared too, per sample and per correct answer, and samples are counted by
+    correctness (only B right, only A right, both right, both wrong) and by cost (B cheaper, same cost, B dearer).
 
     Example: evqa compare outputs/shapes-test/base-single-turn outputs/shapes-test/tuned-single-turn
+
+      evqa compare outputs/lvbench/uniform outputs/lvbench/agent --cost frames
 
     Args:
         first: folder of a run, or a prediction file; or scores.json, if the second one is too.
         second: the same, of the same data set.
         data: data set of the runs.
         preset: preset of the metrics (evqa list presets).
+        cost: cost by which a run is cheaper on a sample; auto = the first of them, seconds apart, that both runs record
+            and that differs.
     """
     from evqa.report import compare as paired
 
-    print_line(paired.compare(first, second, data, preset))
+    print_line(paired.compare(first, second, data, preset, cost=None if cost == "auto" else cost))
     return 0
 
 

@@ -62,7 +62,7 @@ def ratio_interval(
     """95 % interval of `sum(over) / sum(under)`, drawing whole clusters (videos) with replacement.
 
     Draws in which both sums are 0 are left out: they have no ratio. None with fewer than two clusters, or where the
-    denominator is 0 in so many draws that the interval has no upper end.
+    denominator is 0 in 2.5 % of the draws or more, so that the interval has no upper end.
     """
     assert len(over) == len(under) == len(clusters), (len(over), len(under), len(clusters))
     member = _members(clusters)

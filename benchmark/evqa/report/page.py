@@ -16,7 +16,7 @@ from evqa.datasets import Dataset
 from evqa.metrics.presets import PRESETS
 from evqa.metrics.units import decimals, display_value
 from evqa.report import plots
-from evqa.report.compare import HEADER, difference_rows, legend
+from evqa.report.differences import HEADER, difference_rows, legend
 from evqa.report.evidence import Json, RunOfSample, build_evidence
 from evqa.report.plots import Curve, Plot
 from evqa.report.tables import columns_of, counts_line

@@ -307,8 +307,8 @@ def partial_line(rows: Sequence[Scores]) -> str:
     """First line of a text with scores of a part of a data set or of incomplete runs; empty if there are none."""
     texts = {scores.name: _scope(scores) for scores in rows}
     is_shared = len(set(texts.values())) == 1
-    named = [next(iter(texts.values()))] if is_shared else [text and f"{text}: {name}" for name, text in texts.items()]
-    lines = [line for line in named if line]
+    labels = [next(iter(texts.values()))] if is_shared else [text and f"{text}: {name}" for name, text in texts.items()]
+    lines = [line for line in labels if line]
     return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
 
 

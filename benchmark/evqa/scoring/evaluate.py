@@ -161,10 +161,16 @@ def is_scores_name(path: Path) -> bool:
 
 def read_run(path: Path, choice: str | None) -> Scores:
     """Scores of the run in a score file under a preset; None = the first preset of the file."""
-    rows = [row for row in read_scores(path) if row.source and (choice is None or row.preset == choice)]
-    if not rows:
+    scores = find_run(path, choice)
+    if scores is None:
         raise ValueError(f"{path} has no scores of a run{f' under {choice}' if choice else ''}: run `evqa score` again")
-    return rows[0]
+    return scores
+
+
+def find_run(path: Path, choice: str | None) -> Scores | None:
+    """As `read_run`; None where the file has none."""
+    rows = (row for row in read_scores(path) if row.source and (choice is None or row.preset == choice))
+    return next(rows, None)
 
 
 def trivial_scores(

@@ -129,7 +129,7 @@ AGENT_PRESETS: dict[str, Preset] = {
         ratios=RATIOS,
         columns=(
             *("Acc", "parse rate", "evidence seen", "supported correct", "unsupported correct", "blind correct"),
-            *("mIoU", "turns", "calls", "frames", "tokens", "dollars", "seconds"),
+            *("calls", "frames", "tokens", "dollars"),
         ),
         summarises_episodes=True,
         description="agents and other records of conversations: answers, whether the evidence was seen and cited, and "
