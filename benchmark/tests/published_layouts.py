@@ -541,3 +541,138 @@ MARKED_WRITERS = {
     "osprey-detail-description": write_osprey_detail_description,
 }
 """Set about marked objects -> its writer."""
+
+
+# Long videos
+
+
+LVBENCH_VIDEOS = [
+    {
+        "key": "-abc_DEF123",
+        "type": "cartoon",
+        "qa": [
+            {
+                "uid": "7",
+                "question": "What does the mouse do?\n(A) eat\n(B) run\n(C) hide\n(D) sing",
+                "answer": "B",
+                "question_type": ["event understanding", "reasoning"],
+                "time_reference": "00:02-00:04",
+            },
+            {
+                "uid": "8",
+                "question": "When does it snow?\n(A) at the start\n(B) never\n(C) twice\n(D) at the end",
+                "answer": "D",
+                "question_type": ["temporal grounding"],
+                "time_reference": "01:00:00-01:00:00",
+            },
+        ],
+        "video_info": {"duration_minutes": 60.5, "fps": 25.0, "resolution": {"width": 640, "height": 360}},
+    },
+    {
+        "key": "ghi",
+        "type": "live",
+        "qa": [
+            {
+                "uid": "9",
+                "question": "Who wins?\n(A) red\n(B) blue\n(C) green\n(D) no one",
+                "answer": "A",
+                "question_type": ["entity recognition"],
+                "time_reference": "00:00-00:01",
+            }
+        ],
+        "video_info": {"duration_minutes": 0.1, "fps": 25.0, "resolution": {"width": 640, "height": 360}},
+    },
+]
+
+
+def write_lines(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(value)}\n" for value in values))
+
+
+def write_lvbench(folder):
+    """LVBench as published, a video as a file and one as a folder of frames, numbered from 1."""
+    write_lines(folder / "video_info.meta.jsonl", LVBENCH_VIDEOS)
+    write_frames(folder / "frames" / "ghi", [f"frame_{number}" for number in range(1, FRAMES + 1)])
+    (folder / "videos").mkdir()
+    (folder / "videos" / "-abc_DEF123.mp4").touch()
+
+
+def write_lvbench_flat(folder):
+    """The same as a list with an entry a question."""
+    write_lvbench(folder)
+    (folder / "video_info.meta.jsonl").unlink()
+    rows = [
+        {"key": video["key"], "video_info": video["video_info"], **question}
+        for video in LVBENCH_VIDEOS
+        for question in video["qa"]
+    ]
+    write_json(folder / "lvbench.json", rows)
+
+
+SEARCH_QUESTIONS = [
+    {
+        "question": "Which cup is red first and blue later?",
+        "answer": "The small cup.",
+        "category": "State_Mutation",
+        "hop_level": "2-Hop",
+        "evidence_slices": [1, 4],
+        "reasoning_chain": "Step 1: Slice 1 shows a red cup. Step 2: Slice 4 shows it in blue.",
+    },
+    {
+        "question": "What do all clips show?",
+        "answer": "A square",
+        "category": "Global_Summary",
+        "hop_level": "3-Hop",
+        "evidence_slices": [1, 2, 3],
+        "reasoning_chain": "Step 1: ...",
+    },
+]
+
+
+def write_longvidsearch(folder):
+    """LongVidSearch as on the Hub: a video of a second in four slices, and one that is not there."""
+    rows = [{"vid": "v1", **row} for row in SEARCH_QUESTIONS] + [{"vid": "-v2", **SEARCH_QUESTIONS[0]}]
+    write_json(folder / "full-QA(3000).json", rows)
+    (folder / "video_embeddings").mkdir()
+    np.save(folder / "video_embeddings" / "frame_embeddings_v1.npy", np.zeros((4, 1024), np.float32))
+    (folder / "videos").mkdir()
+    media.write_video(folder / "videos" / "v1.mp4", [picture(i) for i in range(FRAMES)], 6)
+
+
+def write_longvidsearch_per_video(folder):
+    """The same as in the repository, without embeddings."""
+    write_json(folder / "dataset" / "v1_qa.json", SEARCH_QUESTIONS)
+    write_json(folder / "dataset" / "-v2_qa.json", SEARCH_QUESTIONS[:1])
+
+
+SIMPLEQA = [
+    {
+        "date": "2009-06-02",
+        "QA_Pair_1_Question": "What type of event is it?",
+        "QA_Pair_1_Answer": "An eclipse",
+        "QA_Pair_2_Question": "In which year was the last eclipse before 1930?",
+        "QA_Pair_2_Answer": "1929",
+        "Multi_hop_Question": "In which year was the last event of this type before 1930?",
+        "Multi_hop_Answer": "1929",
+    },
+    {
+        "date": "2009-06-13",
+        "QA_Pair_1_Question": "Which bridge is it?",
+        "QA_Pair_1_Answer": "Long Bridge",
+        "QA_Pair_2_Question": "In which city is Long Bridge?",
+        "QA_Pair_2_Answer": "Smalltown",
+        "QA_Pair_3_Question": "How many bridges has Smalltown?",
+        "QA_Pair_3_Answer": "3",
+        "Multi_hop_Question": "How many bridges has the city of the bridge in the video?",
+        "Multi_hop_Answer": "3",
+    },
+]
+
+
+def write_video_simpleqa(folder):
+    """Video SimpleQA: a video as a file, and one as a folder of frames."""
+    write_json(folder / "data" / "VideoSimpleQA.json", SIMPLEQA)
+    (folder / "videos").mkdir()
+    (folder / "videos" / "2009-06-02.mp4").touch()
+    write_frames(folder / "frames_32" / "2009-06-13", NAMES)

@@ -17,6 +17,7 @@ from evqa.metrics.case import Case
 from evqa.metrics.frames import BadMask, compare, gold_masks
 from evqa.metrics.intervals import cluster_interval, holm
 from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
+from evqa.metrics.presets.long_videos import HOPS, LVBENCH_TYPES
 from evqa.schema import RLE, Box, Prediction, Sample, Span, Track, Turn
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
@@ -413,6 +414,9 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
     "Acc_C (causal)": {"question_type": "CW"},
     "Acc_T (temporal)": {"question_type": "TN"},
     "Acc_D (descriptive)": {"question_type": "DO"},
+    **{name: {"question_type": f"temporal, {category}"} for name, category in LVBENCH_TYPES.items()},
+    **{name: {"question_type": "multi-hop"} for name in ("correct", "attempted")},
+    **{f"{hop} {name}": {"question_type": hop} for hop in HOPS for name in ("correct", "attempted")},
     "mAP middle": {"gold_spans": MIDDLE, "predicted_spans": MIDDLE},
     "mAP long": {"gold_spans": LONG, "predicted_spans": LONG},
 }

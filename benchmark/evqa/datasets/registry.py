@@ -212,6 +212,54 @@ DATASETS: dict[str, DatasetSpec] = {
         ),
         note="the videos are those of NExT-QA, fetched from its authors",
     ),
+    "lvbench": DatasetSpec(
+        folder="lvbench",
+        description="LVBench: multiple-choice questions about videos of about an hour, with time references",
+        source="https://huggingface.co/datasets/THUDM/LVBench",
+        licence="CC-BY-NC-SA-4.0, research only; the videos belong to their authors",
+        prepare="python data/lvbench/prepare.py",
+        format=DatasetFormat(
+            "video_info.meta.jsonl or a flat list of questions, videos or folders of frames by YouTube id",
+            "lvbench:samples",
+            "video_info.meta.jsonl",
+        ),
+        is_benchmark=True,
+        hub=HubFiles(
+            "THUDM/LVBench",
+            ("video_info.meta.jsonl",),
+            mirrors=("zai-org/LVBench",),
+            note="the videos come from YouTube, by their ids, see README.md",
+        ),
+    ),
+    "longvidsearch": DatasetSpec(
+        folder="longvidsearch",
+        description="LongVidSearch: open questions that need two to four slices of a long video",
+        source="https://huggingface.co/datasets/Fishiing/LongVidSearch",
+        licence="MIT; the videos belong to their authors",
+        prepare="python data/longvidsearch/prepare.py",
+        format=DatasetFormat(
+            "full-QA(3000).json or dataset/VID_qa.json, embeddings per slice, videos by YouTube id",
+            "longvidsearch:samples",
+            "full-QA(3000).json",
+        ),
+        is_benchmark=True,
+        hub=HubFiles(
+            "Fishiing/LongVidSearch",
+            ("full-QA(3000).json", "video_embeddings/*"),
+            note="the videos come from YouTube, by their ids, see README.md",
+        ),
+    ),
+    "video-simpleqa": DatasetSpec(
+        folder="video_simpleqa",
+        description="Video SimpleQA: factual multi-hop questions about short videos, with their chains",
+        source="https://github.com/VideoSimpleQA/VideoSimpleQA",
+        licence="CC-BY-NC-SA-4.0",
+        prepare="python data/video_simpleqa/prepare.py",
+        format=DatasetFormat(
+            "VideoSimpleQA.json, videos or folders of frames by date", "video_simpleqa:samples", "VideoSimpleQA.json"
+        ),
+        is_benchmark=True,
+    ),
     "st-evidence-instruct": DatasetSpec(
         folder="st_evidence_instruct",
         description="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",

@@ -13,6 +13,7 @@ from evqa.metrics.means import Mean, State
 from evqa.metrics.objects import object_scores
 from evqa.metrics.spatial import MaskScores
 from evqa.metrics.units import Unit
+from evqa.parsing.open_answers import open_answer
 from evqa.schema import Prediction, Sample, Span, Spans
 
 GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response"]
@@ -153,10 +154,8 @@ class Preset:
 
 
 def response_of(prediction: Prediction) -> str | None:
-    """Answer to an open question: the literal one of a prediction file, else the last reply; None = missing."""
-    if prediction.literal is not None:
-        return prediction.literal.answer
-    return prediction.turns[-1].reply if prediction.turns else None
+    """Answer to an open question: the literal one of a prediction file, else that of the replies; None = missing."""
+    return prediction.literal.answer if prediction.literal is not None else open_answer(prediction.turns)
 
 
 def gold_has(sample: Sample, need: GoldField) -> bool:

@@ -15,6 +15,7 @@ from evqa.official import (
     choices,
     davis,
     grounded,
+    long_videos,
     moment_retrieval,
     omtg,
     preference,
@@ -110,6 +111,15 @@ FORMATS: dict[str, OfficialFormat] = {
         read=choices.activitynet_qa,
         source="ActivityNet-QA, eval.py",
         presets={OFFICIAL: "activitynet-qa", STRICT: "activitynet-qa-strict"},
+    ),
+    "lvbench": OfficialFormat(
+        read=long_videos.lvbench,
+        source="LVBench, compute_accuracy.py",
+        presets={OFFICIAL: "lvbench-official", STRICT: "lvbench"},
+    ),
+    "longvidsearch": OfficialFormat(score=long_videos.longvidsearch, source="LongVidSearch, main.py"),
+    "video-simpleqa": OfficialFormat(
+        score=long_videos.video_simpleqa, source="Video SimpleQA, multi_round_qa_fscore.py"
     ),
     "genai-bench": OfficialFormat(score=preference.genai_bench, source="GenAI-Bench, video generation"),
     "preference": OfficialFormat(

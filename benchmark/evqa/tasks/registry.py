@@ -51,6 +51,24 @@ TASKS: dict[str, Task] = {
     "st-evidence-mcq": _multiple_choice(
         "st-evidence-mcq", "ST-Evidence, multiple choice: answer, temporal evidence, spatial evidence"
     ),
+    "lvbench": Task(
+        data="lvbench",
+        method="single-turn",
+        presets=("lvbench", "lvbench-official"),
+        description="LVBench: multiple choice about videos of about an hour, evidence in time",
+    ),
+    "longvidsearch": Task(
+        data="longvidsearch",
+        method="single-turn",
+        presets=("longvidsearch",),
+        description="LongVidSearch: open questions that need several slices of a long video",
+    ),
+    "video-simpleqa": Task(
+        data="video-simpleqa",
+        method="single-turn",
+        presets=("video-simpleqa",),
+        description="Video SimpleQA: factual multi-hop questions and their chains, open answers",
+    ),
 }
 
 

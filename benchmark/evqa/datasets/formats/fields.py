@@ -13,7 +13,7 @@ from evqa import media
 from evqa.datasets import path_inside
 from evqa.datasets.formats.json_stream import array, text
 from evqa.files.jsonl import BadEntry, BadLine, validation_message
-from evqa.schema import check_id
+from evqa.schema import LETTERS, check_id
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +64,60 @@ def find_below(base: Path, name: object, field: str) -> Path:
         raise ValueError(f"{field} is no file name: got {str(name)[:80]!r}")
     path_inside(Path(), relative)
     return base / relative
+
+
+_OPTION_LINE = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(.*)")
+_INLINE_OPTION = re.compile(r"\(([A-Z])\)")
+
+
+def split_options(words: str) -> tuple[str, tuple[str, ...]]:
+    """Return (question, options) of a text with the options below the question or behind it.
+
+    Options are lines `(A) text`, `A. text` or `A) text`, from A on without a gap; a line without a letter continues
+    the option above it, and a line `Options:` in front is dropped. Options in one line are `(A) text (B) text`.
+
+    Raises:
+        ValueError: There is no question, or there are fewer than two options.
+    """
+    lines = words.strip().splitlines()
+    starts = [place for place, line in enumerate(lines) if _letter_of(line) == "A"]
+    for start in reversed(starts):
+        options = _option_lines(lines[start:])
+        if options is not None:
+            return _question_with(lines[:start], options)
+    first, *pieces = _INLINE_OPTION.split(words.strip())
+    if len(pieces) >= 4 and "".join(pieces[::2]) == LETTERS[: len(pieces) // 2]:
+        return _question_with(first.splitlines(), [piece.strip() for piece in pieces[1::2]])
+    raise ValueError(f"question has no list of options: got {words[:80]!r}")
+
+
+def _letter_of(line: str) -> str | None:
+    match = _OPTION_LINE.fullmatch(line)
+    return (match[1] or match[2]) if match else None
+
+
+def _option_lines(lines: Sequence[str]) -> list[str] | None:
+    """Return the options of lines that begin with the first one; None = the letters have a gap, or there is one."""
+    is_bracketed = lines[0].lstrip().startswith("(")
+    options: list[str] = []
+    for line in lines:
+        match = _OPTION_LINE.fullmatch(line) if line.lstrip().startswith("(") == is_bracketed else None
+        letter = (match[1] or match[2]) if match else None
+        if match and letter == LETTERS[len(options) : len(options) + 1]:
+            options.append(match[3].strip())
+        elif match and is_bracketed:
+            return None
+        else:
+            options[-1] = f"{options[-1]} {line.strip()}".strip()
+    return options if len(options) > 1 else None
+
+
+def _question_with(lines: Sequence[str], options: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    kept_lines = lines[:-1] if lines and lines[-1].strip().lower() in {"options:", "options"} else lines
+    question = "\n".join(kept_lines).strip()
+    if not question or not all(options):
+        raise ValueError(f"question or an option is empty: got {question[:80]!r} with options {list(options)}")
+    return question, tuple(options)
 
 
 class FrameFolder(NamedTuple):

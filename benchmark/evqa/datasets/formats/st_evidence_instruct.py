@@ -23,7 +23,7 @@ from evqa.datasets import path_inside
 from evqa.datasets.formats import safe_pickle
 from evqa.datasets.formats.csv_table import spans
 from evqa.datasets.formats.evidence_masks import annotated_frames, read_tracks
-from evqa.datasets.formats.fields import find_below, numbered_rows, place_of
+from evqa.datasets.formats.fields import find_below, numbered_rows, place_of, split_options
 from evqa.datasets.formats.json_stream import array, integer, mapping, text
 from evqa.datasets.formats.st_evidence import INSTRUCT_TABLE, PLACES, instruct_samples
 from evqa.files.jsonl import BadEntry, BadLine, validation_message
@@ -31,7 +31,6 @@ from evqa.schema import LETTERS, Sample, Track, check_id
 
 META = "st_evidence_meta.pkl"
 FPS = 6.0
-_OPTION = re.compile(r"\(([A-Z])\) ?(.*)")
 _ANSWER = re.compile(
     r"Answer: ([A-Z])\.(?: Temporal Evidence: (\[.*\])\.)? Spatial Evidence:\s*(?:<\|seg\|>\.?\s*)?", re.ASCII
 )
@@ -58,7 +57,7 @@ def _sample(folder: Path, left_out: list[str], entry: object) -> Sample:
     left_out.clear()
     fields = mapping(entry, "entry")
     name = check_id(text(fields.get("entry_id"), "entry_id"))
-    question, options = _question(text(fields.get("question_with_options"), "question_with_options"))
+    question, options = split_options(text(fields.get("question_with_options"), "question_with_options"))
     answer, segments = _answer(text(fields.get("answer_with_evidence"), "answer_with_evidence"))
     places = [
         str(find_below(Path(place, "video_frames_6fps"), fields.get("video_name"), "video_name")) for place in PLACES
@@ -79,17 +78,6 @@ def _sample(folder: Path, left_out: list[str], entry: object) -> Sample:
         num_frames=integer(fields.get("total_frames"), "total_frames"),
         source=PurePosixPath(str(fields["video_name"])).parent.name or None,
     )
-
-
-def _question(words: str) -> tuple[str, tuple[str, ...]]:
-    question, mark, lines = words.partition("\nOptions:\n")
-    matches = [_OPTION.fullmatch(line) for line in lines.splitlines()]
-    if not mark or not matches or any(match is None for match in matches):
-        raise ValueError(f"question has no list of options: got {words[:80]!r}")
-    letters = "".join(match[1] for match in matches if match)
-    if letters != LETTERS[: len(matches)]:
-        raise ValueError(f"options are not in order: got {letters}")
-    return question.strip(), tuple(match[2].strip() for match in matches if match)
 
 
 def _answer(words: str) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from evqa.metrics.multiple_choice import CHOICE_PRESETS
 from evqa.metrics.presets.answers import ANSWER_PRESETS
 from evqa.metrics.presets.episodes import AGENT_PRESETS
 from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
+from evqa.metrics.presets.long_videos import LONG_VIDEO_PRESETS
 from evqa.metrics.presets.moments import MOMENT_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
 from evqa.metrics.spatial import MaskMeasure, MaskScores
@@ -114,6 +115,7 @@ PRESETS: dict[str, Preset] = {
     **MOMENT_PRESETS,
     **SPATIO_TEMPORAL_PRESETS,
     **AGENT_PRESETS,
+    **LONG_VIDEO_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")
