@@ -321,20 +321,20 @@ def test_entries_that_cannot_be_used_whole(tmp_path, change, ids, reason):
 
 
 @pytest.mark.parametrize(
-    ("name", "writer"),
+    ("name", "writer", "method"),
     [
-        ("lvbench", published.write_lvbench),
-        ("longvidsearch", published.write_longvidsearch),
-        ("video-simpleqa", published.write_video_simpleqa),
+        ("lvbench", published.write_lvbench, "retrieve"),
+        ("longvidsearch", published.write_longvidsearch, "agent"),
+        ("video-simpleqa", published.write_video_simpleqa, "single-turn"),
     ],
 )
-def test_a_data_set_is_prepared_below_evqa_data_and_has_its_task(tmp_path, monkeypatch, capsys, name, writer):
+def test_a_data_set_is_prepared_below_evqa_data_and_has_its_task(tmp_path, monkeypatch, capsys, name, writer, method):
     monkeypatch.setenv("EVQA_DATA", str(tmp_path))
     folder = tmp_path / datasets.DATASETS[name].folder
     folder.mkdir()
     writer(folder)
     prepare(name, folder)
     task = task_of(datasets.load(name))
-    assert (task.data, task.presets[0], task.method) == (name, name, "single-turn")
+    assert (task.data, task.presets[0], task.method) == (name, name, method)
     assert main(["list", "tasks"]) == 0
     assert name in capsys.readouterr().out

@@ -53,13 +53,13 @@ TASKS: dict[str, Task] = {
     ),
     "lvbench": Task(
         data="lvbench",
-        method="single-turn",
+        method="retrieve",
         presets=("lvbench", "lvbench-official"),
         description="LVBench: multiple choice about videos of about an hour, evidence in time",
     ),
     "longvidsearch": Task(
         data="longvidsearch",
-        method="single-turn",
+        method="agent",
         presets=("longvidsearch",),
         description="LongVidSearch: open questions that need several slices of a long video",
     ),

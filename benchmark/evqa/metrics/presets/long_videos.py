@@ -116,6 +116,7 @@ VIDEO_SIMPLEQA_NUMBERS = {
 LONG_VIDEO_PRESETS: dict[str, Preset] = {
     "lvbench": Preset(
         metrics=LVBENCH,
+        columns=("Acc", "Acc answered", *LVBENCH_TYPES, "mIoU", "mIoP"),
         description="LVBench: accuracy over all questions and over those with an answer, and evidence in time on "
         "time_reference",
     ),
@@ -129,6 +130,7 @@ LONG_VIDEO_PRESETS: dict[str, Preset] = {
     ),
     "video-simpleqa": Preset(
         metrics=VIDEO_SIMPLEQA,
+        columns=("correct", "attempted", *(f"{hop} correct" for hop in HOPS)),
         description="Video SimpleQA: multi-hop questions and their chains, graded by normalised match",
         derived=VIDEO_SIMPLEQA_NUMBERS,
     ),
