@@ -14,7 +14,7 @@ from evqa import masks, media
 from evqa.__main__ import main
 from evqa.cli import COMMAND_GROUPS, COMMANDS, SCRIPT_COMMANDS, load_command
 from evqa.cli.info import TABLES
-from evqa.cli.old_names import OLD_OPTIONS, rename_old_arguments
+from evqa.cli.old_names import NEW_MEANINGS, OLD_OPTIONS, rename_old_arguments
 from evqa.files import jsonl
 from evqa.models.options import DecodingOptions, FrameOptions, ModelOptions, ServerOptions
 from evqa.schema import RLE, Prediction, Sample, Span, Track
@@ -274,14 +274,15 @@ def test_earlier_spellings_of_options_become_the_present_ones(old: str, new: str
 
 
 def test_only_the_present_spellings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    texts: list[str] = []
+    texts: dict[str, str] = {}
     for command in PARSED_COMMANDS:
         with pytest.raises(SystemExit):
             evqa(command, "--help")
-        texts.append(capsys.readouterr().out)
+        texts[command] = capsys.readouterr().out
     for old, new in OLD_OPTIONS.items():
-        assert any(re.search(rf"{new}\b", text) for text in texts), new
-        assert not any(re.search(rf"{old}(?![-\w])", text) for text in texts), old
+        assert any(re.search(rf"{new}\b", text) for text in texts.values()), new
+        commands = [command for command, text in texts.items() if re.search(rf"{old}(?![-\w])", text)]
+        assert commands == [command for command, option in NEW_MEANINGS if option == old], old
 
 
 def test_a_missing_command_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

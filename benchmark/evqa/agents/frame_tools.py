@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_ID = 2**53
 """Greatest absolute value of an id: integers up to it are exact in JSON."""
 
+MAX_SPANS = 3
+"""Time segments of a search result."""
+
 FrameId = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -107,12 +110,17 @@ class FrameTools:
         k: Annotated[int, Field(description="number of frames", ge=1, le=50)] = 5,
         offset: Annotated[int, Field(description="number of best frames to skip, to see further ones", ge=0)] = 0,
     ) -> ToolOutput:
-        """Return the frames that are most similar to a description, at least 2 seconds apart."""
+        """Return the frames that are most similar to a description, at least 2 s apart, and when it is visible."""
         if start is not None or end is not None:
             start, end = time_range(self.duration(), start, end)
         number, gap = min(k, self.limits.frames_per_call), self.limits.min_gap
         result = self.index.search(query, k=number, start=start, end=end, min_gap=gap, offset=offset)
-        return self._search_output(result, offset)
+        output = self._search_output(result, offset)
+        spans = () if self.grid.seconds is None else self.index.spans(query)[:MAX_SPANS]
+        if not spans:
+            return output
+        times = ", ".join(f"{span.start:.1f}-{span.end:.1f} s" for span in spans)
+        return replace(output, parts=(f"probably visible, most likely first: {times}", *output.parts), spans=spans)
 
     def frames_at(
         self, seconds: Annotated[list[Second], Field(description="times in seconds", min_length=1, max_length=1000)]

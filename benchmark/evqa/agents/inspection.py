@@ -17,6 +17,7 @@ from evqa import media
 from evqa.agents import frame_images, instructions
 from evqa.agents.arguments import Second, time_range
 from evqa.agents.frame_tools import FrameTools
+from evqa.agents.sample_video import spread
 from evqa.agents.tool import ToolOutput
 from evqa.agents.transcript import Transcript
 from evqa.models.base import Model, ModelError, RunAborted
@@ -86,9 +87,7 @@ class Inspection:
     def frames_seen(self) -> list[int]:
         """Frame indices of the frames that the planner has seen, spread evenly, at most `num_frames`."""
         results = (result for turn in self.transcript.turns for result in turn.results)
-        indices = np.unique([frame.index for result in results for frame in result.frames]).astype(int)
-        rows = np.linspace(0, len(indices) - 1, min(self.num_frames, len(indices))).round().astype(int)
-        return indices[np.unique(rows)].tolist() if len(indices) else []
+        return spread([frame.index for result in results for frame in result.frames], self.num_frames)
 
     def _indices(self, segments: Spans) -> list[int]:
         """Frames of the segments at equal distances, by their share of the total length, at least one each."""

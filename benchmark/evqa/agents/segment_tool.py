@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -15,8 +15,8 @@ from evqa.agents.frame_tools import FrameTools
 from evqa.agents.tool import ToolOutput
 from evqa.agents.transcript import Transcript
 from evqa.models.base import Model, ModelError, RunAborted
-from evqa.models.messages import Message, VideoPart
-from evqa.schema import Sample
+from evqa.models.messages import Message, Reply, VideoPart
+from evqa.schema import Sample, Track
 
 SEGMENTER = "segmenter"
 """Role of the model that segments."""
@@ -63,11 +63,15 @@ class SegmentTool:
         except (ModelError, RunAborted) as error:
             self.transcript.add_error([message], error, agent=SEGMENTER, model=self.segmenter.name)
             raise
-        words = replace(reply, masks=None)  # the masks of the prediction are those of its answer
-        self.transcript.add_turn([message], words, agent=SEGMENTER, model=self.segmenter.name)
-        frame_masks = [] if reply.masks is None else [track.masks.get(index) for track in reply.masks.tracks]
+        tracks = _tracks_at(reply, index)
+        self.transcript.add_turn([message], reply, agent=SEGMENTER, model=self.segmenter.name, tracks=tracks)
         pixels = np.zeros((self.frames.grid.video.height, self.frames.grid.video.width), dtype=np.bool_)
-        for mask in frame_masks:
-            if mask is not None:
-                pixels |= masks.resize(masks.decode(mask), pixels.shape)
+        for mask in (track.masks[index] for track in tracks):
+            pixels |= masks.resize(masks.decode(mask), pixels.shape)
         return pixels
+
+
+def _tracks_at(reply: Reply, index: int) -> tuple[Track, ...]:
+    """Masks of a reply for one frame."""
+    tracks = () if reply.masks is None else reply.masks.tracks
+    return tuple(track.replace(masks={index: track.masks[index]}) for track in tracks if index in track.masks)

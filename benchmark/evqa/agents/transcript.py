@@ -21,6 +21,7 @@ from evqa.schema import (
     Sample,
     StopReason,
     ToolResult,
+    Track,
     Turn,
 )
 
@@ -66,6 +67,7 @@ class Transcript:
         *,
         agent: str = MAIN_AGENT,
         model: str | None = None,
+        tracks: tuple[Track, ...] | None = None,
     ) -> None:
         """Record a reply.
 
@@ -75,6 +77,7 @@ class Transcript:
             answer_fields: what they ask for.
             agent: role of the model.
             model: name of the model, where a run has several.
+            tracks: masks of the reply that a tool used; they are not those of the prediction.
         """
         parts = [part for message in messages for part in message.parts]
         turn = Turn(
@@ -88,9 +91,11 @@ class Transcript:
             model=model,
             calls=reply.calls,
             frames=_frames(parts),
+            tracks=tracks,
         )
         self.turns.append(turn)
-        self.masks = reply.masks or self.masks
+        if tracks is None:
+            self.masks = reply.masks or self.masks
 
     def add_error(
         self,
@@ -163,3 +168,9 @@ def _option_logprobs(reply: Reply, num_options: int) -> dict[str, float] | None:
     return {
         letter: reply.option_logprobs[letter] for letter in LETTERS[:num_options] if letter in reply.option_logprobs
     }
+
+
+def evidence_fields(sample: Sample) -> tuple[AnswerField, ...]:
+    """Fields of an answer with evidence: a letter where there are options, time segments and referring expressions."""
+    answer: tuple[AnswerField, ...] = ("answer",) if sample.options else ()
+    return (*answer, "spans", "expressions")

@@ -25,6 +25,7 @@ COMMAND_GROUPS: dict[str, dict[str, CommandEntry]] = {
         "segment": CommandEntry("runs:segment", "Predict masks for the referring expressions of a run."),
         "merge": CommandEntry("runs:merge", "Merge the shards of a run (evqa predict --shard I/N)."),
         "benchmark": CommandEntry("runs:benchmark", "Run all steps: predict, segment where needed, score."),
+        "replay": CommandEntry("replay:replay", "Run the tools of a recorded agent again, without a model."),
         "ask": CommandEntry("one_video:ask", "Answer one question about one video, with segments and masks."),
         "track": CommandEntry("one_video:track", "Track prompted objects through a video with SAM 2.1."),
     },

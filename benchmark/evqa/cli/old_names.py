@@ -24,20 +24,23 @@ OLD_OPTIONS = {
 `--tries N` counted the first request too: it is `--max-retries N-1`.
 """
 
+NEW_MEANINGS = {("replay", "--with")}
+"""(command, option) whose name is an earlier name elsewhere, and no earlier name there."""
+
 
 def rename_old_arguments(arguments: Sequence[str]) -> list[str]:
     """Return a command line with today's names of commands and options."""
     if not arguments:
         return []
     command, *words = arguments
-    return [OLD_COMMANDS.get(command, command), *_rename_options(iter(words))]
+    return [OLD_COMMANDS.get(command, command), *_rename_options(command, iter(words))]
 
 
-def _rename_options(words: Iterator[str]) -> Iterator[str]:
+def _rename_options(command: str, words: Iterator[str]) -> Iterator[str]:
     for word in words:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-") if name.startswith("--") else name
-        if name not in OLD_OPTIONS:
+        if name not in OLD_OPTIONS or (command, name) in NEW_MEANINGS:
             yield word
         elif name == "--tries":
             yield OLD_OPTIONS[name]

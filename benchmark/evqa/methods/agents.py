@@ -10,24 +10,21 @@ All of them give the answer, time segments and referring expressions.
 
 from __future__ import annotations
 
-import numpy as np
-
-from evqa import media
 from evqa.agents import frame_images, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
 from evqa.agents.frame_tools import FrameTools
 from evqa.agents.inspection import INSPECTOR, Inspection
+from evqa.agents.sample_video import open_grid, spread
 from evqa.agents.segment_tool import SEGMENTER, SegmentTool
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.agents.submit_tool import SubmitTool
 from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool
-from evqa.agents.transcript import Transcript
+from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.agents.video_index import index_opener
 from evqa.models.base import Models
-from evqa.retrieval.frame_grid import FrameGrid, frame_grid
 from evqa.retrieval.subtitles import subtitles_of
-from evqa.schema import AnswerField, Prediction, Sample
+from evqa.schema import Prediction, Sample
 
 
 def retrieve(
@@ -42,7 +39,7 @@ def retrieve(
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.RETRIEVE, sample, facts, request),
             tools=frames.published(),
-            answer_fields=_answer_fields(sample),
+            answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=request,
             notice=instructions.turn_notice,
@@ -63,7 +60,7 @@ def agent(
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.AGENT, sample, facts, ""),
             tools=[*_video_tools(models, sample, transcript, frames), SubmitTool(options=sample.options).submit],
-            answer_fields=_answer_fields(sample),
+            answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=f"Call submit, or answer without a tool.\n\n{request}",
             notice=instructions.turn_notice,
@@ -88,7 +85,7 @@ def inspected(
             sample=sample,
             frames=frames,
             transcript=transcript,
-            answer_fields=_answer_fields(sample),
+            answer_fields=evidence_fields(sample),
         )
         facts = instructions.video_facts(frames.grid, is_searchable=frames.open_index is not None, times=times)
         setup = EpisodeSetup(
@@ -103,7 +100,9 @@ def inspected(
         if prediction.status == "failed" or transcript.stop == "submitted":
             return prediction
         transcript.stop_note = "no segments were accepted: answered from the frames that the planner has seen"
-        inspection.inspect(inspection.frames_seen() or _uniform_indices(frames.grid, 8), must_answer=True)
+        inspection.inspect(
+            inspection.frames_seen() or spread(frames.grid.indices.tolist(), inspection.num_frames), must_answer=True
+        )
     return transcript.prediction()
 
 
@@ -114,14 +113,14 @@ def uniform(
     transcript = Transcript(sample)
     with transcript:
         frames = _frame_tools(sample, settings)
-        indices = _uniform_indices(frames.grid, settings.uniform_frames)
+        indices = spread(frames.grid.indices.tolist(), settings.uniform_frames)
         images, _ = frame_images.read_frame_images(frames.grid, indices)
         parts = [frame_images.image_part(frames.grid, index, images[index], settings.image_side) for index in images]
         request = instructions.json_answer(sample)
         facts = f"The video lasts {frames.grid.duration:.1f} seconds." if times and frames.grid.duration else ""
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.UNIFORM, sample, facts, request, parts),
-            answer_fields=_answer_fields(sample),
+            answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=request,
         )
@@ -141,16 +140,8 @@ def _episode(models: Models, transcript: Transcript, setup: EpisodeSetup, settin
 
 def _frame_tools(sample: Sample, settings: AgentSettings) -> FrameTools:
     """Tools over the frames of a sample's video, with its frame index."""
-    _set_fps(sample)
-    grid = frame_grid(media.probe_video(sample.video), fps=settings.grid_fps)
+    grid = open_grid(sample, settings.grid_fps)
     return FrameTools(grid=grid, limits=settings.frame_limits(), open_index=index_opener(sample, grid, settings))
-
-
-def _set_fps(sample: Sample) -> None:
-    """Set the frame rate of a folder of frames: that of the sample, else its number of frames by the duration."""
-    media.set_folder_fps(sample.video, sample.fps)
-    if sample.duration is not None and sample.video.is_dir() and not media.has_stated_fps(sample.video):
-        media.set_folder_fps(sample.video, len(media.image_names(sample.video)) / sample.duration)
 
 
 def _video_tools(models: Models, sample: Sample, transcript: Transcript, frames: FrameTools) -> list[Tool]:
@@ -163,14 +154,3 @@ def _video_tools(models: Models, sample: Sample, transcript: Transcript, frames:
     if segmenter.capabilities.predicts_masks and frames.grid.seconds is not None:
         tools.append(SegmentTool(segmenter=segmenter, sample=sample, frames=frames, transcript=transcript).segment)
     return tools
-
-
-def _uniform_indices(grid: FrameGrid, num_frames: int) -> list[int]:
-    rows = np.linspace(0, len(grid) - 1, min(num_frames, len(grid))).round().astype(int)
-    return grid.indices[np.unique(rows)].tolist()
-
-
-def _answer_fields(sample: Sample) -> tuple[AnswerField, ...]:
-    """Fields of the answer: a letter where there are options, time segments and referring expressions."""
-    answer: tuple[AnswerField, ...] = ("answer",) if sample.options else ()
-    return (*answer, "spans", "expressions")

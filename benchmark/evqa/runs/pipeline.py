@@ -15,7 +15,7 @@ from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
 from evqa.models.canary import Canary
-from evqa.runs import locate, merge, prediction_files, run_folder, runner, segment
+from evqa.runs import locate, merge, prediction_files, replay, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.runner import RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
@@ -157,6 +157,44 @@ def options_per_step(model: str, execution: ExecutionOptions) -> tuple[Execution
     if not models.is_behind_api(model):
         return execution, execution
     return replace(execution, workers=None, cluster=None), replace(execution, concurrency=None)
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """Model that answers from the recorded evidence of a run."""
+
+    model: str
+    overrides: Overrides
+    turns: int | None
+    """Evidence of the first turns only; None = all."""
+    max_frames: int
+
+
+def answer_from_evidence(
+    run: Path, config: EvidenceConfig, execution: ExecutionOptions, out: Path | None, data: str | None = None
+) -> RunSummary:
+    """Give the evidence of each prediction of an agent to another model; into `RUN-with-MODEL`, or `out`."""
+    dataset = locate.dataset_of(run, data)
+    identity = run_folder.read_run_info(run).identity
+    sources = {prediction.sample_id: prediction for prediction in run_folder.last_predictions(locate.file_of(run))}
+    settings = replay.settings_of(identity, DEFAULT_SETTINGS)
+    predictor = replay.EvidenceReplay(sources, settings, config.turns, config.max_frames)
+    suffix = "" if config.turns is None else f"-{config.turns}-turns"
+    folder = out or run.with_name(f"{run.resolve().name}-with-{file_name_of(config.model)}{suffix}")
+    selection = execution.selection()
+    recorded = intersection_of(selection, locate.selection_of(run), dataset)
+    overrides = models.run_settings(config.model, config.overrides, times=True, seed=0)
+    with execution.executor(config.model, overrides) as executor:
+        return runner.run_samples(
+            executor,
+            predictor,
+            dataset,
+            selection.folder(folder),
+            replay.evidence_identity(identity, runner.identity_of(executor, "evidence", dataset), predictor),
+            selection=Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources]),
+            recorded=recorded,
+            restart=execution.restart,
+        )
 
 
 def merge_shards(folder: Path) -> merge.MergeSummary:

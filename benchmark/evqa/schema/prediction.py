@@ -54,6 +54,8 @@ class Turn(StrictRecord):
     """Results of the calls, one per call."""
     frames: Annotated[tuple[FrameRef, ...], OMIT_EMPTY] = ()
     """Images in the prompt, by reference."""
+    tracks: Annotated[tuple[Track, ...] | None, OMIT_NONE] = None
+    """Masks that an agent got from another model, for the frames that it asked about; None = it asked for no masks."""
 
 
 class LiteralAnswer(StrictRecord):

@@ -1,0 +1,259 @@
+"""Replay of agents from their records: the tools run again, and models are replaced by what they replied.
+
+`replay_run` repeats every conversation of a run without a model and compares the result with the record, byte for byte
+but for the wall time. `EvidenceReplay` gives the recorded evidence of each sample to another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from evqa import methods, models
+from evqa.agents import frame_images, instructions, loop
+from evqa.agents.episode import Episode, EpisodeSetup
+from evqa.agents.sample_video import open_grid, spread
+from evqa.agents.segment_tool import SEGMENTER
+from evqa.agents.settings import AgentSettings
+from evqa.agents.transcript import Transcript, evidence_fields
+from evqa.datasets import Dataset
+from evqa.models.base import Capabilities, ModelError, Models, RunAborted
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
+from evqa.runs import locate, run_folder
+from evqa.runs.run_folder import Identity
+from evqa.schema import MAIN_AGENT, FrameRef, Prediction, Sample, Turn
+
+MAX_EXCERPT = 120
+"""Characters of each side of a difference."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First place at which a repeated conversation differs from its record."""
+
+    sample_id: str
+    place: str
+    """Field of the prediction, such as `turns.2.results.0.text`."""
+    recorded: str
+    replayed: str
+
+    def __str__(self) -> str:
+        return f"{self.sample_id}: {self.place}: recorded {self.recorded}, replayed {self.replayed}"
+
+
+class RecordedModel:
+    """Model that gives the replies of one role in a record, in order."""
+
+    def __init__(self, name: str, turns: Sequence[Turn], prediction: Prediction, capabilities: Capabilities) -> None:
+        """Start with the first reply.
+
+        Args:
+            name: name of the model.
+            turns: turns of the role.
+            prediction: the record; a failed one fails again after its last turn.
+            capabilities: capabilities of the model.
+        """
+        self.name, self.capabilities = name, capabilities
+        self.settings: Mapping[str, str | int | float | bool | None] = {}
+        self._turns, self._last = iter(turns), turns[-1] if turns else None
+        self._prediction = prediction
+
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
+        """Return the next reply of the record; a `ModelError` or `RunAborted` where the record has none."""
+        del messages, tools, decoding
+        turn = next(self._turns, None)
+        if turn is None:
+            raise self._error()
+        if turn.finish in {"error", "unknown"} and turn is self._prediction.turns[-1] and self._prediction.error:
+            error = self._error()
+            error.usage, error.partial = turn.usage, turn.reply
+            raise error
+        return Reply(
+            text=turn.reply,
+            masks=self._prediction_masks() if turn is self._last and turn.agent == MAIN_AGENT else _masks_of(turn),
+            usage=turn.usage,
+            finish=turn.finish,
+            option_logprobs=turn.option_logprobs,
+            calls=turn.calls,
+        )
+
+    def _prediction_masks(self) -> VideoMasks | None:
+        """Masks of the prediction: those of the last reply of the main agent."""
+        record = self._prediction
+        if record.tracks is None or record.mask_size is None or record.num_frames is None:
+            return None
+        return VideoMasks(record.tracks, record.mask_size, record.num_frames, record.mask_frames)
+
+    def _error(self) -> ModelError | RunAborted:
+        kind, _, reason = (self._prediction.error or "ModelError: the record has no further reply").partition(": ")
+        return RunAborted(reason) if kind == "RunAborted" else ModelError(reason)
+
+
+def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator[tuple[str, Difference | None]]:
+    """Repeat each conversation of a run.
+
+    Args:
+        run: folder of a run of a method with an agent.
+        dataset: data set of the run.
+        settings: folders of the frame search; the other settings are those of the run.
+
+    Yields:
+        (sample id, first difference; None = equal to the record).
+
+    Raises:
+        ValueError: the run has another method, or its settings cannot be read.
+    """
+    identity = run_folder.read_run_info(run).identity
+    name = str(identity["method"])
+    if name not in methods.AGENT_METHODS:
+        names = ", ".join(methods.AGENT_METHODS)
+        raise ValueError(f"{run} has the method {name}: only runs of {names} can be replayed")
+    settings = settings_of(identity, settings)
+    roles = [key.removeprefix("agent.") for key in identity if key.startswith("agent.") and key.count(".") == 1]
+    spec = models.MODELS.get(str(identity["model"]))
+    if spec is not None and spec.predicts_masks:
+        roles.append(SEGMENTER)
+    times = identity.get("times") is not False
+    samples = {sample.id: sample for sample in dataset.samples}
+    for record in run_folder.last_predictions(locate.file_of(run)):
+        if (sample := samples.get(record.sample_id)) is not None:
+            repeated = replay_sample(name, sample, record, settings, roles=roles, times=times)
+            yield record.sample_id, first_difference(record, repeated)
+
+
+def replay_sample(
+    name: str, sample: Sample, record: Prediction, settings: AgentSettings, *, roles: Sequence[str] = (), times: bool
+) -> Prediction:
+    """Repeat the conversation of one record with the replies in it.
+
+    Args:
+        name: method.
+        sample: sample of the record.
+        record: prediction with its turns.
+        settings: settings of the method.
+        roles: roles of models beside the main one, whether or not the record has turns of them.
+        times: as for the method.
+    """
+    limits = replace(settings, max_sample_seconds=None)
+    if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
+        limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)
+    by_role = {role: _recorded_model(role, record) for role in (MAIN_AGENT, *roles, *(t.agent for t in record.turns))}
+    team = {role: model for role, model in by_role.items() if role != MAIN_AGENT}
+    try:
+        repeated = methods.predictor(name, times=times, settings=limits)(Models(by_role[MAIN_AGENT], team), sample)
+    except RunAborted as error:
+        repeated = error.prediction or Transcript(sample).failure(error)
+    stop = record.stop if record.stop == "timeout" and repeated.stop == "max_turns" else repeated.stop
+    return repeated.replace(turns=_with_model_names(repeated.turns, record.turns), stop=stop)
+
+
+def _with_model_names(turns: Sequence[Turn], recorded: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Turns with the names of the models of the record: those of the replay are roles."""
+    named_turns = [turn.replace(model=old.model) for turn, old in zip(turns, recorded, strict=False)]
+    return (*named_turns, *turns[len(recorded) :])
+
+
+def first_difference(record: Prediction, replayed: Prediction) -> Difference | None:
+    """The first field in which two predictions of a sample differ, but for the wall time; None = they are equal."""
+    old, new = (prediction.replace(seconds=0.0).model_dump(mode="json") for prediction in (record, replayed))
+    for place, recorded, repeated in _differences(old, new, ""):
+        return Difference(record.sample_id, place, _excerpt(recorded), _excerpt(repeated))
+    return None
+
+
+def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
+    """Settings of a run's method, with the folders of the frame search given."""
+    names = {item.name for item in fields(AgentSettings)}
+    recorded: dict[str, Any] = {
+        key.removeprefix("method."): value for key, value in identity.items() if key.startswith("method.")
+    }
+    return replace(folders, **{key: value for key, value in recorded.items() if key in names})
+
+
+def evidence_identity(source: Identity, identity: Identity, evidence: EvidenceReplay) -> Identity:
+    """Identity of a run on the evidence of another one: its identity, and that of the source."""
+    of_source = {f"evidence.{key}": value for key, value in source.items() if key not in {"data", "data_sha256"}}
+    return identity | of_source | {"evidence.turns": evidence.turns, "evidence.max_frames": evidence.max_frames}
+
+
+@dataclass(frozen=True)
+class EvidenceReplay:
+    """Predictor that gives the evidence of earlier predictions to another model, which has to answer."""
+
+    sources: Mapping[str, Prediction]
+    """Sample id -> the prediction with the trace."""
+    settings: AgentSettings
+    turns: int | None = None
+    """Only the evidence of the first turns of the main agent; None = all."""
+    max_frames: int = 64
+    """Most frames that the model gets; of more, those at equal distances."""
+
+    def __call__(self, models: Models, sample: Sample) -> Prediction:
+        """The prediction of the model of the run from the frames that tools returned, and nothing else."""
+        transcript = Transcript(sample)
+        with transcript:
+            grid = open_grid(sample, self.settings.grid_fps)
+            indices = spread([frame.index for frame in self._frames(sample.id)], self.max_frames)
+            images, _ = frame_images.read_frame_images(grid, indices) if indices else ({}, [])
+            side = self.settings.image_side
+            parts = [frame_images.image_part(grid, index, images[index], side) for index in images]
+            request = instructions.inspection_request(sample, must_answer=True)
+            setup = EpisodeSetup(
+                opening=instructions.opening(instructions.INSPECTOR, sample, "", request, parts),
+                answer_fields=evidence_fields(sample),
+                answer_request=instructions.last_request(request),
+                answer_format=request,
+            )
+            return loop.run(models.main, Episode(setup=setup, transcript=transcript))
+        return transcript.prediction()
+
+    def _frames(self, sample_id: str) -> list[FrameRef]:
+        """Frames that the tools of the first turns returned, or that were in the first prompt."""
+        source = self.sources.get(sample_id)
+        if source is None:
+            raise ValueError("the replayed run has no prediction of this sample")
+        starts = [place for place, turn in enumerate(source.turns) if turn.agent == MAIN_AGENT]
+        end = len(source.turns) if self.turns is None or self.turns >= len(starts) else starts[self.turns]
+        opening = source.turns[0].frames if source.turns else ()
+        frames = [frame for turn in source.turns[:end] for result in turn.results for frame in result.frames]
+        return [frame for frame in (*opening, *frames) if frame.video == 0]
+
+
+def _recorded_model(role: str, record: Prediction) -> RecordedModel:
+    turns = [turn for turn in record.turns if turn.agent == role]
+    capabilities = Capabilities(tools="native", predicts_masks=role == SEGMENTER)
+    return RecordedModel(role, turns, record, capabilities)
+
+
+def _masks_of(turn: Turn) -> VideoMasks | None:
+    """Masks of a turn as a reply; their size is that of its run lengths."""
+    sizes = {mask.size for track in turn.tracks or () for mask in track.masks.values()}
+    if not sizes:
+        return None
+    frames = sorted({index for track in turn.tracks or () for index in track.masks})
+    return VideoMasks(turn.tracks or (), next(iter(sizes)), num_frames=frames[-1] + 1, frames=tuple(frames))
+
+
+def _differences(old: object, new: object, place: str) -> Iterator[tuple[str, object, object]]:
+    """(place, recorded value, other value) of each difference of two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        first, second = cast("dict[str, object]", old), cast("dict[str, object]", new)
+        for key in dict.fromkeys([*first, *second]):
+            yield from _differences(first.get(key), second.get(key), f"{place}.{key}".lstrip("."))
+    elif isinstance(old, list) and isinstance(new, list):
+        entries, entries_again = cast("list[object]", old), cast("list[object]", new)
+        for number, (entry, entry_again) in enumerate(zip(entries, entries_again, strict=False)):
+            yield from _differences(entry, entry_again, f"{place}.{number}")
+        if len(entries) != len(entries_again):
+            yield place, f"{len(entries)} entries", f"{len(entries_again)} entries"
+    elif old != new:
+        yield place, old, new
+
+
+def _excerpt(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_EXCERPT else f"{text[:MAX_EXCERPT]}..."
