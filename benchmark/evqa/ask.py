@@ -1,7 +1,7 @@
-"""Answer to one question about one video, with its evidence as drawings.
+"""Answer to one question about one video, with a visualization of the evidence.
 
 Writes into a folder: overlay.mp4 (masks on the frames, spans on a timeline), sheet.png (the same on twelve
-frames) and prediction.jsonl. Frames are read and written one at a time, so any length of clip fits in memory.
+frames) and prediction.jsonl. Frames are read and written one at a time, so memory does not depend on the video length.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
 ) -> AskResult:
     """Ask a model (name, path or instance) a question, and write the prediction and drawings of its evidence to `out`.
 
-    In the question the prompted objects are [1], [2], and so on.
+    The question refers to the prompted objects as [1], [2], and so on.
     """
     facts = media.probe_video(video)
     if not question.strip():

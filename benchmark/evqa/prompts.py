@@ -1,4 +1,4 @@
-"""What a model is asked: the text of the question, and the text that a model of ours is trained to reply."""
+"""Prompts: texts of the questions, and the target responses of our models."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from evqa.schema import LETTERS, ReplyFormat, Sample, Spans
 
 PROMPT_VERSION = 2
-"""Part of a run's identity; raised with every change of a text below."""
+"""Version of all prompt texts, part of the identity of a run; increased with every change of a text below."""
 
-"""How the reply is to be written: as our models are trained to, or as JSON for general models."""
+"""Format of a response: that of our models, or JSON for general models."""
 
 TRAINED_INSTRUCTION = "Answer with temporal evidence [[start1, end1], ...] and spatial evidence masks."
-"""Ends every evidence prompt at test time; training may vary it (`unipixel.data.templates.EVIDENCE`)."""
+"""Last sentence of an evidence prompt in inference; training may use variants (`unipixel.data.templates.EVIDENCE`)."""
 
 
 def evidence_prompt(
     sample: Sample, reply_format: ReplyFormat, *, duration: float | None = None, times: Sequence[float] | None = None
 ) -> str:
-    """The prompt that asks for the answer with its evidence.
+    """Prompt for the answer with its evidence.
 
     Args:
-        sample: With options a choice, without an open question.
-        reply_format: Which form of reply to ask for.
-        duration: Of the video in seconds, told to general models.
-        times: Seconds of the frames that the model is shown, told to general models.
+        sample: Sample with a question; multiple choice if it has options.
+        reply_format: Format of the response.
+        duration: Duration of the video in seconds, in prompts of general models only.
+        times: Frame times in seconds, in prompts of general models only.
     """
     if reply_format == "evidence":
         return trained_prompt(sample, TRAINED_INSTRUCTION)
@@ -37,12 +37,12 @@ def evidence_prompt(
 
 
 def trained_prompt(sample: Sample, instruction: str) -> str:
-    """The prompt of our models: the question, and below it what is asked for."""
+    """Prompt of our models: the question, then the instruction."""
     return f"{question_lines(sample)}\n{instruction}"
 
 
 def question_lines(sample: Sample) -> str:
-    """The question, and below it the options where there are any."""
+    """Question, followed by its options if it has any."""
     question = sample.question.strip()
     return f"{question}\nOptions:\n{option_lines(sample.options)}" if sample.options else question
 
@@ -55,10 +55,10 @@ def option_lines(options: Sequence[str]) -> str:
 
 
 def evidence_target(answer_index: int, spans: Spans) -> str:
-    """The reply that our models are trained to give.
+    """Target response of our models.
 
-    `Answer: B. Temporal Evidence: [[0.0, 14.5]]. Spatial Evidence: <|seg|>.`; seconds have one decimal, and
-    without spans there is no temporal part.
+    `Answer: B. Temporal Evidence: [[0.0, 14.5]]. Spatial Evidence: <|seg|>.`; seconds have one decimal, and the
+    temporal part is left out without spans.
     """
     if not 0 <= answer_index < len(LETTERS):
         raise ValueError(f"an answer is an index from 0 to {len(LETTERS) - 1}, got {answer_index}")
@@ -71,7 +71,7 @@ def evidence_target(answer_index: int, spans: Spans) -> str:
 
 
 def answer_turn(sample: Sample, *, duration: float | None = None, times: Sequence[float] | None = None) -> str:
-    """The first turn: the question, answered by a letter alone; an open one in a phrase."""
+    """Prompt of the first turn: answer with a letter only, or with a phrase for an open question."""
     form = "Reply with the letter of the right option only." if sample.options else "Reply with a short phrase only."
     return "\n\n".join(part for part in (clock_lines(duration, times), question_lines(sample), form) if part)
 
@@ -83,7 +83,7 @@ Reply with one nested list and nothing else, such as [[3.0, 7.5], [12.0, 14.0]];
 PHRASES = """\
 A phrase must single out its object in a still frame: name it by kind, colour, size, material, simple action or
 position, and leave out time and long relations. Name nothing that is not needed."""
-"""What a referring expression is."""
+"""Instruction for referring expressions."""
 
 EXPRESSIONS_TURN = f"""\
 Which objects or regions prove your answer? Name those that the question speaks of and those that the answer
@@ -97,12 +97,12 @@ MASKS_TURN = "Please segment every object that is evidence for your answer."
 
 
 def choose_answer(sample: Sample) -> str:
-    """Which option answers the question."""
+    """Prompt of the answer question of multiple-choice evidence."""
     return f"{question_lines(sample)}\n\n{_letter_request('option')}"
 
 
 def choose_time(sample: Sample) -> str:
-    """Which set of spans is the evidence in time."""
+    """Prompt of the temporal question: choose the set of spans with the evidence."""
     question = (sample.time_question or sample.question).strip()
     options = option_lines(time_options(sample))
     return (
@@ -112,7 +112,7 @@ def choose_time(sample: Sample) -> str:
 
 
 def choose_space(sample: Sample) -> str:
-    """Which picture outlines the evidence in space; the pictures follow this text in order of their letters."""
+    """Prompt of the spatial question: choose the image that outlines the evidence; the images follow the text."""
     letters = LETTERS[: len(sample.mask_options)]
     question = (sample.mask_question or sample.question).strip()
     return (
@@ -123,7 +123,7 @@ def choose_space(sample: Sample) -> str:
 
 
 def time_options(sample: Sample) -> tuple[str, ...]:
-    """The choices in time as text: `[1.0s, 2.5s], [4.0s, 6.0s]`."""
+    """Options of the temporal question as text: `[1.0s, 2.5s], [4.0s, 6.0s]`."""
     return tuple(", ".join(f"[{start:.1f}s, {end:.1f}s]" for start, end in spans) for spans in sample.time_options)
 
 
@@ -135,7 +135,7 @@ def _letter_request(item: str) -> str:
 
 
 def segment_request(expressions: Sequence[str]) -> str:
-    """The prompt by which a model of ours draws what one or several expressions mean."""
+    """Prompt of our models for the masks of one or several referring expressions."""
     names = [" ".join(expression.split()).rstrip(".") for expression in expressions]
     if not names or not all(names):
         raise ValueError(f"an expression to segment has text, got {list(expressions)}")
@@ -149,7 +149,7 @@ def segment_request(expressions: Sequence[str]) -> str:
 
 
 def clock_lines(duration: float | None, times: Sequence[float] | None) -> str:
-    """How long the video is and which moments its frames show; "" where nothing is told."""
+    """Text with the duration of the video and the frame times; "" = neither is given."""
     lines: list[str] = []
     if duration is not None:
         lines.append(f"The video lasts {duration:.1f} seconds.")

@@ -1,7 +1,7 @@
 """Masks: run lengths (RLE), PNG folders and polygons to bool `[H, W]` arrays and back.
 
-The public functions are `evqa.masks.X`; the modules hold them by topic: `rle`, `folders` (PNG files), `polygons`.
-`native` loads the compiled comparison of masks, `png` reads mask files fast, `track_files` holds masks of many samples.
+Public functions are imported as `evqa.masks.X`. Modules by topic: `rle`, `folders` (PNG files), `polygons`; `native`
+loads the compiled comparison of masks, `png` reads mask files fast, `track_files` stores the tracks of a video.
 """
 
 from evqa.masks.folders import read_folder, read_labels, read_mask, read_png, write_folder

@@ -1,6 +1,4 @@
-"""Loader of the compiled functions (`native.c`, `native_png.c`) from the library next to this module.
-
-If it is built.
+"""Loader of the compiled functions (`native.c`, `native_png.c`) from the library next to this module, if it is built.
 
 `pip install` compiles them if there is a C compiler and continues without them if there is none: then numpy and Pillow
 compute the same, slower, to the last digit. `EVQA_NO_C=1` in the environment disables them.

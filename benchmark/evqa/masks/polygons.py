@@ -65,10 +65,7 @@ def to_polygons(mask: np.ndarray) -> list[Polygon]:
 
 
 def _fill(points: Points, size: tuple[int, int]) -> np.ndarray:
-    """Draw one outline by scan lines, bool [H.
-
-    W]: a pixel is inside where an odd number of edges cross its row to its left.
-    """
+    """Draw one outline by scan lines, bool [H, W]; inside = an odd number of edges cross the row left of the pixel."""
     height, width = size
     corners = _corners(points)
     x0, y0 = corners.T

@@ -1,11 +1,11 @@
 """Videos and images: probing, exact frames, frame sampling, and writing.
 
-The public functions are `evqa.media.X`; the modules beside this one hold them by topic:
+Public functions are imported as `evqa.media.X`. Modules by topic:
 
 - `video`: `Video`, `probe_video`, `read_frames`, `load_frames`; `frame_folders`: folders of images as videos.
 - `sampling`: indices of the frames to read. `writer`: H.264 files; `audio` adds sound to them.
 - `decode`, `video_index`, `containers`: exact frames of a file, its index, its opened container. `sample_tables`,
-  `truncation`, `av1`, `hevc`: what the bytes of a file and of its packets state.
+  `truncation`, `av1`, `hevc`: parsers of the headers of files and packets.
 - `images`: PNG and JPEG files. `buffers`: memory for large arrays.
 """
 

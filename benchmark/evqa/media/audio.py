@@ -22,17 +22,17 @@ from evqa.media.containers import FORMATS
 from evqa.media.decode import index_of
 
 RATE = 48_000
-"""Samples a second of the written audio; every player takes it."""
+"""Sampling rate of the written audio in Hz, supported by every player."""
 
 SAMPLES_PER_FRAME = 1024
-"""Samples of an AAC frame."""
+"""Number of samples of an AAC frame."""
 
 
 class AudioTrack:
     """First audio stream of a video file, written into `target` from the first video frame on (= second 0).
 
-    A file without audio gives no packets. Damaged audio ends where it cannot be decoded any more: the pictures do not
-    depend on it. Use as a context manager; `write_until` interleaves audio with the pictures.
+    A file without audio gives no packets. Damaged audio ends at the first undecodable frame; the video frames are not
+    affected. Use as a context manager; `write_until` interleaves audio and video.
     """
 
     def __init__(self, source: Path, target: OutputContainer, duration: float) -> None:
@@ -72,14 +72,14 @@ class AudioTrack:
                 return
 
     def write_rest(self) -> None:
-        """Write all audio that is left, and what the encoder holds back."""
+        """Write the remaining audio, including that buffered by the encoder."""
         self.write_until(float("inf"))
         if self._stream is not None:
             self._output.mux(self._stream.encode(None))
 
 
 def _is_decodable(stream: AudioStream) -> bool:
-    """Whether there is a decoder for an audio stream, and the file states its channels and rate."""
+    """Whether an audio stream has a decoder, and the file states its channels and rate."""
     context = cast("AudioCodecContext | None", stream.codec_context)  # PyAV's types leave out the None
     return context is not None and context.channels > 0 and context.sample_rate > 0
 

@@ -1,7 +1,7 @@
 """AV1 frames that no other frame refers to, from the headers of their OBUs (AV1 specification, 5.5 and 5.9).
 
-Everything that one frame can take from another (pixels, motion, probabilities, segments) is in the slots of reference
-frames, and `refresh_frame_flags` states which slots a frame fills. A shown frame that fills none changes no other
+Everything that one frame can use of another (pixels, motion, probabilities, segments) is in the slots of reference
+frames, and `refresh_frame_flags` states which slots a frame fills. A shown frame that fills none affects no other
 frame.
 """
 

@@ -1,7 +1,7 @@
-"""Exact frames of one video file, decoded by groups of pictures.
+"""Exact frames of one video file, decoded by groups of pictures (GOPs).
 
 Frames are found by presentation time: seek to the preceding keyframe, decode up to the frame, and let the decoder skip
-pictures that no other picture refers to (about half of a usual H.264 or HEVC file). The pixels equal those of decoding
+frames that no other frame refers to (about half of a usual H.264 or HEVC file). The pixels equal those of decoding
 the whole file. The last decoded frames are cached as the decoder returned them, up to a limit of bytes, so that several
 readers of the same frames decode them once.
 """
@@ -30,11 +30,11 @@ from evqa.media.video_index import VideoIndex, VideoPacket, codec_of, index_of
 __all__ = ["VideoIndex", "clear_caches", "frames_of", "index_of"]
 
 MAX_BYTES = 256 * 2**20
-"""Bytes of the cached frames: 190 of 1280 x 720, 430 of 854 x 480."""
+"""Maximum size of the cached frames in bytes: 190 frames of 1280 x 720, 430 of 854 x 480."""
 
 LARGE_BLOCK = 2**25 - 2**16
-"""Bytes. When glibc's malloc frees a block of nearly 32 MiB, which nobody wrote to, it learns to keep freed memory up
-to 64 MiB. Otherwise it gives the memory of each converted picture back to the system, and gets it anew for the next.
+"""Size in bytes of an unused block. When glibc's malloc frees a block of nearly 32 MiB, it starts to keep freed memory
+up to 64 MiB. Otherwise it returns the memory of each converted frame to the system, and requests it again for the next.
 """
 
 
@@ -74,7 +74,7 @@ class _FrameCache:
         self._bytes = 0
 
     def get(self, index: VideoIndex, frame_indices: Sequence[int]) -> dict[int, VideoFrame]:
-        """The cached ones of some frames, by index."""
+        """Return the cached frames among the given indices: index -> frame."""
         key = (index.path, index.identity)
         with self._lock:
             if key not in self._files:
@@ -106,7 +106,7 @@ _frame_cache = _FrameCache()
 
 
 def _frames(index: VideoIndex, frame_indices: Sequence[int], *, keep: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """The frames in order, from the cache or decoded."""
+    """Yield the frames in order, from the cache or decoded."""
     cached = _frame_cache.get(index, frame_indices)
     missing = [number for number in frame_indices if number not in cached]
     decoded = (_frames_by_counting if index.packets is None else _frames_by_seeking)(index, missing)
@@ -167,7 +167,7 @@ def _groups(index: VideoIndex, frame_indices: Sequence[int]) -> list[_Group]:
 def _start_for(index: VideoIndex, position: int) -> int:
     """Position of the keyframe to start from.
 
-    The one before for a picture that is shown before the keyframe it follows.
+    The one before for a frame that is shown before the keyframe it follows.
     """
     assert index.packets is not None
     number = int(np.searchsorted(index.keyframes, position, side="right")) - 1
@@ -229,7 +229,7 @@ def _decode_packets(
     targets: set[int],
     head: FileHead | None = None,
 ) -> Iterator[VideoFrame]:
-    """Decode packets up to position `stop` and yield pictures in presentation order; the targets are never skipped.
+    """Decode packets up to position `stop` and yield frames in presentation order; the targets are never skipped.
 
     `head`: the first of the packets, if the decoder has already consumed them.
     """
@@ -249,11 +249,11 @@ def _decode_packets(
 
 
 class _FrameSkipper:
-    """Skips pictures that no other picture refers to, where this changes no other picture.
+    """Skips frames that no other frame refers to, if this changes no other frame.
 
     In H.264 these are marked (`nal_ref_idc` is 0); for HEVC and AV1 see the modules `hevc` and `av1`. The decoder skips
-    them itself, except for AV1, where the packets are not sent to it. For other codecs nothing is skipped, because a
-    picture may pass on more than pixels.
+    them itself, except for AV1, where their packets are not sent to it. For other codecs nothing is skipped, because a
+    frame may pass on more than pixels.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -273,7 +273,7 @@ class _FrameSkipper:
 
 
 def _packets_from(index: VideoIndex, source: OpenedFile, start: int) -> Iterator[tuple[int, VideoPacket]]:
-    """Yield (position, packet) from a keyframe on; from the start of the file where seeking goes too far."""
+    """Yield (position, packet) from a keyframe on; from the start of the file if seeking overshoots."""
     assert index.packets is not None
     container, stream, _ = source
     for keyframe in _starts(index, start)[:2]:
@@ -290,7 +290,7 @@ def _packets_from(index: VideoIndex, source: OpenedFile, start: int) -> Iterator
 
 
 def _position(index: VideoIndex, tick: int, expected: int) -> int | None:
-    """Position of the packet with a presentation time; of several, one that is displayed. None = there is none."""
+    """Position of the packet with a presentation time; of several, one that is displayed. None = no such packet."""
     assert index.packets is not None
     if index.packets[expected] == tick and len(index.positions) == len(index.packets):
         return expected
@@ -317,12 +317,10 @@ def _numbered_packets(
 
 
 class _Conversion:
-    """Converter of decoded pictures to uint8 RGB [H, W, 3], upright.
+    """Converter of decoded frames to uint8 RGB [H, W, 3], upright, of one size even if the coded size changes.
 
-    And of one size even where the coded size changes.
-
-    One reformatter serves all pictures, so that its tables are built once. It uses one thread, because several cost
-    more than they save.
+    One reformatter converts all frames, so that its tables are built once. It uses one thread, because several are
+    slower.
     """
 
     def __init__(self, index: VideoIndex) -> None:

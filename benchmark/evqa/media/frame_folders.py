@@ -105,8 +105,8 @@ def _numbers_of(paths: Sequence[Path]) -> list[int] | None:
 def frame_positions(paths: Sequence[Path]) -> np.ndarray:
     """Position in time of each image, in frames from the start of the video; int64 [N].
 
-    The frame number where all images have padded ones, else the index. Where the first number is not below the number
-    of images, the folder is a cut of a longer video, and positions count from its first frame.
+    The frame number if all images have padded ones, else the index. If the first number is not below the number of
+    images, the folder is a cut of a longer video, and positions count from its first frame.
     """
     numbers = _numbers_of(paths)
     if numbers is None or not all(PADDED_NUMBER.fullmatch(path.stem) for path in paths):

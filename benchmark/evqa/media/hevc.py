@@ -1,7 +1,7 @@
-"""HEVC pictures that no other picture refers to, from the headers of their NAL units (ITU-T H.265, 7.3 and 7.4).
+"""HEVC frames that no other frame refers to, from the headers of their NAL units (ITU-T H.265, 7.3 and 7.4).
 
 A sub-layer non-reference picture (even type below 16) is not referred to within its own temporal sub-layer and those
-below; so no picture refers to it if it lies in the highest one. The sequence parameter set states their number.
+below; no frame refers to it if it is in the highest one. The sequence parameter set states their number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 SEQUENCE_PARAMETERS = 33
 FIRST_REFERENCE_ONLY = 16
-"""First type of coded pictures (random access points) that other pictures always may refer to."""
+"""First NAL unit type of frames (random access points) to which other frames may always refer."""
 
 NUM_PICTURE_TYPES = 32
 
@@ -29,7 +29,7 @@ class HevcReferences:
             self._update_layers(unit)
 
     def is_needed(self, packet: memoryview) -> bool:
-        """Whether another picture may refer to the packet's picture; True where this is unknown."""
+        """Whether another frame may refer to the packet's frame; True if unknown."""
         for unit in self._units(packet):
             if len(unit) < 3:
                 return True

@@ -1,4 +1,4 @@
-"""PNG and JPEG files from outside: decoded under a limit on pixels, upright; errors name the file.
+"""Reader of untrusted PNG and JPEG files: upright, with a limit on pixels; errors name the file.
 
 An image whose EXIF data states a rotation of the camera is turned upright wherever it is read, as viewers, browsers and
 OpenCV do. So height, width, boxes, points, polygons and masks refer to the upright image.

@@ -10,10 +10,10 @@ from evqa.media.video import Video
 
 
 def uniform_indices(video: Video, num_frames: int) -> list[int]:
-    """At most `num_frames` indices at equal distances in time, both ends included; for one, the middle frame.
+    """At most `num_frames` indices, evenly spaced in time, including both ends; the middle frame for one.
 
-    At a constant rate these are equal distances in frames. At a variable rate a frame that is shown for long is the
-    nearest one to several moments, so fewer indices may be returned.
+    At a constant frame rate the indices are evenly spaced as well. At a variable rate a long frame may be the nearest
+    one to several times, so fewer indices may be returned.
     """
     count = _valid_count(num_frames, video)
     if count == video.num_frames:
@@ -40,7 +40,7 @@ def indices_every(video: Video, step: int) -> list[int]:
 
 
 def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
-    """For each time in seconds the index of the nearest frame, the earlier one of two at equal distance."""
+    """Index of the nearest frame for each time in seconds; the earlier one of two at equal distance."""
     seconds = np.asarray(times, dtype=np.float64)
     if not np.all(np.isfinite(seconds)):
         raise ValueError(f"expected finite times in seconds, got {list(times)}")
@@ -51,9 +51,7 @@ def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
 
 
 def random_in_bins(video: Video, num_frames: int, rng: np.random.Generator) -> list[int]:
-    """One random index from each of at most `num_frames` bins of equal duration.
-
-    Ascending and distinct (for training).
+    """One random index from each of at most `num_frames` bins of equal duration, ascending and distinct (for training).
 
     A bin in which no frame starts is represented by the frame shown at its start.
     """

@@ -1,9 +1,8 @@
-"""Index of a video file: its frames, when each is shown and which packet holds it, without decoding them.
+"""Index of a video file: time and packet of each frame, without decoding.
 
-For a plain MP4 file it comes from the sample tables (`sample_tables`), checked against the demuxer; for other files
-from one pass over the packets. Where the packets of a codec do not identify its frames, all are decoded once and only
-their times are kept. Indices are cached as long as their files do not change, the most recently used ones up to
-`MAX_BYTES`.
+For a plain MP4 file it is built from the sample tables (`sample_tables`), checked against the demuxer; for other files
+by one pass over the packets. If the packets of a codec do not identify its frames, all are decoded once and only their
+times are kept. Indices are cached as long as their files do not change, the most recently used ones up to `MAX_BYTES`.
 
 `P` packets in decoding order, `N` frames in presentation order, `H, W` pixels of the upright frame.
 """
@@ -41,16 +40,14 @@ between frames have this property too.
 """
 
 MIN_PICTURE_BYTES = 16
-"""Bytes of a packet of MPEG-4 part 2 below which it may state that no picture is coded.
-
-Which only the decoder detects.
+"""Bytes of a packet of MPEG-4 part 2 below which it may contain no coded frame, which only the decoder detects.
 """
 
 SECONDS_OF_SINGLE_FRAME = 1 / 25
 """Duration of the only frame of a file that states no frame rate."""
 
 MAX_BYTES = 64 * 2**20
-"""Bytes of the cached indices (an hour at 30 frames per second: 2.6 MB); the last one is kept whatever its size."""
+"""Maximum size of the cached indices in bytes (2.6 MB per hour at 30 frames per second); the last one is always kept."""
 
 NUM_COMPARED = 64
 """Number of samples of a table, at each end and in between, that are compared with the demuxer's index."""
@@ -64,7 +61,7 @@ class FrameShape(NamedTuple):
     height: int
     width: int
     quarter_turns: int
-    """Rotations by 90 degrees, counter-clockwise, from the coded picture to the upright one."""
+    """Rotations by 90 degrees, counter-clockwise, from the coded frame to the upright one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +169,7 @@ def _build_index(path: Path, identity: FileIdentity) -> VideoIndex:
 def _read_packets(path: Path, source: OpenedFile) -> tuple[_PacketTable | None, VideoFrame | None]:
     """Packets of a file (None where they do not identify its frames) and the first frame that can be decoded.
 
-    Pictures shown before the first frame (at the start of a cut) cannot be decoded.
+    Frames shown before the first keyframe (at the start of a cut) cannot be decoded.
     """
     table = _table(path, source)
     if table is None:

@@ -117,7 +117,7 @@ def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -
 
 
 def _distinct(runs: Sequence[Path]) -> dict[str, Path]:
-    """Return runs by name; equal names get the parent folder, else the whole path."""
+    """Return name -> run; equal names are extended by the parent folder, else by the whole path."""
     paths = [run.resolve() for run in runs]
     if len(set(paths)) < len(paths):
         raise ValueError(f"two of the runs are the same: {', '.join(map(str, runs))}")

@@ -1,4 +1,4 @@
-"""Text on images: a font that has the text's characters, and lines that fit a width."""
+"""Text on images: choice of a font with the characters of the text, and line breaking."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ CJK_FONTS = (
 
 
 def load_font(text: str, size: int) -> FreeTypeFont:
-    """Font of `size` pixels with the characters of `text`: DejaVu Sans, else an installed font that has them all.
+    """Font of `size` pixels with the characters of `text`: DejaVu Sans, else an installed font with all characters.
 
-    Where no installed font has them, DejaVu Sans draws a box for a missing character.
+    If no installed font has them, DejaVu Sans draws a box for each missing character.
     """
     return ImageFont.truetype(str(_font_file(frozenset(text))), size)
 
 
 def wrap(text: str, font: FreeTypeFont, width: float) -> list[str]:
-    """Lines of at most `width` pixels; line ends of the text are kept, a word that is too long is divided."""
+    """Break a text into lines of at most `width` pixels; its line breaks are kept, and too long words are divided."""
     return [line for paragraph in text.splitlines() for line in _wrap_paragraph(paragraph, font, width)]
 
 
@@ -52,7 +52,7 @@ def _wrap_paragraph(text: str, font: FreeTypeFont, width: float) -> Iterator[str
 
 
 def _divide(word: str, font: FreeTypeFont, width: float) -> list[str]:
-    """Pieces of a word, each of at most `width` pixels, but of one character at least."""
+    """Yield pieces of a word of at most `width` pixels, but at least one character."""
     pieces = [""]
     for character in word:
         if pieces[-1] and font.getlength(pieces[-1] + character) > width:
@@ -71,7 +71,7 @@ def _font_file(characters: frozenset[str]) -> Path:
 
 @lru_cache(maxsize=1)
 def _default_font() -> Path:
-    """DejaVu Sans, which comes with matplotlib."""
+    """Path of DejaVu Sans, part of matplotlib."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

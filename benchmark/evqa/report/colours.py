@@ -1,4 +1,4 @@
-"""Colours of objects: apart from each other and from the object itself, for colour-blind viewers too."""
+"""Colours of objects that differ from each other and from the object itself, also for colour-blind viewers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
-"""sRGB, 0 to 255."""
+"""sRGB colour, 0 to 255."""
 
 PALETTE: tuple[Colour, ...] = (
     (86, 180, 233),  # sky blue
@@ -21,7 +21,7 @@ PALETTE: tuple[Colour, ...] = (
 """Okabe and Ito, Color Universal Design (2008), without black and orange (orange marks the evidence spans)."""
 
 MAX_USE_PENALTY = 1000.0
-"""Added distance by which an unused colour is preferred over one that another object has."""
+"""Distance bonus of a colour that no other object has."""
 
 VISION = (
     np.eye(3),
@@ -37,10 +37,10 @@ WHITE = XYZ.sum(axis=1)
 
 
 def object_colours(pixels: Sequence[NDArray[np.uint8] | None]) -> list[Colour]:
-    """One colour of `PALETTE` per object: the one that is farthest from the object's median colour and still unused.
+    """Choose a colour of `PALETTE` per object: the unused one with the largest distance to its median colour.
 
     Args:
-        pixels: of each object uint8 RGB [N, 3], pixels that it covers; None or empty where it covers none.
+        pixels: pixels of each object, uint8 RGB [N, 3]; None or empty = it covers none.
     """
     uses, colours = np.zeros(len(PALETTE)), list[Colour]()
     for rgb in pixels:
@@ -62,12 +62,12 @@ def colour_distance(
 
 
 def text_colour(background: Colour) -> Colour:
-    """Black or white, whichever is easier to read on a background."""
+    """Text colour with the higher contrast on a background: black or white."""
     return (0, 0, 0) if _lab(background, VISION[0])[0] > 55 else (255, 255, 255)
 
 
 def _lab(colour: Sequence[float] | NDArray[np.float64], vision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIE L*a*b* [3] of an sRGB colour under a kind of vision."""
+    """CIE L*a*b* [3] of an sRGB colour under one of `VISION`."""
     values = np.asarray(colour, dtype=np.float64) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     x, y, z = np.cbrt(XYZ @ np.clip(vision @ linear, 0, 1) / WHITE)

@@ -1,6 +1,6 @@
-"""One sample as plain data for the page: gold, predictions, masks by frame, the video's frame times.
+"""Data of one sample for the page: ground truth, predictions, masks by frame, frame times.
 
-Masks leave as COCO run lengths of the union of the evidence objects; the page decodes them.
+Masks are written as COCO run lengths of the union of the evidence objects; the page decodes them.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from evqa.schema import RLE, Prediction, Sample
 logger = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
-"""What `json.dumps` takes."""
+"""JSON object, input of `json.dumps`."""
 
 Masks = Mapping[int, RLE]
-"""Frame index -> union of the evidence objects, where it has a pixel."""
+"""Frame index -> union of the evidence objects, without empty masks."""
 
 
 @dataclass(frozen=True)
 class RunOfSample:
-    """Prediction of a run for the sample, with its scores (metric -> fraction)."""
+    """Prediction of one run for the sample, with its scores (metric -> fraction)."""
 
     prediction: Prediction | None
     scores: Mapping[str, float | None]
 
 
 class EvidenceData(NamedTuple):
-    """A sample's part of the page."""
+    """Data of a sample for the page."""
 
     data: Json
     video: Path | None
-    """The file that the page plays."""
+    """Video file for the page; None = no video."""
 
 
 def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> EvidenceData:
-    """Data of a sample for the page; its video is copied or transcoded into `video_folder`.
+    """Build the data of a sample; its video is copied or transcoded into `video_folder`.
 
-    A video or mask that cannot be read becomes a note on the sample: the rest of the page can still be used.
+    An unreadable video or mask is reported in a note on the sample.
     """
     notes: list[str] = []
     video = _video(sample, notes)
@@ -114,7 +114,7 @@ def _predicted_masks(prediction: Prediction, notes: list[str]) -> Masks | None:
 
 
 def _read(readers: Mapping[int, Read]) -> Masks:
-    """Run lengths of the masks that have a pixel, read with one frame in memory at a time."""
+    """Read the nonempty masks as run lengths, with one frame in memory at a time."""
     pairs = ((index, to_array(read())) for index, read in sorted(readers.items()))
     runs = {index: masks.encode(mask) for index, mask in pairs if mask.any()}
     if len(sizes := {rle.size for rle in runs.values()}) > 1:
@@ -123,7 +123,7 @@ def _read(readers: Mapping[int, Read]) -> Masks:
 
 
 def _mask_data(frames: Masks | None, computed: Sequence[int] | None) -> Json | None:
-    """Masks for the page. `computed`: indices of the frames that masks were computed for, None = every frame."""
+    """Masks for the page. `computed`: indices of the frames with predicted masks, None = every frame."""
     if frames is None:
         return None
     return {
@@ -158,7 +158,7 @@ def _run_data(
 
 
 def _rules(prediction: Prediction, sample: Sample) -> Mapping[str, str]:
-    """Field -> name of the parser's rule that reads it in the stored replies."""
+    """Field -> name of the parser rule that matches it in the stored replies."""
     readings = replies.explain_turns(prediction.turns, sample)
     return {
         field: (reading.rule or "no rule fits")
@@ -168,7 +168,7 @@ def _rules(prediction: Prediction, sample: Sample) -> Mapping[str, str]:
 
 
 def overlap_by_frame(predicted: Masks, gold: Masks, computed: Sequence[int] | None) -> Json:
-    """J at each frame where gold or prediction has a pixel, and the median distance between those frames."""
+    """J on each frame where ground truth or prediction is not empty, and the median distance between these frames."""
     indices = set(gold) | set(predicted)
     frames = sorted(indices if computed is None else indices & set(computed))
     gaps = sorted(later - earlier for earlier, later in itertools.pairwise(frames))

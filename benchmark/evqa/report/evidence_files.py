@@ -1,6 +1,6 @@
-"""Evidence of one prediction as files to look at: a video with its sound and a contact sheet.
+"""Evidence of one prediction as files: a video with sound and overlaid masks, and a contact sheet.
 
-Frames are read and written one at a time, so any length of video fits in memory.
+Frames are read and written one at a time, so memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from evqa.report.overlay import (
 from evqa.schema import RLE, Prediction, Track
 
 MAX_FPS = 30.0
-"""The overlay plays at the clip's mean rate, but not faster than this."""
+"""Maximum frame rate of the overlay; a lower mean rate of the video is kept."""
 
 MIN_WIDTH, MAX_SIDE = 480, 960
-"""Pixels: a narrower frame is enlarged so that text is legible, a larger one reduced to this longest side."""
+"""Minimum width (for legible text) and maximum longer side of a frame in pixels."""
 
 SHEET_FRAMES = 12
 
 TILE_WIDTH, MAX_TILE_HEIGHT, GAP = 320, 720, 6
-"""Pixels of a frame on the contact sheet."""
+"""Width and maximum height of a frame on the contact sheet, and the gap between frames, in pixels."""
 
 PROMPT_SECONDS = 0.5
-"""A click or box stays visible for this long before and after its moment."""
+"""Seconds before and after its time in which a click or box is visible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceDrawing:
-    """A video with the evidence of a prediction; writes overlay.mp4 and sheet.png."""
+    """Drawing of the evidence of a prediction; writes overlay.mp4 and sheet.png."""
 
     video: Video
     prediction: Prediction
@@ -58,16 +58,16 @@ class EvidenceDrawing:
     prompts: Sequence[PromptMark] = ()
     """Clicks and boxes of the user."""
     prompt_objects: Sequence[Track] = ()
-    """Objects that the user pointed at, by their masks."""
+    """Masks of the objects at the user's prompts."""
 
     def write_video(self, path: Path) -> None:
-        """Write an H.264 file of a constant rate with the video's sound: caption, frames with masks, timeline."""
+        """Write an H.264 file with a constant frame rate and the sound of the video: caption, masks, timeline."""
         fps = min(self.video.fps, MAX_FPS)
         seconds = [number / fps for number in range(max(1, round(self.video.duration * fps)))]
         media.write_video(path, self._film(seconds), fps, audio=self.video)
 
     def write_sheet(self, path: Path) -> None:
-        """Write one PNG of frames spread over the clip, both ends and the frames of prompts included."""
+        """Write a PNG with evenly spaced frames, including both ends and the frames of prompts."""
         tiles = [
             self._tile(index, image) for index, image in media.read_frames(self.video, self._sheet_indices, keep=True)
         ]
@@ -87,7 +87,7 @@ class EvidenceDrawing:
         page.save(path)
 
     def _film(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        """Iterator over one image for each of the ascending `seconds`: the nearest frame of the clip, drawn once."""
+        """Yield an image for each of the ascending `seconds`: the nearest frame, drawn once."""
         nearest = media.nearest_index(self.video, seconds)
         moments = iter(zip(nearest, seconds, strict=True))
         index, second = next(moments)
@@ -102,7 +102,7 @@ class EvidenceDrawing:
                 index, second = next(moments, (-1, 0.0))
 
     def _tile(self, index: int, frame: Frame) -> Image.Image:
-        """A frame of the contact sheet under its time; a border marks one inside an evidence span."""
+        """Frame of the contact sheet with its time; a border marks frames inside an evidence span."""
         second = float(self.video.times[index])
         is_evidence = any(span.start <= second <= span.end for span in self.prediction.spans or ())
         picture = Image.fromarray(self._draw(frame, index, _tile_size(self.video)))
@@ -118,7 +118,7 @@ class EvidenceDrawing:
         return tile
 
     def _draw(self, frame: Frame, index: int, size: tuple[int, int]) -> Frame:
-        """A frame at a size (H, W) with its masks and prompts."""
+        """Draw a frame of size (H, W) with its masks and prompts."""
         image = np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC))
         second = float(self.video.times[index])
         objects = [*self._prompt_masks(index, size), *self._object_masks(index, size)]
@@ -144,7 +144,7 @@ class EvidenceDrawing:
 
     @cached_property
     def _sheet_indices(self) -> list[int]:
-        """Frames spread over the clip; the frame of a prompt takes the place of the nearest one."""
+        """Evenly spaced frame indices; the frame of a prompt replaces the nearest one."""
         indices = media.uniform_indices(self.video, min(SHEET_FRAMES, self.video.num_frames))
         for index in media.nearest_index(self.video, [mark.second for mark in self.prompts]):
             indices[int(np.argmin(np.abs(np.array(indices) - index)))] = index
@@ -152,7 +152,7 @@ class EvidenceDrawing:
 
     @cached_property
     def _colours(self) -> list[Colour]:
-        """A colour per track, apart from the object's own on the frames of the contact sheet."""
+        """Colour per track that differs from the object's own on the frames of the contact sheet."""
         tracks = self.prediction.tracks or ()
         pixels: list[list[NDArray[np.uint8]]] = [[] for _ in tracks]
         indices = [index for index in self._sheet_indices if any(index in track.masks for track in tracks)]
@@ -164,7 +164,7 @@ class EvidenceDrawing:
 
 
 def _film_size(video: Video) -> tuple[int, int]:
-    """(H, W) of a drawn frame of the film; even, as video codecs need."""
+    """(H, W) of a frame of the overlay video; even, as video codecs require."""
     scale = min(max(1.0, MIN_WIDTH / video.width), MAX_SIDE / max(video.height, video.width))
     return 2 * max(1, round(video.height * scale / 2)), 2 * max(1, round(video.width * scale / 2))
 
@@ -181,6 +181,6 @@ def _resized(rle: RLE, size: tuple[int, int]) -> Mask:
 
 
 def _label(track: Track, number: int, count: int) -> str:
-    """The object's name, with its number where there are several objects."""
+    """Name of an object, with its number if there are several objects."""
     name = track.label or ("" if count > 1 else "evidence")
     return f"{number} {name}".strip() if count > 1 else name

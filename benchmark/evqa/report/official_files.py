@@ -47,7 +47,7 @@ def score_and_write(name: str, files: OfficialFiles, out: Path | None, scores_ou
 
 
 def tables(scores: FileScores) -> str:
-    """Text tables of a file's scores: per convention its description, and each mean with its counts and baselines."""
+    """Text tables of a file's scores: per convention its description, then each mean with counts and baselines."""
     parts: list[str] = []
     for convention, description in scores.conventions.items():
         entries = [entry for entry in scores.tables if entry.convention == convention]

@@ -25,42 +25,42 @@ BAR_COLOUR: Colour = (52, 54, 60)
 CAPTION_COLOUR: Colour = (24, 25, 28)
 WHITE: Colour = (255, 255, 255)
 MAX_LINES = 8
-"""Lines of a caption."""
+"""Maximum number of lines of a caption."""
 
 OPACITY = 0.5
-"""Share of an object's colour in its pixels."""
+"""Opacity of an object's colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayMask:
-    """One object on one frame."""
+    """Mask of one object on one frame, with colour and label."""
 
     mask: Mask
     colour: Colour = WHITE
     label: str = ""
     is_prompt: bool = False
-    """An object that the user pointed at: a white outline without colour inside."""
+    """Whether it is an object at a user's prompt, drawn as a white outline without fill."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMark:
-    """A click or a box of the user, in original pixels."""
+    """Click or box of the user, in original pixels."""
 
     at: tuple[float, ...]
     """(x, y), or (x0, y0, x1, y1)."""
     second: float
     label: str = ""
     is_negative: bool = False
-    """A click outside of the object."""
+    """Whether the click is negative (outside of the object)."""
 
 
 def font_size(width: int) -> int:
-    """Pixels of text on an image of a width: about 60 characters a line, between 13 and 24."""
+    """Font size in pixels for an image width: about 60 characters per line, 13 to 24."""
     return min(max(13, round(width / 38)), 24)
 
 
 def draw_objects(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
-    """Copy of a frame with each object's mask, outlined in its colour and white, and its label."""
+    """Return a copy of a frame with the mask of each object, outlined in its colour and white, and its label."""
     image = frame.copy()
     width = max(1, round(min(frame.shape[:2]) / 200))
     visible = [item for item in objects if item.mask.any()]
@@ -75,7 +75,7 @@ def draw_objects(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
 
 
 def contour(mask: Mask, width: int = 1) -> Mask:
-    """The pixels of a mask within `width` steps (not diagonal) of its outside or the frame's edge."""
+    """Pixels of a mask within `width` steps (not diagonal) of its outside or of the image border."""
     inner = mask
     for _ in range(width):
         padded = np.pad(inner, 1)
@@ -95,7 +95,7 @@ def _draw_labels(frame: Frame, objects: Sequence[OverlayMask]) -> Frame:
 
 
 def _draw_tag(image: Image.Image, text: str, at: tuple[float, float], colour: Colour) -> None:
-    """Text on a filled rectangle whose lower left corner is at a point, moved into the image, cut to its width."""
+    """Draw text on a filled rectangle with its lower left corner at a point; moved into the image, cut to its width."""
     font = load_font(text, font_size(image.width))
     line = wrap(text, font, image.width * 0.6)[0] if text else ""
     line = line if line == " ".join(text.split()) else f"{line[:-1]}…"
@@ -108,7 +108,7 @@ def _draw_tag(image: Image.Image, text: str, at: tuple[float, float], colour: Co
 
 
 def draw_prompts(frame: Frame, marks: Sequence[PromptMark], scale: float) -> Frame:
-    """Copy of a frame with clicks (a ring with a plus or minus) and boxes; `scale`: drawn pixels per original pixel."""
+    """Return a copy of a frame with clicks (ring with plus or minus) and boxes; `scale`: drawn per original pixel."""
     if not marks:
         return frame
     image = Image.fromarray(frame)
@@ -136,7 +136,7 @@ def _draw_click(draw: ImageDraw.ImageDraw, at: tuple[float, float], width: int, 
 
 
 def caption(text: str, width: int, *, background: Colour = CAPTION_COLOUR) -> Frame:
-    """Text wrapped inside a strip `[h, width, 3]`, cut at `MAX_LINES`; of even height, as video codecs need."""
+    """Image `[h, width, 3]` of a wrapped text, truncated at `MAX_LINES`; of even height, as video codecs require."""
     font = load_font(text, font_size(width))
     pad, line_height = font_size(width) // 2, round(sum(font.getmetrics()) * 1.15)
     lines = wrap(text, font, width - 2 * pad)
@@ -151,7 +151,7 @@ def caption(text: str, width: int, *, background: Colour = CAPTION_COLOUR) -> Fr
 
 
 def timeline(width: int, *, duration: float, spans: Sequence[Span], second: float | None = None) -> Frame:
-    """A bar `[h, width, 3]` over the clip's duration: spans in colour, a white line and the time at `second`."""
+    """Image `[h, width, 3]` of a timeline: spans in colour, a white line and the time at `second`."""
     font = load_font("0", font_size(width))
     height = 2 * (sum(font.getmetrics()) // 2 + 4)
     bar = np.full((height, width, 3), BAR_COLOUR, dtype=np.uint8)
@@ -168,7 +168,7 @@ def timeline(width: int, *, duration: float, spans: Sequence[Span], second: floa
 
 
 def _draw_time(bar: Frame, text: str, font: FreeTypeFont, playhead: int) -> Frame:
-    """The time beside the line at `playhead`, on the side that has room."""
+    """Draw the time next to the line at `playhead`, on the side with enough space."""
     image = Image.fromarray(bar)
     length = font.getlength(text) + 8
     left = playhead + 6 if playhead + 6 + length <= image.width else max(playhead - 6 - length, 0)

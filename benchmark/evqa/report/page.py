@@ -1,4 +1,4 @@
-"""Writer of the report page: `report.html`, and beside it `report_files/` with videos and the data of each sample."""
+"""Writer of the report page: `report.html`, and `report_files/` with videos and the data of each sample."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class PageContents:
     predictions: Mapping[str, Mapping[str, Prediction]]
     """Run -> sample id -> prediction."""
     scores: Mapping[str, Sequence[Scores]]
-    """Preset -> one entry a run."""
+    """Preset -> scores, one entry per run."""
     baselines: Mapping[str, Sequence[Scores]]
-    """Preset -> one entry a trivial baseline."""
+    """Preset -> scores, one entry per trivial baseline."""
     curves: Sequence[Curve]
     facts: Mapping[str, RunFacts]
     """Run -> its settings and costs; without a run whose file does not have them."""
@@ -163,7 +163,7 @@ def _sample_file(number: int) -> str:
 
 
 def _list_entry(number: int, sample: Sample, contents: PageContents) -> Json:
-    """Return a sample's entry in the list: what can be searched, filtered and sorted by."""
+    """Return the entry of a sample in the list, with the values to search, filter and sort by."""
     runs: list[Json | None] = []
     for name, predictions in contents.predictions.items():
         prediction = predictions.get(sample.id)
@@ -263,7 +263,7 @@ def _glossary() -> Json:
 
 
 def _fact_rows(contents: PageContents) -> list[Json]:
-    """Return the settings and costs of the runs, one row per name; None where a run does not have it."""
+    """Return the settings and costs of the runs, one row per name; None = a run does not have it."""
     facts = [contents.facts.get(run, {}) for run in contents.predictions]
     names = dict.fromkeys(name for entry in facts for name in entry)
     return [{"name": name, "values": [entry.get(name) for entry in facts]} for name in names]

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG text that takes its colours and font from the page around it."""
+"""Matplotlib figures as SVG text with the colours and the font of the page."""
 
 # matplotlib's keyword arguments are only partly typed:
 # pyright: reportUnknownMemberType=false
@@ -28,7 +28,7 @@ PLACEHOLDERS = {
     "#0a0b04": "var(--baseline)",
     **{f"#0a0b1{run}": f"var(--run-{run})" for run in range(NUM_RUN_COLOURS)},
 }
-"""Colours that stand for the page's own, so that one SVG serves its light and its dark theme."""
+"""Placeholder colours for those of the page, so that one SVG fits the light and the dark theme."""
 INK, QUIET, GRID, BASELINE = list(PLACEHOLDERS)[:4]
 
 STYLE: dict[str, object] = {
@@ -60,16 +60,16 @@ STYLE: dict[str, object] = {
 }
 
 HALF, FULL = 6.0, 12.6
-"""Widths in inches: half a row of the page, and a row."""
+"""Widths in inches: half a row and a row of the page."""
 
 
 def page_style() -> AbstractContextManager[None]:
-    """Within it, figures have the page's style."""
+    """Context in which figures have the style of the page."""
     return mpl.rc_context(cast("Any", STYLE))
 
 
 def percent_columns(titles: Sequence[str], labels: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
-    """One column of percent a metric, one labelled line a row, from the top."""
+    """Axes with one column (percent) per metric and one labelled line per row, from the top."""
     figure = Figure(figsize=(FULL, 0.8 + height), layout=ConstrainedLayoutEngine(wspace=0.1))
     columns = list(figure.subplots(1, len(titles), sharey=True, squeeze=False)[0])
     for axes, title in zip(columns, titles, strict=True):
@@ -83,18 +83,18 @@ def percent_columns(titles: Sequence[str], labels: Sequence[str], height: float)
 
 
 def run_colour(number: int) -> str:
-    """The placeholder of a run's colour; colours repeat after the last."""
+    """Placeholder of the colour of a run; colours repeat after the last."""
     return f"#0a0b1{number % NUM_RUN_COLOURS}"
 
 
 def single_axes() -> tuple[Figure, Axes]:
-    """A plot of half a row."""
+    """Figure of half a row with one axes."""
     figure = Figure(figsize=(HALF, 2.7), layout="constrained")
     return figure, figure.subplots()
 
 
 def histogram(axes: Axes, series: Mapping[str, np.ndarray], edges: np.ndarray) -> None:
-    """One tinted outline a run, over shared bins."""
+    """Histogram with one filled outline per run, over shared bins."""
     for number, values in enumerate(series.values()):
         counts, _ = np.histogram(values, edges)
         axes.stairs(counts, edges, fill=True, facecolor=run_colour(number), edgecolor="none", alpha=0.14)
@@ -106,13 +106,13 @@ def histogram(axes: Axes, series: Mapping[str, np.ndarray], edges: np.ndarray) -
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
-    """The runs' names with their colours, above the plot."""
+    """Legend with the names and colours of the runs, above the plot."""
     marks = [Line2D([], [], marker="o", linestyle="", color=run_colour(n), markersize=6) for n in range(len(names))]
     figure.legend(marks, list(names), loc="outside upper left", ncols=min(4, len(names)), handletextpad=0.2)
 
 
 def svg_of(figure: Figure) -> str:
-    """The figure as SVG to be put into HTML: no prolog, no ids of groups, the page's colours and font."""
+    """SVG of a figure for HTML: without prolog and group ids, with the colours and font of the page."""
     file = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     FigureCanvasSVG(figure).print_svg(file, metadata=nothing)

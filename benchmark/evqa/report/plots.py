@@ -32,11 +32,11 @@ from evqa.scoring.episodes import AXES
 from evqa.scoring.results import BudgetAxis, EpisodeSummary, Scores
 
 LABEL_LENGTH = 44
-"""Characters of a row's label."""
+"""Maximum length of a row label in characters."""
 MAX_GROUPS = 14
-"""Question types drawn, the most frequent first."""
+"""Maximum number of question types in a plot, the most frequent first."""
 MAX_REACH = 86_400.0
-"""Seconds to either side that an axis of errors shows at most: a day. A reply may name any number."""
+"""Maximum range of an error axis in seconds (a day), since a reply may contain any number."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Curve:
 
 
 class Plot(NamedTuple):
-    """One figure of the page."""
+    """Figure of the page."""
 
     title: str
     note: str
@@ -69,7 +69,7 @@ def all_plots(
     curves: Sequence[Curve],
     episodes: Mapping[str, EpisodeSummary],
 ) -> list[Plot]:
-    """Every plot that the data allow. Scores are of one preset; predictions and episodes are by the run's name."""
+    """All plots that the data allow. Scores are of one preset; predictions and episodes: run -> records."""
     starts, ends = boundary_errors(samples, predictions)
     with page_style():
         plots = [
@@ -88,7 +88,7 @@ def all_plots(
 def boundary_errors(
     samples: Sequence[Sample], predictions: Mapping[str, Sequence[Prediction]]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Run -> seconds from gold's earliest start to the predicted one, and likewise of the latest end."""
+    """Run -> errors in seconds: predicted minus ground truth, of the earliest start and of the latest end."""
     gold = {sample.id: sample.spans for sample in samples if sample.spans}
     pairs = {
         name: [(p.spans, gold[p.sample_id]) for p in run if p.spans and p.sample_id in gold]
@@ -109,7 +109,7 @@ def boundary_errors(
 
 
 OVERVIEW_METRICS = ("Acc", "t-mean", "J&F", "Acc@GQA", "joint")
-"""Metrics of the overview plot; one that applies to no row is left out."""
+"""Metrics of the overview plot; those that apply to no row are left out."""
 
 
 def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
@@ -161,7 +161,7 @@ class PlotMark(NamedTuple):
 
 
 def _mark(axes: Axes, scores: Scores, mean: Mean | None, mark: PlotMark) -> None:
-    """A dot for the mean and a line for its interval; nothing where the metric does not apply."""
+    """Draw a dot for the mean and a line for its interval; nothing if the metric does not apply."""
     if mean is None or mean.mean is None:
         return
     if mean.low is not None and mean.high is not None:

@@ -1,4 +1,4 @@
-"""Settings and costs of a run in words, from its run.json and its predictions."""
+"""Settings and costs of a run as text, from its run.json and its predictions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAMES = {
     "seed": "seed",
     "times": "timestamps given",
 }
-"""Keys of `Run.identity` that come first, and how they are called; settings of the model follow."""
+"""First keys of `Run.identity` -> their titles; settings of the model follow."""
 
 MODEL = "model."
 """Prefix of the settings of the model in `Run.identity`."""
 
 
 def run_facts(run: Path, predictions: Sequence[Prediction]) -> dict[str, str]:
-    """Return settings and costs of a run, name -> value; of a file of predictions only the time that it records."""
+    """Return settings and costs of a run, name -> value; for a prediction file only its stored time."""
     info = run_folder.read_run_info(run) if (run / run_folder.RUN).is_file() else None
     rows = [*(_settings(info) if info else ()), *_costs(info, predictions)]
     return {name: text for name, text in rows if text}

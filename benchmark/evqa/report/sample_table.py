@@ -1,4 +1,4 @@
-"""One row a sample and preset, for a spreadsheet or a notebook: CSV, or JSON Lines with the same fields."""
+"""Table with one row per sample and preset, as CSV or as JSON Lines with the same fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, str | float | None]
 
 
 def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
-    """Iterator over the rows, fractions in percent; None where a metric does not apply to a sample."""
+    """Yield the rows, fractions in percent; None = a metric does not apply to the sample."""
     labels = [(sample.question_type, sample.source) for sample in dataset.samples]
     for run in scores:
         unit = unit_of_rows(run)
@@ -43,14 +43,14 @@ def rows(scores: Sequence[Scores], dataset: Dataset) -> Iterator[Row]:
 
 
 def check(path: Path, predictions: Path) -> None:
-    """A `ValueError` where a table cannot be written: of another ending, or over the file of predictions."""
+    """Raise a `ValueError` for a path of a table with another suffix, or equal to the prediction file."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a table of samples is a {' or '.join(SUFFIXES)} file, got {path.name!r}")
     check_output(path, [predictions])
 
 
 def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
-    """Write the rows as the file's ending says, beside the target first."""
+    """Write the rows in the format of the file's suffix, atomically."""
     titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
     with replace_file(path) as file:
         if path.suffix == ".csv":

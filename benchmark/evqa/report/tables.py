@@ -77,9 +77,9 @@ def details(scores: Scores, style: Style = "text") -> list[str]:
 
 
 def sample_counts(rows: Mapping[str, Mapping[str, Mean]], titles: Sequence[str], style: Style = "text") -> str:
-    """Text on how many samples each mean is over: a sentence where all could be scored, a table of the others.
+    """Text with the numbers of samples of the means: a sentence if all were scored, else a table of the exceptions.
 
-    Metrics of a row that share their counts share a line.
+    Metrics of a run with equal counts share a line.
     """
     body: list[list[str]] = []
     whole: set[int] = set()
@@ -123,7 +123,7 @@ def means_table(scores: Scores, style: Style = "text") -> str:
 
 
 def derived_line(scores: Scores) -> str:
-    """Text of the numbers that a preset derives from means; empty if it has none."""
+    """Text of the derived numbers of a preset; empty if it has none."""
     numbers = [
         f"{name} {value_text(number.value, None, None, number.unit)}"
         for name, number in scores.derived.items()
@@ -144,7 +144,7 @@ def ratio_table(scores: Scores, style: Style = "text") -> str:
 
 
 def joint_table(scores: Scores, style: Style = "text") -> str:
-    """The joint surface; empty text where no sample has answer, spans and masks, or the preset has other measures."""
+    """Table of the joint surface; empty if no sample has answer, spans and masks, or the preset has other metrics."""
     rows = [
         (right, in_time, in_space)
         for sample in scores.samples.values()
@@ -265,7 +265,7 @@ def _csv_value(mean: Mean | None, end: str) -> str:
 
 
 def group_table(scores: Scores, axis: str, style: Style = "text", columns: Sequence[str] | None = None) -> str:
-    """One row per value of a group such as `question_type`; empty text where there is no such group."""
+    """Table with one row per value of a group such as `question_type`; empty if there is no such group."""
     columns = columns or columns_of(scores.preset)
     groups = scores.groups.get(axis, {})
     titles = [title for title in columns if title in scores.metrics]
@@ -277,7 +277,7 @@ def group_table(scores: Scores, axis: str, style: Style = "text", columns: Seque
 
 
 def counts_line(scores: Scores) -> str:
-    """One line of text: how many samples were predicted, failed, missing or unparsed."""
+    """Line with the numbers of predicted, failed, missing and unparsed samples."""
     counts = scores.counts
     parts = [
         scores.partial.text if scores.partial else f"{counts.samples} samples",
@@ -322,7 +322,7 @@ def _scope(scores: Scores) -> str:
 
 
 def left_out_lines(scores: Scores) -> list[str]:
-    """Lines of text with the metrics of the preset that are not scored, one for each reason."""
+    """Lines with the metrics of the preset that are not scored, one line per reason."""
     by_reason: dict[str, list[str]] = {}
     for title, reason in scores.left_out.items():
         by_reason.setdefault(reason, []).append(title)

@@ -1,4 +1,4 @@
-"""Lines of a training run, read from the `trainer_state.json` that transformers' Trainer leaves in each checkpoint."""
+"""Training curves, read from the `trainer_state.json` that transformers' Trainer writes into each checkpoint."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ CURVES = {
 
 
 class _State(BaseModel):
-    """The part of the file that is read; the rest is Trainer's own."""
+    """Used fields of `trainer_state.json`."""
 
     log_history: list[dict[str, object]]
 
 
 def training_curves(folder: Path) -> list[Curve]:
-    """The curves of a run by its newest checkpoint; the log in it begins at step 1, also after a resume.
+    """Training curves of a run from its newest checkpoint, whose log starts at step 1, also after a resume.
 
     Args:
-        folder: Of a training run, with `checkpoint-*/trainer_state.json`, or a checkpoint itself.
+        folder: Folder of a training run, with `checkpoint-*/trainer_state.json`, or of a checkpoint.
     """
     path = _state_of(folder)
     try:

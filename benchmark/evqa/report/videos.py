@@ -1,4 +1,4 @@
-"""Videos beside the page: linked or copied where browsers play them, else encoded with equal frame times."""
+"""Videos of the report page: linked or copied if browsers can play them, else transcoded with equal frame times."""
 
 # PyAV is only partly typed:
 # pyright: reportUnknownMemberType=false
@@ -21,11 +21,11 @@ from evqa import media
 PLAYABLE_SUFFIXES = {".mp4", ".m4v", ".webm"}
 PLAYABLE_CODECS = {"h264", "vp8", "vp9", "av1"}
 TICKS = 90_000
-"""Ticks per second of the videos made here."""
+"""Ticks per second of transcoded videos."""
 
 
 def copy_or_transcode(video: media.Video, folder: Path) -> Path:
-    """The video as a file in `folder` that a browser plays; made only if it is not there yet."""
+    """Playable copy of a video in `folder`; created if it does not exist."""
     keep = is_playable(video.path)
     target = folder / _file_name(video.path, video.path.suffix.lower() if keep else ".mp4")
     if target.exists():
@@ -41,7 +41,7 @@ def copy_or_transcode(video: media.Video, folder: Path) -> Path:
 
 
 def is_playable(path: Path) -> bool:
-    """Whether browsers play the file as it is."""
+    """Whether browsers can play the file."""
     if path.is_dir() or path.suffix.lower() not in PLAYABLE_SUFFIXES:
         return False
     with av.open(path) as container:
@@ -64,7 +64,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _encode(video: media.Video, target: Path) -> None:
-    """H.264 without B-frames, frame times kept to 1/90000 s; an odd side grows by a pixel, as H.264 needs."""
+    """Encode as H.264 without B-frames, frame times exact to 1/90000 s; odd sides are padded by a pixel."""
     with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(max(video.fps, 1)).limit_denominator(1001))
         stream.width = video.width + video.width % 2
