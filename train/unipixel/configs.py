@@ -280,8 +280,8 @@ class SFTConfig:
     seed: int = 42
     """Random seed of data order, frame sampling and dropout."""
     time_encoding: Literal["absolute", "text", "fixed-2fps"] = "absolute"
-    """How frame times reach the language model. absolute: temporal positions by seconds; text: as absolute, and the
-    seconds as text behind each video; fixed-2fps: as if each video had 2 frames a second, as published."""
+    """Encoding of frame times for the language model. absolute: temporal positions by seconds; text: as absolute, and
+    the seconds as text after each video; fixed-2fps: as if each video had 2 frames per second, as published."""
     trainable: tuple[TrainablePart, ...] = ("embedding", "ref", "ref_enc", "msk", "seg", "sam2")
     """Parts that are trained in full, in addition to the adapter."""
     max_objects: int = 5

@@ -41,10 +41,10 @@ class SampleFile(NamedTuple):
 
 
 class PublishedLayout(NamedTuple):
-    """The folders of a data set below the published root (`train/data`), where they differ from ours.
+    """Folders of a data set below the published root (`train/data`), if they differ from ours.
 
-    The published `ref_sav` lies beside `sav`, `llava_instruct` beside `videogpt_plus` and `general`, and
-    `st-evidence-instruct` holds `gen_mask` and `gen_qa/vicas`. Such a data set is read in place.
+    The published `ref_sav` is in the same folder as `sav`, `llava_instruct` in that of `videogpt_plus` and `general`,
+    and `st-evidence-instruct` contains `gen_mask` and `gen_qa/vicas`. Such a data set is read in place.
     """
 
     samples: SampleFile

@@ -47,7 +47,7 @@ SECONDS_OF_SINGLE_FRAME = 1 / 25
 """Duration of the only frame of a file that states no frame rate."""
 
 MAX_BYTES = 64 * 2**20
-"""Maximum size of the cached indices in bytes (2.6 MB per hour at 30 frames per second); the last one is always kept."""
+"""Maximum size of the cached indices in bytes (2.6 MB per hour at 30 frames per second); the last is always kept."""
 
 NUM_COMPARED = 64
 """Number of samples of a table, at each end and in between, that are compared with the demuxer's index."""

@@ -22,11 +22,11 @@ from evqa.metrics.spatial import FrameScore, MaskMeasure, MaskScores, score_fram
 def object_scores(
     gold: Sequence[Frames], predicted: Sequence[Frames], num_frames: int | None
 ) -> tuple[MaskScores, ...]:
-    """J and F over time of each gold object, in gold's order; a frame is read at a time.
+    """J and F over time of each ground-truth object, in order; one frame is in memory at a time.
 
-    Predicted objects are matched to gold one to one so that the sum of their mean J is largest (DAVIS 2017
-    unsupervised, Caelles et al. 2019). A gold object without a partner meets empty masks; a predicted object
-    without one is not counted, so the masks that merge all objects tell what it costs.
+    Predicted objects are matched one to one to ground-truth objects by the largest sum of mean J (DAVIS 2017
+    unsupervised, Caelles et al. 2019). An unmatched ground-truth object is compared with empty masks; an unmatched
+    predicted object is ignored here, but is part of the metrics of merged masks.
     """
     partners = _matched(gold, predicted, num_frames)
     return tuple(

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Vote = Literal["first", "second", "both-good", "both-bad", "tie"]
-"""A verdict of four classes: GenAI-Bench tells two kinds of ties apart; a judge may leave open which kind."""
+"""Vote of a judge. GenAI-Bench distinguishes two kinds of ties; "tie" = a tie of unspecified kind."""
 
 VERDICTS: dict[Vote, int] = {"first": 1, "second": -1, "both-good": 0, "both-bad": 0, "tie": 0}
 """Vote -> verdict."""

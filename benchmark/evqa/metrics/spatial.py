@@ -124,10 +124,7 @@ class MaskScores:
         return sum(values) / (len(values) + num_false)
 
     def mean_where_computed(self, measure: MaskMeasure) -> float | None:
-        """Mean over the frames that masks were predicted for and can be read.
-
-        0 where none was predicted, None where none can be read.
-        """
+        """Mean over the frames with predicted and readable masks; 0 = no predicted masks, None = none is readable."""
         if self.computed is None:
             return self.mean(measure)
         return self._mean_over(measure, self.computed - self.unreadable) if self.computed else 0.0

@@ -1,4 +1,4 @@
-"""One large JSON object, entry by entry: memory holds one entry, and a broken one costs only itself."""
+"""Streaming reader of a large JSON object: one entry in memory at a time; an invalid entry does not affect others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 CHUNK = 2**20
-"""Characters read at a time."""
+"""Number of characters per read."""
 
 MAX_ENTRY_CHARACTERS = 2**26
-"""A longer entry is refused: the masks of the original's files lie beside them."""
+"""Maximum length of an entry in characters; the original stores masks in separate files."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n,]*")
 _NEXT_KEY = re.compile(r'\n {2}(?="(?:[^"\\\n]|\\.){1,300}": ?[{\[n])')
-"""Where an entry starts in a file written with an indent of two spaces, as the original's are."""
+"""Start of an entry in a file with an indent of two spaces, as the original writes."""
 _BRACKET = re.compile(r"[\[\]{},]")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -25,17 +25,17 @@ _DECODER = json.JSONDecoder()
 
 
 class Entry(NamedTuple):
-    """One key of the object."""
+    """Entry of the object."""
 
     key: str | None
-    """None where not even the key can be read."""
+    """Key; None = unreadable."""
     line: int
-    """On which it starts, from 1."""
+    """Number of its first line, from 1."""
     value: object
     error: str | None = None
-    """Why there is no value."""
+    """Reason why there is no value; None = there is one."""
     note: str | None = None
-    """What is wrong with a value that is there."""
+    """Problem of an existing value; None = no problem."""
 
 
 NOT_UTF8 = "it is not UTF-8; the wrong bytes are replaced"
@@ -43,13 +43,13 @@ CUT = "the file ends inside the entry, or the entry is too long"
 
 
 class _Cut(ValueError):
-    """The file ends inside an entry."""
+    """Error: the file ends inside an entry."""
 
 
 def entries(path: Path) -> Iterator[Entry]:
-    """The entries of a file that holds one JSON object, in order; a key that comes again comes again.
+    """Yield the entries of a file with one JSON object, in order, including repeated keys.
 
-    A `ValueError` where the file holds no object. What cannot be read is an `Entry` with an error.
+    An unreadable entry is an `Entry` with an error. `ValueError`: the file has no object.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = _Reader(file)

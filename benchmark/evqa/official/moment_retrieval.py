@@ -259,7 +259,7 @@ def _ends_late(sample: Sample) -> bool:
 
 
 def _charades_lines(name: str, text: str, notes: list[str]) -> Iterator[tuple[str, str, Span]]:
-    """(id, video, window) of each line; a count tells apart the sentences that a video has several times."""
+    """Yield (id, video, window) of each line; a count distinguishes repeated sentences of a video."""
     counts: Counter[str] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
         match = _CHARADES.fullmatch(line.strip())

@@ -55,7 +55,7 @@ class EntryReading(NamedTuple):
 
 
 def is_multiple_choice(entry: object) -> bool | None:
-    """Which of the two forms an entry has; None where it does not tell."""
+    """Whether an entry has the multiple-choice format; None = undetermined."""
     if not isinstance(entry, dict):
         return None
     if "parsed_response" in entry:

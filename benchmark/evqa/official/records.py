@@ -92,12 +92,12 @@ def as_list(value: object) -> list[object] | None:
 
 
 def as_object(value: object) -> dict[str, object] | None:
-    """An object of JSON, None for anything else."""
+    """Return a JSON object; None = another value."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def validate_record(entry: object, kind: type[AnyRecord], location: str, notes: list[str]) -> AnyRecord | None:
-    """The record, or None and a note of what is wrong with it."""
+    """Validate a record; None = invalid, and the problem is appended to `notes`."""
     try:
         return kind.model_validate(entry)
     except ValidationError as error:

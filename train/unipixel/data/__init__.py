@@ -1,1 +1,1 @@
-"""What the model learns from: which sample comes when, and what it becomes as tensors."""
+"""Training data: order of the samples, conversations, frames and tensors."""

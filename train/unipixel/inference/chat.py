@@ -1,7 +1,7 @@
-"""UniPixel as a chat model of `evqa`: it samples frames of videos; each `<|seg|>` of a reply becomes a track of masks.
+"""UniPixel as a chat model of `evqa`: text replies with a track of masks for each `<|seg|>`.
 
 Visual prompts: `<|ref|>` in a text stands for a `PointOrBox` of its video, `[1]` for a region of it. Published models
-follow a prompt in two passes:
+handle a prompt in two passes:
 
     masks = chat.segment_prompts(VideoPart(path, prompts=(PointOrBox((310, 120), second=2.0),)))
     chat.generate([Message("user", (VideoPart(path, regions=masks.tracks), "What does [1] pick up?"))])
@@ -43,7 +43,7 @@ from unipixel.model.output import Generation
 from unipixel.model.unipixel import UniPixel
 
 TRAINED_FRAMES = 8
-"""Frames of a video in published training; a clip with fewer gets more pixels per frame, as it did there."""
+"""Number of frames of a video in published training; videos with fewer frames get more pixels per frame, as there."""
 
 SEGMENT = "<|seg|>"
 
@@ -74,23 +74,23 @@ def load_chat(  # noqa: PLR0913  (each is a setting of a row)
     """Load a checkpoint as a chat model.
 
     Args:
-        checkpoint: a name of the zoo or a folder.
+        checkpoint: checkpoint name or folder.
         name: name of the model in results.
-        num_frames: frames for the language model, evenly spread; None (and no `fps`) = the checkpoint's.
-        fps: frames a second instead, `max_frames` at most.
-        max_frames: see `fps`.
-        every: every so-many-th frame instead, from the first on.
-        min_pixels: fewest pixels of a frame for the language model; None = the checkpoint's.
-        max_pixels: most pixels of a frame for the language model; None = the checkpoint's.
-        max_new_tokens: limit on the tokens of a reply.
-        prompt_frame: see `mask_frames.MaskFramePolicy`, as the next two.
-        mask_fps: frames a second that masks are predicted for.
-        mask_margin: seconds around the reply's spans that masks are predicted for.
-        temperature: of sampling; 0 = greedy.
-        seed: of sampling; the same question about the same pixels gets the same reply.
-        batch_size: conversations in one batch.
-        compile: compile the mask decoder's image encoder (torch.compile): the first video takes minutes longer.
-        device: "auto" = a GPU where there is one.
+        num_frames: number of evenly spaced frames for the language model; None (and no `fps`) = as the checkpoint.
+        fps: sampling rate in frames per second, instead of `num_frames`.
+        max_frames: maximum number of frames with `fps`.
+        every: frame stride from the first frame, instead of `num_frames`.
+        min_pixels: minimum number of pixels of a frame for the language model; None = as the checkpoint.
+        max_pixels: maximum number of pixels of a frame for the language model; None = as the checkpoint.
+        max_new_tokens: maximum number of tokens of a reply.
+        prompt_frame: see `mask_frames.MaskFramePolicy`, as for the next two.
+        mask_fps: mask prediction rate in frames per second.
+        mask_margin: predict masks only within this margin in seconds around the spans of the reply.
+        temperature: sampling temperature; 0 = greedy decoding.
+        seed: seed of sampling; equal conversations with equal pixels get equal replies.
+        batch_size: number of conversations per batch.
+        compile: compile the image encoder of the mask decoder (torch.compile); delays the first video by minutes.
+        device: "auto" = a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16"; "auto" = bfloat16 on a GPU, float32 on a CPU.
 
     Raises:
@@ -129,7 +129,7 @@ def load_chat(  # noqa: PLR0913  (each is a setting of a row)
 
 
 def checkpoint_sampling(model: UniPixel) -> FrameSampling:
-    """Frame sampling that a checkpoint's configuration states."""
+    """Frame sampling of the configuration of a checkpoint."""
     config = model.config
     return FrameSampling(
         num_frames=config.sample_frames,
@@ -143,9 +143,9 @@ def checkpoint_sampling(model: UniPixel) -> FrameSampling:
 
 
 class UniPixelChat:
-    """A model that replies with text, tool calls and masks.
+    """Chat model with text, tool calls and masks.
 
-    A conversation may hold several videos and images; masks are predicted for its first video.
+    A conversation may contain several videos and images; masks are predicted for its first video.
     """
 
     def __init__(  # noqa: PLR0913
@@ -163,14 +163,14 @@ class UniPixelChat:
         """Use a model in memory, on its device and in its dtype.
 
         Args:
-            model: the model; its generation config is replaced.
-            tokenizer: its tokenizer.
-            frames: frames for the language model; None = as the checkpoint states.
-            masks: frames that masks are predicted for; None = all.
-            decoding: of a call that sets nothing else.
+            model: model; its generation config is replaced.
+            tokenizer: tokenizer of the model.
+            frames: frame sampling for the language model; None = as the checkpoint.
+            masks: policy of the frames with predicted masks; None = all frames.
+            decoding: default decoding settings.
             name: name of the model in results.
-            identity: settings that tell the weights apart, for the identity of a run.
-            batch_size: conversations in one batch.
+            identity: settings that identify the weights, for the identity of a run.
+            batch_size: number of conversations per batch.
         """
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.policy, self.decoding = masks or mask_frames.MaskFramePolicy(), decoding
@@ -201,7 +201,7 @@ class UniPixelChat:
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:
-        """What decides a reply, apart from the question; the size of a batch moves no more than rounding does."""
+        """Settings that determine a reply, apart from the prompt; the batch size changes rounding only."""
         plan = self.reader.plan
         return {
             **self._identity,
@@ -225,7 +225,7 @@ class UniPixelChat:
     ) -> Reply:
         """Generate the reply, with a track of masks on the first video for each `<|seg|>` in it.
 
-        It is computed in one batch with those that other threads request meanwhile, up to `batch_size` of them.
+        It is computed in one batch with up to `batch_size` replies that other threads request at the same time.
         """
         with self._batcher.preparing():
             inputs = self._read(messages, tools, decoding)
@@ -237,10 +237,10 @@ class UniPixelChat:
         return self.reader.read(messages, tools=tools)._replace(decoding=self.decoding.updated(decoding))
 
     def samples(self, messages: Sequence[Message], n: int) -> list[Reply]:
-        """`n` sampled replies to one conversation, each with a seed of its own; the first is that of `generate`.
+        """Sample `n` replies to one conversation, each with its own seed; the first equals that of `generate`.
 
-        They are computed `batch_size` at a time, and do not depend on that. `ValueError`: `temperature` is 0, so that
-        all would be equal.
+        They are computed in batches of `batch_size`, on which they do not depend. `ValueError`: `temperature` is 0, so
+        that all would be equal.
         """
         if n < 1:
             raise ValueError(f"n is a number of replies, at least 1, got {n}")
@@ -252,14 +252,14 @@ class UniPixelChat:
         return [reply for group in groups for reply in self._replies(group)]
 
     def generate_all(self, conversations: Sequence[Sequence[Message]]) -> list[Reply]:
-        """Replies to several conversations in one pass, as if each were alone."""
+        """Generate replies to several conversations in one batch; each equals that of the conversation alone."""
         return self._replies([self._read(messages) for messages in conversations])
 
     def segment_prompts(self, clip: VideoPart) -> VideoMasks:
-        """The objects that a clip's places point at, followed through every frame: one track each.
+        """Segment the objects at the points and boxes of a video in every frame: one track per prompt.
 
-        The first of the two passes of the published models: the reply is given, and its `<|seg|>` are drawn.
-        Its tracks are `regions` for the question of the second pass.
+        The first of the two passes of the published models, with a fixed reply whose `<|seg|>` give the masks. The
+        tracks are the `regions` of the question in the second pass.
         """
         if not clip.prompts:
             raise ValueError("find needs places to start from: Clip(path, places=(Place((x, y), second),))")
@@ -278,13 +278,13 @@ class UniPixelChat:
         return VideoMasks(tuple(tracks), (video.height, video.width), video.num_frames)
 
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
-        """Seconds of the frames that the language model sees of a clip."""
+        """Times in seconds of the sampled frames of a video."""
         video = media.probe_video(clip.path)
         return [float(video.times[index]) for index in sampled_indices(clip, video, self.reader.plan)]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """One pass at a time, without gradients."""
+        """Context of a forward pass: one at a time, without gradients."""
         try:
             with self._lock, torch.inference_mode():
                 yield
@@ -293,7 +293,7 @@ class UniPixelChat:
             raise ModelError(f"out of memory on {self.device}, fewer frames or pixels need less: {error}") from None
 
     def _replies(self, batch: Sequence[ModelInputs]) -> list[Reply]:
-        """Generate all replies in one batch, then predict the masks of all their objects in one."""
+        """Generate all replies in one batch, then predict the masks of all their objects in another."""
         start = time.perf_counter()
         with self._computing():
             generations = self._generate(batch)
@@ -325,7 +325,7 @@ class UniPixelChat:
         return Generation(ids, prompts, generation.states[:length])
 
     def _processors(self, batch: Sequence[ModelInputs]) -> list[LogitsProcessor]:
-        """Processors of logits: a check, then noise where a reply is sampled."""
+        """Logits processors: the check for finite values, then noise if a reply is sampled."""
         rows = [inputs.decoding for inputs in batch]
         if not any(row.temperature for row in rows):
             return [FiniteLogits()]
@@ -354,7 +354,7 @@ class UniPixelChat:
         return text
 
     def _option_logprobs(self, generation: Generation) -> dict[str, float] | None:
-        """Log-probability of every letter where the reply names its answer by one, in the form it has there."""
+        """Log-probability of every option letter at the position of the answer letter, with its tokenization there."""
         ids = generation.ids.tolist()
         text = self._text(ids)
         place = answer_letter_position(text)
@@ -371,7 +371,7 @@ class UniPixelChat:
     def _predict_masks(
         self, batch: Sequence[ModelInputs], generations: Sequence[Generation]
     ) -> list[VideoMasks | None]:
-        """Masks of each reply. Replies that need the same frames of a video share them; all others run side by side."""
+        """Masks of each reply, in one batch. Replies about the same frames of a video share these."""
         rows_of: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
         plans: dict[int, MaskFramePlan] = {}
         for row, inputs in enumerate(batch):
@@ -391,7 +391,7 @@ class UniPixelChat:
 
 
 def _check_prompts(generations: Sequence[Generation]) -> None:
-    """Raise a `ModelError` where prompts of the mask decoder are no numbers, so that it would predict empty masks."""
+    """Raise a `ModelError` for NaN or infinite mask prompts, for which the mask decoder would predict empty masks."""
     if any(len(generation.prompts) and not is_finite(generation.prompts) for generation in generations):
         raise ModelError("the model computed mask prompts that are NaN or infinite: try --dtype float32")
 

@@ -1,4 +1,4 @@
-"""Conversations as the model takes them: tokens and what these stand for, several as one batch.
+"""Model inputs of conversations: tokens, frames and visual prompts, collated into batches.
 
 Legend: B conversations, L tokens, T sampled frames, O objects.
 """
@@ -24,41 +24,41 @@ from unipixel.model import time_positions, visual_prompts
 from unipixel.model.unipixel import UniPixel
 
 KEPT_CLIPS = 2
-"""Clips that are kept as patches (a long one takes 300 MB): several turns on one video decode it once."""
+"""Number of videos with cached patches (a long one takes 300 MB): several turns about one video decode it once."""
 
 
 GREEDY = RowDecoding(temperature=0.0, seed=0, max_tokens=512)
-"""Decoding where nothing else is set."""
+"""Default decoding."""
 
 
 class VisualInput(NamedTuple):
-    """A video or a picture as tokens and times of the language model."""
+    """Tokens and times of a video or image for the language model."""
 
     patches: frames.VideoPatches
     times: list[float]
-    """Seconds of the frames; a picture is at 0."""
+    """Frame times in seconds; 0 for an image."""
 
 
 class ModelInputs(NamedTuple):
-    """A conversation as the model takes it."""
+    """Model inputs of one conversation."""
 
     input_ids: Tensor
     """int64 [L]"""
     clip: SampledClip | None
-    """Its first video, which masks are predicted for; None = it has none. In an evaluation that is `Sample.video`."""
+    """First video, for which masks are predicted; None = no video. In an evaluation it is `Sample.video`."""
     visual: list[VisualInput]
-    """Its videos and images, in order."""
+    """Videos and images, in order."""
     places: list[visual_prompts.PromptPlace]
     regions: list[Tensor | None]
-    """One for each of `visual`."""
+    """Regions, one entry per element of `visual`."""
     draw: int = 0
-    """Number of the sampled reply to the same question: each has noise of its own."""
+    """Index of the sample for the same conversation; each has its own noise."""
     decoding: RowDecoding = GREEDY
     has_tools: bool = False
-    """Whether the reply may call tools, so that calls in its text are read."""
+    """Whether the reply may call tools, so that its text is parsed for calls."""
 
     def noise_seed(self) -> int:
-        """Seed of the noise: it follows from the seed of decoding, the draw, the tokens and the pixels."""
+        """Seed of the noise, derived from the decoding seed, the index of the sample, the tokens and the pixels."""
         seed = self.decoding.seed
         start = zlib.crc32(b"%d" % self.draw, seed) if self.draw else seed
         parts = [self.input_ids, *(visual.patches.pixel_values for visual in self.visual)]
@@ -66,7 +66,7 @@ class ModelInputs(NamedTuple):
 
 
 class InputProcessor:
-    """Reads conversations for a model; any number of threads may."""
+    """Processor that builds the model inputs of conversations; thread-safe."""
 
     def __init__(self, model: UniPixel, tokenizer: PreTrainedTokenizerBase, plan: FrameSampling) -> None:
         self.plan = plan
@@ -105,7 +105,7 @@ class InputProcessor:
         return ModelInputs(encoded.input_ids, first, visual, places, regions, has_tools=bool(tools))
 
     def load_videos(self, messages: Sequence[Message]) -> dict[Path, SampledClip]:
-        """Sampled frames of the conversation's videos, in order. A video without prompts is cached for later calls."""
+        """Sampled frames of the videos of a conversation, in order. Videos without prompts are cached."""
         parts: dict[Path, list[VideoPart]] = {}
         for part in (part for message in messages for part in message.parts):
             if isinstance(part, VideoPart):
@@ -113,7 +113,7 @@ class InputProcessor:
         return {path: self._load_video(path, uses) for path, uses in parts.items()}
 
     def _load_video(self, path: Path, uses: Sequence[VideoPart]) -> SampledClip:
-        """One video with the points, boxes and regions of all its parts, whose frames are among the sampled ones."""
+        """Load a video with the points, boxes and regions of all its parts; their frames are among the sampled ones."""
         places = tuple(place for part in uses for place in part.prompts)
         regions = tuple(region for part in uses for region in part.regions)
         if places or regions:
@@ -121,7 +121,7 @@ class InputProcessor:
         return self._clips.get(path)
 
     def collate(self, batch: Sequence[ModelInputs]) -> dict[str, Any]:
-        """Inputs of the model for several conversations [B, L], padded on the left."""
+        """Batch of several conversations [B, L], padded on the left."""
         rows = [inputs.input_ids for inputs in batch]
         longest = max(map(len, rows))
         padded = [torch.nn.functional.pad(row, (longest - len(row), 0), value=self._padding) for row in rows]
@@ -142,7 +142,7 @@ class InputProcessor:
         }
 
     def _prompts(self, batch: Sequence[ModelInputs]) -> dict[str, Any]:
-        """Points, boxes and regions; empty where the conversations have none."""
+        """Points, boxes and regions of a batch; empty = none."""
         places = [place for row in batch for place in row.places]
         regions = [region for row in batch for region in row.regions]
         has_regions = any(region is not None for region in regions)

@@ -1,6 +1,6 @@
 """Promptable video segmentation by SAM 2.1 from points, boxes and masks: the function behind `evqa track`.
 
-Frames are read, tracked and written one at a time, so any length of video fits in memory.
+Frames are read, tracked and written one at a time, so memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def track(  # noqa: PLR0913  (each is an option of the command)
 
     Args:
         path: a video file, or a folder of frames.
-        points: clicks "x,y" in pixels; several of one object with spaces between, "not:x,y" is outside of it.
+        points: clicks "x,y" in pixels; several for one object separated by spaces, "not:x,y" = negative click.
         boxes: "x0,y0,x1,y1" in pixels.
         mask_files: images of the frame's size, non-zero = the object.
-        frame: index of the frame that they are on.
-        weights: a name of the zoo (sam2.1-tiny, -small, -base-plus, -large), a file or a folder.
-        side: side of the square that frames are stretched to, in pixels.
-        device: "auto" = a GPU where there is one.
+        frame: index of the frame with the prompts.
+        weights: checkpoint name (sam2.1-tiny, -small, -base-plus, -large), file or folder.
+        side: side of the square to which frames are resized, in pixels.
+        device: "auto" = a GPU if there is one.
         out: folder for prediction.jsonl, overlay.mp4 and sheet.png.
     """
     video = media.probe_video(path)

@@ -125,9 +125,9 @@ class UniPixelConfig(Qwen2_5_VLConfig):
     selects mostly cells outside the object; "raster" = the cells of the object. Inference must use the order of
     training (see `visual_prompts`)."""
     time_encoding: str = "fixed-2fps"
-    """How frame times reach the language model (see `time_positions`): "fixed-2fps" = temporal positions as if each
-    video had 2 frames a second, "absolute" = temporal positions by the seconds of the frames, "text" = as "absolute",
-    and a line of text with the seconds behind each video. config.json stores it as `clock`."""
+    """Encoding of frame times for the language model (see `time_positions`): "fixed-2fps" = temporal positions as if
+    each video had 2 frames per second, "absolute" = temporal positions by the frame times in seconds, "text" = as
+    "absolute", and a line of text with the seconds after each video. config.json stores it as `clock`."""
     clock_horizon: float = 0.0
     """Seconds from a video's start in which no text token is placed, unless `time_encoding` is "fixed-2fps"; 0 = the
     length of the video."""

@@ -1,11 +1,11 @@
-"""GroundMoRe: questions about motion, answered by a word and a mask.
+"""Reader of GroundMoRe: questions about motion, answered by a word and a mask.
 
     trainval_v2.json             {"videos": {VIDEO: {"questions": {ID: {"question", "answer", "q_type",
                                   "obj_id": "1, 2", "action_start": "3:05", "action_end": "3:09"}}}}}
-    annotations/VIDEO/images/    frames at 6 a second
-    annotations/VIDEO/masks/     images of object numbers, of some of the frames
+    annotations/VIDEO/images/    frames, 6 per second
+    annotations/VIDEO/masks/     label maps of some of the frames
 
-A video's name ends with the minutes and seconds of the clip in its film, `..._0300_0330`.
+The name of a video ends with the minutes and seconds of the clip in its film, `..._0300_0330`.
 """
 
 from __future__ import annotations

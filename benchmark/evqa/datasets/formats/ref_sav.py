@@ -2,7 +2,7 @@
 
 Ref-SAV-Min-Ratio-0.3.json   {VIDEO: {"video_path": ROOT/sav_train/..., "anno_path": ROOT/sav_train/..._manual.json,
 "objects": {OBJECT: {"formated": TEXT, ...}}}}
-sav_train/...                videos of 24 frames a second, and {"masklet": [[RLE per object] per 4th frame]}
+sav_train/...                videos of 24 frames per second, and {"masklet": [[RLE per object] per 4th frame]}
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evqa.schema import RLE, Sample, Track
 
 META = "Ref-SAV-Min-Ratio-0.3.json"
 STEP = 4
-"""Every fourth frame of a video is annotated (SA-V: 24 frames a second, masks at 6)."""
+"""Distance of annotated frames (SA-V: 24 frames per second, masks at 6 frames per second)."""
 
 
 class DescribedObject(NamedTuple):

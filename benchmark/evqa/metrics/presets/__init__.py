@@ -52,10 +52,10 @@ def where_computed(scores: MaskScores, measure: MaskMeasure) -> float | None:
 
 
 def mask_files(measure: MaskMeasure) -> Callable[[Case], float | None]:
-    """J, F or J&F of the files that the original writes: no object, no file, hence 0.
+    """J, F or J&F of the mask files that the original writes: no object = no file = 0.
 
-    Files that lie beside its own form count even where the entry is missing or failed; one that cannot be read is
-    left out.
+    Files next to a prediction file of the original are scored even if the entry is missing or failed; an unreadable
+    file is left out.
     """
     mean = in_space(where_computed, measure)
 
