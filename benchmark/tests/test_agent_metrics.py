@@ -130,6 +130,7 @@ def test_accuracy_stands_over_all_and_over_answered_samples(scores: Scores):
 
 def test_evidence_in_any_and_in_every_span_is_counted_apart(scores: Scores):
     assert mean(scores, "evidence seen") == 3 / 8  # s0, s3, s6; s5 failed
+    assert mean(scores, "evidence in frames") == 3 / 8
     assert mean(scores, "all evidence seen") == 0
     assert mean(scores, "spans seen") == pytest.approx(3 * 0.5 / 8)
     both = [episode_of("s0", turn(**call(1, "frames_at", 15.0, 40.0)), turn(), answer=1)]
@@ -247,7 +248,8 @@ def test_a_model_that_samples_the_video_itself_has_no_support_and_no_curve():
     (row,) = score(DATASET, [System("run", answers)], ["agent"])
     unrecorded = {title for title, reason in row.left_out.items() if reason == UNRECORDED}
     assert unrecorded == {
-        *("evidence seen", "all evidence seen", "spans seen", "supported correct", "unsupported correct"),
+        *("evidence seen", "evidence in frames", "all evidence seen", "spans seen"),
+        *("supported correct", "unsupported correct"),
         *("wrong despite evidence", "wrong without evidence", "blind correct"),
     }
     assert unrecorded.isdisjoint(row.metrics)
@@ -256,7 +258,7 @@ def test_a_model_that_samples_the_video_itself_has_no_support_and_no_curve():
     assert row.episodes is not None
     assert row.episodes.curves == {}
     text = tables.report([row])
-    assert "not scored: evidence seen, all evidence seen, spans seen, supported correct" in text
+    assert "not scored: evidence seen, evidence in frames, all evidence seen, spans seen, supported correct" in text
     assert "no prediction states the frames that the model inspected" in text
 
 
@@ -310,8 +312,20 @@ def test_a_span_holds_its_ends_and_a_segment_has_to_share_time():
     assert sight(turn(**call(1, "subtitles", spans=(Span(29, 31),))), turn(), gold=point) == (2, 1, 0)
 
 
-def test_a_submission_is_a_citation_and_no_call_for_evidence():
-    assert sight(turn(**call(1, "submit", 12.0, spans=GOLD)), turn()) is None
+def test_segments_beside_frames_state_where_these_are_from():
+    """`frames_between(0, 60)` shows two frames, not a minute; subtitles are read where no frame is shown."""
+    whole = (Span(0, 60),)
+    assert sight(turn(**call(1, "frames_between", 0.0, 60.0, spans=whole)), turn()) is None
+    assert sight(turn(**call(1, "subtitles", spans=whole)), turn()) == (2, 1, 0)
+    reads = [episode_of("s0", turn(**call(1, "subtitles", spans=whole)), turn(), answer=1)]
+    (row,) = score(DATASET, [System("run", reads)], ["agent"])
+    assert (mean(row, "evidence seen"), mean(row, "evidence in frames")) == (1 / 8, 0)
+    assert (mean(row, "supported correct"), mean(row, "blind correct")) == (1 / 8, 0)
+
+
+@pytest.mark.parametrize("name", ["submit", "submit_segments"])
+def test_a_submission_is_a_citation_and_no_call_for_evidence(name: str):
+    assert sight(turn(**call(1, name, 12.0, spans=GOLD)), turn()) is None
     submitted = [episode_of("s0", turn(**call(1, "submit", spans=GOLD)), answer=1, spans=GOLD, stop="submitted")]
     (row,) = score(DATASET, [System("run", submitted)], ["agent"])
     assert (mean(row, "calls"), mean(row, "blind correct"), mean(row, "supported correct")) == (0, 0.1, 0)
@@ -394,7 +408,15 @@ def test_predictions_change_no_denominator(records: list[Prediction | None]):
         record.replace(sample_id=each.id) for record, each in zip(records, SAMPLES, strict=True) if record is not None
     ]
     (row,) = score(DATASET, [System("run", named)], ["agent"])
-    totals = {"evidence seen": 8, "all evidence seen": 8, "spans seen": 8, "mIoU": 9, "mIoP": 9, "coverage": 9}
+    totals = {
+        "evidence seen": 8,
+        "evidence in frames": 8,
+        "all evidence seen": 8,
+        "spans seen": 8,
+        "mIoU": 9,
+        "mIoP": 9,
+        "coverage": 9,
+    }
     totals |= {title: 8 for title in PRESETS["agent"].metrics if "correct" in title or "wrong" in title}
     totals |= {"blind correct": 10}
     for title, value in row.metrics.items():
@@ -571,6 +593,7 @@ def test_the_report_has_the_curves_and_the_units_of_costs(run: Path):
     for axis in ("turns", "calls", "frames"):
         assert f"<b>Scores by {axis}</b>" in page
     assert '"digits":4' in page
+    assert '"listed":["mIoU","evidence seen"]' in page
     assert "run, scores at a budget of turns" in markdown
 
 

@@ -1,10 +1,12 @@
 """Episodes: what a record says that a model inspected, before which reply, and at what cost.
 
-Inspected are the frames in prompts (`Turn.frames`), and the frames and time segments that tools returned
-(`ToolResult.frames`, `ToolResult.spans`). Frames of a prompt are inspected by the reply of its turn; those that a tool
-returned are inspected by the next reply, since no earlier reply could use them, so the results of the last turn do not
-count. The result of a tool that submits the answer (`SUBMITTING`) is a citation, not an inspection. A frame is a point
-in time: it lies in a span that contains its second, ends included. A segment lies in a span with which it shares time.
+Inspected are the frames in prompts (`Turn.frames`), the frames that tools returned (`ToolResult.frames`), and the time
+segments of results without frames (`ToolResult.spans`), such as lines of subtitles: segments beside frames state where
+these are from, not what was inspected. Frames of a prompt are inspected by the reply of its turn. What a tool returned
+is inspected by the next reply, since no earlier reply could use it, so the results of the last turn do not count.
+Results of tools that submit an answer or segments (`is_submission`) are citations, not inspections. The role does not
+matter: a frame that a second model was asked about counts. A frame is a point in time: it lies in a span that
+contains its second, ends included. A segment lies in a span with which it shares time.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import NamedTuple
 from evqa.metrics.temporal import merge
 from evqa.schema import FrameRef, Prediction, Span, Spans, ToolCall, ToolResult, Turn, Usage
 
-SUBMITTING = frozenset({"submit"})
-"""Names of the tools that submit the answer; their calls are no calls for evidence."""
+SUBMISSION = "submit"
+"""Prefix of the names of tools that submit an answer or segments, such as `submit` and `submit_segments`."""
 
 
 class Step(NamedTuple):
@@ -52,7 +54,8 @@ def steps(prediction: Prediction) -> Iterator[Step]:
         frames = (*(frame for result in results for frame in result.frames), *turn.frames)
         distinct.update((frame.video, frame.index) for frame in frames)
         calls += len(evidence_calls(before)) if before else 0
-        yield Step(number, calls, len(distinct), frames, tuple(span for result in results for span in result.spans))
+        spans = tuple(span for result in results if not result.frames for span in result.spans)
+        yield Step(number, calls, len(distinct), frames, spans)
         before = turn
 
 
@@ -64,13 +67,18 @@ def last_step(prediction: Prediction) -> Step | None:
     return last
 
 
+def is_submission(call: ToolCall) -> bool:
+    """Whether a call submits an answer or segments, and so is no call for evidence."""
+    return call.name.startswith(SUBMISSION)
+
+
 def evidence_calls(turn: Turn) -> list[ToolCall]:
     """Return the tool calls of a turn without submissions."""
-    return [call for call in turn.calls if call.name not in SUBMITTING]
+    return [call for call in turn.calls if not is_submission(call)]
 
 
 def _evidence_results(turn: Turn) -> Sequence[ToolResult]:
-    submissions = {call.id for call in turn.calls if call.name in SUBMITTING}
+    submissions = {call.id for call in turn.calls if is_submission(call)}
     return [result for result in turn.results if result.call not in submissions]
 
 
@@ -93,13 +101,21 @@ def share_of_spans(prediction: Prediction, gold: Spans) -> float:
     return sum(any(_is_inspected(span, step) for step in episode) for span in spans) / len(spans)
 
 
+def is_any_frame_in(prediction: Prediction, gold: Spans) -> bool:
+    """Return whether an inspected frame lies in a gold span; segments do not count. Raises as above."""
+    spans = merge(gold)
+    return any(_is_frame_in(span, step) for step in steps(prediction) for span in spans)
+
+
 def _is_inspected(span: Span, step: Step) -> bool:
+    return _is_frame_in(span, step) or any(_share_time(span, segment) for segment in step.new_spans)
+
+
+def _is_frame_in(span: Span, step: Step) -> bool:
     if any(frame.second is None for frame in step.new_frames if frame.video == 0):
         raise ValueError(f"frames of turn {step.turn} have no second")
     frames = (frame.second for frame in step.new_frames if frame.video == 0 and frame.second is not None)
-    return any(span.start <= second <= span.end for second in frames) or any(
-        _share_time(span, segment) for segment in step.new_spans
-    )
+    return any(span.start <= second <= span.end for second in frames)
 
 
 def _share_time(first: Span, second: Span) -> bool:

@@ -61,6 +61,15 @@ def is_all_evidence_seen(case: Case) -> float | None:
     return None if (share := share_of_spans_seen(case)) is None else float(share == 1)
 
 
+def is_evidence_in_frames(case: Case) -> float | None:
+    """1 if an inspected frame lies in at least one gold span, whatever segments were read; None without a gold span."""
+    if not case.gold_spans:
+        return None
+    record = _trace_of(case)
+    with _known_times(case):
+        return float(record is not None and episode.is_any_frame_in(record, case.gold_spans))
+
+
 def share_of_spans_seen(case: Case) -> float | None:
     """Share of the merged gold spans in which something was inspected; None without any gold span."""
     if not case.gold_spans:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.metrics.presets import PRESETS
+from evqa.metrics.presets import EPISODE_PRESET, PRESETS
 from evqa.metrics.units import decimals, display_value
 from evqa.report import plots
 from evqa.report.differences import HEADER, difference_rows, legend
@@ -49,29 +49,44 @@ class PageContents:
 
     @property
     def preset(self) -> str:
-        """Name of the preset whose per-sample scores are listed, sorted by and plotted: the first one."""
+        """Name of the preset that is plotted: the first one."""
         return next(iter(self.scores))
 
     @property
     def list_metrics(self) -> list[str]:
         """Names of the metrics by which the list of samples can be filtered and sorted."""
-        metrics = PRESETS[self.preset].metrics
-        scores = self.scores[self.preset]
-        return [
+        names = (
             name
-            for name, metric in metrics.items()
-            if metric.page_role == "list" and any(_applies(entry, name) for entry in scores)
-        ]
+            for preset in self.sample_presets
+            for name, metric in PRESETS[preset].metrics.items()
+            if metric.page_role == "list" and any(_applies(entry, name) for entry in self.scores[preset])
+        )
+        return list(dict.fromkeys(names))
 
     @property
     def per_sample(self) -> list[str]:
         """Names of the metrics whose values are shown with a sample."""
-        return [name for name, metric in PRESETS[self.preset].metrics.items() if metric.page_role]
+        names = (
+            name
+            for preset in self.sample_presets
+            for name, metric in PRESETS[preset].metrics.items()
+            if metric.page_role and any(_applies(entry, name) for entry in self.scores[preset])
+        )
+        return list(dict.fromkeys(names))
+
+    @property
+    def sample_presets(self) -> list[str]:
+        """Names of the presets whose scores of single samples are shown: the first one, and that of agents."""
+        return list(dict.fromkeys([self.preset, *(name for name in (EPISODE_PRESET,) if name in self.scores)]))
 
     def values(self, run: str, sample: str) -> Mapping[str, float | None]:
-        """Return metric -> fraction of one sample in a run, under that preset."""
-        scores = next((entry for entry in self.scores[self.preset] if entry.name == run), None)
-        return dict(scores.samples[sample].values) if scores and sample in scores.samples else {}
+        """Return metric -> fraction of one sample in a run; the first preset that has a metric counts."""
+        values: dict[str, float | None] = {}
+        for preset in reversed(self.sample_presets):
+            scores = next((entry for entry in self.scores[preset] if entry.name == run), None)
+            if scores and sample in scores.samples:
+                values |= scores.samples[sample].values
+        return values
 
 
 def write_page(  # noqa: PLR0913 (only three are needed)

@@ -53,6 +53,9 @@ AGENT: dict[str, Metric] = {
     "evidence seen": show_in_list(
         _sight(support.is_evidence_seen, "an inspected frame or segment lies in at least one ground truth span")
     ),
+    "evidence in frames": _sight(
+        support.is_evidence_in_frames, "an inspected frame lies in at least one ground truth span"
+    ),
     "all evidence seen": _sight(
         support.is_all_evidence_seen, "an inspected frame or segment lies in each ground truth span"
     ),
