@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny_clip import write_clip_checkpoint
 
 from evqa import datasets, masks, methods, models
 from evqa.datasets import Dataset
@@ -23,8 +24,8 @@ from evqa.hub import checkpoints
 from evqa.methods.chat_session import ChatSession
 from evqa.models.base import Model, Models
 from evqa.models.options import parse_agents
+from evqa.runs import indexing, ray_executor, run_folder, runner, thread_executor
 from evqa.runs import ray_cluster as ray_cluster
-from evqa.runs import ray_executor, run_folder, runner, thread_executor
 from evqa.runs.run_folder import PREDICTIONS
 from evqa.runs.runner import Predictor
 from evqa.schema import Prediction, Sample
@@ -415,6 +416,26 @@ def test_a_sample_that_kills_the_worker_it_shares_with_others_fails_alone(
     assert sorted(found) == [f"s{number:03d}" for number in range(6)]
     assert (found.pop("s001") or "").startswith("2 workers died on it, the last: ")
     assert found == {f"s{number:03d}": "alone" if number < AT_ONCE else "" for number in (0, 2, 3, 4, 5)}
+
+
+def test_indices_are_built_by_workers_and_a_killed_one_costs_nothing(tmp_path: Path, joined: str, bench: Bench) -> None:
+    encoder = write_clip_checkpoint(tmp_path / "tiny-clip")
+    data = bench.data(tmp_path / "data", 8, frames=(6, 12, 18, 24))
+    (data / "videos" / "clip12.mp4").write_bytes(b"no video")
+    config = indexing.IndexConfig(encoder=str(encoder), fps=2.0, root=tmp_path / "root", device="cpu")
+    outcomes = indexing.build_indices(indexing.index_jobs(str(data)), config, workers=2)
+    first = next(outcomes)
+    working()[0].kill()
+    by_name = {Path(outcome.video).stem: outcome for outcome in (first, *outcomes)}
+    assert {name: outcome.state for name, outcome in by_name.items()} == {
+        "clip6": "built",
+        "clip12": "failed",
+        "clip18": "built",
+        "clip24": "built",
+    }
+    assert "clip12.mp4" in by_name["clip12"].reason
+    again = indexing.build_indices(indexing.index_jobs(str(data)), config)
+    assert sorted(outcome.state for outcome in again) == ["failed", "present", "present", "present"]
 
 
 def test_batches_of_workers_say_what_one_process_says_one_by_one(tmp_path: Path, joined: str, bench: Bench) -> None:

@@ -15,7 +15,18 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from evqa.cli.console import print_line
 from evqa.models.options import option
 
-TableName = Literal["models", "methods", "tasks", "datasets", "metrics", "presets", "formats", "checkpoints", "all"]
+TableName = Literal[
+    "models",
+    "methods",
+    "tasks",
+    "datasets",
+    "metrics",
+    "presets",
+    "formats",
+    "encoders",
+    "checkpoints",
+    "all",
+]
 Rows = list[tuple[str, str]]
 
 NAME_WIDTH = 28
@@ -28,7 +39,7 @@ def list_(table: Positional[Annotated[TableName | None, option("TABLE", default=
     Example: evqa list models
 
     Args:
-        table: models, methods, tasks, datasets, metrics, presets, formats, checkpoints, or all of them.
+        table: models, methods, tasks, datasets, metrics, presets, formats, encoders, checkpoints, or all of them.
     """
     if table is None:
         print_line(_overview())
@@ -128,6 +139,12 @@ def _formats() -> Rows:
     return [(name, f"{row.source}. {_first_line((row.read or row.score).__doc__)}") for name, row in FORMATS.items()]
 
 
+def _encoders() -> Rows:
+    from evqa.retrieval.encoders import ENCODERS
+
+    return [(name, row.description) for name, row in ENCODERS.items()]
+
+
 def _checkpoints() -> Rows:
     from evqa.hub import checkpoints
 
@@ -151,6 +168,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "presets": _presets,
     "formats": _formats,
+    "encoders": _encoders,
     "checkpoints": _checkpoints,
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import queue
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,9 @@ CACHED_QUERIES = 256
 """Vectors of the latest texts that are kept for each encoder."""
 
 CLIP_ADAPTER = "evqa.retrieval.clip_encoder:load_clip_encoder"
+
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?|mps", re.ASCII)
 
 
 class EncoderError(ModelError):
@@ -141,6 +145,8 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "auto") -> Encode
     Raises:
         ValueError: there is no such encoder, its packages or weights are missing, or its files are damaged.
     """
+    if not DEVICE.fullmatch(device):
+        raise ValueError(f"expected the device auto, cpu, cuda or cuda:N, got {device!r}")
     spec = ENCODERS.get(name)
     if spec is None:
         if not checkpoints.model_type(name) and not checkpoints.is_hub_id(name):
