@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from benchmark.tests.scripted_server import ScriptedServer, images_of, scripted_
 
 from evqa import methods, models
 from evqa.agents.settings import AgentSettings
+from evqa.datasets.formats import lvbench
+from evqa.files.jsonl import BadLine
 from evqa.models.base import Model, Models
 from evqa.parsing import replies
 from evqa.schema import LETTERS, Prediction, Sample
@@ -33,18 +36,17 @@ def rows() -> list[dict[str, Any]]:
     return json.loads((FOLDER / "data" / "lvbench_rows.json").read_text(encoding="utf-8"))
 
 
-def sample_of(row: dict[str, Any]) -> Sample:
-    question, *options = re.split(r"\n\([A-D]\) ", row["question"])
-    minutes = row["video_info"].get("duration_minutes")
-    return Sample(
-        id=row.get("uid", "without-uid"),
-        video_id=row["key"],
-        video=FOLDER / "data" / "frames" / row["key"],
-        question=question,
-        options=tuple(options),
-        answer=LETTERS.index(row["answer"]),
-        duration=None if minutes is None else minutes * 60,
-    )
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """The rows as samples, by the reader of the published files."""
+    folder = tmp_path_factory.mktemp("lvbench")
+    shutil.copy(FOLDER / "data" / "lvbench_rows.json", folder)
+    shutil.copytree(FOLDER / "data" / "frames", folder / "frames")
+    rejected: list[BadLine] = []
+    samples = list(lvbench.samples(folder, rejected))
+    assert [entry.reason for entry in rejected] == ["left out, duration: dev-022: duration_minutes is missing"]
+    assert len({sample.id for sample in samples}) == len(rows())
+    return [sample.model_copy(update={"video": folder / sample.video}) for sample in samples]
 
 
 CASES = [entry["case"] for entry in expected()["conversations"]] if FOLDER.is_dir() else []
@@ -54,33 +56,41 @@ def conversation(case: str) -> dict[str, Any]:
     return next(entry for entry in expected()["conversations"] if entry["case"] == case)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def model(server: ScriptedServer) -> Model:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EVQA_SERVER_KEY", "key")
-        return models.build("openai-compatible", base_url=server.url, model_id="scripted", rpm=None)
-
-
 SETTINGS = AgentSettings(encoder=str(FOLDER / "data" / "siglip_tiny"), embeddings=FOLDER / "data" / "embeddings")
 
 
-def run(case: str, server: ScriptedServer, model: Model) -> Prediction:
-    entry = conversation(case)
-    server.play(entry["script"])
-    return methods.predictor("retrieve", times=True, settings=SETTINGS)(Models(model), sample_of(rows()[entry["row"]]))
+class PublishedAgent(NamedTuple):
+    """The method `retrieve` with a model behind a server that plays the recorded replies."""
+
+    server: ScriptedServer
+    model: Model
+    samples: list[Sample]
+
+    def run(self, case: str) -> Prediction:
+        """The prediction for a case."""
+        entry = conversation(case)
+        self.server.play(entry["script"])
+        predict = methods.predictor("retrieve", times=True, settings=SETTINGS)
+        return predict(Models(self.model), self.samples[entry["row"]])
+
+    def longest_request(self) -> Any:
+        """The request with the most messages."""
+        return max(self.server.requests, key=lambda request: len(request["messages"]))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def agent(samples: list[Sample]) -> Iterator[PublishedAgent]:
+    with scripted_server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVQA_SERVER_KEY", "key")
+        model = models.build("openai-compatible", base_url=server.url, model_id="scripted", rpm=None)
+        yield PublishedAgent(server, model, samples)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_status_answer_and_number_of_requests(case: str, server: ScriptedServer, model: Model) -> None:
+def test_status_answer_and_number_of_requests(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
-    prediction = run(case, server, model)
-    assert len(server.requests) == right["http_attempts"]
+    prediction = agent.run(case)
+    assert len(agent.server.requests) == right["http_attempts"]
     assert prediction.status == ("failed" if right["status"] == "api_error" else "ok")
     assert (None if prediction.answer is None else LETTERS[prediction.answer]) == right["answer"]
     row = rows()[conversation(case)["row"]]
@@ -88,9 +98,9 @@ def test_status_answer_and_number_of_requests(case: str, server: ScriptedServer,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_results_of_tools(case: str, server: ScriptedServer, model: Model) -> None:
+def test_results_of_tools(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
-    prediction = run(case, server, model)
+    prediction = agent.run(case)
     turns = [turn for turn in prediction.turns if turn.calls]
     wanted = [turn for turn in right["turns"] if "results" in turn]
     assert len(turns) == len(wanted)
@@ -124,12 +134,12 @@ def fits(result: Any, wanted: dict[str, Any], ids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_images_show_the_frames_that_their_labels_name(case: str, server: ScriptedServer, model: Model) -> None:
+def test_images_show_the_frames_that_their_labels_name(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
-    prediction = run(case, server, model)
+    prediction = agent.run(case)
     if prediction.status == "failed":
         return
-    messages = [message for message in longest_request(server)["messages"] if images_of(message)]
+    messages = [message for message in agent.longest_request()["messages"] if images_of(message)]
     wanted = [turn["images"] for turn in right["turns"] if turn.get("images")]
     if any(result.get("also_fine") for turn in right["turns"] for result in turn.get("results", ())):
         wanted = wanted[: len(messages)]
@@ -143,10 +153,6 @@ def test_images_show_the_frames_that_their_labels_name(case: str, server: Script
             assert bool(seconds) == (image["t"] is not None)
             if seconds:
                 assert abs(float(seconds[0]) - image["t"]) <= 1.0
-
-
-def longest_request(server: ScriptedServer) -> Any:
-    return max(server.requests, key=lambda request: len(request["messages"]))  # type: ignore[arg-type]
 
 
 def marker(pixels: np.ndarray) -> int:
@@ -163,10 +169,10 @@ def marker(pixels: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_order_of_messages(case: str, server: ScriptedServer, model: Model) -> None:
+def test_order_of_messages(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
-    prediction = run(case, server, model)
-    roles = [message["role"] for message in longest_request(server)["messages"]]
+    prediction = agent.run(case)
+    roles = [message["role"] for message in agent.longest_request()["messages"]]
     if prediction.status == "ok":
         roles.append("assistant")
     wanted = right["message_order"]
@@ -178,10 +184,10 @@ def test_order_of_messages(case: str, server: ScriptedServer, model: Model) -> N
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_opening_states_ids_duration_and_tools(case: str, server: ScriptedServer, model: Model) -> None:
+def test_the_opening_states_ids_duration_and_tools(case: str, agent: PublishedAgent) -> None:
     opening = conversation(case)["right"]["opening"]
-    run(case, server, model)
-    request: Any = server.requests[0]
+    agent.run(case)
+    request: Any = agent.server.requests[0]
     text = str(request["messages"][1]["content"])
     assert f"{opening['frames']} frames with ids from {opening['first_id']} to {opening['last_id']}" in text
     if opening["id_step"] > 1:
@@ -192,9 +198,9 @@ def test_the_opening_states_ids_duration_and_tools(case: str, server: ScriptedSe
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_record_holds_the_evidence(case: str, server: ScriptedServer, model: Model) -> None:
+def test_the_record_holds_the_evidence(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
-    prediction = run(case, server, model)
+    prediction = agent.run(case)
     refs = {frame.index: frame for turn in prediction.turns for result in turn.results for frame in result.frames}
     ids = grid_ids(case)
     if not any(result.get("also_fine") for turn in right["turns"] for result in turn.get("results", ())):
@@ -206,9 +212,9 @@ def test_the_record_holds_the_evidence(case: str, server: ScriptedServer, model:
     assert "base64" not in prediction.model_dump_json()
 
 
-def test_accuracy_counts_every_row(server: ScriptedServer, model: Model) -> None:
+def test_accuracy_counts_every_row(agent: PublishedAgent) -> None:
     wanted = expected()["metrics"]["right"]
-    predictions = {case: run(case, server, model) for case in CASES}
+    predictions = {case: agent.run(case) for case in CASES}
     golds = {case: LETTERS.index(rows()[conversation(case)["row"]]["answer"]) for case in CASES}
     correct = sum(predictions[case].answer == golds[case] for case in CASES)
     answered = sum(prediction.answer is not None for prediction in predictions.values())
