@@ -28,6 +28,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 FAULTS = ("429", "429-date", "500", "503", "slow", "cut", "malformed", "oversized", "empty", "echo")
 INPUT_TOKENS, OUTPUT_TOKENS = 120, 30
 MIB = b" " * 2**20
+TOOL = "get_frames_by_id"
+TURNS = 2
+"""Calls of an agent that is offered this tool, before it answers."""
 MEETING = 4
 """Requests that wait for one another where the fault is "meet"."""
 
@@ -146,7 +149,11 @@ class Handler(BaseHTTPRequestHandler):
                 text = f"your key is {key.removeprefix('Bearer ')}"
             with self.state.lock:
                 self.state.delivered[question] += 1
-            self.answer(200, (gemini if is_gemini else openai)(text, fault))
+            reply = (gemini if is_gemini else openai)(text, fault)
+            if any(tool["function"]["name"] == TOOL for tool in body.get("tools", ()) if "function" in tool):
+                turn = sum(message["role"] == "assistant" for message in body["messages"])
+                reply = with_call(reply, turn) if turn < TURNS else reply
+            self.answer(200, reply)
 
     def read_code(self, body: dict, write: Callable[[str, str], dict]) -> None:
         """Answer with the characters in the last image, as far as the policy lets it be seen."""
@@ -287,6 +294,14 @@ def openai(text: str, fault: str) -> dict:
         "system_fingerprint": "fp_1",
     }
     return {key: value for key, value in completion.items() if (key, fault) != ("usage", "uncounted")}
+
+
+def with_call(completion: dict, turn: int) -> dict:
+    """The completion with a tool call in place of its text."""
+    function = {"name": TOOL, "arguments": json.dumps({"frame_ids": [turn, turn + 1]})}
+    call = {"id": f"call_{turn}", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    return completion | {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
 
 
 def gemini(text: str, fault: str) -> dict:

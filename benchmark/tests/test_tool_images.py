@@ -1,6 +1,7 @@
 """Images in tool results: their transport, and the check at the start of a run, by a real server that reads pixels."""
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from PIL import Image
 from test_api_bodies import server, shared_server
 from test_api_models import KEY, FaultServer, clip, compatible, gemini, write_dataset
 
-from evqa import datasets, models
+from evqa import datasets, media, models
+from evqa.agents import frame_images
 from evqa.methods.chat_session import ChatSession
 from evqa.models import canary
 from evqa.models.base import Model, Models
 from evqa.models.frame_policy import FramePolicy, JpegCache, jpeg_of
 from evqa.models.messages import ImagePart, Message, ToolSpec
 from evqa.models.tool_images import NOT_SHOWN, place_tool_images
+from evqa.retrieval.frame_grid import FrameGrid, frame_grid
 from evqa.runs import image_checks, merge, run_folder, runner, thread_executor
 from evqa.runs.shards import Selection, Shard
 from evqa.schema import ImageCheck, Prediction, Run, Sample, ToolCall
@@ -333,6 +336,27 @@ def test_an_image_file_that_changes_is_encoded_again(tmp_path: Path) -> None:
     assert cache.get(ImagePart(path)).content is first.content
     Image.new("RGB", (9, 8), "blue").save(path)
     assert cache.get(ImagePart(path)).content != first.content
+
+
+def test_agents_on_one_video_share_its_frames(tmp_path: Path) -> None:
+    def video(shade: int) -> FrameGrid:
+        images = (np.full((32, 48, 3), shade + index, dtype=np.uint8) for index in range(18))
+        media.write_video(path, images, 6.0)
+        os.utime(path, ns=(shade, shade))
+        return frame_grid(media.probe_video(path), fps=1.0)
+
+    path = tmp_path / "clip.mp4"
+    first, _ = frame_images.read_frame_parts(video(40), [0, 12], 32)
+    again, missing = frame_images.read_frame_parts(frame_grid(media.probe_video(path), fps=1.0), [12, 6], 32)
+    assert again[1] is first[1]
+    assert [part.label for part in again] == ["frame 2 at 1.0 s", "frame 3 at 2.0 s"]
+    assert [part.pixels().shape for part in again] == [(21, 32, 3)] * 2
+    assert missing == []
+    larger, _ = frame_images.read_frame_parts(frame_grid(media.probe_video(path), fps=1.0), [12], 48)
+    assert larger[0].pixels().shape == (32, 48, 3)
+    replaced, _ = frame_images.read_frame_parts(video(140), [0, 12], 32)
+    assert replaced[0] is not first[0]
+    assert replaced[0].pixels().mean() > first[0].pixels().mean() + 50, "a file that changed is read again"
 
 
 def test_results_without_images_are_the_same_in_every_transport() -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from evqa import media
+from evqa.media.frame_folders import is_image_video
+from evqa.models.frame_policy import ByteLimitedCache, file_state
 from evqa.models.messages import ImagePart
 from evqa.retrieval.frame_grid import FrameGrid
 from evqa.schema import FrameRef
@@ -18,6 +20,9 @@ RGB = NDArray[np.uint8]
 """uint8 RGB [H, W, 3]."""
 
 SHEET_COLUMNS = 4
+FRAME_BYTES = 256 * 2**20
+"""Bytes of pixels of frames that stay in memory."""
+
 TILE_WIDTH = 320
 """Pixels of a tile of a contact sheet."""
 
@@ -71,6 +76,40 @@ def read_frame_images(grid: FrameGrid, indices: Sequence[int]) -> tuple[dict[int
     if not images:
         raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
     return images, [index for index in sorted(set(indices)) if index not in images]
+
+
+FRAMES: ByteLimitedCache[ImagePart] = ByteLimitedCache(FRAME_BYTES)
+"""Frames of video files, shared by all agents: several samples are about one video, and their frames overlap."""
+
+
+def read_frame_parts(grid: FrameGrid, indices: Sequence[int], max_side: int) -> tuple[list[ImagePart], list[int]]:
+    """Read frames by frame index as parts of a message, each at most `max_side` pixels on its longer side.
+
+    Returns:
+        (parts in order of time, indices of frames that cannot be read).
+
+    Raises:
+        UnreadableFrames: none of them can be read; the message has the reason.
+    """
+    path = grid.video.path
+    state = None if is_image_video(path) else file_state(path)
+    keys = {index: (state, index, max_side, frame_label(grid, index)) for index in sorted(set(indices))}
+    parts: dict[int, ImagePart] = {}
+    if state is not None:
+        parts = {index: part for index, key in keys.items() if (part := FRAMES.get(key)) is not None}
+    missing: list[int] = []
+    if remaining := [index for index in keys if index not in parts]:
+        try:
+            images, missing = read_frame_images(grid, remaining)
+        except UnreadableFrames:
+            if not parts:
+                raise
+            images, missing = {}, remaining
+        for index, image in images.items():
+            parts[index] = part = image_part(grid, index, image, max_side)
+            if state is not None:
+                FRAMES.put(keys[index], part, part.pixels().nbytes)
+    return [parts[index] for index in sorted(parts)], missing
 
 
 def image_part(grid: FrameGrid, index: int, image: RGB, max_side: int, label: str | None = None) -> ImagePart:

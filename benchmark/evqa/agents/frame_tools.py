@@ -19,7 +19,7 @@ from evqa.agents import frame_images
 from evqa.agents.arguments import Query, Second, time_range
 from evqa.agents.tool import Tool, ToolOutput
 from evqa.media.frame_folders import is_image_video
-from evqa.models.messages import ImagePart, Part
+from evqa.models.messages import ImagePart
 from evqa.retrieval.frame_grid import FrameGrid
 from evqa.schema import Span
 
@@ -192,11 +192,9 @@ class FrameTools:
 
     def _frames(self, indices: Sequence[int], notes: Sequence[str]) -> ToolOutput:
         """Frames by frame index in order of time, with notes before them."""
-        images, missing = frame_images.read_frame_images(self.grid, indices)
-        parts: list[Part] = [f"{len(images)} frame{'s' if len(images) != 1 else ''}"]
-        parts += [note for note in (*notes, self._unreadable(missing)) if note]
-        parts += [frame_images.image_part(self.grid, index, images[index], self.limits.max_side) for index in images]
-        return ToolOutput(tuple(parts))
+        images, missing = frame_images.read_frame_parts(self.grid, indices, self.limits.max_side)
+        texts = [f"{len(images)} frame{'s' if len(images) != 1 else ''}", *notes, self._unreadable(missing)]
+        return ToolOutput((*(text for text in texts if text), *images))
 
     def _search_output(self, result: SearchResult, offset: int = 0) -> ToolOutput:
         """Hits as text, best first, and their frames in order of time."""

@@ -68,9 +68,7 @@ class Inspection:
         Raises:
             ModelError: the inspector did not reply.
         """
-        images, _ = frame_images.read_frame_images(self.frames.grid, indices)
-        side = self.frames.limits.max_side
-        parts = [frame_images.image_part(self.frames.grid, index, images[index], side) for index in images]
+        parts, _ = frame_images.read_frame_parts(self.frames.grid, indices, self.frames.limits.max_side)
         request = instructions.inspection_request(self.sample, must_answer=must_answer)
         messages = instructions.opening(instructions.INSPECTOR, self.sample, "", request, parts)
         try:

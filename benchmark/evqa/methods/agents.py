@@ -114,8 +114,7 @@ def uniform(
     with transcript:
         frames = _frame_tools(sample, settings)
         indices = spread(frames.grid.indices.tolist(), settings.uniform_frames)
-        images, _ = frame_images.read_frame_images(frames.grid, indices)
-        parts = [frame_images.image_part(frames.grid, index, images[index], settings.image_side) for index in images]
+        parts, _ = frame_images.read_frame_parts(frames.grid, indices, settings.image_side)
         request = instructions.json_answer(sample)
         facts = f"The video lasts {frames.grid.duration:.1f} seconds." if times and frames.grid.duration else ""
         setup = EpisodeSetup(

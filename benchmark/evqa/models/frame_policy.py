@@ -9,7 +9,7 @@ import base64
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -94,6 +94,33 @@ def jpeg_of(part: ImagePart, policy: FramePolicy, quality: int) -> Jpeg:
     return Jpeg(part.second or 0.0, _encoded(image_of(part, policy), quality))
 
 
+class ByteLimitedCache(Generic[Value]):
+    """Thread-safe LRU cache of values whose sizes in bytes add up to at most a capacity."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Value | None:
+        """Value of a key; None = it is not in the cache."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: Hashable, value: Value, num_bytes: int) -> None:
+        """Add a value; the least recently used ones are removed until it fits."""
+        with self._lock:
+            self._num_bytes += num_bytes - self._values.pop(key, (value, 0))[1]
+            self._values[key] = value, num_bytes
+            while self._num_bytes > self._capacity:
+                _, (_, removed_bytes) = self._values.popitem(last=False)
+                self._num_bytes -= removed_bytes
+
+
 class JpegCache:
     """Thread-safe LRU cache of the JPEG files of message parts.
 
@@ -103,30 +130,17 @@ class JpegCache:
 
     def __init__(self, policy: FramePolicy, quality: int, capacity: int = KEPT_JPEG_BYTES) -> None:
         """`quality` of the files, 1 to 95; `capacity` in bytes."""
-        self._policy, self._quality, self._capacity = policy, quality, capacity
-        self._files: OrderedDict[object, bytes] = OrderedDict()
-        self._num_bytes = 0
-        self._lock = threading.Lock()
+        self._policy, self._quality = policy, quality
+        self._files: ByteLimitedCache[bytes] = ByteLimitedCache(capacity)
 
     def get(self, part: ImagePart) -> Jpeg:
         """JPEG file of a message part; a file on disk that has changed is encoded again."""
-        key = part.key() if part.path is None else _key(part.path)
-        with self._lock:
-            content = self._files.get(key)
-            if content is not None:
-                self._files.move_to_end(key)
+        key = part.key() if part.path is None else file_state(part.path)
+        content = self._files.get(key)
         if content is None:
             content = jpeg_of(part, self._policy, self._quality).content
-            self._put(key, content)
+            self._files.put(key, content, len(content))
         return Jpeg(part.second or 0.0, content)
-
-    def _put(self, key: object, content: bytes) -> None:
-        with self._lock:
-            self._num_bytes += len(content) - len(self._files.pop(key, b""))
-            self._files[key] = content
-            while self._num_bytes > self._capacity:
-                _, removed = self._files.popitem(last=False)
-                self._num_bytes -= len(removed)
 
 
 def time_mark(second: float) -> str:
@@ -165,7 +179,7 @@ class VideoCache(Generic[Value]):
         with self._lock:
             making = self._locks.setdefault(path, threading.Lock())
         with making:
-            key = _key(path)
+            key = file_state(path)
             with self._lock:
                 if key in self._values:
                     self._values.move_to_end(key)
@@ -178,7 +192,8 @@ class VideoCache(Generic[Value]):
             return value
 
 
-def _key(path: Path) -> tuple[Path, int, int]:
+def file_state(path: Path) -> tuple[Path, int, int]:
+    """(path, bytes, time of change) of a file: another state for another content. `ValueError`: it cannot be read."""
     try:
         state = path.stat()
     except OSError as error:

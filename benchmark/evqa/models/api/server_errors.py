@@ -65,6 +65,12 @@ TOO_LARGE = re.compile(
 )
 """Phrases of servers about a request that is too large; a retry cannot help."""
 
+TOO_MANY_IMAGES = re.compile(
+    r"too many images|at most \d{1,6} image|(?:maximum|max\.?) (?:number|count) of images|image count exceeds",
+    re.IGNORECASE,
+)
+"""What a server writes of a request with too many images."""
+
 MESSAGE_KEYS = (
     *("error", "errors", "title", "message", "msg", "detail", "details", "error_description", "description"),
     *("error_message", "errormessage", "error_msg", "errmsg", "status_msg", "base_resp", "reason", "metadata", "raw"),
@@ -85,7 +91,8 @@ HINTS = (
     (re.compile(r"temperature"), "try --temperature omit"),
     (re.compile(r"top_p"), "leave --top-p out"),
     (re.compile(r"response_format|json_schema|json_object"), "try --structured none"),
-    (TOO_LARGE, "send less with --max-frames and --max-size"),
+    (TOO_LARGE, "send less with --max-frames and --max-size, as an agent with --keep-rounds and --image-side"),
+    (TOO_MANY_IMAGES, "send fewer images with --max-frames, as an agent with --keep-rounds and --frames-per-call"),
 )
 """Subject of a refusal message -> the option that changes it."""
 
@@ -160,8 +167,8 @@ class Server:
             raise RunAborted(f"{message}; the account of {self.key.variable} has no money or quota left") from None
         if codes & NO_ACCESS or status in STOPPING:
             raise RunAborted(f"{message}; check {self.advice}") from None
-        if TOO_LARGE.search(f"{description.message} {' '.join(codes)}"):
-            raise _refused(f"{message}{_hint(description.message, codes)}") from None
+        if status == 413 or TOO_LARGE.search(f"{description.message} {' '.join(codes)}"):
+            raise _refused(f"{message}{_hint(f'request too large: {description.message}', codes)}") from None
         if status is None or status in retry.RETRYABLE_STATUS or status >= 500 or status < 400:
             after = _retry_delay(error.content) or retry.retry_after(error.headers)
             raise TemporaryError(
