@@ -13,7 +13,7 @@ from typing import NamedTuple
 from evqa.parsing.reply_rules import Guard
 
 MAX_PLACES = 50
-"""Number of matches from the end that are considered where a reply states the same field many times."""
+"""Number of matches from the end that are considered if a reply states the same field many times."""
 
 
 class AnnouncementForm(NamedTuple):
@@ -169,14 +169,14 @@ DENIALS_BEFORE = (
         "\u6b63\u786e",
     ),
 )
-"""Words before an announcement with which it names what is not the answer."""
+"""Words before an announcement that make it a denial."""
 
 SUPPOSITION = re.compile(
     r"\b(?:might|may|could|would|can|will)\s(?:(?:be\stempted\sto|first|initially|also|then)\s)?(?:think|say|assume|guess|believe|argue|answer|choose|pick|suppose)\b"
     r"|\b(?:thought|assumed|expected)\b|\btempting\b|\b(?:user|student|teacher|friend|annotator)(?:'s)?\b",
     re.IGNORECASE,
 )
-"""Words with which an announcement states what somebody might think."""
+"""Words that make an announcement hypothetical or reported."""
 _AT_FIRST = re.compile(
     r"\b(?:initially|at\sfirst|first\s(?:thought|guess|impression|assumed)|originally|had\sthought)\b", re.IGNORECASE
 )
@@ -208,7 +208,7 @@ RETRACTION = re.compile(
       |\u7b49\u7b49|\u4e0d\u5bf9|\u66f4\u6b63|\u7ea0\u6b63|\u4fee\u6b63""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Words with which a reply retracts what it stated before."""
+"""Words that retract the preceding statement."""
 
 
 class Announcement(NamedTuple):
@@ -217,7 +217,7 @@ class Announcement(NamedTuple):
     start: int
     end: int
     is_denied: bool
-    """Whether it states what is not the answer: `the answer is not`."""
+    """Whether it is a denial: `the answer is not`."""
 
 
 def find_announcements(text: str) -> Iterator[Announcement]:

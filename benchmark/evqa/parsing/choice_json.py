@@ -48,8 +48,8 @@ _LETTER_KEYS = ("letter", "option", "choice", "answer", "label", "id", "value", 
 def choice_of_objects(reply: ReplyText, options: tuple[str, ...]) -> tuple[str, ChoiceMatch] | None:
     """Name of the rule and choice of a reply that has JSON objects.
 
-    An announcement after the last object precedes the objects; prose elsewhere counts only where no object has an
-    answer, and only as an announcement, a contrast or a correction.
+    An announcement after the last object takes precedence over the objects; other prose is used only if no object has
+    an answer, and only as an announcement, a contrast or a correction.
     """
     commitment_rules = [rule for rule in RULES if rule.name in {"correction", "contrast", "announcement"}]
     announcement_match = first_match(Prose(reply.after_objects, options), commitment_rules)
@@ -68,7 +68,7 @@ def choice_of_objects(reply: ReplyText, options: tuple[str, ...]) -> tuple[str, 
 
 
 def _choice_of_object(text: str, values: Mapping[str, JsonValue], options: tuple[str, ...]) -> ChoiceMatch | None:
-    """Choice of an object by its answer keys; None where it has none."""
+    """Choice of an object by its answer keys; None = it has none."""
     keys = [key for key in values if key in ANSWER_KEYS] or [key for key in values if key in WEAK_KEYS]
     if not keys:
         return None

@@ -109,7 +109,7 @@ def _verdict_of(text: str) -> bool | None:
 
 
 def match_verdict_list(prose: Prose) -> ChoiceMatch | None:
-    """Match a list of options with verdicts: the options called correct, else what is concluded from the wrong ones."""
+    """Match a list of options with verdicts: the options called correct, else the conclusion from the wrong ones."""
     entries = _list_entries(prose)
     if len({entry.letter for entry in entries}) < 2 or all(entry.verdict is None for entry in entries):
         return None

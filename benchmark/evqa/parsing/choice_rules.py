@@ -1,4 +1,4 @@
-"""The table of answer rules: ways in which prose chooses an option, in the order in which they are tried."""
+"""Table of answer rules: ways in which prose chooses an option, in the order in which they are tried."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parser of the chosen option: `parse_answer` reads the index of the option that a reply commits to.
 
-The rules for prose are the table `choice_rules.RULES`; JSON objects are read by `choice_json`. The last choice that a
-reply commits to counts. What can be read in two ways is no choice, never a guess.
+The rules for prose are the table `choice_rules.RULES`; JSON objects are read by `choice_json`. The last choice to which
+a reply commits is used. An ambiguous reply is unparsed (None), never guessed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evqa.schema import LETTERS
 
 
 def parse_answer(text: str, options: Sequence[str]) -> int | None:
-    """Index of the option that a reply commits to; None where it commits to none or to several."""
+    """Index of the option to which a reply commits; None = none or several."""
     return explain_answer(text, options).value
 
 
@@ -74,8 +74,8 @@ _EMPHASIS = re.compile(r"[*`]|__|</s>|<\|(?:im_end|endoftext|eot_id|end)\|>|<(?:
 def answer_letter_position(text: str) -> int | None:
     """Position in a reply of the capital that names its answer.
 
-    That is the letter of the last announcement, or of a reply that is one letter or starts with a label. None where the
-    answer is named otherwise, or in words alone.
+    This is the letter of the last announcement, or of a reply that is one letter or starts with a label. None = the
+    answer is named in another way, or by its text only.
     """
     plain = _EMPHASIS.sub(lambda match: " " * len(match[0]), reply_text.plain(text))
     for position in answer_positions(plain):

@@ -41,7 +41,7 @@ _LIST_SEPARATOR = re.compile(r"\s{0,3}(?:,|;|and\b)\s{0,3}")
 
 
 def parse_expressions(text: str) -> tuple[str, ...] | None:
-    """Referring expressions that a reply gives; () where it states that there are none; None = unparsed."""
+    """Referring expressions in a reply; () = it states that there are none, None = unparsed."""
     reply = prepare_reply(text)
     known_keys = SPAN_KEYS | ANSWER_KEYS | EXPRESSION_KEYS
     if any(key in known_keys for entry in reply.objects for key in entry.values):
@@ -90,7 +90,7 @@ def _expressions_of_text(text: str) -> tuple[str, ...] | None:
 
 
 def _expressions_of_lists(text: str) -> tuple[str, ...] | None:
-    """Last list of strings of a text that does not belong to another field; a box's label where it has none."""
+    """Last list of strings of a text that does not belong to another field, else the label of a box."""
     tail = text[-MAX_TAIL:]
     other_keys = {match.end() for key in (_TIMES_KEY, _ANSWER_KEY) for match in key.finditer(tail)}
     entries = deque((entry for entry in literals.find_lists(tail) if entry.start not in other_keys), maxlen=MAX_PLACES)
@@ -139,7 +139,7 @@ def _tagged_objects(text: str) -> tuple[str, ...] | None:
 
 
 def _expressions_of_literal(text: str, position: int) -> tuple[str, ...] | None:
-    """Strings of the list at a position; None where no list of strings stands there."""
+    """Strings of the list at a position; None = no list of strings."""
     if text[position:].lstrip()[:1] != "[":
         return None
     try:
@@ -157,7 +157,7 @@ def _labels_of_literal(text: str) -> tuple[str, ...] | None:
 
 
 def _strings(node: Node) -> tuple[str, ...] | None:
-    """Strings and labels of a list, without empty ones; None where an element has neither."""
+    """Strings and labels of a list, without empty ones; None = an element has neither."""
     labels = [_label(item) for item in node] if isinstance(node, list) else [None]
     if None in labels:
         return None

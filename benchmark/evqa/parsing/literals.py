@@ -41,7 +41,7 @@ _CLOCK_WORDS = re.compile(
 )
 """`1m5s`, `1 min 5 s`, `0h1m5s`, `2 min`."""
 _BRACKETED_TIME = re.compile(rf"[\[(]\s?({NUMBER}(?:{UNIT})?)\s?[\])](?=\s{{0,2}}(?:-|~|to|until)|[.,;:]?\s|[.,;:]?$)")
-"""A time in brackets of its own: `[0s] - [5s]`."""
+"""Single time in brackets: `[0s] - [5s]`."""
 _RANGE_SEPARATORS = re.compile(
     r"(?:[\s\[\](){},;.&\"']|\band\b|\bfrom\b|\bthen\b|\b(?:starts?|begins?|starting|beginning)\s(?:at|from)\b|\b(?:in\s)?seconds\b)*",
     re.IGNORECASE,
@@ -184,7 +184,7 @@ class LocatedList(NamedTuple):
 
 
 def find_lists(text: str) -> Iterator[LocatedList]:
-    """Each outermost list of a text, in order; brackets that are no literal are skipped."""
+    """Yield the outermost lists of a text, in order; brackets without a literal are skipped."""
     position = text.find("[")
     while position >= 0:
         end = position + 1
@@ -199,7 +199,7 @@ def find_lists(text: str) -> Iterator[LocatedList]:
 
 
 def parse_time(text: str) -> float | None:
-    """Seconds of `12`, `12.5s`, `1:05` or `0:01:05.5`; None where the text is not a time."""
+    """Seconds of `12`, `12.5s`, `1:05` or `0:01:05.5`; None = the text is not a time."""
     match = _TIME.fullmatch(text.strip())
     return _clock(match[1]) if match else None
 
@@ -220,14 +220,14 @@ class TimeRange(NamedTuple):
 
 
 def normalize_times(text: str) -> str:
-    """The text with times in words as `h:mm:ss` and `12s`, without emphasis, tags, and brackets around single times."""
+    """Normalize a text: times in words become `h:mm:ss` and `12s`; emphasis, tags and brackets of times are removed."""
     for _, pattern, replacement in TIME_NOTATIONS:
         text = pattern.sub(replacement, text)
     return _BRACKETED_TIME.sub(r"\1", _CLOCK_WORDS.sub(_as_clock, text))
 
 
 def find_ranges(text: str) -> list[TimeRange]:
-    """Each range of numbers in a text that `normalize_times` returned; `3 and 7` without `between` is not a range."""
+    """Yield the ranges of numbers in a normalized text (`normalize_times`); `3 and 7` without `between` is no range."""
     ranges: list[TimeRange] = []
     for match in _RANGE.finditer(text):
         between_word, first, first_unit, conjunction, last, last_unit = match.groups()

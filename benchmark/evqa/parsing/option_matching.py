@@ -1,7 +1,7 @@
 """Options named by a piece of text: by letter, by the option's text, by both, or by a leading yes or no.
 
-Functions take the options in plain letters and return an `OptionSet`. Text is matched as it stands; whether the reply
-commits to it is decided by the rules (`choice_rules`).
+Functions take the options in plain letters and return an `OptionSet`. Text is matched literally; the rules
+(`choice_rules`) decide whether the reply commits to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OptionSet = frozenset[int]
 """Indices of the options that a text names: one = a choice, several = ambiguous, none = not an option of the question.
 """
 NO_OPTION: OptionSet = frozenset()
-"""A choice of something that is not an option, such as letter F of four options."""
+"""Choice of a nonexistent option, such as letter F of four options."""
 
 
 # Patterns
@@ -265,7 +265,7 @@ def choice_of_segment(text: str, options: Sequence[str]) -> OptionSet | None:
 def options_at(text: str, position: int, options: Sequence[str]) -> OptionSet | None:
     """Options named at a position of a text, such as the end of an announcement.
 
-    Returns None where neither a letter nor an option's text stands there.
+    None = neither a letter nor an option's text.
     """
     if (match := _QUOTED.match(text, position)) and not _ALTERNATIVE_SEPARATOR.match(text, match.end()):
         if match[1] and match[3]:
@@ -294,8 +294,8 @@ def options_at(text: str, position: int, options: Sequence[str]) -> OptionSet | 
 def options_of_label(match: re.Match[str], options: Sequence[str]) -> OptionSet:
     """Options named by a letter and the words after it.
 
-    The letter counts alone where its own text follows. `NO_OPTION` where the words deny it; both options where the
-    words name another one.
+    Only the letter is used if its own text follows. `NO_OPTION` if the words deny it; both options if the words name
+    another one.
     """
     words = match[2].splitlines()[0]
     word_options = options_with_text(words, options) or options_of_yes_no(words, options)
@@ -309,10 +309,7 @@ def options_of_label(match: re.Match[str], options: Sequence[str]) -> OptionSet:
 
 
 def option_text_at(text: str, position: int, options: Sequence[str]) -> tuple[OptionSet, int]:
-    """Options whose text stands at a position, the longest matches, and the position after it.
-
-    The position is 0 where none stands there.
-    """
+    """Options whose text is at a position, the longest matches, and the position after it; 0 = no option."""
     while position < len(text) and text[position] in " \t\n\"'([<":
         position += 1
     match_with_article = _longest_text_at(text, position, options)
@@ -350,7 +347,7 @@ def _is_text_at(text: str, position: int, option: str) -> bool:
 def with_alternatives(text: str, first: OptionSet, end: int, options: Sequence[str]) -> OptionSet:
     """Options named by a list of options' texts that starts with `first`, which ends at `end`: `the dog / the pole`.
 
-    `NO_OPTION` where an alternative is not an option.
+    `NO_OPTION` if an alternative is not an option.
     """
     separator = _ALTERNATIVE_SEPARATOR.match(text, end)
     if separator is None:

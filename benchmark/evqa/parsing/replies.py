@@ -1,8 +1,8 @@
-"""Parser of replies: answer, spans and expressions from a reply's text. Every method and model uses it.
+"""Parser of replies: answer, spans and expressions from the text of a reply, for every method and model.
 
-`parse` reads the fields that a prompt asked for; `explain_for_sample` also states the rule that decided each one. The
-rules are the tables `choice_rules.RULES` and `span_rules.RULES`. The last thing that a reply commits to counts. What
-can be read in two ways is unparsed (None), never guessed.
+`parse` reads the requested fields; `explain_for_sample` also states the rule that decided each one. The rules are the
+tables `choice_rules.RULES` and `span_rules.RULES`. The last statement to which a reply commits is used. An ambiguous
+reply is unparsed (None), never guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evqa.schema import LETTERS, AnswerField, Sample, Spans, Turn
 
 
 class ParsedReply(NamedTuple):
-    """Fields read from a reply; None = not asked for, or unparsed."""
+    """Fields read from a reply; None = not requested, or unparsed."""
 
     answer: int | None
     """Index of the chosen option."""
@@ -44,11 +44,11 @@ RuleResults = Mapping[str, RuleResult[object]]
 
 
 def parse(text: str, fields: Sequence[AnswerField], options: Sequence[str]) -> ParsedReply:
-    """Parse the fields of a reply that its prompt asked for.
+    """Parse the fields of a reply that its prompt requested.
 
     Args:
-        text: The raw reply.
-        fields: What the prompt asked for.
+        text: Raw reply.
+        fields: Fields that the prompt requested.
         options: Texts of the options of a multiple-choice question; empty for an open question.
     """
     return _parsed_reply(_explain(text, fields, options))
@@ -60,7 +60,7 @@ def parse_for_sample(text: str, fields: Sequence[AnswerField], sample: Sample) -
 
 
 def parse_turns(turns: Sequence[Turn], sample: Sample) -> ParsedReply:
-    """Parse a conversation: each field from the last reply to a prompt that asked for it."""
+    """Parse a conversation: each field from the last reply to a prompt that requested it."""
     return _parsed_reply(explain_turns(turns, sample))
 
 
@@ -115,7 +115,7 @@ def _parsed_reply(results: RuleResults) -> ParsedReply:
 
 
 def parse_time_choice(text: str, options: Sequence[Spans]) -> int | None:
-    """Index of the chosen set of spans, by its letter or its times; None where the two disagree."""
+    """Index of the chosen set of spans, by its letter or its times; None = they disagree."""
     return explain_time_choice(text, options).value
 
 

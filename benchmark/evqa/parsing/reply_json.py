@@ -1,6 +1,4 @@
-"""Tolerant scanner of JSON objects in a reply.
-
-Read by their own top-level keys: nested and quoted text never counts.
+"""Tolerant scanner of JSON objects in a reply, read by their top-level keys; nested and quoted text is ignored.
 
 Accepts keys in single quotes or without quotes, extra commas, values that are not JSON, and an object that the end of
 the text truncates. Each character is read a bounded number of times.

@@ -1,7 +1,4 @@
-"""Types of the parser's tables of rules: `Rule`, `Guard`, `RuleResult`, and `ReplyText`.
-
-A reply prepared for the rules.
-"""
+"""Types of the parser's tables of rules: `Rule`, `Guard`, `RuleResult`, and `ReplyText` (a prepared reply)."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from evqa.parsing import reply_json, reply_text
 from evqa.parsing.reply_json import JsonObject
 
 MAX_CHARS = 100_000
-"""Number of characters at the end of a reply that are read."""
+"""Number of characters at the end of a reply that are parsed."""
 
 T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C")
@@ -35,7 +32,7 @@ class RuleResult(NamedTuple, Generic[T_co]):
 
 @dataclass(frozen=True)
 class Rule(Generic[C, R]):
-    """A way in which replies state a field. The rules of a table are tried in order; the first match decides."""
+    """Rule for a way to state a field. The rules of a table are tried in order; the first match decides."""
 
     name: str
     match: Callable[[C], R | None]
@@ -47,7 +44,7 @@ class Rule(Generic[C, R]):
 
 
 class Guard(NamedTuple):
-    """A context in which a statement does not count."""
+    """Context in which a statement is ignored."""
 
     name: str
     pattern: str
@@ -56,7 +53,7 @@ class Guard(NamedTuple):
     counterexample: str
 
     def fits(self, words: str) -> bool:
-        """Whether the words before or after a statement match, so that the statement does not count."""
+        """Whether the words before or after a statement match, so that the statement is ignored."""
         return re.search(self.pattern, words, re.IGNORECASE) is not None
 
 
@@ -85,7 +82,7 @@ class ReplyText:
 
     @cached_property
     def after_objects(self) -> str:
-        """Prose after the last object; all prose where there is none."""
+        """Prose after the last object; all prose if there is no object."""
         return excerpt(reply_text.plain(self.text[self.objects[-1].end :])) if self.objects else self.prose
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Plain text of a reply, as a reader of the rendered reply sees it: without thoughts, markers, markup and tables.
+"""Plain text of a reply, as rendered for a reader: without thoughts, markers, markup and tables.
 
 Pure functions from string to string, in time linear in the length of the text.
 """
@@ -58,7 +58,7 @@ _CHANNEL = re.compile(r"<\|channel\|>\s?(?:analysis|commentary)")
 def without_thoughts(text: str) -> str:
     """Reply without blocks of reasoning; a block that never ends is removed up to the end of the text.
 
-    Where only the end of a block is present, its start was part of the prompt.
+    If only the end of a block is present, its start was part of the prompt.
     """
     parts: list[str] = []
     is_thought, start = False, 0

@@ -205,7 +205,7 @@ _DECIMAL_COMMA = re.compile(r"(?:^|[^\d.:\-~])\d{1,4},$")
 def evidence_pairs(sentence: str, *, is_announced: bool = False) -> Pairs | None:
     """Pairs that a sentence with normalized times gives as evidence.
 
-    None where it can be read in two ways: alternatives, exceptions, a number that may have a decimal comma.
+    None = ambiguous: alternatives, exceptions, or a number that may have a decimal comma.
     """
     ranges = literals.find_ranges(sentence)
     is_all = is_announced and literals.is_all_ranges(sentence, ranges)
@@ -303,5 +303,5 @@ def is_evidence_list(text: str, entry: LocatedList) -> bool:
 
 
 def spans_unless_alternative(text: str, entry: LocatedList, spans: Spans | None) -> Spans | None:
-    """`spans` of a list; None where the list is one of two alternatives: `[[3, 7]] or [[12, 14]]`."""
+    """`spans` of a list; None = the list is one of two alternatives: `[[3, 7]] or [[12, 14]]`."""
     return None if _ALTERNATIVE_BEFORE.search(text[max(0, entry.start - 40) : entry.start]) else spans

@@ -34,7 +34,7 @@ def spans_of_objects(reply: ReplyText) -> tuple[str, SpanMatch]:
 
 
 def _spans_of_object(text: str, values: Mapping[str, JsonValue]) -> SpanMatch | None:
-    """Spans of an object by its span keys, unreadable where they disagree; None where it has none."""
+    """Spans of an object by its span keys, unreadable if they disagree; None = it has none."""
     keys = [key for key in values if key in SPAN_KEYS]
     readings = [_spans_of_value(text, values[key]) for key in keys]
     if not keys:
@@ -57,7 +57,7 @@ def _spans_of_value(text: str, value: JsonValue) -> Spans | None:
 
 
 def _start_and_end_of_object(text: str, values: Mapping[str, JsonValue]) -> SpanMatch | None:
-    """Span of an object with a start and an end; None where it lacks one of them."""
+    """Span of an object with a start and an end; None = it lacks one of them."""
     start, end = (next((key for key in keys if key in values), None) for keys in (START_KEYS, END_KEYS))
     if start is None or end is None:
         return None

@@ -30,12 +30,7 @@ _TIMED_BULLET = re.compile(
 
 
 def spans_of_literal(text: str, position: int) -> Spans | None:
-    """Spans of the literal at a position and of the pairs that follow it.
-
-    Of the rest of the line where it is no literal.
-
-    None = unreadable.
-    """
+    """Spans of the literal at a position and of the pairs after it, else of the rest of the line; None = unreadable."""
     try:
         literal = literals.read_literal(text, position)
     except Truncated:
@@ -47,10 +42,7 @@ def spans_of_literal(text: str, position: int) -> Spans | None:
 
 
 def consecutive_pairs(text: str, literal: Literal) -> tuple[Pairs, int]:
-    """Pairs that follow one another, `[5, 10], [12, 15]`, starting with a literal.
-
-    And the position after the last one.
-    """
+    """Consecutive pairs `[5, 10], [12, 15]`, starting with a literal, and the position after the last one."""
     pairs: Pairs = []
     end = literal.end
     while isinstance(literal.node, list | dict) and (pair := pair_of_node(literal.node)) is not None:
@@ -69,9 +61,7 @@ def consecutive_pairs(text: str, literal: Literal) -> tuple[Pairs, int]:
 def spans_of_line(text: str, position: int) -> Spans | None:
     """Spans of the ranges in the rest of a line and in the list items below it.
 
-    () where the line states that there are none.
-
-    None where the line has no range.
+    () = the line states that there are none; None = the line has no range.
     """
     line, *lines_after = text[position : position + 5000].split("\n")
     if NO_SPANS.match(line):
@@ -116,10 +106,7 @@ _ONE_NUMBER = re.compile(rf"(?:{literals.NUMBER})")
 
 
 def bare_pairs(text: str) -> Pairs | None:
-    """Pairs of a text that consists of ranges, `3 to 7`, or of an even number of numbers, `12.0, 15.5`.
-
-    None otherwise.
-    """
+    """Pairs of a text that consists of ranges, `3 to 7`, or an even number of numbers, `12.0, 15.5`; None otherwise."""
     item = _BULLET.sub("", text, count=1)
     ranges = literals.find_ranges(item)
     if literals.is_all_ranges(item, ranges):

@@ -58,11 +58,9 @@ END_KEYS = ("end", "end_time", "end_sec", "end_seconds", "stop", "to")
 
 
 def spans_of_node(node: Node) -> Spans | None:
-    """Spans of a literal: pairs, objects with start and end, ranges in strings.
+    """Spans of a literal: pairs, objects with start and end, ranges in strings, or a flat list of pairs of times.
 
-    Or a flat list of an even number of times.
-
-    None where one element is none of these.
+    None = an element has another form.
     """
     if isinstance(node, dict):
         pair = pair_of_node(node)
@@ -107,7 +105,7 @@ def _time_of_node(node: Node) -> float | None:
 
 
 def valid_spans(pairs: Iterable[tuple[float, float]]) -> Spans | None:
-    """The pairs as spans without duplicates; None where one ends before it starts or lies outside of `MAX_SECONDS`."""
+    """Convert pairs to spans without duplicates; None = one ends before it starts, or exceeds `MAX_SECONDS`."""
     spans = tuple(dict.fromkeys(Span(start, end) for start, end in pairs))
     return spans if all(0 <= start <= end <= MAX_SECONDS for start, end in spans) else None
 
@@ -116,7 +114,7 @@ def valid_spans(pairs: Iterable[tuple[float, float]]) -> Spans | None:
 
 
 def spans_of_json(value: object) -> Spans | None:
-    """Spans of parsed JSON in any notation that a reply may use; None where one element is not a span."""
+    """Spans of parsed JSON in any notation that a reply may use; None = an element is not a span."""
     try:
         node = _node_of_json(value)
     except ValueError:
@@ -125,7 +123,7 @@ def spans_of_json(value: object) -> Spans | None:
 
 
 def _node_of_json(value: object, depth: int = 0) -> Node:
-    """Parsed JSON as a `Node`; raises a ValueError where a value cannot be part of a span."""
+    """Convert parsed JSON to a `Node`. `ValueError`: a value cannot be part of a span."""
     if isinstance(value, bool) or depth > literals.MAX_DEPTH:
         raise ValueError(f"no times: {str(value)[:80]!r}")
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""The table of span rules: ways in which prose gives spans, in the order in which they are tried."""
+"""Table of span rules: ways in which prose states spans, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TimedText:
 
     text: str
     spans_only: bool
-    """Whether the prompt asked for nothing but spans, so that numbers need no unit."""
+    """Whether the prompt requested spans only, so that numbers need no unit."""
 
     @cached_property
     def tail(self) -> str:
@@ -194,7 +194,7 @@ _LINE_START = re.compile(
 def _pairs_of_lines(text: str) -> Pairs:
     """Pairs at the starts of the lines of a list: `- [3, 7]: he lifts it`.
 
-    Empty where a line starts with anything else.
+    Empty = a line starts with something else.
     """
     starts = deque((match.end() for match in _LINE_START.finditer(text)), maxlen=MAX_PLACES)
     pairs: Pairs = []
@@ -263,10 +263,7 @@ class StatedRange(NamedTuple):
 
 
 def match_range_in_prose(prose: TimedText) -> SpanMatch | None:
-    """Match ranges in sentences: those after a correction, else those called evidence.
-
-    Else all that can be evidence.
-    """
+    """Match ranges in sentences: those after a correction, else those called evidence, else all that can be evidence."""
     retractions = list(RETRACTION.finditer(prose.tail))
     if retractions:
         ranges = _stated_ranges(reply_text.sentences(prose.tail[retractions[-1].end() :]), spans_only=prose.spans_only)
@@ -277,7 +274,7 @@ def match_range_in_prose(prose: TimedText) -> SpanMatch | None:
 
 
 def _stated_ranges(sentences: Sequence[str], *, spans_only: bool) -> list[StatedRange]:
-    """Ranges of each sentence; empty where a sentence can be read in two ways."""
+    """Ranges of each sentence; empty = a sentence is ambiguous."""
     ranges: list[StatedRange] = []
     has_cue = False
     for sentence in sentences:
@@ -292,7 +289,7 @@ def _stated_ranges(sentences: Sequence[str], *, spans_only: bool) -> list[Stated
 
 
 def _without_announcement(sentence: str) -> str:
-    """The sentence without `The answer is`, if decimal numbers follow, which are not a count."""
+    """Sentence without `The answer is` if decimal numbers follow, which are not a count."""
     match = _ANSWER_IS.match(sentence)
     return sentence[match.end() :] if match else sentence
 

@@ -1,7 +1,7 @@
-"""Parser of evidence in time: `parse_spans` reads the spans of the video that a reply gives as evidence.
+"""Parser of temporal evidence: `parse_spans` reads the spans of the video that a reply states as evidence.
 
-The rules for prose are the table `span_rules.RULES`, contexts that do not count are the tables of `span_contexts`, JSON
-objects are read by `span_json`. The last thing that a reply commits to counts; what can be read in two ways is unparsed
+The rules for prose are the table `span_rules.RULES`, the ignored contexts are the tables of `span_contexts`, JSON
+objects are read by `span_json`. The last statement to which a reply commits is used; an ambiguous reply is unparsed
 (None), never guessed.
 """
 
@@ -14,10 +14,7 @@ from evqa.schema import Spans
 
 
 def parse_spans(text: str, *, spans_only: bool = False) -> Spans | None:
-    """Spans (seconds) that a reply gives as evidence, in its order.
-
-    () where it states that there are none; None = unparsed.
-    """
+    """Spans (seconds) that a reply states as evidence, in its order; () = it states that there are none; None = unparsed."""
     return explain_spans(text, spans_only=spans_only).value
 
 
@@ -25,8 +22,8 @@ def explain_spans(text: str, *, spans_only: bool = False) -> RuleResult[Spans]:
     """Result of `parse_spans` with the rule that decided and the text that it matched.
 
     Args:
-        text: The raw reply.
-        spans_only: Whether the prompt asked for nothing but spans, so that numbers need no unit.
+        text: Raw reply.
+        spans_only: Whether the prompt requested spans only, so that numbers need no unit.
     """
     reply = prepare_reply(text)
     rule_match = spans_of_objects(reply) if reply.objects else first_match(TimedText(reply.prose, spans_only))

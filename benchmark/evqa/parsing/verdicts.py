@@ -22,7 +22,7 @@ _PAIR = re.compile(
 
 
 def parse_verdict(text: str, dimensions: Sequence[str] = DIMENSIONS) -> Mapping[str, int] | None:
-    """Parse a judge's reply: dimension -> 0, 1 or 2; None where the verdict is incomplete."""
+    """Parse a judge's reply: dimension -> 0, 1 or 2; None = the verdict is incomplete."""
     text = reply_text.plain(reply_text.without_markers(reply_text.without_thoughts(text)))
     answers = list(_ANSWER.finditer(text))
     if answers and _TOOL_CALL.search(text, answers[-1].end()):
