@@ -98,5 +98,5 @@ def f_score(correct: float, attempted: float) -> float:
 
 
 def correct_of_attempted(correct: float, attempted: float) -> float:
-    """Share of correct answers among those that were attempted; 0 where none was."""
+    """Share of correct answers among those that were attempted; 0 without any."""
     return correct / attempted if attempted > 0 else 0.0

@@ -39,13 +39,13 @@ def _gold_and_predicted(case: Case) -> tuple[set[int], set[int]]:
 
 
 def slice_recall(case: Case) -> float | None:
-    """Share of the needed slices that are predicted; None where none is needed."""
+    """Recall: share of the needed slices that are predicted; None without needed slices."""
     gold, predicted = _gold_and_predicted(case)
     return len(gold & predicted) / len(gold) if gold else None
 
 
 def slice_precision(case: Case) -> float | None:
-    """Share of the predicted slices that are needed; 0 where none is predicted, None where none is needed."""
+    """Precision: share of the predicted slices that are needed; 0 without predicted, None without needed slices."""
     gold, predicted = _gold_and_predicted(case)
     if not gold:
         return None
@@ -59,6 +59,6 @@ def slice_f1(case: Case) -> float | None:
 
 
 def all_slices(case: Case) -> float | None:
-    """1 where all needed slices are predicted, else 0; None where none is needed."""
+    """1 if all needed slices are predicted, else 0; None without needed slices."""
     gold, predicted = _gold_and_predicted(case)
     return float(gold <= predicted) if gold else None

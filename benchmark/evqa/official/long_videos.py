@@ -137,7 +137,7 @@ def longvidsearch(files: OfficialFiles) -> FileScores:
 
     The place is that of the question in `full-QA(3000).json`, an optional ground truth file.
     Official: accuracy of each judge and `general_corr`, over the questions in the file: one that ended with an error
-    is not in it. Strict: the majority of the three votes, over all questions of the ground truth where it is given;
+    is not in it. Strict: the majority of the three votes, over all questions of the ground truth if there is a file;
     slices that the agent looked at against the needed ones.
     """
     notes: list[str] = []

@@ -263,7 +263,7 @@ class StatedRange(NamedTuple):
 
 
 def match_range_in_prose(prose: TimedText) -> SpanMatch | None:
-    """Match ranges in sentences: those after a correction, else those called evidence, else all that can be evidence."""
+    """Match ranges in sentences: those after a correction, else those called evidence, else all candidates."""
     retractions = list(RETRACTION.finditer(prose.tail))
     if retractions:
         ranges = _stated_ranges(reply_text.sentences(prose.tail[retractions[-1].end() :]), spans_only=prose.spans_only)

@@ -14,7 +14,7 @@ from evqa.schema import Spans
 
 
 def parse_spans(text: str, *, spans_only: bool = False) -> Spans | None:
-    """Spans (seconds) that a reply states as evidence, in its order; () = it states that there are none; None = unparsed."""
+    """Spans (seconds) that a reply states as evidence, in order; () = states that there are none; None = unparsed."""
     return explain_spans(text, spans_only=spans_only).value
 
 
