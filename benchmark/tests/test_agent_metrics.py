@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evqa import media
 from evqa.__main__ import main
 from evqa.datasets import Dataset
 from evqa.files.jsonl import write_records
@@ -21,7 +22,7 @@ from evqa.report import compare_costs, differences, episode_tables, tables
 from evqa.schema import FrameRef, Prediction, Sample, Span, ToolCall, ToolResult, Turn, Usage
 from evqa.scoring.engine import UNRECORDED, System, score
 from evqa.scoring.episodes import budgets, summarise
-from evqa.scoring.results import Scores, read_scores, write_scores
+from evqa.scoring.results import BudgetAxis, Scores, read_scores, write_scores
 
 GOLD = (Span(10, 20), Span(40, 45))
 
@@ -209,7 +210,7 @@ def test_budget_curves_cut_the_recorded_episodes_off(scores: Scores):
 
 
 def test_forced_answers_replace_those_beyond_the_budget_alone():
-    forced = {
+    answers: dict[tuple[str, BudgetAxis, int], int | None] = {
         ("s0", "turns", 1): 1,
         ("s0", "turns", 2): 1,
         ("s1", "turns", 1): 0,  # has answered by then
@@ -217,7 +218,9 @@ def test_forced_answers_replace_those_beyond_the_budget_alone():
         ("s3", "turns", 1): None,  # could not be read
         ("s5", "turns", 1): 1,  # failed: wrong at every budget
     }
-    summary = summarise(DATASET, RECORDS, forced)  # type: ignore[arg-type]
+    forced = {key: Prediction(sample_id=key[0], status="ok", answer=answer) for key, answer in answers.items()}
+    failed = Prediction(sample_id="s2", status="failed", error="no reply")
+    summary = summarise(DATASET, RECORDS, {**forced, ("s2", "turns", 1): failed})
     accuracies = {point.budget: point.metrics["Acc"].mean for point in summary.curves["turns"]}
     assert accuracies == {1: 0.4, 2: 0.5, 3: 0.6}
     supported = {point.budget: point.metrics["supported correct"].mean for point in summary.curves["turns"]}
@@ -225,7 +228,7 @@ def test_forced_answers_replace_those_beyond_the_budget_alone():
     assert summary.is_forced
     assert summarise(DATASET, RECORDS).is_forced is False
     with pytest.raises(ValueError, match="forced answers are of samples of ten, got one of 'who'"):
-        summarise(DATASET, RECORDS, {("who", "turns", 1): 1})
+        summarise(DATASET, RECORDS, {("who", "turns", 1): failed})
 
 
 @pytest.mark.parametrize(
@@ -720,3 +723,139 @@ def test_runs_are_compared_with_their_costs_and_unpaired_samples_are_named(
 def test_many_names_are_shortened():
     assert compare_costs.name_samples(["a"]) == "1 sample (a)"
     assert compare_costs.name_samples(list("abcdefg")) == "7 samples (a, b, c, d, e, ...)"
+
+
+# A run of the agent
+
+
+def calls(name: str, **arguments: object) -> dict[str, object]:
+    return {"calls": [{"name": name, "arguments": arguments}]}
+
+
+def reply(letter: str) -> str:
+    return f'```json\n{{"answer": "{letter}", "segments": [[1, 2]], "referring_expressions": []}}\n```'
+
+
+@pytest.fixture
+def agent_run(tmp_path: Path) -> Path:
+    """s0 looks at the evidence and answers right; s1 does so at its second call, and wrong; s2 guesses right."""
+    data = tmp_path / "data"
+    (data / "videos").mkdir(parents=True)
+    images = np.full((24, 32, 48, 3), 90, dtype=np.uint8)
+    media.write_video(data / "videos" / "clip.mp4", iter(images), 4.0)
+    samples = [
+        Sample(
+            id=f"s{number}",
+            video_id="clip",
+            video=Path("videos/clip.mp4"),
+            question=f"Question {number}?",
+            options=("circle", "square"),
+            answer=1,
+            spans=(Span(1, 2),),
+        )
+        for number in range(3)
+    ]
+    write_records(data / "samples.jsonl", samples)
+    scripts: list[list[object]] = [
+        [calls("frames_at", seconds=[1.0, 4.0]), calls("submit", answer="B", spans=[[1, 2]], objects=[])],
+        [calls("frames_between", start=3, end=6, n=2), calls("frames_at", seconds=[1.5]), reply("A")],
+        [reply("B")],
+    ]
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps({f"Question {number}?": replies for number, replies in enumerate(scripts)}))
+    out = tmp_path / "agent"
+    assert command("predict", data, model, "--method", "agent", "--encoder", "none", "--out", out) == 0
+    return out
+
+
+def test_an_agent_is_scored_from_what_the_loop_records(agent_run: Path, capsys: pytest.CaptureFixture[str]):
+    data = agent_run.with_name("data")
+    score_command = ("score", agent_run, "--data", data, "--baselines", "none")
+    assert command(*score_command) == 0
+    assert "preset agent" in capsys.readouterr().out
+    row = read_scores(agent_run / "scores.json")[-1]
+    table = {title: mean(row, title) for title in row.metrics if title.endswith(("correct", "evidence"))}
+    assert table == {
+        "supported correct": pytest.approx(1 / 3),
+        "unsupported correct": pytest.approx(1 / 3),
+        "wrong despite evidence": pytest.approx(1 / 3),
+        "wrong without evidence": 0,
+        "blind correct": pytest.approx(1 / 3),
+    }
+    assert row.episodes is not None
+    assert {name: tool.calls for name, tool in row.episodes.tools.items()} == {
+        "frames_at": 2, "frames_between": 1, "submit": 1,
+    }  # fmt: skip
+    assert [point.metrics["Acc"].mean for point in row.episodes.curves["turns"]] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+
+    other, forced = agent_run.with_name("other.json"), agent_run.with_name("forced")
+    other.write_text(json.dumps({"*": reply("B")}))
+    assert command("replay", agent_run, "--with", other, "--turns", 1, "--data", data, "--out", forced) == 0
+    assert command(*score_command, "--forced", forced) == 0
+    assert "agent, scores at a budget of turns, with forced answers" in capsys.readouterr().out
+    episodes = read_scores(agent_run / "scores.json")[-1].episodes
+    assert episodes is not None
+    assert episodes.is_forced
+    assert [point.metrics["Acc"].mean for point in episodes.curves["turns"]] == pytest.approx([1 / 3, 1, 2 / 3])
+
+
+def test_forced_answers_are_of_the_evidence_of_the_same_run(agent_run: Path, capsys: pytest.CaptureFixture[str]):
+    data = agent_run.with_name("data")
+    score_command = ("score", agent_run, "--data", data, "--baselines", "none")
+    other, every, second = (agent_run.with_name(name) for name in ("other.json", "every", "second"))
+    other.write_text(json.dumps({"*": reply("B")}))
+    assert command("replay", agent_run, "--with", other, "--data", data, "--out", every) == 0
+    model, of_second = agent_run.with_name("model.json"), agent_run.with_name("of-second")
+    options = ("--method", "agent", "--encoder", "none", "--max-turns", 5, "--out", second)
+    assert command("predict", data, model, *options) == 0
+    assert command("replay", second, "--with", other, "--turns", 1, "--data", data, "--out", of_second) == 0
+    for folder, words in (
+        (of_second, f"is on the evidence of another run than {agent_run}, which differs in method.max_turns"),
+        (every, "is no run on the evidence of the first turns: write one with evqa replay"),
+        (agent_run, "is no run on the evidence of the first turns"),
+        (agent_run.with_name("none"), "has no run.json"),
+    ):
+        capsys.readouterr()
+        assert command(*score_command, "--forced", folder) == 2, folder
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+# Open questions
+
+
+def test_open_answers_are_right_by_match():
+    open_questions = tuple(
+        each.replace(answer=None, options=(), response="a red cup", id=f"open{number}")
+        for number, each in enumerate(SAMPLES[:4])
+    )
+    dataset = Dataset("open", Path("/nowhere"), open_questions, (), "1" * 64)
+
+    def said(text: str) -> Turn:
+        return turn(frames=frames(12.0)).replace(reply=text)
+
+    records = [
+        episode_of("open0", said("Answer: the red cup")),
+        episode_of("open1", said("Answer: a blue cup")),
+        episode_of("open2", turn(), turn()),
+    ]
+    (row,) = score(dataset, [System("run", records)], ["agent"])
+    assert (mean(row, "Acc"), mean(row, "parse rate"), mean(row, "error rate")) == (1 / 4, 2 / 4, 1 / 4)
+    assert (mean(row, "supported correct"), mean(row, "wrong despite evidence")) == (1 / 4, 1 / 4)
+    assert row.metrics["Acc"].n_unparsed == 1
+    assert points(row, "turns") == {1: (1 / 4, 2 / 4, 1 / 4), 2: (1 / 4, 2 / 4, 1 / 4)}
+
+
+def test_the_replies_of_other_models_belong_to_the_turn_that_called_them():
+    """A planner of two turns; its inspector is asked in the second one and answers."""
+    team = [
+        episode_of(
+            "s0",
+            turn(**call(1, "frames_at", 50.0)),
+            turn(**call(2, "submit_segments", spans=GOLD)),
+            turn(frames=frames(12.0), agent="inspector"),
+            answer=1,
+        )
+    ]
+    (row,) = score(DATASET, [System("run", team)], ["agent"])
+    assert (mean(row, "turns"), mean(row, "calls"), mean(row, "tokens")) == (2, 1, 330)
+    assert points(row, "turns") == {1: (0, 0, 0), 2: (0.1, 1 / 8, 1 / 8)}

@@ -27,6 +27,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     workers: Annotated[int, option("N")] = 1,
     samples: Annotated[Path | None, option("FILE", default="not written")] = None,
     curves: Annotated[Path | None, option("FILE", default="not written")] = None,
+    forced: Annotated[tuple[Path, ...], option("RUN...", default="none")] = (),
     format: TableStyle = "text",
     whole: Switch = False,
 ) -> int:
@@ -64,6 +65,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
 
       evqa score mine.jsonl --data st-evidence-gen --preset st-evidence --format latex
 
+      evqa score outputs/lvbench/gpt-4o-agent --curves curves.csv
+
     Args:
         run: folder of a run, or a prediction file.
         data: data set of the run.
@@ -76,6 +79,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         workers: number of processes that compare masks; the scores do not depend on it.
         samples: .csv or .jsonl file for the scores of each sample.
         curves: .csv file for accuracy and support at smaller budgets (preset agent).
+        forced: runs of evqa replay on the evidence of the first K turns: their answers count where the agent has none
+            within a budget of K + 1 turns.
         format: format of the table.
         whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
             --shard), which count 0.
@@ -92,7 +97,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     part = evaluate.ScoredSubset(dataset) if whole else evaluate.subset_of(dataset, locate.selection_of(run))
     kind = None if baselines == "task" else baselines
     trivial = evaluate.trivial_scores(part.dataset, train_data, preset, kind, workers=workers)
-    scores, path = evaluate.score_run(run, part, preset, trivial, masks, workers=workers)
+    scores, path = evaluate.score_run(evaluate.ScoreInputs(run, masks, forced), part, preset, trivial, workers=workers)
     source, target = (tables.prose(text, format) for text in (scores[0].source, f"written to {path}"))
     head = tables.prose(tables.partial_line(scores), format)
     print_line(f"{head}{source}\n\n{tables.report(scores, trivial, format)}\n{target}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -16,9 +16,12 @@ from evqa.metrics.units import Unit
 from evqa.parsing.open_answers import open_answer
 from evqa.schema import Prediction, Sample, Span, Spans
 
-GoldField = Literal["answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response"]
+GoldField = Literal[
+    "answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response", "any_answer"
+]
 """Field of ground truth and prediction that a metric compares: `objects` are masks per object, `time_choice` and
-`mask_choice` choices of the multiple-choice task, `response` the answer to an open question."""
+`mask_choice` choices of the multiple-choice task, `response` the answer to an open question, `any_answer` that of the
+question's own kind: the `response` of an open question, else the `answer`."""
 
 PageRole = Literal["list", "sample"]
 """list = in the list of samples, with filters and order, and with the sample; sample = only with the sample."""
@@ -158,8 +161,25 @@ def response_of(prediction: Prediction) -> str | None:
     return prediction.literal.answer if prediction.literal is not None else open_answer(prediction.turns)
 
 
+def field_of(sample: Sample, need: GoldField) -> GoldField:
+    """Return the field that a need is for a sample: `any_answer` is the `response` of an open question."""
+    if need != "any_answer":
+        return need
+    return "response" if sample.answer is None and sample.response is not None else "answer"
+
+
+def covers(fields: Collection[GoldField], needs: Collection[GoldField]) -> bool:
+    """Whether predictions that hold some fields have all that are needed; an answer of any kind is one of the two."""
+    return all(need in fields or (need == "any_answer" and not ANSWERS.isdisjoint(fields)) for need in needs)
+
+
+ANSWERS: frozenset[GoldField] = frozenset({"answer", "response"})
+"""Kinds of answers."""
+
+
 def gold_has(sample: Sample, need: GoldField) -> bool:
     """Whether the ground truth of a sample has a field."""
+    need = field_of(sample, need)
     if need == "masks":
         return sample.masks is not None or sample.tracks is not None
     if need == "objects":
@@ -175,6 +195,8 @@ def gold_has(sample: Sample, need: GoldField) -> bool:
 
 def prediction_has(prediction: Prediction, need: GoldField) -> bool:
     """Whether a prediction has a field, that is, it could be read from the reply."""
+    if need == "any_answer":
+        return any(prediction_has(prediction, answer) for answer in ANSWERS)
     if need in {"masks", "objects"}:
         return prediction.tracks is not None or prediction.mask_folder is not None
     if need == "boxes":

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from evqa.metrics.temporal import merge
-from evqa.schema import FrameRef, Prediction, Span, Spans, ToolCall, ToolResult, Turn, Usage
+from evqa.schema import MAIN_AGENT, FrameRef, Prediction, Span, Spans, ToolCall, ToolResult, Turn, Usage
 
 SUBMISSION = "submit"
 """Prefix of the names of tools that submit an answer or segments, such as `submit` and `submit_segments`."""
@@ -25,7 +25,7 @@ class Step(NamedTuple):
     """A reply of an episode, with what was spent on it and what was inspected since the reply before."""
 
     turn: int
-    """Number of the reply, from 1."""
+    """Number of the turn of the main model, from 1; replies of other models belong to the turn that called them."""
     calls: int
     """Tool calls before the reply, without submissions."""
     frames: int
@@ -47,15 +47,16 @@ def is_traced(prediction: Prediction) -> bool:
 
 def steps(prediction: Prediction) -> Iterator[Step]:
     """Yield the replies of an episode in order."""
-    calls, distinct = 0, set[tuple[int, int]]()
+    number, calls, distinct = 0, 0, set[tuple[int, int]]()
     before: Turn | None = None
-    for number, turn in enumerate(prediction.turns, start=1):
+    for turn in prediction.turns:
+        number += turn.agent == MAIN_AGENT
         results = _evidence_results(before) if before else ()
         frames = (*(frame for result in results for frame in result.frames), *turn.frames)
         distinct.update((frame.video, frame.index) for frame in frames)
         calls += len(evidence_calls(before)) if before else 0
         spans = tuple(span for result in results if not result.frames for span in result.spans)
-        yield Step(number, calls, len(distinct), frames, spans)
+        yield Step(max(number, 1), calls, len(distinct), frames, spans)
         before = turn
 
 

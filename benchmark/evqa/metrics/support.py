@@ -13,11 +13,12 @@ from contextlib import contextmanager
 
 from evqa.metrics import episode
 from evqa.metrics.answer import accuracy
-from evqa.metrics.case import Case
+from evqa.metrics.case import Case, field_of, prediction_has
 from evqa.metrics.episode import Step
 from evqa.metrics.means import UnrecordedValueError
+from evqa.metrics.open_answers import match_accuracy
 from evqa.metrics.temporal import tiop
-from evqa.schema import Prediction
+from evqa.schema import MAIN_AGENT, Prediction
 
 
 class UntracedError(UnrecordedValueError):
@@ -27,9 +28,14 @@ class UntracedError(UnrecordedValueError):
 # Answers
 
 
+def correctness(case: Case) -> float:
+    """1 if the chosen option is right, or the answer to an open question is by normalised match, else 0."""
+    return accuracy(case) if field_of(case.sample, "any_answer") == "answer" else match_accuracy(case)
+
+
 def is_answered(case: Case) -> float:
     """1 if an answer could be read, whether right or wrong; 0 of a prediction that is missing or failed."""
-    return float(case.prediction.answer is not None)
+    return float(prediction_has(case.prediction, field_of(case.sample, "any_answer")))
 
 
 def is_failed(case: Case) -> float:
@@ -89,7 +95,7 @@ def support(*, is_right: bool, is_seen: bool) -> Callable[[Case], float | None]:
 
     def value(case: Case) -> float | None:
         evidence = is_evidence_seen(case)
-        return None if evidence is None else float((accuracy(case) == 1) == is_right and (evidence == 1) == is_seen)
+        return None if evidence is None else float((correctness(case) == 1) == is_right and (evidence == 1) == is_seen)
 
     return value
 
@@ -98,7 +104,7 @@ def blind_accuracy(case: Case) -> float:
     """1 if the answer is right although nothing at all was inspected, else 0."""
     record = _trace_of(case)
     is_blind = record is not None and not any(step.new_frames or step.new_spans for step in episode.steps(record))
-    return accuracy(case) * is_blind
+    return correctness(case) * is_blind
 
 
 def _trace_of(case: Case) -> Prediction | None:
@@ -126,8 +132,8 @@ def _known_times(case: Case) -> Generator[None]:
 
 
 def num_turns(case: Case) -> float:
-    """Number of replies of all models."""
-    return len(_record(case).turns)
+    """Number of replies of the main model."""
+    return sum(turn.agent == MAIN_AGENT for turn in _record(case).turns)
 
 
 def num_calls(case: Case) -> float:

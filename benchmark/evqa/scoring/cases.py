@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evqa import media
-from evqa.metrics.case import Case, GoldField, Metric, gold_has, prediction_has
+from evqa.metrics.case import Case, GoldField, Metric, field_of, gold_has, prediction_has
 from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, gold_masks, masks_in_folder, predicted_masks
 from evqa.metrics.means import Cell, State, UnrecordedValueError
 from evqa.metrics.spatial import MaskScores, UnknownLengthError
@@ -44,7 +44,7 @@ class ComparedSample:
         """Whether the prediction has what a metric needs."""
         if self.health.status != "ok":
             return self.health.status
-        readable = all(prediction_has(self.case.prediction, need) for need in needs)
+        readable = all(prediction_has(self.case.prediction, field_of(self.case.sample, need)) for need in needs)
         return "scored" if readable and not (self.health.bad_mask and "masks" in needs) else "unparsed"
 
     def cell(self, metric: Metric) -> Cell | None:

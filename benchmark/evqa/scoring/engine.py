@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from evqa import datasets
 from evqa.datasets import Dataset
-from evqa.metrics.case import GoldField, Metric, Ratio, gold_has
+from evqa.metrics.case import GoldField, Metric, Ratio, covers, gold_has
 from evqa.metrics.means import DOES_NOT_APPLY, STATES, Cell, Column, Mean, mean_of_column, numbered, ratio_of_columns
 from evqa.metrics.presets import preset as preset_named
 from evqa.schema import Prediction, Sample
 from evqa.scoring import parallel
 from evqa.scoring.cases import MetricValues, PredictionHealth, compare_samples, num_frames_of
-from evqa.scoring.episodes import EpisodeFacts, EpisodeTable, facts_of
+from evqa.scoring.episodes import EpisodeFacts, EpisodeTable, ForcedAnswers, accuracies_of, facts_of
 from evqa.scoring.results import STATUSES, PredictionCounts, SampleTable, Scores, ScoreValue
 
 MAX_GROUPS = 50
@@ -74,6 +74,8 @@ class System:
     """Fields of the predictions; metrics that need others are not scored. None = all fields."""
     gives_reason: str = ""
     """Reason for the missing fields, for `Scores.left_out`; empty = the metrics are left out silently."""
+    forced_answers: ForcedAnswers | None = None
+    """Answers at budgets, for the budget curves of episodes without an answer within them."""
     mask_files: Callable[[Sample], Path | None] | None = None
     """Folder of mask files of a sample that an official evaluator scores independently of the prediction file."""
     report: Callable[[Sequence[str]], PredictionReport] | None = None
@@ -144,7 +146,7 @@ def score(
 
 def _without_inputs(system: System) -> System:
     """System without the inputs that worker processes do not need."""
-    return replace(system, predictions=None, mask_files=None, report=None)
+    return replace(system, predictions=None, forced_answers=None, mask_files=None, report=None)
 
 
 # Aggregated results
@@ -322,7 +324,9 @@ def _summaries(
                 if number is not None and math.isfinite(number)
             }
             | columns.ratios(videos, protocol.ratios),
-            episodes=episodes.summary(videos) if protocol.summarises_episodes and _has_records(system) else None,
+            episodes=episodes.summary(videos, accuracies_of(dataset, system.forced_answers))
+            if protocol.summarises_episodes and _has_records(system)
+            else None,
             left_out=left_out,
             groups={
                 axis: {value: columns.means(videos, indices) for value, indices in groups.items()}
@@ -341,7 +345,7 @@ def _not_given(preset: str, system: System, dataset: Dataset) -> dict[str, str]:
     if gives is None or not system.gives_reason:
         return {}
     metrics = preset_named(preset).metrics.items()
-    rows = {title: row.needs for title, row in metrics if not gives.issuperset(row.predicted)}
+    rows = {title: row.needs for title, row in metrics if not covers(gives, row.predicted)}
     needed: set[GoldField] = {need for needs in rows.values() for need in needs}
     annotated = {need for need in needed if any(gold_has(sample, need) for sample in dataset.samples)}
     return {title: system.gives_reason for title, needs in rows.items() if annotated.issuperset(needs)}
@@ -533,7 +537,7 @@ def _metrics(
     return {
         title: metric
         for title, metric in preset_named(preset).metrics.items()
-        if (gives is None or gives.issuperset(metric.predicted))
+        if (gives is None or covers(gives, metric.predicted))
         and absent.isdisjoint(metric.needs)
         and (max_needs is None or len(metric.needs) <= max_needs)
     }

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from evqa.datasets import Dataset
 from evqa.metrics import episode, support
-from evqa.metrics.answer import accuracy
-from evqa.metrics.case import Case
+from evqa.metrics.case import Case, gold_has
 from evqa.metrics.episode import Step
 from evqa.metrics.means import Cell, Column, Mean, State, mean_of_column, numbered
 from evqa.schema import Prediction
@@ -38,8 +37,8 @@ FINE_BUDGETS = 10
 
 NO_RECORD = "not recorded"
 
-ForcedAnswers = Mapping[tuple[str, BudgetAxis, int], int | None]
-"""(id of a sample, axis, budget) -> index of the option that a forced answer chooses; None = it could not be read."""
+ForcedAnswers = Mapping[tuple[str, BudgetAxis, int], Prediction]
+"""(id of a sample, axis, budget) -> prediction of a model that had to answer; one that failed is wrong."""
 
 ForcedAccuracy = Mapping[tuple[int, BudgetAxis, int], float]
 """(place of a sample in the data set, axis, budget) -> accuracy of its forced answer."""
@@ -87,14 +86,14 @@ def facts_of(case: Case) -> EpisodeFacts:
         tools=() if record is None else _tool_calls(case),
         is_traced=True,
         state="missing" if record is None else "failed" if not is_usable else _answer_state(case),
-        right=None if case.sample.answer is None else accuracy(case),
+        right=support.correctness(case) if gold_has(case.sample, "any_answer") else None,
         has_gold_spans=bool(case.gold_spans),
     )
     return _with_uses(facts, case) if is_usable else facts
 
 
 def _answer_state(case: Case) -> State:
-    return "unparsed" if case.prediction.answer is None else "scored"
+    return "scored" if support.is_answered(case) else "unparsed"
 
 
 def _with_uses(facts: EpisodeFacts, case: Case) -> EpisodeFacts:
@@ -175,18 +174,21 @@ def summarise(
         (compared,) = compare_samples(sample, [by_id.get(sample.id)], [False])
         table.put(place, facts_of(compared.case))
     videos = numbered([sample.video_id for sample in dataset.samples])
-    return table.summary(videos, None if forced is None else _accuracies(dataset, forced))
+    return table.summary(videos, accuracies_of(dataset, forced))
 
 
-def _accuracies(dataset: Dataset, forced: ForcedAnswers) -> ForcedAccuracy:
+def accuracies_of(dataset: Dataset, forced: ForcedAnswers | None) -> ForcedAccuracy | None:
+    """Return the accuracy of forced answers. `ValueError`: one is of a sample that the data set does not have."""
+    if forced is None:
+        return None
     places = {sample.id: place for place, sample in enumerate(dataset.samples)}
     values: dict[tuple[int, BudgetAxis, int], float] = {}
-    for (sample_id, axis, budget), answer in forced.items():
+    for (sample_id, axis, budget), prediction in forced.items():
         place = places.get(sample_id)
         if place is None:
             raise ValueError(f"forced answers are of samples of {dataset.name}, got one of {sample_id!r}")
-        prediction = Prediction(sample_id=sample_id, status="ok", answer=answer)
-        values[place, axis, budget] = accuracy(Case(dataset.samples[place], prediction))
+        (compared,) = compare_samples(dataset.samples[place], [prediction], [False])
+        values[place, axis, budget] = support.correctness(compared.case)
     return values
 
 
@@ -222,13 +224,14 @@ def budget_curve(
         facts: what is kept of each sample.
         axis: quantity that the budget limits.
         videos: number of the video of each sample.
-        points: budgets; None = those of `budgets`, beginning with 0 for calls and frames.
+        points: budgets; None = those of `budgets`, beginning with 0 for calls and frames, and those of forced answers.
         forced: answers of episodes without one within a budget.
     """
     if points is None:
         largest = max((getattr(row.end, axis) for row in facts if row.end), default=0)
         points = [] if axis == "turns" else [0]
         points += budgets(largest, is_fine=axis != "frames") if largest else []
+        points = sorted({*points, *(budget for _, name, budget in forced or () if name == axis and budget <= largest)})
     return tuple(_point(facts, axis, budget, videos, forced) for budget in points)
 
 

@@ -16,10 +16,12 @@ from evqa.runs import prediction_files, run_folder
 from evqa.runs.locate import MAX_WARNINGS, load_dataset, name_of, predictions_of, selection_of
 from evqa.runs.run_folder import user_errors_of_disk
 from evqa.runs.shards import Selection, intersection_of, union_of
+from evqa.schema import Prediction
 from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
+from evqa.scoring.episodes import ForcedAnswers
 from evqa.scoring.export import ExportSummary, export
-from evqa.scoring.results import PartialSelection, Scores, read_scores, write_scores
+from evqa.scoring.results import BudgetAxis, PartialSelection, Scores, read_scores, write_scores
 from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
 
 logger = logging.getLogger(__name__)
@@ -71,20 +73,26 @@ def common_subset(runs: Sequence[Path], dataset: Dataset) -> ScoredSubset:
     )
 
 
+class ScoreInputs(NamedTuple):
+    """Paths that the scores of a run are computed from."""
+
+    run: Path
+    """Folder of the run, or a prediction file."""
+    masks: Path | None = None
+    """Folder of the masks of a prediction file; None = beside the file."""
+    forced: Sequence[Path] = ()
+    """Folders of runs with answers to the evidence of the first turns, see `forced_answers`."""
+
+
 def score_run(
-    run: Path,
-    part: ScoredSubset,
-    choice: str,
-    trivial: Sequence[Scores] = (),
-    masks: Path | None = None,
-    *,
-    workers: int = 1,
+    inputs: ScoreInputs, part: ScoredSubset, choice: str, trivial: Sequence[Scores] = (), *, workers: int = 1
 ) -> tuple[list[Scores], Path]:
     """Score a run and write `scores.json` to its folder, with the scores of the baselines; returns scores and path."""
-    dataset = part.dataset
-    file = predictions_of(run, dataset, masks)
+    dataset, run = part.dataset, inputs.run
+    file = predictions_of(run, dataset, inputs.masks)
     presets = with_episodes(presets_of(choice, dataset), choice, [file])
-    scores = part.mark(scores_of(file, dataset, presets, name_of(run), workers=workers))
+    system = system_of(file, name_of(run), forced_answers(run, inputs.forced, dataset))
+    scores = part.mark(score(dataset, [system], presets, workers=workers))
     path = _output_path(run, SCORES)
     with user_errors_of_disk(path.parent, has_out=False):
         write_scores(path, [*scores, *part.mark(trivial)])
@@ -109,7 +117,52 @@ def scores_of(
     return score(dataset, [system_of(file, name)], presets, workers=workers)
 
 
-def system_of(file: prediction_files.PredictionFile, name: str) -> System:
+def forced_answers(run: Path, forced: Sequence[Path], dataset: Dataset) -> ForcedAnswers | None:
+    """Answers of other models to the evidence of the first turns of a run, by sample and budget; None = there are none.
+
+    The answer after the evidence of K turns is that of an episode with a budget of K + 1 turns.
+
+    Args:
+        run: Folder of the run of an agent.
+        forced: Folders of runs that `evqa replay RUN --with MODEL --turns K` wrote.
+        dataset: Data set of the run.
+
+    Raises:
+        ValueError: A folder is no such run, or is on the evidence of another run.
+    """
+    answers: dict[tuple[str, BudgetAxis, int], Prediction] = {}
+    for folder in forced:
+        budget = _turns_of_evidence(folder, run) + 1
+        file = predictions_of(folder, dataset)
+        for sample in dataset.samples:
+            prediction = file.get(sample)
+            if prediction is not None:
+                answers[sample.id, "turns", budget] = prediction
+    return answers if forced else None
+
+
+def _turns_of_evidence(folder: Path, run: Path) -> int:
+    """Turns of the agent whose evidence a run got."""
+    for path in (folder, run):
+        if not (path / run_folder.RUN).is_file():
+            raise ValueError(f"--forced combines folders of runs: {path} has no {run_folder.RUN}")
+    identity, source = (run_folder.read_run_info(path).identity for path in (folder, run))
+    turns = identity.get("evidence.turns")
+    if turns is None:
+        raise ValueError(
+            f"{folder} is no run on the evidence of the first turns: write one with "
+            f"evqa replay {run} --with MODEL --turns K"
+        )
+    recorded = {key: value for key, value in source.items() if f"evidence.{key}" in identity}
+    differing = [key for key, value in recorded.items() if identity[f"evidence.{key}"] != value]
+    if differing or not recorded or identity.get("data_sha256") != source.get("data_sha256"):
+        raise ValueError(
+            f"{folder} is on the evidence of another run than {run}, which differs in {', '.join(differing) or 'data'}"
+        )
+    return int(turns)
+
+
+def system_of(file: prediction_files.PredictionFile, name: str, forced: ForcedAnswers | None = None) -> System:
     """Prediction file as a system; its first problems are logged after scoring."""
 
     def report(bad_masks: Sequence[str]) -> PredictionReport:
@@ -133,6 +186,7 @@ def system_of(file: prediction_files.PredictionFile, name: str) -> System:
         predictions=file.get,
         gives=fields,
         gives_reason=reason,
+        forced_answers=forced,
         mask_files=file.official_mask_folder,
         report=report,
     )

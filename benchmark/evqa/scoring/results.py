@@ -168,7 +168,7 @@ class ToolCounts(StrictRecord):
 
 
 BudgetAxis = Literal["turns", "calls", "frames"]
-"""Quantity that a budget limits: replies, tool calls, or distinct frames inspected before a reply."""
+"""Quantity that a budget limits: replies of the main model, tool calls, or distinct frames inspected before a reply."""
 
 
 class BudgetPoint(StrictRecord):

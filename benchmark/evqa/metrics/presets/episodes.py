@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from evqa.metrics import in_time, support
-from evqa.metrics.answer import accuracy
 from evqa.metrics.case import GoldField, Metric, Preset, Ratio, show_in_list, show_with_sample
 from evqa.metrics.means import State
-from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, SPANS, Value
+from evqa.metrics.presets.rows import SPANS, Value
 from evqa.metrics.temporal import tiop, tiou
 from evqa.metrics.units import Unit
 
 SOURCE = "this benchmark"
+
+ANY_ANSWER: tuple[GoldField, ...] = ("any_answer",)
 
 NOT_ANSWERED: frozenset[State] = frozenset({"missing", "failed", "unparsed"})
 
@@ -29,7 +30,7 @@ def _of_record(
     """A metric of the record; its state is that of the answer where it is about the answer."""
     return Metric(
         needs=needs,
-        reads=tuple(need for need in needs if need == "answer"),
+        reads=tuple(need for need in needs if need == "any_answer"),
         reads_record=True,
         value=value,
         unit=unit,
@@ -40,14 +41,18 @@ def _of_record(
 
 
 _sight = partial(_of_record, SPANS, is_ranked=True)
-_support = partial(_of_record, ANSWER_SPANS)
+_support = partial(_of_record, (*ANY_ANSWER, *SPANS))
 _cost = partial(_of_record, ())
 
 AGENT: dict[str, Metric] = {
-    "Acc": _score(ANSWER, accuracy, "the chosen option is correct; over all samples"),
-    "Acc answered": _score(ANSWER, accuracy, "accuracy over the samples with an answer that can be read", NOT_ANSWERED),
+    "Acc": _score(
+        ANY_ANSWER, support.correctness, "the chosen option is correct, or the open answer matches; over all samples"
+    ),
+    "Acc answered": _score(
+        ANY_ANSWER, support.correctness, "accuracy over the samples with an answer that can be read", NOT_ANSWERED
+    ),
     "parse rate": _of_record(
-        ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
+        ANY_ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
     ),
     "error rate": _of_record((), support.is_failed, "share of samples whose prediction is missing or failed"),
     "evidence seen": show_in_list(
@@ -78,9 +83,9 @@ AGENT: dict[str, Metric] = {
         support.support(is_right=False, is_seen=False), "wrong, missing or failed, and no evidence was seen"
     ),
     "blind correct": _of_record(
-        ANSWER, support.blind_accuracy, "correct, although no frame and no segment was inspected; over all samples"
+        ANY_ANSWER, support.blind_accuracy, "correct, although no frame and no segment was inspected; over all samples"
     ),
-    "turns": _cost(support.num_turns, "replies of all models per sample", "turns"),
+    "turns": _cost(support.num_turns, "replies of the main model per sample", "turns"),
     "calls": _cost(support.num_calls, "tool calls per sample, without submissions of the answer", "calls"),
     "invalid calls": _cost(support.num_invalid_calls, "tool calls per sample that were invalid or refused", "calls"),
     "frames": _cost(support.num_frames, "distinct frames inspected per sample", "frames"),
