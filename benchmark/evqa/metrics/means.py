@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from evqa.metrics.intervals import cluster_interval, ratio_interval
 from evqa.metrics.units import Unit
 from evqa.schema import StrictRecord
+from evqa.schema.record import OMIT_EMPTY
 
 State = Literal["scored", "missing", "failed", "unparsed", "unrecorded"]
 """State of a prediction for a metric; unrecorded = its record lacks what the metric measures."""
@@ -95,7 +96,7 @@ class Mean(StrictRecord):
     """Samples whose prediction failed."""
     n_unparsed: int
     """Samples whose reply lacks a field that the metric needs."""
-    n_unrecorded: int = 0
+    n_unrecorded: Annotated[int, OMIT_EMPTY] = 0
     """Samples whose record lacks what the metric measures: 0 in the mean of a fraction, not in that of an amount."""
 
 
