@@ -1,6 +1,7 @@
 """A small data set of one clip, replies to its questions, and runs over it, for the tests of runs."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,3 +110,28 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
         pytest.skip("mounting a file system needs root")
     yield place, mount
     subprocess.run(["umount", str(place)], check=True)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'evqa[dev]'")
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver_path = shutil.which("chromedriver")
+    if binary is None or driver_path is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = (
+        "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1400,1000"
+    )
+    for flag in (*flags.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()

@@ -9,11 +9,11 @@ import shutil
 import threading
 from fractions import Fraction
 from pathlib import Path
-from urllib.parse import quote
 
 import av
 import numpy as np
 import pytest
+from page_driver import console_errors, open_page, set_value, texts, wait_for
 
 from evqa import masks, media
 from evqa.datasets import Dataset
@@ -25,7 +25,6 @@ from evqa.scoring.engine import System, score
 
 HEIGHT, WIDTH, SIDE, NUM_FRAMES, FPS = 96, 160, 32, 24, 6
 HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> & $x_{1}$ {{index}}"
-COMMAND = ("chromium", "chromium-browser", "google-chrome")
 
 
 # A small world: a light square moves over a dark ground; where it is, is the gold mask
@@ -145,28 +144,6 @@ def written(tmp_path_factory) -> tuple[Path, Dataset]:
     return page, dataset
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'evqa[dev]'")
-    binary = next(filter(None, map(shutil.which, COMMAND)), None)
-    driver_path = shutil.which("chromedriver")
-    if binary is None or driver_path is None:
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    flags = (
-        "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1400,1000"
-    )
-    for flag in (*flags.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
-
-
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         return
@@ -183,31 +160,6 @@ def site(written):
 
 
 # Driving the page
-
-
-def wait_for(browser, condition: str):
-    """Wait until a JavaScript expression is true, and give its value."""
-    script = """
-        const done = arguments[0], end = Date.now() + 40000;
-        const look = () => {
-            let value = false;
-            try { value = (() => (%s))(); } catch (error) { value = false; }
-            if (value || Date.now() > end) done(value);
-            else setTimeout(look, 30);
-        };
-        look();
-    """
-    value = browser.execute_async_script(script % condition)
-    assert value, f"never true: {condition}; console: {browser.get_log('browser')}"
-    return value
-
-
-def open_page(browser, url: str, sample: str | None = None) -> None:
-    browser.get("about:blank")
-    browser.get_log("browser")
-    browser.get(url + (f"#{quote(sample)}" if sample else ""))
-    if sample:
-        wait_for(browser, "state.evidence !== null && state.origin !== null && video.readyState >= 2")
 
 
 def go_to_frame(browser, frame: int) -> None:
@@ -231,27 +183,6 @@ def painted(browser, canvas: str) -> np.ndarray:
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
     return float((first & second).sum() / max(1, (first | second).sum()))
-
-
-def console_errors(browser) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
-
-
-def texts(browser, selector: str) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
-    )
-
-
-def set_value(browser, identity: str, value: str) -> None:
-    script = """
-        const element = document.getElementById(arguments[0]);
-        if (element.type === "checkbox") element.checked = arguments[1] === "on";
-        else element.value = arguments[1];
-        element.dispatchEvent(new Event("input", { bubbles: true }));
-        element.dispatchEvent(new Event("change", { bubbles: true }));
-    """
-    browser.execute_script(script, identity, value)
 
 
 # Tests

@@ -1,6 +1,6 @@
 "use strict";
 // The report page: constants and DOM helpers. `page.py` concatenates the scripts of this folder, because a page opened
-// from a file cannot import modules. All text from data is set by textContent. The data of one sample is a script that
+// from a file cannot import modules. All text from data is set by `setText`, never as HTML. The data of one sample is a script that
 // calls evqaSample, because a page opened from a file may not fetch.
 
 const INDEX = JSON.parse(document.getElementById("index").textContent);
@@ -19,7 +19,7 @@ const state = { rows: [], row: null, evidence: null, runs: [0, -1], query: "", o
 function make(tag, options = {}, ...children) {
   const element = document.createElement(tag);
   const { text, run, ...attributes } = options;
-  if (text !== undefined) element.textContent = text;
+  if (text !== undefined) setText(element, text);
   if (run !== undefined) element.style.setProperty("--run", runColour(run));
   for (const [name, value] of Object.entries(attributes)) {
     if (value === true) element.setAttribute(name, "");
@@ -27,6 +27,35 @@ function make(tag, options = {}, ...children) {
   }
   element.append(...children);
   return element;
+}
+
+// Characters that are invisible or change the order of what follows: controls, marks of direction, zero widths, tags.
+const HIDDEN = /([\0-\x08\v\f\x0e-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]|\r(?!\n)|[\u{e0000}-\u{e007f}])\1*/gu;
+
+/** Put text into an element as it is, with its invisible characters as code points ("U+202E"). */
+function setText(element, text) {
+  const whole = String(text ?? "");
+  if (whole.search(HIDDEN) < 0) element.textContent = whole;
+  else if (element.localName === "option") element.textContent = whole.replace(HIDDEN, codePointText);
+  else {
+    element.replaceChildren();
+    let start = 0;
+    for (const match of whole.matchAll(HIDDEN)) {
+      const mark = document.createElement("span");
+      mark.className = "code-point";
+      mark.textContent = codePointText(...match);
+      element.append(whole.slice(start, match.index), mark);
+      start = match.index + match[0].length;
+    }
+    element.append(whole.slice(start));
+  }
+}
+
+/** Code point of a repeated character, with the number of times. */
+function codePointText(sequence, character) {
+  const count = sequence.length / character.length;
+  const name = `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  return count > 1 ? `${name}\u00d7${count}` : name;
 }
 
 function makeSvg(tag, attributes, ...children) {

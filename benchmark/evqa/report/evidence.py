@@ -18,12 +18,10 @@ from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.metrics.spatial import region_j
 from evqa.parsing import replies
 from evqa.report import videos
+from evqa.report.trace import Json, trace_data
 from evqa.schema import RLE, Prediction, Sample
 
 logger = logging.getLogger(__name__)
-
-Json = Mapping[str, object]
-"""JSON object, input of `json.dumps`."""
 
 Masks = Mapping[int, RLE]
 """Frame index -> union of the evidence objects, without empty masks."""
@@ -51,7 +49,7 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
     An unreadable video or mask is reported in a note on the sample.
     """
     notes: list[str] = []
-    video = _video(sample, notes)
+    video = _video(sample, notes) if sample.has_video else None
     video_file = _video_file(video, video_folder, notes) if video else None
     gold = _gold_masks(sample, notes)
     data: Json = {
@@ -62,6 +60,8 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
         "answer": sample.answer,
         "spans": sample.spans,
         "video": _video_data(video, video_file) if video and video_file else None,
+        "hasVideo": sample.has_video,
+        "duration": video.duration if video else _duration(sample, runs),
         "gold": _mask_data(gold, None),
         "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
         "notes": notes,
@@ -76,6 +76,15 @@ def _video(sample: Sample, notes: list[str]) -> media.Video | None:
     except (ValueError, OSError) as error:
         _note(notes, f"The video cannot be shown: {error}", sample.id)
         return None
+
+
+def _duration(sample: Sample, runs: Sequence[RunOfSample]) -> float | None:
+    """Length of a video that the page does not have, as the data set states it, else by the last known time."""
+    if sample.duration is not None:
+        return sample.duration
+    predictions = [run.prediction for run in runs if run.prediction is not None]
+    spans = [*(sample.spans or ()), *(span for prediction in predictions for span in prediction.spans or ())]
+    return max((span.end for span in spans), default=None)
 
 
 def _video_file(video: media.Video, folder: Path, notes: list[str]) -> Path | None:
@@ -151,9 +160,8 @@ def _run_data(
         "masks": _mask_data(predicted, prediction.mask_frames),
         "j": overlap_by_frame(predicted, gold, prediction.mask_frames) if predicted is not None and gold else None,
         "rules": _rules(prediction, sample),
-        "turns": [{"prompt": t.prompt, "reply": t.reply, "finish": t.finish} for t in prediction.turns],
+        "trace": trace_data(prediction),
         "scores": {name: value for name, value in run.scores.items() if value is not None},
-        "seconds": prediction.seconds,
     }
 
 

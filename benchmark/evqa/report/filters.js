@@ -6,6 +6,8 @@ const CONTROLS = {
   result: "f-result",
   below: "f-below",
   type: "f-type",
+  stop: "f-stop",
+  calls: "f-calls",
   sort: "f-sort",
   a: "run-a",
   b: "run-b",
@@ -74,7 +76,16 @@ function isListed(row) {
   for (const select of $("f-tags").querySelectorAll("select")) {
     if (select.value && row.tags[select.dataset.tag] !== select.value) return false;
   }
-  return hasResult(row, $("f-result").value, Number($("f-run").value));
+  const run = Number($("f-run").value);
+  return hasResult(row, $("f-result").value, run) && hasTrace(row.runs[run], $("f-stop").value, $("f-calls").value);
+}
+
+/** Whether a run's record of a sample has a stop reason, and tool calls of a kind: `none`, `invalid`, or at least N. */
+function hasTrace(result, stop, calls) {
+  if (stop && result?.stop !== stop) return false;
+  if (!calls) return true;
+  if (calls === "none") return result?.calls === 0;
+  return calls === "invalid" ? result?.invalid > 0 : result?.calls >= Number(calls);
 }
 
 const metricScore = (row, run, metric) => row.runs[run]?.scores[metric];
@@ -87,6 +98,8 @@ function hasResult(row, kind, run) {
   switch (name) {
     case "":
       return true;
+    case "support":
+      return result?.support === metric;
     case "disagree":
       return new Set(row.runs.map((result) => result?.right === true)).size > 1;
     case "failed":
@@ -114,6 +127,7 @@ function sorted(rows) {
   const values = {
     worst: (row) => metricScore(row, run, metric),
     best: (row) => -metricScore(row, run, metric),
+    calls: (row) => -row.runs[run]?.calls,
     change: (row) => metricScore(row, b, metric) - metricScore(row, a, metric),
   };
   const value = (row) => {
@@ -145,10 +159,11 @@ function runMark(result, run) {
   const scores = isFailed ? [] : INDEX.listed.filter((key) => (result.scores[key] ?? null) !== null);
   const numbers = scores.map((key) => (100 * result.scores[key]).toFixed(0)).join("/");
   const details = scores.map((key) => `, ${INDEX.metrics[key].one} ${percent(result.scores[key])}`).join("");
-  const title = `${INDEX.runs[run]}: ${word}${details}`;
+  const stop = result?.stop ? `, stop: ${result.stop}, ${result.calls} tool calls` : "";
+  const title = `${INDEX.runs[run]}: ${word}${details}${stop}`;
   const dot = make("i", { class: "dot", run });
   dot.style.marginRight = ".25rem";
-  return make("span", { class: `mark ${word}`, title, "aria-label": title, role: "img" }, dot, `${glyph} ${numbers}`);
+  return make("span", { class: `mark ${word.split(" ")[0]}`, title, "aria-label": title, role: "img" }, dot, `${glyph} ${numbers}`);
 }
 
 function markCurrent() {
@@ -188,6 +203,7 @@ function setUpFilters() {
   const types = distinct(INDEX.samples.map((row) => row.question_type));
   fillSelect($("f-type"), [["", "all"], ...types.map((type) => [type, type])]);
   $("f-type").parentElement.hidden = types.length < 2;
+  setUpTraceFilters();
   for (const tag of distinct(INDEX.samples.flatMap((row) => Object.keys(row.tags)))) {
     const values = distinct(INDEX.samples.map((row) => row.tags[tag]));
     if (values.length < 2 || values.length > 40) continue;
@@ -201,6 +217,21 @@ function setUpFilters() {
   $("legend").textContent = `\u2713 right, \u2717 wrong, ! failed${numbers}`;
 }
 
+/** Results of a kind in the runs of all samples, without those that are missing. */
+const recorded = (kind) => INDEX.samples.flatMap((row) => row.runs.map((result) => result?.[kind] ?? null)).filter((value) => value !== null);
+
+function setUpTraceFilters() {
+  const stops = distinct(recorded("stop"));
+  fillSelect($("f-stop"), [["", "all"], ...stops.map((stop) => [stop, stop])]);
+  $("f-stop").parentElement.hidden = stops.length === 0;
+  const most = recorded("calls").reduce((first, second) => Math.max(first, second), 0);
+  const least = [1, 2, 5, 10, 20, 50, 100].filter((count) => count <= most);
+  const choices = [["", "all"], ["none", "none"], ...least.map((count) => [count, `at least ${count}`])];
+  if (recorded("invalid").some((count) => count > 0)) choices.push(["invalid", "some invalid"]);
+  fillSelect($("f-calls"), choices);
+  $("f-calls").parentElement.hidden = choices.length < 3;
+}
+
 function resultChoices() {
   const choices = [["", "all"], ["right", "right"], ["wrong", "wrong"], ["silent", "no answer parsed"], ["failed", "failed or missing"]];
   for (const key of INDEX.listed) {
@@ -208,12 +239,14 @@ function resultChoices() {
   }
   if (INDEX.listed.length) choices.push(["wrong-good", "wrong, but evidence not below the limit"]);
   for (const key of INDEX.listed) choices.push([`below:${key}`, `${INDEX.metrics[key].one} below the limit`]);
+  for (const cell of new Set(recorded("support"))) choices.push([`support:${cell}`, INDEX.support[cell]]);
   if (INDEX.runs.length > 1) choices.push(["disagree", "runs disagree"]);
   return choices;
 }
 
 function sortChoices() {
   const choices = [["", "as in the data"]];
+  if (recorded("calls").some((count) => count > 0)) choices.push(["calls", "most tool calls first"]);
   for (const key of INDEX.listed) {
     const { one } = INDEX.metrics[key];
     choices.push([`worst:${key}`, `worst ${one} first`], [`best:${key}`, `best ${one} first`]);

@@ -17,16 +17,19 @@ from evqa.metrics.presets import EPISODE_PRESET, PRESETS
 from evqa.metrics.units import decimals, display_value
 from evqa.report import plots
 from evqa.report.differences import HEADER, difference_rows, legend
-from evqa.report.evidence import Json, RunOfSample, build_evidence
+from evqa.report.evidence import RunOfSample, build_evidence
 from evqa.report.plots import Curve, Plot
 from evqa.report.tables import columns_of, counts_line
+from evqa.report.trace import Json, list_data
 from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Scores
 
 FILES = "report_files"
-SCRIPTS = ("elements.js", "masks.js", "timeline.js", "samples.js", "filters.js", "tables.js", "main.js")
+SCRIPTS = ("elements.js", "masks.js", "timeline.js", "trace.js", "samples.js", "filters.js", "tables.js", "main.js")
 """Parts of the page's script, in the order in which they are concatenated."""
 MAX_NAMES_IN_TITLE = 3
+SUPPORT_CELLS = ("unsupported correct", "supported correct", "wrong despite evidence", "wrong without evidence")
+"""Metrics of the preset of agents that each are a cell of the table of answers by evidence seen."""
 RunFacts = Mapping[str, str]
 """Settings and costs of a run: name -> value, as text."""
 
@@ -191,6 +194,8 @@ def _list_entry(number: int, sample: Sample, contents: PageContents) -> Json:
                 "answer": prediction.answer,
                 "right": None if right is None else right == 1,
                 "scores": {key: values[key] for key in contents.list_metrics if values.get(key) is not None},
+                "support": next((cell for cell in SUPPORT_CELLS if values.get(cell) == 1), None),
+                **list_data(prediction),
             }
         )
     return {
@@ -256,6 +261,7 @@ def _index(contents: PageContents, samples: Sequence[tuple[int, Sample]]) -> Jso
         "runs": list(contents.predictions),
         "metrics": _glossary(),
         "listed": contents.list_metrics,
+        "support": {cell: PRESETS[EPISODE_PRESET].metrics[cell].definition for cell in SUPPORT_CELLS},
         "facts": _fact_rows(contents),
         "presets": [_preset_table(name, contents) for name in contents.scores],
         "samples": [_list_entry(number, sample, contents) for number, sample in samples],

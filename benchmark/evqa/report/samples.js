@@ -18,7 +18,7 @@ function loadEvidence(row) {
 }
 
 function notice(text) {
-  $("s-notice").textContent = text;
+  setText($("s-notice"), text);
   $("s-notice").hidden = !text;
 }
 
@@ -40,6 +40,8 @@ async function openSample(row) {
   $("scrub").step = "any";
   notice(evidence.notes.join("\n"));
   loadVideo(evidence.video);
+  for (const part of ["stage", "transport", "overlays"]) $(part).hidden = !evidence.hasVideo;
+  $("timeline").hidden = evidence.duration === null;
   showRuns();
   showTime(0);
 }
@@ -48,8 +50,8 @@ function clearSample(row) {
   loadVideo(null);
   notice("");
   document.title = `${row.id} \u2013 ${INDEX.title}`;
-  $("s-meta").textContent = metaText(row);
-  $("s-question").textContent = row.question;
+  setText($("s-meta"), metaText(row));
+  setText($("s-question"), row.question);
   for (const id of ["s-options", "lanes", "replies"]) $(id).replaceChildren();
   paint();
 }
@@ -148,12 +150,7 @@ function replyCard(evidence, run) {
   }
   if (result.status === "failed") card.append(make("p", { class: "notice", text: `Failed: ${result.error}` }));
   card.append(factList(result, evidence.answer));
-  for (const turn of result.turns) {
-    const cut = turn.finish === "stop" ? "" : ` (ended by ${turn.finish})`;
-    card.append(make("h4", { text: `Response${cut}` }), make("pre", { class: "raw", text: turn.reply, tabindex: "0" }));
-    const prompt = make("pre", { text: turn.prompt, tabindex: "0" });
-    card.append(make("details", {}, make("summary", { text: "Prompt" }), prompt));
-  }
+  card.append(...traceParts(result));
   return card;
 }
 
@@ -167,6 +164,5 @@ function factList(result, gold) {
   if (result.expressions?.length) add("objects", result.expressions.join("; "));
   const rules = Object.entries(result.rules ?? {}).map(([field, rule]) => `${field}: ${rule}`);
   if (rules.length) add("parsing rule", rules.join(", "));
-  if (result.seconds) add("took", `${result.seconds.toFixed(1)} s`);
   return facts;
 }

@@ -16,7 +16,15 @@ function frameAt(second) {
 }
 
 function duration() {
-  return state.evidence?.video?.duration || 1;
+  return state.evidence?.video?.duration || state.evidence?.duration || 1;
+}
+
+/** Place of a second on the timeline in percent. */
+const shareOf = (second) => Math.min(100, (100 * second) / duration());
+
+function placeSpan(bar, [start, end]) {
+  bar.style.left = `${shareOf(start)}%`;
+  bar.style.width = `${shareOf(end) - shareOf(start)}%`;
 }
 
 function showTime(second) {
@@ -78,6 +86,8 @@ function showLanes(evidence, runs) {
     const result = evidence.runs[run];
     const name = INDEX.runs[run];
     lanes.push(lane(name, result?.spans ?? null, runColour(run), `evidence by ${name}`, absenceText(result)));
+    const inspected = inspectedLane(result?.trace.inspected, run);
+    if (inspected) lanes.push(inspected);
     if (result?.j) lanes.push(graphLane(result.j, evidence, run));
   }
   lanes.push([make("span"), ticks()]);
@@ -101,9 +111,7 @@ function lane(name, spans, colour, label, absent) {
     bar.setAttribute("aria-label", `${label}, ${spanText(span)}: go there`);
     bar.dataset.start = span[0];
     bar.dataset.end = span[1];
-    const left = Math.min(100, (100 * span[0]) / duration());
-    bar.style.left = `${left}%`;
-    bar.style.width = `${Math.min(100 - left, (100 * (span[1] - span[0])) / duration())}%`;
+    placeSpan(bar, span);
     track.append(bar);
   }
   const title = make("span", { class: "lane-name", text: name, title: name });
@@ -151,7 +159,12 @@ function onTimeline(event) {
   if (!track) return;
   if (event.type === "click") {
     // Pointers are served by pointerdown; a click without one comes from the keyboard and goes to the span's start.
-    if (event.detail === 0 && event.target.dataset.start) seek(Number(event.target.dataset.start));
+    if (event.detail === 0 && event.target.matches(".span")) seek(Number(event.target.dataset.start));
+    return;
+  }
+  if (event.target.matches(".tick")) {
+    video.pause();
+    seek(Number(event.target.dataset.start));
     return;
   }
   const place = (pointer) => {
