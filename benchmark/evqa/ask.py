@@ -19,10 +19,11 @@ from evqa.hub import checkpoints
 from evqa.media import Video
 from evqa.models import Setting
 from evqa.models.base import Model, Models, RunAborted
+from evqa.models.canary import Canary, check_images, failure_message
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
 from evqa.report.evidence_files import EvidenceDrawing
 from evqa.report.overlay import PromptMark
-from evqa.schema import LETTERS, Prediction, Sample, Span, Track
+from evqa.schema import LETTERS, MAIN_AGENT, Prediction, Sample, Span, Track
 
 NOTHING = VisualPrompts()
 
@@ -59,7 +60,7 @@ class AskResult:
             f"where:   {_describe_masks(prediction)}",
         ]
         turns = prediction.turns if self.sample.options else prediction.turns[1:]
-        return [*lines, *(f"reply:   {turn.reply}" for turn in turns)]
+        return [*lines, *(f"reply:   {turn.reply}" for turn in turns if turn.reply)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ class AskSettings:
     """Settings of a named model that replace its defaults."""
     agent_settings: AgentSettings = DEFAULT_SETTINGS
     """Settings of the methods with an agent."""
+    canary: Canary = "auto"
+    """Models that are checked for whether they see the images of tool results, by a method with tools."""
 
 
 DEFAULT = AskSettings()
@@ -113,6 +116,8 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         options=tuple(options),
     )
     name = settings.method or base_model.capabilities.default_method
+    if name in methods.IMAGE_ROLES:
+        _check_images(base_model, settings.canary)
     prediction = _predicted(name, prompted_model or base_model, sample, settings)
     try:
         drawing = EvidenceDrawing(
@@ -136,6 +141,16 @@ def _model(model: str | Model, settings: AskSettings) -> Model:
     if settings.overrides:
         raise ValueError(f"model {model.name!r} is built already: give its settings when it is built")
     return model
+
+
+def _check_images(model: Model, canary: Canary) -> None:
+    """Choose the transport of images in tool results. `ValueError`: the model does not see them."""
+    try:
+        check = check_images(model, MAIN_AGENT, canary)
+    except RunAborted as error:
+        raise ValueError(str(error)) from error
+    if check.outcome == "failed":
+        raise ValueError(failure_message(check, is_resumed=False))
 
 
 def _predicted(name: str, model: Model, sample: Sample, settings: AskSettings) -> Prediction:

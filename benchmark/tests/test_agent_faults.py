@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from test_api_models import KEY, FaultServer, clip, write_dataset
 from evqa.__main__ import main
 from evqa.agents.settings import AgentSettings
 from evqa.files import jsonl
+from evqa.models.tool_images import NOT_SHOWN
+from evqa.report.run_facts import run_facts
 from evqa.runs import pipeline, run_folder
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.run_folder import PREDICTIONS
@@ -210,6 +213,59 @@ def test_a_request_with_too_large_images_fails_once_with_what_to_change(
     assert len(server.stats()["requests"]) == 1 + 2 + NUM_REPLIES, "it is not sent again"
     assert main(command(server, data, tmp_path / "run")) == 0
     assert_each_once(tmp_path / "run", 2)
+
+
+def images(server: FaultServer, policy: str) -> None:
+    body = json.dumps({"policy": policy}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/images", body)) as reply:
+        reply.read()
+
+
+def test_an_agent_of_text_alone_has_seen_no_frame_and_is_replayed_as_such(
+    serve: Callable[..., FaultServer], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve()
+    images(server, "reject")
+    data = write_dataset(tmp_path / "data", clip, 2)
+    assert main(command(server, data, tmp_path / "blind")) == 2
+    assert "for a model of text alone give --tool-images text" in capsys.readouterr().err
+    assert main(command(server, data, tmp_path / "run", "--tool-images", "text")) == 0
+    for one in records(tmp_path / "run"):
+        results = [result for turn in one.turns for result in turn.results]
+        assert len(results) == 2
+        assert all(result.ok and NOT_SHOWN in result.text and "frame 1 at" in result.text for result in results)
+        assert not any(turn.frames for turn in one.turns)
+        assert not any(result.frames for result in results)
+    assert not any("image_url" in json.dumps(request["body"]) for request in server.stats()["requests"][2:])
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "run"), "--data", str(data)]) == 0
+    facts = run_facts(tmp_path / "run", records(tmp_path / "run"))
+    assert facts["images in tool results"] == "labels only (text), not checked"
+
+
+@pytest.mark.parametrize("policy", ["see", "reject-tool", "ignore"])
+def test_a_question_to_an_agent_is_checked_too(
+    serve: Callable[..., FaultServer], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    server = serve()
+    images(server, policy)
+    question = [
+        *("ask", str(clip), "Question number 0001?", "--option", "circle", "--option", "square"),
+        *("--model", "openai-compatible", "--method", "retrieve", "--encoder", "none"),
+        *("--base-url", f"{server.url}/v1", "--model-id", "served", "--out", str(tmp_path / "answer")),
+    ]
+    code = main(question)
+    sent = [request["body"]["messages"] for request in server.stats()["requests"]]
+    if policy == "ignore":
+        assert code == 2
+        assert "does not see the images of tool results" in capsys.readouterr().err
+        assert len(sent) == 2
+        assert main([*question, "--canary", "off"]) == 0
+        return
+    assert code == 0
+    assert "answer:  (B) square" in capsys.readouterr().out
+    roles = [message["role"] for message in sent[-1] if isinstance(message["content"], list)]
+    assert set(roles) == {"tool" if policy == "see" else "user"}
 
 
 def test_records_hold_references_and_no_pixels(serve: Callable[..., FaultServer], clip: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from evqa.agents.tool import Tool, ToolOutput, call_tool, spec_of, tool_table
 from evqa.agents.transcript import Transcript
 from evqa.models.base import ModelError, RunAborted
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
+from evqa.models.tool_images import labels_only
 from evqa.parsing.replies import ParsedReply, submission_text
 from evqa.schema import MAIN_AGENT, AnswerField, Prediction, StopReason, ToolCall, ToolResult
 
@@ -98,6 +99,9 @@ class Episode:
     """Name of its model, where a run has several."""
     max_images: int | None = None
     """`Capabilities.max_images` of its model."""
+    is_text_only: bool = False
+    """Whether its model gets the labels of images in tool results in place of them (`Capabilities.tool_images`); the
+    record then says that it has seen none."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -170,6 +174,8 @@ class Episode:
     def _run_calls(self, calls: Sequence[ToolCall]) -> None:
         for number, call in enumerate(calls):
             output = self._limited(self._run_call(number, call))
+            if self.is_text_only:
+                output = replace(output, parts=labels_only(output.parts), frames=())
             result = ToolResult(
                 call=call.id, ok=output.ok, text=output.text, frames=output.all_frames, spans=output.spans
             )

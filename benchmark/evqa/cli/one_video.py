@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from evqa.agents.settings import AgentSettings
-from evqa.cli.arguments import AgentOptions, ModelSettings, Times
+from evqa.cli.arguments import AgentOptions, CanaryChoice, ModelSettings, Times
 from evqa.cli.console import print_line
 from evqa.models.options import ModelOptions, Switch, option
 
@@ -27,6 +27,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     times: Times = True,
     seed: int = 0,
     out: Annotated[Path | None, option("FOLDER", default="outputs/ask/VIDEO")] = None,
+    canary: CanaryChoice = "auto",
     agent_settings: AgentOptions = AgentSettings(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008  (frozen)
 ) -> int:
@@ -51,6 +52,8 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         times: withhold the duration of the video and the timestamps of its frames from the model, as published.
         seed: random seed of sampling (with --temperature).
         out: folder for overlay.mp4, sheet.png and prediction.jsonl.
+        canary: request before the first one with an image in a tool result, for methods with tools: ends the command if
+            the model does not see it; auto = models behind an API, on = local models too.
         agent_settings: limits, frames and search of the methods agent, retrieve, inspected and uniform.
         options: settings of the model that replace those of its table entry (evqa list models).
     """
@@ -62,7 +65,12 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     folder = out or roots.outputs("ask", file_name_of(video.stem))
     prompts = VisualPrompts(points=points, boxes=boxes, masks=masks, one_pass=direct_prompts)
     settings = asking.AskSettings(
-        method=method, times=times, seed=seed, overrides=options.overrides(), agent_settings=agent_settings
+        method=method,
+        times=times,
+        seed=seed,
+        overrides=options.overrides(),
+        agent_settings=agent_settings,
+        canary=canary,
     )
     answer = asking.ask(video, question, choices, model, folder, pointing=prompts, settings=settings)
     print_line(answer.text())

@@ -134,6 +134,7 @@ def _episode(models: Models, transcript: Transcript, setup: EpisodeSetup, settin
         limits=settings.limits(),
         model=models.main.name if models.team else None,
         max_images=models.main.capabilities.max_images,
+        is_text_only=models.main.capabilities.tool_images == "text",
     )
 
 

@@ -86,7 +86,8 @@ def check_images(
             break
     last = attempts[-1]
     if len(attempts) > 1 and last.outcome == "ok":
-        LOG.warning("%s: images of tool results: %s", model.name, describe_attempts(attempts))
+        earlier = describe_attempts(attempts[:-1])
+        LOG.warning("%s: images of tool results are sent %s; %s", model.name, PLACES[last.transport], earlier)
     return ImageCheck(
         role=role,
         model=model.name,
@@ -136,7 +137,7 @@ def describe_attempts(attempts: Sequence[ImageAttempt]) -> str:
 PLACES: dict[ImageTransport, str] = {
     "tool": "in the tool message (tool)",
     "user": "in a user message behind it (user)",
-    "text": "as text",
+    "text": "labels only (text)",
 }
 
 

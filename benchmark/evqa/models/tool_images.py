@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from evqa.models.frame_policy import with_time_marks
-from evqa.models.messages import Message, ToolSpec, check_tool_messages, move_tool_images
+from evqa.models.messages import Message, Part, ToolSpec, check_tool_messages, move_tool_images
 from evqa.models.tool_dialects import to_text_messages
 from evqa.schema import ImageTransport
 
@@ -33,7 +33,10 @@ def place_tool_images(messages: Sequence[Message], transport: ImageTransport) ->
     check_tool_messages(messages)
     if transport == "tool":
         return list(messages)
-    return [_without_images(message) if message.role == "tool" else message for message in messages]
+    return [
+        replace(message, parts=labels_only(message.parts)) if message.role == "tool" else message
+        for message in messages
+    ]
 
 
 def to_dialect_messages(
@@ -58,7 +61,8 @@ def text_dialect_transport(name: str, setting: ToolImages) -> ImageTransport:
     return "user" if setting == "auto" else setting
 
 
-def _without_images(message: Message) -> Message:
-    texts = tuple(part for part in with_time_marks(message.parts) if isinstance(part, str))
-    has_images = any(not isinstance(part, str) for part in message.parts)
-    return replace(message, parts=(*texts, NOT_SHOWN)) if has_images else message
+def labels_only(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a tool result with the labels of images in place of images, and a note; the parts without images."""
+    texts = tuple(part for part in with_time_marks(parts) if isinstance(part, str))
+    has_images = any(not isinstance(part, str) for part in parts)
+    return (*texts, NOT_SHOWN) if has_images else tuple(parts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from evqa.models.canary import PLACES
 from evqa.runs import run_folder
-from evqa.schema import Prediction, Run
+from evqa.schema import MAIN_AGENT, ImageCheck, Prediction, Run
 
 NAMES = {
     "model": "model",
@@ -33,6 +34,8 @@ def _settings(info: Run) -> Iterator[tuple[str, str]]:
     yield from ((name, _text(identity.get(key))) for key, name in NAMES.items())
     settings = {key.removeprefix(MODEL): value for key, value in identity.items() if key.startswith(MODEL)}
     yield "model settings", _pairs(settings)
+    last_checks = {check.role: check for check in info.image_checks if check.outcome != "failed"}
+    yield "images in tool results", "; ".join(map(_image_check, last_checks.values()))
     yield "code", _text(info.packages.get("commit") or info.packages.get("evqa"))
     yield "packages", _pairs({name: text for name, text in info.packages.items() if name not in {"commit", "evqa"}})
     yield "started", info.started
@@ -48,6 +51,12 @@ def _costs(info: Run | None, predictions: Sequence[Prediction]) -> Iterator[tupl
     seconds = [prediction.seconds for prediction in predictions if prediction.seconds]
     if seconds:
         yield "prediction time", f"{sum(seconds):.1f} s in total, {sum(seconds) / len(seconds):.1f} s per sample"
+
+
+def _image_check(check: ImageCheck) -> str:
+    """Transport of images in tool results to a model, and whether it was checked."""
+    role = "" if check.role == MAIN_AGENT else f"{check.role}: "
+    return f"{role}{PLACES[check.transport]}, {'checked' if check.outcome == 'ok' else 'not checked'}"
 
 
 def _pairs(values: Mapping[str, object]) -> str:

@@ -21,7 +21,7 @@ from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.datasets import Dataset
 from evqa.models.base import Capabilities, ModelError, Models, RunAborted
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
-from evqa.runs import locate, run_folder
+from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
 from evqa.schema import MAIN_AGENT, FrameRef, Prediction, Sample, Turn
 
@@ -107,26 +107,36 @@ def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator
     Raises:
         ValueError: the run has another method, or its settings cannot be read.
     """
-    identity = run_folder.read_run_info(run).identity
+    info = run_folder.read_run_info(run)
+    identity = info.identity
     name = str(identity["method"])
     if name not in methods.AGENT_METHODS:
         names = ", ".join(methods.AGENT_METHODS)
         raise ValueError(f"{run} has the method {name}: only runs of {names} can be replayed")
     settings = settings_of(identity, settings)
+    transport = image_checks.transports(info.image_checks).get(MAIN_AGENT, "user")
     roles = [key.removeprefix("agent.") for key in identity if key.startswith("agent.") and key.count(".") == 1]
     spec = models.MODELS.get(str(identity["model"]))
     if spec is not None and spec.predicts_masks:
         roles.append(SEGMENTER)
+    capabilities = {role: _capabilities(role) for role in roles}
+    capabilities[MAIN_AGENT] = replace(_capabilities(MAIN_AGENT), tool_images=transport)
     times = identity.get("times") is not False
     samples = {sample.id: sample for sample in dataset.samples}
     for record in run_folder.last_predictions(locate.file_of(run)):
         if (sample := samples.get(record.sample_id)) is not None:
-            repeated = replay_sample(name, sample, record, settings, roles=roles, times=times)
+            repeated = replay_sample(name, sample, record, settings, capabilities=capabilities, times=times)
             yield record.sample_id, first_difference(record, repeated)
 
 
 def replay_sample(
-    name: str, sample: Sample, record: Prediction, settings: AgentSettings, *, roles: Sequence[str] = (), times: bool
+    name: str,
+    sample: Sample,
+    record: Prediction,
+    settings: AgentSettings,
+    *,
+    capabilities: Mapping[str, Capabilities],
+    times: bool,
 ) -> Prediction:
     """Repeat the conversation of one record with the replies in it.
 
@@ -135,13 +145,14 @@ def replay_sample(
         sample: sample of the record.
         record: prediction with its turns.
         settings: settings of the method.
-        roles: roles of models beside the main one, whether or not the record has turns of them.
+        capabilities: role -> capabilities of its model, whether or not the record has turns of it.
         times: as for the method.
     """
     limits = replace(settings, max_sample_seconds=None)
     if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
         limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)
-    by_role = {role: _recorded_model(role, record) for role in (MAIN_AGENT, *roles, *(t.agent for t in record.turns))}
+    roles = dict.fromkeys((MAIN_AGENT, *capabilities, *(turn.agent for turn in record.turns)))
+    by_role = {role: _recorded_model(role, record, capabilities.get(role)) for role in roles}
     team = {role: model for role, model in by_role.items() if role != MAIN_AGENT}
     try:
         repeated = methods.predictor(name, times=times, settings=limits)(Models(by_role[MAIN_AGENT], team), sample)
@@ -223,10 +234,13 @@ class EvidenceReplay:
         return [frame for frame in (*opening, *frames) if frame.video == 0]
 
 
-def _recorded_model(role: str, record: Prediction) -> RecordedModel:
+def _recorded_model(role: str, record: Prediction, capabilities: Capabilities | None) -> RecordedModel:
     turns = [turn for turn in record.turns if turn.agent == role]
-    capabilities = Capabilities(tools="native", predicts_masks=role == SEGMENTER)
-    return RecordedModel(role, turns, record, capabilities)
+    return RecordedModel(role, turns, record, capabilities or _capabilities(role))
+
+
+def _capabilities(role: str) -> Capabilities:
+    return Capabilities(tools="native", predicts_masks=role == SEGMENTER)
 
 
 def _masks_of(turn: Turn) -> VideoMasks | None:
