@@ -152,6 +152,7 @@ def test_a_repeated_question_is_kept_once(tmp_path):
         ({"question": "What?\n(A) a\n(C) c"}, "question has no list of options"),
         ({"question": "What?\n(A)\n(B) b"}, "question or an option is empty"),
         ({"question": None}, "question is no text"),
+        ({"question": "Q?\n" + "A. a\n" * 100_000}, "question has too many lines"),
         ({"answer": "E"}, "answer is no letter of an option"),
         ({"answer": "the first"}, "answer is no letter of an option"),
         ({"answer": None}, "answer is no text"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ def test_the_answer_of_a_conversation_is_not_its_turn_about_evidence():
     turns = [turn("a red cup", ()), turn("[[1.0, 2.0]]", ("spans",)), turn('["the cup"]', ("expressions",))]
     assert open_answer(turns) == "a red cup"
     assert open_answer([]) is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "\n" * 200_000,
+        "answer:\n" * 50_000,
+        "<answer>" * 50_000,
+        "answer:" + " *" * 100_000,
+        "{" * 100_000,
+        "." * 200_000,
+    ],
+)
+def test_hostile_replies_are_read_in_linear_time(reply):
+    started = time.monotonic()
+    open_answer([turn(reply)])
+    assert time.monotonic() - started < 5
 
 
 def test_a_submitted_answer_goes_first_unless_it_was_refused():

@@ -22,10 +22,11 @@ _EVIDENCE_FIELDS: frozenset[tuple[AnswerField, ...]] = frozenset(
 """What a turn asks for that asks for no answer."""
 
 _LINE = re.compile(
-    r"(?:^|[\n*])\s*\**(?:final\s)?answer\**\s*:\s*\**\s*([^\n]{1,2000}?)\**\s*"
-    r"(?=\.?\s*(?:temporal|spatial)\sevidence\b|\n|$)",
+    r"(?:^|(?<=[\n*.]))[ \t]{0,20}\*{0,3}(?:final[ ])?answer\*{0,3}[ \t]{0,5}:[ \t*]{0,10}([^\n]{1,2000})",
     re.IGNORECASE,
 )
+_EVIDENCE = re.compile(r"[.\s*]{0,5}(?:temporal|spatial)\sevidence\b", re.IGNORECASE)
+"""What follows the answer in the trained reply format."""
 _TAG = re.compile(r"<answer>(.{1,2000}?)</answer>", re.IGNORECASE | re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def announced_answer(reply: ReplyText) -> str | None:
                 return answer
     for pattern in (_TAG, _LINE):
         matches = pattern.findall(reply.text)
-        if matches and (answer := matches[-1].strip()):
+        if matches and (answer := _EVIDENCE.split(matches[-1], maxsplit=1)[0].strip(" \t*")):
             return answer
     return None
 

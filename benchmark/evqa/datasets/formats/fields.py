@@ -66,6 +66,9 @@ def find_below(base: Path, name: object, field: str) -> Path:
     return base / relative
 
 
+MAX_QUESTION_LINES = 200
+"""Limit of the lines of a question with its options."""
+
 _OPTION_LINE = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(.*)")
 _INLINE_OPTION = re.compile(r"\(([A-Z])\)")
 
@@ -80,6 +83,8 @@ def split_options(words: str) -> tuple[str, tuple[str, ...]]:
         ValueError: There is no question, or there are fewer than two options.
     """
     lines = words.strip().splitlines()
+    if len(lines) > MAX_QUESTION_LINES:
+        raise ValueError(f"question has too many lines: expected up to {MAX_QUESTION_LINES}, got {len(lines)}")
     starts = [place for place, line in enumerate(lines) if _letter_of(line) == "A"]
     for start in reversed(starts):
         options = _option_lines(lines[start:])
