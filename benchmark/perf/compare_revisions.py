@@ -35,10 +35,27 @@ import tyro
 from revisions import extract, python_path, tree_id
 from tyro.conf import Positional
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "J held": "J (evidence frames)",
+    "F held": "F (evidence frames)",
+    "J&F held": "J&F (evidence frames)",
+    "joint held": "joint (evidence frames)",
+}
 """Keys of JSON objects, BEFORE -> AFTER. Used where an object of AFTER lacks the first and has the second."""
 ADDED_KEYS: frozenset[str] = frozenset()
 """Keys that only objects of AFTER have: new optional fields."""
+RENAMED_PHRASES: dict[str, str] = {
+    "the whole video": "whole video",
+    "the middle half": "middle half",
+    "the first third": "first third",
+    "no pixel": "empty mask",
+    "every pixel": "full-frame mask",
+    "every object": "all objects merged",
+    "chance among what is on the screen": "chance over visible objects",
+    "this very set": "this data set",
+    "a box around every frame": "full-frame box",
+}
+"""Phrases in the names of baselines, BEFORE -> AFTER."""
 RENAMED_OPTIONS: dict[str, str] = {"--log-steps": "--logging-steps"}
 """Command line options, old -> new spelling. Used where the command's --help has the second and lacks the first."""
 
@@ -309,6 +326,7 @@ class Comparison:
                 self.compare(f"{path}[{place}]", *values)
         else:
             self.count += 1
+            before = _text_after(before, after)
             if repr(before) != repr(after):
                 self.differences.append(f"{path}: {before!r:.80}, after {after!r:.80}")
 
@@ -363,6 +381,17 @@ def _name_after(key: str, after: Mapping[str, Any]) -> str:
         return key
     USED.add(f"{key} -> {new}")
     return new
+
+
+def _text_after(before: Any, after: Any) -> Any:
+    """Return a text with the phrases of `RENAMED_PHRASES` replaced if it equals the later one then."""
+    if not (isinstance(before, str) and isinstance(after, str)):
+        return before
+    for phrase, new in RENAMED_PHRASES.items():
+        if before != after and before.replace(phrase, new) == after:
+            USED.add(f"{phrase} -> {new}")
+            return after
+    return before
 
 
 def read_json(path: Path) -> Any:

@@ -92,7 +92,7 @@ def test_predict_score_and_report_follow_one_another(
     text = capsys.readouterr().out
     assert "preset strict" in text
     assert "preset st-evidence" in text
-    assert "the whole video" in text
+    assert "whole video" in text
     rows = json.loads((run / "scores.json").read_text())
     means = {
         (row["preset"], name): value["mean"]
@@ -466,7 +466,7 @@ def test_two_files_of_predictions_are_compared_and_scored_by_another_protocol(
     assert evqa("score", tmp_path / "b.jsonl", "--data", data, "--preset", "nextgqa") == 0
     text = capsys.readouterr().out
     assert "preset nextgqa" in text
-    assert "the first third" in text
+    assert "first third" in text
     assert "preset strict" not in text
     assert evqa("score", tmp_path / "b.jsonl", "--data", data, "--preset", "lax") == 2
     assert "unknown preset 'lax'" in capsys.readouterr().err

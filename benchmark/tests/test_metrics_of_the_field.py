@@ -163,7 +163,7 @@ def test_a_box_around_every_frame_stands_beside_scores_of_boxes(tmp_path):
     gold = {index: Box(0, 0, 10, 10) for index in range(2)}
     write_records(tmp_path / "samples.jsonl", [Sample(id="s", video_id="v", video=Path("v"), question="?", boxes=gold)])
     found = {scores.name: scores.metrics for scores in baselines.baselines(load(str(tmp_path)))}
-    row = found["a box around every frame"]
+    row = found["full-frame box"]
     assert (row["m_vIoU box"].mean, row["vIoU box"].mean) == (0.5, 2 * 0.5 / 4)
     assert set(row) == {"m_vIoU box", "vIoU box"}
 

@@ -60,7 +60,7 @@ def test_a_file_is_scored_as_a_run_with_the_same_predictions(tmp_path: Path):
     assert run.metrics["mIoU"].low is not None
     assert file_scores.official("MR-full-mIoU") == run.metrics["mIoU"].mean
     assert scores[0].source.endswith("mine.jsonl: rextime (ReXTime, rextime_eval.py), 4 predictions")
-    assert [row.name for row in scores[1:3]] == ["the whole video", "the middle half"]
+    assert [row.name for row in scores[1:3]] == ["whole video", "middle half"]
     assert {row.source for row in scores[1:]} == {""}
 
 

@@ -18,7 +18,7 @@ from evqa.schema import RLE, Prediction, Sample, Span, Track
 from evqa.scoring import baselines
 from evqa.scoring.cases import compare_samples
 from evqa.scoring.engine import UNRECORDED, System, score
-from evqa.scoring.results import Scores, read_scores, write_scores
+from evqa.scoring.results import EARLIER_NAMES, Scores, read_scores, write_scores
 
 SIZE = (24, 32)
 NUM_FRAMES = 12
@@ -152,7 +152,7 @@ def test_every_frame_counts_in_strict_and_only_predicted_ones_in_the_original(da
     assert original.metrics["J&F"].mean == 1.0
     assert strict.samples["s0"].values["J"] == pytest.approx(1 / 12)
     assert strict.samples["s3"].values["J"] == pytest.approx(7 / 12)  # the second half is empty on both sides
-    assert strict.samples["s3"].values["J held"] == pytest.approx(1 / 6)
+    assert strict.samples["s3"].values["J (evidence frames)"] == pytest.approx(1 / 6)
 
 
 def test_the_video_and_not_the_prediction_says_how_many_frames_there_are(dataset: Dataset):
@@ -190,7 +190,17 @@ def test_without_the_video_the_data_set_says_how_many_frames_there_are(
 def test_means_over_frames_are_left_out_where_nothing_but_the_prediction_counts_them(dataset: Dataset, preset: str):
     scores = score(without_videos(dataset), [System("run", gold_predictions(dataset))], [preset])[0]
     kept = {
-        "strict": {"Acc", "mIoU", "J held", "F held", "J&F held", "AM", "Acc@GQA", "Acc@IoU0.5", "joint held"},
+        "strict": {
+            "Acc",
+            "mIoU",
+            "J (evidence frames)",
+            "F (evidence frames)",
+            "J&F (evidence frames)",
+            "AM",
+            "Acc@GQA",
+            "Acc@IoU0.5",
+            "joint (evidence frames)",
+        },
         "hc-stvg": set[str](),
         "st-evidence": {"Acc", "mIoU", "IoP@0.5"},
     }[preset]
@@ -300,7 +310,7 @@ def test_the_mean_over_an_empty_gold_tube_is_left_out_whatever_is_predicted(data
 
 
 def test_a_folder_with_files_that_are_no_masks_changes_no_denominator(dataset: Dataset, tmp_path: Path):
-    """v2 holds evidence in its first half alone: `J held` was of none of its frames where the folder was broken."""
+    """v2 has evidence in its first half only: `J (evidence frames)` had no frame of it with a broken folder."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "notes.png").write_text("no mask")
@@ -308,7 +318,7 @@ def test_a_folder_with_files_that_are_no_masks_changes_no_denominator(dataset: D
     masks.write_folder(tmp_path / "late", [(5, evidence(5))])
     alone = Dataset("late", dataset.folder, (sample,), (), "0" * 64)
     scores = score(alone, [System("run", [gold_prediction(sample, tracks=None, mask_folder=broken)])])[0]
-    assert (scores.metrics["J held"].n_total, scores.metrics["J held"].n_unparsed) == (1, 1)
+    assert (scores.metrics["J (evidence frames)"].n_total, scores.metrics["J (evidence frames)"].n_unparsed) == (1, 1)
     assert scores.counts.bad_masks == 1
 
 
@@ -354,7 +364,7 @@ def test_the_number_of_samples_behind_a_metric_does_not_depend_on_the_prediction
     blank = dataset.samples[0].model_copy(update={"masks": empty})
     partly = Dataset("partly", dataset.folder, (blank, *dataset.samples[1:]), (), "")
     for predictions in ([], gold_predictions(dataset)):
-        assert score(partly, [System("run", predictions)])[0].metrics["J held"].n_total == 3
+        assert score(partly, [System("run", predictions)])[0].metrics["J (evidence frames)"].n_total == 3
         assert score(partly, [System("run", predictions)])[0].metrics["J"].n_total == 4
 
 
@@ -419,22 +429,22 @@ def rows(found: list[Scores]) -> dict[str, Scores]:
 def test_trivial_baselines_go_through_the_same_scores(dataset: Dataset):
     found = rows(baselines.baselines(dataset, train=dataset))
     assert found["chance"].metrics["Acc"].mean == 0.25
-    assert found["chance among what is on the screen"].metrics["Acc"].mean == 0.5
+    assert found["chance over visible objects"].metrics["Acc"].mean == 0.5
     assert found["most frequent letter of the training set (B)"].metrics["Acc"].mean == 0.75
-    assert found["the whole video"].metrics["mIoU"].mean == pytest.approx((3 * 1 + 0.5) / 4)
-    assert found["no pixel"].metrics["J"].mean == pytest.approx(0.5 / 4)
-    assert found["no pixel"].metrics["J held"].mean == 0.0
-    assert found["every pixel"].metrics["J held"].mean == pytest.approx(64 / (24 * 32))
-    assert found["every object"].metrics["J held"].mean == pytest.approx(0.5)
-    assert "Acc" not in found["every pixel"].metrics
-    assert "joint" not in found["every pixel"].metrics
+    assert found["whole video"].metrics["mIoU"].mean == pytest.approx((3 * 1 + 0.5) / 4)
+    assert found["empty mask"].metrics["J"].mean == pytest.approx(0.5 / 4)
+    assert found["empty mask"].metrics["J (evidence frames)"].mean == 0.0
+    assert found["full-frame mask"].metrics["J (evidence frames)"].mean == pytest.approx(64 / (24 * 32))
+    assert found["all objects merged"].metrics["J (evidence frames)"].mean == pytest.approx(0.5)
+    assert "Acc" not in found["full-frame mask"].metrics
+    assert "joint" not in found["full-frame mask"].metrics
     in_time = {"mIoU", "mIoP", "t-mean", "IoU@0.3", "IoU@0.5", "IoP@0.3", "IoP@0.5"}
-    assert set(found["the whole video"].metrics) == in_time
-    for name, part in {"the middle half": 0.5, "the first third": 1 / 3}.items():
+    assert set(found["whole video"].metrics) == in_time
+    for name, part in {"middle half": 0.5, "first third": 1 / 3}.items():
         assert found[name].metrics["mIoP"].mean is not None
         assert found[name].samples["s0"].values["mIoU"] == pytest.approx(part)
     fast = rows(baselines.baselines(dataset, train=dataset, with_masks=False))
-    assert found.keys() - fast.keys() == {"no pixel", "every pixel", "every object"}
+    assert found.keys() - fast.keys() == {"empty mask", "full-frame mask", "all objects merged"}
 
 
 def test_the_fitted_span_is_the_best_of_the_grid(dataset: Dataset):
@@ -453,13 +463,13 @@ def test_the_fitted_span_is_the_best_of_the_grid(dataset: Dataset):
 
 def test_baselines_without_a_training_set(dataset: Dataset):
     found = baselines.baselines(dataset, presets=("strict", "st-evidence"))
-    assert any(scores.name.startswith("constant span fitted on this very set") for scores in found)
+    assert any(scores.name.startswith("constant span fitted on this data set") for scores in found)
     chance = [scores for scores in found if scores.name == "chance"]
     assert [(scores.preset, scores.metrics["Acc"].mean) for scores in chance] == [
         ("strict", 0.25),
         ("st-evidence", 0.25),
     ]
-    assert any(scores.name == "most frequent letter of this very set (B)" for scores in found)
+    assert any(scores.name == "most frequent letter of this data set (B)" for scores in found)
 
 
 def test_a_data_set_without_gold_has_no_baselines(dataset: Dataset):
@@ -468,3 +478,16 @@ def test_a_data_set_without_gold_has_no_baselines(dataset: Dataset):
         for sample in dataset.samples
     )
     assert baselines.baselines(Dataset("bare", dataset.folder, bare, (), "")) == []
+
+
+def test_scores_with_the_names_of_an_earlier_version_are_read_with_the_current_names(dataset: Dataset, tmp_path: Path):
+    scores = score(dataset, [System("run", gold_predictions(dataset))], ["strict"])
+    path = tmp_path / "scores.json"
+    write_scores(path, scores)
+    text = path.read_text()
+    for earlier, name in EARLIER_NAMES.items():
+        assert f'"{name}"' in text
+        text = text.replace(f'"{name}"', f'"{earlier}"')
+    path.write_text(text)
+    assert '"J (evidence frames)"' not in text
+    assert read_scores(path) == scores

@@ -72,17 +72,15 @@ def test_next_gqa_drops_questions_without_a_prediction_and_strict_does_not(tmp_p
 def test_baselines_stand_beside_the_predictions(tmp_path: Path):
     scores = scored(tmp_path, "nextgqa", {"v_0": [0, 10]}, GOLD_VIDEO, {"v_0": {"prediction": 1, "answer": 1}})
     rows = {table.name: table.metrics for table in scores.tables if table.convention == "official"}
-    assert rows["the whole video"]["mIoU"].mean == pytest.approx((10 / 40 + 10 / 40 + 3 / 40) / 3)
-    assert rows["the middle half"]["mIoU"].mean == pytest.approx((10 / 20 + 0 + 0) / 3)  # [10, 30] touches [0, 10]
-    assert rows["the first third"]["mIoU"].mean == pytest.approx((2 * 10 / (40 / 3) + 3 / (40 / 3)) / 3)
+    assert rows["whole video"]["mIoU"].mean == pytest.approx((10 / 40 + 10 / 40 + 3 / 40) / 3)
+    assert rows["middle half"]["mIoU"].mean == pytest.approx((10 / 20 + 0 + 0) / 3)  # [10, 30] touches [0, 10]
+    assert rows["first third"]["mIoU"].mean == pytest.approx((2 * 10 / (40 / 3) + 3 / (40 / 3)) / 3)
     assert rows["chance"]["Acc@QA"].mean == pytest.approx(0.2)
     fitted = next(metrics for name, metrics in rows.items() if name.startswith("constant span fitted"))
-    assert (fitted["mIoU"].mean or 0) >= max(
-        rows[name]["mIoU"].mean or 0 for name in ("the whole video", "the middle half")
-    )
+    assert (fitted["mIoU"].mean or 0) >= max(rows[name]["mIoU"].mean or 0 for name in ("whole video", "middle half"))
     text = tables(scores)
     assert "n_missing" in text
-    assert "the first third" in text
+    assert "first third" in text
 
 
 def test_rextime_needs_answer_and_window(tmp_path: Path):
@@ -359,7 +357,7 @@ def test_moments_of_one_query(tmp_path: Path):
 def test_a_constant_moment_stands_beside_moments(tmp_path: Path):
     """Gold is [0, 4] and [4.5, 10] of at most 10 s: of all spans in steps of 0.5 s, all of it covers most."""
     found = scored(tmp_path, "omtg", [{"pred": [[0, 4]], "gt": [[0, 4], [4.5, 10]]}]).tables[-1]
-    assert found.name == "constant moment fitted on this very set (0.0 to 10.0 s)"
+    assert found.name == "constant moment fitted on this data set (0.0 to 10.0 s)"
     assert found.metrics["tIoU"].mean == pytest.approx(0.95)
     empty = scored(tmp_path, "omtg", [{"pred": [[0, 4]], "gt": []}]).tables[-1]
     assert empty.name == "no moment"
@@ -400,8 +398,8 @@ def test_davis_has_baselines_that_track_nothing(tmp_path: Path):
     scores = score_file("davis-2017", OfficialFiles(tmp_path / "ours", tmp_path / "gold", None))
     found = {table.name: table.metrics["J-Mean"].mean for table in scores.tables}
     assert found["predictions"] == 1.0
-    assert found["the first frame's masks, unmoved"] == pytest.approx((8 / 24 + 0) / 2)
-    assert found["every pixel"] == pytest.approx(16 / 200)
+    assert found["static masks of the first frame"] == pytest.approx((8 / 24 + 0) / 2)
+    assert found["full-frame mask"] == pytest.approx(16 / 200)
 
 
 def test_davis_counts_f_by_outlines_alone_where_a_mask_fills_the_frame(tmp_path: Path):

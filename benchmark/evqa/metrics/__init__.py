@@ -75,9 +75,13 @@ METRICS: dict[str, Metric] = {
     "J": show_with_sample(_masks(in_space(_every, "j"), "region IoU, mean over every frame of the video", DAVIS)),
     "F": show_with_sample(_masks(in_space(_every, "f"), "outline F, mean over every frame of the video", DAVIS)),
     "J&F": show_in_list(_masks(in_space(_every, "jf"), "mean of J and F", DAVIS)),
-    "J held": _masks(in_space(_on_evidence_frames, "j"), "J over the frames with evidence", THIS_BENCHMARK),
-    "F held": _masks(in_space(_on_evidence_frames, "f"), "F over the frames with evidence", THIS_BENCHMARK),
-    "J&F held": show_with_sample(
+    "J (evidence frames)": _masks(
+        in_space(_on_evidence_frames, "j"), "J over the frames with evidence", THIS_BENCHMARK
+    ),
+    "F (evidence frames)": _masks(
+        in_space(_on_evidence_frames, "f"), "F over the frames with evidence", THIS_BENCHMARK
+    ),
+    "J&F (evidence frames)": show_with_sample(
         _masks(in_space(_on_evidence_frames, "jf"), "J&F over the frames with evidence", THIS_BENCHMARK)
     ),
     "J obj": _objects(
@@ -107,12 +111,12 @@ METRICS: dict[str, Metric] = {
     "joint@0.7": _all(
         partial(joint.all_three, threshold=0.7), "correct, and IoU and J&F at least 0.7 each", THIS_BENCHMARK
     ),
-    "joint held": _all(
+    "joint (evidence frames)": _all(
         joint.all_three_on_evidence_frames, "as joint, J&F over the frames with evidence", THIS_BENCHMARK
     ),
     "joint area": _all(
         joint.area, "Acc x IoU x J&F: the volume under the surface of joint over both thresholds", THIS_BENCHMARK
     ),
-    "AM": _all(joint.v_star_mean, "mean of Acc, IoU and J held", V_STAR),
+    "AM": _all(joint.v_star_mean, "mean of Acc, IoU and J over the frames with evidence", V_STAR),
 }
 """Name (also the title of its column) -> metric of the strict preset."""

@@ -12,9 +12,9 @@ from evqa.metrics.temporal import merge
 from evqa.schema import Spans
 
 PARTS: dict[str, tuple[float, float]] = {
-    "the whole video": (0.0, 1.0),
-    "the middle half": (0.25, 0.75),
-    "the first third": (0.0, 1 / 3),
+    "whole video": (0.0, 1.0),
+    "middle half": (0.25, 0.75),
+    "first third": (0.0, 1 / 3),
 }
 """Start and end as parts of the video."""
 

@@ -34,8 +34,8 @@ PREDICTIONS = "predictions"
 NUM_ENDS = 2
 """Frames of a sequence that do not count: the first and the last."""
 
-STILL = "the first frame's masks, unmoved"
-EVERYTHING = "every pixel"
+STILL = "static masks of the first frame"
+EVERYTHING = "full-frame mask"
 BASELINES = (STILL, EVERYTHING)
 """What needs no tracking: the first frame is given to whoever takes part."""
 

@@ -59,4 +59,4 @@ def _constant_moment(records: Sequence[_Moments]) -> tuple[str, Spans]:
         return "no moment", ()
     start, end = best_constant_span((tuple(spans), longest) for spans in gold)
     moment = Span(start * longest, end * longest)
-    return f"constant moment fitted on this very set ({moment.start:.1f} to {moment.end:.1f} s)", (moment,)
+    return f"constant moment fitted on this data set ({moment.start:.1f} to {moment.end:.1f} s)", (moment,)

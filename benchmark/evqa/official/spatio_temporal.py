@@ -73,7 +73,7 @@ def v_star(files: OfficialFiles) -> FileScores:
         _vstar_rows(records, "predictions", OFFICIAL, only_answered=True),
         _vstar_rows(records, "predictions", STRICT, only_answered=False),
         QuestionRows(
-            convention=OFFICIAL, name="the whole video", rows=[_whole(place, r) for place, r in enumerate(records)]
+            convention=OFFICIAL, name="whole video", rows=[_whole(place, r) for place, r in enumerate(records)]
         ),
     ]
     conventions = {

@@ -1,6 +1,6 @@
 """Frame indices of all videos of a data set, or of one video, in this process or in workers.
 
-A video that cannot be indexed costs only itself. The same call again builds what is missing.
+A video that cannot be indexed does not affect the others. The same call again builds the missing indices.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class IndexJob:
     """A video to index."""
 
     id: str
-    """Its path."""
+    """Path of the video."""
     folder_fps: float | None = None
-    """Frame rate of a folder of frames, where its data set states one."""
+    """Frame rate of a folder of frames; None = not stated by its data set."""
 
 
 class IndexOutcome(NamedTuple):
-    """What became of a video."""
+    """Result of indexing a video."""
 
     video: str
     state: Literal["built", "present", "failed"]
     num_frames: int = 0
     reason: str = ""
-    """Why it failed, or why an index that was there is built again."""
+    """Reason of a failure, or of building an existing index again."""
 
 
 @dataclass(frozen=True, kw_only=True)

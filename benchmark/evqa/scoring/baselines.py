@@ -77,7 +77,7 @@ def chances(dataset: Dataset) -> list[System]:
     """Expected accuracy of random guessing: among the options, and among the objects on the screen."""
     rules: dict[str, Callable[[Sample, GoldField], int]] = {
         "chance": _num_options,
-        "chance among what is on the screen": _num_on_screen,
+        "chance over visible objects": _num_on_screen,
     }
     return [
         System(name, expect=partial(_expected_accuracy, num_choices=rule), gives=frozenset(CHOICES))
@@ -124,7 +124,7 @@ def _of_answers(dataset: Dataset, train: Dataset | None) -> list[System]:
 
 
 def _of_which(train: Dataset | None) -> str:
-    return "of the training set" if train else "of this very set"
+    return "of the training set" if train else "of this data set"
 
 
 def _letter(sample: Sample, *, letter: int) -> Prediction:
@@ -145,7 +145,7 @@ def _of_spans(dataset: Dataset, train: Dataset | None) -> list[System]:
     systems = [span_system(name, start, end) for name, (start, end) in trivial.PARTS.items()]
     if any(sample.spans for sample in (train or dataset).samples):
         start, end = best_constant_span(train or dataset)
-        fitted = "on the training set" if train else "on this very set"
+        fitted = "on the training set" if train else "on this data set"
         name = f"constant span fitted {fitted} ({start:.2f} to {end:.2f} of the video)"
         systems.append(span_system(name, start, end))
     return systems
@@ -169,7 +169,7 @@ def best_constant_span(train: Dataset) -> tuple[float, float]:
 def _of_boxes(dataset: Dataset) -> list[System]:
     if all(sample.boxes is None for sample in dataset.samples):
         return []
-    return [_system("a box around every frame", ("boxes",), _every_box)]
+    return [_system("full-frame box", ("boxes",), _every_box)]
 
 
 def _every_box(sample: Sample) -> Prediction:
@@ -184,9 +184,9 @@ def _every_box(sample: Sample) -> Prediction:
 def _of_masks(dataset: Dataset) -> list[System]:
     if all(sample.masks is None and sample.tracks is None for sample in dataset.samples):
         return []
-    systems = [_system("no pixel", ("masks",), _no_pixel), _system("every pixel", ("masks",), _every_pixel)]
+    systems = [_system("empty mask", ("masks",), _no_pixel), _system("full-frame mask", ("masks",), _every_pixel)]
     if any(sample.object_masks is not None for sample in dataset.samples):
-        systems.append(_system("every object", ("masks",), _every_object))
+        systems.append(_system("all objects merged", ("masks",), _every_object))
     return systems
 
 

@@ -165,7 +165,7 @@ def baseline_systems(data: OfficialData, preset: str) -> list[System]:
     if ("spans",) in needs and all(sample.duration for sample in samples):
         systems += [baselines.span_system(name, *part) for name, part in trivial.PARTS.items()]
         start, end = baselines.best_constant_span(data.dataset)
-        name = f"constant span fitted on this very gold ({start:.2f} to {end:.2f})"
+        name = f"constant span fitted on this ground truth ({start:.2f} to {end:.2f})"
         systems.append(baselines.span_system(name, start, end))
     systems += [
         System(name, predict=partial(_constant_spans, spans=spans), gives=frozenset({"spans"}))
@@ -186,7 +186,7 @@ def _most_frequent(samples: Sequence[Sample]) -> list[System]:
     if not texts:
         return []
     text = texts[0][0]
-    name = f"most frequent answer of this very gold ({text})"
+    name = f"most frequent answer of this ground truth ({text})"
     return [System(name, predict=partial(_constant_text, text=text), gives=frozenset({"answer", "response"}))]
 
 

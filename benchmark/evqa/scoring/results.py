@@ -200,9 +200,37 @@ PERCENT_PRESETS = frozenset({"st-evidence", "st-evidence-mcq"})
 """Presets with values in percent in version 1."""
 
 
+EARLIER_NAMES = {
+    "J held": "J (evidence frames)",
+    "F held": "F (evidence frames)",
+    "J&F held": "J&F (evidence frames)",
+    "joint held": "joint (evidence frames)",
+}
+"""Name of a metric in files of earlier versions -> its name."""
+
+
+def _with_current_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """Replace the names of metrics of earlier versions in a record."""
+
+    def current(table: dict[str, Any]) -> dict[str, Any]:
+        return {EARLIER_NAMES.get(title, title): value for title, value in table.items()}
+
+    return fields | {
+        "metrics": current(fields["metrics"]),
+        "left_out": current(fields.get("left_out", {})),
+        "groups": {
+            axis: {value: current(table) for value, table in groups.items()}
+            for axis, groups in fields.get("groups", {}).items()
+        },
+        "samples": {name: row | {"values": current(row["values"])} for name, row in fields["samples"].items()},
+    }
+
+
 def _in_version_2(value: object) -> object:
-    """Convert the fields of a version 1 record to version 2; other values are unchanged."""
+    """Convert the fields of a record of an earlier version; other values are unchanged."""
     fields = cast("dict[str, Any]", value if isinstance(value, dict) else {})
+    if not EARLIER_NAMES.keys().isdisjoint({**fields.get("metrics", {}), **fields.get("left_out", {})}):
+        value = fields = _with_current_names(fields)
     if fields.get("version", SCORES_VERSION) != 1:
         return cast("object", value)
     derived = {title: {"value": number} for title, number in fields.get("derived", {}).items()}
