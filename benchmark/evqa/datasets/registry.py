@@ -194,6 +194,27 @@ def _regions(folder: str, name: str, description: str, entries: str) -> DatasetS
     return _sharing(folder, name, description, source, DatasetFormat(description, reader, entries))
 
 
+def _tvqa(folder: str, description: str, entries: str) -> DatasetSpec:
+    """A data set of questions about TV episodes."""
+    is_long = folder.startswith("long")
+    repository = f"longvideoagent/{entries.removesuffix('_val.json').removesuffix('_val.jsonl')}"
+    note = "the frames come from the hub's Yuxuan0701/tvqa-frames, see README.md"
+    return DatasetSpec(
+        folder=folder,
+        description=description,
+        source=f"https://huggingface.co/datasets/{repository}"
+        if is_long
+        else "https://nlp.cs.unc.edu/data/jielei/tvqa",
+        licence="MIT; frames and subtitles belong to the owners of the shows" if is_long else UNSTATED,
+        prepare=f"python data/{folder}/prepare.py",
+        format=DatasetFormat(
+            f"{entries}, subtitles of clips or episodes as JSON, frames/CLIP/00001.jpg", f"tvqa:{folder}", entries
+        ),
+        is_benchmark=True,
+        hub=HubFiles(repository, ("*.json", "*.jsonl"), note=note) if is_long else None,
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "shapes-train": _shapes("train", "synthetic videos, training split (levels 1 and 2)"),
     "shapes-val": _shapes("val", "synthetic videos, validation split (level 1)"),
@@ -259,6 +280,14 @@ DATASETS: dict[str, DatasetSpec] = {
             "VideoSimpleQA.json, videos or folders of frames by date", "video_simpleqa:samples", "VideoSimpleQA.json"
         ),
         is_benchmark=True,
+    ),
+    "tvqa": _tvqa("tvqa", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
+    "tvqa-plus": _tvqa(
+        "tvqa_plus", "TVQA+: multiple choice about clips of one show, with times and boxes", "tvqa_plus_val.json"
+    ),
+    "longtvqa": _tvqa("longtvqa", "LongTVQA: the questions of TVQA about whole episodes", "LongTVQA_val.jsonl"),
+    "longtvqa-plus": _tvqa(
+        "longtvqa_plus", "LongTVQA+: the questions of TVQA+ about whole episodes", "LongTVQA_plus_val.json"
     ),
     "st-evidence-instruct": DatasetSpec(
         folder="st_evidence_instruct",

@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from evqa.datasets import clip_ids
 from evqa.datasets.formats import json_stream
 from evqa.datasets.formats.json_stream import array, mapping
 from evqa.files import jsonl
@@ -28,6 +29,9 @@ from evqa.schema import ClipRef
 
 LAST_LINE_SECONDS = 5.0
 """How long the last line of a clip lasts where only starts are known and the clip's length is not."""
+
+CLIP_MARGIN = 0.1
+"""Seconds before the end of its clip at which a line starts at the latest: its times may exceed the clip's length."""
 
 _NAME_KEYS = ("vid_name", "clip", "video", "video_id", "key")
 _LINES_KEYS = ("sub", "subtitle", "subtitles", "segments", "text")
@@ -65,10 +69,16 @@ def cues(path: Path, request: Request) -> Iterator[Cue]:
         offset, length = places.get(name, (0.0, request.duration or math.inf)) if name else (0.0, math.inf)
         has_entry = True
         for cue in _cues_of(path, name or "file", content, length):
-            yield cue._replace(start=cue.start + offset, end=cue.end + offset)
+            limited = _limited(cue, length) if request.clips and name else cue
+            yield limited._replace(start=limited.start + offset, end=limited.end + offset)
     if not has_entry:
         names = ", ".join(list(places)[:5]) or "a video: the file has those of many, so name one"
         raise ValueError(f"{path} has no subtitles of {names}")
+
+
+def _limited(cue: Cue, length: float) -> Cue:
+    """Return a cue of a clip with times inside the clip."""
+    return cue._replace(start=min(cue.start, max(length - CLIP_MARGIN, 0.0)), end=min(cue.end, length))
 
 
 def _entries(path: Path, places: Mapping[str, object]) -> Iterator[tuple[str | None, object]]:
@@ -141,21 +151,10 @@ def _entries_of_object(path: Path, places: Mapping[str, object]) -> Iterator[tup
             yield None, entries[key]
         else:
             yield from ((name, entries[name]) for name in places if name in entries)
-            names = [name for name in places if name not in entries and _episode_of(name) in entries]
-            yield from ((name, text) for name in names if (text := _text_of_clip(entries[_episode_of(name)], name)))
-
-
-def _text_of_clip(episode: object, clip: str) -> str:
-    """Return the text of a clip in that of an episode, which has it as `<CLIP>...</CLIP>`; "" = it has none."""
-    text = episode if isinstance(episode, str) else ""
-    _, start, rest = text.partition(f"<{clip}>")
-    words, end, _ = rest.partition(f"</{clip}>")
-    return words if start and end else ""
-
-
-def _episode_of(clip: str) -> str:
-    """Return the episode of a clip of TVQA: `s01e02_seg01_clip_00` -> `s01e02`, with a show's name in front."""
-    return re.sub(r"_seg\d+_clip_\d+$", "", clip)
+            names = [name for name in places if name not in entries and clip_ids.is_clip(name)]
+            for episode in dict.fromkeys(map(clip_ids.episode_of, names)):
+                texts = clip_ids.clip_texts(entries[episode]) if episode in entries else {}
+                yield from ((name, texts[name]) for name in names if name in texts)
 
 
 def _cues_of(path: Path, place: str, content: object, length: float) -> Iterator[Cue]:

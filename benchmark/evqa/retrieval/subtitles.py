@@ -221,7 +221,8 @@ def subtitles_of(source: Sample | Video | Path) -> Subtitles | None:
     path = source.subtitles or (subtitle_file(source.video) if source.has_video else None)
     if path is None:
         return None
-    return read_subtitles(path, clips=source.clips, video_id=source.video_id, duration=source.duration)
+    clips = source.clips if source.clip is None else ()  # those of one clip are in its own times
+    return read_subtitles(path, clips=clips, video_id=source.video_id, duration=source.duration)
 
 
 def subtitle_file(video: Path) -> Path | None:

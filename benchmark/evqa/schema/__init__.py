@@ -8,7 +8,18 @@ Conventions
 - A file of records is JSON Lines in UTF-8, one record per line (`evqa.files.jsonl`).
 """
 
-from evqa.schema.geometry import RLE, Box, Span, Spans, Track, Tube, check_box, check_span, compressed_counts
+from evqa.schema.geometry import (
+    RLE,
+    Box,
+    LabelledTube,
+    Span,
+    Spans,
+    Track,
+    Tube,
+    check_box,
+    check_span,
+    compressed_counts,
+)
 from evqa.schema.prediction import MAIN_AGENT, AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
 from evqa.schema.record import LETTERS, VERSION, Id, StrictRecord, check_id
 from evqa.schema.run import ImageAttempt, ImageCheck, ImageTransport, Run, SampleSelection
@@ -31,6 +42,7 @@ __all__ = [
     "ImageAttempt",
     "ImageCheck",
     "ImageTransport",
+    "LabelledTube",
     "LiteralAnswer",
     "Prediction",
     "ReplyFormat",

@@ -46,6 +46,14 @@ Tube = dict[int, Annotated[Box, AfterValidator(check_box)]]
 """Boxes of one object through time: frame index -> box. A frame without an entry does not show the object."""
 
 
+class LabelledTube(StrictRecord):
+    """Boxes of one named object through time."""
+
+    label: str
+    """Name of the object."""
+    boxes: Tube
+
+
 Spans = tuple[Annotated[Span, AfterValidator(check_span)], ...]
 """Validated spans, in the order given."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from evqa.schema.geometry import Spans, Track, Tube
+from evqa.schema.geometry import LabelledTube, Spans, Track, Tube
 from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 
 NO_VIDEO = Path()
@@ -78,6 +78,8 @@ class Sample(StrictRecord):
     """Subtitles of the video as a file; path as `video`."""
     clips: Annotated[tuple[ClipRef, ...], OMIT_EMPTY] = ()
     """Clips of an episode in order, each with its offset in the episode."""
+    evidence_clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None
+    """Ids of the clips that contain the evidence, ground truth as `spans`; None = not annotated."""
     preferences: Annotated[dict[str, Literal["first", "second", "tie", "bad"]] | None, OMIT_NONE] = None
     """Ground truth of a pairwise comparison: criterion -> preferred video; tie = both good, bad = both bad."""
     question: str
@@ -98,6 +100,8 @@ class Sample(StrictRecord):
     """Instead of tracks, for an image: a PNG of labels, whose values `targets` lists; path as `video`."""
     boxes: Tube | None = None
     """Spatial evidence as one box per frame, in addition to masks or instead of them; None = not annotated."""
+    labelled_boxes: Annotated[tuple[LabelledTube, ...], OMIT_EMPTY] = ()
+    """Spatial evidence as boxes of several named objects; `boxes` then encloses those of a frame."""
     targets: tuple[int, ...] | None = None
     """Evidence objects, merged to the ground-truth mask: indices of tracks or values of labels; None = all tracks."""
     object_masks: Annotated[Path | None, Field(alias="objects")] = None
@@ -172,6 +176,11 @@ class Sample(StrictRecord):
     def has_video(self) -> bool:
         """Whether the sample has a video or an image."""
         return self.video != NO_VIDEO
+
+    @property
+    def clip(self) -> ClipRef | None:
+        """The clip that the video is; None = the video is the whole episode, or there are no clips."""
+        return next((clip for clip in self.clips if clip.id == self.video_id), None)
 
     @property
     def has_masks(self) -> bool:

@@ -226,8 +226,8 @@ def video_facts(path: Path) -> VideoFacts:
 
 
 def duration_of(sample: Sample) -> float:
-    """Duration of a sample's video in seconds: from the video if the sample has one, else from the data set."""
-    if sample.has_video or sample.duration is None:
+    """Duration of a sample's video in seconds: from the video if it is there, else from the data set."""
+    if sample.duration is None or (sample.has_video and sample.video.exists()):
         return video_facts(sample.video).duration
     return sample.duration
 

@@ -41,6 +41,11 @@ def _multiple_choice(data: str, description: str) -> Task:
     return Task(data=data, method="choose", presets=DEFAULT_CHOICE_PRESETS, description=description)
 
 
+def _episodes(data: str, method: str, description: str) -> Task:
+    """A task with questions about TV episodes or their clips."""
+    return Task(data=data, method=method, presets=("tvqa-plus", "strict"), description=description)
+
+
 TASKS: dict[str, Task] = {
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
@@ -69,6 +74,10 @@ TASKS: dict[str, Task] = {
         presets=("video-simpleqa",),
         description="Video SimpleQA: factual multi-hop questions and their chains, open answers",
     ),
+    "tvqa": _episodes("tvqa", "single-turn", "TVQA: multiple choice about clips of TV episodes"),
+    "tvqa-plus": _episodes("tvqa-plus", "single-turn", "TVQA+: the same, with boxes"),
+    "longtvqa": _episodes("longtvqa", "single-turn", "LongTVQA: multiple choice about whole TV episodes"),
+    "longtvqa-plus": _episodes("longtvqa-plus", "single-turn", "LongTVQA+: the same, with boxes"),
 }
 
 

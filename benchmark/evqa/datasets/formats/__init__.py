@@ -50,7 +50,7 @@ class PreparationSummary:
     dropped: tuple[BadLine, ...]
     """Dropped entries, and parts left out of entries that are kept."""
     without_video: int
-    """Kept samples without a video file; predicting them fails."""
+    """Kept samples without a video file and without all of their clips; predicting them fails."""
     without_masks: int
     """Kept samples without mask annotation; they have no spatial score."""
     rejected: Path
@@ -155,6 +155,12 @@ def _counted(samples: Iterator[Sample], folder: Path, counts: Counter[str]) -> I
     """Yield the samples and count those that are kept, lack a video file, or lack masks."""
     for sample in samples:
         counts["kept"] += 1
-        counts["no video"] += not (folder / sample.video).exists()
+        counts["no video"] += not _has_video(sample, folder)
         counts["no masks"] += not sample.has_masks
         yield sample
+
+
+def _has_video(sample: Sample, folder: Path) -> bool:
+    """Whether the video of a sample is there, or all of its clips."""
+    clips = sample.clips
+    return (folder / sample.video).exists() or (bool(clips) and all((folder / clip.path).exists() for clip in clips))

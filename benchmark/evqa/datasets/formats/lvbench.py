@@ -15,7 +15,6 @@ video.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +24,10 @@ from typing import NamedTuple, cast
 
 from evqa import media
 from evqa.datasets import path_inside
-from evqa.datasets.formats import json_stream
+from evqa.datasets.formats import json_rows
 from evqa.datasets.formats.csv_table import as_number
 from evqa.datasets.formats.fields import entry_id, find_below, numbered_rows, place_of, split_options
 from evqa.datasets.formats.json_stream import array, mapping, text
-from evqa.files import jsonl
 from evqa.files.jsonl import BadEntry, BadLine
 from evqa.parsing import literals
 from evqa.schema import LETTERS, Sample, Span, Spans
@@ -62,7 +60,7 @@ class _Question(NamedTuple):
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`Reader` of LVBench: one sample per question."""
     table = _Table(folder, bad)
-    for line, row in _rows(_meta(folder), bad):
+    for line, row in json_rows.rows(_meta(folder), bad):
         try:
             questions = _questions(row, table.num_questions)
         except ValueError as error:
@@ -80,22 +78,6 @@ def _meta(folder: Path) -> Path:
     if not flat:
         raise ValueError(f"{folder} has no {META} and no list *lvbench*.json: fetch it (see README.md there)")
     return path_inside(folder, Path(flat[0].name))
-
-
-def _rows(path: Path, bad: list[BadLine]) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Yield (line or place in the list, row) of JSON Lines or of a list."""
-    with path.open("rb") as file:
-        is_list = file.read(4096).removeprefix(jsonl.MARK).lstrip().startswith(b"[")
-    if is_list:
-        for number, value in enumerate(json_stream.elements(path), 1):
-            yield from numbered_rows([(f"entry {number}", value)], lambda row: (0, mapping(row, "entry")), bad, number)
-        return
-    for line in jsonl.lines(path):
-        try:
-            value = cast("object", json.loads(line.content or b""))
-            yield line.number, mapping(value, "line")
-        except (ValueError, RecursionError) as error:
-            bad.append(BadLine(line.number, f"line is no JSON object: {error}"))
 
 
 def _questions(row: Mapping[str, object], counts: Counter[str]) -> list[_Question]:

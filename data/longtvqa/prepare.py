@@ -1,0 +1,15 @@
+"""longtvqa: convert the published files to samples.jsonl, with counts of kept and dropped rows.
+
+    python data/longtvqa/prepare.py
+    python data/longtvqa/prepare.py --folder /path/of/the/files
+
+README.md has the source and the layout of the files.
+"""
+
+import sys
+from pathlib import Path
+
+from evqa.datasets.formats import prepare_command
+
+if __name__ == "__main__":
+    sys.exit(prepare_command.run(__doc__, ["longtvqa"], Path(__file__).resolve().parent))
