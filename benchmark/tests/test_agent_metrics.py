@@ -270,7 +270,7 @@ def test_a_record_without_a_trace_among_others_counts_as_not_seen_and_is_counted
     (row,) = score(DATASET, [System("run", mixed)], ["agent"])
     assert (mean(row, "supported correct"), mean(row, "unsupported correct")) == (1 / 8, 0)
     assert (row.metrics["evidence seen"].n_total, row.metrics["evidence seen"].n_unrecorded) == (8, 1)
-    assert "not recorded" in episode_tables.support_table(row)
+    assert "not recorded" in episode_tables.episode_parts(row)[0]
 
 
 def test_uniform_frames_in_the_prompt_are_inspected():
@@ -367,6 +367,20 @@ def test_a_usage_that_is_unknown_in_part_makes_the_whole_unknown(usage: Usage | 
     assert episode.tokens(prediction) is None
     assert episode.dollars(prediction) is None
     assert episode.tokens(episode_of("s0", turn(), turn())) == 220
+
+
+@pytest.mark.parametrize("number", [-1, 10**13, 10**400])
+def test_absurd_amounts_are_unknown_and_names_of_tools_are_one_line(number: int):
+    usage = Usage(input_tokens=number, output_tokens=1, seconds=1.0, cost=float(min(number, 10**13)))
+    named = turn(usage=usage, **call(1, "look\x1b[31m\nhere|" + "x" * 100))
+    records = [episode_of("s0", named, turn(), answer=1, seconds=float(min(number, 10**300)))]
+    (row,) = score(DATASET, [System("run", records)], ["agent"])
+    assert (mean(row, "tokens"), mean(row, "dollars"), mean(row, "seconds")) == (None, None, None)
+    assert row.episodes is not None
+    (name,) = row.episodes.tools
+    assert name.startswith("look?[31m?here|xxx")
+    assert len(name) == 80
+    assert "look?[31m?here\\|x" in tables.report([row], style="markdown")
 
 
 # Denominators
@@ -511,7 +525,7 @@ def test_tables_state_units_support_tools_and_curves(scores: Scores):
         "tokens per correct",
     ):
         assert part in text, part
-    lines = [line.split() for line in episode_tables.support_table(scores).splitlines()]
+    lines = [line.split() for line in episode_tables.episode_parts(scores)[0].splitlines()[1:]]
     assert [line[2] for line in lines[1:2]] == ["12.5"]
     row = next(line for line in tables.means_table(scores).splitlines() if line.startswith("dollars"))
     assert row.split()[1] == "0.8750"
@@ -598,6 +612,7 @@ def test_the_report_has_the_curves_and_the_units_of_costs(run: Path):
     assert '"digits":4' in page
     assert '"listed":["mIoU","evidence seen"]' in page
     assert "run, scores at a budget of turns" in markdown
+    assert '{"title":"run: stop reasons","header":["stop","samples"],"rows":[["answered","7"]' in page
 
 
 def test_every_sample_has_its_costs_in_the_table_of_samples(run: Path):

@@ -144,21 +144,30 @@ def invalid_calls(turn: Turn) -> set[str]:
     return {result.call for result in turn.results if not result.ok} & {call.id for call in turn.calls}
 
 
+MAX_AMOUNT = 1e12
+"""Largest number of tokens, dollars or seconds of a record that is believed; records may come from anywhere."""
+
+
+def is_amount(value: float | None) -> bool:
+    """Whether a recorded value is an amount: not missing, negative or absurd."""
+    return value is not None and 0 <= value <= MAX_AMOUNT
+
+
 def tokens(prediction: Prediction, *, of_prompts: bool = True, of_replies: bool = True) -> int | None:
     """Return the tokens of all prompts, replies or both; None = a reply does not state them."""
     total = 0
     for usage in _usages(prediction):
         counts = (usage.input_tokens if of_prompts else 0, usage.output_tokens if of_replies else 0) if usage else None
-        if counts is None or counts[0] is None or counts[1] is None:
+        if counts is None or not all(is_amount(count) for count in counts):
             return None
-        total += counts[0] + counts[1]
+        total += sum(count or 0 for count in counts)
     return total
 
 
 def dollars(prediction: Prediction) -> float | None:
     """Return the cost of all replies in US dollars; None = that of a reply is unknown."""
     costs = [usage.cost if usage else None for usage in _usages(prediction)]
-    numbers = [cost for cost in costs if cost is not None]
+    numbers = [cost for cost in costs if cost is not None and is_amount(cost)]
     return sum(numbers) if len(numbers) == len(costs) else None
 
 

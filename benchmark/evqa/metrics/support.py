@@ -175,7 +175,8 @@ def dollars(case: Case) -> float:
 
 def seconds(case: Case) -> float:
     """Wall time of the sample."""
-    return _recorded(_record(case).seconds or None)
+    value = _record(case).seconds
+    return _recorded(value if value and episode.is_amount(value) else None)
 
 
 def _record(case: Case) -> Prediction:

@@ -5,65 +5,88 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from evqa.report.table_styles import Style, cell, prose, table, value_text
-from evqa.scoring.results import BudgetPoint, EpisodeSummary, Scores
+from evqa.report.table_styles import NONE, Style, cell, prose, table, value_text
+from evqa.scoring.results import EpisodeSummary, Scores
 
 CURVE_METRICS = ("Acc", "evidence seen", "supported correct")
 """Metrics of a point of a budget curve, in order."""
 
 
+class Section(NamedTuple):
+    """A table with its title."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def episode_parts(scores: Scores, style: Style = "text") -> list[str]:
     """Texts of the conversations of a run: support, tools, stop reasons and curves; empty where there are none."""
-    parts = {"answers by evidence seen: share of samples": support_table(scores, style)}
-    summary = scores.episodes
-    if summary is not None:
-        parts["tool calls"] = tool_table(summary, style)
-        parts["stop reasons"] = stop_table(summary, style)
-        forced = ", with forced answers" if summary.is_forced else ""
-        for axis, points in summary.curves.items():
-            parts[f"scores at a budget of {axis}{forced}"] = curve_table(points, axis, style)
-    return [f"{prose(f'{scores.name}, {title}', style)}\n{text}" for title, text in parts.items() if text]
+    sections = [*run_sections(scores), *curve_sections(scores)]
+    return [
+        f"{prose(f'{scores.name}, {section.title}', style)}\n{table(section.header, section.rows, style)}"
+        for section in sections
+    ]
 
 
-def support_table(scores: Scores, style: Style = "text") -> str:
-    """Right and wrong answers by evidence seen, with the accuracy of each row; empty where support is unknown."""
+def run_sections(scores: Scores) -> list[Section]:
+    """Tables of the conversations of a run: answers by evidence seen, tool calls and stop reasons."""
+    sections = [_support(scores)]
+    if scores.episodes is not None:
+        sections += [_tools(scores.episodes), _stops(scores.episodes)]
+    return [section for section in sections if section.rows]
+
+
+def curve_sections(scores: Scores) -> list[Section]:
+    """Tables of the budget curves of a run, one per axis: a row per budget."""
+    if scores.episodes is None:
+        return []
+    forced = ", with forced answers" if scores.episodes.is_forced else ""
+    return [
+        Section(
+            f"scores at a budget of {axis}{forced}",
+            [axis, *CURVE_METRICS],
+            [[str(point.budget), *(cell(point.metrics.get(title)) for title in CURVE_METRICS)] for point in points],
+        )
+        for axis, points in scores.episodes.curves.items()
+    ]
+
+
+def _support(scores: Scores) -> Section:
+    """Right and wrong answers by evidence seen, with the accuracy of each row; no rows where support is unknown."""
     rows = {
         "evidence seen": ("supported correct", "wrong despite evidence", "Acc if seen"),
         "not seen": ("unsupported correct", "wrong without evidence", "Acc if not seen"),
     }
-    is_supported = scores.metrics.get("supported correct")
-    if is_supported is None or not is_supported.n_total:
-        return ""
     body: list[list[str]] = []
-    for name, (right, wrong, ratio) in rows.items():
-        value = scores.derived.get(ratio)
-        accuracy = "-" if value is None else value_text(value.value, value.low, value.high, value.unit)
-        body.append([name, cell(scores.metrics[right]), cell(scores.metrics[wrong]), accuracy])
-    if is_supported.n_unrecorded:
-        body.append(["not recorded", f"{is_supported.n_unrecorded} of {is_supported.n_total} samples", "", ""])
-    return table(["", "correct", "wrong", "Acc of the row"], body, style)
+    is_supported = scores.metrics.get("supported correct")
+    if is_supported is not None and is_supported.n_total:
+        for name, (right, wrong, ratio) in rows.items():
+            value = scores.derived.get(ratio)
+            accuracy = NONE if value is None else value_text(value.value, value.low, value.high, value.unit)
+            body.append([name, cell(scores.metrics.get(right)), cell(scores.metrics.get(wrong)), accuracy])
+        if is_supported.n_unrecorded:
+            body.append(["not recorded", f"{is_supported.n_unrecorded} of {is_supported.n_total} samples", "", ""])
+    return Section("answers by evidence seen: share of samples", ["", "correct", "wrong", "Acc of the row"], body)
 
 
-def tool_table(summary: EpisodeSummary, style: Style = "text") -> str:
-    """One row per tool: calls, invalid calls, and the samples with a call; empty without a call."""
+def _tools(summary: EpisodeSummary) -> Section:
+    """One row per tool: calls, invalid calls, and the samples with a call."""
     total = sum(summary.stops.values())
     body = [
         [name, str(counts.calls), str(counts.invalid), f"{counts.samples} of {total}"]
         for name, counts in summary.tools.items()
     ]
-    return table(["tool", "calls", "invalid", "samples"], body, style) if body else ""
+    return Section("tool calls", ["tool", "calls", "invalid", "samples"], body)
 
 
-def stop_table(summary: EpisodeSummary, style: Style = "text") -> str:
+def _stops(summary: EpisodeSummary) -> Section:
     """One row per reason why an episode ended, with the number of samples."""
-    return table(["stop", "samples"], [[reason, str(number)] for reason, number in summary.stops.items()], style)
-
-
-def curve_table(points: Sequence[BudgetPoint], axis: str, style: Style = "text") -> str:
-    """One row per budget: the scores of the run cut off there."""
-    body = [[str(point.budget), *(cell(point.metrics.get(title)) for title in CURVE_METRICS)] for point in points]
-    return table([axis, *CURVE_METRICS], body, style)
+    return Section(
+        "stop reasons", ["stop", "samples"], [[reason, str(number)] for reason, number in summary.stops.items()]
+    )
 
 
 def curves_csv(rows: Sequence[Scores]) -> str:

@@ -17,6 +17,7 @@ from evqa.metrics.presets import EPISODE_PRESET, PRESETS
 from evqa.metrics.units import decimals, display_value
 from evqa.report import plots
 from evqa.report.differences import HEADER, difference_rows, legend
+from evqa.report.episode_tables import run_sections
 from evqa.report.evidence import RunOfSample, build_evidence
 from evqa.report.plots import Curve, Plot
 from evqa.report.tables import columns_of, counts_line
@@ -317,6 +318,11 @@ def _preset_table(name: str, contents: PageContents) -> Json:
         "metrics": main,
         "further": [key for key in metrics if key not in main],
         "differences": _differences(runs, main),
+        "sections": [
+            {"title": f"{entry.name}: {section.title}", "header": section.header, "rows": section.rows}
+            for entry in runs
+            for section in run_sections(entry)
+        ],
         "columns": columns,
     }
 

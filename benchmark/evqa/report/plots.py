@@ -229,7 +229,7 @@ def _budget_plot(axis: BudgetAxis, episodes: Mapping[str, EpisodeSummary]) -> Pl
     ticks = sorted({point.budget for points in lines.values() for point in points if point.budget.bit_count() < 2})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"{axis}, at most")
+    axes.set_xlabel(f"budget of {axis}")
     axes.set_ylabel("%")
     axes.set_ylim(0, 100)
     axes.grid(axis="both")

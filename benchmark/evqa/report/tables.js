@@ -24,15 +24,16 @@ function scoreTable(preset, metrics) {
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Scores, preset ${preset.name}` }, table);
 }
 
-/** Differences of the two runs of a page, with intervals and tests. */
-function differenceTable({ title, note, header, rows }) {
+/** A table of text with its title, such as the differences of the two runs of a page. */
+function textTable({ title, note, header, rows }) {
   const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
   const body = rows.map(([name, ...cells]) => {
     return make("tr", {}, make("th", { scope: "row", text: name }), ...cells.map((text) => make("td", { text })));
   });
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
   const region = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
-  return make("div", { class: "differences" }, make("h4", { text: title }), make("p", { class: "quiet", text: note }), region);
+  const about = note ? make("p", { class: "quiet", text: note }) : "";
+  return make("div", { class: "differences" }, make("h4", { text: title }), about, region);
 }
 
 /** Settings and costs of each run, from run.json. */
@@ -54,7 +55,8 @@ function presetTables(preset) {
     make("h3", { text: `Preset \u201c${preset.name}\u201d` }),
     make("p", { class: "quiet", text: preset.note }),
     scoreTable(preset, preset.metrics),
-    preset.differences ? differenceTable(preset.differences) : "",
+    preset.differences ? textTable(preset.differences) : "",
+    ...preset.sections.map(textTable),
     preset.further.length ? further : "",
     make("ul", { class: "counts quiet" }, ...preset.counts.map((text) => make("li", { text }))),
   );

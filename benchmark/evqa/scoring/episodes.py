@@ -21,7 +21,7 @@ from evqa.metrics import episode, support
 from evqa.metrics.case import Case, gold_has
 from evqa.metrics.episode import Step
 from evqa.metrics.means import Cell, Column, Mean, State, mean_of_column, numbered
-from evqa.schema import Prediction
+from evqa.schema import Prediction, ToolCall
 from evqa.scoring.cases import compare_samples
 from evqa.scoring.results import BudgetAxis, BudgetPoint, EpisodeSummary, ToolCounts
 
@@ -113,10 +113,14 @@ def _with_uses(facts: EpisodeFacts, case: Case) -> EpisodeFacts:
 def _tool_calls(case: Case) -> tuple[tuple[str, bool], ...]:
     assert case.record is not None
     return tuple(
-        (call.name[:MAX_NAME], call.id in episode.invalid_calls(turn))
-        for turn in case.record.turns
-        for call in turn.calls
+        (_tool_name(call), call.id in episode.invalid_calls(turn)) for turn in case.record.turns for call in turn.calls
     )
+
+
+def _tool_name(call: ToolCall) -> str:
+    """Name of a tool as one line of printable characters: a model may write anything."""
+    name = "".join(character if character.isprintable() else "?" for character in call.name[:MAX_NAME])
+    return name.strip() or "(no name)"
 
 
 class EpisodeTable:
