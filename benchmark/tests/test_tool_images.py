@@ -359,6 +359,24 @@ def test_agents_on_one_video_share_its_frames(tmp_path: Path) -> None:
     assert replaced[0].pixels().mean() > first[0].pixels().mean() + 50, "a file that changed is read again"
 
 
+@pytest.mark.parametrize("size", [(360, 640), (640, 360), (90, 160)])
+def test_tiles_of_a_contact_sheet_are_those_of_whole_frames(tmp_path: Path, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (10, 10, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(noise).resize(size[::-1]))
+    path = tmp_path / "clip.mp4"
+    media.write_video(path, iter([picture, picture[:, ::-1]] * 3), 2.0)
+    grid = frame_grid(media.probe_video(path), fps=1.0)
+    indices = grid.indices.tolist()
+    whole, _ = frame_images.read_frame_images(grid, indices)
+    tiles, _ = frame_images.read_frame_parts(grid, indices, frame_images.tile_side(grid.video))
+    labels = ["x"] * len(whole)
+    sheets = [
+        frame_images.contact_sheet(images, labels)
+        for images in (list(whole.values()), [tile.pixels() for tile in tiles])
+    ]
+    assert np.array_equal(*sheets)
+
+
 def test_results_without_images_are_the_same_in_every_transport() -> None:
     messages = [Message("user", ("Q",)), Message("assistant", (), calls=(CALL,)), Message("tool", ("R",), call_id="c1")]
     assert [place_tool_images(messages, transport) for transport in ("tool", "user", "text")] == [messages] * 3

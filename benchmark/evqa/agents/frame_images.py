@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from evqa import media
+from evqa.media import Video
 from evqa.media.frame_folders import is_image_video
 from evqa.models.frame_policy import ByteLimitedCache, file_state
 from evqa.models.messages import ImagePart
@@ -162,6 +163,11 @@ def contact_sheet(images: Sequence[RGB], labels: Sequence[str]) -> RGB:
         y, x = number // columns * height, number % columns * width
         sheet[y : y + height, x : x + width] = tile
     return sheet
+
+
+def tile_side(video: Video) -> int:
+    """Longer side of a frame that is as wide as a tile of a contact sheet, in pixels."""
+    return round(TILE_WIDTH * max(1.0, video.height / video.width))
 
 
 def _tile(image: RGB, label: str) -> RGB:

@@ -180,11 +180,12 @@ class FrameTools:
     def overview(self) -> ToolOutput:
         """Return one contact sheet with frames of the whole video, each with its time."""
         rows = np.unique(np.linspace(0, len(self.grid) - 1, self.limits.sheet_frames).round().astype(int))
-        images, missing = frame_images.read_frame_images(self.grid, self.grid.indices[rows].tolist())
-        labels = [self._tile_label(index) for index in images]
-        sheet = frame_images.contact_sheet(list(images.values()), labels)
-        frames = tuple(frame_images.frame_ref(self.grid, index) for index in images)
-        texts = [f"contact sheet of {len(images)} frames: {', '.join(labels)}", self._unreadable(missing)]
+        side = frame_images.tile_side(self.grid.video)
+        tiles, missing = frame_images.read_frame_parts(self.grid, self.grid.indices[rows].tolist(), side)
+        frames = tuple(tile.ref for tile in tiles if tile.ref is not None)
+        labels = [self._tile_label(frame.index) for frame in frames]
+        sheet = frame_images.contact_sheet([tile.pixels() for tile in tiles], labels)
+        texts = [f"contact sheet of {len(tiles)} frames: {', '.join(labels)}", self._unreadable(missing)]
         image = ImagePart(image=sheet, label="contact sheet")
         return ToolOutput((*(text for text in texts if text), image), frames=frames)
 
