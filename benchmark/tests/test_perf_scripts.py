@@ -98,3 +98,44 @@ def test_a_repeated_block_is_found_under_other_names_and_reported_once(code_metr
     assert code_metrics.repeated_blocks(sources(code_metrics, a=one, b=other)) == ["b:1 as a:1"]
     changed = other.replace("step_3", "halt_3")
     assert code_metrics.repeated_blocks(sources(code_metrics, a=one, b=changed)) == []
+
+
+@pytest.fixture
+def frame_index(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(PERF)
+    return importlib.import_module("frame_index")
+
+
+def cells(output: str, row: int = -1) -> list[float]:
+    """Numbers of a row of the table that a script printed."""
+    return [float(cell) for cell in output.strip().splitlines()[row].strip("| ").split("|")]
+
+
+def test_a_repeated_clip_is_one_video_with_ascending_times(frame_index: ModuleType, tmp_path: Path):
+    video = frame_index.media.probe_video(frame_index.write_long_video(tmp_path / "long.mp4", 25.0))
+    assert video.duration == pytest.approx(30.0, abs=0.2)
+    assert video.num_frames == 360
+    first, again = frame_index.media.load_frames(video, [5, 125])
+    assert (first == again).all()
+
+
+def test_construction_of_an_index_costs_little_more_than_its_frames(
+    frame_index: ModuleType, capsys: pytest.CaptureFixture[str]
+):
+    frame_index.construction(seconds=30.0, fps=6.0, encoder="mean", rounds=3)
+    plain, built, ratio = cells(capsys.readouterr().out)
+    assert ratio == pytest.approx(built / plain, abs=0.05)
+    assert ratio < 1.5  # 1.15 on a quiet machine
+
+
+def test_search_costs_little_more_than_a_product(frame_index: ModuleType, capsys: pytest.CaptureFixture[str]):
+    frame_index.search(counts=(4000,), rounds=20)
+    assert cells(capsys.readouterr().out)[-1] < 2.0  # 1.2 on a quiet machine
+
+
+def test_opening_does_not_read_the_embeddings(frame_index: ModuleType, capsys: pytest.CaptureFixture[str]):
+    frame_index.opening(counts=(4000,))
+    _, size, _, read, memory = cells(capsys.readouterr().out)
+    assert size > 17
+    assert read < 0.5
+    assert memory < 2

@@ -202,16 +202,18 @@ def encode_query(encoder: Encoder, query: str, *, timeout: float = QUERY_TIMEOUT
         QueryTimeout: no vector within the time limit.
         EncoderError: the encoder raised an error, or returned something else than finite numbers [D].
     """
-    text = checked_query(query)
     with _caches_lock:
-        cache = _caches.setdefault(encoder, _QueryCache())
-        if text in cache.vectors:
-            cache.vectors.move_to_end(text)
-            return cache.vectors[text]
+        cache = _caches.get(encoder)
+        if cache is None:
+            cache = _caches[encoder] = _QueryCache()
+        if query in cache.vectors:
+            cache.vectors.move_to_end(query)
+            return cache.vectors[query]
+    text = checked_query(query)
     vector = _result_within(lambda: encoder.encode_text(text), cache.lock, timeout, encoder.name)
     checked = checked_vectors(encoder, np.asarray(vector)[None], 1)[0]
     with _caches_lock:
-        cache.vectors[text] = checked
+        cache.vectors[query] = checked
         while len(cache.vectors) > CACHED_QUERIES:
             cache.vectors.popitem(last=False)
     return checked
