@@ -99,9 +99,12 @@ def test_without_a_clone_new_files_go_to_the_users_folder_and_no_script_is_advis
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n"
     program += "from evqa.files import roots; roots.__file__ = sys.path[0] + '/evqa/files/roots.py'\n"
     program += "roots.clone = lambda: None\n"
-    program += "print(roots.writable(roots.MODELS)); print(roots.download_command('a b'))"
+    program += "print(roots.writable(roots.MODELS)); print(roots.download_command('a b'))\n"
+    program += "from evqa import datasets; print(datasets.download_advice('st-evidence-gen'))"
     done = python(tmp_path, program, XDG_DATA_HOME=str(tmp_path / "share"))
-    assert done.stdout.splitlines() == [str(tmp_path / "share/evqa/model_zoo"), "python -m evqa.hub.download 'a b'"]
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [str(tmp_path / "share/evqa/model_zoo"), "evqa download 'a b'"]
+    assert lines[2].startswith("run `evqa download st-evidence-gen`, then `python ")
 
 
 def test_a_folder_that_takes_no_files_gets_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from evqa import media, prompts
 from evqa.datasets.shapes.draw import draw
 from evqa.datasets.shapes.questions import questions
 from evqa.datasets.shapes.scene import FPS, scene
+from evqa.hub import checkpoints
 from evqa.models.messages import Message, VideoPart
 from evqa.schema import Span
 from tiny_base.blank import blank
@@ -120,7 +121,7 @@ def test_the_committed_model_answers_a_drawn_clip_in_the_trained_form(tmp_path):
 
 
 def test_the_committed_model_says_that_it_knows_shapes_only():
-    assert "shapes" in json.loads((TINY / "config.json").read_text())["note"]
+    assert json.loads((TINY / "config.json").read_text())["note"] == checkpoints.TINY_NOTE
 
 
 def test_the_committed_model_is_a_few_megabytes():

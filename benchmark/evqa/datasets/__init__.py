@@ -229,9 +229,12 @@ def download_advice(name: str) -> str:
     spec = DATASETS.get(name)
     if spec is None:
         return f"put the videos where {name}/samples.jsonl names them, or write num_frames into each sample there"
-    if spec.source == MADE_HERE:
-        return f"run `{spec.prepare}`"
-    return f"run `bash scripts/download.sh {name}` and then `{spec.prepare}`"
+    preparation = f"`{preparation_command(name)}`"
+    return (
+        f"run {preparation}"
+        if spec.source == MADE_HERE
+        else f"run `{roots.download_command(name)}`, then {preparation}"
+    )
 
 
 def _checked(path: Path, folder: Path, rejected: list[BadLine]) -> Iterator[Sample]:

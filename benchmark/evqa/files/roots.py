@@ -113,7 +113,7 @@ def python_command(script: str) -> str:
 def download_command(name: str) -> str:
     """The shell command that downloads a checkpoint or a data set from the user's current folder."""
     if clone() is None:
-        return f"python -m evqa.hub.download {quote(name)}"
+        return f"evqa download {quote(name)}"
     return f"bash {_script('scripts/download.sh')} {quote(name)}"
 
 

@@ -1,6 +1,6 @@
 """Download by name: a checkpoint into model_zoo, or the published files of a data set into its folder.
 
-`bash scripts/download.sh NAME...` (or `python -m evqa.hub.download NAME...`). The files of a data set come from the
+`bash scripts/download.sh NAME...` (or `evqa download NAME...`). The files of a data set come from the
 Hugging Face Hub: their hashes are compared with the hub's, archives are unpacked (`evqa.hub.archives`), and existing
 files are kept. For a data set that is published elsewhere the error message names the source.
 """
@@ -132,7 +132,7 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     lines = [f"data sets, into {data}:", *sets, f"  by hand, as data/*/README.md says: {by_hand}"]
     lines += ["", f"checkpoints, into {models}:", *checkpoints]
     parser = argparse.ArgumentParser(
-        prog=prog or ("bash scripts/download.sh" if roots.clone() else "python -m evqa.hub.download"),
+        prog=prog or ("bash scripts/download.sh" if roots.clone() else "evqa download"),
         description="Download checkpoints and published data sets from the Hugging Face Hub; existing files are kept.",
         epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from evqa.files import roots
 from evqa.hub import checkpoint_files
 from evqa.hub.checkpoint_files import first_names
 from evqa.models.weights import MALFORMED, check_finite
@@ -36,8 +37,6 @@ ONLY_IN_2_1 = (
     "temporal_positional_encoding_projection_layer.bias",
 )
 """Weights of SAM 2.1 that SAM 2.0 lacks (names of Meta: no_obj_embed_spatial, obj_ptr_tpos_proj)."""
-
-DOWNLOAD_ADVICE = "bash scripts/download.sh sam2.1-base-plus fetches SAM 2.1; its .pt files are named sam2.1_hiera_*.pt"
 
 
 def load_tracker(path: Path, image_size: int = OFFICIAL_SIDE) -> tuple[str, MaskTracker]:
@@ -75,12 +74,17 @@ def read_decoder_weights(path: Path) -> dict[str, Tensor]:
     elif any(name.startswith("image_encoder.trunk.") for name in weights):
         renamed = {_of_meta(name): weight.float() for name, weight in weights.items()}
     else:
-        raise ValueError(f"{path} is not SAM 2.1: {_family(weights)}; {DOWNLOAD_ADVICE}")
+        raise ValueError(f"{path} is not SAM 2.1: {_family(weights)}; {_download_advice()}")
     if not renamed.keys() & set(ONLY_IN_2_1):
         raise ValueError(
-            f"{path} is SAM 2.0 (it has none of {', '.join(ONLY_IN_2_1)}), expected SAM 2.1; {DOWNLOAD_ADVICE}"
+            f"{path} is SAM 2.0 (it has none of {', '.join(ONLY_IN_2_1)}), expected SAM 2.1; {_download_advice()}"
         )
     return renamed
+
+
+def _download_advice() -> str:
+    command = roots.download_command("sam2.1-base-plus")
+    return f"{command} downloads SAM 2.1; its .pt files are named sam2.1_hiera_*.pt"
 
 
 def _file_of(folder: Path) -> Path:
@@ -104,12 +108,14 @@ def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
         if not weight.is_floating_point() or weight.element_size() == 1 or weight.layout != torch.strided:
             kind = str(weight.dtype).removeprefix("torch.")
             raise ValueError(
-                f"{path} has quantised weights ({name} is {kind}), expected F32, BF16 or F16; {DOWNLOAD_ADVICE}"
+                f"{path} has quantised weights ({name} is {kind}), expected F32, BF16 or F16; {_download_advice()}"
             )
         if weight.is_meta:
-            raise ValueError(f"{path}: {name} has no values (meta device); {DOWNLOAD_ADVICE}")
+            raise ValueError(f"{path}: {name} has no values (meta device); {_download_advice()}")
         if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
-            raise ValueError(f"{path}: {name} has too few values for its shape {list(weight.shape)}; {DOWNLOAD_ADVICE}")
+            raise ValueError(
+                f"{path}: {name} has too few values for its shape {list(weight.shape)}; {_download_advice()}"
+            )
     check_finite(weights.items(), path)
 
 
@@ -174,7 +180,7 @@ def _describe_names(name: str) -> str:
 def _pickled(path: Path) -> dict[str, Tensor]:
     kind = checkpoint_files.content_kind(path)
     if kind not in (None, *PICKLED):
-        raise ValueError(f"{path} is not a checkpoint: it is {kind}; {DOWNLOAD_ADVICE}")
+        raise ValueError(f"{path} is not a checkpoint: it is {kind}; {_download_advice()}")
     _check_archive(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -182,15 +188,15 @@ def _pickled(path: Path) -> dict[str, Tensor]:
         # the message of torch recommends unpickling the file, so it is not repeated
         raise ValueError(
             f"{path} does not contain tensors only, so it is not read ({type(error).__name__}): it is damaged, or has "
-            f"Python objects that loading would execute; {DOWNLOAD_ADVICE}"
+            f"Python objects that loading would execute; {_download_advice()}"
         ) from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not all(isinstance(weight, Tensor) for weight in model.values()):
         raise ValueError(
-            f"{path} is not a checkpoint of SAM 2.1: expected tensors by name under 'model'; {DOWNLOAD_ADVICE}"
+            f"{path} is not a checkpoint of SAM 2.1: expected tensors by name under 'model'; {_download_advice()}"
         )
     if not model or not all(isinstance(name, str) for name in model):
-        raise ValueError(f"{path} is not a checkpoint of SAM 2.1: it has no tensors with names; {DOWNLOAD_ADVICE}")
+        raise ValueError(f"{path} is not a checkpoint of SAM 2.1: it has no tensors with names; {_download_advice()}")
     return cast("dict[str, Tensor]", model)
 
 
@@ -202,10 +208,10 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ValueError(f"{path} is a damaged ZIP archive ({error}); {DOWNLOAD_ADVICE}") from error
+        raise ValueError(f"{path} is a damaged ZIP archive ({error}); {_download_advice()}") from error
     if size > path.stat().st_size:
         raise ValueError(
-            f"{path} is not a file of torch.save: it has {size:,} bytes in {path.stat().st_size:,}; {DOWNLOAD_ADVICE}"
+            f"{path} is not a file of torch.save: it has {size:,} bytes in {path.stat().st_size:,}; {_download_advice()}"
         )
 
 
