@@ -211,7 +211,8 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"{path} is a damaged ZIP archive ({error}); {_download_advice()}") from error
     if size > path.stat().st_size:
         raise ValueError(
-            f"{path} is not a file of torch.save: it has {size:,} bytes in {path.stat().st_size:,}; {_download_advice()}"
+            f"{path} is not a file of torch.save: it has {size:,} bytes in {path.stat().st_size:,}; "
+            f"{_download_advice()}"
         )
 
 
