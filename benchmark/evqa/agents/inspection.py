@@ -1,7 +1,7 @@
 """Answer gate: a planner submits time segments, and a second model that sees nothing else answers or refuses.
 
 The second model, the inspector, gets the question and frames of the submitted segments. It answers, or says what is
-missing; then the planner goes on with that.
+missing; then the planner continues with that result.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The signature of a tool is its JSON Schema, its docstring is its description, an
         \"""Return the frames at given times.\"""
 
 A call that is invalid (unknown tool, arguments that are no JSON or do not fit) and a `ValueError` of the tool become a
-result with `ok=False` whose text tells the model what to change. Any other exception is a failure of the sample.
+result with `ok=False` whose text states what to change. Any other exception is a failure of the sample.
 """
 
 from __future__ import annotations
