@@ -156,7 +156,7 @@ def _check_images(model: Model, canary: Canary) -> None:
 def _predicted(name: str, model: Model, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
-    if name in methods.IMAGE_ROLES:
+    if name in methods.SEARCH_METHODS:
         video_index.check_encoder(settings.agent_settings)
     try:
         return predict(Models(model), sample)

@@ -28,6 +28,8 @@ from evqa.schema import Prediction, Sample, ToolCall
 
 FPS, NUM_FRAMES = 4.0, 48
 NO_SEARCH = AgentSettings(encoder="none")
+ANSWERING_METHODS = [name for name in methods.AGENT_METHODS if name != "judge"]
+"""Agents that answer a question about one video."""
 
 
 def shade(index: int) -> int:
@@ -369,7 +371,7 @@ def test_uniform_shows_frames_of_the_whole_video_in_one_prompt(tmp_path: Path, s
     assert [frame.second for frame in prediction.turns[0].frames] == [0.0, 4.0, 7.0, 11.0]
 
 
-@pytest.mark.parametrize("name", methods.AGENT_METHODS)
+@pytest.mark.parametrize("name", ANSWERING_METHODS)
 def test_a_video_that_cannot_be_read_is_a_failed_record(tmp_path: Path, sample: Sample, name: str) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
@@ -379,7 +381,7 @@ def test_a_video_that_cannot_be_read_is_a_failed_record(tmp_path: Path, sample: 
     assert "broken.mp4" in str(prediction.error)
 
 
-@pytest.mark.parametrize("name", methods.AGENT_METHODS)
+@pytest.mark.parametrize("name", ANSWERING_METHODS)
 def test_settings_of_an_agent_are_part_of_the_identity(name: str) -> None:
     first = methods.settings_identity(name, AgentSettings())
     assert first == methods.settings_identity(name, AgentSettings(index=Path("elsewhere")))
@@ -398,7 +400,7 @@ def test_prompts_of_agents_change_only_with_their_version(tmp_path: Path, sample
     questions = (sample, sample.model_copy(update={"options": (), "answer": None}))
     prompts = [
         turn.prompt
-        for name in methods.AGENT_METHODS
+        for name in ANSWERING_METHODS
         for question in questions
         for turn in predict(name, pair, question, settings).turns
     ]

@@ -22,6 +22,7 @@ from evqa.models.base import ModelError, RunAborted
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
 from evqa.models.tool_images import labels_only
 from evqa.parsing.replies import ParsedReply, submission_text
+from evqa.parsing.verdicts import DIMENSIONS, read_labels
 from evqa.schema import MAIN_AGENT, AnswerField, Prediction, StopReason, ToolCall, ToolResult
 
 
@@ -80,6 +81,8 @@ class EpisodeSetup:
     """How an answer is written, for corrections."""
     notice: Callable[[int], str] = lambda turns_left: ""
     """Text behind the last tool result, by the number of turns that are left."""
+    forces_answer: bool = False
+    """Whether a last request asks for the answer where the corrections did not help."""
     is_answered_by_tool: bool = False
     """Whether only a tool ends the episode: a reply without calls is corrected, and a limit ends it without a request
     for the answer."""
@@ -119,6 +122,8 @@ class Episode:
         self._specs = tuple(map(spec_of, self.setup.tools))
         self._num_images = 0
         self._num_corrections = 0
+        self._is_invalid = False
+        """Whether the corrections did not help, so that the answer is due."""
         self._started = self.clock()
 
     @property
@@ -211,7 +216,7 @@ class Episode:
 
     def _submit(self, call: ToolCall) -> None:
         fields = self.setup.answer_fields
-        self.transcript.parse(submission_text(call.arguments), fields)
+        self.transcript.parse(submission_text(call), fields)
         self.transcript.turns[self._turn] = self.transcript.turns[self._turn].replace(answer_fields=fields)
         self.transcript.stop = "submitted"
 
@@ -226,6 +231,8 @@ class Episode:
         elif self._num_corrections < self.limits.corrections:
             self._num_corrections += 1
             self._pending.append(Message("user", (f"{problem} {self.setup.answer_format}".strip(),)))
+        elif self.setup.forces_answer:
+            self._is_invalid = True
         else:
             is_answer = bool(reply.text.strip()) and not self.setup.is_answered_by_tool
             self.transcript.stop = "answered" if is_answer else "invalid"
@@ -239,12 +246,24 @@ class Episode:
             return "The reply calls no tool."
         if "answer" in self.setup.answer_fields and parsed.answer is None:
             return "No option could be read from the reply."
+        if "verdicts" in self.setup.answer_fields and parsed.verdicts is None:
+            return self._missing_labels(reply)
         return ""
+
+    def _missing_labels(self, reply: Reply) -> str:
+        """Which labels of a verdict a reply lacks."""
+        dimensions = tuple(self.transcript.sample.dimensions or DIMENSIONS)
+        labels = read_labels(reply.text, dimensions)
+        if not any(label is not None for label in labels.values()):
+            return "No verdict could be read from the reply."
+        missing = ", ".join(name for name, label in labels.items() if label is None)
+        return f"The verdict is incomplete: the label of {missing} is missing or is not one of 0, 1 and 2."
 
     def _end_by(self, limit: StopReason, reply: Reply) -> None:
         """End the episode with the reply to the last request; its calls are not served."""
-        self.transcript.parse(reply.text, self.setup.answer_fields)
-        self.transcript.stop = limit
+        parsed = self.transcript.parse(reply.text, self.setup.answer_fields)
+        is_answered = limit == "invalid" and not self._problem(reply, parsed)
+        self.transcript.stop = "answered" if is_answered else limit
         if reply.calls:
             text = "error: not served, the answer was due"
             results = [ToolResult(call=call.id, ok=False, text=text) for call in reply.calls]
@@ -262,4 +281,6 @@ class Episode:
             ("budget", sum(usage.cost or 0.0 for usage in usages), self.limits.cost),
             ("timeout", self.clock() - self._started, self.limits.seconds),
         )
+        if self._is_invalid:
+            return "invalid"
         return next((name for name, value, limit in used if limit is not None and value >= limit), None)

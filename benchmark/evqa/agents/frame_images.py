@@ -64,19 +64,38 @@ def read_frame_images(grid: FrameGrid, indices: Sequence[int]) -> tuple[dict[int
     Raises:
         UnreadableFrames: none of them can be read; the message has the reason.
     """
+    images, missing, reason = read_images(grid.video, indices)
+    if reason is not None and not images:
+        raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
+    return images, missing
+
+
+def read_images(
+    video: Video, indices: Sequence[int], *, keep: bool = False
+) -> tuple[dict[int, RGB], list[int], ValueError | None]:
+    """Read frames of a video by frame index.
+
+    Args:
+        video: the video.
+        indices: frame indices in any order.
+        keep: whether the decoded frames are cached for the next reader.
+
+    Returns:
+        (index -> pixels in ascending order, indices of frames that cannot be read, why).
+    """
+    images: dict[int, RGB] = {}
+    reason: ValueError | None = None
     try:
-        return dict(media.read_frames(grid.video, indices)), []
+        images |= media.read_frames(video, indices, keep=keep)
+        return images, [], None
     except ValueError as error:
         reason = error
-    images: dict[int, RGB] = {}
-    for index in sorted(set(indices)):
+    for index in sorted(set(indices) - images.keys()):
         try:
-            images |= dict(media.read_frames(grid.video, [index]))
+            images |= dict(media.read_frames(video, [index], keep=keep))
         except ValueError as error:
             reason = error
-    if not images:
-        raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
-    return images, [index for index in sorted(set(indices)) if index not in images]
+    return dict(sorted(images.items())), [index for index in sorted(set(indices)) if index not in images], reason
 
 
 FRAMES: ByteLimitedCache[ImagePart] = ByteLimitedCache(FRAME_BYTES)

@@ -5,9 +5,12 @@ Commands have them as options; `evqa --help` imports this module and no other of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from evqa.models.options import option
 
@@ -15,13 +18,47 @@ if TYPE_CHECKING:
     from evqa.agents.episode import Limits
     from evqa.agents.frame_tools import FrameLimits
 
+MAX_OPENING_FRAMES = 64
+"""Most frames of each video that a judge sees at the start."""
+
 DEFAULT_ENCODER = "imagenet-minilm"
 """Name of the encoder that needs no network, see `retrieval.encoders.ENCODERS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Settings of the method judge, which compares the two videos of a pair."""
+
+    swap: Annotated[Literal["both", "none"], option("{both,none}")] = "both"
+    """orders in which the judge sees the videos: both, where disagreement is a tie; none = as given, as published."""
+    pairing: Annotated[Literal["fraction", "time"], option("{fraction,time}")] = "fraction"
+    """frames that are a pair: at the same fraction of either video, or at the same time."""
+    image_size: Annotated[Literal["keep", "published"], option("{keep,published}")] = "keep"
+    """size of the images: the aspect ratio of the video, or 448 x 448 as VR-Thinker was trained."""
+    opening_frames: Annotated[int, option("N")] = 4
+    """frames of each video at the start."""
+    judge_turns: Annotated[int, option("N")] = 5
+    """most turns with tools; one more request asks for the verdict."""
+    judge_rounds: Annotated[int, option("N")] = 1
+    """latest tool results whose images stay in the prompt (the window p of VR-Thinker)."""
+    judge_corrections: Annotated[int, option("N")] = 2
+    """incomplete verdicts in a row that are corrected; then the verdict is due."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("opening_frames", 1), ("judge_turns", 0), ("judge_rounds", 0), ("judge_corrections", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} is a number from {least} on, got {getattr(self, name)}")
+        if self.opening_frames > MAX_OPENING_FRAMES:
+            raise ValueError(f"--opening-frames is at most {MAX_OPENING_FRAMES}, got {self.opening_frames}")
+
+    def identity(self) -> dict[str, str | int | float | bool | None]:
+        """Settings for the identity of a run."""
+        return {f"method.{item.name}": getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """Settings of the methods agent, retrieve, inspected and uniform."""
+    """Settings of the methods agent, retrieve, inspected, uniform and judge."""
 
     max_turns: Annotated[int, option("N")] = 10
     """most turns with tools; one more request asks for the answer."""
@@ -51,6 +88,8 @@ class AgentSettings:
     """folder of frame indices (evqa index); missing ones are built at first use."""
     embeddings: Annotated[Path | None, option("FOLDER", default="none")] = None
     """folder of published embeddings VIDEO.pt for the encoder, in place of an index."""
+    judge: Annotated[JudgeSettings, arg(name="judge")] = JudgeSettings()
+    """settings of the method judge."""
 
     def limits(self) -> Limits:
         """Limits of an episode."""
@@ -72,10 +111,38 @@ class AgentSettings:
 
         return FrameLimits(frames_per_call=self.frames_per_call, max_side=self.image_side)
 
+    def judge_limits(self) -> Limits:
+        """Limits of an episode of a judge."""
+        return replace(
+            self.limits(),
+            turns=max(self.judge.judge_turns, 1),
+            keep_rounds=self.judge.judge_rounds,
+            corrections=self.judge.judge_corrections,
+        )
+
     def identity(self) -> dict[str, str | int | float | bool | None]:
         """Settings that decide a prediction, for the identity of a run; folders do not."""
-        folders = {"index", "embeddings"}
-        return {f"method.{item.name}": getattr(self, item.name) for item in fields(self) if item.name not in folders}
+        return self._identity_of([item.name for item in fields(self) if item.name not in {*FOLDERS, "judge"}])
 
+    def judge_identity(self) -> dict[str, str | int | float | bool | None]:
+        """As `identity`, of a judge."""
+        return self._identity_of(JUDGE_FIELDS) | self.judge.identity()
+
+    def _identity_of(self, names: Sequence[str]) -> dict[str, str | int | float | bool | None]:
+        return {f"method.{name}": getattr(self, name) for name in names}
+
+
+FOLDERS = ("index", "embeddings")
+"""Settings that do not decide a prediction."""
+
+JUDGE_FIELDS = (
+    "max_calls_per_turn",
+    "max_images",
+    "max_sample_tokens",
+    "max_sample_cost",
+    "max_sample_seconds",
+    "image_side",
+)
+"""Settings of agents that a judge has too."""
 
 DEFAULT_SETTINGS = AgentSettings()

@@ -48,19 +48,20 @@ class Video:
         return self.num_frames / self.duration
 
 
-def probe_video(path: Path, folder_fps: float | None = None) -> Video:
+def probe_video(path: Path, folder_fps: float | None = None, *, allow_truncated: bool = False) -> Video:
     """Read frame times, duration and size of a video, from its packets without decoding them.
 
     Args:
         path: A video file, a folder of images, or an image (a video of one frame).
         folder_fps: Frame rate of a folder of images; None = see `fps_of_folder`.
+        allow_truncated: Whether an MP4 file may end before its last frames: reading these is an error then.
 
     Raises:
         ValueError: The file is missing, damaged or of another kind; the message says what to do.
     """
     if is_image_video(path):
         return _probe_images(path, folder_fps)
-    index = index_of(path)
+    index = index_of(path, allow_truncated=allow_truncated)
     return Video(path, index.shape.width, index.shape.height, index.times, index.duration)
 
 
@@ -121,7 +122,7 @@ def load_frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> 
 
 
 def _file_frames(video: Video, frame_indices: list[int], *, keep: bool) -> Iterator[tuple[int, np.ndarray]]:
-    index = index_of(video.path)
+    index = index_of(video.path, allow_truncated=True)
     if len(index.ticks) != video.num_frames:
         raise ValueError(f"{video.path} changed since it was probed: probe it again")
     return frames_of(index, frame_indices, keep=keep)

@@ -83,6 +83,8 @@ class VideoIndex:
     """int64 [K], ascending positions in `packets`."""
     positions: NDArray[np.int32]
     """int32 [N], the position in `packets` of each frame."""
+    truncation: str = ""
+    """Why the file lacks the pixels of its last frames; "" = it is complete."""
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -125,14 +127,19 @@ class _IndexCache:
 _cache = _IndexCache()
 
 
-def index_of(path: Path) -> VideoIndex:
-    """Index of a video file, built or from the cache; raises a ValueError for a missing or damaged file."""
+def index_of(path: Path, *, allow_truncated: bool = False) -> VideoIndex:
+    """Index of a video file, built or from the cache; raises a ValueError for a missing or damaged file.
+
+    `allow_truncated`: whether an MP4 file may end before its last frames, which then cannot be decoded.
+    """
     identity = containers.identity_of(path)
     index = _cache.get((path, identity))
     if index is None:
         with ffmpeg_errors(path):
             index = _build_index(path, identity)
         _cache.put(index)
+    if index.truncation and not allow_truncated:
+        raise ValueError(index.truncation)
     return index
 
 
@@ -151,6 +158,8 @@ class _PacketTable(NamedTuple):
     """bool [P], False where the container or the packet marks it as not displayed."""
     last_duration: int
     """Ticks of the frame shown last; 0 = not stated."""
+    truncation: str = ""
+    """As `VideoIndex.truncation`."""
 
 
 def _build_index(path: Path, identity: FileIdentity) -> VideoIndex:
@@ -160,7 +169,8 @@ def _build_index(path: Path, identity: FileIdentity) -> VideoIndex:
         time_base = source.stream.time_base
         packets, first = _read_packets(path, source)
     if first is None:
-        raise ValueError(f"{path} has no picture that can be decoded: fetch it again, or re-encode it")
+        reason = f"{path} has no picture that can be decoded: fetch it again, or re-encode it"
+        raise ValueError((packets and packets.truncation) or reason)
     if packets is None or time_base is None or first.pts is None or not packets.is_keyframe.any():
         return _index_by_counting(path, identity, first, rate)
     return _index_by_packets(path, identity, first, packets, time_base, rate)
@@ -174,8 +184,11 @@ def _read_packets(path: Path, source: OpenedFile) -> tuple[_PacketTable | None, 
     table = _table(path, source)
     if table is None:
         return _packets_by_demuxing(path, source)
-    packets = _packets_of_table(table, source)
+    truncation_reason = _truncation(path, table.end)
+    packets = _packets_of_table(table, source, truncation_reason)
     if packets is None:
+        if truncation_reason:
+            raise ValueError(truncation_reason)
         with containers.open_file(path) as reopened:
             return _packets_by_demuxing(path, reopened)
     source.container.seek(int(source.stream.index_entries[0].timestamp), stream=source.stream)
@@ -205,7 +218,6 @@ def _table(path: Path, source: OpenedFile) -> sample_tables.Mp4SampleTable | Non
     table = sample_tables.read_sample_table(path, source.stream.id)
     if table is None:
         return None
-    _check_length(path, table.end)
     return table if _agrees(source.stream, table) else None
 
 
@@ -229,14 +241,23 @@ def _agrees(stream: VideoStream, table: sample_tables.Mp4SampleTable) -> bool:
     return True
 
 
-def _packets_of_table(table: sample_tables.Mp4SampleTable, source: OpenedFile) -> _PacketTable | None:
-    """Packets of a sample table; None where the first packet, or those from the last keyframe on, differ from it."""
+def _packets_of_table(
+    table: sample_tables.Mp4SampleTable, source: OpenedFile, truncation_reason: str
+) -> _PacketTable | None:
+    """Packets of a sample table; None where the first packet, or those from the last keyframe on, differ from it.
+
+    A truncated file lacks the latter.
+    """
     entries = source.stream.index_entries
     first = next(_packets_at(source, int(entries[0].timestamp)), None)
-    tail = list(_packets_at(source, int(entries[int(np.flatnonzero(table.is_keyframe)[-1])].timestamp)))
-    if first is None or first.pts is None or not tail or tail[0].dts is None:
+    if first is None or first.pts is None:
         return None
     ticks = table.presentation + (first.pts - int(table.presentation[0]))
+    if truncation_reason:
+        return _PacketTable(ticks, table.is_keyframe, np.ones(len(ticks), np.bool_), 0, truncation_reason)
+    tail = list(_packets_at(source, int(entries[int(np.flatnonzero(table.is_keyframe)[-1])].timestamp)))
+    if not tail or tail[0].dts is None:
+        return None
     begin = int(np.searchsorted(table.decoding + int(entries[0].timestamp), tail[0].dts))
     expected = ticks[begin:]
     if [packet.pts for packet in tail] != expected.tolist() or any(packet.is_discard for packet in tail):
@@ -268,7 +289,8 @@ def _packets_by_demuxing(path: Path, source: OpenedFile) -> tuple[_PacketTable |
         if packet.size:
             reader.add(packet)
     reader.end()
-    _check_length(path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
+    if reason := _truncation(path, max((entry.pos + entry.size for entry in stream.index_entries), default=0)):
+        raise ValueError(reason)
     return reader.packets(), _first_frame_again(path, source, reader.first_tick) if can_seek else reader.first
 
 
@@ -339,12 +361,12 @@ def _has_one_frame_per_packet(stream: VideoStream) -> bool:
     return codec_of(stream) in ONE_FRAME_PER_PACKET or stream.codec_context.codec.intra_only
 
 
-def _check_length(path: Path, needed: int) -> None:
+def _truncation(path: Path, needed: int) -> str:
+    """Why a file is truncated whose frames extend to byte `needed`; "" = it is complete."""
     size = path.stat().st_size
-    if needed > size:
-        raise ValueError(
-            f"{path} is truncated: its frames extend to byte {needed}, the file ends at {size}; fetch it again"
-        )
+    if needed <= size:
+        return ""
+    return f"{path} is truncated: its frames extend to byte {needed}, the file ends at {size}; fetch it again"
 
 
 # Indices
@@ -372,6 +394,7 @@ def _index_by_packets(
         packets=packets.ticks,
         keyframes=np.flatnonzero(packets.is_keyframe),
         positions=shown_packets[first_of_time].astype(np.int32),
+        truncation=packets.truncation,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from evqa import suggestions
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
+from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
-from evqa.methods import agents, multi_turn, multiple_choice, single_turn
+from evqa.methods import agents, judge, multi_turn, multiple_choice, single_turn
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 
@@ -37,6 +38,7 @@ AGENT_METHODS: dict[str, AgentMethod] = {
     "retrieve": agents.retrieve,
     "inspected": agents.inspected,
     "uniform": agents.uniform,
+    "judge": judge.judge,
 }
 """Methods with `AgentSettings`."""
 
@@ -64,8 +66,17 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
 """Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 
 
-IMAGE_ROLES: dict[str, tuple[str, ...]] = {"agent": ("main",), "retrieve": ("main",), "inspected": ("main",)}
+IMAGE_ROLES: dict[str, tuple[str, ...]] = {
+    "agent": ("main",),
+    "retrieve": ("main",),
+    "inspected": ("main",),
+    "judge": ("main",),
+}
 """Method with tools -> roles of the models that get images in tool results."""
+
+
+SEARCH_METHODS = frozenset({"agent", "retrieve", "inspected"})
+"""Methods that search frames, for which the encoder is loaded before the run."""
 
 
 def image_roles(name: str) -> tuple[str, ...]:
@@ -101,4 +112,6 @@ def settings_identity(name: str, settings: AgentSettings) -> dict[str, str | int
     """Return what must be equal, of the settings of a method, for two runs to be the same run."""
     if name not in AGENT_METHODS:
         return {}
+    if name == "judge":
+        return {"method.prompt_version": JUDGE_PROMPT_VERSION, **settings.judge_identity()}
     return {"method.prompt_version": AGENT_PROMPT_VERSION, **settings.identity()}

@@ -17,11 +17,21 @@ from evqa.parsing.open_answers import open_answer
 from evqa.schema import Prediction, Sample, Span, Spans
 
 GoldField = Literal[
-    "answer", "spans", "masks", "objects", "boxes", "time_choice", "mask_choice", "response", "any_answer"
+    "answer",
+    "spans",
+    "masks",
+    "objects",
+    "boxes",
+    "time_choice",
+    "mask_choice",
+    "response",
+    "any_answer",
+    "preferences",
 ]
 """Field of ground truth and prediction that a metric compares: `objects` are masks per object, `time_choice` and
 `mask_choice` choices of the multiple-choice task, `response` the answer to an open question, `any_answer` that of the
-question's own kind: the `response` of an open question, else the `answer`."""
+question's own kind: the `response` of an open question, else the `answer`, `preferences` those of a pairwise comparison
+and the verdicts of its judge."""
 
 PageRole = Literal["list", "sample"]
 """list = in the list of samples, with filters and order, and with the sample; sample = only with the sample."""
@@ -186,8 +196,8 @@ def gold_has(sample: Sample, need: GoldField) -> bool:
         return sample.tracks is not None
     if need == "boxes":
         return sample.boxes is not None
-    if need == "response":
-        return sample.response is not None
+    if need in {"response", "preferences"}:
+        return (sample.response if need == "response" else sample.preferences) is not None
     if need in {"time_choice", "mask_choice"}:
         return (sample.time_answer if need == "time_choice" else sample.mask_answer) is not None
     return (sample.answer if need == "answer" else sample.spans) is not None
@@ -201,8 +211,8 @@ def prediction_has(prediction: Prediction, need: GoldField) -> bool:
         return prediction.tracks is not None or prediction.mask_folder is not None
     if need == "boxes":
         return prediction.boxes is not None
-    if need == "response":
-        return response_of(prediction) is not None
+    if need in {"response", "preferences"}:
+        return (response_of(prediction) if need == "response" else prediction.verdicts) is not None
     if need in {"time_choice", "mask_choice"}:
         return (prediction.time_choice if need == "time_choice" else prediction.mask_choice) is not None
     return (prediction.answer if need == "answer" else prediction.spans) is not None

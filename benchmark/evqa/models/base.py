@@ -53,6 +53,8 @@ class Capabilities:
     """Format of an evidence reply."""
     tools: Literal["native", "text", "none"] = "none"
     """Tool calls by the model's own protocol, by a text reply_format (`tool_dialects`), or not at all."""
+    tool_dialect: str = "hermes"
+    """Text format of tool calls, by its name in `tool_dialects.DIALECTS`, where `tools` is "text"."""
     tool_images: ImageTransport = "user"
     """Transport of images in tool results (see `tool_images`)."""
     tool_image_candidates: tuple[ImageTransport, ...] = ()

@@ -37,7 +37,15 @@ from evqa.models.frame_policy import (
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart
 from evqa.models.openai_content import tool_fields
 from evqa.models.sampling import ReplyLimits, RowDecoding, Sampling, decoding_name
-from evqa.models.tool_dialects import template_calls, template_writes_calls, with_text_calls
+from evqa.models.tool_dialects import (
+    DIALECTS,
+    HERMES,
+    DialectName,
+    template_calls,
+    template_writes_calls,
+    tool_dialect_settings,
+    with_text_calls,
+)
 from evqa.models.tool_images import (
     ToolImages,
     place_tool_images,
@@ -118,6 +126,7 @@ class HFChat:
         auto_class: str = "AutoModelForImageTextToText",
         trust_remote_code: bool = False,
         tool_images: ToolImages = "auto",
+        tool_dialect: DialectName = "hermes",
     ) -> None:
         """Load a checkpoint.
 
@@ -135,6 +144,7 @@ class HFChat:
             auto_class: transformers class that loads the model.
             trust_remote_code: whether the code of the checkpoint may run.
             tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
+            tool_dialect: text format of tool calls that the checkpoint was trained on.
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         row = checkpoints.published_row(checkpoint)
@@ -146,6 +156,7 @@ class HFChat:
         self.name = name
         self._policy, self._video, self._batch_size = frames, video, batch_size
         self._default = RowDecoding(temperature, seed, max_tokens)
+        self._dialect = DIALECTS[tool_dialect]
         self._processor = _processor(folder, trust=trust_remote_code)
         self._model = load_model(folder, auto_class, device_map, dtype, trust=trust_remote_code)
         states_times = video == "frames" or self._model.config.model_type in TELLS_TIMES
@@ -153,6 +164,7 @@ class HFChat:
             concurrency=2 * batch_size if batch_size > 1 else 1,
             is_concurrent=True,
             tools="text",
+            tool_dialect=tool_dialect,
             tool_images=text_dialect_transport(name, tool_images),
             videos=None,
             frame_times=not states_times,
@@ -171,6 +183,7 @@ class HFChat:
             "weights": checkpoints.fingerprint(folder),
             "revision": checkpoints.installed_revision(folder),
             **tool_image_settings(tool_images),
+            **tool_dialect_settings(tool_dialect),
         }
 
     @property
@@ -194,7 +207,8 @@ class HFChat:
     ) -> Reply:
         """Generate the reply, in one batch with those that other threads request at the same time.
 
-        The chat template renders the tools if it uses the dialect `hermes`; otherwise they are written as text.
+        The chat template renders the tools if it and the model use the dialect `hermes`; otherwise they are written as
+        text.
         """
         with self._batcher.preparing():
             prepared = self._prepare(messages, tools, decoding)
@@ -226,7 +240,7 @@ class HFChat:
             conversation = place_tool_images(messages, self.capabilities.tool_images)
             options = {"tools": tool_fields(tools)} if tools else {}
         else:
-            conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images)
+            conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images, self._dialect)
         chat: Chat = []
         for message in conversation:
             content = [piece for part in with_time_marks(message.parts) for piece in self._pieces(part, images, videos)]
@@ -236,7 +250,7 @@ class HFChat:
 
     @functools.cached_property
     def _template_writes_calls(self) -> bool:
-        return template_writes_calls(
+        return self._dialect is HERMES and template_writes_calls(
             lambda chat, tools: str(self._processor.apply_chat_template(chat, tokenize=False, tools=tools))
         )
 
@@ -321,7 +335,7 @@ class HFChat:
         finish: Finish = "length" if end is None and text == full_text else "stop"
         if not prepared.has_tools:
             return Reply(text.strip(), usage=usage, finish=finish)
-        return with_text_calls(Reply(text, usage=usage, finish=finish))
+        return with_text_calls(Reply(text, usage=usage, finish=finish), self._dialect)
 
 
 def logits_processors(batch: Sequence[ProcessorInputs]) -> list[transformers.LogitsProcessor]:

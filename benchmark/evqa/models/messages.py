@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,8 +223,9 @@ def with_unique_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
 def move_tool_images(messages: Sequence[Message]) -> list[Message]:
     """The conversation with text alone in its tool messages, for providers whose tool messages hold no images.
 
-    The images of the tool messages of one reply follow them in one user message, frames of videos in order of time and
-    each once; where a user message comes next, they are put at its beginning. `ValueError`: see `check_tool_messages`.
+    The images of the tool messages of one reply follow them in one user message, frames of one video in order of time
+    and each once, frames of several videos as they are; where a user message comes next, they are put at its beginning.
+    `ValueError`: see `check_tool_messages`.
     """
     check_tool_messages(messages)
     moved: list[Message] = []
@@ -246,14 +247,16 @@ def move_tool_images(messages: Sequence[Message]) -> list[Message]:
 
 
 def _in_order_of_time(images: Sequence[Part]) -> tuple[Part, ...]:
-    """Frames in order of time, each once, if all images are frames of videos; else the images as they are."""
-    frames = {(part.ref.video, part.ref.index, part.label): part for part in images if _is_frame(part) and part.ref}
-    is_all_frames = all(_is_frame(part) for part in images)
-    return tuple(frames[key] for key in sorted(frames)) if is_all_frames else tuple(images)
+    """Frames in order of time, each once, if all images are frames of one video; else the images as they are.
 
-
-def _is_frame(part: Part) -> TypeGuard[ImagePart]:
-    return isinstance(part, ImagePart) and part.ref is not None
+    Frames of several videos are pairs whose order is that of the request.
+    """
+    frames = {
+        (part.ref.index, part.label): part for part in images if isinstance(part, ImagePart) and part.ref is not None
+    }
+    videos = {part.ref.video if isinstance(part, ImagePart) and part.ref else None for part in images}
+    is_one_video = len(videos) == 1 and None not in videos
+    return tuple(frames[key] for key in sorted(frames)) if is_one_video else tuple(images)
 
 
 def check_tool_messages(messages: Sequence[Message]) -> None:

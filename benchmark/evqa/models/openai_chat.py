@@ -7,6 +7,7 @@ output differ between models and are part of their registry entries.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import httpx2
@@ -27,7 +28,8 @@ from evqa.models.frame_policy import FramePolicy
 from evqa.models.json_output import json_schema
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import OpenAIContent, merge_call_deltas, read_calls, tool_fields
-from evqa.models.tool_images import ToolImages, tool_image_settings
+from evqa.models.tool_dialects import DIALECTS, DialectName, with_text_calls
+from evqa.models.tool_images import ToolImages, text_dialect_transport, to_dialect_messages, tool_image_settings
 from evqa.schema import Finish, ImageTransport
 
 Api = Literal["openai", "azure", "ark", "compatible"]
@@ -78,6 +80,7 @@ class OpenAIChat:
         reasoning_effort: str | None = None,
         structured: Structured = "schema",
         tool_images: ToolImages = "auto",
+        tool_dialect: DialectName | None = None,
         jpeg_quality: int = 90,
         header: tuple[str, ...] = (),
         extra_body: str | None = None,
@@ -100,6 +103,8 @@ class OpenAIChat:
             reasoning_effort: reasoning effort; None = the provider's default.
             structured: "schema" = enforce a JSON schema, "object" = any JSON object, "none" = no constraint.
             tool_images: transport of images in tool results; "auto" = by the image check of a run, else "user".
+            tool_dialect: text format of tool calls, for a server that does not read those of its model; None = the
+                protocol's own calls.
             jpeg_quality: JPEG quality of the frames, 1 to 95.
             header: additional headers of each request, "NAME: VALUE".
             budget: budget shared by the models of the run; None = a new one.
@@ -111,6 +116,16 @@ class OpenAIChat:
         candidates: tuple[ImageTransport, ...] = ("tool", "user") if api == "compatible" else ("user",)
         self.name, self.capabilities = name, behind_api.capabilities_of(calling, tool_images, candidates)
         self._tool_images: ToolImages = tool_images
+        self._dialect = None if tool_dialect is None else DIALECTS[tool_dialect]
+        if tool_dialect is not None:
+            transport = text_dialect_transport(name, tool_images)
+            self.capabilities = replace(
+                self.capabilities,
+                tools="text",
+                tool_dialect=tool_dialect,
+                tool_images=transport,
+                tool_image_candidates=(),
+            )
         self._key = keys.key_from_environment(provider.key, name, needed=provider.needs_key)
         self._url = _url(name, api, base_url)
         self._version = (api_version or AZURE_VERSION) if api == "azure" else None
@@ -144,6 +159,7 @@ class OpenAIChat:
             "jpeg_quality": self._quality,
             "structured": self._structured,
             **tool_image_settings(self._tool_images),
+            **({} if self._dialect is None else {"tool_dialect": self._dialect.name}),
             **self._decoding,
             **self._extras.settings(),
         }
@@ -152,6 +168,13 @@ class OpenAIChat:
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
         """Generate the reply to a conversation; `finish` states a refusal, a reply at its limit, or tool calls."""
+        if self._dialect is not None:
+            conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images, self._dialect)
+            reply = self._generate(conversation, (), decoding)
+            return with_text_calls(reply, self._dialect) if tools else reply
+        return self._generate(messages, tools, decoding)
+
+    def _generate(self, messages: Sequence[Message], tools: Sequence[ToolSpec], decoding: Decoding | None) -> Reply:
         fields = self._decoding | self._decoding_fields(decoding or Decoding()) | self._extras.body
         content: Json = {"messages": self._content.messages(messages, self.capabilities.tool_images)}
         request: Json = {

@@ -74,6 +74,11 @@ class FrameOptions:
     ] = None
     """images in tool results: in the tool message, in a user message behind it, or only their labels as text; auto =
     the first of these that works (see --canary)."""
+    tool_dialect: Annotated[
+        Literal["hermes", "json", "vrthinker", "vrthinker-concat"] | None,
+        option("{hermes,json,vrthinker,vrthinker-concat}", default=MODEL_DEFAULT),
+    ] = None
+    """text format of tool calls that a local model was trained on, or one behind a server that returns them as text."""
 
 
 @dataclass(frozen=True, kw_only=True)

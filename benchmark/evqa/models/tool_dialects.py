@@ -19,7 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 from evqa.models.api.body import valid
 from evqa.models.messages import Message, Part, Reply, ToolSpec, check_tool_messages
@@ -228,6 +228,9 @@ PAIR_NUMBERING = FrameNumbering("frame_indices", first=0, limit=12)
 CONCAT_NUMBERING = FrameNumbering("target_frames", first=1, limit=8)
 """Numbering over the concatenation of both videos: the first half is video 1."""
 
+DialectName = Literal["hermes", "json", "vrthinker", "vrthinker-concat"]
+"""Dialect of a model, as its setting `tool_dialect`; `tags` is for tools of its own only."""
+
 HERMES = JsonTagDialect("hermes")
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
@@ -247,6 +250,11 @@ DIALECTS: Mapping[str, Dialect] = {
         ),
     )
 }
+
+
+def tool_dialect_settings(name: str) -> Mapping[str, str]:
+    """The setting `tool_dialect` as a part of a run's identity; empty for the default."""
+    return {} if name == HERMES.name else {"tool_dialect": name}
 
 
 def to_text_messages(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from evqa.models.frame_policy import with_time_marks
 from evqa.models.messages import Message, Part, ToolSpec, check_tool_messages, move_tool_images
-from evqa.models.tool_dialects import to_text_messages
+from evqa.models.tool_dialects import HERMES, Dialect, to_text_messages
 from evqa.schema import ImageTransport
 
 ToolImages = Literal["auto", "tool", "user", "text"]
@@ -40,10 +40,10 @@ def place_tool_images(messages: Sequence[Message], transport: ImageTransport) ->
 
 
 def to_dialect_messages(
-    messages: Sequence[Message], tools: Sequence[ToolSpec], transport: ImageTransport
+    messages: Sequence[Message], tools: Sequence[ToolSpec], transport: ImageTransport, dialect: Dialect = HERMES
 ) -> list[Message]:
     """The conversation with tools, calls and results as text (`to_text_messages`); images follow their results."""
-    return to_text_messages(place_tool_images(messages, "text" if transport == "text" else "tool"), tools)
+    return to_text_messages(place_tool_images(messages, "text" if transport == "text" else "tool"), tools, dialect)
 
 
 def tool_image_settings(setting: ToolImages) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
 from evqa.models.openai_content import Json, OpenAIContent
-from evqa.models.tool_dialects import with_text_calls
+from evqa.models.tool_dialects import DIALECTS, DialectName, tool_dialect_settings, with_text_calls
 from evqa.models.tool_images import ToolImages, text_dialect_transport, to_dialect_messages, tool_image_settings
 from evqa.schema import Usage
 
@@ -43,6 +43,7 @@ class VllmChat:
         tensor_parallel: int = 1,
         dtype: str = "auto",
         tool_images: ToolImages = "auto",
+        tool_dialect: DialectName = "hermes",
     ) -> None:
         """Load a checkpoint.
 
@@ -56,6 +57,7 @@ class VllmChat:
             tensor_parallel: number of GPUs of the model.
             dtype: data type of the weights; "auto" = as stored.
             tool_images: transport of images in tool results, "user" or "text"; "auto" = "user".
+            tool_dialect: text format of tool calls that the checkpoint was trained on.
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         checkpoint_files.check_open(folder)
@@ -64,6 +66,7 @@ class VllmChat:
             concurrency=2 * batch_size,
             is_concurrent=True,
             tools="text",
+            tool_dialect=tool_dialect,
             tool_images=text_dialect_transport(name, tool_images),
             videos=None,
         )
@@ -75,7 +78,7 @@ class VllmChat:
             limit_mm_per_prompt={"image": frames.max_frames + OTHER_PICTURES},
             seed=0,
         )
-        self._max_tokens = max_tokens
+        self._max_tokens, self._dialect = max_tokens, DIALECTS[tool_dialect]
         self._batcher: Batcher[_Request, Reply] = Batcher(self._replies, batch_size)
         self._identity = {
             "checkpoint": checkpoint,
@@ -85,6 +88,7 @@ class VllmChat:
             "max_tokens": max_tokens,
             "dtype": dtype,
             **tool_image_settings(tool_images),
+            **tool_dialect_settings(tool_dialect),
         }
 
     @property
@@ -97,9 +101,9 @@ class VllmChat:
     ) -> Reply:
         """Generate the reply, in one batch with those that other threads request at the same time.
 
-        Tools, calls and results are text in the dialect `hermes`: a batch has one chat template and many tools.
+        Tools, calls and results are text in the dialect of the model: a batch has one chat template and many tools.
         """
-        conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images)
+        conversation = to_dialect_messages(messages, tools, self.capabilities.tool_images, self._dialect)
         with self._batcher.preparing():
             content = self._content.messages(conversation)
         return self._batcher.result(_Request(content, self._sampling(decoding or Decoding()), bool(tools)))
@@ -120,7 +124,7 @@ class VllmChat:
         seconds = round((time.perf_counter() - start) / len(batch), 3)
         replies = [_reply(output, seconds) for output in outputs]
         pairs = zip(batch, replies, strict=True)
-        return [with_text_calls(reply) if request.has_tools else reply for request, reply in pairs]
+        return [with_text_calls(reply, self._dialect) if request.has_tools else reply for request, reply in pairs]
 
 
 class _Request(NamedTuple):

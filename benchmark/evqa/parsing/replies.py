@@ -11,11 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
+from evqa.parsing import verdicts
 from evqa.parsing.choices import explain_answer
 from evqa.parsing.expressions import explain_expressions
 from evqa.parsing.reply_rules import RuleResult
 from evqa.parsing.spans import explain_spans
-from evqa.schema import LETTERS, AnswerField, Sample, Spans, Turn
+from evqa.schema import LETTERS, MAIN_AGENT, SWAPPED_AGENT, AnswerField, Sample, Spans, ToolCall, Turn
 
 
 class ParsedReply(NamedTuple):
@@ -31,10 +32,17 @@ class ParsedReply(NamedTuple):
     """Index of the chosen option of temporal evidence."""
     mask_choice: int | None = None
     """Index of the chosen option of spatial evidence."""
+    verdicts: Mapping[str, int] | None = None
+    """Pairwise judge: dimension -> 0 for a tie, 1 or 2 for the preferred video."""
+    order_verdicts: tuple[Mapping[str, int] | None, ...] | None = None
+    """Verdicts of both orders of a pair; None = one order only."""
 
 
 SUBMIT = "submit"
 """Name of the tool by which an agent gives its answer with evidence."""
+
+SUBMIT_VERDICT = "submit_verdict"
+"""Name of the tool by which a pairwise judge gives its verdict."""
 
 SUBMIT_KEYS = {"spans": "segments", "objects": "referring_expressions"}
 """Parameter of the tool `submit` -> key of the JSON object that a prompt for evidence asks for."""
@@ -72,28 +80,64 @@ def explain_for_sample(text: str, fields: Sequence[AnswerField], sample: Sample)
     if "mask_choice" in fields:
         pictures = [f"picture {letter}" for letter in LETTERS[: len(sample.mask_options)]]
         results["mask_choice"] = explain_answer(text, pictures)
+    if "verdicts" in fields:
+        results["verdicts"] = explain_verdict(text, sample)
     return results
 
 
 def explain_turns(turns: Sequence[Turn], sample: Sample) -> RuleResults:
     """Result of `parse_turns` with the rule that decided each field and the text that it matched."""
     results: dict[str, RuleResult[object]] = {}
+    verdicts_by_agent: dict[str, RuleResult[Mapping[str, int]]] = {}
     for turn in turns:
         results |= explain_for_sample(answer_text(turn), turn.answer_fields, sample)
+        if "verdicts" in turn.answer_fields:
+            verdicts_by_agent[turn.agent] = explain_verdict(answer_text(turn), sample)
+    results |= _explain_orders(verdicts_by_agent)
     return results
 
 
 def answer_text(turn: Turn) -> str:
-    """Text of a turn that answers: the arguments of an accepted call of the tool `submit`, else the reply."""
+    """Text of a turn that answers: the arguments of an accepted call that submits the answer, else the reply."""
     accepted = {result.call for result in turn.results if result.ok}
-    submissions = [call.arguments for call in turn.calls if call.name == SUBMIT and call.id in accepted]
+    submissions = [call for call in turn.calls if call.name in {SUBMIT, SUBMIT_VERDICT} and call.id in accepted]
     return submission_text(submissions[-1]) if submissions else turn.reply
 
 
-def submission_text(arguments: str) -> str:
-    """Arguments of the tool `submit` (answer, spans, objects) as the JSON object that an evidence prompt asks for."""
-    values = cast("dict[str, object]", json.loads(arguments))
+def submission_text(call: ToolCall) -> str:
+    """Arguments of a call that submits the answer, as the JSON object that the prompt asks for.
+
+    Those of `submit_verdict` without its texts, which may quote labels.
+    """
+    values = cast("dict[str, object]", json.loads(call.arguments))
+    if call.name == SUBMIT_VERDICT:
+        values = {key: value for key, value in values.items() if isinstance(value, int)}
     return json.dumps({SUBMIT_KEYS.get(key, key): value for key, value in values.items()}, ensure_ascii=False)
+
+
+# Verdicts of a pairwise judge
+
+
+def explain_verdict(text: str, sample: Sample) -> RuleResult[Mapping[str, int]]:
+    """Verdict of a judge on the dimensions of a sample, with the labels that were read."""
+    dimensions = tuple(sample.dimensions or verdicts.DIMENSIONS)
+    labels = verdicts.read_labels(text, dimensions)
+    excerpt = ", ".join(f"{name}={label}" for name, label in labels.items() if label is not None)
+    return RuleResult(verdicts.parse_verdict(text, dimensions), "labels of the dimensions" if excerpt else "", excerpt)
+
+
+def _explain_orders(by_agent: Mapping[str, RuleResult[Mapping[str, int]]]) -> RuleResults:
+    """Verdict of a pair from those of each order; the swapped judge numbers the videos in reverse."""
+    if SWAPPED_AGENT not in by_agent:
+        return {}
+    first = by_agent.get(MAIN_AGENT, RuleResult(None, "", ""))
+    swapped = by_agent[SWAPPED_AGENT]
+    pair = first.value, verdicts.swap_verdict(swapped.value)
+    text = f"{first.text}; reversed: {swapped.text}"
+    return {
+        "verdicts": RuleResult(verdicts.reconcile(*pair), "both orders agree, else a tie", text),
+        "order_verdicts": RuleResult(pair, "", text),
+    }
 
 
 def _explain(text: str, fields: Sequence[AnswerField], options: Sequence[str]) -> RuleResults:

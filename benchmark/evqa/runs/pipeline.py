@@ -58,7 +58,7 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
         models.model_spec(config.model).method, tasks.task_of(dataset).method
     )
     predictor = methods.predictor(name, times=config.times, settings=config.agent_settings)
-    if name in methods.IMAGE_ROLES:
+    if name in methods.SEARCH_METHODS:
         video_index.check_encoder(config.agent_settings)
     folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
     overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)

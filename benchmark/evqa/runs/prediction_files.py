@@ -41,6 +41,7 @@ NEEDS: dict[AnswerField, tuple[GoldField, ...]] = {
     "masks": ("masks", "objects", "boxes"),
     "time_choice": ("time_choice",),
     "mask_choice": ("mask_choice",),
+    "verdicts": ("preferences",),
 }
 """Field that a prompt requests -> fields of ground truth that the metrics of this field need."""
 

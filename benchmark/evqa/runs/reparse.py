@@ -22,7 +22,7 @@ from evqa.parsing import replies
 from evqa.runs import run_folder
 from evqa.schema import LETTERS, Prediction, Sample, Spans
 
-FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice")
+FIELDS = ("answer", "spans", "expressions", "time_choice", "mask_choice", "verdicts", "order_verdicts")
 """Fields that the parser sets."""
 
 
@@ -139,6 +139,8 @@ def _format_value(field: str, value: object, sample: Sample) -> str:
         return f"{LETTERS[value]} {text}".strip()
     if field == "spans":
         return str([list(span) for span in cast("Spans", value)])
+    if isinstance(value, dict):
+        return str(cast("dict[str, int]", value))
     return str(list(cast("tuple[str, ...]", value)))
 
 
@@ -153,7 +155,8 @@ def _predictions(folder: Path) -> Path:
 
 def reparse_prediction(prediction: Prediction, sample: Sample) -> Prediction:
     """Return the prediction with the fields that the current parser reads from its stored replies."""
-    requested = {field for turn in prediction.turns for field in turn.answer_fields}
+    requested: set[str] = {field for turn in prediction.turns for field in turn.answer_fields}
+    requested |= {"order_verdicts"} if "verdicts" in requested else set()
     values = replies.parse_turns(prediction.turns, sample)._asdict()
     return prediction.replace(**{field: values[field] for field in FIELDS if field in requested})
 

@@ -16,14 +16,14 @@ from evqa.agents import frame_images, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
 from evqa.agents.sample_video import open_grid, spread
 from evqa.agents.segment_tool import SEGMENTER
-from evqa.agents.settings import AgentSettings
+from evqa.agents.settings import AgentSettings, JudgeSettings
 from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.datasets import Dataset
 from evqa.models.base import Capabilities, ModelError, Models, RunAborted
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
 from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
-from evqa.schema import MAIN_AGENT, FrameRef, Prediction, Sample, Turn
+from evqa.schema import MAIN_AGENT, SWAPPED_AGENT, FrameRef, Prediction, Sample, Turn
 
 MAX_EXCERPT = 120
 """Characters of each side of a difference."""
@@ -121,6 +121,9 @@ def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator
         roles.append(SEGMENTER)
     capabilities = {role: _capabilities(role) for role in roles}
     capabilities[MAIN_AGENT] = replace(_capabilities(MAIN_AGENT), tool_images=transport)
+    if dialect := identity.get("model.tool_dialect"):
+        main = replace(capabilities[MAIN_AGENT], tools="text", tool_dialect=str(dialect))
+        capabilities |= {MAIN_AGENT: main, SWAPPED_AGENT: main}
     times = identity.get("times") is not False
     samples = {sample.id: sample for sample in dataset.samples}
     for record in run_folder.last_predictions(locate.file_of(run)):
@@ -182,7 +185,9 @@ def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
     recorded: dict[str, Any] = {
         key.removeprefix("method."): value for key, value in identity.items() if key.startswith("method.")
     }
-    return replace(folders, **{key: value for key, value in recorded.items() if key in names})
+    judge_names = {item.name for item in fields(JudgeSettings)}
+    judge = replace(folders.judge, **{key: value for key, value in recorded.items() if key in judge_names})
+    return replace(folders, judge=judge, **{key: value for key, value in recorded.items() if key in names})
 
 
 def evidence_identity(source: Identity, identity: Identity, evidence: EvidenceReplay) -> Identity:

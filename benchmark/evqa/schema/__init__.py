@@ -20,7 +20,16 @@ from evqa.schema.geometry import (
     check_span,
     compressed_counts,
 )
-from evqa.schema.prediction import MAIN_AGENT, AnswerField, Finish, LiteralAnswer, Prediction, ReplyFormat, Turn
+from evqa.schema.prediction import (
+    MAIN_AGENT,
+    SWAPPED_AGENT,
+    AnswerField,
+    Finish,
+    LiteralAnswer,
+    Prediction,
+    ReplyFormat,
+    Turn,
+)
 from evqa.schema.record import LETTERS, VERSION, Id, StrictRecord, check_id
 from evqa.schema.run import ImageAttempt, ImageCheck, ImageTransport, Run, SampleSelection
 from evqa.schema.sample import NO_VIDEO, ClipRef, Sample, TaskType, TrainingExchange
@@ -32,6 +41,7 @@ __all__ = [
     "MAIN_AGENT",
     "NO_VIDEO",
     "RLE",
+    "SWAPPED_AGENT",
     "VERSION",
     "AnswerField",
     "Box",

@@ -12,8 +12,9 @@ from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
 from evqa.schema.usage import Usage
 
-AnswerField = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_choice"]
-"""Part of an answer that a prompt asks for; the last two are choices of the multiple-choice task."""
+AnswerField = Literal["answer", "spans", "expressions", "masks", "time_choice", "mask_choice", "verdicts"]
+"""Part of an answer that a prompt asks for; `time_choice` and `mask_choice` are choices of the multiple-choice task,
+`verdicts` those of a pairwise judge."""
 
 
 ReplyFormat = Literal["evidence", "json"]
@@ -28,6 +29,9 @@ Interrupted by a server error, or a reason that is missing or not known here.
 
 MAIN_AGENT = "main"
 """Role of the agent that answers; the only one of a run without a team."""
+
+SWAPPED_AGENT = "swapped"
+"""Role of a pairwise judge in the conversation that has the videos of its pair in reverse order."""
 
 
 class Turn(StrictRecord):
@@ -112,6 +116,9 @@ class Prediction(StrictRecord):
     """Details of `stop` in words."""
     verdicts: Annotated[dict[str, Literal[0, 1, 2]] | None, OMIT_NONE] = None
     """Pairwise judge: criterion -> 0 for a tie, 1 or 2 for the preferred video; None = no verdict was read."""
+    order_verdicts: Annotated[tuple[dict[str, Literal[0, 1, 2]] | None, ...] | None, OMIT_NONE] = None
+    """Verdicts of a judge that sees both orders of a pair, as given and reversed, in the numbering of the sample: where
+    they disagree, `verdicts` has a tie. None = one order only."""
     span_scores: Annotated[tuple[float, ...] | None, OMIT_NONE] = None
     """Confidence of each span in `spans`, for ranked retrieval."""
     clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None
@@ -137,6 +144,7 @@ class Prediction(StrictRecord):
             "masks": self.mask_folder if self.tracks is None else self.tracks,
             "time_choice": self.time_choice,
             "mask_choice": self.mask_choice,
+            "verdicts": self.verdicts,
         }
         return self.status == "ok" and any(values[part] is None for turn in self.turns for part in turn.answer_fields)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -34,6 +35,13 @@ its answer), "explanatory" (with answer and reason), "description": each answere
 "region": a conversation about marked objects `[1]`, `[2]`. "memory": marked objects to be found again. "pointing": a
 description of a marked object.
 """
+
+
+DIMENSION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
+"""Name of a dimension of a pairwise comparison."""
+
+RESERVED_DIMENSIONS = frozenset({"CF", "REASONING", "SELF"})
+"""Names, in capitals, of the other values that a judge states."""
 
 
 class TrainingExchange(StrictRecord):
@@ -82,8 +90,11 @@ class Sample(StrictRecord):
     """Ids of the clips that contain the evidence, ground truth as `spans`; None = not annotated."""
     preferences: Annotated[dict[str, Literal["first", "second", "tie", "bad"]] | None, OMIT_NONE] = None
     """Ground truth of a pairwise comparison: criterion -> preferred video; tie = both good, bad = both bad."""
+    dimensions: Annotated[dict[str, str], OMIT_EMPTY] = Field(default_factory=dict)
+    """Dimensions of a pairwise comparison: name, a letter with letters, digits and _ -> what it means; {} = the
+    published four (`parsing.verdicts.DIMENSIONS`)."""
     question: str
-    """Question in words."""
+    """Question in words; the prompt of the videos of a pairwise comparison."""
     options: tuple[str, ...] = ()
     """Texts of the options of a multiple-choice question, in display order; () = open question."""
     answer: int | None = None
@@ -156,6 +167,16 @@ class Sample(StrictRecord):
         ):
             if answer is not None and not 0 <= answer < len(options):
                 raise ValueError(f"{name} is an index below the number of options, {len(options)}; got {answer}")
+        return self
+
+    @model_validator(mode="after")
+    def _dimensions_are_names(self) -> Self:
+        if odd := [name for name in self.dimensions if not DIMENSION.fullmatch(name)]:
+            raise ValueError(f"the name of a dimension is a letter with up to 30 letters, digits or _; got {odd[0]!r}")
+        if reserved := [name for name in self.dimensions if name.upper() in RESERVED_DIMENSIONS]:
+            raise ValueError(f"the name {reserved[0]!r} is reserved: give the dimension another one")
+        if len({name.upper() for name in self.dimensions}) < len(self.dimensions):
+            raise ValueError(f"dimensions have names of their own; got {list(self.dimensions)}")
         return self
 
     @model_validator(mode="after")
