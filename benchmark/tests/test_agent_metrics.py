@@ -589,7 +589,7 @@ def test_one_preset_and_a_run_without_episodes_are_scored_as_before(run: Path, c
     curves = run.with_name("curves.csv")
     arguments = ("score", run, "--data", data, "--baselines", "none", "--curves")
     assert command(*arguments, curves, "--preset", "strict") != 0
-    assert "they are of the preset agent, got --preset strict" in capsys.readouterr().err
+    assert f"--curves {curves} is of the preset agent, got --preset strict" in capsys.readouterr().err
     assert command(*arguments, run.with_name("curves.txt")) != 0
     assert "budget curves are written to a .csv file, got 'curves.txt'" in capsys.readouterr().err
     assert command(*arguments, run) != 0
@@ -833,6 +833,25 @@ def test_forced_answers_are_of_the_evidence_of_the_same_run(agent_run: Path, cap
         capsys.readouterr()
         assert command(*score_command, "--forced", folder) == 2, folder
         assert words in " ".join(capsys.readouterr().err.split())
+    assert command(*score_command, "--forced", every, "--preset", "strict") == 2
+    assert "--forced is of the preset agent, got --preset strict" in capsys.readouterr().err
+
+
+def test_samples_of_one_run_alone_are_named(agent_run: Path, capsys: pytest.CaptureFixture[str]):
+    data, part, model = (agent_run.with_name(name) for name in ("data", "part", "model.json"))
+    options = ("--method", "agent", "--encoder", "none", "--max-turns", 5, "--limit", 2, "--out", part)
+    assert command("predict", data, model, *options) == 0
+    capsys.readouterr()
+    assert command("compare", agent_run, part, "--data", data) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "not compared, since only A was run on them: 1 sample (s2)" in lines
+    rows = {" ".join(line.split()[:2]): line.split()[2:] for line in lines if line.startswith(("both", "only"))}
+    assert rows == {
+        "only B": ["right", "0", "0", "0", "0"],
+        "only A": ["right", "0", "0", "0", "0"],
+        "both right": ["1", "0", "1", "0"],
+        "both wrong": ["1", "0", "1", "0"],
+    }
 
 
 # Open questions

@@ -93,6 +93,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         sample_table.check(samples, locate.file_of(run))
     if curves is not None:
         build.check_curves(curves, locate.file_of(run), preset)
+    if forced:
+        build.check_episode_preset("--forced", preset)
     dataset = locate.dataset_of(run, data)
     part = evaluate.ScoredSubset(dataset) if whole else evaluate.subset_of(dataset, locate.selection_of(run))
     kind = None if baselines == "task" else baselines

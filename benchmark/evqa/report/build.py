@@ -39,10 +39,15 @@ def write_samples(path: Path, scores: Sequence[Scores], dataset: Dataset) -> Non
         sample_table.write(path, scores, dataset)
 
 
+def check_episode_preset(option: str, preset: str) -> None:
+    """A `ValueError` where an option needs the preset of agents and another one is chosen."""
+    if preset not in {BOTH, EPISODE_PRESET}:
+        raise ValueError(f"{option} is of the preset {EPISODE_PRESET}, got --preset {preset}")
+
+
 def check_curves(path: Path, predictions: Path, preset: str) -> None:
     """A `ValueError` where curves cannot be written: another preset or ending, or over the file of predictions."""
-    if preset not in {BOTH, EPISODE_PRESET}:
-        raise ValueError(f"no budget curves for {path}: they are of the preset {EPISODE_PRESET}, got --preset {preset}")
+    check_episode_preset(f"--curves {path}", preset)
     if path.suffix != ".csv":
         raise ValueError(f"budget curves are written to a .csv file, got {path.name!r}")
     check_output(path, [predictions])
