@@ -17,12 +17,14 @@ from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints
 from evqa.media import Video
+from evqa.metrics.case import response_of
 from evqa.models import Setting
 from evqa.models.base import Model, Models, RunAborted
 from evqa.models.canary import Canary, check_images, failure_message
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
 from evqa.report.evidence_files import EvidenceDrawing
 from evqa.report.overlay import PromptMark
+from evqa.report.trace_text import trace_lines, visible_text
 from evqa.schema import LETTERS, MAIN_AGENT, Prediction, Sample, Span, Track
 
 NOTHING = VisualPrompts()
@@ -52,15 +54,19 @@ class AskResult:
 
     def _summary_lines(self) -> list[str]:
         prediction = self.prediction
+        trace = trace_lines(prediction)
         if prediction.error is not None:
-            return [f"failed:  {prediction.error}"]
+            return [f"failed:  {visible_text(prediction.error)}", *trace]
+        answer = _answer(self.sample, prediction)
         lines = [
-            f"answer:  {_answer(self.sample, prediction)}",
+            f"answer:  {answer}",
             f"when:    {_when(prediction.spans)}",
             f"where:   {_describe_masks(prediction)}",
+            *trace,
         ]
-        turns = prediction.turns if self.sample.options else prediction.turns[1:]
-        return [*lines, *(f"reply:   {turn.reply}" for turn in turns if turn.reply)]
+        turns = prediction.turns[-1:] if trace else prediction.turns
+        texts = (turn.reply for turn in turns if turn.reply.strip() and turn.reply != answer)
+        return [visible_text(line) for line in (*lines, *(f"reply:   {text}" for text in texts))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +208,7 @@ def _write_files(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: s
 
 def _answer(sample: Sample, prediction: Prediction) -> str:
     if not sample.options:
-        return prediction.turns[0].reply if prediction.turns else ""  # later turns ask for the evidence
+        return response_of(prediction) or "the reply has no answer"
     if prediction.answer is None:
         return "the reply commits to no option"
     return f"({LETTERS[prediction.answer]}) {sample.options[prediction.answer]}"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from evqa import masks, media, models
 from evqa.__main__ import main
+from evqa.agents.settings import AgentSettings
 from evqa.ask import AskResult, AskSettings, ask
 from evqa.cli import load_command
 from evqa.files import jsonl
@@ -484,3 +485,68 @@ def test_device_and_max_tokens_mean_the_same_for_all_models_with_weights() -> No
     assert models.renamed_settings(ours, given) == {"device": "cpu", "max_new_tokens": 5}
     with pytest.raises(ValueError, match="--device-map and --device mean the same"):
         models.renamed_settings(ours, {"device": "cpu", "device_map": "cpu"})
+
+
+# Agents
+
+
+def agent_replies(tmp_path: Path, *turns: object) -> str:
+    path = tmp_path / "agent.json"
+    path.write_text(json.dumps({"*": turns}), encoding="utf-8")
+    return str(path)
+
+
+def tool_calls(*entries: tuple[str, object], text: str = "") -> dict[str, object]:
+    return {"text": text, "calls": [{"name": name, "arguments": arguments} for name, arguments in entries]}
+
+
+AGENT = AskSettings(method="agent", agent_settings=AgentSettings(encoder="none", max_turns=3))
+SUBMISSION = {"answer": "a square", "spans": [[0.5, 1.5]], "objects": ["the square"]}
+
+
+def test_an_agents_calls_stop_reason_and_submitted_answer_are_printed(tmp_path: Path, video: Path) -> None:
+    model = agent_replies(
+        tmp_path,
+        tool_calls(("overview", {}), ("zoom", {"second": -1, "box": [0, 0, 1, 1]})),
+        tool_calls(("submit", SUBMISSION), text="It is there."),
+    )
+    result = ask(video, "What moves?", (), model, tmp_path / "out", settings=AGENT)
+    lines = result.text().splitlines()
+    assert lines[1:6] == [
+        "answer:  a square",
+        "when:    0.5-1.5 s",
+        "where:   no masks; in words: the square",
+        "stop:    submitted after 2 turns, 2 tool calls (1 invalid), 3 frames",
+        "calls:   turn 1: overview({}): 3 frames",
+    ]
+    assert lines[6].startswith('         turn 1: zoom({"second": -1, "box": [0, 0, 1, 1]}): error: invalid arguments')
+    assert lines[7].startswith("         turn 2: submit(")
+    assert lines[8] == "reply:   It is there."
+    (record,) = jsonl.read_records(result.record, Prediction)
+    assert [call.name for turn in record.turns for call in turn.calls] == ["overview", "zoom", "submit"]
+
+
+def test_the_answer_of_an_agents_last_reply_is_printed_and_calls_before_an_error(tmp_path: Path, video: Path) -> None:
+    answer = '{"answer": "a circle", "segments": [], "referring_expressions": []}'
+    model = agent_replies(tmp_path, tool_calls(("frames_at", {"seconds": [1]}), text="Let me see."), answer)
+    text = ask(video, "What moves?", (), model, tmp_path / "out", settings=AGENT).text()
+    assert "answer:  a circle\n" in text
+    assert "stop:    answered after 2 turns, 1 tool call, 1 frame\n" in text
+    assert "Let me see." not in text
+    model = agent_replies(tmp_path, tool_calls(("frames_at", {"seconds": [1]})), {"error": "the server is gone"})
+    text = ask(video, "What moves?", (), model, tmp_path / "out", settings=AGENT).text()
+    assert "failed:  ModelError: the server is gone\nstop:    failed after 1 turn, 1 tool call" in text
+    assert 'frames_at({"seconds": [1]})' in text
+
+
+def test_printed_text_of_models_controls_no_terminal(tmp_path: Path, video: Path) -> None:
+    hostile = "\x1b[2Jwiped\u202egnp\x07\u200b"
+    many = [tool_calls(*[(f"fly{hostile}\n\n", hostile * 5000)] * 8)] * 3
+    text = ask(
+        video, "What moves?", (), agent_replies(tmp_path, *many, hostile), tmp_path / "out", settings=AGENT
+    ).text()
+    assert not set(hostile[:1] + "\u202e\x07\u200b") & set(text)
+    assert "answer:  <U+001B>[2Jwiped<U+202E>gnp<U+0007><U+200B>" in text
+    assert "stop:    max_turns after 4 turns, 24 tool calls (24 invalid), 0 frames" in text
+    assert "and 4 more calls" in text
+    assert max(map(len, text.splitlines())) < 170

@@ -18,6 +18,7 @@ from evqa.datasets import Dataset
 from evqa.models.base import Models
 from evqa.report import trace
 from evqa.report.page import write_page
+from evqa.report.run_facts import run_facts
 from evqa.schema import NO_VIDEO, FrameRef, Prediction, Sample, Span, ToolCall, ToolResult, Turn, Usage
 from evqa.scoring.engine import System, score
 
@@ -280,7 +281,7 @@ def test_samples_are_filtered_by_stop_reason_calls_and_support(browser, written)
         ("f-calls", "1"): ["inspects", "wanders", "breaks", "pair"],
         ("f-calls", "5"): ["inspects"],
         ("f-calls", "invalid"): ["inspects"],
-        ("f-result", "support:unsupported correct"): ["guesses"],
+        ("f-result", "support:unsupported correct"): ["guesses", "open"],
         ("f-result", "support:supported correct"): ["inspects"],
         ("f-result", "support:wrong without evidence"): ["wanders", "breaks"],
     }
@@ -300,6 +301,57 @@ def test_a_screenshot_of_the_trace_is_not_empty(browser, written):
     pixels = np.asarray(Image.open(io.BytesIO(panel.screenshot_as_png)).convert("RGB"))
     assert pixels.shape[1] > 300
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_the_player_stays_in_view_where_the_page_is_scrolled_to_the_trace(browser, written):
+    open_agent(browser, written, "inspects")
+    in_view = (
+        "(() => { const box = video.getBoundingClientRect();"
+        " return box.width > 100 && box.top >= 0 && box.bottom <= innerHeight; })()"
+    )
+    small = "document.getElementById('stage').classList.contains('small')"
+    browser.execute_script("document.querySelector('[data-turn=\"3\"]').scrollIntoView()")
+    wait_for(browser, f"{small} && {in_view}")
+    click_and_wait(browser, "document.querySelectorAll('[data-turn=\"2\"] .result button.chip')[1]", 9.5)
+    browser.execute_script("document.getElementById('sample').scrollTop = 0")
+    wait_for(browser, f"!{small} && {in_view}")
+    assert browser.execute_script("return document.getElementById('stage-place').style.height") == ""
+
+
+def test_an_open_question_shows_the_submitted_answer_and_the_right_one(browser, written):
+    open_agent(browser, written, "open")
+    assert texts(browser, "#s-options li") == ["a square\u2713 right answer"]
+    facts = dict(zip(texts(browser, ".facts dt"), texts(browser, ".facts dd"), strict=True))
+    assert facts["answer"] == "a red square, right"
+
+
+def test_the_overview_has_the_tables_of_agents(browser, written):
+    open_page(browser, written[0].as_uri())
+    script = """
+        const texts = (row) => [...row.children].map((cell) => cell.textContent);
+        const cells = (part) => [...part.querySelectorAll("tbody tr")].map(texts);
+        const parts = [...document.querySelectorAll(".differences")];
+        return Object.fromEntries(parts.map((part) => [part.firstChild.textContent, cells(part)]));
+    """
+    cells = browser.execute_script(script)
+    assert "agent: answers by evidence seen: share of samples" in cells
+    assert ["frames_at", "3", "1", "2 of 7"] in cells["agent: tool calls"]
+    assert ["submitted", "3"] in cells["agent: stop reasons"]
+    assert any(row[0] == f"fly{HOSTILE}"[:80] for row in cells["agent: tool calls"])
+    assert browser.execute_script("return window.pwned === undefined")
+
+
+def test_settings_of_agents_are_among_the_facts_of_a_run(tmp_path: Path) -> None:
+    identity = {
+        "model": "m", "method": "agent", "model.fps": 2.0, "agent.inspector": "judge-1b", "agent.inspector.fps": 1.0,
+        "method.max_turns": 6,
+    }  # fmt: skip
+    record = {"version": 1, "identity": identity}
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    facts = run_facts(tmp_path, [])
+    assert facts["further models"] == "inspector judge-1b, inspector.fps 1.0"
+    assert facts["method settings"] == "max_turns 6"
+    assert facts["model settings"] == "fps 2.0"
 
 
 def test_a_huge_text_is_cut_on_the_page_and_its_rest_is_counted() -> None:

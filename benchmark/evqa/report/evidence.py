@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from evqa import masks, media
 from evqa.masks import to_array
+from evqa.metrics.case import response_of
 from evqa.metrics.frames import Read, gold_masks, merged_tracks
 from evqa.metrics.spatial import region_j
 from evqa.parsing import replies
 from evqa.report import videos
-from evqa.report.trace import Json, trace_data
+from evqa.report.trace import Json, cut, trace_data
 from evqa.schema import RLE, Prediction, Sample
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
         "question": sample.question,
         "options": sample.options,
         "answer": sample.answer,
+        "response": sample.response,
         "spans": sample.spans,
         "video": _video_data(video, video_file) if video and video_file else None,
         "hasVideo": sample.has_video,
@@ -155,6 +157,7 @@ def _run_data(
         "status": prediction.status,
         "error": prediction.error,
         "answer": prediction.answer,
+        "response": None if sample.options else cut(response_of(prediction) or ""),
         "spans": prediction.spans,
         "expressions": prediction.expressions or [track.label for track in prediction.tracks or () if track.label],
         "masks": _mask_data(predicted, prediction.mask_frames),

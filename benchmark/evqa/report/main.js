@@ -115,6 +115,7 @@ function listen() {
   });
   resized.observe($("stage"));
   resized.observe($("timeline"));
+  followScrolling();
 }
 
 function start() {

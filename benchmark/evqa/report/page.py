@@ -84,12 +84,13 @@ class PageContents:
         return list(dict.fromkeys([self.preset, *(name for name in (EPISODE_PRESET,) if name in self.scores)]))
 
     def values(self, run: str, sample: str) -> Mapping[str, float | None]:
-        """Return metric -> fraction of one sample in a run; the first preset that has a metric counts."""
+        """Return metric -> fraction of one sample in a run, by the first preset where the metric applies to it."""
         values: dict[str, float | None] = {}
         for preset in reversed(self.sample_presets):
             scores = next((entry for entry in self.scores[preset] if entry.name == run), None)
             if scores and sample in scores.samples:
-                values |= scores.samples[sample].values
+                row = scores.samples[sample].values
+                values |= {name: value for name, value in row.items() if value is not None or name not in values}
         return values
 
 

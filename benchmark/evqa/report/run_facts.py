@@ -18,6 +18,9 @@ NAMES = {
 }
 """First keys of `Run.identity` -> their titles; settings of the model follow."""
 
+METHOD, AGENT = "method.", "agent."
+"""Prefixes of the settings of the method, and of further models by their role, in `Run.identity`."""
+
 MODEL = "model."
 """Prefix of the settings of the model in `Run.identity`."""
 
@@ -32,8 +35,8 @@ def run_facts(run: Path, predictions: Sequence[Prediction]) -> dict[str, str]:
 def _settings(info: Run) -> Iterator[tuple[str, str]]:
     identity = info.identity
     yield from ((name, _text(identity.get(key))) for key, name in NAMES.items())
-    settings = {key.removeprefix(MODEL): value for key, value in identity.items() if key.startswith(MODEL)}
-    yield "model settings", _pairs(settings)
+    for name, prefix in (("model settings", MODEL), ("further models", AGENT), ("method settings", METHOD)):
+        yield name, _pairs({key[len(prefix) :]: value for key, value in identity.items() if key.startswith(prefix)})
     last_checks = {check.role: check for check in info.image_checks if check.outcome != "failed"}
     yield "images in tool results", "; ".join(map(_image_check, last_checks.values()))
     yield "code", _text(info.packages.get("commit") or info.packages.get("evqa"))

@@ -138,6 +138,9 @@ function showOptions(evidence, runs) {
     }
     return item;
   });
+  if (!rows.length && evidence.response) {
+    rows.push(make("li", { class: "gold" }, make("span", { text: evidence.response }), make("span", { class: "tag gold", text: "\u2713 right answer" })));
+  }
   $("s-options").replaceChildren(...rows);
 }
 
@@ -149,16 +152,18 @@ function replyCard(evidence, run) {
     return card;
   }
   if (result.status === "failed") card.append(make("p", { class: "notice", text: `Failed: ${result.error}` }));
-  card.append(factList(result, evidence.answer));
+  card.append(factList(result, state.row.runs[run].right));
   card.append(...traceParts(result));
   return card;
 }
 
-function factList(result, gold) {
+/** Answer, segments and scores. `isRight`: null where the data set has no answer. */
+function factList(result, isRight) {
   const facts = make("dl", { class: "facts" });
   const add = (name, value) => facts.append(make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
-  const verdict = gold === null ? "" : result.answer === gold ? ", right" : ", wrong";
-  add("answer", result.answer === null ? "none" : `${letter(result.answer)}${verdict}`);
+  const verdict = isRight === null ? "" : isRight ? ", right" : ", wrong";
+  if (result.response !== null) add("answer", result.response ? `${excerpt(result.response)}${verdict}` : "none");
+  else add("answer", result.answer === null ? "none" : `${letter(result.answer)}${verdict}`);
   add("segments", result.spans === null ? "none" : result.spans.map(spanText).join(", ") || "stated: none");
   for (const [key, value] of Object.entries(result.scores)) add(INDEX.metrics[key]?.one ?? key, percent(value));
   if (result.expressions?.length) add("objects", result.expressions.join("; "));

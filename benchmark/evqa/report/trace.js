@@ -170,9 +170,20 @@ function inspectedLane(inspected, run) {
   return [make("span", { class: "lane-name", run, text: "inspected", title: help }), track];
 }
 
+/** Keep the player of an agent's sample in view, small in a corner, where the page is scrolled beyond it. */
+function followScrolling() {
+  const place = $("stage-place");
+  new IntersectionObserver(([{ isIntersecting }]) => {
+    const isSmall = !isIntersecting && Boolean(state.evidence?.runs.some((result) => result?.trace.traced));
+    place.style.height = isSmall ? `${place.offsetHeight}px` : "";
+    $("stage").classList.toggle("small", isSmall);
+  }).observe(place);
+}
+
 // ---- folded texts
 
 const isShort = (text) => text.length <= INLINE_TEXT && text.split("\n", INLINE_LINES + 1).length <= INLINE_LINES;
+const excerpt = (text) => (text.length > INLINE_TEXT ? `${text.slice(0, INLINE_TEXT)}\u2026` : text);
 const firstLine = (text) => text.trimStart().split("\n", 1)[0].slice(0, INLINE_TEXT / 2);
 
 /** Text as it is; of a very long one the start, and a button for the rest. */
