@@ -27,7 +27,7 @@ SIGLIP_LENGTH = 64
 """Tokens of a text of SigLIP and SigLIP 2, padding included."""
 
 SIGLIP_BATCH = 32768
-"""Pairs of a batch in SigLIP's training, where 1 of so many texts belongs to an image."""
+"""Pairs of a training batch of SigLIP; the prior probability of a pair is its inverse."""
 
 SIGLIP_THRESHOLD = 32.0
 """Lift of SigLIP: how many times as probable as for a random pair; here a probability of 0.001."""

@@ -189,7 +189,7 @@ def open_or_build(grid: FrameGrid, encoder: Encoder, root: Path | None = None, *
 
 
 def _opened(folder: Path, grid: FrameGrid, encoder: Encoder) -> FrameIndex | None:
-    """The index in a folder; None = it has none that can be used."""
+    """The index in a folder; None = none, or one that is rejected, with a warning."""
     if not (folder / index_files.RECORD).exists():
         return None
     try:

@@ -26,10 +26,10 @@ TIME_TOLERANCE = 1e-6
 """Seconds; times of frames are sums of rounded numbers."""
 
 FEW_HITS = 32
-"""Up to so many hits, a maximum for each is faster than sorting."""
+"""Number of hits up to which repeated maxima are faster than sorting."""
 
 FIRST_CANDIDATES = 64
-"""Frames that suppression sorts first; more only if these have too few hits."""
+"""Number of best frames that are sorted first; more only if suppression leaves too few hits."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a search returns."""
+    """Options of a search."""
 
     k: int = DEFAULT_HITS
     """Most hits."""

@@ -43,7 +43,7 @@ from evqa.schema import StrictRecord
 PROGRESS = "progress.json"
 
 SYNC_SECONDS = 5.0
-"""Between two records of progress: what a killed construction loses."""
+"""Interval of records of progress; a killed construction loses at most this work."""
 
 MAX_BATCH_BYTES = 2**26
 """Decoded frames of a batch; fewer than the encoder's batch where frames are large."""
@@ -56,7 +56,7 @@ class BuildProgress(StrictRecord):
     """Content of progress.json."""
 
     record: IndexRecord
-    """What is built."""
+    """Record of the finished index."""
     header_bytes: int
     num_rows: int
     """Rows of embeddings that are on disk."""
@@ -161,7 +161,7 @@ def build(grid: FrameGrid, encoder: Encoder, folder: Path, *, progress: bool = F
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raise a `ValueError` for a place that holds something else than an index: it is never deleted."""
+    """Raise a `ValueError` for a path with anything but an index, which is never deleted."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"expected a folder for a frame index, got {folder}, which is no folder: choose another one")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
@@ -176,7 +176,7 @@ def _mean_fps(grid: FrameGrid) -> float | None:
 
 
 def _resumable_rows(partial: Path, record: IndexRecord, table: NDArray[np.void]) -> int | None:
-    """Rows of an interrupted construction of the same index; None = there is none. Cuts off what is not certain."""
+    """Rows of an interrupted construction of the same index; None = none. Truncates the file behind them."""
     try:
         state = BuildProgress.model_validate_json((partial / PROGRESS).read_bytes())
         frames = np.load(partial / FRAMES, allow_pickle=False)
