@@ -158,7 +158,7 @@ def two_roles(processes: Path) -> Predictor:
             until(lambda: len(list(processes.iterdir())) == 2)  # both workers have a sample
         with ChatSession(team, sample, opening=()) as session:
             session.for_agent("vision", []).ask(f"Describe the video. {sample.question}")
-            session.ask(f"Description: {session.turns[-1].reply}\n{sample.question}", ("answer",))
+            session.ask(f"Description: {session.transcript.turns[-1].reply}\n{sample.question}", ("answer",))
         return session.prediction()
 
     return describe_then_answer
