@@ -42,7 +42,7 @@ from evqa.schema import StrictRecord
 
 PROGRESS = "progress.json"
 
-SYNC_SECONDS = 5.0
+SYNC_SECONDS = 2.0
 """Interval of records of progress; a killed construction loses at most this work."""
 
 MAX_BATCH_BYTES = 2**26
