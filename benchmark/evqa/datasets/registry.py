@@ -215,6 +215,22 @@ def _tvqa(folder: str, description: str, entries: str) -> DatasetSpec:
     )
 
 
+def _ego4d_nlq(split: str, words: str, file: str) -> DatasetSpec:
+    name = "ego4d-nlq" if split == "val" else f"ego4d-nlq-{split}"
+    return DatasetSpec(
+        folder="ego4d_nlq",
+        file=file,
+        description=f"Ego4D natural language queries, {words} split: when in a long first-person video",
+        source="https://ego4d-data.org",
+        licence="Ego4D licence agreement, to be signed; not for redistribution",
+        prepare=f"python data/ego4d_nlq/prepare.py {name}",
+        format=DatasetFormat(
+            f"ego4d.json, nlq_{split}.json, whole videos by uid", f"ego4d_nlq:{split}_samples", f"nlq_{split}.json"
+        ),
+        is_benchmark=True,
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "shapes-train": _shapes("train", "synthetic videos, training split (levels 1 and 2)"),
     "shapes-val": _shapes("val", "synthetic videos, validation split (level 1)"),
@@ -289,6 +305,8 @@ DATASETS: dict[str, DatasetSpec] = {
     "longtvqa-plus": _tvqa(
         "longtvqa_plus", "LongTVQA+: the questions of TVQA+ about whole episodes", "LongTVQA_plus_val.json"
     ),
+    "ego4d-nlq": _ego4d_nlq("val", "validation", "samples.jsonl"),
+    "ego4d-nlq-train": _ego4d_nlq("train", "training", "train.jsonl"),
     "st-evidence-instruct": DatasetSpec(
         folder="st_evidence_instruct",
         description="ST-Evidence-Instruct, the training part with generated masks (gen_mask)",

@@ -1,13 +1,14 @@
 """Records that all stages read and write, and the conventions of the project.
 
 Conventions
-- Time is in seconds on the video's own clock (presentation time of its first frame = 0).
+- Time is in seconds on the video's own clock (presentation time of its first frame = 0); see `clocks` for clips of it.
 - A frame index is 0-based in the original video; `frame` alone is an image.
 - Boxes are `(x0, y0, x1, y1)` in original pixels, x1 and y1 exclusive.
 - Masks are bool `[H, W]` in memory and COCO run lengths on disk; images are uint8 RGB `[H, W, 3]`.
 - A file of records is JSON Lines in UTF-8, one record per line (`evqa.files.jsonl`).
 """
 
+from evqa.schema.clocks import ClipSpan, ClipWindow, Clock, ClockError, VideoSpan
 from evqa.schema.geometry import (
     RLE,
     Box,
@@ -46,6 +47,10 @@ __all__ = [
     "AnswerField",
     "Box",
     "ClipRef",
+    "ClipSpan",
+    "ClipWindow",
+    "Clock",
+    "ClockError",
     "Finish",
     "FrameRef",
     "Id",
@@ -72,6 +77,7 @@ __all__ = [
     "Tube",
     "Turn",
     "Usage",
+    "VideoSpan",
     "check_box",
     "check_id",
     "check_span",

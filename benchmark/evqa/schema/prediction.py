@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from evqa.schema.clocks import Clock
 from evqa.schema.geometry import Spans, Track, Tube
 from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 from evqa.schema.trace import FrameRef, StopReason, ToolCall, ToolResult
@@ -88,6 +89,8 @@ class Prediction(StrictRecord):
     """Index of the chosen option; None = unparsed: the reply commits to none."""
     spans: Spans | None = None
     """Evidence in seconds; None = unparsed; () = the reply states that there is none."""
+    clock: Annotated[Clock, Field(exclude_if=lambda clock: clock == "video")] = "video"
+    """Clock of `spans`: only those of the video are scored, see `evqa.schema.clocks`."""
     expressions: tuple[str, ...] | None = None
     """Referring expressions of the evidence objects; None = unparsed; () = the reply states that there are none."""
     tracks: tuple[Track, ...] | None = None

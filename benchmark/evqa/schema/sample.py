@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from evqa.schema.clocks import ClipWindow
 from evqa.schema.geometry import LabelledTube, Spans, Track, Tube
 from evqa.schema.record import OMIT_EMPTY, OMIT_NONE, VERSION, Id, StrictRecord
 
@@ -88,6 +89,8 @@ class Sample(StrictRecord):
     """Clips of an episode in order, each with its offset in the episode."""
     evidence_clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None
     """Ids of the clips that contain the evidence, ground truth as `spans`; None = not annotated."""
+    clip_window: Annotated[ClipWindow | None, OMIT_NONE] = None
+    """Clip of the video that the question was annotated on; `spans` are in seconds of the video all the same."""
     preferences: Annotated[dict[str, Literal["first", "second", "tie", "bad"]] | None, OMIT_NONE] = None
     """Ground truth of a pairwise comparison: criterion -> preferred video; tie = both good, bad = both bad."""
     dimensions: Annotated[dict[str, str], OMIT_EMPTY] = Field(default_factory=dict)

@@ -13,7 +13,7 @@ from evqa.metrics.case import Case, GoldField, Metric, field_of, gold_has, predi
 from evqa.metrics.frames import BadMask, PredictedMasks, compare_all, gold_masks, masks_in_folder, predicted_masks
 from evqa.metrics.means import Cell, State, UnrecordedValueError
 from evqa.metrics.spatial import MaskScores, UnknownLengthError
-from evqa.schema import Prediction, Sample
+from evqa.schema import ClockError, Prediction, Sample
 from evqa.scoring.results import Status
 
 MetricValues = Mapping[str, Cell | None]
@@ -95,9 +95,24 @@ def compare_samples(
         with_masks: Whether masks are compared, per system.
         mask_files: Folder of mask files per system that an official evaluator scores independently of the prediction
             file; () = none.
+
+    Raises:
+        ClockError: Spans of a prediction are on another clock than the ground truth.
     """
+    for prediction in predictions:
+        _check_clock(sample, prediction)
     rows = _compared(sample, predictions, with_masks, mask_files or [None] * len(predictions))
     return [_with_record(row, prediction) for row, prediction in zip(rows, predictions, strict=True)]
+
+
+def _check_clock(sample: Sample, prediction: Prediction | None) -> None:
+    if prediction is not None and prediction.spans and prediction.clock != "video":
+        clip = sample.clip_window
+        advice = f"add {clip.start - clip.origin:g} to each" if clip else "its sample has no clip to convert them by"
+        raise ClockError(
+            f"spans of the prediction for {sample.id} are in seconds of a {prediction.clock}, expected seconds of the "
+            f"video: {advice}"
+        )
 
 
 def _with_record(row: ComparedSample, prediction: Prediction | None) -> ComparedSample:

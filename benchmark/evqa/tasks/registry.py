@@ -46,6 +46,16 @@ def _episodes(data: str, method: str, description: str) -> Task:
     return Task(data=data, method=method, presets=("tvqa-plus", "strict"), description=description)
 
 
+def _ego4d_nlq(data: str, description: str) -> Task:
+    """A task of localisation in long videos."""
+    return Task(
+        data=data,
+        method="uniform",
+        presets=("localisation", "ego4d-nlq", "containment"),
+        description=f"Ego4D natural language queries, {description}: when in a long first-person video",
+    )
+
+
 TASKS: dict[str, Task] = {
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
@@ -78,6 +88,8 @@ TASKS: dict[str, Task] = {
     "tvqa-plus": _episodes("tvqa-plus", "single-turn", "TVQA+: the same, with boxes"),
     "longtvqa": _episodes("longtvqa", "single-turn", "LongTVQA: multiple choice about whole TV episodes"),
     "longtvqa-plus": _episodes("longtvqa-plus", "single-turn", "LongTVQA+: the same, with boxes"),
+    "ego4d-nlq": _ego4d_nlq("ego4d-nlq", "validation split"),
+    "ego4d-nlq-train": _ego4d_nlq("ego4d-nlq-train", "training split"),
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from evqa.metrics import grounded_qa, in_time, ranked
+from evqa.metrics import grounded_qa, in_time, localisation, ranked
 from evqa.metrics.case import Case, Metric, Preset
 from evqa.metrics.grounded_qa import OMTG_THRESHOLDS, OneToMany
-from evqa.metrics.presets.rows import SPANS, Value, above, at_least, first_iou, row
+from evqa.metrics.presets.rows import SPANS, Value, above, at_least, first_iop, first_iou, row
 from evqa.metrics.ranked import Ranked
 from evqa.metrics.temporal import hull_iou, signed_iou
 from evqa.schema import Spans
@@ -101,6 +102,42 @@ EGO4D_NLQ = {
 }
 
 _charades = partial(row, "Charades-STA (Gao et al. 2017)")
+# Localisation in long videos
+
+_located = partial(row, "this benchmark", SPANS)
+LENGTHS: dict[str, Metric] = {
+    "predicted seconds": replace(
+        _located(localisation.predicted_seconds, "seconds that the predicted spans cover"),
+        unit="seconds",
+        is_ranked=False,
+    ),
+    "predicted share": replace(
+        _located(localisation.predicted_share, "part of the video that the predicted spans cover"), is_ranked=False
+    ),
+}
+LOCALISATION: dict[str, Metric] = {
+    **{name: metric for name, metric in EGO4D_NLQ.items() if name.startswith("R")},
+    "mIoU": _located(first_iou, "IoU of the first span with its best ground truth span"),
+    "mIoP": _located(first_iop, "part of the first span that is in a ground truth span"),
+    "coverage": _located(in_time(localisation.coverage), "share of the ground truth seconds that are predicted"),
+    **LENGTHS,
+    **{
+        f"coverage at {budget:.0%}": _located(
+            localisation.coverage_within(budget),
+            f"coverage of predictions of at most {budget:.0%} of the video, 0 for longer ones",
+        )
+        for budget in localisation.BUDGETS
+    },
+}
+CONTAINMENT: dict[str, Metric] = {
+    "containment": row(
+        "Long-Video-Reasoning, video clock",
+        SPANS,
+        in_time(localisation.contains),
+        "one predicted span contains a whole ground truth span; the whole video always does",
+    ),
+    **LENGTHS,
+}
 
 
 def charades_sta(reaches: Callable[[Value, float], Value], how: str) -> dict[str, Metric]:
@@ -155,6 +192,16 @@ MOMENT_PRESETS: dict[str, Preset] = {
     ),
     "ego4d-nlq": Preset(
         metrics=EGO4D_NLQ, description="Ego4D NLQ: spans ranked by their order, hull as union, thresholds by >"
+    ),
+    "localisation": Preset(
+        metrics=LOCALISATION,
+        description="localisation in long videos: recall of the ranked spans by IoU above the threshold, coverage of "
+        "the ground truth with the length that it takes, and coverage at budgets of predicted length",
+    ),
+    "containment": Preset(
+        metrics=CONTAINMENT,
+        description="containment of the published staged pipeline, on the clock of the video; it rewards long spans, "
+        "and the whole video scores 100 %",
     ),
     "charades-sta": Preset(
         metrics=charades_sta(at_least, "at least"), description="Charades-STA: hull as union, thresholds by >="
