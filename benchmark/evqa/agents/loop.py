@@ -21,14 +21,25 @@ def run(model: Model, episode: Episode) -> Prediction:
         RunAborted: no further call of the model can succeed.
     """
     with episode.transcript as transcript:
-        while (request := episode.next_request()) is not None:
-            try:
-                reply = model.generate(request.messages, tools=request.tools, decoding=request.decoding)
-            except (ModelError, RunAborted) as error:
-                episode.add_error(error)
-                raise
-            episode.receive(reply)
+        play(model, episode)
     return transcript.prediction()
+
+
+def play(model: Model, episode: Episode) -> None:
+    """Run an episode to its end; the transcript has its turns.
+
+    Raises:
+        ModelError, RunAborted: the model, or one that a tool asks, did not reply.
+        ToolFailure: a tool failed.
+        ValueError: the video cannot be read.
+    """
+    while (request := episode.next_request()) is not None:
+        try:
+            reply = model.generate(request.messages, tools=request.tools, decoding=request.decoding)
+        except (ModelError, RunAborted) as error:
+            episode.add_error(error)
+            raise
+        episode.receive(reply)
 
 
 def run_together(generate: GenerateBatch, episodes: Sequence[Episode]) -> list[Prediction]:

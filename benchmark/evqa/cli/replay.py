@@ -57,7 +57,7 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
         return print_summary(pipeline.answer_from_evidence(run, config, execution, out, data), "")
     if turns is not None:
         raise ValueError("--turns selects evidence for another model: give one with --with MODEL")
-    num_equal, differences = 0, list[replay.Difference]()
+    num_equal, differences = 0, list[replay.RecordDifference]()
     for _, difference in replay.replay_run(run, locate.dataset_of(run, data), folders):
         if difference is None:
             num_equal += 1

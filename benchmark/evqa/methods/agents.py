@@ -10,6 +10,10 @@ All of them give the answer, time segments and referring expressions.
 
 from __future__ import annotations
 
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
 from evqa.agents import frame_images, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
 from evqa.agents.frame_tools import FrameTools
@@ -31,42 +35,36 @@ def retrieve(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """The published frame-retrieval agent: frames by id and by similarity, the answer as JSON."""
-    transcript = Transcript(sample)
-    with transcript:
-        frames = _frame_tools(sample, settings)
+    with _AgentRun(models, sample, settings) as run:
         request = instructions.json_answer(sample)
-        facts = instructions.video_facts(frames.grid, is_searchable=frames.open_index is not None, times=times)
         setup = EpisodeSetup(
-            opening=instructions.opening(instructions.RETRIEVE, sample, facts, request),
-            tools=frames.published(),
+            opening=instructions.opening(instructions.RETRIEVE, sample, run.facts(times=times), request),
+            tools=run.frames.published(),
             answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=request,
             notice=instructions.turn_notice,
         )
-        return loop.run(models.main, _episode(models, transcript, setup, settings))
-    return transcript.prediction()
+        run.play(setup)
+    return run.prediction()
 
 
 def agent(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """An agent with all tools that work for the video; the model of the role "segmenter" makes masks."""
-    transcript = Transcript(sample)
-    with transcript:
-        frames = _frame_tools(sample, settings)
+    with _AgentRun(models, sample, settings) as run:
         request = instructions.json_answer(sample)
-        facts = instructions.video_facts(frames.grid, is_searchable=frames.open_index is not None, times=times)
         setup = EpisodeSetup(
-            opening=instructions.opening(instructions.AGENT, sample, facts, ""),
-            tools=[*_video_tools(models, sample, transcript, frames), SubmitTool(options=sample.options).submit],
+            opening=instructions.opening(instructions.AGENT, sample, run.facts(times=times), ""),
+            tools=[*run.video_tools(), SubmitTool(options=sample.options).submit],
             answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=f"Call submit, or answer without a tool.\n\n{request}",
             notice=instructions.turn_notice,
         )
-        return loop.run(models.main, _episode(models, transcript, setup, settings))
-    return transcript.prediction()
+        run.play(setup)
+    return run.prediction()
 
 
 def inspected(
@@ -77,80 +75,106 @@ def inspected(
     Without a model for that role the main model is asked, in a conversation of its own. Where a limit ends the search,
     the inspector has to answer from the frames that the planner has seen; `Prediction.stop` is then the limit.
     """
-    transcript = Transcript(sample)
-    with transcript:
-        frames = _frame_tools(sample, settings)
+    with _AgentRun(models, sample, settings) as run:
         inspection = Inspection(
             inspector=models.team.get(INSPECTOR, models.main),
             sample=sample,
-            frames=frames,
-            transcript=transcript,
+            frames=run.frames,
+            transcript=run.transcript,
             answer_fields=evidence_fields(sample),
         )
-        facts = instructions.video_facts(frames.grid, is_searchable=frames.open_index is not None, times=times)
+        request = instructions.PLANNER_FORMAT
         setup = EpisodeSetup(
-            opening=instructions.opening(instructions.PLANNER, sample, facts, instructions.PLANNER_FORMAT),
-            tools=[*_video_tools(models, sample, transcript, frames), inspection.submit_segments],
+            opening=instructions.opening(instructions.PLANNER, sample, run.facts(times=times), request),
+            tools=[*run.video_tools(), inspection.submit_segments],
             answer_fields=(),
-            answer_format=instructions.PLANNER_FORMAT,
+            answer_format=request,
             notice=instructions.turn_notice,
             is_answered_by_tool=True,
         )
-        prediction = loop.run(models.main, _episode(models, transcript, setup, settings))
-        if prediction.status == "failed" or transcript.stop == "submitted":
-            return prediction
-        transcript.stop_note = "no segments were accepted: answered from the frames that the planner has seen"
-        inspection.inspect(
-            inspection.frames_seen() or spread(frames.grid.indices.tolist(), inspection.num_frames), must_answer=True
-        )
-    return transcript.prediction()
+        run.play(setup)
+        if run.transcript.stop != "submitted":
+            run.transcript.stop_note = "no segments were accepted: answered from the frames that the planner has seen"
+            indices = inspection.frames_seen() or spread(run.frames.grid.indices.tolist(), inspection.num_frames)
+            inspection.inspect(indices, must_answer=True)
+    return run.prediction()
 
 
 def uniform(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """Frames at equal distances in one prompt, without tools: the baseline of agents."""
-    transcript = Transcript(sample)
-    with transcript:
-        frames = _frame_tools(sample, settings)
-        indices = spread(frames.grid.indices.tolist(), settings.uniform_frames)
-        parts, _ = frame_images.read_frame_parts(frames.grid, indices, settings.image_side)
+    with _AgentRun(models, sample, settings) as run:
+        grid = run.frames.grid
+        indices = spread(grid.indices.tolist(), settings.uniform_frames)
+        parts, _ = frame_images.read_frame_parts(grid, indices, settings.image_side)
         request = instructions.json_answer(sample)
-        facts = f"The video lasts {frames.grid.duration:.1f} seconds." if times and frames.grid.duration else ""
+        facts = f"The video lasts {grid.duration:.1f} seconds." if times and grid.duration else ""
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.UNIFORM, sample, facts, request, parts),
             answer_fields=evidence_fields(sample),
             answer_request=instructions.last_request(request),
             answer_format=request,
         )
-        return loop.run(models.main, _episode(models, transcript, setup, settings))
-    return transcript.prediction()
+        run.play(setup)
+    return run.prediction()
 
 
-def _episode(models: Models, transcript: Transcript, setup: EpisodeSetup, settings: AgentSettings) -> Episode:
-    return Episode(
-        setup=setup,
-        transcript=transcript,
-        limits=settings.limits(),
-        model=models.main.name if models.team else None,
-        max_images=models.main.capabilities.max_images,
-        is_text_only=models.main.capabilities.tool_images == "text",
-    )
+class _AgentRun:
+    """An agent on one sample: its transcript, and the tools over its video.
 
+    A context manager: an error of the model, of a tool or of the video ends the body and makes a failed prediction.
+    """
 
-def _frame_tools(sample: Sample, settings: AgentSettings) -> FrameTools:
-    """Tools over the frames of a sample's video, with its frame index."""
-    grid = open_grid(sample, settings.grid_fps)
-    return FrameTools(grid=grid, limits=settings.frame_limits(), open_index=index_opener(sample, grid, settings))
+    def __init__(self, models: Models, sample: Sample, settings: AgentSettings) -> None:
+        self.transcript = Transcript(sample)
+        self._models, self._sample, self._settings = models, sample, settings
 
+    def __enter__(self) -> Self:
+        return self
 
-def _video_tools(models: Models, sample: Sample, transcript: Transcript, frames: FrameTools) -> list[Tool]:
-    """All tools that work for the video."""
-    tools = frames.all()
-    subtitles = subtitles_of(sample)
-    if subtitles is not None:
-        tools += SubtitleTools(lines=subtitles, duration=frames.grid.duration).all()
-    segmenter = models.team.get(SEGMENTER, models.main)
-    if segmenter.capabilities.predicts_masks and frames.grid.seconds is not None:
-        tools.append(SegmentTool(segmenter=segmenter, sample=sample, frames=frames, transcript=transcript).segment)
-    return tools
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return self.transcript.__exit__(kind, error, trace)
+
+    @cached_property
+    def frames(self) -> FrameTools:
+        """Tools over the frames of the video. `ValueError`: it cannot be read."""
+        grid = open_grid(self._sample, self._settings.grid_fps)
+        open_index = index_opener(self._sample, grid, self._settings)
+        return FrameTools(grid=grid, limits=self._settings.frame_limits(), open_index=open_index)
+
+    def facts(self, *, times: bool) -> str:
+        """Facts of the video for the prompt."""
+        is_searchable = self.frames.open_index is not None
+        return instructions.video_facts(self.frames.grid, is_searchable=is_searchable, times=times)
+
+    def video_tools(self) -> list[Tool]:
+        """All tools that work for the video."""
+        tools = self.frames.all()
+        subtitles = subtitles_of(self._sample)
+        if subtitles is not None:
+            tools += SubtitleTools(lines=subtitles, duration=self.frames.grid.duration).all()
+        segmenter = self._models.team.get(SEGMENTER, self._models.main)
+        if segmenter.capabilities.predicts_masks and self.frames.grid.seconds is not None:
+            tool = SegmentTool(segmenter=segmenter, sample=self._sample, frames=self.frames, transcript=self.transcript)
+            tools.append(tool.segment)
+        return tools
+
+    def play(self, setup: EpisodeSetup) -> None:
+        """Run an episode with the main model; raises the error that ends it."""
+        main = self._models.main
+        episode = Episode(
+            setup=setup,
+            transcript=self.transcript,
+            limits=self._settings.limits(),
+            model=main.name if self._models.team else None,
+            max_images=main.capabilities.max_images,
+            is_text_only=main.capabilities.tool_images == "text",
+        )
+        loop.play(main, episode)
+
+    def prediction(self) -> Prediction:
+        """Prediction of the sample."""
+        return self.transcript.prediction()

@@ -30,7 +30,7 @@ MAX_EXCERPT = 120
 
 
 @dataclass(frozen=True)
-class Difference:
+class RecordDifference:
     """First place at which a repeated conversation differs from its record."""
 
     sample_id: str
@@ -93,7 +93,7 @@ class RecordedModel:
         return RunAborted(reason) if kind == "RunAborted" else ModelError(reason)
 
 
-def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator[tuple[str, Difference | None]]:
+def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator[tuple[str, RecordDifference | None]]:
     """Repeat each conversation of a run.
 
     Args:
@@ -171,11 +171,11 @@ def _with_model_names(turns: Sequence[Turn], recorded: Sequence[Turn]) -> tuple[
     return (*named_turns, *turns[len(recorded) :])
 
 
-def first_difference(record: Prediction, replayed: Prediction) -> Difference | None:
+def first_difference(record: Prediction, replayed: Prediction) -> RecordDifference | None:
     """The first field in which two predictions of a sample differ, but for the wall time; None = they are equal."""
     old, new = (prediction.replace(seconds=0.0).model_dump(mode="json") for prediction in (record, replayed))
     for place, recorded, repeated in _differences(old, new, ""):
-        return Difference(record.sample_id, place, _excerpt(recorded), _excerpt(repeated))
+        return RecordDifference(record.sample_id, place, _excerpt(recorded), _excerpt(repeated))
     return None
 
 
