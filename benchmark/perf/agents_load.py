@@ -1,6 +1,6 @@
 """How busy concurrent agents keep a slow server: share of its capacity, and CPU time per request of this process.
 
-    python benchmark/perf/agents_load.py                                # 64 agents, 16 replies at once, 0.5 s each
+    python benchmark/perf/agents_load.py                                # 64 agents, 16 replies at once, 1 s each
     python benchmark/perf/agents_load.py --seconds 0.25 --frames 10
     python benchmark/perf/agents_load.py --calls 0                      # without tools: the overhead of requests
 
@@ -108,7 +108,7 @@ def main(  # noqa: PLR0913  (each is an option)
     agents: int = 64,
     samples: int = 256,
     capacity: int = 16,
-    seconds: float = 0.5,
+    seconds: float = 1.0,
     calls: int = 3,
     frames: int = 8,
     server: bool = False,
