@@ -21,7 +21,7 @@ from evqa.agents.tool import Tool, ToolOutput
 from evqa.media.frame_folders import is_image_video
 from evqa.models.messages import ImagePart
 from evqa.retrieval.frame_grid import FrameGrid
-from evqa.schema import Span
+from evqa.schema import Span, Spans
 
 if TYPE_CHECKING:
     from evqa.retrieval.frame_index import FrameIndex, SearchResult
@@ -116,7 +116,7 @@ class FrameTools:
         number, gap = min(k, self.limits.frames_per_call), self.limits.min_gap
         result = self.index.search(query, k=number, start=start, end=end, min_gap=gap, offset=offset)
         output = self._search_output(result, offset)
-        spans = () if self.grid.seconds is None else self.index.spans(query)[:MAX_SPANS]
+        spans = self._visible_spans(query, start, end)
         if not spans:
             return output
         times = ", ".join(f"{span.start:.1f}-{span.end:.1f} s" for span in spans)
@@ -205,6 +205,14 @@ class FrameTools:
         rank = f"{offset + 1} to {offset + len(result.hits)} of {result.total}, best first: {scores}"
         absent = "" if result.is_present else "no frame stands out: this may not be in the video"
         return self._frames([hit.index for hit in result.hits], [rank, absent, self.index.encoder.note])
+
+    def _visible_spans(self, query: str, start: float | None, end: float | None) -> Spans:
+        """Time segments in a range in which a description is probably visible, most likely first."""
+        if self.grid.seconds is None:
+            return ()
+        first, last = time_range(self.duration(), start, end)
+        spans = [Span(max(span.start, first), min(span.end, last)) for span in self.index.spans(query)]
+        return tuple(span for span in spans if span.start < span.end)[:MAX_SPANS]
 
     def _ids(self) -> str:
         return f"ids run from {self.grid.ids[0]} to {self.grid.ids[-1]}"
