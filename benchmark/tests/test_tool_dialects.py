@@ -10,6 +10,7 @@ import pytest
 from evqa.models import tool_dialects
 from evqa.models.messages import ImagePart, Message, ToolSpec, check_tool_messages
 from evqa.models.tool_dialects import DIALECTS, HERMES, MALFORMED, to_text_messages
+from evqa.parsing import action_tags
 from evqa.schema import ToolCall, ToolResult
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents"
@@ -30,7 +31,7 @@ def action_of(turn: str) -> dict:
     """What an agent does with a turn of the dialect `tags`."""
     text, calls = DIALECTS["tags"].parse(turn)
     if not calls:
-        answer = tool_dialects.last_answer(text)
+        answer = action_tags.last_answer(text)
         return {"action": "invalid"} if answer is None else {"action": "answer", "content": answer}
     assert len(calls) == 1
     if calls[0].name == MALFORMED:
@@ -83,7 +84,7 @@ def call_or_not(dialect: str, reply: str, numbering: tool_dialects.FrameNumberin
     """What a pairwise judge does with a reply: it answers, calls, or has to be corrected."""
     text, calls = DIALECTS[dialect].parse(reply)
     if not calls:
-        answer = tool_dialects.last_answer(text)
+        answer = action_tags.last_answer(text)
         return {"kind": "correct"} if answer is None else {"kind": "verdict"}
     indices: list[int] = []
     for call in calls:

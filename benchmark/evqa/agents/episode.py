@@ -21,6 +21,7 @@ from evqa.agents.transcript import Transcript
 from evqa.models.base import ModelError, RunAborted
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
 from evqa.models.tool_images import labels_only
+from evqa.parsing.action_tags import last_answer
 from evqa.parsing.replies import ParsedReply, submission_text
 from evqa.parsing.verdicts import DIMENSIONS, read_labels
 from evqa.schema import MAIN_AGENT, AnswerField, Prediction, StopReason, ToolCall, ToolResult
@@ -83,6 +84,8 @@ class EpisodeSetup:
     """Text behind the last tool result, by the number of turns that are left."""
     forces_answer: bool = False
     """Whether a last request asks for the answer where the corrections did not help."""
+    needs_answer_tag: bool = False
+    """Whether an answer is the content of an <answer> tag: a reply with neither a call nor the tag is corrected."""
     is_answered_by_tool: bool = False
     """Whether only a tool ends the episode: a reply without calls is corrected, and a limit ends it without a request
     for the answer."""
@@ -152,7 +155,7 @@ class Episode:
         """Take the reply to the last request: run its tool calls, or read its answer."""
         limit, self._request, self._limit_reached = self._limit_reached, None, None
         is_action = bool(reply.calls) and limit is None
-        fields = () if is_action else self.setup.answer_fields
+        fields = () if is_action or self._lacks_answer(reply) else self.setup.answer_fields
         self._turn = len(self.transcript.turns)
         self.transcript.add_turn(self._pending, reply, fields, agent=self.agent, model=self.model)
         self.messages += [*self._pending, reply.message()]
@@ -224,7 +227,7 @@ class Episode:
 
     def _read_answer(self, reply: Reply) -> None:
         """Read the answer of a reply without calls, or correct the model."""
-        parsed = self.transcript.parse(reply.text, self.setup.answer_fields)
+        parsed = self.transcript.parse("" if self._lacks_answer(reply) else reply.text, self.setup.answer_fields)
         problem = self._problem(reply, parsed)
         if not problem:
             self.transcript.stop = "answered"
@@ -244,6 +247,8 @@ class Episode:
             return "The reply was empty. Call a tool, or answer."
         if self.setup.is_answered_by_tool:
             return "The reply calls no tool."
+        if self._lacks_answer(reply):
+            return "The reply has no action."
         if "answer" in self.setup.answer_fields and parsed.answer is None:
             return "No option could be read from the reply."
         if "verdicts" in self.setup.answer_fields and parsed.verdicts is None:
@@ -259,9 +264,12 @@ class Episode:
         missing = ", ".join(name for name, label in labels.items() if label is None)
         return f"The verdict is incomplete: the label of {missing} is missing or is not one of 0, 1 and 2."
 
+    def _lacks_answer(self, reply: Reply) -> bool:
+        return self.setup.needs_answer_tag and last_answer(reply.text) is None
+
     def _end_by(self, limit: StopReason, reply: Reply) -> None:
         """End the episode with the reply to the last request; its calls are not served."""
-        parsed = self.transcript.parse(reply.text, self.setup.answer_fields)
+        parsed = self.transcript.parse("" if self._lacks_answer(reply) else reply.text, self.setup.answer_fields)
         is_answered = limit == "invalid" and not self._problem(reply, parsed)
         self.transcript.stop = "answered" if is_answered else limit
         if reply.calls:

@@ -56,6 +56,46 @@ class JudgeSettings:
         return {f"method.{item.name}": getattr(self, item.name) for item in fields(self)}
 
 
+Actions = Literal["auto", "native", "tags"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSettings:
+    """Settings of the methods about episodes."""
+
+    episode_turns: Annotated[int, option("N")] = 5
+    """turns of the method episode; the last one has to answer."""
+    clip_frames: Annotated[int, option("N")] = 15
+    """most frames of a clip that a vision agent gets."""
+    baseline_clips: Annotated[int, option("N")] = 16
+    """clips of the method episode-frames, one frame of each."""
+    actions: Annotated[Actions, option("auto|native|tags")] = "auto"
+    """how the master of the method episode writes actions: tool calls, or tags where it has none."""
+    relocate: bool = True
+    """whether a grounding agent locates clips; else the clip is the first one."""
+    look: bool = True
+    """whether a vision agent looks at clips."""
+    grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None
+    """clips located beforehand (evqa ground), or a published grounding cache; for the first clip of a question."""
+    boxes: Annotated[Path | None, option("FILE", default="none")] = None
+    """published clip_bbox_mapping.json, which the vision agent gets as text; it is ground truth."""
+
+    def __post_init__(self) -> None:
+        for name in ("episode_turns", "clip_frames", "baseline_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is a number from 1 on, got {getattr(self, name)}")
+
+    def identity(self) -> dict[str, str | int | float | bool | None]:
+        """Settings that decide a prediction: files by their content."""
+        from evqa.agents import grounding_cache
+
+        return {
+            f"method.{item.name}": grounding_cache.digest(value) if isinstance(value, Path) else value
+            for item in fields(self)
+            for value in [getattr(self, item.name)]
+        }
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
     """Settings of the methods agent, retrieve, inspected, uniform and judge."""
@@ -91,6 +131,9 @@ class AgentSettings:
     judge: Annotated[JudgeSettings, arg(name="judge")] = JudgeSettings()
     """settings of the method judge."""
 
+    episode: Annotated[EpisodeSettings, arg(name="episode")] = EpisodeSettings()
+    """settings of the methods about episodes."""
+
     def limits(self) -> Limits:
         """Limits of an episode."""
         from evqa.agents.episode import Limits
@@ -122,11 +165,17 @@ class AgentSettings:
 
     def identity(self) -> dict[str, str | int | float | bool | None]:
         """Settings that decide a prediction, for the identity of a run; folders do not."""
-        return self._identity_of([item.name for item in fields(self) if item.name not in {*FOLDERS, "judge"}])
+        return self._identity_of(
+            [item.name for item in fields(self) if item.name not in {*FOLDERS, "judge", "episode"}]
+        )
 
     def judge_identity(self) -> dict[str, str | int | float | bool | None]:
         """As `identity`, of a judge."""
         return self._identity_of(JUDGE_FIELDS) | self.judge.identity()
+
+    def episode_identity(self) -> dict[str, str | int | float | bool | None]:
+        """As `identity`, of the methods about episodes."""
+        return self._identity_of(EPISODE_FIELDS) | self.episode.identity()
 
     def _identity_of(self, names: Sequence[str]) -> dict[str, str | int | float | bool | None]:
         return {f"method.{name}": getattr(self, name) for name in names}
@@ -144,5 +193,15 @@ JUDGE_FIELDS = (
     "image_side",
 )
 """Settings of agents that a judge has too."""
+
+EPISODE_FIELDS = (
+    "max_images",
+    "keep_rounds",
+    "max_sample_tokens",
+    "max_sample_cost",
+    "max_sample_seconds",
+    "image_side",
+)
+"""Settings of agents that the methods about episodes have too."""
 
 DEFAULT_SETTINGS = AgentSettings()

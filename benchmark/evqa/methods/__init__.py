@@ -10,7 +10,7 @@ from evqa import suggestions
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
-from evqa.methods import agents, judge, multi_turn, multiple_choice, single_turn
+from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, single_turn
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 
@@ -39,8 +39,14 @@ AGENT_METHODS: dict[str, AgentMethod] = {
     "inspected": agents.inspected,
     "uniform": agents.uniform,
     "judge": judge.judge,
+    "episode": episodes.episode,
+    "episode-frames": episodes.episode_frames,
+    "ground": episodes.ground,
 }
 """Methods with `AgentSettings`."""
+
+EPISODE_METHODS = frozenset({"episode", "episode-frames", "ground"})
+"""Methods about episodes, of `AGENT_METHODS`."""
 
 METHODS: dict[str, Method] = {
     "single-turn": single_turn.single_turn,
@@ -114,4 +120,5 @@ def settings_identity(name: str, settings: AgentSettings) -> dict[str, str | int
         return {}
     if name == "judge":
         return {"method.prompt_version": JUDGE_PROMPT_VERSION, **settings.judge_identity()}
-    return {"method.prompt_version": AGENT_PROMPT_VERSION, **settings.identity()}
+    of_settings = settings.episode_identity() if name in EPISODE_METHODS else settings.identity()
+    return {"method.prompt_version": AGENT_PROMPT_VERSION, **of_settings}

@@ -78,6 +78,10 @@ MODELS: dict[str, ModelSpec] = {
     "unipixel-7b": _unipixel("unipixel-7b", "UniPixel 7B as published, without evidence training", "grounded-turns"),
     "st-evidence-3b": _unipixel("st-evidence-3b", "UniPixel 3B tuned on ST-Evidence-Instruct"),
     "st-evidence-7b": _unipixel("st-evidence-7b", "UniPixel 7B tuned on ST-Evidence-Instruct"),
+    "bm25": ModelSpec(
+        adapter="evqa.agents.bm25_model:Bm25Model",
+        description="ranks the clips of an episode by their subtitles (role grounding); needs no network",
+    ),
     "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
         predicts_masks=None,

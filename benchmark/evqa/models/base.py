@@ -69,6 +69,8 @@ class Capabilities:
     """Whether points, boxes and masks of a `VideoPart` are accepted; such a model implements `PromptableModel`."""
     frame_times: bool = False
     """Whether the prompt has to state the frame times; such a model implements `FrameTimesModel`."""
+    ranks_texts: bool = False
+    """Whether the model ranks texts by a query and does not reply to prompts; such a model implements `TextRanker`."""
     is_priced: bool = False
     """Whether replies may cost money, so that a budget applies; such a model implements `budget.PricedModel`."""
 
@@ -155,6 +157,19 @@ class FrameTimesModel(Model, Protocol):
     def frame_times(self, clip: VideoPart) -> Sequence[float]:
         """Presentation times in seconds of the frames that are sampled from a video."""
         ...
+
+
+class TextRanker(Model, Protocol):
+    """Interface of models with the capability `ranks_texts`."""
+
+    def rank_texts(self, query: str, texts: tuple[str, ...]) -> Sequence[int]:
+        """Indices of the texts that fit a query, the best one first."""
+        ...
+
+
+def rank_texts(model: Model, query: str, texts: tuple[str, ...]) -> Sequence[int]:
+    """Indices of the texts that fit a query, the best one first, by a model with the capability `ranks_texts`."""
+    return cast("TextRanker", model).rank_texts(query, texts)
 
 
 def segment_prompts(model: Model, video: VideoPart) -> VideoMasks:

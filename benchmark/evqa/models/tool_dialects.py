@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from evqa.models.api.body import valid
 from evqa.models.messages import Message, Part, Reply, ToolSpec, check_tool_messages
+from evqa.parsing.action_tags import answer_ranges, without_thoughts
 from evqa.schema import ToolCall, ToolResult
 
 MALFORMED = "malformed_call"
@@ -34,9 +35,7 @@ MAX_CALLS = 64
 MAX_NAME = 200
 """Maximum length of a tool name in characters."""
 
-_THOUGHT = re.compile(r"<(/?)(think|snapshot|reasoning)>", re.IGNORECASE)
 _ACTION = re.compile(r"<(/?)(search|visual_query|request_grounding|answer)\s{0,8}(/?)>", re.IGNORECASE)
-_ANSWER = re.compile(r"<(/?)(final answer|answer)>", re.IGNORECASE)
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\Z))|,(?=\s{0,80}[}\]])', re.DOTALL)
 _SPACE = re.compile(r"\s*")
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
@@ -105,7 +104,7 @@ class JsonTagDialect:
 
     def parse(self, text: str) -> ParsedText:
         blocks = list(_tagged_blocks(text, without_thoughts(text)))
-        answers = _answer_ranges(text) if self.has_answer_tags and blocks else []
+        answers = answer_ranges(text) if self.has_answer_tags and blocks else []
         if answers and answers[-1].start > blocks[-1].start:
             return ParsedText(text.strip(), ())
         return _split(text, blocks)
@@ -325,48 +324,6 @@ def template_writes_calls(render: Callable[[list[dict[str, object]], list[dict[s
 def _argument_value(arguments: str) -> object:
     value = _decoded(arguments)
     return cast("object", value) if isinstance(value, dict) else {"raw": arguments}
-
-
-def without_thoughts(text: str) -> str:
-    """Text with thoughts replaced by blanks of equal length; a thought without end is kept.
-
-    A closing tag without an opening one ends a thought that the prompt opened.
-    """
-    thoughts: list[slice] = []
-    opened: re.Match[str] | None = None
-    for tag in _THOUGHT.finditer(text):
-        if not tag[1]:
-            opened = opened or tag
-        elif opened is None:
-            thoughts = [slice(0, tag.end())]
-        elif opened[2].lower() == tag[2].lower():
-            thoughts.append(slice(opened.start(), tag.end()))
-            opened = None
-    pieces: list[str] = []
-    end = 0
-    for thought in thoughts:
-        pieces += [text[end : thought.start], " " * (thought.stop - thought.start)]
-        end = thought.stop
-    return "".join([*pieces, text[end:]])
-
-
-def last_answer(text: str) -> str | None:
-    """Content of the last <answer> or <final answer> outside the thoughts; None = there is none."""
-    ranges = _answer_ranges(text)
-    return text[ranges[-1].start : ranges[-1].stop].strip() if ranges else None
-
-
-def _answer_ranges(text: str) -> list[slice]:
-    """Ranges of the contents of closed answer tags outside the thoughts."""
-    ranges: list[slice] = []
-    opened: re.Match[str] | None = None
-    for tag in _ANSWER.finditer(without_thoughts(text)):
-        if not tag[1]:
-            opened = tag
-        elif opened is not None and opened[2].lower() == tag[2].lower():
-            ranges.append(slice(opened.end(), tag.start()))
-            opened = None
-    return ranges
 
 
 def _result_parts(message: Message, dialect: Dialect) -> Iterator[Part]:

@@ -14,6 +14,7 @@ from evqa.parsing.announcements import answer_positions
 from evqa.parsing.choice_json import choice_of_objects
 from evqa.parsing.choice_prose import Prose
 from evqa.parsing.choice_rules import first_match
+from evqa.parsing.option_keys import explain_key
 from evqa.parsing.option_matching import BARE_LETTER, LABEL, LETTER, is_article
 from evqa.parsing.reply_rules import RuleResult, prepare_reply
 from evqa.schema import LETTERS
@@ -28,6 +29,8 @@ def explain_answer(text: str, options: Sequence[str]) -> RuleResult[int]:
     """Result of `parse_answer` with the rule that decided and the text that it matched."""
     if not options:
         return RuleResult(None, "", "")
+    if (key := explain_key(text, len(options))) is not None:
+        return key
     reply = prepare_reply(text)
     plain_options = tuple(reply_text.plain(option) for option in options)
     if reply.objects:

@@ -86,8 +86,8 @@ TASKS: dict[str, Task] = {
     ),
     "tvqa": _episodes("tvqa", "single-turn", "TVQA: multiple choice about clips of TV episodes"),
     "tvqa-plus": _episodes("tvqa-plus", "single-turn", "TVQA+: the same, with boxes"),
-    "longtvqa": _episodes("longtvqa", "single-turn", "LongTVQA: multiple choice about whole TV episodes"),
-    "longtvqa-plus": _episodes("longtvqa-plus", "single-turn", "LongTVQA+: the same, with boxes"),
+    "longtvqa": _episodes("longtvqa", "episode", "LongTVQA: multiple choice about whole TV episodes"),
+    "longtvqa-plus": _episodes("longtvqa-plus", "episode", "LongTVQA+: the same, with boxes"),
     "ego4d-nlq": _ego4d_nlq("ego4d-nlq", "validation split"),
     "ego4d-nlq-train": _ego4d_nlq("ego4d-nlq-train", "training split"),
 }

@@ -415,8 +415,8 @@ def _frames_of(value: object, report: Callable[[str], None]) -> Iterator[tuple[o
         return
     for entry in cast("list[object]", value):
         fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
-        own: list[object] = [cast("object", entry)]
-        boxes = next((fields[key] for key in _LIST_KEYS if key in fields), own)
+        flat: list[object] = [cast("object", entry)]
+        boxes = next((fields[key] for key in _LIST_KEYS if key in fields), flat)
         yield next((fields[key] for key in _FRAME_KEYS if key in fields), None), _box_list(boxes)
 
 

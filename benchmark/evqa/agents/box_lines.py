@@ -1,0 +1,44 @@
+"""Boxes of objects as lines of a prompt, from a published `clip_bbox_mapping.json`.
+
+That file is ground truth: it holds the boxes of what questions and correct answers name. It is used only where the
+user names it, for comparison with published numbers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from evqa.agents.looking import MAX_BOX_LINES, BoxLines
+from evqa.datasets.formats import json_stream
+from evqa.datasets.formats.tvqa import boxes_of
+
+
+def read(path: Path) -> BoxLines:
+    """Return clip -> a line per box. `ValueError`: the file cannot be read."""
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ValueError(f"boxes cannot be read: {path} ({error.strerror}); check the path") from error
+    return _read(path, changed)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int) -> dict[str, tuple[str, ...]]:
+    del changed
+    with json_stream.open_json(path) as clips:
+        return {clip: _lines(clips[clip]) for clip in clips}
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    lines = [
+        f"frame {frame}: {box.label} {[round(edge, 1) for edge in box[:4]]}"
+        for frame, boxes in boxes_of(value, _ignore).items()
+        for box in boxes
+    ]
+    return tuple(lines[:MAX_BOX_LINES])
+
+
+def _ignore(reason: str) -> None:
+    """Leave out a box that cannot be read."""
+    del reason

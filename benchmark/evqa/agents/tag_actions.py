@@ -1,0 +1,59 @@
+"""Actions as tags, for models without tool calls of their own, or trained on the tags of LongVideoAgent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from evqa.models.base import Capabilities, Model
+from evqa.models.messages import Decoding, Message, Reply, ToolSpec
+from evqa.models.tool_dialects import DIALECTS, to_text_messages, with_text_calls
+
+TAGS = DIALECTS["tags"]
+
+
+class TagActionModel:
+    """Model whose tool calls are tags in its replies; its own replies stay in the conversation word by word.
+
+    The instructions of the tags stand in the system message of the conversation (`explanation`), in every request, so
+    that the conversation only grows.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.name = model.name
+        self.model = model
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Capabilities of the model, with tools as text."""
+        return replace(self.model.capabilities, tools="text")
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """Settings of the model."""
+        return self.model.settings
+
+    def generate(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
+    ) -> Reply:
+        """Reply of the model, with the action in its text as a call."""
+        del tools
+        original = [
+            Message("assistant", (message.raw,)) if isinstance(message.raw, str) else message for message in messages
+        ]
+        reply = self.model.generate(_as_text(messages, original), decoding=decoding)
+        return reply if reply.calls else replace(with_text_calls(reply, TAGS), raw=reply.text)
+
+
+def _as_text(messages: Sequence[Message], original: Sequence[Message]) -> list[Message]:
+    """The conversation without calls: replies as they were written, results as text."""
+    raw_replies = iter([message for message in original if message.role == "assistant"])
+    return [
+        next(raw_replies) if message.role == "assistant" else message
+        for message in to_text_messages(messages, (), TAGS)
+    ]
+
+
+def explanation(tools: Sequence[ToolSpec]) -> str:
+    """Instructions for the system message: the tags of the tools and of the answer."""
+    return TAGS.explain(tools)
