@@ -20,6 +20,7 @@ from evqa.agents.submit_tool import SubmitTool
 from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool, ToolOutput, call_tool, tool_table
 from evqa.models.base import Capabilities, Models
+from evqa.models.frame_policy import FramePolicy, image_of
 from evqa.models.messages import ImagePart, Reply
 from evqa.parsing import replies
 from evqa.retrieval.frame_grid import frame_grid
@@ -236,6 +237,12 @@ def test_invalid_submissions_are_explained(arguments: dict[str, Any], words: str
     assert not output.ok
     assert not output.ends_episode
     assert words in output.text
+
+
+def test_images_of_tools_reach_the_model_in_the_size_that_the_agent_chose(clip: Path) -> None:
+    output = act(frame_tools(clip).all(), "zoom", {"second": 2, "box": [0, 0, 1, 1]})
+    (image,) = (part for part in output.parts if isinstance(part, ImagePart))
+    assert image_of(image, FramePolicy(fps=1.0, max_frames=4, max_side=32)).size == (384, 256)
 
 
 # Methods

@@ -136,6 +136,7 @@ def image_part(grid: FrameGrid, index: int, image: RGB, max_side: int, label: st
     """A frame as a part of a message, its longer side at most `max_side` pixels."""
     return ImagePart(
         image=fit(image, max_side),
+        max_side=max_side,
         second=frame_second(grid, index),
         label=label or frame_label(grid, index),
         ref=frame_ref(grid, index),

@@ -186,7 +186,7 @@ class FrameTools:
         labels = [self._tile_label(frame.index) for frame in frames]
         sheet = frame_images.contact_sheet([tile.pixels() for tile in tiles], labels)
         texts = [f"contact sheet of {len(tiles)} frames: {', '.join(labels)}", self._unreadable(missing)]
-        image = ImagePart(image=sheet, label="contact sheet")
+        image = ImagePart(image=sheet, max_side=max(sheet.shape), label="contact sheet")
         return ToolOutput((*(text for text in texts if text), image), frames=frames)
 
     # Pieces

@@ -85,8 +85,8 @@ def jpegs(path: Path, policy: FramePolicy, quality: int) -> tuple[Jpeg, ...]:
 
 
 def image_of(part: ImagePart, policy: FramePolicy) -> Image.Image:
-    """RGB image of a message part, with its longer side at most `policy.max_side`."""
-    return _fitted(part.pixels(), policy.max_side)
+    """RGB image of a message part, with its longer side at most its own `max_side`, else `policy.max_side`."""
+    return _fitted(part.pixels(), part.max_side or policy.max_side)
 
 
 def jpeg_of(part: ImagePart, policy: FramePolicy, quality: int) -> Jpeg:
@@ -135,7 +135,7 @@ class JpegCache:
 
     def get(self, part: ImagePart) -> Jpeg:
         """JPEG file of a message part; a file on disk that has changed is encoded again."""
-        key = part.key() if part.path is None else file_state(part.path)
+        key = (part.key() if part.path is None else file_state(part.path), part.max_side)
         content = self._files.get(key)
         if content is None:
             content = jpeg_of(part, self._policy, self._quality).content
