@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from evqa import datasets, media, methods, models
+from evqa.agents.settings import AgentSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints as hub_checkpoints
 from evqa.methods.single_turn import single_turn
@@ -496,7 +497,7 @@ def tiny_chat(checkpoints: dict[str, Path]) -> models.Model:
 
 
 @pytest.mark.parametrize("task", ["gen", "mcq"])
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in methods.AGENT_METHODS])
 def test_every_method_runs_on_every_task_with_a_random_open_model(
     tiny_chat: models.Model, name: str, task: str, clip: Path, tmp_path: Path
 ) -> None:
@@ -513,6 +514,19 @@ def test_every_method_runs_on_every_task_with_a_random_open_model(
     if task == "gen" and name.startswith("choose"):
         num_turns = 0 if name in {"choose-time", "choose-space"} else 1
     assert len(prediction.turns) == num_turns
+    assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
+
+
+@pytest.mark.parametrize("name", ["agent", "retrieve", "inspected", "uniform"])
+def test_an_agent_with_a_random_open_model_is_corrected_and_gives_no_answer(
+    tiny_chat: models.Model, name: str, clip: Path
+) -> None:
+    sample = Sample(id="one", video_id="clip", video=clip, question="What?", options=("circle", "square"), answer=0)
+    settings = AgentSettings(encoder="none")
+    prediction = methods.predictor(name, times=True, settings=settings)(Models(tiny_chat), sample)
+    assert prediction.status == "ok", prediction.error
+    assert (prediction.answer, prediction.is_unparsed) == (None, True)
+    assert len(prediction.turns) == (3 if name == "inspected" else 2)
     assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
 
 

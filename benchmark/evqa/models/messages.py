@@ -70,7 +70,7 @@ class ImagePart:
     second: float | None = None
     """Presentation time in seconds; every adapter writes it as a time mark before the image. None = no time mark."""
     max_side: int | None = None
-    """Longer side in pixels that adapters keep, in place of their limit for the frames of a video; None = that limit."""
+    """Longer side in pixels that adapters keep, in place of their limit for frames of a video; None = that limit."""
     label: str = ""
     """Text that every adapter writes before the image in place of the time mark, such as the id of a frame."""
     ref: FrameRef | None = None
