@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from evqa.agents import frame_images
 from evqa.agents.episode_clips import ClipFrame, EpisodeClips, read_frames
 from evqa.agents.transcript import Transcript
+from evqa.masks import decode
 from evqa.models.base import Model, ModelError, RunAborted
 from evqa.models.messages import ImagePart, Message, Reply, VideoMasks, VideoPart
 from evqa.parsing import replies
-from evqa.schema import ClipRef, FrameRef, Spans, Track
+from evqa.schema import Box, ClipRef, FrameRef, Spans, Track, Tube
 
 VISION = "vision"
 """Role of the model that looks at frames."""
@@ -145,6 +148,20 @@ def moved_masks(masks: VideoMasks | None, episode: EpisodeClips, place: int) -> 
     total = sample.num_frames or max(indices.values()) + 1
     frames = tuple(sorted(indices[index] for index in masks.frames or indices))
     return VideoMasks(tracks, masks.size, total, frames)
+
+
+def enclosing_boxes(tracks: Sequence[Track]) -> Tube:
+    """Box that encloses all masks of a frame, by frame index; frames without a pixel have none."""
+    corners: dict[int, tuple[float, float, float, float]] = {}
+    for track in tracks:
+        for index, mask in track.masks.items():
+            pixels = decode(mask)
+            rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+            if len(rows):
+                box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+                hull = corners.get(index, box)
+                corners[index] = (*map(min, box[:2], hull[:2]), *map(max, box[2:], hull[2:]))  # type: ignore[assignment]
+    return {index: Box(*corners[index]) for index in sorted(corners)}
 
 
 def _prompt(clip: ClipRef, frames: Sequence[ClipFrame], query: str, boxes: Sequence[str]) -> str:

@@ -72,9 +72,9 @@ class EpisodeSettings:
     actions: Annotated[Actions, option("auto|native|tags")] = "auto"
     """how the master of the method episode writes actions: tool calls, or tags where it has none."""
     relocate: bool = True
-    """whether a grounding agent locates clips; else the clip is the first one."""
+    """work without a grounding agent: the clip is the first one of the episode."""
     look: bool = True
-    """whether a vision agent looks at clips."""
+    """work without a vision agent."""
     grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None
     """clips located beforehand (evqa ground), or a published grounding cache; for the first clip of a question."""
     boxes: Annotated[Path | None, option("FILE", default="none")] = None

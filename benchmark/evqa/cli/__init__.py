@@ -26,6 +26,7 @@ COMMAND_GROUPS: dict[str, dict[str, CommandEntry]] = {
         "merge": CommandEntry("runs:merge", "Merge the shards of a run (evqa predict --shard I/N)."),
         "benchmark": CommandEntry("runs:benchmark", "Run all steps: predict, segment where needed, score."),
         "replay": CommandEntry("replay:replay", "Run the tools of a recorded agent again, without a model."),
+        "ground": CommandEntry("grounding:ground", "Locate the clips of questions about episodes beforehand."),
         "ask": CommandEntry("one_video:ask", "Answer one question about one video, with segments and masks."),
         "track": CommandEntry("one_video:track", "Track prompted objects through a video with SAM 2.1."),
     },

@@ -24,7 +24,7 @@ OLD_OPTIONS = {
 `--tries N` counted the first request too: it is `--max-retries N-1`.
 """
 
-NEW_MEANINGS = {("replay", "--with")}
+NEW_MEANINGS = {("replay", "--with"), ("ground", "--with")}
 """(command, option) whose name is an earlier name elsewhere, and no earlier name there."""
 
 

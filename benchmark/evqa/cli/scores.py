@@ -85,7 +85,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
             --shard), which count 0.
     """
-    from evqa.report import build, sample_table, tables
+    from evqa.report import build, run_facts, sample_table, tables
     from evqa.runs import locate
     from evqa.scoring import evaluate
 
@@ -102,6 +102,8 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     scores, path = evaluate.score_run(evaluate.ScoreInputs(run, masks, forced), part, preset, trivial, workers=workers)
     source, target = (tables.prose(text, format) for text in (scores[0].source, f"written to {path}"))
     head = tables.prose(tables.partial_line(scores), format)
+    if protocol := run_facts.protocol_line(run, len(part.dataset.samples)):
+        head = f"{head}{tables.prose(protocol, format)}\n"
     print_line(f"{head}{source}\n\n{tables.report(scores, trivial, format)}\n{target}")
     if samples is not None:
         build.write_samples(samples, scores, part.dataset)

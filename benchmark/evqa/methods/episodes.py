@@ -21,16 +21,16 @@ from evqa.agents.episode_tools import EpisodeTools
 from evqa.agents.frame_images import fit
 from evqa.agents.grounding import GROUNDING, CachedGrounder, Grounder, ModelGrounder
 from evqa.agents.grounding_cache import read_cache
-from evqa.agents.looking import VISION, FrameLooker, GroundedLooker, Looker
+from evqa.agents.looking import VISION, FrameLooker, GroundedLooker, Looker, enclosing_boxes
 from evqa.agents.sample_video import spread
-from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.agents.settings import DEFAULT_SETTINGS, Actions, AgentSettings
 from evqa.agents.tag_actions import TagActionModel, explanation
 from evqa.agents.tool import spec_of
 from evqa.agents.transcript import Transcript
 from evqa.models.base import Model, ModelError, Models
 from evqa.models.messages import ImagePart, Message, Part
 from evqa.parsing.option_keys import option_key
-from evqa.schema import AnswerField, Prediction, Sample
+from evqa.schema import MAIN_AGENT, AnswerField, Prediction, Sample
 
 MASTER = """\
 You answer a multiple-choice question about an episode of a TV show. You cannot see it. You work with two agents: one
@@ -115,6 +115,12 @@ def _has_tags(master: Model, settings: AgentSettings) -> bool:
     )
 
 
+def recorded_actions(record: Prediction) -> Actions:
+    """How the master of a record wrote its actions, by its first prompt."""
+    first = next((turn.prompt for turn in record.turns if turn.agent == MAIN_AGENT), "")
+    return "tags" if TAGS_NOTE in first else "native"
+
+
 def _setup(tools: EpisodeTools, start: str, *, has_tags: bool) -> EpisodeSetup:
     sample = tools.episode.sample
     specs = [spec_of(tool) for tool in tools.all()]
@@ -154,7 +160,8 @@ def _with_evidence(prediction: Prediction, tools: EpisodeTools | None) -> Predic
     ids = tools.episode.ids
     clips = tuple(ids[place] for place in tools.visited)
     spans = tools.cited_spans() if prediction.status == "ok" else None
-    return prediction.replace(clips=clips, spans=spans)
+    boxes = enclosing_boxes(prediction.tracks) if prediction.tracks is not None else None
+    return prediction.replace(clips=clips, spans=spans, boxes=boxes)
 
 
 def ground(

@@ -27,6 +27,7 @@ GoldField = Literal[
     "response",
     "any_answer",
     "preferences",
+    "clips",
 ]
 """Field of ground truth and prediction that a metric compares: `objects` are masks per object, `time_choice` and
 `mask_choice` choices of the multiple-choice task, `response` the answer to an open question, `any_answer` that of the
@@ -194,8 +195,8 @@ def gold_has(sample: Sample, need: GoldField) -> bool:
         return sample.masks is not None or sample.tracks is not None
     if need == "objects":
         return sample.tracks is not None
-    if need == "boxes":
-        return sample.boxes is not None
+    if need in {"boxes", "clips"}:
+        return (sample.boxes if need == "boxes" else sample.evidence_clips) is not None
     if need in {"response", "preferences"}:
         return (sample.response if need == "response" else sample.preferences) is not None
     if need in {"time_choice", "mask_choice"}:
@@ -209,8 +210,8 @@ def prediction_has(prediction: Prediction, need: GoldField) -> bool:
         return any(prediction_has(prediction, answer) for answer in ANSWERS)
     if need in {"masks", "objects"}:
         return prediction.tracks is not None or prediction.mask_folder is not None
-    if need == "boxes":
-        return prediction.boxes is not None
+    if need in {"boxes", "clips"}:
+        return (prediction.boxes if need == "boxes" else prediction.clips) is not None
     if need in {"response", "preferences"}:
         return (response_of(prediction) if need == "response" else prediction.verdicts) is not None
     if need in {"time_choice", "mask_choice"}:

@@ -21,6 +21,9 @@ NAMES = {
 METHOD, AGENT = "method.", "agent."
 """Prefixes of the settings of the method, and of further models by their role, in `Run.identity`."""
 
+EPISODE_METHODS = ("episode", "episode-frames")
+"""Methods whose scores are printed with a protocol line."""
+
 MODEL = "model."
 """Prefix of the settings of the model in `Run.identity`."""
 
@@ -30,6 +33,36 @@ def run_facts(run: Path, predictions: Sequence[Prediction]) -> dict[str, str]:
     info = run_folder.read_run_info(run) if (run / run_folder.RUN).is_file() else None
     rows = [*(_settings(info) if info else ()), *_costs(info, predictions)]
     return {name: text for name, text in rows if text}
+
+
+def protocol_line(run: Path, num_samples: int) -> str:
+    """Return what decides the scores of a run with agents over episodes, in one line; "" for other runs.
+
+    Args:
+        run: folder of a run.
+        num_samples: samples that are scored.
+    """
+    if not (run / run_folder.RUN).is_file():
+        return ""
+    identity = run_folder.read_run_info(run).identity
+    if identity.get("method") not in EPISODE_METHODS:
+        return ""
+    is_on = {True: "on", False: "off", None: "off"}
+    values = {
+        "data": identity.get("data"),
+        "n": num_samples,
+        "method": identity.get("method"),
+        "K": identity.get("method.episode_turns"),
+        "frames": identity.get("method.clip_frames"),
+        "boxes": is_on.get(bool(identity.get("method.boxes"))),
+        "master": identity.get("model"),
+        "grounding": identity.get("agent.grounding", "bm25") if identity.get("method.relocate") else "off",
+        "cache": str(identity.get("method.grounding_cache") or "none")[:12],
+        "vision": identity.get("agent.vision", identity.get("model")) if identity.get("method.look") else "off",
+        "actions": identity.get("method.actions"),
+        "answer": "whole <answer> is the key (strict), or one key can be read (lenient)",
+    }
+    return "protocol: " + ", ".join(f"{name} {_text(value)}" for name, value in values.items())
 
 
 def _settings(info: Run) -> Iterator[tuple[str, str]]:

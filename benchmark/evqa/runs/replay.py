@@ -14,16 +14,25 @@ from typing import Any, cast
 from evqa import methods, models
 from evqa.agents import frame_images, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
+from evqa.agents.grounding import GROUNDING
+from evqa.agents.looking import VISION
 from evqa.agents.sample_video import open_grid, spread
 from evqa.agents.segment_tool import SEGMENTER
-from evqa.agents.settings import AgentSettings, JudgeSettings
+from evqa.agents.settings import AgentSettings, EpisodeSettings, JudgeSettings
 from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.datasets import Dataset
+from evqa.methods import episodes
 from evqa.models.base import Capabilities, ModelError, Models, RunAborted
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
 from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
 from evqa.schema import MAIN_AGENT, SWAPPED_AGENT, FrameRef, Prediction, Sample, Turn
+
+EPISODE_FILES = ("grounding_cache", "boxes")
+"""Files of `EpisodeSettings`."""
+
+RANKER = "bm25"
+"""Model that ranks clips without replies."""
 
 MAX_EXCERPT = 120
 """Characters of each side of a difference."""
@@ -152,10 +161,14 @@ def replay_sample(
         times: as for the method.
     """
     limits = replace(settings, max_sample_seconds=None)
+    if name in methods.EPISODE_METHODS:
+        limits = replace(limits, episode=replace(limits.episode, actions=episodes.recorded_actions(record)))
     if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
         limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)
     roles = dict.fromkeys((MAIN_AGENT, *capabilities, *(turn.agent for turn in record.turns)))
-    by_role = {role: _recorded_model(role, record, capabilities.get(role)) for role in roles}
+    by_role = {
+        role: _recorded_model(role, record, capabilities.get(role)) for role in roles if not _is_ranked(role, record)
+    }
     team = {role: model for role, model in by_role.items() if role != MAIN_AGENT}
     try:
         repeated = methods.predictor(name, times=times, settings=limits)(Models(by_role[MAIN_AGENT], team), sample)
@@ -187,7 +200,13 @@ def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
     }
     judge_names = {item.name for item in fields(JudgeSettings)}
     judge = replace(folders.judge, **{key: value for key, value in recorded.items() if key in judge_names})
-    return replace(folders, judge=judge, **{key: value for key, value in recorded.items() if key in names})
+    files = [name for name in EPISODE_FILES if recorded.get(name) is not None]
+    if files:
+        raise ValueError(f"a run with --{files[0].replace('_', '-')} cannot be replayed: the file is not in its record")
+    episode_names = {item.name for item in fields(EpisodeSettings)}.difference(EPISODE_FILES)
+    episode = replace(folders.episode, **{key: value for key, value in recorded.items() if key in episode_names})
+    own_settings = {key: value for key, value in recorded.items() if key in names}
+    return replace(folders, judge=judge, episode=episode, **own_settings)
 
 
 def evidence_identity(source: Identity, identity: Identity, evidence: EvidenceReplay) -> Identity:
@@ -241,7 +260,16 @@ class EvidenceReplay:
 
 def _recorded_model(role: str, record: Prediction, capabilities: Capabilities | None) -> RecordedModel:
     turns = [turn for turn in record.turns if turn.agent == role]
-    return RecordedModel(role, turns, record, capabilities or _capabilities(role))
+    capabilities = capabilities or _capabilities(role)
+    if role == VISION and any(turn.tracks is not None for turn in turns):
+        capabilities = replace(capabilities, predicts_masks=True)
+    return RecordedModel(role, turns, record, capabilities)
+
+
+def _is_ranked(role: str, record: Prediction) -> bool:
+    """Whether the clips of a record were ranked by bm25, which is repeated as a tool is."""
+    names = [turn.model for turn in record.turns if turn.agent == role]
+    return role == GROUNDING and set(names) <= {RANKER}
 
 
 def _capabilities(role: str) -> Capabilities:

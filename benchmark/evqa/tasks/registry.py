@@ -43,7 +43,8 @@ def _multiple_choice(data: str, description: str) -> Task:
 
 def _episodes(data: str, method: str, description: str) -> Task:
     """A task with questions about TV episodes or their clips."""
-    return Task(data=data, method=method, presets=("tvqa-plus", "strict"), description=description)
+    presets = ("tvqa-plus", "strict") if method == "single-turn" else ("episode", "longvideoagent", "tvqa-plus")
+    return Task(data=data, method=method, presets=presets, description=description)
 
 
 def _ego4d_nlq(data: str, description: str) -> Task:

@@ -10,6 +10,7 @@ from evqa.metrics.answer import accuracy, reads_as_right
 from evqa.metrics.case import Case, GoldField, Metric, Preset, show_in_list, show_with_sample
 from evqa.metrics.multiple_choice import CHOICE_PRESETS
 from evqa.metrics.presets.answers import ANSWER_PRESETS
+from evqa.metrics.presets.clips import EPISODE_PRESETS
 from evqa.metrics.presets.episodes import AGENT_PRESETS
 from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
 from evqa.metrics.presets.long_videos import LONG_VIDEO_PRESETS
@@ -116,6 +117,7 @@ PRESETS: dict[str, Preset] = {
     **SPATIO_TEMPORAL_PRESETS,
     **AGENT_PRESETS,
     **LONG_VIDEO_PRESETS,
+    **EPISODE_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")

@@ -1,0 +1,115 @@
+"""Presets of questions about episodes: LongTVQA and LongTVQA+ with a master, a grounding and a vision agent."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from evqa.metrics import clips, in_time, support
+from evqa.metrics.answer import accuracy
+from evqa.metrics.case import GoldField, Metric, Preset, show_in_list, show_with_sample
+from evqa.metrics.joint import both
+from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, BOXES, SPANS, Value, at_least, first_iou, row
+from evqa.metrics.temporal import tiou
+from evqa.metrics.units import Unit
+from evqa.schema import MAIN_AGENT
+
+SOURCE = "this benchmark"
+LONG_VIDEO_AGENT = "LongVideoAgent (arXiv 2512.20618), evaluate_accuracy.py"
+CLIPS: tuple[GoldField, ...] = ("clips",)
+
+ROLES = {"master": MAIN_AGENT, "grounding": "grounding", "vision": "vision"}
+"""Name of an agent in tables -> role."""
+
+
+def _of_record(
+    needs: tuple[GoldField, ...], value: Value, definition: str, unit: Unit = "fraction", *, is_ranked: bool = False
+) -> Metric:
+    """A metric of the record, of a failed prediction too."""
+    return Metric(
+        needs=needs,
+        reads=(),
+        reads_record=True,
+        value=value,
+        unit=unit,
+        is_ranked=is_ranked,
+        definition=definition,
+        source=SOURCE,
+    )
+
+
+_clip = partial(_of_record, CLIPS, is_ranked=True)
+_cost = partial(_of_record, ())
+_here = partial(row, SOURCE)
+
+EPISODE: dict[str, Metric] = {
+    "Acc": show_in_list(
+        Metric(
+            needs=ANSWER,
+            reads_record=True,
+            value=clips.strict_accuracy,
+            definition="the whole <answer> is the key of the correct option (strict)",
+            source=SOURCE,
+        ),
+        "strict",
+    ),
+    "Acc lenient": _here(ANSWER, accuracy, "the option that can be read from the answer is correct"),
+    "parse rate": _of_record(
+        ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
+    ),
+    "grounding initial": _clip(clips.is_initial_clip_right, "the clip at the start has the evidence"),
+    "grounding final": show_with_sample(_clip(clips.is_final_clip_right, "the clip at the end has the evidence")),
+    "grounding any": _clip(clips.is_any_clip_right, "a visited clip has the evidence"),
+    "clips found": _clip(clips.share_of_clips, "share of the clips with evidence that were visited"),
+    "Acc 1 turn": _of_record(
+        ANSWER, clips.accuracy_by_turns(1, 1), "strict accuracy where the master took one turn", is_ranked=True
+    ),
+    **{
+        f"Acc {turns} turns": _of_record(
+            ANSWER, clips.accuracy_by_turns(turns, turns), f"strict accuracy where the master took {turns} turns"
+        )
+        for turns in range(2, 6)
+    },
+    "Acc >1 turn": _of_record(
+        ANSWER, clips.accuracy_by_turns(2), "strict accuracy where the master took several turns", is_ranked=True
+    ),
+    "mIoU": _here(SPANS, in_time(tiou), "IoU of the cited and the ground truth spans"),
+    "ASA": _here(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.5)), "correct, and IoU at least 0.5"),
+    "box IoU": _here(BOXES, lambda case: case.box_iou, "IoU of the boxes around the evidence, over annotated frames"),
+    "turns": _cost(support.num_turns, "turns of the master per sample", "turns"),
+    "looks": _cost(clips.num_actions(clips.LOOK), "looks per sample, failed ones included", "calls"),
+    "relocations": _cost(clips.num_actions(clips.RELOCATE), "relocations per sample, failed ones included", "calls"),
+    "invalid turns": _cost(clips.num_invalid_turns, "turns per sample that were corrected", "turns"),
+    **{
+        f"{name} tokens": _cost(clips.agent_tokens(role), f"tokens of the {name} agent per sample", "tokens")
+        for name, role in ROLES.items()
+    },
+    **{
+        f"{name} dollars": _cost(clips.agent_dollars(role), f"cost of the {name} agent per sample", "dollars")
+        for name, role in ROLES.items()
+    },
+}
+
+_published = partial(row, LONG_VIDEO_AGENT)
+
+EPISODE_PRESETS: dict[str, Preset] = {
+    "episode": Preset(
+        metrics=EPISODE,
+        columns=(
+            *("Acc", "Acc lenient", "grounding initial", "grounding final", "grounding any", "mIoU", "ASA"),
+            *("turns", "looks", "relocations", "master tokens", "grounding tokens", "vision tokens"),
+        ),
+        description="questions about episodes: strict and lenient answers, clips at the start and the end, actions and "
+        "costs by agent; every sample counts",
+    ),
+    "longvideoagent": Preset(
+        metrics={
+            "Acc": EPISODE["Acc"],
+            "grounding": _of_record(
+                CLIPS, clips.is_any_clip_right, "a visited clip has the evidence (its history_vids)", is_ranked=True
+            ),
+            "Acc 1 turn": EPISODE["Acc 1 turn"],
+            "Acc >1 turn": EPISODE["Acc >1 turn"],
+        },
+        description="LongVideoAgent's convention: the whole <answer> is the key; any visited clip counts as grounded",
+    ),
+}
