@@ -97,8 +97,56 @@ class EpisodeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """Settings of the method stages, which finds the segments of a question in stages."""
+
+    stage_style: Annotated[
+        Literal["stage-analysis", "coarse-cot", "frame-labeling", "shots", "baseline"],
+        option("{stage-analysis,coarse-cot,frame-labeling,shots,baseline}"),
+    ] = "coarse-cot"
+    """graph of stages."""
+    stage_plan: Annotated[str | None, option("PLAN", default="that of the style")] = None
+    """frames: uniform:N, fps:RATE, dense:RATE, windows:SECONDS/STEP or shots:N."""
+    stage_refine: Annotated[str, option("PLAN")] = "uniform:8"
+    """frames of a segment that is searched again."""
+    stage_target: Annotated[float | None, option("SECONDS", default="20 of shots, else no second search")] = None
+    """length down to which the best segment is searched again."""
+    stage_samples: Annotated[int, option("N")] = 5
+    """replies of a sampled stage; 1 = one, with the decoding of the model."""
+    stage_temperature: Annotated[float, option("NUMBER")] = 0.8
+    """temperature of sampled stages."""
+    stage_top_p: Annotated[float, option("NUMBER")] = 0.95
+    """nucleus of sampled stages."""
+    stage_seed: Annotated[int, option("N")] = 0
+    """seed of the first sampled reply; the next ones have the next numbers."""
+    stage_selection: Annotated[
+        Literal["votes", "confidence", "first", "verifier", "ranking"],
+        option("{votes,confidence,first,verifier,ranking}"),
+    ] = "votes"
+    """choice among the replies: votes per second, stated confidence, the first reply, a check of each candidate by the
+    model, or a ranking of the candidates by the model."""
+    stage_answer: Annotated[bool, option(default="on")] = True
+    """ask for the answer from frames of the best segment."""
+    stage_side: Annotated[int, option("PIXELS")] = 224
+    """longer side of the frames."""
+    stage_cache: Annotated[Path | None, option("FOLDER", default="outputs/stage_cache")] = None
+    """folder of the replies of stages, shared by runs."""
+
+    def __post_init__(self) -> None:
+        for name in ("stage_samples", "stage_side"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is a number from 1 on, got {getattr(self, name)}")
+        if self.stage_target is not None and not self.stage_target > 0:
+            raise ValueError(f"--stage-target is a number of seconds above 0, got {self.stage_target}")
+
+    def identity(self) -> dict[str, str | int | float | bool | None]:
+        """Settings for the identity of a run; the folder of the cache is none."""
+        return {f"method.{item.name}": getattr(self, item.name) for item in fields(self) if item.name != "stage_cache"}
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """Settings of the methods agent, retrieve, inspected, uniform and judge."""
+    """Settings of the methods agent, retrieve, inspected, uniform, judge, stages and of episodes."""
 
     max_turns: Annotated[int, option("N")] = 10
     """most turns with tools; one more request asks for the answer."""
@@ -130,6 +178,8 @@ class AgentSettings:
     """folder of published embeddings VIDEO.pt for the encoder, in place of an index."""
     judge: Annotated[JudgeSettings, arg(name="judge")] = JudgeSettings()
     """settings of the method judge."""
+    stages: Annotated[StageSettings, arg(name="stages")] = StageSettings()
+    """settings of the method stages."""
 
     episode: Annotated[EpisodeSettings, arg(name="episode")] = EpisodeSettings()
     """settings of the methods about episodes."""
@@ -165,9 +215,8 @@ class AgentSettings:
 
     def identity(self) -> dict[str, str | int | float | bool | None]:
         """Settings that decide a prediction, for the identity of a run; folders do not."""
-        return self._identity_of(
-            [item.name for item in fields(self) if item.name not in {*FOLDERS, "judge", "episode"}]
-        )
+        names = {*FOLDERS, "judge", "episode", "stages"}
+        return self._identity_of([item.name for item in fields(self) if item.name not in names])
 
     def judge_identity(self) -> dict[str, str | int | float | bool | None]:
         """As `identity`, of a judge."""
@@ -176,6 +225,10 @@ class AgentSettings:
     def episode_identity(self) -> dict[str, str | int | float | bool | None]:
         """As `identity`, of the methods about episodes."""
         return self._identity_of(EPISODE_FIELDS) | self.episode.identity()
+
+    def stages_identity(self) -> dict[str, str | int | float | bool | None]:
+        """As `identity`, of staged localisation."""
+        return self._identity_of(("grid_fps",)) | self.stages.identity()
 
     def _identity_of(self, names: Sequence[str]) -> dict[str, str | int | float | bool | None]:
         return {f"method.{name}": getattr(self, name) for name in names}

@@ -10,9 +10,10 @@ from evqa import suggestions
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
-from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, single_turn
+from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, single_turn, stages
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
+from evqa.stages.prompts import STAGE_PROMPT_VERSION
 
 
 class Method(Protocol):
@@ -42,6 +43,7 @@ AGENT_METHODS: dict[str, AgentMethod] = {
     "episode": episodes.episode,
     "episode-frames": episodes.episode_frames,
     "ground": episodes.ground,
+    "stages": stages.stages,
 }
 """Methods with `AgentSettings`."""
 
@@ -120,5 +122,7 @@ def settings_identity(name: str, settings: AgentSettings) -> dict[str, str | int
         return {}
     if name == "judge":
         return {"method.prompt_version": JUDGE_PROMPT_VERSION, **settings.judge_identity()}
+    if name == "stages":
+        return {"method.prompt_version": STAGE_PROMPT_VERSION, **settings.stages_identity()}
     of_settings = settings.episode_identity() if name in EPISODE_METHODS else settings.identity()
     return {"method.prompt_version": AGENT_PROMPT_VERSION, **of_settings}

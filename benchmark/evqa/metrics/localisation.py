@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from evqa.metrics import temporal
 from evqa.metrics.case import Case
+from evqa.parsing.segments import read_segments, read_verdicts
 from evqa.schema import Span, Spans
 
 BUDGETS = (0.05, 0.1, 0.2)
@@ -57,3 +58,30 @@ def _within(spans: Spans, duration: float | None) -> Spans:
     if duration is None:
         return spans
     return tuple(Span(span.start, min(span.end, duration)) for span in spans if span.start <= duration)
+
+
+# Upper bound over the sampled replies
+
+EVIDENCE_STAGES = ("selection", "relevance", "baseline")
+"""Roles of the turns whose replies list the segments of a question, see `evqa.stages.styles`."""
+
+
+def best_reply_iou(case: Case) -> float | None:
+    """IoU of the best segment of the best reply, chosen by the ground truth; None for a record of another method.
+
+    The k replies are all that list segments: the samples of a stage, and those of searches inside a segment.
+    """
+    if case.record is None:
+        return 0.0
+    texts = [turn.reply for turn in case.record.turns if turn.agent in EVIDENCE_STAGES]
+    if not texts and case.record.status == "ok":
+        return None
+    spans = [span for text in texts for span in _segments(text, case.sample.duration)]
+    return max((temporal.hull_iou(span, gold) for span in spans for gold in case.gold_spans), default=0.0)
+
+
+def _segments(text: str, duration: float | None) -> Spans:
+    verdicts = read_verdicts(text)
+    if any(verdict.relevant is not None for verdict in verdicts):
+        return tuple(verdict.span for verdict in verdicts if verdict.relevant)
+    return read_segments(text, duration).spans or ()

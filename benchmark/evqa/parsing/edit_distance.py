@@ -34,5 +34,5 @@ def consensus(texts: Sequence[str]) -> str | None:
     """The text with the least sum of edit distances to the others, the first of equals; None without texts."""
     if not texts:
         return None
-    sums = [sum(edit_distance(text, other) for other in texts) for text in texts]
+    sums = [sum(edit_distance(text, text_2) for text_2 in texts) for text in texts]
     return texts[sums.index(min(sums))]

@@ -183,8 +183,8 @@ def is_usable_segmentation(text: str, stages: Sequence[str], required: Sequence[
         required: Segments in seconds, to half a second.
     """
     segments = read_segmentation(text)
-    known = set(stages)
-    are_known = all(len(segment.stages) == 2 and known.issuperset(segment.stages) for segment in segments)
+    names = set(stages)
+    are_known = all(len(segment.stages) == 2 and names.issuperset(segment.stages) for segment in segments)
     return are_known and all(any(_is_near(segment.span, span) for segment in segments) for span in required)
 
 

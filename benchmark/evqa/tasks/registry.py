@@ -51,7 +51,7 @@ def _ego4d_nlq(data: str, description: str) -> Task:
     """A task of localisation in long videos."""
     return Task(
         data=data,
-        method="uniform",
+        method="stages",
         presets=("localisation", "ego4d-nlq", "containment"),
         description=f"Ego4D natural language queries, {description}: when in a long first-person video",
     )

@@ -129,6 +129,16 @@ LOCALISATION: dict[str, Metric] = {
         for budget in localisation.BUDGETS
     },
 }
+_oracle = partial(_located, localisation.best_reply_iou)
+ORACLE_AT_K: dict[str, Metric] = {
+    "oracle@k mIoU": replace(_oracle("IoU of the reply that the ground truth chooses"), reads_record=True),
+    **{
+        f"oracle@k R@{t}": replace(
+            _located(above(localisation.best_reply_iou, t), f"that IoU is above {t}"), reads_record=True
+        )
+        for t in (0.3, 0.5)
+    },
+}
 CONTAINMENT: dict[str, Metric] = {
     "containment": row(
         "Long-Video-Reasoning, video clock",
@@ -202,6 +212,11 @@ MOMENT_PRESETS: dict[str, Preset] = {
         metrics=CONTAINMENT,
         description="containment of the published staged pipeline, on the clock of the video; it rewards long spans, "
         "and the whole video scores 100 %",
+    ),
+    "oracle@k": Preset(
+        metrics=ORACLE_AT_K,
+        description="upper bound of staged localisation: of the k sampled replies, the one that the ground truth "
+        "chooses; no result of a system",
     ),
     "charades-sta": Preset(
         metrics=charades_sta(at_least, "at least"), description="Charades-STA: hull as union, thresholds by >="

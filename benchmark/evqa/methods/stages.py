@@ -1,0 +1,89 @@
+"""Method `stages`: localisation of a question in a long video, by stages (see `evqa.stages`)."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+from evqa import prompts
+from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.agents.transcript import Transcript
+from evqa.files import roots
+from evqa.models.base import Models
+from evqa.schema import Prediction, Sample
+from evqa.stages.cache import StageCache
+from evqa.stages.plans import SamplingPlan
+from evqa.stages.runner import StageRunner
+from evqa.stages.search import Search, SearchResult, plan_of
+from evqa.stages.styles import ANSWER, STYLES
+from evqa.stages.video import StageVideo
+
+ANSWER_FRAMES = SamplingPlan("uniform", 8)
+"""Frames of the best segment for the answer."""
+
+
+def stages(
+    models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
+) -> Prediction:
+    """Stages over sampled frames: scenario and process, segments, their relevance, and the answer.
+
+    `Prediction.spans` are the candidates, best first, in seconds of the video, with their scores as `span_scores`.
+    `times` has no effect: the stages name segments by their seconds.
+    """
+    question = without_ground_truth(sample)
+    transcript = Transcript(question)
+    notes: list[str] = []
+    result: SearchResult | None = None
+    with transcript:
+        stage_settings = settings.stages
+        video = StageVideo(question, grid_fps(settings))
+        runner = StageRunner(models.main, video, transcript, stage_settings, cache_of(stage_settings.stage_cache))
+        notes = runner.notes
+        search = Search(runner, prompts.question_lines(question), stage_settings)
+        result = search.run()
+        if stage_settings.stage_answer and not search.style.has_answer:
+            _answer(runner, search, result)
+        elif search.style.has_answer and sample.options:
+            transcript.parse(transcript.turns[-1].reply, ("answer",))
+    prediction = transcript.prediction()
+    if prediction.status == "failed" or result is None:
+        return prediction
+    candidates = result.candidates
+    return prediction.replace(
+        spans=None if candidates is None else tuple(candidate.span for candidate in candidates),
+        span_scores=None if candidates is None else tuple(round(candidate.score, 6) for candidate in candidates),
+        stop_note="; ".join(dict.fromkeys(notes)),
+    )
+
+
+def without_ground_truth(sample: Sample) -> Sample:
+    """The question and its video alone: nothing that a stage gets states or implies the ground truth."""
+    return Sample(
+        id=sample.id,
+        video_id=sample.video_id,
+        video=sample.video,
+        question=sample.question,
+        options=sample.options,
+        fps=sample.fps,
+        duration=sample.duration,
+    )
+
+
+def grid_fps(settings: AgentSettings) -> float:
+    """Frames per second that exist for the stages: those of the grid, or more where a plan by rate asks for more."""
+    plan = plan_of(settings.stages, STYLES[settings.stages.stage_style])
+    return max(settings.grid_fps, plan.value) if plan.kind in {"fps", "dense"} else settings.grid_fps
+
+
+@functools.lru_cache(maxsize=8)
+def cache_of(folder: Path | None) -> StageCache:
+    """Cache of a folder, one per process; None = outputs/stage_cache."""
+    return StageCache(folder or roots.outputs("stage_cache"))
+
+
+def _answer(runner: StageRunner, search: Search, result: SearchResult) -> None:
+    """Ask for the answer from frames of the best segment, of the whole video where there is none."""
+    window = result.candidates[0].span if result.candidates else search.inputs.window
+    places = runner.video.frames(ANSWER_FRAMES, window).places
+    runner.answer(ANSWER, replace(search.inputs, window=window), places)

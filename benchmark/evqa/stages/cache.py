@@ -1,0 +1,97 @@
+"""Cache of the replies of stages, one file per reply, named by the digest of all that decides it.
+
+The digest is of the video's bytes, the stage and version of its prompt, the text and frames of the request, the model
+with its settings, and the decoding settings. A damaged file is as none.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from evqa.files.jsonl import replace_file
+from evqa.media.frame_folders import is_image_video
+from evqa.models.frame_policy import file_state
+from evqa.retrieval.media_digest import media_digest
+from evqa.schema import Finish, StrictRecord
+
+MAX_BYTES = 2**22
+"""Largest file that is read."""
+
+
+class CachedReply(StrictRecord):
+    """A reply of a stage."""
+
+    stage: str
+    text: str
+    finish: Finish = "stop"
+    steps: tuple[str, ...] = ()
+    """What was reduced until the request fitted into memory."""
+
+
+class StageCache:
+    """Folder of replies; None = replies are kept for this process alone, in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._replies: dict[str, CachedReply] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def entry(self, key: str) -> Generator[CachedReply | None]:
+        """The reply of a key, None = there is none; other threads with this key wait until the block ends."""
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            yield self._read(key)
+
+    def put(self, key: str, reply: CachedReply) -> None:
+        """Keep a reply, inside the block of its key."""
+        if self.folder is None:
+            self._replies[key] = reply
+            return
+        path = self._path(self.folder, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as file:
+            file.write(reply.model_dump_json().encode())
+
+    def _read(self, key: str) -> CachedReply | None:
+        if self.folder is None:
+            return self._replies.get(key)
+        path = self._path(self.folder, key)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                return None
+            return CachedReply.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    @staticmethod
+    def _path(folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key}.json"
+
+
+def digest(facts: Mapping[str, object]) -> str:
+    """Hexadecimal SHA-256 of JSON values."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a video's content; a file that has not changed is read once per process."""
+    if is_image_video(path):
+        return media_digest(path).sha256
+    return _file_digest(path, file_state(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: Path, state: object) -> str:
+    return media_digest(path).sha256
