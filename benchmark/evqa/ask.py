@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evqa import media, methods, models
@@ -18,7 +18,7 @@ from evqa.files import jsonl
 from evqa.hub import checkpoints
 from evqa.media import Video
 from evqa.metrics.case import response_of
-from evqa.models import Setting
+from evqa.models import AgentConfig, Setting
 from evqa.models.base import Model, Models, RunAborted
 from evqa.models.canary import Canary, check_images, failure_message
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
@@ -80,6 +80,8 @@ class AskSettings:
     seed: int = 0
     overrides: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
     """Settings of a named model that replace its defaults."""
+    agents: Mapping[str, AgentConfig] = field(default_factory=dict[str, AgentConfig])
+    """Role -> additional model of a named model, for methods with several models."""
     agent_settings: AgentSettings = DEFAULT_SETTINGS
     """Settings of the methods with an agent."""
     canary: Canary = "auto"
@@ -110,7 +112,8 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
     if settings.method is not None:
         methods.method(settings.method)
-    base_model = _model(model, settings)
+    team = _team(model, settings)
+    base_model = team.main
     prompted_model = (
         with_visual_prompts(base_model, media.probe_video(video.resolve()), question, pointing) if pointing else None
     )
@@ -124,7 +127,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
     name = settings.method or base_model.capabilities.default_method
     if name in methods.IMAGE_ROLES:
         _check_images(base_model, settings.canary)
-    prediction = _predicted(name, prompted_model or base_model, sample, settings)
+    prediction = _predicted(name, replace(team, main=prompted_model or base_model), sample, settings)
     try:
         drawing = EvidenceDrawing(
             video=facts,
@@ -139,14 +142,19 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
 
 
-def _model(model: str | Model, settings: AskSettings) -> Model:
-    """Return the model; a name or path is loaded."""
+def _team(model: str | Model, settings: AskSettings) -> Models:
+    """Return the models; a name or path is loaded, with the models of further roles."""
     if isinstance(model, str):
-        overrides = models.run_settings(model, settings.overrides, times=settings.times, seed=settings.seed)
-        return models.build(model, **overrides)
-    if settings.overrides:
+        times, seed = settings.times, settings.seed
+        overrides = models.run_settings(model, settings.overrides, times=times, seed=seed)
+        agents = {
+            role: replace(agent, overrides=models.run_settings(agent.model, agent.overrides, times=times, seed=seed))
+            for role, agent in settings.agents.items()
+        }
+        return models.build_team(model, overrides, agents)
+    if settings.overrides or settings.agents:
         raise ValueError(f"model {model.name!r} is built already: give its settings when it is built")
-    return model
+    return Models(model)
 
 
 def _check_images(model: Model, canary: Canary) -> None:
@@ -159,13 +167,13 @@ def _check_images(model: Model, canary: Canary) -> None:
         raise ValueError(failure_message(check, is_resumed=False))
 
 
-def _predicted(name: str, model: Model, sample: Sample, settings: AskSettings) -> Prediction:
+def _predicted(name: str, team: Models, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
     if name in methods.SEARCH_METHODS:
         video_index.check_encoder(settings.agent_settings)
     try:
-        return predict(Models(model), sample)
+        return predict(team, sample)
     except RunAborted as error:
         if error.prediction is None:
             raise ValueError(str(error)) from error

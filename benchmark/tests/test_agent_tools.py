@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from evqa import masks, media, methods, models
+from evqa.__main__ import main
+from evqa.agents.arguments import time_range
 from evqa.agents.frame_images import contact_sheet
 from evqa.agents.frame_tools import FrameLimits, FrameTools
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
@@ -19,6 +21,7 @@ from evqa.agents.settings import AgentSettings
 from evqa.agents.submit_tool import SubmitTool
 from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool, ToolOutput, call_tool, tool_table
+from evqa.agents.video_index import check_encoder
 from evqa.models.base import Capabilities, Models
 from evqa.models.frame_policy import FramePolicy, image_of
 from evqa.models.messages import ImagePart, Reply
@@ -166,6 +169,11 @@ def test_hostile_arguments_are_explained(clip: Path, name: str, arguments: objec
     assert words in output.text
     assert not output.all_frames
     assert len(output.text) < 2000
+
+
+def test_a_start_behind_the_video_is_stated_as_such_without_an_end() -> None:
+    with pytest.raises(ValueError, match=r"the range begins after the video, which lasts 12\.0 s; got 100"):
+        time_range(12.0, 100.0, None)
 
 
 def test_without_times_only_ids_are_offered(tmp_path: Path) -> None:
@@ -394,6 +402,50 @@ def test_settings_of_an_agent_are_part_of_the_identity(name: str) -> None:
     assert first == methods.settings_identity(name, AgentSettings(index=Path("elsewhere")))
     assert first != methods.settings_identity(name, AgentSettings(max_turns=3))
     assert methods.settings_identity("single-turn", AgentSettings()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("max_turns", "max_calls_per_turn", "max_sample_tokens") for value in (0, -1)),
+        *((name, value) for name in ("max_sample_cost", "max_sample_seconds") for value in (0.0, -1.0, float("nan"))),
+        *((name, -1) for name in ("max_images", "keep_rounds")),
+        *((name, value) for name in ("frames_per_call", "uniform_frames") for value in (0, -2)),
+        *(("grid_fps", value) for value in (0.0, -1.0, float("nan"), float("inf"), 1e9)),
+        *(("image_side", value) for value in (0, -5, 1, 10**6)),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_the_name_of_its_option(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is a number .*, got {value}"):
+        AgentSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_setting_out_of_range_ends_the_command_before_a_run(clip: Path, tmp_path: Path) -> None:
+    scripted(tmp_path, {"*": "A"})
+    out = tmp_path / "out"
+    options = ["--method", "uniform", "--uniform-frames", "0", "--out", str(out)]
+    with pytest.raises(SystemExit, match="2"):
+        main(["ask", str(clip), "What moves?", "--model", str(tmp_path / "replies.json"), *options])
+    assert not out.exists()
+
+
+def test_an_index_that_cannot_be_built_fails_the_sample_and_is_no_fault_of_the_model(
+    tmp_path: Path, sample: Sample
+) -> None:
+    root = tmp_path / "file"
+    root.write_text("in the way", encoding="utf-8")
+    model = scripted(tmp_path, {"*": [calls(("overview", {})), calls(("search", {"query": "a square"}))]})
+    settings = AgentSettings(index=root)
+    prediction = methods.predictor("agent", times=True, settings=settings)(Models(model), sample)
+    assert prediction.status == "failed"
+    assert str(prediction.error).startswith("ToolFailure: the frames cannot be searched: ")
+    assert str(root) in str(prediction.error)
+    assert prediction.turns[0].results[0].ok
+
+
+def test_a_folder_of_embeddings_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--embeddings is a folder"):
+        check_encoder(AgentSettings(embeddings=tmp_path / "nothing"))
 
 
 PROMPTS = {1: "a6041e878ac8cd52385178929edca09ea7b0405a3451403067fdee7c9f0f4200"}

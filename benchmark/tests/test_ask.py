@@ -526,6 +526,19 @@ def test_an_agents_calls_stop_reason_and_submitted_answer_are_printed(tmp_path: 
     assert [call.name for turn in record.turns for call in turn.calls] == ["overview", "zoom", "submit"]
 
 
+def test_models_of_further_roles_are_asked(tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segments = tool_calls(("submit_segments", {"spans": [[0, 1]]}))
+    model = agent_replies(tmp_path, segments)
+    inspector = tmp_path / "inspector.json"
+    inspector.write_text(json.dumps({"*": '{"answer": "a square", "segments": [[0.5, 1]]}'}), encoding="utf-8")
+    options = ["--method", "inspected", "--encoder", "none", "--out", str(tmp_path / "out")]
+    command = ["ask", str(video), "What moves?", "--model", model, *options]
+    assert main([*command, "--agent", f"inspector={inspector}"]) == 0
+    assert "answer:  a square\n" in capsys.readouterr().out
+    assert main([*command, "--agent", "inspector"]) == 2
+    assert "an agent is NAME=MODEL" in capsys.readouterr().err
+
+
 def test_the_answer_of_an_agents_last_reply_is_printed_and_calls_before_an_error(tmp_path: Path, video: Path) -> None:
     answer = '{"answer": "a circle", "segments": [], "referring_expressions": []}'
     model = agent_replies(tmp_path, tool_calls(("frames_at", {"seconds": [1]}), text="Let me see."), answer)

@@ -315,6 +315,11 @@ def test_a_damaged_index_is_rejected_and_built_again(grid: FrameGrid, tmp_path: 
     assert hits(open_or_build(grid, ColourEncoder(), tmp_path), "blue", k=1) == [7]
 
 
+def test_a_grid_that_does_not_fit_into_memory_is_refused(grid: FrameGrid):
+    with pytest.raises(ValueError, match="expected an fps of at most"):
+        frame_grid(grid.video, fps=1e12)
+
+
 @pytest.mark.parametrize("name", ["record.json", "frames.npy", "embeddings.npy"])
 def test_a_link_out_of_the_folder_is_rejected(built: FrameIndex, grid: FrameGrid, tmp_path: Path, name: str):
     path = tmp_path / "index" / name
@@ -329,7 +334,7 @@ def test_values_that_are_no_numbers_are_found_by_search(built: FrameIndex, grid:
     content = bytearray(path.read_bytes())
     content[-4:] = np.float32(np.nan).tobytes()
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged, build it again"):
+    with pytest.raises(EncoderError, match="damaged, build it again"):
         FrameIndex.open(tmp_path / "index", grid, ColourEncoder()).search("red")
 
 

@@ -12,6 +12,7 @@ from benchmark.tests.scripted_server import scripted_server
 from evqa import masks, media
 from evqa.__main__ import main
 from evqa.files import jsonl
+from evqa.runs.replay import first_difference
 from evqa.schema import Prediction, Sample
 
 SIZE, NUM_FRAMES, FPS = (48, 64), 24, 4.0
@@ -118,6 +119,24 @@ def test_a_changed_video_is_noticed(data: Path, tmp_path: Path, capsys: pytest.C
     media.write_video(data / "videos" / "clip.mp4", iter(frames), FPS)
     assert main(["replay", str(run), "--data", str(data)]) == 1
     assert "0 different" not in capsys.readouterr().out
+
+
+def test_a_video_that_is_gone_is_the_difference(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_agent(data, tmp_path)
+    (data / "videos" / "clip.mp4").unlink()
+    assert main(["replay", str(run), "--data", str(data)]) == 1
+    assert "s0: error: recorded None, replayed 'ValueError: " in capsys.readouterr().out
+
+
+def test_excerpts_of_long_texts_show_what_differs() -> None:
+    first, second = (
+        Prediction(sample_id="q", status="failed", error=f"{'the same words ' * 100}{end}") for end in ("one", "two")
+    )
+    difference = first_difference(first, second)
+    assert difference is not None
+    assert difference.recorded.endswith("the same words one'")
+    assert difference.replayed.endswith("the same words two'")
+    assert len(difference.recorded) < 120
 
 
 def test_another_model_answers_from_the_evidence_of_the_first_turns(

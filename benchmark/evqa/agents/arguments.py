@@ -25,7 +25,7 @@ def time_range(duration: float, start: float | None, end: float | None) -> tuple
         ValueError: the start is after the end, or the range begins after the video.
     """
     first, last = start or 0.0, duration if end is None else end
-    if first > last:
+    if end is not None and first > last:
         raise ValueError(f"the start is after the end: got {first:g} and {last:g}")
     if first >= duration:
         raise ValueError(f"the range begins after the video, which lasts {duration:.1f} s; got {first:g}")

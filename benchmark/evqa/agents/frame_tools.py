@@ -17,7 +17,7 @@ from pydantic import Field
 from evqa import media
 from evqa.agents import frame_images
 from evqa.agents.arguments import Query, Second, time_range
-from evqa.agents.tool import Tool, ToolOutput
+from evqa.agents.tool import Tool, ToolFailure, ToolOutput
 from evqa.media.frame_folders import is_image_video
 from evqa.models.messages import ImagePart
 from evqa.retrieval.frame_grid import FrameGrid
@@ -63,10 +63,13 @@ class FrameTools:
 
     @cached_property
     def index(self) -> FrameIndex:
-        """Frame index of the video."""
+        """Frame index of the video. `ToolFailure`: it cannot be opened or built, which no other call would repair."""
         if self.open_index is None:
             raise ValueError("the frames of this video cannot be searched: there is no index; ask for frames by id")
-        return self.open_index()
+        try:
+            return self.open_index()
+        except ValueError as error:
+            raise ToolFailure(f"the frames cannot be searched: {error}") from error
 
     def published(self) -> list[Tool]:
         """The two tools of the published agent; only the first one where the frames cannot be searched."""

@@ -5,6 +5,7 @@ Commands have them as options; `evqa --help` imports this module and no other of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -184,6 +185,12 @@ class AgentSettings:
     episode: Annotated[EpisodeSettings, arg(name="episode")] = EpisodeSettings()
     """settings of the methods about episodes."""
 
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"--{name.replace('_', '-')} is a number {_range_text(least, most)}, got {value}")
+
     def limits(self) -> Limits:
         """Limits of an episode."""
         from evqa.agents.episode import Limits
@@ -232,6 +239,38 @@ class AgentSettings:
 
     def _identity_of(self, names: Sequence[str]) -> dict[str, str | int | float | bool | None]:
         return {f"method.{name}": getattr(self, name) for name in names}
+
+
+MAX_GRID_FPS = 1000.0
+"""Frames per second of the finest grid."""
+
+MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 16, 8192
+"""Pixels of the longer side of an image; models refuse smaller ones."""
+
+ABOVE_ZERO = math.ulp(0.0)
+"""Least number above 0."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "max_turns": (1, math.inf),
+    "max_calls_per_turn": (1, math.inf),
+    "max_images": (0, math.inf),
+    "keep_rounds": (0, math.inf),
+    "max_sample_tokens": (1, math.inf),
+    "max_sample_cost": (ABOVE_ZERO, math.inf),
+    "max_sample_seconds": (ABOVE_ZERO, math.inf),
+    "frames_per_call": (1, math.inf),
+    "uniform_frames": (1, math.inf),
+    "grid_fps": (ABOVE_ZERO, MAX_GRID_FPS),
+    "image_side": (MIN_IMAGE_SIDE, MAX_IMAGE_SIDE),
+}
+"""Least and greatest value of each number of `AgentSettings`."""
+
+
+def _range_text(least: float, most: float) -> str:
+    start = "above 0" if least == ABOVE_ZERO else f"from {least:g} on"
+    if most == math.inf:
+        return start
+    return f"above 0, at most {most:g}" if least == ABOVE_ZERO else f"from {least:g} to {most:g}"
 
 
 FOLDERS = ("index", "embeddings")

@@ -101,7 +101,7 @@ def call_tool(tools: Mapping[str, Tool], call: ToolCall) -> ToolOutput:
         return _refusal(f"invalid arguments of {call.name}: {jsonl.validation_message(error)}")
     except ValueError as error:
         return _refusal(str(error))
-    except (ModelError, RunAborted):
+    except (ModelError, RunAborted, ToolFailure):
         raise
     except Exception as error:
         raise ToolFailure(f"the tool {call.name} failed: {type(error).__name__}: {error}") from error

@@ -33,7 +33,9 @@ def index_opener(sample: Sample, grid: FrameGrid, settings: AgentSettings) -> Ca
 
 
 def check_encoder(settings: AgentSettings) -> None:
-    """Load the encoder. `ValueError`: there is no such encoder, or its packages or weights are missing."""
+    """Load the encoder. `ValueError`: no such encoder or folder of embeddings, or packages or weights are missing."""
+    if settings.embeddings is not None and not settings.embeddings.is_dir():
+        raise ValueError(f"--embeddings is a folder with a file VIDEO.pt per video: there is no {settings.embeddings}")
     if settings.encoder != NO_ENCODER:
         shared_encoder(settings.encoder)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from evqa.agents.settings import AgentSettings
-from evqa.cli.arguments import AgentOptions, CanaryChoice, ModelSettings, Times
+from evqa.cli.arguments import AgentOptions, Agents, CanaryChoice, ModelSettings, Times
 from evqa.cli.console import print_line
-from evqa.models.options import ModelOptions, Switch, option
+from evqa.models.options import ModelOptions, Switch, option, parse_agents
 
 
 def ask(  # noqa: PLR0913  (each is an option of the command)
@@ -27,6 +27,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
     times: Times = True,
     seed: int = 0,
     out: Annotated[Path | None, option("FOLDER", default="outputs/ask/VIDEO")] = None,
+    agent: Agents = (),
     canary: CanaryChoice = "auto",
     agent_settings: AgentOptions = AgentSettings(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008  (frozen)
@@ -52,6 +53,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         times: withhold the duration of the video and the timestamps of its frames from the model, as published.
         seed: random seed of sampling (with --temperature).
         out: folder for overlay.mp4, sheet.png and prediction.jsonl.
+        agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
         canary: request before the first one with an image in a tool result, for methods with tools: ends the command if
             the model does not see it; auto = models behind an API, on = local models too.
         agent_settings: limits, frames and search of the methods agent, retrieve, inspected and uniform.
@@ -69,6 +71,7 @@ def ask(  # noqa: PLR0913  (each is an option of the command)
         times=times,
         seed=seed,
         overrides=options.overrides(),
+        agents=parse_agents(agent),
         agent_settings=agent_settings,
         canary=canary,
     )

@@ -18,6 +18,9 @@ from evqa.media.frame_folders import is_image_video
 DEFAULT_FPS = 1.0
 """Frames per second of the grid of a video file; that of the published frame folders."""
 
+MAX_GRID_TIMES = 10_000_000
+"""Most times of a grid, in memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class FrameGrid:
@@ -63,13 +66,18 @@ def frame_grid(video: Video, *, fps: float = DEFAULT_FPS, duration: float | None
             at `i * duration / N` seconds.
 
     Raises:
-        ValueError: `fps` or `duration` is not a finite number above 0.
+        ValueError: `fps` or `duration` is not a finite number above 0, or the grid of a video file would have more than
+            `MAX_GRID_TIMES` times.
     """
     for name, value in (("fps", fps), ("duration", duration)):
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"expected a finite {name} above 0, got {value}")
     if is_image_video(video.path):
         return _grid_of_folder(video, duration)
+    if video.duration * fps > MAX_GRID_TIMES:
+        raise ValueError(
+            f"expected an fps of at most {MAX_GRID_TIMES / video.duration:.0f} for {video.path}, got {fps:g}"
+        )
     times = np.arange(0, video.duration, 1 / fps)
     indices = np.unique(np.maximum(np.searchsorted(video.times, times + 1e-9, side="right") - 1, 0))
     return FrameGrid(video, np.arange(1, len(indices) + 1), indices, video.times[indices])

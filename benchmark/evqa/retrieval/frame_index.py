@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evqa.retrieval import index_builder, index_files
-from evqa.retrieval.encoders import Encoder, encode_query
+from evqa.retrieval.encoders import Encoder, EncoderError, encode_query
 from evqa.retrieval.frame_grid import FrameGrid
 from evqa.retrieval.frame_search import (
     DEFAULT_GAP,
@@ -65,12 +65,12 @@ class FrameIndex:
         """Score [N] of each frame for a text.
 
         Raises:
-            ValueError: the query is empty or too long, or the index is damaged.
-            EncoderError: the encoder failed or did not end in time.
+            ValueError: the query is empty or too long.
+            EncoderError: the encoder failed or did not end in time, or the index is damaged.
         """
         scores = self.embeddings @ encode_query(self.encoder, query)
         if not np.isfinite(scores).all():
-            raise ValueError("the frame index has values that are NaN or infinite: it is damaged, build it again")
+            raise EncoderError("the frame index has values that are NaN or infinite: it is damaged, build it again")
         return scores
 
     def search(
@@ -95,9 +95,9 @@ class FrameIndex:
             offset: hits of earlier pages, which are left out.
 
         Raises:
-            ValueError: an argument is out of range, the query is empty or too long, there is a time window but no
-                times, or the index is damaged.
-            EncoderError: the encoder failed or did not end in time (`QueryTimeout`).
+            ValueError: an argument is out of range, the query is empty or too long, or there is a time window but no
+                times.
+            EncoderError: the encoder failed or did not end in time (`QueryTimeout`), or the index is damaged.
         """
         options = SearchOptions(k, start, end, min_gap, offset)
         options.check()

@@ -185,11 +185,18 @@ def _with_model_names(turns: Sequence[Turn], recorded: Sequence[Turn]) -> tuple[
 
 
 def first_difference(record: Prediction, replayed: Prediction) -> RecordDifference | None:
-    """The first field in which two predictions of a sample differ, but for the wall time; None = they are equal."""
+    """The first field in which two predictions of a sample differ, but for the wall time; None = they are equal.
+
+    Errors come first: an error is the reason for all other differences.
+    """
     old, new = (prediction.replace(seconds=0.0).model_dump(mode="json") for prediction in (record, replayed))
-    for place, recorded, repeated in _differences(old, new, ""):
-        return RecordDifference(record.sample_id, place, _excerpt(recorded), _excerpt(repeated))
-    return None
+    differences = list(_differences(old, new, ""))
+    if not differences:
+        return None
+    is_error = [place == "error" for place, _, _ in differences]
+    place, recorded, repeated = differences[is_error.index(True) if any(is_error) else 0]
+    start = _excerpt_start(recorded, repeated)
+    return RecordDifference(record.sample_id, place, _excerpt(recorded, start), _excerpt(repeated, start))
 
 
 def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
@@ -301,6 +308,16 @@ def _differences(old: object, new: object, place: str) -> Iterator[tuple[str, ob
         yield place, old, new
 
 
-def _excerpt(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_EXCERPT else f"{text[:MAX_EXCERPT]}..."
+def _excerpt_start(old: object, new: object) -> int:
+    """Character at which the excerpts of two values start: shortly before the first difference."""
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return 0
+    pairs = enumerate(zip(old, new, strict=False))
+    same = next((place for place, (first, second) in pairs if first != second), min(len(old), len(new)))
+    return 0 if same < MAX_EXCERPT // 2 else same - MAX_EXCERPT // 4
+
+
+def _excerpt(value: object, start: int = 0) -> str:
+    text = repr(value[start:] if isinstance(value, str) else value)
+    before = "..." if start else ""
+    return before + (text if len(text) <= MAX_EXCERPT else f"{text[:MAX_EXCERPT]}...")
