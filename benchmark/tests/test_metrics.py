@@ -18,6 +18,8 @@ from evqa.metrics.frames import BadMask, compare, gold_masks
 from evqa.metrics.intervals import cluster_interval, holm
 from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
 from evqa.metrics.presets.long_videos import HOPS, LVBENCH_TYPES
+from evqa.metrics.presets.pairwise import MJ_BENCH_DIMENSIONS
+from evqa.parsing.verdicts import DIMENSIONS
 from evqa.schema import RLE, Box, Prediction, Sample, Span, Track, Turn
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
@@ -396,18 +398,24 @@ def case(
         mask_answer=1,
         response="y",
         question_type=question_type,
+        preferences=dict.fromkeys((*DIMENSIONS, *MJ_BENCH_DIMENSIONS), "first"),
     )
     prediction = predicted(answer=answer, spans=predicted_spans, time_choice=answer, mask_choice=answer)
     masks_and_boxes = {"tracks": (gold,) if tracks is None else tracks, "boxes": TUBE if tracks is None else {}}
     turns = () if answer is None else (Turn(answer_fields=("answer",), prompt="?", reply="y"),)
-    prediction = prediction.model_copy(update=masks_and_boxes | {"turns": turns})
+    verdicts = None if answer is None else dict.fromkeys(sample.preferences or (), 1)
+    prediction = prediction.model_copy(update=masks_and_boxes | {"turns": turns, "verdicts": verdicts})
     masks_of_gold = gold_masks(sample)
     assert masks_of_gold is not None
     return Case(sample, prediction, compare(masks_of_gold, prediction, 6))
 
 
 ROWS = [(name, title) for name, row in PRESETS.items() for title in row.metrics]
-SCORES = [(name, title) for name, title in ROWS if not PRESETS[name].metrics[title].reads_record]
+SCORES = [
+    (name, title)
+    for name, title in ROWS
+    if not PRESETS[name].metrics[title].reads_record and PRESETS[name].metrics[title].is_ranked
+]
 
 MIDDLE, LONG = spans((2, 22)), spans((2, 42))
 APPLIES_TO: dict[str, dict[str, Any]] = {

@@ -231,6 +231,19 @@ def _ego4d_nlq(split: str, words: str, file: str) -> DatasetSpec:
     )
 
 
+def _pairs(folder: str, description: str, source: str, layout: DatasetFormat) -> DatasetSpec:
+    """A benchmark of judges: pairs of videos with preferences."""
+    return DatasetSpec(
+        folder=folder,
+        description=description,
+        source=source,
+        licence=UNSTATED,
+        prepare=f"python data/{folder}/prepare.py",
+        format=layout,
+        is_benchmark=True,
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "shapes-train": _shapes("train", "synthetic videos, training split (levels 1 and 2)"),
     "shapes-val": _shapes("val", "synthetic videos, validation split (level 1)"),
@@ -266,6 +279,36 @@ DATASETS: dict[str, DatasetSpec] = {
             ("video_info.meta.jsonl",),
             mirrors=("zai-org/LVBench",),
             note="the videos come from YouTube, by their ids, see README.md",
+        ),
+    ),
+    "genai-bench-video": _pairs(
+        "genai_bench_video",
+        "GenAI-Bench, video generation: pairs of videos with votes of four classes",
+        "https://huggingface.co/datasets/TIGER-Lab/GenAI-Bench",
+        DatasetFormat(
+            "genai_bench_video.json, a list of {prompt, left_video, right_video, vote_type}",
+            "video_pairs:genai_bench",
+            "genai_bench_video.json",
+        ),
+    ),
+    "videogen-rewardbench": _pairs(
+        "videogen_rewardbench",
+        "VideoGen-RewardBench: pairs of videos with preferences in TA, MQ, VQ and overall",
+        "https://huggingface.co/datasets/KwaiVGI/VideoGen-RewardBench",
+        DatasetFormat(
+            "videogen-rewardbench.csv and the videos that path_A and path_B name",
+            "video_pairs:videogen_rewardbench",
+            "videogen-rewardbench.csv",
+        ),
+    ),
+    "mj-bench-video": _pairs(
+        "mj_bench_video",
+        "MJ-Bench-Video: pairs of videos with preferences in five categories and overall",
+        "https://huggingface.co/datasets/MJ-Bench/MJ-BENCH-VIDEO",
+        DatasetFormat(
+            "mj-bench-video.json, a list of {caption, video_0_path, video_1_path, category_preference, ...}",
+            "video_pairs:mj_bench",
+            "mj-bench-video.json",
         ),
     ),
     "longvidsearch": DatasetSpec(

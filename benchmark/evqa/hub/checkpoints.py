@@ -79,6 +79,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
             ("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen Research (non-commercial)"),
             ("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", "Apache-2.0"),
             ("qwen2.5-vl-72b", "Qwen/Qwen2.5-VL-72B-Instruct", "Qwen"),
+            ("vrthinker", "qunwang13/vrthinker", UNSTATED),
             ("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", "Apache-2.0"),
             ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", "Apache-2.0"),
             ("qwen3-vl-30b-a3b", "Qwen/Qwen3-VL-30B-A3B-Instruct", "Apache-2.0"),

@@ -242,7 +242,7 @@ def _agrees(stream: VideoStream, table: sample_tables.Mp4SampleTable) -> bool:
 
 
 def _packets_of_table(
-    table: sample_tables.Mp4SampleTable, source: OpenedFile, truncation_reason: str
+    table: sample_tables.Mp4SampleTable, source: OpenedFile, truncation_reason: str = ""
 ) -> _PacketTable | None:
     """Packets of a sample table; None where the first packet, or those from the last keyframe on, differ from it.
 

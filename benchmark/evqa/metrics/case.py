@@ -150,6 +150,17 @@ class Ratio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """A number of the values of several metrics over all samples that is no mean of one, such as a best threshold."""
+
+    columns: tuple[str, ...]
+    """Metrics whose columns `value` gets."""
+    value: Callable[..., float | None] = field(repr=False)
+    """Function of the columns (`means.Column`), one argument each; None = it does not apply."""
+    definition: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named protocol: the metrics of a table of scores."""
 
@@ -161,6 +172,8 @@ class Preset:
     """Numbers computed from means, as fractions: name -> function of (metric -> mean)."""
     ratios: dict[str, Ratio] = field(default_factory=dict[str, Ratio], repr=False)
     """Ratios of means, with intervals: name -> ratio."""
+    statistics: dict[str, Statistic] = field(default_factory=dict[str, Statistic], repr=False)
+    """Further numbers over all samples: name -> statistic."""
     columns: tuple[str, ...] = ()
     """Metrics of the main table; () = all."""
     summarises_episodes: bool = False

@@ -18,6 +18,13 @@ VERDICTS: dict[Vote, int] = {"first": 1, "second": -1, "both-good": 0, "both-bad
 """Vote -> verdict."""
 
 
+LABEL_VOTES: dict[int, Vote] = {1: "first", 2: "second", 0: "tie"}
+"""Label of a judge in numbers (VR-Thinker) -> vote."""
+
+PREFERENCE_VOTES: dict[str, Vote] = {"first": "first", "second": "second", "tie": "both-good", "bad": "both-bad"}
+"""Value of `Sample.preferences` -> vote."""
+
+
 def same_vote(vote: Vote | None, human: Vote) -> float:
     """1 if judge and people agree on one of four classes (the accuracy of GenAI-Bench); unread is wrong.
 

@@ -6,6 +6,8 @@ differences: InternVL has a limit as well, and each frame has a timestamp. Decod
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evqa.models.registry import ModelSpec, Setting
 
 HF = "evqa.models.hf_chat:HFChat"
@@ -29,6 +31,9 @@ OPEN_MODELS: dict[str, ModelSpec] = {
     "qwen2.5-vl-3b": _hf("qwen2.5-vl-3b", "Qwen2.5-VL 3B", max_frames=768),
     "qwen2.5-vl-7b": _hf("qwen2.5-vl-7b", "Qwen2.5-VL 7B", max_frames=768),
     "qwen2.5-vl-72b": _hf("qwen2.5-vl-72b", "Qwen2.5-VL 72B over all GPUs", max_frames=768),
+    "vrthinker": replace(
+        _hf("vrthinker", "VR-Thinker 7B, a judge of two videos (evqa judge)", tool_dialect="vrthinker"), method="judge"
+    ),
     "qwen3-vl-4b": _hf("qwen3-vl-4b", "Qwen3-VL 4B", max_frames=768),
     "qwen3-vl-8b": _hf("qwen3-vl-8b", "Qwen3-VL 8B", max_frames=768),
     "qwen3-vl-30b-a3b": _hf("qwen3-vl-30b-a3b", "Qwen3-VL 30B-A3B over all GPUs", max_frames=768),

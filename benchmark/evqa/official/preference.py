@@ -16,7 +16,7 @@ from evqa.metrics.means import Cell, State
 from evqa.metrics.preference import Vote
 from evqa.official.records import OR_NONE, ExternalRecord, read_records
 from evqa.official.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
-from evqa.parsing.verdicts import parse_verdict
+from evqa.parsing.verdicts import OVERALL, parse_verdict
 
 HUMAN: dict[str, Vote] = {
     "leftvote": "first",
@@ -47,15 +47,11 @@ def parse_vote(reply: str) -> str | None:
     return match.group() if match else None
 
 
-OVERALL: dict[int, Vote] = {1: "first", 2: "second", 0: "tie"}
-"""A judge's overall verdict in numbers (VR-Thinker) -> vote."""
-
-
 def vote_of(reply: str) -> Vote | None:
     """The vote that a reply commits to: a label in brackets, else the `OA` of a whole verdict in numbers."""
     label = parse_vote(reply)
     verdict = parse_verdict(reply) if label is None else None
-    return LABELS.get(label or "") if verdict is None else OVERALL[verdict["OA"]]
+    return LABELS.get(label or "") if verdict is None else preference.LABEL_VOTES[verdict[OVERALL]]
 
 
 class _Pair(ExternalRecord):

@@ -40,8 +40,8 @@ class EvidenceData(NamedTuple):
     """Data of a sample for the page."""
 
     data: Json
-    video: Path | None
-    """Video file for the page; None = no video."""
+    videos: tuple[Path, ...]
+    """Video files for the page."""
 
 
 def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], video_folder: Path) -> EvidenceData:
@@ -52,6 +52,7 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
     notes: list[str] = []
     video = _video(sample, notes) if sample.has_video else None
     video_file = _video_file(video, video_folder, notes) if video else None
+    further = [_further_video(path, video_folder, notes, sample.id) for path in sample.videos]
     gold = _gold_masks(sample, notes)
     data: Json = {
         "n": number,
@@ -62,13 +63,27 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
         "response": sample.response,
         "spans": sample.spans,
         "video": _video_data(video, video_file) if video and video_file else None,
+        "others": [_video_data(*entry) if entry else None for entry in further],
+        "preferences": sample.preferences,
         "hasVideo": sample.has_video,
         "duration": video.duration if video else _duration(sample, runs),
         "gold": _mask_data(gold, None),
         "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
         "notes": notes,
     }
-    return EvidenceData(data, video_file)
+    files = (video_file, *(entry[1] for entry in further if entry))
+    return EvidenceData(data, tuple(file for file in files if file is not None))
+
+
+def _further_video(path: Path, folder: Path, notes: list[str], sample_id: str) -> tuple[media.Video, Path] | None:
+    """A further video of a sample and its file for the page; None = it cannot be shown."""
+    try:
+        video = media.probe_video(path)
+    except (ValueError, OSError) as error:
+        _note(notes, f"A further video cannot be shown: {error}", sample_id)
+        return None
+    file = _video_file(video, folder, notes)
+    return None if file is None else (video, file)
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
@@ -163,6 +178,8 @@ def _run_data(
         "masks": _mask_data(predicted, prediction.mask_frames),
         "j": overlap_by_frame(predicted, gold, prediction.mask_frames) if predicted is not None and gold else None,
         "rules": _rules(prediction, sample),
+        "verdicts": prediction.verdicts,
+        "orders": prediction.order_verdicts,
         "trace": trace_data(prediction),
         "scores": {name: value for name, value in run.scores.items() if value is not None},
     }

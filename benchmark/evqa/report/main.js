@@ -96,6 +96,7 @@ function listen() {
     video.addEventListener(event, () => ($("play").textContent = video.paused ? "Play" : "Pause"));
   }
   video.addEventListener("loadedmetadata", onMetadata);
+  for (const event of ["play", "pause", "seeked", "ratechange"]) video.addEventListener(event, followOther);
   // A frame may reach the screen a moment after its callback: paint once more when it has.
   for (const event of ["loadeddata", "seeked"]) video.addEventListener(event, () => requestAnimationFrame(paint));
   video.addEventListener("click", togglePlay);

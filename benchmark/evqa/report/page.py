@@ -175,7 +175,7 @@ def _write_sample(number: int, sample: Sample, contents: PageContents, out: Path
     evidence = build_evidence(number, sample, runs, out / FILES / "videos")
     path = out / FILES / "samples" / _sample_file(number)
     _write_text(path, f"evqaSample({_script_json(evidence.data)});\n")
-    return [path, evidence.video] if evidence.video else [path]
+    return [path, *evidence.videos]
 
 
 def _sample_file(number: int) -> str:

@@ -40,6 +40,7 @@ async function openSample(row) {
   $("scrub").step = "any";
   notice(evidence.notes.join("\n"));
   loadVideo(evidence.video);
+  loadOther(evidence.others[0]);
   for (const part of ["stage", "transport", "overlays"]) $(part).hidden = !evidence.hasVideo;
   $("timeline").hidden = evidence.duration === null;
   showRuns();
@@ -48,6 +49,7 @@ async function openSample(row) {
 
 function clearSample(row) {
   loadVideo(null);
+  loadOther(null);
   notice("");
   document.title = `${row.id} \u2013 ${INDEX.title}`;
   setText($("s-meta"), metaText(row));
@@ -82,6 +84,31 @@ function loadVideo(source) {
   video.src = source.src;
 }
 
+/** The second video of a pair: it plays and seeks with the first one, to the same second. */
+function loadOther(source) {
+  const other = $("other");
+  other.pause();
+  $("panel-other").hidden = !source;
+  if (!source) {
+    other.removeAttribute("src");
+    other.load();
+    return;
+  }
+  $("panel-other").querySelector(".panel-note").textContent = `${timeText(source.duration)}, ${source.times.length} frames`;
+  $("panel-other").querySelector(".screen").style.setProperty("--aspect", source.width / source.height);
+  other.src = source.src;
+}
+
+function followOther() {
+  const source = state.evidence?.others[0];
+  if (!source) return;
+  const other = $("other");
+  other.playbackRate = video.playbackRate;
+  other.currentTime = Math.min(video.currentTime, source.duration);
+  if (video.paused) other.pause();
+  else other.play().catch(() => {});
+}
+
 /** A server that cannot send parts of a file makes a video that cannot be sought: take it as a whole then. */
 async function takeWhole(source) {
   try {
@@ -107,7 +134,7 @@ function showRuns() {
   const { evidence } = state;
   const [a, b] = state.runs;
   const runs = [a, b].filter((run) => run >= 0);
-  $("stage").classList.toggle("two", b >= 0);
+  $("stage").classList.toggle("two", b >= 0 || Boolean(evidence?.others?.length));
   $("panel-b").hidden = b < 0;
   ["a", "b"].forEach((side, slot) => {
     const run = state.runs[slot];
@@ -157,14 +184,32 @@ function replyCard(evidence, run) {
   return card;
 }
 
-/** Answer, segments and scores. `isRight`: null where the data set has no answer. */
+const PREFERENCES = { first: "video 1", second: "video 2", tie: "tie", bad: "tie, both bad" };
+const labelText = (label) => (label === 0 ? "tie" : `video ${label}`);
+
+/** Verdict of a pairwise judge in each dimension, the preference of people, and disagreement of the two orders. */
+function addVerdicts(add, { verdicts, orders }) {
+  const gold = state.evidence.preferences ?? {};
+  if (!verdicts) add("verdict", "none could be read");
+  for (const [name, label] of Object.entries(verdicts ?? {})) {
+    const [first, second] = orders ?? [];
+    const differs = first && second && first[name] !== second[name];
+    const order = differs ? ` (orders disagree: ${labelText(first[name])}, ${labelText(second[name])})` : "";
+    add(name, `${labelText(label)}${order}${gold[name] ? `, people: ${PREFERENCES[gold[name]]}` : ""}`);
+  }
+}
+
+/** Answer, segments and scores; the verdict of a pair. `isRight`: null where the data set has no answer. */
 function factList(result, isRight) {
   const facts = make("dl", { class: "facts" });
   const add = (name, value) => facts.append(make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
   const verdict = isRight === null ? "" : isRight ? ", right" : ", wrong";
-  if (result.response !== null) add("answer", result.response ? `${excerpt(result.response)}${verdict}` : "none");
-  else add("answer", result.answer === null ? "none" : `${letter(result.answer)}${verdict}`);
-  add("segments", result.spans === null ? "none" : result.spans.map(spanText).join(", ") || "stated: none");
+  if (state.evidence?.others?.length) addVerdicts(add, result);
+  else {
+    if (result.response !== null) add("answer", result.response ? `${excerpt(result.response)}${verdict}` : "none");
+    else add("answer", result.answer === null ? "none" : `${letter(result.answer)}${verdict}`);
+    add("segments", result.spans === null ? "none" : result.spans.map(spanText).join(", ") || "stated: none");
+  }
   for (const [key, value] of Object.entries(result.scores)) add(INDEX.metrics[key]?.one ?? key, percent(value));
   if (result.expressions?.length) add("objects", result.expressions.join("; "));
   const rules = Object.entries(result.rules ?? {}).map(([field, rule]) => `${field}: ${rule}`);

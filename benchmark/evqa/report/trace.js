@@ -131,9 +131,21 @@ function resultBlock({ ok, text, frames, spans }) {
 /** A frame: a button that seeks the player, or text where its time is unknown or it is of another video. */
 function frameChip([file, index, second]) {
   const time = second === null ? `frame ${index}` : timeText(second);
+  if (file === 1 && second !== null && state.evidence?.others?.[0]) return otherChip(time, index);
   if (file > 0) return make("span", { class: "chip", text: `video ${file + 1}: ${time}`, title: `frame index ${index} of video ${file + 1}, which this page does not play` });
   if (second === null) return make("span", { class: "chip", text: time, title: "frame index; its time is not known" });
   return seekChip(time, second, `frame index ${index} at ${timeText(second)}`);
+}
+
+/** A frame of the second video of a pair: it seeks that video alone. */
+function otherChip(time, index) {
+  const { times, duration: end } = state.evidence.others[0];
+  const chip = make("button", { type: "button", class: "chip", text: `video 2: ${time}`, title: `frame index ${index} of video 2: go there` });
+  chip.addEventListener("click", () => {
+    $("other").pause();
+    $("other").currentTime = (times[index] + (times[index + 1] ?? end)) / 2;
+  });
+  return chip;
 }
 
 const segmentChip = (span) => seekChip(spanText(span), span[0], `segment ${spanText(span)}`);

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def baselines(
         workers: Number of processes.
     """
     chance = score(dataset, chances(dataset), presets)
-    systems = _of_answers(dataset, train)
+    systems = [*_of_answers(dataset, train), *_of_preferences(dataset)]
     if _has_videos(dataset):
         systems += [*_of_spans(dataset, train), *_of_boxes(dataset), *(_of_masks(dataset) if with_masks else ())]
     by_preset = sorted(chance, key=lambda scores: presets.index(scores.preset))
@@ -129,6 +130,21 @@ def _of_which(train: Dataset | None) -> str:
 
 def _letter(sample: Sample, *, letter: int) -> Prediction:
     return Prediction(sample_id=sample.id, status="ok", answer=letter)
+
+
+# Preferences
+
+
+def _of_preferences(dataset: Dataset) -> list[System]:
+    """Judges with one vote for every pair."""
+    if all(sample.preferences is None for sample in dataset.samples):
+        return []
+    votes: dict[str, Literal[0, 1, 2]] = {"first video": 1, "second video": 2, "tie": 0}
+    return [_system(f"always {name}", ("preferences",), partial(_vote, label=label)) for name, label in votes.items()]
+
+
+def _vote(sample: Sample, *, label: Literal[0, 1, 2]) -> Prediction:
+    return Prediction(sample_id=sample.id, status="ok", verdicts=dict.fromkeys(sample.preferences or (), label))
 
 
 # Spans

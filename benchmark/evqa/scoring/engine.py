@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from evqa import datasets
 from evqa.datasets import Dataset
-from evqa.metrics.case import GoldField, Metric, Ratio, covers, gold_has
+from evqa.metrics.case import GoldField, Metric, Ratio, Statistic, covers, gold_has
 from evqa.metrics.means import DOES_NOT_APPLY, STATES, Cell, Column, Mean, mean_of_column, numbered, ratio_of_columns
 from evqa.metrics.presets import preset as preset_named
 from evqa.schema import Prediction, Sample
@@ -242,6 +242,15 @@ class _Columns:
                 )
         return values
 
+    def statistics(self, statistics: Mapping[str, Statistic]) -> dict[str, ScoreValue]:
+        """The statistics whose metrics are scored and that apply."""
+        values: dict[str, ScoreValue] = {}
+        for title, statistic in statistics.items():
+            if self.by_title.keys() >= {*statistic.columns}:
+                value = statistic.value(*(self.by_title[name] for name in statistic.columns))
+                values |= {} if value is None else {title: ScoreValue(value=value)}
+        return values
+
 
 class _StatusTable:
     """Status and health of the predictions of one system."""
@@ -323,7 +332,8 @@ def _summaries(
                 for title, number in numbers.items()
                 if number is not None and math.isfinite(number)
             }
-            | columns.ratios(videos, protocol.ratios),
+            | columns.ratios(videos, protocol.ratios)
+            | columns.statistics(protocol.statistics),
             episodes=episodes.summary(videos, accuracies_of(dataset, system.forced_answers))
             if protocol.summarises_episodes and _has_records(system)
             else None,

@@ -57,6 +57,11 @@ def _ego4d_nlq(data: str, description: str) -> Task:
     )
 
 
+def _judgement(data: str, description: str) -> Task:
+    """A task for a pairwise judge; its preset has the name of the data set."""
+    return Task(data=data, method="judge", presets=(data,), baselines="fast", description=description)
+
+
 TASKS: dict[str, Task] = {
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
@@ -72,6 +77,15 @@ TASKS: dict[str, Task] = {
         method="retrieve",
         presets=("lvbench", "lvbench-official"),
         description="LVBench: multiple choice about videos of about an hour, evidence in time",
+    ),
+    "genai-bench-video": _judgement(
+        "genai-bench-video", "GenAI-Bench, video generation: which of two videos is better"
+    ),
+    "videogen-rewardbench": _judgement(
+        "videogen-rewardbench", "VideoGen-RewardBench: which of two videos is better in TA, MQ, VQ and overall"
+    ),
+    "mj-bench-video": _judgement(
+        "mj-bench-video", "MJ-Bench-Video: which of two videos is better in five categories and overall"
     ),
     "longvidsearch": Task(
         data="longvidsearch",
@@ -94,6 +108,12 @@ TASKS: dict[str, Task] = {
 }
 
 
+PAIRS = Task(
+    data="pairs", method="judge", presets=("pairwise",), baselines="fast", description="pairs of videos without a row"
+)
+"""Task of a data set whose samples are pairs of videos."""
+
+
 def data_of(task_or_data: str) -> str:
     """Return the data set of the name of a task; the name or folder of a data set stays as it is."""
     return TASKS[task_or_data].data if task_or_data in TASKS else task_or_data
@@ -107,6 +127,9 @@ def task_of(dataset: Dataset) -> Task:
     """
     if (task := _registered(dataset)) is not None:
         return task
+    num_pairs = sum(bool(sample.videos) for sample in dataset.samples)
+    if num_pairs == len(dataset.samples):
+        return PAIRS
     num_choices = sum(map(is_multiple_choice, dataset.samples))
     if num_choices not in {0, len(dataset.samples)}:
         raise ValueError(

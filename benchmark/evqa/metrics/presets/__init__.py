@@ -15,6 +15,7 @@ from evqa.metrics.presets.episodes import AGENT_PRESETS
 from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
 from evqa.metrics.presets.long_videos import LONG_VIDEO_PRESETS
 from evqa.metrics.presets.moments import MOMENT_PRESETS
+from evqa.metrics.presets.pairwise import PAIRWISE_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
 from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
@@ -118,6 +119,7 @@ PRESETS: dict[str, Preset] = {
     **AGENT_PRESETS,
     **LONG_VIDEO_PRESETS,
     **EPISODE_PRESETS,
+    **PAIRWISE_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")
