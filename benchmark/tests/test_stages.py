@@ -9,7 +9,9 @@ import pytest
 from benchmark.tests.scripted_server import ScriptedServer, images_of, scripted_server
 
 from evqa import media, methods, models
+from evqa.__main__ import main
 from evqa.agents.settings import AgentSettings, StageSettings
+from evqa.files.jsonl import write_records
 from evqa.media.writer import write_video
 from evqa.metrics.case import Case
 from evqa.metrics.presets import PRESETS
@@ -17,6 +19,7 @@ from evqa.models.base import Models
 from evqa.schema import Sample, Span
 from evqa.stages import selection
 from evqa.stages.cache import CachedReply, StageCache
+from evqa.stages.estimate import estimate
 from evqa.stages.selection import Candidate, EvidenceReply
 
 ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents" / "stages"
@@ -336,3 +339,32 @@ def test_a_ranking_that_cannot_be_read_is_none():
     assert selection.by_ranking(candidates, "The second.") is None
     assert selection.by_ranking(candidates, "Ranking: 7, 9") is None
     assert [item.span for item in selection.by_ranking(candidates, "Ranking: 2")] == [(2, 3), (0, 1)]
+
+
+# Estimate
+
+
+def test_the_plan_of_a_run_is_printed_before_anything_is_asked(server, model, video, tmp_path, monkeypatch, capsys):
+    samples = [sample_of(Path("v.mp4"), name=name) for name in ("a", "b")]
+    write_records(tmp_path / "samples.jsonl", samples)
+    (tmp_path / "v.mp4").write_bytes(video.read_bytes())
+    server.play([])
+    arguments = ["predict", str(tmp_path), "gpt-4o", "--method", "stages", "--stage-plan", "uniform:4", "--plan"]
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "2 questions about 1 videos" in text
+    assert "requests: at most 18," in text  # 1 + 5 of the video, 5 + 1 of each question
+    assert "frames: 40 images" in text  # 6 x 4 of the video, 8 of each answer
+    assert "price: about $0." in text
+    assert not (tmp_path / "outputs").exists()
+    assert main([*arguments[:4], "uniform", "--plan"]) != 0
+
+
+def test_the_plan_counts_the_requests_that_are_made(server, model, video, tmp_path):
+    play(server, PROCESS, *[SEGMENTS] * 2, *[RELEVANT] * 2, "Answer: cup")
+    fields = settings(tmp_path, stage_plan="uniform:4", stage_samples=2, stage_answer=True)
+    prediction = run(model, sample_of(video), fields)
+    expected = estimate([sample_of(video)], fields)
+    assert expected.requests == len(server.requests) == 6
+    assert expected.frames == sum(len(turn.frames) for turn in prediction.turns)

@@ -43,6 +43,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
     seed: int = 0,
     agent: Agents = (),
     canary: CanaryChoice = "auto",
+    plan: Annotated[bool, option(default="off")] = False,
     agent_settings: AgentOptions = AgentSettings(),  # noqa: B008  (frozen)
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
     options: ModelSettings = ModelOptions(),  # noqa: B008
@@ -63,6 +64,7 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
         canary: request at the start with an image in a tool result, for methods with tools: stops the run if the model
             does not see it; auto = models behind an API, on = local models too.
+        plan: with the method stages, print frames, tokens and price of the run, and do nothing.
         agent_settings: limits, frames and search of the methods agent, retrieve, inspected and uniform.
         execution: samples and workers.
         options: settings of the model that replace those of its table entry (evqa list models).
@@ -80,6 +82,9 @@ def predict(  # noqa: PLR0913  (each is an option of the command)
         canary=canary,
         agent_settings=agent_settings,
     )
+    if plan:
+        print_line(pipeline.estimate_stages(config, execution))
+        return 0
     summary = pipeline.predict(config, execution, out)
     return print_summary(summary, _next_command(summary.folder, execution))
 

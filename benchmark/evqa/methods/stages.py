@@ -13,14 +13,10 @@ from evqa.files import roots
 from evqa.models.base import Models
 from evqa.schema import Prediction, Sample
 from evqa.stages.cache import StageCache
-from evqa.stages.plans import SamplingPlan
 from evqa.stages.runner import StageRunner
-from evqa.stages.search import Search, SearchResult, plan_of
-from evqa.stages.styles import ANSWER, STYLES
+from evqa.stages.search import ANSWER_FRAMES, Search, SearchResult, grid_fps
+from evqa.stages.styles import ANSWER
 from evqa.stages.video import StageVideo
-
-ANSWER_FRAMES = SamplingPlan("uniform", 8)
-"""Frames of the best segment for the answer."""
 
 
 def stages(
@@ -68,12 +64,6 @@ def without_ground_truth(sample: Sample) -> Sample:
         fps=sample.fps,
         duration=sample.duration,
     )
-
-
-def grid_fps(settings: AgentSettings) -> float:
-    """Frames per second that exist for the stages: those of the grid, or more where a plan by rate asks for more."""
-    plan = plan_of(settings.stages, STYLES[settings.stages.stage_style])
-    return max(settings.grid_fps, plan.value) if plan.kind in {"fps", "dense"} else settings.grid_fps
 
 
 @functools.lru_cache(maxsize=8)

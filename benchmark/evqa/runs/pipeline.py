@@ -14,12 +14,14 @@ from evqa.agents import video_index
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
+from evqa.models.api import prices
 from evqa.models.canary import Canary
 from evqa.runs import locate, merge, prediction_files, replay, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.runner import RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
 from evqa.runs.shards import Selection, file_name_of, intersection_of
+from evqa.stages.estimate import estimate
 from evqa.tasks import registry as tasks
 
 Overrides = Mapping[str, Setting]
@@ -82,6 +84,22 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
             image_roles=methods.image_roles(name),
             canary=config.canary,
         )
+
+
+def estimate_stages(config: PredictConfig, execution: ExecutionOptions) -> str:
+    """Describe the frames, tokens and price of a run of the method stages; nothing is asked and nothing written.
+
+    Raises:
+        ValueError: The method is another one, which asks as it goes along.
+    """
+    dataset = locate.load_dataset(config.data)
+    spec = models.model_spec(config.model)
+    name = config.method or methods.default_method(spec.method, tasks.task_of(dataset).method)
+    if name != "stages":
+        raise ValueError(f"--plan shows the requests of the method stages, got the method {name}")
+    settings = {**spec.arguments, **config.overrides}
+    model_prices = prices.of_settings(spec.adapter, settings) if spec.is_behind_api else None
+    return estimate(execution.selection().of(dataset), config.agent_settings).text(model_prices)
 
 
 def _model_name(config: PredictConfig) -> str:

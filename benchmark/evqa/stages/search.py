@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from evqa.agents.settings import StageSettings
+from evqa.agents.settings import AgentSettings, StageSettings
 from evqa.schema import Span
 from evqa.stages import selection
 from evqa.stages.plans import SamplingPlan
@@ -28,6 +28,10 @@ CANDIDATE_FRAMES = SamplingPlan("uniform", 4)
 """Frames of a candidate for the verifier; the ranking has one each."""
 
 
+ANSWER_FRAMES = SamplingPlan("uniform", 8)
+"""Frames of the best segment for the answer."""
+
+
 class SearchResult(NamedTuple):
     """Segments of a question."""
 
@@ -40,6 +44,12 @@ class SearchResult(NamedTuple):
 def plan_of(settings: StageSettings, style: Style) -> SamplingPlan:
     """Sampling plan of a run. `ValueError`: the setting is no plan."""
     return SamplingPlan.read(settings.stage_plan or style.plan)
+
+
+def grid_fps(settings: AgentSettings) -> float:
+    """Frames per second that exist for the stages: those of the grid, or more where a plan by rate asks for more."""
+    plan = plan_of(settings.stages, STYLES[settings.stages.stage_style])
+    return max(settings.grid_fps, plan.value) if plan.kind in {"fps", "dense"} else settings.grid_fps
 
 
 class Search:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,3 +56,16 @@ def of(api: str, model: str) -> Prices:
                 price_in=price.input, price_out=price.output, source=source, largest_prompt=price.largest_prompt
             )
     return Prices()
+
+
+def of_settings(adapter: str, settings: Mapping[str, object]) -> Prices:
+    """Prices of a model by the settings of its registry entry and of the command, before it is built.
+
+    Args:
+        adapter: `ModelSpec.adapter`.
+        settings: arguments of the adapter: `price_in` and `price_out` go first, then the list.
+    """
+    name = "gemini" if "gemini" in adapter else str(settings.get("api", "openai"))
+    prices = of(name, str(settings.get("model_id", "")))
+    overrides = {key: value for key in ("price_in", "price_out") if isinstance(value := settings.get(key), int | float)}
+    return replace(prices, **overrides, source="as given") if overrides else prices
