@@ -32,8 +32,8 @@ from evqa.schema import Prediction, Sample, ToolCall
 
 FPS, NUM_FRAMES = 4.0, 48
 NO_SEARCH = AgentSettings(encoder="none")
-ANSWERING_METHODS = [name for name in methods.AGENT_METHODS if name != "judge"]
-"""Agents that answer a question about one video."""
+ANSWERING_METHODS = ("agent", "retrieve", "inspected", "uniform")
+"""Agents that answer a question about one video, with the settings of all of `AgentSettings`."""
 
 
 def shade(index: int) -> int:
