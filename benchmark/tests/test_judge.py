@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -139,6 +140,33 @@ def test_every_file_that_cannot_be_read_is_reported_before_a_model_call(tmp_path
     assert "broken.mp4" in str(prediction.error)
     assert "missing.mp4" in str(prediction.error)
     assert prediction.turns == ()
+
+
+MEDIA = Path(__file__).parents[3] / "shared" / "media"
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="needs the real clips")
+def test_frames_of_real_clips_are_those_of_decoding_the_whole_files() -> None:
+    paths = [MEDIA / "01_dog.mp4", MEDIA / "02_cups.mp4"]
+    frames = PairFrames(videos=open_pair(paths), max_side=10_000)
+    parts = [*frames.opening(), *frames.select([0, 127, 63, 64, 5]).parts]
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    assert len(images) == 18
+    for number, path in enumerate(paths):
+        wanted = {part.ref.index: part for part in images if part.ref and part.ref.video == number}
+        with av.open(str(path)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index in wanted:
+                    part = wanted.pop(index)
+                    assert np.abs(part.pixels().astype(int) - frame.to_ndarray(format="rgb24")).mean() < 3
+                    assert part.second == pytest.approx(frame.time - frames_start(path), abs=2e-3)
+        assert not wanted
+
+
+def frames_start(path: Path) -> float:
+    """Time stamp of the first frame of a file."""
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).time
 
 
 # Verdicts

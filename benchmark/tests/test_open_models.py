@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from evqa import datasets, media, methods, models
-from evqa.agents.settings import AgentSettings
+from evqa.agents.settings import AgentSettings, JudgeSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints as hub_checkpoints
 from evqa.methods.single_turn import single_turn
@@ -527,6 +527,23 @@ def test_an_agent_with_a_random_open_model_is_corrected_and_gives_no_answer(
     assert prediction.status == "ok", prediction.error
     assert (prediction.answer, prediction.is_unparsed) == (None, True)
     assert len(prediction.turns) == (3 if name == "inspected" else 2)
+    assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
+
+
+@pytest.mark.parametrize("dialect", ["hermes", "vrthinker", "vrthinker-concat"])
+def test_a_judge_with_a_random_open_model_is_corrected_and_gives_no_verdict(
+    checkpoints: dict[str, Path], dialect: str, clip: Path
+) -> None:
+    folder = str(checkpoints["Qwen2_5_VLForConditionalGeneration"])
+    model = models.build(folder, max_tokens=2, max_side=28, tool_dialect=dialect)
+    assert (model.capabilities.tools, model.capabilities.tool_dialect) == ("text", dialect)
+    assert ("tool_dialect" in model.settings) == (dialect != "hermes")
+    sample = Sample(id="pair", video_id="p", video=clip, videos=(clip,), question="A circle.")
+    settings = AgentSettings(judge=JudgeSettings(swap="none", opening_frames=1, judge_corrections=1))
+    prediction = methods.predictor("judge", times=True, settings=settings)(Models(model), sample)
+    assert prediction.status == "ok", prediction.error
+    assert (prediction.verdicts, prediction.is_unparsed, prediction.stop) == (None, True, "invalid")
+    assert [len(turn.frames) for turn in prediction.turns] == [2, 0, 0]
     assert all(turn.usage is not None and turn.usage.input_tokens for turn in prediction.turns)
 
 

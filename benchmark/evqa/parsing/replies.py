@@ -136,7 +136,7 @@ def _explain_orders(by_agent: Mapping[str, RuleResult[Mapping[str, int]]]) -> Ru
     text = f"{first.text}; reversed: {swapped.text}"
     return {
         "verdicts": RuleResult(verdicts.reconcile(*pair), "both orders agree, else a tie", text),
-        "order_verdicts": RuleResult(pair, "", text),
+        "order_verdicts": RuleResult(pair, first.rule and swapped.rule, text),
     }
 
 

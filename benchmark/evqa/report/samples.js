@@ -142,6 +142,7 @@ function showRuns() {
     const panel = $(`panel-${side}`);
     panel.style.setProperty("--run", runColour(run));
     panel.querySelector(".panel-name").textContent = INDEX.runs[run];
+    panel.querySelector(".panel-note").textContent = evidence?.others?.length ? "video 1" : "";
     document.documentElement.style.setProperty(`--${side}`, runColour(run));
   });
   if (b < 0) document.documentElement.style.removeProperty("--b");
