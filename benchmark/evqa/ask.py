@@ -170,6 +170,7 @@ def _check_images(model: Model, canary: Canary) -> None:
 def _predicted(name: str, team: Models, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
+    methods.check_roles(name, team.team)
     if name in methods.SEARCH_METHODS:
         video_index.check_encoder(settings.agent_settings)
     try:

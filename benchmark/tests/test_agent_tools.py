@@ -354,6 +354,36 @@ def test_inspected_answers_only_from_the_submitted_segments(tmp_path: Path, samp
     assert replies.parse_turns(prediction.turns, sample).answer == 1
 
 
+def test_an_inspector_without_an_answer_is_no_end(tmp_path: Path, sample: Sample) -> None:
+    planner = scripted(tmp_path, {"*": [calls(("submit_segments", {"spans": [[0, 1]]}))] * 2})
+    inspector = RecordingInspector(["", INSPECTED])
+    prediction = predict("inspected", Models(planner, {"inspector": inspector}), sample)
+    assert (prediction.stop, prediction.answer) == ("submitted", 1)
+    assert "gave no answer" in prediction.turns[0].results[0].text
+
+
+@pytest.mark.parametrize(("name", "role"), [("agent", "segmentor"), ("retrieve", "segmenter"), ("inspected", "judge")])
+def test_a_role_that_the_method_never_asks_is_refused(name: str, role: str) -> None:
+    with pytest.raises(ValueError, match=f"--agent {role}=...: the method {name} has no such role"):
+        methods.check_roles(name, [role])
+    methods.check_roles("agent", ["segmenter"])
+    methods.check_roles("single-turn", ["anything"])
+
+
+def test_subtitles_beside_the_video_that_cannot_be_read_are_left_out(
+    clip: Path, tmp_path: Path, sample: Sample, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(clip.read_bytes())
+    (tmp_path / "clip.srt").write_text("1\n00:00:xx --> 00:00:02,000\nHello\n", encoding="utf-8")
+    submission = {"answer": "A", "spans": [], "objects": []}
+    model = Models(scripted(tmp_path, {"*": [calls(("submit", submission))]}))
+    assert predict("agent", model, sample.model_copy(update={"video": video})).status == "ok"
+    assert "subtitles are left out" in caplog.text
+    named_file = sample.model_copy(update={"subtitles": tmp_path / "clip.srt"})
+    assert predict("agent", model, named_file).status == "failed"
+
+
 def test_inspected_without_an_accepted_submission_is_answered_from_what_was_seen(
     tmp_path: Path, sample: Sample
 ) -> None:
@@ -448,7 +478,7 @@ def test_a_folder_of_embeddings_that_does_not_exist_is_refused(tmp_path: Path) -
         check_encoder(AgentSettings(embeddings=tmp_path / "nothing"))
 
 
-PROMPTS = {1: "a6041e878ac8cd52385178929edca09ea7b0405a3451403067fdee7c9f0f4200"}
+PROMPTS = {1: "95ef86e5afa1aeb7dbdd3f03e77a30ab9397f68dbd650e551dd30b30747315b3"}
 """Version of the prompts of agents -> SHA-256 of all of them, for one sample."""
 
 

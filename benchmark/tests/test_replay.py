@@ -74,10 +74,8 @@ def segmenter_file(path: Path) -> Path:
 def run_agent(data: Path, folder: Path, method: str = "agent") -> Path:
     run = folder / f"run-{method}"
     model, segmenter = model_file(folder / "model.json"), segmenter_file(folder / "segmenter.json")
-    main(
-        f"predict {data} {model} --method {method} --encoder none --max-turns 3 --agent segmenter={segmenter} "
-        f"--out {run}".split()
-    )
+    team = f"--agent segmenter={segmenter}" if method == "agent" else ""
+    main(f"predict {data} {model} --method {method} --encoder none --max-turns 3 --out {run} {team}".split())
     (folder / "model.json").unlink()
     (folder / "segmenter.json").unlink()
     return run

@@ -22,6 +22,7 @@ from evqa.agents.tool import ToolOutput
 from evqa.agents.transcript import Transcript
 from evqa.models.base import Model, ModelError, RunAborted
 from evqa.models.messages import Reply
+from evqa.parsing import replies
 from evqa.parsing.reply_json import find_objects
 from evqa.schema import AnswerField, Sample, Span, Spans
 
@@ -76,11 +77,19 @@ class Inspection:
         except (ModelError, RunAborted) as error:
             self.transcript.add_error(messages, error, agent=INSPECTOR, model=self.inspector.name)
             raise
-        missing = "" if must_answer else _missing(reply)
+        missing = "" if must_answer else self._missing(reply)
         fields = () if missing else self.answer_fields
         self.transcript.add_turn(messages, reply, fields, agent=INSPECTOR, model=self.inspector.name)
         self.transcript.parse(reply.text, fields)
         return missing
+
+    def _missing(self, reply: Reply) -> str:
+        """What is missing for an answer; "" = the reply answers."""
+        if missing := _stated_as_missing(reply):
+            return missing
+        parsed = replies.parse_for_sample(reply.text, self.answer_fields, self.sample)
+        has_answer = parsed.answer is not None if self.sample.options else bool(reply.text.strip())
+        return "" if has_answer else "the other model gave no answer that could be read"
 
     def frames_seen(self) -> list[int]:
         """Frame indices of the frames that the planner has seen, spread evenly, at most `num_frames`."""
@@ -98,8 +107,8 @@ class Inspection:
         return sorted(indices)
 
 
-def _missing(reply: Reply) -> str:
-    """What the inspector says is missing; "" = it answers."""
+def _stated_as_missing(reply: Reply) -> str:
+    """What the inspector says is missing; "" = it says nothing of the kind."""
     objects = find_objects(reply.text)
     values = [entry.values["missing"] for entry in objects[-1:] if "missing" in entry.values]
     return next((reply.text[value.start : value.end].strip().strip("\"'").strip() for value in values), "")

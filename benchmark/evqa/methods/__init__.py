@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -85,6 +85,23 @@ IMAGE_ROLES: dict[str, tuple[str, ...]] = {
 
 SEARCH_METHODS = frozenset({"agent", "retrieve", "inspected"})
 """Methods that search frames, for which the encoder is loaded before the run."""
+
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "agent": ("segmenter",),
+    "retrieve": (),
+    "inspected": ("inspector", "segmenter"),
+    "uniform": (),
+    "episode": ("grounding", "vision"),
+}
+"""Method -> roles of further models that it asks; a method that is not listed may have any."""
+
+
+def check_roles(name: str, roles: Iterable[str]) -> None:
+    """Raise a `ValueError` for a role of `--agent` that the method never asks."""
+    if name in ROLES and (unknown := [role for role in roles if role not in ROLES[name]]):
+        expected = f"its roles are {', '.join(ROLES[name])}" if ROLES[name] else "it asks the main model alone"
+        raise ValueError(f"--agent {unknown[0]}=...: the method {name} has no such role; {expected}")
 
 
 def image_roles(name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ All of them give the answer, time segments and referring expressions.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -27,8 +28,10 @@ from evqa.agents.tool import Tool
 from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.agents.video_index import index_opener
 from evqa.models.base import Models
-from evqa.retrieval.subtitles import subtitles_of
+from evqa.retrieval.subtitles import Subtitles, subtitles_of
 from evqa.schema import Prediction, Sample
+
+logger = logging.getLogger(__name__)
 
 
 def retrieve(
@@ -153,7 +156,7 @@ class _AgentRun:
     def video_tools(self) -> list[Tool]:
         """All tools that work for the video."""
         tools = self.frames.all()
-        subtitles = subtitles_of(self._sample)
+        subtitles = _subtitles(self._sample)
         if subtitles is not None:
             tools += SubtitleTools(lines=subtitles, duration=self.frames.grid.duration).all()
         segmenter = self._models.team.get(SEGMENTER, self._models.main)
@@ -178,3 +181,17 @@ class _AgentRun:
     def prediction(self) -> Prediction:
         """Prediction of the sample."""
         return self.transcript.prediction()
+
+
+def _subtitles(sample: Sample) -> Subtitles | None:
+    """Subtitles of a sample's video; None = it has none.
+
+    A file beside the video that cannot be read is left out with a warning; one that the sample names is an error.
+    """
+    try:
+        return subtitles_of(sample)
+    except ValueError as error:
+        if sample.subtitles is not None:
+            raise
+        logger.warning("subtitles are left out: %s", error)
+        return None

@@ -60,6 +60,7 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
         models.model_spec(config.model).method, tasks.task_of(dataset).method
     )
     predictor = methods.predictor(name, times=config.times, settings=config.agent_settings)
+    methods.check_roles(name, config.agents)
     if name in methods.SEARCH_METHODS:
         video_index.check_encoder(config.agent_settings)
     folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
