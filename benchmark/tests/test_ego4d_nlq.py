@@ -1,17 +1,24 @@
 """Ego4D natural language queries: the reader, the two clocks, and the scores of localisation."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from evqa import datasets
+from evqa.__main__ import main
 from evqa.datasets.formats import prepare
+from evqa.files.jsonl import write_records
 from evqa.metrics import localisation
 from evqa.metrics.case import Case
+from evqa.official.scores import OfficialFiles
+from evqa.report import plots
 from evqa.schema import ClipSpan, ClipWindow, ClockError, Prediction, Sample, Span, VideoSpan
 from evqa.scoring.baselines import span_system
 from evqa.scoring.engine import System, score
+from evqa.scoring.official_files import score_file
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
 STAGES = ORACLES / "agents" / "stages"
@@ -194,6 +201,41 @@ def test_the_oracle_folder_has_the_spans_of_the_video_clock(tmp_path):
     assert [list(sample.spans[0]) for sample in data.samples] == [row["span_video_clock"] for row in usable.values()]
     assert [sample.question_type for sample in data.samples] == [row["template"] for row in usable.values()]
     assert [bad.reason.partition(":")[0] for bad in done.dropped] == ["no query"]
+
+
+@needs_oracle
+def test_the_export_has_the_columns_of_the_original_and_scores_in_the_challenge(tmp_path, capsys):
+    shutil.copytree(STAGES / "data", tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("frames*"))
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        path.chmod(0o755)
+    data, _ = prepared(tmp_path)
+    run = tmp_path / "run.jsonl"
+    runs = json.loads((STAGES / "expected.json").read_text())["runs"]
+    rows = runs["first_commit/stage_analysis_uniform8"]["original"]
+    write_records(run, [perfect(sample) for sample in data.samples[1:]])
+    out = str(tmp_path / "out")
+    arguments = ["export", str(run), "--data", str(tmp_path), "--format", "localisation", "--out", out]
+    assert main(arguments) == 0
+    written = list(csv.DictReader((tmp_path / "out" / "run.csv").open(newline="")))
+    original = list(csv.DictReader(rows["csv_rows"]))[:4]  # the fifth has no query
+    assert [list(row) for row in written] == [list(row) for row in original]
+    assert [row.pop("correct_segment") for row in written] == ["False", "True", "True", "True"]
+    for row in original:
+        row.pop("correct_segment")
+    assert written == original
+    challenge = tmp_path / "out" / "run.nlq.json"
+    gold = tmp_path / "v2" / "annotations" / "nlq_val.json"
+    scores = score_file("ego4d-nlq", OfficialFiles(challenge, gold, None))
+    assert scores.tables[0].metrics["R1@0.5"].mean == pytest.approx(3 / 5)  # of the queries with the empty one
+    assert main(arguments) != 0  # the folder is there
+
+
+def test_the_report_plots_scores_by_template_and_first_word(tmp_path):
+    queries = [query(), query(query="Who came in?", template="People: Who?"), query(query="What did I cut?")]
+    data, _ = prepared(folder_of(tmp_path, clip(*queries)))
+    (scores,) = score(data, [System("run", predict=perfect, gives=frozenset({"spans"}))], ["localisation"])
+    titles = [plot.title for plot in plots.all_plots([scores], [], [], {}, [], {})]
+    assert {"Scores by question type", "Scores by first word of the question"} <= set(titles)
 
 
 @needs_oracle

@@ -16,7 +16,8 @@ from evqa.media.writer import write_video
 from evqa.metrics.case import Case
 from evqa.metrics.presets import PRESETS
 from evqa.models.base import Models
-from evqa.schema import Sample, Span
+from evqa.schema import ClockError, Sample, Span
+from evqa.scoring.cases import check_clock
 from evqa.stages import selection
 from evqa.stages.cache import CachedReply, StageCache
 from evqa.stages.estimate import estimate
@@ -339,6 +340,48 @@ def test_a_ranking_that_cannot_be_read_is_none():
     assert selection.by_ranking(candidates, "The second.") is None
     assert selection.by_ranking(candidates, "Ranking: 7, 9") is None
     assert [item.span for item in selection.by_ranking(candidates, "Ranking: 2")] == [(2, 3), (0, 1)]
+
+
+# Memory, and an hour
+
+
+def test_a_request_out_of_memory_is_made_smaller_and_each_step_is_recorded(video, tmp_path):
+    script = {
+        "You have 8 frames": {"error": "out of memory: fewer or smaller frames need less"},
+        "You have 4 frames": "13s - 26s: hands\nAnswer: cup",
+    }
+    (tmp_path / "replies.json").write_text(json.dumps(script))
+    model = models.build(str(tmp_path / "replies.json"))
+    first = run(model, sample_of(video), settings(tmp_path, "baseline"))
+    again = run(model, sample_of(video), settings(tmp_path, "baseline"))
+    for prediction in (first, again):
+        assert (prediction.status, prediction.spans) == ("ok", ((13, 26),))
+        steps = ["resolution 224 to 112", "resolution 112 to 56", "frames 8 to 4"]
+        assert prediction.stop_note.split("; ") == [f"baseline: {step} for want of memory" for step in steps]
+        assert len(prediction.turns[-1].frames) == 4
+    assert again.turns[-1].prompt == first.turns[-1].prompt
+    failing = tmp_path / "failing.json"
+    failing.write_text(json.dumps({"*": {"error": "out of memory"}}))
+    assert run(models.build(str(failing)), sample_of(video), settings(tmp_path, "baseline")).status == "failed"
+
+
+def test_an_hour_is_searched_down_to_minutes_and_scored_on_its_clock(server, model, tmp_path):
+    colours = np.repeat([[20, 20, 20], [200, 30, 30], [30, 200, 30]], 1200, axis=0)
+    write_video(tmp_path / "hour.mp4", (np.full((16, 16, 3), colour, np.uint8) for colour in colours), 1)
+    whole = verdict((0, 1200, 1, "Irrelevant"), (1200, 2400, 9, "Relevant"), (2400, 3600, 1, "Irrelevant"))
+    play(server, whole, verdict((1542, 1713, 8, "Relevant")))
+    sample = sample_of(tmp_path / "hour.mp4", spans=((1542, 1713),), duration=3600.0)
+    prediction = run(model, sample, settings(tmp_path, "shots", stage_target=300.0))
+    assert "1. 0s - 1200s\n2. 1200s - 2400s\n3. 2400s - 3600s" in texts_of(server.requests[0])
+    assert prediction.spans[0] == (1542, 1713)
+    values = PRESETS["localisation"].metrics
+    assert values["mIoU"].value(Case(sample, prediction)) == 1
+    play(server, "not asked")
+    again = run(model, sample, settings(tmp_path, "shots", stage_target=300.0))
+    assert not server.requests
+    assert [turn.prompt for turn in again.turns] == [turn.prompt for turn in prediction.turns]
+    with pytest.raises(ClockError, match="expected seconds of the video"):
+        check_clock(sample, prediction.replace(clock="clip"))
 
 
 # Estimate

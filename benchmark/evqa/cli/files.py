@@ -81,8 +81,8 @@ def export(
     run: RunPath,
     *,
     data: RunData = None,
-    out: Annotated[Path | None, option("FOLDER", default="RUN/original")] = None,
-    format: Literal["original"] = "original",
+    out: Annotated[Path | None, option("FOLDER", default="RUN/original or RUN/localisation")] = None,
+    format: Literal["original", "localisation"] = "original",
 ) -> int:
     """Export a run in the file format of the original scripts.
 
@@ -94,12 +94,18 @@ def export(
         run: folder of a run, or a .jsonl file of predictions.
         data: data set of the run.
         out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
-        format: original = JSON file and folders of mask images of the original scripts.
+        format: original = JSON file and folders of mask images of the original scripts; localisation = table and
+            records of the published staged pipeline, and a file of the Ego4D challenge (ego4d-nlq).
     """
     from evqa.runs import locate
     from evqa.scoring import evaluate
 
     dataset = locate.dataset_of(run, data)
+    if format == "localisation":
+        files = evaluate.export_localisation_run(run, dataset, out)
+        print_line(f"{files.table}: {files.num_rows} questions; records: {files.records}")
+        print_line(f"evqa score-official ego4d-nlq {files.challenge} nlq_val.json")
+        return 0
     exported = evaluate.export_run(run, dataset, out)
     for problem in exported.unwritable[:5]:
         print_line(f"no masks for {problem}")

@@ -35,6 +35,10 @@ LABEL_LENGTH = 44
 """Maximum length of a row label in characters."""
 MAX_GROUPS = 14
 """Maximum number of question types in a plot, the most frequent first."""
+GROUP_PLOTS = {"question_type": "Scores by question type", "first_word": "Scores by first word of the question"}
+"""Key of the samples -> title of the plot of scores by its values."""
+GROUP_METRICS = (("Acc", "t-mean", "J&F"), ("R1@0.3", "R5@0.3", "mIoU", "coverage"), ("containment",))
+"""Metrics of these plots: the first row of which the scores have any."""
 MAX_REACH = 86_400.0
 """Maximum range of an error axis in seconds (a day), since a reply may contain any number."""
 
@@ -74,7 +78,7 @@ def all_plots(
     with page_style():
         plots = [
             _scores(runs, baselines),
-            _by_type(runs),
+            *(_by_group(runs, axis, title) for axis, title in GROUP_PLOTS.items()),
             _distribution(runs, "mIoU", "Temporal IoU", "IoU of predicted and gold spans"),
             _distribution(runs, "J&F", "Mask quality", "J&F of a sample"),
             _errors("Start of the evidence", starts),
@@ -128,9 +132,10 @@ def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
     return Plot("Scores", note, svg_of(figure), is_wide=True)
 
 
-def _by_type(runs: Sequence[Scores]) -> Plot | None:
-    names = _present(runs, ("Acc", "t-mean", "J&F"))
-    groups = runs[0].groups.get("question_type", {})
+def _by_group(runs: Sequence[Scores], axis: str, title: str) -> Plot | None:
+    """Scores by the values of a key of the samples, the most frequent first."""
+    names = next((metrics for row in GROUP_METRICS if (metrics := _present(runs, row))), list[str]())
+    groups = runs[0].groups.get(axis, {})
     counts = {kind: max((mean.n_total for mean in means.values()), default=0) for kind, means in groups.items()}
     kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))[:MAX_GROUPS]
     if not names or len(counts) < 2:
@@ -142,12 +147,12 @@ def _by_type(runs: Sequence[Scores]) -> Plot | None:
         for number, run in enumerate(runs):
             for place, kind in enumerate(kinds):
                 height = place + (number - (len(runs) - 1) / 2) * distance
-                mean = run.groups.get("question_type", {}).get(kind, {}).get(name)
+                mean = run.groups.get(axis, {}).get(kind, {}).get(name)
                 _mark(axes, run, mean, PlotMark(name, height, run_colour(number), "o", 4.5))
     legend(figure, [run.name for run in runs])
     left_out = f" The {MAX_GROUPS} most frequent of {len(counts)}." if len(counts) > MAX_GROUPS else ""
     note = f"Percent, with 95 % intervals; in brackets the number of samples.{left_out}"
-    return Plot("Scores by question type", note, svg_of(figure), is_wide=True)
+    return Plot(title, note, svg_of(figure), is_wide=True)
 
 
 class PlotMark(NamedTuple):

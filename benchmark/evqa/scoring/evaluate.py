@@ -21,6 +21,7 @@ from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.episodes import ForcedAnswers
 from evqa.scoring.export import ExportSummary, export
+from evqa.scoring.export_localisation import LocalisationFiles, export_localisation
 from evqa.scoring.results import BudgetAxis, PartialSelection, Scores, read_scores, write_scores
 from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
 
@@ -201,6 +202,13 @@ def export_run(run: Path, dataset: Dataset, out: Path | None) -> ExportSummary:
         name, step = name.removesuffix(f"-{mode}"), STEPS[mode]
     with user_errors_of_disk(folder.parent):
         return export(file, dataset, out or folder, name, step)
+
+
+def export_localisation_run(run: Path, dataset: Dataset, out: Path | None) -> LocalisationFiles:
+    """Export a run of localisation: table, records and a file of the Ego4D challenge (see `export_localisation`)."""
+    folder = out or _output_path(run, "localisation")
+    with user_errors_of_disk(folder.parent):
+        return export_localisation(predictions_of(run, dataset), dataset, folder, name_of(run))
 
 
 def is_scores(path: Path) -> bool:
