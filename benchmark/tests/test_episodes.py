@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 from test_episode_sets import CLIPS, LONG, write_set
 
-from evqa import datasets, masks, methods, models
+from evqa import datasets, masks, media, methods, models
 from evqa.__main__ import main
 from evqa.agents import box_lines, episode_clips, grounding, grounding_cache
 from evqa.agents.bm25_model import Bm25Model
 from evqa.agents.settings import AgentSettings, EpisodeSettings
 from evqa.datasets.formats import prepare
+from evqa.datasets.shapes import episodes as synthetic_episodes
 from evqa.files import jsonl
 from evqa.metrics import clips as clip_metrics
 from evqa.metrics.case import Case
@@ -426,3 +427,67 @@ def test_prompts_of_a_long_episode_do_not_grow_with_it(long_sample: Sample, tmp_
     assert prediction.status == "ok", prediction.error
     assert (prediction.clips or ("",))[0] == long_sample.clips[321].id
     assert sum(len(turn.prompt) for turn in prediction.turns) < 60_000
+
+
+# Synthetic episodes
+
+PREPARE = Path(__file__).resolve().parents[2] / "data" / "episodes" / "prepare.py"
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes of the test split."""
+    root = tmp_path_factory.mktemp("data")
+    command = [sys.executable, str(PREPARE), "--splits", "test", "--episodes", "3"]
+    subprocess.run(command, check=True, env=os.environ | {"EVQA_DATA": str(root)}, stdout=subprocess.DEVNULL)
+    return root / "episodes" / "test"
+
+
+def test_synthetic_episodes_are_in_the_published_layout(synthetic: Path) -> None:
+    samples = datasets.load(str(synthetic)).samples
+    assert {sample.question_type for sample in samples} >= {"dialogue", "order", "located", "comparison"}
+    for sample in samples:
+        assert sample.video.is_file()
+        assert len(sample.clips) == 5
+        assert len(sample.options) == 5
+        assert len(set(sample.options)) == 5
+        assert all(clip.path.is_file() for clip in sample.clips)
+        assert sample.evidence_clips
+        places = {clip.id: clip for clip in sample.clips}
+        for span in sample.spans or ():
+            ends = [(places[name].start, places[name].start + places[name].duration) for name in sample.evidence_clips]
+            assert any(start - 0.01 <= span.start < span.end <= end + 0.11 for start, end in ends)
+    located = next(sample for sample in samples if sample.question_type == "located")
+    assert located.boxes
+    frames = media.probe_video(located.video)
+    assert max(located.boxes) < frames.num_frames
+    again = prepare("longtvqa-plus", synthetic, "again.jsonl")
+    assert (again.num_kept, again.dropped) == (len(samples), ())
+
+
+def test_splits_of_synthetic_episodes_are_disjoint() -> None:
+    first, second = (synthetic_episodes.episode(seed) for seed in (10_000, 20_000))
+    assert [clip.lines for clip in first.clips] != [clip.lines for clip in second.clips]
+    assert synthetic_episodes.episode(10_000) == first
+    assert all(clip.scene.seed // 1000 == 10_000 for clip in first.clips)
+
+
+def test_a_master_by_rules_with_a_grounder_and_a_tiny_looker_beats_it_without_looks(synthetic: Path) -> None:
+    pytest.importorskip("torch")
+    samples = list(datasets.load(str(synthetic)).samples)[:9]
+    team = Models(models.build("episode-rules"), {"vision": models.build("tiny")})
+    right = {}
+    for is_looking in (True, False):
+        settings = AgentSettings(episode=EpisodeSettings(look=is_looking))
+        predict = methods.predictor("episode", times=True, settings=settings)
+        cases = [Case(sample, predict(team, sample)) for sample in samples]
+        assert [case.prediction.error for case in cases] == [None] * len(samples)
+        right[is_looking] = sum(case.prediction.answer == case.sample.answer for case in cases)
+        of_dialogue = [case for case in cases if case.sample.question_type in {"dialogue", "order"}]
+        assert all(case.prediction.answer == case.sample.answer for case in of_dialogue)
+        if is_looking:
+            looked = [case for case in cases if case.sample.question_type == "located"]
+            assert all(case.prediction.tracks and case.prediction.boxes for case in looked)
+            assert np.mean([case.box_iou or 0 for case in looked]) > 0.2
+    assert right[True] >= 0.75 * len(samples)
+    assert right[False] <= 0.6 * len(samples)

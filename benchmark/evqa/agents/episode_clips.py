@@ -66,7 +66,7 @@ class EpisodeClips(NamedTuple):
                 video=0 if clip == sample_clip else 1 + place, index=round(second * FPS), second=round(second, 3)
             )
         second += clip.start
-        return FrameRef(index=round(second * (self.sample.fps or FPS)), second=round(second, 3))
+        return FrameRef(index=round(second * video_rate(self.sample)), second=round(second, 3))
 
     def span_of(self, place: int, start: float = 0.0, end: float | None = None) -> Spans:
         """Time segment of a clip in seconds of the sample's video; () where that is another clip."""
@@ -77,6 +77,20 @@ class EpisodeClips(NamedTuple):
             return ()
         offset = clip.start if sample_clip is None else 0.0
         return (Span(round(start + offset, 3), round(end + offset, 3)),)
+
+
+def video_rate(sample: Sample) -> float:
+    """Frames per second of a sample's video, by which frames have an index; its file need not exist."""
+    if sample.fps is not None or not sample.video.is_file():
+        return sample.fps or FPS
+    return _file_rate(sample.video, sample.video.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_rate(path: Path, changed: int) -> float:
+    del changed
+    video = media.probe_video(path)
+    return video.num_frames / video.duration
 
 
 def open_clips(sample: Sample) -> EpisodeClips:

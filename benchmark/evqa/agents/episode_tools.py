@@ -28,6 +28,8 @@ class EpisodeTools:
     """None = clips are not located: the current clip is the first one."""
     looker: Looker | None
     """None = there are no looks."""
+    can_relocate: bool = True
+    """Whether the master may ask for another clip."""
     boxes: BoxLines = field(default_factory=dict[str, "list[str]"])
     place: int | None = None
     """Index of the current clip; None = none is known."""
@@ -50,7 +52,7 @@ class EpisodeTools:
     def all(self) -> list[Tool]:
         """The tools that work."""
         looks = [self.visual_query] if self.looker is not None else []
-        return [*looks, *([self.request_grounding] if self.grounder is not None else [])]
+        return [*looks, *([self.request_grounding] if self.grounder is not None and self.can_relocate else [])]
 
     def visual_query(
         self, question: Annotated[str, Field(description="what has to be seen, as a question", max_length=4000)]

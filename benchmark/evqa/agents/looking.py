@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from evqa import prompts
 from evqa.agents import frame_images
 from evqa.agents.episode_clips import ClipFrame, EpisodeClips, read_frames
 from evqa.agents.transcript import Transcript
@@ -108,7 +109,9 @@ class GroundedLooker:
     def look(self, episode: EpisodeClips, place: int, query: str, boxes: Sequence[str] = ()) -> Sight:
         """What the model replies, with its evidence moved to the sample's video; see `Looker`."""
         clip = episode.refs[place]
-        words = "\n".join([*boxes[:MAX_BOX_LINES], query])
+        is_trained = self.model.capabilities.reply_format == "evidence"
+        instruction = [prompts.TRAINED_INSTRUCTION] if is_trained else []
+        words = "\n".join([*boxes[:MAX_BOX_LINES], query, *instruction])
         message = Message("user", (VideoPart(clip.path), words))
         reply = ask(self.model, message, self.transcript)
         if isinstance(reply, ModelError):

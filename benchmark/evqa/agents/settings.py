@@ -73,7 +73,7 @@ class EpisodeSettings:
     actions: Annotated[Actions, option("auto|native|tags")] = "auto"
     """how the master of the method episode writes actions: tool calls, or tags where it has none."""
     relocate: bool = True
-    """work without a grounding agent: the clip is the first one of the episode."""
+    """work without a grounding agent: the clip is that of the cache, else the first one of the episode."""
     look: bool = True
     """work without a vision agent."""
     grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None

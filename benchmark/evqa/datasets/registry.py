@@ -194,6 +194,23 @@ def _regions(folder: str, name: str, description: str, entries: str) -> DatasetS
     return _sharing(folder, name, description, source, DatasetFormat(description, reader, entries))
 
 
+def _synthetic_episodes(split: str) -> DatasetSpec:
+    """A split of the synthetic episodes, written in the layout of LongTVQA+."""
+    return DatasetSpec(
+        folder=f"episodes/{split}",
+        description=f"synthetic episodes with dialogue, {split} split",
+        source=MADE_HERE,
+        licence="Apache-2.0",
+        prepare=f"python data/episodes/prepare.py --splits {split}",
+        format=DatasetFormat(
+            "LongTVQA_plus_val.json, subtitles of clips, videos of episodes and clips",
+            "tvqa:longtvqa_plus",
+            "LongTVQA_plus_val.json",
+        ),
+        is_benchmark=split != "train",
+    )
+
+
 def _tvqa(folder: str, description: str, entries: str) -> DatasetSpec:
     """A data set of questions about TV episodes."""
     is_long = folder.startswith("long")
@@ -340,6 +357,7 @@ DATASETS: dict[str, DatasetSpec] = {
         ),
         is_benchmark=True,
     ),
+    **{f"episodes-{split}": _synthetic_episodes(split) for split in ("train", "val", "test")},
     "tvqa": _tvqa("tvqa", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
     "tvqa-plus": _tvqa(
         "tvqa_plus", "TVQA+: multiple choice about clips of one show, with times and boxes", "tvqa_plus_val.json"

@@ -87,12 +87,13 @@ def _tools(models: Models, sample: Sample, transcript: Transcript, settings: Age
     grounder: Grounder | None = None
     if settings.episode.relocate:
         grounder = ModelGrounder(models.team.get(GROUNDING) or Bm25Model(), transcript)
-        if settings.episode.grounding_cache is not None:
-            grounder = CachedGrounder(read_cache(settings.episode.grounding_cache), transcript, sample, grounder)
+    if settings.episode.grounding_cache is not None:
+        grounder = CachedGrounder(read_cache(settings.episode.grounding_cache), transcript, sample, grounder)
     return EpisodeTools(
         episode=open_clips(sample),
         transcript=transcript,
         grounder=grounder,
+        can_relocate=settings.episode.relocate,
         looker=looker_of(models, transcript, settings) if settings.episode.look else None,
         boxes={} if settings.episode.boxes is None else box_lines.read(settings.episode.boxes),
     )

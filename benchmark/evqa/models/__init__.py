@@ -82,6 +82,10 @@ MODELS: dict[str, ModelSpec] = {
         adapter="evqa.agents.bm25_model:Bm25Model",
         description="ranks the clips of an episode by their subtitles (role grounding); needs no network",
     ),
+    "episode-rules": ModelSpec(
+        adapter="evqa.agents.rule_master:RuleMaster",
+        description="master by rules for the synthetic episodes (method episode); needs no network",
+    ),
     "scripted": ModelSpec(
         adapter="evqa.models.scripted:ScriptedModel",
         predicts_masks=None,

@@ -99,6 +99,8 @@ TASKS: dict[str, Task] = {
         presets=("video-simpleqa",),
         description="Video SimpleQA: factual multi-hop questions and their chains, open answers",
     ),
+    "episodes-val": _episodes("episodes-val", "episode", "synthetic episodes, validation split"),
+    "episodes-test": _episodes("episodes-test", "episode", "synthetic episodes, test split"),
     "tvqa": _episodes("tvqa", "single-turn", "TVQA: multiple choice about clips of TV episodes"),
     "tvqa-plus": _episodes("tvqa-plus", "single-turn", "TVQA+: the same, with boxes"),
     "longtvqa": _episodes("longtvqa", "episode", "LongTVQA: multiple choice about whole TV episodes"),

@@ -198,13 +198,13 @@ class _Folder:
 
     def _media_of(self, clip: str) -> tuple[Path, float]:
         """Return (frames or video of a clip, its length in seconds)."""
+        video = place_of(self.folder, *(f"{parent}/{clip}.mp4" for parent in VIDEO_FOLDERS))
+        if (path := path_inside(self.folder, video)).is_file():
+            return video, media.probe_video(path).duration
         frames = self._frame_folders.get(clip)
         numbers = frame_numbers(path_inside(self.folder, frames)) if frames else []
         if frames and numbers:
             return frames, numbers[-1] / FPS
-        video = place_of(self.folder, *(f"{parent}/{clip}.mp4" for parent in VIDEO_FOLDERS))
-        if (path := path_inside(self.folder, video)).is_file():
-            return video, media.probe_video(path).duration
         self._assumed.append(clip)
         return frames or Path("frames", clip), ASSUMED_SECONDS
 

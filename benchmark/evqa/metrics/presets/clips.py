@@ -39,7 +39,7 @@ def _of_record(
 
 _clip = partial(_of_record, CLIPS, is_ranked=True)
 _cost = partial(_of_record, ())
-_here = partial(row, SOURCE)
+_metric = partial(row, SOURCE)
 
 EPISODE: dict[str, Metric] = {
     "Acc": show_in_list(
@@ -52,7 +52,7 @@ EPISODE: dict[str, Metric] = {
         ),
         "strict",
     ),
-    "Acc lenient": _here(ANSWER, accuracy, "the option that can be read from the answer is correct"),
+    "Acc lenient": _metric(ANSWER, accuracy, "the option that can be read from the answer is correct"),
     "parse rate": _of_record(
         ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
     ),
@@ -72,9 +72,9 @@ EPISODE: dict[str, Metric] = {
     "Acc >1 turn": _of_record(
         ANSWER, clips.accuracy_by_turns(2), "strict accuracy where the master took several turns", is_ranked=True
     ),
-    "mIoU": _here(SPANS, in_time(tiou), "IoU of the cited and the ground truth spans"),
-    "ASA": _here(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.5)), "correct, and IoU at least 0.5"),
-    "box IoU": _here(BOXES, lambda case: case.box_iou, "IoU of the boxes around the evidence, over annotated frames"),
+    "mIoU": _metric(SPANS, in_time(tiou), "IoU of the cited and the ground truth spans"),
+    "ASA": _metric(ANSWER_SPANS, both(accuracy, at_least(first_iou, 0.5)), "correct, and IoU at least 0.5"),
+    "box IoU": _metric(BOXES, lambda case: case.box_iou, "IoU of the boxes around the evidence, over annotated frames"),
     "turns": _cost(support.num_turns, "turns of the master per sample", "turns"),
     "looks": _cost(clips.num_actions(clips.LOOK), "looks per sample, failed ones included", "calls"),
     "relocations": _cost(clips.num_actions(clips.RELOCATE), "relocations per sample, failed ones included", "calls"),
