@@ -379,6 +379,7 @@ def case(
     gold_spans: tuple[Span, ...] | None = spans((2, 5)),
     tracks: tuple[Track, ...] | None = None,
     question_type: str | None = None,
+    duration: float | None = None,
 ) -> Case:
     """A video of 6 frames; the evidence is a square in all of them."""
     gold = track({index: square(index, 2 * index, 9) for index in range(6)})
@@ -398,6 +399,7 @@ def case(
         mask_answer=1,
         response="y",
         question_type=question_type,
+        duration=duration,
         preferences=dict.fromkeys((*DIMENSIONS, *MJ_BENCH_DIMENSIONS), "first"),
     )
     prediction = predicted(answer=answer, spans=predicted_spans, time_choice=answer, mask_choice=answer)
@@ -425,6 +427,7 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
     **{name: {"question_type": f"temporal, {category}"} for name, category in LVBENCH_TYPES.items()},
     **{name: {"question_type": "multi-hop"} for name in ("correct", "attempted")},
     **{f"{hop} {name}": {"question_type": hop} for hop in HOPS for name in ("correct", "attempted")},
+    **{f"coverage at {share}%": {"duration": 3000.0} for share in (5, 10, 20)},
     "mAP middle": {"gold_spans": MIDDLE, "predicted_spans": MIDDLE},
     "mAP long": {"gold_spans": LONG, "predicted_spans": LONG},
 }

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from evqa import masks, media, methods, models
+from evqa.agents.settings import AgentSettings
 from evqa.hub import checkpoints
 from evqa.models.base import Models
 from evqa.models.messages import VideoPart
@@ -49,7 +50,7 @@ def samples(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", ["gen", "mcq"])
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in methods.AGENT_METHODS])
 def test_every_method_runs_on_every_task_with_the_tiny_model(tiny, samples, name, task):
     prediction = methods.METHODS[name](Models(tiny), samples[task])
     assert prediction.status == "ok", prediction.error
@@ -57,6 +58,15 @@ def test_every_method_runs_on_every_task_with_the_tiny_model(tiny, samples, name
     if task == "gen" and name.startswith("choose"):
         parts = 0 if name in {"choose-time", "choose-space"} else 1
     assert len(prediction.turns) == parts
+    assert all(turn.usage is not None and turn.usage.output_tokens for turn in prediction.turns)
+
+
+@pytest.mark.parametrize("name", ["agent", "retrieve", "inspected", "uniform"])
+def test_agents_run_with_the_tiny_model(tiny, samples, name):
+    predict = methods.predictor(name, times=True, settings=AgentSettings(encoder="none", max_turns=2))
+    prediction = predict(Models(tiny), samples["gen"])
+    assert prediction.status == "ok", prediction.error
+    assert prediction.stop is not None
     assert all(turn.usage is not None and turn.usage.output_tokens for turn in prediction.turns)
 
 
