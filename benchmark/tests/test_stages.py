@@ -384,6 +384,26 @@ def test_an_hour_is_searched_down_to_minutes_and_scored_on_its_clock(server, mod
         check_clock(sample, prediction.replace(clock="clip"))
 
 
+@pytest.mark.parametrize("content", [None, b"", b"no video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 64])
+def test_a_video_that_cannot_be_read_is_a_failure_without_a_request(content, server, model, tmp_path):
+    play(server, PROCESS)
+    path = tmp_path / "v.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    prediction = run(model, sample_of(path), settings(tmp_path))
+    assert (prediction.status, prediction.turns, server.requests) == ("failed", (), [])
+    assert estimate([sample_of(path)], settings(tmp_path)).unreadable[0].startswith("a: ")
+
+
+@pytest.mark.parametrize("style", ["stage-analysis", "coarse-cot", "frame-labeling", "shots", "baseline"])
+def test_a_video_of_one_frame_and_a_long_question(style, server, model, tmp_path):
+    write_video(tmp_path / "v.mp4", [np.zeros((16, 16, 3), np.uint8)], 2)
+    play(server, "[0s] - [1s]: a\nVerdict: Relevant")
+    prediction = run(model, sample_of(tmp_path / "v.mp4", "Where? " * 15_000), settings(tmp_path, style))
+    assert prediction.status == "ok", prediction.error
+    assert prediction.spans == ((0, 0.5),)
+
+
 # Estimate
 
 
