@@ -153,6 +153,14 @@ def test_boxes_are_given_only_where_the_user_names_the_file(episodes: Path, tmp_
         assert any("frame 4: cup" in turn.prompt for turn in record.turns) == is_shown
 
 
+def test_a_role_that_the_method_does_not_ask_is_refused(
+    episodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master = script(tmp_path / "master.json", MASTER)
+    assert main(["predict", str(episodes), master, "--method", "episode", "--agent", "grouding=bm25"]) == 2
+    assert "grounding, vision" in capsys.readouterr().err
+
+
 # Grounding cache
 
 

@@ -92,7 +92,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "retrieve": (),
     "inspected": ("inspector", "segmenter"),
     "uniform": (),
-    "episode": ("grounding", "vision"),
+    "episode": (episodes.GROUNDING, episodes.VISION),
+    "episode-frames": (),
+    "ground": (),
 }
 """Method -> roles of further models that it asks; a method that is not listed may have any."""
 

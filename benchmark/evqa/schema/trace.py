@@ -35,7 +35,10 @@ class FrameRef(StrictRecord):
     """Reference to a frame of a sample's video."""
 
     video: Annotated[int, Field(ge=0)] = 0
-    """Index of the video: 0 = `Sample.video`, i = `Sample.videos[i - 1]`."""
+    """Index of the video: 0 = `Sample.video`, i = `Sample.videos[i - 1]`.
+
+    Of a sample about a clip of an episode, i = `Sample.clips[i - 1]`.
+    """
     index: Annotated[int, Field(ge=0)]
     """0-based frame index in that video."""
     second: Annotated[float, Field(ge=0)] | None
