@@ -19,6 +19,9 @@ from evqa.parsing.option_keys import option_key
 from evqa.prompts import option_lines
 from evqa.schema import ToolCall, Usage
 
+RULES_VERSION = 1
+"""Part of a run's identity; raised with every change of a rule."""
+
 LOOK, RELOCATE = "visual_query", "request_grounding"
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -63,7 +66,7 @@ class RuleMaster:
     def __init__(self, *, name: str = "episode-rules") -> None:
         self.name = name
         self.capabilities = Capabilities(concurrency=16, tools="native")
-        self.settings: Mapping[str, str | int | float | bool | None] = {}
+        self.settings: Mapping[str, str | int | float | bool | None] = {"rules": RULES_VERSION}
 
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
