@@ -138,7 +138,7 @@ def open_agent(browser: Any, written: tuple[Path, dict[str, Prediction]], sample
 
 def seconds_of_chips(browser: Any, selector: str) -> list[float]:
     script = "return [...document.querySelectorAll(arguments[0])].map(chip => Number(chip.dataset.second))"
-    return browser.execute_script(script, f"{selector} button.chip")
+    return browser.execute_script(script, f"{selector} button.chip[data-second]")
 
 
 def click_and_wait(browser: Any, element: str, second: float) -> None:
@@ -224,6 +224,8 @@ def test_frames_of_another_video_or_without_a_time_do_not_seek(browser, written)
     open_agent(browser, written, "pair")
     assert texts(browser, "[data-turn='1'] .chips .chip") == ["6\u20137 s", "2.00 s", "video 2: 2.00 s", "frame 20"]
     assert seconds_of_chips(browser, "[data-turn='1']") == [6.0, 2.0]
+    of_second_video = "[...document.querySelectorAll('[data-turn=\"1\"] button.chip:not([data-second])')]"
+    assert browser.execute_script(f"return {of_second_video}.map(chip => chip.textContent)") == ["video 2: 2.00 s"]
     assert texts(browser, "[data-turn='1'] .badge") == ["ok", "no result"]
     assert texts(browser, ".step-head .role") == ["main", "inspector"]
     assert "planner-1b" in texts(browser, ".step-head")[0]

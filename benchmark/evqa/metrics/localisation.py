@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from evqa.metrics import temporal
 from evqa.metrics.case import Case
+from evqa.metrics.means import UnrecordedValueError
 from evqa.parsing.segments import read_segments, read_verdicts
 from evqa.schema import Span, Spans
 
@@ -66,16 +67,19 @@ EVIDENCE_STAGES = ("selection", "relevance", "baseline")
 """Roles of the turns whose replies list the segments of a question, see `evqa.stages.styles`."""
 
 
-def best_reply_iou(case: Case) -> float | None:
-    """IoU of the best segment of the best reply, chosen by the ground truth; None for a record of another method.
+def best_reply_iou(case: Case) -> float:
+    """IoU of the best segment of the best reply, chosen by the ground truth.
 
     The k replies are all that list segments: the samples of a stage, and those of searches inside a segment.
+
+    Raises:
+        UnrecordedValueError: the record has no such reply, as that of another method.
     """
     if case.record is None:
         return 0.0
     texts = [turn.reply for turn in case.record.turns if turn.agent in EVIDENCE_STAGES]
     if not texts and case.record.status == "ok":
-        return None
+        raise UnrecordedValueError
     spans = [span for text in texts for span in _segments(text, case.sample.duration)]
     return max((temporal.hull_iou(span, gold) for span in spans for gold in case.gold_spans), default=0.0)
 
