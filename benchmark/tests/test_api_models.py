@@ -58,6 +58,11 @@ class FaultServer:
         self.process.wait()
 
 
+def heed_interrupts() -> None:
+    """Let a new process receive SIGINT, also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
     found = FaultServer()
@@ -683,7 +688,9 @@ def test_an_interrupted_run_keeps_the_replies_that_are_under_way(
         """What the command returns that is stopped while so many replies are held back."""
         held = len(server.stats()["requests"]) + at_once
         server.plan(*["hold"] * at_once)
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        )
         while len(server.stats()["requests"]) < held:
             time.sleep(0.05)
         process.send_signal(by)
