@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evqa import media, methods, models
-from evqa.agents import video_index
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints
@@ -125,7 +124,7 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         options=tuple(options),
     )
     name = settings.method or base_model.capabilities.default_method
-    if name in methods.IMAGE_ROLES:
+    if methods.image_roles(name):
         _check_images(base_model, settings.canary)
     prediction = _predicted(name, replace(team, main=prompted_model or base_model), sample, settings)
     try:
@@ -170,9 +169,7 @@ def _check_images(model: Model, canary: Canary) -> None:
 def _predicted(name: str, team: Models, sample: Sample, settings: AskSettings) -> Prediction:
     """Return the prediction; if the model aborts, the failed prediction with the earlier turns."""
     predict = methods.predictor(name, times=settings.times, settings=settings.agent_settings)
-    methods.check_roles(name, team.team)
-    if name in methods.SEARCH_METHODS:
-        video_index.check_encoder(settings.agent_settings)
+    methods.check(name, team.team, settings.agent_settings)
     try:
         return predict(team, sample)
     except RunAborted as error:

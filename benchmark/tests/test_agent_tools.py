@@ -365,9 +365,9 @@ def test_an_inspector_without_an_answer_is_no_end(tmp_path: Path, sample: Sample
 @pytest.mark.parametrize(("name", "role"), [("agent", "segmentor"), ("retrieve", "segmenter"), ("inspected", "judge")])
 def test_a_role_that_the_method_never_asks_is_refused(name: str, role: str) -> None:
     with pytest.raises(ValueError, match=f"--agent {role}=...: the method {name} has no such role"):
-        methods.check_roles(name, [role])
-    methods.check_roles("agent", ["segmenter"])
-    methods.check_roles("single-turn", ["anything"])
+        methods.check(name, [role], NO_SEARCH)
+    methods.check("agent", ["segmenter"], NO_SEARCH)
+    methods.check("single-turn", ["anything"], NO_SEARCH)
 
 
 def test_subtitles_beside_the_video_that_cannot_be_read_are_left_out(

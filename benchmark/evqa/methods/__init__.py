@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from evqa import suggestions
+from evqa.agents import video_index
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
@@ -34,21 +36,50 @@ class AgentMethod(Protocol):
         ...
 
 
-AGENT_METHODS: dict[str, AgentMethod] = {
-    "agent": agents.agent,
-    "retrieve": agents.retrieve,
-    "inspected": agents.inspected,
-    "uniform": agents.uniform,
-    "judge": judge.judge,
-    "episode": episodes.episode,
-    "episode-frames": episodes.episode_frames,
-    "ground": episodes.ground,
-    "stages": stages.stages,
+@dataclass(frozen=True, kw_only=True)
+class AgentSpec:
+    """A method with settings of its own, and what the commands need to know of it."""
+
+    method: AgentMethod
+    prompt_version: int = AGENT_PROMPT_VERSION
+    identity: Callable[[AgentSettings], Mapping[str, str | int | float | bool | None]] = AgentSettings.identity
+    """Settings that decide a prediction."""
+    roles: tuple[str, ...] | None = None
+    """Roles of the further models that it asks; None = any."""
+    image_roles: tuple[str, ...] = ()
+    """Roles of the models that get images in tool results."""
+    searches_frames: bool = False
+    """Whether it searches frames, so that the encoder is loaded before the run."""
+    is_replayable: bool = True
+    """Whether `evqa replay` can repeat its conversations."""
+
+
+_episode_spec = partial(AgentSpec, identity=AgentSettings.episode_identity)
+
+AGENT_METHODS: dict[str, AgentSpec] = {
+    "agent": AgentSpec(method=agents.agent, roles=("segmenter",), image_roles=("main",), searches_frames=True),
+    "retrieve": AgentSpec(method=agents.retrieve, roles=(), image_roles=("main",), searches_frames=True),
+    "inspected": AgentSpec(
+        method=agents.inspected, roles=("inspector", "segmenter"), image_roles=("main",), searches_frames=True
+    ),
+    "uniform": AgentSpec(method=agents.uniform, roles=()),
+    "judge": AgentSpec(
+        method=judge.judge,
+        prompt_version=JUDGE_PROMPT_VERSION,
+        identity=AgentSettings.judge_identity,
+        image_roles=("main",),
+    ),
+    "episode": _episode_spec(method=episodes.episode, roles=("grounding", "vision")),
+    "episode-frames": _episode_spec(method=episodes.episode_frames),
+    "ground": _episode_spec(method=episodes.ground, is_replayable=False),
+    "stages": AgentSpec(
+        method=stages.stages,
+        prompt_version=STAGE_PROMPT_VERSION,
+        identity=AgentSettings.stages_identity,
+        is_replayable=False,
+    ),
 }
 """Methods with `AgentSettings`."""
-
-EPISODE_METHODS = frozenset({"episode", "episode-frames", "ground"})
-"""Methods about episodes, of `AGENT_METHODS`."""
 
 METHODS: dict[str, Method] = {
     "single-turn": single_turn.single_turn,
@@ -61,7 +92,7 @@ METHODS: dict[str, Method] = {
     "choose-answer": multiple_choice.choose_answer,
     "choose-time": multiple_choice.choose_time,
     "choose-space": multiple_choice.choose_space,
-    **AGENT_METHODS,
+    **{name: spec.method for name, spec in AGENT_METHODS.items()},
 }
 
 CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
@@ -72,43 +103,6 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
     "choose-space": ("mask_choice",),
 }
 """Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
-
-
-IMAGE_ROLES: dict[str, tuple[str, ...]] = {
-    "agent": ("main",),
-    "retrieve": ("main",),
-    "inspected": ("main",),
-    "judge": ("main",),
-}
-"""Method with tools -> roles of the models that get images in tool results."""
-
-
-SEARCH_METHODS = frozenset({"agent", "retrieve", "inspected"})
-"""Methods that search frames, for which the encoder is loaded before the run."""
-
-
-ROLES: dict[str, tuple[str, ...]] = {
-    "agent": ("segmenter",),
-    "retrieve": (),
-    "inspected": ("inspector", "segmenter"),
-    "uniform": (),
-    "episode": (episodes.GROUNDING, episodes.VISION),
-    "episode-frames": (),
-    "ground": (),
-}
-"""Method -> roles of further models that it asks; a method that is not listed may have any."""
-
-
-def check_roles(name: str, roles: Iterable[str]) -> None:
-    """Raise a `ValueError` for a role of `--agent` that the method never asks."""
-    if name in ROLES and (unknown := [role for role in roles if role not in ROLES[name]]):
-        expected = f"its roles are {', '.join(ROLES[name])}" if ROLES[name] else "it asks the main model alone"
-        raise ValueError(f"--agent {unknown[0]}=...: the method {name} has no such role; {expected}")
-
-
-def image_roles(name: str) -> tuple[str, ...]:
-    """Roles of the models that get images in tool results; () for a method without tools."""
-    return IMAGE_ROLES.get(name, ())
 
 
 def method(name: str) -> Method:
@@ -131,17 +125,38 @@ def default_method(model_method: str, task_method: str) -> str:
 def predictor(name: str, *, times: bool, settings: AgentSettings) -> Callable[[Models, Sample], Prediction]:
     """Return the method of a name with its settings; it can be pickled. `ValueError`: there is no such method."""
     if name in AGENT_METHODS:
-        return partial(AGENT_METHODS[name], times=times, settings=settings)
+        return partial(AGENT_METHODS[name].method, times=times, settings=settings)
     return partial(method(name), times=times)
+
+
+def check(name: str, roles: Iterable[str], settings: AgentSettings) -> None:
+    """Check what can be checked of a method before a model is loaded or paid for.
+
+    Args:
+        name: name of the method.
+        roles: roles of the further models that the user gave.
+        settings: settings of the method.
+
+    Raises:
+        ValueError: There is no such method, it never asks a role, or its encoder cannot be loaded.
+    """
+    method(name)
+    spec = AGENT_METHODS.get(name)
+    if spec is None:
+        return
+    if spec.roles is not None and (unknown := [role for role in roles if role not in spec.roles]):
+        expected = f"its roles are {', '.join(spec.roles)}" if spec.roles else "it asks the main model alone"
+        raise ValueError(f"--agent {unknown[0]}=...: the method {name} has no such role; {expected}")
+    if spec.searches_frames:
+        video_index.check_encoder(settings)
+
+
+def image_roles(name: str) -> tuple[str, ...]:
+    """Return the roles of the models that get images in tool results; () for a method without tools."""
+    return AGENT_METHODS[name].image_roles if name in AGENT_METHODS else ()
 
 
 def settings_identity(name: str, settings: AgentSettings) -> dict[str, str | int | float | bool | None]:
     """Return what must be equal, of the settings of a method, for two runs to be the same run."""
-    if name not in AGENT_METHODS:
-        return {}
-    if name == "judge":
-        return {"method.prompt_version": JUDGE_PROMPT_VERSION, **settings.judge_identity()}
-    if name == "stages":
-        return {"method.prompt_version": STAGE_PROMPT_VERSION, **settings.stages_identity()}
-    of_settings = settings.episode_identity() if name in EPISODE_METHODS else settings.identity()
-    return {"method.prompt_version": AGENT_PROMPT_VERSION, **of_settings}
+    spec = AGENT_METHODS.get(name)
+    return {} if spec is None else {"method.prompt_version": spec.prompt_version, **spec.identity(settings)}

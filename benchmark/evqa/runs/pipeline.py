@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from evqa import methods, models
-from evqa.agents import video_index
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
@@ -60,9 +59,7 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
         models.model_spec(config.model).method, tasks.task_of(dataset).method
     )
     predictor = methods.predictor(name, times=config.times, settings=config.agent_settings)
-    methods.check_roles(name, config.agents)
-    if name in methods.SEARCH_METHODS:
-        video_index.check_encoder(config.agent_settings)
+    methods.check(name, config.agents, config.agent_settings)
     folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
     overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)
     agents = {

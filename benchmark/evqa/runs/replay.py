@@ -119,8 +119,9 @@ def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator
     info = run_folder.read_run_info(run)
     identity = info.identity
     name = str(identity["method"])
-    if name not in methods.AGENT_METHODS:
-        names = ", ".join(methods.AGENT_METHODS)
+    method = methods.AGENT_METHODS.get(name)
+    if method is None or not method.is_replayable:
+        names = ", ".join(name for name, spec in methods.AGENT_METHODS.items() if spec.is_replayable)
         raise ValueError(f"{run} has the method {name}: only runs of {names} can be replayed")
     settings = settings_of(identity, settings)
     transport = image_checks.transports(info.image_checks).get(MAIN_AGENT, "user")
@@ -161,7 +162,7 @@ def replay_sample(
         times: as for the method.
     """
     limits = replace(settings, max_sample_seconds=None)
-    if name in methods.EPISODE_METHODS:
+    if name == "episode":
         limits = replace(limits, episode=replace(limits.episode, actions=episodes.recorded_actions(record)))
     if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
         limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)
