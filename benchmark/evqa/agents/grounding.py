@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from evqa.agents.episode_clips import EpisodeClips
 from evqa.agents.grounding_cache import GroundingCache
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError, RunAborted, rank_texts
+from evqa.models.base import Model, ModelError, rank_texts
 from evqa.models.messages import Message, Reply
 from evqa.parsing.action_tags import without_thoughts
 from evqa.parsing.option_keys import option_key
@@ -75,14 +75,9 @@ class ModelGrounder:
         if self.model.capabilities.ranks_texts:
             return self._ranked(question, options, episode, exclude)
         message = Message("user", (prompt(question, options, episode, exclude),))
-        try:
-            reply = self.model.generate((message,))
-        except ModelError as error:
-            self.transcript.add_error([message], error, agent=GROUNDING, model=self.model.name)
-            return Located(None, ERROR, f"{error}")
-        except RunAborted as error:
-            self.transcript.add_error([message], error, agent=GROUNDING, model=self.model.name)
-            raise
+        reply = self.transcript.ask(self.model, message, GROUNDING)
+        if isinstance(reply, ModelError):
+            return Located(None, ERROR, f"{reply}")
         self.transcript.add_turn([message], reply, agent=GROUNDING, model=self.model.name)
         return checked(parse_clip(reply.text, episode.ids), exclude)
 

@@ -20,7 +20,7 @@ from evqa.agents.frame_tools import FrameTools
 from evqa.agents.sample_video import spread
 from evqa.agents.tool import ToolOutput
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.base import Model
 from evqa.models.messages import Reply
 from evqa.parsing import replies
 from evqa.parsing.reply_json import find_objects
@@ -72,11 +72,8 @@ class Inspection:
         parts, _ = frame_images.read_frame_parts(self.frames.grid, indices, self.frames.limits.max_side)
         request = instructions.inspection_request(self.sample, must_answer=must_answer)
         messages = instructions.opening(instructions.INSPECTOR, self.sample, "", request, parts)
-        try:
+        with self.transcript.record_errors(messages, agent=INSPECTOR, model=self.inspector.name):
             reply = self.inspector.generate(messages)
-        except (ModelError, RunAborted) as error:
-            self.transcript.add_error(messages, error, agent=INSPECTOR, model=self.inspector.name)
-            raise
         missing = "" if must_answer else self._missing(reply)
         fields = () if missing else self.answer_fields
         self.transcript.add_turn(messages, reply, fields, agent=INSPECTOR, model=self.inspector.name)

@@ -16,8 +16,8 @@ from evqa.agents import frame_images
 from evqa.agents.episode_clips import ClipFrame, EpisodeClips, read_frames
 from evqa.agents.transcript import Transcript
 from evqa.masks import decode
-from evqa.models.base import Model, ModelError, RunAborted
-from evqa.models.messages import ImagePart, Message, Reply, VideoMasks, VideoPart
+from evqa.models.base import Model, ModelError
+from evqa.models.messages import ImagePart, Message, VideoMasks, VideoPart
 from evqa.parsing import replies
 from evqa.schema import Box, ClipRef, FrameRef, Spans, Track, Tube
 
@@ -78,7 +78,7 @@ class FrameLooker:
             return Sight(f"The look failed: {error}", ok=False)
         images = [self._image(episode, place, frame) for frame in frames]
         message = Message("user", (*images, _prompt(clip, frames, query, boxes)))
-        reply = ask(self.model, message, self.transcript)
+        reply = self.transcript.ask(self.model, message, VISION)
         if isinstance(reply, ModelError):
             return Sight(f"The look failed, nothing was seen: {reply}", ok=False)
         self.transcript.add_turn([message], reply, agent=VISION, model=self.model.name)
@@ -113,7 +113,7 @@ class GroundedLooker:
         instruction = [prompts.TRAINED_INSTRUCTION] if is_trained else []
         words = "\n".join([*boxes[:MAX_BOX_LINES], query, *instruction])
         message = Message("user", (VideoPart(clip.path), words))
-        reply = ask(self.model, message, self.transcript)
+        reply = self.transcript.ask(self.model, message, VISION)
         if isinstance(reply, ModelError):
             return Sight(f"The look failed, nothing was seen: {reply}", ok=False)
         masks = moved_masks(reply.masks, episode, place)
@@ -123,18 +123,6 @@ class GroundedLooker:
         local = replies.parse(reply.text, ("spans",), ()).spans or ()
         spans = tuple(moved for span in local for moved in episode.span_of(place, span.start, span.end))
         return Sight(reply.text.strip() or "(no words)", ok=True, spans=spans, masks=masks)
-
-
-def ask(model: Model, message: Message, transcript: Transcript) -> Reply | ModelError:
-    """The reply of the model, or its error, which is recorded; a `RunAborted` is raised."""
-    try:
-        return model.generate((message,))
-    except ModelError as error:
-        transcript.add_error([message], error, agent=VISION, model=model.name)
-        return error
-    except RunAborted as error:
-        transcript.add_error([message], error, agent=VISION, model=model.name)
-        raise
 
 
 def moved_masks(masks: VideoMasks | None, episode: EpisodeClips, place: int) -> VideoMasks | None:

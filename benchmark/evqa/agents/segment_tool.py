@@ -14,7 +14,7 @@ from evqa.agents.arguments import Second, require_text
 from evqa.agents.frame_tools import FrameTools
 from evqa.agents.tool import ToolOutput
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.base import Model
 from evqa.models.messages import Message, Reply, VideoPart
 from evqa.schema import Sample, Track
 
@@ -58,11 +58,8 @@ class SegmentTool:
     def _mask(self, expression: str, index: int) -> np.ndarray:
         """Mask of an expression in a frame, boolean [H, W]."""
         message = Message("user", (VideoPart(self.sample.video), prompts.segment_request([expression])))
-        try:
+        with self.transcript.record_errors([message], agent=SEGMENTER, model=self.segmenter.name):
             reply = self.segmenter.generate((message,))
-        except (ModelError, RunAborted) as error:
-            self.transcript.add_error([message], error, agent=SEGMENTER, model=self.segmenter.name)
-            raise
         tracks = _tracks_at(reply, index)
         self.transcript.add_turn([message], reply, agent=SEGMENTER, model=self.segmenter.name, tracks=tracks)
         pixels = np.zeros((self.frames.grid.video.height, self.frames.grid.video.width), dtype=np.bool_)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from evqa.agents.tool import ToolFailure
-from evqa.models.base import ModelError, RunAborted
+from evqa.models.base import Model, ModelError, RunAborted
 from evqa.models.messages import ImagePart, Message, Part, Reply, VideoMasks
 from evqa.parsing import replies
 from evqa.parsing.replies import ParsedReply
@@ -110,6 +111,34 @@ class Transcript:
         if error.usage is not None:
             reply = Reply(error.partial, usage=error.usage, finish="error" if error.partial else "unknown")
             self.add_turn(messages, reply, answer_fields, agent=agent, model=model)
+
+    @contextmanager
+    def record_errors(
+        self,
+        messages: Sequence[Message],
+        answer_fields: tuple[AnswerField, ...] = (),
+        *,
+        agent: str = MAIN_AGENT,
+        model: str | None = None,
+    ) -> Generator[None]:
+        """Record what was paid where no reply comes in the body, and raise its error; arguments as for `add_turn`."""
+        try:
+            yield
+        except (ModelError, RunAborted) as error:
+            self.add_error(messages, error, answer_fields, agent=agent, model=model)
+            raise
+
+    def ask(self, model: Model, message: Message, agent: str) -> Reply | ModelError:
+        """Ask a model one message; a missing reply is recorded, and its error returned.
+
+        Raises:
+            RunAborted: no further call can succeed.
+        """
+        try:
+            with self.record_errors([message], agent=agent, model=model.name):
+                return model.generate((message,))
+        except ModelError as error:
+            return error
 
     def record_results(self, results: Sequence[ToolResult], turn: int = -1) -> None:
         """Add the results of a reply's tool calls to its turn, by default the last one."""

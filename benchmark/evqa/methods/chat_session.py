@@ -8,7 +8,7 @@ from typing import Self
 
 from evqa import media
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError, Models, RunAborted, frame_times
+from evqa.models.base import Model, Models, frame_times
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec, VideoPart
 from evqa.parsing.replies import ParsedReply
 from evqa.schema import MAIN_AGENT, AnswerField, Prediction, Sample, ToolResult
@@ -129,11 +129,8 @@ class ChatSession:
         Raises:
             ModelError: there is no reply; what was paid for it is recorded as a turn.
         """
-        try:
+        with self.transcript.record_errors(messages, answer_fields, agent=self._agent, model=self._model_name()):
             reply = self.model.generate((*self.messages, *messages), tools=tools, decoding=decoding)
-        except (ModelError, RunAborted) as error:
-            self.transcript.add_error(messages, error, answer_fields, agent=self._agent, model=self._model_name())
-            raise
         self.messages += [*messages, reply.message()]
         self.transcript.add_turn(messages, reply, answer_fields, agent=self._agent, model=self._model_name())
         return reply

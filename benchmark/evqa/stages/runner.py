@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from evqa.agents.settings import StageSettings
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError, RunAborted
+from evqa.models.base import Model, ModelError
 from evqa.models.messages import Decoding, ImagePart, Message, Reply
 from evqa.schema import AnswerField, Usage
 from evqa.stages.cache import CachedReply, StageCache, digest
@@ -127,10 +127,10 @@ class StageRunner:
         while True:
             messages = self._messages(request, self._images(request))
             try:
-                return messages, self._model.generate(messages, decoding=decoding), tuple(steps)
-            except (ModelError, RunAborted) as error:
-                self._transcript.add_error(messages, error, fields, agent=request.stage.name)
-                can_shrink = request.places and len(steps) < MAX_REDUCTIONS and isinstance(error, ModelError)
+                with self._transcript.record_errors(messages, fields, agent=request.stage.name):
+                    return messages, self._model.generate(messages, decoding=decoding), tuple(steps)
+            except ModelError as error:
+                can_shrink = request.places and len(steps) < MAX_REDUCTIONS
                 if not can_shrink or OUT_OF_MEMORY not in str(error).lower():
                     raise
                 request, step = request.smaller(len(steps))
