@@ -6,7 +6,7 @@ Commands have them as options; `evqa --help` imports this module and no other of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,6 +24,46 @@ MAX_OPENING_FRAMES = 64
 
 DEFAULT_ENCODER = "imagenet-minilm"
 """Name of the encoder that needs no network, see `retrieval.encoders.ENCODERS`."""
+
+
+Identity = dict[str, str | int | float | bool | None]
+"""Settings for the identity of a run."""
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Setting -> its least and greatest value."""
+
+MAX_GRID_FPS = 1000.0
+"""Frames per second of the finest grid."""
+
+MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 16, 8192
+"""Pixels of the longer side of an image; models refuse smaller ones."""
+
+ABOVE_ZERO = math.ulp(0.0)
+"""Least number above 0."""
+
+
+def _check_ranges(settings: object, ranges: Ranges) -> None:
+    """Raise a `ValueError` for a number out of its range; None is no number."""
+    for name, (least, most) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"--{name.replace('_', '-')} is a number {_range_text(least, most)}, got {value}")
+
+
+def _range_text(least: float, most: float) -> str:
+    start = "above 0" if least == ABOVE_ZERO else f"from {least:g} on"
+    if most == math.inf:
+        return start
+    return f"above 0, at most {most:g}" if least == ABOVE_ZERO else f"from {least:g} to {most:g}"
+
+
+def _identity_of(settings: object, names: Iterable[str]) -> Identity:
+    return {f"method.{name}": getattr(settings, name) for name in names}
+
+
+def _names_of(settings: type, *without: str) -> list[str]:
+    """Names of the settings of a record but for some."""
+    return [item.name for item in fields(settings) if item.name not in without]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +86,18 @@ class JudgeSettings:
     """incomplete verdicts in a row that are corrected; then the verdict is due."""
 
     def __post_init__(self) -> None:
-        for name, least in (("opening_frames", 1), ("judge_turns", 0), ("judge_rounds", 0), ("judge_corrections", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} is a number from {least} on, got {getattr(self, name)}")
-        if self.opening_frames > MAX_OPENING_FRAMES:
-            raise ValueError(f"--opening-frames is at most {MAX_OPENING_FRAMES}, got {self.opening_frames}")
+        at_least_0 = dict.fromkeys(("judge_turns", "judge_rounds", "judge_corrections"), (0, math.inf))
+        _check_ranges(self, {"opening_frames": (1, MAX_OPENING_FRAMES), **at_least_0})
 
-    def identity(self) -> dict[str, str | int | float | bool | None]:
+    def identity(self) -> Identity:
         """Settings for the identity of a run."""
-        return {f"method.{item.name}": getattr(self, item.name) for item in fields(self)}
+        return _identity_of(self, _names_of(JudgeSettings))
 
 
 Actions = Literal["auto", "native", "tags"]
+
+EPISODE_FILES = ("grounding_cache", "boxes")
+"""Settings of the methods about episodes that are files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +122,15 @@ class EpisodeSettings:
     """published clip_bbox_mapping.json, which the vision agent gets as text; it is ground truth."""
 
     def __post_init__(self) -> None:
-        for name in ("episode_turns", "clip_frames", "baseline_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is a number from 1 on, got {getattr(self, name)}")
+        _check_ranges(self, dict.fromkeys(("episode_turns", "clip_frames", "baseline_clips"), (1, math.inf)))
 
-    def identity(self) -> dict[str, str | int | float | bool | None]:
+    def identity(self) -> Identity:
         """Settings that decide a prediction: files by their content."""
         from evqa.agents import grounding_cache
 
-        return {
-            f"method.{item.name}": grounding_cache.digest(value) if isinstance(value, Path) else value
-            for item in fields(self)
-            for value in [getattr(self, item.name)]
+        paths = {name: path for name in EPISODE_FILES if (path := getattr(self, name)) is not None}
+        return _identity_of(self, _names_of(EpisodeSettings)) | {
+            f"method.{name}": grounding_cache.digest(path) for name, path in paths.items()
         }
 
 
@@ -134,15 +171,12 @@ class StageSettings:
     """folder of the replies of stages, shared by runs."""
 
     def __post_init__(self) -> None:
-        for name in ("stage_samples", "stage_side"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is a number from 1 on, got {getattr(self, name)}")
-        if self.stage_target is not None and not self.stage_target > 0:
-            raise ValueError(f"--stage-target is a number of seconds above 0, got {self.stage_target}")
+        at_least_1 = dict.fromkeys(("stage_samples", "stage_side"), (1, math.inf))
+        _check_ranges(self, {**at_least_1, "stage_target": (ABOVE_ZERO, math.inf)})
 
-    def identity(self) -> dict[str, str | int | float | bool | None]:
+    def identity(self) -> Identity:
         """Settings for the identity of a run; the folder of the cache is none."""
-        return {f"method.{item.name}": getattr(self, item.name) for item in fields(self) if item.name != "stage_cache"}
+        return _identity_of(self, _names_of(StageSettings, "stage_cache"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +220,7 @@ class AgentSettings:
     """settings of the methods about episodes."""
 
     def __post_init__(self) -> None:
-        for name, (least, most) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"--{name.replace('_', '-')} is a number {_range_text(least, most)}, got {value}")
+        _check_ranges(self, RANGES)
 
     def limits(self) -> Limits:
         """Limits of an episode."""
@@ -220,37 +251,24 @@ class AgentSettings:
             corrections=self.judge.judge_corrections,
         )
 
-    def identity(self) -> dict[str, str | int | float | bool | None]:
+    def identity(self) -> Identity:
         """Settings that decide a prediction, for the identity of a run; folders do not."""
-        names = {*FOLDERS, "judge", "episode", "stages"}
-        return self._identity_of([item.name for item in fields(self) if item.name not in names])
+        return _identity_of(self, _names_of(AgentSettings, *FOLDERS, "judge", "episode", "stages"))
 
-    def judge_identity(self) -> dict[str, str | int | float | bool | None]:
+    def judge_identity(self) -> Identity:
         """As `identity`, of a judge."""
-        return self._identity_of(JUDGE_FIELDS) | self.judge.identity()
+        return _identity_of(self, JUDGE_FIELDS) | self.judge.identity()
 
-    def episode_identity(self) -> dict[str, str | int | float | bool | None]:
+    def episode_identity(self) -> Identity:
         """As `identity`, of the methods about episodes."""
-        return self._identity_of(EPISODE_FIELDS) | self.episode.identity()
+        return _identity_of(self, EPISODE_FIELDS) | self.episode.identity()
 
-    def stages_identity(self) -> dict[str, str | int | float | bool | None]:
+    def stages_identity(self) -> Identity:
         """As `identity`, of staged localisation."""
-        return self._identity_of(("grid_fps",)) | self.stages.identity()
-
-    def _identity_of(self, names: Sequence[str]) -> dict[str, str | int | float | bool | None]:
-        return {f"method.{name}": getattr(self, name) for name in names}
+        return _identity_of(self, ("grid_fps",)) | self.stages.identity()
 
 
-MAX_GRID_FPS = 1000.0
-"""Frames per second of the finest grid."""
-
-MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 16, 8192
-"""Pixels of the longer side of an image; models refuse smaller ones."""
-
-ABOVE_ZERO = math.ulp(0.0)
-"""Least number above 0."""
-
-RANGES: dict[str, tuple[float, float]] = {
+RANGES: Ranges = {
     "max_turns": (1, math.inf),
     "max_calls_per_turn": (1, math.inf),
     "max_images": (0, math.inf),
@@ -264,14 +282,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "image_side": (MIN_IMAGE_SIDE, MAX_IMAGE_SIDE),
 }
 """Least and greatest value of each number of `AgentSettings`."""
-
-
-def _range_text(least: float, most: float) -> str:
-    start = "above 0" if least == ABOVE_ZERO else f"from {least:g} on"
-    if most == math.inf:
-        return start
-    return f"above 0, at most {most:g}" if least == ABOVE_ZERO else f"from {least:g} to {most:g}"
-
 
 FOLDERS = ("index", "embeddings")
 """Settings that do not decide a prediction."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from evqa import methods, models
 from evqa.agents import frame_images, instructions, loop
@@ -18,7 +18,7 @@ from evqa.agents.grounding import GROUNDING
 from evqa.agents.looking import VISION
 from evqa.agents.sample_video import open_grid, spread
 from evqa.agents.segment_tool import SEGMENTER
-from evqa.agents.settings import AgentSettings, EpisodeSettings, JudgeSettings
+from evqa.agents.settings import EPISODE_FILES, AgentSettings, EpisodeSettings, JudgeSettings
 from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.datasets import Dataset
 from evqa.methods import episodes
@@ -28,11 +28,10 @@ from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
 from evqa.schema import MAIN_AGENT, SWAPPED_AGENT, FrameRef, Prediction, Sample, Turn
 
-EPISODE_FILES = ("grounding_cache", "boxes")
-"""Files of `EpisodeSettings`."""
-
 RANKER = "bm25"
 """Model that ranks clips without replies."""
+
+AnySettings = TypeVar("AnySettings", AgentSettings, JudgeSettings, EpisodeSettings)
 
 MAX_EXCERPT = 120
 """Characters of each side of a difference."""
@@ -202,19 +201,19 @@ def first_difference(record: Prediction, replayed: Prediction) -> RecordDifferen
 
 def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
     """Settings of a run's method, with the folders of the frame search given."""
-    names = {item.name for item in fields(AgentSettings)}
     recorded: dict[str, Any] = {
         key.removeprefix("method."): value for key, value in identity.items() if key.startswith("method.")
     }
-    judge_names = {item.name for item in fields(JudgeSettings)}
-    judge = replace(folders.judge, **{key: value for key, value in recorded.items() if key in judge_names})
     files = [name for name in EPISODE_FILES if recorded.get(name) is not None]
     if files:
         raise ValueError(f"a run with --{files[0].replace('_', '-')} cannot be replayed: the file is not in its record")
-    episode_names = {item.name for item in fields(EpisodeSettings)}.difference(EPISODE_FILES)
-    episode = replace(folders.episode, **{key: value for key, value in recorded.items() if key in episode_names})
-    own_settings = {key: value for key, value in recorded.items() if key in names}
-    return replace(folders, judge=judge, episode=episode, **own_settings)
+    judge, episode = _restored(folders.judge, recorded), _restored(folders.episode, recorded)
+    return replace(_restored(folders, recorded), judge=judge, episode=episode)
+
+
+def _restored(settings: AnySettings, recorded: Mapping[str, Any]) -> AnySettings:
+    """The settings with the recorded values."""
+    return replace(settings, **{item.name: recorded[item.name] for item in fields(settings) if item.name in recorded})
 
 
 def evidence_identity(source: Identity, identity: Identity, evidence: EvidenceReplay) -> Identity:
