@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from evqa.agents.memory import without_old_images
 from evqa.agents.tool import Tool, ToolOutput, call_tool, spec_of, tool_table
 from evqa.agents.transcript import Transcript
-from evqa.models.base import ModelError, RunAborted
+from evqa.models.base import Capabilities, ModelError, RunAborted
 from evqa.models.messages import Decoding, ImagePart, Message, Part, Reply, ToolSpec
 from evqa.models.tool_images import labels_only
 from evqa.parsing.action_tags import last_answer
@@ -103,11 +103,9 @@ class Episode:
     """Role of the agent."""
     model: str | None = None
     """Name of its model, where a run has several."""
-    max_images: int | None = None
-    """`Capabilities.max_images` of its model."""
-    is_text_only: bool = False
-    """Whether its model gets the labels of images in tool results in place of them (`Capabilities.tool_images`); the
-    record then says that it has seen none."""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    """Of its model: how many images a request has, and whether it gets those of tool results (`tool_images`); one that
+    gets their labels in place of them has seen none by the record."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -146,7 +144,9 @@ class Episode:
         if is_last:
             self._pending.append(Message("user", (self.setup.answer_request,)))
         conversation = without_old_images(
-            (*self.messages, *self._pending), keep_rounds=self.limits.keep_rounds, max_images=self.max_images
+            (*self.messages, *self._pending),
+            keep_rounds=self.limits.keep_rounds,
+            max_images=self.capabilities.max_images,
         )
         self._request = ModelRequest(tuple(conversation), () if is_last else self._specs, self.decoding, is_last)
         return self._request
@@ -182,7 +182,7 @@ class Episode:
     def _run_calls(self, calls: Sequence[ToolCall]) -> None:
         for number, call in enumerate(calls):
             output = self._limited(self._run_call(number, call))
-            if self.is_text_only:
+            if self.capabilities.tool_images == "text":
                 output = replace(output, parts=labels_only(output.parts), frames=())
             result = ToolResult(
                 call=call.id, ok=output.ok, text=output.text, frames=output.all_frames, spans=output.spans

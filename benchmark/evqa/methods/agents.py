@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from types import TracebackType
-from typing import Self
 
 from evqa.agents import frame_images, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
@@ -38,7 +36,8 @@ def retrieve(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """The published frame-retrieval agent: frames by id and by similarity, the answer as JSON."""
-    with _AgentRun(models, sample, settings) as run:
+    run = _AgentRun(models, sample, settings)
+    with run.transcript:
         request = instructions.json_answer(sample)
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.RETRIEVE, sample, run.facts(times=times), request),
@@ -49,14 +48,15 @@ def retrieve(
             notice=instructions.turn_notice,
         )
         run.play(setup)
-    return run.prediction()
+    return run.transcript.prediction()
 
 
 def agent(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """An agent with all tools that work for the video; the model of the role "segmenter" makes masks."""
-    with _AgentRun(models, sample, settings) as run:
+    run = _AgentRun(models, sample, settings)
+    with run.transcript:
         request = instructions.json_answer(sample)
         setup = EpisodeSetup(
             opening=instructions.opening(instructions.AGENT, sample, run.facts(times=times), ""),
@@ -67,7 +67,7 @@ def agent(
             notice=instructions.turn_notice,
         )
         run.play(setup)
-    return run.prediction()
+    return run.transcript.prediction()
 
 
 def inspected(
@@ -78,7 +78,8 @@ def inspected(
     Without a model for that role the main model is asked, in a conversation of its own. Where a limit ends the search,
     the inspector has to answer from the frames that the planner has seen; `Prediction.stop` is then the limit.
     """
-    with _AgentRun(models, sample, settings) as run:
+    run = _AgentRun(models, sample, settings)
+    with run.transcript:
         inspection = Inspection(
             inspector=models.team.get(INSPECTOR, models.main),
             sample=sample,
@@ -100,14 +101,15 @@ def inspected(
             run.transcript.stop_note = "no segments were accepted: answered from the frames that the planner has seen"
             indices = inspection.frames_seen() or spread(run.frames.grid.indices.tolist(), inspection.num_frames)
             inspection.inspect(indices, must_answer=True)
-    return run.prediction()
+    return run.transcript.prediction()
 
 
 def uniform(
     models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
 ) -> Prediction:
     """Frames at equal distances in one prompt, without tools: the baseline of agents."""
-    with _AgentRun(models, sample, settings) as run:
+    run = _AgentRun(models, sample, settings)
+    with run.transcript:
         grid = run.frames.grid
         indices = spread(grid.indices.tolist(), settings.uniform_frames)
         parts, _ = frame_images.read_frame_parts(grid, indices, settings.image_side)
@@ -120,26 +122,19 @@ def uniform(
             answer_format=request,
         )
         run.play(setup)
-    return run.prediction()
+    return run.transcript.prediction()
 
 
 class _AgentRun:
     """An agent on one sample: its transcript, and the tools over its video.
 
-    A context manager: an error of the model, of a tool or of the video ends the body and makes a failed prediction.
+    Everything but its construction belongs into the body of its transcript, which makes a failed prediction of an error
+    of the model, of a tool or of the video.
     """
 
     def __init__(self, models: Models, sample: Sample, settings: AgentSettings) -> None:
         self.transcript = Transcript(sample)
         self._models, self._sample, self._settings = models, sample, settings
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        return self.transcript.__exit__(kind, error, trace)
 
     @cached_property
     def frames(self) -> FrameTools:
@@ -173,14 +168,9 @@ class _AgentRun:
             transcript=self.transcript,
             limits=self._settings.limits(),
             model=main.name if self._models.team else None,
-            max_images=main.capabilities.max_images,
-            is_text_only=main.capabilities.tool_images == "text",
+            capabilities=main.capabilities,
         )
         loop.play(main, episode)
-
-    def prediction(self) -> Prediction:
-        """Prediction of the sample."""
-        return self.transcript.prediction()
 
 
 def _subtitles(sample: Sample) -> Subtitles | None:

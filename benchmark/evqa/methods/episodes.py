@@ -76,7 +76,7 @@ def episode(
                 transcript=transcript,
                 limits=_limits(settings),
                 model=models.main.name,
-                max_images=models.main.capabilities.max_images,
+                capabilities=models.main.capabilities,
             ),
         )
         return _with_evidence(prediction, tools)
@@ -214,7 +214,7 @@ def episode_frames(
                 transcript=transcript,
                 limits=settings.limits(),
                 model=models.main.name if models.team else None,
-                max_images=models.main.capabilities.max_images,
+                capabilities=models.main.capabilities,
             ),
         )
     return transcript.prediction()

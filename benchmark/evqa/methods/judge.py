@@ -75,7 +75,7 @@ def _judge_order(models: Models, sample: Sample, frames: PairFrames, settings: A
             limits=settings.judge_limits(),
             agent=agent,
             model=model.name if models.team else None,
-            max_images=model.capabilities.max_images,
+            capabilities=model.capabilities,
         )
         return loop.run(model, episode)
     return transcript.prediction()

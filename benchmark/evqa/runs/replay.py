@@ -240,9 +240,7 @@ class EvidenceReplay:
         with transcript:
             grid = open_grid(sample, self.settings.grid_fps)
             indices = spread([frame.index for frame in self._frames(sample.id)], self.max_frames)
-            images, _ = frame_images.read_frame_images(grid, indices) if indices else ({}, [])
-            side = self.settings.image_side
-            parts = [frame_images.image_part(grid, index, images[index], side) for index in images]
+            parts, _ = frame_images.read_frame_parts(grid, indices, self.settings.image_side) if indices else ([], [])
             request = instructions.inspection_request(sample, must_answer=True)
             setup = EpisodeSetup(
                 opening=instructions.opening(instructions.INSPECTOR, sample, "", request, parts),
@@ -250,7 +248,9 @@ class EvidenceReplay:
                 answer_request=instructions.last_request(request),
                 answer_format=request,
             )
-            return loop.run(models.main, Episode(setup=setup, transcript=transcript))
+            return loop.run(
+                models.main, Episode(setup=setup, transcript=transcript, capabilities=models.main.capabilities)
+            )
         return transcript.prediction()
 
     def _frames(self, sample_id: str) -> list[FrameRef]:
