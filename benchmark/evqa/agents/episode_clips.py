@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evqa import media
+from evqa.agents.frame_images import read_images
 from evqa.agents.sample_video import spread
 from evqa.media.frame_folders import image_paths
 from evqa.media.images import read_rgb
+from evqa.media.sampling import nearest_places
 from evqa.retrieval.subtitles import read_subtitles
 from evqa.schema import ClipRef, FrameRef, Sample, Span, Spans
 
@@ -52,6 +54,12 @@ class EpisodeClips(NamedTuple):
     def ids(self) -> tuple[str, ...]:
         """Ids of the clips."""
         return tuple(clip.id for clip in self.sample.clips)
+
+    def tagged_texts(self, max_characters: int) -> tuple[list[str], int | None]:
+        """Subtitles of each clip between tags with its id, and to how many characters each was cut; None = not."""
+        share = max(max_characters // max(len(self.texts), 1), 1)
+        cut = share if sum(map(len, self.texts)) > max_characters else None
+        return [f"<{name}>{text[:cut]}</{name}>" for name, text in zip(self.ids, self.texts, strict=True)], cut
 
     def frame_ref(self, place: int, second: float) -> FrameRef:
         """Reference to a frame of a clip.
@@ -128,15 +136,10 @@ def frame_plan(numbers: Sequence[int], count: int) -> list[int]:
     """
     if len(numbers) <= count:
         return list(numbers)
-    if count == 1:
-        return [_nearest(numbers, (1 + numbers[-1]) // 2)]
-    targets = np.linspace(1, numbers[-1], count).round().astype(int).tolist()
-    return sorted({_nearest(numbers, target) for target in targets})
-
-
-def _nearest(numbers: Sequence[int], target: int) -> int:
-    place = bisect.bisect_left(numbers, target)
-    return min(numbers[max(place - 1, 0) : place + 1], key=lambda number: abs(number - target))
+    middle = (1 + numbers[-1]) // 2
+    targets = np.linspace(1, numbers[-1], count).round() if count > 1 else np.array([middle])
+    existing = np.asarray(numbers)
+    return np.unique(existing[nearest_places(existing, targets)]).tolist()
 
 
 def read_frames(sample: Sample, clip: ClipRef, count: int) -> list[ClipFrame]:
@@ -166,14 +169,12 @@ def _from_folder(folder: Path, count: int) -> list[ClipFrame]:
 
 
 def _from_video(sample: Sample, clip: ClipRef, count: int) -> list[ClipFrame]:
-    """Frames of a video file: that of the clip, or that of the whole episode."""
+    """Frames of a video file that can be read: that of the clip, or that of the whole episode."""
     video = media.probe_video(clip.path)
     start = clip.start if clip.path == sample.video and sample.clip is None else 0.0
     times = np.asarray(video.times)
     within = np.flatnonzero((times >= start - 1e-6) & (times < start + clip.duration - 1e-6))
     selection = spread(within.tolist(), count) if count > 1 else within[len(within) // 2 :][:1].tolist()
     first = int(within[0]) if len(within) else 0
-    return [
-        ClipFrame(index - first + 1, float(times[index]) - start, image)
-        for index, image in sorted(dict(media.read_frames(video, selection)).items())
-    ]
+    images, _, _ = read_images(video, selection)
+    return [ClipFrame(index - first + 1, float(times[index]) - start, image) for index, image in images.items()]

@@ -122,13 +122,8 @@ def checked(located: Located, exclude: int | None) -> Located:
 
 def prompt(question: str, options: Sequence[str], episode: EpisodeClips, exclude: int | None) -> str:
     """Prompt with the question, its options and the subtitles of all clips, of bounded length."""
-    share = max(MAX_EPISODE_CHARACTERS // max(len(episode.texts), 1), 1)
-    is_cut = sum(map(len, episode.texts)) > MAX_EPISODE_CHARACTERS
-    clips = [
-        f"<{name}>{text[:share] if is_cut else text}</{name}>"
-        for name, text in zip(episode.ids, episode.texts, strict=True)
-    ]
-    cut = f" Each text is cut to {share} characters." if is_cut else ""
+    clips, share = episode.tagged_texts(MAX_EPISODE_CHARACTERS)
+    cut = "" if share is None else f" Each text is cut to {share} characters."
     leave = (
         ""
         if exclude is None
@@ -138,13 +133,18 @@ def prompt(question: str, options: Sequence[str], episode: EpisodeClips, exclude
         [
             "Find the clip of a TV episode in which the answer to a question occurs. The subtitles of each clip stand "
             f"between tags with the id of the clip, in order of time.{cut}",
-            f"\nQuestion: {question}",
-            *[f"{option_key(number)}: {option}" for number, option in enumerate(options)],
+            f"\n{keyed_question(question, options)}",
             "",
             *clips,
             f"{leave}\nReply with the id of one clip: <clip>ID</clip>",
         ]
     )
+
+
+def keyed_question(question: str, options: Sequence[str]) -> str:
+    """The question, and below it a line per option with its key: `a0: text`."""
+    lines = [f"{option_key(place)}: {option}" for place, option in enumerate(options)]
+    return "\n".join([f"Question: {question}", *lines])
 
 
 def parse_clip(text: str, clips: Sequence[str]) -> Located:

@@ -44,10 +44,22 @@ def nearest_index(video: Video, times: Sequence[float]) -> list[int]:
     seconds = np.asarray(times, dtype=np.float64)
     if not np.all(np.isfinite(seconds)):
         raise ValueError(f"expected finite times in seconds, got {list(times)}")
-    next_index = np.clip(np.searchsorted(video.times, seconds), 0, video.num_frames - 1)
-    previous_index = np.maximum(next_index - 1, 0)
-    is_previous_nearer = np.abs(seconds - video.times[previous_index]) <= np.abs(video.times[next_index] - seconds)
-    return [int(index) for index in np.where(is_previous_nearer, previous_index, next_index)]
+    return nearest_places(video.times, seconds).tolist()
+
+
+def nearest_places(values: np.ndarray, targets: np.ndarray | Sequence[float], tolerance: float = 0.0) -> np.ndarray:
+    """Places of the nearest values, int64 [len(targets)]; the earlier one of two at equal distance.
+
+    Args:
+        values: [N] ascending, at least one.
+        targets: finite numbers.
+        tolerance: by how much the later value has to be nearer.
+    """
+    numbers = np.asarray(targets, dtype=np.float64)
+    later = np.clip(np.searchsorted(values, numbers), 0, len(values) - 1)
+    earlier = np.maximum(later - 1, 0)
+    is_earlier = np.abs(numbers - values[earlier]) <= np.abs(values[later] - numbers) + tolerance
+    return np.where(is_earlier, earlier, later)
 
 
 def random_in_bins(video: Video, num_frames: int, rng: np.random.Generator) -> list[int]:

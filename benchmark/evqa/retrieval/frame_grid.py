@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from evqa import media
 from evqa.media import Video
 from evqa.media.frame_folders import is_image_video
+from evqa.media.sampling import nearest_places
 
 DEFAULT_FPS = 1.0
 """Frames per second of the grid of a video file; that of the published frame folders."""
@@ -52,7 +53,7 @@ class FrameGrid:
         """Row of the frame nearest to a time. `ValueError`: the times of the frames are unknown."""
         if self.seconds is None:
             raise ValueError("the times of the frames are unknown: ask for frames by id")
-        return int(np.abs(self.seconds - second).argmin())
+        return int(nearest_places(self.seconds, [second])[0])
 
 
 def frame_grid(video: Video, *, fps: float = DEFAULT_FPS, duration: float | None = None) -> FrameGrid:

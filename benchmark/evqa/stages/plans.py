@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from evqa.media.sampling import nearest_places
 from evqa.schema import Span
 
 PlanKind = Literal["uniform", "fps", "dense", "windows", "shots"]
@@ -122,12 +123,7 @@ def dense(seconds: Seconds, rate: float) -> tuple[list[int], str]:
 
 def nearest(seconds: Seconds, times: Sequence[float] | Seconds) -> list[int]:
     """Places of the frames nearest to times, the earlier one of two, each once, ascending."""
-    targets = np.asarray(times, dtype=np.float64)
-    after = np.clip(np.searchsorted(seconds, targets), 1, max(len(seconds) - 1, 1))
-    if len(seconds) == 1:
-        return [0] if len(targets) else []
-    is_earlier = targets - seconds[after - 1] <= seconds[after] - targets + 1e-9
-    return np.unique(np.where(is_earlier, after - 1, after)).tolist()
+    return np.unique(nearest_places(seconds, times, tolerance=1e-9)).tolist()
 
 
 def windows(length: float, step: float | None, seconds: Seconds) -> list[Span]:

@@ -65,21 +65,18 @@ class StageVideo:
         rows = np.flatnonzero((self.seconds >= window.start - 1e-6) & (self.seconds <= window.end + 1e-6))
         if not len(rows):
             return plans.SampledFrames(plans.nearest(self.seconds, [(window.start + window.end) / 2]), "")
-        shots = (
-            [shot for shot in self.shots if shot.end > window.start and shot.start < window.end]
-            if (plan.kind == "shots")
-            else []
-        )
-        frames = plan.frames(self.seconds[rows], shots)
+        frames = plan.frames(self.seconds[rows], self._shots_in(window) if plan.kind == "shots" else ())
         return plans.SampledFrames([int(rows[place]) for place in frames.places], frames.note)
 
     def segments(self, plan: SamplingPlan, places: Sequence[int], window: Span) -> list[Span]:
         """Segments of a window that its frames bound: the shots of a plan of shots, else the gaps between frames."""
         if plan.kind == "shots":
-            shots = [shot for shot in self.shots if shot.end > window.start and shot.start < window.end]
-            return plans.merge_shots(shots, int(plan.value))
+            return plans.merge_shots(self._shots_in(window), int(plan.value))
         bounds = [float(self.seconds[place]) for place in places]
         return [span for span in plans.gaps(bounds, window.end) if span.end - span.start > 1e-6]
+
+    def _shots_in(self, window: Span) -> list[Span]:
+        return [shot for shot in self.shots if shot.end > window.start and shot.start < window.end]
 
     def images(self, places: Sequence[int], side: int) -> list[ImagePart]:
         """Frames as parts of a message, each labelled with its time; those that cannot be read are left out.
