@@ -151,6 +151,7 @@ def test_a_contact_sheet_has_each_tile_at_its_place() -> None:
         ("get_frames_by_id", {"frame_ids": [10**30]}, "less than or equal to"),
         ("get_frames_by_id", {"frame_ids": [1.5]}, "integer"),
         ("get_frames_by_id", {"frame_ids": [None]}, "integer"),
+        ("get_frames_by_id", {"frame_ids": [True]}, "not true or false"),
         ("get_frames_by_id", {"frame_ids": {"a": 1}}, "array"),
         ("get_frames_by_id", "[" * 10000, "recursion limit"),
         ("get_frames_by_id", '{"frame_ids": [' + "1," * 5_000_000 + "1]}", "characters"),

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+
+MAX_NUMBER = 2**53
+"""Greatest absolute value of a number of frames: integers up to it are exact in JSON."""
+
+MAX_LISTED = 20
+"""Values that a note lists."""
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a frame is a whole number, not true or false")  # noqa: TRY004  (a message to the model)
+    return value
+
+
+FrameNumber = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+"""Number by which a model asks for a frame."""
 
 Second = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Time in a video in seconds."""
@@ -30,3 +47,15 @@ def time_range(duration: float, start: float | None, end: float | None) -> tuple
     if first >= duration:
         raise ValueError(f"the range begins after the video, which lasts {duration:.1f} s; got {first:g}")
     return first, min(last, duration)
+
+
+def list_values(values: Sequence[object]) -> str:
+    """The first values as text, and how many there are beside them."""
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:MAX_LISTED]]
+    rest = f" and {len(values) - MAX_LISTED} more" if len(values) > MAX_LISTED else ""
+    return ", ".join(texts) + rest
+
+
+def list_note(reason: str, values: Sequence[object], rule: str = "") -> str:
+    """A note that lists values; "" without values."""
+    return f"{reason}: {list_values(values)}{f' ({rule})' if rule else ''}" if values else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,7 @@ def read_frame_images(grid: FrameGrid, indices: Sequence[int]) -> tuple[dict[int
         UnreadableFrames: none of them can be read; the message has the reason.
     """
     images, missing, reason = read_images(grid.video, indices)
-    if reason is not None and not images:
-        raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
+    _require_frames(images, reason)
     return images, missing
 
 
@@ -102,6 +101,33 @@ FRAMES: ByteLimitedCache[ImagePart] = ByteLimitedCache(FRAME_BYTES)
 """Frames of video files, shared by all agents: several samples are about one video, and their frames overlap."""
 
 
+def cached_parts(
+    video: Video, keys: Mapping[int, Hashable], make: Callable[[int, RGB], ImagePart]
+) -> tuple[dict[int, ImagePart], list[int], ValueError | None]:
+    """Read frames of a video as parts of a message, those of a file from the cache where it has them.
+
+    Args:
+        video: the video.
+        keys: frame index -> what the part depends on beside the frame, such as its size and label.
+        make: makes the part of a frame index and its pixels.
+
+    Returns:
+        (frame index -> part, indices of frames that cannot be read, why).
+    """
+    state = None if is_image_video(video.path) else file_state(video.path)
+    parts: dict[int, ImagePart] = {}
+    if state is not None:
+        entries = ((index, FRAMES.get((state, index, key))) for index, key in keys.items())
+        parts = {index: part for index, part in entries if part is not None}
+    remaining = [index for index in keys if index not in parts]
+    images, missing, reason = read_images(video, remaining) if remaining else ({}, [], None)
+    for index, image in images.items():
+        parts[index] = part = make(index, image)
+        if state is not None:
+            FRAMES.put((state, index, keys[index]), part, part.pixels().nbytes)
+    return parts, missing, reason
+
+
 def read_frame_parts(grid: FrameGrid, indices: Sequence[int], max_side: int) -> tuple[list[ImagePart], list[int]]:
     """Read frames by frame index as parts of a message, each at most `max_side` pixels on its longer side.
 
@@ -111,25 +137,17 @@ def read_frame_parts(grid: FrameGrid, indices: Sequence[int], max_side: int) -> 
     Raises:
         UnreadableFrames: none of them can be read; the message has the reason.
     """
-    path = grid.video.path
-    state = None if is_image_video(path) else file_state(path)
-    keys = {index: (state, index, max_side, frame_label(grid, index)) for index in sorted(set(indices))}
-    parts: dict[int, ImagePart] = {}
-    if state is not None:
-        parts = {index: part for index, key in keys.items() if (part := FRAMES.get(key)) is not None}
-    missing: list[int] = []
-    if remaining := [index for index in keys if index not in parts]:
-        try:
-            images, missing = read_frame_images(grid, remaining)
-        except UnreadableFrames:
-            if not parts:
-                raise
-            images, missing = {}, remaining
-        for index, image in images.items():
-            parts[index] = part = image_part(grid, index, image, max_side)
-            if state is not None:
-                FRAMES.put(keys[index], part, part.pixels().nbytes)
+    keys = {index: (max_side, frame_label(grid, index)) for index in sorted(set(indices))}
+    parts, missing, reason = cached_parts(
+        grid.video, keys, lambda index, image: image_part(grid, index, image, max_side)
+    )
+    _require_frames(parts, reason)
     return [parts[index] for index in sorted(parts)], missing
+
+
+def _require_frames(frames: Mapping[int, object], reason: ValueError | None) -> None:
+    if reason is not None and not frames:
+        raise UnreadableFrames(f"the frames cannot be read: {reason}") from reason
 
 
 def image_part(grid: FrameGrid, index: int, image: RGB, max_side: int, label: str | None = None) -> ImagePart:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from evqa import media
 from evqa.agents import frame_images
-from evqa.agents.arguments import Query, Second, time_range
+from evqa.agents.arguments import FrameNumber, Query, Second, list_note, time_range
 from evqa.agents.tool import Tool, ToolFailure, ToolOutput
 from evqa.media.frame_folders import is_image_video
 from evqa.models.messages import ImagePart
@@ -26,13 +26,9 @@ from evqa.schema import Span, Spans
 if TYPE_CHECKING:
     from evqa.retrieval.frame_index import FrameIndex, SearchResult
 
-MAX_ID = 2**53
-"""Greatest absolute value of an id: integers up to it are exact in JSON."""
-
 MAX_SPANS = 3
 """Time segments of a search result."""
 
-FrameId = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -84,7 +80,7 @@ class FrameTools:
         return tools if self.open_index is None else [*tools, self.search]
 
     def get_frames_by_id(
-        self, frame_ids: Annotated[list[FrameId], Field(description="ids of frames", min_length=1, max_length=1000)]
+        self, frame_ids: Annotated[list[FrameNumber], Field(description="ids of frames", min_length=1, max_length=1000)]
     ) -> ToolOutput:
         """Return up to 10 frames of the video by their ids."""
         ids = list(dict.fromkeys(frame_ids))
@@ -92,10 +88,10 @@ class FrameTools:
         existing = [(frame_id, int(row)) for frame_id, row in zip(ids, rows, strict=True) if row >= 0]
         limit = self.limits.frames_per_call
         notes = [
-            _list_note(
+            list_note(
                 "unknown ids", [frame_id for frame_id, row in zip(ids, rows, strict=True) if row < 0], self._ids()
             ),
-            _list_note("not shown", [frame_id for frame_id, _ in existing[limit:]], f"at most {limit} frames per call"),
+            list_note("not shown", [frame_id for frame_id, _ in existing[limit:]], f"at most {limit} frames per call"),
         ]
         if not existing:
             raise ValueError(f"none of these frames exists: {self._ids()}")
@@ -136,8 +132,8 @@ class FrameTools:
         if not times_in_video:
             raise ValueError(f"the video lasts {self.duration():.1f} s")
         notes = [
-            _list_note("outside the video", later_times, f"it lasts {self.duration():.1f} s"),
-            _list_note("not shown", times_in_video[limit:], f"at most {limit} frames per call"),
+            list_note("outside the video", later_times, f"it lasts {self.duration():.1f} s"),
+            list_note("not shown", times_in_video[limit:], f"at most {limit} frames per call"),
         ]
         return self._frames([self._index_at(second) for second in times_in_video[:limit]], notes)
 
@@ -246,12 +242,3 @@ class FrameTools:
     def _unreadable(self, indices: Sequence[int]) -> str:
         names = [frame_images.frame_label(self.grid, index) for index in indices]
         return f"cannot be read: {', '.join(names)}" if names else ""
-
-
-def _list_note(reason: str, values: Sequence[float], rule: str) -> str:
-    """A note that lists at most 20 values; "" without values."""
-    if not values:
-        return ""
-    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:20]]
-    rest = f" and {len(values) - 20} more" if len(values) > 20 else ""
-    return f"{reason}: {', '.join(texts)}{rest} ({rule})"

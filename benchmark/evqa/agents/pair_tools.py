@@ -18,15 +18,14 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from evqa import media
 from evqa.agents import frame_images
-from evqa.agents.frame_images import FRAMES, RGB
+from evqa.agents.arguments import FrameNumber, list_note, list_values
+from evqa.agents.frame_images import RGB
 from evqa.agents.tool import Tool, ToolOutput
 from evqa.media import Video
-from evqa.media.frame_folders import is_image_video
-from evqa.models.frame_policy import file_state
 from evqa.models.messages import ImagePart, Part
 from evqa.models.tool_dialects import CONCAT_NUMBERING, PAIR_NUMBERING, FrameNumbering, FrameSelection
 from evqa.schema import FrameRef
@@ -47,21 +46,6 @@ OPENING_FRAMES = 4
 """Frames of each video that are shown at the start."""
 
 PUBLISHED_SIDE = 448
-
-MAX_NUMBER = 2**53
-"""Greatest absolute value of a number: integers up to it are exact in JSON."""
-
-MAX_LISTED = 20
-"""Numbers that a note lists."""
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a frame is a whole number, not true or false")  # noqa: TRY004  (a message to the model)
-    return value
-
-
-Number = Annotated[int, BeforeValidator(_whole), Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 
 class Slot(NamedTuple):
@@ -118,7 +102,7 @@ class PairFrames:
             if not any(slot.side == side for slot in pictures.images):
                 video = self.videos[side].path
                 raise ValueError(f"{video}: none of the first frames can be read: {pictures.reasons[side]}")
-        notes = [_note("cannot be read", [self._name(slot) for slot in pictures.unreadable]), self._same(pictures)]
+        notes = [list_note("cannot be read", [self._name(slot) for slot in pictures.unreadable]), self._same(pictures)]
         return *filter(None, notes), *(self._image(slot, pictures.images[slot]) for slot in pictures.images)
 
     def select(self, numbers: Sequence[int]) -> ToolOutput:
@@ -127,16 +111,16 @@ class PairFrames:
         selection = self.numbering.select(numbers, count)
         valid_range = f"{self.numbering.argument} run from {self.numbering.first} to {self.numbering.first + count - 1}"
         if not selection.numbers:
-            raise ValueError(f"none of these frames exists: {valid_range}; got {_join(list(numbers))}")
+            raise ValueError(f"none of these frames exists: {valid_range}; got {list_values(list(numbers))}")
         groups = [self._group(number, count) for number in selection.numbers]
         pictures = self._read([slot for group in groups for slot in group])
         visible = [group for group in groups if all(slot in pictures.images for slot in group)]
         left_out = [group[0].number for group in groups if group not in visible]
         if not visible:
-            raise ValueError(f"none of these frames can be read: {_join(left_out)}")
+            raise ValueError(f"none of these frames can be read: {list_values(left_out)}")
         unit = "frame" if self.is_concatenated else "frame pair"
         parts: list[Part] = [f"{len(visible)} {unit}{'s' if len(visible) != 1 else ''}"]
-        notes = [*self._notes(selection, valid_range), _note("cannot be read", left_out), self._same(pictures)]
+        notes = [*self._notes(selection, valid_range), list_note("cannot be read", left_out), self._same(pictures)]
         parts += filter(None, notes)
         parts += [self._image(slot, pictures.images[slot]) for group in visible for slot in group]
         return ToolOutput(tuple(parts))
@@ -203,18 +187,13 @@ class PairFrames:
 
     def _read_side(self, side: int, indices: Sequence[int]) -> tuple[dict[int, RGB], ValueError | None]:
         """Pixels of frames of a video, resized, and why some are missing; frames of the other order are cached."""
-        video = self.videos[side]
-        state = None if is_image_video(video.path) else file_state(video.path)
         size = self.max_side if self.image_size == "keep" else self.image_size
-        keys = {index: (state, index, size, "pair") for index in indices}
-        cached = {index: FRAMES.get(key) for index, key in keys.items()} if state is not None else {}
-        images = {index: part.pixels() for index, part in cached.items() if part is not None}
-        frames, _, reason = frame_images.read_images(video, [index for index in indices if index not in images])
-        for index, frame in frames.items():
-            images[index] = image = self._resized(frame)
-            if state is not None:
-                FRAMES.put(keys[index], ImagePart(image=image), image.nbytes)
-        return images, reason
+        parts, _, reason = frame_images.cached_parts(
+            self.videos[side],
+            dict.fromkeys(indices, (size, "pair")),
+            lambda _, image: ImagePart(image=self._resized(image)),
+        )
+        return {index: part.pixels() for index, part in parts.items()}, reason
 
     def _resized(self, image: RGB) -> RGB:
         if self.image_size == "keep":
@@ -236,9 +215,9 @@ class PairFrames:
     def _notes(self, selection: FrameSelection, valid_range: str) -> list[str]:
         limit = self.numbering.limit
         return [
-            _note("do not exist", selection.out_of_range, valid_range),
-            _note("not shown", selection.over_limit, f"at most {limit} per call"),
-            _note("asked for more than once", selection.repeated, "shown once"),
+            list_note("do not exist", selection.out_of_range, valid_range),
+            list_note("not shown", selection.over_limit, f"at most {limit} per call"),
+            list_note("asked for more than once", selection.repeated, "shown once"),
         ]
 
     def _same(self, pictures: _Pictures) -> str:
@@ -289,7 +268,8 @@ class _PairTool:
     def select_frames(
         self,
         frame_indices: Annotated[
-            list[Number], Field(description="indices of frames; each shows both videos", min_length=1, max_length=1000)
+            list[FrameNumber],
+            Field(description="indices of frames; each shows both videos", min_length=1, max_length=1000),
         ],
     ) -> ToolOutput:
         """Show further frames of both videos: for each index the frame of video 1, then that of video 2."""
@@ -303,21 +283,11 @@ class _ConcatTool:
     def select_frames(
         self,
         target_frames: Annotated[
-            list[Number], Field(description="numbers of frames over both videos", min_length=1, max_length=1000)
+            list[FrameNumber], Field(description="numbers of frames over both videos", min_length=1, max_length=1000)
         ],
     ) -> ToolOutput:
         """Show further frames by their numbers, which run over both videos, video 1 first."""
         return self.frames.select(target_frames)
-
-
-def _join(values: Sequence[object]) -> str:
-    rest = f" and {len(values) - MAX_LISTED} more" if len(values) > MAX_LISTED else ""
-    return ", ".join(map(str, values[:MAX_LISTED])) + rest
-
-
-def _note(reason: str, values: Sequence[object], rule: str = "") -> str:
-    """A note that lists values; "" without values."""
-    return f"{reason}: {_join(values)}{f' ({rule})' if rule else ''}" if values else ""
 
 
 def published_slots(numbering: FrameNumbering) -> int:
