@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +24,7 @@ from evqa.datasets import Dataset, pairs
 from evqa.datasets.formats.video_pairs import MJ_DIMENSIONS
 from evqa.datasets.pairs import Pair
 from evqa.files import jsonl
+from evqa.files.csv_files import csv_text
 from evqa.metrics.bradley_terry import Comparison, Strength, strengths
 from evqa.models import Setting
 from evqa.models.base import Model, Models, RunAborted
@@ -231,8 +230,8 @@ def judge_pairs(
     ranking = strengths(comparisons(pair_list, predictions, config.overall))
     with run_folder.user_errors_of_disk(out):
         table = out / "verdicts.csv"
-        _write_text(table, verdict_table(pair_list, predictions, list(config.dimensions)))
-        _write_text(out / "ranking.csv", ranking_table(ranking))
+        jsonl.write_text(table, verdict_table(pair_list, predictions, list(config.dimensions)))
+        jsonl.write_text(out / "ranking.csv", ranking_table(ranking))
     _, page = build.write_report([out / "run"], dataset, (), out, limit=page_limit)
     return Judgements(run=summary, dataset=dataset, predictions=predictions, table=table, ranking=ranking, page=page)
 
@@ -273,7 +272,7 @@ def verdict_table(pair_list: Sequence[Pair], predictions: Mapping[str, Predictio
                 "" if prediction is None else prediction.error or "",
             ]
         )
-    return _csv_text(rows)
+    return csv_text(rows)
 
 
 def ranking_table(ranking: Sequence[Strength]) -> str:
@@ -282,7 +281,7 @@ def ranking_table(ranking: Sequence[Strength]) -> str:
     for row in ranking:
         numbers = [f"{value:.4f}" for value in (row.strength, row.low, row.high)]
         rows.append([row.item, *numbers, f"{row.wins:g}", str(row.comparisons), str(row.group)])
-    return _csv_text(rows)
+    return csv_text(rows)
 
 
 def confidence_of(prediction: Prediction) -> int | None:
@@ -339,14 +338,3 @@ def describe(prediction: Prediction) -> list[str]:
 
 def _verdict(prediction: Prediction | None) -> Mapping[str, int] | None:
     return None if prediction is None else prediction.verdicts
-
-
-def _csv_text(rows: Sequence[Sequence[str]]) -> str:
-    output = io.StringIO()
-    csv.writer(output, lineterminator="\n").writerows(rows)
-    return output.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    with jsonl.replace_file(path) as file:
-        file.write(text.encode())

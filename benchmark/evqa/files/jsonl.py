@@ -198,6 +198,12 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text at once."""
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON at once."""
     with replace_file(path) as file:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.files.jsonl import check_output, replace_file
+from evqa.files.jsonl import check_output, write_text
 from evqa.metrics.presets import EPISODE_PRESET
 from evqa.report import sample_table, tables
 from evqa.report.episode_tables import curves_csv
@@ -62,8 +62,7 @@ def write_curves(path: Path, scores: Sequence[Scores]) -> None:
         )
     with user_errors_of_disk(path.parent, has_out=False):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path) as file:
-            file.write(curves_csv(scores).encode())
+        write_text(path, curves_csv(scores))
 
 
 def write_report(

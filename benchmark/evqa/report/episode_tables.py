@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from evqa.files.csv_files import csv_text
 from evqa.report.table_styles import NONE, Style, cell, prose, table, value_text
 from evqa.scoring.results import EpisodeSummary, Scores
 
@@ -91,9 +90,7 @@ def _stops(summary: EpisodeSummary) -> Section:
 
 def curves_csv(rows: Sequence[Scores]) -> str:
     """The budget curves of several runs as CSV: a row per run, axis, budget and metric, fractions from 0 to 1."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["run", "axis", "budget", "metric", "mean", "low", "high", "n_total"])
+    table: list[Sequence[object]] = [["run", "axis", "budget", "metric", "mean", "low", "high", "n_total"]]
     for scores in rows:
         curves = scores.episodes.curves if scores.episodes else {}
         for axis, points in curves.items():
@@ -101,5 +98,5 @@ def curves_csv(rows: Sequence[Scores]) -> str:
                 for title in CURVE_METRICS:
                     mean = point.metrics[title]
                     values = ("" if value is None else f"{value:.6f}" for value in (mean.mean, mean.low, mean.high))
-                    writer.writerow([scores.name, axis, point.budget, title, *values, mean.n_total])
-    return file.getvalue()
+                    table.append([scores.name, axis, point.budget, title, *values, mean.n_total])
+    return csv_text(table)

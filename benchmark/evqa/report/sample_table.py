@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
-from evqa.files.jsonl import check_output, replace_file
+from evqa.files.csv_files import write_csv
+from evqa.files.jsonl import check_output, write_rows
 from evqa.metrics.units import display_value
 from evqa.report.tables import unit_of_rows
 from evqa.scoring.results import Scores
@@ -52,13 +50,8 @@ def check(path: Path, predictions: Path) -> None:
 def write(path: Path, scores: Sequence[Scores], dataset: Dataset) -> None:
     """Write the rows in the format of the file's suffix, atomically."""
     titles = [*COLUMNS, *dict.fromkeys(title for run in scores for title in run.metrics)]
-    with replace_file(path) as file:
-        if path.suffix == ".csv":
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-            writer = csv.DictWriter(text, titles)
-            writer.writeheader()
-            writer.writerows(rows(scores, dataset))
-            text.detach()
-        else:
-            for row in rows(scores, dataset):
-                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    table = rows(scores, dataset)
+    if path.suffix == ".csv":
+        write_csv(path, titles, table)
+        return
+    write_rows(path, table)

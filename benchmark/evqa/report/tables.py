@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from evqa.files.csv_files import csv_text
 from evqa.metrics.joint import surface
 from evqa.metrics.means import Mean
 from evqa.metrics.presets import preset as preset_named
@@ -239,18 +238,16 @@ def _compact_cell(scores: Scores, title: str, best: tuple[float, str], style: Co
 
 
 def _csv(rows: Sequence[Scores], columns: Sequence[str], *, intervals: bool) -> str:
-    file = io.StringIO()
     ends = ("low", "high") if intervals else ()
     titles = [name for title in columns for name in (title, *(f"{title} {end}" for end in ends))]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["run", "preset", "unit", "samples", "data_set_samples", *titles])
+    table: list[Sequence[object]] = [["run", "preset", "unit", "samples", "data_set_samples", *titles]]
     for scores in rows:
         means = [scores.metrics.get(title) for title in columns]
         values = [_csv_value(mean, end) for mean in means for end in ("mean", *ends)]
         total = scores.partial.total if scores.partial else scores.counts.samples
         head = [scores.name, scores.preset, unit_of_rows(scores), scores.counts.samples, total]
-        writer.writerow([*head, *values])
-    return file.getvalue().rstrip("\n")
+        table.append([*head, *values])
+    return csv_text(table).rstrip("\n")
 
 
 def unit_of_rows(scores: Scores) -> str:

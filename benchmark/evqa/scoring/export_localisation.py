@@ -9,8 +9,6 @@ The original compares segments of the video with times of the clip; `correct_seg
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ import numpy as np
 
 from evqa import media
 from evqa.datasets import Dataset
+from evqa.files.csv_files import write_csv
 from evqa.files.jsonl import replace_file
 from evqa.metrics.localisation import contains
 from evqa.runs.prediction_files import PredictionFile
@@ -70,7 +69,7 @@ def export_localisation(file: PredictionFile, dataset: Dataset, out: Path, name:
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write_csv(partial / f"{name}.csv", rows)
+    write_csv(partial / f"{name}.csv", COLUMNS, rows)
     for ending, content in (("json", records), ("nlq.json", challenge)):
         with replace_file(partial / f"{name}.{ending}") as target:
             target.write(json.dumps(content, ensure_ascii=False, indent=1).encode())
@@ -142,12 +141,3 @@ def _result(sample: Sample, window: ClipWindow, prediction: Prediction | None) -
         "query_idx": int(place),
         "predicted_times": [[round(span.start, 6), round(span.end, 6)] for span in in_clip],
     }
-
-
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    with replace_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        text.detach()
