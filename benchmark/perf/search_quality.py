@@ -153,11 +153,12 @@ def span_iou(joined: JoinedClips, query: str, clip: int) -> float:
 
 
 def _print_set(joined: JoinedClips, name: str, present: Queries, absent: Sequence[str]) -> None:
-    found, missing = lifts(joined, list(present)), lifts(joined, absent)
+    lifts_of_present, lifts_of_absent = lifts(joined, list(present)), lifts(joined, absent)
     threshold = joined.frames.encoder.presence_threshold
     print(
         f"| {name} | {len(present)} | {mean_average_precision(joined, present):.3f} | {len(absent)} | "
-        f"{auc(found, missing):.3f} | {(found >= threshold).mean():.2f} | {(missing >= threshold).mean():.2f} |"
+        f"{auc(lifts_of_present, lifts_of_absent):.3f} | {(lifts_of_present >= threshold).mean():.2f} | "
+        f"{(lifts_of_absent >= threshold).mean():.2f} |"
     )
 
 

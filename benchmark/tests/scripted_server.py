@@ -7,8 +7,9 @@ import io
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +19,30 @@ Script = Sequence[dict[str, object]]
 """Replies: {"content": ..., "tool_calls": [{"id", "name", "arguments"}]} or {"http": status}."""
 
 
-class ScriptedServer(ThreadingHTTPServer):
-    """Server with a script; the last reply is repeated."""
+class ChatServer(ThreadingHTTPServer):
+    """Server whose replies a subclass decides."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.script: Script = ({"content": "A"},)
-        self.requests: list[dict[str, object]] = []
         self.lock = threading.Lock()
 
     @property
     def url(self) -> str:
         """Base URL for a client."""
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def next_reply(self, request: dict[str, object]) -> dict[str, object]:
+        """The reply to a request, in the form of `Script`."""
+        raise NotImplementedError
+
+
+class ScriptedServer(ChatServer):
+    """Server with a script; the last reply is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script: Script = ({"content": "A"},)
+        self.requests: list[dict[str, object]] = []
 
     def play(self, script: Script) -> None:
         """Start a script, and forget the requests."""
@@ -45,7 +57,7 @@ class ScriptedServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ScriptedServer
+    server: ChatServer
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Write no log."""
@@ -88,10 +100,12 @@ def _completion(reply: dict[str, object]) -> dict[str, object]:
     }
 
 
+Server = TypeVar("Server", bound=ChatServer)
+
+
 @contextmanager
-def scripted_server() -> Iterator[ScriptedServer]:
-    """A running server; it stops at the end of the body."""
-    server = ScriptedServer()
+def running(server: Server) -> Iterator[Server]:
+    """A server that runs until the end of the body."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -100,6 +114,11 @@ def scripted_server() -> Iterator[ScriptedServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def scripted_server() -> AbstractContextManager[ScriptedServer]:
+    """A running server with a script."""
+    return running(ScriptedServer())
 
 
 def images_of(message: dict[str, object]) -> list[tuple[str, NDArray[np.uint8]]]:

@@ -67,7 +67,7 @@ def records(folder: Path) -> list[Prediction]:
 
 def by_sample(folder: Path) -> dict[str, dict[str, object]]:
     """Sample -> its last record without times."""
-    return {one.sample_id: without_times(one.model_dump()) for one in records(folder)}
+    return {record.sample_id: without_times(record.model_dump()) for record in records(folder)}
 
 
 def without_times(record: Any) -> Any:
@@ -78,15 +78,15 @@ def without_times(record: Any) -> Any:
 
 def assert_each_once(folder: Path, num_samples: int) -> None:
     """Each sample has one record without an error, its last; each turn is whole."""
-    done = Counter(one.sample_id for one in records(folder) if one.status == "ok")
+    done = Counter(record.sample_id for record in records(folder) if record.status == "ok")
     assert done == {f"s{number:04d}": 1 for number in range(num_samples)}
-    last = {one.sample_id: one for one in records(folder)}
-    assert {one.status for one in last.values()} == {"ok"}
-    for one in last.values():
-        assert len(one.turns) == NUM_REPLIES
-        assert [len(turn.calls) for turn in one.turns] == [1, 1, 0]
-        assert all(len(turn.results) == len(turn.calls) for turn in one.turns)
-        assert one.answer == int(one.sample_id[1:]) % 2, "no answer of another sample"
+    last = {record.sample_id: record for record in records(folder)}
+    assert {record.status for record in last.values()} == {"ok"}
+    for record in last.values():
+        assert len(record.turns) == NUM_REPLIES
+        assert [len(turn.calls) for turn in record.turns] == [1, 1, 0]
+        assert all(len(turn.results) == len(turn.calls) for turn in record.turns)
+        assert record.answer == int(record.sample_id[1:]) % 2, "no answer of another sample"
 
 
 def test_agents_on_a_server_with_30_percent_faults_end_with_each_sample_once(
@@ -118,7 +118,7 @@ def test_agents_on_a_server_with_30_percent_faults_end_with_each_sample_once(
     assert_each_once(tmp_path / "run", 24)
     faults = server.stats()["faults"]
     assert sum(faults.values()) - faults["ok"] > 20
-    num_failed = sum(one.status == "failed" for one in records(tmp_path / "run"))
+    num_failed = sum(record.status == "failed" for record in records(tmp_path / "run"))
     assert num_failed == sum(failures), "failures are recorded, and tried again"
     assert summary.usage == run_folder.read_run_info(tmp_path / "run").usage
 
@@ -181,7 +181,7 @@ def test_a_server_that_falls_silent_is_a_failed_record_within_its_time(
     start = time.monotonic()
     assert main(quiet) == 1
     assert time.monotonic() - start < 15
-    (failed,) = [one for one in records(tmp_path / "run") if one.status == "failed"]
+    (failed,) = [record for record in records(tmp_path / "run") if record.status == "failed"]
     assert failed.error is not None
     assert "no reply from" in failed.error
     assert len(failed.turns) >= 1, "the turns before it are kept"
@@ -206,7 +206,7 @@ def test_a_request_with_too_large_images_fails_once_with_what_to_change(
     data = write_dataset(tmp_path / "data", clip, 2)
     server.plan("ok", {"status": status, "body": message})  # type: ignore[arg-type]
     assert main(command(server, data, tmp_path / "run", "--concurrency", "1")) == 1
-    (failed,) = [one for one in records(tmp_path / "run") if one.status == "failed"]
+    (failed,) = [record for record in records(tmp_path / "run") if record.status == "failed"]
     assert failed.error is not None
     assert f"answers {status}" in failed.error
     assert hint in failed.error
@@ -230,11 +230,11 @@ def test_an_agent_of_text_alone_has_seen_no_frame_and_is_replayed_as_such(
     assert main(command(server, data, tmp_path / "blind")) == 2
     assert "for a model of text alone give --tool-images text" in capsys.readouterr().err
     assert main(command(server, data, tmp_path / "run", "--tool-images", "text")) == 0
-    for one in records(tmp_path / "run"):
-        results = [result for turn in one.turns for result in turn.results]
+    for record in records(tmp_path / "run"):
+        results = [result for turn in record.turns for result in turn.results]
         assert len(results) == 2
         assert all(result.ok and NOT_SHOWN in result.text and "frame 1 at" in result.text for result in results)
-        assert not any(turn.frames for turn in one.turns)
+        assert not any(turn.frames for turn in record.turns)
         assert not any(result.frames for result in results)
     assert not any("image_url" in json.dumps(request["body"]) for request in server.stats()["requests"][2:])
     capsys.readouterr()

@@ -372,8 +372,8 @@ def test_a_usage_that_is_unknown_in_part_makes_the_whole_unknown(usage: Usage | 
 @pytest.mark.parametrize("number", [-1, 10**13, 10**400])
 def test_absurd_amounts_are_unknown_and_names_of_tools_are_one_line(number: int):
     usage = Usage(input_tokens=number, output_tokens=1, seconds=1.0, cost=float(min(number, 10**13)))
-    named = turn(usage=usage, **call(1, "look\x1b[31m\nhere|" + "x" * 100))
-    records = [episode_of("s0", named, turn(), answer=1, seconds=float(min(number, 10**300)))]
+    entries = turn(usage=usage, **call(1, "look\x1b[31m\nhere|" + "x" * 100))
+    records = [episode_of("s0", entries, turn(), answer=1, seconds=float(min(number, 10**300)))]
     (row,) = score(DATASET, [System("run", records)], ["agent"])
     assert (mean(row, "tokens"), mean(row, "dollars"), mean(row, "seconds")) == (None, None, None)
     assert row.episodes is not None
@@ -421,10 +421,10 @@ RECORDS_OF_A_SAMPLE = st.none() | st.builds(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(RECORDS_OF_A_SAMPLE, min_size=len(SAMPLES), max_size=len(SAMPLES)))
 def test_predictions_change_no_denominator(records: list[Prediction | None]):
-    named = [
+    entries = [
         record.replace(sample_id=each.id) for record, each in zip(records, SAMPLES, strict=True) if record is not None
     ]
-    (row,) = score(DATASET, [System("run", named)], ["agent"])
+    (row,) = score(DATASET, [System("run", entries)], ["agent"])
     totals = {
         "evidence seen": 8,
         "evidence in frames": 8,
@@ -803,9 +803,9 @@ def test_an_agent_is_scored_from_what_the_loop_records(agent_run: Path, capsys: 
     }  # fmt: skip
     assert [point.metrics["Acc"].mean for point in row.episodes.curves["turns"]] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
 
-    other, forced = agent_run.with_name("other.json"), agent_run.with_name("forced")
-    other.write_text(json.dumps({"*": reply("B")}))
-    assert command("replay", agent_run, "--with", other, "--turns", 1, "--data", data, "--out", forced) == 0
+    other_model, forced = agent_run.with_name("other.json"), agent_run.with_name("forced")
+    other_model.write_text(json.dumps({"*": reply("B")}))
+    assert command("replay", agent_run, "--with", other_model, "--turns", 1, "--data", data, "--out", forced) == 0
     assert command(*score_command, "--forced", forced) == 0
     assert "agent, scores at a budget of turns, with forced answers" in capsys.readouterr().out
     episodes = read_scores(agent_run / "scores.json")[-1].episodes
@@ -817,13 +817,13 @@ def test_an_agent_is_scored_from_what_the_loop_records(agent_run: Path, capsys: 
 def test_forced_answers_are_of_the_evidence_of_the_same_run(agent_run: Path, capsys: pytest.CaptureFixture[str]):
     data = agent_run.with_name("data")
     score_command = ("score", agent_run, "--data", data, "--baselines", "none")
-    other, every, second = (agent_run.with_name(name) for name in ("other.json", "every", "second"))
-    other.write_text(json.dumps({"*": reply("B")}))
-    assert command("replay", agent_run, "--with", other, "--data", data, "--out", every) == 0
+    other_model, every, second = (agent_run.with_name(name) for name in ("other.json", "every", "second"))
+    other_model.write_text(json.dumps({"*": reply("B")}))
+    assert command("replay", agent_run, "--with", other_model, "--data", data, "--out", every) == 0
     model, of_second = agent_run.with_name("model.json"), agent_run.with_name("of-second")
     options = ("--method", "agent", "--encoder", "none", "--max-turns", 5, "--out", second)
     assert command("predict", data, model, *options) == 0
-    assert command("replay", second, "--with", other, "--turns", 1, "--data", data, "--out", of_second) == 0
+    assert command("replay", second, "--with", other_model, "--turns", 1, "--data", data, "--out", of_second) == 0
     for folder, words in (
         (of_second, f"is on the evidence of another run than {agent_run}, which differs in method.max_turns"),
         (every, "is no run on the evidence of the first turns: write one with evqa replay"),

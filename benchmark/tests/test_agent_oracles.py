@@ -102,14 +102,17 @@ def test_results_of_tools(case: str, agent: PublishedAgent) -> None:
     right = conversation(case)["right"]
     prediction = agent.run(case)
     turns = [turn for turn in prediction.turns if turn.calls]
-    wanted = [turn for turn in right["turns"] if "results" in turn]
-    assert len(turns) == len(wanted)
+    reference = [turn for turn in right["turns"] if "results" in turn]
+    assert len(turns) == len(reference)
     ids = grid_ids(case)
-    for turn, wanted_turn in zip(turns, wanted, strict=True):
-        assert len(turn.results) == len(wanted_turn["results"])
-        for result, wanted_result in zip(turn.results, wanted_turn["results"], strict=True):
-            acceptable = [wanted_result, *(wanted_result | other for other in wanted_result.get("also_fine", ()))]
-            assert any(fits(result, option, ids) for option in acceptable), (result, wanted_result)
+    for turn, reference_turn in zip(turns, reference, strict=True):
+        assert len(turn.results) == len(reference_turn["results"])
+        for result, reference_result in zip(turn.results, reference_turn["results"], strict=True):
+            acceptable = [
+                reference_result,
+                *(reference_result | variant for variant in reference_result.get("also_fine", ())),
+            ]
+            assert any(fits(result, option, ids) for option in acceptable), (result, reference_result)
 
 
 def grid_ids(case: str) -> list[int]:
@@ -118,19 +121,19 @@ def grid_ids(case: str) -> list[int]:
     return sorted(int(path.stem[6:]) for path in folder.glob("frame_*.jpg"))
 
 
-def fits(result: Any, wanted: dict[str, Any], ids: list[int]) -> bool:
-    if result.ok != wanted["ok"] or result.call != wanted["call"]:
+def fits(result: Any, reference: dict[str, Any], ids: list[int]) -> bool:
+    if result.ok != reference["ok"] or result.call != reference["call"]:
         return False
-    if not wanted["ok"]:
+    if not reference["ok"]:
         return not result.frames and "error" in result.text
-    shown = [ids[frame.index] for frame in result.frames]
-    named = [wanted.get("unknown", []), wanted.get("over_limit", [])]
+    frame_ids = [ids[frame.index] for frame in result.frames]
+    numbers_to_name = [reference.get("unknown", []), reference.get("over_limit", [])]
     numbers = {int(number) for number in re.findall(r"-?\d+", result.text)}
-    if wanted.get("scores"):
+    if reference.get("scores"):
         scores = dict(re.findall(r"frame (\d+) \((\d+\.\d+)\)", result.text))
-        if any(abs(float(scores[frame]) - score) > 6e-3 for frame, score in wanted["scores"].items()):
+        if any(abs(float(scores[frame]) - score) > 6e-3 for frame, score in reference["scores"].items()):
             return False
-    return shown == wanted["frames"] and all(number in numbers for group in named for number in group)
+    return frame_ids == reference["frames"] and all(number in numbers for group in numbers_to_name for number in group)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -140,14 +143,14 @@ def test_images_show_the_frames_that_their_labels_name(case: str, agent: Publish
     if prediction.status == "failed":
         return
     messages = [message for message in agent.longest_request()["messages"] if images_of(message)]
-    wanted = [turn["images"] for turn in right["turns"] if turn.get("images")]
+    reference = [turn["images"] for turn in right["turns"] if turn.get("images")]
     if any(result.get("also_fine") for turn in right["turns"] for result in turn.get("results", ())):
-        wanted = wanted[: len(messages)]
-    assert len(messages) == len(wanted)
-    for message, wanted_images in zip(messages, wanted, strict=True):
+        reference = reference[: len(messages)]
+    assert len(messages) == len(reference)
+    for message, reference_images in zip(messages, reference, strict=True):
         images = images_of(message)
-        assert [marker(pixels) for _, pixels in images] == [image["id"] for image in wanted_images]
-        for (label, _), image in zip(images, wanted_images, strict=True):
+        assert [marker(pixels) for _, pixels in images] == [image["id"] for image in reference_images]
+        for (label, _), image in zip(images, reference_images, strict=True):
             assert re.search(rf"\bframe {image['id']}\b", label)
             seconds = re.findall(r"at (\d+\.\d) s", label)
             assert bool(seconds) == (image["t"] is not None)
@@ -175,12 +178,12 @@ def test_order_of_messages(case: str, agent: PublishedAgent) -> None:
     roles = [message["role"] for message in agent.longest_request()["messages"]]
     if prediction.status == "ok":
         roles.append("assistant")
-    wanted = right["message_order"]
+    reference = right["message_order"]
     if any("correction" in turn for turn in right["turns"]):  # an empty reply may be left out
-        wanted = [*wanted[:2], *wanted[4:]]
+        reference = [*reference[:2], *reference[4:]]
     if case == "d19_ids_not_a_list":
-        wanted = [*wanted[:4], *wanted[5:]]  # the call is refused, so that no image follows
-    assert [role for place, role in enumerate(roles) if (role, roles[place - 1]) != ("user", "user")] == wanted
+        reference = [*reference[:4], *reference[5:]]  # the call is refused, so that no image follows
+    assert [role for place, role in enumerate(roles) if (role, roles[place - 1]) != ("user", "user")] == reference
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -205,22 +208,26 @@ def test_the_record_holds_the_evidence(case: str, agent: PublishedAgent) -> None
     ids = grid_ids(case)
     if not any(result.get("also_fine") for turn in right["turns"] for result in turn.get("results", ())):
         assert sorted(ids[index] for index in refs) == right["evidence_frames"]
-        for index, wanted in zip(sorted(refs), right["evidence_seconds"], strict=True):
+        for index, reference in zip(sorted(refs), right["evidence_seconds"], strict=True):
             second = refs[index].second
-            assert (second is None) == (wanted is None)
-            assert wanted is None or (second is not None and abs(second - wanted) <= 1.0)
+            assert (second is None) == (reference is None)
+            assert reference is None or (second is not None and abs(second - reference) <= 1.0)
     assert "base64" not in prediction.model_dump_json()
 
 
 def test_accuracy_counts_every_row(agent: PublishedAgent) -> None:
-    wanted = expected()["metrics"]["right"]
+    reference = expected()["metrics"]["right"]
     predictions = {case: agent.run(case) for case in CASES}
     golds = {case: LETTERS.index(rows()[conversation(case)["row"]]["answer"]) for case in CASES}
     correct = sum(predictions[case].answer == golds[case] for case in CASES)
     answered = sum(prediction.answer is not None for prediction in predictions.values())
-    assert (len(predictions), answered, correct) == (wanted["n_total"], wanted["n_answered"], wanted["n_correct"])
-    assert correct / len(predictions) == pytest.approx(wanted["accuracy_all"])
-    assert sum(prediction.status == "failed" for prediction in predictions.values()) == wanted["n_api_error"]
+    assert (len(predictions), answered, correct) == (
+        reference["n_total"],
+        reference["n_answered"],
+        reference["n_correct"],
+    )
+    assert correct / len(predictions) == pytest.approx(reference["accuracy_all"])
+    assert sum(prediction.status == "failed" for prediction in predictions.values()) == reference["n_api_error"]
 
 
 @pytest.mark.parametrize("number", range(len(expected()["answers"]) if FOLDER.is_dir() else 0))

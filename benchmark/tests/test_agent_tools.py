@@ -105,8 +105,8 @@ def test_frames_between_are_spread_over_the_range(clip: Path) -> None:
     assert output.spans == ((10.0, 12.0),)
     assert "the video ends at 12.0 s" in output.text
     assert "10 of 50 frames" in output.text
-    one = act(frame_tools(clip).all(), "frames_between", {"start": 2, "end": 4, "n": 1})
-    assert [frame.second for frame in one.all_frames] == [3.0]
+    single = act(frame_tools(clip).all(), "frames_between", {"start": 2, "end": 4, "n": 1})
+    assert [frame.second for frame in single.all_frames] == [3.0]
 
 
 def test_zoom_enlarges_a_region(clip: Path) -> None:

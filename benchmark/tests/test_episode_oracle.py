@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.tests.scripted_server import images_of
+from benchmark.tests.scripted_server import ChatServer, images_of, running
 from benchmark.tests.test_agent_oracles import marker
 
 from evqa import datasets, methods, models
@@ -46,15 +43,19 @@ QUESTIONS = {
 SETTINGS = AgentSettings(episode=EpisodeSettings(actions="tags"))
 
 
-class Team(ThreadingHTTPServer):
+class Team(ChatServer):
     """Server of three models, which are told apart by their names."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.scripts: dict[str, list[str]] = {}
         self.requests: list[dict[str, Any]] = []
 
-    def reply_to(self, request: dict[str, Any]) -> str:
+    def next_reply(self, request: dict[str, Any]) -> dict[str, object]:
+        text = self.text_of_reply(request)
+        return {"http": 500} if text.startswith("!500") else {"content": text}
+
+    def text_of_reply(self, request: dict[str, Any]) -> str:
         role = str(request["model"])
         is_retry = bool(self.requests) and self.requests[-1]["messages"] == request["messages"]
         self.requests.append(request)
@@ -73,42 +74,6 @@ class Team(ThreadingHTTPServer):
         return f"<clip>{reply}</clip>" if role == "grounding" and reply else reply
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Team
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Write no log."""
-
-    def do_POST(self) -> None:
-        """Answer a chat completion."""
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reply = self.server.reply_to(request)
-        status = 500 if reply.startswith("!500") else 200
-        choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-        body = {"error": {"message": "scripted 500"}} if status == 500 else {"choices": [choice], "usage": usage}
-        content = json.dumps({"id": "c", "object": "chat.completion", "created": 0, "model": "m"} | body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Retry-After", "0")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-@contextmanager
-def running_team() -> Iterator[Team]:
-    server = Team()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def text_of(request: dict[str, Any]) -> str:
     contents = [message["content"] for message in request["messages"]]
     pieces = [piece for content in contents if isinstance(content, list) for piece in content]
@@ -124,9 +89,10 @@ class World:
         self.samples: dict[str, list[Sample]] = {}
         for file, name in FILES.items():
             self.samples[file] = list(datasets.load(str(prepare(name, folder, f"{name}.jsonl").path)).samples)
-        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         build = {
-            role: models.build("openai-compatible", base_url=url, model_id=role, rpm=None, tries=2, first_wait=0.01)
+            role: models.build(
+                "openai-compatible", base_url=server.url, model_id=role, rpm=None, tries=2, first_wait=0.01
+            )
             for role in ("master", "grounding", "vision")
         }
         self.models = Models(build["master"], {role: build[role] for role in ("grounding", "vision")})
@@ -148,7 +114,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("episode") / "data"
     shutil.copytree(FOLDER / "data", folder)
-    with running_team() as server, pytest.MonkeyPatch.context() as patch:
+    with running(Team()) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVQA_SERVER_KEY", "key")
         yield World(folder, server)
 
@@ -183,7 +149,7 @@ def test_actions_turn_by_turn(world: World, case: str) -> None:
     assert len(turns) == len(question["right"]["turns"])
     for place, (turn, right) in enumerate(zip(turns, question["right"]["turns"], strict=True)):
         names = [call.name for call in turn.calls]
-        actions = {right["action"], *(other.get("action") for other in right.get("also_fine", ()))}
+        actions = {right["action"], *(variant.get("action") for variant in right.get("also_fine", ()))}
         if right["action"] == "look":
             assert names == ["visual_query"]
             assert json.loads(turn.calls[0].arguments) == {"question": right["query"]}
@@ -225,12 +191,12 @@ def test_grounding_sees_every_clip_of_the_episode(world: World, case: str) -> No
 @pytest.mark.parametrize("case", QUESTIONS)
 def test_vision_gets_frames_of_the_current_clip_and_their_true_number(world: World, case: str) -> None:
     prediction, _, question = world.play(case)
-    looks = [turn for turn in question["right"]["turns"] if turn["action"] == "look"][
+    expected_looks = [turn for turn in question["right"]["turns"] if turn["action"] == "look"][
         : SETTINGS.episode.episode_turns - 1
     ]
     requests = [request for request in requests_to(world, "vision") if "!500" not in text_of(request)]
-    assert len(requests) == sum("outcome" not in look for look in looks)
-    for request, look in zip(requests, [look for look in looks if "outcome" not in look], strict=True):
+    assert len(requests) == sum("outcome" not in look for look in expected_looks)
+    for request, look in zip(requests, [look for look in expected_looks if "outcome" not in look], strict=True):
         images = images_of(request["messages"][-1])
         assert len(images) == min(look["frames_available"], 15)
         assert f"The {len(images)} images" in text_of(request)
@@ -238,8 +204,8 @@ def test_vision_gets_frames_of_the_current_clip_and_their_true_number(world: Wor
         assert numbers == [int(re.search(r"frame (\d+)", label)[1]) for label, _ in images]  # type: ignore[index]
         assert numbers == sorted(set(numbers))
         assert look["query"] in text_of(request)
-    seen = [turn for turn in prediction.turns if turn.agent == "vision"]
-    assert all(len(turn.frames) <= 15 for turn in seen)
+    vision_turns = [turn for turn in prediction.turns if turn.agent == "vision"]
+    assert all(len(turn.frames) <= 15 for turn in vision_turns)
 
 
 @pytest.mark.parametrize("case", QUESTIONS)
@@ -299,7 +265,7 @@ def test_actions(number: int) -> None:
     entry = EXPECTED["actions"][number]
     reply = with_text_calls(Reply(entry["turn"]), tag_actions.TAGS)
     right = entry["right"]
-    accepted = {right["action"], *(other.get("action") for other in right.get("also_fine", ()))}
+    accepted = {right["action"], *(variant.get("action") for variant in right.get("also_fine", ()))}
     if reply.calls:
         name = reply.calls[0].name
         action = {"visual_query": "look", "request_grounding": "relocate"}.get(name, "invalid")
@@ -326,7 +292,7 @@ def test_answers(number: int) -> None:
     entry = EXPECTED["answers"][number]
     text = f"<reasoning>a1 or a3</reasoning><answer>{entry['answer']}</answer>"
     key = replies.parse(text, ("answer",), tuple(entry["options"].values())).answer
-    acceptable = [entry["right"]["key"], *(other["key"] for other in entry["right"].get("also_fine", ()))]
+    acceptable = [entry["right"]["key"], *(variant["key"] for variant in entry["right"].get("also_fine", ()))]
     assert (None if key is None else f"a{key}") in acceptable
     strict = next((f"a{index}" for index in range(5) if option_keys.is_exact_key(text, index)), None)
     assert strict == entry["right"]["strict"]

@@ -372,10 +372,10 @@ def test_questions_of_the_oracle(oracle, name, file):
 )
 def test_box_mapping_of_the_oracle(oracle, file, key):
     loaded = oracle[0]["loaded"]
-    wanted = loaded[key] if key else loaded["prepared_by_the_original"]["clip_bbox_mapping"]
+    reference = loaded[key] if key else loaded["prepared_by_the_original"]["clip_bbox_mapping"]
     mapping = tvqa.box_mapping(oracle[1] / file, [])
     assert {clip: {frame: list(map(list, frames[frame])) for frame in frames} for clip, frames in mapping.items()} == (
-        wanted
+        reference
     )
     assert [list(frames) for frames in mapping.values()] == [sorted(frames, key=int) for frames in mapping.values()]
 

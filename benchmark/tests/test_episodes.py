@@ -294,7 +294,7 @@ def test_evidence_of_a_grounded_looker_is_that_of_the_answer(episodes: Path, tmp
     assert prediction.status == "ok", prediction.error
     assert [tuple(span) for span in prediction.spans or ()] == [(5, 6)]
     assert prediction.tracks is not None
-    assert [list(found.masks) for found in prediction.tracks] == [[15]]
+    assert [list(track.masks) for track in prediction.tracks] == [[15]]
     assert prediction.boxes is not None
     assert {index: tuple(box) for index, box in prediction.boxes.items()} == {15: (3, 2, 9, 4)}
     assert Case(sample, prediction).box_iou == pytest.approx(10 / 34)

@@ -106,7 +106,7 @@ def test_an_index_is_shared_and_not_built_twice(grid: FrameGrid, tmp_path: Path)
 
 def test_another_rate_of_frames_has_an_index_of_its_own(clip: Path, grid: FrameGrid, tmp_path: Path):
     finer = frame_grid(media.probe_video(clip), fps=2.0)
-    places = {index_files.index_folder(one, ColourEncoder(), tmp_path) for one in (grid, finer)}
+    places = {index_files.index_folder(entry, ColourEncoder(), tmp_path) for entry in (grid, finer)}
     assert len(places) == 2
     with pytest.raises(ValueError, match="another --fps"):
         FrameIndex.open(build_index_at(grid, tmp_path), finer, ColourEncoder())
@@ -119,12 +119,12 @@ def build_index_at(grid: FrameGrid, folder: Path) -> Path:
 
 def test_threads_that_want_the_same_index_build_it_once(grid: FrameGrid, tmp_path: Path):
     all_encoders = [ColourEncoder() for _ in range(4)]
-    threads = [threading.Thread(target=open_or_build, args=(grid, one, tmp_path)) for one in all_encoders]
+    threads = [threading.Thread(target=open_or_build, args=(grid, entry, tmp_path)) for entry in all_encoders]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(one.num_images for one in all_encoders) == len(grid)
+    assert sum(entry.num_images for entry in all_encoders) == len(grid)
 
 
 SLOW_BUILD = """
@@ -178,9 +178,9 @@ def test_an_interrupted_construction_of_something_else_is_not_continued(grid: Fr
 
     with pytest.raises(EncoderError, match="out of memory"):
         build_index(grid, Failing(), tmp_path / "index")
-    other = ColourEncoder(revision="2")
-    build_index(grid, other, tmp_path / "index")
-    assert other.num_images == len(grid)
+    second_encoder = ColourEncoder(revision="2")
+    build_index(grid, second_encoder, tmp_path / "index")
+    assert second_encoder.num_images == len(grid)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

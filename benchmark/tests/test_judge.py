@@ -100,8 +100,8 @@ def test_pairs_are_at_the_same_fraction_or_at_the_same_time(
     refs = [(frame.video, frame.index) for frame in output.all_frames]
     assert refs == [(video, index) for pair in expected for video, index in enumerate(pair)]
     shades = [int(part.pixels().mean().round()) for part in output.parts if isinstance(part, ImagePart)]
-    wanted = [index + 100 * video for video, index in refs]
-    assert np.abs(np.subtract(shades, wanted)).max() <= 2
+    expected = [index + 100 * video for video, index in refs]
+    assert np.abs(np.subtract(shades, expected)).max() <= 2
 
 
 def test_the_aspect_ratio_is_kept_except_in_the_published_size(clips: tuple[Path, Path]) -> None:
@@ -125,9 +125,9 @@ def test_times_can_be_withheld(sample: Sample, tmp_path: Path) -> None:
 
 
 def test_frames_of_a_video_with_one_frame_are_reported_as_one(tmp_path: Path) -> None:
-    one = write_clip(tmp_path / "one.mp4", 1, 8.0)
-    other = write_clip(tmp_path / "other.mp4", 16, 8.0)
-    texts = [part for part in frames_of((one, other)).opening() if isinstance(part, str)]
+    short = write_clip(tmp_path / "one.mp4", 1, 8.0)
+    long = write_clip(tmp_path / "other.mp4", 16, 8.0)
+    texts = [part for part in frames_of((short, long)).opening() if isinstance(part, str)]
     assert texts == ["the same frame: frames 16, 48, 80, 112 of video 1"]
 
 
@@ -153,14 +153,14 @@ def test_frames_of_real_clips_are_those_of_decoding_the_whole_files() -> None:
     images = [part for part in parts if isinstance(part, ImagePart)]
     assert len(images) == 18
     for number, path in enumerate(paths):
-        wanted = {part.ref.index: part for part in images if part.ref and part.ref.video == number}
+        expected = {part.ref.index: part for part in images if part.ref and part.ref.video == number}
         with av.open(str(path)) as container:
             for index, frame in enumerate(container.decode(video=0)):
-                if index in wanted:
-                    part = wanted.pop(index)
+                if index in expected:
+                    part = expected.pop(index)
                     assert np.abs(part.pixels().astype(int) - frame.to_ndarray(format="rgb24")).mean() < 3
                     assert part.second == pytest.approx(frame.time - frames_start(path), abs=2e-3)
-        assert not wanted
+        assert not expected
 
 
 def frames_start(path: Path) -> float:

@@ -85,10 +85,12 @@ def marker(pixels: np.ndarray, size: tuple[int, int], block: int) -> tuple[int, 
     return divmod(sum(bit << (15 - place) for place, bit in enumerate(bits)), 1024)
 
 
-def check_images(images: list[tuple[str, np.ndarray]], wanted: list[list[Any]], *, is_square: bool = False) -> None:
+def check_images(
+    images: list[tuple[str, np.ndarray]], expected_images: list[list[Any]], *, is_square: bool = False
+) -> None:
     """Pictures show the wanted [file, frame, second] in order; labels give the time to half a frame."""
-    assert len(images) == len(wanted)
-    for (label, pixels), (file, frame, second) in zip(images, wanted, strict=True):
+    assert len(images) == len(expected_images)
+    for (label, pixels), (file, frame, second) in zip(images, expected_images, strict=True):
         video = videos()[file]
         size = video["width"], video["height"]
         assert marker(pixels, size, video["marker_block"]) == (video["video"], frame)
@@ -143,21 +145,21 @@ def test_results_of_the_tool(case: str, server: ScriptedServer, model: Model) ->
             continue
         (result,) = turn.results
         assert result.ok
-        wanted = [picture for _, *pair in step["pairs"] for picture in pair]
-        check_images(pictures.pop(0), wanted)
+        expected_images = [picture for _, *pair in step["pairs"] for picture in pair]
+        check_images(pictures.pop(0), expected_images)
         assert [(frame.video, frame.index) for frame in result.frames] == [
-            (place % 2, frame) for place, (_, frame, _) in enumerate(wanted)
+            (place % 2, frame) for place, (_, frame, _) in enumerate(expected_images)
         ]
-        shown = re.findall(r"video [12], frame (\d+)", result.text)
-        assert list(map(int, shown)) == [index for index, *_ in step["pairs"] for _ in (1, 2)]
+        slots_of_text = re.findall(r"video [12], frame (\d+)", result.text)
+        assert list(map(int, slots_of_text)) == [index for index, *_ in step["pairs"] for _ in (1, 2)]
         for reason, key in (
             ("do not exist", "out_of_range"),
             ("not shown", "over_limit"),
             ("cannot be read", "unreadable"),
             ("asked for more than once", "repeated"),
         ):
-            named = re.search(rf"{reason}: ([\d, -]+)", result.text)
-            assert ([] if named is None else json.loads(f"[{named[1].strip()}]")) == step[key]
+            listed_numbers = re.search(rf"{reason}: ([\d, -]+)", result.text)
+            assert ([] if listed_numbers is None else json.loads(f"[{listed_numbers[1].strip()}]")) == step[key]
     assert not pictures
 
 
@@ -210,15 +212,18 @@ def test_calls_in_the_second_dialect(entry: dict[str, Any]) -> None:
     output = frames.select(entry["target_frames"])
     images = [part for part in output.parts if isinstance(part, ImagePart)]
     assert [image.label.partition(" at ")[0] for image in images] == [
-        f"video {shown['video']}, frame {shown['number']}" for shown in right["shown"]
+        f"video {slot['video']}, frame {slot['number']}" for slot in right["shown"]
     ]
-    for image, shown in zip(images, right["shown"], strict=True):
-        total = pair[shown["video"] - 1].num_frames
+    for image, slot in zip(images, right["shown"], strict=True):
+        total = pair[slot["video"] - 1].num_frames
         assert image.ref is not None
-        assert (image.ref.video, image.ref.index) == (shown["video"] - 1, shown["slot"] * total // slots)
+        assert (image.ref.video, image.ref.index) == (
+            slot["video"] - 1,
+            slot["slot"] * total // slots,
+        )
     for reason, key in (("do not exist", "out_of_range"), ("not shown", "over_limit")):
-        named = re.search(rf"{reason}: ([\d, -]+)", output.text)
-        assert ([] if named is None else json.loads(f"[{named[1].strip()}]")) == right[key]
+        listed_numbers = re.search(rf"{reason}: ([\d, -]+)", output.text)
+        assert ([] if listed_numbers is None else json.loads(f"[{listed_numbers[1].strip()}]")) == right[key]
     assert CONCAT_SLOTS * 2 == 96
 
 

@@ -74,8 +74,8 @@ def verdict_of(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dic
     """Verdict by rules on the frames of two videos: sharpness, steadiness of motion, redness."""
 
     def compare(measure: Any, margin: float) -> int:
-        one, two = measure(np.stack(first).astype(float)), measure(np.stack(second).astype(float))
-        return 0 if abs(one - two) <= margin else 1 if one > two else 2
+        first_value, second_value = measure(np.stack(first).astype(float)), measure(np.stack(second).astype(float))
+        return 0 if abs(first_value - second_value) <= margin else 1 if first_value > second_value else 2
 
     def sharpness(video: np.ndarray) -> float:
         return float(np.abs(np.diff(video.mean(axis=3), axis=2)).mean())
@@ -196,9 +196,9 @@ def test_200_synthetic_pairs_in_both_orders(synthetic: Path, tmp_path: Path, rul
     with (out / "verdicts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     with table.open(encoding="utf-8", newline="") as file:
-        wanted = {row["id"]: {"a": "1", "b": "2", "tie": "0"}[row["OA"]] for row in csv.DictReader(file)}
+        expected = {row["id"]: {"a": "1", "b": "2", "tie": "0"}[row["OA"]] for row in csv.DictReader(file)}
     assert len(rows) == 200
-    assert {row["id"]: row["OA"] for row in rows} == wanted
+    assert {row["id"]: row["OA"] for row in rows} == expected
     assert {row["consistent"] for row in rows} == {"true"}
     assert Counter(row["OA"] for row in rows) == {"1": 100, "2": 80, "0": 20}
     for row in rows:  # the degradation is seen in its own dimension
@@ -561,8 +561,8 @@ def broken_files(folder: Path) -> dict[str, Path]:
     contents = {"empty": b"", "text": b"no video", "half": content[: len(content) // 3], "zeros": bytes(2000)}
     for name, data in contents.items():
         (folder / f"{name}.mp4").write_bytes(data)
-    one = folder / "one.mp4"
-    media.write_video(one, iter(clean_frames(0)[:1]), fps=FPS)
+    first_value = folder / "one.mp4"
+    media.write_video(first_value, iter(clean_frames(0)[:1]), fps=FPS)
     tall = folder / "tall.mp4"
     media.write_video(tall, iter(np.repeat(clean_frames(1)[:, :, :16], 2, axis=1)), fps=25.0)
     sound = folder / "sound.wav"

@@ -141,17 +141,17 @@ def test_another_model_answers_from_the_evidence_of_the_first_turns(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_agent(data, tmp_path)
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps({"*": ANSWER}), encoding="utf-8")
+    second_model = tmp_path / "other.json"
+    second_model.write_text(json.dumps({"*": ANSWER}), encoding="utf-8")
     out = tmp_path / "evidence"
-    assert main(["replay", str(run), "--with", str(other), "--data", str(data), "--out", str(out)]) == 0
+    assert main(["replay", str(run), "--with", str(second_model), "--data", str(data), "--out", str(out)]) == 0
     evidence = records(out)
     assert {record.answer for record in evidence.values()} == {1}
     seconds = {name: [frame.second for frame in record.turns[0].frames] for name, record in evidence.items()}
     assert seconds["s1"] == [1.0]
     assert seconds["s2"] == []
     assert seconds["s5"] == [0.0, 1.0, 2.0]
-    assert main(["replay", str(run), "--with", str(other), "--turns", "2", "--data", str(data)]) == 0
+    assert main(["replay", str(run), "--with", str(second_model), "--turns", "2", "--data", str(data)]) == 0
     (folder,) = tmp_path.glob("run-agent-with-*-2-turns")
     first = records(folder)
     assert [frame.second for frame in first["s5"].turns[0].frames] == [0.0, 1.0]

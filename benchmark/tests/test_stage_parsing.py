@@ -34,7 +34,7 @@ def rows(*keys):
 def test_segments_of_the_recorded_texts(row):
     reading = segments.read_segments(row["text"], ORACLE["span_texts"]["duration"])
     right = row["right"]
-    results = [right, *({**right, **other} for other in right.get("also_fine", ()))]
+    results = [right, *({**right, **variant} for variant in right.get("also_fine", ()))]
     spans = [list(span) for span in reading.spans or ()]
     assert (spans, reading.flags) in [(result["spans"], {result.get("flag")} & COMPARED) for result in results]
 
@@ -69,8 +69,9 @@ def plain_edit_distance(first, second):
     row = list(range(len(second) + 1))
     for place, character in enumerate(first, 1):
         previous, row[0] = row[0], place
-        for other, letter in enumerate(second, 1):
-            previous, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, previous + (character != letter))
+        for place, letter in enumerate(second, 1):
+            cost = min(row[place] + 1, row[place - 1] + 1, previous + (character != letter))
+            previous, row[place] = row[place], cost
     return row[-1]
 
 
@@ -160,8 +161,8 @@ def test_shots_have_their_true_times(row):
     shots = row["shots_in_frames"]
     num_frames = shots[-1][1] + 1
     times = np.arange(num_frames) / row["fps"]
-    found = plans.shots_of_frames(shots, times, num_frames / row["fps"])
-    np.testing.assert_allclose(found, row["right_seconds"], atol=1e-3)
+    spans = plans.shots_of_frames(shots, times, num_frames / row["fps"])
+    np.testing.assert_allclose(spans, row["right_seconds"], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,6 @@ def test_shots_are_found_at_cuts_and_not_in_motion():
 
 
 def test_a_video_of_one_frame():
-    one = np.array([0.0])
+    single_frame = np.array([0.0])
     for text in ("uniform:8", "fps:1", "dense:1", "windows:30"):
-        assert SamplingPlan.read(text).frames(one).places == [0]
+        assert SamplingPlan.read(text).frames(single_frame).places == [0]

@@ -202,8 +202,8 @@ def test_text_of_models_and_tools_stays_text(browser, written):
     assert f"fly{HOSTILE}" in texts(browser, ".call-name")
     marks = texts(browser, "[data-turn='2'] pre.raw .code-point")
     assert marks == ["U+202E", "U+2066", "U+001B", "U+0007", "U+200B\u00d73", "U+E0041"]
-    shown = texts(browser, "[data-turn='2'] pre.raw")[0]
-    assert not {"\u202e", "\u2066", "\x1b", "\x07", "\u200b", "\U000e0041"} & set(shown)
+    visible = texts(browser, "[data-turn='2'] pre.raw")[0]
+    assert not {"\u202e", "\u2066", "\x1b", "\x07", "\u200b", "\U000e0041"} & set(visible)
     open_agent(browser, written, "pair")
     assert texts(browser, ".stop .quiet") == [f"$0.02 of $0.02 {HOSTILE}"]
     assert browser.execute_script("return window.pwned === undefined && !document.querySelector('#sample img')")

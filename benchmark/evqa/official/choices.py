@@ -26,7 +26,7 @@ from evqa.official.official_data import (
     prediction_of,
     sample_of,
 )
-from evqa.official.records import ExternalRecord, read_keyed, read_records, validate_record
+from evqa.official.records import ExternalRecord, read_keyed, read_records, read_valid, validate_record
 from evqa.official.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
 from evqa.schema import Prediction, Sample
 
@@ -158,11 +158,7 @@ def st_evidence_mcq(files: OfficialFiles) -> FileScores:
     adds the share that is correct in all three; a choice that could not be read counts 0 in both.
     """
     notes: list[str] = []
-    entries: dict[str, _McqEntry] = {}
-    for key, value in read_keyed(files.predictions).items():
-        entry = validate_record(value, _McqEntry, f"{files.predictions.name} {key}", notes)
-        if entry is not None:
-            entries[key] = entry
+    entries = read_valid(files.predictions, _McqEntry, notes)
     notes.append("entries that were never processed are not in this file, and no score of it can count them")
     tables = [
         _mcq_rows(entries, "predictions", OFFICIAL, _official_cells, _pooled),

@@ -20,7 +20,7 @@ from evqa.official.official_data import (
     prediction_of,
     sample_of,
 )
-from evqa.official.records import ExternalRecord, Window, read_keyed, read_records, validate_record
+from evqa.official.records import ExternalRecord, Window, read_keyed, read_records, read_valid, validate_record
 from evqa.official.scores import OfficialFiles
 from evqa.schema import Prediction, Sample, Span, Spans
 
@@ -66,18 +66,12 @@ def nextgqa(files: OfficialFiles) -> OfficialData:
 
 def _choices(files: OfficialFiles, notes: list[str]) -> dict[str, _Choice]:
     assert files.extra is not None
-    choices: dict[str, _Choice] = {}
-    for key, entry in read_keyed(files.extra).items():
-        choice = validate_record(entry, _Choice, f"{files.extra.name} {key}", notes)
-        if choice is not None:
-            choices[key] = choice
-    return choices
+    return read_valid(files.extra, _Choice, notes)
 
 
 def _gqa_samples(files: OfficialFiles, choices: Mapping[str, _Choice], notes: list[str]) -> Iterator[Sample]:
-    for video, entry in read_keyed(files.the_gold()).items():
-        gold = validate_record(entry, _GqaVideo, f"{files.the_gold().name} {video}", notes)
-        for number, segments in gold.location.items() if gold else ():
+    for video, gold in read_valid(files.the_gold(), _GqaVideo, notes).items():
+        for number, segments in gold.location.items():
             yield _gqa_sample(f"{video}_{number}", video, gold, spans_of(segments), choices)
 
 

@@ -36,6 +36,7 @@ from evqa.official.records import (
     read_json,
     read_keyed,
     read_records,
+    read_valid,
     validate_record,
 )
 from evqa.official.scores import OFFICIAL, STRICT, FileScores, OfficialFiles, QuestionRows, ScoredQuestion, file_scores
@@ -141,11 +142,7 @@ def longvidsearch(files: OfficialFiles) -> FileScores:
     slices that the agent looked at against the needed ones.
     """
     notes: list[str] = []
-    logs: dict[str, _SearchLog] = {}
-    for key, value in read_keyed(files.predictions).items():
-        log = validate_record(value, _SearchLog, f"{files.predictions.name} {key}", notes)
-        if log is not None:
-            logs[key] = log
+    logs = read_valid(files.predictions, _SearchLog, notes)
     gold = {} if files.gold is None else dict(_numbered(read_records(files.gold, _SearchGold, notes)))
     if gold and (unknown := logs.keys() - gold.keys()):
         notes.append(f"{len(unknown)} entries are for unknown questions, such as {min(unknown)!r}")

@@ -78,6 +78,14 @@ def read_keyed(path: Path) -> dict[str, object]:
     return entries
 
 
+def read_valid(path: Path, kind: type[AnyRecord], notes: list[str]) -> dict[str, AnyRecord]:
+    """The valid entries of a JSON object by key; the problems of the others are appended to `notes`."""
+    entries = (
+        (key, validate_record(value, kind, f"{path.name} {key}", notes)) for key, value in read_keyed(path).items()
+    )
+    return {key: record for key, record in entries if record is not None}
+
+
 def read_under(path: Path, key: str) -> list[object]:
     """The list under a key of a JSON object."""
     entries = as_list(read_keyed(path).get(key))

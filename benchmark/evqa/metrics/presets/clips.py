@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from evqa.metrics import clips, in_time, support
+from evqa.metrics import THIS_BENCHMARK, clips, in_time, support
 from evqa.metrics.answer import accuracy
 from evqa.metrics.case import GoldField, Metric, Preset, show_in_list, show_with_sample
 from evqa.metrics.joint import both
-from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, BOXES, SPANS, Value, at_least, first_iou, row
+from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, BOXES, SPANS, at_least, first_iou, record_row, row
 from evqa.metrics.temporal import tiou
-from evqa.metrics.units import Unit
 from evqa.schema import MAIN_AGENT
 
-SOURCE = "this benchmark"
 LONG_VIDEO_AGENT = "LongVideoAgent (arXiv 2512.20618), evaluate_accuracy.py"
 CLIPS: tuple[GoldField, ...] = ("clips",)
 
@@ -21,25 +19,9 @@ ROLES = {"master": MAIN_AGENT, "grounding": "grounding", "vision": "vision"}
 """Name of an agent in tables -> role."""
 
 
-def _of_record(
-    needs: tuple[GoldField, ...], value: Value, definition: str, unit: Unit = "fraction", *, is_ranked: bool = False
-) -> Metric:
-    """A metric of the record, of a failed prediction too."""
-    return Metric(
-        needs=needs,
-        reads=(),
-        reads_record=True,
-        value=value,
-        unit=unit,
-        is_ranked=is_ranked,
-        definition=definition,
-        source=SOURCE,
-    )
-
-
-_clip = partial(_of_record, CLIPS, is_ranked=True)
-_cost = partial(_of_record, ())
-_metric = partial(row, SOURCE)
+_clip = partial(record_row, CLIPS, is_ranked=True)
+_cost = partial(record_row, ())
+_metric = partial(row, THIS_BENCHMARK)
 
 EPISODE: dict[str, Metric] = {
     "Acc": show_in_list(
@@ -48,28 +30,28 @@ EPISODE: dict[str, Metric] = {
             reads_record=True,
             value=clips.strict_accuracy,
             definition="the whole <answer> is the key of the correct option (strict)",
-            source=SOURCE,
+            source=THIS_BENCHMARK,
         ),
         "strict",
     ),
     "Acc lenient": _metric(ANSWER, accuracy, "the option that can be read from the answer is correct"),
-    "parse rate": _of_record(
+    "parse rate": record_row(
         ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
     ),
     "grounding initial": _clip(clips.is_initial_clip_right, "the clip at the start has the evidence"),
     "grounding final": show_with_sample(_clip(clips.is_final_clip_right, "the clip at the end has the evidence")),
     "grounding any": _clip(clips.is_any_clip_right, "a visited clip has the evidence"),
     "clips found": _clip(clips.share_of_clips, "share of the clips with evidence that were visited"),
-    "Acc 1 turn": _of_record(
+    "Acc 1 turn": record_row(
         ANSWER, clips.accuracy_by_turns(1, 1), "strict accuracy where the master took one turn", is_ranked=True
     ),
     **{
-        f"Acc {turns} turns": _of_record(
+        f"Acc {turns} turns": record_row(
             ANSWER, clips.accuracy_by_turns(turns, turns), f"strict accuracy where the master took {turns} turns"
         )
         for turns in range(2, 6)
     },
-    "Acc >1 turn": _of_record(
+    "Acc >1 turn": record_row(
         ANSWER, clips.accuracy_by_turns(2), "strict accuracy where the master took several turns", is_ranked=True
     ),
     "mIoU": _metric(SPANS, in_time(tiou), "IoU of the cited and the ground truth spans"),
@@ -104,7 +86,7 @@ EPISODE_PRESETS: dict[str, Preset] = {
     "longvideoagent": Preset(
         metrics={
             "Acc": EPISODE["Acc"],
-            "grounding": _of_record(
+            "grounding": record_row(
                 CLIPS, clips.is_any_clip_right, "a visited clip has the evidence (its history_vids)", is_ranked=True
             ),
             "Acc 1 turn": EPISODE["Acc 1 turn"],

@@ -4,57 +4,37 @@ from __future__ import annotations
 
 from functools import partial
 
-from evqa.metrics import in_time, support
+from evqa.metrics import THIS_BENCHMARK, in_time, support
 from evqa.metrics.case import GoldField, Metric, Preset, Ratio, show_in_list, show_with_sample
 from evqa.metrics.means import State
-from evqa.metrics.presets.rows import SPANS, Value
+from evqa.metrics.presets.rows import SPANS, record_row, row
 from evqa.metrics.temporal import tiop, tiou
-from evqa.metrics.units import Unit
-
-SOURCE = "this benchmark"
 
 ANY_ANSWER: tuple[GoldField, ...] = ("any_answer",)
 
 NOT_ANSWERED: frozenset[State] = frozenset({"missing", "failed", "unparsed"})
 
 
-def _score(
-    needs: tuple[GoldField, ...], value: Value, definition: str, excluded: frozenset[State] = frozenset()
-) -> Metric:
-    return Metric(needs=needs, value=value, definition=definition, source=SOURCE, excluded_states=excluded)
-
-
-def _of_record(
-    needs: tuple[GoldField, ...], value: Value, definition: str, unit: Unit = "fraction", *, is_ranked: bool = False
-) -> Metric:
-    """A metric of the record; its state is that of the answer where it is about the answer."""
-    return Metric(
-        needs=needs,
-        reads=tuple(need for need in needs if need == "any_answer"),
-        reads_record=True,
-        value=value,
-        unit=unit,
-        is_ranked=is_ranked,
-        definition=definition,
-        source=SOURCE,
-    )
-
-
-_sight = partial(_of_record, SPANS, is_ranked=True)
-_support = partial(_of_record, (*ANY_ANSWER, *SPANS))
-_cost = partial(_of_record, ())
+_score = partial(row, THIS_BENCHMARK)
+_answered = partial(record_row, reads=ANY_ANSWER)
+_sight = partial(record_row, SPANS, is_ranked=True)
+_support = partial(_answered, (*ANY_ANSWER, *SPANS))
+_cost = partial(record_row, ())
 
 AGENT: dict[str, Metric] = {
     "Acc": _score(
         ANY_ANSWER, support.correctness, "the chosen option is correct, or the open answer matches; over all samples"
     ),
     "Acc answered": _score(
-        ANY_ANSWER, support.correctness, "accuracy over the samples with an answer that can be read", NOT_ANSWERED
+        ANY_ANSWER,
+        support.correctness,
+        "accuracy over the samples with an answer that can be read",
+        excluded=NOT_ANSWERED,
     ),
-    "parse rate": _of_record(
+    "parse rate": _answered(
         ANY_ANSWER, support.is_answered, "share of samples with an answer that can be read", is_ranked=True
     ),
-    "error rate": _of_record((), support.is_failed, "share of samples whose prediction is missing or failed"),
+    "error rate": record_row((), support.is_failed, "share of samples whose prediction is missing or failed"),
     "evidence seen": show_in_list(
         _sight(support.is_evidence_seen, "an inspected frame or segment lies in at least one ground truth span")
     ),
@@ -82,7 +62,7 @@ AGENT: dict[str, Metric] = {
     "wrong without evidence": _support(
         support.support(is_right=False, is_seen=False), "wrong, missing or failed, and no evidence was seen"
     ),
-    "blind correct": _of_record(
+    "blind correct": _answered(
         ANY_ANSWER, support.blind_accuracy, "correct, although no frame and no segment was inspected; over all samples"
     ),
     "turns": _cost(support.num_turns, "replies of the main model per sample", "turns"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from evqa.metrics import in_time, reaches, slices, temporal
+from evqa.metrics import THIS_BENCHMARK, in_time, reaches, slices, temporal
 from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case, Metric, Preset
 from evqa.metrics.joint import acc_gqa, both
@@ -63,13 +63,13 @@ LVBENCH = {
 
 _slice = partial(row, "LongVidSearch (Yu et al. 2026), evidence_slices", SPANS)
 LONGVIDSEARCH = {
-    "match": row("this benchmark", RESPONSE, match_accuracy, "correct by normalised match, in place of three judges"),
+    "match": row(THIS_BENCHMARK, RESPONSE, match_accuracy, "correct by normalised match, in place of three judges"),
     "slice recall": _slice(slices.slice_recall, "share of the needed slices that are predicted"),
     "slice precision": _slice(slices.slice_precision, "share of the predicted slices that are needed"),
     "slice F1": _slice(slices.slice_f1, "harmonic mean of recall and precision of slices"),
     "all slices": _slice(slices.all_slices, "all needed slices are predicted"),
     "match, all slices": row(
-        "this benchmark",
+        THIS_BENCHMARK,
         ("response", "spans"),
         both(match_accuracy, slices.all_slices),
         "correct by normalised match, and all needed slices are predicted",

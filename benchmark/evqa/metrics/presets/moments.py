@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from evqa.metrics import grounded_qa, in_time, localisation, ranked
+from evqa.metrics import THIS_BENCHMARK, grounded_qa, in_time, localisation, ranked
 from evqa.metrics.case import Case, Metric, Preset
 from evqa.metrics.grounded_qa import OMTG_THRESHOLDS, OneToMany
 from evqa.metrics.presets.rows import SPANS, Value, above, at_least, first_iop, first_iou, row
@@ -104,7 +104,7 @@ EGO4D_NLQ = {
 _charades = partial(row, "Charades-STA (Gao et al. 2017)")
 # Localisation in long videos
 
-_located = partial(row, "this benchmark", SPANS)
+_located = partial(row, THIS_BENCHMARK, SPANS)
 LENGTHS: dict[str, Metric] = {
     "predicted seconds": replace(
         _located(localisation.predicted_seconds, "seconds that the predicted spans cover"),

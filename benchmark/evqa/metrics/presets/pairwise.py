@@ -12,12 +12,12 @@ from functools import partial
 
 import numpy as np
 
-from evqa.metrics import preference
+from evqa.metrics import THIS_BENCHMARK, preference
 from evqa.metrics.case import Case, Metric, Preset, Statistic, show_in_list, show_with_sample
 from evqa.metrics.means import STATES, Column
 from evqa.metrics.preference import LABEL_VOTES, PREFERENCE_VOTES, VERDICTS, Vote
 from evqa.metrics.presets.episodes import AGENT
-from evqa.metrics.presets.rows import NO_STATE, Value
+from evqa.metrics.presets.rows import NO_STATE, Value, record_row
 from evqa.parsing.verdicts import DIMENSIONS, OVERALL
 
 PAPER = "VR-Thinker (arXiv 2510.10518); UnifiedReward"
@@ -160,7 +160,7 @@ def _of_dimension(name: str) -> dict[str, Metric]:
             excluded_states=frozenset({"missing", "failed"}),
             value=_of_people(name),
             definition=f"{name}: people prefer the first video, a tie is half",
-            source="this benchmark",
+            source=THIS_BENCHMARK,
             is_ranked=False,
         ),
         f"ties {name}": _metric(is_tie(name), f"{name}: the judge sees a tie", is_ranked=False),
@@ -180,9 +180,7 @@ def _statistics(name: str) -> dict[str, Statistic]:
     }
 
 
-def _of_orders(value: Value, definition: str) -> Metric:
-    return Metric(needs=(), reads_record=True, value=value, definition=definition, source="this benchmark")
-
+_of_orders = partial(record_row, (), is_ranked=True)
 
 JOINT: dict[str, Metric] = {
     "dimensions right": show_with_sample(_metric(share_right, "share of the dimensions with the vote of people")),

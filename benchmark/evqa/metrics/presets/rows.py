@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from evqa.metrics import in_time
+from evqa.metrics import THIS_BENCHMARK, in_time
 from evqa.metrics.case import Case, GoldField, Metric
 from evqa.metrics.means import State
 from evqa.metrics.temporal import first_to_best, hull_iop, hull_iou, tiou
+from evqa.metrics.units import Unit
 
 Value = Callable[[Case], float | None]
 
@@ -28,6 +29,37 @@ def row(
 ) -> Metric:
     """A metric of a table; `excluded`: see `Metric.excluded_states`."""
     return Metric(needs=needs, value=value, definition=definition, source=source, excluded_states=excluded)
+
+
+def record_row(
+    needs: tuple[GoldField, ...],
+    value: Value,
+    definition: str,
+    unit: Unit = "fraction",
+    *,
+    reads: tuple[GoldField, ...] = (),
+    is_ranked: bool = False,
+) -> Metric:
+    """A metric of this benchmark that reads the record of a run, of a failed prediction too.
+
+    Args:
+        needs: ground truth that it compares with.
+        value: function.
+        definition: in words.
+        unit: unit of the value.
+        reads: fields of the prediction without which it is unparsed.
+        is_ranked: whether a larger value is better.
+    """
+    return Metric(
+        needs=needs,
+        reads=reads,
+        reads_record=True,
+        value=value,
+        unit=unit,
+        is_ranked=is_ranked,
+        definition=definition,
+        source=THIS_BENCHMARK,
+    )
 
 
 def at_least(value: Value, threshold: float) -> Value:
