@@ -20,7 +20,7 @@ EXTRAS = {
     "flash": ["flash-attn>=2.8"],  # CUDA machines with nvcc: pip install --no-build-isolation "evqa[models,flash]"
     "vllm": ["vllm>=0.11"],
     "cluster": ["ray>=2.60"],
-    "rl": ["trl>=1.10"],
+    "rl": ["trl==1.16.*", "datasets>=4"],  # TRL changes the arguments of its trainers between minor versions
     "reference": ["sam2==1.1.0", "hydra-core>=1.3", "iopath>=0.1.10"],
     "dev": [
         "pytest>=8",
