@@ -17,7 +17,7 @@ from evqa.agents.arguments import time_range
 from evqa.agents.frame_images import contact_sheet
 from evqa.agents.frame_tools import FrameLimits, FrameTools
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
-from evqa.agents.settings import AgentSettings
+from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings, EpisodeSettings, JudgeSettings, StageSettings
 from evqa.agents.submit_tool import SubmitTool
 from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool, ToolOutput, call_tool, tool_table
@@ -363,12 +363,45 @@ def test_an_inspector_without_an_answer_is_no_end(tmp_path: Path, sample: Sample
     assert "gave no answer" in prediction.turns[0].results[0].text
 
 
-@pytest.mark.parametrize(("name", "role"), [("agent", "segmentor"), ("retrieve", "segmenter"), ("inspected", "judge")])
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [("agent", "segmentor"), ("retrieve", "segmenter"), ("inspected", "judge"), ("single-turn", "segmenter")],
+)
 def test_a_role_that_the_method_never_asks_is_refused(name: str, role: str) -> None:
     with pytest.raises(ValueError, match=f"--agent {role}=...: the method {name} has no such role"):
         methods.check(name, [role], NO_SEARCH)
     methods.check("agent", ["segmenter"], NO_SEARCH)
-    methods.check("single-turn", ["anything"], NO_SEARCH)
+    methods.check("judge", ["anything"], DEFAULT_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "option"),
+    [
+        ("single-turn", AgentSettings(max_turns=3), "--max-turns"),
+        ("choose", NO_SEARCH, "--encoder"),
+        ("retrieve", AgentSettings(encoder="none", stages=StageSettings(stage_seed=1)), "--stage-seed"),
+        ("agent", AgentSettings(encoder="none", episode=EpisodeSettings(look=False)), "--look"),
+        ("judge", AgentSettings(index=Path("folder")), "--index"),
+        ("episode", AgentSettings(max_turns=3), "--max-turns"),
+        ("stages", AgentSettings(judge=JudgeSettings(swap="none"), max_images=1), "--max-images, --swap"),
+    ],
+)
+def test_a_setting_that_the_method_does_not_use_is_refused(name: str, settings: AgentSettings, option: str) -> None:
+    with pytest.raises(ValueError, match=f"^{option}: the method {name} has no such setting"):
+        methods.check(name, [], settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("retrieve", AgentSettings(encoder="none", index=Path("folder"), max_turns=3)),
+        ("stages", AgentSettings(grid_fps=2.0, stages=StageSettings(stage_seed=1, stage_cache=Path("folder")))),
+        ("judge", AgentSettings(image_side=64, judge=JudgeSettings(swap="none"))),
+        ("episode", AgentSettings(max_images=4, episode=EpisodeSettings(look=False, grounding_cache=None))),
+    ],
+)
+def test_a_setting_that_the_method_uses_is_accepted(name: str, settings: AgentSettings) -> None:
+    methods.check(name, [], settings)
 
 
 def test_subtitles_beside_the_video_that_cannot_be_read_are_left_out(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,6 +59,15 @@ def _range_text(least: float, most: float) -> str:
 
 def _identity_of(settings: object, names: Iterable[str]) -> Identity:
     return {f"method.{name}": getattr(settings, name) for name in names}
+
+
+def _values_of(settings: object) -> dict[str, object]:
+    """Return the settings of a record and of the records in it by name."""
+    values: dict[str, object] = {}
+    for item in fields(settings):  # pyright: ignore[reportArgumentType]  (a dataclass)
+        value = getattr(settings, item.name)
+        values.update(_values_of(value) if is_dataclass(value) else {item.name: value})
+    return values
 
 
 def _names_of(settings: type, *without: str) -> list[str]:
@@ -176,7 +185,7 @@ class StageSettings:
 
     def identity(self) -> Identity:
         """Settings for the identity of a run; the folder of the cache is none."""
-        return _identity_of(self, _names_of(StageSettings, "stage_cache"))
+        return _identity_of(self, _names_of(StageSettings, *STAGE_FOLDERS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +230,11 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         _check_ranges(self, RANGES)
+
+    def changed(self) -> list[str]:
+        """Names of the settings that differ from their defaults."""
+        defaults = _values_of(DEFAULT_SETTINGS)
+        return [name for name, value in _values_of(self).items() if value != defaults[name]]
 
     def limits(self) -> Limits:
         """Limits of an episode."""
@@ -284,7 +298,10 @@ RANGES: Ranges = {
 """Least and greatest value of each number of `AgentSettings`."""
 
 FOLDERS = ("index", "embeddings")
-"""Settings that do not decide a prediction."""
+"""Settings that do not decide a prediction, of the methods that search frames."""
+
+STAGE_FOLDERS = ("stage_cache",)
+"""As `FOLDERS`, of staged localisation."""
 
 JUDGE_FIELDS = (
     "max_calls_per_turn",

@@ -11,7 +11,7 @@ from evqa import suggestions
 from evqa.agents import video_index
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
-from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.agents.settings import DEFAULT_SETTINGS, FOLDERS, STAGE_FOLDERS, AgentSettings
 from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, single_turn, stages
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
@@ -50,18 +50,19 @@ class AgentSpec:
     """Roles of the models that get images in tool results."""
     searches_frames: bool = False
     """Whether it searches frames, so that the encoder is loaded before the run."""
+    folders: tuple[str, ...] = ()
+    """Settings that it uses beside those of `identity`."""
     is_replayable: bool = True
     """Whether `evqa replay` can repeat its conversations."""
 
 
+_search_spec = partial(AgentSpec, image_roles=("main",), searches_frames=True, folders=FOLDERS)
 _episode_spec = partial(AgentSpec, identity=AgentSettings.episode_identity)
 
 AGENT_METHODS: dict[str, AgentSpec] = {
-    "agent": AgentSpec(method=agents.agent, roles=("segmenter",), image_roles=("main",), searches_frames=True),
-    "retrieve": AgentSpec(method=agents.retrieve, roles=(), image_roles=("main",), searches_frames=True),
-    "inspected": AgentSpec(
-        method=agents.inspected, roles=("inspector", "segmenter"), image_roles=("main",), searches_frames=True
-    ),
+    "agent": _search_spec(method=agents.agent, roles=("segmenter",)),
+    "retrieve": _search_spec(method=agents.retrieve, roles=()),
+    "inspected": _search_spec(method=agents.inspected, roles=("inspector", "segmenter")),
     "uniform": AgentSpec(method=agents.uniform, roles=()),
     "judge": AgentSpec(
         method=judge.judge,
@@ -76,6 +77,7 @@ AGENT_METHODS: dict[str, AgentSpec] = {
         method=stages.stages,
         prompt_version=STAGE_PROMPT_VERSION,
         identity=AgentSettings.stages_identity,
+        folders=STAGE_FOLDERS,
         is_replayable=False,
     ),
 }
@@ -138,17 +140,28 @@ def check(name: str, roles: Iterable[str], settings: AgentSettings) -> None:
         settings: settings of the method.
 
     Raises:
-        ValueError: There is no such method, it never asks a role, or its encoder cannot be loaded.
+        ValueError: There is no such method, it never asks a role, it does not use a setting that differs from its
+            default, or its encoder cannot be loaded.
     """
     method(name)
     spec = AGENT_METHODS.get(name)
-    if spec is None:
-        return
-    if spec.roles is not None and (unknown := [role for role in roles if role not in spec.roles]):
-        expected = f"its roles are {', '.join(spec.roles)}" if spec.roles else "it asks the main model alone"
+    known = () if spec is None else spec.roles
+    if known is not None and (unknown := [role for role in roles if role not in known]):
+        expected = f"its roles are {', '.join(known)}" if known else "it asks the main model alone"
         raise ValueError(f"--agent {unknown[0]}=...: the method {name} has no such role; {expected}")
-    if spec.searches_frames:
+    _check_unused(name, settings)
+    if spec is not None and spec.searches_frames:
         video_index.check_encoder(settings)
+
+
+def _check_unused(name: str, settings: AgentSettings) -> None:
+    """Raise a `ValueError` for a setting without effect: the user expects that it has one."""
+    used = {key.removeprefix("method.") for key in settings_identity(name, settings)}
+    if name in AGENT_METHODS:
+        used.update(AGENT_METHODS[name].folders)
+    if unused := [setting for setting in settings.changed() if setting not in used]:
+        options = ", ".join(f"--{setting.replace('_', '-')}" for setting in unused)
+        raise ValueError(f"{options}: the method {name} has no such setting, leave it out")
 
 
 def image_roles(name: str) -> tuple[str, ...]:
