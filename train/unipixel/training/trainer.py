@@ -62,7 +62,7 @@ class SFTTrainer(Trainer):
         evaluation: PeriodicEvaluation | None = None,
         **kwargs: Any,
     ) -> None:
-        eval_dataset = None if evaluation is None else evaluation.dataset.samples
+        eval_dataset: Any = None if evaluation is None else evaluation.dataset.samples  # any sequence will do
         super().__init__(
             model=model, callbacks=[DivergenceCallback(config), ProgressCallback()], eval_dataset=eval_dataset, **kwargs
         )
