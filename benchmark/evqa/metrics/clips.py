@@ -28,8 +28,8 @@ def strict_accuracy(case: Case) -> float:
 def is_initial_clip_right(case: Case) -> float:
     """1 if the clip at the start has evidence, else 0."""
     clips = _clips(case)
-    moves = _num_results(case.record, RELOCATE, only_ok=True)
-    return _is_evidence(case, clips[0] if len(clips) > moves else None)
+    moves = [] if case.record is None else relocations(case.record)
+    return _is_evidence(case, clips[0] if len(clips) > len(moves) else None)
 
 
 def is_final_clip_right(case: Case) -> float:
@@ -99,6 +99,16 @@ def agent_dollars(role: str) -> Callable[[Case], float]:
     return value
 
 
+def relocations(record: Prediction) -> list[int]:
+    """Places of the turns whose call located another clip, in order; the clips after the first are those."""
+    return [
+        place
+        for place, turn in enumerate(record.turns)
+        for call, result in zip(turn.calls, turn.results, strict=False)
+        if turn.agent == MAIN_AGENT and call.name == RELOCATE and result.ok
+    ]
+
+
 def _clips(case: Case) -> tuple[str, ...]:
     """Clips of the record, of a failed prediction too."""
     return () if case.record is None or case.record.clips is None else case.record.clips
@@ -120,14 +130,6 @@ def _turns_of(record: Prediction | None, role: str) -> list[Turn]:
 
 def _master_turns(record: Prediction | None) -> list[Turn]:
     return _turns_of(record, MAIN_AGENT)
-
-
-def _num_results(record: Prediction | None, tool: str, *, only_ok: bool) -> int:
-    return sum(
-        call.name == tool and (result.ok or not only_ok)
-        for turn in _master_turns(record)
-        for call, result in zip(turn.calls, turn.results, strict=False)
-    )
 
 
 def _is_valid(turn: Turn) -> bool:

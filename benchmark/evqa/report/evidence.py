@@ -63,9 +63,11 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
         "response": sample.response,
         "spans": sample.spans,
         "video": _video_data(video, video_file) if video and video_file else None,
+        "clips": _clips(sample),
+        "clip": next((place for place, clip in enumerate(sample.clips) if clip == sample.clip), None),
         "others": [_video_data(*entry) if entry else None for entry in further],
         "preferences": sample.preferences,
-        "hasVideo": sample.has_video,
+        "hasVideo": sample.has_video and (video is not None or not sample.clips),
         "duration": video.duration if video else _duration(sample, runs),
         "gold": _mask_data(gold, None),
         "runs": [_run_data(run, sample, gold, video, notes) for run in runs],
@@ -73,6 +75,20 @@ def build_evidence(number: int, sample: Sample, runs: Sequence[RunOfSample], vid
     }
     files = (video_file, *(entry[1] for entry in further if entry))
     return EvidenceData(data, tuple(file for file in files if file is not None))
+
+
+def _clips(sample: Sample) -> list[Json]:
+    """Clips of the sample's episode; `gold`: whether one has the evidence, None = not annotated."""
+    gold = sample.evidence_clips
+    return [
+        {
+            "id": clip.id,
+            "start": clip.start,
+            "end": clip.start + clip.duration,
+            "gold": None if gold is None else clip.id in gold,
+        }
+        for clip in sample.clips
+    ]
 
 
 def _further_video(path: Path, folder: Path, notes: list[str], sample_id: str) -> tuple[media.Video, Path] | None:

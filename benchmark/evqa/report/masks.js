@@ -49,13 +49,24 @@ function drawShape([rows, columns], counts, width, height) {
   return shape;
 }
 
-/** The mask to show at a frame: its own, or the nearest one before it where masks were not computed for every frame. */
+/**
+ * The frame whose masks stand for a frame: itself, or the nearest one before it where masks were not computed for every
+ * frame; null where that is farther away than such frames are from each other, as in another clip of an episode.
+ */
+function computedFrame({ computed }, frame) {
+  if (!computed) return frame;
+  const before = computed.filter((index) => index <= frame);
+  const from = before.length ? before[before.length - 1] : computed[0];
+  const widest = computed.slice(1).reduce((most, index, at) => Math.max(most, index - computed[at]), 0);
+  return computed.length > 1 && Math.abs(frame - from) > widest ? null : from;
+}
+
+/** The mask to show at a frame; null = none. */
 function maskAt(masks, frame) {
   if (!masks) return null;
-  if (!masks.computed) return frame in masks.frames ? { counts: masks.frames[frame], isCarried: false, from: frame } : null;
-  const before = masks.computed.filter((index) => index <= frame);
-  const from = before.length ? before[before.length - 1] : masks.computed[0];
-  return from in masks.frames ? { counts: masks.frames[from], isCarried: from !== frame, from } : null;
+  const from = computedFrame(masks, frame);
+  if (from === null || !(from in masks.frames)) return null;
+  return { counts: masks.frames[from], isCarried: from !== frame, from };
 }
 
 const layer = document.createElement("canvas");
@@ -141,6 +152,6 @@ function maskNote(evidence, predicted, frame) {
   if (!predicted) return evidence.gold ? "no masks predicted" : "";
   if (!Object.keys(predicted.frames).length) return "empty masks on all frames";
   const mask = maskAt(predicted, frame);
-  if (!mask) return "empty mask on this frame";
+  if (!mask) return computedFrame(predicted, frame) === null ? "no mask was computed near this frame" : "empty mask on this frame";
   return mask.isCarried ? `mask of frame ${mask.from}; none was computed for frame ${frame}` : "";
 }

@@ -26,7 +26,17 @@ from evqa.schema import Prediction, Sample
 from evqa.scoring.results import Scores
 
 FILES = "report_files"
-SCRIPTS = ("elements.js", "masks.js", "timeline.js", "trace.js", "samples.js", "filters.js", "tables.js", "main.js")
+SCRIPTS = (
+    "elements.js",
+    "masks.js",
+    "timeline.js",
+    "clips.js",
+    "trace.js",
+    "samples.js",
+    "filters.js",
+    "tables.js",
+    "main.js",
+)
 """Parts of the page's script, in the order in which they are concatenated."""
 MAX_NAMES_IN_TITLE = 3
 SUPPORT_CELLS = ("unsupported correct", "supported correct", "wrong despite evidence", "wrong without evidence")

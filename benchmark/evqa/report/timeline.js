@@ -82,10 +82,13 @@ function togglePlay() {
 
 function showLanes(evidence, runs) {
   const lanes = [lane("Gold", evidence.spans, "var(--gold)", "gold evidence", "not annotated")];
+  if (isEpisode(evidence)) lanes.unshift(clipsLane(evidence.clips));
   for (const run of runs) {
     const result = evidence.runs[run];
     const name = INDEX.runs[run];
     lanes.push(lane(name, result?.spans ?? null, runColour(run), `evidence by ${name}`, absenceText(result)));
+    const rounds = result?.trace.rounds;
+    if (isEpisode(evidence) && rounds) lanes.push(roundsLane(rounds, evidence.clips, run));
     const inspected = inspectedLane(result?.trace.inspected, run);
     if (inspected) lanes.push(inspected);
     if (result?.j) lanes.push(graphLane(result.j, evidence, run));

@@ -22,11 +22,25 @@ function traceParts(result) {
   const { trace } = result;
   const parts = [trace.stop ? stopLine(trace) : null, totalList(trace.totals)];
   if (!trace.traced) parts.push(...trace.turns.flatMap(responseParts));
-  else parts.push(make("ol", { class: "trace" }, ...trace.turns.map((turn, at) => stepRow(trace.turns, turn, at))));
+  else parts.push(make("ol", { class: "trace" }, ...traceRows(trace)));
   if (result.status === "failed" && trace.turns.length) {
     parts.push(make("p", { class: "quiet", text: `The sample failed after turn ${trace.turns.length}.` }));
   }
   return parts.filter(Boolean);
+}
+
+/** The turns; those of a method that visits clips are in rounds, and only turns of the master have a number. */
+function traceRows({ turns, rounds }) {
+  if (!rounds) return turns.map((turn, at) => stepRow(turns, turn, at, `Turn ${at + 1}`));
+  let count = 0;
+  const rows = turns.flatMap((turn, at) => {
+    const isMaster = turn.agent === "main";
+    count += isMaster;
+    const row = stepRow(turns, turn, at, isMaster ? `Turn ${count}` : count ? `in turn ${count}` : "before turn 1");
+    row.classList.toggle("helper", !isMaster);
+    return [...roundRows(rounds, (start) => start === at), row];
+  });
+  return [...rows, ...roundRows(rounds, (start) => start >= turns.length)];
 }
 
 function stopLine({ stop, stopNote }) {
@@ -82,8 +96,8 @@ function responseParts(turn) {
   return [make("h4", { text: `Response${ending}` }), textBlock(turn.reply, "raw"), promptDetails(turn)];
 }
 
-function stepRow(turns, turn, at) {
-  const head = make("div", { class: "step-head" }, make("b", { text: `Turn ${at + 1}` }), make("span", { class: "role", text: turn.agent }));
+function stepRow(turns, turn, at, name) {
+  const head = make("div", { class: "step-head" }, make("b", { text: name }), make("span", { class: "role", text: turn.agent }));
   if (turn.model) head.append(make("span", { text: turn.model }));
   if (!["stop", "tool_calls"].includes(turn.finish)) head.append(make("span", { class: "badge error", text: `ended by ${turn.finish}` }));
   head.append(make("span", { class: "usage", text: usageText(turn.usage) }));
@@ -132,6 +146,8 @@ function resultBlock({ ok, text, frames, spans }) {
 function frameChip([file, index, second]) {
   const time = second === null ? `frame ${index}` : timeText(second);
   if (file === 1 && second !== null && state.evidence?.others?.[0]) return otherChip(time, index);
+  const clip = state.evidence?.clips[file - 1];
+  if (clip) return make("span", { class: "chip", text: `${clip.id}: ${time}`, title: `frame index ${index} of another clip, which this page does not play` });
   if (file > 0) return make("span", { class: "chip", text: `video ${file + 1}: ${time}`, title: `frame index ${index} of video ${file + 1}, which this page does not play` });
   if (second === null) return make("span", { class: "chip", text: time, title: "frame index; its time is not known" });
   return seekChip(time, second, `frame index ${index} at ${timeText(second)}`);

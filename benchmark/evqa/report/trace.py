@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from evqa.metrics import clips as clip_metrics
 from evqa.metrics import episode
 from evqa.schema import FrameRef, Prediction, ToolResult, Turn
 
@@ -25,6 +26,7 @@ def trace_data(prediction: Prediction) -> Json:
         "traced": episode.is_traced(prediction),
         "totals": totals(prediction),
         "inspected": inspected(prediction) if episode.is_traced(prediction) else None,
+        "rounds": None if prediction.clips is None else rounds(prediction),
         "stop": prediction.stop,
         "stopNote": cut(prediction.stop_note),
     }
@@ -96,6 +98,17 @@ def inspected(prediction: Prediction) -> Json:
         "segments": [[start, end, turn] for (start, end), turn in sorted(segments.items())],
         "untimed": len(untimed),
     }
+
+
+def rounds(prediction: Prediction) -> list[Json]:
+    """Clips of an episode that were visited, in order: id, and the place of the first turn that worked with it.
+
+    The turn of a grounding agent belongs to the round that it begins.
+    """
+    clips, moves = prediction.clips or (), clip_metrics.relocations(prediction)
+    starts = [place + 1 for place in moves][: len(clips)]
+    starts = [0] * (len(clips) - len(starts)) + starts
+    return [{"clip": clip, "start": start} for clip, start in zip(clips, starts, strict=True)]
 
 
 def cut(text: str) -> str:
