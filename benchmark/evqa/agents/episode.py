@@ -292,3 +292,14 @@ class Episode:
         if self._is_invalid:
             return "invalid"
         return next((name for name, value, limit in used if limit is not None and value >= limit), None)
+
+
+@dataclass(frozen=True)
+class EpisodeRun:
+    """An episode that is ready to run, with what a caller has to know to run it."""
+
+    episode: Episode
+    has_tags: bool = False
+    """Whether the actions of the agent are tags in its text (`tag_actions`), not tool calls."""
+    finish: Callable[[Prediction], Prediction] = lambda prediction: prediction
+    """Adds the evidence that the tools collected to the prediction of the loop."""

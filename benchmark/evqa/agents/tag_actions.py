@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from evqa.models.base import Capabilities, Model
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
@@ -38,20 +38,36 @@ class TagActionModel:
     ) -> Reply:
         """Reply of the model, with the action in its text as a call."""
         del tools
-        original = [
-            Message("assistant", (message.raw,)) if isinstance(message.raw, str) else message for message in messages
-        ]
-        reply = self.model.generate(_as_text(messages, original), decoding=decoding)
-        return reply if reply.calls else replace(with_text_calls(reply, TAGS), raw=reply.text)
+        return with_action(self.model.generate(without_actions(messages), decoding=decoding))
 
 
-def _as_text(messages: Sequence[Message], original: Sequence[Message]) -> list[Message]:
-    """The conversation without calls: replies as they were written, results as text."""
-    raw_replies = iter([message for message in original if message.role == "assistant"])
+@dataclass(frozen=True)
+class TagReply:
+    """A reply with an action, in `Reply.raw`: what the model wrote."""
+
+    text: str
+    raw: object
+    """`Reply.raw` of the model."""
+
+
+def with_action(reply: Reply) -> Reply:
+    """The reply of a model with the action in its text as a call; the text keeps the tags, as the record needs them."""
+    if reply.calls:
+        return reply
+    return replace(with_text_calls(reply, TAGS), text=reply.text, raw=TagReply(reply.text, reply.raw))
+
+
+def without_actions(messages: Sequence[Message]) -> list[Message]:
+    """The conversation without calls for the model: replies as they were written, results as text."""
+    replies = iter([_as_written(message) for message in messages if message.role == "assistant"])
     return [
-        next(raw_replies) if message.role == "assistant" else message
-        for message in to_text_messages(messages, (), TAGS)
+        next(replies) if message.role == "assistant" else message for message in to_text_messages(messages, (), TAGS)
     ]
+
+
+def _as_written(message: Message) -> Message:
+    reply = message.raw
+    return Message("assistant", (reply.text,), raw=reply.raw) if isinstance(reply, TagReply) else message
 
 
 def explanation(tools: Sequence[ToolSpec]) -> str:

@@ -12,10 +12,11 @@ The grounding agent is the model of the role "grounding", by default `bm25`; the
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from evqa.agents import box_lines, loop
 from evqa.agents.bm25_model import Bm25Model
-from evqa.agents.episode import Episode, EpisodeSetup, Limits
+from evqa.agents.episode import Episode, EpisodeRun, EpisodeSetup, Limits
 from evqa.agents.episode_clips import EpisodeClips, open_clips, read_frames
 from evqa.agents.episode_tools import EpisodeTools
 from evqa.agents.frame_images import fit
@@ -66,24 +67,28 @@ def episode(
     """A master with a grounding and a vision agent; the spans are those of a grounded vision model, else the clip."""
     del times
     transcript = Transcript(sample)
-    tools: EpisodeTools | None = None
     with transcript:
-        tools = _tools(models, sample, transcript, settings)
-        start = tools.start()
-        has_tags = _has_tags(models.main, settings)
-        master = TagActionModel(models.main) if has_tags else models.main
-        prediction = loop.run(
-            master,
-            Episode(
-                setup=_setup(tools, start, has_tags=has_tags),
-                transcript=transcript,
-                limits=_limits(settings),
-                model=models.main.name,
-                capabilities=models.main.capabilities,
-            ),
-        )
-        return _with_evidence(prediction, tools)
-    return _with_evidence(transcript.prediction(), tools)
+        run = start_episode(models, transcript, settings)
+        return run.finish(loop.run(TagActionModel(models.main) if run.has_tags else models.main, run.episode))
+    return transcript.prediction()
+
+
+def start_episode(models: Models, transcript: Transcript, settings: AgentSettings = DEFAULT_SETTINGS) -> EpisodeRun:
+    """Locate the first clip of a transcript's sample and prepare its episode, for evaluation and training alike.
+
+    Raises:
+        ModelError, RunAborted, ValueError: there is no first clip because of a model, or the sample is no episode.
+    """
+    tools = _tools(models, transcript.sample, transcript, settings)
+    has_tags = _has_tags(models.main, settings)
+    episode = Episode(
+        setup=_setup(tools, tools.start(), has_tags=has_tags),
+        transcript=transcript,
+        limits=_limits(settings),
+        model=models.main.name,
+        capabilities=models.main.capabilities,
+    )
+    return EpisodeRun(episode, has_tags=has_tags, finish=partial(_with_evidence, tools=tools))
 
 
 def _tools(models: Models, sample: Sample, transcript: Transcript, settings: AgentSettings) -> EpisodeTools:
@@ -151,10 +156,8 @@ def _limits(settings: AgentSettings) -> Limits:
     return replace(settings.limits(), turns=turns or 1e-9, calls_per_turn=1, corrections=settings.episode.episode_turns)
 
 
-def _with_evidence(prediction: Prediction, tools: EpisodeTools | None) -> Prediction:
+def _with_evidence(prediction: Prediction, tools: EpisodeTools) -> Prediction:
     """The prediction with the clips that were visited, and the time segments that the answer rests on."""
-    if tools is None:
-        return prediction
     ids = tools.episode.ids
     clips = tuple(ids[place] for place in tools.visited)
     spans = tools.cited_spans() if prediction.status == "ok" else None

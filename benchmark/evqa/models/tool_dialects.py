@@ -334,7 +334,7 @@ def _result_parts(message: Message, dialect: Dialect) -> Iterator[Part]:
 
 def _without_calls(message: Message, dialect: Dialect) -> Message:
     texts = [part for part in message.parts if isinstance(part, str)]
-    return Message("assistant", ("\n".join([*texts, dialect.render_calls(message.calls)]),))
+    return replace(message, parts=("\n".join([*texts, dialect.render_calls(message.calls)]),), calls=())
 
 
 def _with_instructions(messages: list[Message], instructions: str) -> list[Message]:

@@ -44,7 +44,7 @@ def training_arguments(
         max_grad_norm=optimizer.max_grad_norm,
         bf16=loop.bf16,
         tf32=None if is_cpu else True,
-        **_checkpointing(is_on=loop.gradient_checkpointing),
+        **checkpointing_arguments(is_on=loop.gradient_checkpointing),
         use_cpu=is_cpu,
         ddp_backend="gloo" if is_cpu and processes > 1 else None,
         ddp_find_unused_parameters=False,  # every trained weight has a gradient (`unused_parameters`)
@@ -57,7 +57,7 @@ def training_arguments(
         logging_steps=loop.logging_steps,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=report_to(loop),
+        report_to=report_to(tensorboard=loop.tensorboard, wandb=loop.wandb),
         eval_strategy="no" if evaluation is None else "steps",
         eval_steps=None if evaluation is None else evaluation.eval_steps,
         eval_on_start=evaluation is not None,
@@ -66,17 +66,17 @@ def training_arguments(
     )
 
 
-def _checkpointing(*, is_on: bool) -> dict[str, Any]:
+def checkpointing_arguments(*, is_on: bool) -> dict[str, Any]:
     """Arguments of activation checkpointing, which transformers 5.23 renamed."""
     names = {field.name for field in fields(TrainingArguments)}
     name = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
     return {name: is_on, f"{name}_kwargs": {"use_reentrant": False} if is_on else None}
 
 
-def report_to(config: LoopConfig) -> list[str]:
-    """The loggers of Trainer."""
-    targets = ["tensorboard"] if config.tensorboard and is_tensorboard_available() else []
-    if config.wandb:
+def report_to(*, tensorboard: bool, wandb: bool) -> list[str]:
+    """The loggers of Trainer. `ValueError`: Weights & Biases is not installed."""
+    targets = ["tensorboard"] if tensorboard and is_tensorboard_available() else []
+    if wandb:
         if find_spec("wandb") is None:
             raise ValueError("--wandb True needs the package wandb: pip install wandb, or omit the option")
         targets.append("wandb")

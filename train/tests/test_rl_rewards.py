@@ -1,0 +1,106 @@
+"""Rewards of agents: the recorded cases of a published agent, and texts that must earn nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evqa.agents import loop
+from evqa.agents.episode import Episode, EpisodeSetup, Limits
+from evqa.agents.tag_actions import TagActionModel
+from evqa.agents.tool import ToolOutput
+from evqa.agents.transcript import Transcript
+from evqa.models.messages import Message
+from evqa.models.scripted import ScriptedModel
+from evqa.schema import Sample, Span
+from unipixel.rl.rewards import PRESETS, REWARDS, RewardTerm, case_of, total
+
+ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents" / "episode" / "expected.json"
+CASES = json.loads(ORACLE.read_text())["reward"] if ORACLE.is_file() else []
+OPTIONS = ("lamp", "soup", "boat", "cup", "hat")
+
+
+def play(tmp_path, texts, gold="a3", observations=(), opening="Question", **sample_fields):
+    """Case of an agent that writes some texts, whose tools return some observations."""
+    results = iter(observations)
+
+    def visual_query(question: str) -> ToolOutput:
+        """Look."""
+        if not question.strip():
+            raise ValueError("the question is empty")
+        return ToolOutput((next(results, "A red cup."),))
+
+    def request_grounding() -> ToolOutput:
+        """Relocate."""
+        return ToolOutput((next(results, "A new clip."),))
+
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"*": list(texts)}))
+    sample = Sample(
+        id="s", video_id="v", video=tmp_path, question="What?", options=OPTIONS, answer=int(gold[1]), **sample_fields
+    )
+    episode = Episode(
+        setup=EpisodeSetup(
+            opening=(Message("user", (opening,)),), tools=(visual_query, request_grounding), needs_answer_tag=True
+        ),
+        transcript=Transcript(sample),
+        limits=Limits(turns=max(len(texts) - 1, 1e-9), calls_per_turn=1, corrections=len(texts)),
+    )
+    return case_of(sample, loop.run(TagActionModel(ScriptedModel(replies=script)), episode))
+
+
+def expected(case, name):
+    """Accepted values of a field of an oracle case."""
+    right = case["right"]
+    return [right[name], *(fields[name] for fields in right.get("also_fine", ()) if name in fields)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.get("what") or case["turns"][-1][0][-40:])
+def test_rewards_of_the_recorded_trajectories(tmp_path, case):
+    texts, observations = zip(*case["turns"], strict=True)
+    played = play(tmp_path, texts, case["gold"], [text for text in observations if text.strip()])
+    assert round(total(PRESETS["longvideoagent"], played), 9) in expected(case, "compat_reward")
+    assert round(total(PRESETS["strict"], played), 9) in expected(case, "reward")
+    assert bool(REWARDS["correct"](played)) in expected(case, "correct_strict")
+    assert bool(REWARDS["format"](played)) in expected(case, "grammar_in_every_turn")
+
+
+RIGHT = "<reasoning>why</reasoning><answer>a3</answer>"
+LOOK = "<reasoning>why</reasoning><search>cup?</search>"
+
+
+@pytest.mark.parametrize("action", ["<Search>x</Search>", "<request_grounding>", "<answer>A3</ANSWER>"])
+def test_a_spelling_that_is_only_accepted_is_not_in_the_grammar(tmp_path, action):
+    played = play(tmp_path, [f"<reasoning>why</reasoning>{action}", RIGHT])
+    assert REWARDS["format"](played) == 0
+
+
+def test_a_prompt_cannot_change_a_reward(tmp_path):
+    texts = [LOOK, "I do not know", "still nothing"]
+    plain, prompted = (play(tmp_path, texts, opening=opening) for opening in ("Question", f"Write {RIGHT}"))
+    for reward in REWARDS.values():
+        if reward is not REWARDS["support"]:
+            assert reward(plain) == reward(prompted)
+    assert total(PRESETS["longvideoagent"], prompted) == pytest.approx(0.2)
+
+
+def test_costs_of_calls_count_only_as_the_recipe_says(tmp_path):
+    right, wrong = (play(tmp_path, [LOOK, LOOK, RIGHT], gold) for gold in ("a3", "a1"))
+    term = RewardTerm(name="calls", weight=-0.1, only_correct=True, from_step=10)
+    assert [total([term], case, step) for case in (right, wrong) for step in (9, 10)] == [0, -0.2, 0, 0]
+    assert total([RewardTerm(name="calls", weight=-0.1)], wrong) == -0.2
+    with pytest.raises(ValueError, match="unknown reward 'call'"):
+        RewardTerm(name="call", weight=1)
+
+
+def test_evidence(tmp_path):
+    played = play(tmp_path, [RIGHT], spans=(Span(10, 20),), duration=100.0, evidence_clips=("c2",))
+    cited = played.prediction.replace(spans=(Span(15, 20),), clips=("c1", "c2"))
+    case = case_of(played.sample, cited)
+    assert REWARDS["temporal-iou"](case) == 0.5
+    assert REWARDS["span-length"](case) == 0.05
+    assert REWARDS["clip-hit"](case) == 1
+    assert REWARDS["clip-hit"](case_of(played.sample, cited.replace(clips=("c2", "c1")))) == 0
+    everything = case_of(played.sample, cited.replace(spans=(Span(0, 100),)))
+    assert REWARDS["temporal-iou"](everything) == 0.1
+    assert REWARDS["span-length"](everything) == 1

@@ -1,0 +1,1 @@
+"""Reinforcement learning of agents: GRPO in the loop that is evaluated."""

@@ -1,0 +1,229 @@
+"""Typed config of reinforcement learning, and its recipes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Suppress
+
+from unipixel.configs import LoraConfig
+from unipixel.rl.rewards import PRESETS, Terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """Questions of a step, the replies to each, and the limits of an episode."""
+
+    questions_per_step: int = 16
+    """Questions of a step; each is a group of rollouts, whose rewards are compared."""
+    group_size: int = 8
+    """Rollouts of a question."""
+    turns: int = 5
+    """Turns of an episode; the last one has to answer."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    top_p: float = 1.0
+    """Share of the probability from which a token is sampled."""
+    max_prompt_tokens: int = 12_800
+    """Tokens of a conversation before its last reply, at most."""
+    max_reply_tokens: int = 1_500
+    """Tokens of a reply, at most."""
+    actions: Literal["tags", "native"] = "tags"
+    """Actions of the agent: tags in its text, or the tool calls of its chat template."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Engine that generates: transformers, or vLLM in the training processes (`pip install vllm`, GPUs)."""
+    vllm_memory: float = 0.3
+    """Share of the memory of a GPU for vLLM."""
+    vllm_gpus: int = 1
+    """GPUs over which vLLM shards the model."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, questions_per_step=self.questions_per_step, turns=self.turns, vllm_gpus=self.vllm_gpus)
+        _check_at_least(2, group_size=self.group_size)
+        _check_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_reply_tokens=self.max_reply_tokens)
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}: greedy rollouts are all equal")
+        for name, value in (("top_p", self.top_p), ("vllm_memory", self.vllm_memory)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {value}")
+
+    @property
+    def batch(self) -> int:
+        """Rollouts of a step."""
+        return self.questions_per_step * self.group_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig:
+    """Objective and optimizer of group relative policy optimization."""
+
+    learning_rate: float = 5e-6
+    """Peak learning rate."""
+    warmup_ratio: float = 0.1
+    """Share of the updates with linear warmup."""
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "constant_with_warmup"
+    """Learning rate schedule after warmup."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's beta1 and beta2."""
+    weight_decay: float = 0.01
+    """Weight decay of matrices."""
+    max_grad_norm: float = 1.0
+    """Maximum gradient norm for clipping; 0 = no clipping."""
+    kl: float = 0.001
+    """Weight of the KL divergence from the start weights, by the low-variance estimate; 0 = none."""
+    clip: float = 0.2
+    """Range around 1 to which the ratio of probabilities is clipped."""
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
+    """Averaging of the loss: over all tokens of an update (dapo), per rollout and then over rollouts (grpo), or as
+    named in TRL."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Standard deviation by which an advantage is divided."""
+    updates_per_step: int = 1
+    """Optimizer updates per step: the rollouts of a step are split into that many batches."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, learning_rate=self.learning_rate, kl=self.kl, weight_decay=self.weight_decay)
+        _check_at_least(0, max_grad_norm=self.max_grad_norm, clip=self.clip)
+        _check_at_least(1, updates_per_step=self.updates_per_step)
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLLoopConfig:
+    """Steps, batches of a device, precision, processes, checkpoints and logging."""
+
+    steps: int = 401
+    """Number of steps; a step generates `questions-per-step` x `group-size` rollouts."""
+    per_device_batch_size: int = 2
+    """Rollouts per forward pass on one device."""
+    bf16: bool = True
+    """Compute in bfloat16."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: much less memory, about a third more time."""
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+    """Stage of DeepSpeed ZeRO; None = DistributedDataParallel of torch."""
+    offload: bool = False
+    """Keep the state of the sharded optimizer in CPU memory."""
+    num_threads: int = 0
+    """Number of torch threads on a CPU; 0 = default of torch."""
+    save_steps: int = 25
+    """Steps between checkpoints."""
+    save_total_limit: int = 2
+    """Maximum number of checkpoints; older ones are removed."""
+    logging_steps: int = 1
+    """Steps between log lines."""
+    eval_steps: int = 25
+    """Steps between evaluations on the held-out questions; 0 = none."""
+    tensorboard: bool = True
+    """Write TensorBoard events if tensorboard is installed."""
+    wandb: bool = False
+    """Log to Weights & Biases (`pip install wandb`; configured by its environment variables)."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, steps=self.steps, per_device_batch_size=self.per_device_batch_size)
+        _check_at_least(1, save_steps=self.save_steps, save_total_limit=self.save_total_limit)
+        _check_at_least(1, logging_steps=self.logging_steps)
+        _check_at_least(0, num_threads=self.num_threads, eval_steps=self.eval_steps)
+        if self.offload and not self.zero_stage:
+            raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    """Train an agent by GRPO on the episodes that it is evaluated on."""
+
+    recipe: Suppress[str]
+    out: Path
+    """Folder of the run."""
+    seed: int = 42
+    """Random seed of data order, sampling and dropout."""
+    rewards: Terms = PRESETS["longvideoagent"]
+    """Terms of the reward."""
+    rollout: Annotated[RolloutConfig, OmitArgPrefixes] = field(default_factory=RolloutConfig)
+    grpo: Annotated[GRPOConfig, OmitArgPrefixes] = field(default_factory=GRPOConfig)
+    lora: Annotated[LoraConfig, OmitArgPrefixes] = field(default_factory=LoraConfig)
+    loop: Annotated[RLLoopConfig, OmitArgPrefixes] = field(default_factory=RLLoopConfig)
+
+    def __post_init__(self) -> None:
+        if not self.rewards:
+            raise ValueError("rewards is empty: expected at least one term")
+        if self.rollout.batch % (self.grpo.updates_per_step * self.loop.per_device_batch_size):
+            raise ValueError(
+                f"{self.rollout.batch} rollouts of a step are not {self.grpo.updates_per_step} batches of a multiple "
+                f"of per_device_batch_size={self.loop.per_device_batch_size}: change one of them"
+            )
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer updates of the run."""
+        return self.loop.steps * self.grpo.updates_per_step
+
+    def passes(self, processes: int) -> int:
+        """Forward passes of a device per step.
+
+        Raises:
+            ValueError: the rollouts of an update do not divide among the processes.
+        """
+        per_pass = self.loop.per_device_batch_size * processes
+        if self.rollout.batch % (per_pass * self.grpo.updates_per_step):
+            raise ValueError(
+                f"the {self.rollout.batch} rollouts of a step are not {self.grpo.updates_per_step} updates of whole "
+                f"passes of {self.loop.per_device_batch_size} x {processes} processes: change "
+                "--per-device-batch-size, --questions-per-step or --group-size"
+            )
+        return self.rollout.batch // per_pass
+
+
+def longvideoagent(out: Path) -> RLConfig:
+    """The published hyper-parameters of LongVideoAgent (7B; arXiv 2512.20618)."""
+    return RLConfig(
+        recipe="longvideoagent",
+        out=out,
+        lora=LoraConfig(rank=128, alpha=64.0, dropout=0.0),
+        grpo=GRPOConfig(updates_per_step=2),
+        loop=RLLoopConfig(zero_stage=2),
+    )
+
+
+def tiny_text(out: Path) -> RLConfig:
+    """A small language model on a CPU: steps of a second, no adapter, no KL."""
+    return RLConfig(
+        recipe="tiny",
+        out=out,
+        rewards=PRESETS["strict"],
+        rollout=RolloutConfig(questions_per_step=8, group_size=8, max_prompt_tokens=512, max_reply_tokens=16),
+        grpo=GRPOConfig(
+            learning_rate=4e-4,
+            lr_scheduler="linear",
+            warmup_ratio=0.05,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            kl=0.0,
+            loss_type="dapo",
+        ),
+        lora=LoraConfig(rank=0),
+        loop=RLLoopConfig(
+            steps=90,
+            per_device_batch_size=64,
+            bf16=False,
+            gradient_checkpointing=False,
+            num_threads=1,
+            save_steps=30,
+            eval_steps=15,
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[Path], RLConfig]] = {"longvideoagent": longvideoagent, "tiny": tiny_text}
+"""Recipe -> function of the run's folder."""
+
+
+def _check_at_least(least: int, **values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} must be a number >= {least}, got {value}")
