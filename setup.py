@@ -59,6 +59,7 @@ setup(
         "evqa": [
             "py.typed",
             "models/api/*.toml",
+            "report/*.toml",
             "report/*.html",
             "report/*.js",
             "report/*.css",

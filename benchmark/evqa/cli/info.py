@@ -19,6 +19,7 @@ TableName = Literal[
     "models",
     "methods",
     "tasks",
+    "suites",
     "datasets",
     "metrics",
     "presets",
@@ -39,7 +40,7 @@ def list_(table: Positional[Annotated[TableName | None, option("TABLE", default=
     Example: evqa list models
 
     Args:
-        table: models, methods, tasks, datasets, metrics, presets, formats, encoders, checkpoints, or all of them.
+        table: models, methods, tasks, suites, datasets, metrics, presets, formats, encoders, checkpoints, or all.
     """
     if table is None:
         print_line(_overview())
@@ -117,6 +118,12 @@ def _tasks() -> Rows:
     ]
 
 
+def _suites() -> Rows:
+    from evqa.tasks.suites import SUITES
+
+    return [(name, f"{suite.description}: {', '.join(suite.tasks)}") for name, suite in SUITES.items()]
+
+
 def _metrics() -> Rows:
     from evqa.metrics.presets import PRESETS
 
@@ -164,6 +171,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "models": _models,
     "methods": _methods,
     "tasks": _tasks,
+    "suites": _suites,
     "datasets": _datasets,
     "metrics": _metrics,
     "presets": _presets,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
 
 from evqa.agents.settings import AgentSettings
 from evqa.cli.arguments import (
@@ -28,6 +30,9 @@ from evqa.cli.console import print_failures, print_line, print_summary
 from evqa.cli.scores import score
 from evqa.models.options import ModelOptions, option, parse_agents
 from evqa.runs.options import ExecutionOptions
+
+if TYPE_CHECKING:
+    from evqa.runs.pipeline import PredictConfig, SegmentConfig
 
 RunFolder = Annotated[Path | None, option("FOLDER", default="outputs/DATA/MODEL-METHOD")]
 SegmenterName = Annotated[str, option("MODEL")]
@@ -160,9 +165,10 @@ def merge(run: RunPath) -> int:
 
 
 def benchmark(  # noqa: PLR0913
-    data: DataName,
-    model: ModelName,
+    data: Positional[Annotated[str, arg(metavar="DATA")]],
+    model: Positional[Annotated[str | None, option("MODEL", default="required without --suite")]] = None,
     *,
+    suite: Annotated[str | None, option("NAME", default="one data set")] = None,
     method: MethodName = None,
     out: RunFolder = None,
     segmenter: SegmenterName = "unipixel-3b",
@@ -175,13 +181,20 @@ def benchmark(  # noqa: PLR0913
 ) -> int:
     """Run all steps: predict, segment where needed, score.
 
+    With --suite NAME the model is the only argument: it is loaded once and evaluated on every task of the suite. Tasks
+    whose data are not on disk are listed first, with the command that fetches them. The same command resumes.
+
     Example: evqa benchmark st-evidence-gen gpt-4o --segmenter unipixel-3b
 
+      evqa benchmark --suite smoke tiny
+
     Args:
-        data: name of a data set (evqa list datasets), or its folder.
+        data: name of a data set (evqa list datasets), or its folder; with --suite, the model.
         model: name of a model (evqa list models), a Hugging Face id, a checkpoint folder, or a .json file of responses.
+        suite: name of a suite (evqa list suites).
         method: prompting method (evqa list methods).
-        out: folder of the run; its masks go to the folder beside it with the mode appended.
+        out: folder of the run, its masks go to the folder beside it with the mode appended; with --suite, the folder of
+            the table, default outputs/suites/SUITE/MODEL.
         segmenter: model that predicts masks for referring expressions.
         mode: one prompt per expression (separate), one per sample (concat, as published), or both.
         agent: additional model of a method with several models: NAME=MODEL or NAME=MODEL,setting=value.
@@ -197,19 +210,52 @@ def benchmark(  # noqa: PLR0913
         raise ValueError(
             "evqa benchmark takes no --shard: run evqa predict ... --shard I/N on each machine, then evqa merge"
         )
-    overrides, agents = options.overrides(), parse_agents(agent)
+    if suite is not None:
+        _check_suite_options(model, method)
+        data, model = "", data
+    if model is None:
+        raise ValueError("expected a data set and a model: evqa benchmark DATA MODEL, or --suite NAME MODEL")
     config = pipeline.PredictConfig(
         data=data,
         model=model,
         method=method,
-        overrides=overrides,
-        agents=agents,
+        overrides=options.overrides(),
+        agents=parse_agents(agent),
         canary=canary,
         agent_settings=agent_settings,
     )
     segment_config = pipeline.SegmentConfig(model=segmenter, mode=mode)
+    if suite is not None:
+        return _benchmark_suite(suite, config, segment_config, execution, out)
     first, *segmented = pipeline.predict_and_segment(config, segment_config, execution, out)
     code = max(print_summary(first, ""), *(print_summary(summary, "", counts_masks=True) for summary in segmented), 0)
     for summary in segmented or [first]:
         score(summary.folder)
     return code
+
+
+def _check_suite_options(model: str | None, method: str | None) -> None:
+    """Raise a `ValueError` for an option of a single data set."""
+    if model is not None:
+        raise ValueError("--suite NAME takes the model alone: evqa benchmark --suite NAME MODEL")
+    if method is not None:
+        raise ValueError("each task of a suite has its own method: give --method with a single data set")
+
+
+def _benchmark_suite(
+    name: str,
+    config: PredictConfig,
+    segment_config: SegmentConfig,
+    execution: ExecutionOptions,
+    out: Path | None,
+) -> int:
+    from evqa import suites
+    from evqa.report.suite_table import suite_table
+
+    suite_config = suites.SuiteConfig(name=name, predict=config, segment=segment_config, out=out)
+    result = suites.run_suite(suite_config, execution, print_line)
+    print_line(f"\n{suite_table(result.results, config.model)}\n")
+    print_line(f"table: {result.folder / 'suite.md'}, suite.tex, suite.csv\nreport: {result.folder / 'report.md'}")
+    if result.num_failed:
+        print_line("run the same command again to retry what failed")
+    return 1 if result.num_failed else 0

@@ -59,7 +59,7 @@ def load(name_or_folder: str) -> Dataset:
     if unfinished is not None:
         rejected.append(_unfinished(unfinished))
     if not samples:
-        raise ValueError(f"{path} has no usable sample ({_reasons(rejected)}): {_advice(name)}")
+        raise ValueError(f"{path} has no usable sample ({_reasons(rejected)}): {preparation_advice(name)}")
     return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256)
 
 
@@ -137,7 +137,9 @@ def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
     if unfinished is not None:
         rejected.append(_unfinished(unfinished))
     if not offsets:
-        raise ValueError(f"no sample of {path} can be used ({dict(left_out)}, {_reasons(rejected)}): {_advice(name)}")
+        raise ValueError(
+            f"no sample of {path} can be used ({dict(left_out)}, {_reasons(rejected)}): {preparation_advice(name)}"
+        )
     return LazyDataset(path, offsets, tuple(sorted(rejected)), left_out, sha256)
 
 
@@ -172,7 +174,7 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
         path /= "samples.jsonl"
     name = _name_of(path) or name_or_folder
     if not path.is_file():
-        raise ValueError(f"{path.parent} has no {path.name}: {_advice(name)}")
+        raise ValueError(f"{path.parent} has no {path.name}: {preparation_advice(name)}")
     links.note_data_set(path.parent)
     return name, path
 
@@ -184,7 +186,9 @@ def _file_of(name: str) -> Path:
     if path is None:
         first, *rest = [str(root / spec.folder) for root in roots.searched(roots.DATA)]
         more = f"; also searched: {', '.join(rest)}" if rest else ""
-        raise ValueError(f"data set {name!r} is not prepared: {first} has no {spec.file}: {_advice(name)}{more}")
+        raise ValueError(
+            f"data set {name!r} is not prepared: {first} has no {spec.file}: {preparation_advice(name)}{more}"
+        )
     return path
 
 
@@ -210,7 +214,8 @@ def _name_of(path: Path) -> str | None:
     return None
 
 
-def _advice(name: str) -> str:
+def preparation_advice(name: str) -> str:
+    """Return what makes the file of samples of a data set: the commands that download and prepare it."""
     if name not in DATASETS:
         return "expected a file with one sample a line (see `Sample` in evqa/schema/sample.py)"
     spec = DATASETS[name]

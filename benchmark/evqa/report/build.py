@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evqa.datasets import Dataset
@@ -65,7 +65,7 @@ def write_curves(path: Path, scores: Sequence[Scores]) -> None:
         write_text(path, curves_csv(scores))
 
 
-def write_report(
+def write_report(  # noqa: PLR0913  (only four are needed)
     runs: Sequence[Path],
     dataset: Dataset,
     trivial: Sequence[Scores],
@@ -73,10 +73,12 @@ def write_report(
     *,
     limit: int | None,
     training: Sequence[Path] = (),
+    scored: Mapping[Path, Sequence[Scores]] | None = None,
 ) -> tuple[str, Path]:
     """Write report.html and report.md into `out`; return the main tables as text, and the path of the page.
 
-    Each run is scored on the samples that it selected; the page has the samples of all runs.
+    Each run is scored on the samples that it selected, unless its scores are given in `scored`; the page has the
+    samples of all runs.
     """
     curves = [curve for folder in training for curve in training_curves(folder)]
     names = _distinct(runs)
@@ -87,7 +89,8 @@ def write_report(
     scores: dict[str, list[Scores]] = {}
     for name, file in files.items():
         part = parts[name]
-        scores[name] = part.mark(scores_of(file, part.dataset, presets, name))
+        stored_scores = (scored or {}).get(names[name])
+        scores[name] = list(stored_scores) if stored_scores else part.mark(scores_of(file, part.dataset, presets, name))
         predictions[name] = list(file.all(part.dataset))
     dataset = subset_of_any(runs, dataset).dataset
     rows = [row for entries in scores.values() for row in entries]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from evqa import methods, models
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.datasets import Dataset
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
 from evqa.models.api import prices
 from evqa.models.canary import Canary
 from evqa.runs import locate, merge, prediction_files, replay, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
-from evqa.runs.runner import RunSummary
+from evqa.runs.runner import Executor, RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
 from evqa.runs.shards import Selection, file_name_of, intersection_of
 from evqa.stages.estimate import estimate
@@ -53,14 +55,35 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
 
     The model id of `--model-id` is appended to MODEL, so that each model of a server has its own folder.
     """
+    run = plan_run(config, out)
+    with model_executor(config, execution) as executor:
+        return predict_run(executor, run, execution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """A run before its model is loaded: everything that can be checked without the model is checked."""
+
+    config: PredictConfig
+    dataset: Dataset
+    method: str
+    folder: Path
+
+
+def plan_run(config: PredictConfig, out: Path | None) -> PlannedRun:
+    """Return the data set, method and folder of a run; a `ValueError` for what is missing or does not fit."""
     models.check_weights(config.model)
     dataset = locate.load_dataset(config.data)
     name = config.method or methods.default_method(
         models.model_spec(config.model).method, tasks.task_of(dataset).method
     )
-    predictor = methods.predictor(name, times=config.times, settings=config.agent_settings)
     methods.check(name, config.agents, config.agent_settings)
-    folder = out or roots.outputs(file_name_of(config.data), f"{_model_name(config)}-{name}")
+    folder = out or roots.outputs(file_name_of(config.data), f"{model_name(config)}-{name}")
+    return PlannedRun(config=config, dataset=dataset, method=name, folder=folder)
+
+
+def model_executor(config: PredictConfig, execution: ExecutionOptions) -> AbstractContextManager[Executor]:
+    """Return the context with the loaded models of a configuration; its data set and method have no influence."""
     overrides = models.run_settings(config.model, config.overrides, times=config.times, seed=config.seed)
     agents = {
         role: replace(
@@ -68,20 +91,24 @@ def predict(config: PredictConfig, execution: ExecutionOptions, out: Path | None
         )
         for role, agent in config.agents.items()
     }
-    selection = execution.selection()
-    with execution.executor(config.model, overrides, agents) as executor:
-        return runner.run_samples(
-            executor,
-            predictor,
-            dataset,
-            selection.folder(folder),
-            runner.identity_of(executor, name, dataset, seed=config.seed, times=config.times)
-            | methods.settings_identity(name, config.agent_settings),
-            selection=selection,
-            restart=execution.restart,
-            image_roles=methods.image_roles(name),
-            canary=config.canary,
-        )
+    return execution.executor(config.model, overrides, agents)
+
+
+def predict_run(executor: Executor, run: PlannedRun, execution: ExecutionOptions) -> RunSummary:
+    """Predict the samples of a planned run with loaded models."""
+    config, selection = run.config, execution.selection()
+    identity = runner.identity_of(executor, run.method, run.dataset, seed=config.seed, times=config.times)
+    return runner.run_samples(
+        executor,
+        methods.predictor(run.method, times=config.times, settings=config.agent_settings),
+        run.dataset,
+        selection.folder(run.folder),
+        identity | methods.settings_identity(run.method, config.agent_settings),
+        selection=selection,
+        restart=execution.restart,
+        image_roles=methods.image_roles(run.method),
+        canary=config.canary,
+    )
 
 
 def estimate_stages(config: PredictConfig, execution: ExecutionOptions) -> str:
@@ -100,8 +127,8 @@ def estimate_stages(config: PredictConfig, execution: ExecutionOptions) -> str:
     return estimate(execution.selection().of(dataset), config.agent_settings).text(model_prices)
 
 
-def _model_name(config: PredictConfig) -> str:
-    """Model in the name of a folder, with the model id if it differs from that of the registry entry."""
+def model_name(config: PredictConfig) -> str:
+    """Return the model in the name of a folder, with the model id if it differs from that of the registry entry."""
     model_id = config.overrides.get("model_id")
     if not model_id or model_id == models.model_spec(config.model).arguments.get("model_id"):
         return file_name_of(config.model)
@@ -122,28 +149,40 @@ def segment_expressions(
     run: Path, segmenting_config: SegmentConfig, execution: ExecutionOptions, out: Path | None, data: str | None = None
 ) -> list[RunSummary]:
     """Segment the referring expressions of a run: one run per mode, next to the first run or with the prefix `out`."""
-    _require_masks(segmenting_config)
+    require_masks(segmenting_config)
+    with execution.executor(segmenting_config.model, segmenting_config.overrides) as executor:
+        return segment_run(executor, run, segmenting_config, execution, out, data)
+
+
+def segment_run(
+    executor: Executor,
+    run: Path,
+    segmenting_config: SegmentConfig,
+    execution: ExecutionOptions,
+    out: Path | None = None,
+    data: str | None = None,
+) -> list[RunSummary]:
+    """As `segment_expressions`, with a loaded segmenter."""
     dataset = locate.dataset_of(run, data)
     sources = segment.text_predictions(prediction_files.open_predictions(locate.file_of(run), dataset).all(dataset))
     selection = execution.selection()
     recorded = intersection_of(selection, locate.selection_of(run), dataset)
     with_source = Selection(only=[sample.id for sample in selection.of(dataset) if sample.id in sources])
     summaries: list[RunSummary] = []
-    with execution.executor(segmenting_config.model, segmenting_config.overrides) as executor:
-        for mode in MODES if segmenting_config.mode == "both" else (segmenting_config.mode,):
-            segmenter = ExpressionSegmenter(mode, sources)
-            summary = runner.run_samples(
-                executor,
-                segmenter,
-                dataset,
-                selection.folder(segment.folder_of(out or run, mode)),
-                segment.identity_of(run, dataset, executor, mode),
-                selection=with_source,
-                recorded=recorded,
-                restart=execution.restart,
-                is_done=segmenter.is_done,
-            )
-            summaries.append(summary)
+    for mode in MODES if segmenting_config.mode == "both" else (segmenting_config.mode,):
+        segmenter = ExpressionSegmenter(mode, sources)
+        summary = runner.run_samples(
+            executor,
+            segmenter,
+            dataset,
+            selection.folder(segment.folder_of(out or run, mode)),
+            segment.identity_of(run, dataset, executor, mode),
+            selection=with_source,
+            recorded=recorded,
+            restart=execution.restart,
+            is_done=segmenter.is_done,
+        )
+        summaries.append(summary)
     return summaries
 
 
@@ -151,7 +190,7 @@ def predict_and_segment(
     config: PredictConfig, segmenting_config: SegmentConfig, execution: ExecutionOptions, out: Path | None = None
 ) -> list[RunSummary]:
     """Predict a data set, and segment the expressions of predictions without masks; `out`: see `predict`."""
-    _require_masks(segmenting_config)
+    require_masks(segmenting_config)
     predicting, segmenting = options_per_step(config.model, execution)
     summaries = [predict(config, predicting, out)]
     if needs_masks(summaries[0].folder):
@@ -160,7 +199,7 @@ def predict_and_segment(
     return summaries
 
 
-def _require_masks(segmenting_config: SegmentConfig) -> None:
+def require_masks(segmenting_config: SegmentConfig) -> None:
     """Raise a `ValueError` for a model that does not predict masks, before weights are loaded or requests sent."""
     if not models.predicts_masks(segmenting_config.model, segmenting_config.overrides):
         raise ValueError(

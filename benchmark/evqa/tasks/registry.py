@@ -28,12 +28,15 @@ class Task:
     presets: tuple[str, ...]
     """Names of the scoring presets, see `PRESETS`; the first one is the default of comparisons."""
     baselines: BaselineChoice = "all"
+    headline: tuple[str, ...] = ()
+    """Metrics or derived numbers of the first preset in the table of a suite; () = the first columns of its table."""
     description: str
 
 
 def _generative(data: str, description: str) -> Task:
     """A task with one prompt for answer, temporal evidence and evidence masks."""
-    return Task(data=data, method="single-turn", presets=DEFAULT_PRESETS, description=description)
+    headline = ("Acc", "mIoU", "J&F", "joint")
+    return Task(data=data, method="single-turn", presets=DEFAULT_PRESETS, headline=headline, description=description)
 
 
 def _multiple_choice(data: str, description: str) -> Task:

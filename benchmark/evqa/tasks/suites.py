@@ -1,0 +1,41 @@
+"""The suites: named lists of tasks that one command evaluates, `evqa benchmark --suite NAME MODEL`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evqa import suggestions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A list of tasks."""
+
+    tasks: tuple[str, ...]
+    """Names of tasks, see `TASKS`, in the order in which they run."""
+    description: str
+    limit: int | None = None
+    """Number of samples of each task without --limit; None = all."""
+
+
+SUITES: dict[str, Suite] = {
+    "st-evidence": Suite(
+        tasks=("st-evidence-gen", "st-evidence-mcq"), description="ST-Evidence, generative and multiple choice"
+    ),
+    "long-video": Suite(
+        tasks=("lvbench", "longvidsearch", "video-simpleqa", "ego4d-nlq"),
+        description="questions about long videos: answers and evidence in time",
+    ),
+    "smoke": Suite(
+        tasks=("shapes-test", "shapes2-test"),
+        limit=12,
+        description="a few samples of synthetic data, minutes on two cores: a check of the installation",
+    ),
+}
+
+
+def suite(name: str) -> Suite:
+    """Return the suite of a name, or a `ValueError` that lists the known ones."""
+    if name not in SUITES:
+        raise suggestions.unknown_name_message("suite", name, SUITES)
+    return SUITES[name]
