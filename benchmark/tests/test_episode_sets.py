@@ -10,8 +10,10 @@ from PIL import Image
 from published_layouts import write_json, write_lines
 
 from evqa import datasets, media
+from evqa.agents import box_lines
+from evqa.agents.episode_clips import open_clips
 from evqa.datasets import clip_ids
-from evqa.datasets.formats import prepare, tvqa
+from evqa.datasets.formats import prepare, prepare_command, tvqa
 from evqa.retrieval.subtitles import subtitles_of
 from evqa.schema import Box, Span
 
@@ -307,6 +309,132 @@ def test_subtitles_stay_in_their_clip(tmp_path):
     write_json(tmp_path / "clip_subtitles.json", [{"vid_name": clip, "sub": lines} for clip in CLIPS[:1]])
     read = subtitles_of(prepared("longtvqa-plus", tmp_path)[0]["1"]).lines
     assert [(line.text, line.start, line.end) for line in read] == [("early", 0, 4), ("late", 3.9, 4)]
+
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+(Penny:)words of {clip}
+
+2
+00:00:{late},000 --> 00:01:30,000
+the end
+"""
+
+
+def write_srt(folder):
+    folder.mkdir()
+    for clip, late in zip(CLIPS[:3], ("03", "05", "50"), strict=True):
+        (folder / f"{clip}.srt").write_text(SRT.format(clip=clip, late=late))
+
+
+@pytest.mark.parametrize("parent", ["tvqa_subtitles", "subtitles"])
+def test_a_file_of_subtitles_per_clip(tmp_path, parent):
+    write_set(tmp_path, LONG)
+    (tmp_path / "clip_subtitles.json").unlink()
+    write_srt(tmp_path / parent)
+    (tmp_path / parent / "readme.txt").write_text("no subtitles")
+    sample = prepared("longtvqa-plus", tmp_path)[0]["1"]
+    assert sample.subtitles == tmp_path / parent
+    assert [(line.start, line.end, line.speaker, line.text) for line in subtitles_of(sample).lines] == [
+        (1, 2.5, "Penny", f"words of {CLIPS[0]}"),
+        (3, 4, None, "the end"),
+        (5, 6.5, "Penny", f"words of {CLIPS[1]}"),
+        (9, 10, None, "the end"),
+        (11, 12, "Penny", f"words of {CLIPS[2]}"),
+        (11.9, 12, None, "the end"),
+    ]
+    assert open_clips(sample).texts == tuple(f"Penny : words of {clip}\nthe end" for clip in CLIPS[:3])
+
+
+def test_files_of_subtitles_that_are_missing_unreadable_or_elsewhere(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_set(folder, QUESTION, file="tvqa_val.jsonl")
+    (folder / "clip_subtitles.json").unlink()
+    write_srt(folder / "srt")
+    (folder / "srt" / f"{CLIPS[0]}.srt").write_bytes(b"\x00\xff" * 100)
+    (folder / "srt" / f"{CLIPS[2]}.srt").rename(tmp_path / "outside.srt")
+    (folder / "srt" / f"{CLIPS[2]}.srt").symlink_to(tmp_path / "outside.srt")
+    sample = prepared("tvqa", folder)[0]["1"]
+    assert [(line.start, line.text) for line in subtitles_of(sample).lines] == [
+        (1, f"words of {CLIPS[1]}"),
+        (5, "the end"),
+    ]
+    assert open_clips(sample).texts == ("", f"Penny : words of {CLIPS[1]}\nthe end", "")
+    (folder / "srt" / f"{CLIPS[1]}.srt").unlink()
+    with pytest.raises(ValueError, match=f"srt has no subtitles of {CLIPS[1]}"):
+        subtitles_of(sample)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("tvqa-train", "tvqa_train.jsonl"),
+        ("tvqa-plus-train", "tvqa_plus_train.json"),
+        ("tvqa-plus-train", "tvqa_plus_annotations_preproc_with_test/tvqa_plus_train_preprocessed.json"),
+        ("tvqa-plus", "tvqa_plus_valid_preprocessed.json"),
+        ("longtvqa-train", "LongTVQA_train.json"),
+        ("longtvqa-plus-train", "LongTVQA_plus_train.json"),
+    ],
+)
+def test_other_splits(tmp_path, name, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    write_set(tmp_path, LONG if "long" in name else QUESTION, file=file)
+    samples, done = prepared(name, tmp_path)
+    assert done.path.name == ("samples.jsonl" if name == "tvqa-plus" else "train.jsonl")
+    assert (samples["1"].answer, len(samples["1"].options), done.dropped) == (3, 5, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("tvqa-test", "tvqa_test_public.jsonl"), ("tvqa-plus-test", "tvqa_plus_test_preprocessed_no_anno.json")],
+)
+def test_rows_of_a_test_split_have_no_answer(tmp_path, name, file):
+    row = {key: value for key, value in QUESTION.items() if key not in {"answer_idx", "ts"}}
+    write_set(tmp_path, row, row | {"qid": 2, "answer_idx": "x"}, file=file)
+    samples, done = prepared(name, tmp_path)
+    assert (samples["1"].answer, samples["1"].spans, len(samples["1"].options)) == (None, None, 5)
+    assert [bad.reason.partition(":")[0] for bad in done.dropped] == ["answer is no option"]
+    assert done.path.name == "test.jsonl"
+
+
+def test_one_bad_row_of_a_list_does_not_lose_the_others(tmp_path):
+    write_set(tmp_path, LONG)
+    bad = [f'{{"qid": {"9" * 5000}}}', '{"qid": tru}', json.dumps(LONG | {"qid": 1e300}), json.dumps([LONG])]
+    rows = [json.dumps(LONG), *bad, json.dumps(LONG | {"qid": 7})]
+    (tmp_path / "LongTVQA_plus_val.json").write_text(f"[{', '.join(rows)}]")
+    samples, done = prepared("longtvqa-plus", tmp_path)
+    assert list(samples) == ["1", "7"]
+    assert [bad.line for bad in done.dropped] == [2, 3, 4, 5]
+
+
+def test_the_command_prepares_the_validation_split_and_named_splits(tmp_path, capsys):
+    source = tmp_path / "published"
+    source.mkdir()
+    write_set(source, QUESTION, file="tvqa_val.jsonl")
+    write_lines(source / "tvqa_train.jsonl", [QUESTION | {"qid": 2}])
+    (source / "clip_subtitles.json").rename(source / "tvqa_preprocessed_subtitles.jsonl")
+    home = tmp_path / "home"
+    names = prepare_command.sets_of("tvqa")
+    assert names == ("tvqa", "tvqa-train", "tvqa-test")
+    command = ["--source", str(source), "--folder", str(home)]  # also files of JSON Lines are linked
+    assert prepare_command.run("", names, home, command, default=names[:1]) == 0
+    assert prepare_command.run("", names, home, ["tvqa-train", *command], default=names[:1]) == 0
+    assert (home / "tvqa_val.jsonl").is_symlink()
+    assert not (home / "samples.jsonl").is_symlink()
+    assert [len((home / name).read_text().splitlines()) for name in ("samples.jsonl", "train.jsonl")] == [1, 1]
+    assert prepare_command.run("", names, home, ["tvqa-test", *command], default=names[:1]) == 1
+    assert "has no tvqa_test_public.jsonl or tvqa_test_public.json" in capsys.readouterr().err
+
+
+def test_lines_of_boxes_from_a_mapping_and_from_questions_are_the_same(tmp_path):
+    write_set(tmp_path, LONG | {"bbox": BOXES})
+    mapping = tmp_path / "clip_bbox_mapping.json"
+    write_json(mapping, tvqa.box_mapping(tmp_path / "LongTVQA_plus_val.json", []))
+    lines = box_lines.read(mapping)
+    assert lines[CLIPS[1]][0] == "frame 4: cup [0.0, 0.0, 2.0, 2.0]"
+    assert len(lines[CLIPS[1]]) == 4
+    assert box_lines.read(tmp_path / "LongTVQA_plus_val.json") == lines
 
 
 def test_a_folder_without_questions_says_so(tmp_path):

@@ -108,7 +108,7 @@ def open_clips(sample: Sample) -> EpisodeClips:
     path = sample.subtitles
     if path is None:
         return EpisodeClips(sample, ("",) * len(sample.clips))
-    state = path.stat() if path.is_file() else None
+    state = path.stat() if path.exists() else None
     changed = (state.st_mtime_ns, state.st_size) if state else (0, 0)
     return EpisodeClips(sample, _texts(path, changed, sample.clips))
 

@@ -81,8 +81,8 @@ def export(
     run: RunPath,
     *,
     data: RunData = None,
-    out: Annotated[Path | None, option("FOLDER", default="RUN/original or RUN/localisation")] = None,
-    format: Literal["original", "localisation"] = "original",
+    out: Annotated[Path | None, option("FOLDER", default="RUN/FORMAT")] = None,
+    format: Literal["original", "localisation", "episode"] = "original",
 ) -> int:
     """Export a run in the file format of the original scripts.
 
@@ -95,7 +95,8 @@ def export(
         data: data set of the run.
         out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
         format: original = JSON file and folders of mask images of the original scripts; localisation = table and
-            records of the published staged pipeline, and a file of the Ego4D challenge (ego4d-nlq).
+            records of the published staged pipeline, and a file of the Ego4D challenge (ego4d-nlq); episode = result
+            files of LongVideoAgent, and files for the servers of TVQA and TVQA+.
     """
     from evqa.runs import locate
     from evqa.scoring import evaluate
@@ -105,6 +106,13 @@ def export(
         files = evaluate.export_localisation_run(run, dataset, out)
         print_line(f"{files.table}: {files.num_rows} questions; records: {files.records}")
         print_line(f"evqa score-official ego4d-nlq {files.challenge} nlq_val.json")
+        return 0
+    if format == "episode":
+        episodes = evaluate.export_episodes_run(run, dataset, out)
+        print_line(f"{episodes.results}: {episodes.num_rows} questions; for the server of TVQA: {episodes.answers}")
+        print_line(f"evqa score-official longvideoagent {episodes.results} QUESTIONS")
+        if episodes.spans is not None:
+            print_line(f"for the server of TVQA+: {episodes.spans}")
         return 0
     exported = evaluate.export_run(run, dataset, out)
     for problem in exported.unwritable[:5]:

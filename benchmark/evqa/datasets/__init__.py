@@ -297,7 +297,7 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
             "object_masks": _folder_inside(folder, sample.object_masks),
             "track_file": _file_inside(folder, sample.track_file),
             "label_map": _file_inside(folder, sample.label_map),
-            "subtitles": _file_inside(folder, sample.subtitles),
+            "subtitles": _file_or_folder_inside(folder, sample.subtitles),
             **{name: tuple(path_inside(folder, path) for path in getattr(sample, name)) for name in PATH_TUPLES},
             "clips": tuple(clip.replace(path=path_inside(folder, clip.path)) for clip in sample.clips),
         }
@@ -318,6 +318,11 @@ def _file_inside(folder: Path, relative: Path | None) -> Path | None:
     if not path.is_file():
         raise ValueError(f"file is missing: {relative} in {folder}; fetch it, or prepare the data set again")
     return path
+
+
+def _file_or_folder_inside(folder: Path, relative: Path | None) -> Path | None:
+    is_folder = relative is not None and path_inside(folder, relative).is_dir()
+    return _folder_inside(folder, relative) if is_folder else _file_inside(folder, relative)
 
 
 def _folder_inside(folder: Path, relative: Path | None) -> Path | None:

@@ -7,6 +7,8 @@ show there (`s01e02_seg02_clip_12`). Clips are in order of segment and clip by n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 SHOWS = {
@@ -19,6 +21,9 @@ SHOWS = {
 """Show in front of a clip id -> its name."""
 NO_PREFIX = "The Big Bang Theory"
 """Show whose clip ids have no prefix."""
+
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
+"""Suffixes of a file with the subtitles of one clip, `CLIP.srt`."""
 
 _CLIP = re.compile(r"([A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){0,5})_seg(\d{1,6})_clip_(\d{1,6})", re.ASCII)
 
@@ -55,6 +60,13 @@ def show_of(episode: str) -> str:
     """Return the name of the show of an episode; its prefix where the show is unknown."""
     prefix, underscore, _ = episode.rpartition("_")
     return SHOWS.get(prefix, prefix) if underscore else NO_PREFIX
+
+
+def clips_with_files(folder: Path) -> Iterator[str]:
+    """Yield the clips that have a file of subtitles in a folder, which need not exist."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix.lower() in SUBTITLE_SUFFIXES and is_clip(path.stem):
+            yield path.stem
 
 
 def clip_texts(episode: object) -> dict[str, str]:

@@ -211,21 +211,25 @@ def _synthetic_episodes(split: str) -> DatasetSpec:
     )
 
 
-def _tvqa(folder: str, description: str, entries: str) -> DatasetSpec:
-    """A data set of questions about TV episodes."""
+def _tvqa(folder: str, split: str, description: str, entries: str) -> DatasetSpec:
+    """A split of a data set of questions about TV episodes; the validation split has the name of the data set."""
     is_long = folder.startswith("long")
-    repository = f"longvideoagent/{entries.removesuffix('_val.json').removesuffix('_val.jsonl')}"
+    name = folder.replace("_", "-")
+    repository = f"longvideoagent/{entries.rpartition('_')[0]}"
     note = "the frames come from the hub's Yuxuan0701/tvqa-frames, see README.md"
     return DatasetSpec(
         folder=folder,
+        file=SAMPLES if split == "val" else f"{split}.jsonl",
         description=description,
         source=f"https://huggingface.co/datasets/{repository}"
         if is_long
         else "https://nlp.cs.unc.edu/data/jielei/tvqa",
         licence="MIT; frames and subtitles belong to the owners of the shows" if is_long else UNSTATED,
-        prepare=f"python data/{folder}/prepare.py",
+        prepare=f"python data/{folder}/prepare.py {name if split == 'val' else f'{name}-{split}'}",
         format=DatasetFormat(
-            f"{entries}, subtitles of clips or episodes as JSON, frames/CLIP/00001.jpg", f"tvqa:{folder}", entries
+            f"{entries}, subtitles of clips or episodes, frames/CLIP/00001.jpg",
+            f"tvqa:{folder if split == 'val' else f'{folder}_{split}'}",
+            entries,
         ),
         is_benchmark=True,
         hub=HubFiles(repository, ("*.json", "*.jsonl"), note=note) if is_long else None,
@@ -358,14 +362,22 @@ DATASETS: dict[str, DatasetSpec] = {
         is_benchmark=True,
     ),
     **{f"episodes-{split}": _synthetic_episodes(split) for split in ("train", "val", "test")},
-    "tvqa": _tvqa("tvqa", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
+    "tvqa": _tvqa("tvqa", "val", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
+    "tvqa-train": _tvqa("tvqa", "train", "TVQA, training split", "tvqa_train.jsonl"),
+    "tvqa-test": _tvqa("tvqa", "test", "TVQA, public test split without answers", "tvqa_test_public.jsonl"),
     "tvqa-plus": _tvqa(
-        "tvqa_plus", "TVQA+: multiple choice about clips of one show, with times and boxes", "tvqa_plus_val.json"
+        "tvqa_plus", "val", "TVQA+: multiple choice about clips of one show, with times and boxes", "tvqa_plus_val.json"
     ),
-    "longtvqa": _tvqa("longtvqa", "LongTVQA: the questions of TVQA about whole episodes", "LongTVQA_val.jsonl"),
+    "tvqa-plus-train": _tvqa("tvqa_plus", "train", "TVQA+, training split", "tvqa_plus_train.json"),
+    "tvqa-plus-test": _tvqa(
+        "tvqa_plus", "test", "TVQA+, test split without answers", "tvqa_plus_test_preprocessed_no_anno.json"
+    ),
+    "longtvqa": _tvqa("longtvqa", "val", "LongTVQA: the questions of TVQA about whole episodes", "LongTVQA_val.jsonl"),
+    "longtvqa-train": _tvqa("longtvqa", "train", "LongTVQA, training split", "LongTVQA_train.jsonl"),
     "longtvqa-plus": _tvqa(
-        "longtvqa_plus", "LongTVQA+: the questions of TVQA+ about whole episodes", "LongTVQA_plus_val.json"
+        "longtvqa_plus", "val", "LongTVQA+: the questions of TVQA+ about whole episodes", "LongTVQA_plus_val.json"
     ),
+    "longtvqa-plus-train": _tvqa("longtvqa_plus", "train", "LongTVQA+, training split", "LongTVQA_plus_train.json"),
     "ego4d-nlq": _ego4d_nlq("val", "validation", "samples.jsonl"),
     "ego4d-nlq-train": _ego4d_nlq("train", "training", "train.jsonl"),
     "st-evidence-instruct": DatasetSpec(

@@ -14,6 +14,7 @@ from evqa.metrics.presets.moments import AP_THRESHOLDS, RANGES
 from evqa.official import (
     choices,
     davis,
+    episodes,
     grounded,
     long_videos,
     moment_retrieval,
@@ -81,6 +82,11 @@ FORMATS: dict[str, OfficialFormat] = {
     ),
     "tvqa-plus": OfficialFormat(
         read=tvqa.tvqa_plus, source="TVQA+, compute_temporal_metrics", extra=True, presets={OFFICIAL: "tvqa-plus"}
+    ),
+    "longvideoagent": OfficialFormat(
+        read=episodes.longvideoagent,
+        source="LongVideoAgent, evaluate_api_unified.py, evaluate_api_tvqa.py",
+        presets={OFFICIAL: "longvideoagent"},
     ),
     "v-star": OfficialFormat(score=spatio_temporal.v_star, source="V-STaR, eval.py", gold=False),
     "video-zero-bench": OfficialFormat(

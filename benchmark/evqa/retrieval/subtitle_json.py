@@ -69,14 +69,14 @@ def cues(path: Path, request: Request) -> Iterator[Cue]:
         offset, length = places.get(name, (0.0, request.duration or math.inf)) if name else (0.0, math.inf)
         has_entry = True
         for cue in _cues_of(path, name or "file", content, length):
-            limited = _limited(cue, length) if request.clips and name else cue
-            yield limited._replace(start=limited.start + offset, end=limited.end + offset)
+            limited_cue = limited(cue, length) if request.clips and name else cue
+            yield limited_cue._replace(start=limited_cue.start + offset, end=limited_cue.end + offset)
     if not has_entry:
         names = ", ".join(list(places)[:5]) or "a video: the file has those of many, so name one"
         raise ValueError(f"{path} has no subtitles of {names}")
 
 
-def _limited(cue: Cue, length: float) -> Cue:
+def limited(cue: Cue, length: float) -> Cue:
     """Return a cue of a clip with times inside the clip."""
     return cue._replace(start=min(cue.start, max(length - CLIP_MARGIN, 0.0)), end=min(cue.end, length))
 

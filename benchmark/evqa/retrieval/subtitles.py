@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evqa.datasets import clip_ids
 from evqa.files import links
 from evqa.media import Video
 from evqa.retrieval import subtitle_json, subtitle_text
@@ -143,15 +144,18 @@ def read_subtitles(
     """Read a file of subtitles; the format is recognised by the content, then by the suffix.
 
     Args:
-        path: file in one of the formats of this module, UTF-8, UTF-16 or Windows-1252 (with a warning).
-        clips: clips of an episode. Of a JSON file with the subtitles of many clips, those of these clips are read, and
-            their times become times of the episode. Ignored for other formats.
-        video_id: whose subtitles are read of a JSON file with those of many videos.
+        path: file in one of the formats of this module, UTF-8, UTF-16 or Windows-1252 (with a warning), or a folder
+            with a file `CLIP.srt` or `CLIP.vtt` per clip.
+        clips: clips of an episode. Of a JSON file with the subtitles of many clips, or a folder, those of these clips
+            are read, and their times become times of the episode. Ignored for other formats.
+        video_id: whose subtitles are read of a JSON file with those of many videos, or of a folder.
         duration: length of the video in seconds, which a text of `video_id` without times gets.
 
     Raises:
         ValueError: The file is missing, too large, no subtitles, or malformed, with the line where there is one.
     """
+    if path.is_dir():
+        return _read_folder(path, subtitle_json.Request(tuple(clips), video_id, duration))
     try:
         size = path.stat().st_size
         if path.suffix.lower() in JSON_SUFFIXES:
@@ -166,6 +170,37 @@ def read_subtitles(
     for note in encoding_notes:
         logger.warning("%s: %s", path, note)
     return _checked(path, subtitle_text.cues(path, text), encoding_notes)
+
+
+def _read_folder(folder: Path, request: subtitle_json.Request) -> Subtitles:
+    """Read the files of the requested clips; a clip without a file has no subtitles, one that is unreadable a note."""
+    cues: list[Cue] = []
+    notes: list[str] = []
+    num_files = 0
+    for name, (offset, length) in request.places().items():
+        path = _clip_file(folder, name)
+        if path is None:
+            continue
+        num_files += 1
+        try:
+            clip = read_subtitles(path)
+        except ValueError as error:
+            notes.append(f"{name}: left out: {error}")
+            continue
+        notes += [f"{name}, {note}" for note in clip.notes]
+        for line in clip.lines:
+            cue = subtitle_json.limited(Cue(name, line.start, line.end, line.text, line.speaker), length)
+            cues.append(cue._replace(start=cue.start + offset, end=cue.end + offset))
+    if not num_files:
+        names = ", ".join(list(request.places())[:5]) or "a video: name a clip"
+        raise ValueError(f"{folder} has no subtitles of {names}")
+    return _checked(folder, cues, notes)
+
+
+def _clip_file(folder: Path, name: str) -> Path | None:
+    """Return the file of a clip in a folder; None = there is none, or it leads out of the folder."""
+    paths = (folder / f"{name}{suffix}" for suffix in clip_ids.SUBTITLE_SUFFIXES)
+    return next((path for path in paths if path.is_file() and not links.leads_out(path, path.resolve())), None)
 
 
 def _checked(path: Path, cues: Iterable[Cue], warnings: Sequence[str]) -> Subtitles:

@@ -84,7 +84,8 @@ class Sample(StrictRecord):
     videos: Annotated[tuple[Path, ...], OMIT_EMPTY] = ()
     """Further videos of the question, such as the second one of a pairwise comparison; paths as `video`."""
     subtitles: Annotated[Path | None, OMIT_NONE] = None
-    """Subtitles of the video as a file; path as `video`."""
+    """Subtitles of the video as a file, or of an episode as a folder with a file `CLIP.srt` per clip; path as
+    `video`."""
     clips: Annotated[tuple[ClipRef, ...], OMIT_EMPTY] = ()
     """Clips of an episode in order, each with its offset in the episode."""
     evidence_clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None

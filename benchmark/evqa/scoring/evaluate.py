@@ -21,6 +21,7 @@ from evqa.scoring import baselines
 from evqa.scoring.engine import PredictionReport, System, score
 from evqa.scoring.episodes import ForcedAnswers
 from evqa.scoring.export import ExportSummary, export
+from evqa.scoring.export_episodes import EpisodeFiles, export_episodes
 from evqa.scoring.export_localisation import LocalisationFiles, export_localisation
 from evqa.scoring.results import BudgetAxis, PartialSelection, Scores, read_scores, write_scores
 from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
@@ -209,6 +210,19 @@ def export_localisation_run(run: Path, dataset: Dataset, out: Path | None) -> Lo
     folder = out or _output_path(run, "localisation")
     with user_errors_of_disk(folder.parent):
         return export_localisation(predictions_of(run, dataset), dataset, folder, name_of(run))
+
+
+def export_episodes_run(run: Path, dataset: Dataset, out: Path | None) -> EpisodeFiles:
+    """Export a run about episodes: result files of LongVideoAgent, and files for servers (see `export_episodes`)."""
+    folder = out or _output_path(run, "episode")
+    identity = run_folder.read_run_info(run).identity if (run / run_folder.RUN).is_file() else {}
+    facts = {
+        "dataset": dataset.name,
+        "model_path": identity.get("model"),
+        "max_turn": identity.get("method.episode_turns"),
+    }
+    with user_errors_of_disk(folder.parent):
+        return export_episodes(predictions_of(run, dataset), dataset, folder, name_of(run), facts)
 
 
 def is_scores(path: Path) -> bool:

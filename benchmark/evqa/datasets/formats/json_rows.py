@@ -23,9 +23,9 @@ def is_list(path: Path) -> bool:
 def rows(path: Path, bad: list[BadLine]) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Yield (line, or place in the list from 1; row); a row that is no JSON object is appended to `bad`."""
     if is_list(path):
-        for number, value in enumerate(json_stream.elements(path), 1):
+        for number, read_element in enumerate(json_stream.lazy_elements(path), 1):
             yield from numbered_rows(
-                [(f"entry {number}", value)], lambda row, n=number: (n, mapping(row, "entry")), bad, number
+                [(f"entry {number}", read_element)], lambda read, n=number: (n, mapping(read(), "entry")), bad, number
             )
         return
     for line in jsonl.lines(path):

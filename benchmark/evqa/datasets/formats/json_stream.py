@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -75,9 +76,17 @@ def open_json(path: Path) -> Generator[JsonMapping]:
 
 def elements(path: Path) -> Iterator[object]:
     """Yield the elements of a file with one JSON list, one in memory at a time."""
+    return (read_element() for read_element in lazy_elements(path))
+
+
+def lazy_elements(path: Path) -> Iterator[Callable[[], object]]:
+    """Yield a function per element of a file with one JSON list; it parses the element, `ValueError` = invalid JSON.
+
+    A function is called before the next one is requested.
+    """
     with _mapped(path) as text:
         for _, place in _entries(path, text, b"[", 0):
-            yield _parsed(path, text, place)
+            yield partial(_parsed, path, text, place)
 
 
 def read(path: Path) -> object:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from evqa.datasets.formats import prepare
@@ -21,7 +21,14 @@ be used are written to rejected.jsonl beside the samples."""
 
 
 @checked_output_streams()
-def run(description: str, names: Sequence[str], folder: Path, arguments: Sequence[str] | None = None) -> int:
+def run(
+    description: str,
+    names: Sequence[str],
+    folder: Path,
+    arguments: Sequence[str] | None = None,
+    *,
+    default: Sequence[str] = (),
+) -> int:
     """Prepare the data sets that the command line names; return 0, or 1 where one has no usable entry.
 
     Args:
@@ -29,9 +36,10 @@ def run(description: str, names: Sequence[str], folder: Path, arguments: Sequenc
         names: Data sets that the script prepares; a single one is not named on the command line.
         folder: Folder of the published files, unless the command line or EVQA_DATA names another.
         arguments: The command line; None = that of the process.
+        default: Data sets that are prepared where the command line names none.
     """
     options = _parser(description, names).parse_args(arguments)
-    requested: list[str] = options.sets if len(names) > 1 else list(names)
+    requested: list[str] = (options.sets or list(default)) if len(names) > 1 else list(names)
     try:
         links.allow_roots(options.allow_root)
         linked: list[Path] = []
@@ -122,7 +130,8 @@ def _published_files(name: str, source: Path) -> dict[str, Path]:
     is_root = home.is_dir() or any(_as_spelled(source, path).exists() for path in relative)
     folder = home if home.is_dir() else source
     entries = [] if is_root and folder == source else sorted(folder.iterdir())
-    return {path.name: path.resolve() for path in entries if _is_published(path)} | shared
+    own_files = {spec.file for spec in DATASETS.values()}
+    return {path.name: path.resolve() for path in entries if _is_published(path, own_files)} | shared
 
 
 def _as_spelled(root: Path, path: Path) -> Path:
@@ -138,9 +147,13 @@ def _normalized(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _is_published(path: Path) -> bool:
-    """Whether a file or folder is none that `prepare.py` or a download writes."""
-    return path.name not in {"tracks", "README.md", "prepare.py"} and path.suffix != ".jsonl" and path.name[0] != "."
+def _is_published(path: Path, own_files: Container[str]) -> bool:
+    """Whether a file or folder is none that `prepare.py` or a download writes.
+
+    Published files may be JSON Lines too; of these, samples and reports of rejected entries are ours.
+    """
+    is_ours = path.name in {"tracks", "README.md", "prepare.py"} or path.name in own_files
+    return not is_ours and not path.name.endswith("rejected.jsonl") and path.name[0] != "."
 
 
 def sets_of(folder: str) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 """TVQA, TVQA+, LongTVQA and LongTVQA+: questions about clips of TV episodes, or about whole episodes.
 
-    *tvqa_val.jsonl, tvqa_plus_val.json    questions, as a list or a row a line, under either suffix: {qid, q, a0..a4,
+    tvqa_val.jsonl, tvqa_plus_val.json     questions, as a list or a row a line, under either suffix: {qid, q, a0..a4,
     LongTVQA_val.jsonl, LongTVQA_plus_...  answer_idx or answer: 3, "3" or "a3", ts: "1.5-4" or [1.5, 4],
-                                           vid_name or occur_clip, bbox}
+                                           vid_name or occur_clip, bbox}; other splits as `QUESTIONS`
     *subtitle*.json[l]                     subtitles of clips or episodes (see `retrieval.subtitle_json`)
+    tvqa_subtitles/CLIP.srt                or a file of subtitles per clip
     frames/CLIP/00001.jpg                  frames of a clip at 3 per second, also below a folder per show
     videos/EPISODE.mp4, videos/CLIP.mp4    videos, where there are any
 
 A sample of TVQA and TVQA+ is about a clip: its video, spans and boxes are those of the clip. A sample of the long sets
 is about the episode: clips follow each other, and the clip's seconds are moved to those of the episode. Both list all
 clips of the episode, in order. An episode consists of the clips that have subtitles or frames.
+
+Rows of a test split have no answer, time or boxes: they are predicted, and scored by the server of the authors.
 
 `bbox` is an object frame -> boxes, or a list of entries with frame and boxes, whose fields have several names. Frames
 count from 1 at 3 per second. A row that cannot be used is rejected with its reason; a span or box that cannot be used
@@ -26,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from evqa import media
 from evqa.datasets import clip_ids, path_inside
@@ -45,6 +48,29 @@ NUM_OPTIONS = 5
 ASSUMED_SECONDS = 90.0
 """Length of a clip without frames and video; published clips last 60 to 90 seconds."""
 
+Split = Literal["train", "val", "test"]
+
+QUESTIONS: dict[str, dict[Split, tuple[str, ...]]] = {
+    "tvqa": {"train": ("tvqa_train",), "val": ("tvqa_val",), "test": ("tvqa_test_public",)},
+    "tvqa-plus": {
+        "train": ("tvqa_plus_train", "tvqa_plus_train_preprocessed"),
+        "val": ("tvqa_plus_val", "tvqa_plus_valid_preprocessed"),
+        "test": ("tvqa_plus_test_preprocessed_no_anno",),
+    },
+    "longtvqa": {"train": ("LongTVQA_train",), "val": ("LongTVQA_val",)},
+    "longtvqa-plus": {"train": ("LongTVQA_plus_train",), "val": ("LongTVQA_plus_val",)},
+}
+"""Data set -> split -> files of questions without their suffix, the first that exists is read."""
+
+QUESTION_FOLDERS = (
+    "",
+    "questions/",
+    "data/",
+    "tvqa_qa_release/",
+    "tvqa_plus_annotations/",
+    "tvqa_plus_annotations_preproc_with_test/",
+)
+
 SUBTITLES = (
     "LongTVQA_plus_subtitle_clip_level.json",
     "LongTVQA_subtitle_clip_level.json",
@@ -59,6 +85,9 @@ SUBTITLES = (
     "LongTVQA_episode_level.json",
 )
 """Files of subtitles, the first that exists is read; in the folder, or in `subtitles/`."""
+
+SUBTITLE_FOLDERS = ("tvqa_subtitles", "subtitles", "srt")
+"""Folders with a file of subtitles per clip, `CLIP.srt`."""
 
 FRAME_FOLDERS = ("frames", "frames_hq", "tvqa_frames", "video_frames", ".")
 VIDEO_FOLDERS = ("videos", "clips")
@@ -81,28 +110,70 @@ class BoxRow(NamedTuple):
         return Box(self.left, self.top, self.left + self.width, self.top + self.height)
 
 
+class Question(NamedTuple):
+    """What a row asks."""
+
+    id: str
+    clip: str
+    """Clip that the question is about."""
+    text: str
+    options: tuple[str, ...]
+    answer: int | None
+    """Index of the correct option; None = the row does not state it."""
+
+
 FrameBoxes = dict[int, list[BoxRow]]
 """Frame of a clip, from 1, in order -> its boxes, without repeats."""
 
 
 def tvqa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of TVQA: one sample per question, about a clip."""
-    return _samples(_Folder(folder, bad, "tvqa", is_long=False))
+    """`Reader` of the validation split of TVQA: one sample per question, about a clip."""
+    return _samples(_Folder(folder, bad, "tvqa", "val"))
+
+
+def tvqa_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the training split of TVQA."""
+    return _samples(_Folder(folder, bad, "tvqa", "train"))
+
+
+def tvqa_test(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the public test split of TVQA, which states no answers."""
+    return _samples(_Folder(folder, bad, "tvqa", "test"))
 
 
 def tvqa_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of TVQA+: as TVQA, with boxes."""
-    return _samples(_Folder(folder, bad, "tvqa_plus", is_long=False))
+    """`Reader` of the validation split of TVQA+: as TVQA, with boxes."""
+    return _samples(_Folder(folder, bad, "tvqa-plus", "val"))
+
+
+def tvqa_plus_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the training split of TVQA+."""
+    return _samples(_Folder(folder, bad, "tvqa-plus", "train"))
+
+
+def tvqa_plus_test(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the test split of TVQA+, which states no answers."""
+    return _samples(_Folder(folder, bad, "tvqa-plus", "test"))
 
 
 def longtvqa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of LongTVQA: one sample per question, about an episode."""
-    return _samples(_Folder(folder, bad, "LongTVQA", is_long=True))
+    """`Reader` of the validation split of LongTVQA: one sample per question, about an episode."""
+    return _samples(_Folder(folder, bad, "longtvqa", "val"))
+
+
+def longtvqa_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the training split of LongTVQA."""
+    return _samples(_Folder(folder, bad, "longtvqa", "train"))
 
 
 def longtvqa_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of LongTVQA+: as LongTVQA, with boxes."""
-    return _samples(_Folder(folder, bad, "LongTVQA_plus", is_long=True))
+    """`Reader` of the validation split of LongTVQA+: as LongTVQA, with boxes."""
+    return _samples(_Folder(folder, bad, "longtvqa-plus", "val"))
+
+
+def longtvqa_plus_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the training split of LongTVQA+."""
+    return _samples(_Folder(folder, bad, "longtvqa-plus", "train"))
 
 
 def _samples(table: _Folder) -> Iterator[Sample]:
@@ -118,10 +189,9 @@ class _Folder:
 
     folder: Path
     bad: list[BadLine]
-    stem: str
-    """Start of the name of the file of questions."""
-    is_long: bool
-    """Whether a sample is about the episode."""
+    name: str
+    """Data set of `QUESTIONS`."""
+    split: Split
     _ids: set[str] = field(default_factory=set[str])
     _episodes: dict[str, tuple[ClipRef, ...]] = field(default_factory=dict[str, tuple[ClipRef, ...]])
     _videos: dict[str, _Whole] = field(default_factory=dict[str, "_Whole"])
@@ -129,10 +199,15 @@ class _Folder:
     _assumed: list[str] = field(default_factory=list[str])
     """Clips whose length is not known."""
 
+    @property
+    def is_long(self) -> bool:
+        """Whether a sample is about the episode."""
+        return self.name.startswith("long")
+
     def questions(self) -> Path:
         """Return the file of questions."""
-        names = [f"{self.stem}_val{suffix}" for suffix in (".jsonl", ".json")]
-        places = [f"{parent}{name}" for parent in ("", "questions/", "data/", "tvqa_qa_release/") for name in names]
+        names = [f"{stem}{suffix}" for stem in QUESTIONS[self.name][self.split] for suffix in (".jsonl", ".json")]
+        places = [f"{parent}{name}" for parent in QUESTION_FOLDERS for name in names]
         path = path_inside(self.folder, place_of(self.folder, *places))
         if not path.is_file():
             raise ValueError(f"{self.folder} has no {' or '.join(names)}: fetch it (see README.md there)")
@@ -140,10 +215,9 @@ class _Folder:
 
     def sample(self, row: Mapping[str, object]) -> Sample:
         """Return the sample of a row."""
-        name = entry_id(_qid(row))
+        name, clip, words, options, answer = question_of(row, needs_answer=self.split != "test")
         if name in self._ids:
             raise ValueError(f"qid is repeated: {name} came before")
-        clip = clip_of(row)
         episode = self._episode(clip)
         ref = next(ref for ref in episode if ref.id == clip)
         whole = self._whole_video(episode) if self.is_long else self._clip_video(ref)
@@ -154,19 +228,19 @@ class _Folder:
             id=name,
             video_id=clip_ids.episode_of(clip) if self.is_long else clip,
             video=whole.path,
-            subtitles=self._subtitles(),
+            subtitles=self._subtitles,
             clips=episode,
             evidence_clips=(clip,),
-            question=text(row.get("q"), "question q"),
-            options=_options(row),
-            answer=gold_option(row["answer_idx"] if "answer_idx" in row else row.get("answer")),
+            question=words,
+            options=options,
+            answer=answer,
             spans=None if spans is None else tuple(Span(start + offset, end + offset) for start, end in spans),
             boxes=_enclosing(labelled) or None,
             labelled_boxes=labelled,
             fps=None if whole.is_file else FPS,
             num_frames=None if whole.is_file else whole.num_frames,
             duration=whole.duration,
-            source=self.stem.lower().replace("_", "-"),
+            source=self.name,
             metadata={"show": clip_ids.show_of(clip_ids.episode_of(clip))},
         )
         self._ids.add(name)
@@ -211,7 +285,7 @@ class _Folder:
     @cached_property
     def _all_clips(self) -> dict[str, list[str]]:
         """Episode -> its clips in order: those with subtitles or frames."""
-        path = self._subtitles()
+        path = self._subtitles
         clips = set(self._frame_folders)
         if path is not None:
             clips.update(_clips_with_subtitles(path_inside(self.folder, path)))
@@ -233,10 +307,15 @@ class _Folder:
                         folders.setdefault(place.name, place.relative_to(self.folder))
         return folders
 
+    @cached_property
     def _subtitles(self) -> Path | None:
+        """The file of subtitles, else the folder with a file per clip; None = there are none."""
         places = (f"{parent}{name}" for name in SUBTITLES for parent in ("", "subtitles/"))
         place = place_of(self.folder, *places)
-        return place if path_inside(self.folder, place).is_file() else None
+        if path_inside(self.folder, place).is_file():
+            return place
+        folders = (Path(name) for name in SUBTITLE_FOLDERS)
+        return next((path for path in folders if any(clip_ids.clips_with_files(path_inside(self.folder, path)))), None)
 
     # The video of a sample
 
@@ -326,6 +405,26 @@ class _Clock(NamedTuple):
 # Fields of a row
 
 
+def question_of(row: Mapping[str, object], *, needs_answer: bool = True) -> Question:
+    """Return what a row asks.
+
+    Args:
+        row: row of a file of questions.
+        needs_answer: False = the answer may be missing, as in a test split.
+
+    Raises:
+        ValueError: A field is missing or cannot be used.
+    """
+    value = row["answer_idx"] if "answer_idx" in row else row.get("answer")
+    return Question(
+        id=entry_id(_qid(row)),
+        clip=clip_of(row),
+        text=text(row.get("q"), "question q"),
+        options=tuple(text(row.get(f"a{number}"), f"option a{number}") for number in range(NUM_OPTIONS)),
+        answer=None if value is None and not needs_answer else gold_option(value),
+    )
+
+
 def _qid(row: Mapping[str, object]) -> str:
     qid = row.get("qid")
     if isinstance(qid, bool) or not isinstance(qid, str | int) or not str(qid).strip():
@@ -338,10 +437,6 @@ def clip_of(row: Mapping[str, object]) -> str:
     clip = text(row.get("vid_name") or row.get("occur_clip"), "vid_name or occur_clip")
     clip_ids.place_of(clip)
     return clip
-
-
-def _options(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(text(row.get(f"a{number}"), f"option a{number}") for number in range(NUM_OPTIONS))
 
 
 def gold_option(value: object) -> int:
@@ -491,7 +586,10 @@ def frame_numbers(folder: Path) -> list[int]:
 
 
 def _clips_with_subtitles(path: Path) -> Iterator[str]:
-    """Yield the clips that a file of subtitles has."""
+    """Yield the clips that a file or folder of subtitles has."""
+    if path.is_dir():
+        yield from clip_ids.clips_with_files(path)
+        return
     for name, content in _subtitle_entries(path):
         if clip_ids.is_clip(name):
             yield name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from evqa.metrics import THIS_BENCHMARK, clips, in_time, support
@@ -12,14 +13,14 @@ from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, BOXES, SPANS, at_lea
 from evqa.metrics.temporal import tiou
 from evqa.schema import MAIN_AGENT
 
-LONG_VIDEO_AGENT = "LongVideoAgent (arXiv 2512.20618), evaluate_accuracy.py"
+LONG_VIDEO_AGENT = "LongVideoAgent (arXiv 2512.20618)"
 CLIPS: tuple[GoldField, ...] = ("clips",)
 
 ROLES = {"master": MAIN_AGENT, "grounding": "grounding", "vision": "vision"}
 """Name of an agent in tables -> role."""
 
 
-_clip = partial(record_row, CLIPS, is_ranked=True)
+_clip = partial(record_row, CLIPS, reads=CLIPS, is_ranked=True)
 _cost = partial(record_row, ())
 _metric = partial(row, THIS_BENCHMARK)
 
@@ -71,8 +72,6 @@ EPISODE: dict[str, Metric] = {
     },
 }
 
-_published = partial(row, LONG_VIDEO_AGENT)
-
 EPISODE_PRESETS: dict[str, Preset] = {
     "episode": Preset(
         metrics=EPISODE,
@@ -85,10 +84,13 @@ EPISODE_PRESETS: dict[str, Preset] = {
     ),
     "longvideoagent": Preset(
         metrics={
-            "Acc": EPISODE["Acc"],
-            "grounding": record_row(
-                CLIPS, clips.is_any_clip_right, "a visited clip has the evidence (its history_vids)", is_ranked=True
+            "Acc": replace(EPISODE["Acc"], source=f"{LONG_VIDEO_AGENT}, evaluate_api_unified.py"),
+            "Acc lenient": replace(
+                EPISODE["Acc lenient"],
+                definition="the option that can be read from the answer, by its key or its text, is correct",
+                source=f"{LONG_VIDEO_AGENT}, evaluate_accuracy.py",
             ),
+            "grounding": _clip(clips.is_any_clip_right, "a visited clip has the evidence (its history_vids)"),
             "Acc 1 turn": EPISODE["Acc 1 turn"],
             "Acc >1 turn": EPISODE["Acc >1 turn"],
         },
