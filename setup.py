@@ -34,6 +34,10 @@ EXTRAS = {
         "opencv-python-headless>=4.10",
         "selenium>=4.30",
         "pysubs2>=1.8",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
+        "ipykernel>=6.29",
+        "pandas>=2.2",
     ],
 }
 

@@ -16,56 +16,41 @@ from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.files import jsonl
 from evqa.hub import checkpoints
 from evqa.media import Video
-from evqa.metrics.case import response_of
 from evqa.models import AgentConfig, Setting
 from evqa.models.base import Model, Models, RunAborted
 from evqa.models.canary import Canary, check_images, failure_message
 from evqa.models.visual_prompts import VisualPromptModel, VisualPrompts, places_of, with_visual_prompts
+from evqa.report.answer import Answer, answer_text
 from evqa.report.evidence_files import EvidenceDrawing
 from evqa.report.overlay import PromptMark
-from evqa.report.trace_text import trace_lines, visible_text
-from evqa.schema import LETTERS, MAIN_AGENT, Prediction, Sample, Span, Track
+from evqa.schema import LETTERS, MAIN_AGENT, Prediction, Sample, Track
 
 NOTHING = VisualPrompts()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskResult:
-    """Prediction for a question, and paths of the output files."""
+    """Answer to a question, and paths of the output files."""
 
-    sample: Sample
-    prediction: Prediction
-    video: Video
+    answer: Answer
     record: Path
     overlay: Path | None
     """Video with the evidence; None = the prediction failed."""
     sheet: Path | None
-    note: str
-    """Note on the limits of the model; "" = none."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """Prediction of the model."""
+        return self.answer.prediction
 
     def text(self) -> str:
-        """Return the answer as text."""
-        lines = [f"{self.sample.question}", *self._summary_lines()]
+        """Return the answer and the paths as text."""
+        lines = [str(self.answer)]
         for label, path in (("overlay", self.overlay), ("sheet", self.sheet), ("record", self.record)):
             if path is not None:
                 lines.append(f"{label + ':':9}{path}")
-        return "\n".join([*lines, f"note:    {self.note}"] if self.note else lines)
-
-    def _summary_lines(self) -> list[str]:
-        prediction = self.prediction
-        trace = trace_lines(prediction)
-        if prediction.error is not None:
-            return [f"failed:  {visible_text(prediction.error)}", *trace]
-        answer = _answer(self.sample, prediction)
-        lines = [
-            f"answer:  {answer}",
-            f"when:    {_when(prediction.spans)}",
-            f"where:   {_describe_masks(prediction)}",
-            *trace,
-        ]
-        turns = prediction.turns[-1:] if trace else prediction.turns
-        texts = (turn.reply for turn in turns if turn.reply.strip() and turn.reply != answer)
-        return [visible_text(line) for line in (*lines, *(f"reply:   {text}" for text in texts))]
+        note = self.answer.note
+        return "\n".join([*lines, f"note:    {note}"] if note else lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +89,40 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
 
     The question refers to the prompted objects as [1], [2], and so on.
     """
-    facts = media.probe_video(video)
+    check_question(video, question, options, settings.method)
+    answer = answer_of(build_models(model, settings), video, question, options, pointing=pointing, settings=settings)
+    try:
+        return _write_files(answer, out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
+
+
+def check_question(video: Path, question: str, options: Sequence[str], method: str | None) -> None:
+    """Check what can be checked before a model is built. `ValueError`: the video, the question or the method is bad."""
+    media.probe_video(video)
     if not question.strip():
         raise ValueError("the question is empty")
     if len(options) > len(LETTERS):
         raise ValueError(f"at most {len(LETTERS)} options have a letter, got {len(options)}")
-    if settings.method is not None:
-        methods.method(settings.method)
-    team = _team(model, settings)
-    base_model = team.main
+    if method is not None:
+        methods.method(method)
+
+
+def answer_of(
+    team: Models,
+    video: Path,
+    question: str,
+    options: Sequence[str],
+    *,
+    pointing: VisualPrompts = NOTHING,
+    settings: AskSettings = DEFAULT,
+) -> Answer:
+    """Ask models a question about a video, see `check_question`; `settings` are those that `team` was built with."""
+    main = team.main
+    facts = media.probe_video(video)
     prompted_model = (
-        with_visual_prompts(base_model, media.probe_video(video.resolve()), question, pointing) if pointing else None
+        with_visual_prompts(main, media.probe_video(video.resolve()), question, pointing) if pointing else None
     )
     sample = Sample(
         id=_id(video),
@@ -123,26 +131,22 @@ def ask(  # noqa: PLR0913  (two records of settings, and what is asked)
         question=prompted_model.question if prompted_model else question,
         options=tuple(options),
     )
-    name = settings.method or base_model.capabilities.default_method
+    name = settings.method or main.capabilities.default_method
     if methods.image_roles(name):
-        _check_images(base_model, settings.canary)
-    prediction = _predicted(name, replace(team, main=prompted_model or base_model), sample, settings)
-    try:
-        drawing = EvidenceDrawing(
-            video=facts,
-            prediction=prediction,
-            caption=f"{question}\n{_answer(sample, prediction)}",
-            prompts=_prompt_marks(facts, pointing),
-            prompt_objects=_prompt_objects(prompted_model, pointing) if prompted_model else (),
-        )
-        return _write_files(sample, drawing, out, note=_note(base_model))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
+        _check_images(main, settings.canary)
+    prediction = _predicted(name, replace(team, main=prompted_model or main), sample, settings)
+    drawing = EvidenceDrawing(
+        video=facts,
+        prediction=prediction,
+        caption=f"{question}\n{answer_text(sample, prediction)}",
+        prompts=_prompt_marks(facts, pointing),
+        prompt_objects=_prompt_objects(prompted_model, pointing) if prompted_model else (),
+    )
+    return Answer(sample=sample, prediction=prediction, drawing=drawing, note=_note(main))
 
 
-def _team(model: str | Model, settings: AskSettings) -> Models:
-    """Return the models; a name or path is loaded, with the models of further roles."""
+def build_models(model: str | Model, settings: AskSettings) -> Models:
+    """Build the models of a name or path, with the models of further roles; a built model is returned as it is."""
     if isinstance(model, str):
         times, seed = settings.times, settings.seed
         overrides = models.run_settings(model, settings.overrides, times=times, seed=seed)
@@ -192,47 +196,21 @@ def _prompt_objects(model: VisualPromptModel, pointing: VisualPrompts) -> list[T
     return [track.replace(label=f"[{number}]") for number, track in enumerate(model.clip.regions, start=first)]
 
 
-def _write_files(sample: Sample, drawing: EvidenceDrawing, out: Path, *, note: str) -> AskResult:
-    video, prediction = drawing.video, drawing.prediction
+def _write_files(answer: Answer, out: Path) -> AskResult:
     out.mkdir(parents=True, exist_ok=True)
     record = out / "prediction.jsonl"
-    jsonl.write_records(record, [prediction])
-    film = sheet = None
+    jsonl.write_records(record, [answer.prediction])
+    overlay = sheet = None
     pictures = out / "overlay.mp4", out / "sheet.png"
-    if prediction.status == "failed":
+    if answer.error is not None:
         for earlier in pictures:
-            if earlier.resolve() != video.path.resolve():
-                earlier.unlink(missing_ok=True)  # else it passes for what this question gave
+            if earlier.resolve() != answer.video.path.resolve():
+                earlier.unlink(missing_ok=True)  # else it passes for the evidence of this question
     else:
-        film, sheet = pictures
-        drawing.write_video(film)
-        drawing.write_sheet(sheet)
-    return AskResult(
-        sample=sample, prediction=prediction, video=video, record=record, overlay=film, sheet=sheet, note=note
-    )
-
-
-def _answer(sample: Sample, prediction: Prediction) -> str:
-    if not sample.options:
-        return response_of(prediction) or "the reply has no answer"
-    if prediction.answer is None:
-        return "the reply commits to no option"
-    return f"({LETTERS[prediction.answer]}) {sample.options[prediction.answer]}"
-
-
-def _when(spans: Sequence[Span] | None) -> str:
-    if spans is None:
-        return "the reply names no time"
-    return ", ".join(f"{span.start:.1f}-{span.end:.1f} s" for span in spans) or "at no time, it says"
-
-
-def _describe_masks(prediction: Prediction) -> str:
-    if prediction.tracks is None:
-        words = ", ".join(prediction.expressions or ())
-        return f"no masks; in words: {words}" if words else "no masks"
-    frames = [len(track.masks) for track in prediction.tracks]
-    counts = ", ".join(str(count) for count in frames)
-    return f"{len(frames)} object(s), in {counts or 0} of {prediction.num_frames} frames"
+        overlay, sheet = pictures
+        answer.drawing.write_video(overlay)
+        answer.drawing.write_sheet(sheet)
+    return AskResult(answer=answer, record=record, overlay=overlay, sheet=sheet)
 
 
 def _note(model: Model) -> str:

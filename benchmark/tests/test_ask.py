@@ -84,7 +84,7 @@ def test_the_overlay_plays_as_long_as_the_clip_with_the_masks_on_its_frames(tmp_
     film = media.probe_video(answer.overlay)
     scale = 480 / WIDTH
     assert (film.num_frames, film.width) == (NUM_FRAMES, 480)
-    assert film.duration == pytest.approx(answer.video.duration, abs=0.01)
+    assert film.duration == pytest.approx(answer.answer.video.duration, abs=0.01)
     images = film_frames(answer.overlay, "Which shape moves?\n(B) square", (360, 480))
     (colour,) = colours.object_colours([np.full((1, 3), GREY, dtype=np.uint8)])
     tinted = GREY * (1 - overlay.OPACITY) + np.array(colour) * overlay.OPACITY
@@ -412,7 +412,7 @@ def test_a_built_model_that_is_in_no_table_is_asked_for_json(tmp_path: Path, vid
     assert (answer.prediction.answer, answer.prediction.spans) == (1, (Span(0.5, 1.5),))
     assert answer.prediction.expressions == ("the square",)
     assert "JSON" in model.prompts[0]
-    assert answer.note == ""
+    assert answer.answer.note == ""
     with pytest.raises(ValueError, match="model 'my-model' is built already"):
         ask(video, "Why?", (), model, tmp_path / "out", settings=AskSettings(overrides={"fps": 1.0}))
 

@@ -145,9 +145,9 @@ def check(name: str, roles: Iterable[str], settings: AgentSettings) -> None:
     """
     method(name)
     spec = AGENT_METHODS.get(name)
-    known = () if spec is None else spec.roles
-    if known is not None and (unknown := [role for role in roles if role not in known]):
-        expected = f"its roles are {', '.join(known)}" if known else "it asks the main model alone"
+    accepted = () if spec is None else spec.roles
+    if accepted is not None and (unknown := [role for role in roles if role not in accepted]):
+        expected = f"its roles are {', '.join(accepted)}" if accepted else "it asks the main model alone"
         raise ValueError(f"--agent {unknown[0]}=...: the method {name} has no such role; {expected}")
     _check_unused(name, settings)
     if spec is not None and spec.searches_frames:
