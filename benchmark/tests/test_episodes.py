@@ -26,6 +26,7 @@ from evqa.datasets.shapes import episodes as synthetic_episodes
 from evqa.files import jsonl
 from evqa.metrics import clips as clip_metrics
 from evqa.metrics.case import Case
+from evqa.metrics.temporal import tiou
 from evqa.models.base import Models
 from evqa.runs import replay
 from evqa.schema import ClipRef, Prediction, Sample
@@ -497,5 +498,10 @@ def test_a_master_by_rules_with_a_grounder_and_a_tiny_looker_beats_it_without_lo
             looked = [case for case in cases if case.sample.question_type == "located"]
             assert all(case.prediction.tracks and case.prediction.boxes for case in looked)
             assert np.mean([case.box_iou or 0 for case in looked]) > 0.2
+            assert np.mean([tiou(case.predicted_spans, case.gold_spans) for case in looked]) > 0.2
+            for case in looked:  # masks and times of clips are those of the episode, in the replay too
+                record = case.prediction
+                repeated = replay.replay_sample("episode", case.sample, record, settings, capabilities={}, times=True)
+                assert replay.first_difference(record, repeated) is None
     assert right[True] >= 0.75 * len(samples)
     assert right[False] <= 0.6 * len(samples)

@@ -50,11 +50,11 @@ def file_of(path: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a cache. `ValueError`: it cannot be read."""
+    """SHA-256 of a file, or of the records in the folder of a run. `ValueError`: it cannot be read."""
     try:
         return hashlib.sha256(file_of(path).read_bytes()).hexdigest()
     except OSError as error:
-        raise ValueError(f"grounding cache cannot be read: {path} ({error.strerror}); check the path") from error
+        raise ValueError(f"file cannot be read: {path} ({error.strerror}); check the path") from error
 
 
 def read_cache(path: Path) -> GroundingCache:

@@ -105,7 +105,7 @@ class JudgeSettings:
 
 Actions = Literal["auto", "native", "tags"]
 
-EPISODE_FILES = ("grounding_cache", "boxes")
+EPISODE_FILES = ("grounding_cache", "looking_cache", "boxes")
 """Settings of the methods about episodes that are files."""
 
 
@@ -124,9 +124,11 @@ class EpisodeSettings:
     relocate: bool = True
     """work without a grounding agent: the clip is that of the cache, else the first one of the episode."""
     look: bool = True
-    """work without a vision agent."""
+    """work without a vision agent: looks are those of the looking cache, else there are none."""
     grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None
     """clips located beforehand (evqa ground), or a published grounding cache; for the first clip of a question."""
+    looking_cache: Annotated[Path | None, option("FILE", default="none")] = None
+    """.jsonl file of looks: those in it are not asked again, and new ones are appended."""
     boxes: Annotated[Path | None, option("FILE", default="none")] = None
     """published clip_bbox_mapping.json, which the vision agent gets as text; it is ground truth."""
 
@@ -134,12 +136,16 @@ class EpisodeSettings:
         _check_ranges(self, dict.fromkeys(("episode_turns", "clip_frames", "baseline_clips"), (1, math.inf)))
 
     def identity(self) -> Identity:
-        """Settings that decide a prediction: files by their content."""
-        from evqa.agents import grounding_cache
+        """Settings that decide a prediction: files by their content; a looking cache only where there is no agent."""
+        from evqa.agents import grounding_cache, looking_cache
 
+        identity = _identity_of(self, _names_of(EpisodeSettings, "looking_cache"))
+        if self.looking_cache is not None:
+            looking_cache.open_cache(self.looking_cache).check()
+            identity |= {} if self.look else {"method.looking_cache": str(self.looking_cache)}
         paths = {name: path for name in EPISODE_FILES if (path := getattr(self, name)) is not None}
-        return _identity_of(self, _names_of(EpisodeSettings)) | {
-            f"method.{name}": grounding_cache.digest(path) for name, path in paths.items()
+        return identity | {
+            key: grounding_cache.digest(path) for name, path in paths.items() if (key := f"method.{name}") in identity
         }
 
 

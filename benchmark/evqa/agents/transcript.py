@@ -144,6 +144,12 @@ class Transcript:
         """Add the results of a reply's tool calls to its turn, by default the last one."""
         self.turns[turn] = self.turns[turn].replace(results=(*self.turns[turn].results, *results))
 
+    def record_masks(self, masks: VideoMasks) -> None:
+        """Add masks that a tool used to the last turn, whole, so that the reply can be repeated."""
+        self.turns[-1] = self.turns[-1].replace(
+            tracks=masks.tracks, mask_size=masks.size, num_frames=masks.num_frames, mask_frames=masks.frames
+        )
+
     def parse(self, text: str, answer_fields: tuple[AnswerField, ...]) -> ParsedReply:
         """Parse the fields of a reply, which become those of the prediction."""
         parsed = replies.parse_for_sample(text, answer_fields, self.sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from evqa.agents.settings import AgentSettings
+from evqa.agents.settings import AgentSettings, EpisodeSettings
 from evqa.cli.arguments import ExecutionSettings, ModelSettings, RunData, RunPath
 from evqa.cli.console import plural, print_line, print_summary
 from evqa.models.options import ModelOptions, option
@@ -22,6 +22,9 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
     evidence_frames: Annotated[int, option("N")] = 64,
     index: Annotated[Path | None, option("FOLDER", default="outputs/frame_index")] = None,
     embeddings: Annotated[Path | None, option("FOLDER", default="none")] = None,
+    grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None,
+    looking_cache: Annotated[Path | None, option("FILE", default="none")] = None,
+    boxes: Annotated[Path | None, option("FILE", default="none")] = None,
     data: RunData = None,
     out: Annotated[Path | None, option("FOLDER", default="RUN-with-MODEL")] = None,
     execution: ExecutionSettings = ExecutionOptions(),  # noqa: B008  (frozen)
@@ -38,12 +41,15 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
       evqa replay outputs/lvbench/gpt-4o-agent --with qwen3-vl-8b --turns 3
 
     Args:
-        run: folder of a run of the method agent, retrieve, inspected or uniform.
+        run: folder of a run of the method agent, retrieve, inspected, uniform, judge, episode or episode-frames.
         model: model that answers from the recorded evidence.
         turns: with --with: evidence of the first K turns of the agent.
         evidence_frames: with --with: most frames that the model gets.
         index: folder of frame indices.
         embeddings: folder of published embeddings VIDEO.pt.
+        grounding_cache: the file that a run of the method episode read; so of the next two.
+        looking_cache: the file of looks of a run without a vision agent.
+        boxes: the file of boxes.
         data: data set of the run.
         out: with --with: folder of the new run.
         execution: with --with: samples and workers.
@@ -51,7 +57,8 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
     """
     from evqa.runs import locate, pipeline, replay
 
-    folders = AgentSettings(index=index, embeddings=embeddings)
+    files = EpisodeSettings(grounding_cache=grounding_cache, looking_cache=looking_cache, boxes=boxes)
+    folders = AgentSettings(index=index, embeddings=embeddings, episode=files)
     if model is not None:
         config = pipeline.EvidenceConfig(model, options.overrides(), turns, evidence_frames)
         return print_summary(pipeline.answer_from_evidence(run, config, execution, out, data), "")

@@ -70,7 +70,7 @@ AGENT_METHODS: dict[str, AgentSpec] = {
         identity=AgentSettings.judge_identity,
         image_roles=("main",),
     ),
-    "episode": _episode_spec(method=episodes.episode, roles=("grounding", "vision")),
+    "episode": _episode_spec(method=episodes.episode, roles=("grounding", "vision"), folders=("looking_cache",)),
     "episode-frames": _episode_spec(method=episodes.episode_frames),
     "ground": _episode_spec(method=episodes.ground, is_replayable=False),
     "stages": AgentSpec(

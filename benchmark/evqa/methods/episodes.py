@@ -29,7 +29,16 @@ from evqa.agents.grounding import (
     keyed_question,
 )
 from evqa.agents.grounding_cache import read_cache
-from evqa.agents.looking import VISION, FrameLooker, GroundedLooker, Looker, enclosing_boxes
+from evqa.agents.looking import (
+    VISION,
+    CachedLooker,
+    FrameLooker,
+    GroundedLooker,
+    Looker,
+    ModelLooker,
+    enclosing_boxes,
+)
+from evqa.agents.looking_cache import open_cache
 from evqa.agents.sample_video import spread
 from evqa.agents.settings import DEFAULT_SETTINGS, Actions, AgentSettings
 from evqa.agents.tag_actions import TagActionModel, explanation
@@ -102,13 +111,21 @@ def _tools(models: Models, sample: Sample, transcript: Transcript, settings: Age
         transcript=transcript,
         grounder=grounder,
         can_relocate=settings.episode.relocate,
-        looker=looker_of(models, transcript, settings) if settings.episode.look else None,
+        looker=looker_of(models, transcript, settings),
         boxes={} if settings.episode.boxes is None else box_lines.read(settings.episode.boxes),
     )
 
 
-def looker_of(models: Models, transcript: Transcript, settings: AgentSettings) -> Looker:
-    """The vision agent of a run: a model with masks is asked for its evidence too."""
+def looker_of(models: Models, transcript: Transcript, settings: AgentSettings) -> Looker | None:
+    """The vision agent of a run, with its cache; None = there are no looks."""
+    looker = _model_looker(models, transcript, settings) if settings.episode.look else None
+    if settings.episode.looking_cache is None:
+        return looker
+    return CachedLooker(open_cache(settings.episode.looking_cache), transcript, looker)
+
+
+def _model_looker(models: Models, transcript: Transcript, settings: AgentSettings) -> ModelLooker:
+    """The model of the role vision: one with masks is asked for its evidence too."""
     model = models.team.get(VISION, models.main)
     if model.capabilities.predicts_masks:
         return GroundedLooker(model, transcript)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from evqa import methods, models
-from evqa.agents import frame_images, instructions, loop
+from evqa import methods, models, prompts
+from evqa.agents import frame_images, grounding_cache, instructions, loop
 from evqa.agents.episode import Episode, EpisodeSetup
 from evqa.agents.grounding import GROUNDING
 from evqa.agents.looking import VISION
@@ -166,8 +166,9 @@ def replay_sample(
     if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
         limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)
     roles = dict.fromkeys((MAIN_AGENT, *capabilities, *(turn.agent for turn in record.turns)))
+    source = record.replace(turns=_model_turns(record, settings))
     by_role = {
-        role: _recorded_model(role, record, capabilities.get(role)) for role in roles if not _is_ranked(role, record)
+        role: _recorded_model(role, source, capabilities.get(role)) for role in roles if not _is_ranked(role, source)
     }
     team = {role: model for role, model in by_role.items() if role != MAIN_AGENT}
     try:
@@ -199,16 +200,35 @@ def first_difference(record: Prediction, replayed: Prediction) -> RecordDifferen
     return RecordDifference(record.sample_id, place, _excerpt(recorded, start), _excerpt(repeated, start))
 
 
-def settings_of(identity: Identity, folders: AgentSettings) -> AgentSettings:
-    """Settings of a run's method, with the folders of the frame search given."""
+def settings_of(identity: Identity, available: AgentSettings) -> AgentSettings:
+    """Settings of a run's method.
+
+    Args:
+        identity: identity of the run.
+        available: folders of the frame search, and the files that the run read, which are not in its record.
+
+    Raises:
+        ValueError: a file that the run read is not given, or has changed.
+    """
     recorded: dict[str, Any] = {
         key.removeprefix("method."): value for key, value in identity.items() if key.startswith("method.")
     }
-    files = [name for name in EPISODE_FILES if recorded.get(name) is not None]
-    if files:
-        raise ValueError(f"a run with --{files[0].replace('_', '-')} cannot be replayed: the file is not in its record")
-    judge, episode = _restored(folders.judge, recorded), _restored(folders.episode, recorded)
-    return replace(_restored(folders, recorded), judge=judge, episode=episode)
+    digests = {name: recorded.pop(name, None) for name in EPISODE_FILES}
+    files = {name: _checked_file(name, digest, getattr(available.episode, name)) for name, digest in digests.items()}
+    judge, episode = _restored(available.judge, recorded), _restored(replace(available.episode, **files), recorded)
+    return replace(_restored(available, recorded), judge=judge, episode=episode)
+
+
+def _checked_file(name: str, digest: object, path: Path | None) -> Path | None:
+    """The file that a run read; None = it read none."""
+    if digest is None:
+        return None
+    option = f"--{name.replace('_', '-')}"
+    if path is None:
+        raise ValueError(f"the run read a file with {option}, which is not in its record: give it again")
+    if grounding_cache.digest(path) != digest:
+        raise ValueError(f"{option} {path}: the file differs from the one that the run read")
+    return path
 
 
 def _restored(settings: AnySettings, recorded: Mapping[str, Any]) -> AnySettings:
@@ -265,11 +285,22 @@ class EvidenceReplay:
         return [frame for frame in (*opening, *frames) if frame.video == 0]
 
 
+def _model_turns(record: Prediction, settings: AgentSettings) -> tuple[Turn, ...]:
+    """Turns of models, without the clips that a grounding cache gave: it is read again."""
+    path = settings.episode.grounding_cache
+    if path is None:
+        return record.turns
+    name = grounding_cache.read_cache(path).name
+    return tuple(turn for turn in record.turns if turn.agent != GROUNDING or turn.model != name)
+
+
 def _recorded_model(role: str, record: Prediction, capabilities: Capabilities | None) -> RecordedModel:
     turns = [turn for turn in record.turns if turn.agent == role]
     capabilities = capabilities or _capabilities(role)
     if role == VISION and any(turn.tracks is not None for turn in turns):
-        capabilities = replace(capabilities, predicts_masks=True)
+        is_trained = any(turn.prompt.endswith(prompts.TRAINED_INSTRUCTION) for turn in turns)
+        reply_format = "evidence" if is_trained else capabilities.reply_format
+        capabilities = replace(capabilities, predicts_masks=True, reply_format=reply_format)
     return RecordedModel(role, turns, record, capabilities)
 
 
@@ -284,7 +315,9 @@ def _capabilities(role: str) -> Capabilities:
 
 
 def _masks_of(turn: Turn) -> VideoMasks | None:
-    """Masks of a turn as a reply; their size is that of its run lengths."""
+    """Masks of a turn as a reply; where it does not state their size, it is that of the run lengths."""
+    if turn.tracks is not None and turn.mask_size is not None and turn.num_frames is not None:
+        return VideoMasks(turn.tracks, turn.mask_size, turn.num_frames, turn.mask_frames)
     sizes = {mask.size for track in turn.tracks or () for mask in track.masks.values()}
     if not sizes:
         return None

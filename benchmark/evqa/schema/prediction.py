@@ -60,7 +60,16 @@ class Turn(StrictRecord):
     frames: Annotated[tuple[FrameRef, ...], OMIT_EMPTY] = ()
     """Images in the prompt, by reference."""
     tracks: Annotated[tuple[Track, ...] | None, OMIT_NONE] = None
-    """Masks that an agent got from another model, for the frames that it asked about; None = it asked for no masks."""
+    """Masks that an agent got from another model, for the frames that it asked about; None = it asked for no masks.
+
+    Of a look at a clip of an episode, in frames of that clip.
+    """
+    mask_size: Annotated[tuple[int, int] | None, OMIT_NONE] = None
+    """(H, W) of the masks in `tracks`; None = there are none, or their run lengths state it."""
+    num_frames: Annotated[int | None, OMIT_NONE] = None
+    """Number of frames of the video of `tracks`, as the model decoded it."""
+    mask_frames: Annotated[tuple[int, ...] | None, OMIT_NONE] = None
+    """Frame indices for which the masks in `tracks` were computed; None = every frame, or those that have masks."""
 
 
 class LiteralAnswer(StrictRecord):
