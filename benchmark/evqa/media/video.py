@@ -1,8 +1,9 @@
 """Videos: `probe_video` returns a `Video` (frame times, duration, size); `read_frames` and `load_frames` its frames.
 
-A video is a file, a folder of images in natural order, or one image. Frames are addressed by their 0-based index in
-presentation order; `Video.times` states when each is shown, so a variable frame rate needs no special care. In a folder
-of `frame_0000.jpg`, `frame_0001.jpg`, ... the number determines the time, so that a missing file moves no other frame.
+A video is a file, a folder of images in natural order, one image, or an edit list of one of these (`edits`). Frames
+are addressed by their 0-based index in presentation order; `Video.times` states when each is shown, so a variable
+frame rate needs no special care. In a folder of `frame_0000.jpg`, `frame_0001.jpg`, ... the number determines the
+time, so that a missing file moves no other frame.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evqa.media import buffers
+from evqa.media import buffers, edits
 from evqa.media.decode import frames_of, index_of
 from evqa.media.frame_folders import ASSUMED_FPS, fps_of_folder, frame_positions, image_paths, is_image_video
 from evqa.media.images import image_size, read_rgb
@@ -24,7 +25,7 @@ class Video:
     """Frame times, duration and size of a video with `N` frames; its frames stay on disk."""
 
     path: Path
-    """A file, a folder of images, or an image."""
+    """A file, a folder of images, an image, or an edit list."""
     width: int
     """Pixels of the upright frame."""
     height: int
@@ -52,13 +53,15 @@ def probe_video(path: Path, folder_fps: float | None = None, *, allow_truncated:
     """Read frame times, duration and size of a video, from its packets without decoding them.
 
     Args:
-        path: A video file, a folder of images, or an image (a video of one frame).
+        path: A video file, a folder of images, an image (a video of one frame), or an edit list.
         folder_fps: Frame rate of a folder of images; None = see `fps_of_folder`.
         allow_truncated: Whether an MP4 file may end before its last frames: reading these is an error then.
 
     Raises:
         ValueError: The file is missing, damaged or of another kind; the message says what to do.
     """
+    if edits.is_edit(path):
+        return _probe_edit(path, allow_truncated=allow_truncated)
     if is_image_video(path):
         return _probe_images(path, folder_fps)
     index = index_of(path, allow_truncated=allow_truncated)
@@ -76,6 +79,24 @@ def _probe_images(folder: Path, folder_fps: float | None) -> Video:
     height, width = image_size(paths[0])
     positions = frame_positions(paths)
     return Video(folder, width, height, positions / fps, (int(positions[-1]) + 1) / fps)
+
+
+def _probe_edit(path: Path, *, allow_truncated: bool) -> Video:
+    edit = edits.read_edit(path)
+    source = _source_of(path, edit, allow_truncated=allow_truncated)
+    times, duration = edits.edited_times(edit, source.times, source.duration)
+    return Video(path, source.width, source.height, times, duration)
+
+
+def _source_of(path: Path, edit: edits.VideoEdit, *, allow_truncated: bool) -> Video:
+    """The video that an edit list is about."""
+    source = probe_video(edit.source, edit.folder_fps, allow_truncated=allow_truncated)
+    if source.num_frames != edit.source_frames:
+        raise ValueError(
+            f"{edit.source} has {source.num_frames} frames, its edit list {path} is about {edit.source_frames}: it "
+            f"changed; make the edit again"
+        )
+    return source
 
 
 # Frames
@@ -99,6 +120,8 @@ def read_frames(video: Video, indices: Sequence[int], *, keep: bool = False) -> 
         raise ValueError(
             f"{video.path} has frames 0 to {video.num_frames - 1}, asked for {frame_indices[0]} to {frame_indices[-1]}"
         )
+    if edits.is_edit(video.path):
+        return _edited_frames(video, frame_indices, keep=keep)
     return (
         _image_frames(video, frame_indices)
         if is_image_video(video.path)
@@ -126,6 +149,18 @@ def _file_frames(video: Video, frame_indices: list[int], *, keep: bool) -> Itera
     if len(index.ticks) != video.num_frames:
         raise ValueError(f"{video.path} changed since it was probed: probe it again")
     return frames_of(index, frame_indices, keep=keep)
+
+
+def _edited_frames(video: Video, frame_indices: list[int], *, keep: bool) -> Iterator[tuple[int, np.ndarray]]:
+    edit = edits.read_edit(video.path)
+    source = _source_of(video.path, edit, allow_truncated=True)
+    source_indices = edit.kept_indices()
+    if len(source_indices) != video.num_frames:
+        raise ValueError(f"{video.path} changed since it was probed: probe it again")
+    places = {int(source_indices[index]): index for index in frame_indices}
+    for source_index, image in read_frames(source, list(places), keep=keep):
+        hidden_image = image if edit.hidden is None else edits.hide_pixels(image, edit.hidden, source_index)
+        yield places[source_index], hidden_image
 
 
 def _image_frames(video: Video, frame_indices: list[int]) -> Iterator[tuple[int, np.ndarray]]:

@@ -40,7 +40,7 @@ class ChatSession:
             models: models of the run.
             sample: what is asked; its parsed answers and options.
             times: whether prompts state the duration and, where the model does not itself, the seconds of the frames.
-            opening: parts before the first prompt of a thread; None = the sample's video.
+            opening: parts before the first prompt of a thread; None = the sample's video, if it has one.
             agent: role of the model that is asked: "main", or one of `models.team`.
         """
         self.sample = sample
@@ -49,7 +49,8 @@ class ChatSession:
         self.messages: list[Message] = []
         """The current thread: prompts, replies and tool results, in order."""
         self._models, self._agent, self._states_times = models, agent, times
-        self._opening = (VideoPart(sample.video),) if opening is None else tuple(opening)
+        video = (VideoPart(sample.video),) if sample.has_video else ()
+        self._opening = video if opening is None else tuple(opening)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +77,13 @@ class ChatSession:
         return session
 
     def clock(self) -> tuple[float | None, Sequence[float] | None]:
-        """(duration, seconds of the frames) that a prompt states. `ValueError`: the video cannot be read."""
+        """(duration, seconds of the frames) that a prompt states; None without a video.
+
+        Raises:
+            ValueError: the video cannot be read.
+        """
+        if not self.sample.has_video:
+            return None, None
         video = media.probe_video(self.sample.video)
         if not self._states_times:
             return None, None

@@ -19,9 +19,11 @@ from evqa.models.api import prices
 from evqa.models.canary import Canary
 from evqa.runs import locate, merge, prediction_files, replay, run_folder, runner, segment
 from evqa.runs.options import ExecutionOptions
+from evqa.runs.run_folder import Identity
 from evqa.runs.runner import Executor, RunSummary
 from evqa.runs.segment import MODES, ExpressionSegmenter
 from evqa.runs.shards import Selection, file_name_of, intersection_of
+from evqa.schema import MAIN_AGENT
 from evqa.stages.estimate import estimate
 from evqa.tasks import registry as tasks
 
@@ -94,20 +96,27 @@ def model_executor(config: PredictConfig, execution: ExecutionOptions) -> Abstra
     return execution.executor(config.model, overrides, agents)
 
 
+def run_identity(executor: Executor, run: PlannedRun) -> Identity:
+    """Identity of a planned run with loaded models."""
+    config = run.config
+    identity = runner.identity_of(executor, run.method, run.dataset, seed=config.seed, times=config.times)
+    return identity | methods.settings_identity(run.method, config.agent_settings)
+
+
 def predict_run(executor: Executor, run: PlannedRun, execution: ExecutionOptions) -> RunSummary:
     """Predict the samples of a planned run with loaded models."""
     config, selection = run.config, execution.selection()
-    identity = runner.identity_of(executor, run.method, run.dataset, seed=config.seed, times=config.times)
     return runner.run_samples(
         executor,
         methods.predictor(run.method, times=config.times, settings=config.agent_settings),
         run.dataset,
         selection.folder(run.folder),
-        identity | methods.settings_identity(run.method, config.agent_settings),
+        run_identity(executor, run),
         selection=selection,
         restart=execution.restart,
         image_roles=methods.image_roles(run.method),
         canary=config.canary,
+        settings={MAIN_AGENT: config.overrides, **{role: agent.overrides for role, agent in config.agents.items()}},
     )
 
 

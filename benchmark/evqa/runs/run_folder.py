@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from evqa.datasets import Dataset
 from evqa.files import jsonl, locks
+from evqa.models.registry import Setting
 from evqa.runs.shards import Selection, union_of
 from evqa.schema import Prediction, Run
 
@@ -67,7 +68,14 @@ def user_errors_of_disk(folder: Path, *, has_out: bool = True) -> Generator[None
         ) from error
 
 
-def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
+RoleSettings = Mapping[str, Mapping[str, Setting]]
+"""Role -> settings of its model that the user gave."""
+
+SECRET_SETTINGS = ("header",)
+"""Settings that may hold keys and are not recorded."""
+
+
+def open_run_folder(folder: Path, identity: Identity, *, restart: bool, settings: RoleSettings | None = None) -> None:
     """Create a run folder, or check that it holds the same run. `ValueError`: it holds something else."""
     info = _read_info(folder)
     if info is None and (folder / PREDICTIONS).exists():
@@ -80,7 +88,27 @@ def open_run_folder(folder: Path, identity: Identity, *, restart: bool) -> None:
         (folder / PREDICTIONS).unlink(missing_ok=True)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         empty = Selection(only=()).record()
-        write_run_info(folder, Run(identity=identity, packages=package_versions(), started=started, selection=empty))
+        info = Run(
+            identity=identity,
+            packages=package_versions(),
+            started=started,
+            selection=empty,
+            settings=_recordable(settings or {}),
+        )
+        write_run_info(folder, info)
+
+
+def _recordable(settings: RoleSettings) -> dict[str, dict[str, str | int | float | bool | None]]:
+    """Settings as plain values, without secrets and settings that have no plain value."""
+    plain = {
+        role: {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()
+            if name not in SECRET_SETTINGS and isinstance(value, str | int | float | bool | Path | None)
+        }
+        for role, values in settings.items()
+    }
+    return {role: values for role, values in plain.items() if values}
 
 
 def add_selection(folder: Path, selection: Selection, dataset: Dataset) -> None:

@@ -25,6 +25,7 @@ from evqa.runs.progress import Progress
 from evqa.runs.run_folder import (
     PREDICTIONS,
     Identity,
+    RoleSettings,
     add_selection,
     open_run_folder,
     read_run_info,
@@ -122,6 +123,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     is_done: Callable[[Prediction], bool] = lambda prediction: prediction.status == "ok",
     image_roles: Sequence[str] = (),
     canary: Canary = "auto",
+    settings: RoleSettings | None = None,
 ) -> RunSummary:
     """Predict the selected samples that have no successful prediction yet.
 
@@ -138,6 +140,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
         is_done: whether the last record of a sample is final.
         image_roles: roles of the models that get images in tool results.
         canary: which of them are checked at the start.
+        settings: settings of the models that the user gave, for the record.
 
     Raises:
         ValueError: the folder belongs to another run, is in use, or cannot be written; the run was aborted; or a model
@@ -148,7 +151,7 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     team_prices = {model.name: model.prices or Prices() for model in executor.team.values()}
     ledger = RunLedger(executor.main.prices, team_prices)
     with run_lock(folder), Progress(samples, live_scores, show=progress) as bar:
-        open_run_folder(folder, identity, restart=restart)
+        open_run_folder(folder, identity, restart=restart, settings=settings)
         add_selection(folder, selection if recorded is None else recorded, dataset)
         executor.add_earlier(ledger.add_checks(read_run_info(folder).image_checks))
         complete: dict[str, bool] = {}

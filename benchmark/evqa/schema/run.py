@@ -65,6 +65,8 @@ class Run(StrictRecord):
     """Start of the run, UTC, ISO 8601."""
     selection: SampleSelection | None = None
     """Samples that all calls of the run together were asked for; None = not recorded, treated as all."""
+    settings: Annotated[dict[str, dict[str, str | int | float | bool | None]], OMIT_EMPTY] = Field(default_factory=dict)
+    """Role -> settings that replaced those of its model's registry entry, without HTTP headers, which may hold keys."""
     image_checks: Annotated[tuple[ImageCheck, ...], OMIT_EMPTY] = ()
     """Image checks of all calls of the run, in order; the last of a role holds. Empty for methods without tools."""
     usage: Annotated[TotalUsage, Field(alias="spent")] = TotalUsage()

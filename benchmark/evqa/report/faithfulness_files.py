@@ -1,0 +1,28 @@
+"""Files of a test of faithfulness: JSON, CSV tables and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evqa.faithfulness.condition_runs import FaithfulnessRun
+from evqa.faithfulness.conditions import ConditionSet
+from evqa.faithfulness.results import Faithfulness, write_result
+from evqa.files.csv_files import write_csv
+from evqa.files.jsonl import replace_file
+from evqa.report import faithfulness_tables
+from evqa.runs.run_folder import user_errors_of_disk
+
+TABLE = "faithfulness.csv"
+QUESTIONS = "questions.csv"
+
+
+def write_files(folder: Path, result: Faithfulness, source: FaithfulnessRun, conditions: ConditionSet) -> list[Path]:
+    """Write the files of a result into the folder of its conditions and return their paths."""
+    del source, conditions
+    with user_errors_of_disk(folder):
+        paths = [write_result(folder, result), folder / TABLE, folder / QUESTIONS]
+        with replace_file(folder / TABLE) as file:
+            file.write(faithfulness_tables.csv_report(result).encode())
+        titles, rows = faithfulness_tables.question_rows(result)
+        write_csv(folder / QUESTIONS, titles, rows)
+    return paths
