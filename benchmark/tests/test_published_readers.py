@@ -152,6 +152,8 @@ def test_a_mask_file_of_neither_form_is_refused(content, clip, tmp_path):
         (["frame_0000.jpg", "frame_0002.png", "cover.jpg"], [0, 2]),
         (["frame_0100.jpg", "frame_0101.jpg", "frame_0103.jpg"], [0, 1, 3]),
         (["frame_1.jpg", "frame_2.jpg", "frame_9.jpg"], [0, 1, 2]),
+        (["frame_0.jpg", "frame_1.jpg", "frame_3.jpg"], [0, 1, 3]),
+        (["frame_0.jpg", "frame_30.jpg", "frame_60.jpg"], [0, 1, 2]),
         (["00000.jpg", "00005.jpg", "00010.jpg"], [0, 1, 2]),
     ],
 )

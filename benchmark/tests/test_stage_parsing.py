@@ -11,9 +11,10 @@ import pytest
 
 from evqa.parsing import segments
 from evqa.parsing.edit_distance import consensus, edit_distance
-from evqa.schema import Span
+from evqa.schema import Sample, Span
 from evqa.stages import plans
 from evqa.stages.plans import SamplingPlan
+from evqa.stages.video import StageVideo
 
 STAGES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents" / "stages"
 ORACLE = json.loads((STAGES / "expected.json").read_text()) if STAGES.is_dir() else {}
@@ -120,26 +121,31 @@ def test_hostile_texts_are_read_in_linear_time(text):
 # Plans
 
 
-def folder_seconds(uid):
-    return np.array(sorted(float(path.stem[6:]) for path in (STAGES / "data" / "frames" / uid).glob("frame_*.jpg")))
-
-
 def plan_of(row):
     if row["strategy"] == "uniform":
         return SamplingPlan("uniform", row["num_frames"])
     return SamplingPlan("dense", row["sampling_rate"])
 
 
+def marker(image, block=16):
+    """Number in the corner of a picture that was 400 pixels wide or as it is: two rows of eight blocks."""
+    scale = image.shape[1] / 400 if image.shape[0] / image.shape[1] < 0.6 else 0.5
+    centres = [(np.array([row, column]) + 0.5) * block * scale for row in range(2) for column in range(8)]
+    bits = [int(image[int(y), int(x)].mean() > 127) for y, x in centres]
+    return int("".join(map(str, bits)), 2)
+
+
 @needs_oracle
 @pytest.mark.parametrize(
     "row",
     [row for row in rows("sampler") if row["strategy"] != "shot_detection"],
-    ids=lambda row: f"{row['video_uid']}-{row['strategy']}-{row.get('num_frames', row.get('sampling_rate'))}",
+    ids=lambda row: "-".join(str(row.get(key)) for key in ("video_uid", "strategy", "num_frames", "max_edge_len")),
 )
 def test_frames_of_the_recorded_plans(row):
-    seconds = folder_seconds(row["video_uid"])
-    frames = plan_of(row).frames(seconds)
-    chosen = [int(seconds[place]) for place in frames.places]
+    folder = STAGES / "data" / "frames" / row["video_uid"]
+    video = StageVideo(Sample(id="a", video_id="v", video=folder, question="?", fps=1.0), 1.0)
+    frames = video.frames(plan_of(row), Span(0, video.duration))
+    chosen = [int(video.seconds[place]) for place in frames.places]
     for right in [row["right"], *row["right"].get("also_fine", ())]:
         expected = right["chosen"]
         if isinstance(expected, dict):
@@ -151,18 +157,10 @@ def test_frames_of_the_recorded_plans(row):
     else:
         pytest.fail(f"{chosen} is none of the recorded results")
     assert ("s apart" in frames.note) == ("must_say" in row["right"])
-
-
-@needs_oracle
-@pytest.mark.parametrize(
-    "row", [row for row in rows("shots") if "right_seconds" in row], ids=lambda row: row["video_uid"]
-)
-def test_shots_have_their_true_times(row):
-    shots = row["shots_in_frames"]
-    num_frames = shots[-1][1] + 1
-    times = np.arange(num_frames) / row["fps"]
-    spans = plans.shots_of_frames(shots, times, num_frames / row["fps"])
-    np.testing.assert_allclose(spans, row["right_seconds"], atol=1e-3)
+    images = [part.pixels() for part in video.images(frames.places, row["max_edge_len"])]
+    if row["size"] is not None:
+        assert {(image.shape[1], image.shape[0]) for image in images} == {tuple(row["size"])}
+    assert [marker(image) % 1024 for image in images] == chosen
 
 
 @pytest.mark.parametrize(
@@ -184,20 +182,6 @@ def test_a_long_video_has_a_limited_number_of_frames():
     frames = SamplingPlan.read("fps:1").frames(np.arange(3600.0))
     assert (len(frames.places), frames.places[0], frames.places[-1]) == (plans.MAX_FRAMES, 0, 3599)
     assert "of which 256" in frames.note
-
-
-def test_shots_are_found_at_cuts_and_not_in_motion():
-    colours = np.repeat([[20, 20, 20], [200, 30, 30], [30, 200, 30]], [10, 5, 15], axis=0)
-    thumbnails = np.broadcast_to(colours[:, None, None], (30, 4, 6, 3)).astype(np.uint8)
-    seconds = np.arange(30.0)
-    assert plans.find_shots(thumbnails, seconds, 30.0) == [(0, 10), (10, 15), (15, 30)]
-    motion = np.random.default_rng(0).integers(0, 255, thumbnails.shape).astype(np.uint8)
-    assert plans.find_shots(motion, seconds, 30.0) == [(0, 30)]
-    assert plans.find_shots(thumbnails[:1], seconds[:1], 0.0) == []
-    shots = plans.find_shots(thumbnails, seconds, 30.0)
-    assert plans.merge_shots(shots, 2) == [(0, 15), (15, 30)]
-    assert plans.split_shots(shots, 5) == [(0, 5), (5, 10), (10, 15), (15, 20), (20, 25), (25, 30)]
-    assert SamplingPlan.read("shots:3").frames(seconds, shots).places == [5, 12, 22]
 
 
 def test_a_video_of_one_frame():

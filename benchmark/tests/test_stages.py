@@ -127,6 +127,44 @@ def test_recorded_runs(name, server, model, tmp_path):
     assert num_calls == sum(row["right"]["calls_without_repeats"].values())
 
 
+@needs_oracle
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_without_the_null_query_has_the_same_results(name):
+    assert EXPECTED["runs"][f"{name}__no_null"]["right"]["instances"] == [
+        instance for instance in RUNS[name]["right"]["instances"] if instance["status"] == "answered"
+    ]
+
+
+OPEN_RUNS = {"head/coarse_cot_uniform5": "coarse-cot", "head/shots_cot": "shots", "head/baseline_dense": "baseline"}
+OPEN_PLANS = {"coarse-cot": "uniform:5", "shots": "shots:5", "baseline": "dense:1"}
+
+
+@needs_oracle
+@pytest.mark.parametrize("name", OPEN_RUNS)
+def test_runs_that_crashed_in_the_original_end_with_segments_of_their_replies(name, server, model, tmp_path):
+    """These runs have no expected result; the segments are those that the recorded replies name."""
+    row, style = EXPECTED["runs"][name], OPEN_RUNS[name]
+    for entry in (entry for entry in EXPECTED["truth"] if entry["usable"]):
+        script = script_of(row, entry, is_first=True)
+        replies = script[-1]
+        play(server, *(text for texts in script for text in texts))
+        path = ORACLE / "data" / "v2" / "nlq_videos" / "full_scale" / f"{entry['video_uid']}.mp4"
+        fields = {"stage_plan": OPEN_PLANS[style], "stage_samples": len(replies), "stage_target": 1000.0}
+        sample = sample_of(path, entry["query"], entry["id"])
+        prediction = run(model, sample, settings(tmp_path / entry["id"], style, **fields))
+        assert len(server.requests) == sum(map(len, script))
+        duration = media.probe_video(path).duration
+        reading = "segments" if style == "baseline" else "verdicts"
+        read = [selection.read_evidence(text, reading, duration) for text in replies]
+        assert prediction.status == "ok"
+        if style == "baseline":  # "On the table." has no segment
+            assert (read, prediction.spans) == ([None], None)
+            continue
+        bounds = {bound for reply in read for span in reply.spans for bound in span}
+        assert prediction.spans
+        assert {bound for span in prediction.spans for bound in span} <= bounds
+
+
 def context_of(row, uid):
     """Calls of a video before its first query, in order."""
     calls = row["original"]["calls"]

@@ -162,6 +162,8 @@ class StageSettings:
     """frames: uniform:N, fps:RATE, dense:RATE, windows:SECONDS/STEP or shots:N."""
     stage_refine: Annotated[str, option("PLAN")] = "uniform:8"
     """frames of a segment that is searched again."""
+    stage_shots: Annotated[Literal["difference", "transnetv2"], option("{difference,transnetv2}")] = "difference"
+    """detector of shots: the difference of frames, or TransNetV2 on every frame (pip install "evqa[shots]")."""
     stage_target: Annotated[float | None, option("SECONDS", default="20 of shots, else no second search")] = None
     """length down to which the best segment is searched again."""
     stage_samples: Annotated[int, option("N")] = 5

@@ -35,7 +35,7 @@ FRAME_NUMBER = re.compile(r"frame_(\d{1,9})", re.ASCII | re.IGNORECASE)
 PADDED_NUMBER = re.compile(r"frame_\d{4,9}", re.ASCII | re.IGNORECASE)
 """File name as the published data sets write it, where numbers determine times.
 
-`frame_1`, `frame_2` only give an order.
+`frame_1`, `frame_2` only give an order; `frame_0`, `frame_1`, `frame_3` give times as well.
 """
 
 _fps_of_path: dict[Path, float] = {}
@@ -105,14 +105,19 @@ def _numbers_of(paths: Sequence[Path]) -> list[int] | None:
 def frame_positions(paths: Sequence[Path]) -> np.ndarray:
     """Position in time of each image, in frames from the start of the video; int64 [N].
 
-    The frame number if all images have padded ones, else the index. If the first number is not below the number of
-    images, the folder is a cut of a longer video, and positions count from its first frame.
+    The frame number if all images have padded ones, or unpadded ones from 0 on of which fewer than half are missing,
+    else the index. If the first number is not below the number of images, the folder is a cut of a longer video, and
+    positions count from its first frame.
     """
     numbers = _numbers_of(paths)
-    if numbers is None or not all(PADDED_NUMBER.fullmatch(path.stem) for path in paths):
+    if numbers is None or not (_are_padded(paths) or (min(numbers) == 0 and max(numbers) < 2 * len(paths))):
         return np.arange(len(paths))
     positions = np.array(sorted(numbers), dtype=np.int64)
     return positions - positions[0] if positions[0] >= len(paths) else positions
+
+
+def _are_padded(paths: Sequence[Path]) -> bool:
+    return all(PADDED_NUMBER.fullmatch(path.stem) for path in paths)
 
 
 # Frame rates

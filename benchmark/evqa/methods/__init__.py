@@ -141,7 +141,7 @@ def check(name: str, roles: Iterable[str], settings: AgentSettings) -> None:
 
     Raises:
         ValueError: There is no such method, it never asks a role, it does not use a setting that differs from its
-            default, or its encoder cannot be loaded.
+            default, its encoder or detector of shots cannot be loaded, or its sampling plan is none.
     """
     method(name)
     spec = AGENT_METHODS.get(name)
@@ -152,6 +152,8 @@ def check(name: str, roles: Iterable[str], settings: AgentSettings) -> None:
     _check_unused(name, settings)
     if spec is not None and spec.searches_frames:
         video_index.check_encoder(settings)
+    if name == "stages":
+        stages.check(settings)
 
 
 def _check_unused(name: str, settings: AgentSettings) -> None:

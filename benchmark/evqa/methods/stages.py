@@ -13,10 +13,11 @@ from evqa.files import roots
 from evqa.models.base import Models
 from evqa.schema import Prediction, Sample
 from evqa.stages.cache import StageCache
+from evqa.stages.plans import SamplingPlan
 from evqa.stages.runner import StageRunner
-from evqa.stages.search import ANSWER_FRAMES, Search, SearchResult, grid_fps
-from evqa.stages.styles import ANSWER
-from evqa.stages.video import StageVideo
+from evqa.stages.search import ANSWER_FRAMES, Search, SearchResult, grid_fps, plan_of
+from evqa.stages.styles import ANSWER, STYLES
+from evqa.stages.video import StageVideo, check_detector
 
 
 def stages(
@@ -33,8 +34,9 @@ def stages(
     result: SearchResult | None = None
     with transcript:
         stage_settings = settings.stages
-        video = StageVideo(question, grid_fps(settings))
-        runner = StageRunner(models.main, video, transcript, stage_settings, cache_of(stage_settings.stage_cache))
+        cache = cache_of(stage_settings.stage_cache)
+        video = StageVideo(question, grid_fps(settings), detector=stage_settings.stage_shots, cache=cache)
+        runner = StageRunner(models.main, video, transcript, stage_settings, cache)
         notes = runner.notes
         search = Search(runner, prompts.question_lines(question), stage_settings)
         result = search.run()
@@ -51,6 +53,14 @@ def stages(
         span_scores=None if candidates is None else tuple(round(candidate.score, 6) for candidate in candidates),
         stop_note="; ".join(dict.fromkeys(notes)),
     )
+
+
+def check(settings: AgentSettings) -> None:
+    """Raise a `ValueError` for a plan that is none, or a detector of shots whose package is not installed."""
+    detailed = settings.stages
+    plans = [plan_of(detailed, STYLES[detailed.stage_style]), SamplingPlan.read(detailed.stage_refine)]
+    if any(plan.kind == "shots" for plan in plans):
+        check_detector(detailed.stage_shots)
 
 
 def without_ground_truth(sample: Sample) -> Sample:

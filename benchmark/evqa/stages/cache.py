@@ -27,10 +27,11 @@ MAX_BYTES = 2**22
 
 
 class CachedReply(StrictRecord):
-    """A reply of a stage."""
+    """A reply of a stage, or the shots of a video."""
 
     stage: str
     text: str
+    """The reply; of shots the JSON list of their first frames."""
     finish: Finish = "stop"
     steps: tuple[str, ...] = ()
     """What was reduced until the request fitted into memory."""

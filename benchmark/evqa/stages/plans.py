@@ -6,7 +6,7 @@ A plan chooses among the seconds of the frames that exist. Written `KIND` or `KI
     fps:1           a frame at each multiple of 1 s, of a long video at most MAX_FRAMES evenly spread ones
     dense:0.5       the existing frame nearest to each multiple of 1 / 0.5 s, all of them
     windows:30/15   the first frame of each window of 30 s that starts every 15 s
-    shots:20        one frame in the middle of each of at most 20 shots
+    shots:20        one frame in the middle of each of at most 20 shots (see `stages.shots`)
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evqa.media.sampling import nearest_places
 from evqa.schema import Span
+from evqa.stages.shots import Seconds, merge_shots
 
 PlanKind = Literal["uniform", "fps", "dense", "windows", "shots"]
-
-Seconds = NDArray[np.float64]
-"""[N] presentation times of the frames that exist, ascending."""
 
 MAX_FRAMES = 256
 """Most frames of the plan `fps`."""
@@ -132,65 +128,3 @@ def windows(length: float, step: float | None, seconds: Seconds) -> list[Span]:
     count = min(max(1, math.ceil((end - float(seconds[0])) / step)), DENSE_LIMIT)
     starts = [float(seconds[0]) + place * step for place in range(count)]
     return [Span(start, min(start + length, end)) for start in starts]
-
-
-def gaps(seconds: Sequence[float], end: float | None = None) -> list[Span]:
-    """Segments between the frames of a plan, and from the last one to the end of the video."""
-    bounds = [*seconds, end] if end is not None and (not seconds or end > seconds[-1]) else list(seconds)
-    return [Span(first, second) for first, second in pairwise(bounds)]
-
-
-# Shots
-
-
-def shots_of_frames(frames: Sequence[tuple[int, int]], times: Seconds, duration: float) -> list[Span]:
-    """Shots in seconds, of shots as (first, last) frame index.
-
-    A shot ends where the frame after it begins, the last one at the end of the video: at its true times, whatever its
-    frame rate.
-    """
-    ends = [float(times[last + 1]) if last + 1 < len(times) else duration for _, last in frames]
-    return [Span(float(times[first]), end) for (first, _), end in zip(frames, ends, strict=True)]
-
-
-def find_shots(
-    thumbnails: NDArray[np.uint8], seconds: Seconds, duration: float, *, threshold: float = 18.0, shortest: float = 1.0
-) -> list[Span]:
-    """Find shots by the difference of frames.
-
-    A cut lies before a frame whose mean absolute difference to the frame before it is at least the threshold and at
-    least three times the median difference of the video, so that constant motion is no cut.
-
-    Args:
-        thumbnails: [N, h, w, 3] small frames.
-        seconds: [N] their times.
-        duration: length of the video.
-        threshold: grey levels of 255.
-        shortest: seconds; a cut that would end a shorter shot is none.
-    """
-    differences = np.abs(np.diff(thumbnails.astype(np.int16), axis=0)).mean(axis=tuple(range(1, thumbnails.ndim)))
-    least = max(threshold, 3 * float(np.median(differences)) if len(differences) else threshold)
-    bounds = [float(seconds[0])]
-    for place, difference in enumerate(differences, 1):
-        if difference >= least and float(seconds[place]) - bounds[-1] >= shortest:
-            bounds.append(float(seconds[place]))
-    return gaps(bounds, max(duration, bounds[-1]))
-
-
-def merge_shots(shots: Sequence[Span], number: int) -> list[Span]:
-    """Merge neighbours, the shortest pair first, until at most `number` shots remain."""
-    merged = list(shots)
-    while len(merged) > number:
-        place = min(range(len(merged) - 1), key=lambda place: merged[place + 1].end - merged[place].start)
-        merged[place : place + 2] = [Span(merged[place].start, merged[place + 1].end)]
-    return merged
-
-
-def split_shots(shots: Sequence[Span], longest: float) -> list[Span]:
-    """Split shots that are longer than some seconds into equal parts."""
-    parts: list[Span] = []
-    for shot in shots:
-        count = max(1, math.ceil((shot.end - shot.start) / longest - 1e-9))
-        bounds = [shot.start + (shot.end - shot.start) * place / count for place in range(count)] + [shot.end]
-        parts += gaps(bounds)
-    return parts
