@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Script = Sequence[dict[str, object]]
-"""Replies: {"content": ..., "tool_calls": [{"id", "name", "arguments"}]} or {"http": status}."""
+"""Replies: {"content": ..., "tool_calls": [{"id", "name", "arguments"}]} or {"http": status, "message": ...}."""
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -67,7 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         reply = self.server.next_reply(request)
         status = int(str(reply.get("http", 200)))
-        body = {"error": {"message": "in trouble"}} if status != 200 else _completion(reply)
+        error = {"error": {"message": reply.get("message", "in trouble")}}
+        body = error if status != 200 else _completion(reply)
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -2,19 +2,32 @@
 
 import csv
 import re
-import struct
-import zlib
 
-import av
 import numpy as np
 import pytest
+from benchmark.tests.broken_videos import (
+    clip,
+    cut_short,
+    cut_within_the_header,
+    emptied,
+    empty_folder,
+    file_list,
+    folder_of_a_bomb,
+    folder_of_broken_images,
+    noise_for_pictures,
+    one_frame_without_duration,
+    play_list,
+    png_bomb,
+    removed,
+    sound_only,
+    text,
+    without_rate,
+)
 from PIL import Image
 
 from evqa import datasets, masks, media
 from evqa.datasets.formats.st_evidence import read_gen, read_instruct
 from evqa.media import images
-
-IMAGES = [np.full((32, 48, 3), 20 * number, dtype=np.uint8) for number in range(12)]
 
 ROW = {
     "entry_id": "a_1",
@@ -28,72 +41,6 @@ ROW = {
 
 
 # Videos
-
-
-def clip(folder):
-    path = folder / "clip.mp4"
-    media.write_video(path, IMAGES, fps=6)
-    return path
-
-
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-def cut_within_the_header(path):
-    path.write_bytes(path.read_bytes()[:60])
-
-
-def emptied(path):
-    path.write_bytes(b"")
-
-
-def text(path):
-    path.write_text("This is no video.\n" * 100)
-
-
-def play_list(path):
-    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n")
-
-
-def file_list(path):
-    path.write_text(f"ffconcat version 1.0\nfile {path.with_name('other.mp4').name}\n")
-    media.write_video(path.with_name("other.mp4"), IMAGES, fps=6)
-
-
-def removed(path):
-    path.unlink()
-
-
-def sound_only(path):
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=44100)
-        sound = av.AudioFrame.from_ndarray(np.zeros((2, 1024), dtype=np.float32), "fltp", "stereo")
-        sound.rate = 44100
-        container.mux(stream.encode(sound))
-        container.mux(stream.encode(None))
-
-
-def noise_for_pictures(path):
-    content = bytearray(path.read_bytes())
-    start = content.find(b"mdat") + 4
-    content[start:] = np.random.default_rng(0).integers(0, 256, len(content) - start).astype(np.uint8).tobytes()
-    path.write_bytes(bytes(content))
-
-
-def empty_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def folder_of_broken_images(path):
-    empty_folder(path)
-    (path / "frame_0000.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-
-
-def folder_of_a_bomb(path):
-    empty_folder(path)
-    (path / "frame_0000.png").write_bytes(png_bomb())
 
 
 @pytest.mark.parametrize(
@@ -149,17 +96,9 @@ def outcome_of(path):
         return type(error).__name__
 
 
-def patch_box(path, name, offset, value):
-    content = bytearray(path.read_bytes())
-    at = content.find(name) + 4 + offset
-    content[at : at + 4] = struct.pack(">I", value)
-    path.write_bytes(bytes(content))
-
-
 def test_a_single_frame_without_any_duration_is_a_video_of_one_frame(tmp_path):
     path = tmp_path / "one.mp4"
-    media.write_video(path, IMAGES[:1], fps=6)
-    patch_box(path, b"stts", 12, 0)  # the time to the next frame, from which the frame rate is told
+    one_frame_without_duration(path)
     video = media.probe_video(path)
     assert (video.num_frames, video.times.tolist()) == (1, [0.0])
     assert 0 < video.duration < 10
@@ -169,36 +108,13 @@ def test_a_single_frame_without_any_duration_is_a_video_of_one_frame(tmp_path):
 
 def test_a_video_without_a_frame_rate_is_read_by_its_frame_times(tmp_path):
     path = tmp_path / "clip.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for number, image in enumerate(IMAGES[:3]):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = [0, 31, 3000][number]
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    content = path.read_bytes()
-    default_duration = re.search(rb"\x23\xe3\x83\x84....", content, re.DOTALL)
-    if default_duration:  # EBML Void (0xEC) in place of the frame rate
-        content = content.replace(default_duration[0], b"\xec\x86" + bytes(6))
-    path.write_bytes(content)
+    without_rate(path)
     video = media.probe_video(path)
     np.testing.assert_allclose(video.times, [0, 31 / 30, 100], atol=1e-3)
     assert video.duration > 100
 
 
 # Images and masks
-
-
-def png_bomb():
-    """A PNG of a few kilobytes that says it has 60000 x 60000 pixels."""
-
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    data = zlib.compress(bytes(1_000_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):

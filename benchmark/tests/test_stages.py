@@ -1,7 +1,9 @@
 """Staged localisation: recorded runs of a published pipeline, the cache, the choice without ground truth."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -230,7 +232,7 @@ def test_stages_without_a_question_are_shared_and_hits_make_no_call(server, mode
 
 @pytest.mark.parametrize(
     "change",
-    [{"stage_plan": "uniform:5"}, {"stage_side": 112}, {"stage_samples": 2}, {"stage_style": "stage-analysis"}],
+    [{"stage_plan": "uniform:5"}, {"stage_side": 32}, {"stage_samples": 2}, {"stage_style": "stage-analysis"}],
 )
 def test_what_decides_a_reply_is_part_of_its_key(server, model, video, tmp_path, change):
     play(server, PROCESS, SEGMENTS, RELEVANT)
@@ -385,7 +387,7 @@ def test_a_ranking_that_cannot_be_read_is_none():
 
 def test_a_request_out_of_memory_is_made_smaller_and_each_step_is_recorded(video, tmp_path):
     script = {
-        "You have 8 frames": {"error": "out of memory: fewer or smaller frames need less"},
+        "You have 8 frames": {"error": "out of memory", "is_too_large": True},
         "You have 4 frames": "13s - 26s: hands\nAnswer: cup",
     }
     (tmp_path / "replies.json").write_text(json.dumps(script))
@@ -394,13 +396,92 @@ def test_a_request_out_of_memory_is_made_smaller_and_each_step_is_recorded(video
     again = run(model, sample_of(video), settings(tmp_path, "baseline"))
     for prediction in (first, again):
         assert (prediction.status, prediction.spans) == ("ok", ((13, 26),))
-        steps = ["resolution 224 to 112", "resolution 112 to 56", "frames 8 to 4"]
-        assert prediction.stop_note.split("; ") == [f"baseline: {step} for want of memory" for step in steps]
+        steps = ["resolution 64 to 32", "resolution 32 to 28", "frames 8 to 4"]
+        assert prediction.stop_note.split("; ") == [f"baseline: {step}: the request was too large" for step in steps]
         assert len(prediction.turns[-1].frames) == 4
     assert again.turns[-1].prompt == first.turns[-1].prompt
     failing = tmp_path / "failing.json"
-    failing.write_text(json.dumps({"*": {"error": "out of memory"}}))
+    failing.write_text(json.dumps({"*": {"error": "out of memory", "is_too_large": True}}))
     assert run(models.build(str(failing)), sample_of(video), settings(tmp_path, "baseline")).status == "failed"
+
+
+def limited(model, limit):
+    """Limit the visual patches of a forward pass of a model, as memory does; returns the sizes of the passes."""
+    torch = pytest.importorskip("torch")
+    generate, sizes = model.model.generate_with_mask_prompts, []
+
+    def limited_generate(**tensors):
+        (patches,) = (len(tensor) for name, tensor in tensors.items() if name.startswith("pixel_values"))
+        sizes.append((len(tensors["input_ids"]), patches))
+        if patches > limit:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {patches} MiB.")
+        return generate(**tensors)
+
+    model.model.generate_with_mask_prompts = limited_generate
+    return sizes
+
+
+def test_memory_of_a_local_model_is_made_to_suffice_step_by_step(video, tmp_path):
+    model = models.build("tiny", max_tokens=4)
+    sizes = limited(model, 100)
+    baseline = settings(tmp_path, "baseline", stage_plan="uniform:8")
+    prediction = run(model, sample_of(video), baseline)
+    assert prediction.status == "ok", prediction.error
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1][1] <= 100 < sizes[-2][1], sizes
+    (turn,) = prediction.turns
+    assert turn.steps[0] == "resolution 64 to 32"
+    assert len(turn.steps) == len(sizes) - 1
+    assert [f"baseline: {step}: the request was too large" for step in turn.steps] == prediction.stop_note.split("; ")
+    repeated = run(model, sample_of(video), baseline)
+    assert repeated.turns[0].replace(usage=None) == turn.replace(usage=None)
+
+
+def test_batches_of_a_local_model_are_halved_first(video, tmp_path):
+    model = models.build("tiny", max_tokens=4, batch_size=2)
+    run(model, sample_of(video), settings(tmp_path / "0", "baseline"))
+    sizes = limited(model, 1 << 30)
+    run(model, sample_of(video), settings(tmp_path / "1", "baseline"))
+    sizes = limited(model, sizes[0][1])  # enough for one
+    samples = [sample_of(video, f"Where is cup {number}?", str(number)) for number in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        tasks = [threads.submit(run, model, sample, settings(tmp_path / "2", "baseline")) for sample in samples]
+        predictions = [task.result() for task in tasks]
+    assert [size for size, _ in sizes] == [2, 1, 1]
+    assert [prediction.turns[0].steps for prediction in predictions] == [("batch 2 to 1",)] * 2
+    assert {prediction.stop_note for prediction in predictions} == {"baseline: batch 2 to 1: the request was too large"}
+
+
+def test_a_request_beyond_the_context_of_a_server_is_made_smaller(server, model, video, tmp_path):
+    message = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+    refusals = [{"http": 400, "message": message}, {"http": 400, "message": "Too many images in the request"}]
+    play(server, *refusals, {"http": 413}, "13s - 26s: hands")
+    prediction = run(model, sample_of(video), settings(tmp_path, "baseline"))
+    assert prediction.status == "ok", prediction.error
+    assert prediction.turns[0].steps == ("resolution 64 to 32", "resolution 32 to 28", "frames 8 to 4")
+    assert [len(images_of(request["messages"][1])) for request in server.requests] == [8, 8, 8, 4]
+
+
+# Replay
+
+
+@pytest.mark.parametrize("style", ["coarse-cot", "shots", "baseline"])
+def test_a_run_is_replayed_from_its_records(style, video, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_records(tmp_path / "samples.jsonl", [sample_of(Path("v.mp4"), f"Where {name}?", name) for name in "abc"])
+    (tmp_path / "v.mp4").write_bytes(video.read_bytes())
+    script = {"You have 8 frames": {"error": "out of memory", "is_too_large": True}, "Where c?": {"error": "gone"}}
+    (tmp_path / "replies.json").write_text(json.dumps({**script, "*": RELEVANT}))
+    command = ["predict", ".", "replies.json", "--method", "stages", "--stage-style", style, "--out", "run"]
+    assert main([*command, "--stage-selection", "verifier"]) == 1
+    (tmp_path / "replies.json").unlink()
+    capsys.readouterr()
+    assert main(["replay", "run", "--data", "."]) == 0
+    assert "3 records reproduced, 0 different" in capsys.readouterr().out
+    shutil.rmtree("outputs")  # the cache is not needed
+    path = tmp_path / "run" / "predictions.jsonl"
+    path.write_text(path.read_text().replace("You have 4 frames", "You have 5 frames"))
+    assert main(["replay", "run", "--data", "."]) == 1
 
 
 def test_an_hour_is_searched_down_to_minutes_and_scored_on_its_clock(server, model, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 
 from evqa import media, models
 from evqa.hub import checkpoints
+from evqa.models.base import RequestTooLarge
 from evqa.models.messages import Decoding, ImagePart, Message, ToolSpec, VideoPart
 from evqa.models.tool_images import NOT_SHOWN
 from evqa.schema import ToolCall
@@ -161,3 +162,27 @@ def test_images_of_tool_results_follow_them_or_are_left_out(vllm: Path) -> None:
     assert (model.settings.get("tool_images"), blind.settings["tool_images"]) == (None, "text")
     with pytest.raises(ValueError, match="has no --tool-images tool: leave it out, or give user or text"):
         models.build("qwen3-vl-8b-vllm", tool_images="tool")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+        "At most 66 image(s) may be provided in one prompt.",
+    ],
+)
+def test_a_prompt_that_vllm_refuses_for_its_size_is_too_large(
+    vllm: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    model = models.build("qwen3-vl-8b-vllm")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError(message)
+
+    monkeypatch.setattr(LLM, "chat", refuse)
+    with pytest.raises(RequestTooLarge, match="smaller frames need less"):
+        model.generate((Message("user", ("hello",)),))
+    message = "no such parameter"
+    with pytest.raises(ValueError, match="no such parameter"):
+        model.generate((Message("user", ("hello",)),))

@@ -93,6 +93,7 @@ class Transcript:
             calls=reply.calls,
             frames=_frames(parts),
             tracks=tracks,
+            steps=reply.steps,
         )
         self.turns.append(turn)
         if tracks is None:

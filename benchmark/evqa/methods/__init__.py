@@ -78,7 +78,6 @@ AGENT_METHODS: dict[str, AgentSpec] = {
         prompt_version=STAGE_PROMPT_VERSION,
         identity=AgentSettings.stages_identity,
         folders=STAGE_FOLDERS,
-        is_replayable=False,
     ),
 }
 """Methods with `AgentSettings`."""

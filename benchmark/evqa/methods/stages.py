@@ -21,12 +21,17 @@ from evqa.stages.video import StageVideo, check_detector
 
 
 def stages(
-    models: Models, sample: Sample, *, times: bool = True, settings: AgentSettings = DEFAULT_SETTINGS
+    models: Models,
+    sample: Sample,
+    *,
+    times: bool = True,
+    settings: AgentSettings = DEFAULT_SETTINGS,
+    cache: StageCache | None = None,
 ) -> Prediction:
     """Stages over sampled frames: scenario and process, segments, their relevance, and the answer.
 
     `Prediction.spans` are the candidates, best first, in seconds of the video, with their scores as `span_scores`.
-    `times` has no effect: the stages name segments by their seconds.
+    `times` has no effect: the stages name segments by their seconds. `cache`: None = that of the settings.
     """
     question = without_ground_truth(sample)
     transcript = Transcript(question)
@@ -34,7 +39,7 @@ def stages(
     result: SearchResult | None = None
     with transcript:
         stage_settings = settings.stages
-        cache = cache_of(stage_settings.stage_cache)
+        cache = cache or cache_of(stage_settings.stage_cache)
         video = StageVideo(question, grid_fps(settings), detector=stage_settings.stage_shots, cache=cache)
         runner = StageRunner(models.main, video, transcript, stage_settings, cache)
         notes = runner.notes

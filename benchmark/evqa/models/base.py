@@ -27,6 +27,13 @@ class ModelError(Exception):
     """Whether the server sent no response: no connection, or a timeout."""
 
 
+class RequestTooLarge(ModelError):
+    """Error of a request that does not fit into memory, or exceeds what a server accepts; a smaller one may succeed."""
+
+    steps: tuple[str, ...] = ()
+    """What was reduced before, see `Reply.steps`."""
+
+
 class RunAborted(Exception):
     """Error after which no call can succeed (invalid key, exhausted budget); the run ends and keeps its predictions."""
 

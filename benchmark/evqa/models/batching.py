@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from evqa.models.base import ModelError
+from evqa.models.base import ModelError, RequestTooLarge
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,10 +28,22 @@ class Batcher(Generic[Item, Result]):
     A batch that fails is computed again in halves, so that an invalid item or a lack of memory fails no other item.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]], size: int) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Sequence[Item]], Sequence[Result]],
+        size: int,
+        record: Callable[[Result, tuple[str, ...]], Result] = lambda result, _: result,
+    ) -> None:
+        """Make a batcher.
+
+        Args:
+            compute: computes the results of a batch.
+            size: most items of a batch.
+            record: records in a result the steps in which its batch was halved for want of memory.
+        """
         if size < 1:
             raise ValueError(f"batch_size is a number of questions, at least 1, got {size}")
-        self._compute, self._size = compute, size
+        self._compute, self._size, self._record = compute, size, record
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Item, Future[Result]]] = deque()
         self._preparing = 0
@@ -73,25 +85,32 @@ class Batcher(Generic[Item, Result]):
             self._is_computing = True
             return True
 
-    def _release_waiters(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
-        if not self._is_settled(batch):
-            half = len(batch) // 2
-            self._release_waiters(batch[:half])
-            self._release_waiters(batch[half:])
+    def _release_waiters(self, batch: Sequence[tuple[Item, Future[Result]]], steps: tuple[str, ...] = ()) -> None:
+        error = self._settle(batch, steps)
+        if error is None:
+            return
+        half = len(batch) // 2
+        for part in (batch[:half], batch[half:]):
+            step = (f"batch {len(batch)} to {len(part)}",) if isinstance(error, RequestTooLarge) else ()
+            self._release_waiters(part, (*steps, *step))
 
-    def _is_settled(self, batch: Sequence[tuple[Item, Future[Result]]]) -> bool:
-        """Compute a batch; False = it failed, and its halves may succeed."""
+    def _settle(
+        self, batch: Sequence[tuple[Item, Future[Result]]], steps: tuple[str, ...]
+    ) -> ModelError | ValueError | None:
+        """Compute a batch; returns its error if it failed and its halves may succeed."""
         try:
             results = list(zip(batch, self._compute([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001  (raised again by the threads that asked)
             if len(batch) > 1 and isinstance(error, ModelError | ValueError):
-                return False
+                return error
+            if isinstance(error, RequestTooLarge):
+                error.steps = steps
             for _, future in batch:
                 future.set_exception(error)
         else:
             for (_, future), result in results:
-                future.set_result(result)
-        return True
+                future.set_result(self._record(result, steps) if steps else result)
+        return None
 
     def _next(self) -> list[tuple[Item, Future[Result]]]:
         """Next batch; not empty, since the caller's item is waiting."""

@@ -23,7 +23,7 @@ from PIL import Image
 from evqa import media
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.attention import FLASH, TORCH, flash_attention_works
-from evqa.models.base import Capabilities, ModelError
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import (
     FramePolicy,
@@ -176,7 +176,7 @@ class HFChat:
         self._frames: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
             lambda path: tuple(timed_frames(path, self._policy)), capacity=2
         )
-        self._batcher: Batcher[ProcessorInputs, Reply] = Batcher(self._replies, batch_size)
+        self._batcher: Batcher[ProcessorInputs, Reply] = Batcher(self._replies, batch_size, Reply.after)
         self._identity = {
             "checkpoint": checkpoint,
             "architecture": type(self._model).__name__,
@@ -285,7 +285,7 @@ class HFChat:
             return self._pass(batch)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
+            raise RequestTooLarge(f"out of memory: fewer or smaller frames need less ({error})") from None
         except MALFORMED as error:
             raise ModelError(f"the model or its processor failed on this question: {line_of(error)}") from error
 

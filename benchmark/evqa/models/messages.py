@@ -158,6 +158,12 @@ class Reply:
     """Tool calls in the order of the reply; `text` may be empty then."""
     raw: object = None
     """Content as the provider sent it, to be sent back unchanged in `Message.raw`; None = text and calls suffice."""
+    steps: tuple[str, ...] = ()
+    """What was reduced until the request fitted into memory, such as "batch 4 to 2"."""
+
+    def after(self, steps: tuple[str, ...]) -> Reply:
+        """The reply with the steps in which its request was reduced."""
+        return replace(self, steps=steps)
 
     def message(self) -> Message:
         """The reply as an assistant message of the conversation."""

@@ -23,7 +23,7 @@ from PIL import Image
 from evqa import masks as rle
 from evqa import media
 from evqa.hub import checkpoints
-from evqa.models.base import Capabilities, ModelError, require_no_call_options
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge, require_no_call_options
 from evqa.models.frame_policy import FramePolicy, TimedFrame, timed_frames
 from evqa.models.hf_chat import check_folder, load_model
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
@@ -99,7 +99,7 @@ class Sa2VAChat:
                 )
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise ModelError(f"out of memory: fewer or smaller frames need less ({error})") from None
+            raise RequestTooLarge(f"out of memory: fewer or smaller frames need less ({error})") from None
         text = str(output["prediction"]).replace(SEGMENT, "<|seg|>")
         for end in END:
             text = text.removesuffix(end)

@@ -17,7 +17,7 @@ from typing import Self
 from pydantic import JsonValue, TypeAdapter, ValidationError, model_validator
 
 from evqa.files import jsonl
-from evqa.models.base import Capabilities, ModelError
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge
 from evqa.models.messages import (
     Decoding,
     Message,
@@ -67,6 +67,8 @@ class ScriptedReply(StrictRecord):
     """Natural log-probability of each option letter at the answer."""
     error: str | None = None
     """Message of a `ModelError` to raise instead of a reply."""
+    is_too_large: bool = False
+    """Whether the error says that the request is too large."""
 
     @model_validator(mode="after")
     def _masks_are_whole(self) -> Self:
@@ -132,7 +134,7 @@ class ScriptedModel:
             raise ModelError(f"the script has {len(turns)} replies for {key!r}, turn {turn + 1} was asked")
         reply = turns[turn]
         if reply.error is not None:
-            raise ModelError(reply.error)
+            raise RequestTooLarge(reply.error) if reply.is_too_large else ModelError(reply.error)
         usage = Usage(output_tokens=len(reply.text.split()), seconds=0.0)
         calls = with_unique_ids([call.tool_call() for call in reply.calls])
         return Reply(

@@ -6,13 +6,14 @@ The model `openai-compatible` uses the same models behind `vllm serve`.
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evqa.hub import checkpoint_files, checkpoints
 from evqa.models.api import body
-from evqa.models.base import Capabilities, ModelError
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge
 from evqa.models.batching import Batcher
 from evqa.models.frame_policy import FramePolicy
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec
@@ -26,6 +27,10 @@ vllm: Any = importlib.import_module("vllm")
 
 OTHER_PICTURES = 8
 """Maximum number of images of a conversation besides the frames: the options of a mask question."""
+
+
+TOO_LONG = re.compile(r"longer than the maximum|maximum (?:context|model) length|at most \d{1,6} image", re.IGNORECASE)
+"""What vLLM writes of a prompt that exceeds the context or the number of images."""
 
 
 class VllmChat:
@@ -79,7 +84,7 @@ class VllmChat:
             seed=0,
         )
         self._max_tokens, self._dialect = max_tokens, DIALECTS[tool_dialect]
-        self._batcher: Batcher[_Request, Reply] = Batcher(self._replies, batch_size)
+        self._batcher: Batcher[_Request, Reply] = Batcher(self._replies, batch_size, Reply.after)
         self._identity = {
             "checkpoint": checkpoint,
             "weights": checkpoints.fingerprint(folder),
@@ -120,7 +125,14 @@ class VllmChat:
     def _replies(self, batch: Sequence[_Request]) -> list[Reply]:
         start = time.perf_counter()
         conversations = [request.messages for request in batch]
-        outputs = self._engine.chat(conversations, [request.sampling for request in batch], use_tqdm=False)
+        try:
+            outputs = self._engine.chat(conversations, [request.sampling for request in batch], use_tqdm=False)
+        except ValueError as error:
+            if TOO_LONG.search(str(error)):
+                raise RequestTooLarge(
+                    f"{' '.join(str(error).split())[:500]}; fewer or smaller frames need less"
+                ) from None
+            raise
         seconds = round((time.perf_counter() - start) / len(batch), 3)
         replies = [_reply(output, seconds) for output in outputs]
         pairs = zip(batch, replies, strict=True)

@@ -18,20 +18,22 @@ from evqa.agents.grounding import GROUNDING
 from evqa.agents.looking import VISION
 from evqa.agents.sample_video import open_grid, spread
 from evqa.agents.segment_tool import SEGMENTER
-from evqa.agents.settings import EPISODE_FILES, AgentSettings, EpisodeSettings, JudgeSettings
+from evqa.agents.settings import EPISODE_FILES, AgentSettings, EpisodeSettings, JudgeSettings, StageSettings
 from evqa.agents.transcript import Transcript, evidence_fields
 from evqa.datasets import Dataset
-from evqa.methods import episodes
-from evqa.models.base import Capabilities, ModelError, Models, RunAborted
+from evqa.methods import episodes, stages
+from evqa.models.base import Capabilities, ModelError, Models, RequestTooLarge, RunAborted
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
 from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
 from evqa.schema import MAIN_AGENT, SWAPPED_AGENT, FrameRef, Prediction, Sample, Turn
+from evqa.stages.cache import NoCache
+from evqa.stages.runner import BATCH
 
 RANKER = "bm25"
 """Model that ranks clips without replies."""
 
-AnySettings = TypeVar("AnySettings", AgentSettings, JudgeSettings, EpisodeSettings)
+AnySettings = TypeVar("AnySettings", AgentSettings, JudgeSettings, EpisodeSettings, StageSettings)
 
 MAX_EXCERPT = 120
 """Characters of each side of a difference."""
@@ -52,7 +54,10 @@ class RecordDifference:
 
 
 class RecordedModel:
-    """Model that gives the replies of one role in a record, in order."""
+    """Model that gives the replies of one role in a record, in order.
+
+    A request that was made smaller is refused as often as it was then.
+    """
 
     def __init__(self, name: str, turns: Sequence[Turn], prediction: Prediction, capabilities: Capabilities) -> None:
         """Start with the first reply.
@@ -67,15 +72,22 @@ class RecordedModel:
         self.settings: Mapping[str, str | int | float | bool | None] = {}
         self._turns, self._last = iter(turns), turns[-1] if turns else None
         self._prediction = prediction
+        self._turn: Turn | None = None
+        self._num_refusals = 0
 
     def generate(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = (), decoding: Decoding | None = None
     ) -> Reply:
         """Return the next reply of the record; a `ModelError` or `RunAborted` where the record has none."""
         del messages, tools, decoding
-        turn = next(self._turns, None)
+        turn = self._turn or next(self._turns, None)
         if turn is None:
             raise self._error()
+        steps = [step for step in turn.steps if not step.startswith(BATCH)]
+        if self._num_refusals < len(steps):
+            self._turn, self._num_refusals = turn, self._num_refusals + 1
+            raise RequestTooLarge(steps[self._num_refusals - 1])
+        self._turn, self._num_refusals = None, 0
         if turn.finish in {"error", "unknown"} and turn is self._prediction.turns[-1] and self._prediction.error:
             error = self._error()
             error.usage, error.partial = turn.usage, turn.reply
@@ -87,6 +99,7 @@ class RecordedModel:
             finish=turn.finish,
             option_logprobs=turn.option_logprobs,
             calls=turn.calls,
+            steps=tuple(step for step in turn.steps if step.startswith(BATCH)),
         )
 
     def _prediction_masks(self) -> VideoMasks | None:
@@ -98,7 +111,8 @@ class RecordedModel:
 
     def _error(self) -> ModelError | RunAborted:
         kind, _, reason = (self._prediction.error or "ModelError: the record has no further reply").partition(": ")
-        return RunAborted(reason) if kind == "RunAborted" else ModelError(reason)
+        kinds = {"RunAborted": RunAborted, "RequestTooLarge": RequestTooLarge}
+        return kinds.get(kind, ModelError)(reason)
 
 
 def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator[tuple[str, RecordDifference | None]]:
@@ -160,6 +174,8 @@ def replay_sample(
         capabilities: role -> capabilities of its model, whether or not the record has turns of it.
         times: as for the method.
     """
+    if name == "stages":
+        return _replay_stages(sample, record, settings)
     limits = replace(settings, max_sample_seconds=None)
     if name == "episode":
         limits = replace(limits, episode=replace(limits.episode, actions=episodes.recorded_actions(record)))
@@ -177,6 +193,15 @@ def replay_sample(
         repeated = error.prediction or Transcript(sample).failure(error)
     stop = record.stop if record.stop == "timeout" and repeated.stop == "max_turns" else repeated.stop
     return repeated.replace(turns=_with_model_names(repeated.turns, record.turns), stop=stop)
+
+
+def _replay_stages(sample: Sample, record: Prediction, settings: AgentSettings) -> Prediction:
+    """As `replay_sample`, of staged localisation: one model has all turns, and each reply is that of the record."""
+    model = RecordedModel(MAIN_AGENT, record.turns, record, _capabilities(MAIN_AGENT))
+    try:
+        return stages.stages(Models(model), sample, settings=settings, cache=NoCache())
+    except RunAborted as error:
+        return error.prediction or Transcript(sample).failure(error)
 
 
 def _with_model_names(turns: Sequence[Turn], recorded: Sequence[Turn]) -> tuple[Turn, ...]:
@@ -215,8 +240,12 @@ def settings_of(identity: Identity, available: AgentSettings) -> AgentSettings:
     }
     digests = {name: recorded.pop(name, None) for name in EPISODE_FILES}
     files = {name: _checked_file(name, digest, getattr(available.episode, name)) for name, digest in digests.items()}
-    judge, episode = _restored(available.judge, recorded), _restored(replace(available.episode, **files), recorded)
-    return replace(_restored(available, recorded), judge=judge, episode=episode)
+    return replace(
+        _restored(available, recorded),
+        judge=_restored(available.judge, recorded),
+        episode=_restored(replace(available.episode, **files), recorded),
+        stages=_restored(available.stages, recorded),
+    )
 
 
 def _checked_file(name: str, digest: object, path: Path | None) -> Path | None:

@@ -70,6 +70,8 @@ class Turn(StrictRecord):
     """Number of frames of the video of `tracks`, as the model decoded it."""
     mask_frames: Annotated[tuple[int, ...] | None, OMIT_NONE] = None
     """Frame indices for which the masks in `tracks` were computed; None = every frame, or those that have masks."""
+    steps: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    """What was reduced until the request fitted into memory, in order, such as "batch 4 to 2" or "frames 8 to 4"."""
 
 
 class LiteralAnswer(StrictRecord):

@@ -34,7 +34,9 @@ class CachedReply(StrictRecord):
     """The reply; of shots the JSON list of their first frames."""
     finish: Finish = "stop"
     steps: tuple[str, ...] = ()
-    """What was reduced until the request fitted into memory."""
+    """How the request was made smaller until it fitted into memory; batches, which change no request, are left out."""
+    frames: tuple[int, ...] | None = None
+    """Indices of the frames in the request, without those that cannot be read; None = not known, all."""
 
 
 class StageCache:
@@ -55,7 +57,7 @@ class StageCache:
             yield self._read(key)
 
     def put(self, key: str, reply: CachedReply) -> None:
-        """Keep a reply, inside the block of its key."""
+        """Keep a reply, in the block of its key."""
         if self.folder is None:
             self._replies[key] = reply
             return
@@ -78,6 +80,16 @@ class StageCache:
     @staticmethod
     def _path(folder: Path, key: str) -> Path:
         return folder / key[:2] / f"{key}.json"
+
+
+class NoCache(StageCache):
+    """Cache that keeps nothing: every reply comes from the model, as in a replay."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def put(self, key: str, reply: CachedReply) -> None:
+        """Keep nothing."""
 
 
 def digest(facts: Mapping[str, object]) -> str:

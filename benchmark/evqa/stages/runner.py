@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from evqa.agents.settings import StageSettings
 from evqa.agents.transcript import Transcript
-from evqa.models.base import Model, ModelError
+from evqa.models.base import Model, RequestTooLarge
 from evqa.models.messages import Decoding, ImagePart, Message, Reply
 from evqa.schema import AnswerField, Usage
 from evqa.stages.cache import CachedReply, StageCache, digest
@@ -20,11 +20,11 @@ from evqa.stages.prompts import STAGE_PROMPT_VERSION, SYSTEM, StageInputs
 from evqa.stages.styles import Stage
 from evqa.stages.video import StageVideo
 
-OUT_OF_MEMORY = "out of memory"
-"""Part of the message of a `ModelError` of a model on this machine."""
-
 MAX_REDUCTIONS = 4
-"""Steps in which a request is made smaller: resolution first, then frames. Batches are halved by the engine before."""
+"""Steps in which a request is made smaller: resolution first, then frames. The engine halves batches before."""
+
+BATCH = "batch "
+"""Start of the steps of `Reply.steps` that are no change of the request."""
 
 CACHED = ("stop", "length")
 """Ends of replies that are kept: a refusal or an interrupted reply is asked for again."""
@@ -77,7 +77,9 @@ class StageRunner:
         """
         if not stage.uses_question:
             inputs = replace(inputs, question="")
-        request = Request(stage, inputs, tuple(places) if stage.sees_frames else (), self._settings.stage_side)
+        frames = self.video.grid.video
+        side = min(self._settings.stage_side, max(frames.width, frames.height))  # frames are not enlarged
+        request = Request(stage, inputs, tuple(places) if stage.sees_frames else (), side)
         return [self._reply(request, decoding, fields) for decoding in self._decodings(stage)]
 
     def answer(self, stage: Stage, inputs: StageInputs, places: Sequence[int]) -> None:
@@ -102,36 +104,39 @@ class StageRunner:
         with self._cache.entry(key) as cached:
             if cached is not None:
                 usage = Usage(input_tokens=0, output_tokens=0, seconds=0.0, cost=0.0, num_attempts=0)
-                reply = Reply(cached.text, usage=usage, finish=cached.finish)
-                messages, steps = self._recorded(request, len(cached.steps)), cached.steps
+                reply = Reply(cached.text, usage=usage, finish=cached.finish, steps=cached.steps)
+                messages = self._recorded(request, cached)
             else:
-                messages, reply, steps = self._ask(request, decoding, fields)
+                messages, reply = self._ask(request, decoding, fields)
                 if reply.finish in CACHED:
-                    stored = CachedReply(stage=request.stage.name, text=reply.text, finish=reply.finish, steps=steps)
-                    self._cache.put(key, stored)
-        self.notes += [f"{request.stage.name}: {step} for want of memory" for step in steps]
+                    self._cache.put(key, _cached(request.stage, messages, reply))
+        self.notes += [f"{request.stage.name}: {step}: the request was too large" for step in reply.steps]
         self._transcript.add_turn(messages, reply, fields, agent=request.stage.name)
         return reply.text
 
-    def _recorded(self, request: Request, num_steps: int) -> list[Message]:
-        """Messages of a request after some reductions, as the model got them; their frames are not read again."""
-        for step in range(num_steps):
+    def _recorded(self, request: Request, cached: CachedReply) -> list[Message]:
+        """Messages of a request as the model got them; their frames are not read again."""
+        for step in range(len(cached.steps)):
             request, _ = request.smaller(step)
-        return self._messages(request, self.video.references(request.places))
+        grid = self.video.grid
+        indices = [int(grid.indices[place]) for place in request.places] if cached.frames is None else cached.frames
+        return self._messages(request, self.video.references(indices))
 
     def _ask(
         self, request: Request, decoding: Decoding | None, fields: tuple[AnswerField, ...]
-    ) -> tuple[list[Message], Reply, tuple[str, ...]]:
-        """Ask the model; a request that does not fit into memory is made smaller, step by step."""
+    ) -> tuple[list[Message], Reply]:
+        """Ask the model; a request that is too large is made smaller, step by step."""
         steps: list[str] = []
+        batches: list[str] = []
         while True:
             messages = self._messages(request, self._images(request))
             try:
                 with self._transcript.record_errors(messages, fields, agent=request.stage.name):
-                    return messages, self._model.generate(messages, decoding=decoding), tuple(steps)
-            except ModelError as error:
-                can_shrink = request.places and len(steps) < MAX_REDUCTIONS
-                if not can_shrink or OUT_OF_MEMORY not in str(error).lower():
+                    reply = self._model.generate(messages, decoding=decoding)
+                return messages, replace(reply, steps=(*batches, *steps, *reply.steps))
+            except RequestTooLarge as error:
+                batches += [step for step in error.steps if step not in batches]
+                if not request.places or len(steps) >= MAX_REDUCTIONS:
                     raise
                 request, step = request.smaller(len(steps))
                 steps.append(step)
@@ -161,3 +166,15 @@ class StageRunner:
                 "decoding": None if decoding is None else asdict(decoding),
             }
         )
+
+
+def _cached(stage: Stage, messages: Sequence[Message], reply: Reply) -> CachedReply:
+    """A reply as it is kept, with what is needed to record its request again."""
+    refs = [part.ref for message in messages for part in message.parts if isinstance(part, ImagePart)]
+    return CachedReply(
+        stage=stage.name,
+        text=reply.text,
+        finish=reply.finish,
+        steps=tuple(step for step in reply.steps if not step.startswith(BATCH)),
+        frames=tuple(ref.index for ref in refs if ref is not None),
+    )

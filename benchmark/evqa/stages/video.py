@@ -143,9 +143,9 @@ class StageVideo:
         parts, _ = read_frame_parts(self.grid, [int(self.grid.indices[place]) for place in places], side)
         return [replace(part, label=f"{part.second:.6g}s") for part in parts]
 
-    def references(self, places: Sequence[int]) -> list[ImagePart]:
+    def references(self, indices: Sequence[int]) -> list[ImagePart]:
         """Frames as parts that refer to them, without their pixels, for the record of a reply from the cache."""
-        refs = [frame_ref(self.grid, int(self.grid.indices[place])) for place in places]
+        refs = [frame_ref(self.grid, index) for index in indices]
         return [ImagePart(path=self.grid.video.path, second=ref.second, ref=ref) for ref in refs]
 
 

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerB
 
 from evqa import media
 from evqa.hub import checkpoints as hub_checkpoints
-from evqa.models.base import Capabilities, ModelError
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge
 from evqa.models.batching import Batcher
 from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks, VideoPart
 from evqa.models.sampling import ReplyLimits, RowDecoding, Sampling, decoding_name
@@ -185,7 +185,7 @@ class UniPixelChat:
             frame_times=True,
         )
         self._batch_size = batch_size
-        self._batcher: Batcher[ModelInputs, Reply] = Batcher(self._replies, batch_size)
+        self._batcher: Batcher[ModelInputs, Reply] = Batcher(self._replies, batch_size, Reply.after)
         self._lock = threading.Lock()
         self._identity = dict(identity or {"checkpoint": name})
         self.device = model.device
@@ -290,7 +290,9 @@ class UniPixelChat:
                 yield
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise ModelError(f"out of memory on {self.device}, fewer frames or pixels need less: {error}") from None
+            raise RequestTooLarge(
+                f"out of memory on {self.device}, fewer frames or pixels need less: {error}"
+            ) from None
 
     def _replies(self, batch: Sequence[ModelInputs]) -> list[Reply]:
         """Generate all replies in one batch, then predict the masks of all their objects in another."""

@@ -16,7 +16,7 @@ from evqa.models.api.body import TokenUsage
 from evqa.models.api.budget import Budget, Prices, RateLimiter
 from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import Backoff, RetryPolicy, TemporaryError
-from evqa.models.base import Capabilities, ModelError, RunAborted
+from evqa.models.base import Capabilities, ModelError, RequestTooLarge, RunAborted
 from evqa.models.messages import Message, Reply, conversation_key
 from evqa.models.tool_images import ToolImages
 from evqa.schema import ImageTransport, Usage
@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 
 MAX_REFUSED = 3
 """Number of requests refused for the same reason, before any succeeds, that ends a run."""
+
+MAX_TOO_LARGE = 30
+"""The same of requests that are too large: staged localisation makes each smaller, several times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +197,10 @@ class ApiClient:
         try:
             return retry.call(request, self.retries, seed=seed, backoff=self.backoff)
         except ModelError as error:
-            if error.is_refused_request and self._refused.add(str(error)):
+            limit = MAX_TOO_LARGE if isinstance(error, RequestTooLarge) else MAX_REFUSED
+            if error.is_refused_request and self._refused.add(str(error), limit):
                 raise RunAborted(
-                    f"{error}; {MAX_REFUSED} requests were refused alike and none has succeeded, so that the run ends"
+                    f"{error}; {limit} requests were refused alike and none has succeeded, so that the run ends"
                 ) from None
             raise
 
@@ -238,14 +242,14 @@ class _Refused:
         self._lock = threading.Lock()
         self._counts: Counter[str] | None = Counter()
 
-    def add(self, message: str) -> bool:
-        """Count a refusal; return whether the run should end. Ids of single requests in the message are ignored."""
+    def add(self, message: str, limit: int) -> bool:
+        """Count a refusal; return whether there are `limit` of it. Ids of requests in the message are ignored."""
         alike = re.sub(r"\b(?:[0-9a-f]{4,}-?){2,}\b|\b(?:req|chatcmpl|trace)[-_]\w+|\d{8,}", "", message)
         with self._lock:
             if self._counts is None:
                 return False
             self._counts[alike] += 1
-            return self._counts[alike] >= MAX_REFUSED
+            return self._counts[alike] >= limit
 
     def end(self) -> None:
         """Stop counting, since a request has succeeded."""

@@ -16,7 +16,7 @@ from evqa.models.api.body import Json
 from evqa.models.api.client import ApiReply
 from evqa.models.api.keys import ApiKey
 from evqa.models.api.retry import TemporaryError
-from evqa.models.base import ModelError, RunAborted
+from evqa.models.base import ModelError, RequestTooLarge, RunAborted
 from evqa.models.messages import Reply
 
 MAX_MESSAGE = 500
@@ -168,13 +168,16 @@ class Server:
         if codes & NO_ACCESS or status in STOPPING:
             raise RunAborted(f"{message}; check {self.advice}") from None
         if status == 413 or TOO_LARGE.search(f"{description.message} {' '.join(codes)}"):
-            raise _refused(f"{message}{_hint(f'request too large: {description.message}', codes)}") from None
+            text = f"{message}{_hint(f'request too large: {description.message}', codes)}"
+            raise _refused(RequestTooLarge(text)) from None
         if status is None or status in retry.RETRYABLE_STATUS or status >= 500 or status < 400:
             after = _retry_delay(error.content) or retry.retry_after(error.headers)
             raise TemporaryError(
                 message, after, may_be_charged=may_be_charged, is_shared=status in OVERLOADED or after is not None
             ) from None
-        raise _refused(f"{message}{_hint(description.message, codes)}") from None
+        text = f"{message}{_hint(description.message, codes)}"
+        is_too_large = TOO_MANY_IMAGES.search(description.message)
+        raise _refused(RequestTooLarge(text) if is_too_large else ModelError(text)) from None
 
     def _error_text(self, status: int | None, description: ErrorDescription, *, in_reply: bool = False) -> str:
         code = next(iter(description.codes), "")
@@ -184,8 +187,7 @@ class Server:
         )
 
 
-def _refused(message: str) -> ModelError:
-    error = ModelError(message)
+def _refused(error: ModelError) -> ModelError:
     error.is_refused_request = True
     return error
 
