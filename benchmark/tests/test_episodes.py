@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -113,16 +112,6 @@ def test_a_run_with_native_calls_and_its_scores(
     assert (values["grounding initial"], values["grounding final"], values["grounding any"]) == (0.75, 0.75, 0.75)
     assert (values["looks"], values["relocations"], values["turns"]) == (0.25, 0.25, 1.5)
     assert values["grounding tokens"] == 0
-
-
-def test_another_order_of_completion_gives_the_same_records(episodes: Path, tmp_path: Path) -> None:
-    first = predictions(run(episodes, tmp_path, out="first"))
-    second = predictions(
-        run(episodes, tmp_path, "--concurrency", "1", "--sample-ids", "4", "3", "2", "1", out="second")
-    )
-    assert {name: record.replace(seconds=0.0) for name, record in first.items()} == {
-        name: record.replace(seconds=0.0) for name, record in second.items()
-    }
 
 
 def test_recorded_agents_reproduce_their_records(episodes: Path, tmp_path: Path) -> None:
@@ -236,31 +225,6 @@ def test_two_clips_for_one_question_text_are_told_apart_by_the_episode(episodes:
     path.write_text(json.dumps([*entries, entries[0] | {"clip": CLIPS[0]}]))
     os.utime(path, ns=(1, 1))
     assert grounding_cache.read_cache(path).clip_of(sample) is None
-
-
-# Resume
-
-
-def test_a_killed_run_resumes(episodes: Path, tmp_path: Path) -> None:
-    whole = predictions(run(episodes, tmp_path, out="whole"))
-    master = script(tmp_path / "master.json", MASTER)
-    vision = script(tmp_path / "vision.json", {"*": "a purple cup"})
-    command = ["predict", str(episodes), master, "--method", "episode", "--agent", f"vision={vision}"]
-    command += ["--out", str(tmp_path / "killed")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evqa", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    path = tmp_path / "killed" / "predictions.jsonl"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert main(command) == 0
-    resumed = predictions(tmp_path / "killed")
-    assert {name: record.replace(seconds=0.0) for name, record in resumed.items()} == {
-        name: record.replace(seconds=0.0) for name, record in whole.items()
-    }
 
 
 # The baseline

@@ -55,14 +55,28 @@ def protocol_line(run: Path, num_samples: int) -> str:
         "K": identity.get("method.episode_turns"),
         "frames": identity.get("method.clip_frames"),
         "boxes": is_on.get(bool(identity.get("method.boxes"))),
-        "master": identity.get("model"),
-        "grounding": identity.get("agent.grounding", "bm25") if identity.get("method.relocate") else "off",
+        "master": _model_name(identity, "model"),
+        "grounding": _model_name(identity, "agent.grounding", "bm25") if identity.get("method.relocate") else "off",
         "cache": str(identity.get("method.grounding_cache") or "none")[:12],
-        "vision": identity.get("agent.vision", identity.get("model")) if identity.get("method.look") else "off",
+        "vision": _vision_name(identity),
         "actions": identity.get("method.actions"),
         "answer": "whole <answer> is the key (strict), or one key can be read (lenient)",
     }
     return "protocol: " + ", ".join(f"{name} {_text(value)}" for name, value in values.items())
+
+
+def _model_name(identity: Mapping[str, object], key: str, default: str = "") -> str:
+    """Name of a model of a run, and its name on the server where that is another one."""
+    name, served = str(identity.get(key, default)), identity.get(f"{key}.id")
+    return f"{name} ({served})" if served and served != name else name
+
+
+def _vision_name(identity: Mapping[str, object]) -> str:
+    """Vision agent of a run: a model, a file of looks by its digest, or none."""
+    if identity.get("method.look"):
+        return _model_name(identity, "agent.vision" if "agent.vision" in identity else "model")
+    looks = identity.get("method.looking_cache")
+    return f"looks {str(looks)[:12]}" if looks else "off"
 
 
 def _settings(info: Run) -> Iterator[tuple[str, str]]:
