@@ -85,6 +85,18 @@ def written(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> tuple
     return page, {row.sample_id: row for row in rows}
 
 
+@pytest.fixture(scope="module")
+def written_without_video(
+    tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, written: tuple[Path, dict[str, Prediction]]
+) -> Path:
+    """Page of an episode whose video is missing, as LongTVQA is published."""
+    missing = tuple(sample.replace(video=Path("missing.mp4"), duration=4.0 * SECONDS) for sample in dataset.samples[:2])
+    rows = [written[1][sample.id] for sample in missing]
+    scores = score(dataset, [System("agents", rows)], ("episode",))
+    only_clips = Dataset("episode", dataset.folder, missing, (), "0" * 64)
+    return write_page(tmp_path_factory.mktemp("page"), only_clips, {"agents": (rows, scores)})
+
+
 def lane_boxes(browser: Any, selector: str) -> list[tuple[str, float, float, bool]]:
     """(title, left in percent, width in percent, whether it has the evidence) of each box of a lane."""
     script = (
@@ -158,3 +170,17 @@ def test_masks_of_a_clip_are_not_carried_to_other_clips(
     frames = "return [0, 17, 19, 21, 22, 40].map(frame => computedFrame({ computed: [18, 20] }, frame))"
     assert browser.execute_script(frames) == [None, 18, 18, 20, 20, None]
     assert browser.execute_script("return computedFrame({ computed: [18] }, 40)") == 18
+
+
+def test_an_episode_without_a_video_has_lanes_and_no_player(browser: Any, written_without_video: Path) -> None:
+    browser.get("about:blank")
+    browser.get(f"{written_without_video.as_uri()}#moves")
+    wait_for(browser, "state.evidence && state.evidence.id === 'moves'")
+    hidden = "return ['stage', 'transport', 'timeline'].map(id => document.getElementById(id).hidden)"
+    assert browser.execute_script(hidden) == [True, True, False]
+    assert browser.execute_script("return getComputedStyle(document.getElementById('scrub')).visibility") == "hidden"
+    assert texts(browser, "#s-notice") == [
+        "This data set has no video of the episode, only clips: the page cannot play it."
+    ]
+    assert len(lane_boxes(browser, ".rounds .span")) == 2
+    assert console_errors(browser) == []

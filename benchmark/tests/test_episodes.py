@@ -151,6 +151,13 @@ def test_a_role_that_the_method_does_not_ask_is_refused(
     assert "grounding, vision" in capsys.readouterr().err
 
 
+def test_a_ranker_is_no_vision_agent(episodes: Path, tmp_path: Path) -> None:
+    team = Models(models.build(script(tmp_path / "master.json", MASTER)), {"vision": models.build("bm25")})
+    sample = datasets.load(str(episodes)).samples[0]
+    prediction = methods.predictor("episode", times=True, settings=AgentSettings())(team, sample)
+    assert "--agent vision=bm25" in str(prediction.error)
+
+
 # Grounding cache
 
 

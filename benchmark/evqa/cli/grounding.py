@@ -26,9 +26,9 @@ def ground(
     resumes and retries what failed. Questions are known by their id, and a clip counts only if it belongs to their
     episode. No ground truth is read or written.
 
-    Example: evqa ground longtvqa-plus --with gpt-4o-mini --concurrency 16
+    Example: evqa ground longtvqa-plus --with gpt-5-mini --concurrency 16
 
-      evqa predict longtvqa-plus gpt-4o --grounding-cache outputs/longtvqa-plus/gpt-4o-mini-ground
+      evqa predict longtvqa-plus gpt-4o --grounding-cache outputs/longtvqa-plus/gpt-5-mini-ground
 
     Args:
         data: name of a data set with episodes (evqa list datasets), or its folder.

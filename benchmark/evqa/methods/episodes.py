@@ -127,6 +127,8 @@ def looker_of(models: Models, transcript: Transcript, settings: AgentSettings) -
 def _model_looker(models: Models, transcript: Transcript, settings: AgentSettings) -> ModelLooker:
     """The model of the role vision: one with masks is asked for its evidence too."""
     model = models.team.get(VISION, models.main)
+    if model.capabilities.ranks_texts:
+        raise ValueError(f"--agent {VISION}={model.name}: the model ranks texts and cannot look at frames")
     if model.capabilities.predicts_masks:
         return GroundedLooker(model, transcript)
     return FrameLooker(model, transcript, settings.episode.clip_frames, settings.image_side)

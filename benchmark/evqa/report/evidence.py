@@ -103,6 +103,9 @@ def _further_video(path: Path, folder: Path, notes: list[str], sample_id: str) -
 
 
 def _video(sample: Sample, notes: list[str]) -> media.Video | None:
+    if sample.clips and not sample.video.exists():
+        notes.append("This data set has no video of the episode, only clips: the page cannot play it.")
+        return None
     media.set_folder_fps(sample.video, sample.fps)
     try:
         return media.probe_video(sample.video)

@@ -43,6 +43,7 @@ async function openSample(row) {
   loadOther(evidence.others[0]);
   for (const part of ["stage", "transport", "overlays"]) $(part).hidden = !evidence.hasVideo;
   $("timeline").hidden = evidence.duration === null;
+  $("timeline").classList.toggle("still", !evidence.video);
   showRuns();
   showTime(0);
 }
