@@ -104,7 +104,7 @@ def patch_box(path, name, offset, value):
 
 
 def one_frame_without_duration(path):
-    """A single frame, whose time to the next one, from which the frame rate is told, is 0."""
+    """A single frame; the time to the next one, which gives the frame rate, is 0."""
     media.write_video(path, IMAGES[:1], fps=6)
     patch_box(path, b"stts", 12, 0)
 

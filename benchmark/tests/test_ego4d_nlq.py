@@ -5,7 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from evqa import datasets
 from evqa.__main__ import main
@@ -236,6 +238,32 @@ def test_the_report_plots_scores_by_template_and_first_word(tmp_path):
     (scores,) = score(data, [System("run", predict=perfect, gives=frozenset({"spans"}))], ["localisation"])
     titles = [plot.title for plot in plots.all_plots([scores], [], [], {}, [], {})]
     assert {"Scores by question type", "Scores by first word of the question"} <= set(titles)
+
+
+def test_scores_by_template_and_first_word_are_written_as_bar_charts(tmp_path, capsys):
+    queries = [query(), query(query="Who came in?", template="People: Who?"), query(query="What did I cut?")]
+    data, _ = prepared(folder_of(tmp_path / "data", clip(*queries)))
+    write_records(tmp_path / "run.jsonl", [perfect(sample) for sample in data.samples])
+    command = ["score", str(tmp_path / "run.jsonl"), "--data", str(tmp_path / "data"), "--preset", "localisation"]
+    assert main([*command, "--plots", str(tmp_path / "charts")]) == 0
+    assert "bar charts written to" in capsys.readouterr().out
+    charts = sorted((tmp_path / "charts").iterdir())
+    assert [path.name for path in charts] == ["localisation_first_word.png", "localisation_question_type.png"]
+    for path in charts:
+        pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+        is_blue = (pixels == (0x0B, 0x5F, 0xC0)).all(axis=1)  # a dot per bar, in the colour of the page
+        assert is_blue.sum() > 100
+        assert (pixels.min(axis=0) > 0).all()  # no placeholder of a colour is left
+        assert (pixels[0] == 255).all()
+
+
+def test_a_run_without_question_types_has_no_chart(tmp_path, capsys):
+    data, _ = prepared(folder_of(tmp_path / "data", clip(query())))
+    write_records(tmp_path / "run.jsonl", [perfect(sample) for sample in data.samples])
+    command = ["score", str(tmp_path / "run.jsonl"), "--data", str(tmp_path / "data"), "--preset", "localisation"]
+    assert main([*command, "--plots", str(tmp_path / "charts")]) == 0
+    assert "no chart: " in capsys.readouterr().out
+    assert not (tmp_path / "charts").exists()
 
 
 @needs_oracle

@@ -13,7 +13,7 @@ from page_driver import console_errors, open_page, set_value, texts, wait_for
 from PIL import Image
 
 from evqa import media, methods, models
-from evqa.agents.settings import AgentSettings
+from evqa.agents.settings import AgentSettings, StageSettings
 from evqa.datasets import Dataset
 from evqa.models.base import Models
 from evqa.report import trace
@@ -295,6 +295,31 @@ def test_samples_are_filtered_by_stop_reason_calls_and_support(browser, written)
     assert listed()[:2] == ["inspects", "wanders"]
     set_value(browser, "f-stop", "submitted")
     assert "stop=submitted" in browser.current_url
+
+
+def test_stages_are_turns_with_what_was_reduced_and_what_came_from_the_cache(browser, clip, tmp_path):
+    samples = tuple(sample_of(name, clip, options=(), answer=None) for name in ("first", "second"))
+    dataset = Dataset("shapes", clip.parent, samples, (), "0" * 64)
+    script = {
+        "You have 8 frames": {"error": "out of memory", "is_too_large": True},
+        "You have 4 frames": "A square\n1. Moving: to the right",
+        "*": "1. 3s - 5s:\nConfidence Score: 8\nVerdict: Relevant",
+    }
+    (tmp_path / "script.json").write_text(json.dumps(script), encoding="utf-8")
+    model = Models(models.build(str(tmp_path / "script.json")))
+    staged = StageSettings(stage_samples=1, stage_cache=tmp_path / "cache", stage_answer=False)
+    predict = methods.predictor("stages", times=True, settings=AgentSettings(stages=staged))
+    rows = [predict(model, sample) for sample in samples]
+    (scores,) = score(dataset, [System("run", rows)], ["localisation"])
+    page = write_page(tmp_path / "page", dataset, {"run": (rows, [scores])})
+    open_page(browser, page.as_uri(), "second")
+    assert texts(browser, ".trace .role") == ["understanding", "segmentation", "relevance"]
+    steps = ["resolution 160 to 80", "resolution 80 to 40", "frames 8 to 4"]
+    assert texts(browser, ".trace .badge.limit") == [*steps, *steps]
+    assert texts(browser, ".trace .usage")[:2] == ["from the cache"] * 2
+    (note,) = texts(browser, "p.stop")
+    assert note.startswith("understanding: resolution 160 to 80: the request was too large; ")
+    assert not console_errors(browser)
 
 
 def test_a_screenshot_of_the_trace_is_not_empty(browser, written):

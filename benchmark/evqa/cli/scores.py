@@ -27,6 +27,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     workers: Annotated[int, option("N")] = 1,
     samples: Annotated[Path | None, option("FILE", default="not written")] = None,
     curves: Annotated[Path | None, option("FILE", default="not written")] = None,
+    plots: Annotated[Path | None, option("FOLDER", default="not written")] = None,
     forced: Annotated[tuple[Path, ...], option("RUN...", default="none")] = (),
     format: TableStyle = "text",
     whole: Switch = False,
@@ -79,6 +80,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         workers: number of processes that compare masks; the scores do not depend on it.
         samples: .csv or .jsonl file for the scores of each sample.
         curves: .csv file for accuracy and support at smaller budgets (preset agent).
+        plots: folder for bar charts (PNG) of the scores by question type and by first word of the question.
         forced: runs of evqa replay on the evidence of the first K turns: their answers count where the agent has none
             within a budget of K + 1 turns.
         format: format of the table.
@@ -105,12 +107,16 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     if protocol := run_facts.protocol_line(run, len(part.dataset.samples)):
         head = f"{head}{tables.prose(protocol, format)}\n"
     print_line(f"{head}{source}\n\n{tables.report(scores, trivial, format)}\n{target}")
+    lines: list[str] = []
     if samples is not None:
         build.write_samples(samples, scores, part.dataset)
-        print_line(tables.prose(f"scores of each sample written to {samples}", format))
+        lines.append(f"scores of each sample written to {samples}")
     if curves is not None:
         build.write_curves(curves, scores)
-        print_line(tables.prose(f"budget curves written to {curves}", format))
+        lines.append(f"budget curves written to {curves}")
+    lines += build.write_charts(plots, scores)
+    for line in lines:
+        print_line(tables.prose(line, format))
     return 0
 
 

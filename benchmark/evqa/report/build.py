@@ -9,7 +9,7 @@ from pathlib import Path
 from evqa.datasets import Dataset
 from evqa.files.jsonl import check_output, write_text
 from evqa.metrics.presets import EPISODE_PRESET
-from evqa.report import sample_table, tables
+from evqa.report import plots, sample_table, tables
 from evqa.report.episode_tables import curves_csv
 from evqa.report.page import write_page
 from evqa.report.run_facts import run_facts
@@ -51,6 +51,16 @@ def check_curves(path: Path, predictions: Path, preset: str) -> None:
     if path.suffix != ".csv":
         raise ValueError(f"budget curves are written to a .csv file, got {path.name!r}")
     check_output(path, [predictions])
+
+
+def write_charts(folder: Path | None, scores: Sequence[Scores]) -> list[str]:
+    """Write bar charts of scores by question type to a folder; returns a line for the reader. None = nothing."""
+    if folder is None:
+        return []
+    paths = plots.write_bar_charts(scores, folder)
+    if not paths:
+        return ["no chart: the samples have fewer than two question types"]
+    return [f"bar charts written to {', '.join(map(str, paths))}"]
 
 
 def write_curves(path: Path, scores: Sequence[Scores]) -> None:

@@ -1,24 +1,31 @@
-"""Matplotlib figures as SVG text with the colours and the font of the page."""
+"""Matplotlib figures with the colours of the page: as SVG text with its font, or as PNG files."""
 
 # matplotlib's keyword arguments are only partly typed:
 # pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import is_color_like, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from evqa.files.jsonl import replace_file
 
 NUM_RUN_COLOURS = 6
 PLACEHOLDERS = {
@@ -58,6 +65,9 @@ STYLE: dict[str, object] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
 }
+
+COLOUR_KINDS = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
+"""Properties of parts of a figure that are colours."""
 
 HALF, FULL = 6.0, 12.6
 """Widths in inches: half a row and a row of the page."""
@@ -109,6 +119,29 @@ def legend(figure: Figure, names: Sequence[str]) -> None:
     """Legend with the names and colours of the runs, above the plot."""
     marks = [Line2D([], [], marker="o", linestyle="", color=run_colour(n), markersize=6) for n in range(len(names))]
     figure.legend(marks, list(names), loc="outside upper left", ncols=min(4, len(names)), handletextpad=0.2)
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, with the light colours of the page on white."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # makes the labels of the axes
+    colours = {placeholder: _light_colours()[name] for placeholder, name in PLACEHOLDERS.items()}
+    for artist in cast("list[Any]", figure.findobj()):
+        for kind in COLOUR_KINDS:
+            colour: Any = getattr(artist, f"get_{kind}", str)()
+            if is_color_like(colour) and to_hex(colour) in colours:
+                getattr(artist, f"set_{kind}")(to_rgba(colours[to_hex(colour)], to_rgba(colour)[3]))
+    figure.set_facecolor("white")
+    with replace_file(path) as file:
+        canvas.print_png(file, metadata={"Software": None})
+
+
+@functools.cache
+def _light_colours() -> dict[str, str]:
+    """Colours of the light theme: `var(--NAME)` -> the value in the style sheet of the page."""
+    css = importlib.resources.files("evqa.report").joinpath("page.css").read_text(encoding="utf-8")
+    colours = re.findall(r"(--[\w-]+):\s*light-dark\((#[0-9a-f]{6}),", css)
+    return {f"var({name})": colour for name, colour in colours}
 
 
 def svg_of(figure: Figure) -> str:

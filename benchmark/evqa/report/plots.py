@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from evqa.report.plot_style import (
     run_colour,
     single_axes,
     svg_of,
+    write_png,
 )
 from evqa.schema import Prediction, Sample
 from evqa.scoring.episodes import AXES
@@ -132,8 +134,36 @@ def _scores(runs: Sequence[Scores], baselines: Sequence[Scores]) -> Plot | None:
     return Plot("Scores", note, svg_of(figure), is_wide=True)
 
 
+def write_bar_charts(scores: Sequence[Scores], folder: Path) -> list[Path]:
+    """Write the scores of a run by question type and by first word as PNG files, one per preset; returns their paths.
+
+    Args:
+        scores: scores of the run, one per preset.
+        folder: is made where it is missing.
+    """
+    paths: list[Path] = []
+    with page_style():
+        for row, axis in ((row, axis) for row in scores for axis in GROUP_PLOTS):
+            if (figure := _group_figure([row], axis)) is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                paths.append(folder / f"{row.preset}_{axis}.png")
+                write_png(figure, paths[-1])
+    return paths
+
+
 def _by_group(runs: Sequence[Scores], axis: str, title: str) -> Plot | None:
     """Scores by the values of a key of the samples, the most frequent first."""
+    figure = _group_figure(runs, axis)
+    if figure is None:
+        return None
+    number = len(runs[0].groups[axis])
+    left_out = f" The {MAX_GROUPS} most frequent of {number}." if number > MAX_GROUPS else ""
+    note = f"Percent, with 95 % intervals; in brackets the number of samples.{left_out}"
+    return Plot(title, note, svg_of(figure), is_wide=True)
+
+
+def _group_figure(runs: Sequence[Scores], axis: str) -> Figure | None:
+    """Bars of the scores by the values of a key; None = fewer than two values, or no metric."""
     names = next((metrics for row in GROUP_METRICS if (metrics := _present(runs, row))), list[str]())
     groups = runs[0].groups.get(axis, {})
     counts = {kind: max((mean.n_total for mean in means.values()), default=0) for kind, means in groups.items()}
@@ -149,10 +179,10 @@ def _by_group(runs: Sequence[Scores], axis: str, title: str) -> Plot | None:
                 height = place + (number - (len(runs) - 1) / 2) * distance
                 mean = run.groups.get(axis, {}).get(kind, {}).get(name)
                 _mark(axes, run, mean, PlotMark(name, height, run_colour(number), "o", 4.5))
+                if mean is not None and mean.mean is not None:
+                    axes.barh(height, 100 * mean.mean, 0.8 * distance, color=run_colour(number), alpha=0.3)
     legend(figure, [run.name for run in runs])
-    left_out = f" The {MAX_GROUPS} most frequent of {len(counts)}." if len(counts) > MAX_GROUPS else ""
-    note = f"Percent, with 95 % intervals; in brackets the number of samples.{left_out}"
-    return Plot(title, note, svg_of(figure), is_wide=True)
+    return figure
 
 
 class PlotMark(NamedTuple):

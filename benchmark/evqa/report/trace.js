@@ -20,7 +20,7 @@ const FINAL_STOPS = ["answered", "submitted"];
 /** Stop reason, totals and turns of a prediction, as elements. */
 function traceParts(result) {
   const { trace } = result;
-  const parts = [trace.stop ? stopLine(trace) : null, totalList(trace.totals)];
+  const parts = [trace.stop || trace.stopNote ? stopLine(trace) : null, totalList(trace.totals)];
   if (!trace.traced) parts.push(...trace.turns.flatMap(responseParts));
   else parts.push(make("ol", { class: "trace" }, ...traceRows(trace)));
   if (result.status === "failed" && trace.turns.length) {
@@ -44,6 +44,7 @@ function traceRows({ turns, rounds }) {
 }
 
 function stopLine({ stop, stopNote }) {
+  if (!stop) return make("p", { class: "stop quiet", text: stopNote });
   const kind = FINAL_STOPS.includes(stop) ? "ok" : "limit";
   const badge = make("span", { class: `badge ${kind}`, text: `stop: ${stop}`, title: STOPS[stop] ?? stop });
   const note = make("span", { class: "quiet", text: stopNote || STOPS[stop] || "" });
@@ -82,6 +83,7 @@ function tokenText({ input, output }) {
 
 function usageText(usage) {
   if (!usage) return "";
+  if (usage.attempts === 0) return "from the cache";
   const tokens = tokenText(usage);
   const cost = usage.cost === null ? "" : costText(usage.cost);
   const attempts = usage.attempts > 1 ? `${usage.attempts} attempts` : "";
@@ -100,6 +102,7 @@ function stepRow(turns, turn, at, name) {
   const head = make("div", { class: "step-head" }, make("b", { text: name }), make("span", { class: "role", text: turn.agent }));
   if (turn.model) head.append(make("span", { text: turn.model }));
   if (!["stop", "tool_calls"].includes(turn.finish)) head.append(make("span", { class: "badge error", text: `ended by ${turn.finish}` }));
+  for (const step of turn.steps) head.append(make("span", { class: "badge limit", text: step, title: "The request was too large." }));
   head.append(make("span", { class: "usage", text: usageText(turn.usage) }));
   const row = make("li", { class: "step", "data-turn": at + 1 }, head);
   const images = newImages(turns, at);

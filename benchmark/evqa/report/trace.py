@@ -122,6 +122,7 @@ def _turn(turn: Turn) -> Json:
     usage = turn.usage
     return {
         "agent": turn.agent,
+        "steps": turn.steps,
         "model": turn.model,
         "prompt": cut(turn.prompt),
         "reply": cut(turn.reply),
