@@ -320,6 +320,21 @@ def test_the_command_prints_the_published_json(
     assert evidence["runs"][0]["verdicts"] == {"TA": 1, "MQ": 1, "VQ": 0, "OA": 1}
 
 
+def test_each_prompt_has_a_folder_and_missing_files_are_named_as_given(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = scripted(tmp_path, ALWAYS_FIRST)
+    for prompt in ("one", "two", "one"):
+        assert command.judge(tuple(clips[:2]), prompt=prompt, model=model) == 0
+    folders = sorted(path.name for path in (tmp_path / "outputs" / "judge").iterdir())
+    assert len(folders) == 2
+    assert all(name.startswith("a-b-") for name in folders)
+    with pytest.raises(ValueError, match=r"no such file: c\.mp4, d\.mp4; expected videos"):
+        command.judge((clips[0], Path("c.mp4"), Path("d.mp4")), prompt="one", model=model)
+    assert len(list((tmp_path / "outputs" / "judge").iterdir())) == 2
+
+
 def test_several_videos_are_ranked_by_all_pairs(
     clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from evqa import media
 from evqa.media.writer import write_video
 from evqa.schema import Sample, Span
 from evqa.stages import shots
-from evqa.stages.cache import CachedReply, StageCache
+from evqa.stages.cache import CachedReply, ShotCache, StageCache
 from evqa.stages.plans import SamplingPlan
 from evqa.stages.video import NO_CUT, StageVideo
 
@@ -137,6 +137,18 @@ def test_shots_are_detected_once_for_all_questions_about_a_video(tmp_path):
         assert StageVideo(sample_of(path), 1.0, cache=cache).shots == first
     write_video(path, [np.full((36, 64, 3), 9, np.uint8)] * 80, 2)
     assert StageVideo(sample_of(path), 1.0, cache=cache).shots == [(0, 40)]
+
+
+def test_a_replay_detects_the_shots_of_a_video_once_and_keeps_no_reply(tmp_path, monkeypatch):
+    cache = ShotCache()
+    path = coloured_video(tmp_path / "v.mp4", [20, 30, 30], 2)
+    expected = StageVideo(sample_of(path), 1.0, cache=cache).shots
+    monkeypatch.setattr(media, "read_frames", None)  # nothing is decoded again
+    assert StageVideo(sample_of(path), 1.0, cache=cache).shots == expected == [(0, 10), (10, 25), (25, 40)]
+    with cache.entry("key"):
+        cache.put("key", CachedReply(stage="answer", text="x"))
+    with cache.entry("key") as entry:
+        assert entry is None
 
 
 # TransNetV2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +85,8 @@ def judge(  # noqa: PLR0913  (each is an option of the command)
         name = file_name_of(pairs.stem)
     else:
         pair_list = pair_files.all_pairs(videos, prompt or "")
-        name = "-".join(file_name_of(video.stem) for video in videos[:3])
+        key = hashlib.sha256(repr((videos, prompt, config)).encode()).hexdigest()
+        name = "-".join([*(file_name_of(video.stem) for video in videos[:3]), key[:8]])
     for entry in bad[:MAX_BAD_ROWS]:
         print_line(f"{pairs}, line {entry.line}: {entry.reason}")
     if bad:

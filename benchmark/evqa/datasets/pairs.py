@@ -52,13 +52,15 @@ class Pair(NamedTuple):
 
 
 def all_pairs(videos: Sequence[Path], prompt: str) -> list[Pair]:
-    """All pairs of some videos. `ValueError`: there are fewer than two, or one is there twice."""
+    """All pairs of some videos. `ValueError`: there are fewer than two, or one is there twice or not at all."""
     if len(videos) < 2:
         raise ValueError(f"a judge compares at least two videos, got {len(videos)}")
     resolved = [video.resolve() for video in videos]
     if len(set(resolved)) < len(resolved):
         repeated = next(path for path in resolved if resolved.count(path) > 1)
         raise ValueError(f"a video cannot be compared with itself: {repeated} is given twice")
+    if missing := [str(video) for video in videos if not video.exists()]:
+        raise ValueError(f"no such file: {', '.join(missing)}; expected videos, or folders of frames")
     return [
         Pair(_id(number, first, second), first, second, prompt, {})
         for number, (first, second) in enumerate(itertools.combinations(resolved, 2), 1)

@@ -27,13 +27,15 @@ from evqa.models.messages import Decoding, Message, Reply, ToolSpec, VideoMasks
 from evqa.runs import image_checks, locate, run_folder
 from evqa.runs.run_folder import Identity
 from evqa.schema import MAIN_AGENT, SWAPPED_AGENT, FrameRef, Prediction, Sample, Turn
-from evqa.stages.cache import NoCache
+from evqa.stages.cache import ShotCache
 from evqa.stages.runner import BATCH
 
 RANKER = "bm25"
 """Model that ranks clips without replies."""
 
 AnySettings = TypeVar("AnySettings", AgentSettings, JudgeSettings, EpisodeSettings, StageSettings)
+
+_shots = ShotCache()
 
 MAX_EXCERPT = 120
 """Characters of each side of a difference."""
@@ -199,7 +201,7 @@ def _replay_stages(sample: Sample, record: Prediction, settings: AgentSettings) 
     """As `replay_sample`, of staged localisation: one model has all turns, and each reply is that of the record."""
     model = RecordedModel(MAIN_AGENT, record.turns, record, _capabilities(MAIN_AGENT))
     try:
-        return stages.stages(Models(model), sample, settings=settings, cache=NoCache())
+        return stages.stages(Models(model), sample, settings=settings, cache=_shots)
     except RunAborted as error:
         return error.prediction or Transcript(sample).failure(error)
 

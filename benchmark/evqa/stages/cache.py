@@ -22,6 +22,9 @@ from evqa.models.frame_policy import file_state
 from evqa.retrieval.media_digest import media_digest
 from evqa.schema import Finish, StrictRecord
 
+SHOTS = "shots-"
+"""Start of the `CachedReply.stage` of shots; the detector follows."""
+
 MAX_BYTES = 2**22
 """Largest file that is read."""
 
@@ -82,14 +85,16 @@ class StageCache:
         return folder / key[:2] / f"{key}.json"
 
 
-class NoCache(StageCache):
-    """Cache that keeps nothing: every reply comes from the model, as in a replay."""
+class ShotCache(StageCache):
+    """Cache in memory of shots alone: every reply comes from the model, as in a replay."""
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def put(self, key: str, reply: CachedReply) -> None:
-        """Keep nothing."""
+        """Keep shots, and no reply."""
+        if reply.stage.startswith(SHOTS):
+            super().put(key, reply)
 
 
 def digest(facts: Mapping[str, object]) -> str:

@@ -19,7 +19,7 @@ from evqa.agents.sample_video import open_grid
 from evqa.models.messages import ImagePart
 from evqa.schema import Sample, Span
 from evqa.stages import plans, shots
-from evqa.stages.cache import CachedReply, StageCache, content_digest, digest
+from evqa.stages.cache import SHOTS, CachedReply, StageCache, content_digest, digest
 from evqa.stages.plans import SamplingPlan
 from evqa.stages.shots import ShotDetector
 
@@ -73,7 +73,7 @@ class StageVideo:
         Raises:
             ValueError: frames cannot be read, or a package of the detector is not installed.
         """
-        stage = f"shots-{self._detector}"
+        stage = f"{SHOTS}{self._detector}"
         key = digest({"media": self.digest, "stage": stage, "version": DETECTOR_VERSION, "frames": self._detected()})
         with self._cache.entry(key) as cached:
             cuts = None if cached is None else _read_cuts(cached.text, self.grid.video.num_frames)
