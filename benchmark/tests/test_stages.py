@@ -276,6 +276,23 @@ def test_a_damaged_file_of_the_cache_is_as_none(tmp_path):
             assert entry is None
 
 
+def test_an_unusable_folder_of_the_cache_is_refused_before_the_run_and_loses_no_reply_in_it(
+    server, model, video, tmp_path, capsys, caplog
+):
+    (tmp_path / "file").write_text("")
+    write_records(tmp_path / "samples.jsonl", [sample_of(Path("v.mp4"))])
+    (tmp_path / "v.mp4").write_bytes(video.read_bytes())
+    (tmp_path / "replies.json").write_text('{"*": "13s - 26s: hands"}')
+    names = [str(tmp_path / name) for name in ("", "replies.json", "file", "run")]
+    command = ["predict", names[0], names[1], "--method", "stages", "--stage-cache", names[2], "--out", names[3]]
+    assert main(command) == 2
+    assert "is no folder that can be written" in capsys.readouterr().err
+    play(server, "13s - 26s: hands")
+    prediction = run(model, sample_of(video), settings(tmp_path, "baseline", stage_cache=tmp_path / "file"))
+    assert prediction.spans == ((13, 26),)
+    assert "cannot be kept in" in caplog.text
+
+
 @pytest.mark.parametrize("style", ["stage-analysis", "coarse-cot", "frame-labeling", "shots", "baseline"])
 def test_no_step_reads_the_ground_truth(style, server, model, video, tmp_path):
     replies = [PROCESS, SEGMENTS, RELEVANT, "13s - 26s: hands\nAnswer: cup"]

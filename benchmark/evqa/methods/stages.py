@@ -61,11 +61,12 @@ def stages(
 
 
 def check(settings: AgentSettings) -> None:
-    """Raise a `ValueError` for a plan that is none, or a detector of shots whose package is not installed."""
+    """Raise a `ValueError` for a plan that is none, a missing package of the shot detector, or an unusable cache."""
     detailed = settings.stages
     plans = [plan_of(detailed, STYLES[detailed.stage_style]), SamplingPlan.read(detailed.stage_refine)]
     if any(plan.kind == "shots" for plan in plans):
         check_detector(detailed.stage_shots)
+    cache_of(detailed.stage_cache).check()
 
 
 def without_ground_truth(sample: Sample) -> Sample:

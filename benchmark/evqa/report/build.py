@@ -57,7 +57,8 @@ def write_charts(folder: Path | None, scores: Sequence[Scores]) -> list[str]:
     """Write bar charts of scores by question type to a folder; returns a line for the reader. None = nothing."""
     if folder is None:
         return []
-    paths = plots.write_bar_charts(scores, folder)
+    with user_errors_of_disk(folder, has_out=False):
+        paths = plots.write_bar_charts(scores, folder)
     if not paths:
         return ["no chart: the samples have fewer than two question types"]
     return [f"bar charts written to {', '.join(map(str, paths))}"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
+import tempfile
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ from evqa.media.frame_folders import is_image_video
 from evqa.models.frame_policy import file_state
 from evqa.retrieval.media_digest import media_digest
 from evqa.schema import Finish, StrictRecord
+
+logger = logging.getLogger(__name__)
 
 SHOTS = "shots-"
 """Start of the `CachedReply.stage` of shots; the detector follows."""
@@ -51,6 +55,18 @@ class StageCache:
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
+    def check(self) -> None:
+        """Make the folder. `ValueError`: it cannot be written."""
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(f"--stage-cache {self.folder} is no folder that can be written: {reason}") from error
+
     @contextmanager
     def entry(self, key: str) -> Generator[CachedReply | None]:
         """The reply of a key, None = there is none; other threads with this key wait until the block ends."""
@@ -65,9 +81,12 @@ class StageCache:
             self._replies[key] = reply
             return
         path = self._path(self.folder, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path) as file:
-            file.write(reply.model_dump_json().encode())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_file(path) as file:
+                file.write(reply.model_dump_json().encode())
+        except OSError as error:  # the reply is there, and paid for
+            logger.warning("a reply of a stage cannot be kept in %s: %s", self.folder, error.strerror or error)
 
     def _read(self, key: str) -> CachedReply | None:
         if self.folder is None:
