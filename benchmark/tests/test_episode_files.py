@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,15 @@ import pytest
 from test_episode_sets import CLIPS, LONG, ORACLE, QUESTION, needs_oracle, write_set
 from test_episodes import WORDS, script
 
+from evqa import datasets
 from evqa.__main__ import main
-from evqa.datasets.formats import prepare
+from evqa.agents import grounding_cache
+from evqa.datasets.episode_splits import episode_of, split_by_episode
+from evqa.datasets.formats import json_rows, prepare
+from evqa.datasets.formats.tvqa import gold_option
+from evqa.files import jsonl
 from evqa.official.scores import OfficialFiles
+from evqa.schema import ClipRef, Prediction, Sample
 from evqa.scoring.official_files import score_file
 
 EXPECTED: dict[str, Any] = json.loads((ORACLE / "expected.json").read_text()) if ORACLE.is_dir() else {"evaluator": {}}
@@ -152,3 +162,135 @@ def test_a_run_on_a_test_split_is_exported_for_the_servers(tmp_path: Path) -> No
     spans = json.loads((run / "episode" / "run.ts_answer.json").read_text())
     assert spans == {"ts_answer": {"1": [[1.0, 2.5], 1], "2": [[1.0, 2.5], 1]}}
     assert json.loads((run / "episode" / "run.json").read_text())["metadata"]["accuracy"] is None
+
+
+# Grounding caches of the oracle
+
+
+@needs_oracle
+@pytest.mark.parametrize("file", EXPECTED.get("grounding_cache", ()))
+def test_a_published_grounding_cache_is_read_made_and_exported(tmp_path: Path, file: str) -> None:
+    part = EXPECTED["grounding_cache"][file]
+    entries, unusable = part["entries"], part["right"]["entries_without_a_usable_clip"]
+    folder = tmp_path / "data"
+    shutil.copytree(ORACLE / "data", folder)
+    name = {"tvqa_val.jsonl": "tvqa", "tvqa_plus_val.json": "tvqa-plus", "LongTVQA_val.jsonl": "longtvqa"}.get(file)
+    samples = datasets.load(str(prepare(name or "longtvqa-plus", folder, "samples.jsonl").path)).samples
+    published_cache = tmp_path / part["file_name"]
+    published_cache.write_text(json.dumps(entries))
+    cache = grounding_cache.read_cache(published_cache)
+    usable = {key: entry["clip"] for key, entry in entries.items() if key not in unusable}
+    for number, sample in enumerate(samples, 1):
+        assert cache.clip_of(sample) == usable.get(str(number))
+    # the same replies to our command
+    replies = {
+        entry["question"]: {"error": entry["error"]} if entry["status"] == "error" else entry["raw_response"]
+        for entry in entries.values()
+    }
+    model, run, exported = tmp_path / "model.json", tmp_path / "run", tmp_path / "export.json"
+    command = ["ground", str(folder), "--out", str(run), "--export", str(exported)]
+    assert main([*command, "--with", script(model, replies)]) == (1 if unusable else 0)
+    records = jsonl.read_records(run / "predictions.jsonl", Prediction)
+    for record, sample in zip(records, samples, strict=True):
+        for turn in record.turns:
+            assert set(re.findall(r"<(\w+_clip_\d+)>", turn.prompt)) == {clip.id for clip in sample.clips}
+    ours = json.loads(exported.read_text())
+    assert {key: entry["clip"] for key, entry in ours.items()} == dict.fromkeys(entries, "") | usable
+    assert {key for key, entry in ours.items() if entry["status"] == "ok"} == usable.keys()
+    assert not any("vid_name" in entry for entry in ours.values())
+    assert all(
+        grounding_cache.read_cache(path).clip_of(sample) == cache.clip_of(sample)
+        for path in (exported, run)
+        for sample in samples
+    )
+    # a second run asks those again that failed
+    main([*command, "--with", script(model, replies)])
+    again = [record.sample_id for record in jsonl.read_records(run / "predictions.jsonl", Prediction)][len(samples) :]
+    keys = [str(1 + [sample.id for sample in samples].index(name)) for name in again]
+    expected = [part["right"], *part["right"].get("also_fine", ())]
+    assert keys in [right["second_run_asks_again"] for right in expected]
+
+
+def test_a_cache_of_another_data_set_with_the_same_ids_and_questions_is_none(tmp_path: Path) -> None:
+    write_set(tmp_path, LONG)
+    prepare("longtvqa-plus", tmp_path)
+    (sample,) = datasets.load(str(tmp_path)).samples
+    own, other = tmp_path / "predictions.jsonl", tmp_path / "cache.json"
+    for clip in (CLIPS[3], CLIPS[1]):
+        record = Prediction(sample_id=sample.id, status="ok", clips=(clip,))
+        jsonl.write_records(own, [record])
+        other.write_text(json.dumps([{"question": sample.question, "clip": clip}]))
+        read = [grounding_cache.read_cache(path).clip_of(sample) for path in (own, other)]
+        assert read == [None if clip == CLIPS[3] else clip] * 2
+        os.utime(own, ns=(1, 1))
+        os.utime(other, ns=(1, 1))
+
+
+# Splits for training
+
+
+@needs_oracle
+@pytest.mark.parametrize("case", EXPECTED.get("converter", ()))
+def test_rows_for_training_keep_all_options_and_their_answer(tmp_path: Path, case: str) -> None:
+    entry = EXPECTED["converter"][case]
+    file, right = entry["original"]["questions"], entry["right"]
+    flags = dict(pairwise(entry["original"]["flags"]))
+    is_long = "Long" in file
+    name = "longtvqa" if file == "LongTVQA_val.jsonl" else "longtvqa-plus" if is_long else "tvqa-plus"
+    target = {"longtvqa": "LongTVQA_val.jsonl", "longtvqa-plus": "LongTVQA_plus_val.json"}.get(
+        name, "tvqa_plus_val.json"
+    )
+    folder = tmp_path / "data"
+    shutil.copytree(ORACLE / "data", folder)
+    if target != file:
+        shutil.copyfile(folder / file, folder / target)
+    done = prepare(name, folder)
+    samples = datasets.load(str(done.path)).samples
+    golds = {str(row["qid"]): row.get("answer_idx", row.get("answer")) for row in rows_of(folder / file)}
+    size = int(flags["--subset-size"]) if "--subset-size" in flags else None
+    split = split_by_episode(samples, size=size, seed=int(flags.get("--seed", 42)))
+    assert all(len(sample.options) == 5 and sample.answer == gold_option(golds[sample.id]) for sample in samples)
+    assert not {episode_of(sample) for sample in split.train} & {episode_of(sample) for sample in split.held_out}
+    if case != "odd":
+        assert len(split.train) + len(split.held_out) == right["rows"]
+    assert len(split.train) + len(split.held_out) == (size or len(samples))
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [dict(row) for _, row in json_rows.rows(path, [])]
+
+
+def episode_samples(tmp_path: Path) -> list[Sample]:
+    """Thirty questions about ten episodes."""
+    return [
+        Sample(
+            id=f"q{number}",
+            video_id=f"s01e{number % 10:02d}",
+            video=tmp_path,
+            question="?",
+            clips=(ClipRef(id=f"s01e{number % 10:02d}_seg01_clip_00", path=tmp_path, start=0, duration=1),),
+        )
+        for number in range(30)
+    ]
+
+
+def test_a_split_has_whole_episodes_and_does_not_depend_on_the_order(tmp_path: Path) -> None:
+    samples = episode_samples(tmp_path)
+    split = split_by_episode(samples, held_out=0.3)
+    assert (len(split.train), len(split.held_out), split.num_skipped) == (21, 9, 0)
+    assert {sample.id for sample in split_by_episode(samples[::-1], held_out=0.3).train} == {
+        sample.id for sample in split.train
+    }
+    assert split_by_episode(samples, held_out=0.3, seed=7).train != split.train
+    assert len(split_by_episode(samples, held_out=0).train) == 30
+    assert len(split_by_episode(samples, held_out=0.001).held_out) == 3
+    part = split_by_episode(samples, size=10)
+    assert len(part.train) + len(part.held_out) == 10
+    skipped = split_by_episode(samples, skip=["s01e03", "s01e04_seg01_clip_00"])
+    assert skipped.num_skipped == 3  # samples without evidence are skipped by episode only
+    one = [sample for sample in samples if sample.video_id == "s01e01"]
+    assert split_by_episode(one).held_out == ()
+    assert split_by_episode([]) == ((), (), 0)
+    for odd in ({"held_out": 1.0}, {"held_out": -0.1}, {"held_out": float("nan")}, {"size": 0}):
+        with pytest.raises(ValueError, match="expected a"):
+            split_by_episode(samples, **odd)

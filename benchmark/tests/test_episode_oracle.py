@@ -18,6 +18,7 @@ from evqa import datasets, methods, models
 from evqa.agents import episode_clips, grounding, tag_actions
 from evqa.agents.settings import AgentSettings, EpisodeSettings
 from evqa.datasets.formats import prepare
+from evqa.datasets.formats.tvqa import frame_numbers
 from evqa.models.base import Models
 from evqa.models.messages import Reply
 from evqa.models.tool_dialects import MALFORMED, with_text_calls
@@ -62,7 +63,7 @@ class Team(ChatServer):
         if role == "vision":
             query = text_of(request)
             words = re.search(r"\[(.*?)\]", query)
-            return "!500" if "!500" in query or words is None else f"I see the thing of {words[1]}."
+            return "!500" if "!500" in query else f"I see the thing of {words[1] if words else 'it'}."
         script = self.scripts[role]
         reply = script[0]
         if reply.startswith("!500"):
@@ -321,3 +322,66 @@ def test_frame_plan(world: World, number: int) -> None:
     for frame in frames:
         assert frame.second == pytest.approx((frame.number - 1) / 3)
         assert marker(frame.image) == frame.number
+
+
+# Single turns of the published trainer
+
+
+@pytest.mark.parametrize("number", range(len(EXPECTED.get("trainer", {"turns": ()})["turns"])))
+def test_a_turn_of_the_trainer_is_one_of_evaluation(world: World, number: int) -> None:
+    entry = EXPECTED["trainer"]["turns"][number]
+    right = entry["right"]
+    sample = sample_with(world, entry["clip"])
+    world.server.requests = []
+    world.server.scripts = {
+        "master": [entry["turn"], "<reasoning>enough</reasoning><answer>a0</answer>"],
+        "grounding": [entry["clip"], entry["grounder_says"] or ""],
+    }
+    prediction = methods.predictor("episode", times=True, settings=SETTINGS)(world.models, sample)
+    turns = master_turns(prediction)
+    assert len(turns) == (1 if right["episode"] == "ends" else 2)
+    assert (prediction.clips or ("",))[-1] == right["clip_afterwards"]
+    failures = {"the failure is named": "failed", "the same clip again is named": grounding.SAME}
+    for words, reason in failures.items():
+        if words in right["episode"]:
+            assert not turns[0].results[0].ok
+            assert reason in turns[0].results[0].text
+            assert reason in turns[1].prompt
+    if right["episode"] == "goes on":
+        assert turns[0].results[0].ok
+        assert turns[0].results[0].text in turns[1].prompt  # no observation is cut
+    if right["episode"] == "goes on after a correction":
+        assert (turns[0].calls, "Write exactly one action" in turns[1].prompt) == ((), True)
+
+
+def sample_with(world: World, clip: str) -> Sample:
+    samples = [sample for samples in world.samples.values() for sample in samples]
+    return next(sample for sample in samples if clip in {ref.id for ref in sample.clips})
+
+
+# The baseline without agents
+
+
+@pytest.mark.parametrize(
+    "number", range(len(EXPECTED.get("baseline_of_the_seed_readme", {}).get("original", {}).get("requests", ())))
+)
+def test_the_baseline_shows_middle_frames_and_subtitles_of_the_episode(world: World, number: int) -> None:
+    entry = EXPECTED["baseline_of_the_seed_readme"]["original"]["requests"][number]
+    file, place = QUESTIONS[entry["question"]]
+    sample = world.samples[file][place]
+    world.server.requests = []
+    world.server.scripts = {"master": [entry["reply"]]}
+    team = Models(world.models.main)
+    prediction = methods.predictor("episode-frames", times=True, settings=SETTINGS)(team, sample)
+    assert prediction.status == "ok", prediction.error
+    request = world.server.requests[0]
+    assert re.findall(r"<(\w+_clip_\d+)>", text_of(request)) == [clip.id for clip in sample.clips]
+    assert [clip.id for clip in sample.clips] == entry["clips_in_prompt"]
+    images = images_of(request["messages"][-1])
+    expected = [
+        episode_clips.frame_plan(numbers, 1)[0] for clip in sample.clips if (numbers := frame_numbers(clip.path))
+    ]
+    assert [marker(pixels) for _, pixels in images] == expected
+    assert f"The {len(expected)} images" in text_of(request)
+    answer = last_answer(entry["reply"])
+    assert prediction.answer == (None if answer is None else int(answer[1]))

@@ -114,6 +114,40 @@ def test_a_run_with_native_calls_and_its_scores(
     assert values["grounding tokens"] == 0
 
 
+def test_the_protocol_stands_with_every_table(
+    episodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(episodes, tmp_path)
+    other = run(episodes, tmp_path, "--no-relocate", "--clip-frames", "3", out="other")
+    baseline = tmp_path / "baseline"
+    master = script(tmp_path / "frames.json", {"*": "<answer>a3</answer>"})
+    assert main(["predict", str(episodes), master, "--method", "episode-frames", "--out", str(baseline)]) == 0
+    data = ["--data", str(episodes)]
+    capsys.readouterr()
+    expected = {
+        folder: "K 5, frames 15, boxes off, master ",
+        other: "K 5, frames 3, boxes off, master ",
+        baseline: "K 1, frames 16, boxes off, master ",
+    }
+    for path, words in expected.items():
+        assert main(["score", str(path), *data, "--preset", "episode"]) == 0
+        assert words in capsys.readouterr().out
+        protocol = json.loads((path / "scores.json").read_text())[0]["protocol"]
+        assert (protocol["grounding"] == "bm25", protocol["method"] == "episode") == (path == folder, path != baseline)
+    assert json.loads((baseline / "scores.json").read_text())[0]["metrics"]["Acc"]["mean"] == 0.25
+    for command in (
+        ["compare", str(folder), str(other), *data, "--preset", "episode"],
+        ["report", str(folder), str(other), *data, "--format", "markdown", "--preset", "episode"],
+        ["report", str(folder), str(other), *data, "--out", str(tmp_path / "page")],
+    ):
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        assert f"protocol: n 4, data {episodes}, split own, method episode, {expected[folder]}" in text, command
+        assert expected[other] in text
+    assert "K 5, frames 3" in (tmp_path / "page" / "report.md").read_text()
+    assert "K 5, frames 3" in (tmp_path / "page" / "report.html").read_text()
+
+
 def test_recorded_agents_reproduce_their_records(episodes: Path, tmp_path: Path) -> None:
     folder = run(episodes, tmp_path)
     dataset = datasets.load(str(episodes))

@@ -2,8 +2,9 @@
 
 Two forms are read: our records, as `evqa ground` writes them (`predictions.jsonl` or the folder of the run), and the
 published JSON, `{"1": {"question", "clip", "status"}}` or a list of such entries. The published form has no id: its
-questions are compared with white space folded, and of several entries with one text that of the sample's episode
-counts, if it is one. Entries that failed are none.
+questions are compared with white space folded. A clip counts only for questions about its episode, since ids and texts
+of questions may be those of another data set; of several clips for one text, that of the episode counts, if it is one.
+Entries that failed are none.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class GroundingCache:
     by_question: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
     def clip_of(self, sample: Sample) -> str | None:
-        """The clip of a sample's question; None = the cache has none, or none that is certain."""
+        """The clip of a sample's question in its episode; None = the cache has none, or none that is certain."""
         if sample.id in self.by_id:
-            return self.by_id[sample.id]
-        clips = self.by_question.get(_folded(sample.question), frozenset())
-        if len(clips) > 1:
-            clips = clips & {clip.id for clip in sample.clips}
+            clips = frozenset({self.by_id[sample.id]})
+        else:
+            clips = self.by_question.get(_folded(sample.question), frozenset())
+        clips = clips & {clip.id for clip in sample.clips}
         return next(iter(clips)) if len(clips) == 1 else None
 
 

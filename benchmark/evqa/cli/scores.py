@@ -87,7 +87,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
         whole: score all samples of the data set, also those outside the selection of the run (--limit, --sample-ids,
             --shard), which count 0.
     """
-    from evqa.report import build, run_facts, sample_table, tables
+    from evqa.report import build, sample_table, tables
     from evqa.runs import locate
     from evqa.scoring import evaluate
 
@@ -103,9 +103,7 @@ def score(  # noqa: PLR0913  (each is an option of the command)
     trivial = evaluate.trivial_scores(part.dataset, train_data, preset, kind, workers=workers)
     scores, path = evaluate.score_run(evaluate.ScoreInputs(run, masks, forced), part, preset, trivial, workers=workers)
     source, target = (tables.prose(text, format) for text in (scores[0].source, f"written to {path}"))
-    head = tables.prose(tables.partial_line(scores), format)
-    if protocol := run_facts.protocol_line(run, len(part.dataset.samples)):
-        head = f"{head}{tables.prose(protocol, format)}\n"
+    head = tables.prose(tables.opening_lines(scores), format)
     print_line(f"{head}{source}\n\n{tables.report(scores, trivial, format)}\n{target}")
     lines: list[str] = []
     if samples is not None:
@@ -195,7 +193,7 @@ def report(  # noqa: PLR0913
         raise ValueError("a report needs at least one run: evqa report outputs/DATA/MODEL-METHOD")
     if format != "page":
         rows = build.compact_report(runs, data, preset)
-        partial = "" if format == "csv" else tables.prose(tables.partial_line(rows), format)
+        partial = "" if format == "csv" else tables.prose(tables.opening_lines(rows), format)
         print_line(partial + tables.compact_table(rows, format, intervals=intervals))
         return 0
     if preset is not None:

@@ -105,14 +105,18 @@ def write_report(  # noqa: PLR0913  (only four are needed)
         predictions[name] = list(file.all(part.dataset))
     dataset = subset_of_any(runs, dataset).dataset
     rows = [row for entries in scores.values() for row in entries]
-    facts = {name: run_facts(run, predictions[name]) for name, run in names.items()}
+    protocols = {name: tables.protocol_text(scores[name][0]) for name in names}
+    facts = {
+        name: ({"protocol": protocols[name]} if protocols[name] else {}) | run_facts(run, predictions[name])
+        for name, run in names.items()
+    }
     with user_errors_of_disk(out):
         out.mkdir(parents=True, exist_ok=True)
         contents = {name: (predictions[name], scores[name]) for name in names}
         page = write_page(out, dataset, contents, baselines=trivial, curves=curves, facts=facts, limit=limit)
-        text = tables.partial_line(rows) + tables.report(rows, trivial, "markdown")
+        text = tables.opening_lines(rows) + tables.report(rows, trivial, "markdown")
         (out / "report.md").write_text(text, encoding="utf-8")
-    return tables.partial_line(rows) + tables.summary(rows, trivial), page
+    return tables.opening_lines(rows) + tables.summary(rows, trivial), page
 
 
 def compact_report(runs: Sequence[Path], data: str | None, choice: str | None) -> list[Scores]:

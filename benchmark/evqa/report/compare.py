@@ -10,7 +10,7 @@ from evqa.metrics.presets import EPISODE_PRESET
 from evqa.metrics.presets import preset as preset_named
 from evqa.report.compare_costs import Cost, cost_parts, name_samples
 from evqa.report.differences import legend, metric_differences
-from evqa.report.tables import left_out_lines, partial_line, sample_counts
+from evqa.report.tables import left_out_lines, opening_lines, sample_counts
 from evqa.runs import locate
 from evqa.scoring import evaluate
 from evqa.scoring.results import Scores
@@ -45,7 +45,7 @@ def compare(first: Path, second: Path, data: str | None, choice: str | None = No
     titles = [title for title in a.metrics if title in b.metrics]
     counts = sample_counts({"A": a.metrics, "B": b.metrics}, titles)
     left_out = "".join(f"\n{line}" for row in (a, b) for line in left_out_lines(row))
-    head = f"{partial_line([a, b])}A: {first}\nB: {second}\n{''.join(_unpaired_lines(pair))}{legend(a.preset)}"
+    head = f"{opening_lines([a, b])}A: {first}\nB: {second}\n{''.join(_unpaired_lines(pair))}{legend(a.preset)}"
     parts = [head, metric_differences(a, b), f"{counts}{left_out}", *_costs(pair, cost)]
     return "\n\n".join(parts)
 

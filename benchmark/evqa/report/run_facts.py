@@ -21,9 +21,6 @@ NAMES = {
 METHOD, AGENT = "method.", "agent."
 """Prefixes of the settings of the method, and of further models by their role, in `Run.identity`."""
 
-EPISODE_METHODS = ("episode", "episode-frames")
-"""Methods whose scores are printed with a protocol line."""
-
 MODEL = "model."
 """Prefix of the settings of the model in `Run.identity`."""
 
@@ -33,50 +30,6 @@ def run_facts(run: Path, predictions: Sequence[Prediction]) -> dict[str, str]:
     info = run_folder.read_run_info(run) if (run / run_folder.RUN).is_file() else None
     rows = [*(_settings(info) if info else ()), *_costs(info, predictions)]
     return {name: text for name, text in rows if text}
-
-
-def protocol_line(run: Path, num_samples: int) -> str:
-    """Return what decides the scores of a run with agents over episodes, in one line; "" for other runs.
-
-    Args:
-        run: folder of a run.
-        num_samples: samples that are scored.
-    """
-    if not (run / run_folder.RUN).is_file():
-        return ""
-    identity = run_folder.read_run_info(run).identity
-    if identity.get("method") not in EPISODE_METHODS:
-        return ""
-    is_on = {True: "on", False: "off", None: "off"}
-    values = {
-        "data": identity.get("data"),
-        "n": num_samples,
-        "method": identity.get("method"),
-        "K": identity.get("method.episode_turns"),
-        "frames": identity.get("method.clip_frames"),
-        "boxes": is_on.get(bool(identity.get("method.boxes"))),
-        "master": _model_name(identity, "model"),
-        "grounding": _model_name(identity, "agent.grounding", "bm25") if identity.get("method.relocate") else "off",
-        "cache": str(identity.get("method.grounding_cache") or "none")[:12],
-        "vision": _vision_name(identity),
-        "actions": identity.get("method.actions"),
-        "answer": "whole <answer> is the key (strict), or one key can be read (lenient)",
-    }
-    return "protocol: " + ", ".join(f"{name} {_text(value)}" for name, value in values.items())
-
-
-def _model_name(identity: Mapping[str, object], key: str, default: str = "") -> str:
-    """Name of a model of a run, and its name on the server where that is another one."""
-    name, served = str(identity.get(key, default)), identity.get(f"{key}.id")
-    return f"{name} ({served})" if served and served != name else name
-
-
-def _vision_name(identity: Mapping[str, object]) -> str:
-    """Vision agent of a run: a model, a file of looks by its digest, or none."""
-    if identity.get("method.look"):
-        return _model_name(identity, "agent.vision" if "agent.vision" in identity else "model")
-    looks = identity.get("method.looking_cache")
-    return f"looks {str(looks)[:12]}" if looks else "off"
 
 
 def _settings(info: Run) -> Iterator[tuple[str, str]]:

@@ -300,6 +300,20 @@ def counts_line(scores: Scores) -> str:
     return f"{scores.name}: {'; '.join(parts)}"
 
 
+def opening_lines(rows: Sequence[Scores]) -> str:
+    """First lines of a text with scores: parts of a data set, incomplete runs, protocols; empty if there are none."""
+    protocols = {scores.name: protocol_text(scores) for scores in rows if scores.protocol}
+    is_shared = len(set(protocols.values())) == 1 and len(protocols) == len({scores.name for scores in rows})
+    texts = [next(iter(protocols.values()))] if is_shared else [f"{name}, {text}" for name, text in protocols.items()]
+    return partial_line(rows) + "".join(f"{text}\n" for text in texts) + ("\n" if texts else "")
+
+
+def protocol_text(scores: Scores) -> str:
+    """Protocol of a run about episodes in one line, with the number of samples that are scored; "" = another run."""
+    values = {"n": f"{scores.counts.samples}"} | scores.protocol
+    return "protocol: " + ", ".join(f"{name} {value}" for name, value in values.items()) if scores.protocol else ""
+
+
 def partial_line(rows: Sequence[Scores]) -> str:
     """First line of a text with scores of a part of a data set or of incomplete runs; empty if there are none."""
     texts = {scores.name: _scope(scores) for scores in rows}

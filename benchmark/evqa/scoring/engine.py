@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,8 @@ class PredictionReport(NamedTuple):
     unknown: int = 0
     malformed: int = 0
     """As in `PredictionCounts`."""
+    protocol: Mapping[str, str] = MappingProxyType({})
+    """As `Scores.protocol`."""
 
 
 @dataclass(frozen=True)
@@ -345,6 +348,7 @@ def _summaries(
             samples=SampleTable(index.ids, index.videos, statuses.statuses, columns.by_title),
             counts=statuses.counts(report),
             source=report.source,
+            protocol=dict(report.protocol),
             problems=report.problems,
         )
 

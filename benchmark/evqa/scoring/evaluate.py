@@ -23,6 +23,7 @@ from evqa.scoring.episodes import ForcedAnswers
 from evqa.scoring.export import ExportSummary, export
 from evqa.scoring.export_episodes import EpisodeFiles, export_episodes
 from evqa.scoring.export_localisation import LocalisationFiles, export_localisation
+from evqa.scoring.protocol import protocol_of
 from evqa.scoring.results import BudgetAxis, PartialSelection, Scores, read_scores, write_scores
 from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
 
@@ -179,6 +180,7 @@ def system_of(file: prediction_files.PredictionFile, name: str, forced: ForcedAn
             duplicates=file.duplicates,
             unknown=file.unknown,
             malformed=problems.count,
+            protocol=protocol_of(file.path),
         )
 
     fields = file.requested_fields

@@ -17,6 +17,7 @@ from evqa.metrics.means import Cell, Column, Mean
 from evqa.metrics.units import Unit
 from evqa.runs.shards import Selection
 from evqa.schema import SampleSelection, StrictRecord
+from evqa.schema.record import OMIT_EMPTY
 
 Status = Literal["ok", "missing", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "missing", "failed")
@@ -288,6 +289,8 @@ class Scores(StrictRecord):
     counts: PredictionCounts
     source: str = ""
     """Prediction file and its format; empty for baselines."""
+    protocol: Annotated[dict[str, str], OMIT_EMPTY] = Field(default_factory=dict)
+    """What decides the scores of a run about episodes: name -> value, see `scoring.protocol`; {} = another run."""
     problems: tuple[str, ...] = ()
     """First problems of the prediction file, with file, line or key, and field."""
     samples: Annotated[
