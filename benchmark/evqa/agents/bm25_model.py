@@ -34,7 +34,7 @@ class Bm25Model:
         raise ModelError(f"{self.name} ranks texts and does not reply: give it the role grounding")
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _index(texts: tuple[str, ...]) -> Bm25:
     """Index of the texts of an episode; questions about one episode often follow each other."""
     return Bm25(texts)

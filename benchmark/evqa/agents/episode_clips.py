@@ -113,7 +113,7 @@ def open_clips(sample: Sample) -> EpisodeClips:
     return EpisodeClips(sample, _texts(path, changed, sample.clips))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _texts(path: Path, changed: tuple[int, int], clips: tuple[ClipRef, ...]) -> tuple[str, ...]:
     """Subtitles of each clip; those of an episode are read once for all of its questions."""
     del changed

@@ -49,16 +49,16 @@ def split_by_episode(
         raise ValueError(f"expected a share of held-out episodes from 0 to below 1, got {held_out}")
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1, got {size}")
-    kept = [sample for sample in samples if not {episode_of(sample), *(sample.evidence_clips or ())} & set(skip)]
-    chosen = set(sorted((sample.id for sample in kept), key=lambda name: _rank(name, seed))[:size])
-    subset = [sample for sample in kept if sample.id in chosen]
+    usable = [sample for sample in samples if not {episode_of(sample), *(sample.evidence_clips or ())} & set(skip)]
+    ids = set(sorted((sample.id for sample in usable), key=lambda name: _rank(name, seed))[:size])
+    subset = [sample for sample in usable if sample.id in ids]
     episodes = sorted({episode_of(sample) for sample in subset}, key=lambda name: _rank(name, seed))
     count = min(max(math.floor(held_out * len(episodes)), 1), len(episodes) - 1) if held_out and episodes else 0
     apart = set(episodes[:count])
     return EpisodeSplit(
         tuple(sample for sample in subset if episode_of(sample) not in apart),
         tuple(sample for sample in subset if episode_of(sample) in apart),
-        len(samples) - len(kept),
+        len(samples) - len(usable),
     )
 
 

@@ -16,13 +16,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from evqa.datasets import clip_ids
 from evqa.datasets.formats import json_stream
-from evqa.datasets.formats.json_stream import array, mapping
+from evqa.datasets.formats.json_stream import JsonRange, array, mapping
 from evqa.files import jsonl
 from evqa.retrieval.subtitle_text import Cue
 from evqa.schema import ClipRef
@@ -83,15 +84,55 @@ def limited(cue: Cue, length: float) -> Cue:
 
 def _entries(path: Path, places: Mapping[str, object]) -> Iterator[tuple[str | None, object]]:
     """Yield (clip, its content) of the requested clips; the clip is None in a file of one video."""
+    state = path.stat()
+    index = _index(path, state.st_mtime_ns, state.st_size)
+    if index.has_keys:
+        yield from _entries_of_object(path, index, places)
+        return
+    names = (index.unnamed, *(index.ranges[name] for name in places if name in index.ranges))
+    ranges = sorted(place for ranges in names for place in ranges)
+    yield from _named_entries(path, json_stream.read_ranges(path, ranges), places)
+
+
+class _Index(NamedTuple):
+    """Places of the entries of a file, which may have the subtitles of thousands of clips."""
+
+    ranges: dict[str, list[JsonRange]]
+    """Clip, video or key -> its entries."""
+    unnamed: list[JsonRange]
+    """Entries without a name: lines of one video."""
+    has_keys: bool = False
+    """Whether the file is one JSON object."""
+
+
+@lru_cache(maxsize=4)
+def _index(path: Path, changed: int, size: int) -> _Index:
+    """Scan a file once; the entries of an episode are then read from their places."""
+    del changed, size
     match _first_bytes(path):
         case b"[":
-            yield from _named_entries(path, json_stream.elements(path), places)
+            return _index_of_entries(path, json_stream.element_ranges(path))
         case b"{" if _is_lines(path):
-            yield from _named_entries(path, _json_lines(path), places)
+            return _index_of_entries(path, _json_lines(path))
         case b"{":
-            yield from _entries_of_object(path, places)
+            with json_stream.open_json(path) as entries:
+                return _Index({key: [place] for key, place in entries.ranges.items()}, [], has_keys=True)
         case other_start:
             raise ValueError(f"{path}, line 1: expected a JSON object or list of subtitles, got {other_start!r}")
+
+
+def _index_of_entries(path: Path, values: Iterator[tuple[JsonRange, object]]) -> _Index:
+    index = _Index({}, [])
+    for number, (place, value) in enumerate(values, 1):
+        name = _name_of(mapping(value, f"{path}, entry {number}"))
+        (index.unnamed if name is None else index.ranges.setdefault(name, [])).append(place)
+    return index
+
+
+def _name_of(entry: Mapping[str, object]) -> str | None:
+    """Return the clip or video of an entry; None = it is a line of one video."""
+    name = next((str(entry[key]) for key in _NAME_KEYS if key in entry), None)
+    return next(iter(entry)) if name is None and len(entry) == 1 else name
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -114,12 +155,12 @@ def _object_or_none(content: bytes | None) -> dict[str, object] | None:
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
-def _json_lines(path: Path) -> Iterator[object]:
+def _json_lines(path: Path) -> Iterator[tuple[JsonRange, object]]:
     for line in jsonl.lines(path):
         value = _object_or_none(line.content)
         if value is None:
             raise ValueError(f"{path}, line {line.number}: expected a JSON object")
-        yield value
+        yield JsonRange(line.place, line.end), value
 
 
 def _named_entries(
@@ -129,22 +170,18 @@ def _named_entries(
     lines: list[object] = []
     for number, value in enumerate(values, 1):
         entry = mapping(value, f"{path}, entry {number}")
-        name = next((str(entry[key]) for key in _NAME_KEYS if key in entry), None)
-        if name is not None:
-            content = next((entry[key] for key in _LINES_KEYS if key in entry), None)
-        elif len(entry) == 1:
-            ((name, content),) = entry.items()
-        else:
+        name = _name_of(entry)
+        if name is None:
             lines.append(value)
-            continue
-        if name in places:
-            yield name, content
+        elif name in places:
+            keys = _LINES_KEYS if any(key in entry for key in _NAME_KEYS) else (name,)
+            yield name, next((entry[key] for key in keys if key in entry), None)
     if lines:
         yield None, lines
 
 
-def _entries_of_object(path: Path, places: Mapping[str, object]) -> Iterator[tuple[str | None, object]]:
-    with json_stream.open_json(path) as entries:
+def _entries_of_object(path: Path, index: _Index, places: Mapping[str, object]) -> Iterator[tuple[str | None, object]]:
+    with json_stream.open_json(path, {key: place for key, (place,) in index.ranges.items()}) as entries:
         if any(key in entries for key in _NAME_KEYS):
             yield from _named_entries(path, iter([json_stream.read(path)]), places)
         elif (key := next((key for key in ("segments", "subtitles") if key in entries), None)) is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,23 +37,24 @@ class JsonRange(NamedTuple):
 class JsonMapping:
     """Mapping of the entries of a JSON file with one object; usable inside the `open_json` block."""
 
-    def __init__(self, path: Path, text: Text) -> None:
+    def __init__(self, path: Path, text: Text, places: Mapping[str, JsonRange] | None = None) -> None:
+        """Scan the file for its entries, unless their byte ranges are given."""
         self.path = path
         self._text = text
-        self._places = {key: place for key, place in _entries(path, text, b"{", 0) if key is not None}
+        self.ranges = places or {key: place for key, place in _entries(path, text, b"{", 0) if key is not None}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return key in self.ranges
 
     def __getitem__(self, key: str) -> object:
         """Parse an entry; a `ValueError` for invalid JSON."""
-        return _parsed(self.path, self._text, self._places[key])
+        return _parsed(self.path, self._text, self.ranges[key])
 
     def places(self, key: str) -> Iterator[JsonRange]:
         """Return the byte ranges of the elements of an entry that is a list, for `at`."""
-        if key not in self._places:
-            raise ValueError(f"file has no {key}: {self.path} has {', '.join(list(self._places)[:10])}")
-        return (place for _, place in _entries(self.path, self._text, b"[", self._places[key].start))
+        if key not in self.ranges:
+            raise ValueError(f"file has no {key}: {self.path} has {', '.join(list(self.ranges)[:10])}")
+        return (place for _, place in _entries(self.path, self._text, b"[", self.ranges[key].start))
 
     def at(self, place: JsonRange) -> object:
         """Parse the value of a byte range."""
@@ -61,17 +62,31 @@ class JsonMapping:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys in the order of the file."""
-        return iter(self._places)
+        return iter(self.ranges)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.ranges)
 
 
 @contextmanager
-def open_json(path: Path) -> Generator[JsonMapping]:
-    """Open a file with one JSON object."""
+def open_json(path: Path, places: Mapping[str, JsonRange] | None = None) -> Generator[JsonMapping]:
+    """Open a file with one JSON object; `places`: its `JsonMapping.ranges`, where they are known."""
     with _mapped(path) as text:
-        yield JsonMapping(path, text)
+        yield JsonMapping(path, text, places)
+
+
+def read_ranges(path: Path, places: Iterable[JsonRange]) -> Iterator[object]:
+    """Yield the values of byte ranges of a file."""
+    with _mapped(path) as text:
+        for place in places:
+            yield _parsed(path, text, place)
+
+
+def element_ranges(path: Path) -> Iterator[tuple[JsonRange, object]]:
+    """Yield (byte range, element) of a file with one JSON list, one in memory at a time."""
+    with _mapped(path) as text:
+        for _, place in _entries(path, text, b"[", 0):
+            yield place, _parsed(path, text, place)
 
 
 def elements(path: Path) -> Iterator[object]:
