@@ -437,6 +437,31 @@ def test_lines_of_boxes_from_a_mapping_and_from_questions_are_the_same(tmp_path)
     assert box_lines.read(tmp_path / "LongTVQA_plus_val.json") == lines
 
 
+def test_a_folder_without_subtitles_says_so(tmp_path):
+    write_set(tmp_path, LONG)
+    (tmp_path / "clip_subtitles.json").unlink()
+    samples, done = prepared("longtvqa-plus", tmp_path)
+    assert samples["1"].subtitles is None
+    assert [bad.reason.startswith("left out, subtitles: the folder has none") for bad in done.dropped] == [True]
+    assert "CLIP.srt in tvqa_subtitles" in done.summary()
+
+
+def test_a_file_of_subtitles_that_changes_is_read_again(tmp_path):
+    write_set(tmp_path, LONG)
+    path = tmp_path / "clip_subtitles.json"
+    sample = prepared("longtvqa-plus", tmp_path)[0]["1"]
+    for words in ("first", "second text"):
+        for form in (
+            dict.fromkeys(CLIPS, words),
+            [{"clip": clip, "subtitle": words} for clip in reversed(CLIPS)],
+            {"s01e02": "".join(f"<{clip}>{words}</{clip}>" for clip in CLIPS[:3])},
+        ):
+            path.write_text(json.dumps(form))
+            assert open_clips(sample).texts == (words,) * 3
+            path.write_text("\n".join(json.dumps({clip: f"{words} in a line"}) for clip in CLIPS))
+            assert open_clips(sample).texts == (f"{words} in a line",) * 3
+
+
 def test_a_folder_without_questions_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"has no LongTVQA_plus_val\.jsonl or LongTVQA_plus_val\.json"):
         prepare("longtvqa-plus", tmp_path)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +442,21 @@ def test_prompts_of_a_long_episode_do_not_grow_with_it(long_sample: Sample, tmp_
     assert prediction.status == "ok", prediction.error
     assert (prediction.clips or ("",))[0] == long_sample.clips[321].id
     assert sum(len(turn.prompt) for turn in prediction.turns) < 60_000
+
+
+def test_memory_does_not_grow_with_the_questions_about_a_long_episode(long_sample: Sample, tmp_path: Path) -> None:
+    master = models.build(script(tmp_path / "master.json", {"*": [RELOCATE, "<answer>a0</answer>"]}))
+    predict = methods.predictor("episode", times=True, settings=AgentSettings(episode=EpisodeSettings(look=False)))
+    sizes: list[int] = []
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            assert predict(Models(master), long_sample).status == "ok"
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[-1] - sizes[0] < 2**20
+    assert episode_clips.open_clips(long_sample).texts is episode_clips.open_clips(long_sample).texts
 
 
 # Synthetic episodes

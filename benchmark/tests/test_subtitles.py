@@ -236,9 +236,9 @@ def test_text_is_one_line_without_control_characters(write):
     ],
 )
 def test_hostile_files_are_read_in_linear_time(write, content):
-    started = time.monotonic()
+    started = time.process_time()
     assert len(read_subtitles(write(content))) <= 3
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @given(st.text(max_size=300), st.sampled_from(["a.srt", "a.vtt", "a.ass", "a.json", "a.jsonl"]))

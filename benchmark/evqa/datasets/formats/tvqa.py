@@ -180,7 +180,7 @@ def _samples(table: _Folder) -> Iterator[Sample]:
     for line, row in json_rows.rows(table.questions(), table.bad):
         name = str(row.get("qid", f"row {line}"))[:80]
         yield from numbered_rows([(name, row)], table.sample, table.bad, line)
-    table.report_assumed_lengths()
+    table.report_missing_files()
 
 
 @dataclass
@@ -246,8 +246,11 @@ class _Folder:
         self._ids.add(name)
         return sample
 
-    def report_assumed_lengths(self) -> None:
-        """Report the clips whose length is not known."""
+    def report_missing_files(self) -> None:
+        """Report that there are no subtitles, and the clips whose length is not known."""
+        if self._ids and self._subtitles is None:
+            reason = f"the folder has none: expected {SUBTITLES[0]}, CLIP.srt in {SUBTITLE_FOLDERS[0]}, ... (README.md)"
+            self.bad.append(BadLine(0, f"left out, subtitles: {reason}"))
         if clips := self._assumed:
             reason = f"{len(clips)} clips have no frames and are taken as {ASSUMED_SECONDS:g} seconds long"
             self.bad.append(BadEntry(0, f"left out, length: {clips[0]}: {reason}", clips[0]))
