@@ -210,10 +210,16 @@ def tile_side(video: Video) -> int:
 
 def _tile(image: RGB, label: str) -> RGB:
     height, width = image.shape[:2]
-    tile = Image.fromarray(image).resize((TILE_WIDTH, max(24, round(height * TILE_WIDTH / width))))
-    draw = ImageDraw.Draw(tile)
+    size = TILE_WIDTH, max(24, round(height * TILE_WIDTH / width))
+    return draw_label(np.asarray(Image.fromarray(image).resize(size)), label)
+
+
+def draw_label(image: RGB, label: str) -> RGB:
+    """The image with a label drawn at its top left."""
+    labelled = Image.fromarray(image)
+    draw = ImageDraw.Draw(labelled)
     font = ImageFont.load_default(20)
     box = draw.textbbox((6, 3), label, font=font)
     draw.rectangle((0, 0, box[2] + 6, box[3] + 4), fill=(0, 0, 0))
     draw.text((6, 3), label, fill=(255, 255, 255), font=font)
-    return np.asarray(tile)
+    return np.asarray(labelled)

@@ -151,7 +151,7 @@ class _AgentRun:
     def video_tools(self) -> list[Tool]:
         """All tools that work for the video."""
         tools = self.frames.all()
-        subtitles = _subtitles(self._sample)
+        subtitles = readable_subtitles(self._sample)
         if subtitles is not None:
             tools += SubtitleTools(lines=subtitles, duration=self.frames.grid.duration).all()
         segmenter = self._models.team.get(SEGMENTER, self._models.main)
@@ -173,7 +173,7 @@ class _AgentRun:
         loop.play(main, episode)
 
 
-def _subtitles(sample: Sample) -> Subtitles | None:
+def readable_subtitles(sample: Sample) -> Subtitles | None:
     """Subtitles of a sample's video; None = it has none.
 
     A file beside the video that cannot be read is left out with a warning; one that the sample names is an error.

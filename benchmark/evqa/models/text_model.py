@@ -48,9 +48,9 @@ class TextModel:
     chat: ChatTokenizer
     generate_ids: GenerateIds
     max_tokens: int
-    """Token ids of a conversation with its next reply, at most."""
+    """Largest number of token ids of a conversation with its next reply."""
     max_reply_tokens: int
-    """Token ids of a reply, at most."""
+    """Largest number of token ids of a reply."""
     identity: Mapping[str, str | int | float | bool | None]
     """Settings that determine a reply."""
 

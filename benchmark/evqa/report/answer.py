@@ -1,4 +1,4 @@
-"""Answer of a model to one question about one video, with its evidence as arrays, text, pictures and files."""
+"""Answer of a model to one question about one video, with its evidence as arrays, text, images and files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Estimate of a run of staged localisation before anything is spent: requests, frames, tokens, price.
 
-Requests and frames are those of the plan, at most; nothing is decoded and no model is asked. Tokens are estimated:
+Requests and frames are upper bounds by the plan; nothing is decoded and no model is asked. Tokens are estimated:
 an image has a token per 28 x 28 pixels, text one per 4 characters, a reply `REPLY_TOKENS`.
 """
 

@@ -29,9 +29,9 @@ class RolloutConfig:
     top_p: float = 1.0
     """Share of the probability from which a token is sampled."""
     max_prompt_tokens: int = 12_800
-    """Tokens of a conversation before its last reply, at most."""
+    """Largest number of tokens of a conversation before its last reply."""
     max_reply_tokens: int = 1_500
-    """Tokens of a reply, at most."""
+    """Largest number of tokens of a reply."""
     actions: Literal["tags", "native"] = "tags"
     """Actions of the agent: tags in its text, or the tool calls of its chat template."""
     engine: Literal["transformers", "vllm"] = "transformers"

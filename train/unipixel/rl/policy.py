@@ -24,8 +24,8 @@ def policy_of(trainer: Any, chat: ChatTokenizer, *, max_tokens: int, max_reply_t
     Args:
         trainer: the trainer.
         chat: tokenizer and chat template of the model.
-        max_tokens: token ids of a conversation with its next reply, at most.
-        max_reply_tokens: token ids of a reply, at most.
+        max_tokens: largest number of token ids of a conversation with its next reply.
+        max_reply_tokens: largest number of token ids of a reply.
     """
 
     def generate_ids(prompts: Sequence[list[int]]) -> list[GeneratedIds]:

@@ -1,0 +1,1 @@
+"""Servers: tools over the videos of a folder for other programs."""

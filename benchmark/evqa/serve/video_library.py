@@ -1,0 +1,73 @@
+"""Videos of the folders that a server may read, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from evqa import suggestions
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".flv", ".wmv", ".3gp")
+"""Suffixes of the files that are listed; any video that can be decoded is read by its name."""
+
+MAX_VIDEOS = 10_000
+"""Most files of a listing."""
+
+
+class VideoLibrary:
+    """Videos below some folders.
+
+    The name of a video is its path below its folder, with the name of the folder in front where there are several.
+    Links that lead out of the folders are refused.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """`ValueError`: there is no folder, one does not exist, or two have one name."""
+        if not folders:
+            raise ValueError("name at least one folder with videos")
+        for folder in folders:
+            if not folder.is_dir():
+                raise ValueError(f"no such folder: {folder}; name a folder with videos")
+        self._folders = {folder.resolve().name: folder.resolve() for folder in folders}
+        if len(self._folders) != len(folders):
+            raise ValueError(
+                f"the folders need names of their own, got {[folder.resolve().name for folder in folders]}"
+            )
+
+    def names(self) -> list[str]:
+        """Names of all videos, sorted; at most `MAX_VIDEOS`."""
+        names: list[str] = []
+        for label, folder in self._folders.items():
+            for root, folders, files in os.walk(folder):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                below = Path(root).relative_to(folder)
+                names += [
+                    self._name(label, below / file)
+                    for file in files
+                    if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+                ]
+                if len(names) >= MAX_VIDEOS:
+                    return sorted(names)[:MAX_VIDEOS]
+        return sorted(names)
+
+    def path(self, name: str) -> Path:
+        """Return the file of a video. `ValueError`: there is no such video, or its path leads out of the folders."""
+        pure = PurePosixPath(name)
+        label, *rest = pure.parts or ("",)
+        folder = next(iter(self._folders.values())) if len(self._folders) == 1 else self._folders.get(label)
+        below = pure if len(self._folders) == 1 else PurePosixPath(*rest)
+        if folder is None or pure.is_absolute() or ".." in pure.parts or "\0" in name or len(name) > 4096:
+            raise self._unknown(name)
+        path = (folder / below).resolve()
+        if not path.is_relative_to(folder) or not path.exists() or path == folder:
+            raise self._unknown(name)
+        return path
+
+    def _unknown(self, name: str) -> ValueError:
+        names = self.names()
+        near = suggestions.did_you_mean(name[:200], names)
+        return ValueError(f"there is no video {name[:200]!r} among the {len(names)} that list_videos names{near}")
+
+    def _name(self, label: str, below: Path) -> str:
+        return below.as_posix() if len(self._folders) == 1 else f"{label}/{below.as_posix()}"
