@@ -145,6 +145,52 @@ def segment_request(expressions: Sequence[str]) -> str:
     return f"Please segment {joint}."
 
 
+# Referring segmentation
+
+REFERRING = {
+    "query": "Please segment the {} in this {media}.",
+    "sentence": "{} Please provide the segmentation mask.",
+    "question": "{} Please answer the question and provide the segmentation mask.",
+    "explanatory": "{} Please provide the segmentation mask and explain why.",
+    "description": "Please segment the object that fits the description: {}",
+}
+"""Task type -> prompt of our models at inference; training uses variants too (`unipixel.data.templates`)."""
+
+ARTICLES = ("the ", "an ", "a ")
+
+
+def referring_prompt(sample: Sample, media: str) -> str:
+    """Prompt of our models for the masks of the objects that a sample refers to; `media`: image or video."""
+    template = REFERRING.get(sample.task_type, REFERRING["query"])
+    words = sample.question.strip()
+    return fill_template(template, noun_phrase(words) if template == REFERRING["query"] else words, media)
+
+
+def referring_request(sample: Sample, media: str) -> str:
+    """Prompt of general models for referring expressions of the objects that a sample refers to, as JSON."""
+    return f"""\
+Text: {sample.question.strip()}
+
+Which object or objects in the {media} does this text refer to?
+Reply with one JSON object and nothing else. Its key:
+- "referring_expressions": one short phrase for each of these objects; [] if the {media} shows none of them.
+  {PHRASES}
+Example: {{"referring_expressions": ["the man in blue"]}}"""
+
+
+def noun_phrase(words: str) -> str:
+    """A query within a sentence: lower-case first letter, without article and final dots."""
+    words = words.strip().strip(".").strip()
+    words = words[:1].lower() + words[1:]
+    article = next((article for article in ARTICLES if words.startswith(article)), "")
+    return words.removeprefix(article)
+
+
+def fill_template(template: str, words: str, media: str) -> str:
+    """Fill a template; braces in the words are unchanged."""
+    return template.replace("{media}", media).replace("{}", words)
+
+
 # Pieces
 
 

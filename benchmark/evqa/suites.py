@@ -36,6 +36,7 @@ from evqa.runs.shards import file_name_of
 from evqa.schema import Sample
 from evqa.scoring import evaluate
 from evqa.scoring.results import read_scores
+from evqa.scoring.submissions import SubmissionSummary
 from evqa.tasks.registry import TASKS
 from evqa.tasks.suites import Suite, suite
 
@@ -247,6 +248,9 @@ def _result_of(plan: TaskPlan, run: Path | None, failures: Mapping[str, str], wo
         return TaskResult(task=plan.task, note=note)
     assert plan.run is not None
     try:
+        if TASKS[plan.task].submission is not None:
+            submission = evaluate.export_submission(run, plan.run.dataset, None)
+            note = "; ".join(part for part in (note, _submission_note(submission)) if part)
         path = _scores_of(run, plan.run.dataset, workers)
         rows = read_scores(path)
     except ValueError as error:
@@ -257,6 +261,13 @@ def _result_of(plan: TaskPlan, run: Path | None, failures: Mapping[str, str], wo
         baselines=[row for row in rows if not row.source],
         note=note,
     )
+
+
+def _submission_note(submission: SubmissionSummary) -> str:
+    """Words on the archive of a run in the table."""
+    if submission.problems:
+        return f"{submission.path.name} violates the rules: {submission.problems[0]}"
+    return f"archive for the server: {submission.path.name}"
 
 
 def _scores_of(run: Path, dataset: Dataset, workers: int) -> Path:

@@ -214,7 +214,7 @@ TYPED = [
         "evqa score f.json --data st-evidence-gen --masks f --workers 4",
     ),
     ("eval_st_evidence_mcq.py f.json --verbose --save-metrics m.json", "evqa score f.json --data st-evidence-mcq"),
-    ("auto_eval.sh work_dirs/mine", "evqa benchmark st-evidence-gen work_dirs/mine"),
+    ("auto_eval.sh work_dirs/mine", "evqa benchmark --suite unipixel work_dirs/mine"),
     (
         "gpt_st_evidence_mcq.py --task qa --model gpt-4o --video_dir data/NextQA-Video",
         f"{CHOOSE} gpt-4o --method choose-answer --out result/gpt/gpt-4o_qa_1.0fps",

@@ -12,4 +12,4 @@ from pathlib import Path
 from evqa.datasets.formats import prepare_command
 
 if __name__ == "__main__":
-    sys.exit(prepare_command.run(__doc__, ["revos"], Path(__file__).resolve().parent))
+    sys.exit(prepare_command.run(__doc__, prepare_command.sets_of("revos"), Path(__file__).resolve().parent))

@@ -12,4 +12,4 @@ from pathlib import Path
 from evqa.datasets.formats import prepare_command
 
 if __name__ == "__main__":
-    sys.exit(prepare_command.run(__doc__, ["vicas"], Path(__file__).resolve().parent))
+    sys.exit(prepare_command.run(__doc__, ["vicas", "vicas-val", "vicas-test"], Path(__file__).resolve().parent))

@@ -189,7 +189,7 @@ def test_an_expression_is_asked_for_in_every_phrasing_of_its_form(examples, toke
         question = text.split("<|vision_end|>")[1].split("<|im_end|>")[0]
         asked.add(question)
         answered.add(reply.removesuffix("<|im_end|>"))
-    assert asked == {templates.fill_template(template, words, "video") for template in templates.TABLES[form]}
+    assert asked == {prompts.fill_template(template, words, "video") for template in templates.TABLES[form]}
     assert answered == set(templates.MASK_REPLIES)
 
 

@@ -81,8 +81,8 @@ def export(
     run: RunPath,
     *,
     data: RunData = None,
-    out: Annotated[Path | None, option("FOLDER", default="RUN/FORMAT")] = None,
-    format: Literal["original", "localisation", "episode"] = "original",
+    out: Annotated[Path | None, option("PATH", default="RUN/FORMAT")] = None,
+    format: Literal["original", "localisation", "episode", "submission"] = "original",
 ) -> int:
     """Export a run in the file format of the original scripts.
 
@@ -96,7 +96,8 @@ def export(
         out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
         format: original = JSON file and folders of mask images of the original scripts; localisation = table and
             records of the published staged pipeline, and a file of the Ego4D challenge (ego4d-nlq); episode = result
-            files of LongVideoAgent, and files for the servers of TVQA and TVQA+.
+            files of LongVideoAgent, and files for the servers of TVQA and TVQA+; submission = archive for the server of
+            the benchmark, checked by its rules.
     """
     from evqa.runs import locate
     from evqa.scoring import evaluate
@@ -114,6 +115,15 @@ def export(
         if episodes.spans is not None:
             print_line(f"for the server of TVQA+: {episodes.spans}")
         return 0
+    if format == "submission":
+        submission = evaluate.export_submission(run, dataset, out)
+        print_line(
+            f"{submission.path}: {submission.num_files} files, {submission.num_empty} of {len(dataset.samples)} "
+            f"samples without a prediction"
+        )
+        for problem in submission.problems:
+            print_line(f"violates the rules: {problem}")
+        return 1 if submission.problems else 0
     exported = evaluate.export_run(run, dataset, out)
     for problem in exported.unwritable[:5]:
         print_line(f"no masks for {problem}")

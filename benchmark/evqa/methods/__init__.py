@@ -12,7 +12,7 @@ from evqa.agents import video_index
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, FOLDERS, STAGE_FOLDERS, AgentSettings
-from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, single_turn, stages
+from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, referring, single_turn, stages
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 from evqa.stages.prompts import STAGE_PROMPT_VERSION
@@ -93,6 +93,7 @@ METHODS: dict[str, Method] = {
     "choose-answer": multiple_choice.choose_answer,
     "choose-time": multiple_choice.choose_time,
     "choose-space": multiple_choice.choose_space,
+    "refer": referring.refer,
     **{name: spec.method for name, spec in AGENT_METHODS.items()},
 }
 
@@ -102,8 +103,9 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
     "choose-answer": ("answer",),
     "choose-time": ("time_choice",),
     "choose-space": ("mask_choice",),
+    "refer": ("masks",),
 }
-"""Method of multiple choice -> the fields that it asks for; all other methods ask for answer, spans and masks."""
+"""Method -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 
 
 def method(name: str) -> Method:

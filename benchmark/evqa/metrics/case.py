@@ -105,6 +105,8 @@ class Metric:
     """Whether it reads `Case.record`, such as turns, usage and status. Its value stands whatever the state of the
     prediction, and trivial baselines, which have no record, do not have it. For a record that lacks the value it
     raises `UnrecordedValueError`: a fraction then counts 0, an amount leaves the mean, and both are counted."""
+    takes_empty: bool = False
+    """Whether a prediction without what it reads is an empty one instead of 0, for sums of pixels (cIoU)."""
     gold_optional: bool = False
     """Whether a sample without ground truth counts 0 (ST-Evidence) instead of being excluded."""
     excluded_states: frozenset[State] = frozenset()

@@ -35,6 +35,19 @@ class FrameScore(NamedTuple):
     f: float
     has_gold: bool
     """Whether the ground truth has at least one pixel in this frame."""
+    num_both: int = 0
+    """Pixels in both masks."""
+    num_false: int = 0
+    """Predicted pixels that are not in the ground truth."""
+    num_missed: int = 0
+    """Pixels of the ground truth that are not predicted."""
+    num_pixels: int = 0
+    """Pixels of the frame; 0 = no mask states its size."""
+
+    @property
+    def num_wrong(self) -> int:
+        """Pixels in one mask only."""
+        return self.num_false + self.num_missed
 
     @property
     def jf(self) -> float:
@@ -58,7 +71,16 @@ def score_frame(predicted: FrameMask | None, gold: FrameMask | None) -> FrameSco
     assert predicted_mask is not None
     assert gold_mask is not None
     counts = compare(predicted_mask, gold_mask)
-    return FrameScore(j_measure(counts), f_measure(counts), has_gold=counts.second > 0)
+    height, width = size_of(gold_mask)
+    return FrameScore(
+        j_measure(counts),
+        f_measure(counts),
+        has_gold=counts.second > 0,
+        num_both=counts.both,
+        num_false=counts.first - counts.both,
+        num_missed=counts.second - counts.both,
+        num_pixels=height * width,
+    )
 
 
 @functools.lru_cache(maxsize=64)

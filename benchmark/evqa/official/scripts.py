@@ -577,8 +577,7 @@ def _checkpoint_parser(script: str) -> ScriptParser:
 
 
 def _evaluate_checkpoint(namespace: argparse.Namespace) -> ScriptCommand:
-    note = "only ST-Evidence is evaluated: the published script's sets (Ref-SAV, ReVOS, MeViS, ...) are not here"
-    return ScriptCommand(["benchmark", GEN, _model(namespace.checkpoint)], notes=(note,))
+    return ScriptCommand(["benchmark", "--suite", "unipixel", _model(namespace.checkpoint)])
 
 
 GENERATIVE_FILES = {"internvl": "internvl_3_5.py"}

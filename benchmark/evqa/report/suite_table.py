@@ -54,9 +54,11 @@ def suite_rows(results: Sequence[TaskResult]) -> list[SuiteRow]:
 
 def _rows_of(result: TaskResult) -> Iterator[SuiteRow]:
     scores = result.main
-    for metric in headline_metrics(result.task, scores):
-        value = None if scores is None else value_of(scores, metric)
-        if value is not None or scores is None:
+    metrics = headline_metrics(result.task, scores)
+    values = {metric: None if scores is None else value_of(scores, metric) for metric in metrics}
+    is_scored = any(value is not None for value in values.values())
+    for metric, value in values.items():
+        if value is not None or not is_scored:
             yield SuiteRow(result, metric, value, _best_baseline(result, metric), published_number(result.task, metric))
 
 

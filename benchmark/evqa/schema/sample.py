@@ -119,6 +119,10 @@ class Sample(StrictRecord):
     """Spatial evidence as boxes of several named objects; `boxes` then encloses those of a frame."""
     targets: tuple[int, ...] | None = None
     """Evidence objects, merged to the ground-truth mask: indices of tracks or values of labels; None = all tracks."""
+    foreground_pixels: Annotated[dict[int, int] | None, OMIT_NONE] = None
+    """Frame index -> number of pixels of any annotated object of the video, evidence or not; for robustness (ReVOS)."""
+    ignored: Annotated[tuple[Track, ...] | None, OMIT_NONE] = None
+    """Regions that are neither evidence nor background, for metrics that leave them out (ReasonSeg)."""
     object_masks: Annotated[Path | None, Field(alias="objects")] = None
     """Folder of `%05d.png` label maps of all annotated objects, evidence or not (0 = background).
 

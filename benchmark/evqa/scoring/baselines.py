@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from evqa import masks
+from evqa import masks, prompts
 from evqa.datasets import Dataset
 from evqa.metrics import trivial
 from evqa.metrics.case import Case, GoldField, Metric
+from evqa.metrics.frames import gold_masks
 from evqa.schema import LETTERS, RLE, Box, Prediction, Sample, Span, Track
 from evqa.scoring.cases import duration_of, video_facts
 from evqa.scoring.engine import System, score
@@ -203,6 +204,9 @@ def _of_masks(dataset: Dataset) -> list[System]:
     systems = [_system("empty mask", ("masks",), _no_pixel), _system("full-frame mask", ("masks",), _every_pixel)]
     if any(sample.object_masks is not None for sample in dataset.samples):
         systems.append(_system("all objects merged", ("masks",), _every_object))
+    if all(sample.task_type in prompts.REFERRING for sample in dataset.samples):
+        systems.append(_system("centre-box mask", ("masks",), _centre_box))
+        systems.append(_system("first ground-truth mask in every frame", ("masks",), _frozen_mask))
     return systems
 
 
@@ -215,6 +219,27 @@ def _every_pixel(sample: Sample) -> Prediction:
     video = video_facts(sample.video)
     full = masks.encode(np.ones((video.height, video.width), dtype=np.bool_))
     return _with_track(sample, ((index, full) for index in range(video.num_frames)))
+
+
+def _centre_box(sample: Sample) -> Prediction:
+    """Prediction with a box of half the sides in the centre of every frame."""
+    video = video_facts(sample.video)
+    top, left = video.height // 4, video.width // 4
+    pixels = np.zeros((video.height, video.width), dtype=np.bool_)
+    pixels[top : video.height - top, left : video.width - left] = True
+    box = masks.encode(pixels)
+    return _with_track(sample, ((index, box) for index in range(video.num_frames)))
+
+
+def _frozen_mask(sample: Sample) -> Prediction:
+    """Prediction with the ground-truth mask of the first annotated frame in every frame: what tracking adds to it."""
+    gold = gold_masks(sample) or {}
+    first = 0 if sample.frames is None else sample.frames[0]
+    mask = gold[first]() if first in gold else None
+    if mask is None:
+        return _no_pixel(sample)
+    frozen = masks.encode(masks.to_array(mask))
+    return _with_track(sample, ((index, frozen) for index in range(video_facts(sample.video).num_frames)))
 
 
 def _every_object(sample: Sample) -> Prediction:

@@ -70,7 +70,7 @@ class ComparedSample:
 
     def _stands(self, metric: Metric, state: State) -> bool:
         """Whether the value of a metric counts: not of a prediction without a field that the metric reads."""
-        return state == "scored" or metric.reads_record or self._is_written(metric, state)
+        return state == "scored" or metric.reads_record or metric.takes_empty or self._is_written(metric, state)
 
     def _is_written(self, metric: Metric, state: State) -> bool:
         """Whether a published evaluator finds a field in the file that our reader does not."""

@@ -6,7 +6,7 @@ without a row, such as a folder of the user's own, `task_of` derives the task fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evqa.datasets import Dataset
@@ -30,6 +30,8 @@ class Task:
     baselines: BaselineChoice = "all"
     headline: tuple[str, ...] = ()
     """Metrics or derived numbers of the first preset in the table of a suite; () = the first columns of its table."""
+    submission: str | None = None
+    """Format of the archive for the benchmark's server, see `scoring.submissions`; None = there is none."""
     description: str
 
 
@@ -65,7 +67,64 @@ def _judgement(data: str, description: str) -> Task:
     return Task(data=data, method="judge", presets=(data,), baselines="fast", description=description)
 
 
+def _referring(data: str, description: str, *presets: str, headline: tuple[str, ...] = ("J", "F", "J&F")) -> Task:
+    """A task of referring segmentation; its first preset is that of the benchmark."""
+    presets = presets or ("referring", "strict")
+    return Task(data=data, method="refer", presets=presets, headline=headline, description=description)
+
+
+REVOS_HEADLINE = ("J&F referring", "J&F reasoning", "J&F overall", "R overall")
+REFERRING_TASKS = {
+    "mevis-valid-u": _referring("mevis-valid-u", "MeViS: objects by motion, validation split with masks"),
+    "mevis-valid": replace(
+        _referring("mevis-valid", "MeViS: objects by motion, validation split of the server"), submission="mevis"
+    ),
+    "ref-youtube-vos-valid": replace(
+        _referring("ref-youtube-vos-valid", "Ref-YouTube-VOS, validation split of the server"),
+        submission="ref-youtube-vos",
+    ),
+    "ref-davis17-valid": replace(
+        _referring("ref-davis17-valid", "Ref-DAVIS17, validation split, four annotators", "ref-davis17", "strict"),
+        submission="ref-davis17",
+    ),
+    "revos-valid": _referring(
+        "revos-valid",
+        "ReVOS, validation split: referring and reasoning",
+        "revos",
+        "revos-strict",
+        headline=REVOS_HEADLINE,
+    ),
+    "ref-sav-valid": _referring("ref-sav-valid", "Ref-SAV: objects by descriptions, evaluation split"),
+    "lvvis-val": _referring("lvvis-val", "LV-VIS: objects by category, validation split"),
+    "groundmore-test": _referring(
+        "groundmore-test", "GroundMoRe: questions about motion, test split", "groundmore", "strict"
+    ),
+    **{
+        f"vicas-{split}": _referring(f"vicas-{split}", f"ViCaS: objects by sentences, split {split}")
+        for split in ("val", "test")
+    },
+    **{
+        f"reason-seg-{split}": _referring(
+            f"reason-seg-{split}",
+            f"ReasonSeg: objects of images by reasoning, split {split}",
+            "reason-seg",
+            "reason-seg-background",
+            headline=("gIoU", "cIoU"),
+        )
+        for split in ("val", "test")
+    },
+    **{
+        name: _referring(name, f"{name}: objects of images by expressions", "refcoco", headline=("cIoU", "Acc@0.5 box"))
+        for name in (
+            *(f"refcoco{plus}-{split}" for plus in ("", "+") for split in ("val", "testa", "testb")),
+            *("refcocog-val", "refcocog-test"),
+        )
+    },
+}
+
+
 TASKS: dict[str, Task] = {
+    **REFERRING_TASKS,
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
     "shapes2-test": _generative("shapes2-test", "synthetic videos, harder test split"),

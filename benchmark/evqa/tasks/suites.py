@@ -19,6 +19,15 @@ class Suite:
 
 
 SUITES: dict[str, Suite] = {
+    "unipixel": Suite(
+        tasks=(
+            *("ref-sav-valid", "revos-valid", "mevis-valid-u", "ref-davis17-valid", "groundmore-test"),
+            *("mevis-valid", "ref-youtube-vos-valid", "lvvis-val", "reason-seg-val", "reason-seg-test"),
+            *("refcoco-val", "refcoco-testa", "refcoco-testb", "refcoco+-val", "refcoco+-testa", "refcoco+-testb"),
+            *("refcocog-val", "refcocog-test"),
+        ),
+        description="referring segmentation in videos and images, the sets on which UniPixel is evaluated",
+    ),
     "st-evidence": Suite(
         tasks=("st-evidence-gen", "st-evidence-mcq"), description="ST-Evidence, generative and multiple choice"
     ),

@@ -126,8 +126,8 @@ def _mask_turn(sample: Sample, turn: TrainingExchange, rng: np.random.Generator)
     is_picture = sample.video.suffix.lower() in media.IMAGE_SUFFIXES
     table = templates.TABLES[sample.task_type]
     template = table[rng.integers(len(table))]
-    prompt = templates.noun_phrase(words) if sample.task_type == "query" else words
-    question = templates.fill_template(template, prompt, "image" if is_picture else "video")
+    prompt = prompts.noun_phrase(words) if sample.task_type == "query" else words
+    question = prompts.fill_template(template, prompt, "image" if is_picture else "video")
     return question, _mask_reply(sample, turn, rng)
 
 
@@ -167,7 +167,7 @@ def _memory(sample: Sample, question: str, answer: str, rng: np.random.Generator
         words = words.replace(f"[{label}]", f"[{label}] {REF}", 1)
     template = templates.MEMORY[rng.integers(len(templates.MEMORY))]
     reply = " ".join(f"[{label}] {SEG}" for label in order)
-    prompt = templates.fill_template(template, words, "video")
+    prompt = prompts.fill_template(template, words, "video")
     tracks = tuple(order.values())
     return TrainingConversation(_messages(sample, [(prompt, reply)]), [(track,) for track in tracks], pointed=tracks)
 

@@ -6,7 +6,7 @@ of each task is also used at inference.
 
 from __future__ import annotations
 
-from evqa.prompts import TRAINED_INSTRUCTION
+from evqa.prompts import REFERRING, TRAINED_INSTRUCTION
 
 EVIDENCE = (
     TRAINED_INSTRUCTION,
@@ -18,7 +18,7 @@ EVIDENCE = (
 """Requests for an answer with evidence, after the question."""
 
 QUERY = (
-    "Please segment the {} in this {media}.",
+    REFERRING["query"],
     "Could you segment the {} in this {media}?",
     "Segment the {} in the {media}.",
     "Find the {} in the {media} and segment it.",
@@ -29,7 +29,7 @@ QUERY = (
 """Requests for the object of a noun phrase; `{media}` is image or video."""
 
 SENTENCE = (
-    "{} Please provide the segmentation mask.",
+    REFERRING["sentence"],
     "{} Answer with the segmentation mask.",
     "{} Show it by a segmentation mask.",
     "{} Only the segmentation is needed.",
@@ -38,7 +38,7 @@ SENTENCE = (
 """Requests for the object of a sentence."""
 
 QUESTION = (
-    "{} Please answer the question and provide the segmentation mask.",
+    REFERRING["question"],
     "{} Give the answer together with its segmentation mask.",
     "{} Answer, and show the answer by a segmentation mask.",
     "{} Say what it is and segment it.",
@@ -47,7 +47,7 @@ QUESTION = (
 """Requests for an answer as text with its mask."""
 
 EXPLANATORY = (
-    "{} Please provide the segmentation mask and explain why.",
+    REFERRING["explanatory"],
     "{} Answer with the segmentation mask and give your reason.",
     "{} Show it by a segmentation mask and explain the choice.",
     "{} Segment what is meant, and answer the question in words.",
@@ -56,7 +56,7 @@ EXPLANATORY = (
 """Requests for a mask with an explanation."""
 
 DESCRIPTION = (
-    "Please segment the object that fits the description: {}",
+    REFERRING["description"],
     "Segment what is described here: {}",
     "Read the description and answer with the mask of the object: {}",
     "Here is a description: {} Which pixels show the object?",
@@ -125,18 +125,3 @@ TABLES: dict[str, tuple[str, ...]] = {
     "description": DESCRIPTION,
 }
 """Task type -> prompt templates."""
-
-ARTICLES = ("the ", "an ", "a ")
-
-
-def noun_phrase(words: str) -> str:
-    """A query within a sentence: lower-case first letter, without article and final dots."""
-    words = words.strip().strip(".").strip()
-    words = words[:1].lower() + words[1:]
-    article = next((article for article in ARTICLES if words.startswith(article)), "")
-    return words.removeprefix(article)
-
-
-def fill_template(template: str, words: str, media: str) -> str:
-    """Fill a template; braces in the words are unchanged."""
-    return template.replace("{media}", media).replace("{}", words)

@@ -26,9 +26,14 @@ Reader = Callable[[Path, list[BadLine]], Iterator[Sample]]
 
 
 def reader_of(dataset_format: DatasetFormat) -> Reader:
-    """Import the reader of a dataset format."""
+    """Import the reader of a dataset format, with its arguments."""
     module, _, function = dataset_format.reader.partition(":")
-    return cast(Reader, getattr(import_module(f"evqa.datasets.formats.{module}"), function))
+    reader = getattr(import_module(f"evqa.datasets.formats.{module}"), function)
+
+    def read(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+        return reader(folder, bad, *dataset_format.arguments)
+
+    return cast(Reader, read)
 
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -5,6 +5,9 @@
     annotations/VIDEO/images/    frames, 6 per second
     annotations/VIDEO/masks/     label maps of some of the frames
 
+test_v2.json has the same form. Its published evaluation uses `TEST_FRAMES` evenly spaced frames of a video, with an
+empty mask on frames without a file and on frames outside the time of the action.
+
 The name of a video ends with the minutes and seconds of the clip in its film, `..._0300_0330`.
 """
 
@@ -28,6 +31,9 @@ from evqa.masks import track_files
 from evqa.schema import RLE, Sample, Span, Track, check_span
 
 META = "trainval_v2.json"
+TEST_META = "test_v2.json"
+TEST_FRAMES = 20
+"""Number of frames of a video that the published evaluation scores."""
 FPS = 6.0
 _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})", re.ASCII)
 
@@ -45,13 +51,23 @@ class AnnotatedClip(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`Reader` of GroundMoRe: one sample per question; the tracks of a video are written to `tracks/<VIDEO>.jsonl`."""
-    meta = mapping(json_stream.read(require(folder, META)), META)
+    return _samples_of(folder, META, bad, is_test=False)
+
+
+def test_samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
+    """`Reader` of the test split: samples refer to the frames of the published evaluation."""
+    return _samples_of(folder, TEST_META, bad, is_test=True)
+
+
+def _samples_of(folder: Path, file: str, bad: list[BadLine], *, is_test: bool) -> Iterator[Sample]:
+    meta = mapping(json_stream.read(require(folder, file)), file)
     videos = by_key(mapping(meta.get("videos"), "videos"))
     for clip in numbered_rows(videos, lambda video: _clip(folder, *video, bad), bad):
         path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
         order = {number: place for place, number in enumerate(clip.tracks)}
         entries = [(f"{clip.name} {key}", (key, entry)) for key, entry in clip.questions.items()]
         usable = list(numbered_rows(entries, partial(_sample, clip, path, order), bad))
+        usable = [_of_test(clip, sample) for sample in usable] if is_test else usable
         if usable:
             track_files.write(folder / path, clip.tracks.values())
         yield from usable
@@ -124,6 +140,22 @@ def _sample(clip: AnnotatedClip, path: Path, order: Mapping[int, int], item: tup
         question_type=str(fields["q_type"]) if fields.get("q_type") else None,
         source="groundmore",
     )
+
+
+def _of_test(clip: AnnotatedClip, sample: Sample) -> Sample:
+    """Return a sample with the frames of the published evaluation, and its masks within the time of the action.
+
+    Frames from the first second of the action to its last one, both included, at `FPS`; without a valid time all masks
+    count.
+    """
+    total = clip.frames.total
+    frames = sorted({int(index) for index in np.linspace(0, total - 1, num=TEST_FRAMES, dtype=int)})
+    span = sample.spans[0] if sample.spans else Span(0.0, total / FPS)
+    tracks = [clip.tracks[number] for number in sorted(clip.tracks)]
+    targets = [tracks[place] for place in sample.targets or ()]
+    rles = [{i: rle for i, rle in track.masks.items() if span.start <= i / FPS <= span.end} for track in targets]
+    cut = tuple(Track(label=track.label, masks=part) for track, part in zip(targets, rles, strict=True))
+    return sample.replace(frames=tuple(frames), num_frames=total, track_file=None, targets=None, tracks=cut)
 
 
 def _spans(name: str, fields: Mapping[str, object]) -> tuple[Span, ...] | None:

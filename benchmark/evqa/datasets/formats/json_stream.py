@@ -7,6 +7,7 @@ scanned for the start and end of each entry; only requested entries are parsed.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -146,6 +147,25 @@ def integer(value: object, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{field} is no whole number: got {str(value)[:80]!r}")
     return value
+
+
+def number(value: object, field: str) -> float:
+    """Return the value as a finite number; text is accepted, as tables write it."""
+    try:
+        result = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise ValueError(f"{field} is no number: got {str(value)[:80]!r}")
+    return result
+
+
+def numbers(value: object, field: str, count: int) -> list[float]:
+    """Return a list of that many numbers."""
+    items = [number(item, field) for item in array(value, field)]
+    if len(items) != count:
+        raise ValueError(f"{field} has {count} numbers: got {len(items)}")
+    return items
 
 
 # Places

@@ -25,11 +25,11 @@ from evqa.datasets import path_inside
 from evqa.datasets.formats import coco_json, json_stream, safe_pickle
 from evqa.datasets.formats.coco_json import CocoFile, CocoImage, mask_of
 from evqa.datasets.formats.fields import entry_id, find_below, numbered_rows, require
-from evqa.datasets.formats.json_stream import array, integer, mapping, text
+from evqa.datasets.formats.json_stream import array, integer, mapping, numbers, text
 from evqa.datasets.formats.regions import outline
 from evqa.files.jsonl import BadLine
 from evqa.media.images import image_size
-from evqa.schema import Sample, TaskType, Track, TrainingExchange
+from evqa.schema import Box, Sample, TaskType, Track, TrainingExchange
 
 Turns = Sequence[TrainingExchange]
 
@@ -54,7 +54,8 @@ def _sample(name: str, video: Path, form: TaskType, source: str, turns: Turns, *
 
 # ReasonSeg
 
-REASON = "reason_seg/ReasonSeg/train"
+REASON_SPLITS = "reason_seg/ReasonSeg"
+REASON = f"{REASON_SPLITS}/train"
 REASONS = "reason_seg/ReasonSeg/explanatory/train.json"
 
 
@@ -93,6 +94,11 @@ def _reasoned(folder: Path, name: str, reason: Mapping[str, object] | None) -> l
 
 def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
     """Return the targets without ignored shapes, larger shapes first, as published; ignored pixels are background."""
+    return _regions(shapes, size)[0]
+
+
+def _regions(shapes: list[object], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (of targets, that are ignored): of a pixel in several shapes, the smallest one decides."""
     layers: list[tuple[bool, np.ndarray]] = []
     for shape in shapes:
         fields = mapping(shape, "shape")
@@ -100,10 +106,42 @@ def _shapes(shapes: list[object], size: tuple[int, int]) -> np.ndarray:
             raise ValueError(f"label of a shape is unknown: got {str(label)[:40]!r}")
         if label != "flag":
             layers.append((label == "target", masks.from_polygons(outline(fields.get("points")), (), size)))
-    mask = np.zeros(size, dtype=np.bool_)
+    target, ignored = np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_)
     for is_target, pixels in sorted(layers, key=lambda layer: -int(layer[1].sum())):
-        mask[pixels] = is_target
-    return mask
+        target[pixels], ignored[pixels] = is_target, not is_target
+    return target, ignored
+
+
+def reason_seg_evaluation(folder: Path, bad: list[BadLine], split: str) -> Iterator[Sample]:
+    """`Reader` of an evaluation split of ReasonSeg, one sample per question, with its ignored region."""
+    root = Path(REASON_SPLITS, split)
+    pictures = sorted(path.name for path in require(folder, str(root)).iterdir() if path.suffix.lower() == ".jpg")
+    for samples in numbered_rows(((name, name) for name in pictures), partial(_reasoning, folder, root), bad):
+        yield from samples
+
+
+def _reasoning(folder: Path, root: Path, name: str) -> list[Sample]:
+    picture = root / name
+    fields = mapping(json_stream.read(path_inside(folder, picture.with_suffix(".json"))), name)
+    size = image_size(path_inside(folder, picture))
+    target, ignored = _regions(array(fields.get("shapes"), "shapes"), size)
+    is_sentence = bool(fields.get("is_sentence"))
+    questions = [text(words, "text") for words in array(fields.get("text"), "text")]
+    return [
+        Sample(
+            id=entry_id(f"{picture.stem}_{place}"),
+            video_id=picture.stem,
+            video=picture,
+            question=words,
+            task_type="sentence" if is_sentence else "query",
+            tracks=(Track(masks={0: masks.encode(target)}),),
+            ignored=(Track(masks={0: masks.encode(ignored)}),) if ignored.any() else None,
+            num_frames=1,
+            question_type="long query" if is_sentence else "short query",
+            source="reason_seg",
+        )
+        for place, words in enumerate(questions)
+    ]
 
 
 # Label images
@@ -269,14 +307,80 @@ def refclef(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     return _referred(folder, REFERRING["refclef"], bad)
 
 
-def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Sample]:
-    """Yield one sample per image of the training split, one turn per sentence."""
+def refer_evaluation(folder: Path, bad: list[BadLine], name: str, split: str) -> Iterator[Sample]:
+    """`Reader` of an evaluation split of RefCOCO and its relatives: one sample per sentence, with mask and box."""
+    kind = REFERRING[name]
+    by_picture = _references_by_image(folder, kind, split)
+    with coco_json.open_coco(require(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
+        entries = ((f"image {number}", (number, references)) for number, references in by_picture.items())
+        for samples in numbered_rows(entries, partial(_evaluated_references, annotated, kind), bad):
+            yield from samples
+
+
+def _evaluated_references(
+    annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Mapping[str, object]]]
+) -> list[Sample]:
+    number, references = item
+    picture, annotations = _annotations_of_image(annotated, number)
+    video = find_below(Path(kind.pictures), picture.name, "file_name")
+    samples: list[Sample] = []
+    for reference in references:
+        annotation = _annotation_of(annotations, reference)
+        x, y, width, height = numbers(annotation.get("bbox"), "bbox", 4)
+        box = Box(x, y, x + width, y + height)
+        key = integer(reference.get("ref_id"), "ref_id")
+        for place, sentence in enumerate(array(reference.get("sentences"), "sentences")):
+            words = text(mapping(sentence, "sentence").get("sent"), "sent")
+            samples.append(
+                Sample(
+                    id=entry_id(number, key, place),
+                    video_id=str(number),
+                    video=video,
+                    question=words,
+                    expressions=(words,),
+                    task_type="query",
+                    tracks=(Track(masks={0: mask_of(annotation, picture.size)}),),
+                    boxes={0: box},
+                    num_frames=1,
+                    source=kind.name,
+                )
+            )
+    return samples
+
+
+def _references_by_image(folder: Path, kind: ReferSet, split: str) -> dict[int, list[Mapping[str, object]]]:
+    """Return image -> references of a split."""
     path = require(folder, f"refer_seg/{kind.name}/refs({kind.split_by}).p")
     by_picture: dict[int, list[Mapping[str, object]]] = {}
     for entry in array(safe_pickle.read(path), path.name):
         reference = mapping(entry, "reference")
-        if reference.get("split") == "train":
+        if reference.get("split") == split:
             by_picture.setdefault(integer(reference.get("image_id"), "image_id"), []).append(reference)
+    if not by_picture:
+        raise ValueError(f"{path} has no reference of the split {split!r}: expected the published file")
+    return by_picture
+
+
+def _annotations_of_image(annotated: CocoFile, number: int) -> tuple[CocoImage, dict[int, Mapping[str, object]]]:
+    """Return an image and its annotations by id."""
+    if number not in annotated.pictures:
+        raise ValueError("image is not in the file")
+    picture = annotated.pictures[number]
+    return picture, {integer(annotation.get("id"), "id"): annotation for annotation in annotated.annotations(picture)}
+
+
+def _annotation_of(
+    annotations: Mapping[int, Mapping[str, object]], reference: Mapping[str, object]
+) -> Mapping[str, object]:
+    key = integer(reference.get("ann_id"), "ann_id")
+    if key not in annotations:
+        raise ValueError(f"annotation is not in the file: {key}")
+    return annotations[key]
+
+
+def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Sample]:
+    """Yield one sample per image of the training split, one turn per sentence."""
+    by_picture = _references_by_image(folder, kind, "train")
     with coco_json.open_coco(require(folder, f"refer_seg/{kind.name}/instances.json")) as annotated:
         entries = ((f"image {number}", (number, references)) for number, references in by_picture.items())
         yield from numbered_rows(entries, partial(_of_references, annotated, kind), bad)
@@ -284,20 +388,15 @@ def _referred(folder: Path, kind: ReferSet, bad: list[BadLine]) -> Iterator[Samp
 
 def _of_references(annotated: CocoFile, kind: ReferSet, item: tuple[int, list[Mapping[str, object]]]) -> Sample:
     number, references = item
-    if number not in annotated.pictures:
-        raise ValueError("image is not in the file")
-    picture = annotated.pictures[number]
-    annotations = {integer(annotation.get("id"), "id"): annotation for annotation in annotated.annotations(picture)}
+    picture, annotations = _annotations_of_image(annotated, number)
     turns: list[TrainingExchange] = []
     tracks: list[Track] = []
     for reference in references:
-        key = integer(reference.get("ann_id"), "ann_id")
-        if key not in annotations:
-            raise ValueError(f"annotation is not in the file: {key}")
+        annotation = _annotation_of(annotations, reference)
         for sentence in array(reference.get("sentences"), "sentences"):
             words = text(mapping(sentence, "sentence").get("sent"), "sent")
             turns.append(TrainingExchange(question=words, targets=(len(tracks),)))
-        tracks.append(Track(masks={0: mask_of(annotations[key], picture.size)}))
+        tracks.append(Track(masks={0: mask_of(annotation, picture.size)}))
     if not turns:
         raise ValueError("no sentence is about the image")
     video = find_below(Path(kind.pictures), picture.name, "file_name")

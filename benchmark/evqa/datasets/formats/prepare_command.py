@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from evqa.datasets.formats import prepare
@@ -43,7 +43,7 @@ def run(
     try:
         links.allow_roots(options.allow_root)
         linked: list[Path] = []
-        for name in _checked_names(requested, names):
+        for name in _checked_names(requested, names, lambda name: _is_here(name, options, folder)):
             samples = _samples_file(name, folder) if options.folder is None else (options.folder, DATASETS[name].file)
             if options.source is not None:
                 samples = (options.folder or _home(name, folder), DATASETS[name].file)
@@ -66,7 +66,9 @@ def _parser(description: str, names: Sequence[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     if len(names) > 1:
-        parser.add_argument("sets", nargs="*", metavar="SET", help="one or several of the data sets above")
+        parser.add_argument(
+            "sets", nargs="*", metavar="SET", help="data sets above (default: those whose files are in the folder)"
+        )
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="folder of the published files, to which the samples are written"
     )
@@ -161,7 +163,15 @@ def sets_of(folder: str) -> tuple[str, ...]:
     return tuple(name for name, spec in DATASETS.items() if spec.folder == folder)
 
 
-def _checked_names(requested: list[str], names: Sequence[str]) -> list[str]:
+def _is_here(name: str, options: argparse.Namespace, folder: Path) -> bool:
+    """Whether the entries of a data set are in the folder of its published files."""
+    place = options.source or options.folder or _home(name, folder)
+    return (place / DATASETS[name].format.entries).exists()
+
+
+def _checked_names(requested: list[str], names: Sequence[str], is_here: Callable[[str], bool]) -> list[str]:
+    """Return the data sets to prepare: those that the user named, else those whose files are there."""
+    requested = requested or [name for name in names if is_here(name)]
     if not requested or set(requested) - set(names):
         raise ValueError(f"expected names of data sets, got {requested}; the data sets are: {', '.join(names)}")
     return requested

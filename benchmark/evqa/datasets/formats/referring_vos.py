@@ -1,18 +1,18 @@
-"""Readers of expressions in the layout of Ref-YouTube-VOS: ReVOS, MeViS, LV-VIS, Ref-YouTube-VOS, Ref-DAVIS17.
+"""Readers of expressions in the layout of Ref-YouTube-VOS: ReVOS, MeViS, LV-VIS, Ref-YouTube-VOS, Ref-DAVIS17, Ref-SAV.
 
     {"videos": {VIDEO: {"frames": [NAME, ...], "expressions": {ID: {"exp": TEXT, "obj_id": ..., "anno_id": [...]}}}}}
 
 Frames are `<frames>/<VIDEO>/<NAME>.jpg`. Masks have one of three forms: in `mask_dict.json` by annotation (an
 expression refers to the union of several), in `mask_dict.pkl` by the number of the expression in the
 order of the file, or in palette images `<annotations>/<VIDEO>/<NAME>.png` by object. Each gives a list with one
-mask (or null) per frame.
+mask (or null) per frame. Evaluation splits keep expressions without any mask; those of servers have no masks at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -38,6 +38,12 @@ from evqa.files.jsonl import BadLine
 from evqa.masks import track_files
 from evqa.schema import RLE, Sample, TaskType, Track
 
+EXPRESSION_TYPES = {0: "referring", 1: "reasoning", 2: "no object"}
+"""`type_id` of an expression of ReVOS -> `Sample.question_type`."""
+
+NUM_ANNOTATORS = 4
+"""Number of annotators of Ref-DAVIS17, each of whom described every object."""
+
 
 class Expression(NamedTuple):
     """A referring expression of a video."""
@@ -47,6 +53,8 @@ class Expression(NamedTuple):
     """Position in the whole file, from 0."""
     words: str
     fields: Mapping[str, object]
+    place: int = 0
+    """Position in the video as the file lists it, from 0."""
 
 
 class ReferringClip(NamedTuple):
@@ -88,6 +96,17 @@ class ExpressionSet:
     """Videos below this folder are trimmed to the frames between an expression's first and last mask."""
     has_sentences: bool = False
     """Whether expressions that end with a question mark are sentences."""
+    form: TaskType = "query"
+    """Type of the other expressions."""
+    is_benchmark: bool = False
+    """Whether it is an evaluation split: videos and expressions in sorted order, as official evaluators number them,
+    and expressions without a mask in any frame are kept."""
+    excluded: str | None = None
+    """File in the same form whose videos do not belong to the split."""
+    facts: Callable[[Expression], Mapping[str, object]] = lambda _: {}
+    """Function expression -> further fields of its sample, such as its type."""
+    has_foreground: bool = False
+    """Whether samples state the pixels of all annotated objects of their video."""
 
 
 REVOS = ExpressionSet(
@@ -126,6 +145,67 @@ REF_DAVIS17 = ExpressionSet(
 )
 
 
+def _revos_facts(expression: Expression) -> Mapping[str, object]:
+    number = integer(expression.fields.get("type_id"), "type_id")
+    if number not in EXPRESSION_TYPES:
+        raise ValueError(f"type_id is unknown: expected 0, 1 or 2, got {number}")
+    return {"question_type": EXPRESSION_TYPES[number]}
+
+
+def _davis_facts(expression: Expression) -> Mapping[str, object]:
+    """The expressions of an object are those of its four annotators, in this order."""
+    return {
+        "metadata": {
+            "annotator": str(expression.place % NUM_ANNOTATORS),
+            "object": str(1 + expression.place // NUM_ANNOTATORS),
+        }
+    }
+
+
+REVOS_VALID = replace(
+    REVOS,
+    meta=("meta_expressions_valid_.json",),
+    cropped=None,
+    is_benchmark=True,
+    facts=_revos_facts,
+    has_foreground=True,
+)
+MEVIS_VALID_U = replace(
+    MEVIS,
+    meta=("valid_u/meta_expressions.json",),
+    frames=("valid_u/JPEGImages",),
+    masks=("valid_u/mask_dict.json",),
+    is_benchmark=True,
+)
+MEVIS_VALID = replace(
+    MEVIS, meta=("valid/meta_expressions.json",), frames=("valid/JPEGImages",), masks=(), is_benchmark=True
+)
+REF_YOUTUBE_VOS_VALID = replace(
+    REF_YOUTUBE_VOS,
+    meta=("meta_expressions/valid/meta_expressions.json",),
+    frames=("valid/JPEGImages",),
+    masks=(),
+    is_benchmark=True,
+    excluded="meta_expressions/test/meta_expressions.json",
+)
+REF_DAVIS17_VALID = replace(
+    REF_DAVIS17,
+    meta=("meta_expressions/valid/meta_expressions.json",),
+    frames=("valid/JPEGImages", "DAVIS/JPEGImages/480p"),
+    masks=("valid/mask_dict.pkl", "valid/Annotations", "DAVIS/Annotations/480p"),
+    is_benchmark=True,
+    facts=_davis_facts,
+)
+REF_SAV_VALID = ExpressionSet(
+    source="ref_sav",
+    meta=("valid/meta_expressions_valid.json", "meta_expressions_valid.json"),
+    frames=("valid/videos", "videos"),
+    masks=("valid/mask_dict.json", "mask_dict.json"),
+    form="description",
+    is_benchmark=True,
+)
+
+
 def revos(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """ReVOS."""
     return samples(REVOS, folder, bad)
@@ -151,36 +231,68 @@ def ref_davis17(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     return samples(REF_DAVIS17, folder, bad)
 
 
+SPLITS = {
+    "revos-valid": REVOS_VALID,
+    "mevis-valid-u": MEVIS_VALID_U,
+    "mevis-valid": MEVIS_VALID,
+    "ref-youtube-vos-valid": REF_YOUTUBE_VOS_VALID,
+    "ref-davis17-valid": REF_DAVIS17_VALID,
+    "ref-sav-valid": REF_SAV_VALID,
+}
+"""Evaluation splits."""
+
+
+def evaluation(folder: Path, bad: list[BadLine], split: str) -> Iterator[Sample]:
+    """`Reader` of an evaluation split of `SPLITS`."""
+    return samples(SPLITS[split], folder, bad)
+
+
 def samples(kind: ExpressionSet, folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """Yield one sample per expression; the tracks of each video are written to `tracks/<VIDEO>.jsonl` first."""
-    meta = mapping(json_stream.read(require(folder, *kind.meta)), kind.meta[0])
-    videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
+    videos = _videos(kind, folder)
     frames = place_of(folder, *kind.frames)
     number = 0
     with _masks_of(kind, folder) as store:
         for name, video in videos.items():
-            clips = list(numbered_rows([(name, video)], partial(_clip, folder, frames, name, number), bad, number + 1))
+            read = partial(_clip, kind, (folder, frames), name, number)
+            clips = list(numbered_rows([(name, video)], read, bad, number + 1))
             number += _num_expressions(video)
             for clip in clips:
                 yield from _samples_of(kind, folder, clip, store, bad)
 
 
+def _videos(kind: ExpressionSet, folder: Path) -> Mapping[str, object]:
+    """Return the videos of a split: name -> entry."""
+    meta = mapping(json_stream.read(require(folder, *kind.meta)), kind.meta[0])
+    videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
+    if kind.excluded is not None:
+        path = require(folder, kind.excluded)
+        elsewhere = mapping(mapping(json_stream.read(path), kind.excluded).get("videos"), f"videos of {kind.excluded}")
+        videos = {name: video for name, video in videos.items() if name not in elsewhere}
+    return dict(sorted(videos.items())) if kind.is_benchmark else videos
+
+
 def _samples_of(
     kind: ExpressionSet, folder: Path, clip: ReferringClip, store: MaskStore, bad: list[BadLine]
 ) -> Iterator[Sample]:
+    if not kind.masks:
+        yield from _unmasked_samples(kind, clip, bad)
+        return
     keys = {key: None for expression in clip.expressions for key in _keys(store, expression)}
     tracks = {key: _track_or_problem(store, clip, key) for key in keys}
     good = {key: track for key, track in tracks.items() if isinstance(track, Track)}
     order = {key: place for place, key in enumerate(good)}
-    path = Path("tracks", f"{entry_id(clip.name)}.jsonl")
+    path = Path("tracks", f"{_TRACK_PREFIX[kind.is_benchmark]}{entry_id(clip.name)}.jsonl")
+    areas = _areas(good.values()) if kind.has_foreground else None
 
     def read(expression: Expression) -> Sample:
         needed = store.keys(expression)
-        if not needed:
+        if not needed and not kind.is_benchmark:
             raise ValueError("the expression refers to no object")
         if problems := [problem for key in needed if isinstance(problem := tracks[key], str)]:
             raise ValueError(problems[0])
-        return _sample(kind, clip, expression, path, [(order[key], good[key]) for key in needed])
+        sample = _sample(kind, clip, expression, path, [(order[key], good[key]) for key in needed])
+        return sample if areas is None else sample.replace(foreground_pixels=areas)
 
     first = clip.expressions[0].number + 1 if clip.expressions else 1
     entries = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
@@ -190,11 +302,35 @@ def _samples_of(
     yield from usable
 
 
+_TRACK_PREFIX = {True: "eval_", False: ""}
+"""Whether a split is for evaluation -> start of its track files, since splits may share videos."""
+
+
+def _unmasked_samples(kind: ExpressionSet, clip: ReferringClip, bad: list[BadLine]) -> Iterator[Sample]:
+    """Yield the samples of a split whose masks are on a server."""
+    first = clip.expressions[0].number + 1 if clip.expressions else 1
+    entries = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
+    yield from numbered_rows(entries, lambda expression: _sample(kind, clip, expression, None, []), bad, first)
+
+
+def _areas(tracks: Iterable[Track]) -> dict[int, int]:
+    """Return frame index -> number of pixels of the union of some tracks."""
+    rles: dict[int, list[RLE]] = {}
+    for track in tracks:
+        for index, rle in track.masks.items():
+            rles.setdefault(index, []).append(rle)
+    return {index: masks.area(masks.union(parts)) for index, parts in sorted(rles.items())}
+
+
 def _sample(
-    kind: ExpressionSet, clip: ReferringClip, expression: Expression, path: Path, targets: list[tuple[int, Track]]
+    kind: ExpressionSet,
+    clip: ReferringClip,
+    expression: Expression,
+    path: Path | None,
+    targets: list[tuple[int, Track]],
 ) -> Sample:
     indices = sorted({index for _, track in targets for index in track.masks})
-    if not indices:
+    if not indices and not kind.is_benchmark:
         raise ValueError("no mask in any frame")
     places = clip.frames.places
     if kind.cropped is not None and clip.name.split("/")[0] == kind.cropped:
@@ -202,8 +338,8 @@ def _sample(
         if len(places) < 2:
             raise ValueError("masks in a single frame of a long video")
     is_sentence = kind.has_sentences and expression.words.endswith("?")
-    form: TaskType = "sentence" if is_sentence else "query"
-    return Sample(
+    form: TaskType = "sentence" if is_sentence else kind.form
+    sample = Sample(
         id=entry_id(clip.name, expression.key),
         video_id=clip.name,
         video=clip.folder,
@@ -211,24 +347,29 @@ def _sample(
         expressions=(expression.words,),
         task_type=form,
         track_file=path,
-        targets=tuple(place for place, _ in targets),
+        targets=None if path is None else tuple(place for place, _ in targets),
         fps=kind.fps,
         frames=clip.frames.subset(places),
         num_frames=len(places),
         source=kind.source,
     )
+    return sample.replace(**kind.facts(expression))
 
 
 # Entries of the file
 
 
-def _clip(folder: Path, frames: Path, name: str, first: int, video: object) -> ReferringClip:
+def _clip(kind: ExpressionSet, folders: tuple[Path, Path], name: str, first: int, video: object) -> ReferringClip:
+    """Read a video; `folders`: of the data set, and of its frames relative to it; `first`: of the expressions."""
+    folder, frames = folders
     fields = mapping(video, "video")
     place = find_below(frames, name, "name of a video")
     names = frame_names(fields.get("frames"))
+    listed_entries = list(enumerate(mapping(fields.get("expressions"), "expressions").items()))
+    entries = sorted(listed_entries, key=lambda item: item[1][0]) if kind.is_benchmark else listed_entries
     expressions = [
-        Expression(key, number, _words(entry), mapping(entry, "expression"))
-        for number, (key, entry) in enumerate(mapping(fields.get("expressions"), "expressions").items(), first)
+        Expression(key, number, _words(entry), mapping(entry, "expression"), place)
+        for number, (place, (key, entry)) in enumerate(entries, first)
     ]
     return ReferringClip(name, place, names, frames_in(path_inside(folder, place), names), expressions)
 
@@ -292,10 +433,23 @@ def _track(clip: ReferringClip, key: str, parts: Sequence[object]) -> Track:
 
 
 def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore]:
+    if not kind.masks:
+        return nullcontext(MaskStore(_no_lists, _no_keys))
     path = require(folder, *kind.masks)
     if path.is_dir():
         return _from_palettes(path)
     return _from_json(path) if path.suffix == ".json" else _from_pickle(path)
+
+
+def _no_lists(clip: ReferringClip, key: str) -> Sequence[object]:
+    """Masks of a split without masks."""
+    raise ValueError(f"masks are not published: {clip.name}, {key}")
+
+
+def _no_keys(expression: Expression) -> list[str]:
+    """Keys of a split without masks."""
+    del expression
+    return []
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from evqa.files.jsonl import BadLine
 from evqa.masks import track_files
 from evqa.schema import RLE, Sample, Track, check_id
 
-SPLIT = "splits/v1.0/train.json"
+SPLITS = "splits/v1.0"
 WITH_MASKS = "annotations/v1.0"
 WITHOUT_MASKS = "annotations/annotations_wo_masks_v1.0.json"
 FPS = 30.0
@@ -55,7 +55,13 @@ class VicasVideo(NamedTuple):
 
 def samples(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
     """`Reader` of ViCaS: one sample per referral of the training split."""
-    names = [_name(number) for number in array(json_stream.read(require(folder, SPLIT)), SPLIT)]
+    return evaluation(folder, bad, "train")
+
+
+def evaluation(folder: Path, bad: list[BadLine], split: str) -> Iterator[Sample]:
+    """`Reader` of the referrals of a split: train, val or test."""
+    file = f"{SPLITS}/{split}.json"
+    names = [_name(number) for number in array(json_stream.read(require(folder, file)), file)]
     with ExitStack() as files:
         path = require(folder, WITHOUT_MASKS, WITH_MASKS)
         entries = files.enter_context(json_stream.open_json(path)) if path.is_file() else None

@@ -16,6 +16,7 @@ from evqa.metrics.presets.grounded_answers import GROUNDED_ANSWER_PRESETS
 from evqa.metrics.presets.long_videos import LONG_VIDEO_PRESETS
 from evqa.metrics.presets.moments import MOMENT_PRESETS
 from evqa.metrics.presets.pairwise import PAIRWISE_PRESETS
+from evqa.metrics.presets.referring import REFERRING_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
 from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
@@ -120,6 +121,7 @@ PRESETS: dict[str, Preset] = {
     **LONG_VIDEO_PRESETS,
     **EPISODE_PRESETS,
     **PAIRWISE_PRESETS,
+    **REFERRING_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")

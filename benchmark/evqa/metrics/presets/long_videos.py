@@ -11,7 +11,7 @@ from evqa.metrics.case import Case, Metric, Preset
 from evqa.metrics.joint import acc_gqa, both
 from evqa.metrics.means import Mean, State
 from evqa.metrics.open_answers import correct_of_attempted, f_score, is_attempted, match_accuracy
-from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, NO_STATE, RESPONSE, SPANS, Value, row
+from evqa.metrics.presets.rows import ANSWER, ANSWER_SPANS, NO_STATE, RESPONSE, SPANS, of_type, row
 
 # LVBench
 
@@ -80,11 +80,6 @@ LONGVIDSEARCH = {
 
 MULTI_HOP = "multi-hop"
 HOPS = tuple(f"hop {number}" for number in range(1, 5))
-
-
-def of_type(question_type: str, value: Callable[[Case], float]) -> Value:
-    """Value of a case where its question has a type; None for questions of other types."""
-    return lambda case: value(case) if case.sample.question_type == question_type else None
 
 
 def derived_from(measure: Callable[[float, float], float], prefix: str = "") -> Callable[..., float | None]:

@@ -72,6 +72,16 @@ def above(value: Value, threshold: float) -> Value:
     return lambda case: None if (measured := value(case)) is None else float(measured > threshold)
 
 
+def of_type(question_type: str, value: Value) -> Value:
+    """Value of a case where its question has a type; None for questions of other types."""
+    return lambda case: value(case) if case.sample.question_type == question_type else None
+
+
+def of_group(key: str, group: str, value: Value) -> Value:
+    """Value of a case where its sample has a metadata value; None for other samples."""
+    return lambda case: value(case) if case.sample.metadata.get(key) == group else None
+
+
 first_iou = in_time(first_to_best(hull_iou))
 """IoU of the first predicted span with its best ground truth span, with the hull as the union."""
 first_iop = in_time(first_to_best(hull_iop))

@@ -1,0 +1,300 @@
+"""Submission files of benchmarks whose ground truth is on a server: written from a run, and checked by their rules.
+
+    mevis              VIDEO/EXPRESSION/FRAME.png                8-bit grey, 0 and 255, size of the frame
+    ref-youtube-vos    Annotations/VIDEO/EXPRESSION/FRAME.png    the same
+    ref-davis17        anno_K/VIDEO/FRAME.png                    palette, index = object, one folder per annotator
+
+Every expression of the split has an image for every frame; a prediction that is missing or failed has empty ones.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from evqa import masks, media, suggestions
+from evqa.datasets import Dataset
+from evqa.datasets.formats.fields import entry_id
+from evqa.files.jsonl import replace_file
+from evqa.metrics.frames import predicted_masks
+from evqa.runs.prediction_files import PredictionFile
+from evqa.schema import Prediction, Sample
+from evqa.scoring.cases import video_facts
+
+MAX_PROBLEMS = 20
+"""Number of problems of an archive that are listed."""
+
+MAX_BYTES = 2**26
+"""Largest image of an archive that is read."""
+
+FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+"""Date of all entries, so that equal predictions make equal archives."""
+
+
+class Entry(NamedTuple):
+    """A file of an archive."""
+
+    name: str
+    content: bytes
+
+
+class ExpectedImage(NamedTuple):
+    """What the rules say about an image of an archive."""
+
+    size: tuple[int, int]
+    """(W, H)."""
+    max_value: int
+    """Highest value, 255 for a grey image with the values 0 and 255, else the number of objects."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionFormat:
+    """Layout of an archive of masks."""
+
+    entries: Callable[[Dataset, Callable[[Sample], Prediction | None]], Iterator[Entry]]
+    expected: Callable[[Dataset], dict[str, ExpectedImage]]
+    mode: str
+    """Mode of the images: L or P."""
+    source: str
+    """Where the rules are from."""
+
+
+class SubmissionSummary(NamedTuple):
+    """A written archive."""
+
+    path: Path
+    num_files: int
+    num_empty: int
+    """Expressions without a successful prediction, whose masks are empty."""
+    problems: tuple[str, ...]
+    """Violations of the rules; () = it can be submitted."""
+
+
+def write_submission(name: str, file: PredictionFile, dataset: Dataset, path: Path) -> SubmissionSummary:
+    """Write the archive of a data set's predictions at once, then check it.
+
+    Args:
+        name: Name in `SUBMISSIONS`.
+        file: Predictions.
+        dataset: The whole data set: an archive of a part is refused by the server.
+        path: Archive to write.
+    """
+    layout = submission_format(name)
+    num_empty = sum(not _is_usable(file.get(sample)) for sample in dataset.samples)
+    num_files = 0
+    with replace_file(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in layout.entries(dataset, file.get):
+            archive.writestr(zipfile.ZipInfo(entry.name, FIRST_DATE), entry.content)
+            num_files += 1
+    return SubmissionSummary(path, num_files, num_empty, tuple(check_submission(name, path, dataset)))
+
+
+def submission_format(name: str) -> SubmissionFormat:
+    """Return the format of a name, or a `ValueError` that lists the known ones."""
+    if name not in SUBMISSIONS:
+        raise suggestions.unknown_name_message("submission format", name, SUBMISSIONS)
+    return SUBMISSIONS[name]
+
+
+def check_submission(name: str, path: Path, dataset: Dataset) -> list[str]:
+    """Return the violations of a server's rules by an archive: names, structure, size, mode and values of images."""
+    layout = submission_format(name)
+    expected = layout.expected(dataset)
+    problems: list[str] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [info for info in archive.infolist() if not info.is_dir()]
+            problems += _name_problems([info.filename for info in files], expected)
+            for info in files:
+                rule = expected.get(info.filename)
+                if rule is None or len(problems) >= MAX_PROBLEMS:
+                    continue
+                if info.file_size > MAX_BYTES:
+                    problems.append(f"{info.filename} is too large: {info.file_size} bytes")
+                else:
+                    problems += _image_problems(info.filename, archive.read(info), rule, layout.mode)
+    except (OSError, zipfile.BadZipFile) as error:
+        return [f"{path} is no zip archive: {error}"]
+    return problems[:MAX_PROBLEMS]
+
+
+def _name_problems(names: Sequence[str], expected: Mapping[str, ExpectedImage]) -> list[str]:
+    problems: list[str] = []
+    for title, entries in (
+        ("missing", sorted(expected.keys() - set(names))),
+        ("not expected", sorted(set(names) - expected.keys())),
+        ("contained twice", sorted({name for name in names if names.count(name) > 1}) if _repeats(names) else []),
+    ):
+        if entries:
+            problems.append(f"{len(entries)} files are {title}, the first is {entries[0]}")
+    return problems
+
+
+def _repeats(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def _image_problems(name: str, content: bytes, rule: ExpectedImage, mode: str) -> list[str]:
+    try:
+        image = Image.open(io.BytesIO(content), formats=["PNG"])  # decoded below, once its size is right
+    except (OSError, ValueError) as error:
+        return [f"{name} is no image: {error}"]
+    if image.mode != mode:
+        return [f"{name} has the mode {image.mode}, expected {mode}"]
+    if image.size != rule.size:
+        return [f"{name} has {image.size[0]} x {image.size[1]} pixels, expected {rule.size[0]} x {rule.size[1]}"]
+    try:
+        values = np.unique(np.asarray(image))
+    except (OSError, ValueError, SyntaxError) as error:
+        return [f"{name} is damaged: {error}"]
+    allowed = np.array([0, 255]) if mode == "L" else np.arange(rule.max_value + 1)
+    if not np.isin(values, allowed).all():
+        return [f"{name} has the values {values[:5].tolist()}, expected {allowed[:5].tolist()}"]
+    return []
+
+
+# Masks per expression
+
+
+def _expression_entries(
+    root: str, dataset: Dataset, predictions: Callable[[Sample], Prediction | None]
+) -> Iterator[Entry]:
+    for sample in dataset.samples:
+        size = _size(sample)
+        predicted = _masks_of(predictions(sample))
+        for index, name in _frame_names(sample):
+            pixels = _mask(predicted, index, size).astype(np.uint8) * 255
+            yield Entry(f"{root}{sample.video_id}/{expression_id(sample)}/{name}.png", _png(Image.fromarray(pixels)))
+
+
+def _expected_expressions(root: str, dataset: Dataset) -> dict[str, ExpectedImage]:
+    rules: dict[str, ExpectedImage] = {}
+    for sample in dataset.samples:
+        height, width = _size(sample)
+        for _, name in _frame_names(sample):
+            rules[f"{root}{sample.video_id}/{expression_id(sample)}/{name}.png"] = ExpectedImage((width, height), 255)
+    return rules
+
+
+def expression_id(sample: Sample) -> str:
+    """Return the id of an expression in its video, as the published file has it."""
+    return sample.id.removeprefix(f"{entry_id(sample.video_id)}_")
+
+
+# Label images per annotator
+
+
+def _annotator_entries(dataset: Dataset, predictions: Callable[[Sample], Prediction | None]) -> Iterator[Entry]:
+    """Yield label images; a pixel of several objects belongs to the last one."""
+    for (annotator, video), samples in _by_annotator(dataset).items():
+        size = _size(samples[0])
+        tracks = [(int(sample.metadata["object"]), _masks_of(predictions(sample))) for sample in samples]
+        for index, name in _frame_names(samples[0]):
+            labels = np.zeros(size, dtype=np.uint8)
+            for number, predicted in sorted(tracks, key=lambda track: track[0]):
+                labels[_mask(predicted, index, size)] = number
+            image = Image.fromarray(labels)
+            image.putpalette(davis_palette())
+            yield Entry(f"anno_{annotator}/{video}/{name}.png", _png(image))
+
+
+def _expected_annotators(dataset: Dataset) -> dict[str, ExpectedImage]:
+    rules: dict[str, ExpectedImage] = {}
+    for (annotator, video), samples in _by_annotator(dataset).items():
+        height, width = _size(samples[0])
+        for _, name in _frame_names(samples[0]):
+            rules[f"anno_{annotator}/{video}/{name}.png"] = ExpectedImage((width, height), len(samples))
+    return rules
+
+
+def _by_annotator(dataset: Dataset) -> dict[tuple[str, str], list[Sample]]:
+    groups: dict[tuple[str, str], list[Sample]] = {}
+    for sample in dataset.samples:
+        groups.setdefault((sample.metadata.get("annotator", "0"), sample.video_id), []).append(sample)
+    return groups
+
+
+def davis_palette() -> list[int]:
+    """Return the palette of DAVIS and PASCAL VOC: the bits of the index, spread over red, green and blue."""
+    palette: list[int] = []
+    for index in range(256):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+        palette += colour
+    return palette
+
+
+# Predicted masks
+
+
+def _is_usable(prediction: Prediction | None) -> bool:
+    return prediction is not None and prediction.status == "ok"
+
+
+def _masks_of(prediction: Prediction | None) -> Mapping[int, Callable[[], object]]:
+    """Return frame index -> reader of its merged mask; {} = no prediction, or masks that cannot be read."""
+    if prediction is None or prediction.status != "ok":
+        return {}
+    try:
+        return predicted_masks(prediction).frames
+    except ValueError:
+        return {}
+
+
+def _mask(frames: Mapping[int, Callable[[], object]], index: int, size: tuple[int, int]) -> np.ndarray:
+    """Return a predicted mask as bool [H, W]; one that cannot be decoded is empty."""
+    try:
+        mask = frames[index]() if index in frames else None
+        pixels = np.zeros(size, dtype=np.bool_) if mask is None else masks.to_array(mask)  # pyright: ignore[reportArgumentType]
+    except ValueError:
+        return np.zeros(size, dtype=np.bool_)
+    return pixels if pixels.shape == size else masks.resize(pixels, size)
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    video = video_facts(sample.video)
+    return video.height, video.width
+
+
+def _frame_names(sample: Sample) -> list[tuple[int, str]]:
+    """Return (index, name) of the frames of a sample."""
+    names = media.image_names(sample.video)
+    return [(index, names[index]) for index in (range(len(names)) if sample.frames is None else sample.frames)]
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _expressions(root: str, source: str) -> SubmissionFormat:
+    """An archive with a folder of grey images per expression."""
+    return SubmissionFormat(
+        entries=lambda dataset, predictions: _expression_entries(root, dataset, predictions),
+        expected=lambda dataset: _expected_expressions(root, dataset),
+        mode="L",
+        source=source,
+    )
+
+
+SUBMISSIONS: dict[str, SubmissionFormat] = {
+    "mevis": _expressions("", "MeViS server (CodaLab 15094), valid: VIDEO/EXPRESSION/FRAME.png"),
+    "ref-youtube-vos": _expressions("Annotations/", "Ref-YouTube-VOS server (CodaLab 29139), valid"),
+    "ref-davis17": SubmissionFormat(
+        entries=_annotator_entries,
+        expected=_expected_annotators,
+        mode="P",
+        source="davis2017-evaluation, one folder of results per annotator",
+    ),
+}
+"""Format of an archive by name; a task names it in `Task.submission`."""
