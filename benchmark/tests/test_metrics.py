@@ -370,7 +370,7 @@ def test_a_damaged_mask_says_where():
 
 # Whole cases
 
-TUBE = {index: Box(2.0 * index, 3.0, 2.0 * index + 9, 12.5) for index in range(6)}
+TUBE = {index: Box(2.0 * index, index + 0.5, 2.0 * index + 9, index + 9.5) for index in range(6)}
 
 
 def case(
