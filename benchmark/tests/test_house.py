@@ -174,7 +174,7 @@ def test_a_prepare_script_says_how_it_is_called(
     assert done.value.code == 0
     text = capsys.readouterr().out
     assert "default: None" not in text
-    if folder.name not in {"shapes", "episodes"}:  # their help is that of their own options
+    if folder.name not in {"shapes", "episodes", "text_episodes"}:  # their help is that of their own options
         assert f"python data/{folder.name}/prepare.py" in text
         assert re.search(r"files from: .*https://.*\nlicence: .+\n", text)
 

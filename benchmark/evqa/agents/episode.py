@@ -82,6 +82,8 @@ class EpisodeSetup:
     """How an answer is written, for corrections."""
     notice: Callable[[int], str] = lambda turns_left: ""
     """Text behind the last tool result, by the number of turns that are left."""
+    problem: Callable[[str], str] = lambda text: text
+    """Text that a model gets about an invalid turn or a failed tool, given the text that says what to change."""
     forces_answer: bool = False
     """Whether a last request asks for the answer where the corrections did not help."""
     needs_answer_tag: bool = False
@@ -182,6 +184,8 @@ class Episode:
     def _run_calls(self, calls: Sequence[ToolCall]) -> None:
         for number, call in enumerate(calls):
             output = self._limited(self._run_call(number, call))
+            if not output.ok and (problem := self.setup.problem(output.text)) != output.text:
+                output = replace(output, parts=(problem,))
             if self.capabilities.tool_images == "text":
                 output = replace(output, parts=labels_only(output.parts), frames=())
             result = ToolResult(
@@ -233,7 +237,8 @@ class Episode:
             self.transcript.stop = "answered"
         elif self._num_corrections < self.limits.corrections:
             self._num_corrections += 1
-            self._pending.append(Message("user", (f"{problem} {self.setup.answer_format}".strip(),)))
+            text = self.setup.problem(f"{problem} {self.setup.answer_format}".strip())
+            self._pending.append(Message("user", (text,)))
         elif self.setup.forces_answer:
             self._is_invalid = True
         else:

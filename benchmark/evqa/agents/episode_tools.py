@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from evqa.agents.episode_clips import EpisodeClips
+from evqa.agents.episode_prompts import STYLES, ClipFacts, PromptStyle
 from evqa.agents.grounding import Grounder, Located
 from evqa.agents.looking import BoxLines, Looker
 from evqa.agents.tool import Tool, ToolOutput
@@ -30,6 +31,8 @@ class EpisodeTools:
     """None = there are no looks."""
     can_relocate: bool = True
     """Whether the master may ask for another clip."""
+    style: PromptStyle = STYLES["full"]
+    """Texts of results."""
     boxes: BoxLines = field(default_factory=dict[str, "list[str]"])
     place: int | None = None
     """Index of the current clip; None = none is known."""
@@ -42,12 +45,12 @@ class EpisodeTools:
         """Locate the first clip; return its facts in words, or that none is known and why."""
         if self.grounder is None:
             self._move(0)
-            return self.facts()
+            return self.style.clip(self.facts())
         located = self._locate()
         if located.place is None:
-            return f"No clip is known yet: the grounding failed ({_reason(located)})."
+            return self.style.problem(f"No clip is known yet: the grounding failed ({_reason(located)}).")
         self._move(located.place)
-        return self.facts()
+        return self.style.clip(self.facts())
 
     def all(self) -> list[Tool]:
         """The tools that work."""
@@ -69,7 +72,7 @@ class EpisodeTools:
             return ToolOutput((f"error: {sight.text}",), ok=False)
         self.spans = sight.spans
         self.transcript.masks = sight.masks or self.transcript.masks
-        return ToolOutput((f"Visual description of the clip {name}:\n{sight.text}",), spans=sight.spans)
+        return ToolOutput((self.style.description(name, sight.text),), spans=sight.spans)
 
     def request_grounding(self) -> ToolOutput:
         """Locate another clip, because the current one may not contain the answer."""
@@ -80,18 +83,14 @@ class EpisodeTools:
             )
             return ToolOutput((f"error: the grounding failed ({_reason(located)}): {state}",), ok=False)
         self._move(located.place)
-        return ToolOutput((f"New clip. {self.facts()}",))
+        return ToolOutput((self.style.new_clip(self.facts()),))
 
-    def facts(self) -> str:
-        """Id, place in the episode and subtitles of the current clip."""
+    def facts(self) -> ClipFacts:
+        """What a prompt states about the current clip."""
         assert self.place is not None
-        clip, text = self.episode.refs[self.place], self.episode.texts[self.place]
-        cut = f" (the first {MAX_CLIP_CHARACTERS} characters)" if len(text) > MAX_CLIP_CHARACTERS else ""
-        order = f"clip {self.place + 1} of {len(self.episode.refs)} of the episode"
-        return (
-            f"Current clip: {clip.id}, {order}, from {clip.start:.1f} to {clip.start + clip.duration:.1f} seconds. "
-            f"Its subtitles{cut}:\n<{clip.id}>\n{text[:MAX_CLIP_CHARACTERS] or '(none)'}\n</{clip.id}>"
-        )
+        text = self.episode.texts[self.place]
+        limit = MAX_CLIP_CHARACTERS if len(text) > MAX_CLIP_CHARACTERS else None
+        return ClipFacts(self.episode.refs[self.place], self.place + 1, len(self.episode.refs), text[:limit], limit)
 
     def cited_spans(self) -> Spans:
         """Time segments that the answer rests on: those of the last look, else the current clip; () = none is known."""

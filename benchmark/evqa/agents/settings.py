@@ -105,7 +105,7 @@ class JudgeSettings:
 
 Actions = Literal["auto", "native", "tags"]
 
-EPISODE_FILES = ("grounding_cache", "looking_cache", "boxes")
+EPISODE_FILES = ("grounding_cache", "looking_cache", "boxes", "clip_texts")
 """Settings of the methods about episodes that are files."""
 
 
@@ -121,6 +121,9 @@ class EpisodeSettings:
     """clips of the method episode-frames, one frame of each."""
     actions: Annotated[Actions, option("auto|native|tags")] = "auto"
     """how the master of the method episode writes actions: tool calls, or tags where it has none."""
+    prompts: Annotated[Literal["full", "compact"], option("full|compact")] = "full"
+    """prompts of the master of the method episode: instructions in English, or as few words as possible, for small
+    models that are trained on them."""
     relocate: bool = True
     """work without a grounding agent: the clip is that of the cache, else the first one of the episode."""
     look: bool = True
@@ -131,6 +134,8 @@ class EpisodeSettings:
     """.jsonl file of looks: those in it are not asked again, and new ones are appended."""
     boxes: Annotated[Path | None, option("FILE", default="none")] = None
     """published clip_bbox_mapping.json, which the vision agent gets as text; it is ground truth."""
+    clip_texts: Annotated[Path | None, option("FILE", default="none")] = None
+    """texts about each clip (descriptions, captions, boxes), which answer the looks in place of a vision agent."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, dict.fromkeys(("episode_turns", "clip_frames", "baseline_clips"), (1, math.inf)))
@@ -138,8 +143,10 @@ class EpisodeSettings:
     def identity(self) -> Identity:
         """Settings that decide a prediction: files by their content; a looking cache only where there is no agent."""
         from evqa.agents import grounding_cache, looking_cache
+        from evqa.agents.episode_prompts import STYLES
 
         identity = _identity_of(self, _names_of(EpisodeSettings, "looking_cache"))
+        identity["method.prompts_version"] = STYLES[self.prompts].version
         if self.looking_cache is not None:
             looking_cache.open_cache(self.looking_cache).check()
             identity |= {} if self.look else {"method.looking_cache": str(self.looking_cache)}

@@ -77,10 +77,16 @@ def tool_table(tools: Sequence[Tool]) -> dict[str, Tool]:
 
 def spec_of(tool: Tool) -> ToolSpec:
     """Description of a tool for a model: its name, its docstring, and the JSON Schema of its parameters."""
-    schema = _arguments_type(_function(tool)).model_json_schema()
+    return _spec_of_function(_function(tool))
+
+
+@cache
+def _spec_of_function(function: Callable[..., object]) -> ToolSpec:
+    """Description of a tool; an episode has the same tools as thousands of others."""
+    schema = _arguments_type(function).model_json_schema()
     properties = {name: _without_title(entry) for name, entry in schema.get("properties", {}).items()}
     parameters = {key: value for key, value in schema.items() if key != "title"} | {"properties": properties}
-    return ToolSpec(tool.__name__, inspect.cleandoc(tool.__doc__ or ""), parameters)
+    return ToolSpec(function.__name__, inspect.cleandoc(function.__doc__ or ""), parameters)
 
 
 def call_tool(tools: Mapping[str, Tool], call: ToolCall) -> ToolOutput:

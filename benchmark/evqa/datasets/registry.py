@@ -147,6 +147,23 @@ def _synthetic_episodes(split: str) -> DatasetSpec:
     )
 
 
+def _text_episodes(split: str) -> DatasetSpec:
+    """A split of the synthetic episodes without pixels, written in the layout of LongTVQA."""
+    return DatasetSpec(
+        folder=f"text_episodes/{split}",
+        description=f"synthetic episodes without pixels, {split} split",
+        source=MADE_HERE,
+        licence="Apache-2.0",
+        prepare=f"python data/text_episodes/prepare.py --splits {split}",
+        format=DatasetFormat(
+            "LongTVQA_val.jsonl, subtitles of clips, clip_texts.json, grounding_cache.json",
+            "tvqa:longtvqa",
+            "LongTVQA_val.jsonl",
+        ),
+        is_benchmark=split not in {"train", "val"},
+    )
+
+
 def _tvqa(folder: str, split: str, description: str, entries: str) -> DatasetSpec:
     """A split of a data set of questions about TV episodes; the validation split has the name of the data set."""
     is_long = folder.startswith("long")
@@ -298,6 +315,7 @@ DATASETS: dict[str, DatasetSpec] = {
         is_benchmark=True,
     ),
     **{f"episodes-{split}": _synthetic_episodes(split) for split in ("train", "val", "test")},
+    **{f"text-episodes-{split}": _text_episodes(split) for split in ("train", "val", "test", "final")},
     "tvqa": _tvqa("tvqa", "val", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
     "tvqa-train": _tvqa("tvqa", "train", "TVQA, training split", "tvqa_train.jsonl"),
     "tvqa-test": _tvqa("tvqa", "test", "TVQA, public test split without answers", "tvqa_test_public.jsonl"),

@@ -179,7 +179,7 @@ def replay_sample(
     if name == "stages":
         return _replay_stages(sample, record, settings)
     limits = replace(settings, max_sample_seconds=None)
-    if name == "episode":
+    if name == "episode" and settings.episode.prompts == "full":
         limits = replace(limits, episode=replace(limits.episode, actions=episodes.recorded_actions(record)))
     if record.stop == "timeout":  # wall time is not repeatable: the same turn becomes the last one
         limits = replace(limits, max_turns=sum(turn.agent == MAIN_AGENT for turn in record.turns) - 1)

@@ -163,6 +163,8 @@ TASKS: dict[str, Task] = {
     ),
     "episodes-val": _episodes("episodes-val", "episode", "synthetic episodes, validation split"),
     "episodes-test": _episodes("episodes-test", "episode", "synthetic episodes, test split"),
+    "text-episodes-test": _episodes("text-episodes-test", "episode", "synthetic episodes without pixels, test split"),
+    "text-episodes-final": _episodes("text-episodes-final", "episode", "the same, split for final numbers"),
     "tvqa": _episodes("tvqa", "single-turn", "TVQA: multiple choice about clips of TV episodes"),
     "tvqa-train": _episodes("tvqa-train", "single-turn", "TVQA, training split"),
     "tvqa-test": _episodes("tvqa-test", "single-turn", "TVQA, public test split without answers"),

@@ -1,0 +1,137 @@
+"""Write synthetic episodes without pixels in the layout of LongTVQA, and their samples.jsonl.
+
+    python data/text_episodes/prepare.py
+
+Each split has LongTVQA_val.jsonl (questions with spans), LongTVQA_subtitle_clip_level.json, clip_texts.json (what is
+visible in each clip, which answers looks) and grounding_cache.json (the clip that each question starts with). The
+splits have disjoint seeds: train and val are for reinforcement learning, test for decisions about the recipe, and final
+for the numbers that are reported.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from evqa.datasets.formats import tvqa
+from evqa.datasets.shapes.text_episodes import LINES_PER_CLIP, TextEpisode, TextQuestion, text_episode
+from evqa.files import roots
+from evqa.files.jsonl import BadLine, write_records
+from evqa.files.output_streams import checked_output_streams
+from evqa.models.options import option
+
+FOLDER = (
+    Path(__file__).resolve().parent
+    if (ROOT := roots.environment_folder(roots.DATA)) is None
+    else ROOT.resolve() / "text_episodes"
+)
+
+Split = Literal["train", "val", "test", "final"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seeds and number of the episodes of a split."""
+
+    season: int
+    first_seed: int
+    episodes: int
+
+
+PLANS: dict[Split, Plan] = {
+    "train": Plan(1, 100_000, 300),
+    "val": Plan(2, 200_000, 50),
+    "test": Plan(3, 300_000, 100),
+    "final": Plan(4, 400_000, 200),
+}
+
+
+def main(
+    splits: tuple[Split, ...] = ("train", "val", "test", "final"),
+    episodes: Annotated[int | None, option("N", default="300, 50, 100 and 200")] = None,
+) -> None:
+    """Write the episodes below this file's folder, or below EVQA_DATA where it is set.
+
+    Args:
+        splits: Splits to write.
+        episodes: Number of episodes of each split; each has four questions.
+    """
+    if episodes is not None and not 1 <= episodes < 100_000:
+        sys.exit(f"--episodes is from 1 to 99999, got {episodes}")
+    for split in splits:
+        plan = PLANS[split]
+        count = write_split(FOLDER / split, plan, episodes or plan.episodes)
+        print(f"data/text_episodes/{split}: {episodes or plan.episodes} episodes, {count} questions")
+
+
+def write_split(folder: Path, plan: Plan, count: int) -> int:
+    """Write a split as a whole; return its number of questions."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    rows: list[dict[str, object]] = []
+    kinds: dict[str, str] = {}
+    cache: dict[str, dict[str, str]] = {}
+    subtitles: dict[str, str] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    for number in range(count):
+        episode = text_episode(plan.first_seed + number)
+        names = _clip_names(f"text_s{plan.season:02d}e{number + 1:05d}", episode)
+        for name, clip in zip(names, episode.clips, strict=True):
+            subtitles[name] = "\n".join(line.text for line in clip.lines)
+            texts[name] = clip.descriptions
+        for place, question in enumerate(episode.questions):
+            qid = f"{plan.season}{number:05d}{place}"
+            rows.append(_row(qid, names, episode, question))
+            kinds[qid] = question.kind
+            cache[str(len(rows))] = {"question": question.text, "clip": names[question.start], "status": "ok"}
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (partial / "LongTVQA_val.jsonl").write_text(lines, encoding="utf-8")
+    _write_json(partial / "LongTVQA_subtitle_clip_level.json", subtitles)
+    _write_json(partial / "clip_texts.json", texts)
+    _write_json(partial / "grounding_cache.json", cache)
+    bad: list[BadLine] = []
+    samples = [
+        sample.replace(question_type=kinds[sample.id], source="text-episodes") for sample in tvqa.longtvqa(partial, bad)
+    ]
+    if len(samples) != len(rows):
+        raise ValueError(f"{partial} does not read back: {bad[:3]}")
+    write_records(partial / "samples.jsonl", samples)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return len(samples)
+
+
+def _clip_names(name: str, episode: TextEpisode) -> list[str]:
+    return [f"{name}_seg01_clip_{place:02d}" for place in range(len(episode.clips))]
+
+
+def _row(qid: str, names: list[str], episode: TextEpisode, question: TextQuestion) -> dict[str, object]:
+    options = {f"a{number}": text for number, text in enumerate(question.options)}
+    step = tvqa.ASSUMED_SECONDS / LINES_PER_CLIP
+    row = episode.clips[question.clip].items.index(question.item)
+    span = [row * step, (row + 1) * step] if question.target is None else [0.0, tvqa.ASSUMED_SECONDS]
+    return {
+        "qid": qid,
+        "q": question.text,
+        **options,
+        "answer": f"a{question.answer}",
+        "ts": span,
+        "occur_clip": names[question.clip],
+        "episode_name": names[0].partition("_seg")[0],
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with checked_output_streams():
+        tyro.cli(main)
