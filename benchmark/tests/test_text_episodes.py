@@ -36,6 +36,7 @@ def prepare():
 def folder(tmp_path_factory, prepare):
     folder = tmp_path_factory.mktemp("text_episodes") / "test"
     assert prepare.write_split(folder, prepare.PLANS["test"], 4) == 16
+    prepare.write_texts(folder.parent, {"train": 2, "test": 4})
     return folder
 
 
@@ -50,7 +51,7 @@ def samples_of(folder):
 
 
 def settings_of(folder, **settings):
-    files = {"clip_texts": folder / "clip_texts.json", "grounding_cache": folder / "grounding_cache.json"}
+    files = {"clip_texts": folder.parent / "clip_texts.json", "grounding_cache": folder.parent / "grounding_cache.json"}
     return AgentSettings(episode=EpisodeSettings(prompts="compact", **files, **settings))
 
 

@@ -2,10 +2,10 @@
 
     python data/text_episodes/prepare.py
 
-Each split has LongTVQA_val.jsonl (questions with spans), LongTVQA_subtitle_clip_level.json, clip_texts.json (what is
-visible in each clip, which answers looks) and grounding_cache.json (the clip that each question starts with). The
-splits have disjoint seeds: train and val are for reinforcement learning, test for decisions about the recipe, and final
-for the numbers that are reported.
+Each split has LongTVQA_val.jsonl (questions with spans) and LongTVQA_subtitle_clip_level.json. All splits share
+clip_texts.json (what is visible in each clip, which answers looks) and grounding_cache.json (the clip that each
+question starts with). The splits have disjoint seeds: train and val are for reinforcement learning, test for decisions
+about the recipe, and final for the numbers that are reported.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,10 +65,27 @@ def main(
     """
     if episodes is not None and not 1 <= episodes < 100_000:
         sys.exit(f"--episodes is from 1 to 99999, got {episodes}")
+    numbers = {split: max(plan.episodes, episodes or 0) for split, plan in PLANS.items()}
+    write_texts(FOLDER, numbers)
     for split in splits:
         plan = PLANS[split]
         count = write_split(FOLDER / split, plan, episodes or plan.episodes)
         print(f"data/text_episodes/{split}: {episodes or plan.episodes} episodes, {count} questions")
+
+
+def write_texts(folder: Path, numbers: Mapping[Split, int]) -> None:
+    """Write what is visible in the clips, and the first clips of the questions, of a number of episodes per split."""
+    texts: dict[str, tuple[str, ...]] = {}
+    cache: dict[str, dict[str, str]] = {}
+    for split, count in numbers.items():
+        for names, episode in _episodes(PLANS[split], count):
+            texts |= {name: clip.descriptions for name, clip in zip(names, episode.clips, strict=True)}
+            for question in episode.questions:
+                entry = {"question": question.text, "clip": names[question.start], "status": "ok"}
+                cache[str(len(cache) + 1)] = entry
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "clip_texts.json", texts)
+    _write_json(folder / "grounding_cache.json", cache)
 
 
 def write_split(folder: Path, plan: Plan, count: int) -> int:
@@ -77,25 +95,17 @@ def write_split(folder: Path, plan: Plan, count: int) -> int:
     partial.mkdir(parents=True)
     rows: list[dict[str, object]] = []
     kinds: dict[str, str] = {}
-    cache: dict[str, dict[str, str]] = {}
     subtitles: dict[str, str] = {}
-    texts: dict[str, tuple[str, ...]] = {}
-    for number in range(count):
-        episode = text_episode(plan.first_seed + number)
-        names = _clip_names(f"text_s{plan.season:02d}e{number + 1:05d}", episode)
+    for number, (names, episode) in enumerate(_episodes(plan, count)):
         for name, clip in zip(names, episode.clips, strict=True):
             subtitles[name] = "\n".join(line.text for line in clip.lines)
-            texts[name] = clip.descriptions
         for place, question in enumerate(episode.questions):
             qid = f"{plan.season}{number:05d}{place}"
             rows.append(_row(qid, names, episode, question))
             kinds[qid] = question.kind
-            cache[str(len(rows))] = {"question": question.text, "clip": names[question.start], "status": "ok"}
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     (partial / "LongTVQA_val.jsonl").write_text(lines, encoding="utf-8")
     _write_json(partial / "LongTVQA_subtitle_clip_level.json", subtitles)
-    _write_json(partial / "clip_texts.json", texts)
-    _write_json(partial / "grounding_cache.json", cache)
     bad: list[BadLine] = []
     samples = [
         sample.replace(question_type=kinds[sample.id], source="text-episodes") for sample in tvqa.longtvqa(partial, bad)
@@ -108,8 +118,12 @@ def write_split(folder: Path, plan: Plan, count: int) -> int:
     return len(samples)
 
 
-def _clip_names(name: str, episode: TextEpisode) -> list[str]:
-    return [f"{name}_seg01_clip_{place:02d}" for place in range(len(episode.clips))]
+def _episodes(plan: Plan, count: int) -> Iterator[tuple[list[str], TextEpisode]]:
+    """Yield (ids of its clips, episode)."""
+    for number in range(count):
+        episode = text_episode(plan.first_seed + number)
+        name = f"text_s{plan.season:02d}e{number + 1:05d}"
+        yield [f"{name}_seg01_clip_{place:02d}" for place in range(len(episode.clips))], episode
 
 
 def _row(qid: str, names: list[str], episode: TextEpisode, question: TextQuestion) -> dict[str, object]:

@@ -95,7 +95,7 @@ def _lines(clip: str, value: object) -> tuple[str, ...]:
 
 def _entry_text(clip: str, entry: object) -> str:
     fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
-    text = next((fields[key] for key in _TEXT_KEYS if key in fields), entry)
+    text: object = next((fields[key] for key in _TEXT_KEYS if key in fields), None) if fields else entry
     if not isinstance(text, str):
         raise _form_error(clip, entry)
     return text

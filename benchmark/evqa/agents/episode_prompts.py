@@ -42,7 +42,7 @@ class ClipFacts(NamedTuple):
     ref: ClipRef
     number: int
     """Number of the clip in the episode, from 1."""
-    count: int
+    num_clips: int
     """Number of clips of the episode."""
     text: str
     """Subtitles, of bounded length."""
@@ -113,7 +113,7 @@ class FullPrompts:
         clip = facts.ref
         cut = "" if facts.limit is None else f" (the first {facts.limit} characters)"
         return (
-            f"Current clip: {clip.id}, clip {facts.number} of {facts.count} of the episode, from {clip.start:.1f} to "
+            f"Current clip: {clip.id}, clip {facts.number} of {facts.num_clips} of the episode, from {clip.start:.1f} to "
             f"{clip.start + clip.duration:.1f} seconds. Its subtitles{cut}:\n"
             f"<{clip.id}>\n{facts.text or '(none)'}\n</{clip.id}>"
         )

@@ -73,14 +73,18 @@ def start_episode(models: Models, transcript: Transcript, settings: AgentSetting
     Raises:
         ModelError, RunAborted, ValueError: there is no first clip because of a model, or the sample is no episode.
     """
-    tools = _tools(models, transcript.sample, transcript, settings)
-    has_tags = _has_tags(models.main, settings)
+    return start_with_tools(models.main, _tools(models, transcript.sample, transcript, settings), settings)
+
+
+def start_with_tools(master: Model, tools: EpisodeTools, settings: AgentSettings = DEFAULT_SETTINGS) -> EpisodeRun:
+    """As `start_episode`, with tools over clips that are in memory."""
+    has_tags = _has_tags(master, settings)
     episode = Episode(
         setup=_setup(tools, tools.start(), has_tags=has_tags),
-        transcript=transcript,
+        transcript=tools.transcript,
         limits=_limits(settings),
-        model=models.main.name,
-        capabilities=models.main.capabilities,
+        model=master.name,
+        capabilities=master.capabilities,
     )
     return EpisodeRun(episode, has_tags=has_tags, finish=partial(_with_evidence, tools=tools))
 

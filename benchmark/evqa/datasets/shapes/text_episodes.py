@@ -124,8 +124,9 @@ def text_episode(seed: int) -> TextEpisode:
     count = int(rng.integers(MIN_CLIPS, MAX_CLIPS + 1))
     items = iter(shuffle(rng, ITEMS))
     clips = tuple(_clip(rng, [next(items) for _ in range(LINES_PER_CLIP)]) for _ in range(count))
-    remaining = iter(shuffle(rng, [(place, line) for place in range(count) for line in range(LINES_PER_CLIP)]))
-    return TextEpisode(seed, clips, tuple(_question(rng, clips, kind, next(remaining)) for kind in KINDS))
+    lines = [divmod(int(line), LINES_PER_CLIP) for line in rng.permutation(count * LINES_PER_CLIP)]
+    questions = tuple(_question(rng, clips, kind, line) for kind, line in zip(KINDS, lines, strict=False))
+    return TextEpisode(seed, clips, questions)
 
 
 def _clip(rng: np.random.Generator, items: list[str]) -> TextClip:
