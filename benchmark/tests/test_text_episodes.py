@@ -139,7 +139,8 @@ def test_a_run_records_prompts_and_texts(folder):
     identity = settings_identity("episode", settings_of(folder))
     assert (identity["method.prompts"], identity["method.prompts_version"]) == ("compact", 1)
     assert len(identity["method.clip_texts"]) == 64
-    with pytest.raises(ValueError, match="cannot be replayed"):
+    assert replay.settings_of(identity, settings_of(folder)) == settings_of(folder)
+    with pytest.raises(ValueError, match=r"--grounding-cache|--clip-texts"):
         replay.settings_of(identity, AgentSettings())
 
 

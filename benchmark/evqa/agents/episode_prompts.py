@@ -113,8 +113,8 @@ class FullPrompts:
         clip = facts.ref
         cut = "" if facts.limit is None else f" (the first {facts.limit} characters)"
         return (
-            f"Current clip: {clip.id}, clip {facts.number} of {facts.num_clips} of the episode, from {clip.start:.1f} to "
-            f"{clip.start + clip.duration:.1f} seconds. Its subtitles{cut}:\n"
+            f"Current clip: {clip.id}, clip {facts.number} of {facts.num_clips} of the episode, from {clip.start:.1f} "
+            f"to {clip.start + clip.duration:.1f} seconds. Its subtitles{cut}:\n"
             f"<{clip.id}>\n{facts.text or '(none)'}\n</{clip.id}>"
         )
 

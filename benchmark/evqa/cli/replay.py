@@ -24,6 +24,7 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
     embeddings: Annotated[Path | None, option("FOLDER", default="none")] = None,
     grounding_cache: Annotated[Path | None, option("FILE", default="none")] = None,
     looking_cache: Annotated[Path | None, option("FILE", default="none")] = None,
+    clip_texts: Annotated[Path | None, option("FILE", default="none")] = None,
     boxes: Annotated[Path | None, option("FILE", default="none")] = None,
     data: RunData = None,
     out: Annotated[Path | None, option("FOLDER", default="RUN-with-MODEL")] = None,
@@ -49,6 +50,7 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
         embeddings: folder of published embeddings VIDEO.pt.
         grounding_cache: the file that a run of the method episode read; so of the next two.
         looking_cache: the file of looks of a run without a vision agent.
+        clip_texts: the file of texts that answered the looks.
         boxes: the file of boxes.
         data: data set of the run.
         out: with --with: folder of the new run.
@@ -57,7 +59,9 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
     """
     from evqa.runs import locate, pipeline, replay
 
-    files = EpisodeSettings(grounding_cache=grounding_cache, looking_cache=looking_cache, boxes=boxes)
+    files = EpisodeSettings(
+        grounding_cache=grounding_cache, looking_cache=looking_cache, boxes=boxes, clip_texts=clip_texts
+    )
     folders = AgentSettings(index=index, embeddings=embeddings, episode=files)
     if model is not None:
         config = pipeline.EvidenceConfig(model, options.overrides(), turns, evidence_frames)

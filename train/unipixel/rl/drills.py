@@ -1,7 +1,7 @@
 """Drills: short contexts with look-ups behind them, by which a tiny master learns to read and to copy.
 
 Half of the drills have eight look-ups (a word of the context, and the word that belongs to it), drawn with replacement,
-because facts that occur once each can be told by elimination. The other half have four complete turns.
+because facts that occur once each can be derived by elimination. The other half have four complete turns.
 """
 
 from __future__ import annotations

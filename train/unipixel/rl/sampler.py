@@ -22,9 +22,9 @@ def text_model_of(
     Args:
         model: the model; it is put into evaluation mode.
         chat: its tokenizer and chat template.
-        max_reply_tokens: token ids of a reply, at most.
+        max_reply_tokens: maximum number of token ids of a reply.
         seed: seed of sampling at temperature 1; None = greedy decoding.
-        max_tokens: token ids of a conversation with its next reply, at most.
+        max_tokens: maximum number of token ids of a conversation with its next reply.
     """
     model.eval()
     stream = torch.Generator(device=model.device)

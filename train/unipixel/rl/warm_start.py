@@ -34,7 +34,7 @@ FIRST_SEED, SEEDS_PER_RUN = 1_000_000, 1_000_000
 """Seeds of the episodes of traces and drills: a run of seed s has those from FIRST_SEED + s * SEEDS_PER_RUN on."""
 
 MAX_REPLY_TOKENS = 16
-"""Token ids of a turn, at most; the longest one of the teacher has 13."""
+"""Maximum number of token ids of a turn; the longest one of the teacher has 13."""
 
 IGNORED = -100
 
@@ -52,7 +52,7 @@ class WarmStartConfig:
     extra_steps: int = 120
     """Further steps with traces where the gate is not passed."""
     max_rounds: int = 3
-    """Rounds of further steps, at most."""
+    """Maximum number of rounds of further steps."""
     drills_per_step: int = 64
     """Drills of a step with drills alone; steps with traces have half as many, of half the weight."""
     traces_per_step: int = 48
