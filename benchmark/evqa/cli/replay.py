@@ -48,7 +48,7 @@ def replay(  # noqa: PLR0913  (each is an option of the command)
         evidence_frames: with --with: most frames that the model gets.
         index: folder of frame indices.
         embeddings: folder of published embeddings VIDEO.pt.
-        grounding_cache: the file that a run of the method episode read; so of the next two.
+        grounding_cache: the file that a run of the method episode read; so of the next three.
         looking_cache: the file of looks of a run without a vision agent.
         clip_texts: the file of texts that answered the looks.
         boxes: the file of boxes.
