@@ -94,11 +94,12 @@ def _lines(clip: str, value: object) -> tuple[str, ...]:
 
 
 def _entry_text(clip: str, entry: object) -> str:
-    fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
-    text: object = next((fields[key] for key in _TEXT_KEYS if key in fields), None) if fields else entry
-    if not isinstance(text, str):
+    if isinstance(entry, dict):
+        fields = cast("dict[str, object]", entry)
+        return _entry_text(clip, next((fields[key] for key in _TEXT_KEYS if key in fields), None))
+    if not isinstance(entry, str):
         raise _form_error(clip, entry)
-    return text
+    return entry
 
 
 def _form_error(clip: str, value: object) -> ValueError:
