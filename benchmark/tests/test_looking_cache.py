@@ -13,7 +13,7 @@ import pytest
 from test_episode_sets import CLIPS, LONG, write_set
 from test_episodes import look, predictions, script
 
-from evqa import masks
+from evqa import masks, media
 from evqa.__main__ import main
 from evqa.agents.looking_cache import Look, LookingCache, look_key
 from evqa.datasets.formats import prepare
@@ -230,3 +230,16 @@ def test_runs_of_recorded_agents_are_replayed(
     assert capsys.readouterr().out.splitlines()[-1] == "2 records reproduced, 0 different"
     assert main(replay) == 2
     assert "--grounding-cache" in capsys.readouterr().err
+
+
+def test_another_model_answers_from_the_frames_of_the_looks(episodes: Path, tmp_path: Path) -> None:
+    frames = episodes / "videos" / "s01e02.mp4"
+    frames.parent.mkdir()
+    media.write_video(frames, [np.full((16, 16, 3), 90, np.uint8)] * 36, 3)
+    cache = tmp_path / "cache.json"
+    cache.write_text(json.dumps([{"question": "Who brought the cup?", "clip": CLIPS[1], "status": "ok"}]))
+    run(episodes, tmp_path, "run", "--grounding-cache", str(cache), "--clip-frames", "3", vision={"*": "a cup"})
+    other = script(tmp_path / "other.json", {"*": "(B)"})
+    replay = ["replay", str(tmp_path / "run"), "--data", str(episodes), "--with", other]
+    assert main([*replay, "--out", str(tmp_path / "with")]) == 0
+    assert [len(turn.frames) for turn in predictions(tmp_path / "with")["2"].turns] == [3]

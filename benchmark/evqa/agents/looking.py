@@ -136,7 +136,7 @@ class GroundedLooker:
         """What the model replies, with its evidence moved to the sample's video; see `Looker`."""
         is_trained = self.model.capabilities.reply_format == "evidence"
         instruction = [prompts.TRAINED_INSTRUCTION] if is_trained else []
-        text = "\n".join([*boxes[:MAX_BOX_LINES], query, *instruction])
+        text = "\n".join([*_box_text(boxes), query, *instruction])
         path = episode.refs[place].path
         if path.is_dir():
             media.set_folder_fps(path, FPS)
@@ -262,6 +262,11 @@ def enclosing_boxes(tracks: Sequence[Track]) -> Tube:
 
 def _prompt(clip: ClipRef, frames: Sequence[ClipFrame], query: str, boxes: Sequence[str]) -> str:
     lines = [f"The {len(frames)} images are frames of one clip of {clip.duration:.1f} seconds, in order of time."]
-    if boxes:
-        lines += ["Objects in the clip with their boxes (left, top, width, height in pixels):", *boxes[:MAX_BOX_LINES]]
+    lines += _box_text(boxes)
     return "\n".join([*lines, f"Describe what they show with regard to this question: {query}"])
+
+
+def _box_text(boxes: Sequence[str]) -> list[str]:
+    """Lines of a prompt that state boxes."""
+    title = "Objects in the clip with their boxes (left, top, width, height in pixels):"
+    return [title, *boxes[:MAX_BOX_LINES]] if boxes else []

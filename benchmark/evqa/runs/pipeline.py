@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from evqa import methods, models
-from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
+from evqa.agents.settings import DEFAULT_SETTINGS, EPISODE_FILES, AgentSettings
 from evqa.datasets import Dataset
 from evqa.files import roots
 from evqa.models import AgentConfig, Setting
@@ -241,7 +241,9 @@ def answer_from_evidence(
     dataset = locate.dataset_of(run, data)
     identity = run_folder.read_run_info(run).identity
     sources = {prediction.sample_id: prediction for prediction in run_folder.last_predictions(locate.file_of(run))}
-    settings = replay.settings_of(identity, DEFAULT_SETTINGS)
+    files = {f"method.{name}" for name in EPISODE_FILES}  # no file decides how frames are read
+    without_files = {key: value for key, value in identity.items() if key not in files}
+    settings = replay.settings_of(without_files, DEFAULT_SETTINGS)
     predictor = replay.EvidenceReplay(sources, settings, config.turns, config.max_frames)
     suffix = "" if config.turns is None else f"-{config.turns}-turns"
     folder = out or run.with_name(f"{run.resolve().name}-with-{file_name_of(config.model)}{suffix}")

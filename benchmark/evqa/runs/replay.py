@@ -313,7 +313,8 @@ class EvidenceReplay:
         end = len(source.turns) if self.turns is None or self.turns >= len(starts) else starts[self.turns]
         opening = source.turns[0].frames if source.turns else ()
         frames = [frame for turn in source.turns[:end] for result in turn.results for frame in result.frames]
-        return [frame for frame in (*opening, *frames) if frame.video == 0]
+        looks = [frame for turn in source.turns[:end] if turn.agent == VISION for frame in turn.frames]
+        return [frame for frame in (*opening, *frames, *looks) if frame.video == 0]
 
 
 def _model_turns(record: Prediction, settings: AgentSettings) -> tuple[Turn, ...]:
