@@ -93,6 +93,15 @@ Reply with one list of strings and nothing else, such as ["the man in blue", "th
 MASKS_TURN = "Please segment every object that is evidence for your answer."
 
 
+def moments_request(sample: Sample, *, duration: float | None = None, times: Sequence[float] | None = None) -> str:
+    """Prompt for the moments of the video that a sentence describes, best first."""
+    request = """\
+When in the video does this happen? Name every moment, in seconds, the most certain one first.
+Reply with one nested list and nothing else, such as [[3.0, 7.5], [12.0, 14.0]]; [] if it never happens."""
+    sentence = f"Sentence: {sample.question.strip()}"
+    return "\n\n".join(part for part in (clock_lines(duration, times), sentence, request) if part)
+
+
 # Multiple choice: each question has letters of its own
 
 

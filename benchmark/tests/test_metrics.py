@@ -20,6 +20,7 @@ from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
 from evqa.metrics.presets.long_videos import HOPS, LVBENCH_TYPES
 from evqa.metrics.presets.pairwise import MJ_BENCH_DIMENSIONS
 from evqa.metrics.presets.referring import GROUNDMORE_TYPES, MEASURES, QUERIES
+from evqa.metrics.presets.video_qa import HOLMES_TYPES, LVB_LENGTHS, MLVU_TASKS, MVBENCH_TASKS, VIDEO_MME_LENGTHS
 from evqa.parsing.verdicts import DIMENSIONS
 from evqa.schema import RLE, Box, Prediction, Sample, Span, Track, Turn
 
@@ -446,6 +447,9 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
     **{f"{name} without object": {"question_type": "no object"} for name in MEASURES},
     **{f"{name} {kind.lower()}": {"question_type": kind} for kind in GROUNDMORE_TYPES for name in MEASURES},
     **{f"J&F annotator {number}": {"metadata": {"annotator": str(number)}} for number in range(4)},
+    **{f"Acc {name}": {"question_type": name} for name in (*MVBENCH_TASKS, *MLVU_TASKS, *HOLMES_TYPES)},
+    **{f"Acc {name}": {"metadata": {"duration": name}} for name in VIDEO_MME_LENGTHS},
+    **{f"Acc {name}": {"metadata": {"duration_group": name}} for name in LVB_LENGTHS},
     **{f"gIoU {kind}": {"question_type": kind} for kind in QUERIES},
     "mAP middle": {"gold_spans": MIDDLE, "predicted_spans": MIDDLE},
     "mAP long": {"gold_spans": LONG, "predicted_spans": LONG},

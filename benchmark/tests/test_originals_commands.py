@@ -21,6 +21,7 @@ from evqa import datasets, media, models
 from evqa.cli import COMMANDS, load_command
 from evqa.official.scripts import SCRIPTS as TRANSLATED
 from evqa.official.scripts import ScriptCommand, translate
+from evqa.tasks.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "published_commands.md").read_text(encoding="utf-8")
@@ -94,7 +95,10 @@ def test_each_row_names_a_command_or_an_option_that_there_is(there: str, here: s
 
 def check_command(words: list[str]) -> None:
     name, found = given(["list" if words == ["list"] else words[0], *words[1:]])
-    if name in ("predict", "benchmark"):
+    if found.get("suite"):
+        assert found["suite"] in SUITES
+        assert found["data"] in models.MODELS
+    elif name in ("predict", "benchmark"):
         assert found["data"] in datasets.DATASETS
         assert found["model"] in models.MODELS
 

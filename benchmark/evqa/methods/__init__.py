@@ -12,7 +12,7 @@ from evqa.agents import video_index
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, FOLDERS, STAGE_FOLDERS, AgentSettings
-from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, referring, single_turn, stages
+from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, questions, referring, single_turn, stages
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 from evqa.stages.prompts import STAGE_PROMPT_VERSION
@@ -94,6 +94,9 @@ METHODS: dict[str, Method] = {
     "choose-time": multiple_choice.choose_time,
     "choose-space": multiple_choice.choose_space,
     "refer": referring.refer,
+    "answer-time": questions.answer_time,
+    "answer-phrase": questions.answer_phrase,
+    "moments": questions.moments,
     **{name: spec.method for name, spec in AGENT_METHODS.items()},
 }
 
@@ -104,6 +107,8 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
     "choose-time": ("time_choice",),
     "choose-space": ("mask_choice",),
     "refer": ("masks",),
+    "answer-time": ("answer", "spans"),
+    "moments": ("spans",),
 }
 """Method -> the fields that it asks for; all other methods ask for answer, spans and masks."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Unit = Literal["fraction", "turns", "calls", "frames", "images", "tokens", "dollars", "seconds", "pixels"]
+Unit = Literal["fraction", "turns", "calls", "frames", "images", "tokens", "dollars", "seconds", "pixels", "number"]
 """Unit of a metric: a fraction from 0 to 1 (unmerged spans may exceed it), or an amount per sample."""
 
 DECIMALS: dict[Unit, int] = {"fraction": 1, "tokens": 0, "dollars": 4, "turns": 2, "calls": 2}

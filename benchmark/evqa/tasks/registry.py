@@ -123,8 +123,96 @@ REFERRING_TASKS = {
 }
 
 
+def _choice(data: str, description: str, *presets: str, headline: tuple[str, ...] = ("Acc",)) -> Task:
+    """A task of multiple choice: the letter of an option, and nothing else."""
+    return Task(
+        data=data, method="choose-answer", presets=presets, baselines="fast", headline=headline, description=description
+    )
+
+
+def _grounded(data: str, description: str, *presets: str, headline: tuple[str, ...] = ()) -> Task:
+    """A task of multiple choice with evidence in time."""
+    return Task(
+        data=data, method="answer-time", presets=presets, baselines="fast", headline=headline, description=description
+    )
+
+
+def _moments(data: str, description: str, *presets: str, headline: tuple[str, ...]) -> Task:
+    """A task of moment retrieval."""
+    return Task(
+        data=data, method="moments", presets=presets, baselines="fast", headline=headline, description=description
+    )
+
+
+QUESTION_TASKS = {
+    "mvbench": _choice("mvbench", "MVBench: 20 tasks about short videos", "mvbench", headline=("Avg", "Acc")),
+    "video-mme": _choice(
+        "video-mme",
+        "Video-MME: short, medium and long videos",
+        "video-mme",
+        headline=("Acc", "Acc short", "Acc medium", "Acc long"),
+    ),
+    "video-mme-v2": _choice(
+        "video-mme-v2", "Video-MME-v2: groups of questions", "video-mme-v2", headline=("group score", "Acc")
+    ),
+    "longvideobench-val": _choice("longvideobench-val", "LongVideoBench, validation split", "longvideobench"),
+    "mlvu-dev": _choice("mlvu-dev", "MLVU, tasks with options, dev split", "mlvu", headline=("M-Avg", "Acc")),
+    "egoschema-subset": _choice("egoschema-subset", "EgoSchema, the subset with answers", "egoschema"),
+    "video-holmes": _choice("video-holmes", "Video-Holmes: reasoning about suspense films", "video-holmes"),
+    "nextqa-val": _choice("nextqa-val", "NExT-QA, validation split", "nextqa"),
+    **{
+        f"nextgqa-{split}": _grounded(
+            f"nextgqa-{split}",
+            f"NExT-GQA, split {split}: multiple choice with evidence in time",
+            "nextgqa",
+            "nextgqa-strict",
+            headline=("Acc@GQA", "Acc@QA", "mIoP", "mIoU"),
+        )
+        for split in ("val", "test")
+    },
+    "rextime-val": _grounded(
+        "rextime-val",
+        "ReXTime, validation split: multiple choice with evidence in time",
+        "rextime",
+        headline=("VQA", "mIoU", "VQA,mIoU@0.5"),
+    ),
+    "cg-bench-mini": _grounded(
+        "cg-bench-mini",
+        "CG-Bench, mini split: multiple choice about long videos with clues in time",
+        "cg-bench",
+        "cg-bench-vlmevalkit",
+        headline=("long_acc", "mIoU", "rec@IoU", "acc@IoU"),
+    ),
+    "qvhighlights-val": _moments(
+        "qvhighlights-val",
+        "QVHighlights, validation split: moments of a query",
+        "qvhighlights",
+        headline=("R1@0.5", "R1@0.7", "mAP"),
+    ),
+    "charades-sta-test": _moments(
+        "charades-sta-test",
+        "Charades-STA, test split: the moment of a sentence",
+        "charades-sta",
+        "charades-sta-above",
+        headline=("R1@0.5", "R1@0.7", "mIoU"),
+    ),
+    **{
+        f"activitynet-qa-{split}": Task(
+            data=f"activitynet-qa-{split}",
+            method="answer-phrase",
+            presets=("activitynet-qa",),
+            headline=("All",),
+            baselines="fast",
+            description=f"ActivityNet-QA, split {split}: open questions, exact match",
+        )
+        for split in ("val", "test")
+    },
+}
+
+
 TASKS: dict[str, Task] = {
     **REFERRING_TASKS,
+    **QUESTION_TASKS,
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
     "shapes2-test": _generative("shapes2-test", "synthetic videos, harder test split"),

@@ -24,15 +24,25 @@ SUITES: dict[str, Suite] = {
             *("ref-sav-valid", "revos-valid", "mevis-valid-u", "ref-davis17-valid", "groundmore-test"),
             *("mevis-valid", "ref-youtube-vos-valid", "lvvis-val", "reason-seg-val", "reason-seg-test"),
             *("refcoco-val", "refcoco-testa", "refcoco-testb", "refcoco+-val", "refcoco+-testa", "refcoco+-testb"),
-            *("refcocog-val", "refcocog-test"),
+            *("refcocog-val", "refcocog-test", "mvbench", "video-mme"),
         ),
-        description="referring segmentation in videos and images, the sets on which UniPixel is evaluated",
+        description="referring segmentation and multiple choice: the sets of UniPixel's evaluation",
     ),
     "st-evidence": Suite(
         tasks=("st-evidence-gen", "st-evidence-mcq"), description="ST-Evidence, generative and multiple choice"
     ),
+    "grounded-qa": Suite(
+        tasks=(
+            *("nextgqa-val", "nextgqa-test", "rextime-val", "cg-bench-mini", "qvhighlights-val", "charades-sta-test"),
+            *("ego4d-nlq", "nextqa-val", "activitynet-qa-val", "activitynet-qa-test"),
+        ),
+        description="questions with evidence in time, moment retrieval, and questions about the same videos",
+    ),
     "long-video": Suite(
-        tasks=("lvbench", "longvidsearch", "video-simpleqa", "ego4d-nlq"),
+        tasks=(
+            *("lvbench", "video-mme", "video-mme-v2", "longvideobench-val", "mlvu-dev", "egoschema-subset"),
+            *("video-holmes", "longvidsearch", "video-simpleqa", "cg-bench-mini", "ego4d-nlq"),
+        ),
         description="questions about long videos: answers and evidence in time",
     ),
     "smoke": Suite(

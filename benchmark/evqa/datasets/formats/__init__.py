@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ def reader_of(dataset_format: DatasetFormat) -> Reader:
     module, _, function = dataset_format.reader.partition(":")
     reader = getattr(import_module(f"evqa.datasets.formats.{module}"), function)
 
+    @functools.wraps(reader)
     def read(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
         return reader(folder, bad, *dataset_format.arguments)
 

@@ -18,6 +18,7 @@ from evqa.metrics.presets.moments import MOMENT_PRESETS
 from evqa.metrics.presets.pairwise import PAIRWISE_PRESETS
 from evqa.metrics.presets.referring import REFERRING_PRESETS
 from evqa.metrics.presets.spatio_temporal import SPATIO_TEMPORAL_PRESETS
+from evqa.metrics.presets.video_qa import VIDEO_QA_PRESETS
 from evqa.metrics.spatial import MaskMeasure, MaskScores
 from evqa.metrics.temporal import unmerged_tiop, unmerged_tiou
 from evqa.schema import Spans
@@ -122,6 +123,7 @@ PRESETS: dict[str, Preset] = {
     **EPISODE_PRESETS,
     **PAIRWISE_PRESETS,
     **REFERRING_PRESETS,
+    **VIDEO_QA_PRESETS,
 }
 
 DEFAULT_PRESETS = ("strict", "st-evidence")
