@@ -16,6 +16,8 @@ import tyro
 from evqa.__main__ import main
 from evqa.cli import COMMANDS
 from unipixel import convert, launch, quickstart, sft
+from unipixel.rl import launch as rl_launch
+from unipixel.rl import run as rl_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("benchmark/evqa", "train/unipixel", "train/tiny_base")
@@ -60,6 +62,8 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "sft 3b": lambda: sft.parse(["3b", "base", "--help"]),
     "convert": lambda: convert.main(["--help"]),
     "launch": lambda: launch.main(["7b", "large", "--help"]),
+    "rl": lambda: rl_run.parse(["3b", "--help"]),
+    "rl launch": lambda: rl_launch.main(["3b", "--help"]),
     "quickstart": lambda: tyro.cli(quickstart.main, args=["--help"]),
 }
 """Programs of `unipixel`: they print their help and exit."""
@@ -152,6 +156,8 @@ def known_options(words: list[str]) -> frozenset[str] | None:
             return SHELL_SCRIPTS[script]()
         case ["python", "-m", "unipixel.sft", *_]:
             return options_of("sft")
+        case ["python", "-m", "unipixel.rl.run", *_]:
+            return options_of("rl")
         case ["python", "-m", module, *_] if module.split(".")[0] in {"unipixel", "tiny_base"}:
             return options_in(ROOT / "train" / f"{module.replace('.', '/')}.py")
         case ["python", script, *_] if script.startswith("benchmark/perf/"):
@@ -174,13 +180,14 @@ def options_in(source: Path) -> frozenset[str]:
 @functools.cache
 def all_options() -> frozenset[str]:
     """Every option of our programs."""
-    found = options_of("sft").union(*(options_of(command) for command in COMMANDS))
+    found = (options_of("sft") | options_of("rl")).union(*(options_of(command) for command in COMMANDS))
     return found.union(*(options() for options in SHELL_SCRIPTS.values()))
 
 
 SHELL_SCRIPTS = {
     "scripts/benchmark.sh": lambda: options_of("benchmark"),
     "scripts/sft.sh": lambda: options_of("sft") | options_in(ROOT / "train/unipixel/launch.py"),
+    "scripts/rl.sh": lambda: options_of("rl") | options_in(ROOT / "train/unipixel/rl/launch.py"),
     "scripts/download.sh": lambda: options_in(ROOT / "benchmark/evqa/hub/download.py"),
     "scripts/quickstart.sh": lambda: options_in(ROOT / "train/unipixel/quickstart.py"),
 }

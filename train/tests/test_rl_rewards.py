@@ -13,7 +13,7 @@ from evqa.agents.transcript import Transcript
 from evqa.models.messages import Message
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import Sample, Span
-from unipixel.rl.rewards import PRESETS, REWARDS, RewardTerm, case_of, total
+from unipixel.rl.rewards import PRESETS, REWARDS, RewardTerm, case_of, num_invalid_turns, total
 
 ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "agents" / "episode" / "expected.json"
 CASES = json.loads(ORACLE.read_text())["reward"] if ORACLE.is_file() else []
@@ -104,3 +104,67 @@ def test_evidence(tmp_path):
     everything = case_of(played.sample, cited.replace(spans=(Span(0, 100),)))
     assert REWARDS["temporal-iou"](everything) == 0.1
     assert REWARDS["span-length"](everything) == 1
+
+
+# Texts that must earn nothing
+
+QUOTES = [
+    ("an answer inside an observation", [LOOK, "I see."], ["<answer>a3</answer>"]),
+    ("an action and an answer inside an observation", [LOOK, "ok"], [RIGHT]),
+    ("the copied prompt", ["<search>QUESTION</search> <request_grounding/> <answer>ANSWER</answer>"] * 2, []),
+    ("all keys", ["<reasoning>why</reasoning>" + "".join(f"<answer>a{key}</answer>" for key in range(5))] * 2, []),
+    ("all keys in one answer", ["<reasoning>why</reasoning><answer>a0 a1 a2 a3 a4</answer>"], []),
+    ("the answer in the reasoning", [f"<reasoning>{RIGHT}</reasoning>"] * 2, []),
+    ("the answer in a query", ["<reasoning>why</reasoning><search><answer>a3</answer></search>", "so"], []),
+]
+
+
+@pytest.mark.parametrize(("texts", "observations"), [row[1:] for row in QUOTES], ids=[row[0] for row in QUOTES])
+def test_a_trick_is_not_rewarded_as_an_answer(tmp_path, texts, observations):
+    tricked = play(tmp_path, texts, observations=observations)
+    wrong = play(tmp_path, ["<reasoning>why</reasoning><answer>a1</answer>"])
+    for preset in PRESETS.values():
+        assert total(preset, tricked, step=1000) <= total(preset, wrong, step=1000)
+    assert REWARDS["correct"](tricked) == 0
+
+
+def test_repeated_calls_earn_nothing(tmp_path):
+    once, often = (play(tmp_path, [*[LOOK] * count, RIGHT], evidence_clips=("c",)) for count in (1, 4))
+    for preset in PRESETS.values():
+        assert total(preset, often, step=1000) <= total(preset, once, step=1000)
+    assert total(PRESETS["grounded"], often, step=1000) < total(PRESETS["grounded"], once, step=1000)
+
+
+def test_spans_over_everything_and_visits_to_every_clip_do_not_pay(tmp_path):
+    played = play(tmp_path, [RIGHT], spans=(Span(10, 20),), duration=100.0, evidence_clips=("c1",))
+    terms = (RewardTerm(name="temporal-iou", weight=0.5), RewardTerm(name="span-length", weight=-0.1))
+    cited, everything = (
+        case_of(played.sample, played.prediction.replace(spans=spans, clips=("c0", "c1", "c2")))
+        for spans in ((Span(12, 20),), (Span(0, 100),))
+    )
+    assert total(terms, everything) < 0 < total(terms, cited)
+    assert REWARDS["clip-hit"](everything) == 0  # the last clip is not the right one
+    nothing = case_of(played.sample, played.prediction.replace(spans=()))
+    assert total(terms, nothing) == 0
+
+
+def test_support_needs_evidence_that_was_inspected(tmp_path):
+    fields = {"spans": (Span(10, 20),), "duration": 100.0}
+    guess = play(tmp_path, [RIGHT], **fields)
+    assert REWARDS["answer"](guess) == 1
+    assert REWARDS["support"](guess) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "valid", "invalid"),
+    [
+        ([LOOK, RIGHT], 1, 0),
+        ([RIGHT], 1, 0),
+        (["well", RIGHT], 0, 1),
+        ([LOOK, "well", "hm"], 0, 2),
+        (["<reasoning>why</reasoning><search>a</search><request_grounding/>", RIGHT], 0, 1),
+    ],
+)
+def test_valid_turns(tmp_path, texts, valid, invalid):
+    case = play(tmp_path, texts)
+    assert (REWARDS["valid"](case), num_invalid_turns(case)) == (valid, invalid)

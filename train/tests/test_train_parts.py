@@ -170,7 +170,7 @@ def test_the_callback_restores_the_running_means_of_a_resumed_run(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")
 def test_what_the_launcher_started_ends_with_a_launcher_that_is_killed():
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-    program = f"import sys; from unipixel import launch; launch._run([sys.executable, '-c', {child!r}])"
+    program = f"import sys; from unipixel import launch; launch.run_command([sys.executable, '-c', {child!r}])"
     launcher = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert launcher.stdout is not None
     started = psutil.Process(int(launcher.stdout.readline()))

@@ -124,6 +124,26 @@ def checkpoint_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
         return [str(error)]
 
 
+def manifest_damage(folder: Path, *, is_deep: bool = True, has_state: bool = True) -> list[str]:
+    """Files that are missing or differ from the manifest of a folder, one line each; [] = none.
+
+    Args:
+        folder: a checkpoint or a model.
+        is_deep: also compare hashes, which reads every file once.
+        has_state: whether it has the state of Trainer, whose step is that of its name.
+    """
+    try:
+        entries = _entries(folder)
+        damage = (
+            _unlisted(folder, entries)
+            or _absent(folder, entries)
+            or _changed(folder, entries, entries, is_deep=is_deep)
+        )
+        return damage or (_state_damage(folder) if has_state else [])
+    except (OSError, ValueError) as error:
+        return [str(error)]
+
+
 def weights_damage(folder: Path, *, is_deep: bool = True) -> list[str]:
     """Missing and damaged weights of a folder; optimizer and random state are not required.
 

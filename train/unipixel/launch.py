@@ -11,37 +11,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evqa import datasets
 from evqa.files.output_streams import checked_output_streams
 from unipixel import aliases, sft
-from unipixel.training import checkpoint_folder, parent_death
+from unipixel.training import checkpoint_folder
+from unipixel.training.nodes import TrainingNodes, count_gpus, run_command, training_command, training_nodes
 from unipixel.training.plan import plan_training
-
-TRAIN = "unipixel.sft"
-FIRST_PORT, NUM_PORTS = 20000, 10000
-"""Range of rendezvous ports; the number of the SLURM job selects one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingNodes:
-    """The machines of a run."""
-
-    processes: int
-    """Processes per node."""
-    hostfile: Path | None = None
-    nodes: int = 1
-    node: int = 0
-    """Rank of this node."""
-    rendezvous: str = ""
-    """`host:port` for several nodes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,43 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if code := _run(training_command(nodes, train_arguments.to_list())):
+    if code := run_command(training_command(nodes, train_arguments.to_list())):
         return code
     if dataset is None or nodes.node:
         return 0
     benchmark = benchmark_command(dataset, command.config.out / checkpoint_folder.MODEL, count_gpus())
-    return _run([*benchmark, "--overwrite"] if command.from_scratch or command.extend else benchmark)
-
-
-def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> TrainingNodes:
-    """The nodes of a SLURM job, the hosts of a file, or this machine.
-
-    Args:
-        environment: environment variables, those of SLURM among them.
-        processes: processes per node.
-        hostfile: hosts for DeepSpeed's launcher.
-
-    Raises:
-        ValueError: fewer than one process, or no such file.
-    """
-    if processes < 1:
-        raise ValueError(f"--processes must be at least 1, got {processes}")
-    if hostfile is not None:
-        if not hostfile.is_file():
-            raise ValueError(f"no hostfile at {hostfile}: expected a file with lines such as `host slots=8`")
-        return TrainingNodes(processes=processes, hostfile=hostfile)
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
-    if nodes == 1:
-        return TrainingNodes(processes=processes)
-    names = environment["SLURM_STEP_NODELIST"]
-    first = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % NUM_PORTS
-    return TrainingNodes(
-        processes=processes,
-        nodes=nodes,
-        node=int(environment["SLURM_NODEID"]),
-        rendezvous=f"{first.stdout.split()[0]}:{port}",
-    )
+    return run_command([*benchmark, "--overwrite"] if command.from_scratch or command.extend else benchmark)
 
 
 def check(command: sft.SFTCommand, nodes: TrainingNodes, dataset: str | None) -> None:
@@ -138,43 +86,10 @@ def _missing(dataset: str) -> Iterator[str]:
         yield f"benchmark after training: {error} (or skip it with --benchmark None)"
 
 
-def training_command(nodes: TrainingNodes, arguments: Sequence[str]) -> list[str]:
-    """The training command of this node: python alone, torchrun, or DeepSpeed's launcher."""
-    python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.training.torchrun"]
-    if nodes.hostfile is not None:
-        launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(nodes.hostfile)]
-        return [*launcher, "--no_local_rank", "--module", TRAIN, *arguments]
-    local = ["--nproc-per-node", str(nodes.processes)]
-    if nodes.nodes > 1:
-        ranks = ["--nnodes", str(nodes.nodes), "--node-rank", str(nodes.node)]
-        return [*torchrun, *ranks, *local, *_rendezvous(nodes.rendezvous), "-m", TRAIN, *arguments]
-    if nodes.processes > 1:
-        return [*torchrun, "--standalone", *local, "-m", TRAIN, *arguments]
-    return [python, "-m", TRAIN, *arguments]
-
-
 def benchmark_command(dataset: str, model: Path, num_gpus: int) -> list[str]:
     """The command that predicts and scores with the finished model."""
     workers = ["--workers", str(num_gpus)] if num_gpus > 1 else []
     return [sys.executable, "-m", "evqa", "benchmark", dataset, str(model), *workers]
-
-
-def count_gpus() -> int:
-    """Number of GPUs of this machine."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _rendezvous(address: str) -> list[str]:
-    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", address]
-
-
-def _run(command: Sequence[str]) -> int:
-    sys.stderr.write(f"$ {shlex.join(command)}\n")
-    return subprocess.run(
-        command, check=False, preexec_fn=partial(parent_death.die_with_parent, os.getpid())
-    ).returncode
 
 
 if __name__ == "__main__":

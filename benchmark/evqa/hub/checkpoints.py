@@ -76,6 +76,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     **{
         folder: Checkpoint(folder=folder, hub=hub, licence=licence)
         for folder, hub, licence in (
+            ("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", "Qwen Research (non-commercial)"),
+            ("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", "Apache-2.0"),
             ("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen Research (non-commercial)"),
             ("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", "Apache-2.0"),
             ("qwen2.5-vl-72b", "Qwen/Qwen2.5-VL-72B-Instruct", "Qwen"),
@@ -228,6 +230,18 @@ def model_type(name: str) -> str | None:
         f"{folder / 'config.json'} has model_type {kind!r}, expected the name of an architecture, such as "
         f"{MODEL_TYPE!r}: fetch or copy the checkpoint again"
     )
+
+
+VISION_FIELDS = frozenset({"vision_config", "vision_tower", "mm_vision_tower", "auto_map"})
+"""Fields of config.json of models with images, or with code of their own."""
+
+
+def is_text_model(name: str) -> bool:
+    """Whether the checkpoint in a folder is a language model without images, by its config.json."""
+    config = _config(_folder(name)) or {}
+    architectures: object = config.get("architectures")
+    names = cast("list[object]", architectures) if isinstance(architectures, list) else []
+    return bool(names) and str(names[0]).endswith("ForCausalLM") and not VISION_FIELDS & config.keys()
 
 
 def checkpoint_note(name: str) -> str:

@@ -17,7 +17,7 @@ from evqa.hub import checkpoints
 from evqa.models.api.budget import Budget
 from evqa.models.api.rows import API_MODELS
 from evqa.models.base import Model, Models
-from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS
+from evqa.models.open_rows import OPEN_FOLDER, OPEN_MODELS, TEXT_FOLDER
 from evqa.models.options import option_of, settings_with_option
 from evqa.models.registry import AgentConfig as AgentConfig
 from evqa.models.registry import ModelSpec as ModelSpec
@@ -109,7 +109,8 @@ def model_spec(name: str) -> ModelSpec:
     if checkpoints.is_folder(name):
         return _row_of_folder(name)
     if checkpoints.model_type(name) is not None:
-        return replace(OPEN_FOLDER, arguments={**OPEN_FOLDER.arguments, "checkpoint": name})
+        row = TEXT_FOLDER if checkpoints.is_text_model(name) else OPEN_FOLDER
+        return replace(row, arguments={**row.arguments, "checkpoint": name})
     if name.endswith(".json"):
         return _row_of_replies(name)
     if checkpoints.is_hub_id(name) and not suggestions.near_matches(name, [*MODELS, *checkpoints.hub_ids()]):

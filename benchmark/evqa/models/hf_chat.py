@@ -171,8 +171,8 @@ class HFChat:
         )
         _check_token(self._processor, self._model, folder)
         _check_pixels(self._processor, self._model.config, folder)
-        self._eos_ids = _eos_token_ids(self._model, self._processor.tokenizer, folder)
-        self._model.generation_config = _decoding(self._model, folder)
+        self._eos_ids = eos_token_ids(self._model, self._processor.tokenizer, folder)
+        self._model.generation_config = greedy_decoding(self._model, folder)
         self._frames: VideoCache[tuple[TimedFrame, ...]] = VideoCache(
             lambda path: tuple(timed_frames(path, self._policy)), capacity=2
         )
@@ -518,7 +518,7 @@ def _has_tiles(processor: Any) -> bool:
     return hasattr(processor.image_processor, "crop_to_patches")
 
 
-def _eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
+def eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
     """Token ids that end a reply. `ValueError`: generation_config.json has an invalid `eos_token_id`."""
     configured: object = model.generation_config.eos_token_id
     more = cast("list[object]", configured) if isinstance(configured, list) else [configured]
@@ -528,7 +528,7 @@ def _eos_token_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:
     return sorted(set(cast("list[int]", token_ids)))
 
 
-def _decoding(model: Any, folder: Path) -> transformers.GenerationConfig:
+def greedy_decoding(model: Any, folder: Path) -> transformers.GenerationConfig:
     """Greedy decoding with the repetition penalty of the checkpoint; its other generation settings are ignored.
 
     Beams, guidance or time limits of a generation_config.json would change replies that are recorded as greedy.

@@ -12,6 +12,7 @@ from evqa.models.registry import ModelSpec, Setting
 
 HF = "evqa.models.hf_chat:HFChat"
 VLLM = "evqa.models.vllm_chat:VllmChat"
+TEXT = "evqa.models.hf_text:HFText"
 
 
 def _hf(checkpoint: str, description: str, **arguments: Setting) -> ModelSpec:
@@ -24,10 +25,20 @@ def _vllm(checkpoint: str, description: str, **arguments: Setting) -> ModelSpec:
     return ModelSpec(adapter=VLLM, arguments=settings | arguments, extra="vllm", description=description)
 
 
+def _text(checkpoint: str, description: str) -> ModelSpec:
+    arguments: dict[str, Setting] = {"checkpoint": checkpoint}
+    return ModelSpec(adapter=TEXT, arguments=arguments, extra="models", method="episode", description=description)
+
+
 OPEN_FOLDER = _hf("", "the checkpoint in a folder, of an architecture that transformers knows")
 """Registry entry of a checkpoint folder of an open model."""
 
+TEXT_FOLDER = _text("", "the language model in a folder, the master of questions about episodes")
+"""Registry entry of a checkpoint folder of a language model."""
+
 OPEN_MODELS: dict[str, ModelSpec] = {
+    "qwen2.5-3b": _text("qwen2.5-3b", "Qwen2.5 3B, reads text only: the master of questions about episodes"),
+    "qwen2.5-7b": _text("qwen2.5-7b", "Qwen2.5 7B, reads text only: the master of questions about episodes"),
     "qwen2.5-vl-3b": _hf("qwen2.5-vl-3b", "Qwen2.5-VL 3B", max_frames=768),
     "qwen2.5-vl-7b": _hf("qwen2.5-vl-7b", "Qwen2.5-VL 7B", max_frames=768),
     "qwen2.5-vl-72b": _hf("qwen2.5-vl-72b", "Qwen2.5-VL 72B over all GPUs", max_frames=768),

@@ -48,16 +48,18 @@ class TextModel:
     chat: ChatTokenizer
     generate_ids: GenerateIds
     max_tokens: int
-    """Largest number of token ids of a conversation with its next reply."""
+    """Maximum number of token ids of a conversation with its next reply."""
     max_reply_tokens: int
-    """Largest number of token ids of a reply."""
+    """Maximum number of token ids of a reply."""
     identity: Mapping[str, str | int | float | bool | None]
     """Settings that determine a reply."""
 
     @property
     def capabilities(self) -> Capabilities:
         """Capabilities of the model."""
-        return Capabilities(tools="text", tool_dialect=self.chat.dialect.name, max_images=0, videos=0)
+        return Capabilities(
+            default_method="episode", tools="text", tool_dialect=self.chat.dialect.name, max_images=0, videos=0
+        )
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool | None]:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
 
 
-def grpo_arguments(config: RLConfig, *, processes: int) -> GRPOConfig:
+def grpo_arguments(config: RLConfig, *, processes: int, has_evaluation: bool = False) -> GRPOConfig:
     """The arguments of `GRPOTrainer`.
 
     Args:
         config: the config of the run.
         processes: number of processes.
+        has_evaluation: whether the model is evaluated during training.
     """
     from trl.trainer.grpo_config import GRPOConfig
 
@@ -64,7 +65,9 @@ def grpo_arguments(config: RLConfig, *, processes: int) -> GRPOConfig:
         report_to=report_to(tensorboard=loop.tensorboard, wandb=loop.wandb),
         save_strategy="steps",
         save_steps=loop.save_steps * updates,
-        save_total_limit=loop.save_total_limit,
+        eval_strategy="steps" if has_evaluation else "no",
+        eval_steps=loop.eval_steps * updates if has_evaluation else None,
+        num_generations_eval=1,
         remove_unused_columns=False,
         dataloader_pin_memory=not is_cpu,
     )

@@ -4,36 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Suppress
 
-from unipixel.configs import LoraConfig
-from unipixel.rl.rewards import PRESETS, Terms
+from evqa import suggestions
+from evqa.agents.settings import EpisodeSettings
+from evqa.files import roots
+from evqa.models.options import parse_agents
+from unipixel.configs import LoraConfig, default_words
+from unipixel.rl.rewards import PRESETS, RewardTerm, Terms
+
+SIZES: dict[str, str] = {"3b": "qwen2.5-3b", "7b": "qwen2.5-7b", "tiny": "outputs/rl/warm-start/model"}
+"""Size of the agent -> checkpoint that training starts from: a name, or a folder that has to be made first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLDataConfig:
+    """Questions for training and for evaluation during training. All options of a question are kept."""
+
+    train: str = "longtvqa-plus-train"
+    """Data set of episodes for training: a name or a folder."""
+    held_out: Annotated[str | None, default_words("episodes of the training set")] = None
+    """Data set for evaluation during training; None = a share of the episodes of the training set."""
+    held_out_share: float = 0.05
+    """Share of the episodes of the training set that are held out, with all their questions; at least one."""
+    held_out_samples: int = 200
+    """Number of held-out questions, drawn at random; 0 = all."""
+    subset: int = 0
+    """Number of questions for training, drawn at random; 0 = all."""
+    skip_episodes: tuple[str, ...] = ()
+    """Episodes that are left out."""
+    only_located: bool = False
+    """Leave out questions without a clip in the grounding cache."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, subset=self.subset, held_out_samples=self.held_out_samples)
+        if not 0 <= self.held_out_share < 1:
+            raise ValueError(f"held_out_share must be in [0, 1), got {self.held_out_share}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """Questions of a step, the replies to each, and the limits of an episode."""
+    """Questions of a step, the rollouts of each, and how they are generated."""
 
     questions_per_step: int = 16
     """Questions of a step; each is a group of rollouts, whose rewards are compared."""
     group_size: int = 8
     """Rollouts of a question."""
-    turns: int = 5
-    """Turns of an episode; the last one has to answer."""
     temperature: float = 1.0
     """Sampling temperature."""
     top_p: float = 1.0
     """Share of the probability from which a token is sampled."""
     max_prompt_tokens: int = 12_800
-    """Largest number of tokens of a conversation before its last reply."""
+    """Maximum number of tokens of a conversation before its last reply."""
     max_reply_tokens: int = 1_500
-    """Largest number of tokens of a reply."""
-    actions: Literal["tags", "native"] = "tags"
-    """Actions of the agent: tags in its text, or the tool calls of its chat template."""
+    """Maximum number of tokens of a reply."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """Engine that generates: transformers, or vLLM in the training processes (`pip install vllm`, GPUs)."""
     vllm_memory: float = 0.3
@@ -42,7 +70,7 @@ class RolloutConfig:
     """GPUs over which vLLM shards the model."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, questions_per_step=self.questions_per_step, turns=self.turns, vllm_gpus=self.vllm_gpus)
+        _check_at_least(1, questions_per_step=self.questions_per_step, vllm_gpus=self.vllm_gpus)
         _check_at_least(2, group_size=self.group_size)
         _check_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_reply_tokens=self.max_reply_tokens)
         if not 0 < self.temperature < math.inf:
@@ -118,7 +146,11 @@ class RLLoopConfig:
     logging_steps: int = 1
     """Steps between log lines."""
     eval_steps: int = 25
-    """Steps between evaluations on the held-out questions; 0 = none."""
+    """Steps between evaluations on the held-out questions, greedy; also before the first step. 0 = none."""
+    eval_sampled: bool = False
+    """Evaluate with sampled replies as well, at the temperature of training."""
+    transcript_steps: int = 10
+    """Steps between samples of training rollouts in the run's folder."""
     tensorboard: bool = True
     """Write TensorBoard events if tensorboard is installed."""
     wandb: bool = False
@@ -129,6 +161,7 @@ class RLLoopConfig:
         _check_at_least(1, save_steps=self.save_steps, save_total_limit=self.save_total_limit)
         _check_at_least(1, logging_steps=self.logging_steps)
         _check_at_least(0, num_threads=self.num_threads, eval_steps=self.eval_steps)
+        _check_at_least(1, transcript_steps=self.transcript_steps)
         if self.offload and not self.zero_stage:
             raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
 
@@ -138,8 +171,15 @@ class RLConfig:
     """Train an agent by GRPO on the episodes that it is evaluated on."""
 
     recipe: Suppress[str]
+    weights: str
+    """Start weights: a checkpoint name (`evqa list`) or a folder."""
     out: Path
-    """Folder of the run."""
+    """Folder of the run: checkpoints, logs, evaluations, and the merged model in `model/`."""
+    agents: tuple[str, ...] = ("grounding=bm25",)
+    """Agents of the team, as `evqa predict --agent`: ROLE=MODEL or ROLE=MODEL,setting=value. The roles are grounding
+    and vision."""
+    data: Annotated[RLDataConfig, OmitArgPrefixes] = field(default_factory=RLDataConfig)
+    episode: Annotated[EpisodeSettings, OmitArgPrefixes] = field(default_factory=EpisodeSettings)
     seed: int = 42
     """Random seed of data order, sampling and dropout."""
     rewards: Terms = PRESETS["longvideoagent"]
@@ -152,6 +192,10 @@ class RLConfig:
     def __post_init__(self) -> None:
         if not self.rewards:
             raise ValueError("rewards is empty: expected at least one term")
+        names = [term.name for term in self.rewards]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each reward may occur once, got {names}")
+        parse_agents(self.agents)
         if self.rollout.batch % (self.grpo.updates_per_step * self.loop.per_device_batch_size):
             raise ValueError(
                 f"{self.rollout.batch} rollouts of a step are not {self.grpo.updates_per_step} batches of a multiple "
@@ -179,24 +223,42 @@ class RLConfig:
         return self.rollout.batch // per_pass
 
 
-def longvideoagent(out: Path) -> RLConfig:
-    """The published hyper-parameters of LongVideoAgent (7B; arXiv 2512.20618)."""
+def longvideoagent(size: str) -> RLConfig:
+    """The published hyper-parameters and reward of LongVideoAgent (arXiv 2512.20618).
+
+    A step has 16 x 8 rollouts and two updates (their mini-batches of 8 questions).
+    """
     return RLConfig(
         recipe="longvideoagent",
-        out=out,
-        lora=LoraConfig(rank=128, alpha=64.0, dropout=0.0),
+        weights=SIZES[size],
+        out=roots.outputs("rl", f"longvideoagent-{size}"),
+        agents=("grounding=bm25", "vision=qwen2.5-vl-7b"),
+        episode=EpisodeSettings(episode_turns=5, actions="tags"),
         grpo=GRPOConfig(updates_per_step=2),
+        lora=LoraConfig(rank=128, alpha=64.0, dropout=0.0),
         loop=RLLoopConfig(zero_stage=2),
     )
 
 
-def tiny_text(out: Path) -> RLConfig:
-    """A small language model on a CPU: steps of a second, no adapter, no KL."""
+def grounded(size: str) -> RLConfig:
+    """As `longvideoagent`, with the reward `grounded`: grammar of every turn, right clip, a late cost of calls."""
+    return replace(
+        longvideoagent(size),
+        recipe="grounded",
+        out=roots.outputs("rl", f"grounded-{size}"),
+        rewards=PRESETS["grounded"],
+    )
+
+
+def tiny(size: str) -> RLConfig:
+    """A language model of less than a million weights on a CPU: no adapter, no KL, a late cost of calls."""
     return RLConfig(
         recipe="tiny",
-        out=out,
-        rewards=PRESETS["strict"],
-        rollout=RolloutConfig(questions_per_step=8, group_size=8, max_prompt_tokens=512, max_reply_tokens=16),
+        weights=SIZES[size],
+        out=roots.outputs("rl", size),
+        rewards=(*PRESETS["strict"], RewardTerm(name="calls", weight=-0.03, only_correct=True, from_step=60)),
+        data=RLDataConfig(train="text-episodes-train", held_out="text-episodes-val"),
+        rollout=RolloutConfig(questions_per_step=8, group_size=8, max_prompt_tokens=400, max_reply_tokens=16),
         grpo=GRPOConfig(
             learning_rate=4e-4,
             lr_scheduler="linear",
@@ -204,7 +266,6 @@ def tiny_text(out: Path) -> RLConfig:
             betas=(0.9, 0.98),
             weight_decay=0.0,
             kl=0.0,
-            loss_type="dapo",
         ),
         lora=LoraConfig(rank=0),
         loop=RLLoopConfig(
@@ -219,8 +280,26 @@ def tiny_text(out: Path) -> RLConfig:
     )
 
 
-RECIPES: dict[str, Callable[[Path], RLConfig]] = {"longvideoagent": longvideoagent, "tiny": tiny_text}
-"""Recipe -> function of the run's folder."""
+RECIPES: dict[str, Callable[[str], RLConfig]] = {
+    "longvideoagent": longvideoagent,
+    "grounded": grounded,
+    "tiny": tiny,
+}
+"""Recipe -> function of the size."""
+
+
+def default_recipe(size: str) -> str:
+    """Recipe of a size."""
+    return "tiny" if size == "tiny" else "longvideoagent"
+
+
+def build_recipe(name: str, size: str) -> RLConfig:
+    """The config of a recipe. `ValueError`: there is no such recipe or size."""
+    if name not in RECIPES:
+        raise suggestions.unknown_name_message("recipe", name, RECIPES)
+    if size not in SIZES:
+        raise suggestions.unknown_name_message("size", size, SIZES)
+    return RECIPES[name](size)
 
 
 def _check_at_least(least: int, **values: float) -> None:

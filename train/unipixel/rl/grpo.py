@@ -8,29 +8,37 @@ curricula. Policies that get images are trained through `environment`.
     trainer = build_trainer(model, tokenizer, config, task)
     trainer.train()
 
-`start(policy, transcript, seed)` returns an `EpisodeRun`, for example `methods.episodes.start_episode` with the agents
-of the team in it. `model` is a causal language model of transformers, `tokenizer` its tokenizer with a chat template.
+`start(policy, transcript, seed)` returns an `EpisodeRun`: `start_with_team` for agents of the method `episode`. `model`
+is a causal language model of transformers, `tokenizer` its tokenizer with a chat template. The folder of the run has
+checkpoints, evaluations and transcripts (`run_record`); `python -m unipixel.rl.run` does all of this by a recipe.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evqa.agents.settings import AgentSettings
+from evqa.agents.transcript import Transcript
+from evqa.datasets import Dataset
+from evqa.files import jsonl
+from evqa.methods.episodes import start_episode
+from evqa.models.base import Model, Models
 from evqa.models.chat_tokens import ChatTokenizer
-from evqa.models.text_model import TextModel
 from evqa.schema import Prediction, Sample
-from unipixel.rl import policy, rollout
+from unipixel.rl import policy, rollout, run_record
 from unipixel.rl.arguments import grpo_arguments, lora_arguments
 from unipixel.rl.configs import RLConfig
 from unipixel.rl.rewards import RewardTerm, case_of
 from unipixel.rl.rollout import Rollout, StartEpisode
+from unipixel.training import checkpoint_folder
+from unipixel.training.arguments import skip_deepspeed_build
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
-    from trl.trainer.grpo_trainer import GRPOTrainer
+    from evqa.agents.episode import EpisodeRun
+    from unipixel.rl.trainer import AgentTrainer
 
 SEED_STRIDE = 1_000_003
 """Distance of the seeds of two steps, above the number of rollouts of a step."""
@@ -45,9 +53,26 @@ class EpisodeTask:
     start: StartEpisode
     """Starts the episode of a sample."""
     held_out: Sequence[Sample] = ()
-    """Questions for evaluation during training."""
+    """Questions for evaluation during training; () = no evaluation."""
+    held_out_set: Dataset | None = None
+    """Data set of the held-out questions; with it, `evqa report` shows the evaluations."""
     on_rollouts: Callable[[Sequence[Rollout], int], None] | None = None
     """Called with the rollouts of this process and the number of the step, before their rewards are computed."""
+
+
+def start_with_team(team: Mapping[str, Model], settings: AgentSettings) -> StartEpisode:
+    """Start episodes of the method `episode` with agents; the seed is not used, they draw nothing.
+
+    Args:
+        team: role -> agent ("grounding", "vision").
+        settings: settings of the method.
+    """
+
+    def start(model: Model, transcript: Transcript, seed: int) -> EpisodeRun:
+        del seed
+        return start_episode(Models(model, team), transcript, settings)
+
+    return start
 
 
 def build_trainer(
@@ -56,8 +81,9 @@ def build_trainer(
     config: RLConfig,
     task: EpisodeTask,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> GRPOTrainer:
+    record: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> AgentTrainer:
     """Build the trainer of a run; `trainer.train()` trains, with `resume_from_checkpoint` from a checkpoint.
 
     Args:
@@ -65,104 +91,94 @@ def build_trainer(
         tokenizer: its tokenizer, with a chat template.
         config: the config of the run.
         task: samples and how their episodes start.
-        callbacks: callbacks of transformers, called at each step.
+        record: record of the run, for its checkpoints; None = config and versions.
+        callbacks: callbacks of transformers, called at each update.
 
     Raises:
         ValueError: a batch does not divide among the processes, or the tokenizer has no chat template.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from datasets import Dataset
+    from datasets import Dataset as Table
     from transformers import PrinterCallback
-    from trl.trainer.grpo_trainer import GRPOTrainer
 
-    arguments = grpo_arguments(config, processes=int(os.environ.get("WORLD_SIZE", "1")))
+    from unipixel.rl.evaluation import Evaluation
+    from unipixel.rl.monitoring import AlarmCallback
+    from unipixel.rl.trainer import AgentTrainer, RLProgressCallback
+
+    processes, updates = int(os.environ.get("WORLD_SIZE", "1")), config.grpo.updates_per_step
+    has_evaluation = bool(task.held_out) and config.loop.eval_steps > 0
     chat = ChatTokenizer(tokenizer)
-    trainer = GRPOTrainer(
+    if config.loop.zero_stage is not None:
+        skip_deepspeed_build()
+    trainer = AgentTrainer(
+        config=config,
+        record=record or run_record.record_of(config, processes=processes, data={}, weights=""),
+        evaluation=Evaluation(
+            samples=task.held_out,
+            start=task.start,
+            folder=config.out / checkpoint_folder.EVALUATION,
+            seed=config.seed,
+            updates_per_step=updates,
+            has_samples=config.loop.eval_sampled,
+            dataset=task.held_out_set,
+        )
+        if has_evaluation
+        else None,
         model=model,
-        reward_funcs=[reward_function(term, config.grpo.updates_per_step) for term in config.rewards],
-        args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": str(place)} for place in range(len(task.samples))]),
+        reward_funcs=[reward_function(term, updates) for term in config.rewards],
+        args=grpo_arguments(config, processes=processes, has_evaluation=has_evaluation),
+        train_dataset=Table.from_list([{"prompt": str(place)} for place in range(len(task.samples))]),
+        eval_dataset=Table.from_list([{"prompt": ""}]) if has_evaluation else None,
         processing_class=tokenizer,
         peft_config=lora_arguments(config),
-        rollout_func=rollout_function(config, task, chat),
-        callbacks=list(callbacks),
+        rollout_func=rollout_function(config, task),
+        callbacks=[*callbacks, AlarmCallback(), RLProgressCallback(updates)],
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def rollout_function(
-    config: RLConfig, task: EpisodeTask, chat: ChatTokenizer
-) -> Callable[[list[str], Any], dict[str, Any]]:
-    """The `rollout_func` of a run: the prompts are numbers of samples, each repeated for its group."""
-
-    def generate_rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
-        samples = [task.samples[int(prompt)] for prompt in prompts]
-        step = trainer.state.global_step // config.grpo.updates_per_step
-        first = config.seed + SEED_STRIDE * step + trainer.accelerator.process_index * len(prompts)
-        rollouts = rollout.play(
-            policy_model(config, trainer, chat),
-            task.start,
-            samples,
-            [first + place for place in range(len(prompts))],
-            largest_of=agreement_of(config, trainer),
-        )
-        check_rollouts(rollouts)
-        if task.on_rollouts is not None:
-            task.on_rollouts(rollouts, step)
-        return rollout.to_columns(rollouts)
-
-    return generate_rollouts
-
-
-def policy_model(config: RLConfig, trainer: Any, chat: ChatTokenizer) -> TextModel:
-    """The model in training."""
     limits = config.rollout
-    return policy.policy_of(
+    trainer.policy_model = policy.policy_of(
         trainer,
         chat,
         max_tokens=limits.max_prompt_tokens + limits.max_reply_tokens,
         max_reply_tokens=limits.max_reply_tokens,
     )
+    is_collective = config.loop.zero_stage == 3 or limits.engine == "vllm"
+    if processes > 1 and is_collective:
+        trainer.agreement = lambda count: policy.largest(trainer, count)
+    return trainer
 
 
-def agreement_of(config: RLConfig, trainer: Any) -> policy.Largest | None:
-    """How processes agree on the number of turns; None = each generates on its own."""
-    is_collective = config.loop.zero_stage == 3 or config.rollout.engine == "vllm"
-    if trainer.accelerator.num_processes == 1 or not is_collective:
-        return None
-    return lambda count: policy.largest(trainer, count)
-
-
-def evaluate(config: RLConfig, trainer: Any, task: EpisodeTask, *, is_greedy: bool = True) -> list[Rollout]:
-    """Play the held-out episodes with the model in training, those of this process, without training on them.
-
-    Args:
-        config: the config of the run.
-        trainer: the trainer.
-        task: its held-out samples are divided among the processes.
-        is_greedy: greedy decoding; else sampled as in training.
-    """
-    import contextlib
-
+def rollout_function(config: RLConfig, task: EpisodeTask) -> Callable[[list[str], Any], dict[str, Any]]:
+    """The `rollout_func` of a run: the prompts are numbers of samples, each repeated for its group."""
     import torch
 
-    process, processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
-    samples = task.held_out[process::processes]
-    model = policy_model(config, trainer, ChatTokenizer(trainer.processing_class))
-    is_training = trainer.model.training
-    trainer.model.eval()
-    devices = [trainer.accelerator.device] if trainer.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), policy.greedy(trainer) if is_greedy else contextlib.nullcontext():
-        rollouts = rollout.play(
-            model,
-            task.start,
-            samples,
-            [config.seed + place for place in range(process, len(task.held_out), processes)],
-            largest_of=agreement_of(config, trainer),
-        )
-    trainer.model.train(is_training)
-    return rollouts
+    from unipixel.rl.monitoring import rollout_metrics
+
+    def generate_rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        samples = [task.samples[int(prompt)] for prompt in prompts]
+        step = trainer.state.global_step // config.grpo.updates_per_step
+        first = config.seed + SEED_STRIDE * step + trainer.accelerator.process_index * len(prompts)
+        seeds = [first + place for place in range(len(prompts))]
+        torch.manual_seed(first)  # sampling of a step does not depend on what came before, nor on a resume
+        with trainer.phases.measured("rollouts"):
+            rollouts = rollout.play(trainer.policy_model, task.start, samples, seeds, largest_of=trainer.agreement)
+        check_rollouts(rollouts)
+        for name, value in rollout_metrics(rollouts):
+            trainer._log_metric(name, value)
+        if task.on_rollouts is not None:
+            task.on_rollouts(rollouts, step)
+        if step % config.loop.transcript_steps == 0 and trainer.accelerator.is_main_process:
+            write_transcripts(config, rollouts[: config.rollout.group_size], step)
+        return rollout.to_columns(rollouts)
+
+    return generate_rollouts
+
+
+def write_transcripts(config: RLConfig, rollouts: Sequence[Rollout], step: int) -> None:
+    """Write the rollouts of a question into the folder of the run, as records with all turns."""
+    folder = config.out / run_record.ROLLOUTS
+    folder.mkdir(parents=True, exist_ok=True)
+    jsonl.write_records(folder / f"step-{step}.jsonl", [rollout.prediction for rollout in rollouts])
 
 
 def check_rollouts(rollouts: Sequence[Rollout]) -> None:

@@ -24,8 +24,8 @@ def policy_of(trainer: Any, chat: ChatTokenizer, *, max_tokens: int, max_reply_t
     Args:
         trainer: the trainer.
         chat: tokenizer and chat template of the model.
-        max_tokens: largest number of token ids of a conversation with its next reply.
-        max_reply_tokens: largest number of token ids of a reply.
+        max_tokens: maximum number of token ids of a conversation with its next reply.
+        max_reply_tokens: maximum number of token ids of a reply.
     """
 
     def generate_ids(prompts: Sequence[list[int]]) -> list[GeneratedIds]:
@@ -45,10 +45,11 @@ def _generate(trainer: Any, prompts: list[list[int]]) -> list[GeneratedIds]:
     if not prompts:
         return []
     is_training = trainer.model.training
-    try:
-        replies, logprobs = trainer._generate_single_turn(prompts, None, {}, 1)
-    finally:
-        trainer.model.train(is_training)
+    with trainer.phases.measured("policy"):
+        try:
+            replies, logprobs = trainer._generate_single_turn(prompts, None, {}, 1)
+        finally:
+            trainer.model.train(is_training)
     return [
         GeneratedIds(list(ids), None if logprobs is None else list(logprobs[place]))
         for place, ids in enumerate(replies)

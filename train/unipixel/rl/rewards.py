@@ -150,6 +150,13 @@ for actions in the grammar only. grounded: also the right clip at the end, and a
 once the policy has learned to call."""
 
 
+def preset(name: str) -> Terms:
+    """Terms of a preset. `ValueError`: there is no such preset."""
+    if name not in PRESETS:
+        raise suggestions.unknown_name_message("reward preset", name, PRESETS)
+    return PRESETS[name]
+
+
 def case_of(sample: Sample, prediction: Prediction) -> Case:
     """Case for rewards."""
     return Case(sample, prediction, record=prediction)

@@ -216,7 +216,7 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
     saved = read_record(checkpoint)
     names = differing_settings(saved, now) - (LENGTH_SETTINGS if is_extension else frozenset())
     if names:
-        old, new = (_flat(fields, "") for fields in (saved, now))
+        old, new = (flat_settings(fields, "") for fields in (saved, now))
         hint = "use its settings, or another --out, or start again with --from-scratch"
         if names <= LENGTH_SETTINGS:
             hint = "add --extend to continue the run to the new length; or " + hint
@@ -230,7 +230,7 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
 
 def differing_settings(saved: Record, now: Record) -> set[str]:
     """Names of the settings that differ between two records and affect the trained weights."""
-    old, new = (_flat({key: fields.get(key, {}) for key in IDENTITY_PARTS}, "") for fields in (saved, now))
+    old, new = (flat_settings({key: fields.get(key, {}) for key in IDENTITY_PARTS}, "") for fields in (saved, now))
     names = {name for name in old.keys() | new.keys() if _value(old, name) != _value(new, name)}
     return names - FREE_SETTINGS - _free_layout(old, new)
 
@@ -290,11 +290,12 @@ def _value(flat: Record, name: str) -> Any:
     return flat.get(name, EARLIER_VALUES.get(name, "not set"))
 
 
-def _flat(fields: Record, prefix: str) -> Record:
+def flat_settings(fields: Record, prefix: str = "") -> Record:
+    """The settings of a record with their dotted names."""
     flat: Record = {}
     for key, value in fields.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flat_settings(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

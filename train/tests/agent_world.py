@@ -94,6 +94,7 @@ def samples(folder: Path, count=4):
             answer=number % 3,
             duration=120.0,
             clips=tuple(clips),
+            question_type="dialogue",
             evidence_clips=(clips[number % 2].id,),
             subtitles=subtitles,
         )

@@ -1,0 +1,102 @@
+"""Machines and processes of a training run: one machine, the nodes of a SLURM job, or the hosts of a file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from unipixel.training import parent_death
+
+FIRST_PORT, NUM_PORTS = 20000, 10000
+"""Range of rendezvous ports; the number of the SLURM job selects one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingNodes:
+    """The machines of a run."""
+
+    processes: int
+    """Processes per node."""
+    hostfile: Path | None = None
+    nodes: int = 1
+    node: int = 0
+    """Rank of this node."""
+    rendezvous: str = ""
+    """`host:port` for several nodes."""
+
+
+def training_nodes(environment: Mapping[str, str], processes: int, hostfile: Path | None) -> TrainingNodes:
+    """The nodes of a SLURM job, the hosts of a file, or this machine.
+
+    Args:
+        environment: environment variables, those of SLURM among them.
+        processes: processes per node.
+        hostfile: hosts for DeepSpeed's launcher.
+
+    Raises:
+        ValueError: fewer than one process, or no such file.
+    """
+    if processes < 1:
+        raise ValueError(f"--processes must be at least 1, got {processes}")
+    if hostfile is not None:
+        if not hostfile.is_file():
+            raise ValueError(f"no hostfile at {hostfile}: expected a file with lines such as `host slots=8`")
+        return TrainingNodes(processes=processes, hostfile=hostfile)
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    if nodes == 1:
+        return TrainingNodes(processes=processes)
+    names = environment["SLURM_STEP_NODELIST"]
+    first = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
+    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % NUM_PORTS
+    return TrainingNodes(
+        processes=processes,
+        nodes=nodes,
+        node=int(environment["SLURM_NODEID"]),
+        rendezvous=f"{first.stdout.split()[0]}:{port}",
+    )
+
+
+def training_command(nodes: TrainingNodes, arguments: Sequence[str], module: str = "unipixel.sft") -> list[str]:
+    """The training command of this node: python alone, torchrun, or DeepSpeed's launcher.
+
+    Args:
+        nodes: the machines of the run.
+        arguments: its command line.
+        module: the program.
+    """
+    python, torchrun = sys.executable, [sys.executable, "-m", "unipixel.training.torchrun"]
+    if nodes.hostfile is not None:
+        launcher = [python, "-m", "deepspeed.launcher.runner", "--hostfile", str(nodes.hostfile)]
+        return [*launcher, "--no_local_rank", "--module", module, *arguments]
+    local = ["--nproc-per-node", str(nodes.processes)]
+    if nodes.nodes > 1:
+        ranks = ["--nnodes", str(nodes.nodes), "--node-rank", str(nodes.node)]
+        return [*torchrun, *ranks, *local, *_rendezvous(nodes.rendezvous), "-m", module, *arguments]
+    if nodes.processes > 1:
+        return [*torchrun, "--standalone", *local, "-m", module, *arguments]
+    return [python, "-m", module, *arguments]
+
+
+def count_gpus() -> int:
+    """Number of GPUs of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _rendezvous(address: str) -> list[str]:
+    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", address]
+
+
+def run_command(command: Sequence[str]) -> int:
+    """Run a command that ends with this process; return its exit code."""
+    sys.stderr.write(f"$ {shlex.join(command)}\n")
+    return subprocess.run(
+        command, check=False, preexec_fn=partial(parent_death.die_with_parent, os.getpid())
+    ).returncode
