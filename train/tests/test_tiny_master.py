@@ -1,10 +1,14 @@
 """Tiny master: tokenizer, initialisation, drills, scripted traces, gate, warm start."""
 
+import importlib.util
 import itertools
 import json
 import random
+import re
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +18,17 @@ from evqa.agents.tag_actions import TagActionModel, without_actions
 from evqa.agents.transcript import Transcript
 from evqa.datasets.shapes.text_episodes import KINDS, text_episode
 from evqa.methods.episodes import start_with_tools
-from evqa.models.chat_tokens import ChatTokenizer
+from evqa.models import build
+from evqa.models.chat_tokens import ChatTokenizer, load_tokenizer
+from evqa.models.messages import Message
 from evqa.models.scripted import ScriptedModel
 from evqa.schema import Prediction, Turn
-from unipixel.rl import drills, gate, rollout, tiny_master, traces, warm_start
-from unipixel.rl.warm_start import WarmStart, WarmStartConfig
+from unipixel.rl import drills, gate, rollout, run, tiny, tiny_master, traces, warm_start, warm_start_config
+from unipixel.rl.warm_start import WarmStart
+from unipixel.rl.warm_start_config import WarmStartConfig
 
-SMALL = tiny_master.TinyMasterConfig(hidden_size=32, intermediate_size=32)
+PREPARE = Path(__file__).parents[2] / "data" / "text_episodes" / "prepare.py"
+SMALL = warm_start_config.TinyMasterConfig(hidden_size=32, intermediate_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -197,11 +205,17 @@ def test_a_new_master_does_not_pass_the_gate(chat):
 # Training
 
 
-def test_a_warm_start_that_does_not_pass_fails_after_its_rounds(monkeypatch):
+def test_a_warm_start_that_does_not_pass_fails_after_its_rounds():
     lines = []
-    monkeypatch.setattr(warm_start, "GATE_SEEDS", range(900_000, 900_002))
     config = WarmStartConfig(
-        drill_steps=2, trace_steps=2, extra_steps=1, max_rounds=1, drills_per_step=4, traces_per_step=4, model=SMALL
+        drill_steps=2,
+        trace_steps=2,
+        extra_steps=1,
+        max_rounds=1,
+        drills_per_step=4,
+        traces_per_step=4,
+        gate_episodes=2,
+        model=SMALL,
     )
     start = WarmStart(config, lines.append)
     before = start.model.lm_head.weight.clone()
@@ -213,5 +227,102 @@ def test_a_warm_start_that_does_not_pass_fails_after_its_rounds(monkeypatch):
 
 def test_runs_and_splits_have_disjoint_episodes():
     seeds = [warm_start.FIRST_SEED + seed * warm_start.SEEDS_PER_RUN for seed in range(3)]
-    assert max(warm_start.GATE_SEEDS) < seeds[0]
-    assert min(warm_start.GATE_SEEDS) >= 500_000  # splits of data/text_episodes lie below
+    assert 500_000 <= warm_start.FIRST_GATE_SEED < seeds[0] - WarmStartConfig().gate_episodes  # splits lie below
+
+
+def test_two_steps_of_warm_start_and_two_of_reinforcement_learning(tmp_path):
+    spec = importlib.util.spec_from_file_location("prepare_text_episodes", PREPARE)
+    prepare = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = prepare
+    spec.loader.exec_module(prepare)
+    prepare.write_split(tmp_path / "train", prepare.PLANS["train"], 4)
+    prepare.write_texts(tmp_path, {"train": 4})
+    config = WarmStartConfig(drill_steps=2, trace_steps=2, drills_per_step=8, traces_per_step=8, model=SMALL)
+    start = WarmStart(config)
+    start.train_on_drills()
+    start.train_on_traces(config.trace_steps, config.learning_rate)
+    tiny_master.save(start.model, tmp_path / "start")
+    options = {
+        "weights": tmp_path / "start",
+        "out": tmp_path / "run",
+        "train": tmp_path / "train" / "samples.jsonl",
+        "held-out": "None",
+        "clip-texts": tmp_path / "clip_texts.json",
+        "grounding-cache": tmp_path / "grounding_cache.json",
+        "steps": 2,
+        "questions-per-step": 2,
+        "group-size": 4,
+        "per-device-batch-size": 8,
+        "eval-steps": 0,
+        "save-steps": 2,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert run.main(["tiny", *words]) == 0
+    trained = build(str(tmp_path / "run" / "model"), max_tokens=16)
+    assert trained.capabilities.tools == "text"
+    assert trained.generate([Message("user", ("where is the key ?",))]).usage.output_tokens > 0
+
+
+# Command
+
+
+def test_a_warm_start_is_written_once_and_never_over_something_else(tmp_path):
+    config = WarmStartConfig(
+        drill_steps=1, trace_steps=1, drills_per_step=2, traces_per_step=2, gate_episodes=1, model=SMALL
+    )
+    lines, training = [], WarmStart(config)
+    warm_start.write(tmp_path / "start", training, training.measure())
+    facts = json.loads((tmp_path / "start" / warm_start.RECORD).read_text())
+    assert facts["config"]["seed"] == 0
+    assert set(facts["gate"]["check"]) == set(KINDS)
+    words = load_tokenizer(tmp_path / "start")("<clip>ann says key", add_special_tokens=False)["input_ids"]
+    assert words_of(words) == ["<clip>", "ann", "says", "key"]
+    warm_start.ensure(tmp_path / "start", config, lines.append)
+    assert lines == [f"already trained: {tmp_path / 'start'}"]
+    with pytest.raises(ValueError, match="a warm start with other settings"):
+        warm_start.ensure(tmp_path / "start", replace(config, seed=1), lines.append)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.txt").write_text("x")
+    with pytest.raises(ValueError, match="is not empty"):
+        warm_start.ensure(tmp_path / "notes", config, lines.append)
+    with pytest.raises(gate.GateError, match="does not pass"):
+        warm_start.ensure(tmp_path / "other", replace(config, max_rounds=0), lines.append)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_pipeline_trains_what_it_starts_from():
+    commands = [step.command for step in tiny.pipeline(["--warm-seed", "3", "--seed", "5"])]
+    (warm,) = [command for command in commands if "unipixel.rl.warm_start" in command]
+    (train,) = [command for command in commands if "unipixel.rl.run" in command]
+    start = warm[warm.index("--out") + 1]
+    assert warm[warm.index("--seed") + 1] == "3"
+    assert train[train.index("--weights") + 1] == start
+    assert train[-2:] == ["--seed", "5"]
+    predictions = [command for command in commands if "predict" in command]
+    assert all("compact" in command and "--clip-texts" in command for command in predictions)
+    models = [command[command.index(tiny.DATA) + 1] for command in predictions]
+    assert models == [start, f"{train[train.index('--out') + 1]}/model"]
+
+
+def test_a_dry_run_evaluates_nothing():
+    assert "predict" not in str(tiny.pipeline(["--dry-run"]))
+    assert len(tiny.pipeline(["--print-config"])) == 1
+
+
+# Experiment
+
+
+def test_the_experiment_has_distinct_runs_and_pairs_its_questions():
+    spec = importlib.util.spec_from_file_location("rl_tiny", PREPARE.parents[2] / "benchmark" / "perf" / "rl_tiny.py")
+    rl_tiny = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = rl_tiny
+    spec.loader.exec_module(rl_tiny)
+    arms = list(rl_tiny.all_arms((0, 1), (0, 1, 2)))
+    assert len({arm.name for arm in arms}) == len(arms) == 6 + len(rl_tiny.ABLATIONS)
+    configs = {arm.ablation: replace(arm.config(Path("x")), out=Path("x"), seed=0, weights="x") for arm in arms}
+    assert len({str(config) for config in configs.values()}) == 1 + len(rl_tiny.ABLATIONS)
+    before = [rl_tiny.Outcome(str(n), str(n // 2), "dialogue-other", n < 10, 0, 1) for n in range(40)]
+    after = [replace(outcome, right=int(outcome.id) < 30) for outcome in reversed(before)]
+    gain, low, high = re.fullmatch(r"(.*) \[(.*), (.*)\]", rl_tiny.gain_of(before, after)).groups()
+    assert gain == "+50.0"
+    assert 20 < float(low) < 50 < float(high) < 80

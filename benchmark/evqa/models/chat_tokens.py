@@ -10,14 +10,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from evqa.hub import checkpoint_files
 from evqa.models.messages import Message, ToolSpec
 from evqa.models.openai_content import tool_fields
 from evqa.models.tool_dialects import HERMES, Dialect, template_calls, template_writes_calls, to_text_messages
 
 _REPLY = "reply-8f2c"
 """Reply of the sample conversation that shows how a chat template continues after a reply."""
+
+
+BACKEND = "TokenizersBackend"
+"""Class of a tokenizer that is defined by its tokenizer.json alone, as transformers writes it."""
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Tokenizer of a checkpoint as its tokenizer_config.json states it.
+
+    `AutoTokenizer` (transformers 5.23) has a list of architectures for which it ignores that statement: a Qwen2 model
+    with a tokenizer of its own would get Qwen2's rules in place of those in its tokenizer.json.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    path = folder / "tokenizer_config.json"
+    class_name: object = checkpoint_files.read_object(path).get("tokenizer_class") if path.is_file() else None
+    loader: Any = PreTrainedTokenizerFast if class_name == BACKEND else AutoTokenizer
+    return loader.from_pretrained(folder, local_files_only=True)
 
 
 @dataclass(frozen=True)

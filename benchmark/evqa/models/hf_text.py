@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 import transformers
@@ -12,7 +11,7 @@ import transformers
 from evqa.hub import checkpoints
 from evqa.models.base import Capabilities, ModelError
 from evqa.models.batching import Batcher
-from evqa.models.chat_tokens import ChatTokenizer
+from evqa.models.chat_tokens import ChatTokenizer, load_tokenizer
 from evqa.models.hf_chat import check_folder, eos_token_ids, greedy_decoding, load_model
 from evqa.models.sampling import RowDecoding, Sampling, decoding_name
 from evqa.models.text_model import GeneratedIds, TextModel
@@ -53,9 +52,8 @@ class HFText(TextModel):
         """
         folder = checkpoints.locate_checkpoint(checkpoint)
         check_folder(folder)
-        untyped: Any = transformers
         with loading_context(f"the tokenizer in {folder}"):
-            tokenizer = untyped.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = load_tokenizer(folder)
             chat = ChatTokenizer(tokenizer, DIALECTS[tool_dialect])
         self._model = load_model(folder, "AutoModelForCausalLM", device_map, dtype, trust=False)
         self._eos_ids = eos_token_ids(self._model, tokenizer, folder)

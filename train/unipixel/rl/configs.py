@@ -15,7 +15,7 @@ from evqa.agents.settings import EpisodeSettings
 from evqa.files import roots
 from evqa.models.options import parse_agents
 from unipixel.configs import LoraConfig, default_words
-from unipixel.rl.rewards import PRESETS, RewardTerm, Terms
+from unipixel.rl.rewards import PRESETS, Terms
 
 SIZES: dict[str, str] = {"3b": "qwen2.5-3b", "7b": "qwen2.5-7b", "tiny": "outputs/rl/warm-start/model"}
 """Size of the agent -> checkpoint that training starts from: a name, or a folder that has to be made first."""
@@ -251,21 +251,22 @@ def grounded(size: str) -> RLConfig:
 
 
 def tiny(size: str) -> RLConfig:
-    """A language model of less than a million weights on a CPU: no adapter, no KL, a late cost of calls."""
+    """A small language model with a warm start on a CPU: steps of a second, no adapter, no KL; synthetic episodes."""
+    folder = roots.writable(roots.DATA) / "text_episodes"
     return RLConfig(
         recipe="tiny",
         weights=SIZES[size],
         out=roots.outputs("rl", size),
-        rewards=(*PRESETS["strict"], RewardTerm(name="calls", weight=-0.03, only_correct=True, from_step=60)),
         data=RLDataConfig(train="text-episodes-train", held_out="text-episodes-val"),
+        episode=EpisodeSettings(
+            prompts="compact",
+            clip_texts=folder / "clip_texts.json",
+            grounding_cache=folder / "grounding_cache.json",
+        ),
+        rewards=PRESETS["tiny"],
         rollout=RolloutConfig(questions_per_step=8, group_size=8, max_prompt_tokens=400, max_reply_tokens=16),
         grpo=GRPOConfig(
-            learning_rate=4e-4,
-            lr_scheduler="linear",
-            warmup_ratio=0.05,
-            betas=(0.9, 0.98),
-            weight_decay=0.0,
-            kl=0.0,
+            learning_rate=4e-4, lr_scheduler="linear", warmup_ratio=0.05, betas=(0.9, 0.98), weight_decay=0.0, kl=0.0
         ),
         lora=LoraConfig(rank=0),
         loop=RLLoopConfig(
@@ -275,16 +276,12 @@ def tiny(size: str) -> RLConfig:
             gradient_checkpointing=False,
             num_threads=1,
             save_steps=30,
-            eval_steps=15,
+            eval_steps=30,
         ),
     )
 
 
-RECIPES: dict[str, Callable[[str], RLConfig]] = {
-    "longvideoagent": longvideoagent,
-    "grounded": grounded,
-    "tiny": tiny,
-}
+RECIPES: dict[str, Callable[[str], RLConfig]] = {"longvideoagent": longvideoagent, "grounded": grounded, "tiny": tiny}
 """Recipe -> function of the size."""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evqa.files.output_streams import checked_output_streams
-from unipixel.rl import run
+from unipixel.rl import run, tiny
 from unipixel.rl.plan import plan_run
 from unipixel.training import nodes
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(f"{__doc__}\n")
         return run.main(rest)
+    if rest[:1] == ["tiny"]:
+        return tiny.main(rest[1:])
     try:
         processes = max(1, nodes.count_gpus()) if options.processes is None else options.processes
         machines = nodes.training_nodes(os.environ, processes, options.hostfile)

@@ -144,10 +144,15 @@ PRESETS: dict[str, Terms] = {
         RewardTerm(name="clip-hit", weight=0.2),
         RewardTerm(name="calls", weight=-0.02, only_correct=True, from_step=200),
     ),
+    "tiny": (
+        RewardTerm(name="correct", weight=1.0),
+        RewardTerm(name="format", weight=0.2),
+        RewardTerm(name="calls", weight=-0.05, only_correct=True, from_step=30),
+    ),
 }
 """Preset -> terms. longvideoagent: as published (tags anywhere in the agent's own turns, strict key). strict: the same
 for actions in the grammar only. grounded: also the right clip at the end, and a small cost of calls of right answers
-once the policy has learned to call."""
+once the policy has learned to call. tiny: strict, with such a cost from step 30."""
 
 
 def preset(name: str) -> Terms:

@@ -52,6 +52,7 @@ usage: python -m unipixel.rl.run [SIZE] [OPTIONS]     (bash scripts/rl.sh ...: o
                    phase and the time of the run; save nothing. It asks the agents
   --allow-root DIR {links.HELP}
 
+  bash scripts/rl.sh tiny                                a tiny master on a CPU, with data, warm start and scores
   bash scripts/rl.sh 7b                                  the published hyper-parameters
   bash scripts/rl.sh 3b --agents grounding=bm25 vision=gpt-4o --zero-stage 2 --engine vllm
   bash scripts/rl.sh 7b --recipe grounded --subset 2000 --dry-run

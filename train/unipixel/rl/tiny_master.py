@@ -7,7 +7,6 @@ initialisation knows words by identity only and nothing of the task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from evqa.datasets.shapes.text_episodes import NUM_OPTIONS, WORDS
 from evqa.parsing.option_keys import option_key
+from unipixel.rl.warm_start_config import TinyMasterConfig
 
 USER, ASSISTANT, SYSTEM, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<|pad|>", "<|unk|>"
 TAGS = (
@@ -35,22 +35,14 @@ VOCABULARY = tuple(
     )
 )
 
+DEFAULT_SIZE = TinyMasterConfig()
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% set content = message.content if message.content is string else message.content[0].text %}"
     "<|{{ message.role }}|> {{ content }} <|end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class TinyMasterConfig:
-    """Size of the model."""
-
-    hidden_size: int = 96
-    num_layers: int = 3
-    num_heads: int = 4
-    intermediate_size: int = 288
 
 
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
@@ -65,7 +57,7 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
     return tokens
 
 
-def new_master(seed: int, config: TinyMasterConfig = TinyMasterConfig()) -> transformers.Qwen2ForCausalLM:
+def new_master(seed: int, config: TinyMasterConfig = DEFAULT_SIZE) -> transformers.Qwen2ForCausalLM:
     """Return an untrained model of a seed."""
     torch.manual_seed(seed)
     model = transformers.Qwen2ForCausalLM(

@@ -1,34 +1,43 @@
-"""Warm start of a tiny master: drills, then scripted traces with random decisions, until it passes the gate.
+"""Warm start of a tiny master: `python -m unipixel.rl.warm_start --out FOLDER [--seed N]`.
 
-Each batch has fresh episodes; their seeds are those of no written split.
+Drills, then scripted traces with random decisions, until the master passes the gate. Each batch has fresh episodes;
+their seeds are those of no written split. The command does nothing where the folder has a master with these settings.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from itertools import count, islice
+from pathlib import Path
+from typing import Annotated
 
 import torch
 import transformers
+import tyro
 from torch import Tensor
 from torch.nn import functional
+from tyro.conf import OmitArgPrefixes
 
 from evqa.agents.transcript import Transcript
 from evqa.datasets.shapes.text_episodes import TextEpisode, TextQuestion, text_episode
+from evqa.files.output_streams import checked_output_streams
 from evqa.methods.episodes import start_with_tools
 from evqa.models.base import Model
 from evqa.models.chat_tokens import ChatTokenizer
 from unipixel.rl import gate, rollout, sampler, tiny_master, traces
 from unipixel.rl.drills import TokenRow, drill
 from unipixel.rl.gate import GateReport
-from unipixel.rl.tiny_master import TinyMasterConfig
+from unipixel.rl.warm_start_config import WarmStartConfig
 
-GATE_SEEDS = range(900_000, 900_040)
-"""Seeds of the episodes that the gate is measured on."""
+FIRST_GATE_SEED = 900_000
+"""First seed of the episodes that the gate is measured on."""
 
 FIRST_SEED, SEEDS_PER_RUN = 1_000_000, 1_000_000
 """Seeds of the episodes of traces and drills: a run of seed s has those from FIRST_SEED + s * SEEDS_PER_RUN on."""
@@ -38,34 +47,10 @@ MAX_REPLY_TOKENS = 16
 
 IGNORED = -100
 
+RECORD = "warm_start.json"
+"""File of a warm start: its settings, what the gate measured, and its time."""
 
-@dataclass(frozen=True, kw_only=True)
-class WarmStartConfig:
-    """Supervised training before reinforcement learning."""
-
-    seed: int = 0
-    """Random seed of weights, drills and traces."""
-    drill_steps: int = 120
-    """Steps with drills alone."""
-    trace_steps: int = 250
-    """Steps with traces and drills."""
-    extra_steps: int = 120
-    """Further steps with traces where the gate is not passed."""
-    max_rounds: int = 3
-    """Maximum number of rounds of further steps."""
-    drills_per_step: int = 64
-    """Drills of a step with drills alone; steps with traces have half as many, of half the weight."""
-    traces_per_step: int = 48
-    """Traces of a step."""
-    learning_rate: float = 2e-3
-    """Peak learning rate."""
-    model: TinyMasterConfig = field(default_factory=TinyMasterConfig)
-    """Size of the model."""
-
-    def __post_init__(self) -> None:
-        for name in ("drill_steps", "trace_steps", "extra_steps", "max_rounds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+DEFAULT = WarmStartConfig()
 
 
 class WarmStart:
@@ -119,9 +104,14 @@ class WarmStart:
             self._update(total, scale * max(0.5 * (1 + math.cos(math.pi * step / steps)), 0.02))
             self._log("traces", step, steps, loss)
 
+    def cpu_seconds(self) -> float:
+        """CPU time since the start, of one thread."""
+        return round(time.process_time() - self._start, 1)
+
     def measure(self) -> GateReport:
         """Measure the gate on episodes of no batch."""
-        report = measure(self.model, self.chat, GATE_SEEDS)
+        seeds = range(FIRST_GATE_SEED, FIRST_GATE_SEED + self.config.gate_episodes)
+        report = measure(self.model, self.chat, seeds)
         self.report(f"gate: {report}")
         return report
 
@@ -146,8 +136,7 @@ class WarmStart:
 
     def _log(self, part: str, step: int, steps: int, loss: Tensor) -> None:
         if step % 50 == 49 or step + 1 == steps:
-            seconds = time.process_time() - self._start
-            self.report(f"{part} {step + 1}/{steps}: loss {loss.item():.3f}, {seconds:.0f} CPU-seconds")
+            self.report(f"{part} {step + 1}/{steps}: loss {loss.item():.3f}, {self.cpu_seconds():.0f} CPU-seconds")
 
 
 def loss_of(model: transformers.Qwen2ForCausalLM, rows: Sequence[TokenRow]) -> Tensor:
@@ -187,3 +176,64 @@ def measure(model: transformers.Qwen2ForCausalLM, chat: ChatTokenizer, seeds: Se
 
 def _episodes(first_seed: int) -> Iterator[TextEpisode]:
     return (text_episode(seed) for seed in count(first_seed))
+
+
+# Command
+
+
+def ensure(folder: Path, config: WarmStartConfig, report: Callable[[str], None]) -> None:
+    """Train a warm start and write it, where the folder has none with this config.
+
+    Raises:
+        GateError: it does not pass the gate; nothing is written.
+        ValueError: the folder has something else.
+    """
+    record = folder / RECORD
+    settings = asdict(config)
+    if record.is_file():
+        stored = json.loads(record.read_text(encoding="utf-8")).get("config")
+        if stored != settings:
+            raise ValueError(
+                f"{folder} has a warm start with other settings: {stored}; remove it, or give another --out"
+            )
+        report(f"already trained: {folder}")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and has no {RECORD}: remove it, or give another --out")
+    training = WarmStart(config, report)
+    write(folder, training, training.run())
+    report(f"written: {folder}")
+
+
+def write(folder: Path, training: WarmStart, measured: GateReport) -> None:
+    """Write the model of a warm start as a whole, with its record; an empty folder is replaced."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tiny_master.save(training.model, partial)
+    facts = {"config": asdict(training.config), "gate": asdict(measured), "cpu_seconds": training.cpu_seconds()}
+    (partial / RECORD).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+
+
+def main(out: Path, config: Annotated[WarmStartConfig, OmitArgPrefixes] = DEFAULT) -> int:
+    """Train a tiny master on drills and scripted traces until it passes the gate.
+
+    Args:
+        out: Folder of the checkpoint.
+        config: Settings.
+    """
+    torch.set_num_threads(1)  # a model of this size is slower with several
+    try:
+        ensure(out, config, lambda line: print(line, flush=True))  # noqa: T201
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    with checked_output_streams():
+        sys.exit(tyro.cli(main))

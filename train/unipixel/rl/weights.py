@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from evqa.models.chat_tokens import load_tokenizer
 from evqa.models.hf_chat import check_folder
 from evqa.models.weights import loading_context
 from unipixel import integrity
@@ -38,7 +39,7 @@ def load(folder: Path, config: RLConfig) -> tuple[Any, Any]:
     with loading_context(f"the checkpoint in {folder}"):
         options = {"local_files_only": True, "use_safetensors": True}
         model = untyped.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
-        tokenizer = untyped.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = load_tokenizer(folder)
     return model, tokenizer
 
 
