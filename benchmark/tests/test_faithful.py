@@ -111,7 +111,7 @@ def oracle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     folder = tmp_path_factory.mktemp("oracle") / "run"
     with running(PixelServer()) as server:
         predict(data, server, folder)
-        assert main(["faithful", str(folder), "--draws", "2"]) == 0
+        assert main(["faithful", str(folder), "--draws", "2", "--examples", "0"]) == 0
         assert len(server.requests) == NUM_VIDEOS * 7  # predict and six conditions
     return folder, read_result(folder.with_name("run-faithful"))
 
@@ -143,7 +143,7 @@ def test_evidence_that_the_answer_depends_on_is_necessary_and_sufficient(oracle:
 def test_a_majority_answer_is_neither(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(PixelServer(looks=False)) as server:
         run = predict(data, server, tmp_path / "run")
-        assert main(["faithful", str(run), "--draws", "1"]) == 0
+        assert main(["faithful", str(run), "--draws", "1", "--examples", "0"]) == 0
     result = read_result(tmp_path / "run-faithful")
     table = result.table("cited")
     assert table is not None
@@ -181,7 +181,19 @@ def test_a_killed_test_resumes(data: Path, tmp_path: Path, oracle: tuple[Path, F
     with running(PixelServer(wait=0.15)) as server:
         run = predict(data, server, tmp_path / "run")
         server.requests.clear()
-        command = [sys.executable, "-m", "evqa", "faithful", str(run), "--draws", "2", "--concurrency", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "evqa",
+            "faithful",
+            str(run),
+            "--draws",
+            "2",
+            "--concurrency",
+            "1",
+            "--examples",
+            "0",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while len(server.requests) < 12 and process.poll() is None:
             time.sleep(0.02)
@@ -189,7 +201,7 @@ def test_a_killed_test_resumes(data: Path, tmp_path: Path, oracle: tuple[Path, F
         process.wait()
         asked = len(server.requests)
         server.wait = 0
-        assert main(["faithful", str(run), "--draws", "2"]) == 0
+        assert main(["faithful", str(run), "--draws", "2", "--examples", "0"]) == 0
     assert asked < NUM_VIDEOS * 6 <= len(server.requests) <= NUM_VIDEOS * 6 + 1
     result, whole = read_result(tmp_path / "run-faithful"), oracle[1]
     assert result.tables == whole.tables
@@ -208,7 +220,7 @@ def test_missing_and_failed_predictions_count_and_evidence_may_be_missing(data: 
         by_id["s4"] = by_id["s4"].replace(spans=(Span(50.0, 60.0),))
         del by_id["s5"]
         jsonl.write_records(run / "predictions.jsonl", by_id.values())
-        assert main(["faithful", str(run), "--draws", "1"]) == 0
+        assert main(["faithful", str(run), "--draws", "1", "--examples", "0"]) == 0
     result = read_result(tmp_path / "run-faithful")
     assert (result.n, result.n_cited, result.n_uncited, result.n_failed) == (8, 4, 4, 2)
     whole, cited = result.table("all"), result.table("cited")
@@ -265,3 +277,86 @@ def test_only_lists_of_edits_inside_allowed_folders_are_read(
     stolen.write_text('{"version": 1, "source": "/etc/passwd"}')
     with pytest.raises(ValueError, match="is no edit list"):
         media.probe_video(stolen)
+
+
+def scripted_masks(path: Path) -> Path:
+    """Segmenter that gives the square of each video."""
+    script: dict[str, object] = {}
+    for number in range(NUM_VIDEOS):
+        _, first, last = event_of(number)
+        mask = np.zeros(SIZE, np.bool_)
+        mask[7:21, 9:23] = True
+        track = {"masks": {index: masks.encode(mask).model_dump() for index in range(first, last + 1)}}
+        script[f"clip{number}"] = {"text": "<|seg|>", "tracks": [track], "num_frames": NUM_FRAMES}
+    path.write_text(json.dumps(script), encoding="utf-8")
+    return path
+
+
+def test_masks_of_the_second_step_are_hidden_and_kept(data: Path, tmp_path: Path) -> None:
+    segmenter = scripted_masks(tmp_path / "masks.json")
+    with running(PixelServer()) as server:
+        run = predict(data, server, tmp_path / "run")
+        assert main(["segment", str(run), "--segmenter", str(segmenter), "--mode", "concat"]) == 0
+        server.requests.clear()
+        command = ["faithful", str(tmp_path / "run-concat"), "--parts", "masks", "--draws", "1", "--examples", "1"]
+        assert main(command) == 0
+        assert len(server.requests) == NUM_VIDEOS * 5
+    folder = tmp_path / "run-concat-faithful"
+    result = read_result(folder)
+    table = result.table("cited")
+    assert table is not None
+    accuracy = {name: measure.value for name, measure in table.accuracy.items()}
+    assert accuracy == {"full": 1, "only": 1, "removed": 0.25, "random": 1, "no-video": 0.25, "shuffled": 1}
+    assert {split.metric for split in result.qualities} == {"mIoU", "J&F"}
+    assert (result.necessary, result.sufficient) == ("yes", "yes")
+    check_hidden_pixels(folder, data)
+    page = (folder / "faithfulness.html").read_text(encoding="utf-8")
+    videos = sorted((folder / "faithfulness_files").iterdir())
+    assert len(videos) == 4
+    assert all(path.name in page for path in videos)
+    assert all(media.probe_video(path).num_frames == NUM_FRAMES for path in videos)
+
+
+def check_hidden_pixels(folder: Path, data: Path) -> None:
+    _, first, last = event_of(0)
+    original = media.load_frames(media.probe_video(data / "videos" / "clip0.mp4"), range(NUM_FRAMES))
+    for name, is_hidden in (("only", False), ("removed", True)):
+        sample = next(iter(jsonl.read_records(folder / f"{name}.jsonl", Sample)))
+        edited = media.load_frames(media.probe_video(folder / sample.video), range(NUM_FRAMES))
+        inside = (edited[first : last + 1, 7:21, 9:23] == 127).all()
+        outside = (edited[first : last + 1, 22:] == 127).all()
+        assert (bool(inside), bool(outside)) == (is_hidden, not is_hidden)
+        same = edited[first, 7:21, 9:23] if name == "only" else edited[first, 22:]
+        source = original[first, 7:21, 9:23] if name == "only" else original[first, 22:]
+        assert np.array_equal(same, source)
+        assert (edited[last + 2] == 127).all() != is_hidden
+
+
+def test_methods_with_tools_look_at_the_edited_video(data: Path, tmp_path: Path) -> None:
+    with running(PixelServer()) as server:
+        command = ["predict", str(data), "openai-compatible", "--base-url", server.url, "--model-id", "m"]
+        command += ["--method", "uniform", "--uniform-frames", "36", "--out", str(tmp_path / "run")]
+        assert main(command) == 0
+        assert main(["faithful", str(tmp_path / "run"), "--draws", "1", "--examples", "0"]) == 0
+    result = read_result(tmp_path / "run-faithful")
+    table = result.table("cited")
+    assert table is not None
+    assert table.accuracy["full"].value == 1
+    assert table.accuracy["only"].value == 1
+    assert table.accuracy["no-video"].value == 0.25
+    blank = next(iter(jsonl.read_records(tmp_path / "run-faithful" / "no-video.jsonl", Sample)))
+    frames = media.load_frames(media.probe_video(tmp_path / "run-faithful" / blank.video), [0, NUM_FRAMES - 1])
+    assert (frames == 127).all()
+
+
+def test_a_file_of_an_edited_video_is_encoded_once(oracle: tuple[Path, Faithfulness], data: Path) -> None:
+    folder = oracle[0].with_name("run-faithful")
+    sample = next(iter(jsonl.read_records(folder / "removed.jsonl", Sample)))
+    path = media.video_file(folder / sample.video)
+    video, edited = media.probe_video(path), media.probe_video(folder / sample.video)
+    assert np.allclose(video.times, edited.times, atol=1e-4)
+    frames = [media.load_frames(source, range(video.num_frames)).astype(int) for source in (video, edited)]
+    assert np.abs(frames[0] - frames[1]).mean() < 3
+    written = path.stat().st_mtime_ns
+    assert media.video_file(folder / sample.video).stat().st_mtime_ns == written
+    assert media.video_file(data / "videos" / "clip0.mp4") == data / "videos" / "clip0.mp4"

@@ -29,6 +29,7 @@ def faithful(  # noqa: PLR0913  (each is an option of the command)
     parts: Literal["both", "spans", "masks"] = "both",
     fill: Literal["grey", "blur"] = "grey",
     plan: Annotated[bool, option(default="off")] = False,
+    examples: Annotated[int, option("N")] = 12,
     index: Annotated[Path | None, option("FOLDER", default="outputs/frame_index")] = None,
     embeddings: Annotated[Path | None, option("FOLDER", default="none")] = None,
     canary: CanaryChoice = "auto",
@@ -68,6 +69,7 @@ def faithful(  # noqa: PLR0913  (each is an option of the command)
         parts: parts of the evidence: spans and masks, or one of them.
         fill: what hidden pixels show: one grey, or the blurred frame.
         plan: print the number of questions, requests and tokens, and do nothing.
+        examples: most questions on the page with original and edited videos side by side; 0 = none.
         index: folder of frame indices, for methods that search frames.
         embeddings: folder of published embeddings VIDEO.pt.
         canary: check of images in tool results at the start of each run, as of evqa predict.
@@ -98,7 +100,7 @@ def faithful(  # noqa: PLR0913  (each is an option of the command)
     part = source.select(execution)
     selected = edited.select({sample.id for sample in part.dataset.samples})
     result = measures.evaluate_conditions(part, selected, settings)
-    paths = faithfulness_files.write_files(source.folder, result, part, selected)
+    paths = faithfulness_files.write_files(source.folder, result, part, selected, num_examples=examples)
     if format == "csv":
         print_line(faithfulness_tables.csv_report(result).rstrip("\n"))
         return code

@@ -1,10 +1,12 @@
-"""Writer of H.264 videos: `write_video`."""
+"""Writers of H.264 videos: `write_video` of images, `encode_video` of a video, `video_file` of an edit list."""
 
 # pyright: reportUnknownMemberType=false
 # PyAV's types leave out what a packet belongs to
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -19,8 +21,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from evqa.media.audio import AudioTrack
+from evqa.media.edits import SUFFIX, is_edit
 from evqa.media.frame_folders import is_image_video
-from evqa.media.video import Video
+from evqa.media.video import Video, probe_video, read_frames
+
+TICKS = 90_000
+"""Ticks per second of encoded videos."""
+
+FILE_QUALITY = 12
+"""x264's crf of the file of an edit list."""
 
 
 def write_video(
@@ -72,6 +81,47 @@ def write_video(
         raise ValueError(f"{path} cannot be written as a video: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def encode_video(video: Video, target: Path, quality: int = 20) -> None:
+    """Encode a video as H.264 in MP4, frame times exact to 1/90000 s; odd sides are padded by a pixel.
+
+    There are no B-frames. An interruption leaves a partial file; raises FFmpeg's errors.
+    """
+    with av.open(str(target.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(max(video.fps, 1)).limit_denominator(1001))
+        stream.width = video.width + video.width % 2
+        stream.height = video.height + video.height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(quality), "preset": "veryfast", "bf": "0"}
+        stream.codec_context.time_base = Fraction(1, TICKS)
+        for index, image in read_frames(video, range(video.num_frames)):
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = round(float(video.times[index]) * TICKS)
+            frame.time_base = Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def video_file(path: Path) -> Path:
+    """The path of a video file; of an edit list, an encoded copy beside it, which is made once.
+
+    Raises:
+        ValueError: the edit list cannot be read, or the copy not be written.
+    """
+    if not is_edit(path):
+        return path
+    target = path.with_name(f"{path.name.removesuffix(SUFFIX)}.mp4")
+    if not target.exists():
+        partial = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        try:
+            encode_video(probe_video(path), partial, FILE_QUALITY)
+            partial.replace(target)
+        except FFmpegError as error:
+            raise ValueError(f"{path} cannot be written as a video: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return target
 
 
 def _has_file(video: Video | None) -> TypeGuard[Video]:

@@ -15,6 +15,7 @@ from google import genai
 from google.genai import errors, types
 from pydantic import SecretStr
 
+from evqa import media
 from evqa.models import gemini_content
 from evqa.models.api import body, client, http, keys, prices
 from evqa.models.api.body import Json, TokenUsage
@@ -230,6 +231,7 @@ class GeminiChat:
 
     def _file(self, path: Path) -> Json:
         metadata: Json = {"videoMetadata": {"fps": self._policy.fps}}
+        path = media.video_file(path)
         if _mime_type(path) and path.stat().st_size <= self._inline_bytes:
             return gemini_content.inline(_mime_type(path), path.read_bytes()) | metadata
         upload = self._uploads.get(path)

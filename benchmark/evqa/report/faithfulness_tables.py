@@ -33,7 +33,8 @@ ERASER_LABELS = {
 def report(result: Faithfulness, style: Style = "text") -> str:
     """Text of the whole result: counts, conditions, differences, evidence quality, question types."""
     parts = [prose(line, style) for line in count_lines(result)]
-    for measured in (result.table("cited"), result.table("all")):
+    populations = ("cited", "all") if result.n_uncited else ("all",)
+    for measured in map(result.table, populations):
         if measured is not None and measured.n:
             parts += [_titled(_population_title(measured), condition_table(measured, style), style)]
             parts += [_titled("differences, with 95 % intervals over videos", difference_table(measured, style), style)]

@@ -9,19 +9,15 @@ import hashlib
 import os
 import re
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.error import FFmpegError
-from av.video.frame import VideoFrame
 
 from evqa import media
 
 PLAYABLE_SUFFIXES = {".mp4", ".m4v", ".webm"}
 PLAYABLE_CODECS = {"h264", "vp8", "vp9", "av1"}
-TICKS = 90_000
-"""Ticks per second of transcoded videos."""
 
 
 def copy_or_transcode(video: media.Video, folder: Path) -> Path:
@@ -33,7 +29,7 @@ def copy_or_transcode(video: media.Video, folder: Path) -> Path:
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
     try:
-        _link_or_copy(video.path, partial) if keep else _encode(video, partial)
+        _link_or_copy(video.path, partial) if keep else media.encode_video(video, partial)
     except FFmpegError as error:
         raise ValueError(f"{video.path} cannot be made H.264 for the page: {error}") from error
     partial.replace(target)
@@ -61,20 +57,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
-
-
-def _encode(video: media.Video, target: Path) -> None:
-    """Encode as H.264 without B-frames, frame times exact to 1/90000 s; odd sides are padded by a pixel."""
-    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(max(video.fps, 1)).limit_denominator(1001))
-        stream.width = video.width + video.width % 2
-        stream.height = video.height + video.height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "20", "preset": "veryfast", "bf": "0"}
-        stream.codec_context.time_base = Fraction(1, TICKS)
-        for index, image in media.read_frames(video, range(video.num_frames)):
-            frame = VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = round(float(video.times[index]) * TICKS)
-            frame.time_base = Fraction(1, TICKS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))

@@ -62,6 +62,11 @@ def selection_of(run: Path) -> Selection:
     return Selection() if record is None else Selection.read(record)
 
 
+def settings_of(run: Path) -> run_folder.RoleSettings:
+    """Settings of the models of a run that the user gave, by role; none of a file."""
+    return run_folder.read_run_info(run).settings if (run / run_folder.RUN).is_file() else {}
+
+
 def predictions_of(run: Path, dataset: Dataset, masks: Path | None = None) -> prediction_files.PredictionFile:
     """Predictions of a run or a file, with the fields that the method of the run requests."""
     predictions = prediction_files.open_predictions(file_of(run), dataset, masks)

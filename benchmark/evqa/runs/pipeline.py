@@ -190,6 +190,7 @@ def segment_run(
             recorded=recorded,
             restart=execution.restart,
             is_done=segmenter.is_done,
+            settings=locate.settings_of(run),
         )
         summaries.append(summary)
     return summaries
