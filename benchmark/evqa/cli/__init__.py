@@ -45,6 +45,7 @@ COMMAND_GROUPS: dict[str, dict[str, CommandEntry]] = {
     },
     "data, checkpoints, training": {
         "download": CommandEntry("scripts:download", "Download checkpoints and data sets."),
+        "check": CommandEntry("check:check", "Check a data set: counts, invalid rows, preview page."),
         "index": CommandEntry("indexing:index", "Build frame indices of videos, in which agents search by text."),
         "train": CommandEntry("scripts:train", "Fine-tune our model on all GPUs, then run the benchmark."),
     },

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import BinaryIO, overload
 
 from evqa import suggestions
@@ -35,7 +37,9 @@ class Dataset:
     rejected: tuple[BadLine, ...]
     """Lines of samples.jsonl without a usable sample."""
     sha256: str
-    """Hash of samples.jsonl."""
+    """Hash of samples.jsonl; of a user's questions, of the samples that they make."""
+    file: str = "samples.jsonl"
+    """Name of the file in the folder."""
 
 
 LARGE = 2**24
@@ -45,22 +49,69 @@ LARGE = 2**24
 def load(name_or_folder: str) -> Dataset:
     """Load the data set of a name in `DATASETS`, of a folder with a samples.jsonl, or of a .jsonl file.
 
+    A folder or file of a user's own questions (`formats.own_data`) is accepted too.
+
     Raises:
         ValueError: There is no such data set, it is not prepared, or it has no usable sample.
     """
     name, path = _find(name_or_folder)
     folder = path.parent
     rejected: list[BadLine] = []
+    if name not in DATASETS and _own_data().is_own_file(path):
+        return _load_questions(name, path)
     if path.stat().st_size > LARGE:
         lazy = replace(open_lazy(name_or_folder, _cannot_be_inlined(rejected)), has_tracks_inside=True)
-        return Dataset(name, folder, lazy, tuple(sorted([*rejected, *lazy.rejected])), lazy.sha256)
+        return Dataset(name, folder, lazy, tuple(sorted([*rejected, *lazy.rejected])), lazy.sha256, path.name)
     samples = tuple(_inline(_checked(path, folder.resolve(), rejected), rejected))
     sha256, unfinished = _digest(path)
     if unfinished is not None:
         rejected.append(_unfinished(unfinished))
     if not samples:
         raise ValueError(f"{path} has no usable sample ({_reasons(rejected)}): {preparation_advice(name)}")
-    return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256)
+    return Dataset(name, folder, samples, tuple(sorted(rejected)), sha256, path.name)
+
+
+def _own_data() -> ModuleType:
+    """The reader of questions; formats import this package."""
+    return import_module("evqa.datasets.formats.own_data")
+
+
+def _load_questions(name: str, path: Path) -> Dataset:
+    """Load a user's own questions."""
+    rejected: list[BadLine] = []
+    samples: list[Sample] = []
+    digest = hashlib.sha256()
+    root = path.parent.resolve()
+    for sample in _own_data().samples(path, rejected):
+        try:
+            samples.append(_with_paths(sample, root))
+        except ValueError as error:
+            rejected.append(BadLine(0, f"sample {sample.id}: {error}"))
+            continue
+        digest.update(sample.model_dump_json().encode() + b"\n")
+    if not samples:
+        raise ValueError(f"{path} has no usable question ({_reasons(rejected)}): see docs/own_data.md")
+    return Dataset(name, path.parent, tuple(samples), tuple(sorted(rejected)), digest.hexdigest(), path.name)
+
+
+def records_of(dataset: Dataset, path: Path) -> list[Sample]:
+    """Samples with paths relative to the folder of a file, which has to be that of the data set.
+
+    Raises:
+        ValueError: the file would lie in another folder, or is the file of the data set.
+    """
+    root = dataset.folder.resolve()
+    if path.resolve().parent != root or path.name == dataset.file:
+        raise ValueError(f"paths of samples are relative to their file: write it into {root}, not over {dataset.file}")
+    return [_relative(sample, root) for sample in dataset.samples]
+
+
+def _relative(sample: Sample, root: Path) -> Sample:
+    """Sample with paths relative to a folder."""
+    paths = {name: path.relative_to(root) for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
+    paths |= {name: tuple(path.relative_to(root) for path in getattr(sample, name)) for name in PATH_TUPLES}
+    clips = tuple(clip.replace(path=clip.path.relative_to(root)) for clip in sample.clips)
+    return sample.replace(**paths, clips=clips)
 
 
 PATHS = ("video", "masks", "object_masks", "track_file", "label_map", "subtitles")
@@ -126,6 +177,11 @@ def open_lazy(name_or_folder: str, unusable: Callable[[Sample], str | None]) -> 
         unusable: Function that returns why the caller cannot use a sample; None = it can.
     """
     name, path = _find(name_or_folder)
+    if name not in DATASETS and _own_data().is_own_file(path):
+        raise ValueError(
+            f"{path} has questions, not samples: `evqa check {path} --write-samples {path.parent / 'samples.jsonl'}` "
+            f"writes these"
+        )
     rejected: list[BadLine] = []
     offsets, left_out = array("q"), Counter[str]()
     for start, sample in _checked_lines(path, path.parent.resolve(), rejected):
@@ -159,6 +215,10 @@ def path_inside(folder: Path, relative: Path | PurePosixPath) -> Path:
     return root / relative
 
 
+FILE_SUFFIXES = (".jsonl", ".json", ".csv")
+"""Suffixes of files of samples, and of questions."""
+
+
 def _find(name_or_folder: str) -> tuple[str, Path]:
     """Return (name, file of samples) for a name, a folder, or a file of samples."""
     if name_or_folder in DATASETS:
@@ -166,15 +226,18 @@ def _find(name_or_folder: str) -> tuple[str, Path]:
         links.note_data_set(path.parent)
         return name_or_folder, path
     path = Path(name_or_folder)
-    if path.suffix != ".jsonl":
+    if path.suffix not in FILE_SUFFIXES or path.is_dir():
         if not path.is_dir():
             raise suggestions.unknown_name_message(
                 "data set", name_or_folder, DATASETS, more="; or give an existing folder"
             )
+        questions = _own_data().file_in(path)
         path /= "samples.jsonl"
+        path = questions if questions is not None and not path.is_file() else path
     name = _name_of(path) or name_or_folder
     if not path.is_file():
-        raise ValueError(f"{path.parent} has no {path.name}: {preparation_advice(name)}")
+        more = " or questions.jsonl" if name not in DATASETS and path.name == "samples.jsonl" else ""
+        raise ValueError(f"{path.parent} has no {path.name}{more}: {preparation_advice(name)}")
     links.note_data_set(path.parent)
     return name, path
 
@@ -217,7 +280,10 @@ def _name_of(path: Path) -> str | None:
 def preparation_advice(name: str) -> str:
     """Return what makes the file of samples of a data set: the commands that download and prepare it."""
     if name not in DATASETS:
-        return "expected a file with one sample a line (see `Sample` in evqa/schema/sample.py)"
+        return (
+            "expected a file with one sample a line (see `Sample` in evqa/schema/sample.py), or your own questions "
+            "(docs/own_data.md)"
+        )
     spec = DATASETS[name]
     download = f"`{roots.download_command(name)}`, then " if spec.hub else ""
     source = "" if spec.source == MADE_HERE else f" (files from: {spec.source}; see README.md in its folder)"

@@ -21,7 +21,7 @@ def load_dataset(name: str) -> Dataset:
     """Load a data set by the name of a task or data set, or by its folder; warn of each line without a valid sample."""
     dataset = datasets.load(tasks.data_of(name))
     for line, reason in dataset.rejected[:MAX_WARNINGS]:
-        logger.warning("%s/samples.jsonl:%d is left out: %s", dataset.folder, line, reason)
+        logger.warning("%s/%s:%d is left out: %s", dataset.folder, dataset.file, line, reason)
     if len(dataset.rejected) > MAX_WARNINGS:
         logger.warning("%s: %d lines are left out in all", dataset.name, len(dataset.rejected))
     return dataset
@@ -38,7 +38,7 @@ def dataset_of(run: Path, data: str | None) -> Dataset:
     dataset = load_dataset(data or str(identity["data"]))
     if dataset.sha256 != identity["data_sha256"]:
         raise ValueError(
-            f"{run} was made on another version of {identity['data']}: {dataset.folder}/samples.jsonl differs; "
+            f"{run} was made on another version of {identity['data']}: {dataset.folder / dataset.file} differs; "
             f"predict again, or name the right data set with --data"
         )
     return dataset

@@ -74,7 +74,13 @@ def read_tracks(path: Path, video: Video | None, left_out: list[str] | None = No
     Raises:
         ValueError: The file has neither form, or no frame is usable.
     """
-    content = _content(path)
+    return tracks_of_content(_content(path), video, left_out)
+
+
+def tracks_of_content(
+    content: object, video: Video | None, left_out: list[str] | None = None
+) -> tuple[Track, ...] | None:
+    """Read the tracks of the parsed content of a mask file; as `read_tracks`."""
     frames = _Frames(None if video is None else (video.height, video.width), _places(video), [])
     coordinate_size = _own_size(_fields(content) or {})
     objects = _objects(content, frames)

@@ -28,6 +28,11 @@ def rows(path: Path, bad: list[BadLine]) -> Iterator[tuple[int, Mapping[str, obj
                 [(f"entry {number}", read_element)], lambda read, n=number: (n, mapping(read(), "entry")), bad, number
             )
         return
+    yield from line_rows(path, bad)
+
+
+def line_rows(path: Path, bad: list[BadLine]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Yield (line, row) of a file of JSON Lines; a line that is no JSON object is appended to `bad`."""
     for line in jsonl.lines(path):
         try:
             value = cast("object", json.loads(line.content or b""))
