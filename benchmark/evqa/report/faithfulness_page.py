@@ -110,8 +110,8 @@ def _table_sections(result: Faithfulness) -> Iterator[str]:
     titles: dict[Population, str] = {"cited": "Questions with cited evidence", "all": "All questions"}
     for population, title in titles.items():
         measures = result.table(population)
-        if measures is None or not measures.n:
-            continue
+        if measures is None or not measures.n or (population == "cited" and not result.n_uncited):
+            continue  # without questions, or the same as all questions
         content = _plot(measures) + _html_table(tables.condition_table(measures, "markdown"))
         content += _html_table(tables.difference_table(measures, "markdown"))
         if measures.probabilities:
