@@ -335,6 +335,22 @@ def test_each_prompt_has_a_folder_and_missing_files_are_named_as_given(
     assert len(list((tmp_path / "outputs" / "judge").iterdir())) == 2
 
 
+def test_each_model_has_a_folder_for_a_table_of_pairs(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"video_a,video_b,prompt\n{clips[0]},{clips[1]},A square.\n", encoding="utf-8")
+    model = scripted(tmp_path, ALWAYS_FIRST)
+    other = Path(model).with_name("other.json")
+    other.write_bytes(Path(model).read_bytes())
+    for name in (model, str(other), model):
+        assert command.judge(pairs=table, model=name) == 0
+    folders = sorted(path.name for path in (tmp_path / "outputs" / "judge").iterdir())
+    assert len(folders) == 2
+    assert all(name.startswith("pairs-") for name in folders)
+
+
 def test_several_videos_are_ranked_by_all_pairs(
     clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

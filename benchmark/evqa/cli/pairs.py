@@ -82,11 +82,12 @@ def judge(  # noqa: PLR0913  (each is an option of the command)
         if videos or prompt is not None:
             raise ValueError("--pairs names videos and prompts: give it alone, or two videos and --prompt")
         pair_list = pair_files.read_pairs(pairs, list(config.dimensions), bad)
-        name = file_name_of(pairs.stem)
+        stems = [pairs.stem]
     else:
         pair_list = pair_files.all_pairs(videos, prompt or "")
-        key = hashlib.sha256(repr((videos, prompt, config)).encode()).hexdigest()
-        name = "-".join([*(file_name_of(video.stem) for video in videos[:3]), key[:8]])
+        stems = [video.stem for video in videos[:3]]
+    key = hashlib.sha256(repr((pairs or videos, prompt, config)).encode()).hexdigest()
+    name = "-".join([*map(file_name_of, stems), key[:8]])
     for entry in bad[:MAX_BAD_ROWS]:
         print_line(f"{pairs}, line {entry.line}: {entry.reason}")
     if bad:
