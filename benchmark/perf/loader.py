@@ -88,7 +88,9 @@ def step(batches: int = 4) -> None:
     tokenizer = checkpoints.load_tokenizer(start)
     data = mixture.load_mixture(config.data, config.seed)
     side = lora.unwrap(model).config.sam2_image_size
-    examples = SFTDataset(mixture=data, config=config.data, tokenizer=tokenizer, side=side)
+    examples = SFTDataset(
+        mixture=data, config=config.data, tokenizer=tokenizer, side=side, has_masks=config.needs_masks
+    )
     size = config.loop.per_device_batch_size
     order = list(data.order(batches * size))
     loading, training = [], []

@@ -181,13 +181,18 @@ def options_in(source: Path) -> frozenset[str]:
 def all_options() -> frozenset[str]:
     """Every option of our programs."""
     found = (options_of("sft") | options_of("rl")).union(*(options_of(command) for command in COMMANDS))
+    found |= options_in(ROOT / "train/unipixel/configs.py")  # with the fields of the recipe evidence-rl
     return found.union(*(options() for options in SHELL_SCRIPTS.values()))
 
 
 SHELL_SCRIPTS = {
     "scripts/benchmark.sh": lambda: options_of("benchmark"),
     "scripts/sft.sh": lambda: options_of("sft") | options_in(ROOT / "train/unipixel/launch.py"),
-    "scripts/rl.sh": lambda: options_of("rl") | options_in(ROOT / "train/unipixel/rl/launch.py"),
+    "scripts/rl.sh": lambda: (
+        options_of("rl")
+        | options_in(ROOT / "train/unipixel/rl/launch.py")
+        | options_in(ROOT / "train/unipixel/configs.py")
+    ),
     "scripts/download.sh": lambda: options_in(ROOT / "benchmark/evqa/hub/download.py"),
     "scripts/quickstart.sh": lambda: options_in(ROOT / "train/unipixel/quickstart.py"),
 }

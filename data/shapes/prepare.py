@@ -4,7 +4,7 @@
     python data/shapes/prepare.py --splits test --clips 20
 
 train           Instruct layout: st_evidence.csv, masks/<entry_id>.json (run lengths), video_frames_6fps/, videos/
-val test test2  generative layout: st_evidence_gen.csv, videos_6fps/videos/, masks/<entry_id>/%05d.png, and, for the
+others          generative layout: st_evidence_gen.csv, videos_6fps/videos/, masks/<entry_id>/%05d.png, and, for the
                 trivial baselines, objects/<video>/%05d.png (label maps of every object)
 
 All clips are of level 1, except those of test2 and a quarter of train (level 2). The splits have disjoint seed ranges.
@@ -47,7 +47,7 @@ SHAPES_FOLDER = (
     else ROOT.resolve() / "shapes"
 )
 
-Split = Literal["train", "val", "test", "test2"]
+Split = Literal["train", "val", "test", "test2", "dev", "large"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ PLANS: dict[Split, Plan] = {
     "val": Plan(200_000, 100, 1, 0.0),
     "test": Plan(300_000, 100, 1, 0.0),
     "test2": Plan(400_000, 50, 1, 1.0),
+    "dev": Plan(500_000, 100, 4, 0.0),
+    "large": Plan(700_000, 200, 4, 0.0),
 }
 
 COLUMNS = ("entry_id", "video_id", "video_path", "question", "candidates", "answer")
@@ -77,13 +79,13 @@ EXTRA = ("question_type", "source", "level", "named", "on_screen", "expressions"
 
 def main(
     splits: tuple[Split, ...] = ("train", "val", "test", "test2"),
-    clips: Annotated[int | None, option("N", default="600, 100, 100 and 50")] = None,
+    clips: Annotated[int | None, option("N", default="600, 100, 100, 50, 100 and 200")] = None,
     workers: int = 2,
 ) -> None:
     """Write the synthetic data set below this file's folder, or below EVQA_DATA where it is set.
 
     Args:
-        splits: Splits to write; one that is already complete is skipped.
+        splits: Splits to write; one that is already complete is skipped. dev and large are for experiments.
         clips: Number of clips of each split.
         workers: Number of worker processes.
     """

@@ -17,12 +17,16 @@ STORED = Path(__file__).parent / "stored" / "sft_config.json"
 
 EARLIER = """tiny base --batch 2 --global_batch 8 --clip 0.5 --clock legacy --epochs 2 --grouping batch --keep 3
 --log-steps 7 --lr 0.003 --max_rise 8 --modules embedding sam2 --sample-objects 4 --schedule linear --skip-limit 0.1
---vary-prompt True --warmup=0.1 --zero 2 --out outputs/stored"""
+--vary-prompt True --warmup=0.1 --zero 2 --out outputs/stored
+--scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2 --max-steps 300
+--eval-steps 100"""
 
 PRESENT = """tiny base --per-device-batch-size 2 --global-batch 8 --max-grad-norm 0.5 --time-encoding fixed-2fps
 --num-train-epochs 2 --group-by batch --save-total-limit 3 --logging-steps 7 --learning-rate 0.003
 --divergence-factor 8 --trainable embedding sam2 --max-objects 4 --lr-scheduler linear --max-skip-ratio 0.1
---random-prompts True --warmup-ratio 0.1 --zero-stage 2 --out outputs/stored"""
+--random-prompts True --warmup-ratio 0.1 --zero-stage 2 --out outputs/stored
+--scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2 --max-steps 300
+--eval-steps 100"""
 
 
 def config_of(text):

@@ -76,6 +76,7 @@ def arguments(tiny_checkpoint, mixed):
     --per-device-batch-size 1 --global-batch {TOGETHER} --max-steps {STEPS} --save-steps 1 --save-total-limit 5
     --logging-steps 1 --rank 4 --alpha 8 --dropout 0 --learning-rate 0.002 --lora-lr 0.002 --sam2-lr 0.0005
     --trainable embedding projector ref seg msk sam2 --tensorboard False --eval-data None --num-workers 0
+    --scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2
     --gradient-checkpointing True --seed {seed_of_mixed_passes(mixed)}"""
     return text.split()
 

@@ -193,7 +193,7 @@ def test_a_run_on_marked_objects_ends_with_other_weights_of_the_region_encoder(f
     flags = f"""tiny base --weights {tiny_checkpoint} --num-frames 4 --mask-frames 2 --per-device-batch-size 2
     --global-batch 2 --max-steps 2 --save-steps 2 --logging-steps 1 --rank 0 --trainable ref ref_enc msk seg
     --learning-rate 0.01 --warmup-ratio 0 --num-workers 0 --tensorboard False --eval-data None
-    --out {tmp_path / "run"}"""
+    --scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2 --out {tmp_path / "run"}"""
     assert sft.main([*flags.split(), "--datasets", *data]) == 0
     assert not (tmp_path / "run" / "skipped.jsonl").exists()
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_checkpoint, tmp_path / "run/model"))

@@ -70,7 +70,8 @@ def _tracks(masks):
 def test_a_training_step_is_the_same_on_another_device(tiny_checkpoint, squares, tmp_path, checkpointing):
     text = f"""tiny base --weights {tiny_checkpoint} --datasets {squares} 1 --num-frames 4 --mask-frames 2
     --per-device-batch-size 4 --global-batch 4 --max-steps 2 --rank 4 --alpha 8 --dropout 0 --trainable embedding
-    seg sam2 --tensorboard False --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
+    seg sam2 --scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2
+    --tensorboard False --eval-data None --gradient-checkpointing {checkpointing} --out {tmp_path}"""
     job = plan_training(sft.parse(text.split()).config, 1)
     trainer = build.build_trainer(job, is_saving=False)
     trainer.args.optim = "adamw_torch"  # the fused one asks for a device that it knows

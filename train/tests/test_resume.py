@@ -46,7 +46,8 @@ def flags(tiny_checkpoint, uneven):
     text = f"""tiny base --weights {tiny_checkpoint} --datasets {uneven} 1 --num-frames 2 --mask-frames 1 --rank 4
     --alpha 8 --per-device-batch-size 2 --global-batch 4 --max-steps {STEPS} --save-steps 2 --logging-steps 1
     --dropout 0 --learning-rate 0.002 --lora-lr 0.002 --trainable embedding seg sam2 --sam2-lr 0.0005 --tensorboard
-    False --eval-data None --num-workers 0 --warmup-ratio 0 --max-skip-ratio 0.4 --gradient-checkpointing False"""
+    False --eval-data None --num-workers 0 --warmup-ratio 0 --max-skip-ratio 0.4 --gradient-checkpointing False
+    --scope qkvo_all --loss.focal 4 --loss.dice 0.2 --loss.iou 0.2 --loss.objectness 0.2"""
     return text.split()
 
 

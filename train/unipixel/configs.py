@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
@@ -189,6 +189,11 @@ class LossConfig:
     def __post_init__(self) -> None:
         _check_at_least(0, **asdict(self))
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether any term of the mask loss has a weight."""
+        return any((self.focal, self.dice, self.iou, self.objectness))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
@@ -270,6 +275,9 @@ class EvaluationConfig:
 class SFTConfig:
     """Fine-tune UniPixel on questions with answers, time segments and masks."""
 
+    TRAINER: ClassVar[str] = "unipixel.training.build:SUPERVISED"
+    """Module and name of the `TrainerKind`, imported on use."""
+
     size: Suppress[str]
     decoder: Suppress[str]
     recipe: Suppress[str]
@@ -309,6 +317,11 @@ class SFTConfig:
         if not self.trainable and self.lora.rank == 0:
             raise ValueError("nothing is trained: name parts in trainable, or set a rank above 0")
 
+    @property
+    def needs_masks(self) -> bool:
+        """Whether samples are loaded with their frames and masks for SAM 2."""
+        return self.loss.has_masks
+
     def accumulation(self, processes: int) -> int:
         """Number of gradient accumulation steps: forward passes per optimizer step on each device."""
         samples_per_pass = self.loop.per_device_batch_size * processes
@@ -342,6 +355,94 @@ class SFTConfig:
         return math.ceil(self.optimizer.warmup_ratio * num_steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Weights of the components of the reward of a reply, each of which is in [0, 1]."""
+
+    answer: float = 1.0
+    """Right answer."""
+    time: float = 1.0
+    """Temporal IoU of the merged spans."""
+    masks: float = 1.0
+    """J&F of the masks on the frames of SAM 2 (--mask-frames)."""
+    format: float = 0.1
+    """Form of the reply; a reply of another form has no reward at all."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, **asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Groups of sampled replies and their advantages."""
+
+    group_size: int = 8
+    """Sampled replies per question."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    max_reply_tokens: int = 128
+    """Maximum number of tokens of a reply; a reply that reaches it has no reward."""
+    baseline: Literal["group", "spans"] = "group"
+    """What is subtracted from the reward of a reply. group: the mean of the other replies to the question; spans:
+    behind the answer, the mean of the other replies with as many spans, so that uncertain times are no reason to state
+    fewer spans."""
+    count_weight: float = 0.0
+    """Weight of the cross-entropy of the tokens behind each span of the gold reply, which continue or end the list.
+    Above 0, the policy gradient leaves these tokens out: the number of spans is learned by supervision alone."""
+    scale_by_deviation: bool = False
+    """Divide advantages by the standard deviation of the rewards of the group."""
+    share_prompt: bool = True
+    """Read each prompt once for its group in the training pass; False = once per reply, which allows
+    --gradient-checkpointing True."""
+    check_steps: int = 3
+    """First steps of a run (and after a resume) that compare the log-probabilities of training and generation; in
+    float32 a difference of 1e-4 or more stops the run."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(2, group_size=self.group_size)
+        _check_at_least(1, max_reply_tokens=self.max_reply_tokens)
+        _check_at_least(0, check_steps=self.check_steps, count_weight=self.count_weight)
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(
+                f"temperature must be a number > 0, got {self.temperature}: replies of a group would be equal"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceConfig(SFTConfig):
+    """Train UniPixel by reinforcement learning (GRPO) with rewards for answer, time and masks.
+
+    The loss is the policy gradient plus `--loss.lm` times the cross-entropy of the gold replies. Only the adapter of
+    the language model is trained.
+    """
+
+    TRAINER: ClassVar[str] = "unipixel.rl.evidence_training:EVIDENCE"
+
+    policy: Annotated[PolicyConfig, OmitArgPrefixes] = field(default_factory=PolicyConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether samples are loaded with their frames and masks for SAM 2."""
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trainable or self.lora.scope not in {"qkvo_llm", "linear_llm"} or self.lora.rank == 0:
+            raise ValueError(
+                "evidence RL trains the adapter of the language model only: expected --trainable without parts, "
+                f"--scope qkvo_llm or linear_llm and a rank above 0, got {self.trainable}, {self.lora.scope} and "
+                f"rank {self.lora.rank}"
+            )
+        if self.lora.dropout or self.loss.has_masks or self.loop.zero_stage == 3:
+            raise ValueError(
+                "evidence RL needs --dropout 0, no weight of a mask loss and --zero-stage below 3, got "
+                f"{self.lora.dropout}, {self.loss} and {self.loop.zero_stage}"
+            )
+        if self.loop.gradient_checkpointing and self.policy.share_prompt:
+            raise ValueError("activation checkpointing has no shared prompt: add --share-prompt False")
+
+
 def _check_at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= least):
@@ -353,5 +454,6 @@ WEIGHTS_COMMANDS = {
     "--decoder sam2.1_hiera_base_plus.pt (or 7b, 7B)",
     "stage-2": "bash scripts/sft.sh SIZE DECODER --recipe stage-1",
     "stage-3": "bash scripts/sft.sh SIZE DECODER --recipe stage-2",
+    "evidence-rl": "bash scripts/sft.sh SIZE DECODER",
 }
 """Recipe -> the command that makes its start weights, if they cannot be downloaded."""

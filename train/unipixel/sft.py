@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from tyro.conf import FlagConversionOff
@@ -33,6 +35,9 @@ from unipixel.recipes import RECIPES, build_recipe, default_recipe
 from unipixel.training import checkpoint_folder, parent_death
 from unipixel.training.memory_estimate import estimate_memory
 from unipixel.training.plan import TrainingPlan, plan_training
+
+if TYPE_CHECKING:
+    from unipixel.training.build import TrainerKind
 
 logger = logging.getLogger(__name__)
 
@@ -193,10 +198,11 @@ def parse(arguments: Sequence[str] | SFTArguments) -> SFTCommand:
         arguments = read_arguments(arguments)
     links.allow_roots(arguments.allowed_roots)
     size, decoder, flags = arguments.size, arguments.decoder, arguments.flags
+    recipe = build_recipe(arguments.recipe or default_recipe(size), size, decoder)
     config = tyro.cli(
-        SFTConfig,
+        type(recipe),
         args=arguments.options,
-        default=build_recipe(arguments.recipe or default_recipe(size), size, decoder),
+        default=recipe,
         prog=f"python -m unipixel.sft {size} {decoder}",
         config=(FlagConversionOff,),
     )
@@ -349,6 +355,12 @@ def remove_run(out: Path) -> None:
     (out / checkpoint_folder.SKIPPED).unlink(missing_ok=True)
 
 
+def trainer_kind(config: SFTConfig) -> TrainerKind:
+    """The classes that train a config, by their name."""
+    module, name = config.TRAINER.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def train(job: TrainingPlan, checkpoint: Path | None) -> None:
     """Train to the last step and export the merged model.
 
@@ -358,7 +370,7 @@ def train(job: TrainingPlan, checkpoint: Path | None) -> None:
     """
     from unipixel.training import build
 
-    trainer = build.build_trainer(job)
+    trainer = build.build_trainer(job, kind=trainer_kind(job.config))
     logger.info(
         "training %s of %s parameters", *(f"{count:,}" for count in build.parameter_counts(trainer.trained)[:2])
     )
@@ -385,7 +397,8 @@ def dry_run(job: TrainingPlan) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         shortened = dataclasses.replace(config, loop=loop, out=Path(folder))
-        trainer = build.build_trainer(dataclasses.replace(job, config=shortened, num_steps=1), is_saving=False)
+        one_step = dataclasses.replace(job, config=shortened, num_steps=1)
+        trainer = build.build_trainer(one_step, is_saving=False, kind=trainer_kind(config))
         counts = build.parameter_counts(trainer.trained)
         estimate = estimate_memory(counts, config.loop, job.processes)
         logger.info("training %s of %s parameters: %s", f"{counts.trained:,}", f"{counts.total:,}", estimate)

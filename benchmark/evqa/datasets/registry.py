@@ -223,6 +223,8 @@ DATASETS: dict[str, DatasetSpec] = {
     "shapes-val": _shapes("val", "synthetic videos, validation split (level 1)"),
     "shapes-test": _shapes("test", "synthetic videos, test split (level 1)"),
     "shapes2-test": _shapes("test2", "synthetic videos, harder test split (level 2)"),
+    "shapes-dev": _shapes("dev", "synthetic videos, larger validation split (level 1), to choose settings"),
+    "shapes-large": _shapes("large", "synthetic videos, larger test split (level 1), to compare training methods"),
     "st-evidence-gen": _bench(
         "st_evidence_gen", "ST-Evidence, generative: answer, temporal evidence, evidence masks", GENERATIVE
     ),

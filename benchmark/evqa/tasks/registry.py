@@ -216,6 +216,8 @@ TASKS: dict[str, Task] = {
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
     "shapes2-test": _generative("shapes2-test", "synthetic videos, harder test split"),
+    "shapes-dev": _generative("shapes-dev", "synthetic videos, larger validation split"),
+    "shapes-large": _generative("shapes-large", "synthetic videos, larger test split"),
     "st-evidence-gen": _generative(
         "st-evidence-gen", "ST-Evidence, generative: answer, temporal evidence, evidence masks"
     ),

@@ -40,6 +40,8 @@ class SFTDataset:
     """S, side of the square input of SAM 2."""
     time_encoding: str = "absolute"
     """See `UniPixelConfig.time_encoding`."""
+    has_masks: bool = True
+    """Whether examples have frames and masks for SAM 2, if their samples have masks."""
 
     def __len__(self) -> int:
         """Number of samples per epoch."""
@@ -78,7 +80,7 @@ class SFTDataset:
         example["pixel_values_videos"], example["video_grid_thw"] = patches.pixel_values, patches.grid_thw[None]
         example["frame_times"] = clip.times
         example["places"], example["regions"] = marked.places, marked.regions
-        if conversation.masks:
+        if conversation.masks and self.has_masks:
             places = frame_sampling.stratified_indices(len(indices), self.config.mask_frames, rng)
             mask_images = images if len(places) == len(images) else images[places]
             example["frames"] = frames.decoder_frames(mask_images, self.side)

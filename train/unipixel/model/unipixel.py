@@ -8,8 +8,8 @@ prompt vectors each, C width of SAM 2, T frames, S side of the square input of S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from unipixel.model import heads, mask_training, time_positions, unused_parameters, visual_prompts
 from unipixel.model.config import UniPixelConfig
 from unipixel.model.output import Generation, UniPixelOutput
+from unipixel.model.replies import ReplyBatch, reply_logits
 from unipixel.model.sam2 import streaming
 from unipixel.model.sam2.encoder import decoder_config
 from unipixel.model.sam2.streaming import FrameMasks, VideoPrompts
@@ -72,6 +73,7 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         frames: Sequence[Tensor | None] | None = None,
         masks: Sequence[Tensor | None] | None = None,
         logits_to_keep: int | Tensor = 0,
+        replies: ReplyBatch | None = None,
         **kwargs: Any,
     ) -> UniPixelOutput:
         """Hidden states and logits; with `frames` also masks, with `labels` and `masks` also the losses.
@@ -94,8 +96,11 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
             frames: per sample [T, 3, S, S] for SAM 2, or None.
             masks: per sample ground truth bool [T, O, S, S] in the order of its `<|seg|>` tokens, or None.
             logits_to_keep: as in transformers.
+            replies: groups of replies to score instead of all other inputs; only their logits are returned.
             kwargs: passed to transformers.
         """
+        if replies is not None:
+            return UniPixelOutput(logits=reply_logits(self, replies))
         unused_term = (
             unused_parameters.unused_parameter_term(self) if unused_parameters.is_distributed_training(self) else 0.0
         )
@@ -127,6 +132,20 @@ class UniPixel(Qwen2_5_VLForConditionalGeneration):
         if result.loss is not None and unused_parameters.is_distributed_training(self):
             result.loss = result.loss + unused_term
         return result
+
+    def embed(self, inputs: Mapping[str, Any]) -> tuple[Tensor, time_positions.TimePositions]:
+        """Embeddings [B, L, D] and positions of prompts, arguments of `forward` with `input_ids`."""
+        ids, grids = inputs["input_ids"], inputs.get("video_grid_thw")
+        embeds: Tensor = self.get_input_embeddings()(ids)
+        pixels, regions = inputs.get("pixel_values_videos"), inputs.get("regions", ())
+        embeds = self._embed_videos(embeds, ids, pixels, grids, regions)
+        embeds = self._embed_prompts(embeds, ids, inputs.get("places", ()))
+        times = inputs.get("frame_times")
+        return embeds, time_positions.time_positions(self.config, ids, inputs.get("attention_mask"), grids, times)
+
+    def norm_inputs(self) -> AbstractContextManager[list[Tensor]]:
+        """Collect the hidden states [B, L, D] before the last norm of all passes within the block, in a list."""
+        return _inputs_of(self.model.language_model.norm)
 
     def mask_prompts(self, states: Tensor) -> Tensor:
         """Prompt vectors [N, K, C] for SAM 2 from hidden states [N, D] at positions that predict `<|seg|>`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -27,12 +29,27 @@ from unipixel.training.plan import TrainingPlan
 from unipixel.training.trainer import SFTTrainer
 
 
-def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
+class TrainerKind(NamedTuple):
+    """Classes of a kind of training."""
+
+    trainer: Callable[..., SFTTrainer]
+    """Called with the arguments of `SFTTrainer`."""
+    dataset: Callable[[SFTDataset], Any]
+    """Makes the data set from that of fine-tuning."""
+    collator: Callable[[int], Any]
+    """Makes the collator from the id of the padding token."""
+
+
+SUPERVISED = TrainerKind(SFTTrainer, lambda examples: examples, DataCollator)
+
+
+def build_trainer(job: TrainingPlan, *, is_saving: bool = True, kind: TrainerKind = SUPERVISED) -> SFTTrainer:
     """Build the trainer of a run: model with adapter, data set, sampler, arguments.
 
     Args:
         job: the plan of the run.
         is_saving: whether to write checkpoints and evaluate; False for a dry run.
+        kind: classes of the trainer, data set and collator.
     """
     config = job.config
     if config.loop.num_threads:
@@ -50,10 +67,11 @@ def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
         tokenizer=tokenizer,
         side=lora.unwrap(model).config.sam2_image_size,
         time_encoding=config.time_encoding,
+        has_masks=config.needs_masks,
     )
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int), f"the tokenizer in {job.start} has no padding token"
-    return SFTTrainer(
+    return kind.trainer(
         config=config,
         order=MixtureSampler(job.mixture, job.num_steps * config.loop.global_batch),
         record=job.record,
@@ -62,8 +80,9 @@ def build_trainer(job: TrainingPlan, *, is_saving: bool = True) -> SFTTrainer:
         else PeriodicEvaluation(job.eval_dataset, tokenizer, config.out / checkpoint_folder.EVALUATION),
         model=model,
         args=settings,
-        train_dataset=examples,
-        data_collator=DataCollator(pad),
+        train_dataset=kind.dataset(examples),
+        data_collator=kind.collator(pad),
+        processing_class=tokenizer,
     )
 
 
