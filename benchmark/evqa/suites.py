@@ -267,7 +267,8 @@ def _submission_note(submission: SubmissionSummary) -> str:
     """Words on the archive of a run in the table."""
     if submission.problems:
         return f"{submission.path.name} violates the rules: {submission.problems[0]}"
-    return f"archive for the server: {submission.path.name}"
+    kind = "answers" if submission.path.suffix == ".json" else "archive"
+    return f"{kind} for the server: {submission.path.name}"
 
 
 def _scores_of(run: Path, dataset: Dataset, workers: int) -> Path:

@@ -16,6 +16,8 @@ from evqa.schema import Sample, Span
 
 GENERATIVE = ("single-turn", "json", "trained", "multi-turn", "grounded-turns")
 CHOICES = ("choose", "choose-chat", "choose-answer", "choose-time", "choose-space")
+OTHERS = ("choose-answer-subtitles", "answer-time", "answer-phrase", "moments", "refer")
+"""Methods of sets of questions and of referring segmentation."""
 
 
 @pytest.fixture
@@ -215,13 +217,13 @@ def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> 
     assert [turn.answer_fields for turn in found.turns] == [("answer",), ("time_choice",)]
 
 
-@pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES])
+@pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES, *OTHERS])
 @pytest.mark.parametrize("task", ["gen", "mcq"])
 def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice: Sample, name: str, task: str) -> None:
-    assert {*GENERATIVE, *CHOICES, *methods.AGENT_METHODS} == set(methods.METHODS)
+    assert {*GENERATIVE, *CHOICES, *OTHERS, *methods.AGENT_METHODS} == set(methods.METHODS)
     model = scripted(tmp_path, {"*": ["B"] * 3})
     found = methods.METHODS[name](Models(model), sample if task == "gen" else choice)
     assert found.status == "ok"
     assert all(turn.reply == "B" for turn in found.turns)
-    if name not in {"choose-time", "choose-space"}:
+    if name not in {"choose-time", "choose-space", "moments", "refer"}:
         assert found.answer == 1

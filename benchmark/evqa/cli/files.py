@@ -96,8 +96,8 @@ def export(
         out: new folder for NAME.json and the masks in NAME/ENTRY/masks.
         format: original = JSON file and folders of mask images of the original scripts; localisation = table and
             records of the published staged pipeline, and a file of the Ego4D challenge (ego4d-nlq); episode = result
-            files of LongVideoAgent, and files for the servers of TVQA and TVQA+; submission = archive for the server of
-            the benchmark, checked by its rules.
+            files of LongVideoAgent, and files for the servers of TVQA and TVQA+; submission = archive or answers for
+            the server of the benchmark, checked by its rules.
     """
     from evqa.runs import locate
     from evqa.scoring import evaluate

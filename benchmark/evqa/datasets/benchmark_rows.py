@@ -165,145 +165,176 @@ def _questions(  # noqa: PLR0913  (each differs between the sets)
     )
 
 
+SUBTITLED = ("video-mme", "video-mme-v2", "longvideobench-val")
+"""Sets that are also evaluated with subtitles: a further row with the same samples, for another task."""
+
+
+def _with_subtitles(rows: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
+    return rows | {
+        f"{name}-subtitles": replace(rows[name], description=f"{rows[name].description}; with subtitles")
+        for name in SUBTITLED
+    }
+
+
 HUB = "https://huggingface.co/datasets"
 NEXT_SOURCE = "https://github.com/doc-doc/NExT-GQA, videos of NExT-QA from https://github.com/doc-doc/NExT-QA"
 
-QUESTION_SETS: dict[str, DatasetSpec] = dict(
-    (
-        _questions(
-            "mvbench",
-            "mvbench",
-            "MVBench: multiple choice about short videos, 20 tasks of 200 questions",
-            source=f"{HUB}/OpenGVLab/MVBench",
-            licence="MIT; videos under the terms of their data sets",
-            layout="json/TASK.json, video/FOLDER/NAME",
-            entries="json",
-            hub="OpenGVLab/MVBench",
-        ),
-        _questions(
-            "video-mme",
-            "video_mme",
-            "Video-MME: multiple choice about short, medium and long videos",
-            source=f"{HUB}/lmms-lab/Video-MME",
-            licence=RESEARCH_ONLY,
-            layout="videomme/test-00000-of-00001.parquet or video_mme.jsonl, data/VIDEO.mp4",
-            entries="videomme/test-00000-of-00001.parquet",
-            hub="lmms-lab/Video-MME",
-        ),
-        _questions(
-            "video-mme-v2",
-            "video_mme_v2",
-            "Video-MME-v2: groups of four questions with eight options",
-            source="https://github.com/MME-Benchmarks/Video-MME-v2",
-            licence="research only, no redistribution",
-            layout="test.parquet or video_mme_v2.jsonl, videos/VIDEO.mp4",
-            entries="test.parquet",
-        ),
-        _questions(
-            "longvideobench-val",
-            "longvideobench",
-            "LongVideoBench: multiple choice about videos of up to an hour, validation split",
-            source=f"{HUB}/longvideobench/LongVideoBench",
-            licence="CC-BY-NC-SA-4.0",
-            layout="lvb_val.json, videos, subtitles",
-            entries="lvb_val.json",
-        ),
-        _questions(
-            "mlvu-dev",
-            "mlvu",
-            "MLVU: seven tasks with options about long videos, dev split",
-            source=f"{HUB}/MLVU/MVLU",
-            licence="CC-BY-NC-SA-4.0",
-            layout="json/N_TASK.json, video/N_TASK/NAME.mp4",
-            entries="json",
-        ),
-        _questions(
-            "egoschema-subset",
-            "egoschema",
-            "EgoSchema: multiple choice about first-person clips of three minutes, the 500 questions with answers",
-            source="https://github.com/egoschema/EgoSchema",
-            licence="Ego4D licence agreement, to be signed",
-            layout="questions.json, subset_answers.json, videos/ID.mp4",
-            entries="questions.json",
-        ),
-        _questions(
-            "video-holmes",
-            "video_holmes",
-            "Video-Holmes: reasoning about suspense films, test split",
-            source=f"{HUB}/TencentARC/Video-Holmes",
-            licence="research only, see its page",
-            layout="test_Video-Holmes.json, videos_cropped/ID.mp4",
-            entries="test_Video-Holmes.json",
-            hub="TencentARC/Video-Holmes",
-        ),
-        _questions(
-            "nextqa-val",
-            "nextqa",
-            "NExT-QA: causal, temporal and descriptive multiple choice, validation split",
-            source="https://github.com/doc-doc/NExT-QA",
-            licence="MIT; videos of VidOR",
-            layout="val.csv, videos/ID.mp4",
-            entries="val.csv",
-        ),
-        *(
+QUESTION_SETS: dict[str, DatasetSpec] = _with_subtitles(
+    dict(
+        (
             _questions(
-                f"nextgqa-{split}",
-                "nextgqa",
-                f"NExT-GQA: multiple choice with evidence in time, split {split}",
-                source=NEXT_SOURCE,
+                "mvbench",
+                "mvbench",
+                "MVBench: multiple choice about short videos, 20 tasks of 200 questions",
+                source=f"{HUB}/OpenGVLab/MVBench",
+                licence="MIT; videos under the terms of their data sets",
+                layout="json/TASK.json, video/FOLDER/NAME",
+                entries="json",
+                hub="OpenGVLab/MVBench",
+            ),
+            _questions(
+                "video-mme",
+                "video_mme",
+                "Video-MME: multiple choice about short, medium and long videos",
+                source=f"{HUB}/lmms-lab/Video-MME",
+                licence=RESEARCH_ONLY,
+                layout="videomme/test-00000-of-00001.parquet or video_mme.jsonl, data/VIDEO.mp4",
+                entries="videomme/test-00000-of-00001.parquet",
+                hub="lmms-lab/Video-MME",
+            ),
+            _questions(
+                "video-mme-v2",
+                "video_mme_v2",
+                "Video-MME-v2: groups of four questions with eight options",
+                source="https://github.com/MME-Benchmarks/Video-MME-v2",
+                licence="research only, no redistribution",
+                layout="test.parquet or video_mme_v2.jsonl, videos/VIDEO.mp4",
+                entries="test.parquet",
+            ),
+            _questions(
+                "longvideobench-val",
+                "longvideobench",
+                "LongVideoBench: multiple choice about videos of up to an hour, validation split",
+                source=f"{HUB}/longvideobench/LongVideoBench",
+                licence="CC-BY-NC-SA-4.0",
+                layout="lvb_val.json, videos, subtitles",
+                entries="lvb_val.json",
+            ),
+            _questions(
+                "mlvu-dev",
+                "mlvu",
+                "MLVU: seven tasks with options about long videos, dev split",
+                source=f"{HUB}/MLVU/MVLU",
+                licence="CC-BY-NC-SA-4.0",
+                layout="json/N_TASK.json, video/N_TASK/NAME.mp4",
+                entries="json",
+            ),
+            _questions(
+                "egoschema-subset",
+                "egoschema",
+                "EgoSchema: multiple choice about first-person clips of three minutes, the 500 questions with answers",
+                source="https://github.com/egoschema/EgoSchema",
+                licence="Ego4D licence agreement, to be signed",
+                layout="questions.json, subset_answers.json, videos/ID.mp4",
+                entries="questions.json",
+            ),
+            _questions(
+                "egoschema",
+                "egoschema",
+                "EgoSchema: all 5,031 questions, with 500 answers; those of the others are on a server",
+                source="https://github.com/egoschema/EgoSchema",
+                licence="Ego4D licence agreement, to be signed",
+                layout="questions.json, subset_answers.json, videos/ID.mp4",
+                entries="questions.json",
+            ),
+            _questions(
+                "mlvu-test",
+                "mlvu",
+                "MLVU: tasks with options about long videos, test split, answers on a server",
+                source=f"{HUB}/MLVU/MLVU_Test",
+                licence="CC-BY-NC-SA-4.0",
+                layout="test_question.json, test_video/NAME.mp4",
+                entries="test_question.json",
+            ),
+            _questions(
+                "video-holmes",
+                "video_holmes",
+                "Video-Holmes: reasoning about suspense films, test split",
+                source=f"{HUB}/TencentARC/Video-Holmes",
+                licence="research only, see its page",
+                layout="test_Video-Holmes.json, videos_cropped/ID.mp4",
+                entries="test_Video-Holmes.json",
+                hub="TencentARC/Video-Holmes",
+            ),
+            _questions(
+                "nextqa-val",
+                "nextqa",
+                "NExT-QA: causal, temporal and descriptive multiple choice, validation split",
+                source="https://github.com/doc-doc/NExT-QA",
                 licence="MIT; videos of VidOR",
-                layout=f"{split}.csv, gsub_{split}.json, videos/ID.mp4",
-                entries=f"gsub_{split}.json",
-            )
-            for split in ("val", "test")
-        ),
-        _questions(
-            "rextime-val",
-            "rextime",
-            "ReXTime: multiple choice about cause and effect across segments, validation split",
-            source="https://github.com/ReXTime/ReXTime",
-            licence="MIT; videos of ActivityNet and QVHighlights",
-            layout="rextime_val.jsonl, videos/ID.mp4",
-            entries="rextime_val.jsonl",
-        ),
-        _questions(
-            "cg-bench-mini",
-            "cg_bench",
-            "CG-Bench: multiple choice about long videos with clue intervals, mini split",
-            source="https://github.com/CG-Bench/CG-Bench",
-            licence="CC-BY-NC-SA-4.0, to be checked on its page",
-            layout="cgbench_mini.json, videos/ID.mp4",
-            entries="cgbench_mini.json",
-        ),
-        _questions(
-            "qvhighlights-val",
-            "qvhighlights",
-            "QVHighlights: moments of a query in clips of 150 seconds, validation split",
-            source="https://github.com/jayleicn/moment_detr",
-            licence="annotations CC-BY-NC-SA-4.0; videos of YouTube",
-            layout="highlight_val_release.jsonl, videos/ID.mp4",
-            entries="highlight_val_release.jsonl",
-        ),
-        _questions(
-            "charades-sta-test",
-            "charades_sta",
-            "Charades-STA: the moment of a sentence, test split",
-            source="https://github.com/jiyanggao/TALL, videos from https://prior.allenai.org/projects/charades",
-            licence="AI2 non-commercial licence of Charades",
-            layout="charades_sta_test.txt, Charades_v1/ID.mp4",
-            entries="charades_sta_test.txt",
-        ),
-        *(
+                layout="val.csv, videos/ID.mp4",
+                entries="val.csv",
+            ),
+            *(
+                _questions(
+                    f"nextgqa-{split}",
+                    "nextgqa",
+                    f"NExT-GQA: multiple choice with evidence in time, split {split}",
+                    source=NEXT_SOURCE,
+                    licence="MIT; videos of VidOR",
+                    layout=f"{split}.csv, gsub_{split}.json, videos/ID.mp4",
+                    entries=f"gsub_{split}.json",
+                )
+                for split in ("val", "test")
+            ),
             _questions(
-                f"activitynet-qa-{split}",
-                "activitynet_qa",
-                f"ActivityNet-QA: open questions about activities, split {split}",
-                source="https://github.com/MILVLG/activitynet-qa",
-                licence="Apache-2.0 in its LICENSE, non-commercial in its README; videos of ActivityNet",
-                layout=f"{split}_q.json, {split}_a.json, videos/v_ID.mp4",
-                entries=f"{split}_q.json",
-            )
-            for split in ("val", "test")
-        ),
+                "rextime-val",
+                "rextime",
+                "ReXTime: multiple choice about cause and effect across segments, validation split",
+                source="https://github.com/ReXTime/ReXTime",
+                licence="MIT; videos of ActivityNet and QVHighlights",
+                layout="rextime_val.jsonl, videos/ID.mp4",
+                entries="rextime_val.jsonl",
+            ),
+            _questions(
+                "cg-bench-mini",
+                "cg_bench",
+                "CG-Bench: multiple choice about long videos with clue intervals, mini split",
+                source="https://github.com/CG-Bench/CG-Bench",
+                licence="CC-BY-NC-SA-4.0, to be checked on its page",
+                layout="cgbench_mini.json, videos/ID.mp4",
+                entries="cgbench_mini.json",
+            ),
+            _questions(
+                "qvhighlights-val",
+                "qvhighlights",
+                "QVHighlights: moments of a query in clips of 150 seconds, validation split",
+                source="https://github.com/jayleicn/moment_detr",
+                licence="annotations CC-BY-NC-SA-4.0; videos of YouTube",
+                layout="highlight_val_release.jsonl, videos/ID.mp4",
+                entries="highlight_val_release.jsonl",
+            ),
+            _questions(
+                "charades-sta-test",
+                "charades_sta",
+                "Charades-STA: the moment of a sentence, test split",
+                source="https://github.com/jiyanggao/TALL, videos from https://prior.allenai.org/projects/charades",
+                licence="AI2 non-commercial licence of Charades",
+                layout="charades_sta_test.txt, Charades_v1/ID.mp4",
+                entries="charades_sta_test.txt",
+            ),
+            *(
+                _questions(
+                    f"activitynet-qa-{split}",
+                    "activitynet_qa",
+                    f"ActivityNet-QA: open questions about activities, split {split}",
+                    source="https://github.com/MILVLG/activitynet-qa",
+                    licence="Apache-2.0 in its LICENSE, non-commercial in its README; videos of ActivityNet",
+                    layout=f"{split}_q.json, {split}_a.json, videos/v_ID.mp4",
+                    entries=f"{split}_q.json",
+                )
+                for split in ("val", "test")
+            ),
+        )
     )
 )

@@ -6,6 +6,7 @@
     {EPISODE: "<CLIP>...</CLIP>\\n<CLIP>...</CLIP>"}              LongTVQA, of an episode
     {"clip": CLIP, "subtitle": "..."}, {CLIP: "..."}            one object a line
     [{"start", "end", "text"}], {"segments": [...]}             one video: speech recognition, LongVideoBench
+    {"text", "start_time", "end_time"}                          one video, a word a line: Video-MME-v2
 
 A text without times lasts as long as its clip.
 """
@@ -29,7 +30,7 @@ from evqa.retrieval.subtitle_text import Cue
 from evqa.schema import ClipRef
 
 LAST_LINE_SECONDS = 5.0
-"""How long the last line of a clip lasts where only starts are known and the clip's length is not."""
+"""How long a line lasts whose end is unknown: the last one of a clip, or one whose end is null (LongVideoBench)."""
 
 CLIP_MARGIN = 0.1
 """Seconds before the end of its clip at which a line starts at the latest: its times may exceed the clip's length."""
@@ -219,7 +220,8 @@ def _cues_of_starts(path: Path, place: str, entry: Mapping[str, object], length:
 
 
 def _timed_cue(place: str, entry: Mapping[str, object]) -> Cue:
-    times = entry.get("timestamp", [entry.get("start"), entry.get("end")])
+    ends = [entry.get(key, entry.get(f"{key}_time")) for key in ("start", "end")]
+    times = entry.get("timestamp", ends)
     start, end = cast("list[object]", times) if isinstance(times, list) and len(times) == 2 else (None, None)  # pyright: ignore[reportUnknownArgumentType]
     text = next((entry[key] for key in _TEXT_KEYS if key in entry), None)
     if not isinstance(text, str):
@@ -227,7 +229,8 @@ def _timed_cue(place: str, entry: Mapping[str, object]) -> Cue:
             f"{place}: expected a text under {', '.join(_TEXT_KEYS)}, got {str(text)[:80]}"
         )
     speaker = entry.get("speaker")
-    cue = Cue(place, _seconds(start), _seconds(end), text)
+    start_second = _seconds(start)
+    cue = Cue(place, start_second, start_second + LAST_LINE_SECONDS if end is None else _seconds(end), text)
     return cue._replace(speaker=speaker) if isinstance(speaker, str) else _with_speaker(cue)
 
 

@@ -89,6 +89,12 @@ class Subtitles:
         """
         return tuple(self.lines[row] for row in self._overlapping(start, end).nonzero()[0])
 
+    def from_second(self, origin: float) -> Subtitles:
+        """Return the lines that end after a second, with times from that second on."""
+        lines = (line for line in self.lines if line.end > origin)
+        moved = (line._replace(start=max(line.start - origin, 0.0), end=line.end - origin) for line in lines)
+        return Subtitles(tuple(moved), self.notes)
+
     def search(
         self, query: str, k: int = 5, *, start: float = 0, end: float = math.inf, context: int = 1
     ) -> tuple[SubtitleHit, ...]:
@@ -257,7 +263,8 @@ def subtitles_of(source: Sample | Video | Path) -> Subtitles | None:
     if path is None:
         return None
     clips = source.clips if source.clip is None else ()  # those of one clip are in its own times
-    return read_subtitles(path, clips=clips, video_id=source.video_id, duration=source.duration)
+    subtitles = read_subtitles(path, clips=clips, video_id=source.video_id, duration=source.duration)
+    return subtitles if source.subtitles_origin == 0 else subtitles.from_second(source.subtitles_origin)
 
 
 def subtitle_file(video: Path) -> Path | None:

@@ -86,6 +86,8 @@ class Sample(StrictRecord):
     subtitles: Annotated[Path | None, OMIT_NONE] = None
     """Subtitles of the video as a file, or of an episode as a folder with a file `CLIP.srt` per clip; path as
     `video`."""
+    subtitles_origin: Annotated[float, Field(exclude_if=lambda origin: origin == 0)] = 0.0
+    """Second of the clock of the subtitles at which the video starts: that of a video cut out of a longer one."""
     clips: Annotated[tuple[ClipRef, ...], OMIT_EMPTY] = ()
     """Clips of an episode in order, each with its offset in the episode."""
     evidence_clips: Annotated[tuple[str, ...] | None, OMIT_NONE] = None

@@ -25,7 +25,7 @@ from evqa.scoring.export_episodes import EpisodeFiles, export_episodes
 from evqa.scoring.export_localisation import LocalisationFiles, export_localisation
 from evqa.scoring.protocol import protocol_of
 from evqa.scoring.results import BudgetAxis, PartialSelection, Scores, read_scores, write_scores
-from evqa.scoring.submissions import SubmissionSummary, write_submission
+from evqa.scoring.submissions import SubmissionSummary, submission_name, write_submission
 from evqa.tasks.registry import BaselineChoice, baselines_of, task_of
 
 logger = logging.getLogger(__name__)
@@ -228,11 +228,8 @@ def export_episodes_run(run: Path, dataset: Dataset, out: Path | None) -> Episod
         return export_episodes(predictions_of(run, dataset), dataset, folder, name_of(run), facts)
 
 
-SUBMISSION = "submission.zip"
-
-
 def export_submission(run: Path, dataset: Dataset, out: Path | None) -> SubmissionSummary:
-    """Write the archive of a run for the server of its benchmark (see `submissions`).
+    """Write the archive or file of answers of a run for the server of its benchmark (see `submissions`).
 
     Raises:
         ValueError: The benchmark has no server, or the archive cannot be written.
@@ -240,7 +237,7 @@ def export_submission(run: Path, dataset: Dataset, out: Path | None) -> Submissi
     name = task_of(dataset).submission
     if name is None:
         raise ValueError(f"{dataset.name} has no submission file: its ground truth is public, evqa score scores a run")
-    path = out or _output_path(run, SUBMISSION)
+    path = out or _output_path(run, submission_name(name))
     with user_errors_of_disk(path.parent):
         return write_submission(name, predictions_of(run, dataset), dataset, path)
 

@@ -3,6 +3,7 @@
     mevis              VIDEO/EXPRESSION/FRAME.png                8-bit grey, 0 and 255, size of the frame
     ref-youtube-vos    Annotations/VIDEO/EXPRESSION/FRAME.png    the same
     ref-davis17        anno_K/VIDEO/FRAME.png                    palette, index = object, one folder per annotator
+    egoschema, mlvu    answers as JSON, see `answer_files`
 
 Every expression of the split has an image for every frame; a prediction that is missing or failed has empty ones.
 """
@@ -26,6 +27,7 @@ from evqa.files.jsonl import replace_file
 from evqa.metrics.frames import predicted_masks
 from evqa.runs.prediction_files import PredictionFile
 from evqa.schema import Prediction, Sample
+from evqa.scoring.answer_files import ANSWER_FILES, AnswerFormat, check_answers, write_answers
 from evqa.scoring.cases import video_facts
 
 MAX_PROBLEMS = 20
@@ -67,12 +69,12 @@ class SubmissionFormat:
 
 
 class SubmissionSummary(NamedTuple):
-    """A written archive."""
+    """A written archive or file of answers."""
 
     path: Path
     num_files: int
     num_empty: int
-    """Expressions without a successful prediction, whose masks are empty."""
+    """Expressions without a successful prediction, whose masks are empty, or questions without an answer."""
     problems: tuple[str, ...]
     """Violations of the rules; () = it can be submitted."""
 
@@ -86,6 +88,8 @@ def write_submission(name: str, file: PredictionFile, dataset: Dataset, path: Pa
         dataset: The whole data set: an archive of a part is refused by the server.
         path: Archive to write.
     """
+    if name in ANSWER_FILES:
+        return _write_answers(ANSWER_FILES[name], file, dataset, path)
     layout = submission_format(name)
     num_empty = sum(not _is_usable(file.get(sample)) for sample in dataset.samples)
     num_files = 0
@@ -94,6 +98,21 @@ def write_submission(name: str, file: PredictionFile, dataset: Dataset, path: Pa
             archive.writestr(zipfile.ZipInfo(entry.name, FIRST_DATE), entry.content)
             num_files += 1
     return SubmissionSummary(path, num_files, num_empty, tuple(check_submission(name, path, dataset)))
+
+
+def submission_name(name: str) -> str:
+    """Return the name of the submission file of a format: an archive, or JSON."""
+    return "submission.json" if name in ANSWER_FILES else "submission.zip"
+
+
+def _write_answers(layout: AnswerFormat, file: PredictionFile, dataset: Dataset, path: Path) -> SubmissionSummary:
+    answers = [
+        (sample, prediction.answer if (prediction := file.get(sample)) is not None and _is_usable(prediction) else None)
+        for sample in dataset.samples
+    ]
+    write_answers(layout, answers, path)
+    num_empty = sum(answer is None for _, answer in answers)
+    return SubmissionSummary(path, 1, num_empty, tuple(check_answers(layout, path, dataset.samples)))
 
 
 def submission_format(name: str) -> SubmissionFormat:

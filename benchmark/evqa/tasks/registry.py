@@ -31,7 +31,7 @@ class Task:
     headline: tuple[str, ...] = ()
     """Metrics or derived numbers of the first preset in the table of a suite; () = the first columns of its table."""
     submission: str | None = None
-    """Format of the archive for the benchmark's server, see `scoring.submissions`; None = there is none."""
+    """Format of the file for the benchmark's server, see `scoring.submissions`; None = there is none."""
     description: str
 
 
@@ -123,11 +123,11 @@ REFERRING_TASKS = {
 }
 
 
-def _choice(data: str, description: str, *presets: str, headline: tuple[str, ...] = ("Acc",)) -> Task:
+def _choice(
+    data: str, description: str, *presets: str, method: str = "choose-answer", headline: tuple[str, ...] = ("Acc",)
+) -> Task:
     """A task of multiple choice: the letter of an option, and nothing else."""
-    return Task(
-        data=data, method="choose-answer", presets=presets, baselines="fast", headline=headline, description=description
-    )
+    return Task(data=data, method=method, presets=presets, baselines="fast", headline=headline, description=description)
 
 
 def _grounded(data: str, description: str, *presets: str, headline: tuple[str, ...] = ()) -> Task:
@@ -144,21 +144,51 @@ def _moments(data: str, description: str, *presets: str, headline: tuple[str, ..
     )
 
 
+VIDEO_MME_HEADLINE = ("Acc", "Acc short", "Acc medium", "Acc long")
+
 QUESTION_TASKS = {
     "mvbench": _choice("mvbench", "MVBench: 20 tasks about short videos", "mvbench", headline=("Avg", "Acc")),
     "video-mme": _choice(
         "video-mme",
         "Video-MME: short, medium and long videos",
         "video-mme",
-        headline=("Acc", "Acc short", "Acc medium", "Acc long"),
+        "video-mme-official",
+        headline=VIDEO_MME_HEADLINE,
     ),
     "video-mme-v2": _choice(
-        "video-mme-v2", "Video-MME-v2: groups of questions", "video-mme-v2", headline=("group score", "Acc")
+        "video-mme-v2",
+        "Video-MME-v2: groups of questions",
+        "video-mme-v2",
+        "video-mme-v2-official",
+        headline=("group score", "Acc"),
     ),
-    "longvideobench-val": _choice("longvideobench-val", "LongVideoBench, validation split", "longvideobench"),
+    "longvideobench-val": _choice(
+        "longvideobench-val", "LongVideoBench, validation split", "longvideobench", "longvideobench-official"
+    ),
     "mlvu-dev": _choice("mlvu-dev", "MLVU, tasks with options, dev split", "mlvu", headline=("M-Avg", "Acc")),
     "egoschema-subset": _choice("egoschema-subset", "EgoSchema, the subset with answers", "egoschema"),
+    "egoschema": replace(
+        _choice("egoschema", "EgoSchema, all questions: answers on a server, 500 of them here", "egoschema"),
+        submission="egoschema",
+    ),
+    "mlvu-test": replace(
+        _choice("mlvu-test", "MLVU, tasks with options, test split of the server", "mlvu"), submission="mlvu"
+    ),
     "video-holmes": _choice("video-holmes", "Video-Holmes: reasoning about suspense films", "video-holmes"),
+    **{
+        f"{name}-subtitles": _choice(
+            f"{name}-subtitles",
+            f"{title}, with subtitles",
+            *presets,
+            method="choose-answer-subtitles",
+            headline=headline,
+        )
+        for name, title, presets, headline in (
+            ("video-mme", "Video-MME", ("video-mme", "video-mme-official"), VIDEO_MME_HEADLINE),
+            ("video-mme-v2", "Video-MME-v2", ("video-mme-v2", "video-mme-v2-official"), ("group score", "Acc")),
+            ("longvideobench-val", "LongVideoBench", ("longvideobench", "longvideobench-official"), ("Acc",)),
+        )
+    },
     "nextqa-val": _choice("nextqa-val", "NExT-QA, validation split", "nextqa"),
     **{
         f"nextgqa-{split}": _grounded(

@@ -40,7 +40,9 @@ SUITES: dict[str, Suite] = {
     ),
     "long-video": Suite(
         tasks=(
-            *("lvbench", "video-mme", "video-mme-v2", "longvideobench-val", "mlvu-dev", "egoschema-subset"),
+            *("lvbench", "video-mme", "video-mme-subtitles", "video-mme-v2", "video-mme-v2-subtitles"),
+            *("longvideobench-val", "longvideobench-val-subtitles", "mlvu-dev", "mlvu-test"),
+            *("egoschema-subset", "egoschema"),
             *("video-holmes", "longvidsearch", "video-simpleqa", "cg-bench-mini", "ego4d-nlq"),
         ),
         description="questions about long videos: answers and evidence in time",

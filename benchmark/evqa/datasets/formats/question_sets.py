@@ -22,6 +22,7 @@ from evqa.datasets import path_inside
 from evqa.datasets.formats import csv_table, json_rows, json_stream
 from evqa.datasets.formats.fields import entry_id, find_below, numbered_rows, require
 from evqa.datasets.formats.json_stream import array, integer, mapping, number, numbers, text
+from evqa.datasets.formats.segments import segment_video
 from evqa.files.jsonl import BadEntry, BadLine
 from evqa.schema import LETTERS, Sample, Span, check_span
 
@@ -69,6 +70,8 @@ class QuestionSet:
     """Function row -> fields of its sample; None = the row does not belong to the set."""
     extra: str | None = None
     """A further JSON file, by key."""
+    subtitles: tuple[str, ...] = ()
+    """Folders in which subtitles are looked for, in order; a video without a file has none."""
     columns: tuple[str, ...] = ()
     """Columns of a CSV file."""
     pattern: re.Pattern[str] = field(default=re.compile(r"$^"))
@@ -82,11 +85,11 @@ def samples(folder: Path, bad: list[BadLine], name: str) -> Iterator[Sample]:
     if kind.extra is not None:
         extra = mapping(json_stream.read(require(folder, kind.extra)), kind.extra)
     ids: set[str] = set()
-    videos = _VideoFinder(folder, kind.videos)
+    files = _SetFiles(kind, folder)
     for path in _paths(kind, folder):
         for place, row in _rows(kind, path, bad):
             item = SetRow(place, path.stem, row, extra)
-            for sample in numbered_rows([(f"{path.name} {place}", item)], partial(_sample, kind, videos), bad, place):
+            for sample in numbered_rows([(f"{path.name} {place}", item)], partial(_sample, kind, files), bad, place):
                 if sample is not None and sample.id not in ids:
                     ids.add(sample.id)
                     yield sample
@@ -94,24 +97,49 @@ def samples(folder: Path, bad: list[BadLine], name: str) -> Iterator[Sample]:
                     bad.append(BadEntry(place, f"duplicate id: {sample.id} came before", sample.id))
 
 
-def _sample(kind: QuestionSet, videos: _VideoFinder, row: SetRow) -> Sample | None:
-    fields = kind.read(row)
-    if fields is None:
+def _sample(kind: QuestionSet, files: _SetFiles, row: SetRow) -> Sample | None:
+    read_fields = kind.read(row)
+    if read_fields is None:
         return None
+    fields: Fields = {"source": kind.source} | read_fields
     name = text(fields["video"], "video")
-    return Sample.model_validate(
-        {"video_id": PurePosixPath(name).stem or name, "source": kind.source} | fields | {"video": videos.path(name)}
-    )
+    segment = fields.pop("segment", None)
+    subtitles = files.subtitles(text(fields.pop("subtitles", name), "subtitles"))
+    paths: Fields = {"video": files.video(name)}
+    if subtitles is not None:
+        paths["subtitles"] = subtitles
+    sample = Sample.model_validate({"video_id": PurePosixPath(name).stem or name} | fields | paths)
+    return files.segment(sample, segment) if isinstance(segment, Span) else sample
 
 
-class _VideoFinder:
-    """Finds the videos of a set, each once."""
+SUBTITLE_SUFFIXES = (".srt", ".vtt", ".jsonl", ".json")
+"""Endings that are tried after the name of a video, or of a file of subtitles without its ending."""
 
-    def __init__(self, folder: Path, places: Sequence[str]) -> None:
-        self._folder, self._places = folder, [Path(place) for place in places]
+
+class _SetFiles:
+    """Finds the videos of a set, each once, and their subtitles."""
+
+    def __init__(self, kind: QuestionSet, folder: Path) -> None:
+        self._folder, self._places = folder, [Path(place) for place in kind.videos]
+        self._subtitle_places = [Path(place) for place in kind.subtitles]
         self._paths: dict[str, Path] = {}
 
-    def path(self, name: str) -> Path:
+    def subtitles(self, name: str) -> Path | None:
+        """Return the path of a file of subtitles relative to the folder of the set; None = there is none."""
+        stem = str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix.lower() in SUFFIXES else name
+        candidates = [
+            find_below(place, candidate, "subtitles")
+            for place in self._subtitle_places
+            for candidate in (*(f"{stem}{suffix}" for suffix in SUBTITLE_SUFFIXES), stem)
+        ]
+        return next((path for path in candidates if path_inside(self._folder, path).is_file()), None)
+
+    def segment(self, sample: Sample, segment: Span) -> Sample:
+        """Return a sample about a segment of its video."""
+        path = segment_video(self._folder, sample.video, segment, sample.id, fps=sample.fps)
+        return sample.replace(video=path, fps=None)
+
+    def video(self, name: str) -> Path:
         """Return the path of a video relative to the folder of the set."""
         if name not in self._paths:
             candidates = [
@@ -284,7 +312,8 @@ def _mvbench(row: SetRow) -> Fields:
         raise ValueError(f"task is unknown: {row.file}")
     options = letters_of(row.get("candidates"))
     start, end = (duration_of(row, name) for name in ("start", "end"))
-    metadata = {} if start is None or end is None else {"segment": f"{start:g}-{end:g}"}
+    segment = None if start is None or end is None else check_span(Span(min(start, end), max(start, end)))
+    metadata = {} if segment is None else {"segment": f"{segment.start:g}-{segment.end:g}"}
     return {
         "id": entry_id(row.file, row.number),
         "video": f"{MVBENCH_VIDEOS[row.file]}/{row.text('video')}",
@@ -294,6 +323,7 @@ def _mvbench(row: SetRow) -> Fields:
         "question_type": row.file.replace("_", " "),
         "fps": 3.0 if row.file == "episodic_reasoning" else None,
         "metadata": metadata,
+        "segment": segment,
     }
 
 
@@ -343,6 +373,7 @@ def _long_video_bench(row: SetRow) -> Fields:
     right = integer(row.get("correct_choice"), "correct_choice")
     keys = ("duration_group", "topic_category", "level")
     subtitles = row.get("subtitle_path")
+    origin = row.get("starting_timestamp_for_subtitles")
     return {
         "id": row.text("id"),
         "video": row.text("video_path"),
@@ -350,8 +381,9 @@ def _long_video_bench(row: SetRow) -> Fields:
         "options": options,
         "answer": right,
         "question_type": row.text("question_category"),
-        "metadata": {key: row.text(key) for key in keys if row.get(key) is not None}
-        | ({"subtitle_path": str(subtitles)} if subtitles is not None else {}),
+        "metadata": {key: row.text(key) for key in keys if row.get(key) is not None},
+        **({} if subtitles is None else {"subtitles": text(subtitles, "subtitle_path")}),
+        "subtitles_origin": 0.0 if origin is None else number(origin, "starting_timestamp_for_subtitles"),
         "duration": duration_of(row, "duration"),
     }
 
@@ -383,19 +415,35 @@ def _mlvu(row: SetRow) -> Fields | None:
     }
 
 
-def _egoschema(row: SetRow) -> Fields | None:
-    """A question of the subset with published answers; those of the others are on a server."""
+def _mlvu_test(row: SetRow) -> Fields:
+    """A question of the test split, whose answers are on a server."""
+    return {
+        "id": row.text("question_id"),
+        "video": row.text("video"),
+        "question": row.text("question"),
+        "options": letters_of(row.get("candidates")),
+        "question_type": row.text("question_type"),
+        "duration": duration_of(row, "duration"),
+    }
+
+
+def _egoschema_subset(row: SetRow) -> Fields | None:
+    """A question with a published answer."""
+    fields = _egoschema(row)
+    return None if fields["answer"] is None else fields
+
+
+def _egoschema(row: SetRow) -> Fields:
+    """A question; the answers of 500 are published, those of the others are on a server."""
     key = row.text("q_uid", "key")
     right = row.extra.get(key)
-    if right is None:
-        return None
     options = tuple(text(row.get(f"option {place}"), f"option {place}") for place in range(5))
     return {
         "id": key,
         "video": key,
         "question": row.text("question"),
         "options": options,
-        "answer": integer(right, "answer"),
+        "answer": None if right is None else integer(right, "answer"),
     }
 
 
@@ -527,11 +575,11 @@ def activitynet(folder: Path, bad: list[BadLine], split: str) -> Iterator[Sample
         videos=("videos", "all_test"),
         read=_activitynet,
     )
-    videos = _VideoFinder(folder, kind.videos)
+    files = _SetFiles(kind, folder)
     for path in _paths(kind, folder):
         for place, row in json_rows.rows(path, bad):
             item = SetRow(place, path.stem, row, answers)
-            for sample in numbered_rows([(f"{path.name} {place}", item)], partial(_sample, kind, videos), bad, place):
+            for sample in numbered_rows([(f"{path.name} {place}", item)], partial(_sample, kind, files), bad, place):
                 if sample is not None:
                     yield sample
 
@@ -557,26 +605,41 @@ SETS: dict[str, QuestionSet] = {
         files=("videomme/test-00000-of-00001.parquet", "test-00000-of-00001.parquet", "video_mme.jsonl"),
         videos=("data", "videos", "video"),
         read=_video_mme,
+        subtitles=("subtitle", "subtitles"),
     ),
     "video-mme-v2": QuestionSet(
         source="video-mme-v2",
         files=("test.parquet", "video_mme_v2.jsonl"),
         videos=("videos", "data"),
         read=_video_mme_v2,
+        subtitles=("subtitle", "subtitles"),
     ),
     "longvideobench-val": QuestionSet(
-        source="longvideobench", files=("lvb_val.json",), videos=("videos",), read=_long_video_bench
+        source="longvideobench",
+        files=("lvb_val.json",),
+        videos=("videos",),
+        read=_long_video_bench,
+        subtitles=("subtitles",),
     ),
     "mlvu-dev": QuestionSet(
         source="mlvu", files=("json/*.json", "MLVU/json/*.json"), videos=("video", "MLVU/video"), read=_mlvu
     ),
-    "egoschema-subset": QuestionSet(
-        source="egoschema",
-        files=("questions.json",),
-        videos=("videos", "good_clips_git"),
-        read=_egoschema,
-        extra="subset_answers.json",
+    "mlvu-test": QuestionSet(
+        source="mlvu",
+        files=("test_question.json", "leaderboard/test_question.json", "MLVU_Test/test_question.json"),
+        videos=("test_video", "MLVU_Test/video", "video"),
+        read=_mlvu_test,
     ),
+    **{
+        name: QuestionSet(
+            source="egoschema",
+            files=("questions.json",),
+            videos=("videos", "good_clips_git"),
+            read=read,
+            extra="subset_answers.json",
+        )
+        for name, read in (("egoschema-subset", _egoschema_subset), ("egoschema", _egoschema))
+    },
     "video-holmes": QuestionSet(
         source="video-holmes",
         files=("test_Video-Holmes.json", "Benchmark/test_Video-Holmes.json"),
