@@ -304,6 +304,12 @@ def test_the_pipeline_trains_what_it_starts_from():
     assert models == [start, f"{train[train.index('--out') + 1]}/model"]
 
 
+def test_a_restart_predicts_again():
+    commands = [step.command for step in tiny.pipeline(["--from-scratch"])]
+    assert [command[-1] for command in commands if "predict" in command] == ["--overwrite"] * 2
+    assert "--overwrite" not in str(tiny.pipeline([]))
+
+
 def test_a_dry_run_evaluates_nothing():
     assert "predict" not in str(tiny.pipeline(["--dry-run"]))
     assert len(tiny.pipeline(["--print-config"])) == 1

@@ -20,6 +20,9 @@ DATA = "text-episodes-test"
 ONLY_RUN = {"-h", "--help", "--print-config"}
 """Options with which the run of reinforcement learning is the only step."""
 
+RESTART = {"--from-scratch", "--overwrite"}
+"""Options with which finished predictions are made again."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the pipeline; the exit code is that of the first step that fails."""
@@ -44,7 +47,8 @@ def pipeline(arguments: Sequence[str]) -> list[PipelineStep]:
     preparation = [*_data_steps(), PipelineStep("warm start and gate", 3, warm_start_command(start, options.warm_seed))]
     if "--dry-run" in rest:
         return [*preparation, training]
-    return [*preparation, training, *_evaluation_steps(config, start, out)]
+    again = ["--overwrite"] if RESTART & set(rest) else []
+    return [*preparation, training, *_evaluation_steps(config, start, out, again)]
 
 
 def _data_steps() -> list[PipelineStep]:
@@ -59,7 +63,7 @@ def warm_start_command(folder: Path, seed: int) -> list[str]:
     return ["-m", "unipixel.rl.warm_start", "--out", str(folder), "--seed", str(seed)]
 
 
-def _evaluation_steps(config: RLConfig, start: Path, out: Path) -> list[PipelineStep]:
+def _evaluation_steps(config: RLConfig, start: Path, out: Path, again: list[str]) -> list[PipelineStep]:
     runs = {
         "warm start": (str(start), str(out / "warm-start")),
         "trained model": (str(out / "model"), str(out / "trained")),
