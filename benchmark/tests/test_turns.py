@@ -16,6 +16,7 @@ from evqa.schema import Sample, Span
 
 GENERATIVE = ("single-turn", "json", "trained", "multi-turn", "grounded-turns")
 CHOICES = ("choose", "choose-chat", "choose-answer", "choose-time", "choose-space")
+REGIONS = ("choose-region", "choose-region-frame", "choose-by-point", "choose-by-box", "choose-by-mixed")
 OTHERS = ("choose-answer-subtitles", "answer-time", "answer-phrase", "moments", "refer")
 """Methods of sets of questions and of referring segmentation."""
 
@@ -220,7 +221,7 @@ def test_a_part_without_options_is_not_asked(tmp_path: Path, choice: Sample) -> 
 @pytest.mark.parametrize("name", [*GENERATIVE, *CHOICES, *OTHERS])
 @pytest.mark.parametrize("task", ["gen", "mcq"])
 def test_every_method_runs_on_every_task(tmp_path: Path, sample: Sample, choice: Sample, name: str, task: str) -> None:
-    assert {*GENERATIVE, *CHOICES, *OTHERS, *methods.AGENT_METHODS} == set(methods.METHODS)
+    assert {*GENERATIVE, *CHOICES, *OTHERS, *REGIONS, *methods.AGENT_METHODS} == set(methods.METHODS)
     model = scripted(tmp_path, {"*": ["B"] * 3})
     found = methods.METHODS[name](Models(model), sample if task == "gen" else choice)
     assert found.status == "ok"

@@ -266,6 +266,18 @@ QUESTION_SETS: dict[str, DatasetSpec] = _with_subtitles(
                 entries="test_Video-Holmes.json",
                 hub="TencentARC/Video-Holmes",
             ),
+            *(
+                _questions(
+                    name,
+                    "videorefer_bench",
+                    f"{title}: multiple choice about marked objects of videos",
+                    source="https://github.com/DAMO-NLP-SG/VideoRefer",
+                    licence="stated by its authors; videos of DAVIS and MeViS",
+                    layout="VideoRefer-Bench-Q.json, videos/DAVIS, videos/MeViS",
+                    entries="VideoRefer-Bench-Q.json",
+                )
+                for name, title in (("videorefer-bench-q", "VideoRefer-Bench-Q"), ("pixelqa", "PixelQA"))
+            ),
             _questions(
                 "nextqa-val",
                 "nextqa",

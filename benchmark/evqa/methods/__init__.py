@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, get_args
 
 from evqa import suggestions
 from evqa.agents import video_index
 from evqa.agents.instructions import AGENT_PROMPT_VERSION
 from evqa.agents.judge_instructions import JUDGE_PROMPT_VERSION
 from evqa.agents.settings import DEFAULT_SETTINGS, FOLDERS, STAGE_FOLDERS, AgentSettings
-from evqa.methods import agents, episodes, judge, multi_turn, multiple_choice, questions, referring, single_turn, stages
+from evqa.methods import (
+    agents,
+    episodes,
+    judge,
+    multi_turn,
+    multiple_choice,
+    questions,
+    referring,
+    regions,
+    single_turn,
+    stages,
+)
 from evqa.models.base import Models
 from evqa.schema import AnswerField, Prediction, Sample
 from evqa.stages.prompts import STAGE_PROMPT_VERSION
@@ -95,6 +106,9 @@ METHODS: dict[str, Method] = {
     "choose-time": multiple_choice.choose_time,
     "choose-space": multiple_choice.choose_space,
     "refer": referring.refer,
+    "choose-region": regions.choose_region,
+    "choose-region-frame": regions.choose_region_frame,
+    **{f"choose-by-{kind}": partial(regions.choose_pointed, kind=kind) for kind in get_args(regions.PromptKind)},
     "answer-time": questions.answer_time,
     "answer-phrase": questions.answer_phrase,
     "moments": questions.moments,
@@ -109,6 +123,9 @@ CHOICE_FIELDS: dict[str, tuple[AnswerField, ...]] = {
     "choose-time": ("time_choice",),
     "choose-space": ("mask_choice",),
     "refer": ("masks",),
+    "choose-region": ("answer",),
+    "choose-region-frame": ("answer",),
+    **{f"choose-by-{kind}": ("answer", "masks") for kind in get_args(regions.PromptKind)},
     "answer-time": ("answer", "spans"),
     "moments": ("spans",),
 }

@@ -189,6 +189,19 @@ QUESTION_TASKS = {
             ("longvideobench-val", "LongVideoBench", ("longvideobench", "longvideobench-official"), ("Acc",)),
         )
     },
+    "videorefer-bench-q": _choice(
+        "videorefer-bench-q",
+        "VideoRefer-Bench-Q: questions about marked objects, given by masks",
+        "videorefer-bench-q",
+        method="choose-region",
+    ),
+    "pixelqa": _choice(
+        "pixelqa",
+        "PixelQA: the same questions, objects given by a point each and followed first",
+        "pixelqa",
+        method="choose-by-point",
+        headline=("Acc", "J", "F"),
+    ),
     "nextqa-val": _choice("nextqa-val", "NExT-QA, validation split", "nextqa"),
     **{
         f"nextgqa-{split}": _grounded(

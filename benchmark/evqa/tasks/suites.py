@@ -24,7 +24,7 @@ SUITES: dict[str, Suite] = {
             *("ref-sav-valid", "revos-valid", "mevis-valid-u", "ref-davis17-valid", "groundmore-test"),
             *("mevis-valid", "ref-youtube-vos-valid", "lvvis-val", "reason-seg-val", "reason-seg-test"),
             *("refcoco-val", "refcoco-testa", "refcoco-testb", "refcoco+-val", "refcoco+-testa", "refcoco+-testb"),
-            *("refcocog-val", "refcocog-test", "mvbench", "video-mme"),
+            *("refcocog-val", "refcocog-test", "mvbench", "video-mme", "videorefer-bench-q", "pixelqa"),
         ),
         description="referring segmentation and multiple choice: the sets of UniPixel's evaluation",
     ),

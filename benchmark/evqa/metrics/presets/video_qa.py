@@ -12,7 +12,7 @@ import numpy as np
 from evqa.metrics.answer import accuracy
 from evqa.metrics.case import Case, Metric, Preset, Statistic, show_in_list
 from evqa.metrics.means import Column, Mean, State
-from evqa.metrics.presets.rows import ANSWER, NO_STATE, of_group, of_type, row
+from evqa.metrics.presets.rows import ANSWER, MASKS, NO_STATE, of_group, of_type, row
 
 MVBENCH_TASKS = (
     *("action sequence", "action prediction", "action antonym", "fine grained action", "unexpected action"),
@@ -241,7 +241,47 @@ def group_statistics(right: str) -> dict[str, Statistic]:
     }
 
 
+REGION_TYPES = (
+    *("Basic Questions", "Sequential Questions", "Relationship Questions", "Reasoning Questions"),
+    "Future Predictions",
+)
+
+
+def pixel_sums(case: Case) -> tuple[int, int]:
+    """(pixels in both masks, pixels in either) over the annotated frames of a video."""
+    frames = set(case.sample.frames or ())
+    scores = [] if case.masks is None else [score for place, score in case.masks.frames.items() if place in frames]
+    both = sum(score.num_both for score in scores)
+    return both, both + sum(score.num_wrong for score in scores)
+
+
+def volume_iou(case: Case) -> float:
+    """IoU of the masks of all annotated frames as one volume, 1 where both are empty."""
+    both, either = pixel_sums(case)
+    return both / either if either else 1.0
+
+
+def volume_f1(case: Case) -> float:
+    """F1 of the pixels of all annotated frames, 1 where there are none."""
+    both, either = pixel_sums(case)
+    return 2 * both / (both + either) if either else 1.0
+
+
+PIXELQA_SOURCE = "PixelQA, as UniPixel evaluates it"
+
 VIDEO_QA_PRESETS: dict[str, Preset] = {
+    "videorefer-bench-q": Preset(
+        metrics=by_type("VideoRefer-Bench-Q (Yuan et al. 2025)", REGION_TYPES),
+        description="VideoRefer-Bench-Q: accuracy, all and by type of the question; an unreadable answer is wrong",
+    ),
+    "pixelqa": Preset(
+        metrics=by_type(PIXELQA_SOURCE, REGION_TYPES)
+        | {
+            "J": row(PIXELQA_SOURCE, MASKS, volume_iou, "IoU of the masks of all annotated frames as one volume"),
+            "F": row(PIXELQA_SOURCE, MASKS, volume_f1, "F1 of the pixels of all annotated frames, no boundary F"),
+        },
+        description="PixelQA: accuracy by type of the question, and the masks of the first pass, objects merged",
+    ),
     "mvbench": Preset(
         metrics=by_type("MVBench (Li et al. 2024)", MVBENCH_TASKS),
         columns=("Acc",),
