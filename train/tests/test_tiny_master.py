@@ -300,6 +300,10 @@ def test_the_pipeline_trains_what_it_starts_from():
     assert train[-2:] == ["--seed", "5"]
     predictions = [command for command in commands if "predict" in command]
     assert all("compact" in command and "--clip-texts" in command for command in predictions)
+    (compare,) = [command for command in commands if "compare" in command]
+    runs = [command[command.index("--out") + 1] for command in predictions]
+    assert compare[3:5] == runs
+    assert [command[3] for command in commands if "score" in command] == runs
     models = [command[command.index(tiny.DATA) + 1] for command in predictions]
     assert models == [start, f"{train[train.index('--out') + 1]}/model"]
 

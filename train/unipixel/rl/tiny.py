@@ -64,16 +64,15 @@ def warm_start_command(folder: Path, seed: int) -> list[str]:
 
 
 def _evaluation_steps(config: RLConfig, start: Path, out: Path, again: list[str]) -> list[PipelineStep]:
-    runs = {
-        "warm start": (str(start), str(out / "warm-start")),
-        "trained model": (str(out / "model"), str(out / "trained")),
-    }
+    before, after = str(out / "predictions-before"), str(out / "predictions-after")
+    prediction_before = [*prediction_command(config, str(start), before), *again]
+    prediction_after = [*prediction_command(config, str(out / "model"), after), *again]
     return [
-        *(
-            PipelineStep(f"predict unseen questions with the {name}", 0.3, prediction_command(config, model, run))
-            for name, (model, run) in runs.items()
-        ),
-        PipelineStep("score both", 0.1, ["-m", "evqa", "score", *(run for _, run in runs.values())]),
+        PipelineStep("predict unseen questions, before", 0.3, prediction_before),
+        PipelineStep("predict unseen questions, after", 0.3, prediction_after),
+        PipelineStep("score, before", 0.1, ["-m", "evqa", "score", before]),
+        PipelineStep("score, after", 0.1, ["-m", "evqa", "score", after]),
+        PipelineStep("compare both", 0.1, ["-m", "evqa", "compare", before, after, "--preset", "episode"]),
     ]
 
 
