@@ -440,7 +440,7 @@ def test_scores_are_written_in_a_schema_that_the_command_prints(tmp_path, datase
     assert (row["version"], row["counts"]["malformed"]) == (2, 2)
     assert main(["schema", "scores"]) == 0
     described = json.loads(capsys.readouterr().out)["$defs"]["Scores"]
-    assert set(row) == set(described["properties"])
+    assert set(row) | {"protocol"} == set(described["properties"]), "a run about episodes states its protocol"
     for name, kind in (("sample", Sample), ("prediction", Prediction), ("run", schema.Run)):
         assert main(["schema", name]) == 0
         assert json.loads(capsys.readouterr().out)["properties"].keys() == {

@@ -38,8 +38,17 @@ SCRIPTS = (
 """What lies in the original's two folders of the benchmark."""
 
 PLACEHOLDERS = {"MODEL": "gpt-4o", "N": "3", "X": "1.5", "I/N": "0/3", "ID": "s0", "...": "s1", "FILE.json": "f.json"}
-OPTIONS = ("predict", "segment", "score")
+PLACEHOLDERS |= {"DATA": "longtvqa-plus", "MASTER": "gpt-4o", "data/NAME/prepare.py": "data/longtvqa_plus/prepare.py"}
+OPTIONS = {
+    "predict": ["predict", "d", "m"],
+    "segment": ["segment", "r"],
+    "score": ["score", "r"],
+    "ground": ["ground", "longtvqa-plus"],
+    "export": ["export", "r"],
+}
 """Commands of which a row may name an option alone."""
+TRAINING_OPTIONS = (ROOT / "train" / "unipixel" / "rl" / "configs.py").read_text(encoding="utf-8")
+"""Options of `bash scripts/rl.sh`, as fields of its configs."""
 
 
 def given(arguments: list[str]) -> tuple[str, dict[str, Any]]:
@@ -104,11 +113,12 @@ def check_command(words: list[str]) -> None:
 
 
 def check_option(words: list[str]) -> None:
-    """Of a command that takes it; `--data` and `--masks` are those of `evqa score`."""
-    lines = {"predict": ["predict", "d", "m"], "segment": ["segment", "r"], "score": ["score", "r"]}
-    for name in OPTIONS:
+    """Check an option alone: of one of `OPTIONS` (`--data` and `--masks` are those of `evqa score`), or of training."""
+    if f"    {words[0].removeprefix('--').replace('-', '_')}: " in TRAINING_OPTIONS:
+        return
+    for command in OPTIONS.values():
         try:
-            given([*lines[name], *with_value(words)])
+            given([*command, *with_value(words)])
         except SystemExit:
             continue
         return
@@ -118,6 +128,8 @@ def check_option(words: list[str]) -> None:
 def with_value(words: list[str]) -> list[str]:
     values = {"--batch-size": "4", "--tensor-parallel": "2", "--device-map": "auto", "--dtype": "bfloat16"}
     values |= {"--fps": "1", "--max-frames": "8", "--max-size": "64", "--max-cost": "5", "--data": "d"}
+    values |= {"--episode-turns": "5", "--concurrency": "4", "--limit": "4", "--temperature": "0.6", "--out": "o"}
+    values |= {"--max-tokens": "2500", "--base-url": "http://127.0.0.1:8000/v1", "--boxes": "f", "--sample-ids": "s0"}
     return [*words, values[words[0]]] if len(words) == 1 and words[0] in values else words
 
 

@@ -103,17 +103,18 @@ def test_agents_are_part_of_the_identity_only_where_present(
 ) -> None:
     data, replies = bench.data(tmp_path / "data", 3), str(bench.replies(tmp_path / "replies.json", 3))
     first, second = (script(tmp_path / f"{name}.json", {"*": name}) for name in ("first", "second"))
-    command = ["predict", str(data), replies, "--out", str(tmp_path / "run")]
-    assert main([*command, "--agent", f"vision={first}", "--limit", "1"]) == 0
+    method = ["--method", "agent", "--encoder", "none"]
+    command = ["predict", str(data), replies, *method, "--out", str(tmp_path / "run")]
+    assert main([*command, "--agent", f"segmenter={first}", "--limit", "1"]) == 0
     identity = run_folder.read_run_info(tmp_path / "run").identity
     sha256 = models.build(first).settings["replies"]
     assert {key: value for key, value in identity.items() if key.startswith("agent.")} == {
-        "agent.vision": first,
-        "agent.vision.replies": sha256,
+        "agent.segmenter": first,
+        "agent.segmenter.replies": sha256,
     }
-    assert main([*command, "--agent", f"vision={first}"]) == 0
+    assert main([*command, "--agent", f"segmenter={first}"]) == 0
     assert "2 predicted, 1 already done (skipped)" in capsys.readouterr().out
-    for other in (["--agent", f"vision={second}"], ["--agent", f"judge={first}"], []):
+    for other in (["--agent", f"segmenter={second}"], []):
         assert main([*command, *other]) == 2
         assert "holds another run (agent." in capsys.readouterr().err
     assert main([*command[:-1], str(tmp_path / "alone")]) == 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from typing import Any, Literal
 
-import anyio
-import anyio.to_thread
-import mcp_types as types
+from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -43,7 +42,7 @@ def build_server(tools: VideoTools) -> Server[Any]:
         context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
         del context
-        output = await anyio.to_thread.run_sync(tools.call, params.name, params.arguments or {})
+        output = await asyncio.to_thread(tools.call, params.name, params.arguments or {})
         return types.CallToolResult(content=_content(output), is_error=not output.ok)
 
     return Server("evqa", title="EVQA", instructions=INSTRUCTIONS, on_list_tools=list_tools, on_call_tool=call_tool)
@@ -53,7 +52,7 @@ def serve(tools: VideoTools, transport: Transport, host: str, port: int) -> None
     """Serve until the client closes the connection (stdio) or the process is interrupted (http)."""
     server = build_server(tools)
     if transport == "stdio":
-        anyio.run(_serve_stdio, server)
+        asyncio.run(_serve_stdio(server))
         return
     import uvicorn
 
