@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from pathlib import PurePosixPath
 
 import av
 import numpy as np
@@ -22,7 +23,8 @@ from test_question_sets import (
 
 from evqa import datasets, media
 from evqa.__main__ import main
-from evqa.datasets.formats import prepare, question_sets
+from evqa.datasets.benchmark_rows import QUESTION_SETS
+from evqa.datasets.formats import prepare, prepare_command, question_sets
 from evqa.datasets.registry import DATASETS
 from evqa.files import jsonl
 from evqa.media import edits
@@ -401,6 +403,34 @@ def test_subtitles_out_of_the_folder_are_refused(tmp_path):
     bad = []
     assert list(question_sets.samples(tmp_path, bad, "longvideobench-val")) == []
     assert len(bad) == 3, bad
+
+
+def test_a_script_of_one_file_of_samples_takes_the_name_of_its_set(tmp_path, capsys):
+    """The sets with and without subtitles have the same samples, which are prepared once, named or not."""
+    names = prepare_command.sets_of("video_mme")
+    assert names == ("video-mme",)
+    WRITERS["video-mme"](tmp_path / "files")
+    for words in ([], ["video-mme"]):
+        assert prepare_command.run("Test.", names, tmp_path, [*words, "--folder", str(tmp_path / "files")]) == 0
+        assert "3" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        prepare_command.run("Test.", names, tmp_path, ["--no-such-option"])
+    assert prepare_command.run("Test.", names, tmp_path, ["mvbench"]) == 1
+    assert "the data sets are: video-mme" in capsys.readouterr().err
+
+
+def test_no_set_writes_its_samples_over_a_published_file():
+    for name, spec in QUESTION_SETS.items():
+        published = {PurePosixPath(file).name for kind in question_sets.SETS.values() for file in kind.files}
+        assert spec.file not in published, name
+
+
+def test_the_rows_of_a_set_are_unchanged_after_preparation(tmp_path):
+    WRITERS["rextime-val"](tmp_path)
+    rows = (tmp_path / "rextime_val.jsonl").read_text()
+    for _ in range(2):
+        assert prepare("rextime-val", tmp_path).num_kept == 2
+    assert (tmp_path / "rextime_val.jsonl").read_text() == rows
 
 
 # Answers on servers

@@ -152,7 +152,7 @@ def _questions(  # noqa: PLR0913  (each differs between the sets)
         reader, arguments = "question_sets:activitynet", (name.rpartition("-")[2],)
     return name, DatasetSpec(
         folder=folder,
-        file=f"{name.replace('-', '_')}.jsonl",
+        file=f"{name.replace('-', '_')}_samples.jsonl",
         description=description,
         source=source,
         licence=licence,
