@@ -216,7 +216,9 @@ def test_subtitles_are_in_the_prompt_of_the_task_with_subtitles_alone(tmp_path, 
     prepared(tmp_path, "video-mme-subtitles", monkeypatch)
     with_lines = run_with_replies(tmp_path, "video-mme-subtitles")
     assert all("[0.5 - 1.5] Look at the dog." in prompt for prompt in with_lines.values())
-    without = run_with_replies(tmp_path / "data", "video-mme") if (tmp_path / "data").mkdir() is None else {}
+    assert prepare("video-mme", tmp_path / "video_mme").dropped == ()
+    (tmp_path / "data").mkdir()
+    without = run_with_replies(tmp_path / "data", "video-mme")
     assert without.keys() == with_lines.keys()
     assert not any("dog." in prompt for prompt in without.values())
 
@@ -405,10 +407,10 @@ def test_subtitles_out_of_the_folder_are_refused(tmp_path):
     assert len(bad) == 3, bad
 
 
-def test_a_script_of_one_file_of_samples_takes_the_name_of_its_set(tmp_path, capsys):
-    """The sets with and without subtitles have the same samples, which are prepared once, named or not."""
+def test_sets_of_the_same_files_are_prepared_by_name_or_all(tmp_path, capsys):
+    """The sets with and without subtitles have the same samples."""
     names = prepare_command.sets_of("video_mme")
-    assert names == ("video-mme",)
+    assert names == ("video-mme", "video-mme-subtitles")
     WRITERS["video-mme"](tmp_path / "files")
     for words in ([], ["video-mme"]):
         assert prepare_command.run("Test.", names, tmp_path, [*words, "--folder", str(tmp_path / "files")]) == 0
@@ -416,6 +418,7 @@ def test_a_script_of_one_file_of_samples_takes_the_name_of_its_set(tmp_path, cap
     with pytest.raises(SystemExit):
         prepare_command.run("Test.", names, tmp_path, ["--no-such-option"])
     assert prepare_command.run("Test.", names, tmp_path, ["mvbench"]) == 1
+    assert (tmp_path / "files" / "video_mme_subtitles_samples.jsonl").exists()
     assert "the data sets are: video-mme" in capsys.readouterr().err
 
 

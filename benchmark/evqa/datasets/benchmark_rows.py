@@ -171,7 +171,12 @@ SUBTITLED = ("video-mme", "video-mme-v2", "longvideobench-val")
 
 def _with_subtitles(rows: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
     return rows | {
-        f"{name}-subtitles": replace(rows[name], description=f"{rows[name].description}; with subtitles")
+        f"{name}-subtitles": replace(
+            rows[name],
+            file=rows[name].file.replace("_samples", "_subtitles_samples"),
+            description=f"{rows[name].description}; with subtitles",
+            prepare=f"{rows[name].prepare}-subtitles",
+        )
         for name in SUBTITLED
     }
 

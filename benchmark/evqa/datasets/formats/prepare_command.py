@@ -39,7 +39,7 @@ def run(
         default: Data sets that are prepared where the command line names none.
     """
     options = _parser(description, names).parse_args(arguments)
-    requested: list[str] = options.sets or list(default if len(names) > 1 else names)
+    requested: list[str] = options.sets or list(names if _has_one_format(names) else default)
     try:
         links.allow_roots(options.allow_root)
         linked: list[Path] = []
@@ -65,7 +65,7 @@ def _parser(description: str, names: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    every = "those whose files are in the folder" if len(names) > 1 else names[0]
+    every = "all" if _has_one_format(names) else "those whose files are in the folder"
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"data sets above (default: {every})")
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="folder of the published files, to which the samples are written"
@@ -157,12 +157,13 @@ def _is_published(path: Path, own_files: Container[str]) -> bool:
 
 
 def sets_of(folder: str) -> tuple[str, ...]:
-    """Return the names of the data sets that share a folder below the data root; of those with one file, the first."""
-    by_file: dict[str, str] = {}
-    for name, spec in DATASETS.items():
-        if spec.folder == folder:
-            by_file.setdefault(spec.file, name)
-    return tuple(by_file.values())
+    """Return the names of the data sets that share a folder below the data root."""
+    return tuple(name for name, spec in DATASETS.items() if spec.folder == folder)
+
+
+def _has_one_format(names: Sequence[str]) -> bool:
+    """Whether all data sets are read from the same published files."""
+    return len({DATASETS[name].format for name in names}) == 1
 
 
 def _is_here(name: str, options: argparse.Namespace, folder: Path) -> bool:
