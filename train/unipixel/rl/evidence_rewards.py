@@ -76,7 +76,7 @@ def span_ends(text: str) -> list[tuple[int, int]]:
     match = FORM.fullmatch(text)
     if match is None or match["spans"] is None:
         return []
-    return [found.span() for found in BEHIND_SPAN.finditer(text, match.start("spans"), match.end("spans") + 1)]
+    return [end.span() for end in BEHIND_SPAN.finditer(text, match.start("spans"), match.end("spans") + 1)]
 
 
 def reply_reward(text: str, sample: Sample, mask_score: float, *, has_ended: bool) -> EvidenceReward:
