@@ -20,7 +20,17 @@ from evqa.metrics.presets import PRESETS, preset, unmerged_tmean
 from evqa.metrics.presets.long_videos import HOPS, LVBENCH_TYPES
 from evqa.metrics.presets.pairwise import MJ_BENCH_DIMENSIONS
 from evqa.metrics.presets.referring import GROUNDMORE_TYPES, MEASURES, QUERIES
-from evqa.metrics.presets.video_qa import HOLMES_TYPES, LVB_LENGTHS, MLVU_TASKS, MVBENCH_TASKS, VIDEO_MME_LENGTHS
+from evqa.metrics.presets.video_qa import (
+    HOLMES_TYPES,
+    LVB_CATEGORIES,
+    LVB_LENGTHS,
+    MLVU_TASKS,
+    MVBENCH_TASKS,
+    REGION_TYPES,
+    VIDEO_MME_DOMAINS,
+    VIDEO_MME_LENGTHS,
+    VIDEO_MME_TASKS,
+)
 from evqa.parsing.verdicts import DIMENSIONS
 from evqa.schema import RLE, Box, Prediction, Sample, Span, Track, Turn
 
@@ -422,7 +432,9 @@ ROWS = [(name, title) for name, row in PRESETS.items() for title in row.metrics]
 SCORES = [
     (name, title)
     for name, title in ROWS
-    if not PRESETS[name].metrics[title].reads_record and PRESETS[name].metrics[title].is_ranked
+    if not PRESETS[name].metrics[title].reads_record
+    and PRESETS[name].metrics[title].is_ranked
+    and title != "signed"  # from -1 to 1
 ]
 
 NOT_ZERO = {f"{name}{kind}" for name in "AR" for kind in ("", " referring", " reasoning")}
@@ -447,7 +459,12 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
     **{f"{name} without object": {"question_type": "no object"} for name in MEASURES},
     **{f"{name} {kind.lower()}": {"question_type": kind} for kind in GROUNDMORE_TYPES for name in MEASURES},
     **{f"J&F annotator {number}": {"metadata": {"annotator": str(number)}} for number in range(4)},
-    **{f"Acc {name}": {"question_type": name} for name in (*MVBENCH_TASKS, *MLVU_TASKS, *HOLMES_TYPES)},
+    **{
+        f"Acc {name}": {"question_type": name}
+        for types in (MVBENCH_TASKS, MLVU_TASKS, HOLMES_TYPES, REGION_TYPES, VIDEO_MME_TASKS, LVB_CATEGORIES)
+        for name in types
+    },
+    **{f"Acc {name}": {"metadata": {"domain": name}} for name in VIDEO_MME_DOMAINS},
     **{f"Acc {name}": {"metadata": {"duration": name}} for name in VIDEO_MME_LENGTHS},
     **{f"Acc {name}": {"metadata": {"duration_group": name}} for name in LVB_LENGTHS},
     **{f"gIoU {kind}": {"question_type": kind} for kind in QUERIES},
@@ -466,7 +483,10 @@ def test_gold_as_prediction_gets_everything_and_silence_nothing(name: str, title
     for nothing in ((), None):
         value = metric.value(case(**fields | {"answer": None, "predicted_spans": nothing, "tracks": ()}))
         assert value is not None
-        assert (0.0 < value <= 1.0) if title in NOT_ZERO else value == 0.0
+        if name == "longvideobench-official":
+            assert value == 1 / 3, "an option drawn at random"
+        else:
+            assert (0.0 < value <= 1.0) if title in NOT_ZERO else value == 0.0
     assert (metric.value(case()) is None) == bool(fields)
 
 

@@ -491,13 +491,21 @@ def test_a_run_with_batches_predicts_every_sample_once(
     assert (identity["model.fps"], identity["model.max_frames"], identity["model.decoding"]) == (1.0, 128, "greedy")
 
 
+GENERAL_METHODS = [
+    name
+    for name in methods.METHODS
+    if name not in methods.AGENT_METHODS and not name.startswith(("choose-region", "choose-by-"))
+]
+"""Methods without settings, for samples without marked objects (`test_region_sets.py` has those with)."""
+
+
 @pytest.fixture(scope="module")
 def tiny_chat(checkpoints: dict[str, Path]) -> models.Model:
     return models.build(str(checkpoints["Qwen2_5_VLForConditionalGeneration"]), max_tokens=2, max_side=28)
 
 
 @pytest.mark.parametrize("task", ["gen", "mcq"])
-@pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in methods.AGENT_METHODS])
+@pytest.mark.parametrize("name", GENERAL_METHODS)
 def test_every_method_runs_on_every_task_with_a_random_open_model(
     tiny_chat: models.Model, name: str, task: str, clip: Path, tmp_path: Path
 ) -> None:
@@ -510,7 +518,7 @@ def test_every_method_runs_on_every_task_with_a_random_open_model(
         sample = sample.model_copy(update={"time_options": times, "mask_options": pictures})
     prediction = methods.METHODS[name](Models(tiny_chat), sample)
     assert prediction.status == "ok", prediction.error
-    num_turns = {"multi-turn": 3, "grounded-turns": 3, "choose": 3, "choose-chat": 3}.get(name, 1)
+    num_turns = {"multi-turn": 3, "grounded-turns": 3, "choose": 3, "choose-chat": 3, "answer-time": 2}.get(name, 1)
     if task == "gen" and name.startswith("choose"):
         num_turns = 0 if name in {"choose-time", "choose-space"} else 1
     assert len(prediction.turns) == num_turns

@@ -49,12 +49,20 @@ def samples(tmp_path_factory):
     return {"gen": gen, "mcq": gen.model_copy(update=choice)}
 
 
+GENERAL_METHODS = [
+    name
+    for name in methods.METHODS
+    if name not in methods.AGENT_METHODS and not name.startswith(("choose-region", "choose-by-"))
+]
+"""Methods without settings, for samples without marked objects (`test_region_sets.py` has those with)."""
+
+
 @pytest.mark.parametrize("task", ["gen", "mcq"])
-@pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in methods.AGENT_METHODS])
+@pytest.mark.parametrize("name", GENERAL_METHODS)
 def test_every_method_runs_on_every_task_with_the_tiny_model(tiny, samples, name, task):
     prediction = methods.METHODS[name](Models(tiny), samples[task])
     assert prediction.status == "ok", prediction.error
-    parts = {"choose": 3, "choose-chat": 3, "multi-turn": 3, "grounded-turns": 3}.get(name, 1)
+    parts = {"choose": 3, "choose-chat": 3, "multi-turn": 3, "grounded-turns": 3, "answer-time": 2}.get(name, 1)
     if task == "gen" and name.startswith("choose"):
         parts = 0 if name in {"choose-time", "choose-space"} else 1
     assert len(prediction.turns) == parts

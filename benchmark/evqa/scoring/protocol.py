@@ -23,7 +23,7 @@ def protocol_of(run: Path) -> Protocol:
     Args:
         run: folder of a run, or its prediction file.
     """
-    folder = run if run.is_dir() else run.parent
+    folder = run.parent if run.name == run_folder.PREDICTIONS else run
     if not (folder / run_folder.RUN).is_file():
         return {}
     identity = run_folder.read_run_info(folder).identity

@@ -248,9 +248,10 @@ REGION_TYPES = (
 
 
 def pixel_sums(case: Case) -> tuple[int, int]:
-    """(pixels in both masks, pixels in either) over the annotated frames of a video."""
-    frames = set(case.sample.frames or ())
-    scores = [] if case.masks is None else [score for place, score in case.masks.frames.items() if place in frames]
+    """(pixels in both masks, pixels in either) over the annotated frames of a video; without `frames`, over all."""
+    compared = {} if case.masks is None else case.masks.frames
+    annotated = case.sample.frames
+    scores = [score for place, score in compared.items() if annotated is None or place in annotated]
     both = sum(score.num_both for score in scores)
     return both, both + sum(score.num_wrong for score in scores)
 
