@@ -230,7 +230,7 @@ def test_a_batch_says_what_each_question_alone_says(
     together._batcher._compute = counted
     replies = in_threads([lambda one=one: together.generate(one).text for one in questions])
     assert replies == expected
-    assert passes == [3]
+    assert (sum(passes), max(passes) > 1) == (3, True), "a thread that is late on a busy machine gets a pass of its own"
 
 
 VIDEO = {
