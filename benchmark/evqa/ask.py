@@ -118,7 +118,12 @@ def answer_of(
     pointing: VisualPrompts = NOTHING,
     settings: AskSettings = DEFAULT,
 ) -> Answer:
-    """Ask models a question about a video, see `check_question`; `settings` are those that `team` was built with."""
+    """Ask models a question about a video; `settings` are those that `team` was built with.
+
+    Raises:
+        ValueError: As for `check_question`, or the model does not see images of tool results.
+    """
+    check_question(video, question, options, settings.method)
     main = team.main
     facts = media.probe_video(video)
     prompted_model = (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evqa.agents.settings import AgentSettings
     from evqa.ask import AskSettings
     from evqa.datasets import Dataset
-    from evqa.models import Setting
+    from evqa.models import AgentConfig, Setting
     from evqa.models.base import Models
     from evqa.report.answer import Answer
     from evqa.runs.options import ExecutionOptions
@@ -73,10 +73,8 @@ class LoadedModel:
         from evqa.models.visual_prompts import VisualPrompts
 
         settings = self.settings if method is None else replace(self.settings, method=method)
-        path = Path(video)
-        ask.check_question(path, question, options, settings.method)
         prompts = VisualPrompts(points=tuple(points), boxes=tuple(boxes), masks=tuple(masks), one_pass=direct_prompts)
-        return ask.answer_of(self.models, path, question, options, pointing=prompts, settings=settings)
+        return ask.answer_of(self.models, Path(video), question, options, pointing=prompts, settings=settings)
 
 
 def load(
@@ -107,17 +105,23 @@ def load(
     """
     from evqa import ask
     from evqa.agents.settings import DEFAULT_SETTINGS
-    from evqa.models.options import parse_agents
 
     options = ask.AskSettings(
         method=method,
         times=times,
         seed=seed,
         overrides=settings,
-        agents=parse_agents([f"{role}={name}" for role, name in (agents or {}).items()]),
+        agents=_agent_configs(agents),
         agent_settings=agent_settings or DEFAULT_SETTINGS,
     )
     return LoadedModel(ask.build_models(os.fspath(model), options), options)
+
+
+def _agent_configs(agents: Mapping[str, str] | None) -> dict[str, AgentConfig]:
+    """Models of further roles, from role -> model, or "MODEL,setting=value". `ValueError`: a text has another form."""
+    from evqa.models.options import parse_agents
+
+    return parse_agents([f"{role}={text}" for role, text in (agents or {}).items()])
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,6 @@ def run(  # noqa: PLR0913  (each is an option of evqa predict)
         ValueError: A name, a setting or a file is unknown or missing; the message says what to do.
     """
     from evqa.agents.settings import DEFAULT_SETTINGS
-    from evqa.models.options import parse_agents
     from evqa.runs import pipeline
     from evqa.runs.options import ExecutionOptions
 
@@ -188,7 +191,7 @@ def run(  # noqa: PLR0913  (each is an option of evqa predict)
         times=times,
         seed=seed,
         overrides=settings,
-        agents=parse_agents([f"{role}={name}" for role, name in (agents or {}).items()]),
+        agents=_agent_configs(agents),
         agent_settings=agent_settings or DEFAULT_SETTINGS,
     )
     options = options if limit is None else replace(options, limit=limit)

@@ -10,26 +10,20 @@ All of them give the answer, time segments and referring expressions.
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 
-from evqa.agents import frame_images, instructions, loop
+from evqa.agents import frame_images, instructions, loop, tool_set
 from evqa.agents.episode import Episode, EpisodeSetup
 from evqa.agents.frame_tools import FrameTools
 from evqa.agents.inspection import INSPECTOR, Inspection
-from evqa.agents.sample_video import open_grid, spread
-from evqa.agents.segment_tool import SEGMENTER, SegmentTool
+from evqa.agents.sample_video import spread
+from evqa.agents.segment_tool import SEGMENTER
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.agents.submit_tool import SubmitTool
-from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool
 from evqa.agents.transcript import Transcript, evidence_fields
-from evqa.agents.video_index import index_opener
 from evqa.models.base import Models
-from evqa.retrieval.subtitles import Subtitles, subtitles_of
 from evqa.schema import Prediction, Sample
-
-logger = logging.getLogger(__name__)
 
 
 def retrieve(
@@ -139,9 +133,7 @@ class _AgentRun:
     @cached_property
     def frames(self) -> FrameTools:
         """Tools over the frames of the video. `ValueError`: it cannot be read."""
-        grid = open_grid(self._sample, self._settings.grid_fps)
-        open_index = index_opener(self._sample, grid, self._settings)
-        return FrameTools(grid=grid, limits=self._settings.frame_limits(), open_index=open_index)
+        return tool_set.frame_tools(self._sample, self._settings)
 
     def facts(self, *, times: bool) -> str:
         """Facts of the video for the prompt."""
@@ -150,15 +142,9 @@ class _AgentRun:
 
     def video_tools(self) -> list[Tool]:
         """All tools that work for the video."""
-        tools = self.frames.all()
-        subtitles = readable_subtitles(self._sample)
-        if subtitles is not None:
-            tools += SubtitleTools(lines=subtitles, duration=self.frames.grid.duration).all()
+        subtitles = tool_set.readable_subtitles(self._sample)
         segmenter = self._models.team.get(SEGMENTER, self._models.main)
-        if segmenter.capabilities.predicts_masks and self.frames.grid.seconds is not None:
-            tool = SegmentTool(segmenter=segmenter, sample=self._sample, frames=self.frames, transcript=self.transcript)
-            tools.append(tool.segment)
-        return tools
+        return tool_set.video_tools(self.frames, subtitles, segmenter, self.transcript)
 
     def play(self, setup: EpisodeSetup) -> None:
         """Run an episode with the main model; raises the error that ends it."""
@@ -171,17 +157,3 @@ class _AgentRun:
             capabilities=main.capabilities,
         )
         loop.play(main, episode)
-
-
-def readable_subtitles(sample: Sample) -> Subtitles | None:
-    """Subtitles of a sample's video; None = it has none.
-
-    A file beside the video that cannot be read is left out with a warning; one that the sample names is an error.
-    """
-    try:
-        return subtitles_of(sample)
-    except ValueError as error:
-        if sample.subtitles is not None:
-            raise
-        logger.warning("subtitles are left out: %s", error)
-        return None

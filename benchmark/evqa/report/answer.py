@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import overload
 
 import numpy as np
@@ -161,17 +160,20 @@ class Answer:
         if path.suffix == ".jsonl":
             jsonl.write_records(path, [self.prediction])
             return path
-        if self.error is not None:
-            raise ValueError(f"there is no evidence to draw: {self.error}")
-        write = self.drawing.write_video if path.suffix == ".mp4" else self.drawing.write_sheet
-        write(path)
+        if path.suffix == ".mp4":
+            self._evidence().write_video(path)
+        else:
+            self._evidence().write_sheet(path)
         return path
 
     def image(self) -> Image.Image:
         """Return twelve frames of the video with the evidence. `ValueError`: there is no answer to draw."""
-        with TemporaryDirectory() as folder, Image.open(self.save(Path(folder) / "answer.png")) as image:
-            image.load()
-            return image
+        return self._evidence().sheet()
+
+    def _evidence(self) -> EvidenceDrawing:
+        if self.error is not None:
+            raise ValueError(f"there is no evidence to draw: {self.error}")
+        return self.drawing
 
     def show(self) -> None:
         """Show `image` in the running notebook, else in the image viewer of the system."""

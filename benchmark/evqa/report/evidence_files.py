@@ -66,8 +66,8 @@ class EvidenceDrawing:
         seconds = [number / fps for number in range(max(1, round(self.video.duration * fps)))]
         media.write_video(path, self._film(seconds), fps, audio=self.video)
 
-    def write_sheet(self, path: Path) -> None:
-        """Write a PNG with evenly spaced frames, including both ends and the frames of prompts."""
+    def sheet(self) -> Image.Image:
+        """Contact sheet of evenly spaced frames, including both ends and the frames of prompts."""
         tiles = [
             self._tile(index, image) for index, image in media.read_frames(self.video, self._sheet_indices, keep=True)
         ]
@@ -84,7 +84,11 @@ class EvidenceDrawing:
         top = head.height + bar.height + GAP
         for number, tile in enumerate(tiles):
             page.paste(tile, (GAP + number % columns * (tile.width + GAP), top + number // columns * row_height))
-        page.save(path)
+        return page
+
+    def write_sheet(self, path: Path) -> None:
+        """Write the contact sheet as PNG."""
+        self.sheet().save(path)
 
     def _film(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield an image for each of the ascending `seconds`: the nearest frame, drawn once."""

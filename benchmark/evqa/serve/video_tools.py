@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +14,15 @@ from pydantic import Field
 
 from evqa import ask
 from evqa.agents.frame_tools import FrameTools
-from evqa.agents.sample_video import open_grid
 from evqa.agents.segment_tool import SegmentTool
 from evqa.agents.settings import AgentSettings
 from evqa.agents.subtitle_tools import SubtitleTools
 from evqa.agents.tool import Tool, ToolFailure, ToolOutput, call_tool, spec_of, tool_table
+from evqa.agents.tool_set import frame_tools, readable_subtitles, video_tools
 from evqa.agents.transcript import Transcript
-from evqa.agents.video_index import index_opener
 from evqa.ask import DEFAULT, AskSettings
-from evqa.methods.agents import readable_subtitles
 from evqa.models.base import ModelError, Models, RunAborted
-from evqa.models.frame_policy import file_state
+from evqa.models.frame_policy import VideoCache
 from evqa.models.messages import ImagePart, ToolSpec
 from evqa.retrieval.subtitles import Subtitles
 from evqa.schema import Sample, ToolCall
@@ -62,11 +59,10 @@ class Inquiry:
         options: Annotated[list[str], Field(description="options of the answer; none = an open question")] = [],  # noqa: B006  (never changed)
     ) -> ToolOutput:
         """Answer a question about a video; return the answer, the time segments of its evidence and marked frames."""
-        ask.check_question(self.path, question, options, self.settings.method)
         answer = ask.answer_of(self.models, self.path, question, options, settings=self.settings)
         if answer.error is not None:
             raise ValueError(f"the model did not answer: {answer.error}")
-        sheet = np.asarray(answer.image().convert("RGB"))
+        sheet = np.asarray(answer.image())
         image = ImagePart(image=sheet, max_side=max(sheet.shape), label="frames with the evidence marked")
         return ToolOutput((str(answer), image), spans=answer.spans or ())
 
@@ -83,9 +79,7 @@ class OpenVideo:
     def read(cls, path: Path, settings: AgentSettings) -> OpenVideo:
         """Read the frame times and the subtitles of a video. `ValueError`: it cannot be read."""
         sample = Sample(id="video", video_id="video", video=path, question="none", options=())
-        grid = open_grid(sample, settings.grid_fps)
-        frames = FrameTools(grid=grid, limits=settings.frame_limits(), open_index=index_opener(sample, grid, settings))
-        return cls(sample, frames, readable_subtitles(sample))
+        return cls(sample, frame_tools(sample, settings), readable_subtitles(sample))
 
 
 class VideoTools:
@@ -107,7 +101,7 @@ class VideoTools:
             asking: Settings of `ask`, which `models` were built with.
         """
         self.library, self.settings, self.models, self.asking = library, settings, models, asking
-        self._open: OrderedDict[object, OpenVideo] = OrderedDict()
+        self._videos = VideoCache(lambda path: OpenVideo.read(path, settings), MAX_OPEN_VIDEOS)
         self._lock = threading.Lock()
 
     def specs(self) -> list[ToolSpec]:
@@ -150,32 +144,17 @@ class VideoTools:
             raise ValueError(  # noqa: TRY004  (the client reads it)
                 f"the argument video is the name of a video (list_videos), got {repr(video)[:200]}"
             )
-        tools = self._tools(self._opened(self.library.path(video)))
+        tools = self._tools(self._videos.get(self.library.path(video)))
         if name not in tools:
             raise ValueError(f"{name} does not work for {video}: {NO_TOOL.get(name, 'its frames have no times')}")
         return tools
 
-    def _opened(self, path: Path) -> OpenVideo:
-        """Return an open video, from memory while its file is unchanged. `ValueError`: it cannot be read."""
-        key = file_state(path)
-        with self._lock:
-            video = self._open.get(key) or OpenVideo.read(path, self.settings)
-            self._open[key] = video
-            self._open.move_to_end(key)
-            while len(self._open) > MAX_OPEN_VIDEOS:
-                self._open.popitem(last=False)
-        return video
-
     def _tools(self, video: OpenVideo) -> dict[str, Tool]:
-        frames, sample = video.frames, video.sample
-        tools = [tool for tool in frames.all() if tool.__name__ != FrameTools.get_frames_by_id.__name__]
-        if video.subtitles is not None:
-            tools += SubtitleTools(lines=video.subtitles, duration=frames.grid.duration).all()
+        segmenter = None if self.models is None else self.models.main
+        tools = video_tools(video.frames, video.subtitles, segmenter, Transcript(video.sample))
+        tools.remove(video.frames.get_frames_by_id)
         if self.models is not None:
-            tools.append(Inquiry(self.models, self.asking, sample.video).ask)
-            if self._has_segmenter and frames.grid.seconds is not None:
-                main, transcript = self.models.main, Transcript(sample)
-                tools.append(SegmentTool(segmenter=main, sample=sample, frames=frames, transcript=transcript).segment)
+            tools.append(Inquiry(self.models, self.asking, video.sample.video).ask)
         return tool_table(tools)
 
     @property
