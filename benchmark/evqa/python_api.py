@@ -277,7 +277,5 @@ def score(  # noqa: PLR0913  (each is an option of evqa score)
     dataset = locate.dataset_of(path, None if data is None else os.fspath(data))
     part = evaluate.subset_of(dataset, locate.selection_of(path))
     kind = None if baselines == "task" else baselines
-    trivial = evaluate.trivial_scores(part.dataset, train_data, preset, kind, workers=workers)
     inputs = evaluate.ScoreInputs(path, None if masks is None else Path(masks))
-    scores, target = evaluate.score_run(inputs, part, preset, trivial, workers=workers)
-    return ScoreTable(scores, trivial, part.dataset, target)
+    return ScoreTable(*evaluate.evaluate_run(inputs, part, preset, train=train_data, kind=kind, workers=workers))

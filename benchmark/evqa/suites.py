@@ -278,8 +278,7 @@ def _scores_of(run: Path, dataset: Dataset, workers: int) -> Path:
     if path.is_file() and path.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return path
     part = evaluate.subset_of(dataset, locate.selection_of(run))
-    trivial = evaluate.trivial_scores(part.dataset, None, evaluate.BOTH, workers=workers)
-    return evaluate.score_run(evaluate.ScoreInputs(run), part, evaluate.BOTH, trivial, workers=workers)[1]
+    return evaluate.evaluate_run(evaluate.ScoreInputs(run), part, evaluate.BOTH, workers=workers).path
 
 
 # Results

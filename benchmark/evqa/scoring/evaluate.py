@@ -103,6 +103,32 @@ def score_run(
     return scores, path
 
 
+class Evaluation(NamedTuple):
+    """Scores of a run with those of its baselines, as they were written."""
+
+    scores: list[Scores]
+    trivial: list[Scores]
+    dataset: Dataset
+    """Data set with only the samples that are scored."""
+    path: Path
+    """File of the scores."""
+
+
+def evaluate_run(
+    inputs: ScoreInputs,
+    part: ScoredSubset,
+    choice: str,
+    *,
+    train: str | None = None,
+    kind: BaselineChoice | None = None,
+    workers: int = 1,
+) -> Evaluation:
+    """Score a run and the trivial baselines, see `score_run` and `trivial_scores`, and write `scores.json`."""
+    trivial = trivial_scores(part.dataset, train, choice, kind, workers=workers)
+    scores, path = score_run(inputs, part, choice, trivial, workers=workers)
+    return Evaluation(scores, trivial, part.dataset, path)
+
+
 def _output_path(run: Path, ending: str) -> Path:
     """Path of an output for a run: in its folder, or `FILE.ending` next to its prediction file.
 
