@@ -13,7 +13,7 @@ import pytest
 from evqa import datasets, media
 from evqa.__main__ import main
 from evqa.datasets.benchmark_rows import QUESTION_SETS
-from evqa.datasets.formats import prepare, question_sets
+from evqa.datasets.formats import prepare, question_rows, question_sets
 from evqa.datasets.registry import DATASETS
 from evqa.files import jsonl
 from evqa.media import decode as media_decode
@@ -403,8 +403,8 @@ def test_a_row_that_cannot_be_used_is_reported(reason, tmp_path):
 
 def test_options_are_read_in_every_published_form():
     for options in (FOUR, LETTERED, dict(zip("ABCD", FOUR, strict=True)), "\n".join(LETTERED), str(FOUR)):
-        assert question_sets.letters_of(options) == tuple(FOUR)
-    assert question_sets.letters_of(["A dog", "B-side"]) == ("A dog", "B-side")
+        assert question_rows.letters_of(options) == tuple(FOUR)
+    assert question_rows.letters_of(["A dog", "B-side"]) == ("A dog", "B-side")
 
 
 @pytest.mark.skipif(not (ORACLES / "nextgqa").is_dir(), reason="needs the oracles beside the project")

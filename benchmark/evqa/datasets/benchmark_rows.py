@@ -147,9 +147,6 @@ def _questions(  # noqa: PLR0913  (each differs between the sets)
     name: str, folder: str, description: str, *, source: str, licence: str, layout: str, entries: str, hub: str = ""
 ) -> tuple[str, DatasetSpec]:
     """A set that `question_sets` reads; `hub`: its repository on the Hugging Face Hub, which holds the rows."""
-    reader, arguments = ("question_sets:samples", (name,))
-    if folder == "activitynet_qa":
-        reader, arguments = "question_sets:activitynet", (name.rpartition("-")[2],)
     return name, DatasetSpec(
         folder=folder,
         file=f"{name.replace('-', '_')}_samples.jsonl",
@@ -157,7 +154,7 @@ def _questions(  # noqa: PLR0913  (each differs between the sets)
         source=source,
         licence=licence,
         prepare=f"python data/{folder}/prepare.py {name}",
-        format=DatasetFormat(layout, reader, entries, arguments),
+        format=DatasetFormat(layout, "question_sets:samples", entries, (name,)),
         is_benchmark=True,
         hub=HubFiles(hub, ("*",), note="videos are in archives, or come from their owners: see README.md")
         if hub

@@ -1,4 +1,6 @@
-"""Readers of sets of questions about videos, one `QuestionSet` each: where rows are, and how one becomes a sample.
+"""Reader of sets of questions about videos, and the table of them: a `QuestionSet` says where rows and videos are.
+
+The functions that make a sample of a row are in `choice_rows`, `region_rows` and `grounded_rows`.
 
 Rows are read from JSON (a list, lines, or an object by id), CSV, Parquet (needs pyarrow) or lines of text. A video is
 found by its name below the folders of the set, as a file with any usual suffix or a folder of frames; a missing one
@@ -7,55 +9,27 @@ keeps the place where it is expected.
 
 from __future__ import annotations
 
-import ast
 import functools
 import glob
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from evqa.datasets import path_inside
-from evqa.datasets.formats import csv_table, json_rows, json_stream
-from evqa.datasets.formats.fields import entry_id, find_below, numbered_rows, require
-from evqa.datasets.formats.json_stream import array, integer, mapping, number, numbers, text
-from evqa.datasets.formats.regions import union_outline
+from evqa.datasets.formats import choice_rows, csv_table, grounded_rows, json_rows, json_stream, region_rows
+from evqa.datasets.formats.fields import find_below, numbered_rows, require
+from evqa.datasets.formats.json_stream import mapping, text
+from evqa.datasets.formats.question_rows import Fields, Row, SetRow
 from evqa.datasets.formats.segments import segment_video
 from evqa.files.jsonl import BadEntry, BadLine
-from evqa.schema import LETTERS, Sample, Span, Track, check_span
-
-Row = Mapping[str, object]
+from evqa.schema import Sample, Span
 
 SUFFIXES = ("", ".mp4", ".mkv", ".webm", ".avi", ".mov")
 """Endings that are tried after the name of a video."""
-
-
-class SetRow(NamedTuple):
-    """A row of the published files."""
-
-    number: int
-    """Place in its file, from 1."""
-    file: str
-    """Name of its file without suffix: some sets have a file per task."""
-    fields: Row
-    extra: Mapping[str, object]
-    """Entries of the further file of the set, by key."""
-
-    def text(self, *names: str) -> str:
-        """Return the text of the first of some columns that the row has; numbers become text."""
-        value = self.get(*names)
-        return text(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value, names[0])
-
-    def get(self, *names: str) -> object:
-        """Return the value of the first of some columns that the row has; None = it has none of them."""
-        return next((self.fields[name] for name in names if self.fields.get(name) is not None), None)
-
-
-Fields = dict[str, object]
-"""Fields of a `Sample`; `video` is the name of the video as the row has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +43,10 @@ class QuestionSet:
     """Folders in which videos are looked for, in order."""
     read: Callable[[SetRow], Fields | None]
     """Function row -> fields of its sample; None = the row does not belong to the set."""
-    extra: str | None = None
-    """A further JSON file, by key."""
+    extra: tuple[str, ...] = ()
+    """A further JSON file, the first that exists is used: an object by key, or a list."""
+    extra_id: str | None = None
+    """Field with the key of an entry of the further file; None = the file is an object."""
     subtitles: tuple[str, ...] = ()
     """Folders in which subtitles are looked for, in order; a video without a file has none."""
     columns: tuple[str, ...] = ()
@@ -82,9 +58,7 @@ class QuestionSet:
 def samples(folder: Path, bad: list[BadLine], name: str) -> Iterator[Sample]:
     """`Reader` of the set of a name in `SETS`."""
     kind = SETS[name]
-    extra: Mapping[str, object] = dict[str, object]()
-    if kind.extra is not None:
-        extra = mapping(json_stream.read(require(folder, kind.extra)), kind.extra)
+    extra = _extra(kind, folder, bad)
     ids: set[str] = set()
     files = _SetFiles(kind, folder)
     for path in _paths(kind, folder):
@@ -165,6 +139,16 @@ class _SetFiles:
         }
 
 
+def _extra(kind: QuestionSet, folder: Path, bad: list[BadLine]) -> Mapping[str, object]:
+    """Return the entries of the further file of a set by key."""
+    if not kind.extra:
+        return {}
+    path = require(folder, *kind.extra)
+    if kind.extra_id is None:
+        return mapping(json_stream.read(path), path.name)
+    return {text(row.get(kind.extra_id), kind.extra_id): row for _, row in json_rows.rows(path, bad)}
+
+
 def _paths(kind: QuestionSet, folder: Path) -> list[Path]:
     first = kind.files[0]
     if "*" not in first:
@@ -218,481 +202,60 @@ def _text_rows(path: Path, pattern: re.Pattern[str], bad: list[BadLine]) -> Iter
             bad.append(BadLine(place, f"line has another form: got {line[:80]!r}"))
 
 
-# Parts of rows
-
-
-def letters_of(options: object) -> tuple[str, ...]:
-    """Return the texts of options given as a list, as `{A: text}`, or as lines `A. ...`, without their letters."""
-    if isinstance(options, Mapping):
-        entries = cast("Mapping[str, object]", options)
-        values = [entries[letter] for letter in LETTERS if entries.get(letter) is not None]
-    elif isinstance(options, str):
-        values = _options_in_text(options)
-    else:
-        values = list(array(options, "options"))
-    texts = [text(str(value), "option").strip() for value in values]
-    lettered = [
-        re.fullmatch(rf"\(?{LETTERS[place]}\)?[.):]?\s+(.*)", words, re.DOTALL) for place, words in enumerate(texts)
-    ]
-    if texts and all(lettered):
-        texts = [match[1].strip() for match in lettered if match]
-    if len(texts) < 2 or not all(texts):
-        raise ValueError(f"a question has at least two options with text: got {texts[:3]}")
-    return tuple(texts)
-
-
-def _options_in_text(words: str) -> list[object]:
-    """Return options from text: a list literal, or one option per line."""
-    if words.strip().startswith("["):
-        try:
-            return array(ast.literal_eval(words[:100_000]), "options")
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise ValueError(f"options are no list: got {words[:80]!r}") from error
-    return [line for line in words.splitlines() if line.strip()]
-
-
-def index_of_letter(value: object, options: Sequence[str]) -> int:
-    """Return the index of a letter."""
-    letter = text(value, "answer").strip().strip("().").upper()
-    if len(letter) != 1 or letter not in LETTERS[: len(options)]:
-        raise ValueError(f"answer is a letter up to {LETTERS[len(options) - 1]}: got {str(value)[:40]!r}")
-    return LETTERS.index(letter)
-
-
-def index_of_text(value: object, options: Sequence[str]) -> int:
-    """Return the index of the first option with the text of the answer; metrics accept any with the same text."""
-    answer = text(str(value), "answer").strip()
-    texts = [option.strip() for option in options]
-    if answer not in texts:
-        raise ValueError(f"answer is one of the options: got {answer[:60]!r}")
-    return texts.index(answer)
-
-
-def spans_of(value: object) -> tuple[Span, ...]:
-    """Return time segments `[[start, end], ...]` in seconds."""
-    pairs = [numbers(pair, "segment", 2) for pair in array(value, "segments")]
-    return tuple(check_span(Span(*pair)) for pair in pairs)
-
-
-def duration_of(row: SetRow, *names: str) -> float | None:
-    """Return the duration in a row; None = it has none."""
-    value = row.get(*names)
-    return number(value, names[0]) if value is not None else None
-
-
-# Video QA: one option of several
-
-
-MVBENCH_VIDEOS = {
-    "action_sequence": "star/Charades_v1_480",
-    "action_prediction": "star/Charades_v1_480",
-    "action_antonym": "ssv2_video",
-    "fine_grained_action": "Moments_in_Time_Raw/videos",
-    "unexpected_action": "FunQA_test/test",
-    "object_existence": "clevrer/video_validation",
-    "object_interaction": "star/Charades_v1_480",
-    "object_shuffle": "perception/videos",
-    "moving_direction": "clevrer/video_validation",
-    "action_localization": "sta/sta_video",
-    "scene_transition": "scene_qa/video",
-    "action_count": "perception/videos",
-    "moving_count": "clevrer/video_validation",
-    "moving_attribute": "clevrer/video_validation",
-    "state_change": "perception/videos",
-    "fine_grained_pose": "nturgbd",
-    "character_order": "perception/videos",
-    "egocentric_navigation": "vlnqa",
-    "episodic_reasoning": "tvqa/frames_fps3_hq",
-    "counterfactual_inference": "clevrer/video_validation",
-}
-"""Task of MVBench, the name of its file -> folder of its videos."""
-
-
-def _mvbench(row: SetRow) -> Fields:
-    if row.file not in MVBENCH_VIDEOS:
-        raise ValueError(f"task is unknown: {row.file}")
-    options = letters_of(row.get("candidates"))
-    start, end = (duration_of(row, name) for name in ("start", "end"))
-    segment = None if start is None or end is None else check_span(Span(min(start, end), max(start, end)))
-    metadata = {} if segment is None else {"segment": f"{segment.start:g}-{segment.end:g}"}
-    return {
-        "id": entry_id(row.file, row.number),
-        "video": f"{MVBENCH_VIDEOS[row.file]}/{row.text('video')}",
-        "question": row.text("question"),
-        "options": options,
-        "answer": index_of_text(row.get("answer"), options),
-        "question_type": row.file.replace("_", " "),
-        "fps": 3.0 if row.file == "episodic_reasoning" else None,
-        "metadata": metadata,
-        "segment": segment,
-    }
-
-
-def _video_mme(row: SetRow) -> Fields:
-    options = letters_of(row.get("options"))
-    return {
-        "id": row.text("question_id"),
-        "video": row.text("videoID", "video_id"),
-        "question": row.text("question"),
-        "options": options,
-        "answer": index_of_letter(row.get("answer"), options),
-        "question_type": row.text("task_type"),
-        "metadata": {key: row.text(key) for key in ("duration", "domain", "sub_category") if row.get(key) is not None},
-    }
-
-
-GROUP_SIZE = 4
-"""Number of questions of a group of Video-MME-v2."""
-
-
-def _video_mme_v2(row: SetRow) -> Fields:
-    options = letters_of(row.get("options"))
-    kind = row.text("group_type")
-    structure = re.sub(r"\s", "", str(row.get("group_structure"))) if kind == "logic" else "relevance"
-    if structure not in GROUP_STRUCTURES:
-        raise ValueError(f"structure of a group is unknown: got {structure[:40]!r}")
-    group, place = divmod(row.number - 1, GROUP_SIZE)
-    keys = ("level", "second_head", "third_head")
-    return {
-        "id": entry_id(f"{row.number:04d}"),
-        "video": row.text("video"),
-        "question": row.text("question"),
-        "options": options,
-        "answer": index_of_letter(row.get("answer"), options),
-        "question_type": row.text("third_head") if row.get("third_head") is not None else None,
-        "metadata": {key: row.text(key) for key in keys if row.get(key) is not None}
-        | {"group": str(group), "place": str(place), "structure": structure},
-    }
-
-
-GROUP_STRUCTURES = ("relevance", "[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]")
-"""Structures of groups of Video-MME-v2: independent questions, or steps of which some may be exchanged."""
-
-
-def _long_video_bench(row: SetRow) -> Fields:
-    options = letters_of(row.get("candidates"))
-    right = integer(row.get("correct_choice"), "correct_choice")
-    keys = ("duration_group", "topic_category", "level")
-    subtitles = row.get("subtitle_path")
-    origin = row.get("starting_timestamp_for_subtitles")
-    return {
-        "id": row.text("id"),
-        "video": row.text("video_path"),
-        "question": row.text("question"),
-        "options": options,
-        "answer": right,
-        "question_type": row.text("question_category"),
-        "metadata": {key: row.text(key) for key in keys if row.get(key) is not None},
-        **({} if subtitles is None else {"subtitles": text(subtitles, "subtitle_path")}),
-        "subtitles_origin": 0.0 if origin is None else number(origin, "starting_timestamp_for_subtitles"),
-        "duration": duration_of(row, "duration"),
-    }
-
-
-MLVU_TASKS = {
-    "1_plotQA": "plotQA",
-    "2_needle": "needle",
-    "3_ego": "ego",
-    "4_count": "count",
-    "5_order": "order",
-    "6_anomaly_reco": "anomaly_reco",
-    "7_topic_reasoning": "topic_reasoning",
-}
-"""File of MLVU, and folder of its videos -> task with options; the two generation tasks need a judge."""
-
-
-def _mlvu(row: SetRow) -> Fields | None:
-    if row.file not in MLVU_TASKS:
-        return None
-    options = letters_of(row.get("candidates"))
-    return {
-        "id": entry_id(row.file, row.number),
-        "video": f"{row.file}/{row.text('video')}",
-        "question": row.text("question"),
-        "options": options,
-        "answer": index_of_text(row.get("answer"), options),
-        "question_type": MLVU_TASKS[row.file],
-        "duration": duration_of(row, "duration"),
-    }
-
-
-def _mlvu_test(row: SetRow) -> Fields:
-    """A question of the test split, whose answers are on a server."""
-    return {
-        "id": row.text("question_id"),
-        "video": row.text("video"),
-        "question": row.text("question"),
-        "options": letters_of(row.get("candidates")),
-        "question_type": row.text("question_type"),
-        "duration": duration_of(row, "duration"),
-    }
-
-
-def _egoschema_subset(row: SetRow) -> Fields | None:
-    """A question with a published answer."""
-    fields = _egoschema(row)
-    return None if fields["answer"] is None else fields
-
-
-def _egoschema(row: SetRow) -> Fields:
-    """A question; the answers of 500 are published, those of the others are on a server."""
-    key = row.text("q_uid", "key")
-    right = row.extra.get(key)
-    options = tuple(text(row.get(f"option {place}"), f"option {place}") for place in range(5))
-    return {
-        "id": key,
-        "video": key,
-        "question": row.text("question"),
-        "options": options,
-        "answer": None if right is None else integer(right, "answer"),
-    }
-
-
-def _video_holmes(row: SetRow) -> Fields:
-    options = letters_of(row.get("Options"))
-    video = row.text("video ID")
-    return {
-        "id": entry_id(video, row.text("Question ID")),
-        "video": video,
-        "question": row.text("Question"),
-        "options": options,
-        "answer": index_of_letter(row.get("Answer"), options),
-        "question_type": row.text("Question Type"),
-    }
-
-
-# Marked objects
-
-
-_MARKED = re.compile(r"<object(\d{1,3})>(<region>)?|<region>")
-
-
-def _video_refer(row: SetRow) -> Fields:
-    """A question about marked objects, which it names [1], [2], ... in the order of their marks."""
-    options = letters_of(row.get("options"))
-    objects = [mapping(item, "annotation") for item in array(row.get("annotation"), "annotation")]
-    answer = text(row.get("Answer"), "Answer").strip()
-    frames = sorted({_frame_index(frame) for item in objects for frame in item})
-    return {
-        "id": entry_id(row.text("id")),
-        "video": row.text("video"),
-        "question": _with_numbers(row.text("Question"), len(objects)),
-        "options": options,
-        "answer": index_of_letter(answer[:3] if answer.startswith("(") else answer[:1], options),
-        "question_type": row.text("type"),
-        "tracks": tuple(_marked(str(number), item) for number, item in enumerate(objects, 1)),
-        "frames": tuple(frames),
-        "metadata": {"frame": row.text("frame_idx")} if row.get("frame_idx") is not None else {},
-    }
-
-
-def _with_numbers(question: str, count: int) -> str:
-    names = [match[1] for match in _MARKED.finditer(question) if match[0].endswith("<region>")]
-    if len(names) != count:
-        raise ValueError(f"marks do not fit the objects: expected {count}, got {len(names)}")
-    numbers = {name: place for place, name in enumerate(names, 1)}
-    places = iter(range(1, count + 1))
-
-    def number(match: re.Match[str]) -> str:
-        if match[0].endswith("<region>"):
-            return f"[{next(places)}]"
-        if match[1] not in numbers:
-            raise ValueError(f"object has no mark: {match[0]}")
-        return f"[{numbers[match[1]]}]"
-
-    return _MARKED.sub(number, question.strip())
-
-
-def _frame_index(name: str) -> int:
-    if not name.isdecimal() or len(name) > MAX_DIGITS:
-        raise ValueError(f"frame is no number: got {name[:40]!r}")
-    return int(name)
-
-
-MAX_DIGITS = 8
-"""Most digits of the number of a frame."""
-
-
-def _marked(label: str, frames: Mapping[str, object]) -> Track:
-    rles = {
-        _frame_index(name): rle
-        for name, entry in frames.items()
-        if (rle := union_outline([mapping(entry, "mask").get("segmentation")], None)) is not None
-    }
-    if not rles:
-        raise ValueError(f"no mask in any frame: object {label}")
-    return Track(label=label, masks=dict(sorted(rles.items())))
-
-
-# Answers with evidence in time
-
-
-def _nextqa(row: SetRow) -> Fields:
-    options = tuple(row.text(f"a{place}") for place in range(5))
-    answer = row.text("answer")
-    right = int(answer) if answer in set("01234") and answer not in options else index_of_text(answer, options)
-    video, question = row.text("video_id", "video"), row.text("qid")
-    return {
-        "id": f"{video}_{question}",
-        "video": video,
-        "question": f"{row.text('question').rstrip('?')}?",
-        "options": options,
-        "answer": right,
-        "question_type": row.text("type"),
-    }
-
-
-def _nextgqa(row: SetRow) -> Fields | None:
-    video, question = row.text("video_id", "video"), row.text("qid")
-    entry = row.extra.get(video)
-    if entry is None:
-        return None
-    fields = mapping(entry, "grounding")
-    location = mapping(fields.get("location"), "location").get(question)
-    if location is None:
-        return None
-    pairs = [numbers(pair, "segment", 2) for pair in array(location, "location")]
-    segments = [[max(0.0, start), end] for start, end in pairs]  # some are annotated from -0.1 on
-    return _nextqa(row) | {"spans": spans_of(segments), "duration": number(fields.get("duration"), "duration")}
-
-
-def _rextime(row: SetRow) -> Fields:
-    options = letters_of(row.get("options"))
-    return {
-        "id": row.text("qid"),
-        "video": row.text("vid"),
-        "question": row.text("query"),
-        "options": options,
-        "answer": index_of_letter(row.get("ans"), options),
-        "spans": spans_of(row.get("relevant_windows")),
-        "duration": duration_of(row, "duration"),
-    }
-
-
-def _cg_bench(row: SetRow) -> Fields:
-    options = letters_of(row.get("choices"))
-    return {
-        "id": str(integer(row.get("qid"), "qid")),
-        "video": row.text("video_uid"),
-        "question": row.text("question"),
-        "options": options,
-        "answer": index_of_letter(row.get("right_answer"), options),
-        "spans": spans_of(row.get("clue_intervals")),
-        "duration": duration_of(row, "duration"),
-        "question_type": row.text("sub_category") if row.get("sub_category") is not None else None,
-        "metadata": {"domain": row.text("domain")} if row.get("domain") is not None else {},
-    }
-
-
-def _qvhighlights(row: SetRow) -> Fields:
-    return {
-        "id": row.text("qid"),
-        "video": row.text("vid"),
-        "question": row.text("query"),
-        "spans": spans_of(row.get("relevant_windows")),
-        "duration": duration_of(row, "duration"),
-    }
-
-
-CHARADES_LINE = re.compile(r"(?P<video>\w+) (?P<start>[\d.]+) (?P<end>[\d.]+)##(?P<query>.+)")
-
-
-def _charades(row: SetRow) -> Fields:
-    start, end = (number(row.get(name), name) for name in ("start", "end"))
-    return {
-        "id": entry_id(row.text("video"), row.number),
-        "video": row.text("video"),
-        "question": row.text("query").rstrip("."),
-        "spans": (check_span(Span(min(start, end), max(start, end))),),
-    }
-
-
-ACTIVITYNET_TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
-"""Type number of a question of ActivityNet-QA -> its name."""
-
-
-def _activitynet(row: SetRow) -> Fields:
-    """Questions and answers are two lists; `extra` has the answers by question id."""
-    key = row.text("question_id")
-    if key not in row.extra:
-        raise ValueError(f"answer is missing: {key}")
-    answer = mapping(row.extra[key], "answer")
-    kind = integer(answer.get("type"), "type")
-    return {
-        "id": key,
-        "video": f"v_{row.text('video_name')}",
-        "question": f"{row.text('question').rstrip('?')}?",
-        "response": text(answer.get("answer"), "answer"),
-        "question_type": ACTIVITYNET_TYPES[kind] if 0 <= kind < len(ACTIVITYNET_TYPES) else str(kind),
-    }
-
-
-def activitynet(folder: Path, bad: list[BadLine], split: str) -> Iterator[Sample]:
-    """`Reader` of ActivityNet-QA: questions and answers are lists in two files, joined by the id of the question."""
-    answers_path = require(folder, f"{split}_a.json", f"dataset/{split}_a.json")
-    answers: dict[str, object] = {}
-    for _, row in json_rows.rows(answers_path, bad):
-        answers[text(row.get("question_id"), "question_id")] = row
-    kind = QuestionSet(
-        source="activitynet-qa",
-        files=(f"{split}_q.json", f"dataset/{split}_q.json"),
-        videos=("videos", "all_test"),
-        read=_activitynet,
-    )
-    files = _SetFiles(kind, folder)
-    for path in _paths(kind, folder):
-        for place, row in json_rows.rows(path, bad):
-            item = SetRow(place, path.stem, row, answers)
-            for sample in numbered_rows([(f"{path.name} {place}", item)], partial(_sample, kind, files), bad, place):
-                if sample is not None:
-                    yield sample
-
-
-NEXTGQA_COLUMNS = ("qid", "question", "answer", "type", *(f"a{place}" for place in range(5)))
-
-
 def _gqa(split: str) -> QuestionSet:
     return QuestionSet(
         source="nextgqa",
         files=(f"{split}.csv", f"datasets/nextgqa/{split}.csv"),
         videos=("videos", "NExTVideo"),
-        read=_nextgqa,
-        extra=f"gsub_{split}.json",
-        columns=NEXTGQA_COLUMNS,
+        read=grounded_rows.nextgqa,
+        extra=(f"gsub_{split}.json",),
+        columns=grounded_rows.NEXTQA_COLUMNS,
+    )
+
+
+def _activitynet(split: str) -> QuestionSet:
+    """Questions and answers are two lists."""
+    return QuestionSet(
+        source="activitynet-qa",
+        files=(f"{split}_q.json", f"dataset/{split}_q.json"),
+        videos=("videos", "all_test"),
+        read=grounded_rows.activitynet,
+        extra=(f"{split}_a.json", f"dataset/{split}_a.json"),
+        extra_id="question_id",
     )
 
 
 SETS: dict[str, QuestionSet] = {
-    "mvbench": QuestionSet(source="mvbench", files=("json/*.json",), videos=("video",), read=_mvbench),
+    "mvbench": QuestionSet(source="mvbench", files=("json/*.json",), videos=("video",), read=choice_rows.mvbench),
     "video-mme": QuestionSet(
         source="video-mme",
         files=("videomme/test-00000-of-00001.parquet", "test-00000-of-00001.parquet", "video_mme.jsonl"),
         videos=("data", "videos", "video"),
-        read=_video_mme,
+        read=choice_rows.video_mme,
         subtitles=("subtitle", "subtitles"),
     ),
     "video-mme-v2": QuestionSet(
         source="video-mme-v2",
         files=("test.parquet", "video_mme_v2.jsonl"),
         videos=("videos", "data"),
-        read=_video_mme_v2,
+        read=choice_rows.video_mme_v2,
         subtitles=("subtitle", "subtitles"),
     ),
     "longvideobench-val": QuestionSet(
         source="longvideobench",
         files=("lvb_val.json",),
         videos=("videos",),
-        read=_long_video_bench,
+        read=choice_rows.long_video_bench,
         subtitles=("subtitles",),
     ),
     "mlvu-dev": QuestionSet(
-        source="mlvu", files=("json/*.json", "MLVU/json/*.json"), videos=("video", "MLVU/video"), read=_mlvu
+        source="mlvu", files=("json/*.json", "MLVU/json/*.json"), videos=("video", "MLVU/video"), read=choice_rows.mlvu
     ),
     "mlvu-test": QuestionSet(
         source="mlvu",
         files=("test_question.json", "leaderboard/test_question.json", "MLVU_Test/test_question.json"),
         videos=("test_video", "MLVU_Test/video", "video"),
-        read=_mlvu_test,
+        read=choice_rows.mlvu_test,
     ),
     **{
         name: QuestionSet(
@@ -700,22 +263,22 @@ SETS: dict[str, QuestionSet] = {
             files=("questions.json",),
             videos=("videos", "good_clips_git"),
             read=read,
-            extra="subset_answers.json",
+            extra=("subset_answers.json",),
         )
-        for name, read in (("egoschema-subset", _egoschema_subset), ("egoschema", _egoschema))
+        for name, read in (("egoschema-subset", choice_rows.egoschema_subset), ("egoschema", choice_rows.egoschema))
     },
     "video-holmes": QuestionSet(
         source="video-holmes",
         files=("test_Video-Holmes.json", "Benchmark/test_Video-Holmes.json"),
         videos=("videos_cropped", "videos", "Benchmark/videos_cropped", "Benchmark/videos"),
-        read=_video_holmes,
+        read=choice_rows.video_holmes,
     ),
     **{
         name: QuestionSet(
             source="videorefer-bench",
             files=("VideoRefer-Bench-Q.json",),
             videos=("videos", "."),
-            read=_video_refer,
+            read=region_rows.video_refer,
         )
         for name in ("videorefer-bench-q", "pixelqa")
     },
@@ -723,29 +286,37 @@ SETS: dict[str, QuestionSet] = {
         source="nextqa",
         files=("val.csv", "dataset/nextqa/val.csv"),
         videos=("videos", "NExTVideo"),
-        read=_nextqa,
-        columns=NEXTGQA_COLUMNS,
+        read=grounded_rows.nextqa,
+        columns=grounded_rows.NEXTQA_COLUMNS,
     ),
     "nextgqa-val": _gqa("val"),
     "nextgqa-test": _gqa("test"),
+    "activitynet-qa-val": _activitynet("val"),
+    "activitynet-qa-test": _activitynet("test"),
     "rextime-val": QuestionSet(
-        source="rextime", files=("rextime_val.jsonl", "data/rextime_val.jsonl"), videos=("videos",), read=_rextime
+        source="rextime",
+        files=("rextime_val.jsonl", "data/rextime_val.jsonl"),
+        videos=("videos",),
+        read=grounded_rows.rextime,
     ),
     "cg-bench-mini": QuestionSet(
-        source="cg-bench", files=("cgbench_mini.json",), videos=("videos", "cg_videos_720p"), read=_cg_bench
+        source="cg-bench",
+        files=("cgbench_mini.json",),
+        videos=("videos", "cg_videos_720p"),
+        read=grounded_rows.cg_bench,
     ),
     "qvhighlights-val": QuestionSet(
         source="qvhighlights",
         files=("highlight_val_release.jsonl", "data/highlight_val_release.jsonl"),
         videos=("videos",),
-        read=_qvhighlights,
+        read=grounded_rows.qvhighlights,
     ),
     "charades-sta-test": QuestionSet(
         source="charades-sta",
         files=("charades_sta_test.txt",),
         videos=("Charades_v1", "Charades_v1_480", "videos"),
-        read=_charades,
-        pattern=CHARADES_LINE,
+        read=grounded_rows.charades,
+        pattern=grounded_rows.CHARADES_LINE,
     ),
 }
 """Sets of questions by the name of their data set."""

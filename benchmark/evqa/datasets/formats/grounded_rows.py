@@ -1,0 +1,116 @@
+"""Rows with evidence in time, and of open questions: NExT-QA, NExT-GQA, ReXTime, CG-Bench, moments, ActivityNet-QA.
+
+Each function takes a row and returns the fields of its sample; None = the row does not belong to the set.
+"""
+
+from __future__ import annotations
+
+import re
+
+from evqa.datasets.formats.fields import entry_id
+from evqa.datasets.formats.json_stream import array, integer, mapping, number, numbers, text
+from evqa.datasets.formats.question_rows import (
+    Fields,
+    SetRow,
+    duration_of,
+    index_of_letter,
+    index_of_text,
+    letters_of,
+    span_between,
+    spans_of,
+)
+
+NEXTQA_COLUMNS = ("qid", "question", "answer", "type", *(f"a{place}" for place in range(5)))
+"""Columns of the files of NExT-QA and NExT-GQA."""
+
+
+def nextqa(row: SetRow) -> Fields:
+    options = tuple(row.text(f"a{place}") for place in range(5))
+    answer = row.text("answer")
+    is_index = answer in set("01234") and answer not in options
+    video, question = row.text("video_id", "video"), row.text("qid")
+    return {
+        "id": f"{video}_{question}",
+        "video": video,
+        "question": f"{row.text('question').rstrip('?')}?",
+        "options": options,
+        "answer": int(answer) if is_index else index_of_text(answer, options),
+        "question_type": row.text("type"),
+    }
+
+
+def nextgqa(row: SetRow) -> Fields | None:
+    video, question = row.text("video_id", "video"), row.text("qid")
+    entry = row.extra.get(video)
+    if entry is None:
+        return None
+    fields = mapping(entry, "grounding")
+    location = mapping(fields.get("location"), "location").get(question)
+    if location is None:
+        return None
+    pairs = [numbers(pair, "segment", 2) for pair in array(location, "location")]
+    segments = [[max(0.0, start), end] for start, end in pairs]  # some are annotated from -0.1 on
+    return nextqa(row) | {"spans": spans_of(segments), "duration": number(fields.get("duration"), "duration")}
+
+
+def rextime(row: SetRow) -> Fields:
+    options = letters_of(row.get("options"))
+    return qvhighlights(row) | {"options": options, "answer": index_of_letter(row.get("ans"), options)}
+
+
+def cg_bench(row: SetRow) -> Fields:
+    options = letters_of(row.get("choices"))
+    return {
+        "id": str(integer(row.get("qid"), "qid")),
+        "video": row.text("video_uid"),
+        "question": row.text("question"),
+        "options": options,
+        "answer": index_of_letter(row.get("right_answer"), options),
+        "spans": spans_of(row.get("clue_intervals")),
+        "duration": duration_of(row, "duration"),
+        "question_type": row.optional_text("sub_category"),
+        "metadata": row.texts("domain"),
+    }
+
+
+def qvhighlights(row: SetRow) -> Fields:
+    return {
+        "id": row.text("qid"),
+        "video": row.text("vid"),
+        "question": row.text("query"),
+        "spans": spans_of(row.get("relevant_windows")),
+        "duration": duration_of(row, "duration"),
+    }
+
+
+CHARADES_LINE = re.compile(r"(?P<video>\w+) (?P<start>[\d.]+) (?P<end>[\d.]+)##(?P<query>.+)")
+
+
+def charades(row: SetRow) -> Fields:
+    first, second = (number(row.get(name), name) for name in ("start", "end"))
+    return {
+        "id": entry_id(row.text("video"), row.number),
+        "video": row.text("video"),
+        "question": row.text("query").rstrip("."),
+        "spans": (span_between(first, second),),
+    }
+
+
+ACTIVITYNET_TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
+"""Type number of a question of ActivityNet-QA -> its name."""
+
+
+def activitynet(row: SetRow) -> Fields:
+    """Questions and answers are two lists; `extra` has the answers by question id."""
+    key = row.text("question_id")
+    if key not in row.extra:
+        raise ValueError(f"answer is missing: {key}")
+    answer = mapping(row.extra[key], "answer")
+    kind = integer(answer.get("type"), "type")
+    return {
+        "id": key,
+        "video": f"v_{row.text('video_name')}",
+        "question": f"{row.text('question').rstrip('?')}?",
+        "response": text(answer.get("answer"), "answer"),
+        "question_type": ACTIVITYNET_TYPES[kind] if 0 <= kind < len(ACTIVITYNET_TYPES) else str(kind),
+    }
