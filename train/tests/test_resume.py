@@ -19,7 +19,7 @@ from unipixel import aliases, integrity, sft
 from unipixel import convert as conversion
 from unipixel.convert import ConversionConfig, convert
 from unipixel.model import checkpoints
-from unipixel.training import checkpoint_folder
+from unipixel.training import checkpoint_folder, process
 
 STEPS = 4
 
@@ -442,15 +442,15 @@ def test_what_the_machine_lacks_is_told_from_what_the_program_does_wrong():
         "unable to write to file </torch_12_34_5>: No space left on device (28)",
         "DataLoader worker (pid(s) 17) exited unexpectedly",
     ):
-        assert sft.outer_cause(RuntimeError(f"{message}\nmore lines")) == message
-    memory = sft.outer_cause(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+        assert process.outer_cause(RuntimeError(f"{message}\nmore lines")) == message
+    memory = process.outer_cause(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
     assert memory.startswith("CUDA out of memory. Tried to allocate 20.00 MiB (lower --per-device-batch-size")
-    assert sft.outer_cause(OSError(28, "No space left on device")) == "[Errno 28] No space left on device"
+    assert process.outer_cause(OSError(28, "No space left on device")) == "[Errno 28] No space left on device"
     closed = (
         "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:33946. This is typically caused by"
     )
-    assert sft.outer_cause(RuntimeError(closed)).startswith("another process of the run ended, or the network")
-    assert sft.outer_cause(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")) is None
+    assert process.outer_cause(RuntimeError(closed)).startswith("another process of the run ended, or the network")
+    assert process.outer_cause(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")) is None
 
 
 # Other numbers of processes, other lengths

@@ -7,19 +7,17 @@ reported, with the command that downloads them, before torch is imported.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
-import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +30,7 @@ from evqa.files.roots import START_FOLDER
 from unipixel import aliases, integrity
 from unipixel.configs import DECODERS, SIZES, SFTConfig
 from unipixel.recipes import RECIPES, build_recipe, default_recipe
-from unipixel.training import checkpoint_folder, parent_death
+from unipixel.training import checkpoint_folder, process
 from unipixel.training.memory_estimate import estimate_memory
 from unipixel.training.plan import TrainingPlan, plan_training
 
@@ -93,21 +91,9 @@ The options, with the defaults of the recipe:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command. Exit codes: 0 = finished, 2 = invalid input or missing files, 3 = the run diverged."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
-        parent_death.die_with_parent(os.getppid())
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    level = logging.INFO if rank == 0 else logging.ERROR
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        return run(parse(arguments), rank=rank, processes=processes)
-    except BrokenPipeError:
-        raise  # `checked_output_streams` ends the process
-    except (ValueError, FloatingPointError, OSError) as error:
-        process = "" if rank == 0 else f" in process {rank}"
-        sys.stderr.write(f"error{process}: {error}\n")
-        return 3 if isinstance(error, FloatingPointError) else 2
+    """Run the command; the exit code is that of `process.run_process`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return process.run_process(lambda rank, processes: run(parse(words), rank=rank, processes=processes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,11 +215,12 @@ def run(command: SFTCommand, *, rank: int, processes: int) -> int:
     """
     config = command.config
     if command.print_config:
-        sys.stdout.write(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+        process.print_config(config)
         return 0
     job = plan_training(config, processes)
+    advice = partial(checkpoint_folder.resume_advice, config.out)
     if command.dry_run:
-        with one_line_errors(config.out):
+        with process.one_line_errors(advice):
             dry_run(job)
     elif is_finished(command, job):
         logger.info(
@@ -242,37 +229,10 @@ def run(command: SFTCommand, *, rank: int, processes: int) -> int:
         )
     else:
         checkpoint = checkpoint_of(command, job, is_deep=rank == 0)
-        with checkpoint_folder.locked(config.out) if rank == 0 else contextlib.nullcontext():
-            if rank == 0:
-                prepare_folder(command, job.record)
-            with one_line_errors(config.out):
-                train(job, checkpoint)
+        prepare = partial(prepare_folder, command, job.record)
+        with process.training_folder(config.out, rank=rank, prepare=prepare, advice=advice):
+            train(job, checkpoint)
     return 0
-
-
-@contextlib.contextmanager
-def one_line_errors(out: Path) -> Iterator[None]:
-    """Turn errors of the environment (see `outer_cause`) into a `ValueError` of one line that says how to resume."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if (cause := outer_cause(error)) is None:
-            raise
-        raise ValueError(f"{cause}; {checkpoint_folder.resume_advice(out)}") from error
-
-
-def outer_cause(error: Exception) -> str | None:
-    """The cause of an error in one line if it lies in the environment, else None.
-
-    Such causes are the disk, shared memory, GPU memory, a killed loader process, and another process of the run.
-    """
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if any(sign in str(error) for sign in ("closed by peer", "reset by peer", "remote process exited")):
-        return f"another process of the run ended, or the network between them failed ({reason})"
-    if "out of memory" in str(error):
-        return f"{reason} (lower --per-device-batch-size or --max-pixels, or shard the model with --zero-stage 2 or 3)"
-    signs = ("No space left", "DataLoader worker")
-    return reason if isinstance(error, OSError) or any(sign in str(error) for sign in signs) else None
 
 
 def is_finished(command: SFTCommand, job: TrainingPlan) -> bool:
@@ -312,20 +272,15 @@ def checkpoint_of(command: SFTCommand, job: TrainingPlan, *, is_deep: bool = Tru
         return None
     out = command.config.out
     existing = checkpoint_folder.checkpoints(out)
-    checkpoint = command.resume or (existing[-1] if existing else None)
+    checkpoint = checkpoint_folder.requested_checkpoint(existing, command.resume)
     if checkpoint is None:
         if command.extend:
             raise ValueError(f"--extend continues a run, but {out} has no checkpoint: omit --extend to start a run")
         return None
     step = checkpoint_folder.step_of(checkpoint)
-    if step < 0 or not checkpoint.is_dir():
-        raise ValueError(f"{checkpoint} is not a checkpoint: expected a folder checkpoint-N of a run")
     checkpoint_folder.check_complete(checkpoint, is_deep=False)
     checkpoint_folder.check_fits(checkpoint, job.record, is_extension=command.extend)
-    if later := [folder.name for folder in existing if checkpoint_folder.step_of(folder) > step]:
-        raise ValueError(
-            f"{out} has checkpoints later than {checkpoint} ({', '.join(later)}): move them away, or use another --out"
-        )
+    checkpoint_folder.check_newest(checkpoint, existing)
     if step > job.num_steps:
         raise ValueError(
             f"{checkpoint} is beyond the {job.num_steps} steps of this run: raise --max-steps or --num-train-epochs"
@@ -348,10 +303,7 @@ def prepare_folder(command: SFTCommand, record: checkpoint_folder.Record) -> Non
 def remove_run(out: Path) -> None:
     """Remove the checkpoints, model, evaluations, skipped samples and logs of an earlier run."""
     parts = [out / name for name in (checkpoint_folder.MODEL, *checkpoint_folder.EVALUATIONS, "runs")]
-    for folder in [*checkpoint_folder.checkpoints(out), *parts]:
-        if folder.exists():
-            logger.warning("removing %s", folder)
-            shutil.rmtree(folder)
+    checkpoint_folder.remove_folders([*checkpoint_folder.checkpoints(out), *parts])
     (out / checkpoint_folder.SKIPPED).unlink(missing_ok=True)
 
 

@@ -7,15 +7,13 @@ packages are reported before torch is imported.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +26,7 @@ from unipixel.rl import run_record
 from unipixel.rl.configs import RECIPES, SIZES, RLConfig, build_recipe, default_recipe
 from unipixel.rl.plan import RLPlan, plan_run
 from unipixel.rl.rewards import PRESETS, preset
-from unipixel.sft import one_line_errors
-from unipixel.training import checkpoint_folder, parent_death
+from unipixel.training import checkpoint_folder, process
 
 if TYPE_CHECKING:
     from unipixel.rl.grpo import EpisodeTask
@@ -74,20 +71,9 @@ class RLCommand:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Exit codes: 0 = finished, 2 = invalid input or missing files, 3 = the run diverged."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
-        parent_death.die_with_parent(os.getppid())
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    level = logging.INFO if rank == 0 else logging.ERROR
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        return run(parse(sys.argv[1:] if arguments is None else list(arguments)), rank=rank, processes=processes)
-    except BrokenPipeError:
-        raise  # `checked_output_streams` ends the process
-    except (ValueError, FloatingPointError, OSError) as error:
-        process = "" if rank == 0 else f" in process {rank}"
-        sys.stderr.write(f"error{process}: {error}\n")
-        return 3 if isinstance(error, FloatingPointError) else 2
+    """Run the command; the exit code is that of `process.run_process`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return process.run_process(lambda rank, processes: run(parse(words), rank=rank, processes=processes))
 
 
 def parse(arguments: Sequence[str]) -> RLCommand:
@@ -148,25 +134,23 @@ def run(command: RLCommand, *, rank: int, processes: int) -> int:
     """
     config, out = command.config, command.config.out
     if command.print_config:
-        sys.stdout.write(json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+        process.print_config(config)
         return 0
     plan = plan_run(config, processes)
+    advice = partial(checkpoint_folder.resume_advice, out)
     if command.dry_run:
-        with one_line_errors(out):
+        with process.one_line_errors(advice):
             dry_run(plan)
         return 0
     if not command.from_scratch and run_record.is_finished(out, plan.record):
         logger.info("already finished: %s (--from-scratch starts again)", out / checkpoint_folder.MODEL)
         return 0
-    checkpoint = None if command.from_scratch else run_record.checkpoint_of(out, plan.record, command.resume)
-    with checkpoint_folder.locked(out) if rank == 0 else contextlib.nullcontext():
-        if rank == 0:
-            if command.from_scratch:
-                run_record.remove_run(out)
-            checkpoint_folder.remove_partial(out)
-            run_record.write(out, plan.record)
-        with one_line_errors(out):
-            train(plan, checkpoint)
+    checkpoint = None
+    if not command.from_scratch:
+        checkpoint = run_record.checkpoint_of(out, plan.record, command.resume, is_deep=rank == 0)
+    prepare = partial(run_record.prepare_folder, out, plan.record, from_scratch=command.from_scratch)
+    with process.training_folder(out, rank=rank, prepare=prepare, advice=advice):
+        train(plan, checkpoint)
     return 0
 
 

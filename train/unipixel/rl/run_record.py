@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,9 @@ logger = logging.getLogger(__name__)
 RECORD = "rl.json"
 BEST = "best"
 SCORE_FILE = "score.json"
+SCORE = "eval_Acc"
+"""Metric of the evaluation by which the best weights are kept."""
+
 ROLLOUTS = "rollouts"
 EXPORTED = "exported"
 """Field of the record of a model: the folder that its weights come from."""
@@ -85,38 +87,29 @@ def write(folder: Path, record: Record) -> None:
 
 def read(folder: Path) -> dict[str, Any]:
     """Read the record of a run. `ValueError`: there is none, or it is malformed."""
-    path = folder / RECORD
-    try:
-        record: object = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{folder} is not of a run of reinforcement learning: it has no {RECORD}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): use another checkpoint or --from-scratch") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not a JSON object: use another checkpoint or --from-scratch")  # noqa: TRY004
-    return record
+    return checkpoint_folder.read_record_file(folder / RECORD)
 
 
-def checkpoint_of(out: Path, record: Record, resume: Path | None) -> Path | None:
+def checkpoint_of(out: Path, record: Record, resume: Path | None, *, is_deep: bool = True) -> Path | None:
     """The checkpoint to resume from: `resume`, else the newest one; None = start at step 0.
+
+    Args:
+        out: folder of the run.
+        record: record of the run.
+        resume: the checkpoint that the user names; None = the newest one.
+        is_deep: also compare the hashes of its files, which reads each file once.
 
     Raises:
         ValueError: it is damaged, or of a run with other settings.
     """
     existing = [folder for folder in integrity.checkpoints(out) if (folder / RECORD).is_file()]
-    checkpoint = resume or (existing[-1] if existing else None)
+    checkpoint = checkpoint_folder.requested_checkpoint(existing, resume)
     if checkpoint is None:
         return None
-    if integrity.step_of(checkpoint) < 0 or not checkpoint.is_dir():
-        raise ValueError(f"{checkpoint} is not a checkpoint: expected a folder checkpoint-N of a run")
-    if damage := integrity.manifest_damage(checkpoint):
+    if damage := integrity.manifest_damage(checkpoint, is_deep=is_deep):
         raise ValueError(f"{checkpoint} is not complete: {'; '.join(damage[:4])}: remove it, or use another checkpoint")
     check_fits(checkpoint, record)
-    later = [folder.name for folder in existing if integrity.step_of(folder) > integrity.step_of(checkpoint)]
-    if later:
-        raise ValueError(
-            f"{out} has checkpoints later than {checkpoint} ({', '.join(later)}): move them away, or use another --out"
-        )
+    checkpoint_folder.check_newest(checkpoint, existing)
     logger.info("resumes at update %d from %s", integrity.step_of(checkpoint), checkpoint)
     return checkpoint
 
@@ -133,9 +126,7 @@ def check_fits(folder: Path, now: Record) -> None:
         {name: value for name, value in new.items() if _decides(name)},
     )
     if lines:
-        head = f"{folder} was trained with other settings, so this run cannot resume from it:"
-        hint = "use its settings, or another --out, or start again with --from-scratch"
-        raise ValueError("\n".join([head, *(f"  {line}" for line in lines), hint]))
+        raise checkpoint_folder.settings_error(folder, lines)
 
 
 def _decides(name: str) -> bool:
@@ -157,12 +148,12 @@ def is_finished(out: Path, record: Record) -> bool:
 def best_score(out: Path) -> float:
     """Score of the best weights; -1 = there are none."""
     path = out / BEST / SCORE_FILE
-    return float(json.loads(path.read_text(encoding="utf-8"))["eval_Acc"]) if path.is_file() else -1.0
+    return float(json.loads(path.read_text(encoding="utf-8"))[SCORE]) if path.is_file() else -1.0
 
 
-def remove_run(out: Path) -> None:
-    """Remove checkpoints, weights, evaluations, rollouts and logs of an earlier run."""
-    for folder in [*integrity.checkpoints(out), *(out / name for name in PARTS)]:
-        if folder.exists():
-            logger.warning("removing %s", folder)
-            shutil.rmtree(folder)
+def prepare_folder(out: Path, record: Record, *, from_scratch: bool) -> None:
+    """Prepare the folder of a run: remove partial files (with `from_scratch` the earlier run), write the record."""
+    if from_scratch:
+        checkpoint_folder.remove_folders([*integrity.checkpoints(out), *(out / name for name in PARTS)])
+    checkpoint_folder.remove_partial(out)
+    write(out, record)

@@ -26,9 +26,6 @@ from unipixel.training.log_lines import format_duration
 
 logger = logging.getLogger(__name__)
 
-SCORE = "eval_Acc"
-"""Metric of the evaluation by which the best weights are kept."""
-
 Evaluate = Callable[[Any], dict[str, float]]
 """Metrics of the held-out questions, by the trainer; called by all processes."""
 
@@ -94,7 +91,7 @@ class AgentTrainer(GRPOTrainer):
 
     def _keep_best(self, metrics: Mapping[str, float]) -> None:
         final = self.config.out / run_record.BEST
-        if not self._agreed(is_true=metrics[SCORE] > run_record.best_score(self.config.out)):
+        if not self._agreed(is_true=metrics[run_record.SCORE] > run_record.best_score(self.config.out)):
             return
         partial = self.config.out / checkpoint_folder.PARTIAL / run_record.BEST
         self.save_model(str(partial))

@@ -17,7 +17,7 @@ import fcntl
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
@@ -144,6 +144,31 @@ def resume_advice(out: Path) -> str:
     return f"the last complete checkpoint is {good}: the same command resumes from it"
 
 
+def requested_checkpoint(existing: Sequence[Path], resume: Path | None) -> Path | None:
+    """The checkpoint to resume from: `resume`, else the newest one; None = there is none.
+
+    Raises:
+        ValueError: it is not a folder of a checkpoint.
+    """
+    checkpoint = resume or (existing[-1] if existing else None)
+    if checkpoint is not None and (step_of(checkpoint) < 0 or not checkpoint.is_dir()):
+        raise ValueError(f"{checkpoint} is not a checkpoint: expected a folder checkpoint-N of a run")
+    return checkpoint
+
+
+def check_newest(checkpoint: Path, existing: Sequence[Path]) -> None:
+    """Check that a run has no later checkpoint than the one to resume from.
+
+    Raises:
+        ValueError: it has; the message lists them.
+    """
+    if later := [folder for folder in existing if step_of(folder) > step_of(checkpoint)]:
+        names = ", ".join(folder.name for folder in later)
+        raise ValueError(
+            f"{later[0].parent} has checkpoints later than {checkpoint} ({names}): move them away, or use another --out"
+        )
+
+
 def _alternative(checkpoint: Path) -> str:
     good = integrity.newest_complete(checkpoint.parent, integrity.checkpoint_damage)
     if good is None:
@@ -166,6 +191,14 @@ def remove_partial(out: Path) -> None:
     if (out / PARTIAL).exists():
         logger.warning("removing %s: partial checkpoint of a killed run", out / PARTIAL)
         shutil.rmtree(out / PARTIAL)
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Remove those folders of an earlier run that exist."""
+    for folder in folders:
+        if folder.exists():
+            logger.warning("removing %s", folder)
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -217,15 +250,25 @@ def check_fits(checkpoint: Path, now: Record, *, is_extension: bool = False) -> 
     names = differing_settings(saved, now) - (LENGTH_SETTINGS if is_extension else frozenset())
     if names:
         old, new = (flat_settings(fields, "") for fields in (saved, now))
-        hint = "use its settings, or another --out, or start again with --from-scratch"
-        if names <= LENGTH_SETTINGS:
-            hint = "add --extend to continue the run to the new length; or " + hint
         lines = differences({name: _value(old, name) for name in names}, {name: _value(new, name) for name in names})
-        head = f"{checkpoint} was trained with other settings, so this run cannot resume from it:"
-        raise ValueError("\n".join([head, *(f"  {line}" for line in lines), hint]))
+        extension = "add --extend to continue the run to the new length; or " if names <= LENGTH_SETTINGS else ""
+        raise settings_error(checkpoint, lines, extension)
     if saved["packages"] != now["packages"]:
         changes = ", ".join(differences(saved["packages"], now["packages"]))
         logger.warning("package versions changed since %s: %s", checkpoint, changes)
+
+
+def settings_error(folder: Path, lines: Sequence[str], extension: str = "") -> ValueError:
+    """The error of a run that cannot resume from a folder.
+
+    Args:
+        folder: a checkpoint or a model.
+        lines: the settings that differ.
+        extension: advice that precedes the usual one.
+    """
+    head = f"{folder} was trained with other settings, so this run cannot resume from it:"
+    hint = f"{extension}use its settings, or another --out, or start again with --from-scratch"
+    return ValueError("\n".join([head, *(f"  {line}" for line in lines), hint]))
 
 
 def differing_settings(saved: Record, now: Record) -> set[str]:
@@ -257,18 +300,23 @@ def read_record(checkpoint: Path) -> Record:
         ValueError: there is no record, or it is malformed.
     """
     path = checkpoint / RECORD
-    if not path.is_file():
-        raise ValueError(f"{checkpoint} is not a checkpoint of this program: it has no {RECORD}")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): use another checkpoint or --from-scratch") from error
-    lacking = [
-        key for key in ("config", "processes", "data", "packages") if not (isinstance(record, dict) and key in record)
-    ]
-    if lacking:
+    record = read_record_file(path)
+    if lacking := [key for key in ("config", "processes", "data", "packages") if key not in record]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: use another checkpoint or --from-scratch")
     return aliases.current_settings(record)
+
+
+def read_record_file(path: Path) -> Record:
+    """Read the file of a record. `ValueError`: there is none, or it is not a JSON object."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is not a checkpoint of this command: it has no {path.name}")
+    try:
+        record: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): use another checkpoint or --from-scratch") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a JSON object: use another checkpoint or --from-scratch")  # noqa: TRY004
+    return record
 
 
 def write_record(folder: Path, fields: Record) -> None:
