@@ -175,8 +175,10 @@ def test_a_run_resumes_only_with_its_settings_and_whole_files(trained, tmp_path)
         run_record.checkpoint_of(tmp_path, other, None)
     free = dataclasses.replace(config, loop=dataclasses.replace(config.loop, save_steps=7))
     assert run_record.checkpoint_of(tmp_path, run_record.record_of(free, processes=1, data={}, weights=""), None)
+    assert f"the last complete checkpoint is {tmp_path / 'checkpoint-3'}" in run_record.resume_advice(tmp_path)
     state = tmp_path / "checkpoint-3" / "optimizer.pt"
     state.write_bytes(state.read_bytes()[:-1])
+    assert run_record.resume_advice(tmp_path).startswith("there is no checkpoint yet")
     with pytest.raises(ValueError, match=r"optimizer\.pt has"):
         run_record.checkpoint_of(tmp_path, trainer.record, None)
 

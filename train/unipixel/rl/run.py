@@ -137,7 +137,7 @@ def run(command: RLCommand, *, rank: int, processes: int) -> int:
         process.print_config(config)
         return 0
     plan = plan_run(config, processes)
-    advice = partial(checkpoint_folder.resume_advice, out)
+    advice = partial(run_record.resume_advice, out)
     if command.dry_run:
         with process.one_line_errors(advice):
             dry_run(plan)

@@ -114,6 +114,11 @@ def checkpoint_of(out: Path, record: Record, resume: Path | None, *, is_deep: bo
     return checkpoint
 
 
+def resume_advice(out: Path) -> str:
+    """The end of an error message: how to resume the run."""
+    return checkpoint_folder.resume_advice(out, lambda folder: integrity.manifest_damage(folder, is_deep=False))
+
+
 def check_fits(folder: Path, now: Record) -> None:
     """Check that the run of a folder has the settings of this run, apart from `FREE_SETTINGS`.
 

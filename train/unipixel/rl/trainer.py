@@ -119,7 +119,7 @@ class AgentTrainer(GRPOTrainer):
             raise FloatingPointError(f"a weight is not finite at step {self.state.global_step}")
         name = f"checkpoint-{self.state.global_step}"
         partial, final = self.config.out / checkpoint_folder.PARTIAL / name, self.config.out / name
-        with integrity.atomic_write(partial, final, lambda: "the same command resumes from the last checkpoint"):
+        with integrity.atomic_write(partial, final, lambda: run_record.resume_advice(self.config.out)):
             super(GRPOTrainer, self)._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():

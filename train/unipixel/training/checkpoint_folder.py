@@ -17,7 +17,7 @@ import fcntl
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
@@ -136,9 +136,19 @@ def write_checkpoint(partial: Path, final: Path) -> AbstractContextManager[None]
     return integrity.atomic_write(partial, final, lambda: resume_advice(final.parent))
 
 
-def resume_advice(out: Path) -> str:
-    """The end of an error message: how to resume the run."""
-    good = integrity.newest_complete(out, lambda folder: integrity.checkpoint_damage(folder, is_deep=False))
+def shallow_damage(checkpoint: Path) -> list[str]:
+    """Missing files of a checkpoint and those of another size, one line each; [] = none."""
+    return integrity.checkpoint_damage(checkpoint, is_deep=False)
+
+
+def resume_advice(out: Path, damage: Callable[[Path], list[str]] = shallow_damage) -> str:
+    """The end of an error message: how to resume the run.
+
+    Args:
+        out: its folder.
+        damage: returns the damage of a checkpoint; [] = none.
+    """
+    good = integrity.newest_complete(out, damage)
     if good is None:
         return "there is no checkpoint yet: the same command starts at step 0"
     return f"the last complete checkpoint is {good}: the same command resumes from it"
