@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -95,7 +95,7 @@ def frames_in(video: media.Video, spans: Spans) -> NDArray[np.int64]:
 
     A frame that is shown while a span lasts belongs to it too, so that a span shorter than a frame has one.
     """
-    starts, ends = video.times, np.append(video.times[1:], video.duration)
+    starts, ends = video.times, video.ends
     is_inside = np.zeros(video.num_frames, np.bool_)
     for start, end in spans:
         is_inside |= (starts <= end + TOLERANCE) & (ends > start + TOLERANCE)
@@ -133,9 +133,3 @@ def _box_reader(box: Box, size: tuple[int, int]) -> ReadMask:
         return mask
 
     return read
-
-
-def seconds_of(video: media.Video, indices: Sequence[int] | NDArray[np.int64]) -> float:
-    """Seconds for which some frames of a video are shown."""
-    lengths = np.diff(np.append(video.times, video.duration))
-    return float(lengths[np.asarray(indices, np.int64)].sum())

@@ -37,7 +37,7 @@ def move_frames(frames: NDArray[np.int64], video: Video, rng: np.random.Generato
     if not len(frames):
         return frames
     starts: NDArray[np.float64] = video.times - video.times[0]
-    lengths: NDArray[np.float64] = np.diff(np.append(starts, video.duration - video.times[0]))
+    lengths: NDArray[np.float64] = video.ends - video.times
     runs = [float(lengths[first : last + 1].sum()) for first, last in runs_of(frames)]
     best: NDArray[np.int64] | None = None
     least = len(frames) + 1
@@ -96,8 +96,8 @@ def move_masks(masks: Mapping[int, ReadMask], size: tuple[int, int], rng: np.ran
 def _cost(mask: NDArray[np.bool_], offset: tuple[int, int]) -> float:
     """Pixels that overlap after a move, and half of those that cross an edge."""
     moved = np.roll(mask, offset, axis=(0, 1))
-    unwrapped = [_crossing(np.any(mask, axis=1 - axis), offset[axis], mask.shape[axis]) for axis in (0, 1)]
-    return float((moved & mask).sum()) + (0.5 * float(mask.sum()) if any(unwrapped) else 0.0)
+    is_cut = [_crossing(np.any(mask, axis=1 - axis), offset[axis], mask.shape[axis]) for axis in (0, 1)]
+    return float((moved & mask).sum()) + (0.5 * float(mask.sum()) if any(is_cut) else 0.0)
 
 
 def _crossing(is_used: NDArray[np.bool_], offset: int, length: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from evqa import masks
 from evqa.faithfulness.evidence import Evidence, ReadMask
 from evqa.media import Video
 from evqa.media.edits import Fill, HiddenPixels, VideoEdit, runs_of
@@ -44,8 +45,8 @@ def remove_evidence(source: VideoEdit, evidence: Evidence, video: Video, fill: F
     frames = np.setdiff1d(np.arange(video.num_frames), evidence.frames)
     if not len(frames):
         return None
-    masks = {index: evidence.masks[index] for index in frames.tolist() if index in evidence.masks}
-    return _edit(source, frames, _hidden(masks, video, "shown", fill) if masks else None)
+    readers = {index: evidence.masks[index] for index in frames.tolist() if index in evidence.masks}
+    return _edit(source, frames, _hidden(readers, video, "shown", fill) if readers else None)
 
 
 def hide_all(source: VideoEdit, video: Video) -> VideoEdit:
@@ -67,8 +68,7 @@ def edited_spans(spans: Spans, edit: VideoEdit, video: Video) -> Spans:
 
 def kept_segments(edit: VideoEdit, video: Video) -> Iterator[tuple[Span, float]]:
     """Yield (segment of the source in seconds, its start in the edited video) of each run of frames that is kept."""
-    ends = np.append(video.times[1:], video.duration)
-    start_of_run = 0.0
+    ends, start_of_run = video.ends, 0.0
     for first, last in edit.frame_runs:
         run = Span(float(video.times[first]), float(ends[last]))
         yield run, start_of_run
@@ -83,19 +83,13 @@ def _inverted(read: ReadMask) -> ReadMask:
     return lambda: ~read()
 
 
-def _hidden(masks: Mapping[int, ReadMask], video: Video, rest: str, fill: Fill) -> HiddenPixels:
+def _hidden(readers: Mapping[int, ReadMask], video: Video, rest: str, fill: Fill) -> HiddenPixels:
     """Hidden pixels with each distinct mask once."""
     numbers: dict[tuple[int, ...], int] = {}
-    frames = {index: numbers.setdefault(_runs(read()), len(numbers)) for index, read in sorted(masks.items())}
+    frames: dict[int, int] = {}
+    for index, read in sorted(readers.items()):
+        runs = tuple(masks.run_lengths(masks.encode(read())).tolist())
+        frames[index] = numbers.setdefault(runs, len(numbers))
     return HiddenPixels.model_validate(
         {"size": (video.height, video.width), "masks": tuple(numbers), "frames": frames, "rest": rest, "fill": fill}
     )
-
-
-def _runs(mask: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Run lengths of a mask, column by column, background first."""
-    flat = np.asarray(mask, np.bool_).T.ravel()
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    ends = np.concatenate([[0], changes, [flat.size]])
-    lengths = np.diff(ends).tolist()
-    return tuple([0, *lengths] if flat[0] else lengths)

@@ -39,6 +39,11 @@ class Video:
     """Seconds from the start of the first frame to the end of the last."""
 
     @property
+    def ends(self) -> np.ndarray:
+        """float64 [N], seconds until which each frame is shown."""
+        return np.append(self.times[1:], self.duration)
+
+    @property
     def num_frames(self) -> int:
         """Number of frames N."""
         return len(self.times)
