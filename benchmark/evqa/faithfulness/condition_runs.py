@@ -11,16 +11,14 @@ from evqa import datasets, methods, models
 from evqa.agents.settings import DEFAULT_SETTINGS, AgentSettings
 from evqa.datasets import Dataset
 from evqa.faithfulness.conditions import ConditionSet, ConditionWriter, EditCounts, FaithfulnessSettings, check_samples
-from evqa.files import jsonl, links
+from evqa.files import links
 from evqa.models import AgentConfig, Setting
-from evqa.models.api.budget import Prices
 from evqa.models.canary import Canary
 from evqa.runs import locate, replay, run_folder
-from evqa.runs.ledger import RunLedger
 from evqa.runs.options import ExecutionOptions
 from evqa.runs.pipeline import PlannedRun, PredictConfig, model_executor, predict_run, run_identity
-from evqa.runs.run_folder import PREDICTIONS, Identity
-from evqa.runs.runner import Executor, ModelInfo, Predictor, RunSummary
+from evqa.runs.run_folder import DATA_KEYS, Identity, earlier_predictions
+from evqa.runs.runner import Executor, ModelInfo, Predictor, RunSummary, ledger_of
 from evqa.schema import MAIN_AGENT, ImageCheck, ImageTransport, Prediction, Run, Sample, Usage
 
 SUFFIX = "-faithful"
@@ -28,8 +26,6 @@ SUFFIX = "-faithful"
 
 UNANSWERED = ("judge", "ground", "evidence")
 """Methods whose runs have no answers that depend on a video, or no model that could be asked about another one."""
-
-DATA_KEYS = ("data", "data_sha256")
 
 
 class FaithfulnessRun(NamedTuple):
@@ -114,7 +110,6 @@ def config_of(run: Path, info: Run, overrides: Mapping[str, Setting], folders: A
             f"{run} has the method {method}: expected a run of a method that answers questions about videos "
             f"(evqa list methods)"
         )
-    roles = [key.removeprefix("agent.") for key in identity if key.startswith("agent.") and key.count(".") == 1]
     recorded = {role: _without_limits(settings) for role, settings in info.settings.items()}
     return PredictConfig(
         data=str(identity["data"]),
@@ -123,7 +118,10 @@ def config_of(run: Path, info: Run, overrides: Mapping[str, Setting], folders: A
         times=identity.get("times") is not False,
         seed=int(identity.get("seed") or 0),
         overrides={**recorded.get(MAIN_AGENT, {}), **overrides},
-        agents={role: AgentConfig(str(identity[f"agent.{role}"]), recorded.get(role, {})) for role in roles},
+        agents={
+            role: AgentConfig(str(identity[f"agent.{role}"]), recorded.get(role, {}))
+            for role in run_folder.agent_roles(identity)
+        },
         agent_settings=replay.settings_of(identity, folders) if method in methods.AGENT_METHODS else DEFAULT_SETTINGS,
     )
 
@@ -148,7 +146,7 @@ def plan(source: FaithfulnessRun, conditions: ConditionSet, execution: Execution
     rows: list[ConditionPlan] = []
     for name, samples in conditions.samples.items():
         folder = source.folder / name
-        complete = {record.sample_id for record in _earlier_records([folder]) if record.status == "ok"}
+        complete = {record.sample_id for record in earlier_predictions(folder) if record.status == "ok"}
         todo = [sample.id for sample in samples if sample.id in selected and sample.id not in complete]
         usages = [usage for key in todo if key in source.predictions for usage in _usages(source.predictions[key])]
         rows.append(
@@ -207,22 +205,14 @@ def _check_same_models(source: FaithfulnessRun, identity: Identity) -> None:
         )
 
 
-def _earlier_records(folders: Iterable[Path]) -> Iterator[Prediction]:
-    """Yield all records of earlier calls."""
-    for folder in folders:
-        if (folder / PREDICTIONS).is_file():
-            yield from jsonl.read_records(folder / PREDICTIONS, Prediction)
-
-
 def _earlier_usages(executor: Executor, folders: Iterable[Path]) -> list[Usage]:
     """Usage of all replies of earlier calls, image checks included."""
-    team_prices = {model.name: model.prices or Prices() for model in executor.team.values()}
-    ledger = RunLedger(executor.main.prices, team_prices)
+    ledger = ledger_of(executor)
     usages: list[Usage] = []
     for folder in folders:
         if (folder / run_folder.RUN).is_file():
             usages += ledger.add_checks(run_folder.read_run_info(folder).image_checks)
-        for record in _earlier_records([folder]):
+        for record in earlier_predictions(folder):
             usages += ledger.add(record)
     return usages
 

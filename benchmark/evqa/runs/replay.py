@@ -140,7 +140,7 @@ def replay_run(run: Path, dataset: Dataset, settings: AgentSettings) -> Iterator
         raise ValueError(f"{run} has the method {name}: only runs of {names} can be replayed")
     settings = settings_of(identity, settings)
     transport = image_checks.transports(info.image_checks).get(MAIN_AGENT, "user")
-    roles = [key.removeprefix("agent.") for key in identity if key.startswith("agent.") and key.count(".") == 1]
+    roles = run_folder.agent_roles(identity)
     spec = models.MODELS.get(str(identity["model"]))
     if spec is not None and spec.predicts_masks:
         roles.append(SEGMENTER)
@@ -269,7 +269,7 @@ def _restored(settings: AnySettings, recorded: Mapping[str, Any]) -> AnySettings
 
 def evidence_identity(source: Identity, identity: Identity, evidence: EvidenceReplay) -> Identity:
     """Identity of a run on the evidence of another one: its identity, and that of the source."""
-    of_source = {f"evidence.{key}": value for key, value in source.items() if key not in {"data", "data_sha256"}}
+    of_source = {f"evidence.{key}": value for key, value in source.items() if key not in run_folder.DATA_KEYS}
     return identity | of_source | {"evidence.turns": evidence.turns, "evidence.max_frames": evidence.max_frames}
 
 

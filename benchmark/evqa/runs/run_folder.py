@@ -26,8 +26,16 @@ LOCK = ".lock"
 PACKAGES = ("evqa", "torch", "transformers", "numpy", "av", "pillow", "pycocotools", "pydantic")
 """Packages whose versions are recorded with a run."""
 
+DATA_KEYS = ("data", "data_sha256")
+"""Keys of the data set in the identity of a run."""
+
 Identity = dict[str, str | int | float | bool | None]
 """Configuration of a run that has to be equal to resume it: name -> value."""
+
+
+def agent_roles(identity: Identity) -> list[str]:
+    """Roles of the further models of a run: the keys are `agent.ROLE` and `agent.ROLE.SETTING`."""
+    return [key.removeprefix("agent.") for key in identity if key.startswith("agent.") and key.count(".") == 1]
 
 
 def read_run_info(folder: Path) -> Run:
@@ -50,8 +58,14 @@ def predictions(path: Path) -> Iterator[Prediction]:
     return jsonl.read_records(path, Prediction)
 
 
+def earlier_predictions(folder: Path) -> Iterator[Prediction]:
+    """Yield the predictions in a run folder in order, one in memory at a time; none where it has no file."""
+    path = folder / PREDICTIONS
+    return predictions(path) if path.exists() else iter(())
+
+
 def last_predictions(path: Path) -> list[Prediction]:
-    """Sample id -> its last prediction in a file."""
+    """The last prediction of each sample in a file."""
     return list({prediction.sample_id: prediction for prediction in predictions(path)}.values())
 
 

@@ -27,6 +27,7 @@ from evqa.runs.run_folder import (
     Identity,
     RoleSettings,
     add_selection,
+    earlier_predictions,
     open_run_folder,
     read_run_info,
     run_lock,
@@ -148,14 +149,13 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     """
     samples = {sample.id: sample for sample in selection.of(dataset)}
     failed: dict[str, str] = {}
-    team_prices = {model.name: model.prices or Prices() for model in executor.team.values()}
-    ledger = RunLedger(executor.main.prices, team_prices)
+    ledger = ledger_of(executor)
     with run_lock(folder), Progress(samples, live_scores, show=progress) as bar:
         open_run_folder(folder, identity, restart=restart, settings=settings)
         add_selection(folder, selection if recorded is None else recorded, dataset)
         executor.add_earlier(ledger.add_checks(read_run_info(folder).image_checks))
         complete: dict[str, bool] = {}
-        for prediction in _earlier_predictions(folder):
+        for prediction in earlier_predictions(folder):
             complete[prediction.sample_id] = is_done(prediction)
             executor.add_earlier(ledger.add(prediction))
             bar.add_earlier(prediction)
@@ -182,10 +182,10 @@ def run_samples(  # noqa: PLR0913  (each is an option of the command)
     )
 
 
-def _earlier_predictions(folder: Path) -> Iterable[Prediction]:
-    """Yield the records of earlier calls, one in memory at a time."""
-    path = folder / PREDICTIONS
-    return jsonl.read_records(path, Prediction) if path.exists() else ()
+def ledger_of(executor: Executor) -> RunLedger:
+    """Return an empty ledger with the prices of the models of an executor."""
+    team_prices = {model.name: model.prices or Prices() for model in executor.team.values()}
+    return RunLedger(executor.main.prices, team_prices)
 
 
 @contextmanager
