@@ -255,6 +255,18 @@ def test_a_budget_covers_all_conditions(data: Path, tmp_path: Path, capsys: pyte
     assert "requests" in out
 
 
+def test_a_plan_counts_the_selected_questions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(PixelServer()) as server:
+        run = predict(data, server, tmp_path / "run")
+        server.requests.clear()
+        capsys.readouterr()
+        assert main(["faithful", str(run), "--plan", "--limit", "3", "--conditions", "removed", "no-video"]) == 0
+        assert not server.requests
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["removed: 3 questions", "no-video: 3 questions"]
+    assert lines[2].startswith("to ask, by the records of the run: 6 requests,")
+
+
 def test_another_model_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(PixelServer()) as server:
         run = predict(data, server, tmp_path / "run")

@@ -68,7 +68,7 @@ def faithful(  # noqa: PLR0913  (each is an option of the command)
         evidence: evidence of the predictions, or of the ground truth.
         parts: parts of the evidence: spans and masks, or one of them.
         fill: what hidden pixels show: one grey, or the blurred frame.
-        plan: print the number of questions, requests and tokens, and do nothing.
+        plan: write the edited data sets, print the number of questions, requests and tokens, and ask nothing.
         examples: most questions on the page with original and edited videos side by side; 0 = none.
         index: folder of frame indices, for methods that search frames.
         embeddings: folder of published embeddings VIDEO.pt.
@@ -89,16 +89,15 @@ def faithful(  # noqa: PLR0913  (each is an option of the command)
     folders = AgentSettings(index=index, embeddings=embeddings)
     source = condition_runs.open_run(run, options.overrides(), folders, out, data)
     edited = condition_runs.write_conditions(source, settings)
-    rows = condition_runs.plan(source, edited, execution)
-    for line in plan_lines(rows):
+    part = source.select(execution)
+    selected = edited.select(part.ids)
+    for line in plan_lines(condition_runs.plan(part, selected)):
         print_line(line)
     if plan:
         return 0
     code = 0
     for summary in condition_runs.run_conditions(source, edited, execution, canary):
         code = max(code, print_summary(summary, ""))
-    part = source.select(execution)
-    selected = edited.select({sample.id for sample in part.dataset.samples})
     result = measures.evaluate_conditions(part, selected, settings)
     paths = faithfulness_files.write_files(source.folder, result, part, selected, num_examples=examples)
     if format == "csv":

@@ -48,6 +48,11 @@ class FaithfulnessRun(NamedTuple):
         """Method of the run."""
         return str(self.config.method)
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the samples."""
+        return frozenset(sample.id for sample in self.dataset.samples)
+
     def select(self, execution: ExecutionOptions) -> FaithfulnessRun:
         """The run with the samples that this call asks about."""
         return self._replace(dataset=replace(self.dataset, samples=tuple(execution.selection().of(self.dataset))))
@@ -140,21 +145,26 @@ def write_conditions(source: FaithfulnessRun, settings: FaithfulnessSettings) ->
         return writer.write(source.dataset, source.predictions)
 
 
-def plan(source: FaithfulnessRun, conditions: ConditionSet, execution: ExecutionOptions) -> list[ConditionPlan]:
-    """Questions of each condition that this call would ask, and what such questions took in the run."""
-    selected = _selected_ids(source, execution)
+def plan(source: FaithfulnessRun, conditions: ConditionSet) -> list[ConditionPlan]:
+    """Questions of each condition, and what such questions took in the run.
+
+    Args:
+        source: run with the samples that are asked about (see `FaithfulnessRun.select`).
+        conditions: those samples in the conditions (see `ConditionSet.select`).
+    """
     rows: list[ConditionPlan] = []
     for name, samples in conditions.samples.items():
-        folder = source.folder / name
-        complete = {record.sample_id for record in earlier_predictions(folder) if record.status == "ok"}
-        todo = [sample.id for sample in samples if sample.id in selected and sample.id not in complete]
-        usages = [usage for key in todo if key in source.predictions for usage in _usages(source.predictions[key])]
+        earlier = earlier_predictions(source.folder / name)
+        complete = {record.sample_id for record in earlier if record.status == "ok"}
+        todo = [sample.id for sample in samples if sample.id not in complete]
+        predictions = [source.predictions[key] for key in todo if key in source.predictions]
+        usages = [turn.usage for record in predictions for turn in record.turns if turn.usage is not None]
         rows.append(
             ConditionPlan(
                 name=name,
                 counts=conditions.counts(name, source.dataset),
-                num_done=sum(sample.id in complete and sample.id in selected for sample in samples),
-                num_requests=sum(len(source.predictions[key].turns) for key in todo if key in source.predictions),
+                num_done=len(samples) - len(todo),
+                num_requests=sum(len(record.turns) for record in predictions),
                 num_tokens=sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages),
                 cost=sum(usage.cost or 0.0 for usage in usages),
             )
@@ -176,7 +186,7 @@ def run_conditions(
         raise ValueError("evqa faithful takes no --shard: give --workers or --concurrency")
     config = replace(source.config, canary=canary)
     methods.check(source.method, config.agents, config.agent_settings)
-    selected = _selected_ids(source, execution)
+    selected = source.select(execution).ids
     with model_executor(config, execution) as executor:
         if not execution.restart:
             executor.add_earlier(_earlier_usages(executor, [source.folder / name for name in conditions.samples]))
@@ -189,11 +199,6 @@ def run_conditions(
             _check_same_models(source, run_identity(executor, run))
             only = () if len(ids) == len(samples) else tuple(ids)
             yield predict_run(_SharedBudget(executor), run, replace(execution, limit=None, only=only))
-
-
-def _selected_ids(source: FaithfulnessRun, execution: ExecutionOptions) -> set[str]:
-    """Ids of the samples of the run that this call asks about."""
-    return {sample.id for sample in execution.selection().of(source.dataset)}
 
 
 def _check_same_models(source: FaithfulnessRun, identity: Identity) -> None:
@@ -215,10 +220,6 @@ def _earlier_usages(executor: Executor, folders: Iterable[Path]) -> list[Usage]:
         for record in earlier_predictions(folder):
             usages += ledger.add(record)
     return usages
-
-
-def _usages(record: Prediction) -> list[Usage]:
-    return [turn.usage for turn in record.turns if turn.usage is not None]
 
 
 class _SharedBudget:
