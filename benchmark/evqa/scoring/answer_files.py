@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -47,13 +47,23 @@ def check_answers(layout: AnswerFormat, path: Path, samples: Sequence[Sample]) -
         ids = layout.ids(cast("object", json.loads(path.read_bytes())))
     except (OSError, ValueError, RecursionError) as error:
         return [f"{path} is no file of answers: {error}"]
-    expected = {sample.id for sample in samples}
+    return name_problems("questions", ids, {sample.id for sample in samples})
+
+
+def name_problems(noun: str, names: Sequence[str], expected: Set[str]) -> list[str]:
+    """Return what is wrong with the names in a submission: missing, not expected, or contained twice.
+
+    Args:
+        noun: what they name, in the plural.
+        names: names in the submission.
+        expected: names that the rules expect.
+    """
     lists = {
-        "missing": sorted(expected - set(ids)),
-        "not expected": sorted(set(ids) - expected),
-        "contained twice": sorted(name for name, count in Counter(ids).items() if count > 1),
+        "missing": sorted(expected - set(names)),
+        "not expected": sorted(set(names) - expected),
+        "contained twice": sorted(name for name, count in Counter(names).items() if count > 1),
     }
-    return [f"{len(names)} questions are {title}, the first is {names[0]}" for title, names in lists.items() if names]
+    return [f"{len(group)} {noun} are {title}, the first is {group[0]}" for title, group in lists.items() if group]
 
 
 def _egoschema(answers: Sequence[tuple[Sample, Answer]]) -> object:

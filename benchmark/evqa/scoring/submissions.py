@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -24,10 +24,10 @@ from evqa import masks, media, suggestions
 from evqa.datasets import Dataset
 from evqa.datasets.formats.fields import entry_id
 from evqa.files.jsonl import replace_file
-from evqa.metrics.frames import predicted_masks
+from evqa.metrics.frames import Frames, predicted_masks
 from evqa.runs.prediction_files import PredictionFile
 from evqa.schema import Prediction, Sample
-from evqa.scoring.answer_files import ANSWER_FILES, AnswerFormat, check_answers, write_answers
+from evqa.scoring.answer_files import ANSWER_FILES, AnswerFormat, check_answers, name_problems, write_answers
 from evqa.scoring.cases import video_facts
 
 MAX_PROBLEMS = 20
@@ -107,7 +107,7 @@ def submission_name(name: str) -> str:
 
 def _write_answers(layout: AnswerFormat, file: PredictionFile, dataset: Dataset, path: Path) -> SubmissionSummary:
     answers = [
-        (sample, prediction.answer if (prediction := file.get(sample)) is not None and _is_usable(prediction) else None)
+        (sample, prediction.answer if _is_usable(prediction := file.get(sample)) else None)
         for sample in dataset.samples
     ]
     write_answers(layout, answers, path)
@@ -130,7 +130,7 @@ def check_submission(name: str, path: Path, dataset: Dataset) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]
-            problems += _name_problems([info.filename for info in files], expected)
+            problems += name_problems("files", [info.filename for info in files], expected.keys())
             for info in files:
                 rule = expected.get(info.filename)
                 if rule is None or len(problems) >= MAX_PROBLEMS:
@@ -142,22 +142,6 @@ def check_submission(name: str, path: Path, dataset: Dataset) -> list[str]:
     except (OSError, zipfile.BadZipFile) as error:
         return [f"{path} is no zip archive: {error}"]
     return problems[:MAX_PROBLEMS]
-
-
-def _name_problems(names: Sequence[str], expected: Mapping[str, ExpectedImage]) -> list[str]:
-    problems: list[str] = []
-    for title, entries in (
-        ("missing", sorted(expected.keys() - set(names))),
-        ("not expected", sorted(set(names) - expected.keys())),
-        ("contained twice", sorted({name for name in names if names.count(name) > 1}) if _repeats(names) else []),
-    ):
-        if entries:
-            problems.append(f"{len(entries)} files are {title}, the first is {entries[0]}")
-    return problems
-
-
-def _repeats(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
 
 
 def _image_problems(name: str, content: bytes, rule: ExpectedImage, mode: str) -> list[str]:
@@ -255,13 +239,13 @@ def davis_palette() -> list[int]:
 # Predicted masks
 
 
-def _is_usable(prediction: Prediction | None) -> bool:
+def _is_usable(prediction: Prediction | None) -> TypeGuard[Prediction]:
     return prediction is not None and prediction.status == "ok"
 
 
-def _masks_of(prediction: Prediction | None) -> Mapping[int, Callable[[], object]]:
+def _masks_of(prediction: Prediction | None) -> Frames:
     """Return frame index -> reader of its merged mask; {} = no prediction, or masks that cannot be read."""
-    if prediction is None or prediction.status != "ok":
+    if not _is_usable(prediction):
         return {}
     try:
         return predicted_masks(prediction).frames
@@ -269,11 +253,11 @@ def _masks_of(prediction: Prediction | None) -> Mapping[int, Callable[[], object
         return {}
 
 
-def _mask(frames: Mapping[int, Callable[[], object]], index: int, size: tuple[int, int]) -> np.ndarray:
+def _mask(frames: Frames, index: int, size: tuple[int, int]) -> np.ndarray:
     """Return a predicted mask as bool [H, W]; one that cannot be decoded is empty."""
     try:
         mask = frames[index]() if index in frames else None
-        pixels = np.zeros(size, dtype=np.bool_) if mask is None else masks.to_array(mask)  # pyright: ignore[reportArgumentType]
+        pixels = np.zeros(size, dtype=np.bool_) if mask is None else masks.to_array(mask)
     except ValueError:
         return np.zeros(size, dtype=np.bool_)
     return pixels if pixels.shape == size else masks.resize(pixels, size)
