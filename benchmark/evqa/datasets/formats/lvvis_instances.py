@@ -28,7 +28,7 @@ from evqa.datasets.formats.fields import (
     require,
 )
 from evqa.datasets.formats.json_stream import array, integer, mapping, text
-from evqa.datasets.formats.regions import region
+from evqa.datasets.formats.regions import frame_regions
 from evqa.files.jsonl import BadLine
 from evqa.masks import track_files
 from evqa.schema import Sample, Track
@@ -73,7 +73,8 @@ def _samples_of(folder: Path, names: Mapping[int, str], instances: Instances, va
         if category not in names:
             raise ValueError(f"category is not in the file: {category}")
         places.setdefault(category, []).append(len(tracks))
-        tracks.append(_track(video, names[category], array(entry.get("segmentations"), "segmentations")))
+        parts = array(entry.get("segmentations"), "segmentations")
+        tracks.append(Track(label=names[category], masks=frame_regions(video.frames.places, parts)))
     if not tracks:
         raise ValueError("no object is annotated")
     path = Path("tracks", f"eval_{entry_id(video.number)}.jsonl")
@@ -89,13 +90,6 @@ def _video(folder: Path, fields: Mapping[str, object]) -> InstanceVideo:
     place = find_below(place_of(folder, *FRAMES), parents.pop(), "file name")
     names = frame_names([PurePosixPath(name).name for name in files])
     return InstanceVideo(integer(fields.get("id"), "id"), place, frames_in(path_inside(folder, place), names))
-
-
-def _track(video: InstanceVideo, label: str, parts: list[object]) -> Track:
-    if len(parts) != len(video.frames.places):
-        raise ValueError(f"masks do not fit the frames: expected {len(video.frames.places)}, got {len(parts)}")
-    pairs = zip(video.frames.places, parts, strict=True)
-    return Track(label=label, masks={place: rle for place, part in pairs if (rle := region(part, None))})
 
 
 def _sample(video: InstanceVideo, path: Path, name: str, targets: tuple[int, ...]) -> Sample:

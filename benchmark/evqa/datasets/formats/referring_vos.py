@@ -33,7 +33,7 @@ from evqa.datasets.formats.fields import (
     require,
 )
 from evqa.datasets.formats.json_stream import array, integer, mapping, text
-from evqa.datasets.formats.regions import region
+from evqa.datasets.formats.regions import frame_regions
 from evqa.files.jsonl import BadLine
 from evqa.masks import track_files
 from evqa.schema import RLE, Sample, TaskType, Track
@@ -273,16 +273,17 @@ def _videos(kind: ExpressionSet, folder: Path) -> Mapping[str, object]:
 
 
 def _samples_of(
-    kind: ExpressionSet, folder: Path, clip: ReferringClip, store: MaskStore, bad: list[BadLine]
+    kind: ExpressionSet, folder: Path, clip: ReferringClip, store: MaskStore | None, bad: list[BadLine]
 ) -> Iterator[Sample]:
-    if not kind.masks:
-        yield from _unmasked_samples(kind, clip, bad)
+    if store is None:
+        yield from _of_expressions(clip, partial(_sample, kind, clip, None, []), bad)
         return
     keys = {key: None for expression in clip.expressions for key in _keys(store, expression)}
     tracks = {key: _track_or_problem(store, clip, key) for key in keys}
     good = {key: track for key, track in tracks.items() if isinstance(track, Track)}
     order = {key: place for place, key in enumerate(good)}
-    path = Path("tracks", f"{_TRACK_PREFIX[kind.is_benchmark]}{entry_id(clip.name)}.jsonl")
+    prefix = "eval_" if kind.is_benchmark else ""  # splits may share videos
+    path = Path("tracks", f"{prefix}{entry_id(clip.name)}.jsonl")
     areas = _areas(good.values()) if kind.has_foreground else None
 
     def read(expression: Expression) -> Sample:
@@ -291,26 +292,20 @@ def _samples_of(
             raise ValueError("the expression refers to no object")
         if problems := [problem for key in needed if isinstance(problem := tracks[key], str)]:
             raise ValueError(problems[0])
-        sample = _sample(kind, clip, expression, path, [(order[key], good[key]) for key in needed])
+        sample = _sample(kind, clip, path, [(order[key], good[key]) for key in needed], expression)
         return sample if areas is None else sample.replace(foreground_pixels=areas)
 
-    first = clip.expressions[0].number + 1 if clip.expressions else 1
-    entries = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
-    usable = list(numbered_rows(entries, read, bad, first))
+    usable = list(_of_expressions(clip, read, bad))
     if usable:
         track_files.write(folder / path, good.values())
     yield from usable
 
 
-_TRACK_PREFIX = {True: "eval_", False: ""}
-"""Whether a split is for evaluation -> start of its track files, since splits may share videos."""
-
-
-def _unmasked_samples(kind: ExpressionSet, clip: ReferringClip, bad: list[BadLine]) -> Iterator[Sample]:
-    """Yield the samples of a split whose masks are on a server."""
+def _of_expressions(clip: ReferringClip, read: Callable[[Expression], Sample], bad: list[BadLine]) -> Iterator[Sample]:
+    """Yield the samples of the expressions of a video."""
     first = clip.expressions[0].number + 1 if clip.expressions else 1
     entries = [(f"{clip.name} {expression.key}", expression) for expression in clip.expressions]
-    yield from numbered_rows(entries, lambda expression: _sample(kind, clip, expression, None, []), bad, first)
+    return numbered_rows(entries, read, bad, first)
 
 
 def _areas(tracks: Iterable[Track]) -> dict[int, int]:
@@ -325,9 +320,9 @@ def _areas(tracks: Iterable[Track]) -> dict[int, int]:
 def _sample(
     kind: ExpressionSet,
     clip: ReferringClip,
-    expression: Expression,
     path: Path | None,
     targets: list[tuple[int, Track]],
+    expression: Expression,
 ) -> Sample:
     indices = sorted({index for _, track in targets for index in track.masks})
     if not indices and not kind.is_benchmark:
@@ -423,33 +418,20 @@ def _track_or_problem(store: MaskStore, clip: ReferringClip, key: str) -> Track 
 
 
 def _track(clip: ReferringClip, key: str, parts: Sequence[object]) -> Track:
-    if len(parts) != len(clip.names):
-        raise ValueError(f"masks do not fit the frames: expected {len(clip.names)}, got {len(parts)}")
-    pairs = zip(clip.frames.places, parts, strict=True)
-    rles = {place: rle for place, part in pairs if (rle := region(part, None))}
+    rles = frame_regions(clip.frames.places, parts)
     if len({rle.size for rle in rles.values()}) > 1:
         raise ValueError("masks of one object have several sizes")
     return Track(label=key, masks=rles)
 
 
-def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore]:
+def _masks_of(kind: ExpressionSet, folder: Path) -> AbstractContextManager[MaskStore | None]:
+    """Return the context with the masks of a split; None = they are on the server of the benchmark."""
     if not kind.masks:
-        return nullcontext(MaskStore(_no_lists, _no_keys))
+        return nullcontext()
     path = require(folder, *kind.masks)
     if path.is_dir():
         return _from_palettes(path)
     return _from_json(path) if path.suffix == ".json" else _from_pickle(path)
-
-
-def _no_lists(clip: ReferringClip, key: str) -> Sequence[object]:
-    """Masks of a split without masks."""
-    raise ValueError(f"masks are not published: {clip.name}, {key}")
-
-
-def _no_keys(expression: Expression) -> list[str]:
-    """Keys of a split without masks."""
-    del expression
-    return []
 
 
 @contextmanager

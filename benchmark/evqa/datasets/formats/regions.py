@@ -41,6 +41,18 @@ def region(value: object, size: Size | None) -> RLE | None:
     return rle if masks.area(rle) else None
 
 
+def frame_regions(places: Sequence[int], parts: Sequence[object]) -> dict[int, RLE]:
+    """Return frame index -> mask, without empty ones.
+
+    Args:
+        places: Frame indices.
+        parts: A mask in any form of `region` per frame, or null.
+    """
+    if len(parts) != len(places):
+        raise ValueError(f"masks do not fit the frames: expected {len(places)}, got {len(parts)}")
+    return {place: rle for place, part in zip(places, parts, strict=True) if (rle := region(part, None))}
+
+
 def union_outline(values: Sequence[object], size: Size | None) -> RLE | None:
     """Return the union of masks in any form; None = all are empty."""
     rles = [rle for value in values if (rle := region(value, size)) is not None]
