@@ -50,7 +50,7 @@ def check(
     result = check_dataset(dataset)
     for name, value in preview_page.count_rows(result).items():
         print_line(f"{name}: {value}")
-    rows = [(f"line {bad.line}", bad.reason) for bad in result.rejected] + list(result.problems)
+    rows = result.messages()
     for place, reason in rows[:MAX_LISTED]:
         print_line(f"  {place}: {reason}")
     if len(rows) > MAX_LISTED:

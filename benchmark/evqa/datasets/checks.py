@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class DataCheck:
     seconds: float
     """Length of the videos that can be read, together."""
     fields: dict[str, int]
-    """Field -> number of samples that have it."""
+    """Each of `FIELDS` -> number of samples that have it."""
     question_types: dict[str, int]
     answers: dict[str, int]
     """Letter of the right option -> samples."""
@@ -52,15 +52,19 @@ class DataCheck:
         """Whether there is nothing to report."""
         return not self.rejected and not self.problems
 
+    def messages(self) -> list[tuple[str, str]]:
+        """(line or sample, reason) of each invalid row and problem."""
+        return [(f"line {bad.line}", bad.reason) for bad in self.rejected] + list(self.problems)
+
 
 def check_dataset(dataset: Dataset) -> DataCheck:
     """Check each sample of a data set with its video and masks."""
     problems: list[SampleProblem] = []
-    fields: Counter[str] = Counter()
+    fields = Counter[str]()
     videos: dict[Path, Video | str] = {}
     questions: dict[tuple[str, str], str] = {}
     for sample in tqdm(dataset.samples, desc="check", unit="sample", disable=None, dynamic_ncols=True):
-        fields.update(_fields(sample))
+        fields.update(name for name, is_present in FIELDS.items() if is_present(sample))
         reasons = list(_reasons(sample, _video(sample, videos)))
         if (earlier := questions.setdefault((sample.video_id, sample.question), sample.id)) != sample.id:
             reasons.append(f"the same question about the same video as {earlier}")
@@ -71,7 +75,7 @@ def check_dataset(dataset: Dataset) -> DataCheck:
         num_samples=len(dataset.samples),
         num_videos=len({sample.video_id for sample in dataset.samples}),
         seconds=sum(video.duration for video in videos.values() if isinstance(video, Video)),
-        fields=dict(fields),
+        fields={name: fields[name] for name in FIELDS},
         question_types=dict(Counter(sample.question_type for sample in dataset.samples if sample.question_type)),
         answers=dict(
             sorted(Counter(LETTERS[sample.answer] for sample in dataset.samples if sample.answer is not None).items())
@@ -81,17 +85,15 @@ def check_dataset(dataset: Dataset) -> DataCheck:
     )
 
 
-def _fields(sample: Sample) -> Iterator[str]:
-    """Names of the annotated fields of a sample."""
-    present = {
-        "options": bool(sample.options),
-        "answer": sample.answer is not None or sample.response is not None,
-        "spans": sample.spans is not None,
-        "masks": sample.has_masks,
-        "boxes": sample.boxes is not None,
-        "subtitles": sample.subtitles is not None,
-    }
-    return (name for name, is_present in present.items() if is_present)
+FIELDS: dict[str, Callable[[Sample], bool]] = {
+    "options": lambda sample: bool(sample.options),
+    "answer": lambda sample: sample.answer is not None or sample.response is not None,
+    "spans": lambda sample: sample.spans is not None,
+    "masks": lambda sample: sample.has_masks,
+    "boxes": lambda sample: sample.boxes is not None,
+    "subtitles": lambda sample: sample.subtitles is not None,
+}
+"""Annotated field -> function that returns whether a sample has it."""
 
 
 def _video(sample: Sample, videos: dict[Path, Video | str]) -> Video | str | None:
@@ -156,7 +158,7 @@ def _mask_problems(sample: Sample, video: Video) -> Iterator[str]:
             return
     if (sample.tracks or sample.masks is not None) and not num_pixels:
         yield "masks: no mask has a pixel"
-    for other_size in sorted(sizes - {size}):
-        yield f"masks: expected {size[0]} x {size[1]} as the video, got {other_size[0]} x {other_size[1]}"
+    for height, width in sorted(sizes - {size}):
+        yield f"masks: expected {size[0]} x {size[1]} as the video, got {height} x {width}"
     if beyond := sorted(index for index in indices if index >= video.num_frames):
         yield f"masks: frame {beyond[0]}: the video has {video.num_frames} frames"

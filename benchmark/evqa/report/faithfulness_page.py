@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -22,10 +20,10 @@ from evqa.faithfulness.condition_runs import FaithfulnessRun
 from evqa.faithfulness.conditions import ConditionSet
 from evqa.faithfulness.measures import FULL
 from evqa.faithfulness.results import Faithfulness, Measure, MeasureTable, Population, QuestionResult
-from evqa.files.jsonl import replace_file
 from evqa.report import faithfulness_tables as tables
 from evqa.report.plot_style import FULL as FULL_WIDTH
 from evqa.report.plot_style import QUIET, page_style, run_colour, svg_of
+from evqa.report.static_page import escape, write_static_page
 from evqa.report.videos import copy_or_transcode
 from evqa.schema import LETTERS, Sample, Spans
 
@@ -74,33 +72,19 @@ def write_page(
         num_examples: most questions with videos, evenly spaced among those with cited evidence.
     """
     title = f"Faithfulness of {result.model} ({result.method}) on {result.dataset}"
-    style = resources.files("evqa.report").joinpath("page.css").read_text(encoding="utf-8") + STYLE
-    policy = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self' file:; img-src data:; base-uri 'none'"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(title)}</title><style>{style}</style></head><body><main>",
-        f"<h1>{_text(title)}</h1>",
-        *(f'<p class="quiet">{_text(line)}</p>' for line in tables.count_lines(result)),
-        _section("Verdicts", "".join(f"<p>{_text(line)}</p>" for line in tables.verdict_lines(result))),
+    sections = [
+        *(f'<p class="quiet">{escape(line)}</p>' for line in tables.count_lines(result)),
+        _section("Verdicts", "".join(f"<p>{escape(line)}</p>" for line in tables.verdict_lines(result))),
         *_table_sections(result),
         _section("Questions", "".join(_examples(folder, result, source, conditions, num_examples))),
-        "</main></body></html>",
     ]
     path = folder / PAGE
-    with replace_file(path) as file:
-        file.write("\n".join(parts).encode())
+    write_static_page(path, title, sections, style=STYLE, sources=("media-src 'self' file:",))
     return path
 
 
-def _text(text: object) -> str:
-    return html.escape(str(text), quote=True)
-
-
 def _section(title: str, content: str) -> str:
-    return f"<section><h2>{_text(title)}</h2>{content}</section>"
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
 # Tables and plots
@@ -127,8 +111,8 @@ def _html_table(markdown: str) -> str:
     """A table in Markdown as HTML."""
     lines = markdown.splitlines()
     rows = [[cell.strip().replace("\\|", "|") for cell in line[2:-2].split(" | ")] for line in (lines[0], *lines[2:])]
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -213,22 +197,22 @@ def _span_text(spans: Spans | None) -> str:
 
 def _example(sample: Sample, question: QuestionResult, files: Sequence[VideoFile]) -> str:
     options = "".join(
-        f"<li>({letter}) {_text(text)}</li>" for letter, text in zip(LETTERS, sample.options, strict=False)
+        f"<li>({letter}) {escape(text)}</li>" for letter, text in zip(LETTERS, sample.options, strict=False)
     )
     answers = "".join(
-        f"<tr><td>{_text(name if name != FULL else 'whole video')}</td>"
-        f'<td class="{"right" if question.right[name] else "wrong"}">{_text(answer or "no answer")}</td></tr>'
+        f"<tr><td>{escape(name if name != FULL else 'whole video')}</td>"
+        f'<td class="{"right" if question.right[name] else "wrong"}">{escape(answer or "no answer")}</td></tr>'
         for name, answer in question.answers.items()
     )
     videos = "".join(map(_figure, files))
     return (
-        f'<article class="question"><h3>{_text(sample.id)}: {_text(sample.question)}</h3><ul>{options}</ul>'
+        f'<article class="question"><h3>{escape(sample.id)}: {escape(sample.question)}</h3><ul>{options}</ul>'
         f'<div class="videos">{videos}</div><table><tbody>{answers}</tbody></table></article>'
     )
 
 
 def _figure(file: VideoFile) -> str:
-    caption = f"<figcaption>{_text(file.label)} <span class='quiet'>{_text(file.note)}</span></figcaption>"
+    caption = f"<figcaption>{escape(file.label)} <span class='quiet'>{escape(file.note)}</span></figcaption>"
     if file.path is None:
         return f"<figure>{caption}</figure>"
     target = quote(f"{FILES}/{file.path.name}")

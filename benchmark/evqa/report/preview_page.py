@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +15,10 @@ from tqdm import tqdm
 from evqa import masks, media
 from evqa.datasets import Dataset
 from evqa.datasets.checks import DataCheck
-from evqa.files.jsonl import replace_file
 from evqa.metrics.frames import gold_masks
 from evqa.report.colours import PALETTE
 from evqa.report.overlay import OverlayMask, draw_objects
+from evqa.report.static_page import escape, write_static_page
 from evqa.schema import LETTERS, Sample
 
 PAGE = "preview.html"
@@ -56,23 +54,10 @@ def write_preview(folder: Path, dataset: Dataset, check: DataCheck, *, num_sampl
         check: counts and problems.
         num_samples: most samples on the page, evenly spaced; those with problems come first.
     """
-    style = resources.files("evqa.report").joinpath("page.css").read_text(encoding="utf-8") + STYLE
-    title = f"{check.name}: {check.num_samples} samples"
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        f"<title>{_text(title)}</title><style>{style}</style></head><body><main><h1>{_text(title)}</h1>",
-        _table({name: str(value) for name, value in count_rows(check).items()}),
-        _problems(check),
-        *_samples(dataset, check, num_samples),
-        "</main></body></html>",
-    ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PAGE
-    with replace_file(path) as file:
-        file.write("\n".join(parts).encode())
+    sections = [_table(count_rows(check)), _problems(check), *_samples(dataset, check, num_samples)]
+    write_static_page(path, f"{check.name}: {check.num_samples} samples", sections, style=STYLE)
     return path
 
 
@@ -82,7 +67,7 @@ def count_rows(check: DataCheck) -> dict[str, str]:
         "file": str(check.file),
         "samples": str(check.num_samples),
         "videos": f"{check.num_videos}, {check.seconds / 60:.1f} minutes",
-        **{f"with {name}": str(check.fields.get(name, 0)) for name in FIELD_ORDER},
+        **{f"with {name}": str(count) for name, count in check.fields.items()},
         "invalid rows": str(len(check.rejected)),
         "problems": str(len(check.problems)),
     }
@@ -93,23 +78,18 @@ def count_rows(check: DataCheck) -> dict[str, str]:
     return rows
 
 
-FIELD_ORDER = ("options", "answer", "spans", "masks", "boxes", "subtitles")
-
-
-def _text(text: object) -> str:
-    return html.escape(str(text), quote=True)
-
-
 def _table(rows: Mapping[str, str]) -> str:
-    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows.items())
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
     return f"<table>{cells}</table>"
 
 
 def _problems(check: DataCheck) -> str:
-    rows = [(f"line {bad.line}", bad.reason) for bad in check.rejected] + list(check.problems)
+    rows = check.messages()
     if not rows:
         return "<section><h2>Problems</h2><p>none</p></section>"
-    cells = "".join(f"<tr><td>{_text(place)}</td><td>{_text(reason)}</td></tr>" for place, reason in rows[:MAX_LISTED])
+    cells = "".join(
+        f"<tr><td>{escape(place)}</td><td>{escape(reason)}</td></tr>" for place, reason in rows[:MAX_LISTED]
+    )
     more = f"<p>and {len(rows) - MAX_LISTED} more</p>" if len(rows) > MAX_LISTED else ""
     return f"<section><h2>Problems</h2><table>{cells}</table>{more}</section>"
 
@@ -130,15 +110,15 @@ def _samples(dataset: Dataset, check: DataCheck, number: int) -> Iterator[str]:
 
 def _sample(sample: Sample) -> str:
     options = "".join(
-        f'<li class="{"right" if place == sample.answer else ""}">({LETTERS[place]}) {_text(option)}</li>'
+        f'<li class="{"right" if place == sample.answer else ""}">({LETTERS[place]}) {escape(option)}</li>'
         for place, option in enumerate(sample.options)
     )
-    response = f"<p class='right'>{_text(sample.response)}</p>" if sample.response else ""
+    response = f"<p class='right'>{escape(sample.response)}</p>" if sample.response else ""
     spans = "not annotated" if sample.spans is None else _span_text(sample)
     facts = ", ".join(filter(None, [sample.video_id, sample.question_type or "", f"evidence: {spans}"]))
     return (
-        f'<article class="sample"><h3>{_text(sample.id)}: {_text(sample.question)}</h3><ul>{options}</ul>{response}'
-        f'<p class="quiet">{_text(facts)}</p>{_evidence(sample)}</article>'
+        f'<article class="sample"><h3>{escape(sample.id)}: {escape(sample.question)}</h3><ul>{options}</ul>{response}'
+        f'<p class="quiet">{escape(facts)}</p>{_evidence(sample)}</article>'
     )
 
 
@@ -154,7 +134,7 @@ def _evidence(sample: Sample) -> str:
         video = media.probe_video(sample.video)
         return _timeline(sample, video.duration) + _images(sample, video)
     except ValueError as error:
-        return f'<p class="wrong">{_text(error)}</p>'
+        return f'<p class="wrong">{escape(error)}</p>'
 
 
 def _timeline(sample: Sample, duration: float) -> str:
@@ -167,16 +147,16 @@ def _timeline(sample: Sample, duration: float) -> str:
     label = f"{duration:.1f} seconds, evidence {_span_text(sample)}"
     return (
         f'<svg viewBox="0 0 1000 14" width="100%" height="14" preserveAspectRatio="none" role="img" '
-        f'aria-label="{_text(label)}"><rect width="1000" height="14" fill="var(--grid)"/>{bars}</svg>'
+        f'aria-label="{escape(label)}"><rect width="1000" height="14" fill="var(--grid)"/>{bars}</svg>'
     )
 
 
 def _images(sample: Sample, video: media.Video) -> str:
     """Frames of the evidence with masks and boxes, else of the whole video."""
     gold = gold_masks(sample) or {}
-    wanted_indices = _image_indices(sample, video, sorted({*gold, *(sample.boxes or {})}))
+    indices = _image_indices(sample, video, sorted({*gold, *(sample.boxes or {})}))
     images: list[str] = []
-    for index, image in media.read_frames(video, wanted_indices):
+    for index, image in media.read_frames(video, indices):
         objects = _objects(sample, index, image.shape[:2])
         content = _jpeg(draw_objects(image, objects))
         label = f"{video.times[index]:.2f} s, frame {index}"
