@@ -51,7 +51,7 @@ def check_answers(layout: AnswerFormat, path: Path, samples: Sequence[Sample]) -
 
 
 def name_problems(noun: str, names: Sequence[str], expected: Set[str]) -> list[str]:
-    """Return what is wrong with the names in a submission: missing, not expected, or contained twice.
+    """Return the problems of the names in a submission: missing, not expected, or contained twice.
 
     Args:
         noun: what they name, in the plural.
