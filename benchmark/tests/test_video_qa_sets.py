@@ -26,7 +26,7 @@ from evqa.__main__ import main
 from evqa.datasets.benchmark_rows import QUESTION_SETS
 from evqa.datasets.formats import prepare, prepare_command, question_sets
 from evqa.datasets.registry import DATASETS
-from evqa.files import jsonl
+from evqa.files import jsonl, links
 from evqa.media import edits
 from evqa.retrieval.subtitles import subtitles_of
 from evqa.schema import Prediction, Turn
@@ -299,6 +299,12 @@ def test_a_question_of_mvbench_about_a_segment_shows_that_segment(tmp_path, monk
     assert media.probe_video(sample.video).num_frames == len(kept) == 5
     whole = next(sample for sample in dataset.samples if sample.question_type == "object existence")
     assert media.probe_video(whole.video).num_frames == 8
+    (tmp_path / "mvbench").rename(tmp_path / "moved")
+    path = tmp_path / "moved" / sample.video.relative_to(tmp_path / "mvbench")
+    with pytest.raises(ValueError, match="--allow-root"):
+        media.probe_video(path)
+    links.note_data_set(tmp_path / "moved")
+    assert media.probe_video(path).num_frames == 5
 
 
 def test_a_segment_of_a_folder_of_frames_and_one_between_two_frames(tmp_path, monkeypatch):
@@ -316,6 +322,24 @@ def test_a_segment_of_a_folder_of_frames_and_one_between_two_frames(tmp_path, mo
     first, second = prepared(tmp_path, "mvbench", monkeypatch, write).samples
     assert edits.read_edit(first.video).kept_indices().tolist() == [3, 4, 5, 6]  # 3 frames per second
     assert edits.read_edit(second.video).kept_indices().tolist() == [1]
+
+
+def test_edit_lists_are_not_written_into_the_folder_of_the_download(tmp_path, monkeypatch):
+    monkeypatch.setenv(links.VARIABLE, "")
+    download, home = tmp_path / "download", tmp_path / "home"
+    prepared(tmp_path, "mvbench", monkeypatch)  # an earlier preparation in place
+    (tmp_path / "mvbench").rename(download)
+    arguments = ["--source", str(download), "--folder", str(home)]
+    assert prepare_command.run("MVBench.", ["mvbench"], tmp_path, arguments) == 0
+    assert (home / "video").is_symlink()
+    assert not (home / "segments").is_symlink()
+    names = [path.name for path in (download / "segments").iterdir()]
+    assert sorted(path.name for path in (home / "segments").iterdir()) == sorted(names) != []
+    segments = [
+        sample for sample in datasets.load(str(home / "mvbench_samples.jsonl")).samples if edits.is_edit(sample.video)
+    ]
+    assert segments
+    assert all(media.probe_video(sample.video).num_frames == 5 for sample in segments)
 
 
 # Long videos

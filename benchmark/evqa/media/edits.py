@@ -4,13 +4,15 @@
 are kept are those of the source, decoded exactly and without encoding anything again, and follow each other without a
 gap. Pixels are hidden at the size of the source.
 
-The source lies anywhere on disk, so that a data set of others could name any video with such a file: the rules of links
-hold (`evqa.files.links`), as if the edit list were a link to its source.
+The source is named by its absolute path, or relative to the folder of the edit list, as in a data set that may be moved
+as a whole. It lies anywhere on disk, so that a data set of others could name any video with such a file: the rules of
+links hold (`evqa.files.links`), as if the edit list were a link to its source.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -68,7 +70,7 @@ class VideoEdit(StrictRecord):
 
     version: Literal[1] = VERSION
     source: Path
-    """Absolute path of the video: a file, or a folder of images."""
+    """Path of the video, a file or a folder of images: absolute, or in a file relative to the folder of that file."""
     source_sha256: str
     """Digest of the content of the source."""
     source_frames: Annotated[int, Field(ge=1)]
@@ -115,7 +117,7 @@ def write_edit(path: Path, edit: VideoEdit) -> None:
 
 
 def read_edit(path: Path) -> VideoEdit:
-    """Read an edit list.
+    """Read an edit list; its source becomes absolute.
 
     Raises:
         ValueError: it is missing, too large or invalid, or its source lies where links may not lead.
@@ -127,10 +129,11 @@ def read_edit(path: Path) -> VideoEdit:
     if state.st_size > MAX_BYTES:
         raise ValueError(f"{path} has {state.st_size} bytes; expected an edit list of at most {MAX_BYTES}")
     edit = _read(path, state.st_size, state.st_mtime_ns)
-    source = edit.source.resolve()
-    if not edit.source.is_absolute() or is_edit(edit.source) or links.leads_out(path, source):
+    place = Path(os.path.normpath(path.absolute().parent / edit.source))
+    source = place.resolve()
+    if is_edit(place) or links.leads_out(path, source):
         raise ValueError(f"{path} is an edit of {edit.source}, outside its folder: {links.link_advice(source)}")
-    return edit
+    return edit.replace(source=place)
 
 
 @functools.lru_cache(maxsize=64)

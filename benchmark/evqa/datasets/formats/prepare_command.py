@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
-from evqa.datasets.formats import prepare
+from evqa.datasets.formats import prepare, segments
 from evqa.datasets.registry import DATASETS, DatasetSpec
 from evqa.files import links, roots
 from evqa.files.output_streams import checked_output_streams
@@ -152,7 +152,7 @@ def _is_published(path: Path, own_files: Container[str]) -> bool:
 
     Published files may be JSON Lines too; of these, samples and reports of rejected entries are ours.
     """
-    is_ours = path.name in {"tracks", "README.md", "prepare.py"} or path.name in own_files
+    is_ours = path.name in {"tracks", segments.FOLDER, "README.md", "prepare.py"} or path.name in own_files
     return not is_ours and not path.name.endswith("rejected.jsonl") and path.name[0] != "."
 
 

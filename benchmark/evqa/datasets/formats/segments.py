@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +42,14 @@ def segment_video(folder: Path, video: Path, segment: Span, name: str, *, fps: f
     indices = np.flatnonzero((opened.times >= segment.start) & (opened.times <= segment.end))
     if not len(indices):
         indices = np.array(media.nearest_index(opened, [(segment.start + segment.end) / 2]))
+    path = path_inside(folder, target)
     edit = VideoEdit(
-        source=source,
+        source=Path(os.path.relpath(source, path.parent)),
         source_sha256=_sha256(source),
         source_frames=opened.num_frames,
         folder_fps=media.fps_of_folder(source) if source.is_dir() else None,
         frame_runs=runs_of(indices),
     )
-    path = path_inside(folder, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_edit(path, edit)
     return target
