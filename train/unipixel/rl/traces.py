@@ -20,15 +20,14 @@ from evqa.agents.episode_tools import EpisodeTools
 from evqa.agents.grounding import CachedGrounder, ModelGrounder
 from evqa.agents.grounding_cache import GroundingCache
 from evqa.agents.settings import AgentSettings, EpisodeSettings
-from evqa.agents.tag_actions import with_action, without_actions
 from evqa.agents.transcript import Transcript
 from evqa.datasets.shapes.text_episodes import OBJECTS, TextEpisode, TextQuestion
 from evqa.methods.episodes import start_with_tools
-from evqa.models.base import Capabilities, Model
 from evqa.models.chat_tokens import ChatTokenizer, TokenizedChat
-from evqa.models.messages import Decoding, Message, Reply, ToolSpec
+from evqa.models.text_model import GeneratedIds, TextModel
 from evqa.parsing.option_keys import option_key
 from evqa.schema import ClipRef, Sample
+from unipixel.rl import rollout
 
 IN, NOT = "in", "not"
 """Check words: whether the current clip mentions the item of the question."""
@@ -37,6 +36,9 @@ SETTINGS = AgentSettings(episode=EpisodeSettings(prompts="compact"))
 """Settings of the method `episode` for a tiny master."""
 
 CLIP_SECONDS = 90.0
+
+MAX_TOKENS = 10_000
+"""Limit of a conversation of the teacher, far above its length: no trace is cut off."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,25 @@ def trace(
     chat: ChatTokenizer, episode: TextEpisode, question: TextQuestion, rng: random.Random, habits: Habits = Habits()
 ) -> TokenizedChat:
     """Play a question and return its token ids; those of the teacher are marked as generated."""
-    tools = tools_of(episode, question, Transcript(sample_of(episode, question)))
-    run = start_with_tools(_TEACHER, tools, SETTINGS).episode
+    transcript = Transcript(sample_of(episode, question))
+    tools = tools_of(episode, question, transcript)
     teacher = _Teacher(episode, question, tools, rng, habits)
-    tokens = TokenizedChat(())
-    while (request := run.next_request()) is not None:
-        text = teacher.turn(must_answer=request.is_last)
-        ids = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
-        tokens = chat.encode(without_actions(request.messages)).with_reply([*ids, chat.tokenizer.eos_token_id])
-        run.receive(with_action(Reply(text, raw=tokens)))
-    return tokens
+    model = TextModel(
+        name="teacher",
+        chat=chat,
+        generate_ids=lambda prompts: [
+            GeneratedIds(
+                [*chat.tokenizer(teacher.turn(), add_special_tokens=False)["input_ids"], chat.tokenizer.eos_token_id]
+            )
+            for _ in prompts
+        ],
+        max_tokens=MAX_TOKENS,
+        max_reply_tokens=0,
+        identity={},
+    )
+    (played,) = rollout.play(model, lambda *_: start_with_tools(model, tools, SETTINGS), [transcript.sample], [0])
+    assert played.prediction.status == "ok", played.prediction.error
+    return played.tokens
 
 
 class _Teacher:
@@ -135,10 +146,13 @@ class _Teacher:
         self._episode, self._question, self._tools = episode, question, tools
         self._rng, self._habits = rng, habits
         self._has_looked = False
+        self._num_turns = 0
 
-    def turn(self, *, must_answer: bool) -> str:
-        """The next turn."""
+    def turn(self) -> str:
+        """The next turn; the last one that the settings allow is an answer."""
         question, habits = self._question, self._habits
+        self._num_turns += 1
+        must_answer = self._num_turns == SETTINGS.episode.episode_turns
         place = self._tools.place
         assert place is not None
         check = check_word(question.item, self._episode.clips[place].items)
@@ -163,19 +177,4 @@ class _Teacher:
         return self._has_looked if self._question.target else self._question.clip in self._tools.visited
 
 
-class _TeacherModel:
-    """The teacher as a master by name; its turns come from `trace`."""
-
-    name = "teacher"
-    capabilities = Capabilities()
-    settings: dict[str, str | int | float | bool | None] = {}  # noqa: RUF012
-
-    def generate(
-        self, messages: list[Message], *, tools: tuple[ToolSpec, ...] = (), decoding: Decoding | None = None
-    ) -> Reply:
-        """Raise an error: nothing is asked of it."""
-        raise NotImplementedError
-
-
-_TEACHER: Model = _TeacherModel()  # type: ignore[assignment]
 _GROUNDER = Bm25Model()
