@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import tyro
@@ -25,12 +24,12 @@ from evqa import datasets
 from evqa.agents.settings import AgentSettings
 from evqa.datasets.shapes.text_episodes import KINDS
 from evqa.files import roots
+from evqa.metrics.clips import LOOK, RELOCATE
 from evqa.metrics.intervals import paired_difference
-from evqa.models.base import Models
 from evqa.models.chat_tokens import ChatTokenizer, load_tokenizer
-from evqa.schema import MAIN_AGENT, Prediction, Sample
+from evqa.schema import Prediction, Sample
 from unipixel.rl.configs import RLConfig, build_recipe
-from unipixel.rl.rewards import PRESETS, RewardTerm
+from unipixel.rl.rewards import PRESETS, RewardTerm, agent_turns
 from unipixel.rl.warm_start_config import WarmStartConfig
 
 DATA = "text-episodes-final"
@@ -163,44 +162,34 @@ def play(folder: Path, is_sampled: bool, has_no_look: bool) -> Iterator[Outcome]
     """Yield the outcome of each question."""
     from transformers import AutoModelForCausalLM
 
-    from evqa.methods.episodes import start_episode
-    from unipixel.rl import rollout, sampler
+    from unipixel.rl import grpo, rollout, sampler
 
-    episode = replace(build_recipe("tiny", "tiny").episode, look=not has_no_look)
-    settings = AgentSettings(episode=episode)
+    recipe = build_recipe("tiny", "tiny")
+    episode = replace(recipe.episode, look=not has_no_look)
     chat = ChatTokenizer(load_tokenizer(folder))
     policy = sampler.text_model_of(
         AutoModelForCausalLM.from_pretrained(folder),
         chat,
-        max_reply_tokens=build_recipe("tiny", "tiny").rollout.max_reply_tokens,
+        max_reply_tokens=recipe.rollout.max_reply_tokens,
         seed=SAMPLING_SEED if is_sampled else None,
     )
     samples = datasets.load(DATA).samples
     rollouts = rollout.play(
-        policy,
-        lambda model, transcript, _: start_episode(Models(model), transcript, settings),
-        samples,
-        [0] * len(samples),
+        policy, grpo.start_with_team({}, AgentSettings(episode=episode)), samples, [0] * len(samples)
     )
     yield from (outcome_of(entry.sample, entry.prediction) for entry in rollouts)
 
 
-@cache
-def final_samples() -> tuple[Sample, ...]:
-    """Return the questions that all models are evaluated on."""
-    return tuple(datasets.load(DATA).samples)
-
-
 def outcome_of(sample: Sample, prediction: Prediction) -> Outcome:
     """Return the outcome of a prediction."""
-    calls = [call.name for turn in prediction.turns if turn.agent == MAIN_AGENT for call in turn.calls]
+    calls = [call.name for turn in agent_turns(prediction) for call in turn.calls]
     return Outcome(
         sample.id,
         sample.video_id,
         sample.question_type or "",
         prediction.answer == sample.answer,
-        calls.count("visual_query"),
-        calls.count("request_grounding"),
+        calls.count(LOOK),
+        calls.count(RELOCATE),
     )
 
 

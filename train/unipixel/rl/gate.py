@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from evqa.parsing.action_tags import last_answer
-from evqa.schema import MAIN_AGENT, Prediction, Sample, Turn
+from evqa.schema import Prediction, Sample, Turn
 from unipixel.rl import traces
-from unipixel.rl.rewards import is_in_grammar
+from unipixel.rl.rewards import agent_turns, is_in_grammar
 from unipixel.rl.rollout import Rollout
 
 MIN_READING = 0.80
@@ -95,7 +95,7 @@ def measure(rollouts: Sequence[Rollout]) -> GateReport:
     grammar: list[bool] = []
     for rollout in rollouts:
         sample, prediction = rollout.sample, rollout.prediction
-        turns = _master_turns(prediction)
+        turns = agent_turns(prediction)
         grammar += [is_in_grammar(turn.reply) for turn in turns]
         checks.setdefault(sample.question_type or "", []).extend(check_words(sample, turns))
         if turns and last_answer(turns[-1].reply) is not None and has_evidence(sample, prediction):
@@ -124,7 +124,7 @@ def item_of(sample: Sample) -> str:
 def has_evidence(sample: Sample, prediction: Prediction) -> bool:
     """Whether the context had the evidence when the master answered: its clip, and for visual questions the look."""
     clip = ""
-    for turn in _master_turns(prediction):
+    for turn in agent_turns(prediction):
         clip = next(reversed(_CLIP.findall(turn.prompt)), clip)
         if item_of(sample) not in clip.split():
             continue
@@ -140,7 +140,3 @@ def _shows_answer(sample: Sample, text: str) -> bool:
     words = sample.question.split()
     description = text.split()
     return description[:1] == words[4:5] and words[1] in description
-
-
-def _master_turns(prediction: Prediction) -> list[Turn]:
-    return [turn for turn in prediction.turns if turn.agent == MAIN_AGENT]

@@ -85,8 +85,7 @@ def _missing_agents(config: RLConfig) -> list[str]:
         if role not in {"grounding", "vision"}:
             problems.append(f"no agent of the method episode has the role {role!r}: the roles are grounding and vision")
         _try(lambda name=agent.model: models.check_weights(name), problems)
-    has_texts = getattr(config.episode, "clip_texts", None) is not None
-    if config.episode.look and "vision" not in agents and not has_texts:
+    if config.episode.look and "vision" not in agents and config.episode.clip_texts is None:
         problems.append("no agent looks at clips: name one (--agents grounding=bm25 vision=MODEL), or --look False")
     return problems
 
