@@ -100,6 +100,11 @@ def test_a_reward_replaces_that_of_the_recipe():
     assert [(term.name, term.weight) for term in command.config.rewards] == [("correct", 1.0), ("format", 0.5)]
 
 
+def test_underscores_are_hyphens_in_names_of_options_only():
+    config = run.parse(["3b", "--group_size=4", "--train=my_data", "--held_out", "my_other_data"]).config
+    assert (config.rollout.group_size, config.data.train, config.data.held_out) == (4, "my_data", "my_other_data")
+
+
 def test_every_recipe_builds():
     assert [build_recipe(name, "tiny" if name == "tiny" else "3b").recipe for name in RECIPES] == list(RECIPES)
 

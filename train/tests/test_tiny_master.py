@@ -316,6 +316,7 @@ def test_a_restart_predicts_again():
 
 def test_a_dry_run_evaluates_nothing():
     assert "predict" not in str(tiny.pipeline(["--dry-run"]))
+    assert "predict" not in str(tiny.pipeline(["--dry_run"]))
     assert len(tiny.pipeline(["--print-config"])) == 1
 
 

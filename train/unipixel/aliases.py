@@ -52,6 +52,14 @@ def option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
+def hyphenated(argument: str) -> str:
+    """Return a word of a command line with hyphens in the name of an option; the value behind `=` stays as it is."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}"
+
+
 def current_arguments(arguments: Sequence[str]) -> list[str]:
     """Return a command line with the present names: hyphens in the names of options, no earlier name or value."""
     result: list[str] = []

@@ -22,6 +22,7 @@ from tyro.conf import FlagConversionOff
 
 from evqa.files import links
 from evqa.files.output_streams import checked_output_streams
+from unipixel import aliases
 from unipixel.rl import run_record
 from unipixel.rl.configs import RECIPES, SIZES, RLConfig, build_recipe, default_recipe
 from unipixel.rl.plan import RLPlan, plan_run
@@ -85,7 +86,7 @@ def parse(arguments: Sequence[str]) -> RLCommand:
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(USAGE)
     size = arguments[0] if arguments and not arguments[0].startswith("-") else DEFAULT_SIZE
-    rest = [word.replace("_", "-", word.count("_")) if word.startswith("--") else word for word in arguments]
+    rest = [aliases.hyphenated(word) for word in arguments]
     options, fields = _parser().parse_known_args(rest[1:] if rest and not rest[0].startswith("-") else rest)
     if options.resume is not None and options.from_scratch:
         raise ValueError(f"give one of --resume {options.resume} and --from-scratch")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evqa.datasets import prepared_file
 from evqa.files import roots
+from unipixel import aliases
 from unipixel.rl.configs import RLConfig, build_recipe
 from unipixel.training.steps import PipelineStep, run_steps
 
@@ -34,7 +35,7 @@ def pipeline(arguments: Sequence[str]) -> list[PipelineStep]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--warm-seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
-    options, rest = parser.parse_known_args(list(arguments))
+    options, rest = parser.parse_known_args([aliases.hyphenated(word) for word in arguments])
     config = build_recipe("tiny", "tiny")
     start = Path(config.weights)
     if options.warm_seed:
