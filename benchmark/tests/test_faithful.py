@@ -323,6 +323,7 @@ def test_masks_of_the_second_step_are_hidden_and_kept(data: Path, tmp_path: Path
     assert (result.necessary, result.sufficient) == ("yes", "yes")
     check_hidden_pixels(folder, data)
     page = (folder / "faithfulness.html").read_text(encoding="utf-8")
+    assert "<td>contrast</td><td>75.0 [" in page
     videos = sorted((folder / "faithfulness_files").iterdir())
     assert len(videos) == 4
     assert all(path.name in page for path in videos)

@@ -30,7 +30,7 @@ from evqa.schema import LETTERS, Sample, Spans
 PAGE = "faithfulness.html"
 FILES = "faithfulness_files"
 
-SHOWN_EDITS = ("only", "removed", "random-1")
+EXAMPLE_RUNS = ("only", "removed", "random-1")
 """Runs of conditions whose videos stand beside the original."""
 
 STYLE = """
@@ -96,24 +96,15 @@ def _table_sections(result: Faithfulness) -> Iterator[str]:
         measures = result.table(population)
         if measures is None or not measures.n or (population == "cited" and not result.n_uncited):
             continue  # without questions, or the same as all questions
-        content = _plot(measures) + _html_table(tables.condition_table(measures, "markdown"))
-        content += _html_table(tables.difference_table(measures, "markdown"))
+        content = _plot(measures) + tables.condition_table(measures, "html")
+        content += tables.difference_table(measures, "html")
         if measures.probabilities:
-            content += _html_table(tables.probability_table(measures, "markdown"))
+            content += tables.probability_table(measures, "html")
         yield _section(f"{title}: {measures.n}", content)
     if result.qualities:
-        yield _section("Evidence quality", _html_table(tables.quality_table(result.qualities, "markdown")))
-    if types := tables.type_table(result, "markdown"):
-        yield _section("Question types", _html_table(types))
-
-
-def _html_table(markdown: str) -> str:
-    """A table in Markdown as HTML."""
-    lines = markdown.splitlines()
-    rows = [[cell.strip().replace("\\|", "|") for cell in line[2:-2].split(" | ")] for line in (lines[0], *lines[2:])]
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        yield _section("Evidence quality", tables.quality_table(result.qualities, "html"))
+    if types := tables.type_table(result, "html"):
+        yield _section("Question types", types)
 
 
 def _plot(measures: MeasureTable) -> str:
@@ -154,16 +145,16 @@ def _examples(
     """Questions with their videos and answers."""
     samples = [sample for sample in source.dataset.samples if result.questions[sample.id].is_cited]
     step = max(1, -(-len(samples) // number)) if number else 1
-    edited = {name: {row.id: row for row in conditions.samples.get(name, ())} for name in SHOWN_EDITS}
-    shown_samples = samples[::step][:number]
+    edited = {name: {row.id: row for row in conditions.samples.get(name, ())} for name in EXAMPLE_RUNS}
+    examples = samples[::step][:number]
     if number:
         (folder / FILES).mkdir(exist_ok=True)
-    for sample in tqdm(shown_samples, desc="videos of the page", unit="question", disable=None, dynamic_ncols=True):
+    for sample in tqdm(examples, desc="videos of the page", unit="question", disable=None, dynamic_ncols=True):
         versions = {name: rows[sample.id] for name, rows in edited.items() if sample.id in rows}
         files = _video_files(folder, sample, source, versions)
         yield _example(sample, result.questions[sample.id], files)
-    if len(shown_samples) < len(samples):
-        yield f'<p class="quiet">{len(shown_samples)} of {len(samples)} questions with cited evidence</p>'
+    if len(examples) < len(samples):
+        yield f'<p class="quiet">{len(examples)} of {len(samples)} questions with cited evidence</p>'
 
 
 def _video_files(

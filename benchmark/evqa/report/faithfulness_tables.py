@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evqa.faithfulness.measures import DIFFERENCES, FULL, MARGIN
 from evqa.faithfulness.results import Faithfulness, Measure, MeasureTable, QualitySplit
 from evqa.files.csv_files import csv_text
-from evqa.report.table_styles import NONE, Style, prose, table, value_text
+from evqa.report.table_styles import NONE, Style, TableStyle, prose, table, value_text
 
 CONDITION_LABELS = {
     FULL: "whole video",
@@ -86,7 +86,7 @@ def count_lines(result: Faithfulness) -> list[str]:
     return lines
 
 
-def condition_table(measured: MeasureTable, style: Style = "text") -> str:
+def condition_table(measured: MeasureTable, style: TableStyle = "text") -> str:
     """One row per condition: accuracy, and the answers that change."""
     body = [
         [
@@ -100,7 +100,7 @@ def condition_table(measured: MeasureTable, style: Style = "text") -> str:
     return table(["condition", "Acc", "flips", "right to wrong", "wrong to right"], body, style)
 
 
-def difference_table(measured: MeasureTable, style: Style = "text") -> str:
+def difference_table(measured: MeasureTable, style: TableStyle = "text") -> str:
     """One row per difference, with its p and definition."""
     body = [
         [title, measure_text(measure), _p_text(measure), str(measure.n), DIFFERENCES[title].definition]
@@ -109,7 +109,7 @@ def difference_table(measured: MeasureTable, style: Style = "text") -> str:
     return table(["", "difference", "p", "n", "definition"], body, style)
 
 
-def probability_table(measured: MeasureTable, style: Style = "text") -> str:
+def probability_table(measured: MeasureTable, style: TableStyle = "text") -> str:
     """One row per measure of the probabilities of options."""
     body = [
         [ERASER_LABELS[title], measure_text(measure), _p_text(measure), str(measure.n)]
@@ -118,7 +118,7 @@ def probability_table(measured: MeasureTable, style: Style = "text") -> str:
     return table(["", "difference", "p", "n"], body, style)
 
 
-def quality_table(splits: Sequence[QualitySplit], style: Style = "text") -> str:
+def quality_table(splits: Sequence[QualitySplit], style: TableStyle = "text") -> str:
     """One row per metric of evidence quality."""
     body = [
         [
@@ -133,7 +133,7 @@ def quality_table(splits: Sequence[QualitySplit], style: Style = "text") -> str:
     return table(["evidence", "Acc if good (n)", "Acc if bad (n)", "difference", "p"], body, style)
 
 
-def type_table(result: Faithfulness, style: Style = "text") -> str:
+def type_table(result: Faithfulness, style: TableStyle = "text") -> str:
     """One row per question type; empty if there are none."""
     tables = [
         measured for measured in result.tables if measured.population == "cited" and measured.question_type is not None

@@ -1,7 +1,8 @@
-"""Styles of tables and their cells: fixed widths, Markdown or LaTeX. Fractions are in percent."""
+"""Styles of tables and their cells: fixed widths, Markdown, LaTeX or HTML. Fractions are in percent."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,6 +11,9 @@ from evqa.metrics.units import Unit, display_text
 
 Style = Literal["text", "markdown", "latex"]
 """text = fixed widths, in plain characters."""
+
+TableStyle = Literal[Style, "html"]
+"""Style of a table alone, without text next to it."""
 
 NONE = "-"
 
@@ -35,7 +39,7 @@ def value_text(value: float | None, low: float | None, high: float | None, unit:
     return f"{display_text(value, unit)} [{display_text(low, unit)}, {display_text(high, unit)}]"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: TableStyle = "text") -> str:
     """Text of a table; the first column is left-aligned, the others right-aligned."""
     if style == "markdown":
         lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
@@ -43,6 +47,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "
     if style == "latex":
         header, *rows = ([latex_text(text) for text in line] for line in (header, *rows))
         return latex_table(header, rows)
+    if style == "html":
+        return html_table(header, rows)
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     return "\n".join(_fixed(line, widths) for line in (header, *rows))
 
@@ -53,6 +59,13 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     columns = "l" + "r" * (len(header) - 1)
     start, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
     return "\n".join([start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that scrolls where it is too wide."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def latex_text(text: str) -> str:
