@@ -24,7 +24,14 @@ from evqa.faithfulness.results import (
     Verdict,
 )
 from evqa.metrics.case import response_of
-from evqa.metrics.intervals import cluster_interval, paired_difference, paired_ratio_difference, ratio_interval
+from evqa.metrics.intervals import (
+    Difference,
+    Interval,
+    cluster_interval,
+    paired_difference,
+    paired_ratio_difference,
+    ratio_interval,
+)
 from evqa.metrics.means import numbered
 from evqa.metrics.open_answers import answer_words
 from evqa.runs import locate
@@ -86,18 +93,12 @@ def evaluate_conditions(
 ) -> Faithfulness:
     """Measures of a run from its records and those of the runs of its conditions."""
     dataset = source.dataset
-    full_scores = _scores(source.predictions, dataset, [ACCURACY_PRESET, QUALITY_PRESET])
+    accuracy, quality = _scores(source.predictions, dataset, [ACCURACY_PRESET, QUALITY_PRESET])
     choices = {key: prediction.answer for key, prediction in source.predictions.items()}
-    full = _answers(dataset.samples, source.predictions, full_scores[0], choices)
+    full = _answers(dataset.samples, source.predictions, accuracy, choices)
     raw = {name: _condition_answers(source, conditions, name, choices, settings) for name in conditions.samples}
-    answers = {
-        FULL: full,
-        **{
-            name: _completed(name, answers_of_run, raw, full, conditions, dataset)
-            for name, answers_of_run in raw.items()
-        },
-    }
-    population = _PopulationTable(source, conditions, _mean_draws(answers))
+    answers = {FULL: full, **{name: _completed(name, raw, full, conditions, dataset.samples) for name in raw}}
+    population = _PopulationTable(source, conditions, _draw_groups(answers))
     types = sorted({sample.question_type for sample in dataset.samples if sample.question_type})
     groups: list[str | None] = [None, *types] if len(types) > 1 else [None]
     populations: tuple[Population, ...] = ("cited", "all")
@@ -124,12 +125,12 @@ def evaluate_conditions(
         n_bad_masks=len(conditions.bad_masks),
         n_unreadable=len(conditions.unreadable),
         mean_overlap=float(np.mean(overlaps)) if overlaps else None,
-        conditions={name: _counts(name, answers_of_run, conditions) for name, answers_of_run in raw.items()},
+        conditions={name: _counts(name, row.predictions, conditions) for name, row in raw.items()},
         tables=kept_tables,
-        qualities=_quality_splits(dataset, full_scores[1], full),
+        qualities=_quality_splits(dataset, quality, full),
         necessary=_necessary(kept_tables[0]),
         sufficient=_sufficient(kept_tables[0]),
-        questions=_questions(source, conditions, answers, full_scores[1]),
+        questions=_questions(source, conditions, answers, quality),
     )
 
 
@@ -200,53 +201,47 @@ def _condition_answers(
     """Answers of the run of a condition; samples that it was not asked about are wrong here."""
     samples = source.dataset.samples
     path = source.folder / name / PREDICTIONS
-    predictions: dict[str, Prediction] = {}
-    scores: Scores | None = None
-    if conditions.samples[name] and path.is_file():
-        dataset = datasets.load(str(conditions.path(name)))
-        file = locate.predictions_of(source.folder / name, dataset)
-        predictions = {
-            sample.id: answers_of_run for sample in dataset.samples if (answers_of_run := file.get(sample)) is not None
-        }
-        scores = _scores(predictions, dataset, [ACCURACY_PRESET])[0]
-    if scores is None:
-        empty = np.zeros(len(samples))
-        return ConditionAnswers(empty, [None] * len(samples), np.full(len(samples), np.nan))
+    if not conditions.samples[name] or not path.is_file():
+        return ConditionAnswers(np.zeros(len(samples)), [None] * len(samples), np.full(len(samples), np.nan))
+    dataset = datasets.load(str(conditions.path(name)))
+    file = locate.predictions_of(source.folder / name, dataset)
+    predictions = {sample.id: record for sample in dataset.samples if (record := file.get(sample)) is not None}
+    (scores,) = _scores(predictions, dataset, [ACCURACY_PRESET])
     orders = {sample.id: option_order(sample, settings.seed) for sample in samples} if name == "shuffled" else None
     return _answers(samples, predictions, scores, choices, orders)
 
 
 def _completed(
     name: str,
-    answers_of_run: ConditionAnswers,
     raw: Mapping[str, ConditionAnswers],
     full: ConditionAnswers,
     conditions: ConditionSet,
-    dataset: Dataset,
+    samples: Sequence[Sample],
 ) -> ConditionAnswers:
     """Answers with those of the samples that the condition does not change: without evidence, or without options."""
-    ids_of_run = {sample.id for sample in conditions.samples[name]}
+    answers = raw[name]
     substitute = raw.get("no-video") if name == "only" else full
     if substitute is None or name == "no-video":
-        return answers_of_run
-    right, texts, probabilities = (
-        answers_of_run.right.copy(),
-        list(answers_of_run.texts),
-        answers_of_run.probabilities.copy(),
+        return answers
+    ids = {sample.id for sample in conditions.samples[name]}
+    is_unchanged = [
+        sample.id not in ids and (sample.id in conditions.uncited or (name == "shuffled" and len(sample.options) < 2))
+        for sample in samples
+    ]
+    texts = zip(is_unchanged, substitute.texts, answers.texts, strict=True)
+    return replace(
+        answers,
+        right=np.where(is_unchanged, substitute.right, answers.right),
+        texts=[substituted if unchanged else text for unchanged, substituted, text in texts],
+        probabilities=np.where(is_unchanged, substitute.probabilities, answers.probabilities),
     )
-    for place, sample in enumerate(dataset.samples):
-        is_unchanged = sample.id in conditions.uncited or (name == "shuffled" and len(sample.options) < 2)
-        if sample.id not in ids_of_run and is_unchanged:
-            right[place], texts[place] = substitute.right[place], substitute.texts[place]
-            probabilities[place] = substitute.probabilities[place]
-    return replace(answers_of_run, right=right, texts=texts, probabilities=probabilities)
 
 
-def _mean_draws(answers: Mapping[str, ConditionAnswers]) -> dict[str, list[ConditionAnswers]]:
+def _draw_groups(answers: Mapping[str, ConditionAnswers]) -> dict[str, list[ConditionAnswers]]:
     """Condition -> answers of its runs: one, or one for each random draw."""
     groups: dict[str, list[ConditionAnswers]] = {}
-    for name, answers_of_run in answers.items():
-        groups.setdefault("random" if name.startswith("random-") else name, []).append(answers_of_run)
+    for name, row in answers.items():
+        groups.setdefault("random" if name.startswith("random-") else name, []).append(row)
     return groups
 
 
@@ -269,21 +264,10 @@ class _PopulationTable:
         self._types = np.array([sample.question_type or "" for sample in samples])
         self._is_failed = np.array([_status(source.predictions.get(sample.id)) != "ok" for sample in samples], np.bool_)
         full = groups[FULL][0]
-        self._right = {
-            name: np.mean([answers_of_run.right for answers_of_run in group], axis=0) for name, group in groups.items()
-        }
-        self._flips = {
-            name: _mean_of(group, lambda answers_of_run: _differs(answers_of_run, full))
-            for name, group in groups.items()
-        }
-        self._lost = {
-            name: _mean_of(group, lambda answers_of_run: (full.right > answers_of_run.right).astype(np.float64))
-            for name, group in groups.items()
-        }
-        self._gained = {
-            name: _mean_of(group, lambda answers_of_run: (answers_of_run.right > full.right).astype(np.float64))
-            for name, group in groups.items()
-        }
+        self._right = _means(groups, lambda row: row.right)
+        self._flips = _means(groups, lambda row: _differs(row, full))
+        self._lost = _means(groups, lambda row: (full.right > row.right).astype(np.float64))
+        self._gained = _means(groups, lambda row: (row.right > full.right).astype(np.float64))
 
     def table(self, population: Population, question_type: str | None) -> MeasureTable:
         """Measures of a population and question type."""
@@ -301,7 +285,7 @@ class _PopulationTable:
             lost={name: self._mean(self._lost[name], rows) for name in changed},
             gained={name: self._mean(self._gained[name], rows) for name in changed},
             differences={
-                title: self._difference(spec, rows)
+                title: self._paired(self._right[spec.first], self._right[spec.second], rows)
                 for title, spec in DIFFERENCES.items()
                 if spec.first in self._right and spec.second in self._right
             },
@@ -309,22 +293,18 @@ class _PopulationTable:
         )
 
     def _mean(self, values: NDArray[np.float64], rows: NDArray[np.bool_]) -> Measure:
-        selected_values = values[rows]
-        if not len(selected_values):
+        if not rows.any():
             return Measure(value=None, n=0)
+        selected_values = values[rows]
         interval = cluster_interval(selected_values, self._videos[rows])
-        ends = {"low": interval.low, "high": interval.high} if interval else {}
-        return Measure(value=float(selected_values.mean()), n=len(selected_values), **ends)
-
-    def _difference(self, spec: DifferenceSpec, rows: NDArray[np.bool_]) -> Measure:
-        return self._paired(self._right[spec.first], self._right[spec.second], rows)
+        return _measure(float(selected_values.mean()), interval, len(selected_values))
 
     def _paired(self, first: NDArray[np.float64], second: NDArray[np.float64], rows: NDArray[np.bool_]) -> Measure:
         """Mean of the second minus the first, over the same samples."""
-        if not rows.any():
-            return Measure(value=None, n=0)
-        gain = paired_difference(first[rows].tolist(), second[rows].tolist(), self._videos[rows])
-        return Measure(value=gain.mean, low=gain.low, high=gain.high, p=gain.p, n=int(rows.sum()))
+        gain = (
+            paired_difference(first[rows].tolist(), second[rows].tolist(), self._videos[rows]) if rows.any() else None
+        )
+        return _gain(gain, int(rows.sum()))
 
     def _probabilities(self, rows: NDArray[np.bool_]) -> dict[str, Measure]:
         """Comprehensiveness and sufficiency as in ERASER, over the samples with probabilities in both conditions."""
@@ -334,17 +314,30 @@ class _PopulationTable:
             if name not in self._groups:
                 continue
             with np.errstate(invalid="ignore"):
-                values = np.mean([answers_of_run.probabilities for answers_of_run in self._groups[name]], axis=0)
+                values = np.mean([row.probabilities for row in self._groups[name]], axis=0)
             recorded = rows & ~np.isnan(full) & ~np.isnan(values)
             if recorded.any():
                 measures[title] = self._paired(values, full, recorded)
         return measures
 
 
-def _mean_of(
-    group: Sequence[ConditionAnswers], values: Callable[[ConditionAnswers], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    return np.mean([values(answers_of_run) for answers_of_run in group], axis=0)
+def _means(
+    groups: Mapping[str, Sequence[ConditionAnswers]], values: Callable[[ConditionAnswers], NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Condition -> values of its answers, the mean of the random draws."""
+    return {name: np.mean([values(row) for row in group], axis=0) for name, group in groups.items()}
+
+
+def _measure(value: float, interval: Interval | None, n: int) -> Measure:
+    low, high = interval or (None, None)
+    return Measure(value=value, low=low, high=high, n=n)
+
+
+def _gain(gain: Difference | None, n: int) -> Measure:
+    """A difference as a measure."""
+    if gain is None:
+        return Measure(value=None, n=n)
+    return Measure(value=gain.mean, low=gain.low, high=gain.high, p=gain.p, n=n)
 
 
 def _differs(answers: ConditionAnswers, full: ConditionAnswers) -> NDArray[np.float64]:
@@ -380,25 +373,24 @@ def _quality_split(
     videos: NDArray[np.int64],
 ) -> QualitySplit:
     bad = 1 - good
-    sides: list[Measure] = []
-    for part in (good, bad):
-        interval = ratio_interval(right * part, part, videos) if part.any() else None
-        ends = {"low": interval.low, "high": interval.high} if interval else {}
-        value = float((right * part).sum() / part.sum()) if part.any() else None
-        sides.append(Measure(value=value, n=int(part.sum()), **ends))
     gain = paired_ratio_difference((right * bad, bad), (right * good, good), videos)
-    difference = Measure(value=None, n=len(good))
-    if gain is not None:
-        difference = Measure(value=gain.mean, low=gain.low, high=gain.high, p=gain.p, n=len(good))
     return QualitySplit(
         metric=metric,
         threshold=threshold,
         n_good=int(good.sum()),
         n_bad=int(bad.sum()),
-        good=sides[0],
-        bad=sides[1],
-        difference=difference,
+        good=_ratio(right, good, videos),
+        bad=_ratio(right, bad, videos),
+        difference=_gain(gain, len(good)),
     )
+
+
+def _ratio(right: NDArray[np.float64], part: NDArray[np.float64], videos: NDArray[np.int64]) -> Measure:
+    """Accuracy over the samples that are 1 in `part`."""
+    if not part.any():
+        return Measure(value=None, n=0)
+    value = float((right * part).sum() / part.sum())
+    return _measure(value, ratio_interval(right * part, part, videos), int(part.sum()))
 
 
 # Verdicts
@@ -431,15 +423,14 @@ def _status(prediction: Prediction | None) -> str:
     return "missing" if prediction is None else prediction.status
 
 
-def _counts(name: str, answers_of_run: ConditionAnswers, conditions: ConditionSet) -> ConditionCounts:
-    samples = conditions.samples[name]
-    statuses = [_status(answers_of_run.predictions.get(sample.id)) for sample in samples]
-    records = [(sample, answers_of_run.predictions.get(sample.id)) for sample in samples]
+def _counts(name: str, predictions: Mapping[str, Prediction], conditions: ConditionSet) -> ConditionCounts:
+    records = [(sample, predictions.get(sample.id)) for sample in conditions.samples[name]]
+    statuses = [_status(record) for _, record in records]
     num_unread = sum(
         record.answer is None for sample, record in records if record and record.status == "ok" and sample.options
     )
     return ConditionCounts(
-        num_asked=len(samples),
+        num_asked=len(records),
         ok=statuses.count("ok"),
         failed=statuses.count("failed"),
         missing=statuses.count("missing"),
@@ -460,8 +451,8 @@ def _questions(
                 "question_type": sample.question_type,
                 "is_cited": sample.id not in conditions.uncited,
                 "status": _status(source.predictions.get(sample.id)),
-                "answers": {name: answers_of_run.texts[place] for name, answers_of_run in answers.items()},
-                "right": {name: bool(answers_of_run.right[place]) for name, answers_of_run in answers.items()},
+                "answers": {name: row.texts[place] for name, row in answers.items()},
+                "right": {name: bool(row.right[place]) for name, row in answers.items()},
                 "quality": {metric: values[metric] for metric in QUALITIES if metric in values},
             }
         )
