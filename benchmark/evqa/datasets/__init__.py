@@ -108,10 +108,14 @@ def records_of(dataset: Dataset, path: Path) -> list[Sample]:
 
 def _relative(sample: Sample, root: Path) -> Sample:
     """Sample with paths relative to a folder."""
-    paths = {name: path.relative_to(root) for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
-    paths |= {name: tuple(path.relative_to(root) for path in getattr(sample, name)) for name in PATH_TUPLES}
-    clips = tuple(clip.replace(path=clip.path.relative_to(root)) for clip in sample.clips)
-    return sample.replace(**paths, clips=clips)
+    return _with_changed_paths(sample, lambda path: path.relative_to(root))
+
+
+def _with_changed_paths(sample: Sample, change: Callable[[Path], Path]) -> Sample:
+    """Sample with a function applied to each of its paths."""
+    paths = {name: change(path) for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
+    paths |= {name: tuple(map(change, getattr(sample, name))) for name in PATH_TUPLES}
+    return sample.replace(**paths, clips=tuple(clip.replace(path=change(clip.path)) for clip in sample.clips))
 
 
 PATHS = ("video", "masks", "object_masks", "track_file", "label_map", "subtitles")
@@ -372,9 +376,7 @@ def _with_paths(sample: Sample, folder: Path) -> Sample:
 
 def _with_root(sample: Sample, root: Path) -> Sample:
     """Make the paths of a sample absolute that were checked before (see `_with_paths`)."""
-    paths = {name: root / path for name in PATHS if (path := getattr(sample, name)) not in {None, NO_VIDEO}}
-    paths |= {name: tuple(root / path for path in getattr(sample, name)) for name in PATH_TUPLES}
-    return sample.replace(**paths, clips=tuple(clip.replace(path=root / clip.path) for clip in sample.clips))
+    return _with_changed_paths(sample, lambda path: root / path)
 
 
 def _file_inside(folder: Path, relative: Path | None) -> Path | None:

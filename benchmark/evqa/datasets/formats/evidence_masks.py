@@ -74,7 +74,7 @@ def read_tracks(path: Path, video: Video | None, left_out: list[str] | None = No
     Raises:
         ValueError: The file has neither form, or no frame is usable.
     """
-    return tracks_of_content(_content(path), video, left_out)
+    return tracks_of_content(read_content(path), video, left_out)
 
 
 def tracks_of_content(
@@ -97,7 +97,8 @@ def tracks_of_content(
     return tracks or None
 
 
-def _content(path: Path) -> object:
+def read_content(path: Path) -> object:
+    """Return the parsed content of a mask file. `ValueError`: it is too large, or no JSON."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"the file has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
     try:

@@ -15,7 +15,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from evqa import media
-from evqa.datasets import ground_truth, path_inside
+from evqa.datasets import FILE_SUFFIXES, ground_truth, path_inside
 from evqa.datasets.formats import csv_table, evidence_masks, json_rows
 from evqa.datasets.formats.fields import entry_id
 from evqa.datasets.formats.json_stream import array, integer, mapping, text
@@ -25,8 +25,6 @@ from evqa.schema import LETTERS, Sample, Span, Track, check_span
 
 FILES = ("questions.jsonl", "questions.json", "questions.csv")
 """Names of a file of questions, in the order in which they are looked for."""
-
-SUFFIXES = (".jsonl", ".json", ".csv")
 
 FIELDS = frozenset(
     [
@@ -42,9 +40,6 @@ OPTION_COLUMN = re.compile(r"option[_ ](?:[a-z]|\d{1,2})|option\d{1,2}")
 CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:\.\d{1,6})?)")
 """Time as `minutes:seconds` or `hours:minutes:seconds`."""
 
-MAX_MASK_BYTES = 2**28
-"""Largest file of masks."""
-
 MAX_TAG_CHARACTERS = 200
 """Most characters of an attribute."""
 
@@ -59,7 +54,7 @@ def file_in(folder: Path) -> Path | None:
 def is_own_file(path: Path) -> bool:
     """Whether a file holds questions of a user, and not samples: its name, or the fields of its first row, say so."""
     if path.suffix != ".jsonl":
-        return path.suffix in SUFFIXES
+        return path.suffix in FILE_SUFFIXES
     if path.name in FILES:
         return True
     try:
@@ -307,18 +302,12 @@ def _masks(folder: Path, value: object, video: Video | None) -> dict[str, object
         path = _file(folder, value, "masks")
         if (folder / path).is_dir():
             return {"masks": path}
-        content = _json_of(path_inside(folder, path))
+        if path.suffix.lower() != ".json":
+            raise ValueError(f"masks are a folder of PNG files or a .json file, got {path.name}")
+        content = evidence_masks.read_content(path_inside(folder, path))
     else:
         content = cast("object", json.loads(value)) if isinstance(value, str) else value
     return {"tracks": tracks_of(content, video)}
-
-
-def _json_of(path: Path) -> object:
-    if path.suffix.lower() != ".json":
-        raise ValueError(f"masks are a folder of PNG files or a .json file, got {path.name}")
-    if path.stat().st_size > MAX_MASK_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected at most {MAX_MASK_BYTES}")
-    return cast("object", json.loads(path.read_text(encoding="utf-8-sig")))
 
 
 def tracks_of(content: object, video: Video | None) -> tuple[Track, ...]:
