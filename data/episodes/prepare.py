@@ -92,7 +92,9 @@ def write_split(folder: Path, plan: Plan, count: int) -> int:
     (partial / "tvqa_preprocessed_subtitles.jsonl").write_text(lines, encoding="utf-8")
     bad: list[BadLine] = []
     _write_json(partial / "clip_bbox_mapping.json", tvqa.box_mapping(partial / "LongTVQA_plus_val.json", bad))
-    samples = [_with_evidence(sample, *evidence[sample.id]) for sample in tvqa.longtvqa_plus(partial, bad)]
+    samples = [
+        _with_evidence(sample, *evidence[sample.id]) for sample in tvqa.samples(partial, bad, "longtvqa-plus", "val")
+    ]
     if bad:
         raise ValueError(f"{partial} does not read back: {bad[:3]}")
     write_records(partial / "samples.jsonl", samples)

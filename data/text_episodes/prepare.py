@@ -108,7 +108,8 @@ def write_split(folder: Path, plan: Plan, count: int) -> int:
     _write_json(partial / "LongTVQA_subtitle_clip_level.json", subtitles)
     bad: list[BadLine] = []
     samples = [
-        sample.replace(question_type=kinds[sample.id], source="text-episodes") for sample in tvqa.longtvqa(partial, bad)
+        sample.replace(question_type=kinds[sample.id], source="text-episodes")
+        for sample in tvqa.samples(partial, bad, "longtvqa", "val")
     ]
     if len(samples) != len(rows):
         raise ValueError(f"{partial} does not read back: {bad[:3]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evqa.datasets.benchmark_rows import QUESTION_SETS, evaluation_splits
 from evqa.datasets.spec import MADE_HERE as MADE_HERE
 from evqa.datasets.spec import (
@@ -130,38 +132,36 @@ def _regions(folder: str, name: str, description: str, entries: str) -> DatasetS
     return _sharing(folder, name, description, source, DatasetFormat(description, reader, entries))
 
 
-def _synthetic_episodes(split: str) -> DatasetSpec:
-    """A split of the synthetic episodes, written in the layout of LongTVQA+."""
-    return DatasetSpec(
-        folder=f"episodes/{split}",
-        description=f"synthetic episodes with dialogue, {split} split",
-        source=MADE_HERE,
-        licence="Apache-2.0",
-        prepare=f"python data/episodes/prepare.py --splits {split}",
-        format=DatasetFormat(
-            "LongTVQA_plus_val.json, subtitles of clips, videos of episodes and clips",
-            "tvqa:longtvqa_plus",
-            "LongTVQA_plus_val.json",
-        ),
-        is_benchmark=split != "train",
-    )
+def _synthetic_episodes(
+    folder: str, description: str, layout: DatasetFormat, *, training: Sequence[str], evaluation: Sequence[str]
+) -> dict[str, DatasetSpec]:
+    """The splits of synthetic episodes, in the layout of LongTVQA or LongTVQA+."""
+    return {
+        f"{folder.replace('_', '-')}-{split}": DatasetSpec(
+            folder=f"{folder}/{split}",
+            description=f"{description}, {split} split",
+            source=MADE_HERE,
+            licence="Apache-2.0",
+            prepare=f"python data/{folder}/prepare.py --splits {split}",
+            format=layout,
+            is_benchmark=split in evaluation,
+        )
+        for split in (*training, *evaluation)
+    }
 
 
-def _text_episodes(split: str) -> DatasetSpec:
-    """A split of the synthetic episodes without pixels, written in the layout of LongTVQA."""
-    return DatasetSpec(
-        folder=f"text_episodes/{split}",
-        description=f"synthetic episodes without pixels, {split} split",
-        source=MADE_HERE,
-        licence="Apache-2.0",
-        prepare=f"python data/text_episodes/prepare.py --splits {split}",
-        format=DatasetFormat(
-            "LongTVQA_val.jsonl, subtitles of clips, clip_texts.json, grounding_cache.json",
-            "tvqa:longtvqa",
-            "LongTVQA_val.jsonl",
-        ),
-        is_benchmark=split not in {"train", "val"},
-    )
+EPISODES = DatasetFormat(
+    "LongTVQA_plus_val.json, subtitles of clips, videos of episodes and clips",
+    "tvqa:samples",
+    "LongTVQA_plus_val.json",
+    ("longtvqa-plus", "val"),
+)
+TEXT_EPISODES = DatasetFormat(
+    "LongTVQA_val.jsonl, subtitles of clips, clip_texts.json, grounding_cache.json",
+    "tvqa:samples",
+    "LongTVQA_val.jsonl",
+    ("longtvqa", "val"),
+)
 
 
 def _tvqa(folder: str, split: str, description: str, entries: str) -> DatasetSpec:
@@ -181,8 +181,9 @@ def _tvqa(folder: str, split: str, description: str, entries: str) -> DatasetSpe
         prepare=f"python data/{folder}/prepare.py {name if split == 'val' else f'{name}-{split}'}",
         format=DatasetFormat(
             f"{entries}, subtitles of clips or episodes, frames/CLIP/00001.jpg",
-            f"tvqa:{folder if split == 'val' else f'{folder}_{split}'}",
+            "tvqa:samples",
             entries,
+            (name, split),
         ),
         is_benchmark=True,
         hub=HubFiles(repository, ("*.json", "*.jsonl"), note=note) if is_long else None,
@@ -316,8 +317,16 @@ DATASETS: dict[str, DatasetSpec] = {
         ),
         is_benchmark=True,
     ),
-    **{f"episodes-{split}": _synthetic_episodes(split) for split in ("train", "val", "test")},
-    **{f"text-episodes-{split}": _text_episodes(split) for split in ("train", "val", "test", "final")},
+    **_synthetic_episodes(
+        "episodes", "synthetic episodes with dialogue", EPISODES, training=("train",), evaluation=("val", "test")
+    ),
+    **_synthetic_episodes(
+        "text_episodes",
+        "synthetic episodes without pixels",
+        TEXT_EPISODES,
+        training=("train", "val"),
+        evaluation=("test", "final"),
+    ),
     "tvqa": _tvqa("tvqa", "val", "TVQA: multiple choice about clips of TV episodes, with times", "tvqa_val.jsonl"),
     "tvqa-train": _tvqa("tvqa", "train", "TVQA, training split", "tvqa_train.jsonl"),
     "tvqa-test": _tvqa("tvqa", "test", "TVQA, public test split without answers", "tvqa_test_public.jsonl"),

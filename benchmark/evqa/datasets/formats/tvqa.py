@@ -126,60 +126,12 @@ FrameBoxes = dict[int, list[BoxRow]]
 """Frame of a clip, from 1, in order -> its boxes, without repeats."""
 
 
-def tvqa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the validation split of TVQA: one sample per question, about a clip."""
-    return _samples(_Folder(folder, bad, "tvqa", "val"))
-
-
-def tvqa_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the training split of TVQA."""
-    return _samples(_Folder(folder, bad, "tvqa", "train"))
-
-
-def tvqa_test(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the public test split of TVQA, which states no answers."""
-    return _samples(_Folder(folder, bad, "tvqa", "test"))
-
-
-def tvqa_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the validation split of TVQA+: as TVQA, with boxes."""
-    return _samples(_Folder(folder, bad, "tvqa-plus", "val"))
-
-
-def tvqa_plus_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the training split of TVQA+."""
-    return _samples(_Folder(folder, bad, "tvqa-plus", "train"))
-
-
-def tvqa_plus_test(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the test split of TVQA+, which states no answers."""
-    return _samples(_Folder(folder, bad, "tvqa-plus", "test"))
-
-
-def longtvqa(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the validation split of LongTVQA: one sample per question, about an episode."""
-    return _samples(_Folder(folder, bad, "longtvqa", "val"))
-
-
-def longtvqa_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the training split of LongTVQA."""
-    return _samples(_Folder(folder, bad, "longtvqa", "train"))
-
-
-def longtvqa_plus(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the validation split of LongTVQA+: as LongTVQA, with boxes."""
-    return _samples(_Folder(folder, bad, "longtvqa-plus", "val"))
-
-
-def longtvqa_plus_train(folder: Path, bad: list[BadLine]) -> Iterator[Sample]:
-    """`Reader` of the training split of LongTVQA+."""
-    return _samples(_Folder(folder, bad, "longtvqa-plus", "train"))
-
-
-def _samples(table: _Folder) -> Iterator[Sample]:
+def samples(folder: Path, bad: list[BadLine], name: str, split: Split) -> Iterator[Sample]:
+    """`Reader` of a split of a data set in `QUESTIONS`: one sample per question, about a clip, or an episode."""
+    table = _Folder(folder, bad, name, split)
     for line, row in json_rows.rows(table.questions(), table.bad):
-        name = str(row.get("qid", f"row {line}"))[:80]
-        yield from numbered_rows([(name, row)], table.sample, table.bad, line)
+        question = str(row.get("qid", f"row {line}"))[:80]
+        yield from numbered_rows([(question, row)], table.sample, table.bad, line)
     table.report_missing_files()
 
 
