@@ -118,7 +118,7 @@ def run_suite(config: SuiteConfig, execution: ExecutionOptions, print_progress: 
     results = [_result_of(plan, runs.get(plan.task), failures, execution.workers or 1) for plan in plans]
     num_failed = len(failures) + sum(len(summary.failed) for summary in summaries.values())
     folder = config.folder
-    pages = _write_pages(runs, results)
+    pages = _write_pages(runs, results, {task: run.dataset for task, run in ready.items()})
     write_results(config, results, pages)
     return SuiteResult(folder=folder, results=tuple(results), num_failed=num_failed)
 
@@ -284,16 +284,17 @@ def _scores_of(run: Path, dataset: Dataset, workers: int) -> Path:
 # Results
 
 
-def _write_pages(runs: Mapping[str, Path], results: Sequence[TaskResult]) -> dict[str, str]:
+def _write_pages(
+    runs: Mapping[str, Path], results: Sequence[TaskResult], data: Mapping[str, Dataset]
+) -> dict[str, str]:
     """Write the page of samples of each scored task; task -> its path relative to the folder of the suite."""
     pages: dict[str, str] = {}
     for result in results:
         if result.main is None:
             continue
         run = runs[result.task]
-        dataset = locate.dataset_of(run, None)
         scored = {run: list(result.scores)}
-        build.write_report([run], dataset, result.baselines, run / "page", limit=PAGE_SAMPLES, scored=scored)
+        build.write_report([run], data[result.task], result.baselines, run / "page", limit=PAGE_SAMPLES, scored=scored)
         pages[result.task] = f"{run.name}/page/report.html"
     return pages
 
