@@ -90,6 +90,8 @@ class TaskPlan:
     """Why the task is left out, for the table; or how many videos are missing."""
     advice: str = ""
     """Command that makes the data complete."""
+    is_refused: bool = False
+    """Whether its data are there and cannot be used, or do not fit the settings."""
 
 
 def run_suite(config: SuiteConfig, execution: ExecutionOptions, print_progress: Printer) -> SuiteResult:
@@ -116,7 +118,8 @@ def run_suite(config: SuiteConfig, execution: ExecutionOptions, print_progress: 
     runs = _segment_all(config, ready, summaries, segmenting, failures, print_progress)
     print_progress("scoring")
     results = [_result_of(plan, runs.get(plan.task), failures, execution.workers or 1) for plan in plans]
-    num_failed = len(failures) + sum(len(summary.failed) for summary in summaries.values())
+    num_refused = sum(plan.is_refused for plan in plans)
+    num_failed = num_refused + len(failures) + sum(len(summary.failed) for summary in summaries.values())
     folder = config.folder
     pages = _write_pages(runs, results, {task: run.dataset for task, run in ready.items()})
     write_results(config, results, pages)
@@ -151,7 +154,7 @@ def _plan(config: SuiteConfig, task: str) -> TaskPlan:
     try:
         run = pipeline.plan_run(replace(config.predict, data=data, method=None), config.folder / task)
     except ValueError as error:
-        return TaskPlan(task=task, note=f"not run: {error}")
+        return TaskPlan(task=task, note=f"not run: {error}", is_refused=True)
     num_samples, num_missing = len(run.dataset.samples), sum(not _has_video(sample) for sample in run.dataset.samples)
     if num_missing == num_samples:
         return TaskPlan(task=task, note=f"{DATA_MISSING}: videos", advice=datasets.download_advice(data))

@@ -134,6 +134,19 @@ def test_a_task_that_cannot_run_is_reported_and_the_others_are_evaluated(
     assert any(row["task"] == "lvbench" and row["value"] for row in rows)
 
 
+def test_a_task_whose_data_cannot_be_used_makes_the_suite_fail(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "st_evidence_gen" / "samples.jsonl").write_text("{}\n")
+    assert run(str(suite), "--out", str(tmp_path / "out")) == 1
+    output = capsys.readouterr().out
+    assert "st-evidence-gen: not run: " in output
+    assert "has no usable sample" in output
+    with (tmp_path / "out" / "suite.csv").open() as file:
+        scored_tasks = {row["task"] for row in csv.DictReader(file) if row["value"]}
+    assert scored_tasks == {"lvbench"}
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
