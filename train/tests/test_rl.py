@@ -21,6 +21,7 @@ from unipixel.rl import grpo, rollout, run_record, weights
 from unipixel.rl.configs import GRPOConfig, RLConfig, RLLoopConfig, RolloutConfig
 from unipixel.rl.evaluation import play_held_out
 from unipixel.rl.rewards import PRESETS
+from unipixel.rl.trainer import rollout_line
 
 
 def config_of(folder, *, rank=0, steps=2, loop=None, **grpo_settings):
@@ -181,6 +182,10 @@ def test_a_run_resumes_only_with_its_settings_and_whole_files(trained, tmp_path)
     assert run_record.resume_advice(tmp_path).startswith("there is no checkpoint yet")
     with pytest.raises(ValueError, match=r"optimizer\.pt has"):
         run_record.checkpoint_of(tmp_path, trainer.record, None)
+
+
+def test_a_log_line_leaves_out_metrics_without_a_value():
+    assert rollout_line({"loss": 0.1, "reward": 0.5, "calls/all": None}) == "reward 0.5"
 
 
 def test_evaluations_and_transcripts_are_records(trained, task):

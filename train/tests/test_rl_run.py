@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -177,6 +178,8 @@ def test_a_whole_run_by_its_command(world, tmp_path, caplog):
     assert "steps take about" in caplog.text
     assert list(tmp_path.iterdir()) == []
     assert run.main(words) == 0
+    assert "eval step 2: Acc " in caplog.text
+    assert re.search(r"step 3/3  reward \S+  right \S+  calls \S+  turns \S+  grad_norm \S+  0 s left", caplog.text)
     assert {path.name for path in tmp_path.iterdir()} >= {
         "rl.json",
         "best",

@@ -103,7 +103,8 @@ def build_trainer(
 
     from unipixel.rl.evaluation import Evaluation
     from unipixel.rl.monitoring import AlarmCallback
-    from unipixel.rl.trainer import AgentTrainer, RLProgressCallback
+    from unipixel.rl.trainer import AgentTrainer, rollout_line
+    from unipixel.training.log_lines import ProgressCallback
 
     processes, updates = int(os.environ.get("WORLD_SIZE", "1")), config.grpo.updates_per_step
     has_evaluation = bool(task.held_out) and config.loop.eval_steps > 0
@@ -132,7 +133,7 @@ def build_trainer(
         processing_class=tokenizer,
         peft_config=lora_arguments(config),
         rollout_func=rollout_function(config, task),
-        callbacks=[*callbacks, AlarmCallback(), RLProgressCallback(updates)],
+        callbacks=[*callbacks, AlarmCallback(), ProgressCallback(rollout_line, updates)],
     )
     trainer.remove_callback(PrinterCallback)
     limits = config.rollout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +21,7 @@ from unipixel.rl.configs import RLConfig
 from unipixel.rl.data import RolloutOrder
 from unipixel.rl.policy import Largest
 from unipixel.training import checkpoint_folder
-from unipixel.training.log_lines import format_duration
-
-logger = logging.getLogger(__name__)
+from unipixel.training.log_lines import metric_words
 
 Evaluate = Callable[[Any], dict[str, float]]
 """Metrics of the held-out questions, by the trainer; called by all processes."""
@@ -184,42 +181,16 @@ class PhaseTimes(TrainerCallback):
         return {f"seconds/{name}": value / steps for name, value in means.items()}
 
 
-class RLProgressCallback(TrainerCallback):
-    """Trainer callback that logs one line per logging step and per evaluation, on the first process only."""
-
-    def __init__(self, updates_per_step: int) -> None:
-        self._updates = updates_per_step
-        self._start = (0.0, 0)
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Store time and step, from which the remaining time is estimated."""
-        self._start = (time.perf_counter(), state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Log the metrics of a step or of an evaluation."""
-        if not (state.is_world_process_zero and logs):
-            return
-        step, steps = state.global_step // self._updates, state.max_steps // self._updates
-        if any(name.startswith("eval_") for name in logs):
-            metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if "eval_" in name}
-            logger.info("eval step %d: %s", step, _words(metrics))
-        if "loss" in logs and "reward" in logs:
-            start, first = self._start
-            seconds = (time.perf_counter() - start) / max(state.global_step - first, 1)
-            left = format_duration(seconds * (state.max_steps - state.global_step))
-            names = {"reward": "reward", "right": "episodes/right", "calls": "calls/all", "turns": "episodes/turns"}
-            metrics = {label: logs[name] for label, name in names.items() if logs.get(name) is not None}
-            logger.info(
-                "step %d/%d  %s  grad_norm %.3g  %s left", step, steps, _words(metrics), logs["grad_norm"], left
-            )
+LINE_NAMES = {
+    "reward": "reward",
+    "right": "episodes/right",
+    "calls": "calls/all",
+    "turns": "episodes/turns",
+    "grad_norm": "grad_norm",
+}
+"""Word of the line of a step -> name of the metric."""
 
 
-def _words(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+def rollout_line(logs: Mapping[str, float]) -> str:
+    """Line of a step of reinforcement learning; metrics without a value are left out."""
+    return metric_words({word: logs[name] for word, name in LINE_NAMES.items() if logs.get(name) is not None})

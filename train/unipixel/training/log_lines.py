@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -13,10 +14,19 @@ from unipixel.configs import LossConfig
 logger = logging.getLogger(__name__)
 
 
-class ProgressCallback(TrainerCallback):
-    """Trainer callback that logs one line per logging step and per evaluation, on the first process only."""
+LogLine = Callable[[Mapping[str, float]], str]
+"""Metrics of an entry of the log -> the part of its line between the step and the remaining time."""
 
-    def __init__(self) -> None:
+
+class ProgressCallback(TrainerCallback):
+    """Trainer callback that logs one line per logging step and per evaluation, on the first process only.
+
+    `step 40/1200  loss 12.31 (lm 1.20 ...)  lr 2.0e-05  grad_norm 3.1  2.5 samples/s  12 min left`
+    """
+
+    def __init__(self, line: LogLine, updates_per_step: int = 1) -> None:
+        """Log the line of the metrics of a step, with the numbers of steps of `updates_per_step` optimizer steps."""
+        self._line, self._updates = line, updates_per_step
         self._start = (0.0, 0)
 
     def on_train_begin(
@@ -40,26 +50,36 @@ class ProgressCallback(TrainerCallback):
         """Log the metrics of a step or of an evaluation; the final summary of Trainer is left out."""
         if not (state.is_world_process_zero and logs):
             return
-        if any(name.startswith("eval_") for name in logs):
-            metrics = "  ".join(f"{name.removeprefix('eval_')} {logs[name]:.3g}" for name in logs if "eval_" in name)
-            logger.info("eval step %d: %s", state.global_step, metrics)
+        step, steps = state.global_step // self._updates, state.max_steps // self._updates
+        evaluation = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+        if evaluation:
+            logger.info("eval step %d: %s", step, metric_words(evaluation))
         if "loss" in logs:
-            start, step = self._start
-            seconds_per_step = (time.perf_counter() - start) / max(state.global_step - step, 1)
-            remaining = seconds_per_step * (state.max_steps - state.global_step)
-            logger.info("%s", log_line(state, logs, remaining))
+            logger.info(
+                "step %d/%d  %s  %s left", step, steps, self._line(logs), format_duration(self._remaining(state))
+            )
+
+    def _remaining(self, state: TrainerState) -> float:
+        """Seconds to the last step."""
+        start, first = self._start
+        seconds = (time.perf_counter() - start) / max(state.global_step - first, 1)
+        return seconds * (state.max_steps - state.global_step)
 
 
-def log_line(state: TrainerState, logs: dict[str, float], remaining: float) -> str:
-    """`step 40/1200  loss 12.31 (lm 1.20 ...)  lr 2.0e-05  grad_norm 3.1  2.5 samples/s  12 min left`."""
+def metric_words(metrics: Mapping[str, float]) -> str:
+    """Names and values of metrics in a line."""
+    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+
+
+def fine_tuning_line(logs: Mapping[str, float]) -> str:
+    """Line of a step of fine-tuning: losses, learning rate, gradient norm, speed."""
     names = vars(LossConfig())
     parts = " ".join(f"{name} {logs[f'loss_{name}']:.3g}" for name in names if f"loss_{name}" in logs)
     skipped = f"  {logs['skipped']} skipped" if logs.get("skipped") else ""
     grad_norm = f"  grad_norm {logs['grad_norm']:.3g}" if "grad_norm" in logs else ""
     return (
-        f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4g} ({parts})  "
-        f"lr {logs['learning_rate']:.1e}{grad_norm}  "
-        f"{logs['samples_per_second']:.3g} samples/s{skipped}  {format_duration(remaining)} left"
+        f"loss {logs['loss']:.4g} ({parts})  lr {logs['learning_rate']:.1e}{grad_norm}  "
+        f"{logs['samples_per_second']:.3g} samples/s{skipped}"
     )
 
 

@@ -37,7 +37,7 @@ from unipixel.training import checkpoint_folder
 from unipixel.training.arguments import parameter_groups
 from unipixel.training.divergence import DivergenceCallback, stop_message
 from unipixel.training.evaluation import PeriodicEvaluation
-from unipixel.training.log_lines import ProgressCallback
+from unipixel.training.log_lines import ProgressCallback, fine_tuning_line
 from unipixel.training.statistics import TrainingStatistics, loss_parts
 from unipixel.training.zero3 import Zero3Shards
 
@@ -64,7 +64,10 @@ class SFTTrainer(Trainer):
     ) -> None:
         eval_dataset: Any = None if evaluation is None else evaluation.dataset.samples  # any sequence will do
         super().__init__(
-            model=model, callbacks=[DivergenceCallback(config), ProgressCallback()], eval_dataset=eval_dataset, **kwargs
+            model=model,
+            callbacks=[DivergenceCallback(config), ProgressCallback(fine_tuning_line)],
+            eval_dataset=eval_dataset,
+            **kwargs,
         )
         self.remove_callback(PrinterCallback)
         self.trained = model
