@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evqa.files import jsonl
+from evqa.files.locks import KeyedLocks
 from evqa.models.messages import Reply, VideoMasks
 from evqa.schema import Finish, StrictRecord, Track, Usage
 
@@ -69,15 +70,13 @@ class LookingCache:
         self._end, self._line = 0, 0
         """Bytes and lines of the file that have been read."""
         self._guard = threading.Lock()
-        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._locks: KeyedLocks[tuple[str, ...]] = KeyedLocks()
 
     @contextmanager
     def entry(self, clip: str, query: str, model: str, key: str) -> Generator[Look | None]:
         """The look, None = there is none; other threads with this look wait until the block ends."""
         folded = _folded(query)
-        with self._guard:
-            lock = self._locks.setdefault((clip, folded, model, key), threading.Lock())
-        with lock:
+        with self._locks.of((clip, folded, model, key)):
             yield self._find(clip, folded, model, key)
 
     def any_look(self, clip: str, query: str) -> Look | None:

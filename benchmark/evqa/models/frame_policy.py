@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from evqa import media
+from evqa.files.locks import KeyedLocks
 from evqa.models.messages import ImagePart, Part
 
 KEPT_CLIPS = 8
@@ -171,14 +172,12 @@ class VideoCache(Generic[Value]):
     def __init__(self, make: Callable[[Path], Value], capacity: int) -> None:
         self._make, self._capacity = make, capacity
         self._values: OrderedDict[tuple[Path, int, int], Value] = OrderedDict()
-        self._locks: dict[Path, threading.Lock] = {}
+        self._locks: KeyedLocks[Path] = KeyedLocks()
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> Value:
         """Value of a video file; recomputed if the file has changed."""
-        with self._lock:
-            making = self._locks.setdefault(path, threading.Lock())
-        with making:
+        with self._locks.of(path):
             key = file_state(path)
             with self._lock:
                 if key in self._values:
@@ -188,7 +187,7 @@ class VideoCache(Generic[Value]):
             with self._lock:
                 self._values[key] = value
                 while len(self._values) > self._capacity:
-                    self._values.popitem(last=False)  # its lock stays: a thread may wait for it
+                    self._values.popitem(last=False)
             return value
 
 

@@ -64,8 +64,8 @@ class BuildProgress(StrictRecord):
 
 # Locks
 
-_thread_locks: dict[Path, threading.Lock] = {}
-_thread_locks_lock = threading.Lock()
+_thread_locks: locks.KeyedLocks[Path] = locks.KeyedLocks()
+"""Of index folders: a lock of a file holds for a process, not for a thread."""
 
 
 @contextmanager
@@ -76,8 +76,7 @@ def build_lock(folder: Path, *, wait: bool) -> Generator[None]:
         folder: of the index.
         wait: wait for another thread or process that has the lock; else raise a `ValueError`.
     """
-    with _thread_locks_lock:  # a lock of a file holds for a process, not for a thread
-        thread_lock = _thread_locks.setdefault(folder.resolve(), threading.Lock())
+    thread_lock = _thread_locks.of(folder.resolve())
     if not thread_lock.acquire(blocking=wait):
         raise ValueError(f"another thread builds {folder}: wait for its end")
     try:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import tempfile
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evqa.files.jsonl import replace_file
+from evqa.files.locks import KeyedLocks
 from evqa.media.frame_folders import is_image_video
 from evqa.models.frame_policy import file_state
 from evqa.retrieval.media_digest import media_digest
@@ -52,8 +52,7 @@ class StageCache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._replies: dict[str, CachedReply] = {}
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._locks: KeyedLocks[str] = KeyedLocks()
 
     def check(self) -> None:
         """Make the folder. `ValueError`: it cannot be written."""
@@ -70,9 +69,7 @@ class StageCache:
     @contextmanager
     def entry(self, key: str) -> Generator[CachedReply | None]:
         """The reply of a key, None = there is none; other threads with this key wait until the block ends."""
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
+        with self._locks.of(key):
             yield self._read(key)
 
     def put(self, key: str, reply: CachedReply) -> None:
