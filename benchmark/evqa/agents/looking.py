@@ -15,10 +15,11 @@ import numpy as np
 from evqa import media, prompts
 from evqa.agents import frame_images
 from evqa.agents.episode_clips import FPS, ClipFrame, EpisodeClips, read_frames
-from evqa.agents.looking_cache import CACHED_FINISHES, Look, LookingCache, look_key
+from evqa.agents.looking_cache import Look, LookingCache, look_key
 from evqa.agents.transcript import Transcript
 from evqa.masks import decode
 from evqa.models.base import Model, ModelError
+from evqa.models.cached_replies import KEPT_FINISHES
 from evqa.models.messages import ImagePart, Message, Reply, VideoMasks, VideoPart
 from evqa.parsing import replies
 from evqa.schema import Box, ClipRef, FrameRef, Spans, Track, Tube
@@ -171,7 +172,7 @@ class CachedLooker:
             if look is not None:
                 return self._repeated(look, episode, place)
             sight = self.looker.look(episode, place, query, boxes)
-            if sight.ok and sight.reply is not None and sight.reply.finish in CACHED_FINISHES:
+            if sight.ok and sight.reply is not None and sight.reply.finish in KEPT_FINISHES:
                 self.cache.add(
                     _cache_look(sight, sight.reply, Look(clip=clip.id, query=query, text="", model=model, key=key))
                 )

@@ -8,8 +8,6 @@ have appended are read where a look is missing.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,11 +18,9 @@ from pydantic import ValidationError
 
 from evqa.files import jsonl
 from evqa.files.locks import KeyedLocks
+from evqa.models.cached_replies import CACHED_USAGE, facts_digest
 from evqa.models.messages import Reply, VideoMasks
-from evqa.schema import Finish, StrictRecord, Track, Usage
-
-CACHED_FINISHES = ("stop", "length")
-"""Ends of replies that are kept: a refusal or an interrupted reply is asked for again."""
+from evqa.schema import Finish, StrictRecord, Track
 
 
 class Look(StrictRecord):
@@ -54,11 +50,10 @@ class Look(StrictRecord):
 
     def reply(self) -> Reply:
         """The reply again, without tokens."""
-        usage = Usage(input_tokens=0, output_tokens=0, cost=0.0, seconds=0.0, num_attempts=0)
         masks = None
         if self.tracks is not None and self.size is not None and self.num_frames is not None:
             masks = VideoMasks(self.tracks, self.size, self.num_frames, self.mask_frames)
-        return Reply(self.text, masks=masks, usage=usage, finish=self.finish)
+        return Reply(self.text, masks=masks, usage=CACHED_USAGE, finish=self.finish)
 
 
 class LookingCache:
@@ -146,7 +141,7 @@ def open_cache(path: Path) -> LookingCache:
 
 def look_key(**facts: object) -> str:
     """Digest of what decides a reply: JSON values by name."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return facts_digest(facts)[:32]
 
 
 def _folded(query: str) -> str:

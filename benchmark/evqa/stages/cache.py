@@ -7,11 +7,9 @@ with its settings, and the decoding settings. A damaged file is as none.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,12 +109,6 @@ class ShotCache(StageCache):
         """Keep shots, and no reply."""
         if reply.stage.startswith(SHOTS):
             super().put(key, reply)
-
-
-def digest(facts: Mapping[str, object]) -> str:
-    """Hexadecimal SHA-256 of JSON values."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def content_digest(path: Path) -> str:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from evqa.agents.settings import StageSettings
 from evqa.agents.transcript import Transcript
 from evqa.models.base import Model, RequestTooLarge
+from evqa.models.cached_replies import CACHED_USAGE, KEPT_FINISHES, facts_digest
 from evqa.models.messages import Decoding, ImagePart, Message, Reply
-from evqa.schema import AnswerField, Usage
-from evqa.stages.cache import CachedReply, StageCache, digest
+from evqa.schema import AnswerField
+from evqa.stages.cache import CachedReply, StageCache
 from evqa.stages.prompts import STAGE_PROMPT_VERSION, SYSTEM, StageInputs
 from evqa.stages.styles import Stage
 from evqa.stages.video import StageVideo
@@ -25,9 +26,6 @@ MAX_REDUCTIONS = 4
 
 BATCH = "batch "
 """Start of the steps of `Reply.steps` that are no change of the request."""
-
-CACHED = ("stop", "length")
-"""Ends of replies that are kept: a refusal or an interrupted reply is asked for again."""
 
 
 class Request(NamedTuple):
@@ -103,12 +101,11 @@ class StageRunner:
         key = self._key(request, messages, decoding)
         with self._cache.entry(key) as cached:
             if cached is not None:
-                usage = Usage(input_tokens=0, output_tokens=0, seconds=0.0, cost=0.0, num_attempts=0)
-                reply = Reply(cached.text, usage=usage, finish=cached.finish, steps=cached.steps)
+                reply = Reply(cached.text, usage=CACHED_USAGE, finish=cached.finish, steps=cached.steps)
                 messages = self._recorded(request, cached)
             else:
                 messages, reply = self._ask(request, decoding, fields)
-                if reply.finish in CACHED:
+                if reply.finish in KEPT_FINISHES:
                     self._cache.put(key, _cached(request.stage, messages, reply))
         self.notes += [f"{request.stage.name}: {step}: the request was too large" for step in reply.steps]
         self._transcript.add_turn(messages, reply, fields, agent=request.stage.name)
@@ -153,7 +150,7 @@ class StageRunner:
 
     def _key(self, request: Request, messages: Sequence[Message], decoding: Decoding | None) -> str:
         indices = [int(self.video.grid.indices[place]) for place in request.places]
-        return digest(
+        return facts_digest(
             {
                 "media": self.video.digest,
                 "stage": request.stage.name,

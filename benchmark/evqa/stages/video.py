@@ -16,10 +16,11 @@ from PIL import Image
 from evqa import media, models
 from evqa.agents.frame_images import frame_ref, read_frame_parts
 from evqa.agents.sample_video import open_grid
+from evqa.models.cached_replies import facts_digest
 from evqa.models.messages import ImagePart
 from evqa.schema import Sample, Span
 from evqa.stages import plans, shots
-from evqa.stages.cache import SHOTS, CachedReply, StageCache, content_digest, digest
+from evqa.stages.cache import SHOTS, CachedReply, StageCache, content_digest
 from evqa.stages.plans import SamplingPlan
 from evqa.stages.shots import ShotDetector
 
@@ -74,7 +75,9 @@ class StageVideo:
             ValueError: frames cannot be read, or a package of the detector is not installed.
         """
         stage = f"{SHOTS}{self._detector}"
-        key = digest({"media": self.digest, "stage": stage, "version": DETECTOR_VERSION, "frames": self._detected()})
+        key = facts_digest(
+            {"media": self.digest, "stage": stage, "version": DETECTOR_VERSION, "frames": self._detected()}
+        )
         with self._cache.entry(key) as cached:
             cuts = None if cached is None else _read_cuts(cached.text, self.grid.video.num_frames)
             if cuts is None:
