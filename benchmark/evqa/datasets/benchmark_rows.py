@@ -231,23 +231,23 @@ QUESTION_SETS: dict[str, DatasetSpec] = _with_subtitles(
                 layout="json/N_TASK.json, video/N_TASK/NAME.mp4",
                 entries="json",
             ),
-            _questions(
-                "egoschema-subset",
-                "egoschema",
-                "EgoSchema: multiple choice about first-person clips of three minutes, the 500 questions with answers",
-                source="https://github.com/egoschema/EgoSchema",
-                licence="Ego4D licence agreement, to be signed",
-                layout="questions.json, subset_answers.json, videos/ID.mp4",
-                entries="questions.json",
-            ),
-            _questions(
-                "egoschema",
-                "egoschema",
-                "EgoSchema: all 5,031 questions, with 500 answers; those of the others are on a server",
-                source="https://github.com/egoschema/EgoSchema",
-                licence="Ego4D licence agreement, to be signed",
-                layout="questions.json, subset_answers.json, videos/ID.mp4",
-                entries="questions.json",
+            *(
+                _questions(
+                    name,
+                    "egoschema",
+                    f"EgoSchema: {content}",
+                    source="https://github.com/egoschema/EgoSchema",
+                    licence="Ego4D licence agreement, to be signed",
+                    layout="questions.json, subset_answers.json, videos/ID.mp4",
+                    entries="questions.json",
+                )
+                for name, content in (
+                    (
+                        "egoschema-subset",
+                        "multiple choice about first-person clips of three minutes, the 500 questions with answers",
+                    ),
+                    ("egoschema", "all 5,031 questions, with 500 answers; those of the others are on a server"),
+                )
             ),
             _questions(
                 "mlvu-test",

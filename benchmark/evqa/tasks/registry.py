@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from evqa.datasets import Dataset
+from evqa.datasets.benchmark_rows import SUBTITLED
 from evqa.metrics.presets import DEFAULT_CHOICE_PRESETS, DEFAULT_PRESETS
 from evqa.schema import Sample
 
@@ -144,8 +145,6 @@ def _moments(data: str, description: str, *presets: str, headline: tuple[str, ..
     )
 
 
-VIDEO_MME_HEADLINE = ("Acc", "Acc short", "Acc medium", "Acc long")
-
 QUESTION_TASKS = {
     "mvbench": _choice("mvbench", "MVBench: 20 tasks about short videos", "mvbench", headline=("Avg", "Acc")),
     "video-mme": _choice(
@@ -153,7 +152,7 @@ QUESTION_TASKS = {
         "Video-MME: short, medium and long videos",
         "video-mme",
         "video-mme-official",
-        headline=VIDEO_MME_HEADLINE,
+        headline=("Acc", "Acc short", "Acc medium", "Acc long"),
     ),
     "video-mme-v2": _choice(
         "video-mme-v2",
@@ -175,20 +174,6 @@ QUESTION_TASKS = {
         _choice("mlvu-test", "MLVU, tasks with options, test split of the server", "mlvu"), submission="mlvu"
     ),
     "video-holmes": _choice("video-holmes", "Video-Holmes: reasoning about suspense films", "video-holmes"),
-    **{
-        f"{name}-subtitles": _choice(
-            f"{name}-subtitles",
-            f"{title}, with subtitles",
-            *presets,
-            method="choose-answer-subtitles",
-            headline=headline,
-        )
-        for name, title, presets, headline in (
-            ("video-mme", "Video-MME", ("video-mme", "video-mme-official"), VIDEO_MME_HEADLINE),
-            ("video-mme-v2", "Video-MME-v2", ("video-mme-v2", "video-mme-v2-official"), ("group score", "Acc")),
-            ("longvideobench-val", "LongVideoBench", ("longvideobench", "longvideobench-official"), ("Acc",)),
-        )
-    },
     "videorefer-bench-q": _choice(
         "videorefer-bench-q",
         "VideoRefer-Bench-Q: questions about marked objects, given by masks",
@@ -251,11 +236,21 @@ QUESTION_TASKS = {
         for split in ("val", "test")
     },
 }
+SUBTITLE_TASKS = {
+    f"{name}-subtitles": replace(
+        QUESTION_TASKS[name],
+        data=f"{name}-subtitles",
+        method="choose-answer-subtitles",
+        description=f"{QUESTION_TASKS[name].description}, with subtitles",
+    )
+    for name in SUBTITLED
+}
 
 
 TASKS: dict[str, Task] = {
     **REFERRING_TASKS,
     **QUESTION_TASKS,
+    **SUBTITLE_TASKS,
     "shapes-val": _generative("shapes-val", "synthetic videos, validation split"),
     "shapes-test": _generative("shapes-test", "synthetic videos, test split: the quickstart"),
     "shapes2-test": _generative("shapes2-test", "synthetic videos, harder test split"),
