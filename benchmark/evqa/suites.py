@@ -217,18 +217,18 @@ def _segment_all(
 ) -> dict[str, Path]:
     """Segment the expressions of the runs without masks, with one segmenter per worker; task -> run to score."""
     runs = {task: summary.folder for task, summary in summaries.items()}
-    todo = {task: run for task, run in runs.items() if _needs_masks(ready[task].dataset, run)}
-    if not todo:
+    unmasked_runs = {task: run for task, run in runs.items() if _needs_masks(ready[task].dataset, run)}
+    if not unmasked_runs:
         return runs
     try:
         pipeline.require_masks(config.segment)
         gc.collect()  # frees the memory of the first model for the second one
         with execution.executor(config.segment.model, config.segment.overrides) as executor:
-            for task, run in todo.items():
+            for task, run in unmasked_runs.items():
                 print_progress(f"segmenting the expressions of {task}")
                 runs[task] = _segmented(executor, run, config.segment, execution)
     except ValueError as error:
-        failures |= dict.fromkeys(todo, f"no masks: {error}")
+        failures |= dict.fromkeys(unmasked_runs, f"no masks: {error}")
         print_progress(f"no masks: {error}")
     return runs
 

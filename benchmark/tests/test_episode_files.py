@@ -288,9 +288,9 @@ def test_a_split_has_whole_episodes_and_does_not_depend_on_the_order(tmp_path: P
     assert len(part.train) + len(part.held_out) == 10
     skipped = split_by_episode(samples, skip=["s01e03", "s01e04_seg01_clip_00"])
     assert skipped.num_skipped == 3  # samples without evidence are skipped by episode only
-    one = [sample for sample in samples if sample.video_id == "s01e01"]
-    assert split_by_episode(one).held_out == ()
+    single_episode = [sample for sample in samples if sample.video_id == "s01e01"]
+    assert split_by_episode(single_episode).held_out == ()
     assert split_by_episode([]) == ((), (), 0)
-    for odd in ({"held_out": 1.0}, {"held_out": -0.1}, {"held_out": float("nan")}, {"size": 0}):
+    for wrong_settings in ({"held_out": 1.0}, {"held_out": -0.1}, {"held_out": float("nan")}, {"size": 0}):
         with pytest.raises(ValueError, match="expected a"):
-            split_by_episode(samples, **odd)
+            split_by_episode(samples, **wrong_settings)

@@ -33,14 +33,17 @@ FIRST, SECOND = square(2, 4), square(16, 30)
 
 def rows():
     row = {"video": "DAVIS/JPEGImages/480p/boat", "options": OPTIONS, "frame_idx": "2"}
-    one = {"annotation": [{"0": coco(FIRST), "2": coco(FIRST)}], "Question": "What is <object3><region> not wearing?"}
-    two = {
+    single = {
+        "annotation": [{"0": coco(FIRST), "2": coco(FIRST)}],
+        "Question": "What is <object3><region> not wearing?",
+    }
+    pair = {
         "annotation": [{"0": coco(FIRST), "2": coco(FIRST)}, {"2": coco(SECOND)}],
         "Question": "Is <object0><region> before <object1><region>, and is <object0> red?",
     }
     return [
-        row | one | {"id": 0, "type": "Basic Questions", "Answer": "(A) A helmet"},
-        row | two | {"id": 1, "type": "Relationship Questions", "Answer": "(B) A hat"},
+        row | single | {"id": 0, "type": "Basic Questions", "Answer": "(A) A helmet"},
+        row | pair | {"id": 1, "type": "Relationship Questions", "Answer": "(B) A hat"},
     ]
 
 
@@ -65,13 +68,13 @@ def prepared(tmp_path, monkeypatch):
 
 
 def test_marks_become_numbers_and_masks_tracks(prepared):
-    one, two = prepared.samples
-    assert one.question == "What is [1] not wearing?"
-    assert two.question == "Is [1] before [2], and is [1] red?"
-    assert (one.answer, two.answer) == (0, 1)
-    assert [list(track.masks) for track in two.tracks] == [[0, 2], [2]]
-    assert two.frames == (0, 2)
-    assert np.array_equal(masks.decode(two.tracks[1].masks[2]), SECOND)
+    single, pair = prepared.samples
+    assert single.question == "What is [1] not wearing?"
+    assert pair.question == "Is [1] before [2], and is [1] red?"
+    assert (single.answer, pair.answer) == (0, 1)
+    assert [list(track.masks) for track in pair.tracks] == [[0, 2], [2]]
+    assert pair.frames == (0, 2)
+    assert np.array_equal(masks.decode(pair.tracks[1].masks[2]), SECOND)
 
 
 HOSTILE = {

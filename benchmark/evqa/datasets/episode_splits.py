@@ -54,10 +54,10 @@ def split_by_episode(
     subset = [sample for sample in usable if sample.id in ids]
     episodes = sorted({episode_of(sample) for sample in subset}, key=lambda name: _rank(name, seed))
     count = min(max(math.floor(held_out * len(episodes)), 1), len(episodes) - 1) if held_out and episodes else 0
-    apart = set(episodes[:count])
+    held_out_episodes = set(episodes[:count])
     return EpisodeSplit(
-        tuple(sample for sample in subset if episode_of(sample) not in apart),
-        tuple(sample for sample in subset if episode_of(sample) in apart),
+        tuple(sample for sample in subset if episode_of(sample) not in held_out_episodes),
+        tuple(sample for sample in subset if episode_of(sample) in held_out_episodes),
         len(samples) - len(usable),
     )
 

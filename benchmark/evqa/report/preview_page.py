@@ -98,10 +98,10 @@ def _samples(dataset: Dataset, check: DataCheck, number: int) -> Iterator[str]:
     """Samples, those with problems first."""
     ids = {problem.sample_id for problem in check.problems}
     samples = sorted(dataset.samples, key=lambda sample: sample.id not in ids)
-    num_odd = min(sum(sample.id in ids for sample in samples), number // 2)
-    rest = samples[num_odd:]
-    step = max(1, -(-len(rest) // max(number - num_odd, 1)))
-    selected = [*samples[:num_odd], *rest[::step]][:number]
+    num_with_problems = min(sum(sample.id in ids for sample in samples), number // 2)
+    clean_samples = samples[num_with_problems:]
+    step = max(1, -(-len(clean_samples) // max(number - num_with_problems, 1)))
+    selected = [*samples[:num_with_problems], *clean_samples[::step]][:number]
     yield "<section><h2>Samples</h2>"
     for sample in tqdm(selected, desc="preview", unit="sample", disable=None, dynamic_ncols=True):
         yield _sample(sample)

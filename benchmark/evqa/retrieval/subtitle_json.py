@@ -71,8 +71,8 @@ def cues(path: Path, request: Request) -> Iterator[Cue]:
         offset, length = places.get(name, (0.0, request.duration or math.inf)) if name else (0.0, math.inf)
         has_entry = True
         for cue in _cues_of(path, name or "file", content, length):
-            limited_cue = limited(cue, length) if request.clips and name else cue
-            yield limited_cue._replace(start=limited_cue.start + offset, end=limited_cue.end + offset)
+            cue_in_clip = limited(cue, length) if request.clips and name else cue
+            yield cue_in_clip._replace(start=cue_in_clip.start + offset, end=cue_in_clip.end + offset)
     if not has_entry:
         names = ", ".join(list(places)[:5]) or "a video: the file has those of many, so name one"
         raise ValueError(f"{path} has no subtitles of {names}")

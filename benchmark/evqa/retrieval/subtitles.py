@@ -92,8 +92,8 @@ class Subtitles:
     def from_second(self, origin: float) -> Subtitles:
         """Return the lines that end after a second, with times from that second on."""
         lines = (line for line in self.lines if line.end > origin)
-        moved = (line._replace(start=max(line.start - origin, 0.0), end=line.end - origin) for line in lines)
-        return Subtitles(tuple(moved), self.notes)
+        shifted_lines = (line._replace(start=max(line.start - origin, 0.0), end=line.end - origin) for line in lines)
+        return Subtitles(tuple(shifted_lines), self.notes)
 
     def search(
         self, query: str, k: int = 5, *, start: float = 0, end: float = math.inf, context: int = 1

@@ -55,8 +55,8 @@ def export_episodes(
     """
     if out.exists():
         raise ValueError(f"{out} is there already: remove it, or choose another folder with --out")
-    if odd := next((sample.id for sample in dataset.samples if not sample.clips), None):
-        raise ValueError(f"sample {odd} has no clips: this format is for data sets of episodes, such as longtvqa")
+    if sample_id := next((sample.id for sample in dataset.samples if not sample.clips), None):
+        raise ValueError(f"sample {sample_id} has no clips: this format is for data sets of episodes, such as longtvqa")
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -263,13 +263,17 @@ def samples(kind: ExpressionSet, folder: Path, bad: list[BadLine]) -> Iterator[S
 
 def _videos(kind: ExpressionSet, folder: Path) -> Mapping[str, object]:
     """Return the videos of a split: name -> entry."""
-    meta = mapping(json_stream.read(require(folder, *kind.meta)), kind.meta[0])
-    videos = mapping(meta.get("videos"), f"videos of {kind.meta[0]}")
+    videos = _videos_in_file(folder, *kind.meta)
     if kind.excluded is not None:
-        path = require(folder, kind.excluded)
-        elsewhere = mapping(mapping(json_stream.read(path), kind.excluded).get("videos"), f"videos of {kind.excluded}")
-        videos = {name: video for name, video in videos.items() if name not in elsewhere}
+        excluded_videos = _videos_in_file(folder, kind.excluded)
+        videos = {name: video for name, video in videos.items() if name not in excluded_videos}
     return dict(sorted(videos.items())) if kind.is_benchmark else videos
+
+
+def _videos_in_file(folder: Path, *candidates: str) -> Mapping[str, object]:
+    """Return the videos of the first file that exists: name -> entry."""
+    meta = mapping(json_stream.read(require(folder, *candidates)), candidates[0])
+    return mapping(meta.get("videos"), f"videos of {candidates[0]}")
 
 
 def _samples_of(
@@ -360,8 +364,8 @@ def _clip(kind: ExpressionSet, folders: tuple[Path, Path], name: str, first: int
     fields = mapping(video, "video")
     place = find_below(frames, name, "name of a video")
     names = frame_names(fields.get("frames"))
-    listed_entries = list(enumerate(mapping(fields.get("expressions"), "expressions").items()))
-    entries = sorted(listed_entries, key=lambda item: item[1][0]) if kind.is_benchmark else listed_entries
+    entries_in_file = list(enumerate(mapping(fields.get("expressions"), "expressions").items()))
+    entries = sorted(entries_in_file, key=lambda item: item[1][0]) if kind.is_benchmark else entries_in_file
     expressions = [
         Expression(key, number, _words(entry), mapping(entry, "expression"), place)
         for number, (place, (key, entry)) in enumerate(entries, first)

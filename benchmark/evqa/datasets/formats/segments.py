@@ -38,15 +38,15 @@ def segment_video(folder: Path, video: Path, segment: Span, name: str, *, fps: f
     if not source.exists():
         return target
     media.set_folder_fps(source, fps)
-    opened = media.probe_video(source)
-    indices = np.flatnonzero((opened.times >= segment.start) & (opened.times <= segment.end))
+    info = media.probe_video(source)
+    indices = np.flatnonzero((info.times >= segment.start) & (info.times <= segment.end))
     if not len(indices):
-        indices = np.array(media.nearest_index(opened, [(segment.start + segment.end) / 2]))
+        indices = np.array(media.nearest_index(info, [(segment.start + segment.end) / 2]))
     path = path_inside(folder, target)
     edit = VideoEdit(
         source=Path(os.path.relpath(source, path.parent)),
         source_sha256=_sha256(source),
-        source_frames=opened.num_frames,
+        source_frames=info.num_frames,
         folder_fps=media.fps_of_folder(source) if source.is_dir() else None,
         frame_runs=runs_of(indices),
     )

@@ -83,8 +83,8 @@ def _mean_of(*titles: str) -> Callable[[Mapping[str, Mean]], float | None]:
 
     def value(means: Mapping[str, Mean]) -> float | None:
         numbers = [means[title].mean for title in titles if title in means]
-        known_numbers = [number for number in numbers if number is not None]
-        return sum(known_numbers) / len(known_numbers) if len(known_numbers) == len(titles) else None
+        values = [number for number in numbers if number is not None]
+        return sum(values) / len(values) if len(values) == len(titles) else None
 
     return value
 
