@@ -9,17 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from test_question_sets import (
-    FOUR,
-    LETTERED,
-    WRITERS,
-    num_decoded,  # noqa: F401  (a fixture)
-    prepared,
-    write_clip,
-    write_groups,
-    write_json,
-    write_lines,
-)
+from question_layouts import FOUR, LETTERED, WRITERS, prepared, write_clip, write_json, write_lines
 
 from evqa import datasets, media
 from evqa.__main__ import main
@@ -27,6 +17,7 @@ from evqa.datasets.benchmark_rows import QUESTION_SETS
 from evqa.datasets.formats import prepare, prepare_command, question_sets
 from evqa.datasets.registry import DATASETS
 from evqa.files import jsonl, links
+from evqa.media import decode as media_decode
 from evqa.media import edits
 from evqa.retrieval.subtitles import subtitles_of
 from evqa.schema import Prediction, Turn
@@ -350,7 +341,31 @@ def still_images(number):
     return (np.roll(image, frame // 10, axis=1) for frame in range(number))
 
 
-def test_ten_minutes_with_rare_keyframes_are_not_decoded_whole(tmp_path, monkeypatch, num_decoded):  # noqa: F811
+def write_groups(path, images, group):
+    """Encode images at 25 frames per second with a keyframe in every group of frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": str(group), "bf": "0", "sc_threshold": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def num_decoded(monkeypatch):
+    """A list to which each decoded frame adds an entry."""
+    frames, decode = [], media_decode._decode_packets
+
+    def counted(*args):
+        for frame in decode(*args):
+            frames.append(frame)
+            yield frame
+
+    monkeypatch.setattr(media_decode, "_decode_packets", counted)
+    return frames
+
+
+def test_ten_minutes_with_rare_keyframes_are_not_decoded_whole(tmp_path, monkeypatch, num_decoded):
     """15,000 frames with a keyframe every 250: at most the frames shown, and one group of pictures for each."""
     prepared(tmp_path, "video-mme", monkeypatch)
     path = tmp_path / "video_mme" / "data" / "fFjv93ACGo8.mp4"
