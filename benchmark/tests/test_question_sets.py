@@ -156,6 +156,19 @@ def test_a_row_that_cannot_be_used_is_reported(reason, tmp_path):
     assert bad[0].line == 4
 
 
+@pytest.mark.parametrize(("name", "file"), [("activitynet-qa-val", "val_q.json"), ("mlvu-test", "test_question.json")])
+def test_a_question_that_comes_twice_is_reported(name, file, tmp_path):
+    WRITERS[name](tmp_path)
+    rows = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps([*rows, rows[0]]))
+    bad = []
+    samples = list(question_sets.samples(tmp_path, bad, name))
+    assert [sample.id for sample in samples] == [row["question_id"] for row in rows]
+    assert [(entry.line, entry.reason) for entry in bad] == [
+        (len(rows) + 1, f"duplicate id: {samples[0].id} came before")
+    ]
+
+
 def test_options_are_read_in_every_published_form():
     for options in (FOUR, LETTERED, dict(zip("ABCD", FOUR, strict=True)), "\n".join(LETTERED), str(FOUR)):
         assert question_rows.letters_of(options) == tuple(FOUR)
