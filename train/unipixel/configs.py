@@ -104,10 +104,10 @@ class DataConfig:
         for name, repeat in self.datasets:
             if not (math.isfinite(repeat) and repeat > 0):
                 raise ValueError(f"repeats must be a number > 0, got {repeat} for {name}: omit the data set instead")
-        _check_at_least(1, num_frames=self.num_frames, min_pixels=self.min_pixels, max_tokens=self.max_tokens)
-        _check_at_least(1, max_turns=self.max_turns, frame_cache_gb=self.frame_cache_gb)
-        _check_at_least(0, mask_frames=self.mask_frames, max_words=self.max_words)
-        _check_at_least(0, max_video_frames=self.max_video_frames, max_video_seconds=self.max_video_seconds)
+        check_at_least(1, num_frames=self.num_frames, min_pixels=self.min_pixels, max_tokens=self.max_tokens)
+        check_at_least(1, max_turns=self.max_turns, frame_cache_gb=self.frame_cache_gb)
+        check_at_least(0, mask_frames=self.mask_frames, max_words=self.max_words)
+        check_at_least(0, max_video_frames=self.max_video_frames, max_video_seconds=self.max_video_seconds)
         if self.mask_frames > self.num_frames:
             raise ValueError(f"mask_frames must be at most num_frames={self.num_frames}, got {self.mask_frames}")
         if self.max_pixels < self.min_pixels:
@@ -131,7 +131,7 @@ class LoraConfig:
     both; none in SAM 2."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, rank=self.rank, alpha=self.alpha, dropout=self.dropout)
+        check_at_least(0, rank=self.rank, alpha=self.alpha, dropout=self.dropout)
         if self.dropout >= 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
@@ -162,13 +162,13 @@ class OptimizerConfig:
     """Stop if the running mean of the loss (about 50 steps) exceeds its minimum by this factor; 0 = never."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, learning_rate=self.learning_rate, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay)
-        _check_at_least(0, max_grad_norm=self.max_grad_norm)
-        _check_at_least(0, lora_lr=self.lora_lr or 0, sam2_encoder_lr=self.sam2_encoder_lr or 0)
+        check_at_least(0, learning_rate=self.learning_rate, sam2_lr=self.sam2_lr, weight_decay=self.weight_decay)
+        check_at_least(0, max_grad_norm=self.max_grad_norm)
+        check_at_least(0, lora_lr=self.lora_lr or 0, sam2_encoder_lr=self.sam2_encoder_lr or 0)
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if self.divergence_factor != 0:
-            _check_at_least(1, divergence_factor=self.divergence_factor)
+            check_at_least(1, divergence_factor=self.divergence_factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class LossConfig:
     """Cross-entropy of SAM 2's object score: whether the object is visible in the frame."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, **asdict(self))
+        check_at_least(0, **asdict(self))
 
     @property
     def has_masks(self) -> bool:
@@ -196,8 +196,38 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """Batches, steps, precision, processes, checkpoints and logging."""
+class BaseLoopConfig:
+    """Precision, memory, checkpoints and loggers of any training loop."""
+
+    bf16: bool = True
+    """Compute in bfloat16; trained weights stay in float32."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: much less memory, about a third more time."""
+    zero_stage: Annotated[Literal[0, 1, 2, 3] | None, default_words("DistributedDataParallel of torch")] = None
+    """Stage of DeepSpeed ZeRO: 0 = no sharding, 1 = optimizer, 2 = and gradients, 3 = and the weights (in fine-tuning
+    the matrices of language model and vision tower); None = DistributedDataParallel of torch, without DeepSpeed."""
+    offload: bool = False
+    """Keep the state of the sharded optimizer in CPU memory (with --zero-stage 1, 2 or 3; in fine-tuning with 3 also
+    the sharded matrices)."""
+    num_threads: int = 0
+    """Number of torch threads on a CPU; 0 = default of torch. On shared cores 1 is often fastest."""
+    save_total_limit: int = 2
+    """Maximum number of checkpoints; older ones are removed."""
+    tensorboard: bool = True
+    """Write TensorBoard events if tensorboard is installed."""
+    wandb: bool = False
+    """Log to Weights & Biases (`pip install wandb`; configured by its environment variables)."""
+
+    def __post_init__(self) -> None:
+        check_at_least(1, save_total_limit=self.save_total_limit)
+        check_at_least(0, num_threads=self.num_threads)
+        if self.offload and not self.zero_stage:
+            raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig(BaseLoopConfig):
+    """Batches, steps, and loading of data."""
 
     per_device_batch_size: int = 4
     """Samples per forward pass on one device."""
@@ -210,38 +240,20 @@ class LoopConfig:
     """Epochs; the last batch is filled with the first samples of the next epoch."""
     max_steps: int = 0
     """Number of optimizer steps; 0 = by num-train-epochs."""
-    bf16: bool = True
-    """Compute in bfloat16; trained weights stay in float32."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: much less memory, about a third more time."""
-    zero_stage: Annotated[Literal[0, 1, 2, 3] | None, default_words("DistributedDataParallel of torch")] = None
-    """Stage of DeepSpeed ZeRO: 0 = no sharding, 1 = optimizer, 2 = and gradients, 3 = and the matrices of language
-    model and vision tower; None = DistributedDataParallel of torch, without DeepSpeed."""
-    offload: bool = False
-    """Keep the state of the sharded optimizer in CPU memory (with --zero-stage 1, 2 or 3; with 3 also the sharded
-    matrices)."""
     liger: bool = False
     """Fused kernels of liger-kernel in the language model (needs a GPU and `pip install liger-kernel`)."""
     num_workers: int = 2
     """Data loader processes per device; 0 = load in the training process."""
-    num_threads: int = 0
-    """Number of torch threads on a CPU; 0 = default of torch. On shared cores 1 is often fastest."""
     save_steps: int = 500
     """Optimizer steps between checkpoints."""
-    save_total_limit: int = 2
-    """Maximum number of checkpoints; older ones are removed."""
     logging_steps: int = 10
     """Optimizer steps between log lines."""
-    tensorboard: bool = True
-    """Write TensorBoard events if tensorboard is installed."""
-    wandb: bool = False
-    """Log to Weights & Biases (`pip install wandb`; configured by its environment variables)."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, per_device_batch_size=self.per_device_batch_size, global_batch=self.global_batch)
-        _check_at_least(1, save_steps=self.save_steps, save_total_limit=self.save_total_limit)
-        _check_at_least(1, logging_steps=self.logging_steps)
-        _check_at_least(0, max_steps=self.max_steps, num_workers=self.num_workers, num_threads=self.num_threads)
+        super().__post_init__()
+        check_at_least(1, per_device_batch_size=self.per_device_batch_size, global_batch=self.global_batch)
+        check_at_least(1, save_steps=self.save_steps, logging_steps=self.logging_steps)
+        check_at_least(0, max_steps=self.max_steps, num_workers=self.num_workers)
         if self.max_steps == 0 and not (math.isfinite(self.num_train_epochs) and self.num_train_epochs > 0):
             raise ValueError(f"num_train_epochs must be a number > 0 if max_steps is 0, got {self.num_train_epochs}")
         if self.global_batch % self.per_device_batch_size:
@@ -249,8 +261,6 @@ class LoopConfig:
                 f"global_batch must be a multiple of per_device_batch_size={self.per_device_batch_size}, "
                 f"got {self.global_batch}"
             )
-        if self.offload and not self.zero_stage:
-            raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +277,8 @@ class EvaluationConfig:
     """Data set on which `scripts/sft.sh` evaluates the finished model; None = no benchmark."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, eval_steps=self.eval_steps)
-        _check_at_least(0, eval_samples=self.eval_samples)
+        check_at_least(1, eval_steps=self.eval_steps)
+        check_at_least(0, eval_samples=self.eval_samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +323,7 @@ class SFTConfig:
             expected = ", ".join(get_args(TrainablePart))
             raise ValueError(f"unknown parts {sorted(unknown)} in trainable; expected some of: {expected}")
         if self.max_objects != -1:
-            _check_at_least(1, max_objects=self.max_objects)
+            check_at_least(1, max_objects=self.max_objects)
         if not self.trainable and self.lora.rank == 0:
             raise ValueError("nothing is trained: name parts in trainable, or set a rank above 0")
 
@@ -369,7 +379,7 @@ class RewardConfig:
     """Form of the reply; a reply of another form has no reward at all."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, **asdict(self))
+        check_at_least(0, **asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,9 +409,9 @@ class PolicyConfig:
     float32 a difference of 1e-4 or more stops the run."""
 
     def __post_init__(self) -> None:
-        _check_at_least(2, group_size=self.group_size)
-        _check_at_least(1, max_reply_tokens=self.max_reply_tokens)
-        _check_at_least(0, check_steps=self.check_steps, count_weight=self.count_weight)
+        check_at_least(2, group_size=self.group_size)
+        check_at_least(1, max_reply_tokens=self.max_reply_tokens)
+        check_at_least(0, check_steps=self.check_steps, count_weight=self.count_weight)
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(
                 f"temperature must be a number > 0, got {self.temperature}: replies of a group would be equal"
@@ -443,7 +453,8 @@ class EvidenceConfig(SFTConfig):
             raise ValueError("activation checkpointing has no shared prompt: add --share-prompt False")
 
 
-def _check_at_least(least: int, **values: float) -> None:
+def check_at_least(least: int, **values: float) -> None:
+    """Check settings by name. `ValueError`: one is below `least`, infinite or NaN."""
     for name, value in values.items():
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} must be a number >= {least}, got {value}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unipixel.rl.configs import RLConfig, RLLoopConfig
-from unipixel.training.arguments import checkpointing_arguments, report_to
+from unipixel.training.arguments import checkpointing_arguments, report_to, with_automatic_values
 
 if TYPE_CHECKING:
     import peft
@@ -102,7 +102,7 @@ def lora_arguments(config: RLConfig) -> peft.LoraConfig | None:
 
 
 def deepspeed_config(config: RLLoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed config for a ZeRO stage, or None without DeepSpeed. Trainer sets values that are "auto"."""
+    """DeepSpeed config for a ZeRO stage, or None without DeepSpeed."""
     if config.zero_stage is None:
         return None
     zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": True, "contiguous_gradients": True}
@@ -110,13 +110,4 @@ def deepspeed_config(config: RLLoopConfig) -> dict[str, Any] | None:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if config.zero_stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "gradient_accumulation_steps": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "train_batch_size": "auto",
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-    }
+    return with_automatic_values(zero)

@@ -14,7 +14,7 @@ from evqa import suggestions
 from evqa.agents.settings import EpisodeSettings
 from evqa.files import roots
 from evqa.models.options import parse_agents
-from unipixel.configs import LoraConfig, default_words
+from unipixel.configs import BaseLoopConfig, LoraConfig, check_at_least, default_words
 from unipixel.rl.rewards import PRESETS, Terms
 
 SIZES: dict[str, str] = {"3b": "qwen2.5-3b", "7b": "qwen2.5-7b", "tiny": "outputs/rl/warm-start/model"}
@@ -41,7 +41,7 @@ class RLDataConfig:
     """Leave out questions without a clip in the grounding cache."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, subset=self.subset, held_out_samples=self.held_out_samples)
+        check_at_least(0, subset=self.subset, held_out_samples=self.held_out_samples)
         if not 0 <= self.held_out_share < 1:
             raise ValueError(f"held_out_share must be in [0, 1), got {self.held_out_share}")
 
@@ -70,9 +70,9 @@ class RolloutConfig:
     """GPUs over which vLLM shards the model."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, questions_per_step=self.questions_per_step, vllm_gpus=self.vllm_gpus)
-        _check_at_least(2, group_size=self.group_size)
-        _check_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_reply_tokens=self.max_reply_tokens)
+        check_at_least(1, questions_per_step=self.questions_per_step, vllm_gpus=self.vllm_gpus)
+        check_at_least(2, group_size=self.group_size)
+        check_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_reply_tokens=self.max_reply_tokens)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0, got {self.temperature}: greedy rollouts are all equal")
         for name, value in (("top_p", self.top_p), ("vllm_memory", self.vllm_memory)):
@@ -114,35 +114,23 @@ class GRPOConfig:
     """Optimizer updates per step: the rollouts of a step are split into that many batches."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, learning_rate=self.learning_rate, kl=self.kl, weight_decay=self.weight_decay)
-        _check_at_least(0, max_grad_norm=self.max_grad_norm, clip=self.clip)
-        _check_at_least(1, updates_per_step=self.updates_per_step)
+        check_at_least(0, learning_rate=self.learning_rate, kl=self.kl, weight_decay=self.weight_decay)
+        check_at_least(0, max_grad_norm=self.max_grad_norm, clip=self.clip)
+        check_at_least(1, updates_per_step=self.updates_per_step)
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLLoopConfig:
-    """Steps, batches of a device, precision, processes, checkpoints and logging."""
+class RLLoopConfig(BaseLoopConfig):
+    """Steps, batches of a device, evaluation and transcripts."""
 
     steps: int = 401
     """Number of steps; a step generates `questions-per-step` x `group-size` rollouts."""
     per_device_batch_size: int = 2
     """Rollouts per forward pass on one device."""
-    bf16: bool = True
-    """Compute in bfloat16."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: much less memory, about a third more time."""
-    zero_stage: Literal[0, 1, 2, 3] | None = None
-    """Stage of DeepSpeed ZeRO; None = DistributedDataParallel of torch."""
-    offload: bool = False
-    """Keep the state of the sharded optimizer in CPU memory."""
-    num_threads: int = 0
-    """Number of torch threads on a CPU; 0 = default of torch."""
     save_steps: int = 25
     """Steps between checkpoints."""
-    save_total_limit: int = 2
-    """Maximum number of checkpoints; older ones are removed."""
     logging_steps: int = 1
     """Steps between log lines."""
     eval_steps: int = 25
@@ -151,19 +139,13 @@ class RLLoopConfig:
     """Evaluate with sampled replies as well, at the temperature of training."""
     transcript_steps: int = 10
     """Steps between samples of training rollouts in the run's folder."""
-    tensorboard: bool = True
-    """Write TensorBoard events if tensorboard is installed."""
-    wandb: bool = False
-    """Log to Weights & Biases (`pip install wandb`; configured by its environment variables)."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, steps=self.steps, per_device_batch_size=self.per_device_batch_size)
-        _check_at_least(1, save_steps=self.save_steps, save_total_limit=self.save_total_limit)
-        _check_at_least(1, logging_steps=self.logging_steps)
-        _check_at_least(0, num_threads=self.num_threads, eval_steps=self.eval_steps)
-        _check_at_least(1, transcript_steps=self.transcript_steps)
-        if self.offload and not self.zero_stage:
-            raise ValueError("offload moves the sharded optimizer to CPU memory: use it with --zero-stage 1, 2 or 3")
+        super().__post_init__()
+        check_at_least(1, steps=self.steps, per_device_batch_size=self.per_device_batch_size)
+        check_at_least(1, save_steps=self.save_steps, logging_steps=self.logging_steps)
+        check_at_least(1, transcript_steps=self.transcript_steps)
+        check_at_least(0, eval_steps=self.eval_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,9 +279,3 @@ def build_recipe(name: str, size: str) -> RLConfig:
     if size not in SIZES:
         raise suggestions.unknown_name_message("size", size, SIZES)
     return RECIPES[name](size)
-
-
-def _check_at_least(least: int, **values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= least):
-            raise ValueError(f"{name} must be a number >= {least}, got {value}")

@@ -13,7 +13,6 @@ from evqa.models.chat_tokens import load_tokenizer
 from evqa.models.hf_chat import check_folder
 from evqa.models.weights import loading_context
 from unipixel import integrity
-from unipixel.configs import LoopConfig
 from unipixel.rl import run_record
 from unipixel.rl.arguments import lora_arguments
 from unipixel.rl.configs import RLConfig
@@ -95,7 +94,7 @@ def memory_estimate(folder: Path, config: RLConfig, processes: int) -> str:
     loop = config.loop
     estimate = estimate_memory(
         ParameterCounts(trained, total, total),
-        LoopConfig(bf16=loop.bf16, zero_stage=loop.zero_stage, offload=loop.offload),
+        loop,
         processes,
     )
     rollout = config.rollout

@@ -84,11 +84,16 @@ def report_to(*, tensorboard: bool, wandb: bool) -> list[str]:
 
 
 def deepspeed_config(config: LoopConfig) -> dict[str, Any] | None:
-    """DeepSpeed config for a ZeRO stage of 0 to 3, or None without DeepSpeed. Trainer sets values that are "auto"."""
+    """DeepSpeed config for a ZeRO stage of 0 to 3, or None without DeepSpeed."""
     if config.zero_stage is None:
         return None
+    return with_automatic_values(_zero(config.zero_stage) | (_offloaded(config.zero_stage) if config.offload else {}))
+
+
+def with_automatic_values(zero: dict[str, Any]) -> dict[str, Any]:
+    """DeepSpeed config with the settings `zero` of ZeRO, in which Trainer sets all values that are "auto"."""
     return {
-        "zero_optimization": _zero(config.zero_stage) | (_offloaded(config.zero_stage) if config.offload else {}),
+        "zero_optimization": zero,
         "bf16": {"enabled": "auto"},
         "gradient_clipping": "auto",
         "gradient_accumulation_steps": "auto",

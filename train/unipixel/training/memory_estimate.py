@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from unipixel.configs import LoopConfig
+from unipixel.configs import BaseLoopConfig
 
 GIB = 2**30
 
@@ -36,7 +36,7 @@ class MemoryEstimate(NamedTuple):
         return f"{parts} = {sum(self[:3]) / GIB:.2f} GiB per device, without activations"
 
 
-def estimate_memory(counts: ParameterCounts, loop: LoopConfig, processes: int) -> MemoryEstimate:
+def estimate_memory(counts: ParameterCounts, loop: BaseLoopConfig, processes: int) -> MemoryEstimate:
     """Estimate the memory of a run.
 
     Without DeepSpeed, trained weights are fp32; with DeepSpeed, all weights have the type of computation, and the
